@@ -1,0 +1,1 @@
+"""RNN Lab: train and understand LSTM and GRU text classifiers."""

@@ -1,0 +1,1 @@
+"""Reviews -> tokens -> ids -> batches. Knows nothing of models."""

@@ -1,0 +1,79 @@
+"""The `data` options: what conf/data and the `data` block of conf/train.yaml may hold."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class TextOptions(BaseModel):
+    """How text becomes batches, whatever the source."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokenizer: Literal["basic_english", "bpe"] = "basic_english"
+    max_tokens: Annotated[int, Field(ge=3)] | None = 30_000
+    min_freq: PositiveInt = 1
+    max_length: PositiveInt = 400
+    truncation_side: Literal["left", "right"] = "right"
+    validation_fraction: Fraction = 0.1
+    split_seed: int = 0
+    batch_size: PositiveInt = 64
+    eval_batch_size: PositiveInt = 256
+    num_workers: Annotated[int, Field(ge=0)] = 0
+    cache_dir: str = "data/cache"
+
+
+class ImdbConfig(TextOptions):
+    """The Large Movie Review Dataset (Maas et al. 2011)."""
+
+    source: Literal["imdb"] = "imdb"
+    root: str | None = None
+    download: bool = True
+    url: str = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
+    validation: Literal["by_film", "random"] = "by_film"
+
+
+class DemoConfig(TextOptions):
+    """Synthetic reviews, the same on every machine for one `generator_seed`."""
+
+    source: Literal["demo"] = "demo"
+    num_train: Annotated[int, Field(ge=20)] = 20_000
+    num_test: Annotated[int, Field(ge=20)] = 5_000
+    generator_seed: int = 0
+    validation: Literal["stratified", "random"] = "stratified"
+
+
+class AutoConfig(ImdbConfig):
+    """IMDB where it is on disk or can be fetched; otherwise the demo reviews, announced."""
+
+    source: Literal["auto"] = "auto"  # type: ignore[assignment]
+
+    def imdb(self) -> ImdbConfig:
+        """The same options, for the IMDB reviews."""
+        return ImdbConfig(**self.model_dump(exclude={"source"}))
+
+    def demo(self) -> DemoConfig:
+        """The shared options, for the demo reviews."""
+        return DemoConfig(**self.model_dump(include=set(TextOptions.model_fields)))
+
+
+class FilesConfig(TextOptions):
+    """The user's own labelled texts: CSV, TSV, JSONL, or one folder a class."""
+
+    source: Literal["files"] = "files"
+    train: str | None = None
+    validation: str = "stratified"
+    test: str | None = None
+    test_fraction: Fraction = 0.2
+    text_column: str | None = None
+    label_column: str | None = None
+    class_names: list[str] | None = None
+    encoding: str = "utf-8"
+    on_bad_row: Literal["error", "skip"] = "error"
+
+
+DataConfig = Annotated[
+    AutoConfig | ImdbConfig | DemoConfig | FilesConfig, Field(discriminator="source")
+]

@@ -1,0 +1,33 @@
+"""Labelled reviews as every source gives them, before any token is cut."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled texts. All fields have one entry a review."""
+
+    texts: Sequence[str]
+    labels: np.ndarray  # int64, an index into Corpus.class_names
+    names: Sequence[str]  # where each text came from: "train/pos/0_9.txt", "reviews.csv:12"
+    groups: np.ndarray | None = None  # int64, the film of each review, where known
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set: its splits, its classes, and a fingerprint of all that it holds."""
+
+    name: str  # "imdb", "demo" or "files"
+    class_names: tuple[str, ...]
+    train: Split
+    validation: Split | None  # None: to be cut from `train`
+    test: Split | None
+    fingerprint: str  # sha256 (hex) of the content: texts, labels, order
+    synthetic: bool = False
+    skipped: tuple[str, ...] = ()  # one line for each row passed over

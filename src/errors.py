@@ -1,0 +1,17 @@
+"""Errors that a user can mend. A door shows each as one line and exits with status 1."""
+
+
+class UserError(Exception):
+    """Something outside the program is wrong; the message says what, where, and the choices."""
+
+
+class ConfigError(UserError):
+    """An option has an impossible value; the message names the option and its choices."""
+
+
+class DataError(UserError):
+    """Reviews are missing, damaged or malformed; the message names the file and line."""
+
+
+class CheckpointError(UserError):
+    """A run folder or checkpoint cannot be used; the message names it."""

@@ -1,0 +1,1 @@
+"""Recurrent layers -> classifier -> LightningModules. Knows nothing of files or trainers."""

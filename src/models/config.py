@@ -1,0 +1,39 @@
+"""The `model`, `optimizer` and `scheduler` options: what those groups of conf may hold."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(_Options):
+    """Embedding, dropout, recurrent layers, pooling, linear layer."""
+
+    name: Literal["rnn", "lstm", "gru"]
+    embedding_dim: PositiveInt = 128
+    hidden_size: PositiveInt = 128
+    num_layers: PositiveInt = 1
+    bidirectional: bool = False
+    dropout: Probability = 0.5
+    pooling: Literal["last", "mean", "max"] = "max"
+
+
+class OptimizerConfig(_Options):
+    """torch.optim's optimizer of that name."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: PositiveFloat = 2e-3
+    weight_decay: NonNegativeFloat = 0.01
+    momentum: Probability = 0.0
+
+
+class SchedulerConfig(_Options):
+    """The learning rate over the steps of a run."""
+
+    name: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.3

@@ -1,0 +1,1 @@
+"""Reads what finished runs left on disk; draws plots and tables."""

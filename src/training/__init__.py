@@ -1,0 +1,1 @@
+"""One run: its config, trainer, callbacks, loggers and result."""
