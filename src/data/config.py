@@ -2,15 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
+
+from src.options import Options
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
-class TextOptions(BaseModel):
+class TextOptions(Options):
     """How text becomes batches, whatever the source."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tokenizer: Literal["basic_english", "bpe"] = "basic_english"
     max_tokens: Annotated[int, Field(ge=3)] | None = 30_000
