@@ -1,0 +1,57 @@
+"""A recurrent text classifier, from tokens to logits."""
+
+import torch
+from torch import Tensor, nn
+
+from src.models.config import ModelConfig
+from src.models.pooling import pool
+from src.models.recurrent import GRU, LSTM, RNN
+
+LAYERS: dict[str, type[RNN] | type[LSTM] | type[GRU]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+
+
+class RecurrentClassifier(nn.Module):
+    """Embedding, dropout, recurrent layers, pooling, dropout, linear layer.
+
+    The logits of a review depend on its own tokens alone: not on the padding, nor on the reviews
+    beside it.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.pooling = config.pooling
+        self.bidirectional = config.bidirectional
+        features = config.hidden_size * (2 if config.bidirectional else 1)
+        self.embedding = nn.Embedding(vocab_size, config.embedding_dim, padding_idx=0)
+        self.recurrent = LAYERS[config.name](
+            config.embedding_dim,
+            config.hidden_size,
+            num_layers=config.num_layers,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout,
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.linear = nn.Linear(features, num_classes)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        # torch draws embeddings with a standard deviation of 1, ten times the weights that read
+        # them: gates saturate, and rare words keep their random vectors.
+        with torch.no_grad():
+            self.embedding.weight.normal_(0, 0.1)
+            self.embedding.weight[0] = 0
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Tokens int64 [batch, time], padded on the right; lengths [batch], from 1 to time.
+
+        Returns:
+            logits [batch, num_classes].
+
+        Raises:
+            ValueError: a length is out of range.
+        """
+        # Embedded in the order [time, batch], in which recurrent layers read memory.
+        embedded = self.embedding(tokens.t()).transpose(0, 1)  # [batch, time, embedding_dim]
+        outputs, _ = self.recurrent(self.dropout(embedded), lengths)  # [batch, time, features]
+        pooled = pool(outputs, lengths, self.pooling, self.bidirectional)  # [batch, features]
+        return self.linear(self.dropout(pooled))  # [batch, num_classes]
