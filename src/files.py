@@ -1,0 +1,38 @@
+"""Files that are either whole or absent."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from src.errors import UserError
+
+
+@contextmanager
+def whole_file(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
+    """Open `path` for writing under a temporary name, which it loses when complete.
+
+    An error or a kill on the way leaves untouched what stood at `path` before. A device or pipe
+    is written to as it is. Text is UTF-8; a lone surrogate, which UTF-8 cannot hold, is written as
+    the escape that JSON reads back.
+
+    Raises:
+        UserError: the file cannot be written; says why.
+    """
+    path = path.resolve()
+    ordinary = path.is_file() or not path.exists()
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial") if ordinary else path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline=newline) as f:
+            yield f
+        if ordinary:
+            partial.replace(path)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        if ordinary:
+            partial.unlink(missing_ok=True)

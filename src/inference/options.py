@@ -1,0 +1,47 @@
+"""The options of eval.py and predict.py: what conf/eval.yaml and conf/predict.yaml may hold."""
+
+from typing import Any, Literal, Self
+
+from pydantic import PositiveInt, field_validator, model_validator
+
+from src.options import Options
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class _RunOptions(Options):
+    run: str
+    device: Device = "auto"
+
+    @field_validator("run", mode="before")
+    @classmethod
+    def _given(cls, run: Any) -> Any:
+        if not run:
+            raise ValueError("give the folder of a finished run, or a .ckpt file: run=<path>")
+        return str(run)
+
+
+class EvaluateOptions(_RunOptions):
+    """A finished run, the reviews to test it on, and where to leave the figures."""
+
+    folder: str
+    data: dict[str, Any] | None = None  # a source of conf/data; None: the run's own test split
+    batch_size: PositiveInt | None = None  # None: as in the run
+
+
+class PredictOptions(_RunOptions):
+    """A finished run and the texts to label: one `text`, or a stream of them."""
+
+    text: str | None = None
+    input: str | None = None
+    output: str = "-"
+    format: Literal["txt", "csv", "tsv", "jsonl"] | None = None
+    text_column: str | None = None
+    encoding: str = "utf-8"
+    batch_size: PositiveInt = 256
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.text is None) == (self.input is None):
+            raise ValueError('give one of text="..." and input=<.txt, .csv, .tsv, .jsonl or ->')
+        return self
