@@ -1,0 +1,85 @@
+"""One look for every picture: colours, headings, axes, and files that are whole or absent.
+
+Colours are Okabe and Ito's, told apart with any colour vision. Figures are drawn without pyplot,
+which keeps global state: runs in several threads can draw at once.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+AMBER, SKY = "#E69F00", "#56B4E9"
+INK, GREY, PALE = "#222222", "#6B6B6B", "#DDDDDD"
+DOTS_PER_INCH = 110  # ten inches fill most of a laptop's screen at 100 %
+
+
+def new_figure(width: float, height: float, headline: str, run: str) -> "Figure":
+    """Return an empty figure, in inches, under two lines: what it shows, and of which run."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    below = 0.99 - 0.75 / height
+    layout = ConstrainedLayoutEngine(rect=(0.01, 0.01, 0.98, below), h_pad=0.05, w_pad=0.08)
+    figure = Figure((width, height), dpi=DOTS_PER_INCH, facecolor="white", layout=layout)
+    left = 0.18 / width
+    figure.text(left, 1 - 0.32 / height, headline, fontsize=13, fontweight="bold", color=INK)
+    figure.text(left, 1 - 0.58 / height, run, fontsize=11, color=GREY)
+    return figure
+
+
+def new_axes(
+    figure: "Figure", place: Any, title: str = "", x_label: str = "", y_label: str = ""
+) -> "Axes":
+    """Return axes at `place`, one cell of a grid of `figure`."""
+    axes = figure.add_subplot(place)
+    axes.set_title(title, fontsize=11, loc="left", color=INK)
+    axes.set_xlabel(x_label, fontsize=10, color=GREY)
+    axes.set_ylabel(y_label, fontsize=10, color=GREY)
+    axes.tick_params(labelsize=9.5, color=PALE, labelcolor=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(PALE)
+    axes.grid(color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def add_legend(axes: "Axes", **options: Any) -> None:
+    """Name the labelled lines of `axes`."""
+    look = {"fontsize": 9.5, "title_fontsize": 9.5, "edgecolor": "none", "framealpha": 0.85}
+    axes.legend(**look, **options)
+
+
+def whole_numbers(axis: "Axis") -> None:
+    """Put the ticks of a counting axis on whole numbers, thousands apart by a comma."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axis.set_major_locator(MaxNLocator("auto", integer=True))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def percentages(axis: "Axis") -> None:
+    """Write the shares of an axis as "92 %"."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g} %"))
+
+
+def save(figure: "Figure", path: Path) -> Path:
+    """Write a PNG, first to a temporary name beside it."""
+    handle, name = tempfile.mkstemp(prefix=f"{path.stem}.partial-", dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            figure.savefig(file, format="png")
+        partial.chmod(0o644)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

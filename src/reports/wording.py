@@ -1,0 +1,53 @@
+"""How reports name a run's model and data, and write its numbers."""
+
+import math
+from typing import Any
+
+
+def model_words(result: dict[str, Any]) -> str:
+    """Return "GRU", "bidirectional LSTM" ..."""
+    name: str = result["model"]["name"].upper()
+    return f"bidirectional {name}" if result["model"].get("bidirectional") else name
+
+
+def data_words(result: dict[str, Any]) -> str:
+    """Return "IMDB reviews" ...; data that a generator made are always called synthetic."""
+    if result["synthetic"]:
+        return "synthetic demo reviews"
+    name = result["data"]["name"]
+    return "IMDB reviews" if name == "imdb" else plain(name)
+
+
+def run_words(result: dict[str, Any]) -> str:
+    """Return "GRU on IMDB reviews, seed 1"."""
+    return f"{model_words(result)} on {data_words(result)}, seed {result['seed']}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share as "88.9 %"."""
+    return number(None if share is None else 100 * share, ".1f", " %")
+
+
+def number(value: float | None, form: str, unit: str = "") -> str:
+    """Return `value` formatted, or a dash where a run has none."""
+    return "-" if value is None or math.isnan(value) else f"{value:{form}}{unit}"
+
+
+def duration(seconds: float) -> str:
+    """Return "42 s", "3 min 5 s" or "2 h 3 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def shortened(name: str, letters: int = 24) -> str:
+    """Return a class name as matplotlib may show it: not too long."""
+    return plain(name if len(name) <= letters else name[: letters - 1] + "…")
+
+
+def plain(text: str) -> str:
+    """Escape the dollar signs that matplotlib would read as mathematics."""
+    return text.replace("$", r"\$")
