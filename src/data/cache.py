@@ -1,33 +1,74 @@
 """Folders that are either whole or absent, built once however many runs want them."""
 
+import json
 import os
 import shutil
-import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
+from src.errors import DataError
+
+_MANIFEST = "manifest.json"
+_SAMPLED_BYTES = 4096
+
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """Return `folder`, first filled by `build` if it does not exist yet.
+    """Return `folder`, first filled by `build` if it does not exist yet or is damaged.
 
     `build` writes into a temporary sibling that is renamed when complete, so a process killed
     half-way leaves no half-filled folder. Runs that want the same folder at once wait on a lock
     (released by the system when its holder dies) and find it built.
+
+    Raises:
+        DataError: the folder cannot be written here.
     """
-    if folder.is_dir():
+    if _is_whole(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(folder.name + ".lock")):
-        if folder.is_dir():
-            return folder
-        for stale in folder.parent.glob(f"{folder.name}.partial-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
-        try:
+    partial = folder.with_name(folder.name + ".partial")
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise DataError(f"cannot write the cache {folder.parent}: {error.strerror}") from error
+    try:
+        if not _is_whole(folder):
+            for leftover in (partial, folder):
+                shutil.rmtree(leftover, ignore_errors=True)
+            partial.mkdir()
             build(partial)
-            os.replace(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            (partial / _MANIFEST).write_text(json.dumps(_signatures(partial)))
+            partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        lock.release()
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / _MANIFEST).read_text()) == _signatures(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _signatures(folder: Path) -> dict[str, list[int]]:
+    """Size and a checksum of both ends of every file.
+
+    What a full disk, a crash or a power cut does to a file shows there, and a gigabyte is judged
+    as fast as a line.
+    """
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != _MANIFEST)
+    return {path.relative_to(folder).as_posix(): _signature(path) for path in files}
+
+
+def _signature(path: Path) -> list[int]:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        head = file.read(_SAMPLED_BYTES)
+        file.seek(max(size - _SAMPLED_BYTES, 0))
+        return [size, zlib.crc32(file.read(), zlib.crc32(head))]

@@ -31,3 +31,9 @@ class Corpus:
     fingerprint: str  # sha256 (hex) of the content: texts, labels, order
     synthetic: bool = False
     skipped: tuple[str, ...] = ()  # one line for each row passed over
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The given splits by name, in the order train, validation, test."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}

@@ -1,0 +1,117 @@
+"""Encoded reviews -> batches of one length, padded as little as can be."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from src.data.encoded import EncodedSplit
+from src.data.vocabulary import PAD_ID
+from src.errors import DataError
+
+_POOL = 50  # batches' worth of shuffled reviews that are sorted by length together
+
+
+class Batch(NamedTuple):
+    """Reviews side by side. Every field is int64."""
+
+    tokens: Tensor  # [batch, time], padded on the right with <pad>
+    lengths: Tensor  # [batch], each at least 1
+    labels: Tensor  # [batch]
+    indices: Tensor  # [batch], the position of each review in its split
+
+
+class BatchDataset(Dataset[Batch]):
+    """A split whose item is a whole batch: `dataset[rows]`, straight from the memory map."""
+
+    def __init__(self, split: EncodedSplit, *, max_length: int, truncation_side: str) -> None:
+        """Cut every review to `max_length`: its beginning goes on "left", its end on "right"."""
+        self.lengths = np.minimum(split.lengths, max_length)
+        surplus = split.lengths - self.lengths
+        self._starts = split.starts + surplus if truncation_side == "left" else split.starts
+        self._split = split
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, rows: Sequence[int] | np.ndarray | int) -> Batch:
+        rows = np.atleast_1d(rows)  # [batch]
+        lengths = self.lengths[rows]  # [batch]
+        steps = np.arange(lengths.max())  # [time]
+        is_token = steps < lengths[:, None]  # [batch, time]
+        positions = (self._starts[rows, None] + steps)[is_token]  # [tokens of the batch]
+        tokens = np.full(is_token.shape, PAD_ID, dtype=np.int64)  # [batch, time]
+        tokens[is_token] = self._split.ids[positions]
+        return Batch(
+            torch.from_numpy(tokens),
+            torch.from_numpy(lengths),
+            torch.from_numpy(self._split.labels[rows].astype(np.int64)),
+            torch.from_numpy(rows.astype(np.int64)),
+        )
+
+
+class BucketBatchSampler(Sampler[np.ndarray]):
+    """Batches of rows of like length: every row once an epoch, the last small batch too.
+
+    With `shuffle`, the rows are permuted anew each epoch, sorted by length within pools of 50
+    batches, cut into batches, and the batches shuffled; the order is a function of
+    (`seed`, epoch) alone. Without, the longest come first.
+
+    Under several replicas each global batch of `batch_size * num_replicas` rows is dealt out by
+    stride: no row is repeated or lost, and every rank has equally many batches, none empty. Fewer
+    than `num_replicas` rows left over join the batch before (a rank's share grows by one).
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        num_replicas: int = 1,
+    ) -> None:
+        """Sample the rows 0 .. len(lengths) - 1.
+
+        Raises:
+            DataError: there are fewer rows than replicas.
+        """
+        if len(lengths) < num_replicas:
+            raise DataError(f"{len(lengths)} reviews cannot feed {num_replicas} devices")
+        self._lengths = lengths
+        self._global_batch_size = batch_size * num_replicas
+        self._shuffle, self._seed = shuffle, seed
+        self._rank, self._num_replicas = rank, num_replicas
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's order; Lightning calls this before each."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._bounds()) - 1
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        rng = np.random.Generator(np.random.PCG64([self._seed, self._epoch]))
+        order = self._bucketed(rng) if self._shuffle else np.argsort(-self._lengths, kind="stable")
+        batches = np.split(order, self._bounds()[1:-1])
+        turns = rng.permutation(len(batches)) if self._shuffle else range(len(batches))
+        for turn in turns:
+            yield batches[turn][self._rank :: self._num_replicas]
+
+    def _bucketed(self, rng: np.random.Generator) -> np.ndarray:
+        rows = rng.permutation(len(self._lengths))
+        pool = np.arange(len(rows)) // (_POOL * self._global_batch_size)
+        return rows[np.lexsort((self._lengths[rows], pool))]
+
+    def _bounds(self) -> np.ndarray:
+        """Where global batches begin and end, [batches + 1]."""
+        size = len(self._lengths)
+        bounds = np.arange(0, size, self._global_batch_size)
+        if len(bounds) > 1 and size - bounds[-1] < self._num_replicas:
+            bounds = bounds[:-1]
+        return np.append(bounds, size)

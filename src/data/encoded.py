@@ -1,0 +1,165 @@
+"""The corpus as ids, cached on disk and memory-mapped."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from src.data.cache import build_once
+from src.data.config import TextOptions
+from src.data.corpus import Corpus
+from src.data.subwords import BPE_VERSION, SubwordVocabulary
+from src.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
+from src.data.tokenized import Ragged, tokenize_corpus, with_progress
+from src.data.tokenizer import BASIC_ENGLISH_VERSION
+from src.data.vocabulary import UNK_ID, WordVocabulary, order_tokens
+
+_VERSIONS = {
+    WordVocabulary.tokenizer: BASIC_ENGLISH_VERSION,
+    SubwordVocabulary.tokenizer: BPE_VERSION,
+}
+_CHUNK = 1_000  # reviews the subword tokenizer takes at a time
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """Reviews as whole sequences of ids: a text is cut to its longest length batch by batch.
+
+    Review i is ids[starts[i] : starts[i] + lengths[i]].
+    """
+
+    ids: np.ndarray  # uint16 or uint32 [ids of all reviews], memory-mapped
+    starts: np.ndarray  # int64 [reviews]
+    lengths: np.ndarray  # int64 [reviews], each at least 1
+    labels: np.ndarray  # int64 [reviews]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> "EncodedSplit":
+        """The reviews at `rows`, over the same ids."""
+        return EncodedSplit(self.ids, self.starts[rows], self.lengths[rows], self.labels[rows])
+
+
+def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vocabulary:
+    """The vocabulary of the training part, the reviews of `corpus.train` at `rows`; cached.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    settings = {
+        "corpus": corpus.fingerprint,
+        "rows": hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest(),
+        "tokenizer": [options.tokenizer, _VERSIONS[options.tokenizer]],
+        "max_tokens": options.max_tokens,
+        "min_freq": options.min_freq,
+    }
+    folder = Path(options.cache_dir) / "vocabularies" / _key(settings)
+
+    def build(folder: Path) -> None:
+        fit = _fit_subwords if options.tokenizer == SubwordVocabulary.tokenizer else _fit_words
+        (folder / "vocabulary.json").write_text(json.dumps(fit(corpus, rows, options).state()))
+
+    build_once(folder, build)
+    return vocabulary_from_state(
+        options.tokenizer, json.loads((folder / "vocabulary.json").read_text())
+    )
+
+
+def _fit_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVocabulary:
+    tokenized = tokenize_corpus(corpus, Path(options.cache_dir))
+    train = tokenized.splits["train"]
+    chosen = np.zeros(len(corpus.train), dtype=bool)
+    chosen[rows] = True
+    numbers = train.values[np.repeat(chosen, np.diff(train.offsets))]
+    counts = np.bincount(numbers, minlength=len(tokenized.tokens))
+    return WordVocabulary(
+        order_tokens(
+            tokenized.tokens,
+            counts.tolist(),
+            min_freq=options.min_freq,
+            max_tokens=options.max_tokens,
+        )
+    )
+
+
+def _fit_subwords(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> SubwordVocabulary:
+    return SubwordVocabulary.train(
+        (corpus.train.texts[row] for row in with_progress(rows, "Learning subwords")),
+        max_tokens=options.max_tokens,
+        min_freq=options.min_freq,
+    )
+
+
+def encode_corpus(
+    corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path
+) -> dict[str, EncodedSplit]:
+    """Every split of `corpus` in the ids of `vocabulary`; cached.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    settings = {
+        "corpus": corpus.fingerprint,
+        "version": _VERSIONS[vocabulary.tokenizer],
+        "vocabulary": vocabulary_fingerprint(vocabulary),
+    }
+    folder = build_once(
+        cache_dir / "encoded" / _key(settings),
+        partial(_encode_into, corpus, vocabulary, cache_dir),
+    )
+    encoded = {}
+    for name, split in corpus.splits.items():
+        ragged = Ragged.load(folder, name)
+        encoded[name] = EncodedSplit(
+            ragged.values, ragged.offsets[:-1], np.diff(ragged.offsets), split.labels
+        )
+    return encoded
+
+
+def _encode_into(corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path, folder: Path) -> None:
+    if isinstance(vocabulary, WordVocabulary):
+        tokenized = tokenize_corpus(corpus, cache_dir)
+        id_of_number = vocabulary.ids(tokenized.tokens).astype(_id_dtype(vocabulary))
+        encoded = {
+            name: Ragged(id_of_number[numbers.values], numbers.offsets)
+            for name, numbers in tokenized.splits.items()
+        }
+    else:
+        encoded = {
+            name: _encode_texts(split.texts, vocabulary, f"Encoding {name}")
+            for name, split in corpus.splits.items()
+        }
+    for name, ragged in encoded.items():
+        _with_unk_for_empty(ragged).save(folder, name)
+
+
+def _encode_texts(texts: Sequence[str], vocabulary: Vocabulary, title: str) -> Ragged:
+    dtype = _id_dtype(vocabulary)
+    values, lengths = [np.empty(0, dtype)], [np.empty(0, np.int64)]
+    for start in with_progress(range(0, len(texts), _CHUNK), title):
+        chunk = [texts[i] for i in range(start, min(start + _CHUNK, len(texts)))]
+        text_ids = vocabulary.encode_all(chunk)
+        values.append(np.concatenate(text_ids).astype(dtype))
+        lengths.append(np.array([len(ids) for ids in text_ids]))
+    return Ragged.from_lengths(np.concatenate(values), np.concatenate(lengths))
+
+
+def _with_unk_for_empty(ragged: Ragged) -> Ragged:
+    """A review without a token becomes one <unk>, so that no length is 0."""
+    lengths = np.diff(ragged.offsets)
+    empty = lengths == 0
+    values = np.insert(ragged.values, ragged.offsets[:-1][empty], UNK_ID)
+    return Ragged.from_lengths(values, np.maximum(lengths, 1))
+
+
+def _id_dtype(vocabulary: Vocabulary) -> type[np.unsignedinteger]:
+    return np.uint16 if len(vocabulary) <= 2**16 else np.uint32
+
+
+def _key(settings: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]

@@ -1,0 +1,101 @@
+"""Any text -> the ids a model was trained on. Travels inside the checkpoint."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from src.data.subwords import SubwordVocabulary
+from src.data.vocabulary import UNK_ID, WordVocabulary
+from src.errors import CheckpointError
+
+Vocabulary = WordVocabulary | SubwordVocabulary
+_VOCABULARIES: dict[str, type[WordVocabulary] | type[SubwordVocabulary]] = {
+    kind.tokenizer: kind for kind in (WordVocabulary, SubwordVocabulary)
+}
+
+
+def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:
+    """The vocabulary of that kind.
+
+    Raises:
+        ValueError: there is no such tokenizer, or `state` is not a vocabulary of it.
+    """
+    if not isinstance(tokenizer, str) or tokenizer not in _VOCABULARIES:
+        raise ValueError(f"tokenizer is {tokenizer!r}, not one of {', '.join(_VOCABULARIES)}")
+    try:
+        return _VOCABULARIES[tokenizer](state)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{tokenizer} vocabulary {error}") from error
+
+
+def vocabulary_fingerprint(vocabulary: Vocabulary) -> str:
+    """sha256 (hex) of what gives a token its id."""
+    content = json.dumps([vocabulary.tokenizer, vocabulary.state()])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A vocabulary, and how long a text may be."""
+
+    vocabulary: Vocabulary
+    max_length: int  # tokens kept of a text
+    truncation_side: Literal["left", "right"]  # which end of a longer text is cut
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, <pad> and <unk> among them."""
+        return len(self.vocabulary)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of tokenizer and vocabulary."""
+        return vocabulary_fingerprint(self.vocabulary)
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of one text, int64 [1 <= length <= max_length]."""
+        return self.encode_all([text])[0]
+
+    def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
+        """The ids of each text. A text without a token is one <unk>."""
+        cut = (
+            slice(self.max_length)
+            if self.truncation_side == "right"
+            else slice(-self.max_length, None)
+        )
+        unknown = np.array([UNK_ID])
+        return [ids[cut] if len(ids) else unknown for ids in self.vocabulary.encode_all(texts)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain strings, numbers and lists; `from_state_dict` reads them back."""
+        return {
+            "tokenizer": self.vocabulary.tokenizer,
+            "vocabulary": self.vocabulary.state(),
+            "max_length": self.max_length,
+            "truncation_side": self.truncation_side,
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "TextEncoder":
+        """Rebuild an encoder from a checkpoint, trusting nothing in it.
+
+        Raises:
+            CheckpointError: `state` is not what `state_dict` gives.
+        """
+        fields = {"tokenizer", "vocabulary", "max_length", "truncation_side"}
+        if not isinstance(state, Mapping) or set(state) != fields:
+            raise CheckpointError(f"text encoder: expected the fields {', '.join(sorted(fields))}")
+        max_length, side = state["max_length"], state["truncation_side"]
+        if type(max_length) is not int or max_length < 1:
+            raise CheckpointError(f"text encoder: max_length is {max_length!r}")
+        if side not in ("left", "right"):
+            raise CheckpointError(f"text encoder: truncation_side is {side!r}")
+        try:
+            vocabulary = vocabulary_from_state(state["tokenizer"], state["vocabulary"])
+        except ValueError as error:
+            raise CheckpointError(f"text encoder: {error}") from error
+        return cls(vocabulary, max_length, side)
