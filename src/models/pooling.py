@@ -23,7 +23,7 @@ def last(outputs: Tensor, lengths: Tensor, bidirectional: bool = False) -> Tenso
 
 
 def mean(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """The mean over real steps. Outputs past a length must be zero, as our recurrent layers' are."""
+    """The mean over real steps. Outputs past each length must be zero, as ours are."""
     return outputs.sum(dim=1) / lengths[:, None].to(outputs.dtype)
 
 

@@ -1,0 +1,112 @@
+"""Every metric against scikit-learn, or worked out by hand."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
+from src.models.metrics import build_metrics
+
+
+def evaluate(probabilities: torch.Tensor, labels: torch.Tensor, batch_sizes: list[int]) -> dict:
+    metrics = build_metrics(probabilities.shape[1], prefix="val/")
+    losses = torch.nn.functional.nll_loss(probabilities.log(), labels, reduction="none")
+    for preds, target, value in zip(
+        probabilities.split(batch_sizes),
+        labels.split(batch_sizes),
+        losses.split(batch_sizes),
+        strict=True,
+    ):
+        metrics.update(preds=preds, target=target, value=value)
+    return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def random_case(num_classes: int, reviews: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(num_classes)
+    labels = torch.randint(0, num_classes, (reviews,), generator=generator)
+    logits = torch.randn(reviews, num_classes, generator=generator)
+    logits[torch.arange(reviews), labels] += 0.7
+    return logits.softmax(dim=1), labels
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7])
+def test_equal_scikit_learn_whatever_the_batches(num_classes):
+    probabilities, labels = random_case(num_classes)
+    chosen = probabilities.argmax(1)
+    scores = probabilities[:, 1] if num_classes == 2 else probabilities
+    expected = {
+        "val/accuracy": accuracy_score(labels, chosen),
+        "val/f1": f1_score(labels, chosen, average="macro"),
+        "val/auroc": roc_auc_score(labels, scores, multi_class="ovr", average="macro"),
+        "val/loss": -np.log(probabilities[range(len(labels)), labels]).mean(),
+    }
+    for batch_sizes in ([200], [64, 64, 64, 8], [1, 199]):
+        found = evaluate(probabilities, labels, batch_sizes)
+        assert found.keys() == expected.keys() | {"val/calibration_error"}
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_calibration_error_by_hand():
+    # Bins are 1/15 wide. 0.70 and 0.72 share the eleventh (0.667 to 0.733), one of two right;
+    # 0.90 stands alone in the fourteenth (0.867 to 0.933), wrong; 1.0 in the last, right.
+    first = torch.tensor([0.70, 0.72, 0.90, 1.0])
+    labels = torch.tensor([0, 1, 1, 0])
+    expected = (2 * abs(0.5 - 0.71) + abs(0 - 0.9) + abs(1 - 1.0)) / 4
+    found = evaluate(torch.stack([first, 1 - first], dim=1), labels, [4])
+    assert found["val/calibration_error"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_calibration_error_has_fifteen_bins_up_to_certainty():
+    # 0.95 and 1.0 share the last bin: 0.975 expected, half of it found.
+    first = torch.tensor([0.95, 1.0])
+    found = evaluate(torch.stack([first, 1 - first], dim=1), torch.tensor([1, 0]), [2])
+    assert found["val/calibration_error"] == pytest.approx(0.475, abs=1e-6)
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_calibration_error_equals_a_loop_over_bins(num_classes):
+    probabilities, labels = random_case(num_classes, reviews=500)
+    confidence, chosen = (part.numpy() for part in probabilities.max(1))
+    right = chosen == labels.numpy()
+    expected = 0.0
+    for low in range(15):
+        inside = (confidence >= low / 15) & (confidence < (low + 1) / 15)
+        if inside.any():
+            expected += abs(right[inside].mean() - confidence[inside].mean()) * inside.mean()
+    found = evaluate(probabilities, labels, [250, 250])
+    assert found["val/calibration_error"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_auroc_leaves_out_a_class_that_no_review_has():
+    probabilities, labels = random_case(4)
+    labels[labels == 2] = 0
+    present = [0, 1, 3]
+    expected = np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in present])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a rare class is no news at every epoch
+        found = evaluate(probabilities, labels, [200])
+    assert found["val/auroc"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_auroc_of_a_single_class_is_not_a_number():
+    probabilities, _ = random_case(2)
+    found = evaluate(probabilities, torch.ones(200, dtype=torch.int64), [200])
+    assert math.isnan(found["val/auroc"])
+    assert found["val/accuracy"] == pytest.approx(float((probabilities[:, 1] > 0.5).float().mean()))
+
+
+def test_metrics_start_anew_after_a_reset():
+    probabilities, labels = random_case(3)
+    metrics = build_metrics(3, prefix="")
+    metrics.update(preds=probabilities, target=labels, value=torch.ones(200))
+    metrics.compute()
+    metrics.reset()
+    metrics.update(preds=torch.eye(3), target=torch.arange(3), value=torch.zeros(3))
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    assert values == pytest.approx(
+        {"accuracy": 1, "f1": 1, "auroc": 1, "calibration_error": 0, "loss": 0}, abs=1e-6
+    )

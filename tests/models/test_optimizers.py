@@ -1,0 +1,135 @@
+"""Which weights decay, what a step does, and the learning rate over a run."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from src.models.config import OptimizerConfig, SchedulerConfig
+from src.models.optimizers import build_optimizer, build_scheduler
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(10, 4)
+        self.recurrent = nn.GRU(4, 3)
+        self.linear = nn.Linear(3, 2)
+
+
+def gradients(model: nn.Module, seed: int) -> None:
+    torch.manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+
+
+def learning_rates(config: SchedulerConfig, steps: int, total_steps) -> list[float]:
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=2.0)
+    scheduler = build_scheduler(config, optimizer, total_steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_only_weight_matrices_decay():
+    model = Model()
+    optimizer = build_optimizer(OptimizerConfig(lr=0.1, weight_decay=0.5), model)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, value in model.named_parameters():
+        decays = name in {"recurrent.weight_ih_l0", "recurrent.weight_hh_l0", "linear.weight"}
+        expected = before[name] * (1 - 0.1 * 0.5) if decays else before[name]
+        torch.testing.assert_close(value.detach(), expected, msg=name)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_steps_equal_the_plain_optimizer_of_torch(name):
+    ours, theirs = Model(), Model()
+    config = OptimizerConfig(name=name, lr=0.05, weight_decay=0.1, momentum=0.9)
+    optimizer = build_optimizer(config, ours)
+    recurrent = list(theirs.recurrent.parameters())  # two matrices, two biases
+    matrices = [*recurrent[:2], theirs.linear.weight]
+    others = [*recurrent[2:], theirs.linear.bias, theirs.embedding.weight]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    plain = {"foreach": False, "fused": False, "lr": 0.05}
+    reference = {
+        "adamw": lambda: torch.optim.AdamW(groups, **plain),
+        "adam": lambda: torch.optim.Adam(groups, **plain),
+        "sgd": lambda: torch.optim.SGD(groups, momentum=0.9, **plain),
+    }[name]()
+    for seed in range(5):
+        gradients(ours, seed)
+        gradients(theirs, seed)
+        optimizer.step()
+        reference.step()
+    for value, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_every_parameter_is_optimized_once():
+    model = Model()
+    optimizer = build_optimizer(OptimizerConfig(), model)
+    found = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(found) == len(set(found)) == len(list(model.parameters()))
+
+
+def test_one_cycle_follows_that_of_torch():
+    rates = learning_rates(SchedulerConfig(name="one_cycle", warmup_fraction=0.3), 1000, 1000)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    reference = OneCycleLR(optimizer, max_lr=2.0, total_steps=1000, pct_start=0.3)
+    expected = []
+    for _ in range(1000):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(expected) < 1000:
+            reference.step()
+    assert rates == pytest.approx(expected, abs=0.02)  # theirs runs a step ahead of ours
+    assert rates[0] == pytest.approx(expected[0]) == pytest.approx(2.0 / 25)
+    assert max(rates) == pytest.approx(2.0, rel=1e-3)
+    assert rates[-1] < 1e-4
+
+
+def test_cosine_by_hand():
+    rates = learning_rates(SchedulerConfig(name="cosine", warmup_fraction=0.2), 11, 10)
+    falls = [1 + math.cos(math.pi * step / 8) for step in range(9)]  # from 2 to 0
+    assert rates == pytest.approx([0.0, 1.0, *falls], abs=1e-9)
+
+
+def test_constant_by_hand():
+    rates = learning_rates(SchedulerConfig(name="constant", warmup_fraction=0.4), 10, 10)
+    assert rates == pytest.approx([0.0, 0.5, 1.0, 1.5, *[2.0] * 6])
+    assert learning_rates(SchedulerConfig(name="constant", warmup_fraction=0), 3, math.inf) == [
+        2.0,
+        2.0,
+        2.0,
+    ]
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "cosine", "constant"])
+@pytest.mark.parametrize("warmup_fraction", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("total_steps", [1, 2, 10])
+def test_rises_then_falls_within_bounds_and_past_the_end(name, warmup_fraction, total_steps):
+    config = SchedulerConfig(name=name, warmup_fraction=warmup_fraction)
+    rates = learning_rates(config, total_steps + 3, total_steps)
+    peak = rates.index(max(rates))
+    assert all(0 <= rate <= 2.0 for rate in rates)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert len(set(rates[total_steps:])) == 1  # past the end it stays
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "cosine"])
+def test_the_length_may_become_known_at_the_first_step(name):
+    config = SchedulerConfig(name=name, warmup_fraction=0.3)
+    lengths = iter([math.inf])  # asked once when built, before training
+    late = learning_rates(config, 20, lambda: next(lengths, 20))
+    assert late == learning_rates(config, 20, 20)

@@ -1,0 +1,86 @@
+"""Pooling against loops over single reviews, and against the states that torch itself returns."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from src.models.pooling import pool
+
+
+def padded(lengths: list[int], features: int, extra: int = 0, seed: int = 0) -> torch.Tensor:
+    """Random outputs [batch, time, features], zero past each length."""
+    generator = torch.Generator().manual_seed(seed)
+    outputs = torch.randn(
+        len(lengths), max(lengths) + extra, features, generator=generator, dtype=torch.float64
+    )
+    for review, length in enumerate(lengths):
+        outputs[review, length:] = 0
+    return outputs
+
+
+def test_by_hand():
+    outputs = torch.tensor([[[-1.0, 4.0], [-3.0, 2.0], [0.0, 0.0]]])
+    lengths = torch.tensor([2])
+    assert pool(outputs, lengths, "last").tolist() == [[-3.0, 2.0]]
+    assert pool(outputs, lengths, "last", bidirectional=True).tolist() == [[-3.0, 4.0]]
+    assert pool(outputs, lengths, "mean").tolist() == [[-2.0, 3.0]]
+    # The padding is larger than every real value of the first feature, and must not win.
+    assert pool(outputs, lengths, "max").tolist() == [[-1.0, 4.0]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6),
+    extra=st.integers(0, 5),
+    time_major=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_equals_pooling_each_review_alone(lengths, extra, time_major, seed):
+    outputs = padded(lengths, 4, extra, seed)
+    if time_major:  # as the recurrent layers lay it out
+        outputs = outputs.transpose(0, 1).contiguous().transpose(0, 1)
+    reviews = [outputs[b, :length] for b, length in enumerate(lengths)]
+    expected = {
+        "last": torch.stack([review[-1] for review in reviews]),
+        "mean": torch.stack([review.mean(0) for review in reviews]),
+        "max": torch.stack([review.amax(0) for review in reviews]),
+    }
+    for pooling, value in expected.items():
+        torch.testing.assert_close(pool(outputs, torch.tensor(lengths), pooling), value)
+
+
+@pytest.mark.parametrize("cell", [nn.RNN, nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_last_is_the_final_state_of_each_direction(cell, bidirectional):
+    torch.manual_seed(0)
+    layer = cell(3, 5, num_layers=2, bidirectional=bidirectional, batch_first=True)
+    lengths = torch.tensor([4, 1, 7])
+    packed = pack_padded_sequence(
+        torch.randn(3, 7, 3), lengths, batch_first=True, enforce_sorted=False
+    )
+    outputs, state = layer(packed)
+    h = state[0] if cell is nn.LSTM else state
+    expected = torch.cat([h[-2], h[-1]], dim=1) if bidirectional else h[-1]
+    outputs, _ = pad_packed_sequence(outputs, batch_first=True)
+    torch.testing.assert_close(pool(outputs, lengths, "last", bidirectional), expected)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_gradients(pooling, bidirectional):
+    lengths = torch.tensor([3, 1, 5])
+    outputs = padded([3, 1, 5], 4, extra=1).requires_grad_()
+    real = (torch.arange(6) < lengths[:, None])[:, :, None]
+    # Outputs past the end are constants to the recurrent layers; here they are held at zero.
+    assert torch.autograd.gradcheck(
+        lambda x: pool(x * real, lengths, pooling, bidirectional), outputs
+    )
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+def test_keeps_the_precision_of_its_input(pooling):
+    outputs = padded([2, 3], 4).bfloat16()
+    assert pool(outputs, torch.tensor([2, 3]), pooling).dtype == torch.bfloat16
