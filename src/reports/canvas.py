@@ -4,10 +4,10 @@ Colours are Okabe and Ito's, told apart with any colour vision. Figures are draw
 which keeps global state: runs in several threads can draw at once.
 """
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from src.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,15 +52,15 @@ def new_axes(
 
 def add_legend(axes: "Axes", **options: Any) -> None:
     """Name the labelled lines of `axes`."""
-    look = {"fontsize": 9.5, "title_fontsize": 9.5, "edgecolor": "none", "framealpha": 0.85}
-    axes.legend(**look, **options)
+    look: dict[str, Any] = {"fontsize": 9.5, "title_fontsize": 9.5, "alignment": "left"}
+    axes.legend(edgecolor="none", framealpha=0.85, **look, **options)
 
 
 def whole_numbers(axis: "Axis") -> None:
     """Put the ticks of a counting axis on whole numbers, thousands apart by a comma."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    axis.set_major_locator(MaxNLocator("auto", integer=True))
+    axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
@@ -72,14 +72,7 @@ def percentages(axis: "Axis") -> None:
 
 
 def save(figure: "Figure", path: Path) -> Path:
-    """Write a PNG, first to a temporary name beside it."""
-    handle, name = tempfile.mkstemp(prefix=f"{path.stem}.partial-", dir=path.parent)
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            figure.savefig(file, format="png")
-        partial.chmod(0o644)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write a PNG, whole or not at all."""
+    with whole_file(path) as file:
+        figure.savefig(file.buffer, format="png")
     return path

@@ -145,6 +145,6 @@ def length_bins(lengths: np.ndarray, bins: int = 10) -> tuple[np.ndarray, np.nda
     Returns the greatest length of each bin [bins], and the bin of each review [reviews]. Reviews
     of one length stay together, so the bins are fewer or uneven where many are cut to one length.
     """
-    quantiles = np.linspace(0, 1, bins + 1)[1:]
-    greatest = np.unique(np.quantile(lengths, quantiles, method="inverted_cdf"))
+    ends = -(np.arange(1, bins + 1) * len(lengths) // -bins)  # rounded up
+    greatest = np.unique(np.sort(lengths)[ends - 1])
     return greatest, np.searchsorted(greatest, lengths)

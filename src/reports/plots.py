@@ -1,6 +1,6 @@
 """The pictures of a finished run, drawn from the files in its folder alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,18 +54,21 @@ def draw_plots(run_folder: Path) -> list[Path]:
 
     Raises CheckpointError where a file of the run is missing or malformed.
     """
+    folder = run_folder / "plots"
+    return [save(figure, folder / f"{name}.png") for name, figure in figures(run_folder).items()]
+
+
+def figures(run_folder: Path) -> dict[str, "Figure"]:
+    """Return every picture of a finished run under its name."""
     result, metrics = read_result(run_folder), read_metrics(run_folder)
     predictions, run = read_predictions(run_folder), run_words(result)
-    figures: dict[str, Callable[[], Figure]] = {
-        "learning_curves": lambda: learning_curves(run, metrics, result["best_epoch"]),
-        "confusion_matrix": lambda: confusion_matrix(run, predictions),
-        "roc_and_precision_recall": lambda: roc_and_precision_recall(run, predictions),
-        "length_and_accuracy": lambda: length_and_accuracy(run, predictions),
-        "calibration": lambda: calibration(run, predictions),
+    return {
+        "learning_curves": learning_curves(run, metrics, result["best_epoch"]),
+        "confusion_matrix": confusion_matrix(run, predictions),
+        "roc_and_precision_recall": roc_and_precision_recall(run, predictions),
+        "length_and_accuracy": length_and_accuracy(run, predictions),
+        "calibration": calibration(run, predictions),
     }
-    folder = run_folder / "plots"
-    folder.mkdir(exist_ok=True)
-    return [save(draw(), folder / f"{name}.png") for name, draw in figures.items()]
 
 
 def learning_curves(run: str, metrics: dict[str, np.ndarray], best_epoch: int | None) -> "Figure":
@@ -110,7 +113,8 @@ def _by_epochs(
         best = values[epochs == best_epoch]
         ring: dict[str, Any] = {"ms": 11, "fillstyle": "none", "markeredgewidth": 1.8}
         axes.plot([best_epoch], best, "o", color=BLUE, label="epoch chosen", **ring)
-    axes.margins(x=0.06)
+    if len(epochs):
+        axes.set_xlim(epochs[0] - 0.3, epochs[-1] + 0.3)
     whole_numbers(axes.xaxis)
     add_legend(axes)
 
@@ -125,9 +129,10 @@ def confusion_matrix(run: str, predictions: Predictions) -> "Figure":
     lettered = size <= MAX_LETTERED_CLASSES
     slanted = size > 6 or max(map(len, names)) > 14
 
-    side = float(np.clip(size * 0.45, 3.8, 9.5))
+    side = float(np.clip(size * 0.4, 3.8, 9.5))
     headline = f"Confusion matrix: {_right(predictions)}"
-    figure = new_figure(max(side + 2, 6.4), side + (2.4 if slanted else 1.5), headline, run)
+    width = max(side + (2 if lettered else 3), 6.4)
+    figure = new_figure(width, side + (2.1 if slanted else 1.5), headline, run)
     axes = new_axes(figure, figure.add_gridspec(1, 1)[0], "", "predicted", "labelled")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.grid(False)
@@ -166,12 +171,14 @@ def roc_and_precision_recall(run: str, predictions: Predictions) -> "Figure":
         macro = "macro " if last.name == MACRO else ""
         headline += f": {macro}AUROC {last.auroc:.3f}"
         headline += f", {macro}average precision {last.average_precision:.3f}"
-    figure = new_figure(11, 5.6, headline, run)
+    named = len(curves) if len(curves) <= MAX_NAMED_CURVES + 1 else 2
+    figure = new_figure(11, 5.6 + 0.2 * named, headline, run)  # a line of legend for each
     grid = figure.add_gridspec(1, 2)
-    left = new_axes(figure, grid[0], "ROC", "false-positive rate", "true-positive rate")
-    right = new_axes(figure, grid[1], "Precision-recall", "recall", "precision")
+    each = ", each class against the rest" if len(curves) > 1 else ""
+    left = new_axes(figure, grid[0], f"ROC{each}", "false-positive rate", "true-positive rate")
+    right = new_axes(figure, grid[1], f"Precision-recall{each}", "recall", "precision")
     for axes in (left, right):
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
         if not curves:
             note = "no curve: the test reviews\nare all of one class"
             axes.text(0.5, 0.5, note, ha="center", va="center", color=GREY)
@@ -185,8 +192,8 @@ def roc_and_precision_recall(run: str, predictions: Predictions) -> "Figure":
         roc, pr = (f"{name}: {area:.3f}" if name else None for area in areas)
         left.plot(one.false_positive_rate, one.true_positive_rate, label=roc, **style)
         right.plot(one.recall, one.precision, drawstyle="steps-pre", label=pr, **style)
-    add_legend(left, title="area under the curve", loc="lower right")
-    add_legend(right, title="average precision", loc="lower left")
+    for axes, title in ((left, "area under the curve"), (right, "average precision")):
+        add_legend(axes, title=title, loc="upper left", bbox_to_anchor=(-0.03, -0.12))
     return figure
 
 
@@ -216,8 +223,9 @@ def length_and_accuracy(run: str, predictions: Predictions) -> "Figure":
     counts, hits = np.bincount(position), np.bincount(position, predictions.correct)
     x = np.arange(len(longest))
     median = float(np.median(predictions.lengths))
-    # Bins stand one unit apart, whatever lengths they span.
-    median_x = np.interp(median, [shortest[0] - 1, *longest], np.arange(len(longest) + 1) - 0.5)
+    # Where half of the reviews lie to the left: bins stand one unit apart, whatever they span.
+    reviews = np.append(0, np.cumsum(counts))
+    median_x = float(np.interp(reviews[-1] / 2, reviews, np.arange(len(reviews)) - 0.5))
 
     figure = new_figure(10, 6.2, f"Accuracy by length: {_right(predictions)}", run)
     grid = figure.add_gridspec(2, 1, height_ratios=[3, 1])
@@ -226,19 +234,21 @@ def length_and_accuracy(run: str, predictions: Predictions) -> "Figure":
     _shares(upper, x, hits, counts, fmt="o")
     overall = predictions.correct.mean()
     upper.axhline(overall, color=GREY, linewidth=1, zorder=0)
-    _beside(upper, "all", (1, overall), ("axes fraction", "data"), va="center")
     upper.set_xticks(x, [])
     bars = lower.bar(x, counts, color=SKY, width=0.7)
     lower.bar_label(bars, [f"{count:,}" for count in counts], fontsize=9, color=INK, padding=2)
     lower.set_yticks([])
     lower.margins(y=0.25)
     ends = zip(shortest, longest, strict=True)
-    lower.set_xticks(x, [f"{a:,} to {b:,}" if a < b else f"{a:,}" for a, b in ends])
+    lower.set_xticks(x, [f"{a:,}\N{EN DASH}{b:,}" if a < b else f"{a:,}" for a, b in ends])
     for axes in (upper, lower):
         axes.grid(False, axis="x")
         axes.set_xlim(-0.6, len(x) - 0.4)
-        axes.axvline(float(median_x), color=AMBER, linestyle="--", linewidth=1.4, zorder=0)
-    _beside(upper, f"median: {median:,.0f} tokens", (median_x, 1), ("data", "axes fraction"), "top")
+        axes.axvline(median_x, color=AMBER, linestyle="--", linewidth=1.4, zorder=0)
+    at_top, at_right = upper.get_xaxis_transform(), upper.get_yaxis_transform()
+    words = f"median: {median:,.0f} tokens"
+    upper.text(median_x, 1.01, words, transform=at_top, ha="center", va="bottom", color=INK)
+    upper.text(1.005, overall, "all", transform=at_right, va="center", color=INK)
     return figure
 
 
@@ -254,7 +264,7 @@ def calibration(run: str, predictions: Predictions) -> "Figure":
     _shares(upper, bins.confidence, bins.hits, bins.counts, fmt="o-", label="this model")
     upper.set_ylim(-0.02, 1.02)
     upper.tick_params(labelbottom=False)
-    add_legend(upper, loc="upper left")
+    add_legend(upper)
     lower.bar(bins.starts, bins.counts, bins.width, align="edge", color=SKY, edgecolor="white")
     whole_numbers(lower.yaxis)
     for axes in (upper, lower):
@@ -278,10 +288,3 @@ def _shares(
     ends = np.maximum([share - low, high - share], 0)
     axes.errorbar(x, share, ends, color=BLUE, ms=6.5, capsize=4, elinewidth=1.5, **options)
     percentages(axes.yaxis)
-
-
-def _beside(
-    axes: "Axes", text: str, point: tuple[Any, Any], coordinates: tuple[str, str], va: str
-) -> None:
-    offset: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points"}
-    axes.annotate(text, point, xycoords=coordinates, va=va, fontsize=9.5, color=INK, **offset)

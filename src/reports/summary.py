@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _ROWS = (
-    ("accuracy", "accuracy", percent),
-    ("F1 (macro)", "f1", percent),
+    ("accuracy", "accuracy", lambda share: percent(share, 2)),
+    ("F1 (macro)", "f1", lambda share: percent(share, 2)),
     ("AUROC", "auroc", lambda value: number(value, ".4f")),
     ("loss", "loss", lambda value: number(value, ".4f")),
     ("calibration error", "calibration_error", lambda value: number(value, ".4f")),

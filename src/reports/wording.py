@@ -23,9 +23,9 @@ def run_words(result: dict[str, Any]) -> str:
     return f"{model_words(result)} on {data_words(result)}, seed {result['seed']}"
 
 
-def percent(share: float | None) -> str:
+def percent(share: float | None, digits: int = 1) -> str:
     """Return a share as "88.9 %"."""
-    return number(None if share is None else 100 * share, ".1f", " %")
+    return number(None if share is None else 100 * share, f".{digits}f", " %")
 
 
 def number(value: float | None, form: str, unit: str = "") -> str:
@@ -44,8 +44,11 @@ def duration(seconds: float) -> str:
 
 
 def shortened(name: str, letters: int = 24) -> str:
-    """Return a class name as matplotlib may show it: not too long."""
-    return plain(name if len(name) <= letters else name[: letters - 1] + "…")
+    """Return a class name as a plot has room for it, its two ends kept."""
+    name = " ".join(name.split())
+    if len(name) > letters:
+        name = name[: letters // 2] + "…" + name[-letters // 2 + 1 :]
+    return plain(name)
 
 
 def plain(text: str) -> str:

@@ -1,0 +1,159 @@
+"""Every picture is drawn, says what run it is of, and shows the numbers of the run's files."""
+
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from matplotlib.text import Text
+
+from src.errors import CheckpointError
+from src.reports import plots
+from src.reports.run_files import read_metrics, read_predictions
+
+MakeRun = Callable[..., Path]
+NAMES = [
+    "learning_curves",
+    "confusion_matrix",
+    "roc_and_precision_recall",
+    "length_and_accuracy",
+    "calibration",
+]
+
+
+def words(figure: Any) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def line(axes: Any, label: str) -> Any:
+    (found,) = (line for line in axes.lines if line.get_label().startswith(label))
+    return found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reviews": 500},
+        {"reviews": 500, "class_names": ("a", "b", "c")},
+        {"reviews": 900, "class_names": tuple(f"a rather long class name {i}" for i in range(20))},
+        {"reviews": 90, "class_names": tuple(f"class {i}" for i in range(30))},
+        {"reviews": 3, "epochs": 1},
+        {"reviews": 1, "epochs": 1, "best_epoch": None},
+        {"reviews": 60, "class_names": ("$1 to $5", "100 %")},
+    ],
+    ids=["two", "three", "twenty", "thirty", "tiny", "one review", "odd names"],
+)
+def test_every_picture_is_drawn(make_run: MakeRun, options: dict[str, Any]) -> None:
+    run = make_run(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paths = plots.draw_plots(run)
+    assert paths == [run / "plots" / f"{name}.png" for name in NAMES]
+    assert sorted((run / "plots").iterdir()) == sorted(paths)
+    for path in paths:
+        height, width, _ = imread(path).shape
+        assert 500 < width < 1500 and 400 < height < 1300, path.name
+
+
+def test_figures_say_what_run_they_are_of(make_run: MakeRun) -> None:
+    model = {"name": "lstm", "bidirectional": True}
+    demo = make_run("demo", reviews=50, synthetic=True, model=model)
+    for run, title in (
+        (make_run(reviews=50), "GRU on IMDB reviews, seed 1"),
+        (demo, "bidirectional LSTM on synthetic demo reviews, seed 1"),
+    ):
+        figures = plots.figures(run)
+        assert list(figures) == NAMES
+        assert all(title in words(figure) for figure in figures.values())
+
+
+def test_learning_curves_mark_the_chosen_epoch(make_run: MakeRun) -> None:
+    metrics = read_metrics(make_run(reviews=3, epochs=6))
+    figure = plots.learning_curves("a run", metrics, 4)
+    loss, accuracy, rate, norm = figure.axes
+    expected = 0.3 + 0.4 * 0.5 ** np.arange(6) + 0.02 * np.maximum(0, np.arange(6) - 2)
+    np.testing.assert_allclose(line(loss, "validation").get_ydata(), expected)
+    np.testing.assert_allclose(line(loss, "epoch chosen").get_xydata(), [[4, expected[4]]])
+    np.testing.assert_allclose(
+        line(accuracy, "epoch chosen").get_xydata(), [[4, 1.05 - expected[4] / 2]]
+    )
+    assert rate.lines[0].get_ydata().max() == pytest.approx(2e-3, rel=0.1)
+    assert len(norm.lines[0].get_xdata()) == 48
+    assert f"epoch 4 chosen, validation accuracy {100 * (1.05 - expected[4] / 2):.1f} %" in words(
+        figure
+    )
+
+
+def test_learning_curves_need_no_learning_rate_or_gradient_norm(make_run: MakeRun) -> None:
+    metrics = read_metrics(make_run(reviews=3))
+    del metrics["grad_norm"]
+    assert len(plots.learning_curves("a run", metrics, 1).axes) == 3
+    del metrics["lr-AdamW"]
+    assert len(plots.learning_curves("a run", metrics, 1).axes) == 2
+
+
+def test_confusion_matrix_shows_counts_and_row_percentages(tmp_path: Path) -> None:
+    (tmp_path / "predictions.csv").write_text(
+        "name,label,prediction,length,loss,probability_neg,probability_pos\n"
+        + "a,neg,neg,5,0.1,0.9,0.1\n" * 1500
+        + "b,neg,pos,5,1.6,0.2,0.8\n" * 500
+        + "c,pos,pos,5,0.2,0.2,0.8\n" * 4
+    )
+    figure = plots.confusion_matrix("a run", read_predictions(tmp_path))
+    (axes,) = figure.axes
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    # The column is what was predicted, the row what was labelled; no text where no review is.
+    assert cells == {(0, 0): "1,500\n75.0 %", (1, 0): "500\n25.0 %", (1, 1): "4\n100.0 %"}
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["neg", "pos"]
+    assert "75.0 % of 2,004 test reviews right" in words(figure)
+
+
+def test_roc_and_precision_recall_name_areas_and_base_rate(make_run: MakeRun) -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    test = read_predictions(make_run(reviews=700))
+    text = words(plots.roc_and_precision_recall("a run", test))
+    scores = test.probabilities[:, 1]
+    assert f"pos: {roc_auc_score(test.labels, scores):.3f}" in text
+    assert f"pos: {average_precision_score(test.labels, scores):.3f}" in text
+    assert f"base rate: {test.labels.mean():.3f}" in text
+
+
+def test_a_test_split_of_one_class_has_no_curve_and_says_so(make_run: MakeRun) -> None:
+    text = words(plots.roc_and_precision_recall("a run", read_predictions(make_run(reviews=1))))
+    assert "all of one class" in text
+
+
+def test_accuracy_by_length_counts_every_review_once(make_run: MakeRun) -> None:
+    test = read_predictions(make_run(reviews=5000))
+    upper, lower = plots.length_and_accuracy("a run", test).axes
+    counts = np.array([bar.get_height() for bar in lower.patches])
+    assert counts.sum() == 5000
+    assert (np.abs(counts - 500) < 60).all()
+    accuracy = upper.lines[0].get_ydata()
+    assert (accuracy * counts).sum() == pytest.approx(test.correct.sum())
+    shortest = test.correct[test.lengths <= np.quantile(test.lengths, 0.1)].mean()
+    assert accuracy[0] == pytest.approx(shortest)
+    assert accuracy[0] > accuracy[-1] + 0.05
+    assert f"median: {np.median(test.lengths):,.0f} tokens" in words(upper.figure)
+
+
+def test_runs_can_draw_at_once_and_over_old_pictures(make_run: MakeRun) -> None:
+    runs = [make_run(str(i), reviews=100, seed=i) for i in range(2)]
+    alone = [path.read_bytes() for path in plots.draw_plots(runs[0])]
+    (runs[0] / "plots" / "calibration.png").write_bytes(b"old")
+    with ThreadPoolExecutor() as pool:
+        together = list(pool.map(plots.draw_plots, runs))
+    first, second = [[path.read_bytes() for path in paths] for paths in together]
+    assert first == alone
+    assert second != alone
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"result\.json: no such file"):
+        plots.draw_plots(tmp_path)
+    assert list(tmp_path.iterdir()) == []
