@@ -6,7 +6,7 @@ import re
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -86,8 +86,8 @@ def _fetch(config: ImdbConfig) -> Path:
         raise DataError(f"no IMDB reviews in {root} and no download ({error}): {advice}") from error
 
 
-def _labelled_files(folder: Path) -> list[Path]:
-    return [path for path, name in _walk(folder) if not name.startswith(UNLABELLED)]
+def _labelled_files(folder: Path) -> list[Path | os.DirEntry[str]]:
+    return [file for name, file in _walk(folder) if not name.startswith(UNLABELLED)]
 
 
 def _parse(source: Path) -> Corpus:
@@ -204,21 +204,22 @@ def _below_top(name: str) -> str:
 def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the same from an extracted folder; unlabelled reviews come without their content."""
     with progress_bar(f"Reading {folder}", sum(REVIEWS.values())) as advance:
-        for path, name in _walk(folder):
+        for name, file in _walk(folder):
+            if not _is_part(name):
+                continue
             try:
-                yield name, b"" if name.startswith(UNLABELLED) else path.read_bytes()
+                yield name, b"" if name.startswith(UNLABELLED) else Path(file).read_bytes()
             except OSError as error:
-                raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+                raise DataError(f"{file}: cannot be read: {error.strerror}") from error
             advance(1)
 
 
-def _walk(folder: Path) -> Iterable[tuple[Path, str]]:
-    """Every file that is part of the data set, and its path below `folder`."""
+def _walk(folder: Path) -> Iterator[tuple[str, Path | os.DirEntry[str]]]:
+    """Every file where the data set has some, after its path below `folder`."""
     for place in REVIEWS:
         if (folder / place).is_dir():
             for entry in os.scandir(folder / place):
-                if _is_part(name := f"{place}/{entry.name}"):
-                    yield Path(entry.path), name
+                yield f"{place}/{entry.name}", entry
     for name in URL_FILES:
         if (folder / name).is_file():
-            yield folder / name, name
+            yield name, folder / name

@@ -276,30 +276,30 @@ def _json_record(line: int, row: dict[str, object], columns: _Columns) -> Record
 
 def _checked(record: Record, encoding: str) -> Record | BadRow:
     """The record with its label stripped, or why its content is of no use."""
-    for value in (record.text, record.label or ""):
-        if reason := _unreadable(value, encoding):
-            return BadRow(record.line, reason)
-    if not record.text.strip():
-        return BadRow(record.line, "empty text")
+    if fault := text_fault(record.text, encoding):
+        return BadRow(record.line, fault)
     if record.label is None:
         return record
     label = record.label.strip()
-    return Record(record.line, record.text, label) if label else BadRow(record.line, "empty label")
+    if fault := "empty label" if not label else _unreadable(label, encoding):
+        return BadRow(record.line, fault)
+    return Record(record.line, record.text, label)
+
+
+def text_fault(text: str, encoding: str) -> str | None:
+    """Why a text is of no use: empty, or holding what `encoding` cannot have meant."""
+    return _unreadable(text, encoding) or (None if text.strip() else "empty text")
 
 
 def _unreadable(text: str, encoding: str) -> str | None:
-    """Why a text cannot be used, if it holds a NUL or a byte that the encoding does not."""
     found = UNREADABLE.search(text)
     if found is None:
         return None
     if found[0] == "\0":
         return f"holds a NUL character (is the file {encoding}?)"
     byte = ord(found[0]) - 0xDC00  # undoes surrogateescape
-    return (
-        f"is not {encoding}: byte 0x{byte:02x}"
-        if 0x80 <= byte <= 0xFF
-        else "holds half a character"
-    )
+    known = 0x80 <= byte <= 0xFF
+    return f"is not {encoding}: byte 0x{byte:02x}" if known else "holds half a character"
 
 
 def _short(text: str, width: int = 40) -> str:

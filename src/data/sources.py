@@ -1,0 +1,36 @@
+"""Every source of labelled reviews behind one function."""
+
+import logging
+
+from src.data.config import AutoConfig, DataConfig, DemoConfig, ImdbConfig
+from src.data.corpus import Corpus
+from src.data.demo import load_demo
+from src.data.files import load_files
+from src.data.imdb import load_imdb
+from src.errors import DataError
+
+log = logging.getLogger(__name__)
+
+
+def load_corpus(config: DataConfig, *, allow_fallback: bool = False) -> Corpus:
+    """The reviews that `config` asks for.
+
+    `auto` means IMDB. Where that cannot be had and `allow_fallback` is true, it means the demo
+    reviews instead: the reason is logged as a warning and the corpus is named "demo".
+
+    Raises:
+        DataError: the reviews cannot be had, or are malformed.
+    """
+    if isinstance(config, AutoConfig):
+        try:
+            return load_imdb(config.imdb())
+        except DataError as error:
+            if not allow_fallback:
+                raise
+            log.warning("Going on with synthetic demo reviews: %s", error)
+            return load_demo(config.demo())
+    if isinstance(config, ImdbConfig):
+        return load_imdb(config)
+    if isinstance(config, DemoConfig):
+        return load_demo(config)
+    return load_files(config)
