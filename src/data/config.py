@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
+from src.data.subwords import SMALLEST_VOCABULARY
 from src.options import Options
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -23,6 +24,14 @@ class TextOptions(Options):
     eval_batch_size: PositiveInt = 256
     num_workers: Annotated[int, Field(ge=0)] = 0
     cache_dir: str = "data/cache"
+
+    @field_validator("max_tokens")
+    @classmethod
+    def _holds_every_byte(cls, max_tokens: int | None, options: ValidationInfo) -> int | None:
+        smallest = SMALLEST_VOCABULARY
+        if options.data.get("tokenizer") == "bpe" and (max_tokens is None or max_tokens < smallest):
+            raise ValueError(f"tokenizer=bpe needs a number, {smallest} or more")
+        return max_tokens
 
 
 class ImdbConfig(TextOptions):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,10 @@ import numpy as np
 from src.data.cache import build_once
 from src.data.config import TextOptions
 from src.data.corpus import Corpus
+from src.data.progress import progress_bar
 from src.data.subwords import BPE_VERSION, SubwordVocabulary
 from src.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
-from src.data.tokenized import Ragged, tokenize_corpus, with_progress
+from src.data.tokenized import Ragged, tokenize_corpus
 from src.data.tokenizer import BASIC_ENGLISH_VERSION
 from src.data.vocabulary import UNK_ID, WordVocabulary, order_tokens
 
@@ -88,11 +89,17 @@ def _fit_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVo
 
 
 def _fit_subwords(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> SubwordVocabulary:
-    return SubwordVocabulary.train(
-        (corpus.train.texts[row] for row in with_progress(rows, "Learning subwords")),
-        max_tokens=options.max_tokens,
-        min_freq=options.min_freq,
-    )
+    assert options.max_tokens is not None  # TextOptions sees to it
+    with progress_bar("Learning subwords", len(rows)) as advance:
+
+        def texts() -> Iterator[str]:
+            for row in rows:
+                yield corpus.train.texts[row]
+                advance(1)
+
+        return SubwordVocabulary.train(
+            texts(), max_tokens=options.max_tokens, min_freq=options.min_freq
+        )
 
 
 def encode_corpus(
@@ -141,11 +148,13 @@ def _encode_into(corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path, folder
 def _encode_texts(texts: Sequence[str], vocabulary: Vocabulary, title: str) -> Ragged:
     dtype = _id_dtype(vocabulary)
     values, lengths = [np.empty(0, dtype)], [np.empty(0, np.int64)]
-    for start in with_progress(range(0, len(texts), _CHUNK), title):
-        chunk = [texts[i] for i in range(start, min(start + _CHUNK, len(texts)))]
-        text_ids = vocabulary.encode_all(chunk)
-        values.append(np.concatenate(text_ids).astype(dtype))
-        lengths.append(np.array([len(ids) for ids in text_ids]))
+    with progress_bar(title, len(texts)) as advance:
+        for start in range(0, len(texts), _CHUNK):
+            chunk = [texts[i] for i in range(start, min(start + _CHUNK, len(texts)))]
+            text_ids = vocabulary.encode_all(chunk)
+            values.append(np.concatenate(text_ids).astype(dtype))
+            lengths.append(np.array([len(ids) for ids in text_ids]))
+            advance(len(chunk))
     return Ragged.from_lengths(np.concatenate(values), np.concatenate(lengths))
 
 

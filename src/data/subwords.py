@@ -46,9 +46,7 @@ class SubwordVocabulary:
         self._tokenizer.no_padding()
 
     @classmethod
-    def train(
-        cls, texts: Iterable[str], *, max_tokens: int | None, min_freq: int
-    ) -> "SubwordVocabulary":
+    def train(cls, texts: Iterable[str], *, max_tokens: int, min_freq: int) -> "SubwordVocabulary":
         """Learn pairs that occur `min_freq` times until there are `max_tokens` ids in all."""
         # Said aloud, or the library warns whenever a data-loading worker is forked later.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -57,7 +55,7 @@ class SubwordVocabulary:
 
         tokenizer = _untrained()
         trainer = trainers.BpeTrainer(
-            vocab_size=max_tokens or 2**31,
+            vocab_size=max_tokens,
             min_frequency=min_freq,
             special_tokens=list(SPECIALS),
             initial_alphabet=sorted(ByteLevel.alphabet()),

@@ -9,23 +9,20 @@ import subprocess
 import sys
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from src.data import tokenizer
 from src.data.cache import build_once
 from src.data.corpus import Corpus
+from src.data.progress import progress_bar
 
-Item = TypeVar("Item")
 _CHUNK = 2_500  # reviews a worker takes at a time
 
 
@@ -43,6 +40,12 @@ class Ragged:
     def from_lengths(cls, values: np.ndarray, lengths: np.ndarray) -> Ragged:
         """Rows of the given lengths."""
         return cls(values, np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     def save(self, folder: Path, name: str) -> None:
         """Write two .npy files into `folder`."""
@@ -102,9 +105,11 @@ def _number_in_chunks(
         chunk = [texts[i] for i in range(start, min(start + _CHUNK, len(texts)))]
         return tokenizer.number_tokens(chunk) if workers == 1 else _number_in_worker(chunk)
 
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        chunks = pool.map(number_chunk, starts)
-        yield from with_progress(chunks, f"Tokenizing {name}", len(starts))
+    title = f"Tokenizing {name}"
+    with progress_bar(title, len(texts)) as advance, ThreadPoolExecutor(max(workers, 1)) as pool:
+        for chunk in pool.map(number_chunk, starts):
+            yield chunk
+            advance(len(chunk[2]))
 
 
 def _number_in_worker(texts: list[str]) -> tuple[list[str], array[int], array[int]]:
@@ -114,7 +119,7 @@ def _number_in_worker(texts: list[str]) -> tuple[list[str], array[int], array[in
     started from a daemonic process, inherits neither threads nor the cache's lock, and ends by
     itself when this process dies.
     """
-    command = [sys.executable, "-I", tokenizer.__file__]
+    command = [sys.executable or "", "-I", tokenizer.__file__]
     try:
         answer = subprocess.run(
             command, input=pickle.dumps(texts), capture_output=True, check=True
@@ -123,18 +128,6 @@ def _number_in_worker(texts: list[str]) -> tuple[list[str], array[int], array[in
         return tokenizer.number_tokens(texts)
     tokens, numbers, lengths = pickle.loads(answer)
     return tokens, numbers, lengths
-
-
-def with_progress(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
-    """The items, with a bar on a terminal while they last."""
-    return track(
-        items,
-        title,
-        total,
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    )
 
 
 def _num_cores() -> int:

@@ -1,0 +1,36 @@
+"""What the tests of words, vocabularies and encoded reviews share."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from src.data.config import ImdbConfig
+from src.data.corpus import Corpus
+from src.data.imdb import load_imdb
+from src.data.tokenized import TokenizedCorpus, tokenize_corpus
+from tests.doors.runner import PROJECT
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict:
+    """What the real torchtext 0.18 made of known texts and of IMDB."""
+    path = PROJECT.parent / "shared" / "golden" / "torchtext_basic_english.json"
+    if not path.exists():
+        pytest.skip(f"torchtext's recorded answers are not at {path}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def imdb_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("imdb-cache")
+
+
+@pytest.fixture(scope="session")
+def imdb_corpus(imdb_root: Path, imdb_cache: Path) -> Corpus:
+    return load_imdb(ImdbConfig(root=str(imdb_root), cache_dir=str(imdb_cache)))
+
+
+@pytest.fixture(scope="session")
+def tokenized_imdb(imdb_corpus: Corpus, imdb_cache: Path) -> TokenizedCorpus:
+    return tokenize_corpus(imdb_corpus, imdb_cache)

@@ -1,0 +1,123 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from src.data.cache import build_once
+from src.errors import DataError
+from tests.doors.runner import PROJECT
+
+# Appends a line to <folder>.log at each build, then takes its time over two files.
+BUILDER = """
+import sys, time
+from pathlib import Path
+from src.data.cache import build_once
+
+folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
+
+def build(partial):
+    with open(f"{folder}.log", "a") as log:
+        log.write("building\\n")
+    (partial / "first").write_text("one")
+    time.sleep(seconds)
+    (partial / "second").write_text("two")
+
+build_once(folder, build)
+"""
+
+
+def start_builder(folder: Path, seconds: float) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", BUILDER, str(folder), str(seconds)], cwd=PROJECT)
+
+
+def builds(folder: Path) -> int:
+    log = Path(f"{folder}.log")
+    return log.read_text().count("building") if log.exists() else 0
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def build_two_files(partial: Path) -> None:
+    (partial / "first").write_text("one")
+    (partial / "deeper").mkdir()
+    (partial / "deeper" / "second").write_text("two" * 10_000)
+
+
+def test_builds_once(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    assert build_once(folder, build_two_files) == folder
+    assert (folder / "first").read_text() == "one"
+
+    def must_not_build(partial: Path) -> None:
+        raise AssertionError
+
+    build_once(folder, must_not_build)
+
+
+def test_processes_that_want_it_at_once_build_it_once(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    processes = [start_builder(folder, 0.3) for _ in range(4)]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    assert builds(folder) == 1
+    assert (folder / "second").read_text() == "two"
+
+
+def test_a_build_killed_half_way_leaves_nothing_and_holds_nobody_up(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    killed = start_builder(folder, 1_000)
+    wait_for(lambda: builds(folder) == 1)
+    waiting = start_builder(folder, 0)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert waiting.wait(timeout=60) == 0
+    assert builds(folder) == 2
+    assert (folder / "second").read_text() == "two"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "cache.lock", "cache.log"]
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail(partial: Path) -> None:
+        (partial / "first").write_text("one")
+        raise DataError("reviews.csv:3: no label")
+
+    with pytest.raises(DataError, match="no label"):
+        build_once(tmp_path / "cache", fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache.lock"]
+
+
+@pytest.mark.parametrize("name", ["first", "deeper/second", "manifest.json"])
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "deleted", "zeroed", "longer"])
+def test_a_damaged_folder_is_built_anew(tmp_path: Path, name: str, damage: str) -> None:
+    folder = build_once(tmp_path / "cache", build_two_files)
+    path = folder / name
+    content = path.read_bytes()
+    if damage == "deleted":
+        path.unlink()
+    else:
+        changed = {
+            "truncated": content[:-1],
+            "emptied": b"",
+            "zeroed": content[:-2] + b"\0\0",
+            "longer": content + b" \0",
+        }
+        path.write_bytes(changed[damage])
+    build_once(folder, build_two_files)
+    assert (folder / "first").read_text() == "one"
+    assert (folder / "deeper" / "second").read_text() == "two" * 10_000
+    assert set(json.loads((folder / "manifest.json").read_text())) == {"first", "deeper/second"}
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"cannot write the cache .*file") as error:
+        build_once(tmp_path / "file" / "cache", build_two_files)
+    assert "\n" not in str(error.value)

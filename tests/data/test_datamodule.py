@@ -1,0 +1,248 @@
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from torch import Tensor
+
+from src.data.batching import Batch
+from src.data.config import AutoConfig, DemoConfig, FilesConfig
+from src.data.datamodule import ReviewDataModule
+from src.data.text_encoder import TextEncoder
+from src.data.vocabulary import WordVocabulary
+from src.errors import CheckpointError, DataError
+from tests.data.made import varied_reviews
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Callable[..., DemoConfig]:
+    def make(**options) -> DemoConfig:
+        sizes = {"num_train": 200, "num_test": 60, "batch_size": 16}
+        return DemoConfig(cache_dir=str(tmp_path / "cache"), **sizes | options)
+
+    return make
+
+
+def set_up(config, **arguments) -> ReviewDataModule:
+    data = ReviewDataModule(config, **arguments)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+class Recorder(L.LightningModule):
+    """Learns nothing much; notes which reviews it is shown, epoch by epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: dict[str, list[list[int]]] = {"train": [], "validation": [], "test": []}
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        self.seen["train"][-1].extend(batch.indices.tolist())
+        return self.weight * batch.lengths.float().mean()
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        self.seen["validation"][-1].extend(batch.indices.tolist())
+
+    def test_step(self, batch: Batch, _: int) -> None:
+        self.seen["test"][-1].extend(batch.indices.tolist())
+
+    def on_train_epoch_start(self) -> None:
+        self.seen["train"].append([])
+
+    def on_validation_epoch_start(self) -> None:
+        self.seen["validation"].append([])
+
+    def on_test_epoch_start(self) -> None:
+        self.seen["test"].append([])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def make_trainer(folder: Path, **options) -> L.Trainer:
+    return L.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        use_distributed_sampler=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
+
+
+def test_splits_hold_every_review_once_in_its_own_words(demo) -> None:
+    data = set_up(demo())
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 180,
+        "validation": 20,
+        "test": 60,
+    }
+    assert data.class_names == data.corpus.class_names
+    assert data.num_classes == 2
+    assert data.vocab_size == data.text_encoder.vocab_size
+    for batch in data.test_dataloader():
+        for row in range(len(batch.indices)):
+            text = data.corpus.test.texts[batch.indices[row]]
+            ids = batch.tokens[row, : batch.lengths[row]]
+            assert ids.tolist() == data.text_encoder.encode(text).tolist()
+            assert batch.labels[row] == data.corpus.test.labels[batch.indices[row]]
+
+
+def test_vocabulary_has_no_word_from_validation_alone(tmp_path: Path) -> None:
+    rows = [{"text": f"film word{i}", "label": "good" if i % 2 else "bad"} for i in range(40)]
+    (tmp_path / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = FilesConfig(train=str(tmp_path / "reviews.jsonl"), cache_dir=str(tmp_path / "cache"))
+    data = set_up(config)
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    assert sum(sizes.values()) == 40
+    assert data.vocab_size == 3 + sizes["train"]  # <pad>, <unk>, film, and one word a review
+    for name in ("validation", "test"):
+        for batch in data.dataloader_for(name):
+            assert set(batch.tokens[:, 1].tolist()) == {1}
+
+
+def test_trainer_sees_every_review_once_an_epoch_in_a_new_order(demo, tmp_path: Path) -> None:
+    seen = {}
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(seen))
+        model, trainer = Recorder(), make_trainer(tmp_path, max_epochs=3)
+        data = ReviewDataModule(demo(), seed=seed)
+        trainer.fit(model, datamodule=data)
+        trainer.test(model, datamodule=data, verbose=False)
+        for epoch in model.seen["train"]:
+            assert sorted(epoch) == list(range(180))
+        assert len({tuple(epoch) for epoch in model.seen["train"]}) == 3
+        assert [sorted(epoch) for epoch in model.seen["validation"]] == [list(range(20))] * 3
+        assert [sorted(epoch) for epoch in model.seen["test"]] == [list(range(60))]
+        assert seen.setdefault(seed, model.seen) == model.seen
+    assert seen[0]["train"] != seen[1]["train"]
+    assert seen[0]["validation"] == seen[1]["validation"]
+
+
+def test_a_resumed_run_goes_on_with_the_next_order(demo, tmp_path: Path) -> None:
+    whole = Recorder()
+    make_trainer(tmp_path, max_epochs=3).fit(whole, datamodule=ReviewDataModule(demo()))
+    first = make_trainer(tmp_path, max_epochs=1)
+    first.fit(Recorder(), datamodule=ReviewDataModule(demo()))
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    resumed = Recorder()
+    make_trainer(tmp_path, max_epochs=3).fit(
+        resumed, datamodule=ReviewDataModule(demo()), ckpt_path=tmp_path / "first.ckpt"
+    )
+    assert resumed.seen["train"] == whole.seen["train"][1:]
+
+
+def test_trainer_has_no_complaint_about_the_loaders(demo, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PossibleUserWarning)
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer = make_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+        trainer.fit(Recorder(), datamodule=ReviewDataModule(demo()))
+
+
+def test_workers_change_nothing(demo) -> None:
+    alone, helped = set_up(demo()), set_up(demo(num_workers=2))
+    for ours, theirs in zip(alone.train_dataloader(), helped.train_dataloader(), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
+def test_a_checkpoint_carries_all_that_prediction_needs(demo, tmp_path, tokenizer) -> None:
+    data = ReviewDataModule(demo(tokenizer=tokenizer, max_tokens=400))
+    trainer = make_trainer(tmp_path, max_epochs=1)
+    trainer.fit(Recorder(), datamodule=data)
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    checkpoint = torch.load(tmp_path / "run.ckpt", weights_only=True)
+    state = checkpoint["ReviewDataModule"]
+    assert state["class_names"] == list(data.class_names)
+    assert DemoConfig(**state["config"]) == data.config
+    encoder = TextEncoder.from_state_dict(state["text_encoder"])
+    for text in data.corpus.test.texts:
+        assert encoder.encode(text).tolist() == data.text_encoder.encode(text).tolist()
+
+
+def test_a_checkpoint_of_another_vocabulary_or_other_classes_is_refused(demo) -> None:
+    data, other = set_up(demo()), set_up(demo(max_tokens=20))
+    data.load_state_dict(data.state_dict())
+    with pytest.raises(CheckpointError, match="another vocabulary"):
+        data.load_state_dict(other.state_dict())
+    with pytest.raises(CheckpointError, match="classes are dull, grand"):
+        data.load_state_dict(data.state_dict() | {"class_names": ["dull", "grand"]})
+
+
+def test_a_state_loaded_before_set_up_is_used(demo) -> None:
+    trained, fresh = set_up(demo(max_tokens=20)), ReviewDataModule(demo())
+    fresh.load_state_dict(trained.state_dict())
+    fresh.setup("test")
+    assert fresh.text_encoder.fingerprint == trained.text_encoder.fingerprint
+
+
+def test_a_finished_run_reads_other_reviews_with_its_own_words_and_classes(tmp_path) -> None:
+    words = WordVocabulary(["<pad>", "<unk>", "film", "good"])
+    encoder = TextEncoder(words, max_length=2, truncation_side="left")
+    texts = tmp_path / "reviews.csv"
+    lines = [f'"a good film","{"grand" if i % 2 else "dull"}"\n' for i in range(40)]
+    texts.write_text("text,label\n" + "".join(lines))
+    config = FilesConfig(train=str(texts), cache_dir=str(tmp_path / "cache"), max_length=100)
+    data = set_up(config, text_encoder=encoder, class_names=["middling", "grand", "dull"])
+    assert data.corpus.class_names == ("dull", "grand")
+    assert data.class_names == ("middling", "grand", "dull")
+    assert data.vocab_size == 4
+    batch = next(iter(data.dataloader_for("test")))
+    assert {tuple(row) for row in batch.tokens.tolist()} == {(3, 2)}
+    names = [data.class_names[label] for label in batch.labels]
+    assert names == [data.corpus.class_names[data.corpus.test.labels[i]] for i in batch.indices]
+    with pytest.raises(DataError, match="label 'grand' is none of the run's: dull, fair"):
+        set_up(config, text_encoder=encoder, class_names=["dull", "fair"])
+
+
+def test_a_missing_split_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label\n" + "good film,1\nbad film,0\n" * 20)
+    data = set_up(FilesConfig(train=str(path), cache_dir=str(tmp_path / "cache")))
+    with pytest.raises(DataError, match="no exam reviews; there are: train, "):
+        data.dataloader_for("exam")
+
+
+def test_reviews_stay_on_disk(demo) -> None:
+    data = set_up(demo())
+    assert {type(split.ids.base) for split in data.splits.values()} == {np.memmap}
+    assert data.splits["train"].ids.base is data.splits["validation"].ids.base
+
+
+def test_set_up_is_done_once(demo) -> None:
+    data = set_up(demo())
+    splits = data.splits
+    data.setup("validate")
+    data.setup("test")
+    assert data.splits is splits
+
+
+def test_only_where_allowed_does_auto_fall_back(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    nowhere = {"root": str(tmp_path), "download": False, "cache_dir": str(tmp_path / "cache")}
+    config = AutoConfig(**nowhere)
+    with pytest.raises(DataError):
+        ReviewDataModule(config).setup()
+    data = ReviewDataModule(config, allow_fallback=True)
+    data.setup()
+    assert data.corpus.synthetic
+    assert data.state_dict()["config"]["source"] == "auto"
+
+
+def test_half_a_surrogate_pair_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.jsonl"
+    rows = [{"text": text, "label": i % 2} for i, text in enumerate(varied_reviews(40))]
+    rows[3]["text"] = "half \ud83d a pair"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = FilesConfig(train=str(path), cache_dir=str(tmp_path / "cache"), on_bad_row="skip")
+    assert sum(map(len, set_up(config).splits.values())) >= 39

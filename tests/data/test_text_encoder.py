@@ -1,0 +1,101 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.data.subwords import SubwordVocabulary
+from src.data.text_encoder import TextEncoder
+from src.data.vocabulary import UNK_ID, WordVocabulary
+from src.errors import CheckpointError
+from tests.data.made import BLAME, PRAISE, varied_reviews
+
+WORDS = WordVocabulary(["<pad>", "<unk>", "the", "film", "was", "good"])
+
+
+@pytest.fixture(scope="module", params=["words", "subwords"])
+def encoder(request) -> TextEncoder:
+    if request.param == "words":
+        return TextEncoder(WORDS, 20, "right")
+    subwords = SubwordVocabulary.train(varied_reviews(50), max_tokens=300, min_freq=1)
+    return TextEncoder(subwords, 20, "right")
+
+
+def test_ids_of_a_text() -> None:
+    encoder = TextEncoder(WORDS, 100, "right")
+    ids = encoder.encode("The film was GOOD, very good")
+    assert ids.tolist() == [2, 3, 4, 5, UNK_ID, UNK_ID, 5]
+    assert ids.dtype == np.int64
+    assert encoder.vocab_size == 6
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t", "<br />", '"";:'])
+def test_a_text_without_a_token_is_one_unk(text) -> None:
+    assert TextEncoder(WORDS, 100, "right").encode(text).tolist() == [UNK_ID]
+
+
+def test_truncation_cuts_the_named_end() -> None:
+    text = "the film was good"
+    assert TextEncoder(WORDS, 3, "right").encode(text).tolist() == [2, 3, 4]
+    assert TextEncoder(WORDS, 3, "left").encode(text).tolist() == [3, 4, 5]
+    for side in ("left", "right"):
+        assert TextEncoder(WORDS, 4, side).encode(text).tolist() == [2, 3, 4, 5]
+
+
+@given(st.lists(st.text(max_size=60), max_size=5))
+def test_many_texts_are_encoded_like_one(encoder, texts) -> None:
+    together = encoder.encode_all(texts)
+    assert [ids.tolist() for ids in together] == [encoder.encode(text).tolist() for text in texts]
+    for ids in together:
+        assert 1 <= len(ids) <= 20
+        assert ids.min() >= 1
+        assert ids.max() < encoder.vocab_size
+
+
+def test_survives_a_checkpoint_that_may_hold_only_plain_types(encoder) -> None:
+    buffer = io.BytesIO()
+    torch.save(encoder.state_dict(), buffer)
+    buffer.seek(0)
+    again = TextEncoder.from_state_dict(torch.load(buffer, weights_only=True))
+    assert again.fingerprint == encoder.fingerprint
+    for text in (PRAISE, BLAME, "", "映画 😀", "<pad>"):
+        assert again.encode(text).tolist() == encoder.encode(text).tolist()
+
+
+def test_fingerprint_tells_vocabularies_apart() -> None:
+    swapped = WordVocabulary(["<pad>", "<unk>", "film", "the", "was", "good"])
+    assert TextEncoder(WORDS, 9, "left").fingerprint == TextEncoder(WORDS, 5, "right").fingerprint
+    assert TextEncoder(WORDS, 9, "left").fingerprint != TextEncoder(swapped, 9, "left").fingerprint
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"tokenizer": "spacy"},
+        {"tokenizer": ["basic_english"]},
+        {"tokenizer": "bpe"},
+        {"vocabulary": None},
+        {"vocabulary": "<pad>"},
+        {"vocabulary": ["<pad>", "<unk>", "a", "a"]},
+        {"vocabulary": ["<pad>", "<unk>", ["a"]]},
+        {"vocabulary": {"<pad>": 0}},
+        {"max_length": 0},
+        {"max_length": True},
+        {"max_length": "9"},
+        {"truncation_side": "middle"},
+        {"_target_": "os.system"},
+    ],
+)
+def test_refuses_a_damaged_state(damage) -> None:
+    state = TextEncoder(WORDS, 9, "right").state_dict() | damage
+    with pytest.raises(CheckpointError, match=r"^text encoder: ") as error:
+        TextEncoder.from_state_dict(state)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("state", [None, [], {}, "basic_english"])
+def test_refuses_what_is_no_state(state) -> None:
+    with pytest.raises(CheckpointError, match=r"^text encoder: "):
+        TextEncoder.from_state_dict(state)
