@@ -45,8 +45,11 @@ def _line(details: Any) -> str:
     if details["type"] == "missing":
         return f"{name}: no value given"
     if details["type"] == "union_tag_invalid":
-        choices = context["expected_tags"].replace("'", "")
-        return f"{name}.source={context['tag']}: impossible value. Choose from: {choices}"
+        choices, tag = (
+            context["expected_tags"].replace("'", ""),
+            context["discriminator"].strip("'"),
+        )
+        return f"{name}.{tag}={context['tag']}: impossible value. Choose from: {choices}"
     if details["type"] == "literal_error":
         choices = context["expected"].replace("'", "").replace(" or ", ", ")
         return f"{name}={value}: impossible value. Choose from: {choices}"

@@ -1,0 +1,128 @@
+"""What a run watches while it trains: gradients, throughput, test predictions."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+
+from src.training.config import TrainerConfig
+
+
+class GradientNorm(Callback):
+    """Logs `grad_norm`, the L2 norm of the whole gradient before it is clipped."""
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Measure only on the steps that the loggers write down: it reads every gradient."""
+        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            norms = [p.grad.norm() for p in module.parameters() if p.grad is not None]
+            module.log("grad_norm", torch.stack(norms).norm(), on_step=True, on_epoch=False)
+
+
+class Throughput(Callback):
+    """Counts reviews and seconds of training steps; logs `train/reviews_per_second` an epoch."""
+
+    def __init__(self) -> None:
+        self.reviews = 0
+        self.seconds = 0.0
+
+    @property
+    def reviews_per_second(self) -> float:
+        """Over all epochs, validation left out."""
+        return self.reviews / self.seconds if self.seconds else 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._epoch_reviews, self._start = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Stop the clock after every batch, since validation follows the last one."""
+        self._epoch_reviews += len(batch.labels) * trainer.world_size
+        self._epoch_seconds = time.perf_counter() - self._start
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Add the epoch up."""
+        self.reviews += self._epoch_reviews
+        self.seconds += self._epoch_seconds
+        module.log("train/reviews_per_second", self._epoch_reviews / self._epoch_seconds)
+
+
+class TestPredictions(Callback):
+    """Keeps what the test split's reviews were taken for.
+
+    After `trainer.test`, `indices` [reviews], `probabilities` [reviews, classes] and `losses`
+    [reviews] hold every review once, in the order of the split, on every rank.
+    """
+
+    def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Forget an earlier test."""
+        self._batches: list[dict[str, np.ndarray]] = []
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep one batch."""
+        kept = ("indices", "probabilities", "loss")
+        self._batches.append({name: outputs[name].cpu().numpy() for name in kept})
+
+    def on_test_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Put the batches of all ranks into the order of the split."""
+        batches = self._batches
+        if trainer.world_size > 1:
+            gathered: list[list[dict[str, np.ndarray]]] = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(gathered, batches)
+            batches = [batch for rank in gathered for batch in rank]
+        order = np.argsort(np.concatenate([batch["indices"] for batch in batches]))
+        self.indices, self.probabilities, self.losses = (
+            np.concatenate([batch[name] for batch in batches])[order]
+            for name in ("indices", "probabilities", "loss")
+        )
+
+
+def build_callbacks(config: TrainerConfig, checkpoints: Path) -> list[Callback]:
+    """Return the callbacks of one run, whose best.ckpt and last.ckpt go to `checkpoints`."""
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            dirpath=checkpoints,
+            filename="best",
+            monitor=config.monitor,
+            mode=config.monitor_mode,
+            save_last=True,
+            enable_version_counter=False,
+        ),
+        LearningRateMonitor(logging_interval="step"),
+        GradientNorm(),
+        Throughput(),
+        TestPredictions(),
+    ]
+    if config.patience is not None:
+        callbacks.append(
+            EarlyStopping(config.monitor, mode=config.monitor_mode, patience=config.patience)
+        )
+    if config.progress_bar:
+        callbacks.append(TQDMProgressBar(refresh_rate=10))
+    return callbacks

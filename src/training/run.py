@@ -1,0 +1,176 @@
+"""One run: reviews, model, training, the test split read once, and all that is kept of it."""
+
+import logging
+import time
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from src.data.datamodule import ReviewDataModule
+from src.errors import ConfigError
+from src.models.modules import TextClassifier, build_classifier
+from src.options import check_options
+from src.reports.plots import draw_plots
+from src.reports.summary import print_run
+from src.training.announce import announce_demo
+from src.training.callbacks import TestPredictions, Throughput
+from src.training.config import RunConfig
+from src.training.loggers import build_loggers, finish_wandb, wandb_logger
+from src.training.machine import choose_accelerator, choose_devices
+from src.training.predictions import write_predictions
+from src.training.result import (
+    describe_data,
+    git_commit,
+    peak_memory_bytes,
+    versions,
+    write_result,
+)
+from src.training.trainer import build_trainer
+from src.training.wandb_report import report_to_wandb
+
+
+def train(options: dict[str, Any]) -> None:
+    """Train, test and describe one run, in the folder that Hydra made for it.
+
+    `options` is conf/train.yaml, composed. Raises a UserError for whatever the user can mend; for
+    an impossible option, before any data is read.
+    """
+    started = time.perf_counter()
+    quieten_lightning()
+    config = check_options(RunConfig, options)
+    accelerator = choose_accelerator(config.trainer)
+    devices = choose_devices(config.trainer, accelerator)
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    if (folder / "result.json").exists():
+        raise ConfigError(f"hydra.run.dir={folder}: holds a finished run; choose another folder")
+
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    in_sweep = hydra.mode == RunMode.MULTIRUN
+    data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=not in_sweep)
+    data.prepare_data()
+    data.setup()
+    identity = identify(config, data)
+    if identity["fallback"]:
+        announce_demo()
+
+    model = build_classifier(
+        config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
+    )
+    name, tags = identity["run_name"], identity["tags"]
+    failed = True
+    try:
+        loggers = build_loggers(config.logger, folder, name=name, tags=tags, options=options)
+        trainer = build_trainer(
+            config.trainer, folder, loggers, accelerator=accelerator, devices=devices
+        )
+        figures = fit_and_test(trainer, model, data)
+        if trainer.is_global_zero:
+            result = identity | figures | describe(config, data, model, trainer)
+            result["timing"]["seconds"] = round(time.perf_counter() - started, 1)
+            keep(folder, result, data, trainer)
+        failed = False
+    finally:
+        finish_wandb(failed=failed)
+
+
+def quieten_lightning() -> None:
+    """Leave Lightning's messages to train.log, and its warnings that mean nothing here to nobody."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()  # Hydra's root handlers have them already
+    for meaningless in (
+        r"Experiment logs directory .* exists and is not empty",  # Hydra made it a moment ago
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+        r"The '\w+_dataloader' does not have many workers",  # a batch is cheaper than a process
+        r"The number of training batches \(\d+\) is smaller than the logging interval",
+    ):
+        warnings.filterwarnings("ignore", meaningless)
+
+
+def identify(config: RunConfig, data: ReviewDataModule) -> dict[str, Any]:
+    """Name the run by what it really trains on, so that made-up reviews are never taken for IMDB."""
+    corpus = data.corpus
+    fallback = config.data.source == "auto" and corpus.synthetic
+    marks = {"synthetic": corpus.synthetic, "fallback-to-demo": fallback}
+    name = config.name or f"{config.model.name}-{corpus.name}-seed{config.seed}"
+    if fallback and "demo" not in name:
+        name += "-demo"
+    return {
+        "run_name": name,
+        "tags": [config.model.name, corpus.name, *config.tags, *(m for m in marks if marks[m])],
+        "synthetic": corpus.synthetic,
+        "fallback": fallback,
+        "seed": config.seed,
+    }
+
+
+def fit_and_test(
+    trainer: L.Trainer, model: TextClassifier, data: ReviewDataModule
+) -> dict[str, Any]:
+    """Train, then validate and test the epoch that validation chose. Returns the figures."""
+    trainer.fit(model, datamodule=data)
+    checkpoint = trainer.checkpoint_callback
+    assert isinstance(checkpoint, ModelCheckpoint)
+    best = checkpoint.best_model_path
+    figures: dict[str, Any] = {}
+    for evaluate in (trainer.validate, trainer.test):
+        figures |= evaluate(
+            model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True
+        )[0]
+    epoch = torch.load(best, weights_only=True, mmap=True)["epoch"]
+    return {"best_epoch": epoch, "epochs": trainer.current_epoch} | figures
+
+
+def describe(
+    config: RunConfig, data: ReviewDataModule, model: TextClassifier, trainer: L.Trainer
+) -> dict[str, Any]:
+    """Say what a run was made of. Everything that differs between two equal runs is `timing`."""
+    throughput = next(c for c in trainer.callbacks if isinstance(c, Throughput))  # type: ignore[attr-defined]
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {
+        "model": config.model.model_dump() | {"parameters": parameters},
+        "data": describe_data(data),
+        "optimizer": config.optimizer.model_dump(),
+        "scheduler": config.scheduler.model_dump(),
+        "trainer": config.trainer.model_dump() | {"precision": trainer.precision},
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "overrides": list(HydraConfig.get().overrides.task),
+        "timing": {
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "train_reviews_per_second": round(throughput.reviews_per_second, 1),
+            "peak_memory_bytes": peak_memory_bytes(),
+        },
+    }
+
+
+def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: L.Trainer) -> None:
+    """Write the run's predictions, result and pictures, log them, and print the table."""
+    predictions = next(c for c in trainer.callbacks if isinstance(c, TestPredictions))  # type: ignore[attr-defined]
+    test, encoded = data.corpus.test, data.splits["test"]
+    assert test is not None
+    seen = predictions.indices
+    names = [test.names[i] for i in seen]
+    write_predictions(
+        folder / "predictions.csv",
+        class_names=data.class_names,
+        names=names,
+        labels=test.labels[seen],
+        lengths=encoded.lengths[seen],
+        losses=predictions.losses,
+        probabilities=predictions.probabilities,
+    )
+    write_result(folder, result)
+    draw_plots(folder)
+    if logger := wandb_logger(trainer.loggers):
+        best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+        index = {name: i for name, i in zip(names, seen, strict=True)}
+        report_to_wandb(logger.experiment, folder, lambda name: test.texts[index[name]], Path(best))
+    print_run(folder)

@@ -1,0 +1,241 @@
+"""train.py, opened as a user opens it."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.doors.runner import PROJECT, open_door
+
+SMOKE = "experiment=smoke"
+NO_IMDB = ("data.root=nowhere", "data.url=http://127.0.0.1:9/aclImdb_v1.tar.gz")
+
+
+def run_folders(cwd: Path) -> list[Path]:
+    return sorted(path.parent for path in cwd.glob("runs/**/result.json"))
+
+
+def read_result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_help_is_written_for_people(tmp_path):
+    done = open_door("train.py", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for line in (
+        "data: auto, demo, files, imdb",
+        "model: gru, lstm, rnn",
+        "logger: csv, none, tensorboard, wandb",
+        "trainer: auto, cpu, ddp, gpu, mps",
+    ):
+        assert line in done.stdout
+    assert sum(line.startswith("python train.py") for line in done.stdout.splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("model=grru", "model=grru: no such choice. Did you mean gru?"),
+        ("model.hidden_size=-1", "model.hidden_size=-1"),
+        ("data.max_lenght=5", "data.max_lenght: no such option. Did you mean max_length?"),
+        ("trainer.devices=900", "trainer.devices=900: this machine has"),
+        ("trainer.precision=fp8", "Choose from: auto, 32-true, bf16-mixed, 16-mixed"),
+        ("modle=gru", "modle: no such option. Did you mean model?"),
+        ("model=gru,lstm", "model=gru,lstm"),
+        ("data=files", "data.train"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_data_is_read(tmp_path, argument, said):
+    done = open_door("train.py", argument, cwd=tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """Six runs of one process, each with a W&B run of its own."""
+    cwd = tmp_path_factory.mktemp("sweep")
+    done = open_door(
+        "train.py", "-m", "model=rnn,lstm,gru", "seed=1,2", SMOKE, "logger=wandb", cwd=cwd
+    )
+    assert done.returncode == 0, done.stderr
+    return cwd, done
+
+
+def test_a_sweep_of_six_gives_six_folders(sweep):
+    cwd, _ = sweep
+    results = [read_result(folder) for folder in run_folders(cwd)]
+    assert len(results) == 6
+    assert {(result["model"]["name"], result["seed"]) for result in results} == {
+        (model, seed) for model in ("rnn", "lstm", "gru") for seed in (1, 2)
+    }
+
+
+def test_a_run_folder_holds_the_whole_run(sweep):
+    cwd, _ = sweep
+    for folder in run_folders(cwd):
+        for name in (
+            "config/config.yaml",
+            "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt",
+            "metrics.csv",
+            "predictions.csv",
+            "plots/learning_curves.png",
+            "plots/confusion_matrix.png",
+            "plots/roc_and_precision_recall.png",
+            "plots/length_and_accuracy.png",
+        ):
+            assert (folder / name).stat().st_size > 0, name
+        result = read_result(folder)
+        for split in ("val", "test"):
+            for figure in ("accuracy", "f1", "auroc", "loss", "calibration_error"):
+                assert isinstance(result[f"{split}/{figure}"], float)
+        assert result["synthetic"] is True
+        assert result["data"]["sizes"] == {"train": 360, "validation": 40, "test": 100}
+        assert result["timing"]["train_reviews_per_second"] > 0
+        assert result["timing"]["peak_memory_bytes"] > 50e6
+
+
+def test_result_agrees_with_the_predictions_beside_it(sweep):
+    cwd, _ = sweep
+    for folder in run_folders(cwd):
+        result = read_result(folder)
+        with (folder / "predictions.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        right = sum(row["label"] == row["prediction"] for row in rows)
+        assert right / len(rows) == pytest.approx(result["test/accuracy"], abs=1e-6)
+        loss = sum(float(row["loss"]) for row in rows) / len(rows)
+        assert loss == pytest.approx(result["test/loss"], abs=1e-5)
+
+
+def test_every_run_has_a_wandb_run_of_its_own_that_reads_back(sweep):
+    cwd, done = sweep
+    assert "wandb sync" in done.stdout and "wandb leet" in done.stdout
+    names = set()
+    for folder in run_folders(cwd):
+        (offline,) = (folder / "wandb").glob("offline-run-*")
+        command = [sys.executable, "-m", "wandb", "leet", "inspect"]
+        read = subprocess.run(
+            [*command, "--summary", "--json", str(offline)], capture_output=True, text=True
+        )
+        assert read.returncode == 0, read.stderr
+        record = json.loads(read.stdout)
+        everything = read.stdout
+        result = read_result(folder)
+        assert result["run_name"] in everything
+        names.add(result["run_name"])
+        for key in (
+            "val/accuracy",
+            "train/loss",
+            "grad_norm",
+            "train/reviews_per_second",
+            "test/confusion_matrix",
+            "test/roc",
+            "test/precision_recall",
+            "test/most_wrong",
+        ):
+            assert key in everything, key
+        assert record
+    assert len(names) == 6
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
+    cwd, _ = sweep
+    first = next(folder for folder in run_folders(cwd) if folder.name.endswith("gru_seed2"))
+    done = open_door("train.py", "model=gru", "seed=2", SMOKE, "logger=csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (second,) = run_folders(tmp_path)
+    weights = [
+        torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for folder in (first, second)
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    results = [read_result(folder) for folder in (first, second)]
+    for result in results:
+        for what_the_command_line_changed in ("timing", "overrides"):
+            del result[what_the_command_line_changed]
+    assert results[0] == results[1]
+    assert (first / "predictions.csv").read_bytes() == (second / "predictions.csv").read_bytes()
+
+
+def test_without_imdb_a_single_run_says_that_it_takes_the_demo_reviews(tmp_path):
+    small = ("trainer.limit_train_batches=3", "trainer.max_epochs=1", "logger=csv")
+    done = open_door("train.py", "model=gru", *NO_IMDB, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "DEMO REVIEWS, NOT IMDB" in done.stdout
+    (folder,) = run_folders(tmp_path)
+    result = read_result(folder)
+    assert result["fallback"] and result["synthetic"]
+    assert "demo" in result["run_name"]
+    assert {"synthetic", "fallback-to-demo"} <= set(result["tags"])
+
+
+@pytest.mark.parametrize("arguments", [("data=imdb",), ("-m", "seed=1,2")])
+def test_without_imdb_nothing_else_falls_back(tmp_path, arguments):
+    done = open_door("train.py", *arguments, *NO_IMDB, "logger=csv", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "data=demo" in done.stderr and "aclImdb_v1.tar.gz" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run_folders(tmp_path) == []
+
+
+def test_the_users_own_texts(tmp_path):
+    rows = ["text,mood"] + [
+        f"{word} {i} {word},{mood}"
+        for i in range(40)
+        for word, mood in (("lovely", "glad"), ("awful", "cross"), ("plain", "calm"))
+    ]
+    (tmp_path / "mine.csv").write_text("\n".join(rows))
+    done = open_door(
+        "train.py",
+        "model=lstm",
+        "data=files",
+        "data.train=mine.csv",
+        "data.label_column=mood",
+        "data.batch_size=8",
+        "optimizer.lr=0.01",
+        "logger=none",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = run_folders(tmp_path)
+    result = read_result(folder)
+    assert result["data"]["class_names"] == ["calm", "cross", "glad"]
+    assert result["test/accuracy"] == 1.0
+
+
+def test_a_finished_run_is_not_written_over(sweep):
+    cwd, _ = sweep
+    folder = run_folders(cwd)[0]
+    before = (folder / "result.json").read_bytes()
+    done = open_door("train.py", SMOKE, f"hydra.run.dir={folder}", cwd=cwd)
+    assert done.returncode == 1
+    assert "finished run" in done.stderr
+    assert (folder / "result.json").read_bytes() == before
+
+
+def test_two_processes_train_together(tmp_path):
+    done = open_door(
+        "train.py",
+        SMOKE,
+        "trainer=ddp",
+        "trainer.accelerator=cpu",
+        "trainer.devices=2",
+        "logger=csv",
+        cwd=tmp_path,
+        env={"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = run_folders(tmp_path)
+    with (folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["name"] for row in rows}) == len(rows) == 100
+    right = sum(row["label"] == row["prediction"] for row in rows)
+    assert read_result(folder)["test/accuracy"] == pytest.approx(right / 100, abs=1e-6)

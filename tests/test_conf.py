@@ -1,0 +1,52 @@
+"""Every file of conf composes and passes its check."""
+
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from src.options import check_options
+from src.training.config import RunConfig
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+GROUPS = ("model", "data", "trainer", "logger", "optimizer", "scheduler", "experiment")
+CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in (CONF / group).glob("*.yaml")]
+
+
+def composed(*overrides: str) -> RunConfig:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("train", overrides=list(overrides))
+    options = OmegaConf.to_container(config, resolve=True)
+    return check_options(RunConfig, options)
+
+
+@pytest.mark.parametrize("choice", sorted(CHOICES))
+def test_every_choice_is_runnable(choice):
+    composed(choice, *(["data.train=mine.csv"] if choice == "data=files" else []))
+
+
+def test_every_option_stands_in_the_yaml_with_its_default():
+    config = composed()
+    assert set(config.data.model_fields_set) == set(type(config.data).model_fields)
+    for part in (config.model, config.trainer, config.optimizer, config.scheduler, config.logger):
+        assert set(part.model_fields_set) == set(type(part).model_fields)
+    for source in ("imdb", "demo"):
+        data = composed(f"data={source}").data
+        assert set(data.model_fields_set) == set(type(data).model_fields)
+
+
+def test_the_split_follows_the_seed():
+    assert composed("seed=7").data.split_seed == 7
+    assert composed("seed=7", "data.split_seed=1").data.split_seed == 1
+
+
+def test_every_option_has_a_comment_in_its_yaml():
+    lines = [line for file in CONF.rglob("*.yaml") for line in file.read_text().splitlines()]
+    explained = {line.partition(":")[0].strip() for line in lines if "# " in line}
+    config = composed()
+    parts = (config, config.data, composed("data=demo").data, config.model, config.trainer)
+    parts += (config.optimizer, config.scheduler, config.logger)
+    named = {name for part in parts for name in type(part).model_fields}
+    groups_and_their_own_names = {*GROUPS, "name", "source"}
+    assert named - explained <= groups_and_their_own_names
