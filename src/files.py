@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,18 +22,19 @@ def whole_file(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
         UserError: the file cannot be written; says why.
     """
     path = path.resolve()
-    ordinary = path.is_file() or not path.exists()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial") if ordinary else path
+    replaced = os.path.isfile(path) or not os.path.exists(path)  # noqa: PTH110, PTH113
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial") if replaced else path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8", errors="backslashreplace", newline=newline) as f:
             yield f
-        if ordinary:
+        if replaced:
             partial.replace(path)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
-        if ordinary:
-            partial.unlink(missing_ok=True)
+        if replaced:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)

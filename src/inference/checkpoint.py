@@ -7,24 +7,22 @@ nor the seconds that it takes to start.
 
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from src.data.config import DataConfig
 from src.data.text_encoder import TextEncoder
 from src.errors import CheckpointError, ConfigError
 from src.models.classifier import RecurrentClassifier
-from src.models.config import ModelConfig
+from src.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
 
 CLASSIFIER = "classifier."  # the name of the network within the LightningModule
-
-Checked = TypeVar("Checked")
 
 
 @dataclass(frozen=True)
@@ -36,22 +34,39 @@ class TrainedRun:
     class_names: tuple[str, ...]
     model_config: ModelConfig
     data_config: DataConfig
+    corpus_fingerprint: str  # of the reviews that it was trained, validated and tested on
     path: Path  # of the checkpoint
 
-    @property
-    def folder(self) -> Path | None:
-        """The run folder, unless the checkpoint stands alone."""
-        return self.path.parent.parent if self.path.parent.name == "checkpoints" else None
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
-class _Network(BaseModel):
-    """The hyper-parameters of a src.models.modules.TextClassifier that shape its network."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
+class _HyperParameters(_Plain, extra="forbid"):
+    """What a src.models.modules.TextClassifier saves of its making, and nothing beside."""
 
     model: ModelConfig
     vocab_size: int = Field(gt=0)
     num_classes: int = Field(ge=2)
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+
+
+class _Data(_Plain):
+    """What a src.data.datamodule.ReviewDataModule saves."""
+
+    config: DataConfig
+    class_names: list[str]
+    corpus_fingerprint: str
+    text_encoder: Any  # TextEncoder checks its own state
+
+
+class _Checkpoint(_Plain):
+    """The parts of a Lightning checkpoint that are read here."""
+
+    state_dict: dict[str, Tensor]
+    hyper_parameters: _HyperParameters
+    data: _Data = Field(alias="ReviewDataModule")
 
 
 def find_checkpoint(run: str) -> Path:
@@ -82,28 +97,31 @@ def load_run(run: str, device: str = "cpu") -> TrainedRun:
     """
     target = _device(device)
     path = find_checkpoint(run)
-    state = _read(path)
+    content = _read(path)
     try:
-        weights, network = state["state_dict"], state["hyper_parameters"]
-        data = state["ReviewDataModule"]
-        data_options, class_names = data["config"], data["class_names"]
-        encoder = data["text_encoder"]
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of train.py: has no {error}") from None
-    shape = _checked(path, _Network.model_validate, network)
-    names = _checked(path, TypeAdapter(list[str]).validate_python, class_names)
-    text_encoder = _checked(path, TextEncoder.from_state_dict, encoder)
-    if shape.num_classes != len(set(names)) or shape.vocab_size != text_encoder.vocab_size:
+        state = _Checkpoint.model_validate(content)
+        text_encoder = TextEncoder.from_state_dict(state.data.text_encoder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
         raise CheckpointError(
-            f"{path}: damaged: a network of {shape.num_classes} classes and {shape.vocab_size} "
+            f"{path}: not a whole checkpoint of train.py: {where}: {first['msg']}"
+        ) from None
+    made, names = state.hyper_parameters, tuple(state.data.class_names)
+    if made.num_classes != len(set(names)) or made.vocab_size != text_encoder.vocab_size:
+        raise CheckpointError(
+            f"{path}: damaged: a network of {made.num_classes} classes and {made.vocab_size} "
             f"tokens with {len(set(names))} class names and {text_encoder.vocab_size} tokens"
         )
     return TrainedRun(
-        model=_build(path, shape, weights).to(target),
+        model=_build(path, made, state.state_dict).to(target),
         text_encoder=text_encoder,
-        class_names=tuple(names),
-        model_config=shape.model,
-        data_config=_checked(path, TypeAdapter(DataConfig).validate_python, data_options),
+        class_names=names,
+        model_config=made.model,
+        data_config=state.data.config,
+        corpus_fingerprint=state.data.corpus_fingerprint,
         path=path,
     )
 
@@ -132,16 +150,16 @@ def _read(path: Path) -> Any:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}") from None
 
 
-def _build(path: Path, network: _Network, weights: Any) -> RecurrentClassifier:
+def _build(path: Path, made: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
     """Build the network without memory of its own, then give it the checkpoint's tensors."""
-    if not isinstance(weights, dict) or not all(_is_plain(tensor) for tensor in weights.values()):
+    if not all(_is_plain(tensor) for tensor in weights.values()):
         raise CheckpointError(f"{path}: damaged: its weights are not plain tensors of numbers")
-    if network.model.num_layers > len(weights):
+    if made.model.num_layers > len(weights):
         raise CheckpointError(f"{path}: damaged: fewer weights than layers")
-    mine = {str(name).removeprefix(CLASSIFIER): tensor for name, tensor in weights.items()}
+    mine = {name.removeprefix(CLASSIFIER): tensor for name, tensor in weights.items()}
     try:
         with torch.device("meta"):
-            model = RecurrentClassifier(network.model, network.vocab_size, network.num_classes)
+            model = RecurrentClassifier(made.model, made.vocab_size, made.num_classes)
         model.load_state_dict(mine, strict=True, assign=True)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         reason = re.sub(r"\s+", " ", str(error)).strip()
@@ -151,25 +169,10 @@ def _build(path: Path, network: _Network, weights: Any) -> RecurrentClassifier:
     return model.float().eval()
 
 
-def _is_plain(tensor: Any) -> bool:
+def _is_plain(tensor: Tensor) -> bool:
     # A tensor that is not contiguous can be far larger than its bytes in the file.
-    return (
-        isinstance(tensor, Tensor)
-        and tensor.layout == torch.strided
-        and tensor.dtype.is_floating_point
-        and tensor.is_contiguous()
-    )
-
-
-def _checked(path: Path, check: Callable[[Any], Checked], value: Any) -> Checked:
-    try:
-        return check(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{path}: damaged: {where}: {first['msg']}") from None
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    strided = tensor.layout == torch.strided
+    return strided and tensor.dtype.is_floating_point and tensor.is_contiguous()
 
 
 def _device(name: str) -> torch.device:

@@ -27,6 +27,7 @@ class EvaluateOptions(_RunOptions):
     folder: str
     data: dict[str, Any] | None = None  # a source of conf/data; None: the run's own test split
     batch_size: PositiveInt | None = None  # None: as in the run
+    cache_dir: str = "data/cache"
 
 
 class PredictOptions(_RunOptions):

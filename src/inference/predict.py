@@ -61,11 +61,11 @@ def predict_stream(options: PredictOptions) -> None:
     A row that cannot be used has an `error` in place of its label, and is named on stderr.
     """
     source = cast(str, options.input)
+    writer = _writer_of(options, source)
     rows = _rows(options, source)
     first = next(rows, None)  # a missing or foreign file is told of before anything is loaded
     if first is None:
         raise DataError(f"{source}: holds no text")
-    writer = _writer_of(options)
     from src.inference.checkpoint import load_run
     from src.inference.classify import predict_rows
 
@@ -85,7 +85,7 @@ def predict_stream(options: PredictOptions) -> None:
 
 
 def _rows(options: PredictOptions, source: str) -> Iterator[Record | BadRow]:
-    stream: str | BinaryIO = sys.stdin.buffer if source == "-" else source
+    stream: Path | BinaryIO = sys.stdin.buffer if source == "-" else _path(source)
     format = options.format or ("txt" if source == "-" else format_of(source))
     return read_records(
         stream,
@@ -96,13 +96,17 @@ def _rows(options: PredictOptions, source: str) -> Iterator[Record | BadRow]:
     )
 
 
-def _writer_of(options: PredictOptions) -> Callable[[TextIO, Sequence[str]], Write]:
+def _path(name: str) -> Path:
+    return Path(name).expanduser()
+
+
+def _writer_of(options: PredictOptions, source: str) -> Callable[[TextIO, Sequence[str]], Write]:
     if options.output == "-":
         return _json_lines
-    if options.input != "-" and Path(options.output).resolve() == Path(options.input).resolve():
+    if source != "-" and _path(options.output).resolve() == _path(source).resolve():
         raise ConfigError(f"output={options.output}: is the input; choose another name")
     writers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv_rows}
-    suffix = Path(options.output).suffix.lower()
+    suffix = _path(options.output).suffix.lower()
     if suffix not in writers:
         choices = ", ".join([*writers, "- (JSON lines on stdout)"])
         raise ConfigError(f"output={options.output}: unknown ending. Choose from: {choices}")
@@ -141,7 +145,7 @@ def _csv_rows(file: TextIO, class_names: Sequence[str]) -> Write:
 @contextmanager
 def _output(output: str) -> Iterator[TextIO]:
     if output != "-":
-        with whole_file(Path(output).expanduser(), newline="") as file:
+        with whole_file(_path(output), newline="") as file:
             yield file
         return
     cast(Any, sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -50,7 +50,9 @@ MAX_LETTERED_CLASSES = 25  # beyond, the numbers in a confusion matrix can no lo
 
 
 def draw_plots(run_folder: Path) -> list[Path]:
-    """Draw every picture of a finished run into its folder `plots`; return their paths.
+    """Draw every picture of a finished run, or of a test of one, into its folder `plots`.
+
+    Returns their paths. A test, whose result.json names a `checkpoint`, has no learning curves.
 
     Raises CheckpointError where a file of the run is missing or malformed.
     """
@@ -60,10 +62,13 @@ def draw_plots(run_folder: Path) -> list[Path]:
 
 def figures(run_folder: Path) -> dict[str, "Figure"]:
     """Return every picture of a finished run under its name."""
-    result, metrics = read_result(run_folder), read_metrics(run_folder)
-    predictions, run = read_predictions(run_folder), run_words(result)
-    return {
-        "learning_curves": learning_curves(run, metrics, result["best_epoch"]),
+    result, predictions = read_result(run_folder), read_predictions(run_folder)
+    run = run_words(result)
+    pictures = {}
+    if "checkpoint" not in result:
+        metrics = read_metrics(run_folder)
+        pictures["learning_curves"] = learning_curves(run, metrics, result["best_epoch"])
+    return pictures | {
         "confusion_matrix": confusion_matrix(run, predictions),
         "roc_and_precision_recall": roc_and_precision_recall(run, predictions),
         "length_and_accuracy": length_and_accuracy(run, predictions),

@@ -20,7 +20,7 @@ _ROWS = (
 
 
 def run_table(run_folder: Path) -> "Table":
-    """Return the figures of a finished run, validation beside test."""
+    """Return the figures of a finished run, validation beside test, or of a test of one."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -28,10 +28,11 @@ def run_table(run_folder: Path) -> "Table":
     result = read_result(run_folder)
     table = Table(title=Text(run_words(result), "bold"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("")
-    for split in ("validation", "test"):
+    splits = {"test": "test"} if "checkpoint" in result else {"val": "validation", "test": "test"}
+    for split in splits.values():
         table.add_column(split, justify="right")
     for name, key, written in _ROWS:
-        table.add_row(name, *(written(result.get(f"{split}/{key}")) for split in ("val", "test")))
+        table.add_row(name, *(written(result.get(f"{split}/{key}")) for split in splits))
     return table
 
 

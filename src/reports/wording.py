@@ -19,8 +19,9 @@ def data_words(result: dict[str, Any]) -> str:
 
 
 def run_words(result: dict[str, Any]) -> str:
-    """Return "GRU on IMDB reviews, seed 1"."""
-    return f"{model_words(result)} on {data_words(result)}, seed {result['seed']}"
+    """Return "GRU on IMDB reviews, seed 1"; a checkpoint alone does not tell its seed."""
+    seed = "" if result["seed"] is None else f", seed {result['seed']}"
+    return f"{model_words(result)} on {data_words(result)}{seed}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:

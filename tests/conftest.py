@@ -1,0 +1,53 @@
+"""What many rooms' tests need."""
+
+import csv
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.doors.runner import PROJECT, open_door
+
+MOODS = {"bad": "awful", "good": "lovely", "so so": "passable"}
+
+
+@pytest.fixture(scope="session")
+def imdb_root() -> Path:
+    """The real IMDB reviews: $IMDB_ROOT, or ../shared/data beside the project."""
+    root = Path(os.environ.get("IMDB_ROOT", PROJECT.parent / "shared" / "data"))
+    if not any((root / name).exists() for name in ("aclImdb", "aclImdb_v1.tar.gz")):
+        pytest.skip(f"IMDB is not in {root}; set IMDB_ROOT to the folder that holds it")
+    return root
+
+
+@pytest.fixture(scope="session")
+def mood_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV of 400 texts in three classes that one word tells apart."""
+    rng = random.Random(0)
+    filler = ["the", "film", "was", "an", "actor", "spoke", "scene", "music", "ended", "then"]
+    path = tmp_path_factory.mktemp("moods") / "moods.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["review", "label"])
+        for _ in range(400):
+            label = rng.choice(list(MOODS))
+            words = rng.choices(filler, k=rng.randint(1, 20))
+            words.insert(rng.randrange(len(words) + 1), MOODS[label])
+            writer.writerow([" ".join(words), label])
+    return path
+
+
+@pytest.fixture(scope="session")
+def mood_run(mood_reviews: Path) -> Path:
+    """The folder of a small GRU that train.py trained on `mood_reviews`."""
+    cwd = mood_reviews.parent
+    done = open_door(
+        "train.py",
+        *("data=files", f"data.train={mood_reviews}", "model=gru", "logger=none", "trainer=cpu"),
+        *("model.hidden_size=16", "model.embedding_dim=16", "optimizer.lr=0.03"),
+        *("trainer.max_epochs=4", "data.batch_size=16", "hydra.run.dir=run"),
+        cwd=cwd,
+    )
+    assert done.returncode == 0, done.stderr
+    return cwd / "run"

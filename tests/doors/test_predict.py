@@ -1,0 +1,96 @@
+"""predict.py, opened as a user opens it."""
+
+import json
+import subprocess
+import sys
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from src.door import door
+from src.inference.checkpoint import load_run
+from src.inference.classify import classify
+from tests.doors.runner import PROJECT, open_door
+
+PLAIN = 'It\'s not bad, is it? ${x} (50% off)! [a, b] {c: d} = \\e "f" #g ~h lovely'
+
+
+def test_a_text_arrives_to_the_letter(tmp_path, mood_run):
+    done = open_door("predict.py", f"run={mood_run}", f"text={PLAIN}", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    run = load_run(str(mood_run))
+    (probabilities,) = classify(run, [run.text_encoder.encode(PLAIN)], 1)
+    label, *rows = done.stdout.splitlines()
+    assert label == run.class_names[probabilities.argmax()]
+    for name, probability in zip(run.class_names, probabilities, strict=True):
+        assert f"  {name:6}  {100 * probability:5.1f} %" in rows
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+@example(PLAIN)
+@example("text=run=5")
+@example("--help")
+@example("null")
+@example("'unbalanced\n${oc.env:HOME}")
+def test_any_text_arrives_to_the_letter(text):
+    arrived = []
+    argv, sys.argv = sys.argv, ["predict.py", "run=somewhere", f"text={text}", "batch_size=7"]
+    try:
+        door("predict", verbatim=("run", "text", "input", "output"))(arrived.append)()
+    finally:
+        sys.argv = argv
+    (options,) = arrived
+    assert options["text"] == text
+    assert options["run"] == "somewhere"
+    assert options["batch_size"] == 7
+
+
+def test_stdin_to_stdout(tmp_path, mood_run):
+    done = open_door(
+        "predict.py",
+        *(f"run={mood_run}", "input=-"),
+        cwd=tmp_path,
+        stdin="an awful film\n\nlovely — très\n".encode(),
+    )
+    assert done.returncode == 0
+    first, second, third = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["line"], first["label"]) == (1, "bad")
+    assert second == {"line": 2, "error": "empty text"}
+    assert (third["line"], third["label"]) == (3, "good")
+    assert done.stderr.splitlines() == ["-:2: empty text", "2 of 3 texts labelled"]
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path, mood_run):
+    """The answers must not fit into the pipe's 64 KiB, or nobody would notice."""
+    source = tmp_path / "many, many.txt"
+    source.write_text("a lovely film\n" * 5000)
+    command = '"$0" "$1" "run=$2" "input=$3" | head -n 1; exit "${PIPESTATUS[0]}"'
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable, PROJECT / "predict.py", mood_run, source],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["label"] == "good"
+
+
+def test_a_mistake_is_one_line(tmp_path, mood_run):
+    for arguments, said in [
+        (("text=x",), "run=<path>"),
+        ((f"run={mood_run}", "text=x", "batchsize=3"), "Did you mean batch_size?"),
+        ((f"run={tmp_path}", "text=x"), "looked for"),
+    ]:
+        done = open_door("predict.py", *arguments, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_names_every_kind_of_input(tmp_path):
+    done = open_door("predict.py", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for name in ("text=", "input=reviews.txt", "reviews.csv", "reviews.jsonl", "input=-"):
+        assert name in done.stdout

@@ -1,0 +1,112 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+
+from src.errors import ConfigError, DataError
+from src.inference.checkpoint import load_run
+from src.inference.evaluate import data_config, evaluate
+from src.inference.options import EvaluateOptions
+
+# One in five of these is against its word, so that no figure is a round 1.
+ROWS = [
+    *(("an awful film", "bad"), ("the actor was lovely then", "good"), ("passable", "so so")),
+    *(("lovely lovely scene", "bad"), ("awful", "bad"), ("music was passable", "good")),
+    *(("it ended lovely", "good"), ("a passable awful scene", "so so"), ("the film", "good")),
+]
+
+
+@pytest.fixture
+def others(tmp_path):
+    """Other labelled reviews, in a file of another form than the run's."""
+    path = tmp_path / "others.jsonl"
+    lines = (json.dumps({"text": text, "sentiment": label}) for text, label in ROWS)
+    path.write_text("\n".join(lines))
+    return path
+
+
+def options(mood_run, tmp_path, **data):
+    return {
+        "run": str(mood_run),
+        "folder": str(tmp_path / "tested"),
+        "cache_dir": str(tmp_path / "cache"),
+        "data": {"source": "files"} | data,
+    }
+
+
+def test_other_reviews_by_the_figures_of_scikit_learn(tmp_path, mood_run, others):
+    evaluate(options(mood_run, tmp_path, test=str(others)))
+
+    result = json.loads((tmp_path / "tested" / "result.json").read_text())
+    with (tmp_path / "tested" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = ["bad", "good", "so so"]
+    labels, predictions = ([row[column] for row in rows] for column in ("label", "prediction"))
+    probabilities = np.array(
+        [[float(row[f"probability_{name}"]) for name in names] for row in rows]
+    )
+    assert labels == [label for _, label in ROWS]
+    assert [row["name"].rpartition(":")[2] for row in rows] == [
+        str(i + 1) for i in range(len(ROWS))
+    ]
+    assert predictions == [names[i] for i in probabilities.argmax(axis=1)]
+    expected = {
+        "accuracy": accuracy_score(labels, predictions),
+        "f1": f1_score(labels, predictions, average="macro"),
+        "auroc": roc_auc_score(labels, probabilities, multi_class="ovr"),
+        "loss": log_loss(labels, probabilities, labels=names),
+    }
+    for name, figure in expected.items():
+        assert result[f"test/{name}"] == pytest.approx(figure, abs=1e-5), name
+    assert result["data"]["sizes"]["test"] == len(ROWS)
+
+
+def test_some_of_the_classes_keep_their_numbers(tmp_path, mood_run):
+    path = tmp_path / "good.csv"
+    path.write_text("text,label\na lovely film,good\nso lovely,good\npassable,so so\n")
+    evaluate(options(mood_run, tmp_path, test=str(path)))
+    result = json.loads((tmp_path / "tested" / "result.json").read_text())
+    assert result["test/accuracy"] == 1
+    with (tmp_path / "tested" / "predictions.csv").open(newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["good", "good", "so so"]
+
+
+def test_a_label_that_the_run_does_not_know(tmp_path, mood_run):
+    path = tmp_path / "strange.csv"
+    path.write_text("text,label\na lovely film,good\nawful,dreadful\n")
+    with pytest.raises(DataError, match=r"dreadful.*bad, good, so so"):
+        evaluate(options(mood_run, tmp_path, test=str(path)))
+    assert not (tmp_path / "tested").exists()
+
+
+def test_reviews_changed_since_the_run_are_not_its_test_split(
+    tmp_path, monkeypatch, mood_run, mood_reviews
+):
+    """A longer file is cut elsewhere: reviews trained on would be tested on."""
+    monkeypatch.chdir(mood_run.parent)
+    before = mood_reviews.read_bytes()
+    try:
+        mood_reviews.write_bytes(before + b"one more lovely film,good\n")
+        with pytest.raises(DataError, match=r"no longer those .* data=files data\.test="):
+            evaluate(options(mood_run, tmp_path) | {"data": None})
+    finally:
+        mood_reviews.write_bytes(before)
+    assert not (tmp_path / "tested").exists()
+
+
+def test_other_reviews_are_cut_and_batched_as_the_run_did(tmp_path, mood_run):
+    run = load_run(str(mood_run))
+    wanted = options(mood_run, tmp_path, test="x.csv", encoding="latin-1") | {"batch_size": 3}
+    config = data_config(run, EvaluateOptions(**wanted))
+    assert (config.source, config.test, config.train) == ("files", "x.csv", None)
+    assert config.encoding == "latin-1"
+    assert config.max_length == run.data_config.max_length
+    assert config.eval_batch_size == 3
+    assert config.cache_dir == str(tmp_path / "cache")
+
+
+def test_an_impossible_option_of_the_data(tmp_path, mood_run):
+    with pytest.raises(ConfigError, match=r"data\.tset: no such option"):
+        evaluate(options(mood_run, tmp_path, tset="x.csv"))

@@ -1,0 +1,182 @@
+import csv
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.data.records import BadRow, Record
+from src.errors import DataError, UserError
+from src.inference.checkpoint import load_run
+from src.inference.classify import WINDOW, classify, predict_rows
+from src.inference.predict import predict
+
+WORDS = st.lists(st.sampled_from(["awful", "lovely", "passable", "film", "the"]), max_size=40)
+TEXTS = st.one_of(WORDS.map(" ".join), st.text())
+
+
+@pytest.fixture(scope="session")
+def run(mood_run):
+    return load_run(str(mood_run))
+
+
+def json_lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(st.one_of(TEXTS, st.none()), min_size=1, max_size=30), batch=st.integers(1, 7))
+def test_order_is_kept_and_neighbours_do_not_matter(run, rows, batch):
+    records = [
+        BadRow(line, "bad") if text is None else Record(line, text, None)
+        for line, text in enumerate(rows, start=1)
+    ]
+    together = list(predict_rows(run, records, batch))
+    assert [prediction.line for prediction in together] == [row.line for row in records]
+    for text, prediction in zip(rows, together, strict=True):
+        if text is None:
+            assert prediction.error == "bad"
+            assert prediction.probabilities is None
+        else:
+            (alone,) = classify(run, [run.text_encoder.encode(text)], 1)
+            assert prediction.error is None
+            np.testing.assert_allclose(prediction.probabilities, alone, atol=1e-6)
+            assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_an_endless_input_is_answered_window_by_window(run):
+    read = itertools.count(1)
+    moods = itertools.cycle(["awful film", "lovely", "a passable scene then"])
+    records = (Record(next(read), next(moods), None) for _ in itertools.repeat(None))
+    answers = list(itertools.islice(predict_rows(run, records, 256), WINDOW + 5))
+    assert next(read) == 2 * WINDOW + 1
+    assert [answer.line for answer in answers] == list(range(1, WINDOW + 6))
+    labels = [run.class_names[answer.probabilities.argmax()] for answer in answers]
+    assert labels[-6:] == ["bad", "good", "so so"] * 2 or labels[:3] == ["bad", "good", "so so"]
+    assert labels == list(itertools.islice(itertools.cycle(labels[:3]), WINDOW + 5))
+
+
+STRANGE = [
+    (b"a lovely film", None),
+    (b"", "empty text"),
+    (b"  \t ", "empty text"),
+    (b"x", None),
+    (b"lovely " * 150_000, None),  # a megabyte
+    (b"qwertz zxcvb", None),  # no known word
+    (b"lovely\0film", "NUL"),
+    (b"lovely \xff\xfe film", "not utf-8"),
+    ("فيلم رائع جدا".encode(), None),
+    ("🎬👍🏽 a\u2028b\x0bc\x85d".encode(), None),  # no line ends among them
+    (b"<br /><script>alert(1)</script> awful", None),
+    (b'"unclosed, and {"json": [', None),
+    (b"the last line has no end: awful", None),
+]
+
+
+def test_every_line_gets_an_answer_or_an_error_with_its_number(tmp_path, capsys, mood_run, run):
+    source, output = tmp_path / "strange.txt", tmp_path / "out.jsonl"
+    source.write_bytes(b"\n".join(line for line, _ in STRANGE))
+    predict({"run": str(mood_run), "input": str(source), "output": str(output)})
+
+    answers = json_lines(output)
+    assert [answer["line"] for answer in answers] == list(range(1, len(STRANGE) + 1))
+    for answer, (line, error) in zip(answers, STRANGE, strict=True):
+        if error is not None:
+            assert error in answer["error"]
+            assert set(answer) == {"line", "error"}
+        else:
+            ids = run.text_encoder.encode(line.decode())
+            (expected,) = classify(run, [ids], 1)
+            given = [answer["probabilities"][name] for name in run.class_names]
+            np.testing.assert_allclose(given, expected, atol=1e-6)
+            assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+    stderr = capsys.readouterr().err
+    for line in (2, 3, 7, 8):
+        assert f"{source}:{line}: " in stderr
+    assert "9 of 13 texts labelled" in stderr
+
+
+def test_a_table_in_and_a_table_out(tmp_path, mood_run):
+    source, output = tmp_path / "in.csv", tmp_path / "new folder" / "out.csv"
+    source.write_text(
+        'id,body,stars\n1,"An awful, awful film\nin two lines",1\n2,too,many,fields\n3,lovely,5\n'
+    )
+    options = {"run": str(mood_run), "input": str(source), "output": str(output)}
+    predict(options | {"text_column": "body"})
+
+    with output.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == [
+        *("line", "label", "probability_bad", "probability_good", "probability_so so", "error")
+    ]
+    assert [(row[0], row[1]) for row in rows] == [("2", "bad"), ("4", ""), ("5", "good")]
+    assert "4 columns" in rows[1][-1]
+    assert sum(float(number) for number in rows[0][2:5]) == pytest.approx(1, abs=1e-6)
+    assert rows[0][-1] == rows[2][-1] == ""
+
+
+def test_jsonl_in(tmp_path, mood_run):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text": "lovely"}\n{"text": 5}\nnot json\n{"text": "awful \\ud83d"}\n')
+    predict({"run": str(mood_run), "input": str(source), "output": str(output)})
+    first, *others = json_lines(output)
+    assert first["label"] == "good"
+    assert [other["line"] for other in others] == [2, 3, 4]
+    assert all(other["error"] for other in others)
+
+
+def test_one_text_is_answered_for_people(capsys, mood_run):
+    predict({"run": str(mood_run), "text": "an awful, awful film"})
+    label, *rows = capsys.readouterr().out.splitlines()
+    assert label == "bad"
+    table = {row[2:7].strip(): float(row[7:].removesuffix("%")) for row in rows}
+    assert set(table) == {"bad", "good", "so so"}
+    assert list(table.values()) == sorted(table.values(), reverse=True)
+    assert sum(table.values()) == pytest.approx(100, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"text": "x", "run": None}, "run=<path>"),
+        ({}, "give one of text"),
+        ({"text": "x", "input": "y.txt"}, "give one of text"),
+        ({"text": " \n"}, "is empty"),
+        ({"input": "reviews.docx"}, "reviews.docx"),
+        ({"input": "reviews.txt"}, "reviews.txt"),
+        ({"input": "empty.txt"}, "holds no text"),
+        ({"input": "bad.txt"}, "bad.txt:1: "),
+        ({"input": "good.txt", "output": "out.xlsx"}, r"\.jsonl, \.ndjson, \.csv"),
+        ({"input": "good.txt", "output": "./good.txt"}, "is the input"),
+        ({"input": "good.txt", "format": "xml"}, "Choose from: txt, csv, tsv, jsonl"),
+        ({"input": "good.txt", "encoding": "utf-13"}, "utf-13"),
+        ({"input": "good.txt", "output": "good.txt/out.csv"}, "cannot be written"),
+        ({"text": "x", "batch_size": 0}, "batch_size=0"),
+        ({"text": "x", "device": "tpu"}, "Choose from: auto, cpu, cuda, mps"),
+        ({"text": "x", "run": "nowhere"}, "nowhere"),
+    ],
+)
+def test_a_mistake_is_told_and_nothing_is_written(tmp_path, monkeypatch, mood_run, options, said):
+    monkeypatch.chdir(tmp_path)
+    for name, content in {"empty": b"", "good": b"lovely\n", "bad": b"\n\0\n"}.items():
+        (tmp_path / f"{name}.txt").write_bytes(content)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=said):
+        predict({"run": str(mood_run)} | options)
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "good.txt").read_bytes() == b"lovely\n"
+
+
+def test_a_failure_half_way_leaves_the_earlier_output(tmp_path, mood_run):
+    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_bytes(
+        "lovely\n".encode("utf-16") * (WINDOW + 1) + b"\n"
+    )  # ends in half a character
+    output.write_text("earlier\n")
+    options = {"run": str(mood_run), "input": str(source), "output": str(output)}
+    with pytest.raises(DataError):
+        predict(options | {"encoding": "utf-16"})
+    assert output.read_text() == "earlier\n"
+    assert sorted(tmp_path.iterdir()) == [source, output]

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from src.errors import UserError
+from src.files import whole_file
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    with whole_file(path) as file:
+        file.write("first")
+        assert not path.exists()
+    with pytest.raises(ZeroDivisionError), whole_file(path) as file:
+        file.write("second")
+        1 / 0  # noqa: B018
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    with whole_file(link) as file:
+        file.write("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_a_device_is_written_to_and_not_replaced():
+    with whole_file(Path("/dev/null")) as file:
+        file.write("anything")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_half_a_character_is_written_as_json_reads_it(tmp_path):
+    with whole_file(tmp_path / "file") as file:
+        file.write('"\udc80 ü"')
+    assert (tmp_path / "file").read_bytes() == b'"\\udc80 \xc3\xbc"'
+
+
+@pytest.mark.parametrize("name", ["file/below", "x" * 300])
+def test_says_why_it_cannot_be_written(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"), whole_file(tmp_path / name):
+        pass
