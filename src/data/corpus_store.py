@@ -93,7 +93,7 @@ def open_corpus(folder: Path) -> Corpus:
             synthetic=meta["synthetic"],
             skipped=tuple(meta["skipped"]),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: this cache is damaged, delete the folder: {error}") from error
 
 

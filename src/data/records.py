@@ -10,7 +10,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
@@ -200,10 +200,11 @@ def _tsv_rows(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]
         bare = line.rstrip("\r\n")
         if not bare:
             continue
-        try:
-            yield number, next(csv.reader([bare], delimiter="\t", strict=True))
-        except csv.Error:
-            yield number, bare.split("\t")
+        row = bare.split("\t")
+        if '"' in bare:
+            with suppress(csv.Error):
+                row = next(csv.reader([bare], delimiter="\t", strict=True))
+        yield number, row
 
 
 def _table_records(
