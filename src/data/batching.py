@@ -12,7 +12,9 @@ from src.data.encoded import EncodedSplit
 from src.data.vocabulary import PAD_ID
 from src.errors import DataError
 
-_POOL = 50  # batches' worth of shuffled reviews that are sorted by length together
+# How many batches' worth of shuffled reviews are sorted by length together: many, and there is
+# little padding; too many, and the same reviews share a batch in every epoch.
+_LARGEST_POOL, _FEWEST_POOLS = 50, 8
 
 
 class Batch(NamedTuple):
@@ -56,8 +58,8 @@ class BatchDataset(Dataset[Batch]):
 class BucketBatchSampler(Sampler[np.ndarray]):
     """Batches of rows of like length: every row once an epoch, the last small batch too.
 
-    With `shuffle`, the rows are permuted anew each epoch, sorted by length within pools of 50
-    batches, cut into batches, and the batches shuffled; the order is a function of
+    With `shuffle`, the rows are permuted anew each epoch, sorted by length within pools of up to
+    50 batches, cut into batches, and the batches shuffled; the order is a function of
     (`seed`, epoch) alone. Without, the longest come first.
 
     Under several replicas each global batch of `batch_size * num_replicas` rows is dealt out by
@@ -105,7 +107,8 @@ class BucketBatchSampler(Sampler[np.ndarray]):
 
     def _bucketed(self, rng: np.random.Generator) -> np.ndarray:
         rows = rng.permutation(len(self._lengths))
-        pool = np.arange(len(rows)) // (_POOL * self._global_batch_size)
+        batches_in_pool = min(_LARGEST_POOL, max(1, len(self) // _FEWEST_POOLS))
+        pool = np.arange(len(rows)) // (batches_in_pool * self._global_batch_size)  # [rows]
         return rows[np.lexsort((self._lengths[rows], pool))]
 
     def _bounds(self) -> np.ndarray:

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,7 @@ from src.data.text_encoder import TextEncoder
 from src.data.vocabulary import WordVocabulary
 from src.errors import CheckpointError, DataError
 from tests.data.made import varied_reviews
+from tests.doors.runner import PROJECT
 
 
 @pytest.fixture
@@ -139,6 +143,48 @@ def test_a_resumed_run_goes_on_with_the_next_order(demo, tmp_path: Path) -> None
         resumed, datamodule=ReviewDataModule(demo()), ckpt_path=tmp_path / "first.ckpt"
     )
     assert resumed.seen["train"] == whole.seen["train"][1:]
+
+
+TWO_RANKS = """
+import json, sys
+from pathlib import Path
+from src.data.config import DemoConfig
+from src.data.datamodule import ReviewDataModule
+from tests.data.test_datamodule import Recorder, make_trainer
+
+folder = Path(sys.argv[1])
+config = DemoConfig(
+    num_train=200, num_test=61, batch_size=8, eval_batch_size=16, cache_dir=str(folder / "cache")
+)
+
+class Writer(Recorder):
+    def on_fit_end(self):
+        (folder / f"fit{self.global_rank}.json").write_text(json.dumps(self.seen))
+
+    def on_test_end(self):
+        (folder / f"test{self.global_rank}.json").write_text(json.dumps(self.seen))
+
+options = {"strategy": "ddp_fork", "devices": 2, "max_epochs": 2, "enable_checkpointing": False}
+make_trainer(folder, **options).fit(Writer(), datamodule=ReviewDataModule(config))
+make_trainer(folder, **options).test(Writer(), datamodule=ReviewDataModule(config), verbose=False)
+"""
+
+
+def test_two_ranks_share_the_reviews(tmp_path: Path) -> None:
+    script = tmp_path / "two_ranks.py"
+    script.write_text(TWO_RANKS)
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [sys.executable, script, tmp_path], env=environment, check=True, capture_output=True
+    )
+    sizes = {"train": 180, "validation": 20, "test": 61}
+    for stage, splits in (("fit", ("train", "validation")), ("test", ("test",))):
+        ranks = [json.loads((tmp_path / f"{stage}{rank}.json").read_text()) for rank in (0, 1)]
+        for split in splits:
+            for ours, theirs in zip(*(seen[split] for seen in ranks), strict=True):
+                assert sorted(ours + theirs) == list(range(sizes[split]))
+                assert abs(len(ours) - len(theirs)) <= sizes[split] / 16 + 1
+        assert len(ranks[0][splits[0]]) == (2 if stage == "fit" else 1)
 
 
 def test_trainer_has_no_complaint_about_the_loaders(demo, tmp_path: Path) -> None:
