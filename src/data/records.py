@@ -9,8 +9,8 @@ import io
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext, suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
@@ -44,6 +44,7 @@ class Record:
     line: int
     text: str
     label: str | None
+    id: str | int | None = None  # of an unlabelled row with a column "id"
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,10 @@ def read_records(
     """
     name = str(source) if isinstance(source, str | Path) else getattr(source, "name", "<stream>")
     columns = _Columns(name, text_column, label_column, labelled)
-    with _open(source) if isinstance(source, str | Path) else nullcontext(source) as stream:
-        lines = _decoded_lines(stream, name, encoding, newline="" if format == "csv" else "\n")
+    opened = _open(source) if isinstance(source, str | Path) else nullcontext(source)
+    newline = "" if format == "csv" else "\n"
+    # A caller may stop half-way: the lines are let go of before their file is closed.
+    with opened as stream, closing(_decoded_lines(stream, name, encoding, newline)) as lines:
         if format == "txt":
             rows: Iterator[Record | BadRow] = (
                 Record(line, text.rstrip("\r\n"), None) for line, text in lines
@@ -109,7 +112,7 @@ def _open(path: str | Path) -> BinaryIO:
 
 def _decoded_lines(
     stream: BinaryIO, name: str, encoding: str, newline: str
-) -> Iterator[tuple[int, str]]:
+) -> Generator[tuple[int, str], None, None]:
     """Number and decode lines. A byte that cannot be decoded stays, as a lone surrogate."""
     bom_tolerant = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8", "utf_8") else encoding
     try:
@@ -228,7 +231,8 @@ def _table_records(
         elif len(row) != len(header):
             yield BadRow(line, f"{len(row)} columns where the header has {len(header)}")
         else:
-            yield Record(line, row[text], None if label is None else row[label])
+            name = row[header.index("id")] if "id" in header and label is None else None
+            yield Record(line, row[text], None if label is None else row[label], name)
 
 
 def _json_records(
@@ -264,7 +268,8 @@ def _json_record(line: int, row: dict[str, object], columns: _Columns) -> Record
     if not isinstance(text, str):
         return BadRow(line, f"{columns.text!r} is not a string: {_short(json.dumps(text))}")
     if not columns.labelled:
-        return Record(line, text, None)
+        name = row.get("id")
+        return Record(line, text, None, name if isinstance(name, str | int) else None)
     label = row[cast(str, columns.label)]
     if isinstance(label, float) and label.is_integer():
         label = int(label)

@@ -18,6 +18,7 @@ class Prediction(NamedTuple):
     """What became of one row of the input: probabilities [classes], or the error."""
 
     line: int
+    id: str | int | None  # the row's own, where it has one
     probabilities: np.ndarray | None
     error: str | None = None
 
@@ -48,16 +49,16 @@ def predict_rows(
     # A text becomes its ids as it is read, and a copy of those that are kept frees the others: a
     # window of long texts stays small.
     encoded = (
-        (row.line, row.reason)
+        (row.line, None, row.reason)
         if isinstance(row, BadRow)
-        else (row.line, run.text_encoder.encode(row.text).copy())
+        else (row.line, row.id, run.text_encoder.encode(row.text).copy())
         for row in rows
     )
     while window := list(islice(encoded, WINDOW)):
-        reviews = [review for _, review in window if not isinstance(review, str)]
+        reviews = [review for *_, review in window if not isinstance(review, str)]
         answers = iter(classify(run, reviews, batch_size))
-        for line, review in window:
+        for line, name, review in window:
             if isinstance(review, str):
-                yield Prediction(line, None, review)
+                yield Prediction(line, name, None, review)
             else:
-                yield Prediction(line, next(answers))
+                yield Prediction(line, name, next(answers))

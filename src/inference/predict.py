@@ -116,6 +116,8 @@ def _writer_of(options: PredictOptions, source: str) -> Callable[[TextIO, Sequen
 def _json_lines(file: TextIO, class_names: Sequence[str]) -> Write:
     def write(prediction: "Prediction") -> None:
         line: dict[str, Any] = {"line": prediction.line}
+        if prediction.id is not None:
+            line["id"] = prediction.id
         if prediction.probabilities is None:
             line["error"] = prediction.error
         else:
@@ -129,15 +131,19 @@ def _json_lines(file: TextIO, class_names: Sequence[str]) -> Write:
 
 def _csv_rows(file: TextIO, class_names: Sequence[str]) -> Write:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["line", "label", *(f"probability_{name}" for name in class_names), "error"])
+    writer.writerow(
+        ["line", "id", "label", *(f"probability_{name}" for name in class_names), "error"]
+    )
 
     def write(prediction: "Prediction") -> None:
         if prediction.probabilities is None:
-            writer.writerow([prediction.line, "", *([""] * len(class_names)), prediction.error])
+            writer.writerow(
+                [prediction.line, prediction.id, "", *([""] * len(class_names)), prediction.error]
+            )
         else:
             label = class_names[int(prediction.probabilities.argmax())]
             numbers = [str(number) for number in prediction.probabilities]
-            writer.writerow([prediction.line, label, *numbers, ""])
+            writer.writerow([prediction.line, prediction.id, label, *numbers, ""])
 
     return write
 

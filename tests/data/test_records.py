@@ -94,7 +94,7 @@ def test_plain_lines():
 
 
 def test_unlabelled_tables_need_a_text_column_only():
-    assert read("id,Review\n7,fine\n", labelled=False) == [Record(2, "fine", None)]
+    assert read("id,Review\n7,fine\n", labelled=False) == [Record(2, "fine", None, "7")]
 
 
 def test_columns_are_guessed_whatever_their_case_or_order():

@@ -58,7 +58,7 @@ def test_gives_the_logits_of_the_module_that_was_trained(mood_run, state):
     assert not run.model.training
     assert torch.equal(run.model(tokens, lengths), trained(tokens, lengths))
     assert run.class_names == ("bad", "good", "so so")
-    assert run.folder == mood_run
+    assert run.path == mood_run / "checkpoints" / "best.ckpt"
 
 
 def test_needs_neither_lightning_nor_torchmetrics(mood_run):

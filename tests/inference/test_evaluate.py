@@ -3,9 +3,9 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-from src.errors import ConfigError, DataError
+from src.errors import DataError, UserError
 from src.inference.checkpoint import load_run
 from src.inference.evaluate import data_config, evaluate
 from src.inference.options import EvaluateOptions
@@ -52,11 +52,12 @@ def test_other_reviews_by_the_figures_of_scikit_learn(tmp_path, mood_run, others
         str(i + 1) for i in range(len(ROWS))
     ]
     assert predictions == [names[i] for i in probabilities.argmax(axis=1)]
+    numbers = [names.index(label) for label in labels]
     expected = {
         "accuracy": accuracy_score(labels, predictions),
         "f1": f1_score(labels, predictions, average="macro"),
         "auroc": roc_auc_score(labels, probabilities, multi_class="ovr"),
-        "loss": log_loss(labels, probabilities, labels=names),
+        "loss": -np.log(probabilities[np.arange(len(ROWS)), numbers]).mean(),
     }
     for name, figure in expected.items():
         assert result[f"test/{name}"] == pytest.approx(figure, abs=1e-5), name
@@ -89,7 +90,7 @@ def test_reviews_changed_since_the_run_are_not_its_test_split(
     before = mood_reviews.read_bytes()
     try:
         mood_reviews.write_bytes(before + b"one more lovely film,good\n")
-        with pytest.raises(DataError, match=r"no longer those .* data=files data\.test="):
+        with pytest.raises(DataError, match=r"not those of its training.* data=files data\.test="):
             evaluate(options(mood_run, tmp_path) | {"data": None})
     finally:
         mood_reviews.write_bytes(before)
@@ -107,6 +108,18 @@ def test_other_reviews_are_cut_and_batched_as_the_run_did(tmp_path, mood_run):
     assert config.cache_dir == str(tmp_path / "cache")
 
 
-def test_an_impossible_option_of_the_data(tmp_path, mood_run):
-    with pytest.raises(ConfigError, match=r"data\.tset: no such option"):
-        evaluate(options(mood_run, tmp_path, tset="x.csv"))
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"run": None}, "run=<path>"),
+        ({"run": "nowhere"}, "nowhere: no such run folder"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"data": {"source": "files", "tset": "x.csv"}}, r"data\.tset: no such option"),
+        ({"data": {"source": "files", "test": "x.csv"}}, r"x\.csv: there is no such file"),
+        ({"data": {"source": "files"}}, "data=files needs data"),
+    ],
+)
+def test_a_mistake_is_told_and_nothing_is_written(tmp_path, mood_run, change, said):
+    with pytest.raises(UserError, match=said):
+        evaluate(options(mood_run, tmp_path) | change)
+    assert not (tmp_path / "tested").exists()

@@ -109,20 +109,30 @@ def test_a_table_in_and_a_table_out(tmp_path, mood_run):
     with output.open(newline="") as file:
         header, *rows = csv.reader(file)
     assert header == [
-        *("line", "label", "probability_bad", "probability_good", "probability_so so", "error")
+        *(
+            "line",
+            "id",
+            "label",
+            "probability_bad",
+            "probability_good",
+            "probability_so so",
+            "error",
+        )
     ]
-    assert [(row[0], row[1]) for row in rows] == [("2", "bad"), ("4", ""), ("5", "good")]
+    assert [row[:3] for row in rows] == [["2", "1", "bad"], ["4", "", ""], ["5", "3", "good"]]
     assert "4 columns" in rows[1][-1]
-    assert sum(float(number) for number in rows[0][2:5]) == pytest.approx(1, abs=1e-6)
+    assert sum(float(number) for number in rows[0][3:6]) == pytest.approx(1, abs=1e-6)
     assert rows[0][-1] == rows[2][-1] == ""
 
 
 def test_jsonl_in(tmp_path, mood_run):
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text('{"text": "lovely"}\n{"text": 5}\nnot json\n{"text": "awful \\ud83d"}\n')
+    source.write_text(
+        '{"text": "lovely", "id": 12}\n{"text": 5}\nnot json\n{"text": "awful \\ud83d"}\n'
+    )
     predict({"run": str(mood_run), "input": str(source), "output": str(output)})
     first, *others = json_lines(output)
-    assert first["label"] == "good"
+    assert (first["line"], first["id"], first["label"]) == (1, 12, "good")
     assert [other["line"] for other in others] == [2, 3, 4]
     assert all(other["error"] for other in others)
 
