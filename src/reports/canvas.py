@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.files import whole_file
+from src.reports.wording import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ def new_figure(width: float, height: float, headline: str, run: str) -> "Figure"
     figure = Figure((width, height), dpi=DOTS_PER_INCH, facecolor="white", layout=layout)
     left = 0.18 / width
     figure.text(left, 1 - 0.32 / height, headline, fontsize=13, fontweight="bold", color=INK)
-    figure.text(left, 1 - 0.58 / height, run, fontsize=11, color=GREY)
+    figure.text(left, 1 - 0.58 / height, plain(run), fontsize=11, color=GREY)
     return figure
 
 

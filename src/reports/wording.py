@@ -14,8 +14,8 @@ def data_words(result: dict[str, Any]) -> str:
     """Return "IMDB reviews" ...; data that a generator made are always called synthetic."""
     if result["synthetic"]:
         return "synthetic demo reviews"
-    name = result["data"]["name"]
-    return "IMDB reviews" if name == "imdb" else plain(name)
+    name: str = result["data"]["name"]
+    return "IMDB reviews" if name == "imdb" else name
 
 
 def run_words(result: dict[str, Any]) -> str:

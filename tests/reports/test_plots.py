@@ -43,7 +43,7 @@ def line(axes: Any, label: str) -> Any:
         {"reviews": 90, "class_names": tuple(f"class {i}" for i in range(30))},
         {"reviews": 3, "epochs": 1},
         {"reviews": 1, "epochs": 1, "best_epoch": None},
-        {"reviews": 60, "class_names": ("$1 to $5", "100 %")},
+        {"reviews": 60, "class_names": (r"$\frac$", "100 %")},
     ],
     ids=["two", "three", "twenty", "thirty", "tiny", "one review", "odd names"],
 )
@@ -116,11 +116,12 @@ def test_roc_and_precision_recall_name_areas_and_base_rate(make_run: MakeRun) ->
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     test = read_predictions(make_run(reviews=700))
-    text = words(plots.roc_and_precision_recall("a run", test))
+    left, right = plots.roc_and_precision_recall("a run", test).axes
     scores = test.probabilities[:, 1]
-    assert f"pos: {roc_auc_score(test.labels, scores):.3f}" in text
-    assert f"pos: {average_precision_score(test.labels, scores):.3f}" in text
-    assert f"base rate: {test.labels.mean():.3f}" in text
+    assert f"pos: {roc_auc_score(test.labels, scores):.3f}" in words(left.get_legend())
+    legend = words(right.get_legend())
+    assert f"pos: {average_precision_score(test.labels, scores):.3f}" in legend
+    assert f"base rate: {test.labels.mean():.3f}" in legend
 
 
 def test_a_test_split_of_one_class_has_no_curve_and_says_so(make_run: MakeRun) -> None:

@@ -37,6 +37,13 @@ def test_validation_stands_beside_test(make_run: MakeRun) -> None:
     assert "3 min 7 s" in text
 
 
+def test_a_test_of_a_finished_run_has_no_validation(make_run: MakeRun) -> None:
+    text = printed(make_run(reviews=3, checkpoint="best.ckpt", data={"name": "files"}))
+    assert "validation" not in text
+    assert row(text, "accuracy") == ["89.12"]
+    assert "GRU on files, seed 1" in text
+
+
 def test_plain_text_where_there_is_no_terminal(make_run: MakeRun) -> None:
     assert "\x1b" not in printed(make_run(reviews=3))
     assert "\x1b" in printed(make_run("other", reviews=3), force_terminal=True)
