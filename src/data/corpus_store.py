@@ -122,10 +122,13 @@ def _open_split(folder: Path, name: str) -> Split:
 
 
 def stat_key(files: Iterable[Path | os.DirEntry[str]], options: str = "") -> str:
-    """A cache key for what is read from files in their present state, told by their stat alone."""
+    """A cache key for what is read from files in their present state, told by their stat alone.
+
+    The paths should be absolute, so that a key means the same files from every working folder.
+    """
     lines = []
     for path in files:
         stat = path.stat()
         lines.append(f"{os.fspath(path)} {stat.st_size} {stat.st_mtime_ns}")
-    text = "\n".join([str(STORE_FORMAT), options, str(Path.cwd()), *sorted(lines)])
+    text = "\n".join([str(STORE_FORMAT), options, *sorted(lines)])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -44,7 +44,7 @@ def load_files(config: FilesConfig) -> Corpus:
         raise ConfigError("data=files needs data.train=<a .csv, .tsv, .jsonl or folder of classes>")
     paths = {"train": config.train, "validation": _validation_path(config), "test": config.test}
     given = {name: Path(path).expanduser() for name, path in paths.items() if path is not None}
-    files = [file for path in given.values() for file in _files_of(path)]
+    files = [file.absolute() for path in given.values() for file in _files_of(path)]
     options = config.model_dump_json(exclude={"cache_dir", "batch_size", "eval_batch_size"})
     folder = Path(config.cache_dir) / f"files-{stat_key(files, options)}"
     return open_corpus(
@@ -178,6 +178,8 @@ def _files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         if not path.exists():
             raise DataError(f"{path}: there is no such file or folder")
+        if format_of(path) == "txt":
+            raise DataError(f"{path}: plain text has no labels; use .csv, .tsv or .jsonl")
         return [path]
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(folders) < 2:

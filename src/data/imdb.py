@@ -55,7 +55,7 @@ def load_imdb(config: ImdbConfig) -> Corpus:
 
 def _find(config: ImdbConfig) -> Path | None:
     """The extracted folder or the archive, the first there is of: asked for, ./data."""
-    for root in (_root(config), DEFAULT_ROOT):
+    for root in (_root(config), DEFAULT_ROOT.absolute()):
         if root.is_file():
             return root
         if root.name == FOLDER_NAME and (root / "train").is_dir():
@@ -67,7 +67,8 @@ def _find(config: ImdbConfig) -> Path | None:
 
 
 def _root(config: ImdbConfig) -> Path:
-    return Path(config.root or os.environ.get("IMDB_ROOT") or DEFAULT_ROOT).expanduser()
+    named = config.root or os.environ.get("IMDB_ROOT") or DEFAULT_ROOT
+    return Path(named).expanduser().absolute()
 
 
 def _fetch(config: ImdbConfig) -> Path:
@@ -78,8 +79,8 @@ def _fetch(config: ImdbConfig) -> Path:
     )
     if not config.download:
         raise DataError(f"no IMDB reviews in {root} and data.download=false: {advice}")
-    existing = next(path for path in (root, *root.absolute().parents) if path.exists())
-    folder = root if os.access(existing, os.W_OK) else DEFAULT_ROOT
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    folder = root if os.access(existing, os.W_OK) else DEFAULT_ROOT.absolute()
     try:
         return download(config.url, folder / ARCHIVE_NAME, ARCHIVE_MD5)
     except DataError as error:

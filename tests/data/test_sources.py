@@ -1,0 +1,43 @@
+import logging
+
+import pytest
+
+from src.data.config import AutoConfig, DemoConfig, FilesConfig, ImdbConfig
+from src.data.sources import load_corpus
+from src.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def no_imdb(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IMDB_ROOT", raising=False)
+
+
+def test_each_source(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "one,1\ntwo,2\n" * 10)
+    assert load_corpus(FilesConfig(train=str(path), cache_dir="cache")).name == "files"
+    assert load_corpus(DemoConfig(num_train=20, num_test=20)).name == "demo"
+    with pytest.raises(DataError, match="no IMDB reviews"):
+        load_corpus(ImdbConfig(download=False))
+
+
+def test_auto_falls_back_only_where_it_may(caplog):
+    with pytest.raises(DataError, match="no IMDB reviews"):
+        load_corpus(AutoConfig(download=False))
+    with caplog.at_level(logging.WARNING):
+        corpus = load_corpus(AutoConfig(download=False), allow_fallback=True)
+    assert corpus.name == "demo"
+    assert corpus.synthetic
+    assert "synthetic" in caplog.text
+    assert "no IMDB reviews" in caplog.text
+
+
+def test_imdb_asked_for_never_falls_back():
+    with pytest.raises(DataError, match="no IMDB reviews"):
+        load_corpus(ImdbConfig(download=False), allow_fallback=True)
+
+
+def test_auto_takes_imdb_where_it_is(imdb_root, imdb_cache, imdb_corpus):
+    config = AutoConfig(root=str(imdb_root), cache_dir=str(imdb_cache))
+    assert load_corpus(config, allow_fallback=True).fingerprint == imdb_corpus.fingerprint
