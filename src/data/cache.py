@@ -23,7 +23,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     (released by the system when its holder dies) and find it built.
 
     Raises:
-        DataError: the folder cannot be written here.
+        DataError: the folder cannot be written.
     """
     if _is_whole(folder):
         return folder
@@ -31,21 +31,25 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise DataError(f"cannot write the cache {folder.parent}: {error.strerror}") from error
-    try:
-        if not _is_whole(folder):
-            for leftover in (partial, folder):
-                shutil.rmtree(leftover, ignore_errors=True)
-            partial.mkdir()
-            build(partial)
-            (partial / _MANIFEST).write_text(json.dumps(_signatures(partial)))
-            partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        lock.release()
+        with lock:
+            if not _is_whole(folder):
+                for leftover in (partial, folder):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                _fill(partial, build)
+                partial.replace(folder)
+    except OSError as error:  # a full disk, a folder of someone else's
+        raise DataError(f"cannot fill the cache {folder}: {error}") from error
     return folder
+
+
+def _fill(partial: Path, build: Callable[[Path], None]) -> None:
+    partial.mkdir()
+    try:
+        build(partial)
+        (partial / _MANIFEST).write_text(json.dumps(_signatures(partial)))
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _is_whole(folder: Path) -> bool:

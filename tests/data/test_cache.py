@@ -1,3 +1,4 @@
+import errno
 import json
 import signal
 import subprocess
@@ -84,12 +85,17 @@ def test_a_build_killed_half_way_leaves_nothing_and_holds_nobody_up(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "cache.lock", "cache.log"]
 
 
-def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("full_disk", [False, True])
+def test_a_build_that_fails_leaves_nothing(tmp_path: Path, full_disk: bool) -> None:
     def fail(partial: Path) -> None:
         (partial / "first").write_text("one")
+        if full_disk:
+            raise OSError(errno.ENOSPC, "No space left on device")
         raise DataError("reviews.csv:3: no label")
 
-    with pytest.raises(DataError, match="no label"):
+    with pytest.raises(
+        DataError, match=r"cannot fill .* No space left" if full_disk else "no label"
+    ):
         build_once(tmp_path / "cache", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["cache.lock"]
 
@@ -118,6 +124,6 @@ def test_a_damaged_folder_is_built_anew(tmp_path: Path, name: str, damage: str) 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot write the cache .*file") as error:
+    with pytest.raises(DataError, match=r"cannot fill the cache .*file") as error:
         build_once(tmp_path / "file" / "cache", build_two_files)
     assert "\n" not in str(error.value)

@@ -5,10 +5,14 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
+from tokenizers.decoders import ByteLevel
 
+from src.data.config import DemoConfig
 from src.data.subwords import SMALLEST_VOCABULARY, SubwordVocabulary
 from src.data.vocabulary import PAD_ID, UNK_ID
+from src.errors import ConfigError
+from src.options import check_options
 from tests.data.made import BLAME, PRAISE, varied_reviews
 
 TRAINING = varied_reviews(200) + [PRAISE, BLAME] * 5
@@ -36,8 +40,6 @@ def test_every_text_comes_back_lower_case(vocabulary, text) -> None:
     ids = vocabulary.encode_all([text])[0]
     assert UNK_ID not in ids
     assert PAD_ID not in ids
-    from tokenizers.decoders import ByteLevel
-
     decoder.decoder = ByteLevel()
     expected = decoder.normalizer.normalize_str(text)
     assert decoder.decode(ids.tolist(), skip_special_tokens=False).removeprefix(" ") == expected
@@ -77,6 +79,16 @@ def test_smallest_vocabulary_is_the_bytes() -> None:
     assert len(vocabulary) == SMALLEST_VOCABULARY
 
 
+@pytest.mark.parametrize("max_tokens", [None, 100, SMALLEST_VOCABULARY - 1])
+def test_too_few_tokens_are_refused_before_any_data_is_read(max_tokens) -> None:
+    options = {"source": "demo", "tokenizer": "bpe", "max_tokens": max_tokens}
+    with pytest.raises(
+        ConfigError, match=f"^max_tokens={max_tokens}: tokenizer=bpe needs a number"
+    ):
+        check_options(DemoConfig, options)
+    check_options(DemoConfig, options | {"tokenizer": "basic_english"})
+
+
 @pytest.mark.parametrize("state", [None, ["<pad>", "<unk>"], "", "{}", "not json"])
 def test_refuses_what_is_no_tokenizer(state) -> None:
     with pytest.raises(ValueError, match="is not a"):
@@ -84,7 +96,5 @@ def test_refuses_what_is_no_tokenizer(state) -> None:
 
 
 def test_refuses_a_tokenizer_without_our_specials() -> None:
-    from tokenizers import models
-
     with pytest.raises(ValueError, match="does not begin with <pad>, <unk>"):
         SubwordVocabulary(Tokenizer(models.BPE()).to_str())
