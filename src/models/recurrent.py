@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from src.models.gru_function import GRUFunction
 from src.models.reverse import reversal, reverse
+from src.models.rnn_function import RNNFunction
 
 # Added to a gate's pre-activation, it makes the sigmoid exactly 0 or 1 in every precision.
 SATURATED = 1e4
@@ -146,42 +148,32 @@ def _last_real(outputs: Tensor, lengths: Tensor) -> Tensor:
     return outputs[lengths - 1, torch.arange(len(lengths))]
 
 
+def _precision(weights: State) -> tuple[torch.dtype, bool]:
+    """The type of matrix products, as autocast wants it, and whether a gradient may be asked."""
+    dtype = weights[0].dtype
+    if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype("cpu")
+    return dtype, torch.is_grad_enabled()
+
+
 class RNN(_VariableLength, nn.RNN):  # type: ignore[misc]  # takes lengths, not packing
-    """Elman's network, h_t = tanh(W x_t + U h_{t-1} + b) (Elman 1990), as torch.nn.RNN."""
+    """Elman's network (Elman 1990) with tanh, as torch.nn.RNN."""
 
     def _run(
-        self,
-        inputs: Tensor,
-        real: Tensor,
-        lengths: Tensor,
-        start: State,
-        weights: tuple[Tensor, ...],
+        self, inputs: Tensor, real: Tensor, lengths: Tensor, start: State, weights: State
     ) -> tuple[Tensor, State]:
-        (h,) = start
-        outputs, _ = torch._VF.rnn_tanh(
-            inputs, h[None], weights, True, 1, 0.0, self.training, False, False
-        )
-        outputs = outputs * real[:, :, None]
-        return outputs, (_last_real(outputs, lengths),)
+        outputs, last = RNNFunction.apply(inputs, lengths, *start, *weights, *_precision(weights))
+        return outputs, (last,)
 
 
 class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not packing
     """Gated recurrent unit (Cho et al. 2014), in the form of torch.nn.GRU."""
 
     def _run(
-        self,
-        inputs: Tensor,
-        real: Tensor,
-        lengths: Tensor,
-        start: State,
-        weights: tuple[Tensor, ...],
+        self, inputs: Tensor, real: Tensor, lengths: Tensor, start: State, weights: State
     ) -> tuple[Tensor, State]:
-        (h,) = start
-        outputs, _ = torch._VF.gru(
-            inputs, h[None], weights, True, 1, 0.0, self.training, False, False
-        )
-        outputs = outputs * real[:, :, None]
-        return outputs, (_last_real(outputs, lengths),)
+        outputs, last = GRUFunction.apply(inputs, lengths, *start, *weights, *_precision(weights))
+        return outputs, (last,)
 
 
 class LSTM(_VariableLength, nn.LSTM):  # type: ignore[misc]  # takes lengths, not packing
