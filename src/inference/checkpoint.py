@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from src.data.config import DataConfig
 from src.data.text_encoder import TextEncoder
@@ -158,7 +159,7 @@ def _build(path: Path, made: _HyperParameters, weights: dict[str, Tensor]) -> Re
         raise CheckpointError(f"{path}: damaged: fewer weights than layers")
     mine = {name.removeprefix(CLASSIFIER): tensor for name, tensor in weights.items()}
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NoRandomWeights():
             model = RecurrentClassifier(made.model, made.vocab_size, made.num_classes)
         model.load_state_dict(mine, strict=True, assign=True)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
@@ -167,6 +168,18 @@ def _build(path: Path, made: _HyperParameters, weights: dict[str, Tensor]) -> Re
     if not all(tensor.isfinite().all() for tensor in mine.values()):
         raise CheckpointError(f"{path}: its weights are not finite numbers; the training diverged")
     return model.float().eval()
+
+
+class _NoRandomWeights(TorchFunctionMode):
+    """Leaves out `normal_`, which on a tensor without memory imports all of torch's compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.__name__ == "normal_":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _is_plain(tensor: Tensor) -> bool:
