@@ -151,6 +151,17 @@ def test_figures_are_means_over_reviews(num_classes, held_out):
     assert tested == pytest.approx({f"test/{n}": float(figures[f"val/{n}"]) for n in names})
 
 
+def test_logits_that_look_like_probabilities_are_not_taken_for_them(held_out):
+    model = build()
+    with torch.no_grad():
+        model.classifier.linear.weight.zero_()
+        model.classifier.linear.bias.copy_(torch.tensor([0.2, 0.9]))
+    figures = trainer().test(model, loader(held_out), verbose=False)[0]
+    confidence = 1 / (1 + math.exp(0.2 - 0.9))
+    error = abs(figures["test/accuracy"] - confidence)
+    assert figures["test/calibration_error"] == pytest.approx(error, abs=1e-5)
+
+
 class KeepTestOutputs(Callback):
     def __init__(self) -> None:
         self.outputs: list[dict[str, torch.Tensor]] = []
