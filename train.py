@@ -8,7 +8,7 @@ from src.door import door
 @door("train")
 def main(options: dict[str, Any]) -> None:
     """Train, test and describe one run."""
-    from src.training.run import train
+    from src.training.train import train
 
     train(options)
 

@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
-    LearningRateMonitor,
     ModelCheckpoint,
     TQDMProgressBar,
 )
@@ -18,8 +17,8 @@ from lightning.pytorch.callbacks import (
 from src.training.config import TrainerConfig
 
 
-class GradientNorm(Callback):
-    """Logs `grad_norm`, the L2 norm of the whole gradient before it is clipped."""
+class StepFigures(Callback):
+    """Logs `lr`, and `grad_norm`: the L2 norm of the whole gradient before it is clipped."""
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, module: L.LightningModule, optimizer: torch.optim.Optimizer
@@ -27,7 +26,11 @@ class GradientNorm(Callback):
         """Measure only on the steps that the loggers write down: it reads every gradient."""
         if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             norms = [p.grad.norm() for p in module.parameters() if p.grad is not None]
-            module.log("grad_norm", torch.stack(norms).norm(), on_step=True, on_epoch=False)
+            figures = {
+                "lr": optimizer.param_groups[0]["lr"],
+                "grad_norm": torch.stack(norms).norm(),
+            }
+            module.log_dict(figures, on_step=True, on_epoch=False)
 
 
 class Throughput(Callback):
@@ -114,8 +117,7 @@ def build_callbacks(config: TrainerConfig, checkpoints: Path) -> list[Callback]:
             save_last=True,
             enable_version_counter=False,
         ),
-        LearningRateMonitor(logging_interval="step"),
-        GradientNorm(),
+        StepFigures(),
         Throughput(),
         TestPredictions(),
     ]

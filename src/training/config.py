@@ -89,7 +89,7 @@ class RunConfig(Options):
 
     seed: Annotated[NonNegativeInt, Field(lt=2**32)] = 1
     name: str | None = None
-    tags: list[str] = []
+    tags: tuple[str, ...] = ()
     model: ModelConfig
     data: DataConfig
     optimizer: OptimizerConfig

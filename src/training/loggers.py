@@ -1,6 +1,7 @@
 """Where a run's curves go: always metrics.csv, and the dashboard that was asked for."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def build_loggers(
     if config.name == "tensorboard":
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     elif isinstance(config, WandbConfig) and config.mode != "disabled":
-        loggers.append(_wandb_logger(config, folder, name, tags, options))
+        loggers.append(_open_wandb(config, folder, {"name": name, "tags": tags, "config": options}))
     return loggers
 
 
@@ -29,62 +30,66 @@ def wandb_logger(loggers: list[Logger]) -> WandbLogger | None:
 
 
 def finish_wandb(*, failed: bool) -> None:
-    """Close the process's W&B run: another one in this process would go on in it."""
-    import wandb
-
-    if wandb.run is not None:
+    """Close this process's W&B run: the next one would go on in it."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
         wandb.finish(exit_code=int(failed))
 
 
-def _wandb_logger(
-    config: WandbConfig, folder: Path, name: str, tags: list[str], options: dict[str, Any]
-) -> WandbLogger:
+def _open_wandb(config: WandbConfig, folder: Path, described: dict[str, Any]) -> WandbLogger:
+    """Open a W&B run: online with an account, else offline, which `auto` also falls back to."""
     import wandb
 
-    os.environ.setdefault("WANDB_SILENT", "true")  # what matters of it is said by us
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return WandbLogger(save_dir=folder)  # of several processes, the first alone has the run
     finish_wandb(failed=False)
     offline = _is_offline(config)
-    logger = WandbLogger(
-        name=name,
-        save_dir=folder,
-        project=config.project,
-        entity=config.entity,
-        group=config.group,
-        tags=tags,
-        config=options,
-        offline=offline,
-        settings=wandb.Settings(init_timeout=30, console="off"),
-    )
-    if getattr(rank_zero_only, "rank", 0) != 0:
-        return logger  # of several processes, the first alone has the W&B run
     try:
-        run = logger.experiment
-    except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-        raise ConfigError(
-            f"logger=wandb: W&B cannot be reached ({str(error).splitlines()[0]}); "
-            "take logger.mode=offline or logger=csv"
-        ) from error
+        run = _init(config, folder, described, offline=offline)
+    except (wandb.errors.Error, OSError) as error:
+        reason = str(error).splitlines()[0]
+        if config.mode == "online" or offline:
+            raise ConfigError(f"logger.mode={config.mode}: W&B does not start: {reason}") from error
+        print(f"W&B cannot be reached: {reason}", file=sys.stderr)
+        offline, run = True, _init(config, folder, described, offline=True)
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     if offline:
         place = Path(run.dir).parent
         print(
-            f"W&B runs offline: look at it with `wandb leet {place}`, "
+            f"W&B is offline: look at the run with `wandb leet {place}`, "
             f"upload it with `wandb sync {place}`"
         )
-    return logger
+    return WandbLogger(experiment=run, save_dir=folder)
+
+
+def _init(config: WandbConfig, folder: Path, described: dict[str, Any], *, offline: bool) -> Any:
+    import wandb
+
+    return wandb.init(
+        dir=folder,
+        project=config.project,
+        entity=config.entity,
+        group=config.group,
+        mode="offline" if offline else "online",
+        settings=wandb.Settings(init_timeout=20, console="off", silent=True),
+        **described,
+    )
 
 
 def _is_offline(config: WandbConfig) -> bool:
-    """Without an account W&B would stop at a prompt: `auto` then stays offline.
+    """Whether W&B is to stay offline. Without an account it would stop at a prompt.
 
     Raises:
         ConfigError: `online` was asked for without an account.
     """
     import wandb
 
-    if config.mode == "offline" or (config.mode == "auto" and "WANDB_MODE" in os.environ):
-        return os.environ.get("WANDB_MODE") != "online"
-    has_account = bool(wandb.api.api_key)
-    if config.mode == "online" and not has_account:
+    asked = os.environ.get("WANDB_MODE", "") if config.mode == "auto" else config.mode
+    if asked == "offline":
+        return True
+    has_account = wandb.login(prompt=False, verify=False)
+    if asked == "online" and not has_account:
         raise ConfigError(
             "logger.mode=online: no W&B account on this machine; run `wandb login` first, "
             "or choose from: auto, offline, disabled"

@@ -1,6 +1,7 @@
 """result.json: what a run was, on what data, and what came of it."""
 
 import json
+import math
 import platform
 import resource
 import subprocess
@@ -17,9 +18,16 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:
-    """Write `result` to the run folder's result.json, which is either whole or absent."""
+    """Write `result` to the run folder's result.json, which is either whole or absent.
+
+    A figure that cannot be had (the AUROC of a split with one class) is null: JSON has no NaN.
+    """
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in result.items()
+    }
     with whole_file(folder / "result.json") as file:
-        json.dump(result, file, indent=2, ensure_ascii=False)
+        json.dump(finite, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
 

@@ -16,7 +16,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from src.data.datamodule import ReviewDataModule
 from src.errors import ConfigError
 from src.models.modules import TextClassifier, build_classifier
-from src.options import check_options
 from src.reports.plots import draw_plots
 from src.reports.summary import print_run
 from src.training.announce import announce_demo
@@ -36,15 +35,14 @@ from src.training.trainer import build_trainer
 from src.training.wandb_report import report_to_wandb
 
 
-def train(options: dict[str, Any]) -> None:
+def run(config: RunConfig, options: dict[str, Any]) -> None:
     """Train, test and describe one run, in the folder that Hydra made for it.
 
-    `options` is conf/train.yaml, composed. Raises a UserError for whatever the user can mend; for
-    an impossible option, before any data is read.
+    `options` are those of `config` as they were given, to be logged. Raises a UserError for
+    whatever the user can mend; for a machine that cannot do what is asked, before data is read.
     """
     started = time.perf_counter()
     quieten_lightning()
-    config = check_options(RunConfig, options)
     accelerator = choose_accelerator(config.trainer)
     devices = choose_devices(config.trainer, accelerator)
     hydra = HydraConfig.get()
@@ -82,7 +80,7 @@ def train(options: dict[str, Any]) -> None:
 
 
 def quieten_lightning() -> None:
-    """Leave Lightning's messages to train.log, and its warnings that mean nothing here to nobody."""
+    """Leave Lightning's messages to train.log, and drop those that mean nothing here."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()  # Hydra's root handlers have them already
     for meaningless in (
@@ -95,7 +93,7 @@ def quieten_lightning() -> None:
 
 
 def identify(config: RunConfig, data: ReviewDataModule) -> dict[str, Any]:
-    """Name the run by what it really trains on, so that made-up reviews are never taken for IMDB."""
+    """Name the run by what it trains on: made-up reviews are never to be taken for IMDB."""
     corpus = data.corpus
     fallback = config.data.source == "auto" and corpus.synthetic
     marks = {"synthetic": corpus.synthetic, "fallback-to-demo": fallback}
@@ -162,7 +160,7 @@ def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: 
         folder / "predictions.csv",
         class_names=data.class_names,
         names=names,
-        labels=test.labels[seen],
+        labels=encoded.labels[seen],
         lengths=encoded.lengths[seen],
         losses=predictions.losses,
         probabilities=predictions.probabilities,
@@ -171,6 +169,6 @@ def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: 
     draw_plots(folder)
     if logger := wandb_logger(trainer.loggers):
         best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
-        index = {name: i for name, i in zip(names, seen, strict=True)}
-        report_to_wandb(logger.experiment, folder, lambda name: test.texts[index[name]], Path(best))
+        row = dict(zip(names, seen, strict=True))
+        report_to_wandb(logger.experiment, folder, lambda name: test.texts[row[name]], Path(best))
     print_run(folder)

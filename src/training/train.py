@@ -1,0 +1,18 @@
+"""What train.py calls: the options are checked before anything slow is even imported."""
+
+from typing import Any
+
+from src.options import check_options
+from src.training.config import RunConfig
+
+
+def train(options: dict[str, Any]) -> None:
+    """Train, test and describe the run of conf/train.yaml, composed into `options`.
+
+    Raises:
+        UserError: whatever the user can mend; for an impossible option, before data is read.
+    """
+    config = check_options(RunConfig, options)
+    from src.training.run import run
+
+    run(config, options)
