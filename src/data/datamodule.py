@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from src.data.batching import Batch, BatchDataset, BucketBatchSampler
-from src.data.config import DataConfig
+from src.data.config import AutoConfig, DataConfig
 from src.data.corpus import Corpus
 from src.data.encoded import EncodedSplit, encode_corpus, fit_vocabulary
 from src.data.sources import load_corpus
@@ -70,6 +70,9 @@ class ReviewDataModule(L.LightningDataModule):
             return
         config, cache_dir = self.config, Path(self.config.cache_dir)
         corpus = load_corpus(config, allow_fallback=self._allow_fallback)
+        if isinstance(config, AutoConfig):
+            # A checkpoint must name what was found: elsewhere `auto` may find other reviews.
+            config = self.config = config.demo() if corpus.synthetic else config.imdb()
         train_rows, validation_rows = cut_validation(corpus, config)
         if self._text_encoder is None:
             vocabulary = fit_vocabulary(corpus, train_rows, config)

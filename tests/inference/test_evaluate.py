@@ -117,6 +117,10 @@ def test_other_reviews_are_cut_and_batched_as_the_run_did(tmp_path, mood_run):
         ({"data": {"source": "files", "tset": "x.csv"}}, r"data\.tset: no such option"),
         ({"data": {"source": "files", "test": "x.csv"}}, r"x\.csv: there is no such file"),
         ({"data": {"source": "files"}}, "data=files needs data"),
+        (
+            {"data": {"source": "demo", "num_train": 20, "num_test": 20}},
+            "negative.*bad, good, so so",
+        ),
     ],
 )
 def test_a_mistake_is_told_and_nothing_is_written(tmp_path, mood_run, change, said):
