@@ -1,4 +1,4 @@
-"""One direction of a GRU layer, its gradient written out: several times faster than autograd's.
+"""One direction of a GRU layer, its gradient written out: faster than autograd's.
 
     r_t = sigmoid(W_r x_t + b_r + U_r h_{t-1} + c_r)              reset gate
     z_t = sigmoid(W_z x_t + b_z + U_z h_{t-1} + c_z)              update gate
@@ -9,12 +9,11 @@
 (Cho et al. 2014, eq. 5 to 8, the reset gate after the product as in cuDNN and torch.nn.GRU.)
 
 Time runs in blocks. The input projections of a block are one matrix product before its steps, its
-weight gradients one product after them; a step is left with one product and a few element-wise
-operations in place, in memory that stays in the processor's cache. A step's four sums lie in the
-order u, r, z, n: the state's product fills the first three, the input's the last three.
+weight gradients one product after them. A step is left with one product and a few element-wise
+operations on one row of memory that never leaves the processor's cache. The row's four parts lie
+in the order u, r, z, n: the state's product fills the first three, the input's the last three.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,12 +22,15 @@ from torch.autograd.function import once_differentiable
 
 from src.models.time_blocks import incoming_gradient, time_blocks, zero_padding_
 
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
 
 class GRUFunction(torch.autograd.Function):
     """One direction of one layer, as a function of its inputs, initial state and weights.
 
-    Matrix products run in the type `product`; the state and everything element-wise in at least
-    float32. With `keep` False nothing is kept for a backward pass.
+    Matrix products, and what is kept for the gradient, have the type of `inputs`; the running state
+    and everything element-wise have at least float32. With `keep` False nothing is kept.
     """
 
     @staticmethod
@@ -38,59 +40,37 @@ class GRUFunction(torch.autograd.Function):
         inputs: Tensor,  # [time, batch, input]
         lengths: Tensor,  # [batch]
         initial: Tensor,  # [batch, hidden]
-        weight_ih: Tensor,  # [3 * hidden, input], rows r, z, n
+        weight_ih: Tensor,  # [3 * hidden, input], rows r z n
         weight_hh: Tensor,  # [3 * hidden, hidden]
         bias_ih: Tensor,  # [3 * hidden]
         bias_hh: Tensor,  # [3 * hidden]
-        product: torch.dtype,
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
         """Outputs [time, batch, hidden], zero beyond each length, and each last real one."""
         time, batch, _ = inputs.shape
-        hidden = weight_hh.shape[1]
-        exact = torch.promote_types(weight_hh.dtype, torch.float32)
-        inputs = inputs.to(product).contiguous()
-        input_map = _double_n(weight_ih).to(product).t()  # [input, 3 * hidden]
+        hidden, product = weight_hh.shape[1], inputs.dtype
+        inputs = inputs.contiguous()
+        input_map = _double_n(weight_ih).to(product).t()  # [input, r z n]
         state_map = weight_hh.roll(hidden, 0).to(product).t().contiguous()  # [hidden, u r z]
-        bias_hr, bias_hz, bias_u = bias_hh.chunk(3)
-        bias = _double_n(bias_ih + torch.cat([bias_hr, bias_hz, torch.zeros_like(bias_u)]))
-        bias, bias_u = bias.to(product), bias_u.to(product)
-        minus_one = torch.tensor(-1, dtype=exact)
+        bias_r_z, bias_u = bias_hh.tensor_split([2 * hidden])
+        bias = _double_n(bias_ih + torch.cat([bias_r_z, torch.zeros_like(bias_u)])).to(product)
 
-        history = torch.empty(time + 1, batch, hidden, dtype=product)  # states for the products
-        states = history if product == exact else torch.empty(history.shape, dtype=exact)
-        history[0] = states[0] = initial
-        h, h_product = states.unbind(), history.unbind()
-        spans = time_blocks(time, batch * 4 * hidden)
-        sums_block = torch.empty(spans[0][1], batch, 4 * hidden, dtype=product)
-        gates_block = torch.empty(sums_block.shape, dtype=exact)
+        history = torch.empty(time + 1, batch, hidden, dtype=product)  # h_0 to h_time
+        history[0] = initial
+        h = initial.to(torch.promote_types(weight_hh.dtype, torch.float32), copy=True)
         kept = []
-        for start, stop in spans:
-            sums = sums_block[: stop - start]  # [steps, batch, u r z n]
-            of_inputs = sums.view(-1, 4 * hidden)[:, hidden:]  # [steps * batch, r z n]
+        for start, stop in time_blocks(time, batch * 4 * hidden):
+            block = torch.empty(stop - start, batch, 4 * hidden, dtype=product)
+            of_inputs = block.view(-1, 4 * hidden)[:, hidden:]  # [steps * batch, r z n]
             torch.addmm(bias, inputs[start:stop].flatten(0, 1), input_map, out=of_inputs)
-            sums[:, :, :hidden] = bias_u
-            of_states = sums[:, :, : 3 * hidden]  # [steps, batch, u r z]
-            gates = torch.empty(sums.shape, dtype=exact) if keep else gates_block[: stop - start]
-            rows = zip(sums.unbind(), of_states.unbind(), gates.unbind(), strict=True)
-            parts = _parts(gates)
-            for t, (sum_, of_state, gate), (u, r, z, n, r_z) in zip(
-                range(start, stop), rows, parts, strict=True
-            ):
-                of_state.addmm_(h_product[t], state_map)
-                gate.copy_(sum_)
-                r_z.sigmoid_()
-                # tanh(a) = 2 sigmoid(2a) - 1, and torch's sigmoid is five times its tanh's speed.
-                n.addcmul_(r, u, value=2).sigmoid_()
-                torch.add(minus_one, n, alpha=2, out=n)
-                torch.lerp(n, h[t], z, out=h[t + 1])
-                h_product[t + 1].copy_(h[t + 1])
-            kept.append(gates)
+            block[:, :, :hidden] = bias_u
+            _run_block(block, h, history[start : stop + 1], state_map, keep)
+            if keep:
+                kept.append(block)
         outputs = history[1:]
         zero_padding_(outputs, lengths)
-        if keep:
-            ctx.save_for_backward(inputs, lengths, weight_ih, weight_hh, history, states, *kept)
-            ctx.set_materialize_grads(False)
+        ctx.save_for_backward(inputs, lengths, weight_ih, weight_hh, history, *kept)
+        ctx.set_materialize_grads(False)
         return outputs, outputs[lengths - 1, torch.arange(batch)]
 
     @staticmethod
@@ -100,10 +80,10 @@ class GRUFunction(torch.autograd.Function):
         ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """Back through the steps, the weights' gradients block by block."""
-        inputs, lengths, weight_ih, weight_hh, history, states, *kept = ctx.saved_tensors
+        inputs, lengths, weight_ih, weight_hh, history, *kept = ctx.saved_tensors
         time, batch, _ = inputs.shape
-        hidden = weight_hh.shape[1]
-        product, exact = history.dtype, states.dtype
+        hidden, product = weight_hh.shape[1], inputs.dtype
+        exact = torch.promote_types(weight_hh.dtype, torch.float32)
         input_map = weight_ih.to(product)  # [r z n, input]
         state_map = weight_hh.roll(hidden, 0).to(product)  # [u r z, hidden]
         d_inputs = torch.empty(inputs.shape, dtype=product) if ctx.needs_input_grad[0] else None
@@ -111,53 +91,82 @@ class GRUFunction(torch.autograd.Function):
         d_weight_hh = torch.zeros(weight_hh.shape, dtype=exact)  # [u r z, hidden]
         d_bias = torch.zeros(1, 4 * hidden, dtype=exact)  # u r z n
 
-        h = states.unbind()
-        d_state = torch.zeros(batch, hidden, dtype=exact)
-        d_h, d_candidate = torch.empty_like(d_state), torch.empty_like(d_state)
-        d_gates = torch.empty(batch, 4 * hidden, dtype=exact)
-        d_u, d_r, d_z, d_n = d_gates.chunk(4, dim=1)
-        d_r_z = d_gates[:, hidden : 3 * hidden]
+        d_h = torch.zeros(batch, hidden, dtype=exact)
+        d_kept = torch.empty_like(kept[0])
         spans = time_blocks(time, batch * 4 * hidden)
-        d_sums_block = torch.empty(spans[0][1], batch, 4 * hidden, dtype=product)
-        for (start, stop), gates in zip(reversed(spans), reversed(kept), strict=True):
-            d_block = incoming_gradient(d_outputs, d_last, lengths, start, stop, d_state)
-            d_sums = d_sums_block[: stop - start]  # [steps, batch, u r z n]
-            of_states = d_sums[:, :, : 3 * hidden]  # [steps, batch, u r z]
-            rows = zip(d_block.unbind(), d_sums.unbind(), of_states.unbind(), strict=True)
-            for t, (d_output, d_sum, of_state), (u, r, z, n, r_z) in reversed(
-                list(zip(range(start, stop), rows, _parts(gates), strict=True))
-            ):
-                torch.add(d_state, d_output, out=d_h)
-                torch.mul(d_h, z, out=d_state)
-                torch.sub(d_h, d_state, out=d_candidate)
-                torch.ops.aten.tanh_backward.grad_input(d_candidate, n, grad_input=d_n)
-                torch.mul(d_n, r, out=d_u)
-                torch.mul(d_n, u, out=d_r)
-                torch.sub(h[t], n, out=d_z).mul_(d_h)
-                torch.ops.aten.sigmoid_backward.grad_input(d_r_z, r_z, grad_input=d_r_z)
-                d_sum.copy_(d_gates)
-                d_state.add_(of_state @ state_map)
-            flat = d_sums.flatten(0, 1)  # [steps * batch, u r z n]
-            block_inputs = inputs[start:stop].flatten(0, 1)  # [steps * batch, input]
+        for (start, stop), block in zip(reversed(spans), reversed(kept), strict=True):
+            d_block = d_kept[: stop - start]  # [steps, batch, u r z n]
+            d_output = incoming_gradient(d_outputs, d_last, lengths, start, stop, d_h)
+            _run_block_back(d_block, d_h, d_output, block, history[start:stop], state_map)
+            flat = d_block.view(-1, 4 * hidden)  # [steps * batch, u r z n]
             if d_inputs is not None:
                 torch.mm(flat[:, hidden:], input_map, out=d_inputs[start:stop].view(len(flat), -1))
-            d_weight_ih += flat[:, hidden:].t() @ block_inputs
+            d_weight_ih += flat[:, hidden:].t() @ inputs[start:stop].flatten(0, 1)
             d_weight_hh += flat[:, : 3 * hidden].t() @ history[start:stop].flatten(0, 1)
             d_bias += flat.new_ones(1, len(flat)) @ flat
         d_bias_u, d_bias_ih = d_bias[0].split([hidden, 3 * hidden])
         d_bias_hh = torch.cat([d_bias_ih[: 2 * hidden], d_bias_u])
-        d_weight_hh = d_weight_hh.roll(-hidden, 0)
-        return d_inputs, None, d_state, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh, None, None
+        return (
+            *(d_inputs, None, d_h, d_weight_ih, d_weight_hh.roll(-hidden, 0)),
+            *(d_bias_ih, d_bias_hh, None),
+        )
+
+
+def _run_block(block: Tensor, h: Tensor, history: Tensor, state_map: Tensor, keep: bool) -> None:
+    """Step through a block [steps, batch, u r z n] of sums that still lack the state's part.
+
+    Moves the state h on, writes it to history[1:], and, with `keep`, u, r, z, n to the block.
+    """
+    hidden = h.shape[1]
+    row = h.new_empty(len(h), 4 * hidden)
+    u, r, z, n = row.chunk(4, dim=1)
+    r_z = row[:, hidden : 3 * hidden]
+    minus_one = h.new_tensor(-1)
+    of_states = block[:, :, : 3 * hidden]
+    for sums, of_state, below, above in zip(block, of_states, history, history[1:], strict=False):
+        of_state.addmm_(below, state_map)
+        row.copy_(sums)
+        r_z.sigmoid_()
+        # tanh(a) = 2 sigmoid(2a) - 1, and torch's sigmoid is five times as fast as its tanh.
+        n.addcmul_(r, u, value=2).sigmoid_()
+        torch.add(minus_one, n, alpha=2, out=n)
+        torch.lerp(n, h, z, out=h)
+        above.copy_(h)
+        if keep:
+            sums.copy_(row)
+
+
+def _run_block_back(
+    d_block: Tensor,
+    d_h: Tensor,
+    d_outputs: Tensor,
+    block: Tensor,
+    history: Tensor,
+    state_map: Tensor,
+) -> None:
+    """Step back through a block: its sums' gradient to d_block, the state's moved back in d_h."""
+    hidden = d_h.shape[1]
+    row, d_row = (d_h.new_empty(len(d_h), 4 * hidden) for _ in range(2))
+    (u, r, z, n), (d_u, d_r, d_z, d_n) = row.chunk(4, dim=1), d_row.chunk(4, dim=1)
+    r_z, d_r_z = row[:, hidden : 3 * hidden], d_row[:, hidden : 3 * hidden]
+    below, through_n = torch.empty_like(d_h), torch.empty_like(d_h)
+    steps = zip(block, history, d_outputs, d_block, d_block[:, :, : 3 * hidden], strict=True)
+    for gates, state, d_output, d_sums, d_of_state in reversed(list(steps)):
+        row.copy_(gates)
+        below.copy_(state)
+        d_h.add_(d_output)
+        torch.sub(below, n, out=d_z).mul_(d_h)
+        torch.mul(d_h, z, out=below)  # what reaches h_{t-1} directly
+        torch.sub(d_h, below, out=through_n)
+        _tanh_backward(through_n, n, grad_input=d_n)
+        torch.mul(d_n, r, out=d_u)
+        torch.mul(d_n, u, out=d_r)
+        _sigmoid_backward(d_r_z, r_z, grad_input=d_r_z)
+        d_sums.copy_(d_row)
+        torch.add(below, d_of_state @ state_map, out=d_h)
 
 
 def _double_n(rows: Tensor) -> Tensor:
     """Twice the rows of n: its sum then comes doubled, as the sigmoid form of tanh wants it."""
     r_z, n = rows.tensor_split([len(rows) // 3 * 2])
     return torch.cat([r_z, 2 * n])
-
-
-def _parts(gates: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Each step's u, r, z, n, and r with z, as views of gates [steps, batch, 4 * hidden]."""
-    u, r, z, n = gates.chunk(4, dim=2)
-    r_z = gates[:, :, u.shape[2] : 3 * u.shape[2]]
-    return zip(u.unbind(), r.unbind(), z.unbind(), n.unbind(), r_z.unbind(), strict=True)

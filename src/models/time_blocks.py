@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-# Elements of one block: 4 MiB in float32, within a core's share of cache, and small enough that
+# Elements of one block: 2 MiB in float32, within a core's share of cache, and small enough that
 # the C library keeps the memory for the next block instead of handing it back to the system.
-_BLOCK_ELEMENTS = 2**20
+_BLOCK_ELEMENTS = 2**19
 
 
 def time_blocks(time: int, elements_a_step: int) -> list[tuple[int, int]]:
@@ -17,8 +17,9 @@ def time_blocks(time: int, elements_a_step: int) -> list[tuple[int, int]]:
 def zero_padding_(sequences: Tensor, lengths: Tensor) -> None:
     """Set [time, batch, ...] to zero beyond each length, in place."""
     shortest = max(0, int(lengths.min()))
-    steps = torch.arange(shortest, len(sequences))
-    sequences[shortest:].masked_fill_((steps[:, None] >= lengths)[:, :, None], 0)
+    if shortest < len(sequences):
+        steps = torch.arange(shortest, len(sequences))
+        sequences[shortest:].masked_fill_((steps[:, None] >= lengths)[:, :, None], 0)
 
 
 def incoming_gradient(
@@ -27,7 +28,7 @@ def incoming_gradient(
     lengths: Tensor,
     start: int,
     stop: int,
-    like: Tensor,
+    like: Tensor,  # [batch, hidden]
 ) -> Tensor:
     """The loss's gradient at steps start to stop, [stop - start, batch, hidden], typed as `like`.
 
@@ -38,8 +39,7 @@ def incoming_gradient(
         block = like.new_zeros(stop - start, *like.shape)
     else:
         block = d_outputs[start:stop].to(like.dtype, copy=True)
-        if stop > lengths.min():
-            zero_padding_(block, lengths - start)
+        zero_padding_(block, lengths - start)
     if d_last is not None:
         (rows,) = torch.where((lengths > start) & (lengths <= stop))
         block[lengths[rows] - 1 - start, rows] += d_last[rows].to(like.dtype)
