@@ -9,7 +9,7 @@ so turning the label over swaps two words and leaves the bag of words as it was.
 on a cue that stands at the other end of the review ("My sister and I never agree about films."
 ... "My sister found this one dull."), where the label is the exclusive or of the two. Around them
 stand praise and blame from other people and for other films, which say nothing of the label, and
-for parts of the film, which lean towards it only a little.
+for parts of the film, which lean towards it.
 """
 
 import random
