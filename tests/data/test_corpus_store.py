@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -76,4 +78,7 @@ def test_the_key_follows_the_files_and_the_options(tmp_path):
     assert stat_key([path]) == key
     assert stat_key([path], "options") != key
     path.write_text("other")
+    assert stat_key([path]) != key
+    path.write_text("two")  # of the old size
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
     assert stat_key([path]) != key

@@ -155,6 +155,32 @@ def test_a_server_that_accepts_and_never_answers_counts_as_no_network(target, mo
     assert time.monotonic() - started < 5
 
 
+def test_an_answer_that_never_gets_going_counts_as_no_network(target, monkeypatch):
+    """Like a name that takes minutes to look up, this is not noticed by a socket's timeout."""
+    monkeypatch.setenv("no_proxy", "*")
+    stop = threading.Event()
+
+    def drip(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            for number in range(100):
+                if stop.wait(0.1):
+                    return
+                connection.sendall(b"X-Header-%d: still coming\r\n" % number)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        dripping = threading.Thread(target=drip, args=(listening,))
+        dripping.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/file"
+        started = time.monotonic()
+        with pytest.raises(DataError, match=r"no answer for 0\.5 seconds"):
+            download(url, target, MD5, timeout=0.5)
+        assert time.monotonic() - started < 5
+        stop.set()
+        dripping.join()
+
+
 def test_no_server_at_all(target, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with socket.create_server(("127.0.0.1", 0)) as closed:
