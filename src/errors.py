@@ -13,5 +13,9 @@ class DataError(UserError):
     """Reviews are missing, damaged or malformed; the message names the file and line."""
 
 
+class MissingDataError(DataError):
+    """There are no reviews, and none can be fetched; the message says what to put where."""
+
+
 class CheckpointError(UserError):
     """A run folder or checkpoint cannot be used; the message names it."""

@@ -17,7 +17,7 @@ from src.data.corpus import Corpus, Split
 from src.data.corpus_store import content_fingerprint, open_corpus, stat_key, write_corpus
 from src.data.download import download
 from src.data.progress import progress_bar
-from src.errors import DataError
+from src.errors import DataError, MissingDataError
 
 ARCHIVE_NAME = "aclImdb_v1.tar.gz"
 ARCHIVE_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
@@ -78,13 +78,15 @@ def _fetch(config: ImdbConfig) -> Path:
         "that holds it with data.root=..., or use the synthetic reviews with data=demo"
     )
     if not config.download:
-        raise DataError(f"no IMDB reviews in {root} and data.download=false: {advice}")
+        raise MissingDataError(f"no IMDB reviews in {root} and data.download=false: {advice}")
     existing = next(path for path in (root, *root.parents) if path.exists())
     folder = root if os.access(existing, os.W_OK) else DEFAULT_ROOT.absolute()
     try:
         return download(config.url, folder / ARCHIVE_NAME, ARCHIVE_MD5)
     except DataError as error:
-        raise DataError(f"no IMDB reviews in {root} and no download ({error}): {advice}") from error
+        raise MissingDataError(
+            f"no IMDB reviews in {root} and no download ({error}): {advice}"
+        ) from error
 
 
 def _labelled_files(folder: Path) -> list[Path | os.DirEntry[str]]:

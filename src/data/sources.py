@@ -7,7 +7,7 @@ from src.data.corpus import Corpus
 from src.data.demo import load_demo
 from src.data.files import load_files
 from src.data.imdb import load_imdb
-from src.errors import DataError
+from src.errors import MissingDataError
 
 log = logging.getLogger(__name__)
 
@@ -15,8 +15,9 @@ log = logging.getLogger(__name__)
 def load_corpus(config: DataConfig, *, allow_fallback: bool = False) -> Corpus:
     """The reviews that `config` asks for.
 
-    `auto` means IMDB. Where that cannot be had and `allow_fallback` is true, it means the demo
-    reviews instead: the reason is logged as a warning and the corpus is named "demo".
+    `auto` means IMDB. Where there is none and `allow_fallback` is true, it means the demo reviews
+    instead: the reason is logged as a warning and the corpus is named "demo". An IMDB that is
+    there but damaged is never passed over.
 
     Raises:
         DataError: the reviews cannot be had, or are malformed.
@@ -24,7 +25,7 @@ def load_corpus(config: DataConfig, *, allow_fallback: bool = False) -> Corpus:
     if isinstance(config, AutoConfig):
         try:
             return load_imdb(config.imdb())
-        except DataError as error:
+        except MissingDataError as error:
             if not allow_fallback:
                 raise
             log.warning("Going on with synthetic demo reviews: %s", error)

@@ -19,6 +19,7 @@ class RecurrentClassifier(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int, num_classes: int) -> None:
         super().__init__()
+        self.word_dropout = config.word_dropout
         self.pooling = config.pooling
         self.bidirectional = config.bidirectional
         features = config.hidden_size * (2 if config.bidirectional else 1)
@@ -50,6 +51,10 @@ class RecurrentClassifier(nn.Module):
         Raises:
             ValueError: a length is out of range.
         """
+        if self.training and self.word_dropout > 0:
+            # Whole words are hidden (Dai and Le 2015): as padding, whose vector stays zero.
+            hidden = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
+            tokens = tokens.masked_fill(hidden, 0)
         # Embedded in the order [time, batch], in which recurrent layers read memory.
         embedded = self.embedding(tokens.t()).transpose(0, 1)  # [batch, time, embedding_dim]
         outputs, _ = self.recurrent(self.dropout(embedded), lengths)  # [batch, time, features]

@@ -20,7 +20,8 @@ class ModelConfig(_Options):
     num_layers: PositiveInt = 1
     bidirectional: bool = False
     dropout: Probability = 0.5
-    pooling: Literal["last", "mean", "max"] = "max"
+    word_dropout: Probability = 0.0
+    pooling: Literal["last", "mean", "max"] = "last"
 
 
 class OptimizerConfig(_Options):

@@ -1,8 +1,9 @@
 """What a run watches while it trains: gradients, throughput, test predictions."""
 
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import numpy as np
@@ -68,6 +69,39 @@ class Throughput(Callback):
         module.log("train/reviews_per_second", self._epoch_reviews / self._epoch_seconds)
 
 
+class ValidationFigures(Callback):
+    """Keeps the val/ figures of every epoch, so that the chosen one's are known at the end."""
+
+    def __init__(self) -> None:
+        self.of_epoch: dict[int, dict[str, float]] = {}
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Keep one epoch's."""
+        figures = trainer.callback_metrics.items()
+        self.of_epoch[trainer.current_epoch] = {
+            name: float(value) for name, value in figures if name.startswith("val/")
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Go into the checkpoint: a resumed run may choose an epoch from before."""
+        return {"of_epoch": self.of_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Come back from the checkpoint."""
+        self.of_epoch = state_dict["of_epoch"]
+
+
+class EpochLines(Callback):
+    """Prints a line an epoch, where there is no terminal for a progress bar."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Say what the epoch brought."""
+        if trainer.is_global_zero:
+            names = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+            figures = ", ".join(f"{name} {trainer.callback_metrics[name]:.4f}" for name in names)
+            print(f"epoch {trainer.current_epoch} (last {trainer.max_epochs - 1}): {figures}")  # type: ignore[operator]
+
+
 class TestPredictions(Callback):
     """Keeps what the test split's reviews were taken for.
 
@@ -119,6 +153,7 @@ def build_callbacks(config: TrainerConfig, checkpoints: Path) -> list[Callback]:
         ),
         StepFigures(),
         Throughput(),
+        ValidationFigures(),
         TestPredictions(),
     ]
     if config.patience is not None:
@@ -126,5 +161,14 @@ def build_callbacks(config: TrainerConfig, checkpoints: Path) -> list[Callback]:
             EarlyStopping(config.monitor, mode=config.monitor_mode, patience=config.patience)
         )
     if config.progress_bar:
-        callbacks.append(TQDMProgressBar(refresh_rate=10))
+        in_terminal = sys.stderr.isatty()
+        callbacks.append(TQDMProgressBar(refresh_rate=10) if in_terminal else EpochLines())
     return callbacks
+
+
+Wanted = TypeVar("Wanted", bound=Callback)
+
+
+def find_callback(trainer: L.Trainer, kind: type[Wanted]) -> Wanted:
+    """Return the trainer's callback of that class."""
+    return next(c for c in trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]

@@ -19,7 +19,12 @@ from src.models.modules import TextClassifier, build_classifier
 from src.reports.plots import draw_plots
 from src.reports.summary import print_run
 from src.training.announce import announce_demo
-from src.training.callbacks import TestPredictions, Throughput
+from src.training.callbacks import (
+    TestPredictions,
+    Throughput,
+    ValidationFigures,
+    find_callback,
+)
 from src.training.config import RunConfig
 from src.training.loggers import build_loggers, finish_wandb, wandb_logger
 from src.training.machine import choose_accelerator, choose_devices
@@ -112,25 +117,23 @@ def identify(config: RunConfig, data: ReviewDataModule) -> dict[str, Any]:
 def fit_and_test(
     trainer: L.Trainer, model: TextClassifier, data: ReviewDataModule
 ) -> dict[str, Any]:
-    """Train, then validate and test the epoch that validation chose. Returns the figures."""
+    """Train, then test the epoch that validation chose. Returns that epoch's figures."""
     trainer.fit(model, datamodule=data)
-    checkpoint = trainer.checkpoint_callback
-    assert isinstance(checkpoint, ModelCheckpoint)
-    best = checkpoint.best_model_path
-    figures: dict[str, Any] = {}
-    for evaluate in (trainer.validate, trainer.test):
-        figures |= evaluate(
-            model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True
-        )[0]
+    best = find_callback(trainer, ModelCheckpoint).best_model_path
     epoch = torch.load(best, weights_only=True, mmap=True)["epoch"]
-    return {"best_epoch": epoch, "epochs": trainer.current_epoch} | figures
+    tested = trainer.test(model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True)
+    return {
+        "best_epoch": epoch,
+        "epochs": trainer.current_epoch,
+        **find_callback(trainer, ValidationFigures).of_epoch[epoch],
+        **tested[0],
+    }
 
 
 def describe(
     config: RunConfig, data: ReviewDataModule, model: TextClassifier, trainer: L.Trainer
 ) -> dict[str, Any]:
     """Say what a run was made of. Everything that differs between two equal runs is `timing`."""
-    throughput = next(c for c in trainer.callbacks if isinstance(c, Throughput))  # type: ignore[attr-defined]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {
         "model": config.model.model_dump() | {"parameters": parameters},
@@ -143,7 +146,9 @@ def describe(
         "overrides": list(HydraConfig.get().overrides.task),
         "timing": {
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "train_reviews_per_second": round(throughput.reviews_per_second, 1),
+            "train_reviews_per_second": round(
+                find_callback(trainer, Throughput).reviews_per_second, 1
+            ),
             "peak_memory_bytes": peak_memory_bytes(),
         },
     }
@@ -151,7 +156,7 @@ def describe(
 
 def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: L.Trainer) -> None:
     """Write the run's predictions, result and pictures, log them, and print the table."""
-    predictions = next(c for c in trainer.callbacks if isinstance(c, TestPredictions))  # type: ignore[attr-defined]
+    predictions = find_callback(trainer, TestPredictions)
     test, encoded = data.corpus.test, data.splits["test"]
     assert test is not None
     seen = predictions.indices
@@ -168,7 +173,7 @@ def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: 
     write_result(folder, result)
     draw_plots(folder)
     if logger := wandb_logger(trainer.loggers):
-        best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+        best = find_callback(trainer, ModelCheckpoint).best_model_path
         row = dict(zip(names, seen, strict=True))
         report_to_wandb(logger.experiment, folder, lambda name: test.texts[row[name]], Path(best))
     print_run(folder)

@@ -1,6 +1,7 @@
 """Lightning's Trainer for one run, from the `trainer` options."""
 
 import os
+import sys
 from pathlib import Path
 
 import lightning as L
@@ -35,7 +36,7 @@ def build_trainer(
         limit_val_batches=config.limit_val_batches,
         limit_test_batches=config.limit_test_batches,
         log_every_n_steps=config.log_every_n_steps,
-        enable_progress_bar=config.progress_bar,
+        enable_progress_bar=config.progress_bar and sys.stderr.isatty(),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         deterministic="warn" if accelerator == "gpu" else None,

@@ -33,6 +33,12 @@ def test_auto_falls_back_only_where_it_may(caplog):
     assert "no IMDB reviews" in caplog.text
 
 
+def test_auto_does_not_pass_over_a_damaged_imdb(tmp_path):
+    (tmp_path / "aclImdb_v1.tar.gz").write_bytes(b"not an archive")
+    with pytest.raises(DataError, match=r"aclImdb_v1\.tar\.gz"):
+        load_corpus(AutoConfig(root=str(tmp_path)), allow_fallback=True)
+
+
 def test_imdb_asked_for_never_falls_back():
     with pytest.raises(DataError, match="no IMDB reviews"):
         load_corpus(ImdbConfig(download=False), allow_fallback=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.doors.runner import PROJECT, open_door
+from tests.doors.runner import open_door
 
 SMOKE = "experiment=smoke"
 NO_IMDB = ("data.root=nowhere", "data.url=http://127.0.0.1:9/aclImdb_v1.tar.gz")
