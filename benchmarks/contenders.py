@@ -1,0 +1,152 @@
+"""Who is measured: ours, torch's layers three ways, and Keras two ways, at the same work.
+
+The work is a step of training: embedding 30,000 x size, recurrent layer, final state, linear layer,
+cross-entropy, backward, AdamW. Batches lie ready, so no contender is timed at making them.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.clock import seconds_per_pass
+from benchmarks.peers import TextbookClassifier
+from benchmarks.reviews import MAX_LENGTH, VOCAB_SIZE, Sample, padding_share
+from src.data.batching import Batch
+from src.models.classifier import RecurrentClassifier
+from src.models.config import ModelConfig, OptimizerConfig
+from src.models.optimizers import build_optimizer
+
+PROJECT = Path(__file__).resolve().parents[1]
+OURS, OURS_BF16, PACKED = "ours, float32", "ours, bfloat16", "torch, packed"
+UNPACKED, TUTORIAL = "torch, unpacked", "torch, random batches"
+PRODUCT, PRODUCT_BF16 = "float32 product", "bfloat16 product"
+KERAS, KERAS_FIXED = "Keras", f"Keras, {MAX_LENGTH} tokens"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that trains on the sample: `turn(seconds)` says how long a pass takes it."""
+
+    turn: Callable[[float], float]
+    padding: float  # share of what it computes on
+
+
+def torch_contenders(config: ModelConfig, sample: Sample, *, bf16: bool) -> dict[str, Contender]:
+    """Ours and torch's. All but the tutorial's have the bucketed batches, all the same optimizer.
+
+    So packed and unpacked differ from each other and from ours in the recurrent layer alone.
+    """
+
+    def ours() -> nn.Module:
+        return RecurrentClassifier(config, VOCAB_SIZE, num_classes=2)
+
+    def textbook(*, packed: bool) -> nn.Module:
+        return TextbookClassifier(config, VOCAB_SIZE, num_classes=2, packed=packed)
+
+    contenders = {OURS: _torch_contender(ours(), sample.bucketed)}
+    if bf16:
+        contenders[OURS_BF16] = _torch_contender(ours(), sample.bucketed, bf16=True)
+    contenders[PACKED] = _torch_contender(textbook(packed=True), sample.bucketed)
+    contenders[UNPACKED] = _torch_contender(textbook(packed=False), sample.bucketed)
+    contenders[TUTORIAL] = _torch_contender(textbook(packed=False), sample.random)
+    return contenders
+
+
+def _torch_contender(
+    model: nn.Module, batches: Sequence[Batch], *, bf16: bool = False
+) -> Contender:
+    optimizer = build_optimizer(OptimizerConfig(), model)
+
+    def step(batch: Batch) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(batch.tokens, batch.lengths).float()  # [batch, num_classes]
+            loss = F.cross_entropy(logits, batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def one_pass() -> None:
+        for batch in batches:
+            step(batch)
+
+    step(min(batches, key=lambda batch: batch.tokens.numel()))  # allocates, builds kernels
+    return Contender(
+        lambda seconds: seconds_per_pass(one_pass, seconds), padding_share(list(batches))
+    )
+
+
+class KerasProcess:
+    """benchmarks.keras_peer in a process of its own; idle while others have their turn."""
+
+    def __init__(self, threads: int, folder: Path) -> None:
+        """`folder` is a temporary one, through which data is handed over."""
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.keras_peer", str(threads)],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(folder / "keras.log").open("w"),
+            text=True,
+        )
+
+    def ask(self, do: str, **request: Any) -> Any:
+        """Let Peer's method `do` answer.
+
+        Raises:
+            RuntimeError: Keras failed; the message is the end of what it printed.
+        """
+        print(
+            json.dumps({"do": do, **request}), file=cast(IO[str], self._process.stdin), flush=True
+        )
+        answer = cast(IO[str], self._process.stdout).readline()
+        if not answer:
+            raise RuntimeError(f"Keras failed: {(self._folder / 'keras.log').read_text()[-2000:]}")
+        return json.loads(answer)
+
+    def share(self, sample: Sample) -> None:
+        """Hand over the batches: bucketed, and padded to MAX_LENGTH."""
+        arrays: dict[str, np.ndarray] = {}
+        for number, batch in enumerate(sample.bucketed):
+            tokens = batch.tokens.numpy().astype(np.int32)  # [batch, time]
+            missing = MAX_LENGTH - tokens.shape[1]
+            arrays |= {
+                f"bucketed_tokens_{number}": tokens,
+                f"fixed_tokens_{number}": np.pad(tokens, ((0, 0), (0, missing))),
+                f"bucketed_labels_{number}": batch.labels.numpy(),
+                f"fixed_labels_{number}": batch.labels.numpy(),
+            }
+        np.savez(self._folder / "batches.npz", **arrays)  # type: ignore[arg-type]
+
+    def contenders(self, config: ModelConfig, sample: Sample) -> dict[str, Contender]:
+        """Keras on our batches, and on batches of fixed length, as its layers make them."""
+
+        def contender(prefix: str, padding: float) -> Contender:
+            number = self.ask(
+                "add",
+                model=config.model_dump(),
+                vocab_size=VOCAB_SIZE,
+                batches=str(self._folder / "batches.npz"),
+                prefix=prefix,
+            )
+            return Contender(lambda s: self.ask("turn", number=number, seconds=s), padding)
+
+        batches = sample.bucketed
+        return {
+            KERAS: contender("bucketed", padding_share(batches)),
+            KERAS_FIXED: contender("fixed", padding_share(batches, MAX_LENGTH)),
+        }
+
+    def close(self) -> None:
+        """Let the process end."""
+        cast(IO[str], self._process.stdin).close()
+        self._process.wait(timeout=60)

@@ -1,0 +1,170 @@
+"""Keras on TensorFlow, in a process of its own: beside torch the two would fight for threads.
+
+Requests come in as lines of JSON, answers go out likewise: `python -m benchmarks.keras_peer
+THREADS`. Nothing of torch is imported here.
+"""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.clock import seconds_per_pass
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+Batches = list[tuple[np.ndarray, np.ndarray]]  # tokens int32 [batch, time], labels int64 [batch]
+
+
+class Peer:
+    """Answers requests; each public method is one."""
+
+    def __init__(self) -> None:
+        self._contenders: list[tuple[Any, Batches]] = []
+
+    def clear(self) -> int:
+        """Forget every model."""
+        import keras
+
+        self._contenders.clear()
+        keras.utils.clear_session()
+        return 0
+
+    def add(self, model: dict[str, Any], vocab_size: int, batches: str, prefix: str) -> int:
+        """Build a model for the batches of a file, and run its first steps, which trace it.
+
+        Keras traces once for the first shape and once for all others, not once a shape: only XLA
+        (jit_compile) would, for seconds each, so it is left to what Keras chooses by itself.
+
+        Returns:
+            its number.
+        """
+        network, arrays = build(model, vocab_size), load_batches(batches, prefix)
+        for tokens, labels in arrays[:3]:
+            network.train_on_batch(tokens, labels)
+        self._contenders.append((network, arrays))
+        return len(self._contenders) - 1
+
+    def turn(self, number: int, seconds: float) -> float:
+        """Seconds that a pass over the batches takes."""
+        network, batches = self._contenders[number]
+
+        def one_pass() -> None:
+            for tokens, labels in batches:
+                network.train_on_batch(tokens, labels)
+
+        return seconds_per_pass(one_pass, seconds)
+
+    def learn(self, setup: str, limit: float, target: float) -> dict[str, Any]:
+        """Train by the plan of a file until test accuracy reaches `target` or `limit` seconds go.
+
+        Testing stops the clock.
+
+        Returns:
+            `curve`: pairs of seconds and accuracy.
+        """
+        with np.load(setup) as file:
+            plan = {name: file[name] for name in file.files}
+        options = json.loads(str(plan["options"]))
+        started = time.perf_counter()
+        network = build(options["model"], options["vocab_size"], options["optimizer"])
+        spent = time.perf_counter() - started
+        curve: list[tuple[float, float]] = []
+        for step, rate in enumerate(plan["learning_rates"]):
+            started = time.perf_counter()
+            network.optimizer.learning_rate = rate
+            rows = plan["rows"][step]
+            network.train_on_batch(*read_batch(plan, "train", rows[rows >= 0]))
+            spent += time.perf_counter() - started
+            if (step + 1) % options["test_every"] == 0 or spent > limit:
+                curve.append((spent, accuracy(network, plan)))
+                if spent > limit or curve[-1][1] >= target:
+                    break
+        return {"curve": curve}
+
+
+def build(model: dict[str, Any], vocab_size: int, optimizer: dict[str, Any] | None = None) -> Any:
+    """The network of a ModelConfig, with masks so that padding is not read, in float32."""
+    import keras
+    from keras import layers
+
+    optimizer = optimizer or {"lr": 2e-3, "weight_decay": 0.01, "clip": None}
+    names = {"rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
+    recurrent = names[model["name"]](model["hidden_size"])
+    if model["bidirectional"]:
+        recurrent = layers.Bidirectional(recurrent)
+    normal = keras.initializers.RandomNormal(stddev=0.1)
+    dropout = [layers.Dropout(model["dropout"])] if model["dropout"] else []
+    network = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            layers.Embedding(vocab_size, model["embedding_dim"], normal, mask_zero=True),
+            *dropout,
+            recurrent,
+            *(layers.Dropout(model["dropout"]) for _ in dropout),
+            layers.Dense(2),
+        ]
+    )
+    network.compile(
+        optimizer=keras.optimizers.AdamW(
+            optimizer["lr"],
+            weight_decay=optimizer["weight_decay"],
+            epsilon=1e-8,
+            global_clipnorm=optimizer["clip"],
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    return network
+
+
+def load_batches(path: str, prefix: str) -> Batches:
+    """The batches of a file whose arrays are named `<prefix>_tokens_0`, `<prefix>_labels_0`, ..."""
+    with np.load(path) as file:
+        count = sum(name.startswith(f"{prefix}_tokens_") for name in file.files)
+        return [(file[f"{prefix}_tokens_{i}"], file[f"{prefix}_labels_{i}"]) for i in range(count)]
+
+
+def read_batch(
+    plan: dict[str, np.ndarray], split: str, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens int32 [batch, time], padded on the right with 0, and labels [batch]."""
+    starts, lengths = plan[f"{split}_starts"][rows], plan[f"{split}_lengths"][rows]
+    steps = np.arange(lengths.max())  # [time]
+    is_token = steps < lengths[:, None]  # [batch, time]
+    tokens = np.zeros(is_token.shape, dtype=np.int32)  # [batch, time]
+    tokens[is_token] = plan[f"{split}_ids"][(starts[:, None] + steps)[is_token]]
+    return tokens, plan[f"{split}_labels"][rows]
+
+
+def accuracy(network: Any, plan: dict[str, np.ndarray]) -> float:
+    """The share of the test reviews that `network` labels right."""
+    order = np.argsort(plan["test_lengths"])
+    right = 0
+    for rows in np.array_split(order, max(1, len(order) // 256)):
+        tokens, labels = read_batch(plan, "test", rows)
+        right += int((network.predict_on_batch(tokens).argmax(axis=1) == labels).sum())
+    return right / len(order)
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    threads = int(sys.argv[1])
+    answers, sys.stdout = sys.stdout, sys.stderr  # whatever Keras prints is no answer
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    peer = Peer()
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = getattr(peer, request.pop("do"))(**request)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

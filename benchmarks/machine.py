@@ -1,0 +1,58 @@
+"""The machine that the figures hold for, and how fast it multiplies matrices."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from benchmarks.clock import seconds_per_pass
+from src.training.config import TrainerConfig
+from src.training.machine import choose_precision
+
+_ROWS = 2048  # of square matrices: large enough for the full rate, a tenth of a second a product
+
+
+def has_fast_bf16() -> bool:
+    """Whether training here takes bfloat16 by itself."""
+    return choose_precision(TrainerConfig(precision="auto"), "cpu") == "bf16-mixed"
+
+
+def product_rate(dtype: torch.dtype, seconds: float) -> float:
+    """FLOP/s of a matrix product of 2048 x 2048 matrices of `dtype`, measured for `seconds`."""
+    left, right = torch.randn(2, _ROWS, _ROWS).to(dtype)
+    out = torch.empty_like(left)
+    torch.mm(left, right, out=out)
+    return 2 * _ROWS**3 / seconds_per_pass(lambda: torch.mm(left, right, out=out), seconds)
+
+
+def describe_machine(threads: int) -> str:
+    """Name processor, cores, threads and the packages that did the work, in one line."""
+    packages = []
+    for name in ("torch", "keras", "tensorflow-cpu"):
+        try:
+            packages.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    parts = (
+        _processor(),
+        f"{os.cpu_count()} cores",
+        f"{threads} threads",
+        f"Python {platform.python_version()}",
+        *packages,
+    )
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    """The processor's own name, and how it multiplies small numbers."""
+    names = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"]
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    known = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = [name for name in names if name in known.get("flags", "").split()]
+    return f"{known.get('model name', platform.machine())} ({', '.join(flags)})"

@@ -1,0 +1,66 @@
+"""The reviews that every contender reads: a few batches that stand for a whole epoch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from src.data.batching import Batch, BatchDataset, BucketBatchSampler
+from src.data.config import AutoConfig
+from src.data.datamodule import ReviewDataModule
+
+VOCAB_SIZE = 30_000
+MAX_LENGTH = 400
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The same reviews in two kinds of batches."""
+
+    bucketed: list[Batch]  # reviews of like length, as our sampler makes them
+    random: list[Batch]  # reviews as they come, as most tutorials make them
+
+    @property
+    def reviews(self) -> int:
+        """Reviews in all batches."""
+        return sum(len(batch.labels) for batch in self.bucketed)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens in all batches."""
+        return sum(int(batch.lengths.sum()) for batch in self.bucketed)
+
+
+def load_reviews(cache_dir: Path) -> ReviewDataModule:
+    """IMDB where it is on disk ($IMDB_ROOT, or data/), else the demo reviews; encoded."""
+    config = AutoConfig(
+        max_tokens=VOCAB_SIZE, max_length=MAX_LENGTH, download=False, cache_dir=str(cache_dir)
+    )
+    data = ReviewDataModule(config, allow_fallback=True)
+    data.setup()
+    return data
+
+
+def choose_batches(dataset: BatchDataset, count: int, seed: int = 0) -> Sample:
+    """`count` batches of an epoch, whose lengths are spread as those of the whole epoch.
+
+    The epoch's batches are put in the order of their tokens and cut into `count` equal parts; the
+    middle of each part is taken.
+    """
+    sampler = BucketBatchSampler(dataset.lengths, BATCH_SIZE, shuffle=True, seed=seed)
+    epoch = [rows for rows in sampler if len(rows) == BATCH_SIZE]
+    epoch.sort(key=lambda rows: int(dataset.lengths[rows].sum()))
+    middles = ((np.arange(count) + 0.5) * len(epoch) / count).astype(int)
+    chosen = [epoch[middle] for middle in middles]
+    shuffled = np.random.Generator(np.random.PCG64(seed)).permutation(np.concatenate(chosen))
+    return Sample(
+        bucketed=[dataset[rows] for rows in chosen],
+        random=[dataset[rows] for rows in np.split(shuffled, count)],
+    )
+
+
+def padding_share(batches: list[Batch], padded_to: int | None = None) -> float:
+    """The share of the positions of `batches` that is padding."""
+    places = sum(len(batch.labels) * (padded_to or batch.tokens.shape[1]) for batch in batches)
+    return 1 - sum(int(batch.lengths.sum()) for batch in batches) / places

@@ -1,0 +1,28 @@
+"""Tables that read well on a terminal and in benchmarks/README.md."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from src.files import whole_file
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in lines
+    )
+
+
+def report(paragraphs: Sequence[str], markdown: Path | None) -> None:
+    """Print the paragraphs, and write them to the file `markdown` where one is named."""
+    text = "\n\n".join(paragraphs)
+    print(text)
+    if markdown is not None:
+        with whole_file(markdown) as file:
+            file.write(text + "\n")

@@ -1,0 +1,144 @@
+"""What the rounds of throughput.py say: the table, and the bars that it holds us to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from benchmarks.clock import median, median_ratio
+from benchmarks.contenders import (
+    KERAS,
+    KERAS_FIXED,
+    OURS,
+    OURS_BF16,
+    PACKED,
+    PRODUCT,
+    PRODUCT_BF16,
+    UNPACKED,
+)
+
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+HEADER = (
+    *("model", "size", "directions", "contender"),
+    *("reviews/s", "tokens/s", "padding", "of product rate", "over packed"),
+)
+BAR_HEADER = ("what", "at least", "fastest precision", "float32", "met")
+
+# model, size, peer, the ratio to be reached, and what to aim for
+RATIOS: list[tuple[str, int, str, float, str]] = [
+    ("lstm", 128, PACKED, 35, ""),
+    ("lstm", 256, PACKED, 50, ""),
+    ("lstm", 128, KERAS, 3, ", aim 5x"),
+    ("lstm", 128, KERAS_FIXED, 3, ", aim 5x"),
+    ("gru", 128, PACKED, 8, ""),
+    ("gru", 128, UNPACKED, 2, ""),
+    ("gru", 128, KERAS, 3, ""),
+    ("gru", 128, KERAS_FIXED, 3, ""),
+]
+WIDEST_BIDIRECTIONAL = 2.2  # the time of two directions over that of one
+SHARES = {OURS: (0.85, "85 %"), OURS_BF16: (0.40, "40 %, aim 60 %")}
+
+
+class Key(NamedTuple):
+    """Whose figures these are; a matrix product has no directions."""
+
+    contender: str
+    directions: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rounds of one model and size, in which every contender had its turns."""
+
+    model: str
+    size: int
+    tokens_per_review: float
+    padding: dict[Key, float]  # share of the positions that a contender computes
+    rounds: list[dict[Key, float]]  # reviews/s of contenders, FLOP/s of matrix products
+
+    def rate(self, key: Key) -> float:
+        """Reviews/s, the median over rounds."""
+        return median(self.rounds, key)
+
+    def ratio(self, over: str, under: str, directions: int = 1) -> float:
+        """How much faster `over` is than `under`."""
+        return median_ratio(self.rounds, Key(over, directions), Key(under, directions))
+
+    def share(self, key: Key) -> float:
+        """FLOP/s of the recurrent layer on real tokens, over those of a matrix product."""
+        product = Key(PRODUCT_BF16 if key.contender == OURS_BF16 else PRODUCT)
+        forward = 2 * GATES[self.model] * self.size * (self.size + self.size)  # a token
+        flops = 3 * forward * key.directions * self.tokens_per_review  # a review, backward too
+        return flops * median_ratio(self.rounds, key, product)
+
+    def ours(self) -> list[str]:
+        """The precisions that ours was measured in, the fastest first."""
+        measured = [name for name in (OURS, OURS_BF16) if Key(name, 1) in self.padding]
+        return sorted(measured, key=lambda name: -self.rate(Key(name, 1)))
+
+
+def table_rows(groups: list[Group]) -> Iterator[tuple[str, ...]]:
+    """The lines below HEADER."""
+    for group in groups:
+        for key, padding in group.padding.items():
+            rate = group.rate(key)
+            yield (
+                group.model,
+                f"{group.size}/{group.size}",
+                str(key.directions),
+                key.contender,
+                f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}",
+                f"{rate * group.tokens_per_review:,.0f}",
+                f"{100 * padding:.1f} %",
+                f"{100 * group.share(key):.1f} %",
+                f"{group.ratio(key.contender, PACKED, key.directions):.1f}x",
+            )
+
+
+def bar_rows(groups: list[Group]) -> Iterator[tuple[str, ...]]:
+    """The lines below BAR_HEADER, of the models and sizes that were measured."""
+    measured = {(group.model, group.size): group for group in groups}
+    for model, size, peer, least, aim in RATIOS:
+        group = measured.get((model, size))
+        if group and Key(peer, 1) in group.padding:
+            best, plain = group.ratio(group.ours()[0], peer), group.ratio(OURS, peer)
+            what = f"{model.upper()} {size}/{size} over {peer}"
+            yield _bar(what, f"{least:g}x{aim}", f"{best:.1f}x", f"{plain:.1f}x", best >= least)
+    if not groups:
+        return
+    best, plain = (max(_bidirectional(g, fastest=f) for g in groups) for f in (True, False))
+    yield _bar(
+        "time of both directions over one, the worst",
+        f"at most {WIDEST_BIDIRECTIONAL}x",
+        f"{best:.2f}x",
+        f"{plain:.2f}x",
+        best <= WIDEST_BIDIRECTIONAL,
+    )
+    if lstm := measured.get(("lstm", 128)):
+        for ours, (least, text) in SHARES.items():
+            if ours in lstm.ours():
+                share = lstm.share(Key(ours, 1))
+                cells = ["-", f"{100 * share:.0f} %"]
+                yield _bar(
+                    f"LSTM 128/128, {ours}: share of the product rate",
+                    text,
+                    *(cells if ours == OURS else reversed(cells)),
+                    share >= least,
+                )
+    slowest = [min(_over_peers(g, ours)) for g in groups for ours in (g.ours()[0], OURS)]
+    best, plain = min(slowest[::2]), min(slowest[1::2])
+    yield _bar("over the fastest peer, the worst", "1x", f"{best:.2f}x", f"{plain:.2f}x", plain > 1)
+
+
+def _bidirectional(group: Group, *, fastest: bool) -> float:
+    ours = group.ours()[0] if fastest else OURS
+    return median_ratio(group.rounds, Key(ours, 1), Key(ours, 2))
+
+
+def _over_peers(group: Group, ours: str) -> Iterator[float]:
+    for key in group.padding:
+        if key.contender not in (OURS, OURS_BF16):
+            yield group.ratio(ours, key.contender, key.directions)
+
+
+def _bar(what: str, least: str, best: str, plain: str, met: bool) -> tuple[str, ...]:
+    return what, least, best, plain, "yes" if met else "NO"
