@@ -148,9 +148,10 @@ def build_callbacks(config: TrainerConfig, checkpoints: Path) -> list[Callback]:
             filename="best",
             monitor=config.monitor,
             mode=config.monitor_mode,
-            save_last=True,
             enable_version_counter=False,
         ),
+        # Not the first one's `save_last`: that keeps the last epoch that was better than before.
+        ModelCheckpoint(dirpath=checkpoints, filename="last", enable_version_counter=False),
         StepFigures(),
         Throughput(),
         ValidationFigures(),

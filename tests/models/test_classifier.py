@@ -163,3 +163,16 @@ def test_dropout_stands_after_the_embedding_and_before_the_linear_layer():
     classifier(tokens, torch.tensor([100] * 4))
     for what in ("linear", "recurrent"):
         assert 0.85 < (seen[what] == 0).float().mean() < 0.95, what
+
+
+def test_word_dropout_hides_whole_words_in_training_only():
+    config = ModelConfig(name="gru", embedding_dim=8, hidden_size=8, dropout=0, word_dropout=0.3)
+    classifier = RecurrentClassifier(config, vocab_size=50, num_classes=2)
+    seen: list[torch.Tensor] = []
+    classifier.embedding.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    tokens, lengths = torch.randint(2, 50, (64, 100)), torch.full((64,), 100)
+    classifier(tokens, lengths)
+    assert (seen[0] == 0).float().mean() == pytest.approx(0.3, abs=0.03)
+    classifier.eval()
+    classifier(tokens, lengths)
+    assert torch.equal(seen[1].t(), tokens)

@@ -1,0 +1,65 @@
+import os
+import resource
+import sys
+
+import pytest
+import torch
+
+from src.errors import ConfigError
+from src.training.config import TrainerConfig
+from src.training.machine import (
+    available_devices,
+    choose_accelerator,
+    choose_devices,
+    choose_precision,
+    keep_freed_memory,
+)
+
+
+def test_the_processor_is_always_there():
+    assert available_devices()["cpu"] == os.cpu_count()
+    assert choose_accelerator(TrainerConfig(accelerator="cpu")) == "cpu"
+
+
+def test_auto_is_an_accelerator_that_is_here():
+    assert choose_accelerator(TrainerConfig()) in available_devices()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_here_is_named():
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu: .* Choose from: auto, cpu"):
+        choose_accelerator(TrainerConfig(accelerator="gpu"))
+
+
+def test_more_devices_than_there_are():
+    devices = (os.cpu_count() or 1) + 1
+    with pytest.raises(ConfigError, match=f"trainer.devices={devices}"):
+        choose_devices(TrainerConfig(devices=devices, strategy="ddp"), "cpu")
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processor cores")
+def test_several_devices_need_data_parallel_training():
+    with pytest.raises(ConfigError, match="trainer=ddp"):
+        choose_devices(TrainerConfig(devices=2), "cpu")
+    assert choose_devices(TrainerConfig(devices=2, strategy="ddp"), "cpu") == 2
+    assert choose_devices(TrainerConfig(devices="auto"), "cpu") == 1
+
+
+def test_precision():
+    assert choose_precision(TrainerConfig(precision="32-true"), "cpu") == "32-true"
+    assert choose_precision(TrainerConfig(), "mps") == "32-true"
+    assert choose_precision(TrainerConfig(), "cpu") in {"bf16-mixed", "32-true"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and glibc")
+def test_freed_memory_is_kept():
+    def page_faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            torch.ones(4_000_000)  # 16 MB: above any threshold that glibc sets by itself
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    keep_freed_memory()
+    page_faults()
+    # Each block is 3,900 pages of 4 kB; twenty fresh ones would fault on all of them.
+    assert page_faults() < 4_000

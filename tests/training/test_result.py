@@ -1,0 +1,27 @@
+import json
+import math
+import re
+
+from src.training.result import git_commit, peak_memory_bytes, versions, write_result
+
+
+def test_a_figure_that_cannot_be_had_is_null(tmp_path):
+    write_result(tmp_path, {"val/auroc": math.nan, "test/accuracy": 0.5, "tags": ["größe"]})
+    text = (tmp_path / "result.json").read_text(encoding="utf-8")
+    # Strict JSON: no reader but Python's takes NaN.
+    result = json.loads(text, parse_constant=lambda name: 1 / 0)
+    assert result == {"val/auroc": None, "test/accuracy": 0.5, "tags": ["größe"]}
+
+
+def test_versions_and_commit():
+    assert {"python", "torch", "lightning", "hydra-core", "numpy"} <= versions().keys()
+    commit = git_commit()
+    assert commit is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", commit)
+
+
+def test_peak_memory_is_in_bytes():
+    before = peak_memory_bytes()
+    block = bytearray(300_000_000)
+    assert 100e6 < peak_memory_bytes() < 100e9
+    assert peak_memory_bytes() - before > 0
+    del block
