@@ -54,6 +54,8 @@ def _line(details: Any) -> str:
         choices = context["expected"].replace("'", "").replace(" or ", ", ")
         return f"{name}={value}: impossible value. Choose from: {choices}"
     reason = str(context["error"]) if "error" in context else details["msg"]
+    if isinstance(value, Mapping):  # what does not fit together names its options itself
+        return reason
     return f"{name}={value}: {reason[0].lower()}{reason[1:]}"
 
 

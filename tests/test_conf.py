@@ -29,7 +29,10 @@ def test_every_choice_is_runnable(choice):
 def test_every_option_stands_in_the_yaml_with_its_default():
     config = composed()
     assert set(config.data.model_fields_set) == set(type(config.data).model_fields)
-    for part in (config.model, config.trainer, config.optimizer, config.scheduler, config.logger):
+    lstm = composed("model=lstm").model
+    assert set(lstm.model_fields_set) == set(type(lstm).model_fields)
+    assert set(config.model.model_fields_set) == set(type(lstm).model_fields) - {"forget_bias"}
+    for part in (config.trainer, config.optimizer, config.scheduler, config.logger):
         assert set(part.model_fields_set) == set(type(part).model_fields)
     for source in ("imdb", "demo"):
         data = composed(f"data={source}").data

@@ -33,14 +33,19 @@ class RecurrentClassifier(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(features, num_classes)
-        self._initialize()
+        self._initialize(config)
 
-    def _initialize(self) -> None:
+    def _initialize(self, config: ModelConfig) -> None:
         # torch draws embeddings with a standard deviation of 1, ten times the weights that read
         # them: gates saturate, and rare words keep their random vectors.
         with torch.no_grad():
             self.embedding.weight.normal_(0, 0.1)
             self.embedding.weight[0] = 0
+            if config.forget_bias is not None:
+                for name, bias in self.recurrent.named_parameters():
+                    if name.startswith("bias"):  # torch has two of each: one carries the value
+                        forget = bias.view(4, -1)[1]  # input, forget, cell, output
+                        forget.fill_(config.forget_bias if name.startswith("bias_ih") else 0.0)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Tokens int64 [batch, time], padded on the right; lengths [batch], from 1 to time.

@@ -1,17 +1,15 @@
 """The `model`, `optimizer` and `scheduler` options: what those groups of conf may hold."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from src.options import Options
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelConfig(_Options):
+class ModelConfig(Options):
     """Embedding, dropout, recurrent layers, pooling, linear layer."""
 
     name: Literal["rnn", "lstm", "gru"]
@@ -22,9 +20,18 @@ class ModelConfig(_Options):
     dropout: Probability = 0.5
     word_dropout: Probability = 0.0
     pooling: Literal["last", "mean", "max"] = "last"
+    forget_bias: float | None = None
+
+    @model_validator(mode="after")
+    def _gates_are_there(self) -> Self:
+        if self.forget_bias is not None and self.name != "lstm":
+            raise ValueError(
+                f"model.forget_bias: only model=lstm has a forget gate, not {self.name}"
+            )
+        return self
 
 
-class OptimizerConfig(_Options):
+class OptimizerConfig(Options):
     """torch.optim's optimizer of that name."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -33,7 +40,7 @@ class OptimizerConfig(_Options):
     momentum: Probability = 0.0
 
 
-class SchedulerConfig(_Options):
+class SchedulerConfig(Options):
     """The learning rate over the steps of a run."""
 
     name: Literal["one_cycle", "cosine", "constant"] = "one_cycle"

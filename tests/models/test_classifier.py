@@ -176,3 +176,16 @@ def test_word_dropout_hides_whole_words_in_training_only():
     classifier.eval()
     classifier(tokens, lengths)
     assert torch.equal(seen[1].t(), tokens)
+
+
+def test_forget_gates_start_open():
+    config = ModelConfig(
+        name="lstm", hidden_size=8, num_layers=2, bidirectional=True, forget_bias=1
+    )
+    layers = RecurrentClassifier(config, VOCAB_SIZE, 2).recurrent
+    for suffix in ("l0", "l0_reverse", "l1", "l1_reverse"):
+        bias = getattr(layers, f"bias_ih_{suffix}") + getattr(layers, f"bias_hh_{suffix}")
+        assert torch.equal(bias[8:16], torch.ones(8))
+        assert bias[:8].abs().max() < 1 and bias[:8].std() > 0
+    with pytest.raises(ValueError, match="forget"):
+        ModelConfig(name="gru", forget_bias=1.0)
