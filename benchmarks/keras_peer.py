@@ -60,13 +60,13 @@ class Peer:
 
         return seconds_per_pass(one_pass, seconds)
 
-    def learn(self, setup: str, limit: float, target: float) -> dict[str, Any]:
+    def learn(self, setup: str, limit: float, target: float) -> list[tuple[float, float]]:
         """Train by the plan of a file until test accuracy reaches `target` or `limit` seconds go.
 
         Testing stops the clock.
 
         Returns:
-            `curve`: pairs of seconds and accuracy.
+            the curve: seconds on the clock and test accuracy.
         """
         with np.load(setup) as file:
             plan = {name: file[name] for name in file.files}
@@ -85,7 +85,7 @@ class Peer:
                 curve.append((spent, accuracy(network, plan)))
                 if spent > limit or curve[-1][1] >= target:
                     break
-        return {"curve": curve}
+        return curve
 
 
 def build(model: dict[str, Any], vocab_size: int, optimizer: dict[str, Any] | None = None) -> Any:
@@ -133,12 +133,8 @@ def read_batch(
     plan: dict[str, np.ndarray], split: str, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens int32 [batch, time], padded on the right with 0, and labels [batch]."""
-    starts, lengths = plan[f"{split}_starts"][rows], plan[f"{split}_lengths"][rows]
-    steps = np.arange(lengths.max())  # [time]
-    is_token = steps < lengths[:, None]  # [batch, time]
-    tokens = np.zeros(is_token.shape, dtype=np.int32)  # [batch, time]
-    tokens[is_token] = plan[f"{split}_ids"][(starts[:, None] + steps)[is_token]]
-    return tokens, plan[f"{split}_labels"][rows]
+    longest = plan[f"{split}_lengths"][rows].max()
+    return plan[f"{split}_tokens"][rows, :longest], plan[f"{split}_labels"][rows]
 
 
 def accuracy(network: Any, plan: dict[str, np.ndarray]) -> float:

@@ -6,7 +6,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from src.models.config import ModelConfig
 
-LAYERS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+LAYERS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {
+    "rnn": nn.RNN,
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+}
 
 
 class TextbookClassifier(nn.Module):

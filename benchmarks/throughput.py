@@ -80,7 +80,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     has_keras = importlib.util.find_spec("keras") is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="+", default=["lstm", "gru", "rnn"], metavar="MODEL")
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 256], metavar="SIZE")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)

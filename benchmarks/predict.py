@@ -1,0 +1,159 @@
+"""Speed of prediction: `python benchmarks/predict.py`.
+
+Reviews/s over a file of reviews, from reading a line to its probabilities, as predict.py does it;
+and the latency of one review in a process that has the model loaded. The packed peer is the same
+network with the same weights and batches over torch's packed sequences.
+"""
+
+import argparse
+import copy
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+
+import numpy as np
+import torch
+
+from benchmarks.clock import interleave, median, median_ratio
+from benchmarks.machine import describe_machine
+from benchmarks.peers import PackedLayer
+from benchmarks.reviews import load_reviews
+from benchmarks.tables import markdown_table, report
+from src.data.datamodule import ReviewDataModule
+from src.data.records import read_records
+from src.inference.checkpoint import TrainedRun, load_run
+from src.inference.classify import classify, predict_rows
+from src.models.classifier import RecurrentClassifier
+from src.models.config import ModelConfig
+
+OURS, PACKED = "ours", "torch, packed"
+BATCH_SIZE = 256  # predict.py's own
+HEADER = ("model", "contender", "reviews/s", "over packed", "one review, p50", "one review, p99")
+NOTES = """\
+{reviews:,} test reviews of {corpus} in a .jsonl file, in batches of {batch_size}; \
+{singles:,} of them one at a time. Float32."""
+
+
+def main() -> None:
+    """Measure, print, and write the table where asked."""
+    options = parse()
+    torch.set_num_threads(options.threads)
+    data = load_reviews(options.cache_dir)
+    assert data.corpus.test is not None
+    count = len(data.corpus.test)
+    rows = np.linspace(0, count - 1, min(options.reviews, count)).astype(int)
+    texts = [data.corpus.test.texts[row] for row in rows]
+    runs = [load_run(options.run, "cpu")] if options.run else fresh_runs(data, options.models)
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "reviews.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        for run in runs:
+            print(run.model_config.name, file=sys.stderr)
+            lines += measure(run, path, texts, options)
+    notes = NOTES.format(
+        reviews=len(texts),
+        corpus=data.corpus.name,
+        batch_size=BATCH_SIZE,
+        singles=min(options.singles, len(texts)),
+    )
+    table = markdown_table(HEADER, lines)
+    report([describe_machine(options.threads), notes, table], options.markdown)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    models = ["lstm", "gru", "rnn"]
+    parser.add_argument("--models", nargs="+", default=models, choices=models)
+    parser.add_argument("--run", help="a finished run, in place of models with random weights")
+    parser.add_argument("--reviews", type=int, default=2_000, help="in the file")
+    parser.add_argument("--singles", type=int, default=300, help="classified one at a time")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    return parser.parse_args()
+
+
+def fresh_runs(data: ReviewDataModule, models: list[str]) -> list[TrainedRun]:
+    """Models of the default sizes with random weights, which are as fast as trained ones."""
+    runs = []
+    for name in models:
+        config = ModelConfig.model_validate({"name": name})
+        model = RecurrentClassifier(config, data.vocab_size, data.num_classes).eval()
+        runs.append(
+            TrainedRun(
+                model=model,
+                text_encoder=data.text_encoder,
+                class_names=data.class_names,
+                model_config=config,
+                data_config=data.config,
+                corpus_fingerprint=data.corpus.fingerprint,
+                path=Path("untrained"),
+            )
+        )
+    return runs
+
+
+def with_packed_layer(run: TrainedRun) -> TrainedRun:
+    """The same run over torch's packed sequences."""
+    model = copy.deepcopy(run.model)
+    model.recurrent = PackedLayer(model.recurrent)  # type: ignore[assignment]
+    return dataclasses.replace(run, model=model.eval())
+
+
+def measure(
+    run: TrainedRun, path: Path, texts: list[str], options: argparse.Namespace
+) -> list[tuple[str, ...]]:
+    """The lines of one model below HEADER."""
+    contenders = {OURS: run, PACKED: with_packed_layer(run)}
+
+    def reviews_per_second(contender: TrainedRun) -> Callable[[float], float]:
+        def turn(seconds: float) -> float:
+            started = time.perf_counter()
+            rows = read_records(path, "jsonl", labelled=False)
+            total = sum(1 for _ in predict_rows(contender, rows, BATCH_SIZE))
+            return total / (time.perf_counter() - started)
+
+        return turn
+
+    turns = {name: reviews_per_second(contender) for name, contender in contenders.items()}
+    latencies(contenders, texts[0])  # the first review of a process pays for what is loaded late
+    rounds = interleave(turns, options.rounds, seconds=60)
+    singles = [latencies(contenders, text) for text in texts[: options.singles]]
+    lines: list[tuple[str, ...]] = []
+    for name in contenders:
+        middle, slow = np.percentile([1e3 * single[name] for single in singles], [50, 99])
+        lines.append(
+            (
+                run.model_config.name,
+                name,
+                f"{median(rounds, name):,.0f}",
+                f"{median_ratio(rounds, name, PACKED):.1f}x",
+                f"{middle:.1f} ms",
+                f"{slow:.1f} ms",
+            )
+        )
+    return lines
+
+
+def latencies(contenders: dict[str, TrainedRun], text: str) -> dict[str, float]:
+    """Seconds from one text to its probabilities, by contender."""
+    seconds = {}
+    for name, run in contenders.items():
+        started = time.perf_counter()
+        classify(run, [run.text_encoder.encode(text)], batch_size=1)
+        seconds[name] = time.perf_counter() - started
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Memory and cost as the data grows: `python benchmarks/scaling.py`.
+
+The training reviews are written to a file once, 4 and 16 times over, and train.py, a process of its
+own, trains with the default options on each for the same number of steps: first with an empty
+cache, which prepares the reviews, then again, which finds them prepared. Peak memory is the largest
+resident size of the process. A figure is the median over rounds.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+
+from benchmarks.machine import describe_machine
+from benchmarks.reviews import load_reviews
+from benchmarks.tables import markdown_table, report
+from src.data.corpus import Corpus
+
+PROJECT = Path(__file__).resolve().parents[1]
+TEST_REVIEWS = 1_000
+LARGEST_MEMORY = 1.5  # GiB
+WIDEST_SPREAD = 0.1  # of the cost of a review
+GIB = 2**30
+HEADER = (
+    *("copies", "reviews", "to prepare, a review", "to train, a review"),
+    *("peak memory, first run", "peak memory, second run"),
+)
+
+
+def main() -> None:
+    """Measure, print, and write the table where asked."""
+    options = parse()
+    corpus = load_reviews(options.cache_dir).corpus
+    runs: dict[int, list[dict[str, float]]] = {copies: [] for copies in options.copies}
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+        folder = Path(scratch)
+        write_texts(folder / "test.jsonl", corpus, copies=1, most=TEST_REVIEWS)
+        for copies in options.copies:
+            write_texts(folder / f"train{copies}.jsonl", corpus, copies=copies)
+        for number in range(options.rounds):
+            for copies in options.copies:
+                print(f"round {number}: {copies} copies", file=sys.stderr)
+                reviews = copies * len(corpus.train)
+                runs[copies].append(measure(folder, copies, reviews, number, options))
+    figures = {copies: middle(runs[copies]) for copies in runs}
+    paragraphs = [
+        describe_machine(options.threads) + f"; reviews: {corpus.name}",
+        f"Default options of train.py, {options.steps} steps of training.",
+        markdown_table(HEADER, [line(c, len(corpus.train), figures[c]) for c in figures]),
+        verdict(list(figures.values())),
+    ]
+    report(paragraphs, options.markdown)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--copies", nargs="+", type=int, default=[1, 4, 16])
+    parser.add_argument("--steps", type=int, default=300, help="of training")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
+    parser.add_argument("--scratch", type=Path, help="folder for some GiB of temporary files")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("overrides", nargs="*", help="options of train.py, such as model=lstm")
+    return parser.parse_args()
+
+
+def write_texts(path: Path, corpus: Corpus, *, copies: int, most: int | None = None) -> None:
+    """The training reviews of `corpus`, so many times over; or `most` of its test reviews."""
+    split = corpus.train if most is None else corpus.test
+    assert split is not None
+    rows = range(len(split))
+    if most is not None:
+        rows = rows[:: max(1, len(split) // most)]
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(copies):
+            for row in rows:
+                label = corpus.class_names[split.labels[row]]
+                file.write(json.dumps({"text": split.texts[row], "label": label}) + "\n")
+
+
+def measure(
+    folder: Path, copies: int, reviews: int, number: int, options: argparse.Namespace
+) -> dict[str, float]:
+    """Train twice, the first time with an empty cache."""
+    work = folder / f"round{number}_copies{copies}"
+    work.mkdir()
+    first, second = (train(folder, work, copies, turn, options) for turn in ("first", "second"))
+    shutil.rmtree(work)
+    return {
+        "prepare": (first["seconds"] - second["seconds"]) / reviews,
+        "train": 1 / second["train_reviews_per_second"],
+        "first memory": first["peak_memory_bytes"],
+        "second memory": second["peak_memory_bytes"],
+    }
+
+
+def train(
+    folder: Path, work: Path, copies: int, name: str, options: argparse.Namespace
+) -> dict[str, Any]:
+    """The `timing` of one run of train.py."""
+    command: Sequence[str] = [
+        *(sys.executable, str(PROJECT / "train.py"), "data=files", "logger=none", "trainer=cpu"),
+        *(f"data.train={folder}/train{copies}.jsonl", f"data.test={folder}/test.jsonl"),
+        *(f"data.cache_dir={work}/cache", f"hydra.run.dir={work}/{name}"),
+        *("trainer.max_epochs=1", "trainer.limit_val_batches=10", "trainer.progress_bar=false"),
+        *(f"trainer.limit_train_batches={options.steps}", *options.overrides),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    timing: dict[str, Any] = json.loads((work / name / "result.json").read_text())["timing"]
+    return timing
+
+
+def middle(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure."""
+    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
+
+
+def line(copies: int, reviews: int, figures: dict[str, float]) -> tuple[str, ...]:
+    """One line below HEADER."""
+    return (
+        str(copies),
+        f"{copies * reviews:,}",
+        f"{1e6 * figures['prepare']:.0f} µs",
+        f"{1e6 * figures['train']:.0f} µs",
+        f"{figures['first memory'] / GIB:.2f} GiB",
+        f"{figures['second memory'] / GIB:.2f} GiB",
+    )
+
+
+def verdict(figures: list[dict[str, float]]) -> str:
+    """Whether the bars were met: peak memory of the first size, and flat cost and memory."""
+    memory = max(figures[0]["first memory"], figures[0]["second memory"]) / GIB
+    met = "met" if memory < LARGEST_MEMORY else "NOT met"
+    lines = [f"- peak memory under {LARGEST_MEMORY} GiB: {memory:.2f} GiB, {met}"]
+    names = {
+        "train": "cost of training a review",
+        "prepare": "cost of preparing a review",
+        "second memory": "memory",
+    }
+    for name, what in names.items():
+        grown = max(run[name] for run in figures) / figures[0][name] - 1
+        met = "met" if grown <= WIDEST_SPREAD else "NOT met"
+        lines.append(f"- {what} flat within {WIDEST_SPREAD:.0%}: grows by {grown:.0%}, {met}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Seconds of training to 88 % test accuracy: `python benchmarks/time_to_accuracy.py`.
+
+Ours is the product itself: Lightning's Trainer as train.py makes it, with validation, checkpoints
+and the default options; the clock starts before the encoded reviews are opened (the cache is warm)
+and includes all of that. A peer is a bare loop with the same network, batches, optimizer, learning
+rates and gradient clipping; only its recurrent layer is its own. The test split is read every
+quarter of an epoch with the clock stopped: it ends the race and chooses nothing.
+"""
+
+import argparse
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+
+import hydra
+import torch
+from omegaconf import OmegaConf
+
+from benchmarks.contenders import PROJECT
+from benchmarks.machine import describe_machine
+from benchmarks.races import Curve, Goal, race_keras, race_ours, race_packed
+from benchmarks.tables import markdown_table, report
+from src.data.datamodule import ReviewDataModule
+from src.options import check_options
+from src.training.config import RunConfig
+from src.training.run import quieten_lightning
+
+OURS, PACKED, KERAS = "ours", "torch, packed", "Keras"
+HEADER = ("model", "contender", "accuracy", "reached after", "ours is faster", "best", "at")
+NOTES = """\
+Default options of train.py; test accuracy read every quarter of an epoch with the clock stopped. \
+Ours: all of a run's training (Lightning, validation, checkpoints), from a warm cache. Peers: bare \
+loops with the same network, batches, optimizer and learning rates, stopped after {limit:g} \
+seconds."""
+
+
+def main() -> None:
+    """Measure, print, and write the table where asked."""
+    options = parse()
+    torch.set_num_threads(options.threads)
+    quieten_lightning()
+    goal = Goal(options.accuracy, options.limit)
+    rows = []
+    for model in options.models:
+        config = compose(model, options)
+        data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=True)
+        data.setup()  # from here on the cache is warm
+        curves: dict[str, Curve] = {OURS: race_ours(config, goal)}
+        if options.packed:
+            curves[PACKED] = race_packed(config, data, goal)
+        if options.keras:
+            curves[KERAS] = race_keras(config, data, goal, options.threads)
+        rows += [row(model, name, curves, options.accuracy) for name in curves]
+    paragraphs = [
+        describe_machine(options.threads) + f"; reviews: {data.corpus.name}",
+        NOTES.format(limit=options.limit),
+        markdown_table(HEADER, rows),
+    ]
+    report(paragraphs, options.markdown)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    has_keras = importlib.util.find_spec("keras") is not None
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--models", nargs="+", default=["lstm", "gru"], choices=["lstm", "gru", "rnn"]
+    )
+    parser.add_argument("--accuracy", type=float, default=0.88, help="of the test split")
+    parser.add_argument("--limit", type=float, default=1500, help="seconds that a peer has")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--packed", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--keras", action=argparse.BooleanOptionalAction, default=has_keras)
+    parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("overrides", nargs="*", help="options of train.py, such as data=demo")
+    return parser.parse_args()
+
+
+def compose(model: str, options: argparse.Namespace) -> RunConfig:
+    """The default config of train.py, on the processor."""
+    fixed = [f"model={model}", "trainer=cpu", "logger=none", "trainer.progress_bar=false"]
+    fixed += [f"data.cache_dir={options.cache_dir.resolve()}"]
+    with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        config = hydra.compose("train", overrides=[*fixed, *options.overrides])
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return check_options(RunConfig, plain)
+
+
+def row(model: str, name: str, curves: dict[str, Curve], accuracy: float) -> tuple[str, ...]:
+    """One contender's line below HEADER."""
+
+    def reached(curve: Curve) -> float | None:
+        return next((seconds for seconds, tested in curve if tested >= accuracy), None)
+
+    ours, own = reached(curves[OURS]), reached(curves[name])
+    ended = curves[name][-1][0]
+    best_at, best = max(curves[name], key=lambda point: point[1])
+    ratio = "-"
+    if ours is not None and name != OURS:
+        ratio = f"{own / ours:.1f}x" if own is not None else f"more than {ended / ours:.1f}x"
+    return (
+        model,
+        name,
+        f"{100 * accuracy:g} %",
+        f"{own:,.0f} s" if own is not None else f"not in {ended:,.0f} s",
+        ratio,
+        f"{100 * best:.2f} %",
+        f"{best_at:,.0f} s",
+    )
+
+
+if __name__ == "__main__":
+    main()
