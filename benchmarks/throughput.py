@@ -81,7 +81,8 @@ def parse() -> argparse.Namespace:
     """The command line."""
     has_keras = importlib.util.find_spec("keras") is not None
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", nargs="+", default=["lstm", "gru", "rnn"], metavar="MODEL")
+    models = ["lstm", "gru", "rnn"]
+    parser.add_argument("--models", nargs="+", default=models, choices=models)
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 256], metavar="SIZE")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--batches", type=int, default=4, help="that stand for the epoch")
@@ -97,8 +98,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     options = parser.parse_args()
-    if unknown := set(options.models) - {"rnn", "lstm", "gru"}:
-        parser.error(f"--models: no such model: {', '.join(sorted(unknown))}")
     if options.keras and not has_keras:
         parser.error("--keras: not installed; pip install -r requirements-benchmark.txt")
     if options.quick:

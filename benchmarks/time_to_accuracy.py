@@ -67,9 +67,8 @@ def parse() -> argparse.Namespace:
     """The command line."""
     has_keras = importlib.util.find_spec("keras") is not None
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--models", nargs="+", default=["lstm", "gru"], choices=["lstm", "gru", "rnn"]
-    )
+    models = ["lstm", "gru"]
+    parser.add_argument("--models", nargs="+", default=models, choices=[*models, "rnn"])
     parser.add_argument("--accuracy", type=float, default=0.88, help="of the test split")
     parser.add_argument("--limit", type=float, default=1500, help="seconds that a peer has")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -78,7 +77,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
     parser.add_argument("overrides", nargs="*", help="options of train.py, such as data=demo")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.keras and not has_keras:
+        parser.error("--keras: not installed; pip install -r requirements-benchmark.txt")
+    return options
 
 
 def compose(model: str, options: argparse.Namespace) -> RunConfig:

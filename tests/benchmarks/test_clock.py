@@ -1,0 +1,41 @@
+import time
+
+import pytest
+
+from benchmarks.clock import interleave, median, median_ratio, seconds_per_pass
+
+
+def test_a_pass_is_timed_however_often_it_fits() -> None:
+    long = seconds_per_pass(lambda: time.sleep(0.05), at_least=0.0)
+    short = seconds_per_pass(lambda: time.sleep(0.01), at_least=0.1)
+    assert 0.05 <= long < 0.2
+    assert 0.01 <= short < 0.05
+
+
+def test_contenders_take_turns_and_the_slow_one_leaves() -> None:
+    turns: list[str] = []
+
+    def contender(name: str, seconds: float) -> float:
+        turns.append(name)
+        time.sleep(seconds)
+        return seconds
+
+    rounds = interleave(
+        {
+            "fast": lambda _: contender("fast", 0.001),
+            "slow": lambda _: contender("slow", 0.2),
+        },
+        rounds=3,
+        seconds=0.05,
+    )
+
+    assert turns == ["fast", "slow", "fast", "fast"]
+    assert [set(figures) for figures in rounds] == [{"fast", "slow"}, {"fast"}, {"fast"}]
+
+
+def test_ratios_compare_figures_of_one_round() -> None:
+    # The machine halves its speed in the second round, and the peer leaves after it.
+    rounds = [{"ours": 100.0, "peer": 10.0}, {"ours": 50.0, "peer": 5.0}, {"ours": 90.0}]
+    assert median(rounds, "ours") == 90
+    assert median(rounds, "peer") == 7.5
+    assert median_ratio(rounds, "ours", "peer") == pytest.approx(10)

@@ -1,0 +1,52 @@
+"""Every benchmark runs, as a user would run it, on little work. What it measures is no figure."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.doors.runner import open_door
+
+FEW = ("data=demo", "data.num_train=200", "data.num_test=40", "model.hidden_size=8")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder without IMDB, whose cache the benchmarks share."""
+    return tmp_path_factory.mktemp("benchmarks")
+
+
+def test_throughput(workplace: Path) -> None:
+    options = ("--quick", "--no-keras", "--models", "gru", "--sizes", "8", "--threads", "1")
+    done = open_door("benchmarks/throughput.py", *options, "--markdown", "speed.md", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert "| gru   | 8/8" in done.stdout
+    assert "synthetic demo corpus" in done.stdout
+    assert (workplace / "speed.md").read_text() == done.stdout
+
+
+def test_predict(workplace: Path) -> None:
+    options = ("--models", "lstm", "--reviews", "40", "--singles", "5", "--rounds", "1")
+    done = open_door("benchmarks/predict.py", *options, "--threads", "1", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert [line.split("|")[2].strip() for line in done.stdout.splitlines()[-2:]] == [
+        "ours",
+        "torch, packed",
+    ]
+
+
+def test_time_to_accuracy(workplace: Path) -> None:
+    options = ("--models", "gru", "--no-keras", "--threads", "1", "--accuracy", "0.01", *FEW)
+    done = open_door("benchmarks/time_to_accuracy.py", *options, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    ours, packed = done.stdout.splitlines()[-2:]
+    assert "| 1 %" in ours
+    assert "not in" not in ours + packed
+
+
+@pytest.mark.slow
+def test_scaling(workplace: Path) -> None:
+    options = ("--copies", "1", "2", "--steps", "3", "--rounds", "1", "--threads", "1")
+    done = open_door("benchmarks/scaling.py", *options, "model.hidden_size=8", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert "| 2      | 40,000" in done.stdout
+    assert "peak memory under 1.5 GiB" in done.stdout

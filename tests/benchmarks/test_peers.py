@@ -1,0 +1,44 @@
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.peers import PackedLayer, TextbookClassifier
+from src.models.classifier import LAYERS, RecurrentClassifier
+from src.models.config import ModelConfig
+
+LENGTHS = torch.tensor([3, 7, 1])
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_packed_peer_does_the_same_work(name: str, bidirectional: bool) -> None:
+    config = ModelConfig.model_validate(
+        {
+            "name": name,
+            "embedding_dim": 4,
+            "hidden_size": 5,
+            "bidirectional": bidirectional,
+            "dropout": 0.0,
+            "pooling": "last",
+        }
+    )
+    ours = RecurrentClassifier(config, vocab_size=20, num_classes=2)
+    textbook = TextbookClassifier(config, vocab_size=20, num_classes=2, packed=True)
+    textbook.load_state_dict(ours.state_dict())
+    tokens = torch.randint(2, 20, (3, 7))
+
+    torch.testing.assert_close(textbook(tokens, LENGTHS), ours(tokens, LENGTHS))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_packed_layer_learns_the_parameters_of_ours(name: str) -> None:
+    ours = LAYERS[name](4, 5, num_layers=2, bidirectional=True)
+    packed = PackedLayer(ours)
+    inputs = torch.randn(3, 7, 4)
+
+    packed(inputs, LENGTHS)[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in ours.parameters())
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            nn.init.normal_(parameter)
+    torch.testing.assert_close(packed(inputs, LENGTHS)[0], ours(inputs, LENGTHS)[0])
