@@ -17,7 +17,7 @@ class TextOptions(Options):
     max_tokens: Annotated[int, Field(ge=3)] | None = 30_000
     min_freq: PositiveInt = 1
     max_length: PositiveInt = 400
-    truncation_side: Literal["left", "right"] = "right"
+    truncation_side: Literal["left", "right"] = "left"
     validation_fraction: Fraction = 0.1
     split_seed: int = 0
     batch_size: PositiveInt = 64

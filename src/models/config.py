@@ -18,7 +18,7 @@ class ModelConfig(Options):
     num_layers: PositiveInt = 1
     bidirectional: bool = False
     dropout: Probability = 0.5
-    word_dropout: Probability = 0.0
+    word_dropout: Probability = 0.1
     pooling: Literal["last", "mean", "max"] = "last"
     forget_bias: float | None = None
 
@@ -35,7 +35,7 @@ class OptimizerConfig(Options):
     """torch.optim's optimizer of that name."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: PositiveFloat = 2e-3
+    lr: PositiveFloat = 4e-3
     weight_decay: NonNegativeFloat = 0.01
     momentum: Probability = 0.0
 
@@ -44,4 +44,4 @@ class SchedulerConfig(Options):
     """The learning rate over the steps of a run."""
 
     name: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -42,7 +42,7 @@ class TrainerConfig(Options):
     strategy: Literal["auto", "ddp"] = "auto"
     num_nodes: PositiveInt = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    max_epochs: PositiveInt = 4
+    max_epochs: PositiveInt = 3
     gradient_clip_val: PositiveFloat | None = 1.0
     accumulate_grad_batches: PositiveInt = 1
     monitor: Monitor = "val/accuracy"

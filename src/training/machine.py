@@ -1,9 +1,6 @@
 """What this machine can train on, and the fastest precision it trains in."""
 
-import contextlib
-import ctypes
 import os
-import sys
 from typing import Literal
 
 import torch
@@ -72,21 +69,3 @@ def choose_precision(config: TrainerConfig, accelerator: Accelerator) -> Precisi
         fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return "bf16-mixed" if fast else "32-true"
     return "32-true"
-
-
-def keep_freed_memory() -> None:
-    """Let the C library reuse large blocks instead of returning each to the system.
-
-    Every step allocates the same large blocks. glibc unmaps a freed one at once, so that the next
-    step has it zeroed page by page again: a quarter of the time of an LSTM step on a CPU. They are
-    kept in one arena, since what forward frees backward allocates, from a thread of its own.
-    Elsewhere than on glibc this does nothing.
-    """
-    if sys.platform != "linux":
-        return
-    trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # mallopt(3), malloc.h
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_threshold, 2**30)
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(arena_max, 1)

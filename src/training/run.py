@@ -27,7 +27,7 @@ from src.training.callbacks import (
 )
 from src.training.config import RunConfig
 from src.training.loggers import build_loggers, finish_wandb, wandb_logger
-from src.training.machine import choose_accelerator, choose_devices, keep_freed_memory
+from src.training.machine import choose_accelerator, choose_devices
 from src.training.predictions import write_predictions
 from src.training.result import (
     describe_data,
@@ -48,7 +48,6 @@ def run(config: RunConfig, options: dict[str, Any]) -> None:
     """
     started = time.perf_counter()
     quieten_lightning()
-    keep_freed_memory()
     accelerator = choose_accelerator(config.trainer)
     devices = choose_devices(config.trainer, accelerator)
     hydra = HydraConfig.get()

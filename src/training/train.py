@@ -4,6 +4,7 @@ from typing import Any
 
 from src.options import check_options
 from src.training.config import RunConfig
+from src.training.memory import keep_freed_memory
 
 
 def train(options: dict[str, Any]) -> None:
@@ -13,6 +14,7 @@ def train(options: dict[str, Any]) -> None:
         UserError: whatever the user can mend; for an impossible option, before data is read.
     """
     config = check_options(RunConfig, options)
+    keep_freed_memory()
     from src.training.run import run
 
     run(config, options)

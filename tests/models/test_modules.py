@@ -225,7 +225,7 @@ def test_a_checkpoint_holds_data_only_and_gives_the_model_back(
             "num_layers": 2,
             "bidirectional": True,
             "dropout": 0.1,
-            "word_dropout": 0.0,
+            "word_dropout": 0.1,
             "pooling": "max",
             "forget_bias": None,
         },

@@ -1,6 +1,4 @@
 import os
-import resource
-import sys
 
 import pytest
 import torch
@@ -12,7 +10,6 @@ from src.training.machine import (
     choose_accelerator,
     choose_devices,
     choose_precision,
-    keep_freed_memory,
 )
 
 
@@ -49,17 +46,3 @@ def test_precision():
     assert choose_precision(TrainerConfig(precision="32-true"), "cpu") == "32-true"
     assert choose_precision(TrainerConfig(), "mps") == "32-true"
     assert choose_precision(TrainerConfig(), "cpu") in {"bf16-mixed", "32-true"}
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and glibc")
-def test_freed_memory_is_kept():
-    def page_faults() -> int:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(20):
-            torch.ones(4_000_000)  # 16 MB: above any threshold that glibc sets by itself
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    keep_freed_memory()
-    page_faults()
-    # Each block is 3,900 pages of 4 kB; twenty fresh ones would fault on all of them.
-    assert page_faults() < 4_000
