@@ -43,9 +43,15 @@ def print_run(run_folder: Path, console: "Console | None" = None) -> None:
     console = console or Console()
     result = read_result(run_folder)
     console.print(run_table(run_folder))
-    for line in (*_facts(result), f"Run folder: {run_folder}"):
+    for line in (*_facts(result), *_places(run_folder)):
         # Whole lines even in a narrow or absent terminal: a folder cut in two cannot be copied.
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _places(run_folder: Path) -> list[str]:
+    pictures = sorted((run_folder / "plots").glob("*.png"))
+    named = ", ".join(picture.stem.replace("_", " ") for picture in pictures)
+    return [*([f"Pictures in plots/: {named}"] if pictures else []), f"Run folder: {run_folder}"]
 
 
 def _facts(result: dict[str, Any]) -> list[str]:

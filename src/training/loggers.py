@@ -13,14 +13,25 @@ from src.training.config import LoggerConfig, WandbConfig
 
 
 def build_loggers(
-    config: LoggerConfig, folder: Path, *, name: str, tags: list[str], options: dict[str, Any]
+    config: LoggerConfig,
+    folder: Path,
+    *,
+    name: str,
+    tags: list[str],
+    group: str | None,
+    options: dict[str, Any],
 ) -> list[Logger]:
-    """Return the loggers of the run called `name` that lives in `folder`."""
+    """Return the loggers of the run called `name` that lives in `folder`.
+
+    `group` is the sweep that the run is part of; `options` are what it was composed from.
+    """
     loggers: list[Logger] = [CSVLogger(folder, name="", version="", flush_logs_every_n_steps=1)]
     if config.name == "tensorboard":
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     elif isinstance(config, WandbConfig) and config.mode != "disabled":
-        loggers.append(_open_wandb(config, folder, {"name": name, "tags": tags, "config": options}))
+        group = config.group or group
+        described = {"name": name, "tags": tags, "group": group, "config": options}
+        loggers.append(_open_wandb(config, folder, described))
     return loggers
 
 
@@ -70,7 +81,6 @@ def _init(config: WandbConfig, folder: Path, described: dict[str, Any], *, offli
         dir=folder,
         project=config.project,
         entity=config.entity,
-        group=config.group,
         mode="offline" if offline else "online",
         settings=wandb.Settings(init_timeout=20, console="off", silent=True),
         **described,

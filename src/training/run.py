@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from src.data.datamodule import ReviewDataModule
 from src.errors import ConfigError
+from src.files import whole_file
 from src.models.modules import TextClassifier, build_classifier
 from src.reports.plots import draw_plots
 from src.reports.summary import print_run
@@ -70,7 +71,10 @@ def run(config: RunConfig, options: dict[str, Any]) -> None:
     name, tags = identity["run_name"], identity["tags"]
     failed = True
     try:
-        loggers = build_loggers(config.logger, folder, name=name, tags=tags, options=options)
+        group = Path(hydra.sweep.dir).name if in_sweep else None
+        loggers = build_loggers(
+            config.logger, folder, name=name, tags=tags, group=group, options=options
+        )
         trainer = build_trainer(
             config.trainer, folder, loggers, accelerator=accelerator, devices=devices
         )
@@ -170,6 +174,9 @@ def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: 
         losses=predictions.losses,
         probabilities=predictions.probabilities,
     )
+    if data.corpus.skipped:
+        with whole_file(folder / "skipped_rows.txt") as file:
+            file.writelines(f"{row}\n" for row in data.corpus.skipped)
     write_result(folder, result)
     draw_plots(folder)
     if logger := wandb_logger(trainer.loggers):

@@ -192,6 +192,7 @@ def test_the_users_own_texts(tmp_path):
         for i in range(40)
         for word, mood in (("lovely", "glad"), ("awful", "cross"), ("plain", "calm"))
     ]
+    rows.insert(2, ",glad")
     (tmp_path / "mine.csv").write_text("\n".join(rows))
     done = open_door(
         "train.py",
@@ -199,6 +200,7 @@ def test_the_users_own_texts(tmp_path):
         "data=files",
         "data.train=mine.csv",
         "data.label_column=mood",
+        "data.on_bad_row=skip",
         "data.batch_size=8",
         "optimizer.lr=0.01",
         "logger=none",
@@ -209,6 +211,8 @@ def test_the_users_own_texts(tmp_path):
     result = read_result(folder)
     assert result["data"]["class_names"] == ["calm", "cross", "glad"]
     assert result["test/accuracy"] == 1.0
+    assert result["data"]["skipped"] == 1
+    assert (folder / "skipped_rows.txt").read_text() == "mine.csv:3: empty text\n"
 
 
 def test_a_finished_run_is_not_written_over(sweep):

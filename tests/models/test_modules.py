@@ -130,7 +130,7 @@ def test_figures_are_means_over_reviews(num_classes, held_out):
     L.seed_everything(1)
     model = build(
         num_classes=num_classes,
-        model={"dropout": 0.0},
+        model={"dropout": 0.0, "word_dropout": 0.0},
         optimizer={"name": "sgd", "lr": 1e-12},
     )
     uneven = [Batch(*(part[:n] for part in b)) for b, n in zip(held_out, (128, 1, 9), strict=True)]
@@ -327,10 +327,10 @@ def test_a_resumed_run_gives_its_loader_its_state_and_its_schedule_its_place(
         ],
     )
     L.seed_everything(1)
-    first = build(model={"dropout": 0.0})
+    first = build(model={"dropout": 0.0, "word_dropout": 0.0})
     whole.fit(first, StatefulLoader(train_batches[:8]))
     rest, rates = StatefulLoader(train_batches[:8]), KeepLearningRates()
-    resumed = build(model={"dropout": 0.0})
+    resumed = build(model={"dropout": 0.0, "word_dropout": 0.0})
     trainer(max_epochs=1, callbacks=[rates]).fit(
         resumed, rest, ckpt_path=tmp_path / "step=3.ckpt", weights_only=True
     )
@@ -383,7 +383,9 @@ def test_two_processes_log_the_figures_of_one():
     figures = []
     for options in ({}, {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False}):
         L.seed_everything(1)
-        model = build(model={"dropout": 0.0}, optimizer={"name": "sgd", "lr": 1e-12})
+        model = build(
+            model={"dropout": 0.0, "word_dropout": 0.0}, optimizer={"name": "sgd", "lr": 1e-12}
+        )
         run = trainer(max_epochs=1, **options)
         run.fit(model, datamodule=HalfOfTheReviews(batches(which_comes_first(60, seed=3), 50)))
         figures.append({name: float(value) for name, value in run.callback_metrics.items()})

@@ -40,7 +40,9 @@ def model():
 
 def make_trainer(folder: Path, **options) -> L.Trainer:
     config = TrainerConfig(precision="32-true", **options)
-    loggers = build_loggers(CsvConfig(name="csv"), folder, name="run", tags=[], options={})
+    loggers = build_loggers(
+        CsvConfig(name="csv"), folder, name="run", tags=[], group=None, options={}
+    )
     return build_trainer(config, folder, loggers, accelerator="cpu", devices=1)
 
 
