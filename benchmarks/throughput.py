@@ -121,6 +121,7 @@ def measure(
                 "hidden_size": size,
                 "bidirectional": directions == 2,
                 "dropout": 0.0,
+                "word_dropout": 0.0,
                 "pooling": "last",
             }
         )

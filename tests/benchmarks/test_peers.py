@@ -19,6 +19,7 @@ def test_the_packed_peer_does_the_same_work(name: str, bidirectional: bool) -> N
             "hidden_size": 5,
             "bidirectional": bidirectional,
             "dropout": 0.0,
+            "word_dropout": 0.0,
             "pooling": "last",
         }
     )
