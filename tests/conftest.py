@@ -9,8 +9,8 @@ import pytest
 
 from tests.doors.runner import PROJECT, open_door
 
-# Before torch is imported, and for the doors that the tests open: the tensors here are so small that
-# a second thread costs more than it brings.
+# Before torch is imported, and for the doors that the tests open: tensors here are so small that a
+# second thread costs more than it brings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MOODS = {"bad": "awful", "good": "lovely", "so so": "passable"}
