@@ -114,34 +114,40 @@ def test_result_agrees_with_the_predictions_beside_it(sweep):
         assert loss == pytest.approx(result["test/loss"], abs=1e-5)
 
 
+def inspect_wandb(run: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *arguments, str(run)]
+    read = subprocess.run(command, capture_output=True, text=True)
+    assert read.returncode == 0, read.stderr
+    return read.stdout
+
+
 def test_every_run_has_a_wandb_run_of_its_own_that_reads_back(sweep):
     cwd, done = sweep
     assert "wandb sync" in done.stdout and "wandb leet" in done.stdout
     names = set()
     for folder in run_folders(cwd):
         (offline,) = (folder / "wandb").glob("offline-run-*")
-        command = [sys.executable, "-m", "wandb", "leet", "inspect"]
-        read = subprocess.run(
-            [*command, "--summary", "--json", str(offline)], capture_output=True, text=True
-        )
-        assert read.returncode == 0, read.stderr
-        record = json.loads(read.stdout)
-        everything = read.stdout
+        summary = inspect_wandb(offline, "--summary")
         result = read_result(folder)
-        assert result["run_name"] in everything
+        assert result["run_name"] in summary
         names.add(result["run_name"])
         for key in (
             "val/accuracy",
             "train/loss",
+            "lr",
             "grad_norm",
             "train/reviews_per_second",
             "test/confusion_matrix",
             "test/roc",
             "test/precision_recall",
             "test/most_wrong",
+            "hidden_size",
         ):
-            assert key in everything, key
-        assert record
+            assert f'"{key}' in summary, key
+        records = [json.loads(line) for line in inspect_wandb(offline).splitlines()]
+        artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
+        (model,) = [artifact for artifact in artifacts if artifact["type"] == "model"]
+        assert "best" in model["aliases"]
     assert len(names) == 6
 
 
