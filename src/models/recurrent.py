@@ -24,6 +24,7 @@ State = tuple[Tensor, ...]
 class _VariableLength(nn.RNNBase):
     """What the three layers share; a subclass says how one direction of one layer runs."""
 
+    function: type[torch.autograd.Function]  # one direction of one layer, unless _run is its own
     state_parts = 1
 
     def __init__(
@@ -108,7 +109,9 @@ class _VariableLength(nn.RNNBase):
         inputs [time, batch, features] and start, parts of [batch, hidden], have the type of matrix
         products. Returns outputs [time, batch, hidden] and the final state, shaped as start.
         """
-        raise NotImplementedError
+        keep = torch.is_grad_enabled()
+        outputs, last = self.function.apply(inputs, lengths, *start, *weights, keep)
+        return outputs, (last,)
 
     def _forward_packed(
         self, inputs: Tensor, lengths: Tensor, initial_state: Any
@@ -163,33 +166,13 @@ class _VariableLength(nn.RNNBase):
 class RNN(_VariableLength, nn.RNN):  # type: ignore[misc]  # takes lengths, not packing
     """Elman's network (Elman 1990) with tanh, as torch.nn.RNN."""
 
-    def _run(
-        self,
-        inputs: Tensor,
-        lengths: Tensor,
-        start: State,
-        weights: State,
-        need_final_state: bool,
-    ) -> tuple[Tensor, State]:
-        keep = torch.is_grad_enabled()
-        outputs, last = RNNFunction.apply(inputs, lengths, *start, *weights, keep)
-        return outputs, (last,)
+    function = RNNFunction
 
 
 class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not packing
     """Gated recurrent unit (Cho et al. 2014), in the form of torch.nn.GRU."""
 
-    def _run(
-        self,
-        inputs: Tensor,
-        lengths: Tensor,
-        start: State,
-        weights: State,
-        need_final_state: bool,
-    ) -> tuple[Tensor, State]:
-        keep = torch.is_grad_enabled()
-        outputs, last = GRUFunction.apply(inputs, lengths, *start, *weights, keep)
-        return outputs, (last,)
+    function = GRUFunction
 
 
 class LSTM(_VariableLength, nn.LSTM):  # type: ignore[misc]  # takes lengths, not packing
