@@ -19,7 +19,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 import numpy as np
-import torch
 
 from benchmarks.clock import interleave, median, median_ratio
 from benchmarks.machine import describe_machine, prepare_process

@@ -17,7 +17,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 import hydra
-import torch
 from omegaconf import OmegaConf
 
 from benchmarks.contenders import PROJECT

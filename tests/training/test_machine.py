@@ -6,11 +6,11 @@ import torch
 from src.errors import ConfigError
 from src.training.config import TrainerConfig
 from src.training.machine import (
-    is_fast_at_bf16,
     available_devices,
     choose_accelerator,
     choose_devices,
     choose_precision,
+    is_fast_at_bf16,
 )
 
 
