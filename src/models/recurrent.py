@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from src.models.dropout import dropout
 from src.models.gru_function import GRUFunction
 from src.models.reverse import reversal, reverse
 from src.models.rnn_function import RNNFunction
@@ -120,7 +121,7 @@ class _VariableLength(nn.RNNBase):
         finals: list[State] = []
         for layer in range(self.num_layers):
             if layer > 0:
-                outputs = nn.functional.dropout(outputs, self.dropout, self.training)
+                outputs = dropout(outputs, self.dropout, self.training)
             read = need_outputs and layer == self.num_layers - 1  # by someone who sees the padding
             directions = []
             for backward in range(1 + self.bidirectional):
