@@ -21,6 +21,7 @@ class TextOptions(Options):
     validation_fraction: Fraction = 0.1
     split_seed: int = 0
     batch_size: PositiveInt = 64
+    batch_tokens: PositiveInt | None = None
     eval_batch_size: PositiveInt = 256
     num_workers: Annotated[int, Field(ge=0)] = 0
     cache_dir: str = "data/cache"
@@ -32,6 +33,14 @@ class TextOptions(Options):
         if options.data.get("tokenizer") == "bpe" and (max_tokens is None or max_tokens < smallest):
             raise ValueError(f"tokenizer=bpe needs a number, {smallest} or more")
         return max_tokens
+
+    @field_validator("batch_tokens")
+    @classmethod
+    def _holds_the_longest(cls, batch_tokens: int | None, options: ValidationInfo) -> int | None:
+        longest = options.data.get("max_length")
+        if batch_tokens is not None and longest is not None and batch_tokens < longest:
+            raise ValueError(f"at least data.max_length, {longest}: a batch holds a whole review")
+        return batch_tokens
 
 
 class ImdbConfig(TextOptions):

@@ -16,6 +16,7 @@ from src.data.encoded import EncodedSplit, encode_corpus, fit_vocabulary
 from src.data.sources import load_corpus
 from src.data.split import cut_validation
 from src.data.text_encoder import TextEncoder
+from src.data.token_batching import TokenBatchSampler
 from src.errors import CheckpointError, DataError
 
 
@@ -115,7 +116,17 @@ class ReviewDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of like length in an order of each epoch's own."""
-        return self._dataloader("train", self.config.batch_size, shuffle=True)
+        dataset, config = self._dataset("train"), self.config
+        if config.batch_tokens is not None:
+            tokens = config.batch_tokens
+            return self._dataloader(
+                dataset,
+                TokenBatchSampler(dataset.lengths, tokens, seed=self._seed, **self._replicas()),
+            )
+        sampler = BucketBatchSampler(
+            dataset.lengths, config.batch_size, shuffle=True, seed=self._seed, **self._replicas()
+        )
+        return self._dataloader(dataset, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation reviews, the longest first."""
@@ -131,26 +142,33 @@ class ReviewDataModule(L.LightningDataModule):
         Raises:
             DataError: there is no such split.
         """
-        return self._dataloader(split, self.config.eval_batch_size, shuffle=False)
+        dataset = self._dataset(split)
+        sampler = BucketBatchSampler(
+            dataset.lengths, self.config.eval_batch_size, shuffle=False, **self._replicas()
+        )
+        return self._dataloader(dataset, sampler)
 
-    def _dataloader(self, name: str, batch_size: int, *, shuffle: bool) -> DataLoader[Batch]:
+    def _dataset(self, name: str) -> BatchDataset:
         if name not in self.splits:
             raise DataError(
                 f"{self.corpus.name}: no {name} reviews; there are: {', '.join(self.splits)}"
             )
-        dataset = BatchDataset(
+        return BatchDataset(
             self.splits[name],
             max_length=self.text_encoder.max_length,
             truncation_side=self.text_encoder.truncation_side,
         )
-        sampler = BucketBatchSampler(
-            dataset.lengths,
-            batch_size,
-            shuffle=shuffle,
-            seed=self._seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            num_replicas=self.trainer.world_size if self.trainer else 1,
-        )
+
+    def _replicas(self) -> dict[str, int]:
+        """This process among those that share each batch."""
+        return {
+            "rank": self.trainer.global_rank if self.trainer else 0,
+            "num_replicas": self.trainer.world_size if self.trainer else 1,
+        }
+
+    def _dataloader(
+        self, dataset: BatchDataset, sampler: BucketBatchSampler | TokenBatchSampler
+    ) -> DataLoader[Batch]:
         # As `sampler`, not `batch_sampler`: the dataset takes a batch at a time, and Lightning
         # tells only a `sampler` of the epoch.
         workers = self.config.num_workers
