@@ -10,8 +10,16 @@ import torch
 from benchmarks.clock import seconds_per_pass
 from src.training.config import TrainerConfig
 from src.training.machine import choose_precision
+from src.training.process import flush_denormals, keep_freed_memory
 
 _ROWS = 2048  # of square matrices: large enough for the full rate, a tenth of a second a product
+
+
+def prepare_process(threads: int) -> None:
+    """Set the process up as train.py does, for ours and for torch's layers alike."""
+    keep_freed_memory()
+    flush_denormals()
+    torch.set_num_threads(threads)
 
 
 def has_fast_bf16() -> bool:

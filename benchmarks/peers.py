@@ -65,3 +65,10 @@ class PackedLayer(nn.Module):
         outputs, _ = self.layer(packed)
         time = inputs.shape[1]
         return pad_packed_sequence(outputs, batch_first=True, total_length=time)[0], None
+
+    def last_hidden(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Inputs [batch, time, features] to [batch, directions * hidden_size]."""
+        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        _, state = self.layer(packed)
+        hidden = state[0] if isinstance(state, tuple) else state
+        return torch.cat(list(hidden[-(1 + self.layer.bidirectional) :]), dim=1)

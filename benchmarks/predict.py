@@ -19,10 +19,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 import numpy as np
-import torch
 
 from benchmarks.clock import interleave, median, median_ratio
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, prepare_process
 from benchmarks.peers import PackedLayer
 from benchmarks.reviews import load_reviews
 from benchmarks.tables import markdown_table, report
@@ -44,7 +43,7 @@ NOTES = """\
 def main() -> None:
     """Measure, print, and write the table where asked."""
     options = parse()
-    torch.set_num_threads(options.threads)
+    prepare_process(options.threads)
     data = load_reviews(options.cache_dir)
     assert data.corpus.test is not None
     count = len(data.corpus.test)

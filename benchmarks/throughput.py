@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.clock import interleave
 from benchmarks.contenders import PRODUCT, PRODUCT_BF16, Contender, KerasProcess, torch_contenders
-from benchmarks.machine import describe_machine, has_fast_bf16, product_rate
+from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process, product_rate
 from benchmarks.reviews import BATCH_SIZE, MAX_LENGTH, Sample, choose_batches, load_reviews
 from benchmarks.tables import markdown_table, report
 from benchmarks.training_speed import BAR_HEADER, HEADER, Group, Key, bar_rows, table_rows
@@ -43,7 +43,7 @@ FLOPs are those of the recurrent layer on real tokens: forward 2 * gates * hidde
 def main() -> None:
     """Measure, print, and write the tables where asked."""
     options = parse()
-    torch.set_num_threads(options.threads)
+    prepare_process(options.threads)
     started = time.perf_counter()
     data = load_reviews(options.cache_dir)
     dataset = BatchDataset(data.splits["train"], max_length=MAX_LENGTH, truncation_side="right")

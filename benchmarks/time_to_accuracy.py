@@ -17,11 +17,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
 import hydra
-import torch
 from omegaconf import OmegaConf
 
 from benchmarks.contenders import PROJECT
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, prepare_process
 from benchmarks.races import Curve, Goal, race_keras, race_ours, race_packed
 from benchmarks.tables import markdown_table, report
 from src.data.datamodule import ReviewDataModule
@@ -41,7 +40,7 @@ seconds."""
 def main() -> None:
     """Measure, print, and write the table where asked."""
     options = parse()
-    torch.set_num_threads(options.threads)
+    prepare_process(options.threads)
     quieten_lightning()
     goal = Goal(options.accuracy, options.limit)
     rows = []

@@ -62,8 +62,10 @@ class RecurrentClassifier(nn.Module):
             tokens = tokens.masked_fill(hidden, 0)
         # Embedded in the order [time, batch], in which recurrent layers read memory.
         embedded = self.embedding(tokens.t()).transpose(0, 1)  # [batch, time, embedding_dim]
-        outputs, _ = self.recurrent(
-            self.dropout(embedded), lengths, need_final_state=False
-        )  # [batch, time, features]
-        pooled = pool(outputs, lengths, self.pooling, self.bidirectional)  # [batch, features]
+        embedded = self.dropout(embedded)
+        if self.pooling == "last":
+            pooled = self.recurrent.last_hidden(embedded, lengths)  # [batch, features]
+        else:
+            outputs, _ = self.recurrent(embedded, lengths, need_final_state=False)
+            pooled = pool(outputs, lengths, self.pooling)  # [batch, features]
         return self.linear(self.dropout(pooled))  # [batch, num_classes]

@@ -10,8 +10,9 @@
 
 Time runs in blocks. The input projections of a block are one matrix product before its steps, its
 weight gradients one product after them. A step is left with one product and a few element-wise
-operations on one row of memory that never leaves the processor's cache. The row's four parts lie
-in the order u, r, z, n: the state's product fills the first three, the input's the last three.
+operations on one row of memory in the processor's cache: the step's own row of the block, or, where
+the block is in bfloat16, a row in float32 beside it. The row's four parts lie in the order u, r, z,
+n: the state's product fills the first three, the input's the last three.
 """
 
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from src.models.time_blocks import incoming_gradient, time_blocks, zero_padding_
+from src.models.time_blocks import add_product_, incoming_gradient, time_blocks, zero_padding_
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -101,9 +102,9 @@ class GRUFunction(torch.autograd.Function):
             flat = d_block.view(-1, 4 * hidden)  # [steps * batch, u r z n]
             if d_inputs is not None:
                 torch.mm(flat[:, hidden:], input_map, out=d_inputs[start:stop].view(len(flat), -1))
-            d_weight_ih += flat[:, hidden:].t() @ inputs[start:stop].flatten(0, 1)
-            d_weight_hh += flat[:, : 3 * hidden].t() @ history[start:stop].flatten(0, 1)
-            d_bias += flat.new_ones(1, len(flat)) @ flat
+            add_product_(d_weight_ih, flat[:, hidden:].t(), inputs[start:stop].flatten(0, 1))
+            add_product_(d_weight_hh, flat[:, : 3 * hidden].t(), history[start:stop].flatten(0, 1))
+            add_product_(d_bias, flat.new_ones(1, len(flat)), flat)
         d_bias_u, d_bias_ih = d_bias[0].split([hidden, 3 * hidden])
         d_bias_hh = torch.cat([d_bias_ih[: 2 * hidden], d_bias_u])
         return (
@@ -118,52 +119,79 @@ def _run_block(block: Tensor, h: Tensor, history: Tensor, state_map: Tensor, kee
     Moves the state h on, writes it to history[1:], and, with `keep`, u, r, z, n to the block.
     """
     hidden = h.shape[1]
-    row = h.new_empty(len(h), 4 * hidden)
-    u, r, z, n = row.chunk(4, dim=1)
-    r_z = row[:, hidden : 3 * hidden]
+    in_place = block.dtype == h.dtype
     minus_one = h.new_tensor(-1)
     of_states = block[:, :, : 3 * hidden]
-    for sums, of_state, below, above in zip(block, of_states, history, history[1:], strict=False):
+    steps = zip(block, of_states, history, history[1:], _rows(block, h), strict=False)
+    for sums, of_state, below, above, (row, u, r, z, n, r_z) in steps:
         of_state.addmm_(below, state_map)
-        row.copy_(sums)
+        if not in_place:
+            row.copy_(sums)
         r_z.sigmoid_()
         # tanh(a) = 2 sigmoid(2a) - 1, and torch's sigmoid is five times as fast as its tanh.
         n.addcmul_(r, u, value=2).sigmoid_()
         torch.add(minus_one, n, alpha=2, out=n)
+        if in_place:
+            torch.lerp(n, below, z, out=above)
+            continue
         torch.lerp(n, h, z, out=h)
         above.copy_(h)
         if keep:
             sums.copy_(row)
+    if in_place:
+        h.copy_(history[-1])
 
 
 def _run_block_back(
     d_block: Tensor,
     d_h: Tensor,
-    d_outputs: Tensor,
+    d_outputs: list[Tensor | None],
     block: Tensor,
     history: Tensor,
     state_map: Tensor,
 ) -> None:
     """Step back through a block: its sums' gradient to d_block, the state's moved back in d_h."""
     hidden = d_h.shape[1]
-    row, d_row = (d_h.new_empty(len(d_h), 4 * hidden) for _ in range(2))
-    (u, r, z, n), (d_u, d_r, d_z, d_n) = row.chunk(4, dim=1), d_row.chunk(4, dim=1)
-    r_z, d_r_z = row[:, hidden : 3 * hidden], d_row[:, hidden : 3 * hidden]
-    below, through_n = torch.empty_like(d_h), torch.empty_like(d_h)
-    steps = zip(block, history, d_outputs, d_block, d_block[:, :, : 3 * hidden], strict=True)
-    for gates, state, d_output, d_sums, d_of_state in reversed(list(steps)):
-        row.copy_(gates)
-        below.copy_(state)
-        d_h.add_(d_output)
+    in_place = block.dtype == d_h.dtype
+    below, direct, through_n = (torch.empty_like(d_h) for _ in range(3))
+    of_states = d_block[:, :, : 3 * hidden]
+    steps = zip(block, history, d_outputs, d_block, of_states, strict=True)
+    rows = zip(_rows(block, d_h), _rows(d_block, d_h), strict=True)
+    for (gates, state, d_output, d_sums, d_of_state), row_and_gradient in zip(
+        reversed(list(steps)), reversed(list(rows)), strict=True
+    ):
+        (row, u, r, z, n, r_z), (d_row, d_u, d_r, d_z, d_n, d_r_z) = row_and_gradient
+        if in_place:
+            below = state
+        else:
+            row.copy_(gates)
+            below.copy_(state)
+        if d_output is not None:
+            d_h.add_(d_output)
         torch.sub(below, n, out=d_z).mul_(d_h)
-        torch.mul(d_h, z, out=below)  # what reaches h_{t-1} directly
-        torch.sub(d_h, below, out=through_n)
+        torch.mul(d_h, z, out=direct)  # what reaches h_{t-1} by itself
+        torch.sub(d_h, direct, out=through_n)
         _tanh_backward(through_n, n, grad_input=d_n)
         torch.mul(d_n, r, out=d_u)
         torch.mul(d_n, u, out=d_r)
         _sigmoid_backward(d_r_z, r_z, grad_input=d_r_z)
-        d_sums.copy_(d_row)
-        torch.add(below, d_of_state @ state_map, out=d_h)
+        if in_place:
+            torch.addmm(direct, d_of_state, state_map, out=d_h)
+        else:
+            d_sums.copy_(d_row)
+            torch.add(direct, d_of_state @ state_map, out=d_h)
+
+
+def _rows(block: Tensor, like: Tensor) -> list[tuple[Tensor, ...]]:
+    """For each step of a block [steps, batch, u r z n], its row and the row's u, r, z, n, and r z.
+
+    Where the block has another type than `like`, one row of that type serves all steps.
+    """
+    hidden, steps = like.shape[1], len(block)
+    if block.dtype != like.dtype:
+        block = like.new_empty(1, len(like), 4 * hidden)
+    parts = (block, *block.chunk(4, dim=2), block[:, :, hidden : 3 * hidden])
+    return list(zip(*parts, strict=True)) * (steps // len(block))
 
 
 def _double_n(rows: Tensor) -> Tensor:

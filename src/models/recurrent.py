@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from src.models.gru_function import GRUFunction
 from src.models.reverse import reversal, reverse
 from src.models.rnn_function import RNNFunction
+from src.models.time_blocks import zero_padding
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -69,11 +70,50 @@ class _VariableLength(nn.RNNBase):
         Raises:
             ValueError: a length below 1 or beyond time, or a wrong shape; names the argument.
         """
-        self._check_inputs(inputs, lengths)
-        lengths = lengths.to("cpu", torch.int64)
-        state = self._check_state(initial_state, inputs)
+        lengths, state = self._check(inputs, lengths, initial_state)
         if inputs.device.type != "cpu":
-            return self._forward_packed(inputs, lengths, initial_state)
+            packed_outputs, final_state = self._run_packed(inputs, lengths, initial_state)
+            outputs, _ = pad_packed_sequence(
+                packed_outputs, batch_first=True, total_length=inputs.shape[1]
+            )
+            return outputs, final_state if need_final_state else None
+        outputs, finals = self._run_layers(inputs, lengths, state, need_cell=need_final_state)
+        if not need_final_state:
+            return outputs.transpose(0, 1), None
+        parts = tuple(torch.stack(part) for part in zip(*finals, strict=True))
+        return outputs.transpose(0, 1), parts if len(parts) > 1 else parts[0]
+
+    def last_hidden(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """The top layer's hidden state after all that each of its directions has read.
+
+        Arguments and errors are those of `forward`; it is a part of forward's final state, sooner
+        had: the outputs of every step are not made ready for use.
+
+        Returns: [batch, directions * hidden_size].
+        """
+        lengths, state = self._check(inputs, lengths, None)
+        directions = 1 + self.bidirectional
+        if inputs.device.type != "cpu":
+            _, final_state = self._run_packed(inputs, lengths, None)
+            hidden = final_state[0] if self.state_parts > 1 else final_state
+            return torch.cat(list(hidden[-directions:]), dim=1)
+        _, finals = self._run_layers(inputs, lengths, state, need_outputs=False, need_cell=False)
+        return torch.cat([final[0] for final in finals[-directions:]], dim=1)
+
+    def _run_layers(
+        self,
+        inputs: Tensor,
+        lengths: Tensor,
+        state: State,
+        *,
+        need_outputs: bool = True,
+        need_cell: bool = True,
+    ) -> tuple[Tensor, list[State]]:
+        """All layers and directions, on a CPU.
+
+        Returns outputs [time, batch, directions * hidden_size], and for each layer and direction
+        its final state, parts of [batch, hidden_size].
+        """
         product = self._product_type()
         order = reversal(lengths, inputs.shape[1]) if self.bidirectional else lengths
         outputs = inputs.transpose(0, 1).to(product)  # [time, batch, input_size]
@@ -81,20 +121,19 @@ class _VariableLength(nn.RNNBase):
         for layer in range(self.num_layers):
             if layer > 0:
                 outputs = nn.functional.dropout(outputs, self.dropout, self.training)
+            read = need_outputs and layer == self.num_layers - 1  # by someone who sees the padding
             directions = []
             for backward in range(1 + self.bidirectional):
                 start = tuple(part[len(finals)].to(product) for part in state)
                 weights = tuple(self.all_weights[len(finals)])
                 source = reverse(outputs, order) if backward else outputs
-                output, final = self._run(source, lengths, start, weights, need_final_state)
-                directions.append(reverse(output, order) if backward else output)
+                output, final = self._run(source, lengths, start, weights, read, need_cell)
                 finals.append(final)
-            outputs = torch.cat(directions, dim=2) if self.bidirectional else directions[0]
-        outputs = outputs.transpose(0, 1)  # [batch, time, directions * hidden_size]
-        if not need_final_state:
-            return outputs, None
-        final_state = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
-        return outputs, final_state if len(final_state) > 1 else final_state[0]
+                if read or layer < self.num_layers - 1:
+                    directions.append(reverse(output, order) if backward else output)
+            if directions:
+                outputs = torch.cat(directions, dim=2) if self.bidirectional else directions[0]
+        return outputs, finals
 
     def _run(
         self,
@@ -102,31 +141,36 @@ class _VariableLength(nn.RNNBase):
         lengths: Tensor,
         start: State,
         weights: State,
-        need_final_state: bool,
+        zeroed: bool,
+        need_cell: bool,
     ) -> tuple[Tensor, State]:
         """One direction of one layer, on a CPU.
 
         inputs [time, batch, features] and start, parts of [batch, hidden], have the type of matrix
-        products. Returns outputs [time, batch, hidden] and the final state, shaped as start.
+        products. Returns outputs [time, batch, hidden], which with `zeroed` are zero beyond each
+        length, and the final state, shaped as start; without `need_cell` its hidden part alone.
         """
         keep = torch.is_grad_enabled()
         outputs, last = self.function.apply(inputs, lengths, *start, *weights, keep)
         return outputs, (last,)
 
-    def _forward_packed(
+    def _run_packed(
         self, inputs: Tensor, lengths: Tensor, initial_state: Any
-    ) -> tuple[Tensor, Any]:
+    ) -> tuple[PackedSequence, Any]:
         """Elsewhere than on a CPU, where packed sequences are fast."""
         packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        outputs, final_state = super().forward(packed, initial_state)
-        padded, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
-        return padded, final_state
+        return super().forward(packed, initial_state)
 
     def _product_type(self) -> torch.dtype:
         dtype: torch.dtype = self.all_weights[0][0].dtype
         if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
             return torch.get_autocast_dtype("cpu")
         return dtype
+
+    def _check(self, inputs: Tensor, lengths: Tensor, initial_state: Any) -> tuple[Tensor, State]:
+        """Lengths as int64 on the CPU, and the initial state in parts."""
+        self._check_inputs(inputs, lengths)
+        return lengths.to("cpu", torch.int64), self._check_state(initial_state, inputs)
 
     def _check_inputs(self, inputs: Tensor, lengths: Tensor) -> None:
         if inputs.dim() != 3 or inputs.shape[2] != self.input_size:
@@ -192,13 +236,14 @@ class LSTM(_VariableLength, nn.LSTM):  # type: ignore[misc]  # takes lengths, no
         lengths: Tensor,
         start: State,
         weights: State,
-        need_final_state: bool,
+        zeroed: bool,
+        need_cell: bool,
     ) -> tuple[Tensor, State]:
         h, c = start
         weight_ih, *others = (weight.to(inputs.dtype) for weight in weights)
         time, batch, _ = inputs.shape
-        padding = (torch.arange(time)[:, None] >= lengths)[:, :, None]  # [time, batch, 1]
-        if need_final_state:
+        if need_cell:
+            padding = (torch.arange(time)[:, None] >= lengths)[:, :, None]  # [time, batch, 1]
             saturated = torch.finfo(weight_ih.dtype).max / 4  # sigmoid: exactly 0 or 1
             keep = weight_ih.new_zeros(4, self.hidden_size)  # input, forget, cell, output
             keep[0], keep[1] = -saturated, saturated
@@ -215,5 +260,7 @@ class LSTM(_VariableLength, nn.LSTM):  # type: ignore[misc]  # takes lengths, no
             bidirectional=False,
             batch_first=False,
         )
-        outputs = outputs.masked_fill(padding, 0)
-        return outputs, (outputs[lengths - 1, torch.arange(batch)], c[0])
+        last = outputs[lengths - 1, torch.arange(batch)]
+        if zeroed:
+            outputs = zero_padding(outputs, lengths)
+        return outputs, (last, c[0]) if need_cell else (last,)

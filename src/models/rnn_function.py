@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from src.models.time_blocks import incoming_gradient, time_blocks, zero_padding_
+from src.models.time_blocks import add_product_, incoming_gradient, time_blocks, zero_padding_
 
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
@@ -46,7 +46,7 @@ class RNNFunction(torch.autograd.Function):
         bias = (2 * (bias_ih + bias_hh)).to(product)
         exact = torch.promote_types(weight_hh.dtype, torch.float32)
         h = torch.empty(batch, hidden, dtype=exact)
-        minus_one = h.new_tensor(-1)
+        minus_one, in_place = h.new_tensor(-1), exact == product
 
         history = torch.empty(time + 1, batch, hidden, dtype=product)  # h_0 to h_time
         history[0] = initial
@@ -55,9 +55,11 @@ class RNNFunction(torch.autograd.Function):
             flat_inputs = inputs[start:stop].flatten(0, 1)  # [steps * batch, input]
             torch.addmm(bias, flat_inputs, input_map, out=block.view(-1, hidden))
             for below, above in zip(history[start:stop], block, strict=True):
-                h.copy_(above.addmm_(below, state_map)).sigmoid_()
-                torch.add(minus_one, h, alpha=2, out=h)
-                above.copy_(h)
+                above.addmm_(below, state_map)
+                h = above if in_place else h.copy_(above)
+                torch.add(minus_one, h.sigmoid_(), alpha=2, out=h)
+                if not in_place:
+                    above.copy_(h)
         outputs = history[1:]
         zero_padding_(outputs, lengths)
         if keep:
@@ -83,18 +85,24 @@ class RNNFunction(torch.autograd.Function):
         d_bias = torch.zeros(1, hidden, dtype=exact)
 
         d_h, h = torch.zeros(batch, hidden, dtype=exact), torch.empty(batch, hidden, dtype=exact)
+        in_place = exact == product
         for start, stop in reversed(time_blocks(time, batch * hidden)):
             d_block = torch.empty(stop - start, batch, hidden, dtype=product)
             d_output = incoming_gradient(d_outputs, d_last, lengths, start, stop, d_h)
             steps = zip(history[start + 1 : stop + 1], d_output, d_block, strict=True)
             for state, d_step, d_sum in reversed(list(steps)):
-                d_h.add_(d_step)
-                _tanh_backward(d_h, h.copy_(state), grad_input=d_h)
-                d_h.copy_(d_sum.copy_(d_h) @ state_map)
+                if d_step is not None:
+                    d_h.add_(d_step)
+                if in_place:
+                    _tanh_backward(d_h, state, grad_input=d_sum)
+                    torch.mm(d_sum, state_map, out=d_h)
+                else:
+                    _tanh_backward(d_h, h.copy_(state), grad_input=d_h)
+                    d_h.copy_(d_sum.copy_(d_h) @ state_map)
             flat = d_block.view(-1, hidden)  # [steps * batch, hidden]
             if d_inputs is not None:
                 torch.mm(flat, input_map, out=d_inputs[start:stop].view(len(flat), -1))
-            d_weight_ih += flat.t() @ inputs[start:stop].flatten(0, 1)
-            d_weight_hh += flat.t() @ history[start:stop].flatten(0, 1)
-            d_bias += flat.new_ones(1, len(flat)) @ flat
+            add_product_(d_weight_ih, flat.t(), inputs[start:stop].flatten(0, 1))
+            add_product_(d_weight_hh, flat.t(), history[start:stop].flatten(0, 1))
+            add_product_(d_bias, flat.new_ones(1, len(flat)), flat)
         return d_inputs, None, d_h, d_weight_ih, d_weight_hh, d_bias[0], d_bias[0], None

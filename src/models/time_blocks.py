@@ -1,5 +1,7 @@
 """What the hand-written recurrent functions share: blocks of time steps, and the padding."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,35 @@ def zero_padding_(sequences: Tensor, lengths: Tensor) -> None:
         sequences[shortest:].masked_fill_((steps[:, None] >= lengths)[:, :, None], 0)
 
 
+def zero_padding(sequences: Tensor, lengths: Tensor) -> Tensor:
+    """A copy of [time, batch, ...] that is zero beyond each length, and lets no gradient there."""
+    return sequences if int(lengths.min()) >= len(sequences) else _Zeroed.apply(sequences, lengths)
+
+
+class _Zeroed(torch.autograd.Function):
+    """A copy and its few zeros: half the time of masked_fill, which goes over it all again."""
+
+    @staticmethod
+    def forward(ctx: Any, sequences: Tensor, lengths: Tensor) -> Tensor:
+        ctx.save_for_backward(lengths)
+        copy = sequences.clone()
+        zero_padding_(copy, lengths)
+        return copy
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (lengths,) = ctx.saved_tensors
+        return zero_padding(grad, lengths), None
+
+
+def add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left @ right to `total`, in place, whose type may be wider than theirs."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
 def incoming_gradient(
     d_outputs: Tensor | None,
     d_last: Tensor | None,
@@ -29,18 +60,21 @@ def incoming_gradient(
     start: int,
     stop: int,
     like: Tensor,  # [batch, hidden]
-) -> Tensor:
-    """The loss's gradient at steps start to stop, [stop - start, batch, hidden], typed as `like`.
+) -> list[Tensor | None]:
+    """The loss's gradient at each step from start to stop, [batch, hidden], typed as `like`.
 
     d_outputs is of every step's output, d_last of the output at each last real step, None where
     the loss did not use them. What arrives at padding is dropped: it is no part of the result.
+    None is no gradient at all.
     """
+    (rows,) = torch.where((lengths > start) & (lengths <= stop))
     if d_outputs is None:
+        if d_last is None or not len(rows):
+            return [None] * (stop - start)
         block = like.new_zeros(stop - start, *like.shape)
     else:
         block = d_outputs[start:stop].to(like.dtype, copy=True)
         zero_padding_(block, lengths - start)
     if d_last is not None:
-        (rows,) = torch.where((lengths > start) & (lengths <= stop))
         block[lengths[rows] - 1 - start, rows] += d_last[rows].to(like.dtype)
-    return block
+    return list(block)

@@ -4,7 +4,7 @@ from typing import Any
 
 from src.options import check_options
 from src.training.config import RunConfig
-from src.training.memory import keep_freed_memory
+from src.training.process import flush_denormals, keep_freed_memory
 
 
 def train(options: dict[str, Any]) -> None:
@@ -15,6 +15,7 @@ def train(options: dict[str, Any]) -> None:
     """
     config = check_options(RunConfig, options)
     keep_freed_memory()
+    flush_denormals()
     from src.training.run import run
 
     run(config, options)

@@ -196,13 +196,33 @@ def test_final_state_only_if_needed(kind):
 
 
 @KINDS
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_last_hidden_is_packed_ones_final_hidden_state(kind, num_layers, bidirectional):
+    torch.manual_seed(0)
+    ours, theirs = pair(kind, 3, 4, num_layers, bidirectional, torch.float64)
+    inputs, lengths = torch.randn(4, 7, 3, dtype=torch.float64), torch.tensor([7, 1, 3, 6])
+
+    def of_packed(layer, *arguments):
+        hidden = as_tuple(packed(layer, *arguments)[1])[0]
+        return torch.cat(list(hidden[-(1 + bidirectional) :]), dim=1), None
+
+    found = results(lambda layer, x, n, _: (layer.last_hidden(x, n), None), ours, inputs, lengths)
+    assert_equal(found, results(of_packed, theirs, inputs, lengths), 1e-10)
+
+
+@KINDS
 def test_the_way_taken_on_other_devices(kind):
     ours, theirs = pair(kind, 3, 4, num_layers=2, bidirectional=True)
     inputs, lengths = torch.randn(3, 5, 3), torch.tensor([4, 1, 3])
     state = random_state(kind, (4, 3, 4))
     expected = results(packed, theirs, inputs, lengths, state)
-    found = results(lambda layer, *rest: layer._forward_packed(*rest), ours, inputs, lengths, state)
-    assert_equal(found, expected, 1e-6)
+
+    def run(layer, inputs, *rest):
+        outputs, final = layer._run_packed(inputs, *rest)
+        return pad_packed_sequence(outputs, batch_first=True, total_length=5)[0], final
+
+    assert_equal(results(run, ours, inputs, lengths, state), expected, 1e-6)
 
 
 @KINDS

@@ -10,6 +10,7 @@ from src.training.machine import (
     choose_accelerator,
     choose_devices,
     choose_precision,
+    is_fast_at_bf16,
 )
 
 
@@ -46,3 +47,21 @@ def test_precision():
     assert choose_precision(TrainerConfig(precision="32-true"), "cpu") == "32-true"
     assert choose_precision(TrainerConfig(), "mps") == "32-true"
     assert choose_precision(TrainerConfig(), "cpu") in {"bf16-mixed", "32-true"}
+
+
+@pytest.mark.parametrize(
+    ("processor", "fast"),
+    [
+        ({"cpu_name": "AMD EPYC 9B14", "avx512_bf16": True, "amx_tile": False}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_tile": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_tile": False}, False),
+        ({"cpu_name": "AMD EPYC 7B13", "avx512_bf16": False, "amx_tile": False}, False),
+        ({"cpu_name": "Apple M2", "arm_bf16": True}, False),
+    ],
+)
+def test_processors_that_are_fast_at_bfloat16(processor: dict[str, object], fast: bool):
+    assert is_fast_at_bf16(processor) is fast
+
+
+def test_this_processor_is_described_as_expected():
+    assert isinstance(torch.cpu.get_capabilities()["cpu_name"], str)

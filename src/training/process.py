@@ -1,4 +1,4 @@
-"""How the process treats the memory that a training step frees."""
+"""How the process treats the memory that a step frees, and numbers close to zero."""
 
 import contextlib
 import ctypes
@@ -22,3 +22,16 @@ def keep_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 2**30)
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(arena_max, 1)
+
+
+def flush_denormals() -> None:
+    """Let the processor take numbers below 1e-38 (1e-308 in float64) for zero.
+
+    Gradients that vanish through the steps become such numbers before they become zero, and most
+    processors are a hundred times slower at them: training in float32 takes several times as long
+    without this. The setting is one of each thread, which hands it on to the threads that it
+    starts: call this before torch has any.
+    """
+    import torch
+
+    torch.set_flush_denormal(True)

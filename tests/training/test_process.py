@@ -1,10 +1,11 @@
 import resource
+import subprocess
 import sys
 
 import pytest
 import torch
 
-from src.training.memory import keep_freed_memory
+from src.training.process import keep_freed_memory
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and glibc")
@@ -19,3 +20,19 @@ def test_freed_memory_is_kept():
     page_faults()
     # Each block is 3,900 pages of 4 kB; twenty fresh ones would fault on all of them.
     assert page_faults() < 4_000
+
+
+def test_denormals_are_zero_in_every_thread():
+    # A process of its own: the setting would stay, and threads that are there do not take it.
+    code = """
+import torch
+from src.training.process import flush_denormals
+flush_denormals()
+torch.set_num_threads(2)
+small = torch.full([1_000_000], 1e-30, requires_grad=True)
+products = small * 1e-10
+assert not products.any(), products
+(products * 1e-20).sum().backward(torch.tensor(1e-10))
+assert not small.grad.any(), small.grad
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
