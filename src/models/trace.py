@@ -116,7 +116,7 @@ def _cell(layer: RNN | LSTM | GRU, index: int) -> Callable[..., Step]:
     if isinstance(layer, LSTM):
         return partial(lstm_step, weights=weights)
     if isinstance(layer, GRU):
-        return partial(gru_step, weights=weights, reset="after")
+        return partial(gru_step, weights=weights, reset=layer.reset)
     return partial(rnn_step, weights=weights)
 
 

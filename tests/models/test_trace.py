@@ -97,10 +97,12 @@ def test_gradients_of_the_states_are_those_of_moving_them(name):
         assert gradient[row, unit].item() == pytest.approx(slope, abs=1e-8)
 
 
-@every_model
+@pytest.mark.parametrize(
+    ("name", "reset"), [("rnn", None), ("lstm", None), ("gru", "before"), ("gru", "after")]
+)
 @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_traced_logits_equal_the_classifiers(name, pooling, bidirectional):
+def test_traced_logits_equal_the_classifiers(name, reset, pooling, bidirectional):
     torch.manual_seed(0)
     config = ModelConfig(
         name=name,
@@ -109,6 +111,7 @@ def test_traced_logits_equal_the_classifiers(name, pooling, bidirectional):
         num_layers=2,
         bidirectional=bidirectional,
         pooling=pooling,
+        reset=reset,
     )
     classifier = RecurrentClassifier(config, vocab_size=9, num_classes=3).double()
     with torch.no_grad():
