@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from src.models.config import ModelConfig
+from src.models.dropout import Dropout
 from src.models.pooling import pool
 from src.models.recurrent import GRU, LSTM, RNN
 
@@ -33,7 +34,7 @@ class RecurrentClassifier(nn.Module):
             dropout=config.dropout,
             **gates,
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.linear = nn.Linear(features, num_classes)
         self._initialize(config)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from src.models.dropout import dropout
 from src.models.gru_before_function import GRUBeforeFunction
 from src.models.gru_function import GRUFunction
 from src.models.reverse import reversal, reverse
@@ -21,6 +22,10 @@ from src.models.time_blocks import zero_padding
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 State = tuple[Tensor, ...]
+
+# Elements of the gates of a block of time steps: 8 MiB in float32. A whole review's fit no cache,
+# and being of another size at every step, leave memory behind that later steps cannot use.
+_LSTM_BLOCK = 2**21
 
 
 class _VariableLength(nn.RNNBase):
@@ -123,7 +128,7 @@ class _VariableLength(nn.RNNBase):
         finals: list[State] = []
         for layer in range(self.num_layers):
             if layer > 0:
-                outputs = nn.functional.dropout(outputs, self.dropout, self.training)
+                outputs = dropout(outputs, self.dropout, self.training)
             read = need_outputs and layer == self.num_layers - 1  # by someone who sees the padding
             directions = []
             for backward in range(1 + self.bidirectional):
@@ -142,19 +147,19 @@ class _VariableLength(nn.RNNBase):
         self,
         inputs: Tensor,
         lengths: Tensor,
-        start: State,
+        state: State,
         weights: State,
         zeroed: bool,
         need_cell: bool,
     ) -> tuple[Tensor, State]:
         """One direction of one layer, on a CPU or where cuDNN has no such layer.
 
-        inputs [time, batch, features] and start, parts of [batch, hidden], have the type of matrix
+        inputs [time, batch, features] and state, parts of [batch, hidden], have the type of matrix
         products. Returns outputs [time, batch, hidden], which with `zeroed` are zero beyond each
-        length, and the final state, shaped as start; without `need_cell` its hidden part alone.
+        length, and the final state, shaped as state; without `need_cell` its hidden part alone.
         """
         keep = torch.is_grad_enabled()
-        outputs, last = self.function.apply(inputs, lengths, *start, *weights, keep)
+        outputs, last = self.function.apply(inputs, lengths, *state, *weights, keep)
         return outputs, (last,)
 
     def _packs(self, inputs: Tensor) -> bool:
@@ -270,12 +275,12 @@ class LSTM(_VariableLength, nn.LSTM):  # type: ignore[misc]  # takes lengths, no
         self,
         inputs: Tensor,
         lengths: Tensor,
-        start: State,
+        state: State,
         weights: State,
         zeroed: bool,
         need_cell: bool,
     ) -> tuple[Tensor, State]:
-        h, c = start
+        h, c = state
         weight_ih, *others = (weight.to(inputs.dtype) for weight in weights)
         time, batch, _ = inputs.shape
         if need_cell:
@@ -285,17 +290,22 @@ class LSTM(_VariableLength, nn.LSTM):  # type: ignore[misc]  # takes lengths, no
             keep[0], keep[1] = -saturated, saturated
             weight_ih = torch.cat([weight_ih, keep.view(-1, 1)], dim=1)
             inputs = torch.cat([inputs, padding.to(inputs.dtype)], dim=2)
-        outputs, _, c = torch._VF.lstm(
-            inputs,
-            (h[None], c[None]),
-            [weight_ih, *others],
-            has_biases=True,
-            num_layers=1,
-            dropout=0.0,
-            train=self.training,
-            bidirectional=False,
-            batch_first=False,
-        )
+        blocks = []
+        h, c = h[None], c[None]
+        for block in inputs.split(max(1, _LSTM_BLOCK // (batch * 4 * self.hidden_size))):
+            output, h, c = torch._VF.lstm(
+                block,
+                (h, c),
+                [weight_ih, *others],
+                has_biases=True,
+                num_layers=1,
+                dropout=0.0,
+                train=self.training,
+                bidirectional=False,
+                batch_first=False,
+            )
+            blocks.append(output)
+        outputs = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         last = outputs[lengths - 1, torch.arange(batch)]
         if zeroed:
             outputs = zero_padding(outputs, lengths)

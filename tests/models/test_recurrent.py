@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from src.models.dropout import dropout
 from src.models.gru_function import GRUFunction
 from src.models.recurrent import GRU, LSTM, RNN
 from src.models.rnn_function import RNNFunction
@@ -167,7 +168,7 @@ def test_dropout_stands_between_layers_and_only_in_training(kind):
     outputs, _ = layer(inputs, lengths)
     torch.manual_seed(1)
     middle = packed(below, inputs, lengths)[0].transpose(0, 1).contiguous()
-    dropped = nn.functional.dropout(middle, 0.5).transpose(0, 1)
+    dropped = dropout(middle, 0.5, training=True).transpose(0, 1)
     assert_equal([outputs], [packed(above, dropped, lengths)[0]], 1e-5)
     assert torch.equal(layer.eval()(inputs, lengths)[0], plain(inputs, lengths)[0])
 

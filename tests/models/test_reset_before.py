@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from src.models.dropout import dropout
 from src.models.gru_before_function import GRUBeforeFunction
 from src.models.recurrent import GRU
 from tests.models.by_cells import by_cells
@@ -71,7 +72,7 @@ def test_dropout_stands_between_layers_and_only_in_training():
     outputs, _ = layer(inputs, lengths)
     torch.manual_seed(1)
     middle = by_cells(below, inputs, lengths)[0].transpose(0, 1).contiguous()
-    dropped = nn.functional.dropout(middle, 0.5).transpose(0, 1)
+    dropped = dropout(middle, 0.5, training=True).transpose(0, 1)
     assert_equal([outputs], [by_cells(above, dropped, lengths)[0]], 1e-5)
     assert torch.equal(layer.eval()(inputs, lengths)[0], plain(inputs, lengths)[0])
 
