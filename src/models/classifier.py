@@ -25,12 +25,14 @@ class RecurrentClassifier(nn.Module):
         self.bidirectional = config.bidirectional
         features = config.hidden_size * (2 if config.bidirectional else 1)
         self.embedding = nn.Embedding(vocab_size, config.embedding_dim, padding_idx=0)
+        gates = {"reset": config.reset or "after"} if config.name == "gru" else {}
         self.recurrent = LAYERS[config.name](
             config.embedding_dim,
             config.hidden_size,
             num_layers=config.num_layers,
             bidirectional=config.bidirectional,
             dropout=config.dropout,
+            **gates,
         )
         self.dropout = Dropout(config.dropout)
         self.linear = nn.Linear(features, num_classes)

@@ -21,6 +21,7 @@ class ModelConfig(Options):
     word_dropout: Probability = 0.1
     pooling: Literal["last", "mean", "max"] = "last"
     forget_bias: float | None = None
+    reset: Literal["before", "after"] | None = None
 
     @model_validator(mode="after")
     def _gates_are_there(self) -> Self:
@@ -28,6 +29,8 @@ class ModelConfig(Options):
             raise ValueError(
                 f"model.forget_bias: only model=lstm has a forget gate, not {self.name}"
             )
+        if self.reset is not None and self.name != "gru":
+            raise ValueError(f"model.reset: only model=gru has a reset gate, not {self.name}")
         return self
 
 

@@ -6,13 +6,14 @@ real step, and a backward direction is a forward one over each sequence reversed
 length. What the padding computed is set to zero, and no gradient reaches it.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from src.models.dropout import dropout
+from src.models.gru_before_function import GRUBeforeFunction
 from src.models.gru_function import GRUFunction
 from src.models.reverse import reversal, reverse
 from src.models.rnn_function import RNNFunction
@@ -32,6 +33,7 @@ class _VariableLength(nn.RNNBase):
 
     function: type[torch.autograd.Function]  # one direction of one layer, unless _run is its own
     state_parts = 1
+    in_cudnn = True  # and so fast over packed sequences
 
     def __init__(
         self,
@@ -76,7 +78,7 @@ class _VariableLength(nn.RNNBase):
             ValueError: a length below 1 or beyond time, or a wrong shape; names the argument.
         """
         lengths, state = self._check(inputs, lengths, initial_state)
-        if inputs.device.type != "cpu":
+        if self._packs(inputs):
             packed_outputs, final_state = self._run_packed(inputs, lengths, initial_state)
             outputs, _ = pad_packed_sequence(
                 packed_outputs, batch_first=True, total_length=inputs.shape[1]
@@ -98,7 +100,7 @@ class _VariableLength(nn.RNNBase):
         """
         lengths, state = self._check(inputs, lengths, None)
         directions = 1 + self.bidirectional
-        if inputs.device.type != "cpu":
+        if self._packs(inputs):
             _, final_state = self._run_packed(inputs, lengths, None)
             hidden = final_state[0] if self.state_parts > 1 else final_state
             return torch.cat(list(hidden[-directions:]), dim=1)
@@ -114,12 +116,13 @@ class _VariableLength(nn.RNNBase):
         need_outputs: bool = True,
         need_cell: bool = True,
     ) -> tuple[Tensor, list[State]]:
-        """All layers and directions, on a CPU.
+        """All layers and directions, on a CPU or where cuDNN has no such layer.
 
         Returns outputs [time, batch, directions * hidden_size], and for each layer and direction
         its final state, parts of [batch, hidden_size].
         """
-        product = self._product_type()
+        lengths = lengths.to(inputs.device)
+        product = self._product_type(inputs.device.type)
         order = reversal(lengths, inputs.shape[1]) if self.bidirectional else lengths
         outputs = inputs.transpose(0, 1).to(product)  # [time, batch, input_size]
         finals: list[State] = []
@@ -149,7 +152,7 @@ class _VariableLength(nn.RNNBase):
         zeroed: bool,
         need_cell: bool,
     ) -> tuple[Tensor, State]:
-        """One direction of one layer, on a CPU.
+        """One direction of one layer, on a CPU or where cuDNN has no such layer.
 
         inputs [time, batch, features] and state, parts of [batch, hidden], have the type of matrix
         products. Returns outputs [time, batch, hidden], which with `zeroed` are zero beyond each
@@ -159,6 +162,10 @@ class _VariableLength(nn.RNNBase):
         outputs, last = self.function.apply(inputs, lengths, *state, *weights, keep)
         return outputs, (last,)
 
+    def _packs(self, inputs: Tensor) -> bool:
+        """Whether packed sequences are the fast way."""
+        return inputs.device.type != "cpu" and self.in_cudnn
+
     def _run_packed(
         self, inputs: Tensor, lengths: Tensor, initial_state: Any
     ) -> tuple[PackedSequence, Any]:
@@ -166,10 +173,10 @@ class _VariableLength(nn.RNNBase):
         packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
         return super().forward(packed, initial_state)
 
-    def _product_type(self) -> torch.dtype:
+    def _product_type(self, device: str) -> torch.dtype:
         dtype: torch.dtype = self.all_weights[0][0].dtype
-        if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
-            return torch.get_autocast_dtype("cpu")
+        if torch.is_autocast_enabled(device) and dtype != torch.float64:
+            return torch.get_autocast_dtype(device)
         return dtype
 
     def _check(self, inputs: Tensor, lengths: Tensor, initial_state: Any) -> tuple[Tensor, State]:
@@ -219,9 +226,38 @@ class RNN(_VariableLength, nn.RNN):  # type: ignore[misc]  # takes lengths, not 
 
 
 class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not packing
-    """Gated recurrent unit (Cho et al. 2014), in the form of torch.nn.GRU."""
+    """Gated recurrent unit (Cho et al. 2014) in two forms, with the weights of torch.nn.GRU.
 
-    function = GRUFunction
+    reset="after" is torch.nn.GRU: the reset gate scales the state's product, and z is the share of
+    the old state. reset="before" are the equations of Chung et al. (2014): the reset gate scales
+    the state before the product, and z is the share of the new candidate. src.models.cells.gru
+    compares them.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        reset: Literal["before", "after"] = "after",
+    ) -> None:
+        """Take `reset` beside what every layer takes.
+
+        Raises:
+            ValueError: `reset` is neither.
+        """
+        super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout)
+        if reset not in ("before", "after"):
+            raise ValueError(f"reset must be before or after, got {reset}")
+        self.reset = reset
+        self.in_cudnn = reset == "after"
+        self.function = GRUFunction if reset == "after" else GRUBeforeFunction
+
+    def extra_repr(self) -> str:
+        """Say which form this is."""
+        return f"{super().extra_repr()}, reset={self.reset}"
 
 
 class LSTM(_VariableLength, nn.LSTM):  # type: ignore[misc]  # takes lengths, not packing

@@ -20,7 +20,7 @@ def zero_padding_(sequences: Tensor, lengths: Tensor) -> None:
     """Set [time, batch, ...] to zero beyond each length, in place."""
     shortest = max(0, int(lengths.min()))
     if shortest < len(sequences):
-        steps = torch.arange(shortest, len(sequences))
+        steps = torch.arange(shortest, len(sequences), device=lengths.device)
         sequences[shortest:].masked_fill_((steps[:, None] >= lengths)[:, :, None], 0)
 
 

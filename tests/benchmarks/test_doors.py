@@ -24,6 +24,20 @@ def test_throughput(workplace: Path) -> None:
     assert (workplace / "speed.md").read_text() == done.stdout
 
 
+def test_reset_gate(workplace: Path) -> None:
+    options = ("--sizes", "8", "--batch-size", "2", "--steps", "5", "--rounds", "1")
+    options += ("--seconds", "0", "--threads", "1", "--markdown", "reset.md")
+    done = open_door("benchmarks/reset_gate.py", *options, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("|")[1:4] for line in done.stdout.splitlines()[-4:]]
+    assert [[cell.strip() for cell in line] for line in lines] == [
+        ["8/8", directions, precision]
+        for directions in ("1", "2")
+        for precision in ("float32", "bfloat16")
+    ]
+    assert (workplace / "reset.md").read_text() == done.stdout
+
+
 def test_predict(workplace: Path) -> None:
     options = ("--models", "lstm", "--reviews", "40", "--singles", "5", "--rounds", "1")
     done = open_door("benchmarks/predict.py", *options, "--threads", "1", cwd=workplace)

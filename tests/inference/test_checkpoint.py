@@ -61,6 +61,25 @@ def test_gives_the_logits_of_the_module_that_was_trained(mood_run, state):
     assert run.path == mood_run / "checkpoints" / "best.ckpt"
 
 
+def test_the_reset_gate_stands_where_it_was_trained(mood_run, state, tmp_path):
+    options = state["hyper_parameters"]["model"]
+    tokens, lengths = torch.arange(2, 11).view(1, 9), torch.tensor([9])
+    logits = {}
+    for reset in ("before", "after", None):
+        options |= {"reset": reset}
+        if reset is None:  # of a time before the option
+            del options["reset"]
+        path = tmp_path / f"{reset}.ckpt"
+        torch.save(state, path)
+        logits[reset] = load_run(str(path)).model(tokens, lengths)
+        trained = build_classifier(**state["hyper_parameters"])
+        trained.load_state_dict(state["state_dict"])
+        assert torch.equal(logits[reset], trained.eval()(tokens, lengths))
+    assert torch.equal(logits[None], load_run(str(mood_run)).model(tokens, lengths))
+    assert torch.equal(logits[None], logits["after"])
+    assert not torch.equal(logits["before"], logits["after"])
+
+
 def test_imports_nothing_slow_but_torch(mood_run):
     """Each of these takes a second or more, and a single prediction needs none of them."""
     code = (
@@ -157,7 +176,12 @@ def change(*keys):
         (change("hyper_parameters", "model", "hidden_size"), 10**15, "do not fit"),
         (change("hyper_parameters", "model", "hidden_size"), 10**40, "do not fit"),
         (change("hyper_parameters", "model", "num_layers"), 10**12, "fewer weights than layers"),
-        (change("hyper_parameters", "model", "name"), "lstm", "do not fit"),
+        (change("hyper_parameters", "model", "name"), "lstm", "only model=gru has a reset gate"),
+        (
+            change("hyper_parameters", "model"),
+            {"name": "lstm", "embedding_dim": 16, "hidden_size": 16},
+            "do not fit",
+        ),
         (change("hyper_parameters", "model", "name"), "transformer", "'rnn', 'lstm' or 'gru'"),
         (change("hyper_parameters", "vocab_size"), -5, "vocab_size"),
         (change("hyper_parameters", "vocab_size"), 10**6, "tokens with 3 class names"),

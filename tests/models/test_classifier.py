@@ -189,3 +189,12 @@ def test_forget_gates_start_open():
         assert bias[:8].abs().max() < 1 and bias[:8].std() > 0
     with pytest.raises(ValueError, match="forget"):
         ModelConfig(name="gru", forget_bias=1.0)
+
+
+def test_the_reset_gate_stands_where_the_config_says():
+    resets = {reset: build("gru", reset=reset).recurrent.reset for reset in ("before", "after")}
+    assert resets == {"before": "before", "after": "after"}
+    assert build("gru").recurrent.reset == "after"
+    for name in ("rnn", "lstm"):
+        with pytest.raises(ValueError, match=f"model.reset: only model=gru .* not {name}"):
+            ModelConfig(name=name, reset="before")

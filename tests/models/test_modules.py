@@ -228,6 +228,7 @@ def test_a_checkpoint_holds_data_only_and_gives_the_model_back(
             "word_dropout": 0.1,
             "pooling": "max",
             "forget_bias": None,
+            "reset": None,
         },
         "vocab_size": VOCAB_SIZE,
         "num_classes": 2,

@@ -1,0 +1,18 @@
+"""A layer through its cells: the reference that the fast layers are held to."""
+
+import torch
+
+from src.models.recurrent import LSTM
+from src.models.trace import trace
+
+
+def by_cells(layer, inputs, lengths, state=None):
+    """Outputs and final state, as the layer's own forward gives them."""
+    traces = trace(layer, inputs, lengths, state)
+    top = traces[-(1 + layer.bidirectional) :]
+    outputs = torch.cat([direction.values("h") for direction in top], dim=2)
+    names = ("h", "C") if isinstance(layer, LSTM) else ("h",)
+    final = tuple(
+        torch.stack([getattr(direction.steps[-1], name) for direction in traces]) for name in names
+    )
+    return outputs, final if len(final) > 1 else final[0]
