@@ -59,8 +59,8 @@ def test_batches_are_full_little_padded_and_mixed_anew() -> None:
     assert lengths.sum() / sum(places) > 0.96
     together = {frozenset(pair) for batch in first for pair in itertools.pairwise(batch)}
     again = {frozenset(pair) for batch in second for pair in itertools.pairwise(batch)}
-    # Of eight pools two neighbours meet in the same one again by chance.
-    assert len(together & again) == pytest.approx(len(together) / 8, rel=0.1)
+    # Two neighbours meet again in one of eight pools by chance, and seldom side by side.
+    assert len(together & again) < len(together) / 8
     # Long and short batches in no order.
     assert abs(np.corrcoef(np.arange(len(first)), list(map(len, first)))[0, 1]) < 0.2
 
