@@ -66,6 +66,8 @@ def choose_precision(config: TrainerConfig, accelerator: Accelerator) -> Precisi
     if accelerator == "gpu":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "32-true"
     if accelerator == "cpu":
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        # torch 2.3, beside torchtext, cannot tell, and trains in float32.
+        units = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        fast = any(getattr(torch.cpu, unit, lambda: False)() for unit in units)
         return "bf16-mixed" if fast else "32-true"
     return "32-true"
