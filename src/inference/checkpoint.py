@@ -131,8 +131,8 @@ def load_run(run: str, device: str = "cpu") -> TrainedRun:
 
 def _check_torch(run: str) -> None:
     # CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10): a file made for it makes
-    # torch.load(weights_only=True) run code.
-    if torch.__version__ < (2, 10):
+    # torch.load(weights_only=True) run code. torch compares its versions by number.
+    if torch.__version__ < "2.10":
         raise CheckpointError(
             f"run={run}: not read by torch {torch.__version__}: before 2.10 a file can make "
             "torch.load run code. The environment of requirements.txt reads this run too"

@@ -30,7 +30,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     optimizer: torch.optim.Optimizer
     # `fused` is one pass over memory: most of a step is the embedding, and torch's default takes
     # ten times as long over it on a CPU. torch 2.3, beside torchtext, has it on GPUs only.
-    fused = True if torch.__version__ >= (2, 4) else None
+    fused = True if torch.__version__ >= "2.4" else None
     if config.name == "sgd":
         optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
     else:
