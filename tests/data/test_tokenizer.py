@@ -3,7 +3,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from src.data.tokenizer import basic_english, number_tokens
@@ -15,6 +15,7 @@ SPACES = [" /", " ", "\n", "\t", "\x1c", "\x85", "\xa0", "\u2028", "\u200b", "\x
 awkward = st.lists(st.sampled_from(MARKS + WORDS + SPACES)).map("".join)
 
 
+@settings(deadline=None)  # torchtext takes seconds to import
 @given(st.one_of(awkward, st.text()))
 @example('<br "/>')
 @example("<br;/>")

@@ -3,13 +3,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.data.vocabulary import PAD_ID, UNK_ID, order_tokens
 from tests.data.torchtext_answers import WORD_VOCABULARIES, order_of_torchtext
 
 
+@settings(deadline=None)  # torchtext takes seconds to import
 @given(
     st.lists(st.sampled_from(["a", "b", "c", "B", "é", "映", "<unk>", "<pad>", "ab", "."])),
     st.integers(1, 4),
