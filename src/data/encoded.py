@@ -17,7 +17,7 @@ from src.data.subwords import BPE_VERSION, SubwordVocabulary
 from src.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
 from src.data.tokenized import Ragged, tokenize_corpus
 from src.data.tokenizer import BASIC_ENGLISH_VERSION
-from src.data.torchtext_words import TORCHTEXT_VERSION, TorchtextVocabulary, require_torchtext
+from src.data.torchtext_words import TORCHTEXT_VERSION, TorchtextVocabulary
 from src.data.vocabulary import UNK_ID, WordVocabulary, order_tokens
 
 _VERSIONS = {
@@ -55,8 +55,6 @@ def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vo
         ConfigError: torchtext is asked for and not to be had.
         DataError: the cache cannot be written.
     """
-    if options.tokenizer == TorchtextVocabulary.tokenizer:
-        require_torchtext()
     settings = {
         "corpus": corpus.fingerprint,
         "rows": hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest(),
