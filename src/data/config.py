@@ -13,7 +13,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class TextOptions(Options):
     """How text becomes batches, whatever the source."""
 
-    tokenizer: Literal["basic_english", "bpe"] = "basic_english"
+    tokenizer: Literal["basic_english", "torchtext", "bpe"] = "basic_english"
     max_tokens: Annotated[int, Field(ge=3)] | None = 30_000
     min_freq: PositiveInt = 1
     max_length: PositiveInt = 400

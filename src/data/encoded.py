@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,15 @@ from src.data.subwords import BPE_VERSION, SubwordVocabulary
 from src.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
 from src.data.tokenized import Ragged, tokenize_corpus
 from src.data.tokenizer import BASIC_ENGLISH_VERSION
+from src.data.torchtext_words import TORCHTEXT_VERSION, TorchtextVocabulary
 from src.data.vocabulary import UNK_ID, WordVocabulary, order_tokens
 
 _VERSIONS = {
     WordVocabulary.tokenizer: BASIC_ENGLISH_VERSION,
+    TorchtextVocabulary.tokenizer: TORCHTEXT_VERSION,
     SubwordVocabulary.tokenizer: BPE_VERSION,
 }
-_CHUNK = 1_000  # reviews the subword tokenizer takes at a time
+_CHUNK = 1_000  # reviews that a library tokenizes at a time
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vo
     """The vocabulary of the training part, the reviews of `corpus.train` at `rows`; cached.
 
     Raises:
+        ConfigError: torchtext is asked for and not to be had.
         DataError: the cache cannot be written.
     """
     settings = {
@@ -62,7 +65,7 @@ def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vo
     folder = Path(options.cache_dir) / "vocabularies" / _key(settings)
 
     def build(folder: Path) -> None:
-        fit = _fit_subwords if options.tokenizer == SubwordVocabulary.tokenizer else _fit_words
+        fit = _FIT[options.tokenizer]
         (folder / "vocabulary.json").write_text(json.dumps(fit(corpus, rows, options).state()))
 
     build_once(folder, build)
@@ -88,18 +91,35 @@ def _fit_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVo
     )
 
 
+def _fit_torchtext(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> TorchtextVocabulary:
+    return TorchtextVocabulary.build(
+        _training_texts(corpus, rows, "Counting words"),
+        max_tokens=options.max_tokens,
+        min_freq=options.min_freq,
+    )
+
+
 def _fit_subwords(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> SubwordVocabulary:
     assert options.max_tokens is not None  # TextOptions sees to it
-    with progress_bar("Learning subwords", len(rows)) as advance:
+    return SubwordVocabulary.train(
+        _training_texts(corpus, rows, "Learning subwords"),
+        max_tokens=options.max_tokens,
+        min_freq=options.min_freq,
+    )
 
-        def texts() -> Iterator[str]:
-            for row in rows:
-                yield corpus.train.texts[row]
-                advance(1)
 
-        return SubwordVocabulary.train(
-            texts(), max_tokens=options.max_tokens, min_freq=options.min_freq
-        )
+def _training_texts(corpus: Corpus, rows: np.ndarray, title: str) -> Iterator[str]:
+    with progress_bar(title, len(rows)) as advance:
+        for row in rows:
+            yield corpus.train.texts[row]
+            advance(1)
+
+
+_FIT: dict[str, Callable[[Corpus, np.ndarray, TextOptions], Vocabulary]] = {
+    WordVocabulary.tokenizer: _fit_words,
+    TorchtextVocabulary.tokenizer: _fit_torchtext,
+    SubwordVocabulary.tokenizer: _fit_subwords,
+}
 
 
 def encode_corpus(
@@ -112,7 +132,7 @@ def encode_corpus(
     """
     settings = {
         "corpus": corpus.fingerprint,
-        "version": _VERSIONS[vocabulary.tokenizer],
+        "tokenizer": [vocabulary.tokenizer, _VERSIONS[vocabulary.tokenizer]],
         "vocabulary": vocabulary_fingerprint(vocabulary),
     }
     folder = build_once(

@@ -9,32 +9,40 @@ from typing import Any, Literal
 import numpy as np
 
 from src.data.subwords import SubwordVocabulary
+from src.data.torchtext_words import TorchtextVocabulary, torchtext_loads
 from src.data.vocabulary import UNK_ID, WordVocabulary
 from src.errors import CheckpointError
 
-Vocabulary = WordVocabulary | SubwordVocabulary
-_VOCABULARIES: dict[str, type[WordVocabulary] | type[SubwordVocabulary]] = {
-    kind.tokenizer: kind for kind in (WordVocabulary, SubwordVocabulary)
+Vocabulary = WordVocabulary | TorchtextVocabulary | SubwordVocabulary
+_VOCABULARIES: dict[str, type[Vocabulary]] = {
+    kind.tokenizer: kind for kind in (WordVocabulary, TorchtextVocabulary, SubwordVocabulary)
 }
 
 
 def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:
     """The vocabulary of that kind.
 
+    What torchtext gave ids to is read everywhere: where there is no torchtext, `WordVocabulary`
+    gives the same.
+
     Raises:
         ValueError: there is no such tokenizer, or `state` is not a vocabulary of it.
     """
     if not isinstance(tokenizer, str) or tokenizer not in _VOCABULARIES:
         raise ValueError(f"tokenizer is {tokenizer!r}, not one of {', '.join(_VOCABULARIES)}")
+    kind = _VOCABULARIES[tokenizer]
+    if kind is TorchtextVocabulary and not torchtext_loads():
+        kind = WordVocabulary
     try:
-        return _VOCABULARIES[tokenizer](state)
+        return kind(state)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{tokenizer} vocabulary {error}") from error
 
 
 def vocabulary_fingerprint(vocabulary: Vocabulary) -> str:
-    """sha256 (hex) of what gives a token its id."""
-    content = json.dumps([vocabulary.tokenizer, vocabulary.state()])
+    """sha256 (hex) of what gives a token its id: the same with torchtext and without."""
+    kind = WordVocabulary if isinstance(vocabulary, TorchtextVocabulary) else vocabulary
+    content = json.dumps([kind.tokenizer, vocabulary.state()])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -93,9 +93,11 @@ def load_run(run: str, device: str = "cpu") -> TrainedRun:
 
     Raises:
         CheckpointError: there is no checkpoint, it is damaged, not of this project, of parts that
-            do not fit each other, or holds anything but plain data.
+            do not fit each other, or holds anything but plain data; or torch is too old to read
+            one safely.
         ConfigError: this machine has no such device.
     """
+    _check_torch(run)
     target = _device(device)
     path = find_checkpoint(run)
     content = _read(path)
@@ -125,6 +127,16 @@ def load_run(run: str, device: str = "cpu") -> TrainedRun:
         corpus_fingerprint=state.data.corpus_fingerprint,
         path=path,
     )
+
+
+def _check_torch(run: str) -> None:
+    # CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10): a file made for it makes
+    # torch.load(weights_only=True) run code. torch compares its versions by number.
+    if torch.__version__ < "2.10":
+        raise CheckpointError(
+            f"run={run}: not read by torch {torch.__version__}: before 2.10 a file can make "
+            "torch.load run code. The environment of requirements.txt reads this run too"
+        )
 
 
 def _read(path: Path) -> Any:

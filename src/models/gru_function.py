@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from src.models.autocast import custom_bwd, custom_fwd
 from src.models.time_blocks import add_product_, incoming_gradient, time_blocks, zero_padding_
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
@@ -35,7 +36,7 @@ class GRUFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu")
+    @custom_fwd
     def forward(
         ctx: Any,
         inputs: Tensor,  # [time, batch, input]
@@ -76,7 +77,7 @@ class GRUFunction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")
+    @custom_bwd
     def backward(  # type: ignore[override]
         ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None
     ) -> tuple[Tensor | None, ...]:

@@ -29,12 +29,13 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     ]
     optimizer: torch.optim.Optimizer
     # `fused` is one pass over memory: most of a step is the embedding, and torch's default takes
-    # ten times as long over it on a CPU.
+    # ten times as long over it on a CPU. torch 2.3, beside torchtext, has it on GPUs only.
+    fused = True if torch.__version__ >= "2.4" else None
     if config.name == "sgd":
-        optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+        optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
     else:
         kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-        optimizer = kind(groups, lr=config.lr, fused=True)
+        optimizer = kind(groups, lr=config.lr, fused=fused)
     # A fused optimizer offers to undo float16's loss scaling inside its step. That comes after the
     # clipping of gradients, so Lightning refuses to clip. Without the offer it is undone before.
     optimizer._step_supports_amp_scaling = False

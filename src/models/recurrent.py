@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from src.models.autocast import autocast_dtype, is_autocast_enabled
 from src.models.dropout import dropout
 from src.models.gru_before_function import GRUBeforeFunction
 from src.models.gru_function import GRUFunction
@@ -175,8 +176,8 @@ class _VariableLength(nn.RNNBase):
 
     def _product_type(self, device: str) -> torch.dtype:
         dtype: torch.dtype = self.all_weights[0][0].dtype
-        if torch.is_autocast_enabled(device) and dtype != torch.float64:
-            return torch.get_autocast_dtype(device)
+        if is_autocast_enabled(device) and dtype != torch.float64:
+            return autocast_dtype(device)
         return dtype
 
     def _check(self, inputs: Tensor, lengths: Tensor, initial_state: Any) -> tuple[Tensor, State]:
@@ -193,7 +194,7 @@ class _VariableLength(nn.RNNBase):
         if batch == 0:
             raise ValueError("inputs must hold at least one sequence, got none")
         weights = self.all_weights[0][0].dtype
-        if inputs.dtype != weights and not torch.is_autocast_enabled(inputs.device.type):
+        if inputs.dtype != weights and not is_autocast_enabled(inputs.device.type):
             raise ValueError(f"inputs must be {weights} as the weights are, got {inputs.dtype}")
         if lengths.dtype not in _INTEGERS or list(lengths.shape) != [batch]:
             raise ValueError(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from src.models.autocast import custom_bwd, custom_fwd
 from src.models.time_blocks import add_product_, incoming_gradient, time_blocks, zero_padding_
 
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -24,7 +25,7 @@ class RNNFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu")
+    @custom_fwd
     def forward(
         ctx: Any,
         inputs: Tensor,  # [time, batch, input]
@@ -69,7 +70,7 @@ class RNNFunction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")
+    @custom_bwd
     def backward(  # type: ignore[override]
         ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None
     ) -> tuple[Tensor | None, ...]:

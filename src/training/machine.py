@@ -67,6 +67,8 @@ def choose_precision(config: TrainerConfig, accelerator: Accelerator) -> Precisi
     if accelerator == "gpu":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "32-true"
     if accelerator == "cpu":
+        if not hasattr(torch.cpu, "get_capabilities"):  # torch 2.3, beside torchtext
+            return "32-true"
         return "bf16-mixed" if is_fast_at_bf16(torch.cpu.get_capabilities()) else "32-true"
     return "32-true"
 

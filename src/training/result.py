@@ -1,12 +1,13 @@
 """result.json: what a run was, on what data, and what came of it."""
 
+import contextlib
 import json
 import math
 import platform
 import resource
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,11 @@ def describe_data(data: ReviewDataModule) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a run's figures depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    """Return the versions that a run's figures depend on; torchtext's where it is installed."""
+    found = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    with contextlib.suppress(PackageNotFoundError):
+        found["torchtext"] = version("torchtext")
+    return found
 
 
 def git_commit() -> str | None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from src.data.torchtext_words import TorchtextVocabulary, require_torchtext
 from src.options import check_options
 from src.training.config import RunConfig
 from src.training.process import flush_denormals, keep_freed_memory
@@ -15,6 +16,8 @@ def train(options: dict[str, Any]) -> None:
     """
     config = check_options(RunConfig, options)
     keep_freed_memory()
+    if config.data.tokenizer == TorchtextVocabulary.tokenizer:
+        require_torchtext()
     flush_denormals()
     from src.training.run import run
 

@@ -9,7 +9,11 @@ from src.data.config import ImdbConfig
 from src.data.corpus import Corpus
 from src.data.imdb import load_imdb
 from src.data.tokenized import TokenizedCorpus, tokenize_corpus
+from tests.data.torchtext_answers import INSTALLED, answers_on_imdb
 from tests.doors.runner import PROJECT
+
+# What only torchtext itself can be asked.
+collect_ignore = [] if INSTALLED else ["test_torchtext_words.py"]
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +23,14 @@ def golden() -> dict:
     if not path.exists():
         pytest.skip(f"torchtext's recorded answers are not at {path}")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def answers(request: pytest.FixtureRequest) -> dict:
+    """What torchtext makes of IMDB: asked now where it is installed, else as recorded."""
+    if INSTALLED:
+        return answers_on_imdb(request.getfixturevalue("imdb_corpus"))
+    return request.getfixturevalue("golden")["imdb"]
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from src.data.text_encoder import TextEncoder
 from src.data.tokenized import tokenize_corpus
 from src.data.vocabulary import UNK_ID
 from tests.data.made import BLAME, PRAISE, make_corpus, make_split, varied_reviews
+from tests.data.torchtext_answers import TOKENIZERS, WORD_VOCABULARIES
 from tests.doors.runner import PROJECT
 
 REVIEWS = [PRAISE, BLAME, "", "Only here: zebra", *varied_reviews(60)]
@@ -30,7 +31,7 @@ def ids_of(split: EncodedSplit, row: int) -> list[int]:
     return split.ids[start : start + split.lengths[row]].tolist()
 
 
-@pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_encoded_reviews_equal_the_text_encoder(tmp_path: Path, tokenizer: str) -> None:
     corpus = make_corpus(REVIEWS, validation=make_split(["zebra unheard", " "]))
     config = options(tmp_path, tokenizer=tokenizer, max_tokens=300)
@@ -46,7 +47,7 @@ def test_encoded_reviews_equal_the_text_encoder(tmp_path: Path, tokenizer: str) 
     assert ids_of(encoded["train"], 2) == [UNK_ID]
 
 
-@pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_vocabulary_comes_from_the_training_rows_alone(tmp_path: Path, tokenizer: str) -> None:
     corpus = make_corpus(REVIEWS)
     config = options(tmp_path, tokenizer=tokenizer, max_tokens=2_000)
@@ -59,17 +60,24 @@ def test_vocabulary_comes_from_the_training_rows_alone(tmp_path: Path, tokenizer
     assert state == fit_vocabulary(changed, np.array(without_zebra), config).state()
 
 
-def test_word_counts_of_the_training_rows_order_the_vocabulary(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", WORD_VOCABULARIES)
+def test_word_counts_of_the_training_rows_order_the_vocabulary(tmp_path: Path, kind) -> None:
     corpus = make_corpus(["b b a", "c c c c", "a b", "", "d"])
-    vocabulary = fit_vocabulary(corpus, np.array([0, 2, 3, 4]), options(tmp_path))
+    vocabulary = fit_vocabulary(
+        corpus, np.array([0, 2, 3, 4]), options(tmp_path, tokenizer=kind.tokenizer)
+    )
     assert vocabulary.state() == ["<pad>", "<unk>", "b", "a", "d"]
-    vocabulary = fit_vocabulary(corpus, np.array([0, 2, 3, 4]), options(tmp_path, min_freq=2))
+    vocabulary = fit_vocabulary(
+        corpus, np.array([0, 2, 3, 4]), options(tmp_path, tokenizer=kind.tokenizer, min_freq=2)
+    )
     assert vocabulary.state() == ["<pad>", "<unk>", "b", "a"]
-    vocabulary = fit_vocabulary(corpus, np.array([0, 2, 3, 4]), options(tmp_path, max_tokens=3))
+    vocabulary = fit_vocabulary(
+        corpus, np.array([0, 2, 3, 4]), options(tmp_path, tokenizer=kind.tokenizer, max_tokens=3)
+    )
     assert vocabulary.state() == ["<pad>", "<unk>", "b"]
 
 
-@pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_a_second_start_reads_no_text(tmp_path: Path, tokenizer: str) -> None:
     corpus = make_corpus(REVIEWS)
     config = options(tmp_path, tokenizer=tokenizer, max_tokens=300)

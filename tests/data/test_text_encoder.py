@@ -11,14 +11,15 @@ from src.data.text_encoder import TextEncoder
 from src.data.vocabulary import UNK_ID, WordVocabulary
 from src.errors import CheckpointError
 from tests.data.made import BLAME, PRAISE, varied_reviews
+from tests.data.torchtext_answers import WORD_VOCABULARIES
 
 WORDS = WordVocabulary(["<pad>", "<unk>", "the", "film", "was", "good"])
 
 
-@pytest.fixture(scope="module", params=["words", "subwords"])
+@pytest.fixture(scope="module", params=[*WORD_VOCABULARIES, SubwordVocabulary])
 def encoder(request) -> TextEncoder:
-    if request.param == "words":
-        return TextEncoder(WORDS, 20, "right")
+    if request.param is not SubwordVocabulary:
+        return TextEncoder(request.param(WORDS.state()), 20, "right")
     subwords = SubwordVocabulary.train(varied_reviews(50), max_tokens=300, min_freq=1)
     return TextEncoder(subwords, 20, "right")
 
@@ -59,6 +60,7 @@ def test_survives_a_checkpoint_that_may_hold_only_plain_types(encoder) -> None:
     torch.save(encoder.state_dict(), buffer)
     buffer.seek(0)
     again = TextEncoder.from_state_dict(torch.load(buffer, weights_only=True))
+    assert type(again.vocabulary) is type(encoder.vocabulary)
     assert again.fingerprint == encoder.fingerprint
     for text in (PRAISE, BLAME, "", "映画 😀", "<pad>"):
         assert again.encode(text).tolist() == encoder.encode(text).tolist()
@@ -70,12 +72,22 @@ def test_fingerprint_tells_vocabularies_apart() -> None:
     assert TextEncoder(WORDS, 9, "left").fingerprint != TextEncoder(swapped, 9, "left").fingerprint
 
 
+def test_a_run_of_torchtext_is_read_with_or_without_it() -> None:
+    encoder = TextEncoder(WORDS, 9, "left")
+    again = TextEncoder.from_state_dict(encoder.state_dict() | {"tokenizer": "torchtext"})
+    assert again.fingerprint == encoder.fingerprint
+    text = "The film, was GOOD; very <pad>"
+    assert again.encode(text).tolist() == encoder.encode(text).tolist() == [2, 3, 1, 4, 5, 1, 1]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         {"tokenizer": "spacy"},
         {"tokenizer": ["basic_english"]},
         {"tokenizer": "bpe"},
+        {"tokenizer": "torchtext", "vocabulary": None},
+        {"tokenizer": "torchtext", "vocabulary": ["a", "b"]},
         {"vocabulary": None},
         {"vocabulary": "<pad>"},
         {"vocabulary": ["<pad>", "<unk>", "a", "a"]},

@@ -1,25 +1,16 @@
 import hashlib
-from collections import Counter, OrderedDict
+from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.data.vocabulary import PAD_ID, UNK_ID, WordVocabulary, order_tokens
+from src.data.vocabulary import PAD_ID, UNK_ID, order_tokens
+from tests.data.torchtext_answers import WORD_VOCABULARIES, order_of_torchtext
 
 
-def torchtext_order(tokens, min_freq, max_tokens, specials):
-    """torchtext 0.18's build_vocab_from_iterator(..., special_first=True), spelt out."""
-    by_frequency = sorted(Counter(tokens).items(), key=lambda item: (-item[1], item[0]))
-    if max_tokens is not None:
-        by_frequency = by_frequency[: max_tokens - len(specials)]
-    kept = OrderedDict(by_frequency)
-    for special in specials:
-        kept.pop(special, None)
-    return [*specials, *(token for token, n in kept.items() if n >= min_freq)]
-
-
+@settings(deadline=None)  # torchtext takes seconds to import
 @given(
     st.lists(st.sampled_from(["a", "b", "c", "B", "é", "映", "<unk>", "<pad>", "ab", "."])),
     st.integers(1, 4),
@@ -30,7 +21,7 @@ def test_order_equals_torchtext(tokens, min_freq, max_tokens) -> None:
     ours = order_tokens(
         list(counts), list(counts.values()), min_freq=min_freq, max_tokens=max_tokens
     )
-    assert ours == torchtext_order(tokens, min_freq, max_tokens, ["<pad>", "<unk>"])
+    assert ours == order_of_torchtext([tokens], min_freq=min_freq, max_tokens=max_tokens)
 
 
 def test_order_by_hand() -> None:
@@ -57,9 +48,9 @@ def sha256(lines) -> str:
     ],
 )
 def test_vocabulary_of_imdb_equals_torchtext(
-    golden, tokenized_imdb, imdb_counts, name, options
+    answers, tokenized_imdb, imdb_counts, name, options
 ) -> None:
-    expected = golden["imdb"][name]
+    expected = answers[name]
     order = order_tokens(tokenized_imdb.tokens, imdb_counts, **options)
     assert len(order) == expected["size"]
     first = expected.get("first_40") or expected.get("first_10") or []
@@ -68,30 +59,36 @@ def test_vocabulary_of_imdb_equals_torchtext(
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_ids_of_imdb_equal_torchtext(golden, tokenized_imdb, imdb_counts, split) -> None:
+def test_ids_of_imdb_equal_torchtext(answers, tokenized_imdb, imdb_counts, split) -> None:
     order = order_tokens(tokenized_imdb.tokens, imdb_counts, specials=["<unk>"])
     position = {token: str(i) for i, token in enumerate(order)}
     text = np.array([position.get(token, "0") for token in tokenized_imdb.tokens], dtype=object)
     numbers = tokenized_imdb.splits[split]
     ids = (" ".join(text[numbers[row]]) for row in range(len(numbers)))
-    assert sha256([*ids, ""]) == golden["imdb"]["vocabulary_specials_unk"][f"sha256_of_{split}_ids"]
+    assert sha256([*ids, ""]) == answers["vocabulary_specials_unk"][f"sha256_of_{split}_ids"]
 
 
-def test_ids_of_words() -> None:
-    vocabulary = WordVocabulary(["<pad>", "<unk>", "the", "film"])
-    assert vocabulary.ids(["film", "the", "never-seen"]).tolist() == [3, 2, UNK_ID]
-    assert [ids.tolist() for ids in vocabulary.encode_all(["The FILM", ""])] == [[2, 3], []]
+@pytest.mark.parametrize("kind", WORD_VOCABULARIES)
+def test_ids_of_words(kind) -> None:
+    vocabulary = kind(["<pad>", "<unk>", "the", "film"])
+    assert len(vocabulary) == 4
+    texts = ["film the never-seen", "The FILM", ""]
+    encoded = vocabulary.encode_all(texts)
+    assert [ids.tolist() for ids in encoded] == [[3, 2, UNK_ID], [2, 3], []]
+    assert {ids.dtype for ids in encoded} == {np.dtype(np.int64)}
 
 
-def test_a_text_cannot_spell_padding() -> None:
-    vocabulary = WordVocabulary(["<pad>", "<unk>", "the"])
+@pytest.mark.parametrize("kind", WORD_VOCABULARIES)
+def test_a_text_cannot_spell_padding(kind) -> None:
+    vocabulary = kind(["<pad>", "<unk>", "the"])
     assert PAD_ID not in vocabulary.encode_all(["<pad> the <PAD>"])[0]
 
 
+@pytest.mark.parametrize("kind", WORD_VOCABULARIES)
 @pytest.mark.parametrize(
     "tokens",
     [[], ["a", "b"], ["<unk>", "<pad>", "a"], ["<pad>", "<unk>", "a", "a"], ["<pad>", "<unk>", 3]],
 )
-def test_refuses_what_is_no_vocabulary(tokens) -> None:
+def test_refuses_what_is_no_vocabulary(kind, tokens) -> None:
     with pytest.raises(ValueError, match=r"begin|twice|string"):
-        WordVocabulary(tokens)
+        kind(tokens)

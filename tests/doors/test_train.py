@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from src.data.config import DemoConfig
+from src.data.datamodule import ReviewDataModule
+from tests.data.torchtext_answers import INSTALLED
 from tests.doors.runner import open_door
 
 SMOKE = "experiment=smoke"
@@ -54,6 +57,45 @@ def test_a_mistake_is_one_line_before_any_data_is_read(tmp_path, argument, said)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_tutorial_gives_the_ids_of_our_own_pipeline(tmp_path):
+    """By torchtext itself where it is installed: then basic_english must agree with it."""
+    tokenizer = "torchtext" if INSTALLED else "basic_english"
+    done = open_door(
+        "train.py",
+        *("experiment=tutorial", f"data.tokenizer={tokenizer}", "data=demo", "data.num_train=400"),
+        *("data.num_test=100", "model.hidden_size=16", "trainer.max_epochs=1", "logger=none"),
+        *("trainer=cpu", "hydra.run.dir=run"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    result = read_result(tmp_path / "run")
+    assert result["data"]["options"]["tokenizer"] == tokenizer
+    options = result["data"]["options"] | {
+        "tokenizer": "basic_english",
+        "cache_dir": str(tmp_path / "c"),
+    }
+    ours = ReviewDataModule(DemoConfig(**options))
+    ours.setup()
+    assert result["data"]["vocabulary_fingerprint"] == ours.text_encoder.fingerprint
+    assert ("torchtext" in result["versions"]) is INSTALLED
+
+
+@pytest.mark.parametrize("fault", ["OSError('undefined symbol')", *([] if INSTALLED else [None])])
+def test_torchtext_where_it_does_not_load_is_one_line(tmp_path, fault):
+    """It is not there, or is there beside another torch, where its library lacks symbols."""
+    if fault is not None:
+        (tmp_path / "torchtext").mkdir()
+        (tmp_path / "torchtext" / "__init__.py").write_text(f"raise {fault}")
+    door = ("train.py", "experiment=tutorial", "data.tokenizer=torchtext")
+    done = open_door(*door, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: data.tokenizer=torchtext: torchtext loads only beside torch 2.3")
+    assert "pip install -r requirements-torchtext.txt" in line
+    assert "data.tokenizer=basic_english" in line
     assert not (tmp_path / "data").exists()
 
 

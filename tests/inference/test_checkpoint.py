@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.torch_version import TorchVersion
 
 from src.errors import CheckpointError, ConfigError
 from src.inference.checkpoint import find_checkpoint, load_run
@@ -242,6 +243,28 @@ def test_the_checkpoint_of_another_program(tmp_path, content):
     path = tmp_path / "other.ckpt"
     torch.save(content, path)
     assert "not a whole checkpoint of train.py" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"), [("2.3.1", False), ("2.9.1", False), ("2.10.0", True)]
+)
+def test_a_torch_that_a_file_can_make_run_code_reads_none(mood_run, monkeypatch, version, safe):
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    if safe:
+        assert load_run(str(mood_run)).class_names == ("bad", "good", "so so")
+    else:
+        assert f"not read by torch {version}: before 2.10 " in refused(mood_run)
+
+
+def test_a_run_of_torchtext_is_read_without_it(tmp_path, mood_run, state):
+    state["ReviewDataModule"]["text_encoder"]["tokenizer"] = "torchtext"
+    state["ReviewDataModule"]["config"]["tokenizer"] = "torchtext"
+    torch.save(state, tmp_path / "torchtext.ckpt")
+    theirs, ours = load_run(str(tmp_path / "torchtext.ckpt")), load_run(str(mood_run))
+    assert theirs.text_encoder.fingerprint == ours.text_encoder.fingerprint
+    text = "The film, was LOVELY; then awful"
+    assert theirs.text_encoder.encode(text).tolist() == ours.text_encoder.encode(text).tolist()
+    assert theirs.data_config.tokenizer == "torchtext"
 
 
 def test_a_device_that_is_not_here(mood_run):
