@@ -65,7 +65,9 @@ def gates_and_states(run: TrainedRun, tokens: np.ndarray) -> dict[str, np.ndarra
         embedded = run.model.embed(torch.from_numpy(tokens)[None])  # [1, time, embedding_dim]
         traces = trace(run.model.recurrent, embedded, torch.tensor([len(tokens)]))
     return {
-        f"{one.layer}_{'backward' if one.backward else 'forward'}_{gate}": one.values(gate)[0].numpy()
+        f"{one.layer}_{'backward' if one.backward else 'forward'}_{gate}": one.values(gate)[
+            0
+        ].numpy()
         for one in traces
         for gate in one.steps[0]._fields
     }

@@ -34,6 +34,11 @@ class Direction:
     backward: bool
     values: dict[str, np.ndarray]
 
+    @property
+    def memory(self) -> np.ndarray:
+        """The state that carries what was read: an LSTM's cell, else the hidden state."""
+        return self.values.get("C", self.values["h"])
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -78,6 +83,15 @@ class Explanation:
     def moved(self) -> np.ndarray:
         """How much each word read moved the logit difference: float64 [words read]."""
         return np.array([self.attributions[w.start : w.stop].sum() for w in self.words_read])
+
+    def name_of(self, direction: Direction) -> str:
+        """Return "the LSTM", or which of its layers and directions it is."""
+        name = f"the {self.model['name'].upper()}"
+        layers = self.model["num_layers"]
+        layer = f"layer {direction.layer + 1} of {layers}" if layers > 1 else ""
+        reading = "right to left" if direction.backward else "left to right"
+        side = f"reading {reading}" if self.model["bidirectional"] else ""
+        return ", ".join(filter(None, (name, layer, side)))
 
     @property
     def completeness_error(self) -> float:

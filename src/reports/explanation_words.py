@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 LEFT, RIGHT = 78, 150  # pixels beside the columns: axis labels, and keys of colours
 PLOT_WIDTH, LEAST_COLUMN, GREATEST_COLUMN = 1080, 3, 120  # pixels
-GREATEST_WIDTH = 20_000  # pixels; columns get narrower beyond
+LEAST_WIDTH = 1000  # pixels of a picture
+GREATEST_WIDTH = 20_000  # pixels of all columns; they get narrower beyond
 LETTERS = 16  # of a word in a picture
 FONT_SIZE = 8.5
 LETTER_WIDTH, LINE_HEIGHT = 8.4, 14.5  # pixels that FONT_SIZE takes, rather more than less
@@ -39,12 +40,7 @@ class Columns:
     @property
     def figure_width(self) -> int:
         """Pixels of a picture with these columns; a headline fits in any case."""
-        return max(LEFT + self.width + RIGHT, 900)
-
-    @property
-    def note(self) -> str:
-        """Which words are named, where not all are."""
-        return "" if len(self.labels) == self.tokens else "named: the words that moved it most"
+        return max(LEFT + self.width + RIGHT, LEAST_WIDTH)
 
 
 def columns_of(explanation: Explanation) -> Columns:
@@ -80,5 +76,7 @@ def name_words(axes: "Axes", columns: Columns, *, top: bool = False) -> None:
 
 def printable(text: str) -> str:
     """Return a word as a picture has room for it, without what no font can hold."""
-    letters = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    letters = "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
     return shortened(letters, LETTERS)
