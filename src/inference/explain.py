@@ -51,5 +51,5 @@ def _name(text: str) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     if name.replace("-", " ") == text and len(name) <= NAME_LETTERS:
         return name
-    mark = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+    mark = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
     return "-".join(filter(None, (name[:NAME_LETTERS].strip("-"), mark)))

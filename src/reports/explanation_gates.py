@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GAP = 42  # pixels between two heatmaps, for the lower one's title
 LEAST_HEIGHT, GREATEST_HEIGHT = 120, 256  # pixels of a heatmap
+USUAL_SHARE = 0.95  # of the values that a scale around zero must show
 KEY = (12, 10)  # pixels from a heatmap to its key, and the key's width
 
 
@@ -100,8 +101,15 @@ def diverging() -> "Colormap":
 
 
 def _heatmap(axes: "Axes", box: tuple[int, int, int, int], values: np.ndarray, gate: Gate) -> None:
-    """Draw values [units, time] with a key beside them: 0 to 1 for a gate, else around zero."""
-    most = float(np.abs(values).max()) or 1.0
+    """Draw values [units, time] with a key beside them: 0 to 1 for a gate, else around zero.
+
+    A few units may count far beyond the others, in a cell state above all: where they would leave
+    the others white, the scale ends early and its key says so.
+    """
+    sizes = np.abs(values)
+    usual, most = (float(np.quantile(sizes, q)) for q in (USUAL_SHARE, 1))
+    clipped = usual > 0 and most > 2 * usual
+    most = usual if clipped else most or 1.0
     low, high = (0.0, 1.0) if gate.ends else (-most, most)
     colours = "viridis" if gate.ends else diverging()
     image = axes.imshow(
@@ -115,7 +123,10 @@ def _heatmap(axes: "Axes", box: tuple[int, int, int, int], values: np.ndarray, g
     if gate.ends:
         bar.set_ticks([0, 0.5, 1], labels=[f"0 {gate.ends[0]}", "0.5", f"1 {gate.ends[1]}"])
     else:
-        ends = (f"\N{MINUS SIGN}{most:.2g}", "0", f"+{most:.2g}")
+        end = f"{most:.0f}" if most >= 100 else f"{most:.2g}"
+        least, greatest = ("\N{LESS-THAN OR EQUAL TO} ", "\N{GREATER-THAN OR EQUAL TO} ")
+        low_end, high_end = f"\N{MINUS SIGN}{end}", f"+{end}"
+        ends = (least + low_end, "0", greatest + high_end) if clipped else (low_end, "0", high_end)
         bar.set_ticks([low, 0, high], labels=ends)
     lowest, *_, highest = key.get_yticklabels()
     lowest.set_va("bottom")

@@ -5,6 +5,9 @@ page forbids itself scripts and every address.
 """
 
 import base64
+import warnings
+from functools import partial
+from math import floor, log10
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +21,7 @@ from src.reports.explanation_plots import figures
 from src.reports.wording import percent
 
 TOLERANCE = 0.01  # of completeness; beyond, the page warns
-MOST_CUT_WORDS = 200  # shown of those that were cut off
+MOST_CUT_WORDS = 80  # shown of those that were cut off
 STRONGEST = 10  # words listed for and against
 
 
@@ -46,9 +49,13 @@ def draw_explanation(folder: Path) -> Path:
     Raises CheckpointError where a file of the explanation is missing or malformed.
     """
     explanation = read_explanation(folder)
-    pictures = {
-        name: save(figure, folder / f"{name}.png") for name, figure in figures(explanation).items()
-    }
+    with warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box; on the page, the browser finds a font.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+        pictures = {
+            name: save(figure, folder / f"{name}.png")
+            for name, figure in figures(explanation).items()
+        }
     path = folder / "explanation.html"
     with whole_file(path) as file:
         file.write(page(explanation, pictures))
@@ -64,7 +71,10 @@ def page(explanation: Explanation, pictures: dict[str, Path]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "signed": signed}
+    scale = float(np.abs(explanation.moved).max())
+    # Two, or as many as tell small numbers apart.
+    digits = min(max(2, 1 - floor(log10(scale or 1))), 6)
+    environment.filters |= {"percent": percent, "signed": partial(signed, digits=digits)}
     shown = shown_words(explanation)
     strongest = sorted(shown, key=lambda word: -abs(word.move))
     return environment.get_template("explanation_page.html").render(
@@ -74,7 +84,7 @@ def page(explanation: Explanation, pictures: dict[str, Path]) -> str:
         cut=cut_words(explanation),
         for_it=[word for word in strongest if word.move > 0][:STRONGEST],
         against_it=[word for word in strongest if word.move < 0][:STRONGEST],
-        scale=float(np.abs(explanation.moved).max()),
+        scale=scale,
         key=[shade(position / 20) for position in range(-20, 21)],
         tolerance=TOLERANCE,
     )
@@ -95,7 +105,7 @@ def shown_words(explanation: Explanation) -> list[ShownWord]:
 
 
 def cut_words(explanation: Explanation) -> dict[str, Any]:
-    """The words before and after those that were read, and how many of them there is no room for."""
+    """The words cut off before and after those that were read; of very many the nearest."""
     unread: dict[str, list[Word]] = {"before": [], "after": []}
     for word in explanation.words:
         if not word.read:
@@ -125,9 +135,9 @@ def shade(strength: float) -> Shade:
     return Shade("#" + "".join(f"{part:02x}" for part in mixed), "#000" if dark else "#fff")
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 2) -> str:
     """Return "+0.25" or "−0.25"."""
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _embedded(path: Path) -> str:

@@ -14,7 +14,14 @@ from src.reports.canvas import (
     pixel_axes,
 )
 from src.reports.explanation_files import Direction, Explanation
-from src.reports.explanation_words import FONT_SIZE, LEFT, Columns, name_words, printable
+from src.reports.explanation_words import (
+    FONT_SIZE,
+    LEFT,
+    Columns,
+    align_label,
+    name_words,
+    printable,
+)
 from src.reports.wording import percent
 
 if TYPE_CHECKING:
@@ -47,6 +54,7 @@ def state_path(explanation: Explanation, columns: Columns, direction: Direction)
     upper.set_ylim(bottom=0)
     name_words(upper, columns)
     upper.grid(False, axis="x")
+    align_label(upper, columns)
     add_legend(upper, loc="upper left", bbox_to_anchor=(1, 1))
     plane = pixel_axes(figure, (LEFT, lower, *PLANE), "Where it goes: its two main directions")
     key = pixel_axes(figure, (LEFT + PLANE[0] + 14, lower, 10, PLANE[1]))
@@ -86,7 +94,6 @@ def _plane(plane: "Axes", key: "Axes", explanation: Explanation, direction: Dire
     marks: dict[str, Any] = {"ms": 10, "markeredgewidth": 1.8, "zorder": 4, "color": INK}
     plane.plot(*path[0], "o", fillstyle="none", label="before the first word", **marks)
     plane.plot(*path[-1], "s", fillstyle="none", label="after the last word read", **marks)
-    plane.set_aspect("equal", adjustable="datalim")
     plane.margins(0.12)
     plane.set_xlabel(f"first principal component ({percent(shares[0], 0)} of the variance)")
     plane.set_ylabel(f"second ({percent(shares[1], 0)})")

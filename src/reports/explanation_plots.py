@@ -20,8 +20,15 @@ from src.reports.canvas import (
 from src.reports.explanation_files import Explanation
 from src.reports.explanation_gates import gates
 from src.reports.explanation_path import state_path
-from src.reports.explanation_words import LEFT, Columns, columns_of, name_words
-from src.reports.wording import percent, shortened
+from src.reports.explanation_words import (
+    LEFT,
+    Columns,
+    align_label,
+    columns_of,
+    name_words,
+    printable,
+)
+from src.reports.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,10 +53,9 @@ def figures(explanation: Explanation) -> dict[str, "Figure"]:
 
 def verdict(explanation: Explanation, columns: Columns) -> "Figure":
     """The probability after each token read; below, how much each word moved the logits."""
-    name = shortened(explanation.verdict)
+    name = printable(explanation.verdict, 24)
     headline = f"Verdict: {name}, {percent(explanation.probabilities[-1].max())}"
-    below = BELOW_HEADLINE + GAP + 2 * PANEL
-    height = below + GAP + columns.label_height
+    height = BELOW_HEADLINE + 20 + PANEL + GAP + PANEL + columns.label_height + 14
     figure = new_pixel_figure(columns.figure_width, height, headline, explanation.run)
     upper = pixel_axes(
         figure,
@@ -76,7 +82,7 @@ def _after_each_word(axes: "Axes", explanation: Explanation, columns: Columns) -
         curve = explanation.probabilities[:, index]
         dots = "o-" if columns.tokens <= MAX_DOTTED else "-"
         axes.plot(curve, dots, color=colour, ms=4.5, linewidth=1.6, clip_on=False)
-        ends.append((float(curve[-1]), shortened(explanation.class_names[index], 14), colour))
+        ends.append((float(curve[-1]), printable(explanation.class_names[index], 14), colour))
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     percentages(axes.yaxis)
@@ -89,6 +95,7 @@ def _after_each_word(axes: "Axes", explanation: Explanation, columns: Columns) -
     name_words(axes, columns)
     axes.tick_params(labelbottom=False)
     axes.grid(False, axis="x")
+    align_label(axes, columns)
 
 
 def _apart(heights: list[float], distance: float = 0.1) -> list[float]:
@@ -111,10 +118,10 @@ def _moves(axes: "Axes", explanation: Explanation, columns: Columns) -> None:
     axes.axhline(0, color=GREY, linewidth=0.8)
     most = float(np.abs(moved).max()) or 1.0
     axes.set_ylim(-1.08 * most, 1.08 * most)
-    name = shortened(explanation.verdict, 14)
+    name = printable(explanation.verdict, 14)
     for height, side, colour in ((0.85, "for", BLUE), (0.15, "against", ORANGE)):
         axes.annotate(
-            f"{side} {name}",
+            f"{side}\n{name}",
             (1, height),
             (6, 0),
             xycoords="axes fraction",
@@ -125,3 +132,4 @@ def _moves(axes: "Axes", explanation: Explanation, columns: Columns) -> None:
         )
     name_words(axes, columns)
     axes.grid(False, axis="x")
+    align_label(axes, columns)

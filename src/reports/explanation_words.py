@@ -12,7 +12,7 @@ from src.reports.wording import shortened
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEFT, RIGHT = 78, 150  # pixels beside the columns: axis labels, and keys of colours
+LEFT, RIGHT = 104, 150  # pixels beside the columns: axis labels, and keys of colours
 PLOT_WIDTH, LEAST_COLUMN, GREATEST_COLUMN = 1080, 3, 120  # pixels
 LEAST_WIDTH = 1000  # pixels of a picture
 GREATEST_WIDTH = 20_000  # pixels of all columns; they get narrower beyond
@@ -74,9 +74,12 @@ def name_words(axes: "Axes", columns: Columns, *, top: bool = False) -> None:
     axes.tick_params(axis="x", top=top, labeltop=top, bottom=not top, labelbottom=not top, pad=2)
 
 
-def printable(text: str) -> str:
+def align_label(axes: "Axes", columns: Columns) -> None:
+    """Put the label of the y axis where no number can push it out of the picture."""
+    axes.yaxis.set_label_coords((18 - LEFT) / columns.width, 0.5)
+
+
+def printable(text: str, letters: int = LETTERS) -> str:
     """Return a word as a picture has room for it, without what no font can hold."""
-    letters = "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
-    return shortened(letters, LETTERS)
+    shown = (sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    return shortened("".join(shown), letters)

@@ -119,7 +119,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_holds_every_word_and_nothing_that_a_word_could_do(tmp_path):
-    names = ("<b>neg</b>", "_pos & $co$", '"so" so')
+    names = ("<b>neg</b>", "_pos & $co$", '"so" so', "\ud800\n")
     folder = write_explanation(tmp_path, HOSTILE, class_names=names)
     html = draw_explanation(folder).read_text(encoding="utf-8")
     page = Page(html)
