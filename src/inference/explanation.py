@@ -50,7 +50,7 @@ def write_explanation(folder: Path, run: TrainedRun, text: str) -> None:
         json.dump(about, file, indent=1)
         file.write("\n")
     with whole_file(folder / "states.npz") as file:
-        np.savez_compressed(file.buffer, **gates_and_states(run, tokens))
+        np.savez_compressed(file.buffer, allow_pickle=False, **gates_and_states(run, tokens))
 
 
 def after_each_token(run: TrainedRun, tokens: np.ndarray) -> np.ndarray:

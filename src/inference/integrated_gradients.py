@@ -47,7 +47,7 @@ def integrated_gradients(
 
     with torch.no_grad():
         embedded, baseline = model.embed(text), model.embed(torch.full_like(text, PAD_ID))
-        ends = [difference(end, lengths).item() for end in (embedded, baseline)]
+        at_text, at_baseline = (difference(end, lengths).item() for end in (embedded, baseline))
     method = IntegratedGradients(difference)
     steps = FEWEST_STEPS
     while True:
@@ -58,7 +58,7 @@ def integrated_gradients(
             n_steps=steps,
             internal_batch_size=max(1, TOKENS_AT_ONCE // len(tokens)),
         )  # [1, time, embedding_dim]
-        found = Attributions(shares[0].double().sum(dim=1).numpy(), *ends, steps)
+        found = Attributions(shares[0].double().sum(dim=1).numpy(), at_text, at_baseline, steps)
         if steps == MOST_STEPS or _error(found) < TOLERANCE:
             return found
         steps *= 2

@@ -49,8 +49,8 @@ def new_pixel_figure(width: int, height: int, headline: str, run: str) -> "Figur
     Where columns are few pixels wide, each must be as wide as the next.
     """
     hair = 0.01  # or a size that is a whole number but for rounding loses a pixel
-    inches = ((side + hair) / DOTS_PER_INCH for side in (width, height))
-    figure = new_figure(*inches, headline, run)
+    inches = [(side + hair) / DOTS_PER_INCH for side in (width, height)]
+    figure = new_figure(inches[0], inches[1], headline, run)
     figure.set_layout_engine("none")
     return figure
 

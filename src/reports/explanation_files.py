@@ -111,15 +111,13 @@ def read_explanation(folder: Path) -> Explanation:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         words = tuple(Word(w["word"], w["start"], w["stop"], w["known"]) for w in about["words"])
-        numbers = {
-            name: np.array(about.pop(name), dtype=np.float64)
-            for name in ("probabilities", "attributions")
-        }
-        others = about | {"words": words, "class_names": tuple(about["class_names"])}
+        about |= {"words": words, "class_names": tuple(about["class_names"])}
+        for name in ("probabilities", "attributions"):
+            about[name] = np.array(about[name], dtype=np.float64)
         path = folder / "states.npz"
         with np.load(path, allow_pickle=False) as states:
             values = {name: states[name] for name in states.files}
-        return Explanation(**others, **numbers, directions=_directions(values))
+        return Explanation(**about, directions=_directions(values))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; is this a folder of explain.py?") from None
     except Exception as error:  # a damaged file can fail anywhere in the readers

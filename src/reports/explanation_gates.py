@@ -129,5 +129,5 @@ def _heatmap(axes: "Axes", box: tuple[int, int, int, int], values: np.ndarray, g
         ends = (least + low_end, "0", greatest + high_end) if clipped else (low_end, "0", high_end)
         bar.set_ticks([low, 0, high], labels=ends)
     lowest, *_, highest = key.get_yticklabels()
-    lowest.set_va("bottom")
-    highest.set_va("top")
+    lowest.set_verticalalignment("bottom")
+    highest.set_verticalalignment("top")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NORMS = 170  # pixels, the height of the curve
-PLANE = (760, 560)  # pixels of the plane of two components
+PLANE = (730, 560)  # pixels of the plane of two components
 GAP = 62  # pixels between curve and plane
 MOST_NAMED = 60  # words tried for a place in the plane
 OFFSETS = ((7, 0), (-7, 0), (0, 8), (0, -8), (6, 7), (-6, 7), (6, -7), (-6, -7))  # points
@@ -90,7 +90,9 @@ def _plane(plane: "Axes", key: "Axes", explanation: Explanation, direction: Dire
     line.set_clim(1, max(time, 2))
     plane.add_collection(line)
     if time <= 60:
-        plane.scatter(*path[1:].T, c=np.arange(1, time + 1), cmap="viridis", s=22, zorder=3)
+        plane.scatter(
+            path[1:, 0], path[1:, 1], c=np.arange(1, time + 1), cmap="viridis", s=22, zorder=3
+        )
     marks: dict[str, Any] = {"ms": 10, "markeredgewidth": 1.8, "zorder": 4, "color": INK}
     plane.plot(*path[0], "o", fillstyle="none", label="before the first word", **marks)
     plane.plot(*path[-1], "s", fillstyle="none", label="after the last word read", **marks)
@@ -100,25 +102,22 @@ def _plane(plane: "Axes", key: "Axes", explanation: Explanation, direction: Dire
     add_legend(plane, loc="upper left", bbox_to_anchor=(0, 1))
     bar = key.figure.colorbar(line, cax=key)
     bar.outline.set_visible(False)
-    bar.set_ticks([1, max(time, 2)], labels=["first word read", "last word read"])
+    bar.set_ticks([1, max(time, 2)], labels=["first word", "last word"])
     key.invert_yaxis()
     first, last = key.get_yticklabels()
-    first.set_va("top")
-    last.set_va("bottom")
+    first.set_verticalalignment("top")
+    last.set_verticalalignment("bottom")
     _name_points(plane, explanation, path[1:], direction.backward)
 
 
 def _name_points(plane: "Axes", explanation: Explanation, path: np.ndarray, backward: bool) -> None:
     """Write words beside their points where there is room, the weightiest first."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.patheffects import withStroke
 
-    figure = plane.figure
-    FigureCanvasAgg(figure)  # type: ignore[arg-type]
-    renderer = figure.canvas.get_renderer()  # type: ignore[union-attr]
-    figure.draw_without_rendering()  # type: ignore[union-attr]
-    frame = plane.get_window_extent(renderer)
-    taken = [plane.get_legend().get_window_extent(renderer)]
+    figure, legend = plane.get_figure(root=True), plane.get_legend()
+    assert figure is not None and legend is not None
+    figure.draw_without_rendering()  # now everything has its place
+    frame, taken = plane.get_window_extent(), [legend.get_window_extent()]
     time = len(path)
     for index in np.argsort(-np.abs(explanation.moved), kind="stable")[:MOST_NAMED]:
         word = explanation.words_read[index]
@@ -136,7 +135,7 @@ def _name_points(plane: "Axes", explanation: Explanation, path: np.ndarray, back
                 path_effects=[withStroke(linewidth=2.5, foreground="white")],
                 zorder=5,
             )
-            box = label.get_window_extent(renderer)
+            box = label.get_window_extent()
             inside = (
                 frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 < box.y1 < frame.y1
             )

@@ -1,7 +1,7 @@
 """Words under the columns of a picture: as many as can be read, the weightiest first."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -69,8 +69,12 @@ def columns_of(explanation: Explanation) -> Columns:
 def name_words(axes: "Axes", columns: Columns, *, top: bool = False) -> None:
     """Write the words below `axes` (or above), whose x counts tokens from 0."""
     axes.set_xlim(-0.5, columns.tokens - 0.5)
-    upright = {} if columns.lying else {"rotation": 90}
-    axes.set_xticks(columns.positions, columns.labels, color=INK, fontsize=FONT_SIZE, **upright)
+    look: dict[str, Any] = {
+        "color": INK,
+        "fontsize": FONT_SIZE,
+        "rotation": 0 if columns.lying else 90,
+    }
+    axes.set_xticks(columns.positions, columns.labels, **look)
     axes.tick_params(axis="x", top=top, labeltop=top, bottom=not top, labelbottom=not top, pad=2)
 
 
