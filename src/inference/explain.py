@@ -24,12 +24,13 @@ def explain(options: dict[str, Any]) -> None:
         raise ConfigError('text: is empty; give a text to explain: text="..."')
     # torch takes seconds to import: only once the options are known to be sound.
     from src.inference.checkpoint import load_run
+
+    run = load_run(checked.run)
     from src.inference.explanation import write_explanation
     from src.reports.explanation_files import read_explanation
     from src.reports.explanation_page import draw_explanation
 
-    run = load_run(checked.run)
-    folder = Path(checked.output).expanduser() if checked.output else _folder(run.path, text)
+    folder = Path(checked.output).expanduser() if checked.output else folder_for(run.path, text)
     write_explanation(folder, run, text)
     page = draw_explanation(folder)
     ranking = read_explanation(folder).ranking
@@ -40,7 +41,7 @@ def explain(options: dict[str, Any]) -> None:
     print(f"explained in {page}")
 
 
-def _folder(checkpoint: Path, text: str) -> Path:
+def folder_for(checkpoint: Path, text: str) -> Path:
     """Where the page of `text` goes: explain/<its first words> in the run's folder."""
     parent = checkpoint.parent
     return (parent.parent if parent.name == "checkpoints" else parent) / "explain" / _name(text)

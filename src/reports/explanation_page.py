@@ -22,6 +22,7 @@ from src.reports.wording import percent
 
 TOLERANCE = 0.01  # of completeness; beyond, the page warns
 MOST_CUT_WORDS = 80  # shown of those that were cut off
+SMALLEST_SCALE = 0.8  # of a picture in a narrow window; smaller, columns vanish
 STRONGEST = 10  # words listed for and against
 
 
@@ -30,6 +31,13 @@ class Shade(NamedTuple):
 
     background: str
     ink: str
+
+
+class Picture(NamedTuple):
+    """A PNG within the page."""
+
+    source: str
+    least_width: int  # pixels; in a narrower window it scrolls
 
 
 class ShownWord(NamedTuple):
@@ -140,5 +148,8 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _embedded(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def _embedded(path: Path) -> Picture:
+    content = path.read_bytes()
+    width = int.from_bytes(content[16:20], "big")  # where every PNG has it, in pixels
+    source = "data:image/png;base64," + base64.b64encode(content).decode()
+    return Picture(source, round(SMALLEST_SCALE * width))

@@ -56,7 +56,7 @@ def state_path(explanation: Explanation, columns: Columns, direction: Direction)
     upper.grid(False, axis="x")
     align_label(upper, columns)
     add_legend(upper, loc="upper left", bbox_to_anchor=(1, 1))
-    plane = pixel_axes(figure, (LEFT, lower, *PLANE), "Where it goes: its two main directions")
+    plane = pixel_axes(figure, (LEFT, lower, *PLANE), "Where it goes")
     key = pixel_axes(figure, (LEFT + PLANE[0] + 14, lower, 10, PLANE[1]))
     _plane(plane, key, explanation, direction)
     return figure
@@ -99,7 +99,7 @@ def _plane(plane: "Axes", key: "Axes", explanation: Explanation, direction: Dire
     plane.margins(0.12)
     plane.set_xlabel(f"first principal component ({percent(shares[0], 0)} of the variance)")
     plane.set_ylabel(f"second ({percent(shares[1], 0)})")
-    add_legend(plane, loc="upper left", bbox_to_anchor=(0, 1))
+    add_legend(plane, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderpad=0)
     bar = key.figure.colorbar(line, cax=key)
     bar.outline.set_visible(False)
     bar.set_ticks([1, max(time, 2)], labels=["first word", "last word"])
@@ -114,10 +114,11 @@ def _name_points(plane: "Axes", explanation: Explanation, path: np.ndarray, back
     """Write words beside their points where there is room, the weightiest first."""
     from matplotlib.patheffects import withStroke
 
-    figure, legend = plane.get_figure(root=True), plane.get_legend()
-    assert figure is not None and legend is not None
+    figure = plane.get_figure(root=True)
+    assert figure is not None
     figure.draw_without_rendering()  # now everything has its place
-    frame, taken = plane.get_window_extent(), [legend.get_window_extent()]
+    frame = plane.get_window_extent()
+    taken: list[Any] = []
     time = len(path)
     for index in np.argsort(-np.abs(explanation.moved), kind="stable")[:MOST_NAMED]:
         word = explanation.words_read[index]

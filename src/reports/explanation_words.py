@@ -12,7 +12,7 @@ from src.reports.wording import shortened
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEFT, RIGHT = 104, 150  # pixels beside the columns: axis labels, and keys of colours
+LEFT, RIGHT = 92, 140  # pixels beside the columns: axis labels, and keys of colours
 PLOT_WIDTH, LEAST_COLUMN, GREATEST_COLUMN = 1080, 3, 120  # pixels
 LEAST_WIDTH = 1000  # pixels of a picture
 GREATEST_WIDTH = 20_000  # pixels of all columns; they get narrower beyond
@@ -80,7 +80,7 @@ def name_words(axes: "Axes", columns: Columns, *, top: bool = False) -> None:
 
 def align_label(axes: "Axes", columns: Columns) -> None:
     """Put the label of the y axis where no number can push it out of the picture."""
-    axes.yaxis.set_label_coords((18 - LEFT) / columns.width, 0.5)
+    axes.yaxis.set_label_coords((12 - LEFT) / columns.width, 0.5)
 
 
 def printable(text: str, letters: int = LETTERS) -> str:

@@ -1,7 +1,7 @@
 import pytest
 
 from src.errors import UserError
-from src.inference.explain import explain
+from src.inference.explain import explain, folder_for
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,23 @@ def test_a_mistake_is_told_in_one_line(tmp_path, monkeypatch, mood_run, options,
     assert (tmp_path / "file").read_text() == "kept"
 
 
-def test_two_texts_have_two_folders(tmp_path, mood_run):
-    checkpoint = tmp_path / "model.ckpt"
-    checkpoint.write_bytes((mood_run / "checkpoints" / "best.ckpt").read_bytes())
+def test_a_checkpoint_alone_is_explained_where_one_likes(tmp_path, monkeypatch, capsys, mood_run):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = (mood_run / "checkpoints" / "best.ckpt").read_bytes()
+    (tmp_path / "model.ckpt").write_bytes(checkpoint)
+    explain({"run": "model.ckpt", "text": "lovely", "output": "my page, 1"})
+    assert capsys.readouterr().out.splitlines()[0] == "good"
+    page = (tmp_path / "my page, 1" / "explanation.html").read_text()
+    assert "GRU, model.ckpt" in page
+
+
+def test_two_texts_have_two_folders(tmp_path):
     long = "the film was " * 20
-    for text in ("a lovely film", "A lovely film!", long + "lovely", long + "awful", "日本"):
-        explain({"run": str(checkpoint), "text": text})
-    names = sorted(path.name for path in (tmp_path / "explain").iterdir())
-    assert len(names) == 5
-    assert "a-lovely-film" in names
-    assert all(len(name) <= 49 and name.replace("-", "").isalnum() for name in names)
+    texts = ("a lovely film", "A lovely film!", long + "lovely", long + "awful", "日本", "\udc80")
+    folders = [folder_for(tmp_path / "checkpoints" / "best.ckpt", text) for text in texts]
+    assert len(set(folders)) == len(texts)
+    assert folders[0] == tmp_path / "explain" / "a-lovely-film"
+    for folder in folders:
+        assert folder.parent == tmp_path / "explain"
+        assert len(folder.name) <= 49 and folder.name.replace("-", "").isalnum()
+    assert folder_for(tmp_path / "model.ckpt", "x") == tmp_path / "explain" / "x"
