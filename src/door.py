@@ -1,4 +1,4 @@
-"""The way in for train.py, eval.py and predict.py: compose a config, call one function.
+"""The way in for train, eval, predict and explain.py: compose a config, call one function.
 
 A mistake that the user can mend is one line on stderr and exit status 1. Anything else is a
 fault of ours and keeps its stack trace. HYDRA_FULL_ERROR=1 shows the trace of everything.

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,6 +72,18 @@ class SubwordVocabulary:
         """The ids of each text, int64 [its subwords]."""
         encodings = self._tokenizer.encode_batch_fast([_storable(text) for text in texts])
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+
+    def words(self, text: str) -> list[tuple[str, np.ndarray]]:
+        """Each word of `text` as it is read, and the ids of its subwords; all as `encode_all`."""
+        from tokenizers.decoders import ByteLevel
+
+        encoding = self._tokenizer.encode(_storable(text))
+        words = []
+        for _, group in groupby(range(len(encoding.ids)), encoding.word_ids.__getitem__):
+            positions = list(group)
+            letters = ByteLevel().decode([encoding.tokens[i] for i in positions])
+            words.append((letters.strip(), np.array([encoding.ids[i] for i in positions])))
+        return words
 
     def state(self) -> str:
         """All that `SubwordVocabulary(state)` needs, in plain types."""

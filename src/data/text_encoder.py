@@ -10,7 +10,7 @@ import numpy as np
 
 from src.data.subwords import SubwordVocabulary
 from src.data.torchtext_words import TorchtextVocabulary, torchtext_loads
-from src.data.vocabulary import UNK_ID, WordVocabulary
+from src.data.vocabulary import UNK, UNK_ID, WordVocabulary
 from src.errors import CheckpointError
 
 Vocabulary = WordVocabulary | TorchtextVocabulary | SubwordVocabulary
@@ -64,19 +64,27 @@ class TextEncoder:
         """sha256 (hex) of tokenizer and vocabulary."""
         return vocabulary_fingerprint(self.vocabulary)
 
+    @property
+    def kept(self) -> slice:
+        """The tokens of a text that are read."""
+        right = self.truncation_side == "right"
+        return slice(self.max_length) if right else slice(-self.max_length, None)
+
     def encode(self, text: str) -> np.ndarray:
         """The ids of one text, int64 [1 <= length <= max_length]."""
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
         """The ids of each text. A text without a token is one <unk>."""
-        cut = (
-            slice(self.max_length)
-            if self.truncation_side == "right"
-            else slice(-self.max_length, None)
-        )
-        unknown = np.array([UNK_ID])
-        return [ids[cut] if len(ids) else unknown for ids in self.vocabulary.encode_all(texts)]
+        kept, unknown = self.kept, np.array([UNK_ID])
+        return [ids[kept] if len(ids) else unknown for ids in self.vocabulary.encode_all(texts)]
+
+    def words(self, text: str) -> list[tuple[str, np.ndarray]]:
+        """Each word of one text, as it is read, and its ids int64 [1 or more], before any cut.
+
+        Their ids, one after the other and cut to `kept`, are those of `encode`.
+        """
+        return self.vocabulary.words(text) or [(UNK, np.array([UNK_ID]))]
 
     def state_dict(self) -> dict[str, Any]:
         """Plain strings, numbers and lists; `from_state_dict` reads them back."""

@@ -90,17 +90,22 @@ class TorchtextVocabulary:
 
     def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
         """The ids of each text, int64 [its tokens]."""
-        encoded = []
-        for text in texts:
-            ids = np.array(self._vocab(self._tokenize(text)), dtype=np.int64)
-            ids[ids == PAD_ID] = UNK_ID  # a review that spells out "<pad>" is not padding
-            encoded.append(ids)
-        return encoded
+        return [self._ids(self._tokenize(text)) for text in texts]
+
+    def words(self, text: str) -> list[tuple[str, np.ndarray]]:
+        """Each word of `text` as it is read, and its one id; the ids are those of `encode_all`."""
+        tokens = self._tokenize(text)
+        return list(zip(tokens, self._ids(tokens)[:, None], strict=True))
 
     def state(self) -> list[str]:
         """All that `TorchtextVocabulary(state)` needs, in plain types: the same as of words."""
         tokens: list[str] = self._vocab.get_itos()
         return tokens
+
+    def _ids(self, tokens: list[str]) -> np.ndarray:
+        ids = np.array(self._vocab(tokens), dtype=np.int64)  # [tokens]
+        ids[ids == PAD_ID] = UNK_ID  # a review that spells out "<pad>" is not padding
+        return ids
 
 
 def _basic_english() -> Callable[[str], list[str]]:

@@ -67,6 +67,11 @@ class WordVocabulary:
         """The ids of each text, int64 [its tokens]."""
         return [self.ids(basic_english(text)) for text in texts]
 
+    def words(self, text: str) -> list[tuple[str, np.ndarray]]:
+        """Each word of `text` as it is read, and its one id; the ids are those of `encode_all`."""
+        tokens = basic_english(text)
+        return list(zip(tokens, self.ids(tokens)[:, None], strict=True))
+
     def state(self) -> list[str]:
         """All that `WordVocabulary(state)` needs, in plain types."""
         return self.tokens

@@ -1,4 +1,4 @@
-"""The options of eval.py and predict.py: what conf/eval.yaml and conf/predict.yaml may hold."""
+"""The options of eval.py, predict.py and explain.py: what their files in conf may hold."""
 
 from typing import Any, Literal, Self
 
@@ -11,7 +11,6 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 class _RunOptions(Options):
     run: str
-    device: Device = "auto"
 
     @field_validator("run", mode="before")
     @classmethod
@@ -24,6 +23,7 @@ class _RunOptions(Options):
 class EvaluateOptions(_RunOptions):
     """A finished run, the reviews to test it on, and where to leave the figures."""
 
+    device: Device = "auto"
     folder: str
     data: dict[str, Any] | None = None  # a source of conf/data; None: the run's own test split
     batch_size: PositiveInt | None = None  # None: as in the run
@@ -33,6 +33,7 @@ class EvaluateOptions(_RunOptions):
 class PredictOptions(_RunOptions):
     """A finished run and the texts to label: one `text`, or a stream of them."""
 
+    device: Device = "auto"
     text: str | None = None
     input: str | None = None
     output: str = "-"
@@ -46,3 +47,10 @@ class PredictOptions(_RunOptions):
         if (self.text is None) == (self.input is None):
             raise ValueError('give one of text="..." and input=<.txt, .csv, .tsv, .jsonl or ->')
         return self
+
+
+class ExplainOptions(_RunOptions):
+    """A finished run, the text to explain, and the folder for the page."""
+
+    text: str | None = None
+    output: str | None = None  # None: a folder named after the text, in the run's `explain`

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 AMBER, SKY = "#E69F00", "#56B4E9"
 INK, GREY, PALE = "#222222", "#6B6B6B", "#DDDDDD"
+BELOW_HEADLINE = 82  # pixels down to where axes may begin
 DOTS_PER_INCH = 110  # ten inches fill most of a laptop's screen at 100 %
 
 
@@ -39,7 +40,37 @@ def new_axes(
     figure: "Figure", place: Any, title: str = "", x_label: str = "", y_label: str = ""
 ) -> "Axes":
     """Return axes at `place`, one cell of a grid of `figure`."""
-    axes = figure.add_subplot(place)
+    return _dressed(figure.add_subplot(place), title, x_label, y_label)
+
+
+def new_pixel_figure(width: int, height: int, headline: str, run: str) -> "Figure":
+    """Return a `new_figure` of so many pixels, its axes to be placed by `pixel_axes`.
+
+    Where columns are few pixels wide, each must be as wide as the next.
+    """
+    hair = 0.01  # or a size that is a whole number but for rounding loses a pixel
+    inches = [(side + hair) / DOTS_PER_INCH for side in (width, height)]
+    figure = new_figure(inches[0], inches[1], headline, run)
+    figure.set_layout_engine("none")
+    return figure
+
+
+def pixel_axes(
+    figure: "Figure",
+    box: tuple[int, int, int, int],
+    title: str = "",
+    x_label: str = "",
+    y_label: str = "",
+) -> "Axes":
+    """Return axes in `box`: its left, its top from the figure's top, width and height in pixels."""
+    left, top, width, height = box
+    whole_width, whole_height = figure.bbox.width, figure.bbox.height
+    bottom = whole_height - top - height
+    place = (left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)
+    return _dressed(figure.add_axes(place), title, x_label, y_label)
+
+
+def _dressed(axes: "Axes", title: str, x_label: str, y_label: str) -> "Axes":
     axes.set_title(title, fontsize=11, loc="left", color=INK)
     axes.set_xlabel(x_label, fontsize=10, color=GREY)
     axes.set_ylabel(y_label, fontsize=10, color=GREY)

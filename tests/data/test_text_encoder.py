@@ -37,6 +37,16 @@ def test_a_text_without_a_token_is_one_unk(text) -> None:
     assert TextEncoder(WORDS, 100, "right").encode(text).tolist() == [UNK_ID]
 
 
+@given(
+    text=st.one_of(st.text(), st.sampled_from(["The film, was GOOD.", "<br />", "naïve 🎬 日本"]))
+)
+def test_words_have_the_ids_of_the_text(encoder, text) -> None:
+    words = encoder.words(text)
+    ids = np.concatenate([ids for _, ids in words])
+    np.testing.assert_array_equal(ids[encoder.kept], encoder.encode(text))
+    assert all(len(ids) for _, ids in words)
+
+
 def test_truncation_cuts_the_named_end() -> None:
     text = "the film was good"
     assert TextEncoder(WORDS, 3, "right").encode(text).tolist() == [2, 3, 4]

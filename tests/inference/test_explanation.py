@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+
+from src.data.subwords import SubwordVocabulary
+from src.inference.classify import classify
+from src.inference.explanation import gates_and_states, write_explanation
+from src.reports.explanation_files import read_explanation
+from tests.inference.untrained import untrained_run
+
+TEXT = "The film was not bad, not bad at all."
+
+
+def explained(folder, run, text):
+    write_explanation(folder, run, text)
+    return read_explanation(folder)
+
+
+@pytest.mark.parametrize("network", [{"name": "gru"}, {"name": "lstm", "bidirectional": True}])
+def test_the_verdict_so_far_is_that_of_the_words_so_far(tmp_path, network):
+    run = untrained_run(**network)
+    explanation = explained(tmp_path, run, TEXT)
+    words = [word.text for word in explanation.words]
+    assert words == ["the", "film", "was", "not", "bad", ",", "not", "bad", "at", "all", "."]
+    for count in range(1, len(words) + 1):
+        ids = run.text_encoder.encode(" ".join(words[:count]))
+        (alone,) = classify(run, [ids], 1)
+        np.testing.assert_allclose(explanation.probabilities[count - 1], alone, atol=1e-6)
+    assert explanation.verdict == run.class_names[alone.argmax()]
+    assert explanation.completeness_error < 0.01
+
+
+@pytest.mark.parametrize(
+    ("side", "read"), [("left", ["not", "bad", "at"]), ("right", ["the", "film", "was"])]
+)
+def test_words_beyond_max_length_are_kept_and_marked(tmp_path, side, read):
+    run = untrained_run(max_length=3, truncation_side=side)
+    explanation = explained(tmp_path, run, "the film was zzz not bad at")
+    assert [word.text for word in explanation.words_read] == read
+    assert len(explanation.words) == 7
+    assert [word.text for word in explanation.words if not word.known] == ["zzz"]
+    assert explanation.probabilities.shape == (3, 2)
+    assert explanation.moved.shape == (3,)
+
+
+def test_a_text_without_a_word_is_one_unknown_word(tmp_path):
+    explanation = explained(tmp_path, untrained_run(), '";"')
+    (word,) = explanation.words_read
+    assert (word.text, word.known) == ("<unk>", False)
+
+
+def test_subwords_are_joined(tmp_path):
+    texts = ["the film was not bad at all"] * 50
+    vocabulary = SubwordVocabulary.train(texts, max_tokens=275, min_freq=1)
+    run = untrained_run(vocabulary=vocabulary, max_length=9)
+    explanation = explained(tmp_path, run, "Films: unbelievably <naïve>, not bad")
+    words = [word.text for word in explanation.words]
+    assert words == ["films", ":", "unbelievably", "<", "naïve", ">,", "not", "bad"]
+    ids = run.text_encoder.encode("Films: unbelievably <naïve>, not bad")
+    assert len(explanation.attributions) == len(ids) == 9
+    first, *others = explanation.words_read
+    assert first.start == 0 and others[-1].stop == 9
+    assert sum(word.stop - word.start for word in explanation.words_read) == 9
+    assert explanation.moved.sum() == pytest.approx(explanation.attributions.sum())
+
+
+def test_gates_and_states_are_those_of_the_network():
+    run = untrained_run(name="lstm", num_layers=2, bidirectional=True)
+    tokens = run.text_encoder.encode(TEXT)
+    values = gates_and_states(run, tokens)
+    gates = ("f", "i", "C_tilde", "C", "o", "h")
+    directions = ("0_forward", "0_backward", "1_forward", "1_backward")
+    assert list(values) == [f"{where}_{gate}" for where in directions for gate in gates]
+    with torch.no_grad():
+        embedded = run.model.embed(torch.from_numpy(tokens)[None])
+        outputs, _ = run.model.recurrent(embedded, torch.tensor([len(tokens)]))
+    top = np.concatenate([values["1_forward_h"], values["1_backward_h"]], axis=1)
+    np.testing.assert_allclose(top, outputs[0], atol=1e-5)
+    C = values["0_forward_C"]  # noqa: N806
+    kept = values["0_forward_f"][1:] * C[:-1]
+    entered = values["0_forward_i"][1:] * values["0_forward_C_tilde"][1:]
+    np.testing.assert_allclose(C[1:], kept + entered, atol=1e-5)

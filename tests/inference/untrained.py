@@ -1,0 +1,43 @@
+"""Runs that no training made: any network, over a handful of words."""
+
+from pathlib import Path
+
+import torch
+
+from src.data.config import DemoConfig
+from src.data.text_encoder import TextEncoder, Vocabulary
+from src.data.vocabulary import SPECIALS, WordVocabulary
+from src.inference.checkpoint import TrainedRun
+from src.models.classifier import RecurrentClassifier
+from src.models.config import ModelConfig
+
+WORDS = ("the", "a", "film", "was", "not", "bad", "good", "at", "all", ",", ".")
+
+
+def untrained_run(
+    *,
+    vocabulary: Vocabulary | None = None,
+    max_length: int = 50,
+    truncation_side: str = "left",
+    class_names: tuple[str, ...] = ("neg", "pos"),
+    **model: object,
+) -> TrainedRun:
+    """A run of random weights, large enough for gates to open and shut."""
+    torch.manual_seed(0)
+    vocabulary = vocabulary or WordVocabulary([*SPECIALS, *WORDS])
+    sizes = {"embedding_dim": 6, "hidden_size": 5}
+    config = ModelConfig.model_validate({"name": "lstm"} | sizes | model)
+    network = RecurrentClassifier(config, len(vocabulary), len(class_names)).eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(3)
+        network.embedding.weight.mul_(3)
+    return TrainedRun(
+        model=network,
+        text_encoder=TextEncoder(vocabulary, max_length, truncation_side),
+        class_names=class_names,
+        model_config=config,
+        data_config=DemoConfig(),
+        corpus_fingerprint="",
+        path=Path("nowhere") / "model.ckpt",
+    )
