@@ -133,16 +133,29 @@ class ReviewDataModule(L.LightningDataModule):
         """
         return self._dataloader(split, self.config.eval_batch_size, shuffle=False)
 
-    def _dataloader(self, name: str, batch_size: int, *, shuffle: bool) -> DataLoader[Batch]:
+    def evenly_spaced(self, split: str, count: int) -> Batch:
+        """`count` reviews of a split (all, where there are fewer), always the same ones.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        dataset = self._dataset(split)
+        rows = np.linspace(0, len(dataset) - 1, min(count, len(dataset)))
+        return dataset[rows.round().astype(np.int64)]
+
+    def _dataset(self, name: str) -> BatchDataset:
         if name not in self.splits:
             raise DataError(
                 f"{self.corpus.name}: no {name} reviews; there are: {', '.join(self.splits)}"
             )
-        dataset = BatchDataset(
+        return BatchDataset(
             self.splits[name],
             max_length=self.text_encoder.max_length,
             truncation_side=self.text_encoder.truncation_side,
         )
+
+    def _dataloader(self, name: str, batch_size: int, *, shuffle: bool) -> DataLoader[Batch]:
+        dataset = self._dataset(name)
         sampler = BucketBatchSampler(
             dataset.lengths,
             batch_size,
