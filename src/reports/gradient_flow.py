@@ -16,7 +16,7 @@ MAX_NAMED_MOMENTS = 6  # of more, the first, the last and some between are named
 
 
 def gradient_flow(run: str, flows: list[GradientFlow]) -> "Figure":
-    """The norm of dL/dh_t by distance from the end: a curve a moment, axes a layer and direction."""
+    """The norm of dL/dh_t by distance: a curve a moment, axes a layer and direction."""
     places = list(dict.fromkeys((flow.layer, flow.direction) for flow in flows))
     layers = [layer for layer, _ in dict.fromkeys(places)]
     rows, columns = len(set(layers)), len(places) // len(set(layers))
@@ -30,9 +30,7 @@ def gradient_flow(run: str, flows: list[GradientFlow]) -> "Figure":
         here = [flow for flow in flows if (flow.layer, flow.direction) == (layer, direction)]
         _draw_moments(axes, here)
     legend_axes = figure.axes[columns - 1]
-    add_legend(
-        legend_axes, title="optimizer steps", loc="upper left", bbox_to_anchor=(1.01, 1.02)
-    )
+    add_legend(legend_axes, title="optimizer steps", loc="upper left", bbox_to_anchor=(1.01, 1.02))
     return figure
 
 
