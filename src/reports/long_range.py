@@ -188,8 +188,12 @@ def draw_long_range(sweep: Sweep, flow_distance: int | None = None) -> "Figure":
         at = f"{distance:,} words"
         upper.set_title(f"Gradient flow over {at}, before training", fontsize=11, loc="left")
         lower.set_title("the same after training", fontsize=11, loc="left", color=INK)
-        _draw_flows(upper, [(model, first) for model, first, _ in flows], looks)
-        _draw_flows(lower, [(model, last) for model, _, last in flows], looks)
+        for model, first, last in flows:
+            for axes, flow in ((upper, first), (lower, last)):
+                axes.plot(flow.distances, flow.norms, color=looks[model]["color"], linewidth=1.8)
+        for axes in (upper, lower):  # on one scale, to be compared
+            log_norms(axes, [flow for _, *ends in flows for flow in ends])
+            whole_numbers(axes.xaxis)
     return figure
 
 
@@ -226,7 +230,7 @@ def _draw_accuracy(axes: "Axes", sweep: Sweep, looks: dict[str, dict[str, Any]])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(chance - 0.12, 1.03)
     percentages(axes.yaxis)
-    add_legend(axes, loc="upper right", bbox_to_anchor=(1.0, 0.97))
+    add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3)
 
 
 Flows = list[tuple[str, GradientFlow, GradientFlow]]
@@ -270,15 +274,6 @@ def _mean(flows: list[GradientFlow]) -> GradientFlow:
         norms = np.exp(np.mean([np.log(flow.norms) for flow in flows], axis=0))
     first = flows[0]
     return GradientFlow(first.step, first.layer, first.direction, first.distances, norms)
-
-
-def _draw_flows(
-    axes: "Axes", flows: list[tuple[str, GradientFlow]], looks: dict[str, dict[str, Any]]
-) -> None:
-    for model, flow in flows:
-        axes.plot(flow.distances, flow.norms, color=looks[model]["color"], linewidth=1.8)
-    log_norms(axes, [flow for _, flow in flows])
-    whole_numbers(axes.xaxis)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
