@@ -18,19 +18,23 @@ MAX_NAMED_MOMENTS = 6  # of more, the first, the last and some between are named
 def gradient_flow(run: str, flows: list[GradientFlow]) -> "Figure":
     """The norm of dL/dh_t by distance: a curve a moment, axes a layer and direction."""
     places = list(dict.fromkeys((flow.layer, flow.direction) for flow in flows))
-    layers = [layer for layer, _ in dict.fromkeys(places)]
-    rows, columns = len(set(layers)), len(places) // len(set(layers))
+    rows = len({layer for layer, _ in places})
+    columns = len(places) // rows
     headline = "Gradient flow: how strongly the loss pulls at each earlier state"
     figure = new_figure(5.2 + 4.0 * columns, 1.6 + 3.4 * rows, headline, run)
     grid = figure.add_gridspec(rows, columns)
-    for (layer, direction), cell in zip(places, grid, strict=True):
+    for i, (layer, direction) in enumerate(places):
         title = f"Layer {layer + 1}, {direction}" if len(places) > 1 else ""
         end = "last token" if direction == "forward" else "first token"
-        axes = new_axes(figure, cell, title, f"tokens to the {end}", "norm of dL/dh")
+        axes = new_axes(figure, grid[i], title, f"tokens to the {end}", "norm of dL/dh")
         here = [flow for flow in flows if (flow.layer, flow.direction) == (layer, direction)]
         _draw_moments(axes, here)
-    legend_axes = figure.axes[columns - 1]
-    add_legend(legend_axes, title="optimizer steps", loc="upper left", bbox_to_anchor=(1.01, 1.02))
+    add_legend(
+        figure.axes[columns - 1],
+        title="optimizer steps",
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.02),
+    )
     return figure
 
 

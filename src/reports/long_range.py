@@ -254,21 +254,20 @@ def _flows(sweep: Sweep, distance: int | None) -> tuple[Flows, int | None]:
     flows: Flows = []
     for model in sweep.models:
         runs = [r for r in sweep.runs.values() if (r.model, r.distance) == (model, distance)]
-        ends = [_first_and_last(run.folder) for run in runs]
-        ends = [pair for pair in ends if pair]
-        if ends:
-            flows.append((model, _mean([e[0] for e in ends]), _mean([e[1] for e in ends])))
+        if ends := [pair for run in runs if (pair := _first_and_last(run.folder))]:
+            firsts, lasts = zip(*ends, strict=True)
+            flows.append((model, _mean(firsts), _mean(lasts)))
     return flows, distance
 
 
-def _first_and_last(folder: Path) -> tuple[GradientFlow, GradientFlow] | tuple[()]:
-    """Of the highest layer, read forward."""
+def _first_and_last(folder: Path) -> tuple[GradientFlow, GradientFlow] | None:
+    """Of the highest layer, read forward; None where the run measured none."""
     flows = [flow for flow in read_gradient_flow(folder) if flow.direction == "forward"]
     highest = [flow for flow in flows if flow.layer == flows[-1].layer]
-    return (highest[0], highest[-1]) if highest else ()
+    return (highest[0], highest[-1]) if highest else None
 
 
-def _mean(flows: list[GradientFlow]) -> GradientFlow:
+def _mean(flows: Sequence[GradientFlow]) -> GradientFlow:
     """The geometric mean, since norms of different seeds lie orders of magnitude apart."""
     with np.errstate(divide="ignore"):
         norms = np.exp(np.mean([np.log(flow.norms) for flow in flows], axis=0))

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 from src.errors import CheckpointError
+from src.reports.canvas import save
 from src.reports.gradient_flow import gradient_flow
 from src.reports.plots import draw_plots
 from src.reports.run_files import read_gradient_flow
@@ -78,12 +80,21 @@ def test_axes_a_layer_and_direction(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.5, 1e-3, 0.0, 1.1])
-def test_it_is_drawn_with_the_other_pictures(make_run: MakeRun, rate: float) -> None:
-    run = make_run(reviews=30)
-    write_gradient_flow(run, rate=rate, distances=400)
+def test_vanished_and_exploding_gradients_can_be_drawn(tmp_path: Path, rate: float) -> None:
+    write_gradient_flow(tmp_path, rate=rate, distances=400)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = draw_plots(run)
-    assert run / "plots" / "gradient_flow.png" in paths
+        figure = gradient_flow("a run", read_gradient_flow(tmp_path))
+        save(figure, tmp_path / "flow.png")
+    lowest, highest = figure.axes[0].get_ylim()
+    assert 1e-46 < lowest < 0.3 < highest
+    words = "\n".join(text.get_text() for text in figure.findobj(Text))
+    assert ("zero in float32" in words) == (rate == 1e-3)
+
+
+def test_it_is_drawn_with_the_other_pictures(make_run: MakeRun) -> None:
+    run = make_run(reviews=30)
+    write_gradient_flow(run)
+    assert run / "plots" / "gradient_flow.png" in draw_plots(run)
     height, width, _ = imread(run / "plots" / "gradient_flow.png").shape
     assert 800 < width < 1300 and 400 < height < 700
