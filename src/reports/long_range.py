@@ -218,7 +218,7 @@ def _draw_accuracy(axes: "Axes", sweep: Sweep, looks: dict[str, dict[str, Any]])
     axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.4, label="chance")
     for i, model in enumerate(sweep.models):
         # A little to the side of one another: lines at 100 % would hide each other.
-        aside = 1.025 ** (i - (len(sweep.models) - 1) / 2)
+        aside = 1.045 ** (i - (len(sweep.models) - 1) / 2)
         found = {distance: sweep.accuracies(model, distance) for distance in sweep.distances}
         for distance, accuracies in found.items():
             x = np.full(len(accuracies), distance * aside)
