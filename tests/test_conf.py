@@ -34,7 +34,7 @@ def test_every_option_stands_in_the_yaml_with_its_default():
         assert set(composed(f"model={model}").model.model_fields_set) == everywhere | its_own
     for part in (config.trainer, config.optimizer, config.scheduler, config.logger):
         assert set(part.model_fields_set) == set(type(part).model_fields)
-    for source in ("imdb", "demo"):
+    for source in ("imdb", "demo", "long_range"):
         data = composed(f"data={source}").data
         assert set(data.model_fields_set) == set(type(data).model_fields)
 
@@ -49,6 +49,7 @@ def test_every_option_has_a_comment_in_its_yaml():
     explained = {line.partition(":")[0].strip() for line in lines if "# " in line}
     config = composed()
     parts = (config, config.data, composed("data=demo").data, config.model, config.trainer)
+    parts += (composed("data=long_range").data,)
     parts += (config.optimizer, config.scheduler, config.logger)
     named = {name for part in parts for name in type(part).model_fields}
     groups_and_their_own_names = {*GROUPS, "name", "source"}

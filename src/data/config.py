@@ -1,8 +1,8 @@
 """The `data` options: what conf/data and the `data` block of conf/train.yaml may hold."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from src.data.subwords import SMALLEST_VOCABULARY
 from src.options import Options
@@ -63,6 +63,27 @@ class DemoConfig(TextOptions):
     validation: Literal["stratified", "random"] = "stratified"
 
 
+class LongRangeConfig(TextOptions):
+    """Synthetic texts whose label is their first word, `distance` words before the last."""
+
+    source: Literal["long_range"] = "long_range"
+    distance: Annotated[int, Field(ge=5)] = 100
+    num_train: Annotated[int, Field(ge=20, le=10_000)] = 2_000
+    num_test: Annotated[int, Field(ge=20, le=10_000)] = 1_000
+    generator_seed: int = 0
+    validation: Literal["stratified", "random"] = "stratified"
+    max_length: PositiveInt = 10_001
+
+    @model_validator(mode="after")
+    def _signal_is_read(self) -> Self:
+        if self.max_length <= self.distance:
+            raise ValueError(
+                f"data.max_length={self.max_length}: the signal word would be cut off; "
+                f"data.distance={self.distance} needs {self.distance + 1} or more"
+            )
+        return self
+
+
 class AutoConfig(ImdbConfig):
     """IMDB where it is on disk or can be fetched; otherwise the demo reviews, announced."""
 
@@ -93,5 +114,6 @@ class FilesConfig(TextOptions):
 
 
 DataConfig = Annotated[
-    AutoConfig | ImdbConfig | DemoConfig | FilesConfig, Field(discriminator="source")
+    AutoConfig | ImdbConfig | DemoConfig | LongRangeConfig | FilesConfig,
+    Field(discriminator="source"),
 ]

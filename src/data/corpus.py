@@ -23,7 +23,7 @@ class Split:
 class Corpus:
     """A data set: its splits, its classes, and a fingerprint of all that it holds."""
 
-    name: str  # "imdb", "demo" or "files"
+    name: str  # "imdb", "demo", "long_range" or "files"
     class_names: tuple[str, ...]
     train: Split
     validation: Split | None  # None: to be cut from `train`

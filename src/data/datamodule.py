@@ -148,6 +148,16 @@ class ReviewDataModule(L.LightningDataModule):
         )
         return self._dataloader(dataset, sampler)
 
+    def evenly_spaced(self, split: str, count: int) -> Batch:
+        """`count` reviews of a split (all, where there are fewer), always the same ones.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        dataset = self._dataset(split)
+        rows = np.linspace(0, len(dataset) - 1, min(count, len(dataset)))
+        return dataset[rows.round().astype(np.int64)]
+
     def _dataset(self, name: str) -> BatchDataset:
         if name not in self.splits:
             raise DataError(

@@ -2,11 +2,12 @@
 
 import logging
 
-from src.data.config import AutoConfig, DataConfig, DemoConfig, ImdbConfig
+from src.data.config import AutoConfig, DataConfig, DemoConfig, ImdbConfig, LongRangeConfig
 from src.data.corpus import Corpus
 from src.data.demo import load_demo
 from src.data.files import load_files
 from src.data.imdb import load_imdb
+from src.data.long_range import load_long_range
 from src.errors import MissingDataError
 
 log = logging.getLogger(__name__)
@@ -34,4 +35,6 @@ def load_corpus(config: DataConfig, *, allow_fallback: bool = False) -> Corpus:
         return load_imdb(config)
     if isinstance(config, DemoConfig):
         return load_demo(config)
+    if isinstance(config, LongRangeConfig):
+        return load_long_range(config)
     return load_files(config)

@@ -31,10 +31,12 @@ from src.reports.curves import (
     reliability,
     wilson_interval,
 )
+from src.reports.gradient_flow import gradient_flow
 from src.reports.run_files import (
     Predictions,
     by_epoch,
     by_step,
+    read_gradient_flow,
     read_metrics,
     read_predictions,
     read_result,
@@ -68,6 +70,8 @@ def figures(run_folder: Path) -> dict[str, "Figure"]:
     if "checkpoint" not in result:
         metrics = read_metrics(run_folder)
         pictures["learning_curves"] = learning_curves(run, metrics, result["best_epoch"])
+    if flows := read_gradient_flow(run_folder):
+        pictures["gradient_flow"] = gradient_flow(run, flows)
     return pictures | {
         "confusion_matrix": confusion_matrix(run, predictions),
         "roc_and_precision_recall": roc_and_precision_recall(run, predictions),

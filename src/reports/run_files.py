@@ -39,6 +39,17 @@ class Predictions:
         return self.predicted == self.labels
 
 
+@dataclass(frozen=True)
+class GradientFlow:
+    """The norm of dL/dh_t by distance from the end, at one moment of a training."""
+
+    step: int  # optimizer steps made
+    layer: int  # from 0, the lowest
+    direction: str  # "forward" or "backward"
+    distances: np.ndarray  # int64 [distances], steps to the last one that the direction reads
+    norms: np.ndarray  # float64 [distances], means over reviews
+
+
 def read_result(run_folder: Path) -> dict[str, Any]:
     """Return result.json: the metrics of a run and all that it was made of."""
     path = run_folder / "result.json"
@@ -123,6 +134,33 @@ def read_predictions(run_folder: Path) -> Predictions:
         losses=numbers("loss"),
         probabilities=np.stack([numbers(_PROBABILITY + name) for name in class_names], axis=1),
     )
+
+
+def read_gradient_flow(run_folder: Path) -> list[GradientFlow]:
+    """Return gradient_flow.csv, the earliest moment first; empty where a run measured none."""
+    path = run_folder / "gradient_flow.csv"
+    if not path.exists():
+        return []
+    header, rows = _read_table(path)
+    column = {name: position for position, name in enumerate(header)}
+    for name in ("step", "layer", "direction", "distance", "norm"):
+        if name not in column:
+            raise CheckpointError(f"{path}: has no column {name!r}")
+    curves: dict[tuple[int, int, str], list[tuple[int, float]]] = {}
+    for line, row in rows:
+        step, layer, distance = (
+            int(_number(path, line, row[column[name]])) for name in ("step", "layer", "distance")
+        )
+        point = (distance, _number(path, line, row[column["norm"]]))
+        curves.setdefault((step, layer, row[column["direction"]]), []).append(point)
+    return [
+        GradientFlow(
+            *key,
+            np.array([distance for distance, _ in points]),
+            np.array([norm for _, norm in points]),
+        )
+        for key, points in curves.items()
+    ]
 
 
 def _read(path: Path) -> str:

@@ -12,9 +12,11 @@ def model_words(result: dict[str, Any]) -> str:
 
 def data_words(result: dict[str, Any]) -> str:
     """Return "IMDB reviews" ...; data that a generator made are always called synthetic."""
+    name: str = result["data"]["name"]
+    if name == "long_range":
+        return f"synthetic texts, {result['data']['options']['distance']:,} words to remember"
     if result["synthetic"]:
         return "synthetic demo reviews"
-    name: str = result["data"]["name"]
     return "IMDB reviews" if name == "imdb" else name
 
 

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import (
 )
 
 from src.training.config import TrainerConfig
+from src.training.gradient_flow import GradientFlow
 
 
 class StepFigures(Callback):
@@ -140,8 +141,9 @@ class TestPredictions(Callback):
         )
 
 
-def build_callbacks(config: TrainerConfig, checkpoints: Path) -> list[Callback]:
-    """Return the callbacks of one run, whose best.ckpt and last.ckpt go to `checkpoints`."""
+def build_callbacks(config: TrainerConfig, folder: Path) -> list[Callback]:
+    """Return the callbacks of the run in `folder`; best.ckpt and last.ckpt go to checkpoints/."""
+    checkpoints = folder / "checkpoints"
     callbacks: list[Callback] = [
         ModelCheckpoint(
             dirpath=checkpoints,
@@ -161,6 +163,8 @@ def build_callbacks(config: TrainerConfig, checkpoints: Path) -> list[Callback]:
         callbacks.append(
             EarlyStopping(config.monitor, mode=config.monitor_mode, patience=config.patience)
         )
+    if config.gradient_flow is not None:
+        callbacks.append(GradientFlow(config.gradient_flow, folder / "gradient_flow.csv"))
     if config.progress_bar:
         in_terminal = sys.stderr.isatty()
         callbacks.append(TQDMProgressBar(refresh_rate=10) if in_terminal else EpochLines())

@@ -29,8 +29,16 @@ def _auto_or_number(value: Any) -> Any:
     return value
 
 
+def _epoch_or_number(value: Any) -> Any:
+    number = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if value is not None and value != "epoch" and not number:
+        raise ValueError("impossible value. Choose from: null, epoch, a number of steps")
+    return value
+
+
 BatchLimit = Annotated[float | int, BeforeValidator(_share_or_number)]
 Devices = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)]
+Moments = Annotated[int | Literal["epoch"] | None, BeforeValidator(_epoch_or_number)]
 Monitor = Literal["val/accuracy", "val/f1", "val/auroc", "val/loss"]
 
 
@@ -51,6 +59,7 @@ class TrainerConfig(Options):
     limit_val_batches: BatchLimit = 1.0
     limit_test_batches: BatchLimit = 1.0
     log_every_n_steps: PositiveInt = 20
+    gradient_flow: Moments = None
     progress_bar: bool = True
 
     @property

@@ -42,6 +42,6 @@ def build_trainer(
         deterministic="warn" if accelerator == "gpu" else None,
         use_distributed_sampler=False,  # it would test some reviews twice to even the ranks out
         default_root_dir=folder,
-        callbacks=build_callbacks(config, folder / "checkpoints"),
+        callbacks=build_callbacks(config, folder),
         logger=loggers,
     )

@@ -4,8 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from src.reports.curves import load_curves
-from src.reports.run_files import read_predictions, read_result
+from src.reports.run_files import (
+    GradientFlow,
+    read_gradient_flow,
+    read_predictions,
+    read_result,
+)
 from src.reports.wrong import most_wrong
 
 POINTS = 500  # of a curve: as many as a screen can show
@@ -38,6 +45,10 @@ def report_to_wandb(
     if roc:
         charts["test/roc"] = _curves(roc, "false positive rate", "true positive rate")
         charts["test/precision_recall"] = _curves(precision_recall, "recall", "precision")
+    flows = read_gradient_flow(folder)
+    for layer, direction in dict.fromkeys((flow.layer, flow.direction) for flow in flows):
+        here = [flow for flow in flows if (flow.layer, flow.direction) == (layer, direction)]
+        charts[f"gradient_flow/layer{layer}_{direction}"] = _flow_lines(here)
     wrong = most_wrong(folder, 100)
     charts["test/most_wrong"] = wandb.Table(
         columns=["text", *wrong[0]._fields] if wrong else ["text"],
@@ -50,6 +61,20 @@ def report_to_wandb(
     artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata={"run": result["run_name"]})
     artifact.add_file(str(checkpoint), name="best.ckpt")
     run.log_artifact(artifact, aliases=["best"])
+
+
+def _flow_lines(flows: list[GradientFlow]) -> Any:
+    """A line a moment. W&B's charts of lines have no logarithmic scale: the logarithm is shown."""
+    import wandb
+
+    floor = np.finfo(np.float64).tiny
+    return wandb.plot.line_series(
+        xs=[flow.distances.tolist() for flow in flows],
+        ys=[np.log10(np.maximum(flow.norms, floor)).tolist() for flow in flows],
+        keys=[f"step {flow.step}" for flow in flows],
+        title="log10 of the norm of dL/dh by distance from the end",
+        xname="distance",
+    )
 
 
 def _rows(name: str, x: Any, y: Any) -> list[list[Any]]:

@@ -30,3 +30,11 @@ def open_door(
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
+
+
+def inspect_wandb(run: Path, *arguments: str) -> str:
+    """What W&B itself reads in an offline run's folder, as JSON."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *arguments, str(run)]
+    read = subprocess.run(command, capture_output=True, text=True)
+    assert read.returncode == 0, read.stderr
+    return read.stdout

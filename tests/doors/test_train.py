@@ -3,7 +3,6 @@
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 from src.data.config import DemoConfig
 from src.data.datamodule import ReviewDataModule
 from tests.data.torchtext_answers import INSTALLED
-from tests.doors.runner import open_door
+from tests.doors.runner import inspect_wandb, open_door
 
 SMOKE = "experiment=smoke"
 NO_IMDB = ("data.root=nowhere", "data.url=http://127.0.0.1:9/aclImdb_v1.tar.gz")
@@ -30,7 +29,7 @@ def test_help_is_written_for_people(tmp_path):
     done = open_door("train.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
     for line in (
-        "data: auto, demo, files, imdb",
+        "data: auto, demo, files, imdb, long_range",
         "model: gru, lstm, rnn",
         "logger: csv, none, tensorboard, wandb",
         "trainer: auto, cpu, ddp, gpu, mps",
@@ -154,13 +153,6 @@ def test_result_agrees_with_the_predictions_beside_it(sweep):
         assert right / len(rows) == pytest.approx(result["test/accuracy"], abs=1e-6)
         loss = sum(float(row["loss"]) for row in rows) / len(rows)
         assert loss == pytest.approx(result["test/loss"], abs=1e-5)
-
-
-def inspect_wandb(run: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *arguments, str(run)]
-    read = subprocess.run(command, capture_output=True, text=True)
-    assert read.returncode == 0, read.stderr
-    return read.stdout
 
 
 def test_every_run_has_a_wandb_run_of_its_own_that_reads_back(sweep):

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,27 @@ def _write_predictions(
             loss = float(-np.log(given[label]))
             name = f"test/{class_names[label]}/{i}_7.txt"
             writer.writerow([name, class_names[label], prediction, lengths[i], loss, *given])
+
+
+def write_gradient_flow(
+    folder: Path,
+    *,
+    steps: Sequence[int] = (0, 40, 80),
+    layers: int = 1,
+    directions: Sequence[str] = ("forward",),
+    distances: int = 30,
+    rate: float = 0.8,
+) -> None:
+    """A gradient that falls by `rate` a step, and from moment to moment falls less steeply."""
+    with (folder / "gradient_flow.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["step", "layer", "direction", "distance", "norm", "reviews"])
+        for moment, step in enumerate(steps):
+            for layer in range(layers):
+                for direction in directions:
+                    for distance in range(distances):
+                        norm = 0.3 * rate ** (distance / (moment + 1))
+                        writer.writerow([step, layer, direction, distance, norm, 32])
 
 
 @pytest.fixture
