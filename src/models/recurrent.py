@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from src.models.arguments import State, check_inputs, initial_state_parts
 from src.models.autocast import autocast_dtype, is_autocast_enabled
 from src.models.dropout import dropout
 from src.models.gru_before_function import GRUBeforeFunction
@@ -19,10 +20,6 @@ from src.models.gru_function import GRUFunction
 from src.models.reverse import reversal, reverse
 from src.models.rnn_function import RNNFunction
 from src.models.time_blocks import zero_padding
-
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-
-State = tuple[Tensor, ...]
 
 # Elements of the gates of a block of time steps: 8 MiB in float32. A whole review's fit no cache,
 # and being of another size at every step, leave memory behind that later steps cannot use.
@@ -182,42 +179,9 @@ class _VariableLength(nn.RNNBase):
 
     def _check(self, inputs: Tensor, lengths: Tensor, initial_state: Any) -> tuple[Tensor, State]:
         """Lengths as int64 on the CPU, and the initial state in parts."""
-        self._check_inputs(inputs, lengths)
-        return lengths.to("cpu", torch.int64), self._check_state(initial_state, inputs)
-
-    def _check_inputs(self, inputs: Tensor, lengths: Tensor) -> None:
-        if inputs.dim() != 3 or inputs.shape[2] != self.input_size:
-            raise ValueError(
-                f"inputs must be [batch, time, {self.input_size}], got {list(inputs.shape)}"
-            )
-        batch, time, _ = inputs.shape
-        if batch == 0:
-            raise ValueError("inputs must hold at least one sequence, got none")
-        weights = self.all_weights[0][0].dtype
-        if inputs.dtype != weights and not is_autocast_enabled(inputs.device.type):
-            raise ValueError(f"inputs must be {weights} as the weights are, got {inputs.dtype}")
-        if lengths.dtype not in _INTEGERS or list(lengths.shape) != [batch]:
-            raise ValueError(
-                f"lengths must be integers [{batch}], one for each sequence of inputs, "
-                f"got {lengths.dtype} {list(lengths.shape)}"
-            )
-        shortest, longest = (int(bound) for bound in lengths.aminmax())
-        if shortest < 1 or longest > time:
-            raise ValueError(
-                f"lengths must be from 1 to the {time} steps of inputs, got {shortest} to {longest}"
-            )
-
-    def _check_state(self, initial_state: Any, inputs: Tensor) -> State:
-        rows = self.num_layers * (1 + self.bidirectional)
-        shape = (rows, inputs.shape[0], self.hidden_size)
-        if initial_state is None:
-            return (inputs.new_zeros(shape),) * self.state_parts
-        state = (initial_state,) if isinstance(initial_state, Tensor) else tuple(initial_state)
-        if len(state) != self.state_parts or any(tuple(part.shape) != shape for part in state):
-            wanted = " and ".join([str(list(shape))] * self.state_parts)
-            found = " and ".join(str(list(part.shape)) for part in state)
-            raise ValueError(f"initial_state must be {wanted}, got {found}")
-        return state
+        check_inputs(self, inputs, lengths)
+        state = initial_state_parts(self, inputs, initial_state, self.state_parts)
+        return lengths.to("cpu", torch.int64), state
 
 
 class RNN(_VariableLength, nn.RNN):  # type: ignore[misc]  # takes lengths, not packing

@@ -68,9 +68,8 @@ def trace(
     Raises:
         ValueError: a length below 1 or beyond time, or a wrong shape; names the argument.
     """
-    layer._check_inputs(inputs, lengths)
-    state = layer._check_state(initial_state, inputs)
-    lengths = lengths.to(inputs.device, torch.int64)
+    lengths, state = layer._check(inputs, lengths, initial_state)
+    lengths = lengths.to(inputs.device)
     order = reversal(lengths, inputs.shape[1])
     traces: list[DirectionTrace] = []
     for depth in range(layer.num_layers):

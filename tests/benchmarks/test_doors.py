@@ -38,6 +38,14 @@ def test_reset_gate(workplace: Path) -> None:
     assert (workplace / "reset.md").read_text() == done.stdout
 
 
+def test_embedding(workplace: Path) -> None:
+    options = ("--vocab-sizes", "500", "--batches", "1", "--rounds", "1", "--seconds", "0")
+    done = open_door("benchmarks/embedding.py", *options, "--threads", "1", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    names = [line.split("|")[2].strip() for line in done.stdout.splitlines()[-3:]]
+    assert names == ["dense, fused AdamW", "by rows", "torch.optim.SparseAdam"]
+
+
 def test_predict(workplace: Path) -> None:
     options = ("--models", "lstm", "--reviews", "40", "--singles", "5", "--rounds", "1")
     done = open_door("benchmarks/predict.py", *options, "--threads", "1", cwd=workplace)
