@@ -83,7 +83,7 @@ def with_weights(layer, gates):
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
             part = {"weight_ih": "x", "weight_hh": "h", "bias_ih": "b"}.get(name.partition("_l")[0])
-            values = [row[part] for row in rows] if part else 0.0
+            values = [row[part] if part else 0.0 for row in rows]  # no second bias
             parameter.copy_(torch.tensor(values, dtype=torch.float64))
     return layer
 
