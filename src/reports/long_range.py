@@ -171,7 +171,7 @@ def draw_long_range(sweep: Sweep, flow_distance: int | None = None) -> "Figure":
     seeds = len(sweep.seeds)
     words = f"mean of {seeds} seeds, small dots are single runs" if seeds > 1 else "one seed"
     if sweep.gaps:
-        words += f"; {len(sweep.gaps)} of {len(sweep.gaps) + len(sweep.runs)} runs are missing"
+        words += f"; missing runs: {len(sweep.gaps)} of {len(sweep.gaps) + len(sweep.runs)}"
     figure = new_figure(12.5, 6.6, "How far back can it remember? One word, then fillers", words)
     grid = figure.add_gridspec(2, 2, width_ratios=[1.15, 1])
     left = new_axes(
@@ -188,11 +188,11 @@ def draw_long_range(sweep: Sweep, flow_distance: int | None = None) -> "Figure":
         at = f"{distance:,} words"
         upper.set_title(f"Gradient flow over {at}, before training", fontsize=11, loc="left")
         lower.set_title("the same after training", fontsize=11, loc="left", color=INK)
-        for model, first, last in flows:
-            for axes, flow in ((upper, first), (lower, last)):
-                axes.plot(flow.distances, flow.norms, color=looks[model]["color"], linewidth=1.8)
-        for axes in (upper, lower):  # on one scale, to be compared
-            log_norms(axes, [flow for _, *ends in flows for flow in ends])
+        for axes, when in ((upper, 1), (lower, 2)):
+            for flow in flows:
+                x, y = flow[when].distances, flow[when].norms
+                axes.plot(x, y, color=looks[flow[0]]["color"], linewidth=1.8)
+            log_norms(axes, [flow[when] for flow in flows])
             whole_numbers(axes.xaxis)
     return figure
 

@@ -109,7 +109,7 @@ def test_gaps_and_failed_runs_are_said(sweep: Path, capsys: pytest.CaptureFixtur
     assert "no run: GRU, distance 1000, seed 2\n" in printed
     assert printed.count("no run: RNN, distance 10, seed") == 3
     figure = draw_long_range(read_sweep([sweep]))
-    assert "4 of 36 runs are missing" in words(figure)
+    assert "missing runs: 4 of 36" in words(figure)
     (rnn,) = (line for line in figure.axes[0].lines if line.get_label() == "RNN")
     assert len(rnn.get_xdata()) == 2
 
