@@ -188,12 +188,8 @@ def draw_long_range(sweep: Sweep, flow_distance: int | None = None) -> "Figure":
         at = f"{distance:,} words"
         upper.set_title(f"Gradient flow over {at}, before training", fontsize=11, loc="left")
         lower.set_title("the same after training", fontsize=11, loc="left", color=INK)
-        for axes, when in ((upper, 1), (lower, 2)):
-            for flow in flows:
-                x, y = flow[when].distances, flow[when].norms
-                axes.plot(x, y, color=looks[flow[0]]["color"], linewidth=1.8)
-            log_norms(axes, [flow[when] for flow in flows])
-            whole_numbers(axes.xaxis)
+        _draw_flows(upper, {model: first for model, first, _ in flows}, looks)
+        _draw_flows(lower, {model: last for model, _, last in flows}, looks)
     return figure
 
 
@@ -273,6 +269,15 @@ def _mean(flows: Sequence[GradientFlow]) -> GradientFlow:
         norms = np.exp(np.mean([np.log(flow.norms) for flow in flows], axis=0))
     first = flows[0]
     return GradientFlow(first.step, first.layer, first.direction, first.distances, norms)
+
+
+def _draw_flows(
+    axes: "Axes", flows: dict[str, GradientFlow], looks: dict[str, dict[str, Any]]
+) -> None:
+    for model, flow in flows.items():
+        axes.plot(flow.distances, flow.norms, color=looks[model]["color"], linewidth=1.8)
+    log_norms(axes, list(flows.values()))
+    whole_numbers(axes.xaxis)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
