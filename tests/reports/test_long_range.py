@@ -10,7 +10,8 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from src.errors import CheckpointError
-from src.reports.long_range import draw_long_range, main, markdown_table, read_sweep
+from src.reports.long_range import draw_long_range, main, markdown_table
+from src.reports.long_range_runs import read_sweep
 from tests.reports.conftest import write_gradient_flow, write_run
 
 MODELS = {"rnn": None, "gru": None, "lstm 0": 0.0, "lstm 1": 1.0}
