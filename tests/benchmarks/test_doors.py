@@ -46,6 +46,14 @@ def test_embedding(workplace: Path) -> None:
     assert names == ["dense, fused AdamW", "by rows", "torch.optim.SparseAdam"]
 
 
+def test_profile_step(workplace: Path) -> None:
+    options = ("--models", "gru", "--sizes", "8", "--batches", "1", "--seconds", "0")
+    done = open_door("benchmarks/profile_step.py", *options, "--threads", "1", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert "GRUFunction" in done.stdout
+    assert "| gru   | 8    | 64 x 24 by 24 x 8" in done.stdout
+
+
 def test_predict(workplace: Path) -> None:
     options = ("--models", "lstm", "--reviews", "40", "--singles", "5", "--rounds", "1")
     done = open_door("benchmarks/predict.py", *options, "--threads", "1", cwd=workplace)

@@ -1,0 +1,121 @@
+"""Where the time of a training step goes, and what bounds it: `python benchmarks/profile_step.py`.
+
+For each model, the operations that a step spends most of its time in (torch.profiler, their own
+time), and the rate of the matrix products that its time steps are made of: a batch of 64 rows
+through the recurrent weights, and back. No layer that multiplies step by step can be faster than
+those products.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.clock import seconds_per_pass
+from benchmarks.contenders import OURS, OURS_BF16, torch_contenders
+from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process, product_rate
+from benchmarks.reviews import BATCH_SIZE, MAX_LENGTH, choose_batches, load_reviews
+from benchmarks.tables import markdown_table, report
+from benchmarks.training_speed import GATES
+from src.data.batching import BatchDataset
+from src.models.config import ModelConfig
+
+HEADER = ("model", "size", "operation", "of a step's time")
+PRODUCT_HEADER = ("model", "size", "product of a time step", "of the rate of 2048 x 2048")
+
+
+def main() -> None:
+    """Measure, print, and write the tables where asked."""
+    options = parse()
+    prepare_process(options.threads)
+    data = load_reviews(options.cache_dir)
+    dataset = BatchDataset(data.splits["train"], max_length=MAX_LENGTH, truncation_side="right")
+    sample = choose_batches(dataset, options.batches)
+    bf16 = has_fast_bf16()
+    dtype, name = (torch.bfloat16, OURS_BF16) if bf16 else (torch.float32, OURS)
+    operations, products = [], []
+    for model in options.models:
+        for size in options.sizes:
+            config = ModelConfig.model_validate(
+                {
+                    "name": model,
+                    "embedding_dim": size,
+                    "hidden_size": size,
+                    "dropout": 0.0,
+                    "word_dropout": 0.0,
+                    "pooling": "last",
+                }
+            )
+            turn = torch_contenders(config, sample, bf16=bf16)[name].turn
+            turn(options.seconds)  # memory and kernels are there from here on
+            with profile(activities=[ProfilerActivity.CPU]) as profiler:
+                turn(0.0)
+            events = profiler.key_averages()
+            total = sum(event.self_cpu_time_total for event in events)
+            events = sorted(events, key=lambda event: -event.self_cpu_time_total)
+            operations += [
+                (model, str(size), event.key, f"{100 * event.self_cpu_time_total / total:.0f} %")
+                for event in events[: options.operations]
+            ]
+            products += [
+                (model, str(size), shape, f"{100 * share:.0f} %")
+                for shape, share in step_products(GATES[model] * size, size, dtype, options.seconds)
+            ]
+    report(
+        [
+            f"{describe_machine(options.threads)}; {str(dtype).removeprefix('torch.')}",
+            markdown_table(HEADER, operations),
+            markdown_table(PRODUCT_HEADER, products),
+        ],
+        options.markdown,
+    )
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    models = ["lstm", "gru"]
+    parser.add_argument("--models", nargs="+", default=models, choices=[*models, "rnn"])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[128], metavar="SIZE")
+    parser.add_argument("--batches", type=int, default=4, help="that stand for the epoch")
+    parser.add_argument("--operations", type=int, default=8, help="lines a model")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
+    return parser.parse_args()
+
+
+def step_products(
+    gates: int, size: int, dtype: torch.dtype, seconds: float
+) -> list[tuple[str, float]]:
+    """The shapes of a time step's products, forward and back, and their share of the full rate."""
+    found = []
+    full = product_rate(dtype, seconds)
+    for inner, outer in ((size, gates), (gates, size)):
+        rows = torch.randn(BATCH_SIZE, inner).to(dtype)
+        weights = torch.randn(inner, outer).to(dtype)
+        out = torch.empty(BATCH_SIZE, outer, dtype=dtype)
+        flops = 2 * BATCH_SIZE * inner * outer
+        rate = flops / _seconds(rows, weights, out, seconds)
+        found.append((f"{BATCH_SIZE} x {inner} by {inner} x {outer}", rate / full))
+    return found
+
+
+def _seconds(
+    rows: torch.Tensor, weights: torch.Tensor, out: torch.Tensor, at_least: float
+) -> float:
+    def many() -> None:
+        for _ in range(100):
+            torch.mm(rows, weights, out=out)
+
+    return seconds_per_pass(many, at_least) / 100
+
+
+if __name__ == "__main__":
+    main()
