@@ -80,7 +80,7 @@ def name_words(axes: "Axes", columns: Columns, *, top: bool = False) -> None:
 
 def align_label(axes: "Axes", columns: Columns) -> None:
     """Put the label of the y axis where no number can push it out of the picture."""
-    axes.yaxis.set_label_coords((12 - LEFT) / columns.width, 0.5)
+    axes.yaxis.set_label_coords((20 - LEFT) / columns.width, 0.5)
 
 
 def printable(text: str, letters: int = LETTERS) -> str:
