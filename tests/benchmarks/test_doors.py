@@ -15,6 +15,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("benchmarks")
 
 
+@pytest.mark.slow
 def test_throughput(workplace: Path) -> None:
     options = ("--quick", "--no-keras", "--models", "gru", "--sizes", "8", "--threads", "1")
     done = open_door("benchmarks/throughput.py", *options, "--markdown", "speed.md", cwd=workplace)
@@ -24,6 +25,7 @@ def test_throughput(workplace: Path) -> None:
     assert (workplace / "speed.md").read_text() == done.stdout
 
 
+@pytest.mark.slow
 def test_reset_gate(workplace: Path) -> None:
     options = ("--sizes", "8", "--batch-size", "2", "--steps", "5", "--rounds", "1")
     options += ("--seconds", "0", "--threads", "1", "--markdown", "reset.md")
@@ -38,6 +40,7 @@ def test_reset_gate(workplace: Path) -> None:
     assert (workplace / "reset.md").read_text() == done.stdout
 
 
+@pytest.mark.slow
 def test_embedding(workplace: Path) -> None:
     options = ("--vocab-sizes", "500", "--batches", "1", "--rounds", "1", "--seconds", "0")
     done = open_door("benchmarks/embedding.py", *options, "--threads", "1", cwd=workplace)
@@ -46,6 +49,7 @@ def test_embedding(workplace: Path) -> None:
     assert names == ["dense, fused AdamW", "by rows", "torch.optim.SparseAdam"]
 
 
+@pytest.mark.slow
 def test_profile_step(workplace: Path) -> None:
     options = ("--models", "gru", "--sizes", "8", "--batches", "1", "--seconds", "0")
     done = open_door("benchmarks/profile_step.py", *options, "--threads", "1", cwd=workplace)
@@ -54,6 +58,7 @@ def test_profile_step(workplace: Path) -> None:
     assert "| gru   | 8    | 64 x 24 by 24 x 8" in done.stdout
 
 
+@pytest.mark.slow
 def test_predict(workplace: Path) -> None:
     options = ("--models", "lstm", "--reviews", "40", "--singles", "5", "--rounds", "1")
     done = open_door("benchmarks/predict.py", *options, "--threads", "1", cwd=workplace)
@@ -64,6 +69,7 @@ def test_predict(workplace: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_time_to_accuracy(workplace: Path) -> None:
     options = ("--models", "gru", "--no-keras", "--threads", "1", "--accuracy", "0.01", *FEW)
     done = open_door("benchmarks/time_to_accuracy.py", *options, cwd=workplace)

@@ -81,12 +81,10 @@ def test_too_few_reviews() -> None:
 def test_the_option(tmp_path) -> None:
     with pytest.raises(ValidationError, match=r"at least data\.max_length, 50"):
         DemoConfig(batch_tokens=49, max_length=50)
-    config = DemoConfig(
-        num_train=400, num_test=20, batch_tokens=1_000, max_length=50, cache_dir=str(tmp_path)
-    )
+    config = DemoConfig(num_train=400, num_test=20, batch_tokens=1_000, cache_dir=str(tmp_path))
     data = ReviewDataModule(config)
     data.setup()
     batches = list(data.train_dataloader())
     assert max(batch.tokens.numel() for batch in batches) <= 1_000
     assert sum(len(batch.labels) for batch in batches) == len(data.splits["train"])
-    assert len({len(batch.labels) for batch in batches}) > 3
+    assert len({len(batch.labels) for batch in batches}) >= 3

@@ -265,6 +265,7 @@ def test_a_finished_run_is_not_written_over(sweep):
     assert (folder / "result.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_two_processes_train_together(tmp_path):
     done = open_door(
         "train.py",
