@@ -127,9 +127,11 @@ def test_two_sweeps_make_one_picture(sweep: Path, tmp_path: Path) -> None:
 
 
 def test_both_forms_of_the_gru_have_a_line(sweep: Path) -> None:
-    model = {"name": "gru", "bidirectional": False}
     for reset in ("after", "before"):
-        write_one(sweep.parent / reset, "gru", 10, 1, model=model | {"reset": reset})
+        folder = write_one(sweep.parent / reset, "gru", 10, 1)
+        result = json.loads((folder / "result.json").read_text())
+        result["model"]["reset"] = reset
+        (folder / "result.json").write_text(json.dumps(result))
     assert read_sweep([sweep.parent / "after", sweep.parent / "before"]).models == [
         "GRU",
         "GRU, reset before",
