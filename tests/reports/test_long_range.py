@@ -126,6 +126,18 @@ def test_two_sweeps_make_one_picture(sweep: Path, tmp_path: Path) -> None:
     assert not both.gaps
 
 
+def test_both_forms_of_the_gru_have_a_line(sweep: Path) -> None:
+    for reset in ("after", "before"):
+        folder = write_one(sweep.parent / reset, "gru", 10, 1)
+        result = json.loads((folder / "result.json").read_text())
+        result["model"]["reset"] = reset
+        (folder / "result.json").write_text(json.dumps(result))
+    assert read_sweep([sweep.parent / "after", sweep.parent / "before"]).models == [
+        "GRU",
+        "GRU, reset before",
+    ]
+
+
 def test_the_picture_is_drawn(sweep: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
