@@ -111,7 +111,8 @@ def _run_block(
 ) -> None:
     """Step through a block [steps, batch, r z n] of sums that still lack the state's part.
 
-    Moves the state h on, writes it to history[1:], and, with `keep`, r, z, n to the block.
+    Writes the states to history[1:] and, with `keep`, r, z, n to the block. Where h, the state, is
+    of a wider type than these, it is moved on; else history has all of it.
     """
     in_place = block.dtype == h.dtype
     minus_one = h.new_tensor(-1)
@@ -136,8 +137,6 @@ def _run_block(
         above.copy_(h)
         if keep:
             sums_r_z_n.copy_(row)
-    if in_place:
-        h.copy_(history[-1])
 
 
 def _run_block_back(
