@@ -14,7 +14,7 @@ import hydra
 import pytest
 import torch
 
-from tests.models.cells.test_worked_example import SENTENCE
+from tests.models.cells.test_worked_example import SENTENCE, VECTORS, weights_of
 from tests.test_conf import CONF, composed
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -130,6 +130,19 @@ def table(name: str) -> list[list[str]]:
     rows = list(itertools.takewhile(lambda row: row.startswith("|"), rest.splitlines()))
     assert len(rows) > 2, name
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_worked_example_has_the_weights_and_words_it_names():
+    names, _, numbers = table("weights")
+    for name, number in zip(names[1:], numbers[1:], strict=True):
+        a = float(number)
+        expected = [([a, -a / 2], [0.4 + a, 0.2], 0.1 * a), ([0.25, a - 0.3], [-a, 0.7 * a], -0.2)]
+        for unit, (of_h, of_x, b) in zip(weights_of(name.strip("$")), expected, strict=True):
+            assert [*unit["h"], *unit["x"], unit["b"]] == pytest.approx([*of_h, *of_x, b])
+    words, _, vectors = table("words")
+    pairs = zip(words[1:], vectors[1:], strict=True)
+    found = {w: [float(x) for x in v.split(",")] for w, v in pairs}
+    assert found == VECTORS
 
 
 def test_the_worked_example_has_the_numbers_of_the_cells():
