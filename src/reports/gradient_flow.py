@@ -51,6 +51,7 @@ def log_norms(axes: "Axes", flows: list[GradientFlow]) -> None:
             axes.text(
                 0.99, FLOOR * 2, "below: zero in float32", color=GREY, fontsize=9,
                 ha="right", va="bottom", transform=axes.get_yaxis_transform(),
+                bbox={"color": "white", "alpha": 0.8, "pad": 1},
             )  # fmt: skip
 
 

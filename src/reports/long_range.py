@@ -9,8 +9,6 @@ beside them and prints the table, in Markdown.
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,109 +32,14 @@ from src.reports.canvas import (
     whole_numbers,
 )
 from src.reports.gradient_flow import log_norms
-from src.reports.run_files import GradientFlow, read_gradient_flow, read_result
-from src.reports.wording import model_words
+from src.reports.long_range_runs import Sweep, read_sweep
+from src.reports.run_files import GradientFlow, read_gradient_flow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MODELS = ("rnn", "gru", "lstm")
 COLOURS = {"rnn": (ORANGE, PINK), "gru": (GREEN, INK), "lstm": (SKY, BLUE, AMBER, PINK, INK)}
-
-
-@dataclass(frozen=True)
-class LongRangeRun:
-    """One finished run of the sweep."""
-
-    folder: Path
-    model: str  # what its line is called
-    kind: str  # rnn, lstm or gru
-    distance: int
-    seed: int
-    accuracy: float  # of the test split
-    chance: float  # of one class in so many
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """The finished runs, by model, distance and seed, and what is not there."""
-
-    runs: dict[tuple[str, int, int], LongRangeRun]
-    unfinished: tuple[str, ...]  # folders without a result
-
-    @property
-    def models(self) -> list[str]:
-        """The names of the lines: RNN, GRU, LSTM, and of each kind the smaller bias first."""
-        named = {run.model: MODELS.index(run.kind) for run in self.runs.values()}
-        return sorted(named, key=lambda model: (named[model], len(model), model))
-
-    @property
-    def distances(self) -> list[int]:
-        """Every distance that some run has, ascending."""
-        return sorted({distance for _, distance, _ in self.runs})
-
-    @property
-    def seeds(self) -> list[int]:
-        """Every seed that some run has, ascending."""
-        return sorted({seed for _, _, seed in self.runs})
-
-    @property
-    def gaps(self) -> list[tuple[str, int, int]]:
-        """The combinations of the above that no finished run has."""
-        grid = product(self.models, self.distances, self.seeds)
-        return [place for place in grid if place not in self.runs]
-
-    def accuracies(self, model: str, distance: int) -> np.ndarray:
-        """Test accuracies, float64 [seeds that finished], which may be none."""
-        found = (self.runs.get((model, distance, seed)) for seed in self.seeds)
-        return np.array([run.accuracy for run in found if run is not None])
-
-
-def read_sweep(folders: Sequence[Path]) -> Sweep:
-    """Return the runs of `experiment=long_range` in these folders.
-
-    Raises:
-        CheckpointError: there is none, one is of other data, or two are the same run twice.
-    """
-    runs: dict[tuple[str, int, int], LongRangeRun] = {}
-    unfinished = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder}: no such folder; give that of a sweep")
-        for config in sorted(folder.glob("*/config")):
-            if not (config.parent / "result.json").exists():
-                unfinished.append(str(config.parent))
-                continue
-            run = _read_run(config.parent)
-            place = run.model, run.distance, run.seed
-            if place in runs:
-                raise CheckpointError(
-                    f"{run.folder}: {run.model} at distance {run.distance}, seed {run.seed} "
-                    f"stands in {runs[place].folder} too; give one of them"
-                )
-            runs[place] = run
-    if not runs:
-        raise CheckpointError(f"{', '.join(map(str, folders))}: no finished run in it")
-    return Sweep(runs, tuple(unfinished))
-
-
-def _read_run(folder: Path) -> LongRangeRun:
-    result = read_result(folder)
-    if result["data"]["name"] != "long_range":
-        raise CheckpointError(f"{folder}: a run of {result['data']['name']}, not of long_range")
-    model = model_words(result)
-    if (bias := result["model"].get("forget_bias")) is not None:
-        model += f", forget bias {bias:g}"
-    return LongRangeRun(
-        folder,
-        model,
-        result["model"]["name"],
-        result["data"]["options"]["distance"],
-        result["seed"],
-        result["test/accuracy"],
-        1 / len(result["data"]["class_names"]),
-    )
 
 
 def markdown_table(sweep: Sweep) -> str:
@@ -171,7 +74,7 @@ def draw_long_range(sweep: Sweep, flow_distance: int | None = None) -> "Figure":
     seeds = len(sweep.seeds)
     words = f"mean of {seeds} seeds, small dots are single runs" if seeds > 1 else "one seed"
     if sweep.gaps:
-        words += f"; {len(sweep.gaps)} of {len(sweep.gaps) + len(sweep.runs)} runs are missing"
+        words += f"; missing runs: {len(sweep.gaps)} of {len(sweep.gaps) + len(sweep.runs)}"
     figure = new_figure(12.5, 6.6, "How far back can it remember? One word, then fillers", words)
     grid = figure.add_gridspec(2, 2, width_ratios=[1.15, 1])
     left = new_axes(
@@ -188,12 +91,8 @@ def draw_long_range(sweep: Sweep, flow_distance: int | None = None) -> "Figure":
         at = f"{distance:,} words"
         upper.set_title(f"Gradient flow over {at}, before training", fontsize=11, loc="left")
         lower.set_title("the same after training", fontsize=11, loc="left", color=INK)
-        for model, first, last in flows:
-            for axes, flow in ((upper, first), (lower, last)):
-                axes.plot(flow.distances, flow.norms, color=looks[model]["color"], linewidth=1.8)
-        for axes in (upper, lower):  # on one scale, to be compared
-            log_norms(axes, [flow for _, *ends in flows for flow in ends])
-            whole_numbers(axes.xaxis)
+        _draw_flows(upper, {model: first for model, first, _ in flows}, looks)
+        _draw_flows(lower, {model: last for model, _, last in flows}, looks)
     return figure
 
 
@@ -273,6 +172,15 @@ def _mean(flows: Sequence[GradientFlow]) -> GradientFlow:
         norms = np.exp(np.mean([np.log(flow.norms) for flow in flows], axis=0))
     first = flows[0]
     return GradientFlow(first.step, first.layer, first.direction, first.distances, norms)
+
+
+def _draw_flows(
+    axes: "Axes", flows: dict[str, GradientFlow], looks: dict[str, dict[str, Any]]
+) -> None:
+    for model, flow in flows.items():
+        axes.plot(flow.distances, flow.norms, color=looks[model]["color"], linewidth=1.8)
+    log_norms(axes, list(flows.values()))
+    whole_numbers(axes.xaxis)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

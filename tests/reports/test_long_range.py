@@ -10,7 +10,8 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from src.errors import CheckpointError
-from src.reports.long_range import draw_long_range, main, markdown_table, read_sweep
+from src.reports.long_range import draw_long_range, main, markdown_table
+from src.reports.long_range_runs import read_sweep
 from tests.reports.conftest import write_gradient_flow, write_run
 
 MODELS = {"rnn": None, "gru": None, "lstm 0": 0.0, "lstm 1": 1.0}
@@ -109,7 +110,7 @@ def test_gaps_and_failed_runs_are_said(sweep: Path, capsys: pytest.CaptureFixtur
     assert "no run: GRU, distance 1000, seed 2\n" in printed
     assert printed.count("no run: RNN, distance 10, seed") == 3
     figure = draw_long_range(read_sweep([sweep]))
-    assert "4 of 36 runs are missing" in words(figure)
+    assert "missing runs: 4 of 36" in words(figure)
     (rnn,) = (line for line in figure.axes[0].lines if line.get_label() == "RNN")
     assert len(rnn.get_xdata()) == 2
 
