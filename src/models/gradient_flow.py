@@ -33,7 +33,7 @@ def gradient_norms(
     first one for a backward direction. Parameters keep the `grad` that they have.
 
     Args:
-        classifier: of any float type; in float32, gradients below 1e-45 come out as 0.
+        classifier: of any float type; in float32, gradients below 1e-38 fade and end as 0.
         tokens: int64 [batch, time], padded on the right.
         lengths: int64 [batch], the longest of them time.
         labels: int64 [batch].

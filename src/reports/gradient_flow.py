@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FLOOR = 1e-45  # the smallest number that float32 holds: below, training gets nothing
+FLOOR = 1.2e-38  # the smallest normal number of float32, in which a model is trained
 MAX_NAMED_MOMENTS = 6  # of more, the first, the last and some between are named
 
 
@@ -39,7 +39,7 @@ def gradient_flow(run: str, flows: list[GradientFlow]) -> "Figure":
 
 
 def log_norms(axes: "Axes", flows: list[GradientFlow]) -> None:
-    """Give `axes` a logarithmic scale for these norms, cut off where float32 holds no number."""
+    """Give `axes` a logarithmic scale for these norms, cut off where float32 ends."""
     norms = np.concatenate([flow.norms for flow in flows])
     norms = norms[np.isfinite(norms) & (norms > 0)]
     axes.set_yscale("log")
@@ -49,7 +49,7 @@ def log_norms(axes: "Axes", flows: list[GradientFlow]) -> None:
         if norms.min() < FLOOR:
             axes.axhline(FLOOR, color=GREY, linestyle=":", linewidth=1.2)
             axes.text(
-                0.99, FLOOR * 2, "below: zero in float32", color=GREY, fontsize=9,
+                0.99, FLOOR * 2, "below what float32 can hold", color=GREY, fontsize=9,
                 ha="right", va="bottom", transform=axes.get_yaxis_transform(),
                 bbox={"color": "white", "alpha": 0.8, "pad": 1},
             )  # fmt: skip

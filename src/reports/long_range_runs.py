@@ -97,6 +97,8 @@ def _read_run(folder: Path) -> LongRangeRun:
     model = model_words(result)
     if (bias := result["model"].get("forget_bias")) is not None:
         model += f", forget bias {bias:g}"
+    if result["model"].get("reset") == "before":
+        model += ", reset before"
     return LongRangeRun(
         folder,
         model,

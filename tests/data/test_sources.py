@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from src.data.config import AutoConfig, DemoConfig, FilesConfig, ImdbConfig
+from src.data.config import AutoConfig, DemoConfig, FilesConfig, ImdbConfig, LongRangeConfig
 from src.data.sources import load_corpus
 from src.errors import DataError
 
@@ -18,6 +18,7 @@ def test_each_source(tmp_path):
     path.write_text("text,label\n" + "one,1\ntwo,2\n" * 10)
     assert load_corpus(FilesConfig(train=str(path), cache_dir="cache")).name == "files"
     assert load_corpus(DemoConfig(num_train=20, num_test=20)).name == "demo"
+    assert load_corpus(LongRangeConfig(num_train=20, num_test=20)).name == "long_range"
     with pytest.raises(DataError, match="no IMDB reviews"):
         load_corpus(ImdbConfig(download=False))
 

@@ -126,6 +126,16 @@ def test_two_sweeps_make_one_picture(sweep: Path, tmp_path: Path) -> None:
     assert not both.gaps
 
 
+def test_both_forms_of_the_gru_have_a_line(sweep: Path) -> None:
+    model = {"name": "gru", "bidirectional": False}
+    for reset in ("after", "before"):
+        write_one(sweep.parent / reset, "gru", 10, 1, model=model | {"reset": reset})
+    assert read_sweep([sweep.parent / "after", sweep.parent / "before"]).models == [
+        "GRU",
+        "GRU, reset before",
+    ]
+
+
 def test_the_picture_is_drawn(sweep: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
