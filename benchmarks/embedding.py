@@ -1,6 +1,6 @@
 """What the embedding's gradient costs, dense and by rows: `python benchmarks/embedding.py`.
 
-A batch holds a few thousand of the vocabulary's words. Dense, as training has it, every row of the
+A batch holds a small part of the vocabulary. Dense, as training has it, every row of the
 embedding takes part in each step: its gradient is mostly zeros, and Adam moves it all the same. By
 rows, only those of the batch's words do (lazy Adam): fewer numbers, but each is looked for. Both
 are timed on the same batches beside a whole step of training: backward of the embedding, the norm
