@@ -117,7 +117,8 @@ class GRUFunction(torch.autograd.Function):
 def _run_block(block: Tensor, h: Tensor, history: Tensor, state_map: Tensor, keep: bool) -> None:
     """Step through a block [steps, batch, u r z n] of sums that still lack the state's part.
 
-    Moves the state h on, writes it to history[1:], and, with `keep`, u, r, z, n to the block.
+    Writes the state to history[1:] and, with `keep`, u, r, z, n to the block. Where the block is in
+    bfloat16, h is the running state in float32, and moves on.
     """
     hidden = h.shape[1]
     in_place = block.dtype == h.dtype
@@ -139,8 +140,6 @@ def _run_block(block: Tensor, h: Tensor, history: Tensor, state_map: Tensor, kee
         above.copy_(h)
         if keep:
             sums.copy_(row)
-    if in_place:
-        h.copy_(history[-1])
 
 
 def _run_block_back(
