@@ -40,6 +40,21 @@ class Contender:
     padding: float  # share of what it computes on
 
 
+def plain_model(name: str, size: int, *, bidirectional: bool = False) -> ModelConfig:
+    """A model of that size, without what a peer does not have."""
+    return ModelConfig.model_validate(
+        {
+            "name": name,
+            "embedding_dim": size,
+            "hidden_size": size,
+            "bidirectional": bidirectional,
+            "dropout": 0.0,
+            "word_dropout": 0.0,
+            "pooling": "last",
+        }
+    )
+
+
 def torch_contenders(config: ModelConfig, sample: Sample, *, bf16: bool) -> dict[str, Contender]:
     """Ours and torch's. All but the tutorial's have the bucketed batches, all the same optimizer.
 

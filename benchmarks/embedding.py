@@ -19,12 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.clock import interleave, median, median_ratio, seconds_per_pass
-from benchmarks.contenders import OURS, torch_contenders
+from benchmarks.contenders import OURS, plain_model, torch_contenders
 from benchmarks.machine import describe_machine, prepare_process
-from benchmarks.reviews import MAX_LENGTH, VOCAB_SIZE, Sample, choose_batches, load_reviews
+from benchmarks.reviews import VOCAB_SIZE, Sample, load_sample
 from benchmarks.tables import markdown_table, report
-from src.data.batching import Batch, BatchDataset
-from src.models.config import ModelConfig
+from src.data.batching import Batch
 
 DENSE, ROWS, SPARSE_ADAM = "dense, fused AdamW", "by rows", "torch.optim.SparseAdam"
 SIZE = 128
@@ -36,19 +35,8 @@ def main() -> None:
     """Measure, print, and write the table where asked."""
     options = parse()
     prepare_process(options.threads)
-    data = load_reviews(options.cache_dir)
-    dataset = BatchDataset(data.splits["train"], max_length=MAX_LENGTH, truncation_side="right")
-    sample = choose_batches(dataset, options.batches)
-    config = ModelConfig.model_validate(
-        {
-            "name": "lstm",
-            "embedding_dim": SIZE,
-            "hidden_size": SIZE,
-            "dropout": 0,
-            "word_dropout": 0,
-        }
-    )
-    whole = torch_contenders(config, sample, bf16=False)[OURS]
+    data, sample = load_sample(options.cache_dir, options.batches)
+    whole = torch_contenders(plain_model("lstm", SIZE), sample, bf16=False)[OURS]
     lines = []
     for vocab_size in options.vocab_sizes:
         steps = contenders(vocab_size)

@@ -17,13 +17,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.clock import seconds_per_pass
-from benchmarks.contenders import OURS, OURS_BF16, torch_contenders
+from benchmarks.contenders import OURS, OURS_BF16, plain_model, torch_contenders
 from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process, product_rate
-from benchmarks.reviews import BATCH_SIZE, MAX_LENGTH, choose_batches, load_reviews
+from benchmarks.reviews import BATCH_SIZE, load_sample
 from benchmarks.tables import markdown_table, report
 from benchmarks.training_speed import GATES
-from src.data.batching import BatchDataset
-from src.models.config import ModelConfig
 
 HEADER = ("model", "size", "operation", "of a step's time")
 PRODUCT_HEADER = ("model", "size", "product of a time step", "of the rate of 2048 x 2048")
@@ -33,24 +31,13 @@ def main() -> None:
     """Measure, print, and write the tables where asked."""
     options = parse()
     prepare_process(options.threads)
-    data = load_reviews(options.cache_dir)
-    dataset = BatchDataset(data.splits["train"], max_length=MAX_LENGTH, truncation_side="right")
-    sample = choose_batches(dataset, options.batches)
+    _, sample = load_sample(options.cache_dir, options.batches)
     bf16 = has_fast_bf16()
     dtype, name = (torch.bfloat16, OURS_BF16) if bf16 else (torch.float32, OURS)
     operations, products = [], []
     for model in options.models:
         for size in options.sizes:
-            config = ModelConfig.model_validate(
-                {
-                    "name": model,
-                    "embedding_dim": size,
-                    "hidden_size": size,
-                    "dropout": 0.0,
-                    "word_dropout": 0.0,
-                    "pooling": "last",
-                }
-            )
+            config = plain_model(model, size)
             turn = torch_contenders(config, sample, bf16=bf16)[name].turn
             turn(options.seconds)  # memory and kernels are there from here on
             with profile(activities=[ProfilerActivity.CPU]) as profiler:

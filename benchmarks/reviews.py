@@ -42,6 +42,13 @@ def load_reviews(cache_dir: Path) -> ReviewDataModule:
     return data
 
 
+def load_sample(cache_dir: Path, batches: int) -> tuple[ReviewDataModule, Sample]:
+    """The reviews, and so many batches that stand for an epoch of them."""
+    data = load_reviews(cache_dir)
+    dataset = BatchDataset(data.splits["train"], max_length=MAX_LENGTH, truncation_side="right")
+    return data, choose_batches(dataset, batches)
+
+
 def choose_batches(dataset: BatchDataset, count: int, seed: int = 0) -> Sample:
     """`count` batches of an epoch, whose lengths are spread as those of the whole epoch.
 

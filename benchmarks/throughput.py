@@ -19,13 +19,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 import torch
 
 from benchmarks.clock import interleave
-from benchmarks.contenders import PRODUCT, PRODUCT_BF16, Contender, KerasProcess, torch_contenders
+from benchmarks.contenders import (
+    PRODUCT,
+    PRODUCT_BF16,
+    Contender,
+    KerasProcess,
+    plain_model,
+    torch_contenders,
+)
 from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process, product_rate
-from benchmarks.reviews import BATCH_SIZE, MAX_LENGTH, Sample, choose_batches, load_reviews
+from benchmarks.reviews import BATCH_SIZE, MAX_LENGTH, Sample, load_sample
 from benchmarks.tables import markdown_table, report
 from benchmarks.training_speed import BAR_HEADER, HEADER, Group, Key, bar_rows, table_rows
-from src.data.batching import BatchDataset
-from src.models.config import ModelConfig
 
 NOTES = """\
 {reviews} reviews of {corpus} in {batches} batches of {batch_size}, cut to {max_length} tokens, \
@@ -45,9 +50,7 @@ def main() -> None:
     options = parse()
     prepare_process(options.threads)
     started = time.perf_counter()
-    data = load_reviews(options.cache_dir)
-    dataset = BatchDataset(data.splits["train"], max_length=MAX_LENGTH, truncation_side="right")
-    sample = choose_batches(dataset, options.batches)
+    data, sample = load_sample(options.cache_dir, options.batches)
     groups = []
     with tempfile.TemporaryDirectory() as folder:
         keras = KerasProcess(options.threads, Path(folder)) if options.keras else None
@@ -114,17 +117,7 @@ def measure(
     if keras:
         keras.ask("clear")
     for directions in (1, 2):
-        config = ModelConfig.model_validate(
-            {
-                "name": model,
-                "embedding_dim": size,
-                "hidden_size": size,
-                "bidirectional": directions == 2,
-                "dropout": 0.0,
-                "word_dropout": 0.0,
-                "pooling": "last",
-            }
-        )
+        config = plain_model(model, size, bidirectional=directions == 2)
         named = torch_contenders(config, sample, bf16=bf16)
         if keras:
             named |= keras.contenders(config, sample)

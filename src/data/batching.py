@@ -1,6 +1,7 @@
 """Encoded reviews -> batches of one length, padded as little as can be."""
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,41 @@ class BatchDataset(Dataset[Batch]):
         )
 
 
-class BucketBatchSampler(Sampler[np.ndarray]):
+class DealtBatchSampler(Sampler[np.ndarray], ABC):
+    """Batches of rows, each dealt out among replicas by stride; the epoch decides their order."""
+
+    def __init__(self, lengths: np.ndarray, *, seed: int, rank: int, num_replicas: int) -> None:
+        """Sample the rows 0 .. len(lengths) - 1.
+
+        Raises:
+            DataError: there are fewer rows than replicas.
+        """
+        if len(lengths) < num_replicas:
+            raise DataError(f"{len(lengths)} reviews cannot feed {num_replicas} devices")
+        self._lengths = lengths
+        self._rank, self._num_replicas = rank, num_replicas
+        self._seed, self._epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's order; Lightning calls this before each."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        rng = np.random.Generator(np.random.PCG64([self._seed, self._epoch]))
+        for batch in self._batches(rng):
+            yield batch[self._rank :: self._num_replicas]
+
+    @abstractmethod
+    def _batches(self, rng: np.random.Generator) -> Iterable[np.ndarray]:
+        """The batches of all replicas together, in the order of an epoch."""
+
+
+def batches_in_pool(batches: int) -> int:
+    """How many of an epoch's batches have their rows sorted by length together."""
+    return min(_LARGEST_POOL, max(1, batches // _FEWEST_POOLS))
+
+
+class BucketBatchSampler(DealtBatchSampler):
     """Batches of rows of like length: every row once an epoch, the last small batch too.
 
     With `shuffle`, the rows are permuted anew each epoch, sorted by length within pools of up to
@@ -82,33 +117,22 @@ class BucketBatchSampler(Sampler[np.ndarray]):
         Raises:
             DataError: there are fewer rows than replicas.
         """
-        if len(lengths) < num_replicas:
-            raise DataError(f"{len(lengths)} reviews cannot feed {num_replicas} devices")
-        self._lengths = lengths
+        super().__init__(lengths, seed=seed, rank=rank, num_replicas=num_replicas)
         self._global_batch_size = batch_size * num_replicas
-        self._shuffle, self._seed = shuffle, seed
-        self._rank, self._num_replicas = rank, num_replicas
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order; Lightning calls this before each."""
-        self._epoch = epoch
+        self._shuffle = shuffle
 
     def __len__(self) -> int:
         return len(self._bounds()) - 1
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        rng = np.random.Generator(np.random.PCG64([self._seed, self._epoch]))
+    def _batches(self, rng: np.random.Generator) -> Iterable[np.ndarray]:
         order = self._bucketed(rng) if self._shuffle else np.argsort(-self._lengths, kind="stable")
         batches = np.split(order, self._bounds()[1:-1])
-        turns = rng.permutation(len(batches)) if self._shuffle else range(len(batches))
-        for turn in turns:
-            yield batches[turn][self._rank :: self._num_replicas]
+        return [batches[i] for i in rng.permutation(len(batches))] if self._shuffle else batches
 
     def _bucketed(self, rng: np.random.Generator) -> np.ndarray:
         rows = rng.permutation(len(self._lengths))
-        batches_in_pool = min(_LARGEST_POOL, max(1, len(self) // _FEWEST_POOLS))
-        pool = np.arange(len(rows)) // (batches_in_pool * self._global_batch_size)  # [rows]
+        rows_in_pool = batches_in_pool(len(self)) * self._global_batch_size
+        pool = np.arange(len(rows)) // rows_in_pool  # [rows]
         return rows[np.lexsort((self._lengths[rows], pool))]
 
     def _bounds(self) -> np.ndarray:

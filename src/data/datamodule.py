@@ -9,7 +9,7 @@ import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader
 
-from src.data.batching import Batch, BatchDataset, BucketBatchSampler
+from src.data.batching import Batch, BatchDataset, BucketBatchSampler, DealtBatchSampler
 from src.data.config import AutoConfig, DataConfig
 from src.data.corpus import Corpus
 from src.data.encoded import EncodedSplit, encode_corpus, fit_vocabulary
@@ -176,9 +176,7 @@ class ReviewDataModule(L.LightningDataModule):
             "num_replicas": self.trainer.world_size if self.trainer else 1,
         }
 
-    def _dataloader(
-        self, dataset: BatchDataset, sampler: BucketBatchSampler | TokenBatchSampler
-    ) -> DataLoader[Batch]:
+    def _dataloader(self, dataset: BatchDataset, sampler: DealtBatchSampler) -> DataLoader[Batch]:
         # As `sampler`, not `batch_sampler`: the dataset takes a batch at a time, and Lightning
         # tells only a `sampler` of the epoch.
         workers = self.config.num_workers

@@ -1,16 +1,13 @@
 """Batches of equally many tokens: short reviews many at once, long ones few."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import numpy as np
-from torch.utils.data import Sampler
 
-from src.errors import DataError
-
-_BATCHES_IN_POOL, _FEWEST_POOLS = 50, 8  # as in batching.py: little padding, yet mixed batches
+from src.data.batching import DealtBatchSampler, batches_in_pool
 
 
-class TokenBatchSampler(Sampler[np.ndarray]):
+class TokenBatchSampler(DealtBatchSampler):
     """Batches of rows of like length whose places, time x reviews, are at most `batch_tokens`.
 
     Every row comes once an epoch. All rows are sorted by length, and out of each few neighbours
@@ -36,28 +33,20 @@ class TokenBatchSampler(Sampler[np.ndarray]):
         Raises:
             DataError: there are fewer rows than replicas.
         """
-        if len(lengths) < num_replicas:
-            raise DataError(f"{len(lengths)} reviews cannot feed {num_replicas} devices")
-        self._lengths, self._batch_tokens = lengths, batch_tokens
-        self._seed, self._epoch = seed, 0
-        self._rank, self._num_replicas = rank, num_replicas
+        super().__init__(lengths, seed=seed, rank=rank, num_replicas=num_replicas)
+        self._batch_tokens = batch_tokens
         batches = max(1, int(lengths.sum()) // (batch_tokens * num_replicas))
-        in_pool = min(_BATCHES_IN_POOL, max(1, batches // _FEWEST_POOLS))
-        self._pools = max(1, min(batches // in_pool, len(lengths) // num_replicas))
+        pools = batches // batches_in_pool(batches)
+        self._pools = max(1, min(pools, len(lengths) // num_replicas))
         ordered = np.sort(lengths)
         self._cuts = [
             self._cut(ordered[self._longest_neighbours(pool)]) for pool in range(self._pools)
         ]
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order; Lightning calls this before each."""
-        self._epoch = epoch
-
     def __len__(self) -> int:
         return sum(len(cuts) + 1 for cuts in self._cuts)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        rng = np.random.Generator(np.random.PCG64([self._seed, self._epoch]))
+    def _batches(self, rng: np.random.Generator) -> Iterable[np.ndarray]:
         rows = rng.permutation(len(self._lengths))
         rows = rows[np.argsort(self._lengths[rows], kind="stable")]  # equals in random order
         neighbours = np.arange(len(rows)) // self._pools
@@ -67,13 +56,12 @@ class TokenBatchSampler(Sampler[np.ndarray]):
             for pool, cuts in enumerate(self._cuts)
             for batch in np.split(rows[pool :: self._pools], cuts)
         ]
-        for turn in rng.permutation(len(batches)):
-            yield batches[turn][self._rank :: self._num_replicas]
+        return [batches[i] for i in rng.permutation(len(batches))]
 
     def _longest_neighbours(self, pool: int) -> np.ndarray:
         """For each row of a pool, where the longest that may stand there is among all sorted."""
-        last = np.arange(pool, len(self._lengths), self._pools) - pool + self._pools - 1
-        return np.minimum(last, len(self._lengths) - 1)
+        neighbours_begin = np.arange(0, len(self._lengths) - pool, self._pools)
+        return np.minimum(neighbours_begin + self._pools, len(self._lengths)) - 1
 
     def _cut(self, lengths: np.ndarray) -> list[int]:
         """Where the batches of a pool begin, but for the first; `lengths` [rows] go up.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from src.models.gru_rows import double_n, gru_rows
 from src.models.time_blocks import add_product_, incoming_gradient, time_blocks, zero_padding_
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
@@ -47,9 +48,9 @@ class GRUBeforeFunction(torch.autograd.Function):
         time, batch, _ = inputs.shape
         hidden, product = weight_hh.shape[1], inputs.dtype
         inputs = inputs.contiguous()
-        input_map = _double_n(weight_ih).to(product).t()  # [input, r z n]
-        state_maps = _state_maps(_double_n(weight_hh).to(product).t())
-        bias = _double_n(bias_ih + bias_hh).to(product)
+        input_map = double_n(weight_ih).to(product).t()  # [input, r z n]
+        state_maps = _state_maps(double_n(weight_hh).to(product).t())
+        bias = double_n(bias_ih + bias_hh).to(product)
 
         history = inputs.new_empty(time + 1, batch, hidden)  # h_0 to h_time
         history[0] = initial
@@ -118,7 +119,7 @@ def _run_block(
     minus_one = h.new_tensor(-1)
     rest = torch.empty_like(history[0])  # s
     sums = zip(block, *block.tensor_split([2 * h.shape[1]], dim=2), strict=True)
-    steps = zip(sums, _rows(block, h), history, history[1:], strict=False)
+    steps = zip(sums, gru_rows(block, h), history, history[1:], strict=False)
     for (sums_r_z_n, sums_r_z, sums_n), (row, r, z, n, r_z), below, above in steps:
         sums_r_z.addmm_(below, map_r_z)
         if not in_place:
@@ -152,7 +153,7 @@ def _run_block_back(
     in_place = block.dtype == d_h.dtype
     below, d_rest, through_n = (torch.empty_like(d_h) for _ in range(3))
     d_sums = zip(*d_block.tensor_split([2 * d_h.shape[1]], dim=2), strict=True)
-    rows = zip(_rows(block, d_h), _rows(d_block, d_h), strict=True)
+    rows = zip(gru_rows(block, d_h), gru_rows(d_block, d_h), strict=True)
     steps = list(zip(block, history, d_outputs, d_sums, rows, strict=True))
     for gates, state, d_output, (d_sums_r_z, d_sums_n), row_and_gradient in reversed(steps):
         (row, r, z, n, r_z), (_, d_r, d_z, d_n, d_r_z) = row_and_gradient
@@ -180,25 +181,7 @@ def _run_block_back(
             d_h.add_(d_sums_r_z.copy_(d_r_z) @ map_r_z)
 
 
-def _rows(block: Tensor, like: Tensor) -> list[tuple[Tensor, ...]]:
-    """For each step of a block [steps, batch, r z n], its row and the row's r, z, n, and r z.
-
-    Where the block has another type than `like`, one row of that type serves all steps.
-    """
-    steps, batch, width = block.shape
-    if block.dtype != like.dtype:
-        block = like.new_empty(1, batch, width)
-    parts = (block, *block.chunk(3, dim=2), block[:, :, : width // 3 * 2])
-    return list(zip(*parts, strict=True)) * (steps // len(block))
-
-
 def _state_maps(joint: Tensor) -> tuple[Tensor, Tensor]:
     """[hidden, r z n] cut into [hidden, r z] and [hidden, n], each in memory of its own."""
     r_z, n = joint.tensor_split([joint.shape[1] // 3 * 2], dim=1)
     return r_z.contiguous(), n.contiguous()
-
-
-def _double_n(rows: Tensor) -> Tensor:
-    """Twice the rows of n: its sum then comes doubled, as the sigmoid form of tanh wants it."""
-    r_z, n = rows.tensor_split([len(rows) // 3 * 2])
-    return torch.cat([r_z, 2 * n])

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from src.models.autocast import custom_bwd, custom_fwd
+from src.models.gru_rows import double_n, gru_rows
 from src.models.time_blocks import add_product_, incoming_gradient, time_blocks, zero_padding_
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
@@ -52,10 +53,10 @@ class GRUFunction(torch.autograd.Function):
         time, batch, _ = inputs.shape
         hidden, product = weight_hh.shape[1], inputs.dtype
         inputs = inputs.contiguous()
-        input_map = _double_n(weight_ih).to(product).t()  # [input, r z n]
+        input_map = double_n(weight_ih).to(product).t()  # [input, r z n]
         state_map = weight_hh.roll(hidden, 0).to(product).t().contiguous()  # [hidden, u r z]
         bias_r_z, bias_u = bias_hh.tensor_split([2 * hidden])
-        bias = _double_n(bias_ih + torch.cat([bias_r_z, torch.zeros_like(bias_u)])).to(product)
+        bias = double_n(bias_ih + torch.cat([bias_r_z, torch.zeros_like(bias_u)])).to(product)
 
         history = torch.empty(time + 1, batch, hidden, dtype=product)  # h_0 to h_time
         history[0] = initial
@@ -124,7 +125,7 @@ def _run_block(block: Tensor, h: Tensor, history: Tensor, state_map: Tensor, kee
     in_place = block.dtype == h.dtype
     minus_one = h.new_tensor(-1)
     of_states = block[:, :, : 3 * hidden]
-    steps = zip(block, of_states, history, history[1:], _rows(block, h), strict=False)
+    steps = zip(block, of_states, history, history[1:], gru_rows(block, h), strict=False)
     for sums, of_state, below, above, (row, u, r, z, n, r_z) in steps:
         of_state.addmm_(below, state_map)
         if not in_place:
@@ -156,7 +157,7 @@ def _run_block_back(
     below, direct, through_n = (torch.empty_like(d_h) for _ in range(3))
     of_states = d_block[:, :, : 3 * hidden]
     steps = zip(block, history, d_outputs, d_block, of_states, strict=True)
-    rows = zip(_rows(block, d_h), _rows(d_block, d_h), strict=True)
+    rows = zip(gru_rows(block, d_h), gru_rows(d_block, d_h), strict=True)
     for (gates, state, d_output, d_sums, d_of_state), row_and_gradient in zip(
         reversed(list(steps)), reversed(list(rows)), strict=True
     ):
@@ -180,21 +181,3 @@ def _run_block_back(
         else:
             d_sums.copy_(d_row)
             torch.add(direct, d_of_state @ state_map, out=d_h)
-
-
-def _rows(block: Tensor, like: Tensor) -> list[tuple[Tensor, ...]]:
-    """For each step of a block [steps, batch, u r z n], its row and the row's u, r, z, n, and r z.
-
-    Where the block has another type than `like`, one row of that type serves all steps.
-    """
-    hidden, steps = like.shape[1], len(block)
-    if block.dtype != like.dtype:
-        block = like.new_empty(1, len(like), 4 * hidden)
-    parts = (block, *block.chunk(4, dim=2), block[:, :, hidden : 3 * hidden])
-    return list(zip(*parts, strict=True)) * (steps // len(block))
-
-
-def _double_n(rows: Tensor) -> Tensor:
-    """Twice the rows of n: its sum then comes doubled, as the sigmoid form of tanh wants it."""
-    r_z, n = rows.tensor_split([len(rows) // 3 * 2])
-    return torch.cat([r_z, 2 * n])

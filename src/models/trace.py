@@ -102,7 +102,7 @@ def traced_logits(
     Raises:
         ValueError: a length is out of range.
     """
-    traces = trace(classifier.recurrent, classifier.embedding(tokens), lengths)
+    traces = trace(classifier.recurrent, classifier.embed(tokens), lengths)
     highest = traces[-2:] if classifier.bidirectional else traces[-1:]
     outputs = torch.cat([direction.values("h") for direction in highest], dim=2)
     pooled = pool(outputs, lengths, classifier.pooling, classifier.bidirectional)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from src.reports.canvas import GREY, add_legend, new_axes, new_figure, whole_numbers
-from src.reports.run_files import GradientFlow
+from src.reports.run_files import GradientFlow, by_place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,17 +17,16 @@ MAX_NAMED_MOMENTS = 6  # of more, the first, the last and some between are named
 
 def gradient_flow(run: str, flows: list[GradientFlow]) -> "Figure":
     """The norm of dL/dh_t by distance: a curve a moment, axes a layer and direction."""
-    places = list(dict.fromkeys((flow.layer, flow.direction) for flow in flows))
+    places = by_place(flows)
     rows = len({layer for layer, _ in places})
     columns = len(places) // rows
     headline = "Gradient flow: how strongly the loss pulls at each earlier state"
     figure = new_figure(5.2 + 4.0 * columns, 1.6 + 3.4 * rows, headline, run)
     grid = figure.add_gridspec(rows, columns)
-    for i, (layer, direction) in enumerate(places):
+    for i, ((layer, direction), here) in enumerate(places.items()):
         title = f"Layer {layer + 1}, {direction}" if len(places) > 1 else ""
         end = "last token" if direction == "forward" else "first token"
         axes = new_axes(figure, grid[i], title, f"tokens to the {end}", "norm of dL/dh")
-        here = [flow for flow in flows if (flow.layer, flow.direction) == (layer, direction)]
         _draw_moments(axes, here)
     add_legend(
         figure.axes[columns - 1],

@@ -7,7 +7,7 @@ it. What training writes is described in the README; nothing here needs the mode
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,14 @@ def read_gradient_flow(run_folder: Path) -> list[GradientFlow]:
         )
         for key, points in curves.items()
     ]
+
+
+def by_place(flows: Iterable[GradientFlow]) -> dict[tuple[int, str], list[GradientFlow]]:
+    """The gradient flows of each layer and direction, moments in the order given."""
+    places: dict[tuple[int, str], list[GradientFlow]] = {}
+    for flow in flows:
+        places.setdefault((flow.layer, flow.direction), []).append(flow)
+    return places
 
 
 def _read(path: Path) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from src.reports.curves import load_curves
 from src.reports.run_files import (
     GradientFlow,
+    by_place,
     read_gradient_flow,
     read_predictions,
     read_result,
@@ -45,10 +46,8 @@ def report_to_wandb(
     if roc:
         charts["test/roc"] = _curves(roc, "false positive rate", "true positive rate")
         charts["test/precision_recall"] = _curves(precision_recall, "recall", "precision")
-    flows = read_gradient_flow(folder)
-    for layer, direction in dict.fromkeys((flow.layer, flow.direction) for flow in flows):
-        here = [flow for flow in flows if (flow.layer, flow.direction) == (layer, direction)]
-        charts[f"gradient_flow/layer{layer}_{direction}"] = _flow_lines(here)
+    for (layer, direction), flows in by_place(read_gradient_flow(folder)).items():
+        charts[f"gradient_flow/layer{layer}_{direction}"] = _flow_lines(flows)
     wrong = most_wrong(folder, 100)
     charts["test/most_wrong"] = wandb.Table(
         columns=["text", *wrong[0]._fields] if wrong else ["text"],
