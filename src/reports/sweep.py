@@ -51,7 +51,7 @@ def write_summary(folder: Path, jobs: Sequence[JobSummary]) -> Path:
     path = folder / "summary.csv"
     with whole_file(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        last = ["best_epoch", "epochs", "reviews_per_second", "trial", "error"]
+        last = ["best_epoch", "epochs", "reviews_per_second", "trial", "halvings", "error"]
         writer.writerow(["folder", "status", "rank", *varied, *figures, *last])
         for job in jobs:
             options = [resolved(job.config, name) for name in varied]
@@ -59,6 +59,7 @@ def write_summary(folder: Path, jobs: Sequence[JobSummary]) -> Path:
                 [job.name, job.status, job.rank]
                 + ["" if value == ABSENT else written(value) for value in options]
                 + [job.figures.get(name) for name in figures]
-                + [job.best_epoch, job.epochs, job.reviews_per_second, job.trial, job.error]
+                + [job.best_epoch, job.epochs, job.reviews_per_second, job.trial]
+                + [job.halvings, job.error]
             )
     return path

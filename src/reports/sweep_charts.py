@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from src.reports.canvas import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, SKY
 from src.reports.sweep_groups import Group, Spread
 from src.reports.sweep_jobs import Curve, JobSummary, smaller_is_better
-from src.reports.sweep_options import SEED, resolved, written
-from src.reports.sweep_scales import Axis, Tick, cut, epoch_axis, figure_axis, option_axis
+from src.reports.sweep_options import SEED, cut, resolved, written
+from src.reports.sweep_scales import Axis, epoch_axis, figure_axis, option_axis
 from src.reports.wording import figure, metric_words
 
 COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY)
@@ -80,7 +80,7 @@ class SpreadBar:
 
 def group_colours(groups: Sequence[Group]) -> dict[str, str]:
     """Return the colour of each job, by folder name: those of the best groups are told apart."""
-    colours = {}
+    colours: dict[str, str] = {}
     for position, group in enumerate(groups):
         colour = COLOURS[position] if position < len(COLOURS) else OTHERS
         colours |= {job.name: colour for job in group.jobs}
@@ -154,7 +154,7 @@ def parallel_chart(
     down = smaller_is_better(monitor)
     ends = (top, bottom) if down else (bottom, top)
     last_axis = figure_axis(list(figures.values()), monitor, *ends)
-    split, _, metric = monitor.rpartition("/")
+    metric = monitor.rpartition("/")[2]
     axes.append(NamedAxis(left + len(options) * room, "validation", metric, monitor, last_axis))
     lines = [
         _parallel_line(job, options, axes, figures[job.name], drawn, monitor, labels)
@@ -240,6 +240,3 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     # A line of one point is a short dash, or nothing would be drawn.
     return path if len(points) > 1 else f"{path}h0.1"
-
-
-__all__ = ["Tick", "curve_chart", "group_colours", "parallel_chart", "spread_bars"]

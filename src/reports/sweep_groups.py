@@ -11,6 +11,7 @@ from src.reports.sweep_jobs import JobSummary, smaller_is_better, sweep_monitor
 from src.reports.sweep_options import (
     ABSENT,
     SEED,
+    cut,
     same_but_seed,
     short_names,
     varied_options,
@@ -107,7 +108,7 @@ def group_label(job: JobSummary, varied: Sequence[str]) -> str:
     """Return "model=gru, lr=0.004": the varied options that the job has, without the seed."""
     short = short_names(varied)
     parts = [
-        f"{short[name]}={written(job.config[name], whole=False)}"
+        f"{short[name]}={cut(written(job.config[name], whole=False), 40)}"
         for name in varied
         if name != SEED and job.config.get(name, ABSENT) != ABSENT
     ]

@@ -4,7 +4,6 @@ A sweep may be read while it runs. A folder that cannot be read is a job that sa
 """
 
 import fcntl
-import json
 import math
 import os
 from collections import Counter
@@ -37,6 +36,7 @@ class JobSummary:
 
     folder: Path
     status: Status
+    name: str  # the folder as the sweep's folder calls it, in letters any file can hold
     config: RawConfig = field(default_factory=dict)  # the composed options, by dotted name
     monitor: str | None = None  # the figure that chose the epoch
     figures: dict[str, float | None] = field(default_factory=dict)  # val/ and test/
@@ -51,12 +51,8 @@ class JobSummary:
     attempts: int | None = None
     data: str = ""  # fingerprint of the reviews
     synthetic: bool = False
+    halvings: int = 0  # of the batch, for want of memory
     rank: int | None = None  # among the finished ones, 1 the best
-
-    @property
-    def name(self) -> str:
-        """The folder's name, as any terminal and file can hold it."""
-        return self.folder.name.encode("utf-8", "backslashreplace").decode()
 
 
 def read_jobs(sweep: Path) -> list[JobSummary]:
@@ -67,19 +63,23 @@ def read_jobs(sweep: Path) -> list[JobSummary]:
     """
     if not sweep.is_dir():
         raise CheckpointError(f"{sweep}: no such folder; give that of a sweep")
-    folders = [path for path in sorted(sweep.iterdir()) if path.is_dir() and _is_job(path)]
+    if _is_job(sweep):
+        raise CheckpointError(f"{sweep}: the folder of a single run; give that of a sweep")
+    folders = _job_folders(sweep)
     if not folders:
-        single = "is the folder of a single run; give that of a sweep"
-        raise CheckpointError(f"{sweep}: {single if _is_job(sweep) else 'no run in it'}")
-    return rank([read_job(folder) for folder in folders])
+        raise CheckpointError(f"{sweep}: no run in it")
+    return rank([read_job(folder, sweep) for folder in folders])
 
 
-def read_job(folder: Path) -> JobSummary:
+def read_job(folder: Path, sweep: Path) -> JobSummary:
     """Return what became of the job in `folder`; it raises nothing."""
+    place = folder.relative_to(sweep).as_posix()
+    name = place.encode("utf-8", "backslashreplace").decode()
     try:
-        return _read_job(folder)
+        return JobSummary(folder, name=name, **_read_job(folder))
     except Exception as error:  # a damaged file can fail anywhere in the readers
-        return JobSummary(folder, "damaged", error=_one_line(error) or type(error).__name__)
+        reason = _one_line(error) or type(error).__name__
+        return JobSummary(folder, "damaged", name, error=reason)
 
 
 def sweep_monitor(jobs: Sequence[JobSummary]) -> str:
@@ -109,17 +109,27 @@ def rank(jobs: Sequence[JobSummary]) -> list[JobSummary]:
     return [replace(job, rank=ranks.get(job.folder)) for job in ordered]
 
 
+def _job_folders(folder: Path, levels: int = 4) -> list[Path]:
+    """The folders of jobs below `folder`; a slash in an override puts one into another."""
+    found = []
+    for path in sorted(folder.iterdir()) if levels else []:
+        if path.is_dir() and not path.is_symlink():
+            found += [path] if _is_job(path) else _job_folders(path, levels - 1)
+    return found
+
+
 def _is_job(folder: Path) -> bool:
     return any((folder / mark).exists() for mark in _MARKS)
 
 
-def _read_job(folder: Path) -> JobSummary:
+def _read_job(folder: Path) -> dict[str, Any]:
+    """All that is known of a job but its folder and its name."""
     started = _optional(folder / "job.json")
     common: dict[str, Any] = {"overrides": _words(started.get("overrides"))}
     trial = started.get("trial")
     common["trial"] = trial if isinstance(trial, int) else None
     if (folder / "result.json").exists():
-        return _finished(folder, common)
+        return common | _finished(folder)
     config, damage = _read_config(folder)
     curves, _ = _read_curves(folder, finished=False)
     monitor = config.get("trainer.monitor")
@@ -131,13 +141,13 @@ def _read_job(folder: Path) -> JobSummary:
         "error": damage,
     }
     if (folder / "pruned.json").exists():
-        return JobSummary(folder, "pruned", **common | _pruned(folder / "pruned.json"))
+        return common | {"status": "pruned"} | _pruned(folder / "pruned.json")
     if (folder / "failure.json").exists():
-        return JobSummary(folder, "failed", **common | _failure(folder / "failure.json"))
-    return JobSummary(folder, "running" if is_locked(folder) else "unfinished", **common)
+        return common | {"status": "failed"} | _failure(folder / "failure.json")
+    return common | {"status": "running" if is_locked(folder) else "unfinished"}
 
 
-def _finished(folder: Path, common: dict[str, Any]) -> JobSummary:
+def _finished(folder: Path) -> dict[str, Any]:
     path = folder / "result.json"
     result = read_result(folder)
     config, config_damage = _read_config(folder, result)
@@ -145,21 +155,20 @@ def _finished(folder: Path, common: dict[str, Any]) -> JobSummary:
     trainer, timing = result.get("trainer") or {}, result.get("timing") or {}
     rate = timing.get("train_reviews_per_second")
     epoch, epochs = result["best_epoch"], result.get("epochs")
-    return JobSummary(
-        folder,
-        "finished",
-        config=config,
-        monitor=result.get("monitor") or trainer.get("monitor"),
-        figures=_figures(path, result),
-        curves=curves,
-        best_epoch=None if epoch is None else int(epoch),
-        epochs=None if epochs is None else int(epochs),
-        reviews_per_second=None if rate is None else float(rate),
-        data=str(result["data"].get("fingerprint", "")),
-        synthetic=bool(result["synthetic"]),
-        error="; ".join(filter(None, (config_damage, curve_damage))),
-        **common,
-    )
+    return {
+        "status": "finished",
+        "config": config,
+        "monitor": result.get("monitor") or trainer.get("monitor"),
+        "figures": _figures(path, result),
+        "curves": curves,
+        "best_epoch": None if epoch is None else int(epoch),
+        "epochs": None if epochs is None else int(epochs),
+        "reviews_per_second": None if rate is None else float(rate),
+        "halvings": int(result.get("halvings") or 0),
+        "data": str(result["data"].get("fingerprint", "")),
+        "synthetic": bool(result["synthetic"]),
+        "error": "; ".join(filter(None, (config_damage, curve_damage))),
+    }
 
 
 def _pruned(path: Path) -> dict[str, Any]:
@@ -177,10 +186,9 @@ def _failure(path: Path) -> dict[str, Any]:
         failure = read_object(path)
     except CheckpointError as error:
         return {"error": str(error)}
-    kind, error = str(failure.get("type") or ""), _one_line(failure.get("error") or "")
     attempts = failure.get("attempts")
     found: dict[str, Any] = {
-        "error": error if not kind or error.startswith(kind) else f"{kind}: {error}",
+        "error": _one_line(failure.get("error") or failure.get("type") or "no reason given"),
         "log": str(failure.get("log") or ""),
         "attempts": attempts if isinstance(attempts, int) else None,
     }
@@ -208,9 +216,7 @@ def _figures(path: Path, written: dict[str, Any]) -> dict[str, float | None]:
     return figures
 
 
-def _read_config(
-    folder: Path, result: dict[str, Any] | None = None
-) -> tuple[RawConfig, str]:
+def _read_config(folder: Path, result: dict[str, Any] | None = None) -> tuple[RawConfig, str]:
     """The composed config, else what the result says of it, and what is wrong in one line."""
     try:
         return read_config(folder, result), ""
@@ -244,7 +250,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 def is_locked(folder: Path) -> bool:
     """Whether a process holds the lock of the job in `folder`."""
-    return any(_held(path) for path in folder.glob("*.lock"))
+    return _held(folder / "job.lock")
 
 
 def _held(lock: Path) -> bool:
@@ -262,11 +268,23 @@ def _held(lock: Path) -> bool:
     return False
 
 
-def read_importances(sweep: Path) -> dict[str, float]:
-    """Return the share of each parameter, the greatest first; empty where none were computed."""
+def read_importances(sweep: Path, monitor: str) -> dict[str, dict[str, float]]:
+    """Return the share of each parameter in each figure of a search, the greatest first.
+
+    Empty where none were computed. Shares that name no figure are those in `monitor`.
+    """
     try:
-        shares = read_object(sweep / "importances.json")
-        found = {str(name): float(share) for name, share in shares.items()}
-    except (CheckpointError, TypeError, ValueError, json.JSONDecodeError):
+        written = read_object(sweep / "importances.json")
+        found = written.get("importances", written)
+        if not all(isinstance(shares, dict) for shares in found.values()):
+            found = {monitor: found}
+        return {
+            str(figure): {
+                str(name): float(share)
+                for name, share in sorted(shares.items(), key=lambda item: -float(item[1]))
+            }
+            for figure, shares in found.items()
+            if shares
+        }
+    except (AttributeError, CheckpointError, TypeError, ValueError):
         return {}
-    return dict(sorted(found.items(), key=lambda item: -item[1]))

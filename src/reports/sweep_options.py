@@ -14,8 +14,9 @@ ABSENT = "\N{EN DASH}"  # what tables show where a run has no such option
 SEED = "seed"
 # They say where a run goes and what it is called, not what comes of it.
 _WITHOUT_EFFECT = re.compile(
-    r"name|tags|trial|sweep|retries|(trial|sweep|hydra|search|logger)\..*"
-    r"|data\.(cache_dir|num_workers)|trainer\.progress_bar"
+    r"(name|tags|experiment|sweep|retries|resume|trial|logger|hydra)(\..*)?"
+    r"|data\.(cache_dir|num_workers|root|url|download)"
+    r"|trainer\.(progress_bar|checkpoint_every_\w+)"
 )
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
@@ -123,3 +124,11 @@ def written(value: Any, *, whole: bool = True) -> str:
     if isinstance(value, float) and not whole:
         return f"{value:.4g}"
     return str(value)
+
+
+def cut(text: str, letters: int = 18) -> str:
+    """Return a text as a label has room for it, both ends kept."""
+    text = " ".join(text.split())
+    if len(text) <= letters:
+        return text
+    return f"{text[: letters // 2]}…{text[-(letters - letters // 2 - 1) :]}"

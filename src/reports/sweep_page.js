@@ -9,11 +9,10 @@
   function compare(kind, column, sign) {
     return function (one, other) {
       const first = one.cells[column], second = other.cells[column];
-      if (kind === "number") {
-        const a = number(first), b = number(second);
-        if (a === null || b === null) return (a === null) - (b === null); // blanks at the end
-        return sign * (a - b);
-      }
+      const x = number(first), y = number(second);
+      if (x !== null && y !== null) return sign * (x - y);
+      // Numbers before words, and blanks at the end, whichever way.
+      if (kind === "number" || x !== null || y !== null) return (x === null) - (y === null);
       const a = first.textContent.trim(), b = second.textContent.trim();
       return sign * a.localeCompare(b, "en", { numeric: true });
     };

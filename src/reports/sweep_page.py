@@ -6,6 +6,7 @@ allows itself one script, its own, by its hash, and no address.
 
 import base64
 import hashlib
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from src.reports.sweep_comparisons import MOST_GROUPS, RESAMPLES, SEED, compare_
 from src.reports.sweep_groups import group_jobs
 from src.reports.sweep_jobs import JobSummary, read_importances, smaller_is_better, sweep_monitor
 from src.reports.sweep_options import resolved, short_names, varied_options, written
+from src.reports.sweep_scales import is_number
 from src.reports.sweep_table import status_words
 from src.reports.wording import METRICS, figure, metric_words, number, percent
 
@@ -60,10 +62,11 @@ def page(folder: Path, jobs: Sequence[JobSummary]) -> str:
         "number": number,
         "written": written,
         "brief": lambda value: written(value, whole=False),
-        "address": lambda job: f"./{quote(job.folder.name.encode('utf-8', 'surrogateescape'))}/",
+        "address": lambda job: f"./{quote(os.fsencode(job.folder.relative_to(folder)))}/",
         "points": points,
         "p_value": p_value,
     }
+    environment.tests["scalar"] = is_number
     script = (HERE / "sweep_page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("sweep_page.html").render(
@@ -109,7 +112,7 @@ def _contents(folder: Path, jobs: Sequence[JobSummary]) -> dict[str, Any]:
         "told_apart": len(COLOURS),
         "curves": curve_chart(jobs, monitor, colours, labels),
         "parallel": parallel_chart(jobs, varied, monitor, labels),
-        "importances": read_importances(folder),
+        "importances": read_importances(folder, monitor),
         "comparisons": compare_groups(groups),
         "most_groups": MOST_GROUPS,
         "resamples": RESAMPLES,

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.reports.sweep_options import ABSENT, written
+from src.reports.sweep_options import ABSENT, cut, written
 from src.reports.wording import figure
 
 ROOM_A_WORD = 26  # pixels between words below numbers
-LOG_FROM = 10  # a ratio of greatest to least that may ask for a logarithmic axis
+LOG_FROM = 4  # a ratio of greatest to least that may ask for a logarithmic axis
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,12 @@ def _with_room(ticks: Sequence[Tick], least: float = 13) -> tuple[Tick, ...]:
 def _is_logarithmic(numbers: Sequence[float]) -> bool:
     """Whether the numbers, sorted, crowd at the small end of a linear scale."""
     least, greatest = numbers[0], numbers[-1]
-    if least <= 0 or greatest / least < LOG_FROM:
+    if len(numbers) < 3 or least <= 0 or greatest / least < LOG_FROM:
         return False
-    middle = numbers[len(numbers) // 2] if len(numbers) % 2 else math.sqrt(
-        numbers[len(numbers) // 2 - 1] * numbers[len(numbers) // 2]
+    middle = (
+        numbers[len(numbers) // 2]
+        if len(numbers) % 2
+        else math.sqrt(numbers[len(numbers) // 2 - 1] * numbers[len(numbers) // 2])
     )
     on_linear = (middle - least) / (greatest - least)
     return on_linear < 0.35
@@ -169,11 +171,3 @@ def _whole(value: float) -> float | int:
 
 def _tick(at: float, text: str) -> Tick:
     return Tick(at, cut(text), text)
-
-
-def cut(text: str, letters: int = 18) -> str:
-    """Return a text as an axis has room for it, both ends kept."""
-    text = " ".join(text.split())
-    if len(text) <= letters:
-        return text
-    return f"{text[: letters // 2]}…{text[-(letters - letters // 2 - 1) :]}"

@@ -64,12 +64,11 @@ def status_words(jobs: Sequence[JobSummary]) -> str:
 def selection_words(monitor: str) -> str:
     """Say what ranks, and that the test split does not."""
     better = "lower" if smaller_is_better(monitor) else "higher"
-    return f"Ranked by {metric_words(monitor)} alone ({better} is better); test figures choose nothing."
+    ranked = f"Ranked by {metric_words(monitor)} alone ({better} is better)"
+    return f"{ranked}; test figures choose nothing."
 
 
-def runs_table(
-    jobs: Sequence[JobSummary], *, options: bool = True, extras: bool = True
-) -> "Table":
+def runs_table(jobs: Sequence[JobSummary], *, options: bool = True, extras: bool = True) -> "Table":
     """Return a row for each job, at most MOST_ROWS; with its options, epochs and speed or not."""
     from rich.text import Text
 
@@ -88,7 +87,7 @@ def runs_table(
     for name in ("epochs", "reviews/s") if extras else ():
         table.add_column(name, justify="right", no_wrap=True)
     for job in jobs[:MOST_ROWS]:
-        cells = [
+        cells: list[str | Text] = [
             "" if job.rank is None else str(job.rank),
             Text(job.name),
             Text(job.status, _STYLES.get(job.status, "")),
@@ -137,9 +136,9 @@ def spread_words(metric: str, found: Spread) -> str:
 def trouble(job: JobSummary) -> list[str]:
     """Return what to know of a job that is not well: its error, its log, its overrides."""
     if job.status in ("failed", "damaged", "unfinished"):
-        lines = [f"{job.status}: {job.folder.parent.name}/{job.name}"]
+        lines = [f"{job.status}: {job.folder}"]
     elif job.error:
-        lines = [f"{job.status}, but: {job.name}"]
+        lines = [f"{job.status}, but: {job.folder}"]
     else:
         return []
     lines += [f"  {job.error}"] if job.error else []

@@ -66,12 +66,13 @@ def write_job(
         }  # fmt: skip
         (folder / "result.json").write_text(json.dumps(written | dict(result or {})))
     elif status == "pruned":
-        pruned = {"epoch": epochs - 1, "monitor": "val/accuracy", "value": accuracy, **figures}
+        pruned = {"epoch": epochs - 1, "monitor": "val/accuracy", "value": accuracy}
+        pruned |= {"best_epoch": best, "epochs": epochs, **figures}
         (folder / "pruned.json").write_text(json.dumps(pruned))
     elif status == "failed":
         failure = {
-            "error": "CUDA out of memory", "type": "OutOfMemoryError", "attempts": 2,
-            "log": str(folder / "train.log"), "overrides": overrides, "halvings": 1,
+            "error": "OutOfMemoryError: CUDA out of memory", "type": "OutOfMemoryError",
+            "log": str(folder / "train.log"), "overrides": overrides, "attempts": 2,
         }  # fmt: skip
         (folder / "failure.json").write_text(json.dumps(failure))
     return folder
