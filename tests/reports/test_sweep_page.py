@@ -150,6 +150,7 @@ def test_one_run_in_any_window(browser: Chromium, tmp_path: Path, width: int) ->
     assert browser.texts("#comparisons") == browser.texts(".shares") == []
 
 
+@pytest.mark.slow
 def test_two_hundred_runs(browser: Chromium, tmp_path: Path) -> None:
     for i in range(200):
         write_job(tmp_path, f"run {i}", accuracy=0.5 + i / 500, optimizer__lr=1e-4 * 1.03**i,
