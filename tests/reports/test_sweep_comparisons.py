@@ -86,9 +86,9 @@ def test_reviews_are_matched_by_name(tmp_path: Path) -> None:
     two_models(tmp_path)
     # The same four reviews in another order: 0, 2 (neg) and 1, 3 (pos) keep their labels.
     names = [f"test/{i}.txt" for i in (2, 3, 0, 1)]
-    write_correctness(tmp_path / "gru", [0, 0, 1, 0], names)
+    write_correctness(tmp_path / "gru", [1, 1, 0, 0], names)
     (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
-    first, second = np.array([1, 1, 1, 0.0]), np.array([1, 0, 0, 0.0])
+    first, second = np.array([1, 1, 1, 0.0]), np.array([0, 0, 1, 1.0])
     assert pair.test == paired_bootstrap(first, second)
     assert pair.reviews == 4
     assert pair.corrected_p == pair.test.p_value
