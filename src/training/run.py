@@ -17,13 +17,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from src.data.datamodule import ReviewDataModule
 from src.errors import ConfigError
-from src.files import whole_file
 from src.models.modules import TextClassifier, build_classifier
-from src.reports.plots import draw_plots
-from src.reports.summary import print_run
 from src.training.announce import announce_demo
 from src.training.callbacks import (
-    TestPredictions,
     Throughput,
     ValidationFigures,
     find_callback,
@@ -31,19 +27,17 @@ from src.training.callbacks import (
 from src.training.config import RunConfig
 from src.training.half_done import HalfDone, describe_making, find_half_done
 from src.training.interrupt import Interrupted, StopSignals
+from src.training.keep import keep
 from src.training.last_checkpoint import LastCheckpoint
-from src.training.loggers import build_loggers, finish_wandb, wandb_logger
+from src.training.loggers import build_loggers, finish_wandb
 from src.training.machine import choose_accelerator, choose_devices, choose_precision
-from src.training.predictions import write_predictions
 from src.training.result import (
     describe_data,
     git_commit,
     peak_memory_bytes,
     versions,
-    write_result,
 )
 from src.training.trainer import build_trainer
-from src.training.wandb_report import report_to_wandb
 
 
 def run(config: RunConfig, options: dict[str, Any]) -> None:
@@ -201,31 +195,3 @@ def describe(
             "peak_memory_bytes": peak_memory_bytes(),
         },
     }
-
-
-def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: L.Trainer) -> None:
-    """Write the run's predictions, result and pictures, log them, and print the table."""
-    predictions = find_callback(trainer, TestPredictions)
-    test, encoded = data.corpus.test, data.splits["test"]
-    assert test is not None
-    seen = predictions.indices
-    names = [test.names[i] for i in seen]
-    write_predictions(
-        folder / "predictions.csv",
-        class_names=data.class_names,
-        names=names,
-        labels=encoded.labels[seen],
-        lengths=encoded.lengths[seen],
-        losses=predictions.losses,
-        probabilities=predictions.probabilities,
-    )
-    if data.corpus.skipped:
-        with whole_file(folder / "skipped_rows.txt") as file:
-            file.writelines(f"{row}\n" for row in data.corpus.skipped)
-    write_result(folder, result)
-    draw_plots(folder)
-    if logger := wandb_logger(trainer.loggers):
-        best = find_callback(trainer, ModelCheckpoint).best_model_path
-        row = dict(zip(names, seen, strict=True))
-        report_to_wandb(logger.experiment, folder, lambda name: test.texts[row[name]], Path(best))
-    print_run(folder)

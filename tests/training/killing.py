@@ -6,8 +6,8 @@ seconds. Run as a program it prints what it found as JSON:
     python -m tests.training.killing <folder> <plan as JSON>
 """
 
-import contextlib
 import csv
+import importlib
 import json
 import os
 import random
@@ -159,8 +159,10 @@ def interrupted_run(
 def main() -> None:
     """Carry out a plan: {"arguments": [...], "runs": {name: [kill, ...]}, "random": number}."""
     cwd, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
-    with contextlib.suppress(ImportError):
-        import src.training.run  # noqa: F401  (every start finds it imported)
+
+    for name in ("matplotlib.pyplot", "rich.table", "src.training.run"):
+        importlib.import_module(name)  # every start finds them imported
+
     began = time.monotonic()
     assert end_of(start([*plan["arguments"], "hydra.run.dir=whole"], cwd)) == 0
     seconds = time.monotonic() - began
