@@ -55,7 +55,10 @@ def train(folder: Path, cache: Path, *, stop_after: int | None = None, **options
     described = {"name": "run", "tags": [], "group": None, "options": {}}
     loggers = build_loggers(CsvConfig(name="csv"), folder, half_done=half_done, **described)
     config = TrainerConfig(
-        precision="32-true", max_epochs=2, progress_bar=False, log_every_n_steps=1, **options
+        precision="32-true",
+        progress_bar=False,
+        log_every_n_steps=1,
+        **({"max_epochs": 2} | options),
     )
     signals = StopSignals()
     resumed = half_done.state if half_done else None
@@ -117,8 +120,9 @@ def test_a_training_that_stops_goes_on_to_the_same_bits(tmp_path, cache, whole, 
 
 def test_a_training_that_was_done_is_not_trained_on(tmp_path, cache):
     """Also where it had stopped early."""
-    options = {"patience": 1, "monitor": "val/accuracy", "limit_train_batches": 1}
+    options = {"patience": 1, "max_epochs": 9, "limit_train_batches": 1}
     before = train(tmp_path, cache, **options)
+    assert before.current_epoch < 9
     weights = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["state_dict"]
     after = train(tmp_path, cache, **options)
     assert after.current_epoch == before.current_epoch
@@ -133,9 +137,9 @@ def test_gathered_gradients_are_never_between_two_checkpoints(tmp_path, cache):
     (tmp_path / "whole").mkdir()
     train(tmp_path / "whole", cache, **options)
     with pytest.raises(Interrupted):
-        train(tmp_path / "stopped", cache, stop_after=0, **options)
+        train(tmp_path / "stopped", cache, stop_after=1, **options)
     resumed = read_checkpoint(tmp_path / "stopped" / "checkpoints" / "last.ckpt")["resume"]
-    assert (resumed["epoch"], resumed["batch"]) == (0, 4)
+    assert (resumed["epoch"], resumed["batch"]) == (1, 0)  # not after five batches
     train(tmp_path / "stopped", cache, **options)
     assert list(differences(kept(tmp_path / "whole"), kept(tmp_path / "stopped"))) == []
 
