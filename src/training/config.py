@@ -61,6 +61,8 @@ class TrainerConfig(Options):
     log_every_n_steps: PositiveInt = 20
     gradient_flow: Moments = None
     progress_bar: bool = True
+    checkpoint_every_n_steps: PositiveInt | None = None
+    checkpoint_every_n_minutes: PositiveFloat | None = 5.0
 
     @property
     def monitor_mode(self) -> Literal["min", "max"]:
@@ -106,6 +108,7 @@ class RunConfig(Options):
     trainer: TrainerConfig
     logger: LoggerConfig
     experiment: str | None = None
+    resume: Literal["auto", "never"] = "auto"
 
     @model_validator(mode="before")
     @classmethod

@@ -3,11 +3,13 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import Logger
 
 from src.training.callbacks import build_callbacks
+from src.training.checkpoint_file import WholeCheckpoints
 from src.training.config import TrainerConfig
 from src.training.machine import Accelerator, choose_precision
 
@@ -19,8 +21,12 @@ def build_trainer(
     *,
     accelerator: Accelerator,
     devices: int,
+    **last_checkpoint: Any,
 ) -> L.Trainer:
-    """Return the Trainer of the run in `folder`."""
+    """Return the Trainer of the run in `folder`.
+
+    `last_checkpoint` are further arguments of src.training.last_checkpoint.LastCheckpoint.
+    """
     # cuBLAS repeats its results only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return L.Trainer(
@@ -42,6 +48,7 @@ def build_trainer(
         deterministic="warn" if accelerator == "gpu" else None,
         use_distributed_sampler=False,  # it would test some reviews twice to even the ranks out
         default_root_dir=folder,
-        callbacks=build_callbacks(config, folder),
+        callbacks=build_callbacks(config, folder, **last_checkpoint),
+        plugins=[WholeCheckpoints()],
         logger=loggers,
     )
