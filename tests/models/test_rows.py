@@ -14,13 +14,15 @@ from src.models.embedding import Embedding, distinct
 from src.models.optimizers import FEWEST_ROWS, build_optimizer, moves_by_rows
 
 VOCAB_SIZE, FEATURES = 30, 5
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch's
 
 
 class Pair:
     """The same embedding twice: ours by rows, and torch's own with torch's own optimizer."""
 
     def __init__(self, name: str = "adamw", dtype=torch.float64, **options) -> None:
+        if name != "sgd":  # so small that what is missed is exact
+            options = {"eps": 1e-12} | options
         torch.manual_seed(0)
         self.ours = Embedding(VOCAB_SIZE, FEATURES).to(dtype)
         self.dense = nn.Embedding(VOCAB_SIZE, FEATURES, padding_idx=0).to(dtype)
@@ -67,22 +69,22 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("most_steps", [1, 7, 1000])
+@pytest.mark.parametrize("most_steps", [1, 7, 99])
 @pytest.mark.parametrize(("name", "options"), KINDS)
 def test_every_row_is_where_the_dense_optimizer_has_it(name, options, most_steps, monkeypatch):
     monkeypatch.setattr(row_updates, "MOST_STEPS", most_steps)
     pair = Pair(name, lr=0.1, **options)
-    for step in range(150):
+    for step in range(120):
         # A schedule that begins at 0, as warm-up does.
         apart = pair.step(few_tokens(), lr=0.1 * math.sin(step / 40) ** 2)
-        assert apart < 1e-9, step
+        assert apart < 1e-11, step
     ours, dense = pair.weights()
-    assert (ours - dense).abs().max() < 1e-9
-    assert (dense[1:] - Pair(name, lr=0.1).dense.weight[1:]).abs().min() > 1e-3  # they have moved
+    assert (ours - dense).abs().max() < 1e-11
+    assert (dense[1:] - Pair(name, lr=0.1).dense.weight[1:]).abs().min() > 1e-5  # they have moved
     found = pair.optimizer.state_dict()["state"][0]
-    for moment, expected in pair.reference.state_dict()["state"][0].items():
-        if expected is not None:  # SGD without momentum
-            torch.testing.assert_close(found[moment], expected, rtol=1e-12, atol=1e-15)
+    states = pair.reference.state_dict()["state"]  # empty for SGD without momentum
+    for moment, expected in states.get(0, {}).items():
+        torch.testing.assert_close(found[moment], expected, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize(("name", "options"), KINDS)
@@ -96,7 +98,7 @@ def test_rows_that_every_batch_has_are_the_same_to_the_last_digit(name, options)
 
 def test_float32_differs_by_rounding():
     pair, exact = Pair(dtype=torch.float32, lr=0.01), Pair(lr=0.01)
-    for seed in range(200):
+    for seed in range(100):
         for one in (pair, exact):
             torch.manual_seed(seed)
             one.step(few_tokens())
@@ -169,7 +171,7 @@ def test_reading_between_steps_changes_nothing():
                 everything = torch.arange(VOCAB_SIZE)
                 assert torch.equal(twin(everything), pair.ours(everything))
                 up_to_date = twin.eval()(everything)
-                assert (up_to_date - pair.dense.weight).abs().max() < 1e-9
+                assert (up_to_date - pair.dense.weight).abs().max() < 1e-11
     assert torch.equal(watched.ours.weight, alone.ours.weight)  # the rows left behind as well
 
 
@@ -202,7 +204,7 @@ def test_a_saved_optimizer_goes_on_by_rows_or_dense(then_by_rows):
     found, expected = later.weights()[0], pair.weights()[0]
     if then_by_rows:
         assert torch.equal(found, expected)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
 
 
 def test_all_other_parameters_move_as_ever():
