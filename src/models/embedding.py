@@ -62,7 +62,9 @@ class _LookUp(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     @custom_bwd
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(  # type: ignore[override]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor, None, None, None]:
         rows, places = ctx.saved_tensors
         summed = gradient.new_zeros(len(rows), gradient.shape[-1])
         # On a CPU twice as fast as torch's own backward of an embedding.

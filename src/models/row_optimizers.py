@@ -29,7 +29,7 @@ class _ByRows(torch.optim.Optimizer):
         embedding.row_updates = self._start(embedding.weight)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. Gradients of followed embeddings may be sparse, dense or None."""
         if not self._embeddings:
             return super().step(closure)
@@ -70,13 +70,13 @@ class _ByRows(torch.optim.Optimizer):
         group = self._group(weight)
         updates.step(rows, gradient, group["lr"], group["weight_decay"])
 
-    def _group(self, weight: nn.Parameter) -> dict[str, Any]:
+    def _group(self, weight: Tensor) -> dict[str, Any]:
         return next(g for g in self.param_groups if any(p is weight for p in g["params"]))
 
-    def _start(self, weight: nn.Parameter) -> RowUpdates:
+    def _start(self, weight: Tensor) -> RowUpdates:
         raise NotImplementedError
 
-    def _zeros(self, weight: nn.Parameter, *names: str) -> dict[str, Tensor]:
+    def _zeros(self, weight: Tensor, *names: str) -> dict[str, Tensor]:
         """The state of `weight`, with zeros for those of `names` that are not there yet."""
         state = self.state[weight]
         for name in names:
@@ -86,13 +86,11 @@ class _ByRows(torch.optim.Optimizer):
 
 
 class _AdamByRows(_ByRows):
-    def _start(self, weight: nn.Parameter) -> AdamRows:
+    def _start(self, weight: Tensor) -> AdamRows:
         group = self._group(weight)
         state = self._zeros(weight, "exp_avg", "exp_avg_sq")
         state.setdefault("step", torch.zeros(()))
-        return AdamRows(
-            weight, state, betas=group["betas"], eps=group["eps"], fused=group["fused"]
-        )
+        return AdamRows(weight, state, betas=group["betas"], eps=group["eps"], fused=group["fused"])
 
 
 class AdamW(_AdamByRows, torch.optim.AdamW):
@@ -102,7 +100,7 @@ class AdamW(_AdamByRows, torch.optim.AdamW):
 class Adam(_AdamByRows, torch.optim.Adam):
     """Adam (Kingma and Ba 2015)."""
 
-    def _start(self, weight: nn.Parameter) -> AdamRows:
+    def _start(self, weight: Tensor) -> AdamRows:
         _refuse_decay(self._group(weight))
         return super()._start(weight)
 
@@ -110,7 +108,7 @@ class Adam(_AdamByRows, torch.optim.Adam):
 class SGD(_ByRows, torch.optim.SGD):
     """Stochastic gradient descent with momentum."""
 
-    def _start(self, weight: nn.Parameter) -> MomentumRows:
+    def _start(self, weight: Tensor) -> MomentumRows:
         group = self._group(weight)
         _refuse_decay(group)
         state = self._zeros(weight, "momentum_buffer")

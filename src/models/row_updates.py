@@ -40,7 +40,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adamw import adamw
 
 MOST_STEPS = 1000  # without bringing every row up to date: bounds the table of what rows missed
@@ -64,7 +64,7 @@ class RowUpdates(ABC):
 
     lag_columns: ClassVar[tuple[float, ...]]  # of the table, for a row that missed nothing
 
-    def __init__(self, weight: nn.Parameter, moments: list[Tensor]) -> None:
+    def __init__(self, weight: Tensor, moments: list[Tensor]) -> None:
         """`moments` are those of a torch optimizer's state, each of the shape of `weight`."""
         self.weight = weight
         self.moments = moments
@@ -144,7 +144,7 @@ class AdamRows(RowUpdates):
 
     def __init__(
         self,
-        weight: nn.Parameter,
+        weight: Tensor,
         state: dict[str, Tensor],
         *,
         betas: tuple[float, float],
@@ -205,9 +205,7 @@ class MomentumRows(RowUpdates):
 
     lag_columns = (1.0, 0.0)  # momentum^(t-s), the sum
 
-    def __init__(
-        self, weight: nn.Parameter, state: dict[str, Tensor], *, momentum: float
-    ) -> None:
+    def __init__(self, weight: Tensor, state: dict[str, Tensor], *, momentum: float) -> None:
         """`state` is that of torch.optim.SGD for `weight`: momentum_buffer."""
         super().__init__(weight, [state["momentum_buffer"]])
         self._momentum = momentum
