@@ -11,7 +11,9 @@ from src.errors import ConfigError
 from src.models.config import OptimizerConfig, SchedulerConfig
 from src.models.row_optimizers import SGD, Adam, AdamW, follow_embeddings
 
-FEWEST_ROWS = 20_000  # of a vocabulary; benchmarks/embedding.py has measured from where it pays
+FEWEST_ROWS = (
+    50_000  # of a vocabulary: below, what is saved is lost in a step (benchmarks/README.md)
+)
 _BY_ROWS = ("32-true", "64-true", "bf16-mixed")  # precisions
 
 
