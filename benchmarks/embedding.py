@@ -1,10 +1,10 @@
 """What the embedding's gradient costs, dense and by rows: `python benchmarks/embedding.py`.
 
-A batch holds a small part of the vocabulary. Dense, as training has it, every row of the
-embedding takes part in each step: its gradient is mostly zeros, and Adam moves it all the same. By
-rows, only those of the batch's words do (lazy Adam): fewer numbers, but each is looked for. Both
-are timed on the same batches beside a whole step of training: backward of the embedding, the norm
-and clipping of its gradient, AdamW.
+A batch holds a small part of the vocabulary. Dense, every row of the embedding takes part in each
+step: its gradient is mostly zeros, and AdamW moves it all the same. By rows
+(`optimizer.embedding_gradient=rows`), only those of the batch's words do, brought to where the
+dense optimizer has them. Timed are the embedding alone (look-up, its backward, the norm and
+clipping of its gradient, AdamW), and a whole step of an LSTM's training.
 """
 
 import argparse
@@ -17,47 +17,50 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmarks.clock import interleave, median, median_ratio, seconds_per_pass
-from benchmarks.contenders import OURS, plain_model, torch_contenders
+from benchmarks.contenders import plain_model
 from benchmarks.machine import describe_machine, prepare_process
-from benchmarks.reviews import VOCAB_SIZE, Sample, load_sample
+from benchmarks.reviews import Sample, load_sample
 from benchmarks.tables import markdown_table, report
 from src.data.batching import Batch
+from src.models.classifier import RecurrentClassifier
+from src.models.config import OptimizerConfig
+from src.models.embedding import Embedding, clippable
+from src.models.optimizers import build_optimizer
 
-DENSE, ROWS, SPARSE_ADAM = "dense, fused AdamW", "by rows", "torch.optim.SparseAdam"
+DENSE, ROWS, SPARSE_ADAM = "dense", "by rows", "torch.optim.SparseAdam"
+EMBEDDING, TRAINING = "the embedding alone", "an LSTM's training"
 SIZE = 128
-HEADER = ("vocabulary", "embedding", "a step", "over dense", "of a step of an LSTM's training")
-BETAS, EPSILON, LEARNING_RATE = (0.9, 0.999), 1e-8, 1e-3
+HEADER = ("vocabulary", "what", "gradient", "a step", "over dense", "words a batch")
 
 
 def main() -> None:
     """Measure, print, and write the table where asked."""
     options = parse()
     prepare_process(options.threads)
-    data, sample = load_sample(options.cache_dir, options.batches)
-    whole = torch_contenders(plain_model("lstm", SIZE), sample, bf16=False)[OURS]
     lines = []
     for vocab_size in options.vocab_sizes:
-        steps = contenders(vocab_size)
-        turns = {name: timed(step, sample) for name, step in steps.items()}
-        turns[OURS] = lambda seconds: whole.turn(seconds) / len(sample.bucketed)
+        data, sample = load_sample(options.cache_dir, options.batches, vocab_size)
+        turns = {
+            (what, gradient): timed(step, sample)
+            for (what, gradient), step in contenders(vocab_size, sample).items()
+        }
         rounds = interleave(turns, options.rounds, options.seconds)
-        for name in steps:
-            share = f"{100 * median_ratio(rounds, name, OURS):.1f} %"
-            lines.append(
-                (
-                    f"{vocab_size:,}",
-                    name,
-                    f"{1e3 * median(rounds, name):.2f} ms",
-                    f"{median_ratio(rounds, name, DENSE):.2f}x",
-                    share,
-                )
+        words = [len(batch.tokens.unique()) for batch in sample.bucketed]
+        lines += [
+            (
+                f"{vocab_size:,}",
+                what,
+                gradient,
+                f"{1e3 * median(rounds, (what, gradient)):.2f} ms",
+                f"{median_ratio(rounds, (what, gradient), (what, DENSE)):.2f}x",
+                f"{sum(words) / len(words):,.0f}",
             )
-    notes = (
-        f"Batches of 64 reviews of {data.corpus.name}, embedding size {SIZE}; the step that shares "
-        f"are of has a dense embedding of {VOCAB_SIZE:,} words, which is part of it."
-    )
+            for what, gradient in turns
+        ]
+    notes = f"Batches of 64 reviews of {data.corpus.name}, sizes {SIZE}/{SIZE}."
     report(
         [describe_machine(options.threads), notes, markdown_table(HEADER, lines)], options.markdown
     )
@@ -76,82 +79,72 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-Step = Callable[[Tensor, Tensor], None]  # of tokens [time, batch], gradient [time, batch, SIZE]
+Step = Callable[[int], None]  # with the batch of that number
 
 
-def contenders(vocab_size: int) -> dict[str, Step]:
-    """All ways to bring a gradient to an embedding's weights."""
-    return {
-        DENSE: torch_step(vocab_size, sparse=False),
-        ROWS: rows_step(vocab_size),
-        SPARSE_ADAM: torch_step(vocab_size, sparse=True),
-    }
+def contenders(vocab_size: int, sample: Sample) -> dict[tuple[str, str], Step]:
+    """What is timed, each with each kind of gradient."""
+    batches = sample.bucketed
+    steps: dict[tuple[str, str], Step] = {}
+    for gradient in (DENSE, ROWS, SPARSE_ADAM):
+        steps[EMBEDDING, gradient] = embedding_step(gradient, vocab_size, batches)
+    for gradient in (DENSE, ROWS):
+        steps[TRAINING, gradient] = training_step(gradient, vocab_size, batches)
+    return steps
 
 
 def timed(step: Step, sample: Sample) -> Callable[[float], float]:
     """Seconds of a step, the mean over the batches of `sample`."""
-
-    def tokens_and_gradient(batch: Batch) -> tuple[Tensor, Tensor]:
-        tokens = batch.tokens.t()  # [time, batch]
-        return tokens, torch.randn(*tokens.shape, SIZE)
-
-    pairs = [tokens_and_gradient(batch) for batch in sample.bucketed]
+    numbers = range(len(sample.bucketed))
 
     def one_pass() -> None:
-        for tokens, gradient in pairs:
-            step(tokens, gradient)
+        for number in numbers:
+            step(number)
 
     one_pass()
-    return lambda seconds: seconds_per_pass(one_pass, seconds) / len(pairs)
+    return lambda seconds: seconds_per_pass(one_pass, seconds) / len(numbers)
 
 
-def torch_step(vocab_size: int, *, sparse: bool) -> Step:
-    """torch's embedding with dense gradients and AdamW, or sparse ones and SparseAdam."""
-    embedding = nn.Embedding(vocab_size, SIZE, padding_idx=0, sparse=sparse)
+def embedding_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step:
+    """Our optimizer's step for an embedding, or SparseAdam's."""
+    tokens = [batch.tokens.t() for batch in batches]  # each [time, batch]
+    slopes = [torch.randn(*one.shape, SIZE) for one in tokens]
+    embedding: nn.Embedding
     optimizer: torch.optim.Optimizer
-    if sparse:
-        optimizer = torch.optim.SparseAdam(list(embedding.parameters()), lr=LEARNING_RATE)
+    if gradient == SPARSE_ADAM:
+        embedding = nn.Embedding(vocab_size, SIZE, padding_idx=0, sparse=True)
+        optimizer = torch.optim.SparseAdam(list(embedding.parameters()), lr=1e-3)
     else:
-        optimizer = torch.optim.AdamW(
-            embedding.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True
-        )
+        embedding = Embedding(vocab_size, SIZE)
+        optimizer = build_optimizer(OptimizerConfig(), embedding, by_rows=gradient == ROWS)
 
-    def step(tokens: Tensor, gradient: Tensor) -> None:
+    def step(number: int) -> None:
         optimizer.zero_grad()
-        embedding(tokens).backward(gradient)
-        grad = embedding.weight.grad
-        assert grad is not None
-        if sparse:
-            embedding.weight.grad = grad = grad.coalesce()
-            values = grad.values()
-            values.mul_((1.0 / values.norm()).clamp(max=1.0))
-        else:
-            torch.nn.utils.clip_grad_norm_(embedding.parameters(), 1.0)
-        optimizer.step()
+        embedding(tokens[number]).backward(slopes[number])
+        clip_and_step(optimizer, embedding)
 
     return step
 
 
-def rows_step(vocab_size: int) -> Step:
-    """Lazy Adam by hand: the gradient, its norm and the moments of the batch's words alone."""
-    weight, mean, square = (torch.zeros(vocab_size, SIZE) for _ in range(3))
-    (beta1, beta2), count = BETAS, 0
+def training_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step:
+    """A step of an LSTM's training: forward, cross-entropy, backward, clipping, AdamW."""
+    model = RecurrentClassifier(plain_model("lstm", SIZE), vocab_size, num_classes=2)
+    optimizer = build_optimizer(OptimizerConfig(), model, by_rows=gradient == ROWS)
 
-    def step(tokens: Tensor, gradient: Tensor) -> None:
-        nonlocal count
-        count += 1
-        rows, places = torch.unique(tokens, return_inverse=True)
-        grad = torch.zeros(len(rows), SIZE)
-        grad.index_add_(0, places.flatten(), gradient.flatten(0, 1))
-        grad.mul_((1.0 / grad.norm()).clamp(max=1.0))
-        first = mean.index_select(0, rows).lerp_(grad, 1 - beta1)
-        second = square.index_select(0, rows).mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        mean.index_copy_(0, rows, first)
-        square.index_copy_(0, rows, second)
-        scale = (second / (1 - beta2**count)).sqrt_().add_(EPSILON)
-        weight.index_add_(0, rows, first / scale, alpha=-LEARNING_RATE / (1 - beta1**count))
+    def step(number: int) -> None:
+        batch = batches[number]
+        optimizer.zero_grad()
+        F.cross_entropy(model(batch.tokens, batch.lengths), batch.labels).backward()
+        clip_and_step(optimizer, model)
 
     return step
+
+
+def clip_and_step(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """As train.py does by default."""
+    parameters: list[Tensor] = clippable(model.parameters())
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
 
 
 if __name__ == "__main__":

@@ -32,19 +32,21 @@ class Sample:
         return sum(int(batch.lengths.sum()) for batch in self.bucketed)
 
 
-def load_reviews(cache_dir: Path) -> ReviewDataModule:
+def load_reviews(cache_dir: Path, vocab_size: int = VOCAB_SIZE) -> ReviewDataModule:
     """IMDB where it is on disk ($IMDB_ROOT, or data/), else the demo reviews; encoded."""
     config = AutoConfig(
-        max_tokens=VOCAB_SIZE, max_length=MAX_LENGTH, download=False, cache_dir=str(cache_dir)
+        max_tokens=vocab_size, max_length=MAX_LENGTH, download=False, cache_dir=str(cache_dir)
     )
     data = ReviewDataModule(config, allow_fallback=True)
     data.setup()
     return data
 
 
-def load_sample(cache_dir: Path, batches: int) -> tuple[ReviewDataModule, Sample]:
+def load_sample(
+    cache_dir: Path, batches: int, vocab_size: int = VOCAB_SIZE
+) -> tuple[ReviewDataModule, Sample]:
     """The reviews, and so many batches that stand for an epoch of them."""
-    data = load_reviews(cache_dir)
+    data = load_reviews(cache_dir, vocab_size)
     dataset = BatchDataset(data.splits["train"], max_length=MAX_LENGTH, truncation_side="right")
     return data, choose_batches(dataset, batches)
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from src.models.config import ModelConfig
 from src.models.dropout import Dropout
+from src.models.embedding import Embedding
 from src.models.pooling import pool
 from src.models.recurrent import GRU, LSTM, RNN
 
@@ -24,7 +25,7 @@ class RecurrentClassifier(nn.Module):
         self.pooling = config.pooling
         self.bidirectional = config.bidirectional
         features = config.hidden_size * (2 if config.bidirectional else 1)
-        self.embedding = nn.Embedding(vocab_size, config.embedding_dim, padding_idx=0)
+        self.embedding = Embedding(vocab_size, config.embedding_dim)
         gates = {"reset": config.reset or "after"} if config.name == "gru" else {}
         self.recurrent = LAYERS[config.name](
             config.embedding_dim,

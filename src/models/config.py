@@ -35,12 +35,13 @@ class ModelConfig(Options):
 
 
 class OptimizerConfig(Options):
-    """torch.optim's optimizer of that name."""
+    """torch.optim's optimizer of that name; see conf/optimizer/adamw.yaml."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: PositiveFloat = 4e-3
     weight_decay: NonNegativeFloat = 0.01
     momentum: Probability = 0.0
+    embedding_gradient: Literal["auto", "dense", "rows"] = "auto"
 
 
 class SchedulerConfig(Options):

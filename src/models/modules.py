@@ -2,20 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
 from src.errors import ConfigError
 from src.models.classifier import RecurrentClassifier
 from src.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
+from src.models.embedding import clippable
 from src.models.metrics import build_metrics
-from src.models.optimizers import build_optimizer, build_scheduler
+from src.models.optimizers import build_optimizer, build_scheduler, moves_by_rows
 from src.options import check_options
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class TextClassifier(L.LightningModule):
         self.classifier = RecurrentClassifier(model_config, vocab_size, num_classes)
         self.val_metrics = build_metrics(num_classes, prefix="val/")
         self.test_metrics = build_metrics(num_classes, prefix="test/")
+
+    @property
+    def embedding_gradient(self) -> Literal["dense", "rows"]:
+        """What `optimizer.embedding_gradient` has come to, once a training has begun."""
+        return "dense" if self.classifier.embedding.row_updates is None else "rows"
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Tokens int64 [batch, time] and lengths [batch] to logits float32 [batch, num_classes].
@@ -120,7 +126,8 @@ class TextClassifier(L.LightningModule):
         """The optimizer, and a schedule that moves at each of its steps.
 
         Raises:
-            ConfigError: a run without an end, and a schedule that needs one.
+            ConfigError: a run without an end, and a schedule that needs one; or
+                `embedding_gradient=rows` where only dense gradients do.
         """
         schedule = self.scheduler_config
         endless = self.trainer.max_epochs == -1 and self.trainer.max_steps == -1
@@ -129,12 +136,40 @@ class TextClassifier(L.LightningModule):
                 f"trainer.max_epochs=-1: scheduler={schedule.name} needs to know the end. "
                 "Set trainer.max_epochs, or scheduler=constant with scheduler.warmup_fraction=0"
             )
-        optimizer = build_optimizer(self.optimizer_config, self)
+        by_rows = moves_by_rows(
+            self.optimizer_config,
+            self.hparams["vocab_size"],
+            device_type=self.trainer.strategy.root_device.type,
+            processes=self.trainer.world_size,
+            precision=self.trainer.precision,
+        )
+        optimizer = build_optimizer(self.optimizer_config, self, by_rows=by_rows)
         scheduler = build_scheduler(schedule, optimizer, self._total_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as Lightning does, by the norm of the whole gradient or by value.
+
+        torch clips no sparse gradients: their rows are clipped in their place.
+        """
+        if self.embedding_gradient == "dense" or not gradient_clip_val:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(clippable(self.parameters()), gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(clippable(self.parameters()), gradient_clip_val)
+
+    def on_train_end(self) -> None:
+        """Leave no row of the embedding behind."""
+        self.classifier.embedding.catch_up()
 
     def _total_steps(self) -> float:
         # `estimated_stepping_batches` loads the training data where nobody has yet. Done inside

@@ -7,15 +7,27 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from src.errors import ConfigError
 from src.models.config import OptimizerConfig, SchedulerConfig
+from src.models.row_optimizers import SGD, Adam, AdamW, follow_embeddings
+
+FEWEST_ROWS = (
+    50_000  # of a vocabulary: below, what is saved is lost in a step (benchmarks/README.md)
+)
+_BY_ROWS = ("32-true", "64-true", "bf16-mixed")  # precisions
 
 
-def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(
+    config: OptimizerConfig, model: nn.Module, *, by_rows: bool = False
+) -> torch.optim.Optimizer:
     """torch.optim's optimizer of that name, with weight decay on weight matrices only.
 
     Biases only shift, and have nothing to gain from being small. A row of an embedding is looked
     up, not multiplied with: decay would shrink it at every step, but the gradient only renews it
     when its token occurs, so that rare words would fade.
+
+    With `by_rows` the gradient of each embedding of ours is sparse, and a step moves only its rows:
+    see src/models/row_updates.py.
     """
     embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
     decayed: list[nn.Parameter] = []
@@ -27,19 +39,43 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    optimizer: torch.optim.Optimizer
     # `fused` is one pass over memory: most of a step is the embedding, and torch's default takes
     # ten times as long over it on a CPU. torch 2.3, beside torchtext, has it on GPUs only.
     fused = True if torch.__version__ >= "2.4" else None
+    optimizer: SGD | Adam | AdamW
     if config.name == "sgd":
-        optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+        optimizer = SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
     else:
-        kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+        kind = AdamW if config.name == "adamw" else Adam
         optimizer = kind(groups, lr=config.lr, fused=fused)
+    follow_embeddings(optimizer, model, by_rows=by_rows)
     # A fused optimizer offers to undo float16's loss scaling inside its step. That comes after the
     # clipping of gradients, so Lightning refuses to clip. Without the offer it is undone before.
     optimizer._step_supports_amp_scaling = False
     return optimizer
+
+
+def moves_by_rows(
+    config: OptimizerConfig, vocab_size: int, *, device_type: str, processes: int, precision: str
+) -> bool:
+    """Whether a step moves only those rows of the embedding that the batch has.
+
+    By itself where it is faster: on a processor, from a vocabulary of FEWEST_ROWS on. A GPU moves
+    all rows in less time than it takes to find some; gradients of several processes are averaged
+    dense; and float16's loss scaling knows no sparse ones.
+
+    Raises:
+        ConfigError: `embedding_gradient=rows` where that cannot be.
+    """
+    possible = device_type == "cpu" and processes == 1 and precision in _BY_ROWS
+    if config.embedding_gradient == "rows":
+        if not possible:
+            raise ConfigError(
+                "optimizer.embedding_gradient=rows: only in one process on a processor, with "
+                "trainer.precision=32-true or bf16-mixed. Choose from: auto, dense"
+            )
+        return True
+    return possible and config.embedding_gradient == "auto" and vocab_size >= FEWEST_ROWS
 
 
 def build_scheduler(

@@ -180,7 +180,8 @@ def describe(
     return {
         "model": config.model.model_dump() | {"parameters": parameters},
         "data": describe_data(data),
-        "optimizer": config.optimizer.model_dump(),
+        "optimizer": config.optimizer.model_dump()
+        | {"embedding_gradient": model.embedding_gradient},
         "scheduler": config.scheduler.model_dump(),
         "trainer": config.trainer.model_dump() | {"precision": trainer.precision},
         "versions": versions(),

@@ -1,0 +1,226 @@
+"""The rows of an embedding under Adam or SGD, each brought up to date when it is next looked at.
+
+A batch holds a small part of the vocabulary. A dense optimizer moves every row at every step, those
+without a gradient too: their moments decay, and what is left of the first one goes on moving them.
+A row that no one reads can wait. When it is read, or its gradient comes, all that it missed is made
+up at once, so that it stands where the dense optimizer has it. (torch.optim.SparseAdam leaves out
+what a row misses, and so trains another model.)
+
+AdamW (Kingma and Ba 2015, algorithm 1; decay apart from the gradient: Loshchilov and Hutter 2019,
+algorithm 2) at step t, with gradient g, learning rate a_t and weight decay d:
+
+    m_t = b1 m_{t-1} + (1 - b1) g_t
+    v_t = b2 v_{t-1} + (1 - b2) g_t^2
+    w_t = (1 - a_t d) w_{t-1} - a_t m_t / (1 - b1^t) / (sqrt(v_t / (1 - b2^t)) + eps)
+
+A row whose gradient was last there at step s has since then come to
+
+    m_t = b1^(t-s) m_s                      v_t = b2^(t-s) v_s
+    w_t = D w_s - m_s sum_i c_i / (sqrt(v_s) / u_i + eps),    i from s + 1 to t
+
+    D   = prod_i (1 - a_i d)
+    c_i = a_i b1^(i-s) / (1 - b1^i) prod_{j>i} (1 - a_j d)
+    u_i = sqrt(1 - b2^i) / b2^((i-s)/2)
+
+Only eps keeps the sum from being a number of s times 1 / sqrt(v_s). With A = sum c_i and
+B = sum c_i u_i, which a whole row shares with all that were last seen when it was,
+
+    sum_i c_i / (sqrt(v_s) / u_i + eps)  =  1 / (sqrt(v_s) / B + eps / A)
+
+is exact for eps far below sqrt(v) and far above it. Between the two the right side is larger, since
+u / (sqrt(v) + eps u) is concave in u (Jensen), by no more than the share
+
+    Var(u) / (E(u) (sqrt(min u) + sqrt(E(u)))^2)  ~  (std(u) / E(u))^2 / 4,    weights c_i
+
+of what the row has missed. Weights fall with b1^(i-s), so that u hardly changes where they are
+large: after 1,000 steps the share is 2e-5, after 100 steps 1e-3, in the first ten 5 %.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+MOST_STEPS = 1000  # without bringing every row up to date: bounds the table of what rows missed
+_BLOCK = 4096  # rows that are brought up to date at a time: they stay in the processor's cache
+
+
+class _Read(NamedTuple):
+    """What `rows` are now. Reading changes nothing: a step writes."""
+
+    rows: Tensor  # [n]
+    weight: Tensor  # [n, features]
+    moments: list[Tensor]  # each [n, features]
+
+
+class RowUpdates(ABC):
+    """Moves single rows of a weight as an optimizer would that moves all rows at every step.
+
+    Between steps, `weight` and `moments` hold some rows as they were; `read` gives them as they
+    are, and `catch_up` makes all of them so. A deep copy together with the weight is whole.
+    """
+
+    lag_columns: ClassVar[tuple[float, ...]]  # of the table, for a row that missed nothing
+
+    def __init__(self, weight: Tensor, moments: list[Tensor]) -> None:
+        """`moments` are those of a torch optimizer's state, each of the shape of `weight`."""
+        self.weight = weight
+        self.moments = moments
+        self._cached: _Read | None = None
+        self._steps = 0  # since every row was up to date
+        self._written = torch.zeros(len(weight), dtype=torch.int64)  # the step of each row's last
+        start = torch.tensor(self.lag_columns, dtype=torch.float64)
+        # What a row has missed that was last written at step 0, 1, ... and `_steps`.
+        self._lags = start.repeat(MOST_STEPS + 1, 1)  # [MOST_STEPS + 1, columns]
+
+    @torch.no_grad()
+    def read(self, rows: Tensor) -> Tensor:
+        """Rows, int64 [n], distinct, of the weight as they are now: a copy [n, features]."""
+        self._cached = self._current(rows)
+        return self._cached.weight
+
+    @torch.no_grad()
+    def step(self, rows: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
+        """One step of the optimizer for all rows: `rows` [n] have a gradient [n, features].
+
+        All others have one of zero. `rows` are distinct.
+        """
+        read = self._cached
+        if read is None or not torch.equal(read.rows, rows):
+            read = self._current(rows)
+        self._move(read, gradient, lr, weight_decay)
+        self._write(read)
+        self._steps += 1
+        self._written[rows] = self._steps
+        self._miss_a_step(self._lags[: self._steps], lr, weight_decay)
+        if self._steps == MOST_STEPS:
+            self.catch_up()
+
+    @torch.no_grad()
+    def catch_up(self) -> None:
+        """Bring every row up to date."""
+        if self._steps == 0:
+            return
+        for rows in torch.arange(len(self.weight)).split(_BLOCK):
+            self._write(self._current(rows))
+        self._steps = 0
+        self._written.zero_()
+        self._lags.copy_(torch.tensor(self.lag_columns, dtype=torch.float64))
+
+    def _current(self, rows: Tensor) -> _Read:
+        whole = (self.weight.detach(), *self.moments)
+        weight, *moments = (values.index_select(0, rows) for values in whole)
+        if self._steps > 0:
+            lags = self._lags[self._written[rows]].to(weight.dtype)  # [n, columns]
+            self._make_up(weight, moments, *lags[:, :, None].unbind(1))
+        return _Read(rows, weight, moments)
+
+    def _write(self, read: _Read) -> None:
+        for values, current in zip(
+            (self.weight, *self.moments), (read.weight, *read.moments), strict=True
+        ):
+            values.index_copy_(0, read.rows, current)
+        self._cached = None
+
+    @abstractmethod
+    def _make_up(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
+        """Bring rows [n, features] up to date in place; each column of `lags` is [n, 1]."""
+
+    @abstractmethod
+    def _move(self, read: _Read, gradient: Tensor, lr: float, weight_decay: float) -> None:
+        """Make the optimizer's step in place."""
+
+    @abstractmethod
+    def _miss_a_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
+        """Add a step without gradient to `lags` [starts, columns] in place."""
+
+
+class AdamRows(RowUpdates):
+    """AdamW, which is Adam where `weight_decay` is 0; b1 has to be below sqrt(b2)."""
+
+    lag_columns = (1.0, 1.0, 0.0, 0.0, 1.0)  # b1^(t-s), b2^(t-s), A, B, D
+
+    def __init__(
+        self,
+        weight: Tensor,
+        state: dict[str, Tensor],
+        *,
+        betas: tuple[float, float],
+        eps: float,
+        fused: bool | None,
+    ) -> None:
+        """`state` is that of torch.optim.AdamW for `weight`: step, exp_avg and exp_avg_sq."""
+        super().__init__(weight, [state["exp_avg"], state["exp_avg_sq"]])
+        self._count = state["step"]
+        self._betas, self._eps, self._fused = betas, eps, fused
+
+    def _make_up(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
+        mean, square = moments
+        decay1, decay2, a, b, kept = lags
+        # Where nothing was missed, or the learning rate was 0, the root is infinite.
+        missed = a > 0
+        root = torch.addcmul(
+            torch.where(missed, self._eps / a, torch.inf),
+            square.sqrt(),
+            torch.where(missed, 1 / b, 0.0),
+        )
+        weight.mul_(kept).addcdiv_(mean, root, value=-1)
+        mean.mul_(decay1)
+        square.mul_(decay2)
+
+    def _move(self, read: _Read, gradient: Tensor, lr: float, weight_decay: float) -> None:
+        mean, square = read.moments
+        beta1, beta2 = self._betas
+        adamw(  # torch's own step, which counts in `_count`
+            *([read.weight], [gradient], [mean], [square], [], [self._count]),
+            fused=self._fused,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=lr,
+            weight_decay=weight_decay,
+            eps=self._eps,
+            maximize=False,
+        )
+
+    def _miss_a_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
+        decay1, decay2, a, b, kept = lags.unbind(1)
+        (beta1, beta2), count = self._betas, self._count.item()
+        decay1 *= beta1
+        decay2 *= beta2
+        c = decay1 * (lr / (1 - beta1**count))
+        for column in (a, b, kept):
+            column *= 1 - lr * weight_decay
+        a += c
+        b += c * ((1 - beta2**count) / decay2).sqrt()
+
+
+class MomentumRows(RowUpdates):
+    """Stochastic gradient descent: p_t = momentum p_{t-1} + g_t, w_t = w_{t-1} - a_t p_t.
+
+    What a row misses is exactly p_s sum_i a_i momentum^(i-s).
+    """
+
+    lag_columns = (1.0, 0.0)  # momentum^(t-s), the sum
+
+    def __init__(self, weight: Tensor, state: dict[str, Tensor], *, momentum: float) -> None:
+        """`state` is that of torch.optim.SGD for `weight`: momentum_buffer."""
+        super().__init__(weight, [state["momentum_buffer"]])
+        self._momentum = momentum
+
+    def _make_up(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
+        (buffer,), (decay, moved) = moments, lags
+        weight.addcmul_(buffer, moved, value=-1)
+        buffer.mul_(decay)
+
+    def _move(self, read: _Read, gradient: Tensor, lr: float, weight_decay: float) -> None:
+        (buffer,) = read.moments
+        buffer.mul_(self._momentum).add_(gradient)
+        read.weight.add_(buffer, alpha=-lr)
+
+    def _miss_a_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
+        decay, moved = lags.unbind(1)
+        decay *= self._momentum
+        moved += lr * decay
