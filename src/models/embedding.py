@@ -37,9 +37,10 @@ class Embedding(nn.Embedding):
         if self.row_updates is not None:
             self.row_updates.catch_up()
 
-    def _save_to_state_dict(self, *args: Any, **options: Any) -> None:
-        self.catch_up()
-        super()._save_to_state_dict(*args, **options)
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.row_updates is not None and self.row_updates.is_behind:
+            destination[f"{prefix}weight"] = self.row_updates.up_to_date()[0]
 
     def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
         self.catch_up()  # nothing that the old weights missed may move the new ones

@@ -1,6 +1,7 @@
 """torch's AdamW, Adam and SGD, which leave an embedding with a sparse gradient to RowUpdates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 
 from src.models.embedding import Embedding, row_gradient
 from src.models.row_updates import AdamRows, MomentumRows, RowUpdates
+
+BEHIND = "behind"  # in a saved state: the rows of RowUpdates as they are
 
 
 class _ByRows(torch.optim.Optimizer):
@@ -48,18 +51,41 @@ class _ByRows(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """As torch's optimizer has it, with every row up to date."""
-        for embedding in self._embeddings:
-            embedding.catch_up()
-        return super().state_dict()
+        """As torch's optimizer has it, with every row up to date, and under BEHIND how rows are.
+
+        Nothing is changed by it: when checkpoints are written decides over no bit of a training.
+        """
+        found = super().state_dict()
+        for number, updates in self._behind():
+            _, *moments = updates.up_to_date()
+            state = dict(found["state"][number])
+            state |= dict(zip(updates.moment_names, moments, strict=True))
+            found["state"][number] = state | {BEHIND: updates.behind()}
+        return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from that state, saved by rows or dense."""
+        """Go on from that state, saved by rows or dense; of a state by rows, with the same bits."""
+        states = {number: dict(state) for number, state in state_dict["state"].items()}
+        behind = {number: state.pop(BEHIND, None) for number, state in states.items()}
         for embedding in self._embeddings:
             embedding.catch_up()
-        super().load_state_dict(state_dict)
+        super().load_state_dict(state_dict | {"state": states})
         for embedding in self._embeddings:
-            embedding.row_updates = self._start(embedding.weight)
+            updates = self._start(embedding.weight)
+            if (rows := behind.get(self._number(embedding.weight))) is not None:
+                updates.restore(rows)
+            embedding.row_updates = updates
+
+    def _behind(self) -> Iterator[tuple[int, RowUpdates]]:
+        """The number, in a state_dict, of each weight with rows that are not up to date."""
+        for embedding in self._embeddings:
+            updates = embedding.row_updates
+            if updates is not None and updates.is_behind:
+                yield self._number(embedding.weight), updates
+
+    def _number(self, weight: Tensor) -> int:
+        parameters = chain.from_iterable(group["params"] for group in self.param_groups)
+        return next(i for i, parameter in enumerate(parameters) if parameter is weight)
 
     def _step_rows(self, embedding: Embedding) -> None:
         weight, updates = embedding.weight, embedding.row_updates

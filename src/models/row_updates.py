@@ -63,6 +63,7 @@ class RowUpdates(ABC):
     """
 
     lag_columns: ClassVar[tuple[float, ...]]  # of the table, for a row that missed nothing
+    moment_names: ClassVar[tuple[str, ...]]  # in a torch optimizer's state
 
     def __init__(self, weight: Tensor, moments: list[Tensor]) -> None:
         """`moments` are those of a torch optimizer's state, each of the shape of `weight`."""
@@ -109,6 +110,39 @@ class RowUpdates(ABC):
         self._written.zero_()
         self._lags.copy_(torch.tensor(self.lag_columns, dtype=torch.float64))
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether some row may not be up to date."""
+        return self._steps > 0
+
+    @torch.no_grad()
+    def up_to_date(self) -> list[Tensor]:
+        """Copies of the weight and of each moment with every row up to date; nothing is changed."""
+        reads = [self._current(rows) for rows in torch.arange(len(self.weight)).split(_BLOCK)]
+        parts = zip(*((read.weight, *read.moments) for read in reads), strict=True)
+        return [torch.cat(part) for part in parts]
+
+    def behind(self) -> dict[str, Tensor]:
+        """All that `restore` needs: a training goes on from it with the same bits.
+
+        It would not from rows that were brought up to date, since what a row misses is rounded, and
+        for an eps near sqrt(v) approximate, once for each time that it is made up.
+        """
+        values = zip(("weight", *self.moment_names), (self.weight, *self.moments), strict=True)
+        rows = {name: value.detach().clone() for name, value in values}
+        return rows | {"written": self._written.clone(), "lags": self._lags[: self._steps].clone()}
+
+    @torch.no_grad()
+    def restore(self, behind: dict[str, Tensor]) -> None:
+        """Be as `behind` was given."""
+        for name, value in zip(
+            ("weight", *self.moment_names), (self.weight, *self.moments), strict=True
+        ):
+            value.copy_(behind[name])
+        self._written.copy_(behind["written"])
+        self._steps = len(behind["lags"])
+        self._lags[: self._steps] = behind["lags"]
+
     def _current(self, rows: Tensor) -> _Read:
         whole = (self.weight.detach(), *self.moments)
         weight, *moments = (values.index_select(0, rows) for values in whole)
@@ -141,6 +175,7 @@ class AdamRows(RowUpdates):
     """AdamW, which is Adam where `weight_decay` is 0; b1 has to be below sqrt(b2)."""
 
     lag_columns = (1.0, 1.0, 0.0, 0.0, 1.0)  # b1^(t-s), b2^(t-s), A, B, D
+    moment_names = ("exp_avg", "exp_avg_sq")
 
     def __init__(
         self,
@@ -204,6 +239,7 @@ class MomentumRows(RowUpdates):
     """
 
     lag_columns = (1.0, 0.0)  # momentum^(t-s), the sum
+    moment_names = ("momentum_buffer",)
 
     def __init__(self, weight: Tensor, state: dict[str, Tensor], *, momentum: float) -> None:
         """`state` is that of torch.optim.SGD for `weight`: momentum_buffer."""
