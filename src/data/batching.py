@@ -10,16 +10,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from src.data.encoded import EncodedSplit
-from src.data.mapped import let_go
 from src.data.vocabulary import PAD_ID
 from src.errors import DataError
 
 # How many batches' worth of shuffled reviews are sorted by length together: many, and there is
 # little padding; too many, and the same reviews share a batch in every epoch.
 _LARGEST_POOL, _FEWEST_POOLS = 50, 8
-
-# Reviews read from mapped ids before their pages are let go of. Linux maps 64 KiB around each.
-_READ_BEFORE_LETTING_GO = 1_000
 
 
 class Batch(NamedTuple):
@@ -40,7 +36,6 @@ class BatchDataset(Dataset[Batch]):
         surplus = split.lengths - self.lengths
         self._starts = split.starts + surplus if truncation_side == "left" else split.starts
         self._split = split
-        self._read = 0  # reviews, since the pages of the ids were let go of
 
     def __len__(self) -> int:
         return len(self._split)
@@ -53,10 +48,6 @@ class BatchDataset(Dataset[Batch]):
         positions = (self._starts[rows, None] + steps)[is_token]  # [tokens of the batch]
         tokens = np.full(is_token.shape, PAD_ID, dtype=np.int64)  # [batch, time]
         tokens[is_token] = self._split.ids[positions]
-        self._read += len(rows)
-        if self._read >= _READ_BEFORE_LETTING_GO:
-            let_go(self._split.ids)
-            self._read = 0
         return Batch(
             torch.from_numpy(tokens),
             torch.from_numpy(lengths),

@@ -11,7 +11,7 @@ import numpy as np
 
 from src.data.mapped import ArrayWriter, let_go, open_array
 
-_MOST_VALUES = 2**20  # of the rows of one piece; a longer row is a piece of its own
+_MOST_VALUES = 2**18  # of the rows of one piece; a longer row is a piece of its own
 
 
 @dataclass(frozen=True)
