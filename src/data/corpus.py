@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.data.stored_texts import StoredTexts
+
 
 @dataclass(frozen=True)
 class Split:
@@ -18,6 +20,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, rows: np.ndarray) -> "Split":
+        """The reviews at `rows`, in that order; texts that are on disk stay there."""
+        groups = None if self.groups is None else self.groups[rows]
+        return Split(_take(self.texts, rows), self.labels[rows], _take(self.names, rows), groups)
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -30,10 +37,14 @@ class Corpus:
     test: Split | None
     fingerprint: str  # sha256 (hex) of the content: texts, labels, order
     synthetic: bool = False
-    skipped: tuple[str, ...] = ()  # one line for each row passed over
+    skipped: Sequence[str] = ()  # one line for each row passed over
 
     @property
     def splits(self) -> dict[str, Split]:
         """The given splits by name, in the order train, validation, test."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
+
+
+def _take(texts: Sequence[str], rows: np.ndarray) -> Sequence[str]:
+    return texts.take(rows) if isinstance(texts, StoredTexts) else [texts[row] for row in rows]

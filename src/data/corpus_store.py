@@ -3,73 +3,60 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
 from src.data.corpus import Corpus, Split
+from src.data.mapped import open_array
+from src.data.stored_texts import StoredTexts, utf8_offsets, utf8_pieces, write_texts
 from src.errors import DataError
 
-STORE_FORMAT = 1  # part of every cache key: a change of layout here must raise it
-
-
-class StoredTexts(Sequence[str]):
-    """Texts in one UTF-8 blob [bytes], cut at `offsets` [texts + 1] and decoded when asked for."""
-
-    def __init__(self, blob: np.ndarray, offsets: np.ndarray) -> None:
-        self._bytes = blob.data
-        self._offsets = offsets
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]  # counts negative indices and raises IndexError
-        return str(self._bytes[self._offsets[number] : self._offsets[number + 1]], "utf-8")
-
-    def __iter__(self) -> Iterator[str]:
-        for start, end in pairwise(self._offsets.tolist()):
-            yield str(self._bytes[start:end], "utf-8")
+STORE_FORMAT = 2  # part of every cache key: a change of layout here must raise it
 
 
 def content_fingerprint(class_names: Sequence[str], splits: Iterable[Split | None]) -> str:
     """The sha256, in hex, of classes, texts, labels, names and groups, in their order."""
     digest = hashlib.sha256(json.dumps(list(class_names)).encode())
+
+    def update(dtype: str, size: int, pieces: Iterable[bytes]) -> None:
+        digest.update(f"{dtype}({size},)".encode())
+        for piece in pieces:
+            digest.update(piece)
+
     for split in splits:
         if split is None:
             digest.update(b"no split")
             continue
-        for part in _arrays(split).values():
-            digest.update(f"{part.dtype.str}{part.shape}".encode())
-            digest.update(part.tobytes())
+        for numbers in (split.labels, split.groups):
+            if numbers is not None:
+                update(numbers.dtype.str, len(numbers), [numbers.tobytes()])
+        for texts in (split.texts, split.names):
+            offsets = utf8_offsets(texts)
+            update("|u1", offsets[-1], utf8_pieces(texts))
+            update(offsets.dtype.str, len(offsets), [offsets.tobytes()])
     return digest.hexdigest()
 
 
 def write_corpus(corpus: Corpus, folder: Path) -> None:
-    """Write every split as plain arrays into `folder`, and the rest as meta.json."""
-    splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
-    kept = {name: split for name, split in splits.items() if split is not None}
-    for name, split in kept.items():
-        for part, array in _arrays(split).items():
-            np.save(folder / f"{name}_{part}.npy", array)
+    """Write every split as plain arrays into `folder`, and the rest as meta.json.
+
+    Texts that are elsewhere on disk are copied some at a time.
+    """
+    for name, split in corpus.splits.items():
+        np.save(folder / f"{name}_labels.npy", split.labels)
+        if split.groups is not None:
+            np.save(folder / f"{name}_groups.npy", split.groups)
+        write_texts(split.texts, folder, f"{name}_texts")
+        write_texts(split.names, folder, f"{name}_names")
+    write_texts(corpus.skipped, folder, "skipped")
     meta = {
         "name": corpus.name,
         "class_names": corpus.class_names,
         "fingerprint": corpus.fingerprint,
         "synthetic": corpus.synthetic,
-        "skipped": corpus.skipped,
-        "splits": list(kept),
+        "splits": list(corpus.splits),
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
 
@@ -91,44 +78,31 @@ def open_corpus(folder: Path) -> Corpus:
             test=splits.get("test"),
             fingerprint=meta["fingerprint"],
             synthetic=meta["synthetic"],
-            skipped=tuple(meta["skipped"]),
+            skipped=StoredTexts.open(folder, "skipped"),
         )
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: this cache is damaged, delete the folder: {error}") from error
 
 
-def _arrays(split: Split) -> dict[str, np.ndarray]:
-    arrays = {"labels": split.labels}
-    if split.groups is not None:
-        arrays["groups"] = split.groups
-    for part, texts in (("texts", split.texts), ("names", split.names)):
-        encoded = [text.encode("utf-8") for text in texts]
-        arrays[part] = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-        arrays[f"{part}_offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    return arrays
-
-
 def _open_split(folder: Path, name: str) -> Split:
-    def array(part: str) -> np.ndarray:
-        # np.asarray: the same mapped memory, without np.memmap's slow indexing
-        return np.asarray(np.load(folder / f"{name}_{part}.npy", mmap_mode="r"))
-
+    groups = folder / f"{name}_groups.npy"
     return Split(
-        texts=StoredTexts(array("texts"), array("texts_offsets")),
-        labels=array("labels"),
-        names=StoredTexts(array("names"), array("names_offsets")),
-        groups=array("groups") if (folder / f"{name}_groups.npy").exists() else None,
+        texts=StoredTexts.open(folder, f"{name}_texts"),
+        labels=open_array(folder / f"{name}_labels.npy"),
+        names=StoredTexts.open(folder, f"{name}_names"),
+        groups=open_array(groups) if groups.exists() else None,
     )
 
 
 def stat_key(files: Iterable[Path | os.DirEntry[str]], options: str = "") -> str:
     """A cache key for what is read from files in their present state, told by their stat alone.
 
-    The paths should be absolute, so that a key means the same files from every working folder.
+    The paths should be absolute and in an order of their own, so that a key means the same files
+    from every working folder.
     """
-    lines = []
+    digest = hashlib.sha256(f"{STORE_FORMAT}\n{options}".encode())
     for path in files:
         stat = path.stat()
-        lines.append(f"{os.fspath(path)} {stat.st_size} {stat.st_mtime_ns}")
-    text = "\n".join([str(STORE_FORMAT), options, *sorted(lines)])
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        line = f"\n{os.fspath(path)} {stat.st_size} {stat.st_mtime_ns}"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]

@@ -13,9 +13,11 @@ from src.data.cache import build_once
 from src.data.config import TextOptions
 from src.data.corpus import Corpus
 from src.data.progress import progress_bar
+from src.data.ragged import Ragged, RaggedWriter
+from src.data.stored_texts import in_pieces
 from src.data.subwords import BPE_VERSION, SubwordVocabulary
 from src.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
-from src.data.tokenized import Ragged, tokenize_corpus
+from src.data.tokenized import tokenize_corpus
 from src.data.tokenizer import BASIC_ENGLISH_VERSION
 from src.data.torchtext_words import TORCHTEXT_VERSION, TorchtextVocabulary
 from src.data.vocabulary import UNK_ID, WordVocabulary, order_tokens
@@ -25,7 +27,9 @@ _VERSIONS = {
     TorchtextVocabulary.tokenizer: TORCHTEXT_VERSION,
     SubwordVocabulary.tokenizer: BPE_VERSION,
 }
-_CHUNK = 1_000  # reviews that a library tokenizes at a time
+_PIECE = 1_000  # reviews that a library tokenizes at a time
+
+_Piece = tuple[np.ndarray, np.ndarray]  # ids of some reviews, one after the other; their lengths
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,12 @@ def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vo
 
 def _fit_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVocabulary:
     tokenized = tokenize_corpus(corpus, Path(options.cache_dir))
-    train = tokenized.splits["train"]
     chosen = np.zeros(len(corpus.train), dtype=bool)
     chosen[rows] = True
-    numbers = train.values[np.repeat(chosen, np.diff(train.offsets))]
-    counts = np.bincount(numbers, minlength=len(tokenized.tokens))
+    counts = np.zeros(len(tokenized.tokens), dtype=np.int64)
+    for piece, numbers, lengths in tokenized.splits["train"].pieces():
+        training = numbers[np.repeat(chosen[piece], lengths)]
+        counts += np.bincount(training, minlength=len(counts))
     return WordVocabulary(
         order_tokens(
             tokenized.tokens,
@@ -110,8 +115,8 @@ def _fit_subwords(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Sub
 
 def _training_texts(corpus: Corpus, rows: np.ndarray, title: str) -> Iterator[str]:
     with progress_bar(title, len(rows)) as advance:
-        for row in rows:
-            yield corpus.train.texts[row]
+        for text in corpus.train.take(rows).texts:
+            yield text
             advance(1)
 
 
@@ -149,41 +154,43 @@ def encode_corpus(
 
 
 def _encode_into(corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path, folder: Path) -> None:
+    dtype = _id_dtype(vocabulary)
+    encoded: dict[str, Iterator[_Piece]]
     if isinstance(vocabulary, WordVocabulary):
         tokenized = tokenize_corpus(corpus, cache_dir)
-        id_of_number = vocabulary.ids(tokenized.tokens).astype(_id_dtype(vocabulary))
+        id_of_number = vocabulary.ids(tokenized.tokens).astype(dtype)
         encoded = {
-            name: Ragged(id_of_number[numbers.values], numbers.offsets)
-            for name, numbers in tokenized.splits.items()
+            name: _renumber(numbers, id_of_number) for name, numbers in tokenized.splits.items()
         }
     else:
         encoded = {
             name: _encode_texts(split.texts, vocabulary, f"Encoding {name}")
             for name, split in corpus.splits.items()
         }
-    for name, ragged in encoded.items():
-        _with_unk_for_empty(ragged).save(folder, name)
+    for name, pieces in encoded.items():
+        with RaggedWriter(folder, name, dtype) as file:
+            for ids, lengths in pieces:
+                file.append(*_with_unk_for_empty(ids, lengths))
 
 
-def _encode_texts(texts: Sequence[str], vocabulary: Vocabulary, title: str) -> Ragged:
-    dtype = _id_dtype(vocabulary)
-    values, lengths = [np.empty(0, dtype)], [np.empty(0, np.int64)]
+def _renumber(split: Ragged, id_of_number: np.ndarray) -> Iterator[_Piece]:
+    for _, numbers, lengths in split.pieces():
+        yield id_of_number[numbers], lengths
+
+
+def _encode_texts(texts: Sequence[str], vocabulary: Vocabulary, title: str) -> Iterator[_Piece]:
     with progress_bar(title, len(texts)) as advance:
-        for start in range(0, len(texts), _CHUNK):
-            chunk = [texts[i] for i in range(start, min(start + _CHUNK, len(texts)))]
-            text_ids = vocabulary.encode_all(chunk)
-            values.append(np.concatenate(text_ids).astype(dtype))
-            lengths.append(np.array([len(ids) for ids in text_ids]))
-            advance(len(chunk))
-    return Ragged.from_lengths(np.concatenate(values), np.concatenate(lengths))
+        for piece in in_pieces(texts, _PIECE):
+            ids = vocabulary.encode_all(piece)
+            lengths = np.array([len(text_ids) for text_ids in ids])
+            yield np.concatenate(ids).astype(_id_dtype(vocabulary)), lengths
+            advance(len(piece))
 
 
-def _with_unk_for_empty(ragged: Ragged) -> Ragged:
+def _with_unk_for_empty(ids: np.ndarray, lengths: np.ndarray) -> _Piece:
     """A review without a token becomes one <unk>, so that no length is 0."""
-    lengths = np.diff(ragged.offsets)
-    empty = lengths == 0
-    values = np.insert(ragged.values, ragged.offsets[:-1][empty], UNK_ID)
-    return Ragged.from_lengths(values, np.maximum(lengths, 1))
+    starts = np.cumsum(lengths) - lengths
+    return np.insert(ids, starts[lengths == 0], UNK_ID), np.maximum(lengths, 1)
 
 
 def _id_dtype(vocabulary: Vocabulary) -> type[np.unsignedinteger]:

@@ -1,8 +1,11 @@
 """The user's own labelled texts: CSV, TSV, JSONL, or a folder with one folder a class."""
 
+import os
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from src.data.corpus import Corpus, Split
 from src.data.corpus_store import content_fingerprint, open_corpus, stat_key, write_corpus
 from src.data.records import BadRow, format_of, read_records, text_fault
 from src.data.split import stratified
+from src.data.stored_texts import StoredTexts, TextWriter
 from src.errors import ConfigError, DataError
 
 
@@ -44,28 +48,35 @@ def load_files(config: FilesConfig) -> Corpus:
         raise ConfigError("data=files needs data.train=<a .csv, .tsv, .jsonl or folder of classes>")
     paths = {"train": config.train, "validation": _validation_path(config), "test": config.test}
     given = {name: Path(path).expanduser() for name, path in paths.items() if path is not None}
-    files = [file.absolute() for path in given.values() for file in _files_of(path)]
+    files = (file.absolute() for path in given.values() for file in _files_of(path))
     options = config.model_dump_json(exclude={"cache_dir", "batch_size", "eval_batch_size"})
     folder = Path(config.cache_dir) / f"files-{stat_key(files, options)}"
-    return open_corpus(
-        build_once(folder, lambda partial: write_corpus(_parse(given, config), partial))
-    )
+    return open_corpus(build_once(folder, lambda partial: _store(given, config, partial)))
 
 
 def _validation_path(config: FilesConfig) -> str | None:
     return None if config.validation in ("stratified", "random") else config.validation
 
 
-def _parse(paths: dict[str, Path], config: FilesConfig) -> Corpus:
-    skipped: list[str] = []
+def _store(paths: dict[str, Path], config: FilesConfig, folder: Path) -> None:
+    """Write the corpus into `folder`: rows as they are read, then each split on its own."""
+    with TemporaryDirectory(dir=folder) as rows:
+        write_corpus(_parse(paths, config, Path(rows)), folder)
+
+
+def _parse(paths: dict[str, Path], config: FilesConfig, folder: Path) -> Corpus:
+    """Read every row; the texts stay in `folder`."""
     classes: Sequence[str] | None = config.class_names
     splits: dict[str, Split] = {}
-    for name in ("train", "validation", "test"):
-        if name in paths:
-            splits[name], classes = _read_split(paths[name], classes, config, skipped)
+    with TextWriter(folder, "skipped") as skipped:
+        for name in ("train", "validation", "test"):
+            if name in paths:
+                splits[name], classes = _read_split(
+                    paths[name], folder / name, classes, config, skipped
+                )
     assert classes is not None
     if "train" not in splits:
-        splits["train"] = _take(splits["test"], np.arange(0))
+        splits["train"] = splits["test"].take(np.arange(0))
     else:
         _check_classes(paths["train"], splits["train"], classes)
     if "test" not in splits:
@@ -78,33 +89,48 @@ def _parse(paths: dict[str, Path], config: FilesConfig) -> Corpus:
         validation=validation,
         test=test,
         fingerprint=content_fingerprint(classes, [train, validation, test]),
-        skipped=tuple(skipped),
+        skipped=StoredTexts.open(folder, "skipped"),
     )
 
 
 def _read_split(
-    path: Path, classes: Sequence[str] | None, config: FilesConfig, skipped: list[str]
+    path: Path,
+    folder: Path,
+    classes: Sequence[str] | None,
+    config: FilesConfig,
+    skipped: TextWriter,
 ) -> tuple[Split, Sequence[str]]:
-    """Read every row; where `classes` is None, the labels found are the classes."""
-    rows: list[_Row] = []
-    for row in _rows(path, config):
-        fault = row.fault
-        if not fault and classes is not None and row.label not in classes:
-            fault = f"unknown label {row.label!r}; the classes are: {', '.join(classes)}"
-        if not fault:
-            rows.append(row)
-        elif config.on_bad_row == "skip":
-            skipped.append(f"{row.name}: {fault}")
-        else:
-            raise DataError(f"{row.place}: {fault} (data.on_bad_row=skip passes such rows over)")
-    if not rows:
-        first = f"; the first skipped: {skipped[-1]}" if skipped else ""
-        raise DataError(f"{path}: has no usable rows{first}")
+    """Write every row into `folder`; where `classes` is None, the labels found are the classes."""
+    folder.mkdir()
+    number_of_label: dict[str, int] = {}  # in order of first appearance
+    numbers = array("q")  # of each row's label
+    first_skipped = ""
+    with TextWriter(folder, "texts") as texts, TextWriter(folder, "names") as names:
+        for row in _rows(path, config):
+            fault = row.fault
+            if not fault and classes is not None and row.label not in classes:
+                fault = f"unknown label {row.label!r}; the classes are: {', '.join(classes)}"
+            if not fault:
+                texts.append(row.text)
+                names.append(row.name)
+                numbers.append(number_of_label.setdefault(row.label, len(number_of_label)))
+            elif config.on_bad_row == "skip":
+                skipped.append(f"{row.name}: {fault}")
+                first_skipped = first_skipped or f"; the first skipped: {row.name}: {fault}"
+            else:
+                hint = "(data.on_bad_row=skip passes such rows over)"
+                raise DataError(f"{row.place}: {fault} {hint}")
+    if not numbers:
+        raise DataError(f"{path}: has no usable rows{first_skipped}")
     if classes is None:
-        classes = _sorted_labels({row.label for row in rows})
-    index = {label: number for number, label in enumerate(classes)}
-    labels = np.array([index[row.label] for row in rows], dtype=np.int64)
-    return Split([row.text for row in rows], labels, [row.name for row in rows]), classes
+        classes = _sorted_labels(set(number_of_label))
+    index = {label: i for i, label in enumerate(classes)}
+    index_of_number = np.array([index[label] for label in number_of_label], dtype=np.int64)
+    return Split(
+        texts=StoredTexts.open(folder, "texts"),
+        labels=index_of_number[np.asarray(numbers)],
+        names=StoredTexts.open(folder, "names"),
+    ), classes
 
 
 def _sorted_labels(labels: set[str]) -> list[str]:
@@ -126,12 +152,7 @@ def _cut_test(path: Path, train: Split, config: FilesConfig) -> tuple[Split, Spl
     held_out = stratified(train.labels, config.test_fraction, config.split_seed)
     if not held_out.any():
         raise DataError(f"{path}: {len(train)} rows are too few to cut a test split from")
-    return _take(train, np.flatnonzero(~held_out)), _take(train, np.flatnonzero(held_out))
-
-
-def _take(split: Split, rows: np.ndarray) -> Split:
-    texts = [split.texts[row] for row in rows]
-    return Split(texts, split.labels[rows], [split.names[row] for row in rows])
+    return train.take(np.flatnonzero(~held_out)), train.take(np.flatnonzero(held_out))
 
 
 def _rows(path: Path, config: FilesConfig) -> Iterator[_Row]:
@@ -173,24 +194,25 @@ def _folder_rows(folder: Path, encoding: str) -> Iterator[_Row]:
         yield _Row(place, name, text, label, fault=text_fault(text, encoding) or "")
 
 
-def _files_of(path: Path) -> list[Path]:
+def _files_of(path: Path) -> Iterator[Path]:
     """The file itself, or the texts of a folder of classes, sorted by class and name."""
     if not path.is_dir():
         if not path.exists():
             raise DataError(f"{path}: there is no such file or folder")
         if format_of(path) == "txt":
             raise DataError(f"{path}: plain text has no labels; use .csv, .tsv or .jsonl")
-        return [path]
+        yield path
+        return
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(folders) < 2:
         raise DataError(
             f"{path}: holds {len(folders)} folders; a folder of texts needs one folder a class, "
             "two or more, each holding .txt files"
         )
-    files = []
     for folder in folders:
-        texts = sorted(folder.glob("*.txt"))
-        if not texts:
+        # By name, not by Path: there may be hundreds of thousands, and a Path takes ten times more.
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".txt"))
+        if not names:
             raise DataError(f"{folder}: holds no .txt files")
-        files += texts
-    return files
+        for name in names:
+            yield folder / name

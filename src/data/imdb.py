@@ -221,7 +221,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path | os.DirEntry[str]]]:
     """Every file where the data set has some, after its path below `folder`."""
     for place in REVIEWS:
         if (folder / place).is_dir():
-            for entry in os.scandir(folder / place):
+            for entry in sorted(os.scandir(folder / place), key=lambda entry: entry.name):
                 yield f"{place}/{entry.name}", entry
     for name in URL_FILES:
         if (folder / name).is_file():

@@ -69,4 +69,4 @@ def _whole_groups(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 def _shuffled(size: int, seed: int) -> np.ndarray:
     """A permutation, int64 [size]. NumPy may change its own between versions, `random` not."""
     draw = random.Random(seed).random
-    return np.argsort([draw() for _ in range(size)], kind="stable")
+    return np.argsort(np.fromiter((draw() for _ in range(size)), float, size), kind="stable")

@@ -8,9 +8,9 @@ import pickle
 import subprocess
 import sys
 from array import array
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -22,43 +22,13 @@ from src.data import tokenizer
 from src.data.cache import build_once
 from src.data.corpus import Corpus
 from src.data.progress import progress_bar
+from src.data.ragged import Ragged, RaggedWriter
+from src.data.stored_texts import in_pieces
 
-_CHUNK = 2_500  # reviews a worker takes at a time
+_PIECE = 2_500  # reviews a worker takes at a time
 
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of different lengths, one after the other: row i is values[offsets[i]:offsets[i + 1]].
-
-    The arrays may be memory-mapped.
-    """
-
-    values: np.ndarray  # unsigned integers [sum of lengths]
-    offsets: np.ndarray  # int64 [rows + 1]
-
-    @classmethod
-    def from_lengths(cls, values: np.ndarray, lengths: np.ndarray) -> Ragged:
-        """Rows of the given lengths."""
-        return cls(values, np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))))
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        return self.values[self.offsets[row] : self.offsets[row + 1]]
-
-    def save(self, folder: Path, name: str) -> None:
-        """Write two .npy files into `folder`."""
-        np.save(folder / f"{name}.values.npy", self.values)
-        np.save(folder / f"{name}.offsets.npy", self.offsets)
-
-    @classmethod
-    def load(cls, folder: Path, name: str) -> Ragged:
-        """Memory-map what `save` wrote."""
-        # A plain array over the map: indexing np.memmap itself is several times slower.
-        values = np.load(folder / f"{name}.values.npy", mmap_mode="r").view(np.ndarray)
-        offsets = np.load(folder / f"{name}.offsets.npy", mmap_mode="r").view(np.ndarray)
-        return cls(values, offsets)
+# The distinct tokens of a piece; the number of each of its tokens; the tokens of each review.
+_Numbered = tuple[list[str], "array[int]", "array[int]"]
 
 
 @dataclass(frozen=True)
@@ -85,34 +55,39 @@ def tokenize_corpus(corpus: Corpus, cache_dir: Path) -> TokenizedCorpus:
 def _tokenize_into(corpus: Corpus, folder: Path) -> None:
     number: defaultdict[str, int] = defaultdict(count().__next__)
     for name, split in corpus.splits.items():
-        values, lengths = [np.empty(0, np.uint32)], [np.empty(0, np.uint32)]
-        for tokens, chunk_numbers, chunk_lengths in _number_in_chunks(split.texts, name):
-            # Chunks arrive in order, so the numbers do not depend on how many there were.
-            renumber = np.fromiter(map(number.__getitem__, tokens), np.uint32, len(tokens))
-            values.append(renumber[np.asarray(chunk_numbers)])
-            lengths.append(np.asarray(chunk_lengths))
-        Ragged.from_lengths(np.concatenate(values), np.concatenate(lengths)).save(folder, name)
+        with RaggedWriter(folder, name, np.uint32) as file:
+            for tokens, numbers, lengths in _number_in_pieces(split.texts, name):
+                # Pieces arrive in order, so the numbers do not depend on how many there were.
+                renumber = np.fromiter(map(number.__getitem__, tokens), np.uint32, len(tokens))
+                file.append(renumber[np.asarray(numbers)], np.asarray(lengths))
     (folder / "tokens.json").write_text(json.dumps(list(number)))
 
 
-def _number_in_chunks(
-    texts: Sequence[str], name: str
-) -> Iterator[tuple[list[str], array[int], array[int]]]:
-    starts = range(0, len(texts), _CHUNK)
-    workers = min(len(starts), _num_cores())
+def _number_in_pieces(texts: Sequence[str], name: str) -> Iterator[_Numbered]:
+    """`number_tokens` of a few thousand texts at a time, in order, on every core.
 
-    def number_chunk(start: int) -> tuple[list[str], array[int], array[int]]:
-        chunk = [texts[i] for i in range(start, min(start + _CHUNK, len(texts)))]
-        return tokenizer.number_tokens(chunk) if workers == 1 else _number_in_worker(chunk)
-
+    No more pieces are read than there are workers to take them, and one to go on with.
+    """
+    workers = min(-(-len(texts) // _PIECE), _num_cores())
+    number_piece = tokenizer.number_tokens if workers <= 1 else _number_in_worker
     title = f"Tokenizing {name}"
     with progress_bar(title, len(texts)) as advance, ThreadPoolExecutor(max(workers, 1)) as pool:
-        for chunk in pool.map(number_chunk, starts):
-            yield chunk
-            advance(len(chunk[2]))
+        under_way: deque[Future[_Numbered]] = deque()
+
+        def next_result() -> _Numbered:
+            numbered = under_way.popleft().result()
+            advance(len(numbered[2]))
+            return numbered
+
+        for piece in in_pieces(texts, _PIECE):
+            under_way.append(pool.submit(number_piece, piece))
+            if len(under_way) > workers:
+                yield next_result()
+        while under_way:
+            yield next_result()
 
 
-def _number_in_worker(texts: list[str]) -> tuple[list[str], array[int], array[int]]:
+def _number_in_worker(texts: list[str]) -> _Numbered:
     """`number_tokens` in a process of its own, or here if none can be had.
 
     A plain child process rather than multiprocessing: it imports no caller's main module, may be

@@ -38,7 +38,8 @@ def test_a_corpus_is_opened_as_it_was_written(tmp_path):
     assert list(opened.test.texts) == []
     assert opened.test.groups is None
     assert opened.validation is None
-    for field in ("name", "class_names", "fingerprint", "synthetic", "skipped"):
+    assert list(opened.skipped) == ["x.csv:3: empty text"]
+    for field in ("name", "class_names", "fingerprint", "synthetic"):
         assert getattr(opened, field) == getattr(written, field)
     with pytest.raises(IndexError):
         opened.train.texts[4]
