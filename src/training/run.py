@@ -41,11 +41,14 @@ from src.training.trainer import build_trainer
 from src.training.wandb_report import report_to_wandb
 
 
-def run(config: RunConfig, options: dict[str, Any]) -> None:
+def run(
+    config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | None = None
+) -> None:
     """Train, test and describe one run, in the folder that Hydra made for it.
 
-    `options` are those of `config` as they were given, to be logged. Raises a UserError for
-    whatever the user can mend; for a machine that cannot do what is asked, before data is read.
+    `options` are those of `config` as they were given, to be logged; `marks` go into result.json.
+    Raises a UserError for whatever the user can mend; for a machine that cannot do what is asked,
+    before data is read.
     """
     started = time.perf_counter()
     quieten_lightning()
@@ -80,7 +83,7 @@ def run(config: RunConfig, options: dict[str, Any]) -> None:
         )
         figures = fit_and_test(trainer, model, data)
         if trainer.is_global_zero:
-            result = identity | figures | describe(config, data, model, trainer)
+            result = identity | figures | describe(config, data, model, trainer) | (marks or {})
             result["timing"]["seconds"] = round(time.perf_counter() - started, 1)
             keep(folder, result, data, trainer)
         failed = False

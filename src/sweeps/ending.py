@@ -1,0 +1,76 @@
+"""The end of a sweep: what became of every job, and the exit status.
+
+Hydra tells a program neither that it ran many jobs nor what came of them, so the sweep's folder is
+noted when Hydra starts it, and read when it is over.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from src.sweeps.folder import JobFolder, job_folders
+
+_started: list[Path] = []
+
+
+class NoteSweep(Callback):
+    """What conf/train.yaml has Hydra call, under every sweeper and launcher."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember the folder of the sweep that begins in this process."""
+        _started.append(Path(config.hydra.sweep.dir).absolute())
+
+
+@contextmanager
+def told_in_the_end() -> Iterator[None]:
+    """Tell what became of the sweep that runs inside, also where its sweeper raises.
+
+    Raises:
+        SystemExit: with status 1, where a job failed or is unfinished.
+    """
+    _started.clear()
+    try:
+        yield
+    except Exception:
+        for sweep in _started:
+            tell(sweep)
+        raise
+    if any([tell(sweep) for sweep in _started]):
+        sys.exit(1)
+
+
+def tell(sweep: Path) -> list[JobFolder]:
+    """Print a table of the sweep and name its failed and unfinished jobs, which are returned."""
+    jobs = job_folders(sweep)
+    if not jobs:
+        return []
+    print_table(sweep)
+    undone = [job for job in jobs if job.status in ("failed", "unfinished")]
+    if undone:
+        print(f"error: {len(undone)} of {len(jobs)} jobs are not done:", file=sys.stderr)
+    for job in undone:
+        print(f"error:   {_became(job)}", file=sys.stderr)
+    return undone
+
+
+def print_table(sweep: Path) -> None:
+    """Print what became of each job."""
+    for job in job_folders(sweep):
+        print(_became(job))
+    print(f"Sweep folder: {sweep}", flush=True)
+
+
+def _became(job: JobFolder) -> str:
+    status = job.status
+    if status == "failed":
+        return f"{job.name} failed: {job.read('failure').get('error')}"
+    if status in ("finished", "pruned"):
+        result = job.read("result") or job.read("pruned")
+        monitor = str(result.get("monitor"))
+        return f"{job.name} {status}, {monitor} {job.value(monitor):.4f}"
+    return f"{job.name} {status}"
