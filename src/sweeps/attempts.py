@@ -17,6 +17,7 @@ from src.sweeps.fingerprint import fingerprint
 from src.sweeps.folder import JobFolder
 from src.sweeps.job import error_line, is_first_process
 from src.training.config import RunConfig
+from src.training.replicas import is_replica
 from src.training.train import train
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def train_in_attempts(options: dict[str, Any]) -> None:
     An attempt that failed is made again `options["retries"]` times and goes on from its last
     checkpoint. One that runs out of memory starts anew at half the batch, with twice as many
     batches a step, down to one review. What the user must mend is not tried again, and neither
-    are processes that train together: the others would wait for the one that failed.
+    is one of several processes that srun or torchrun started: the others would wait for it.
 
     Raises:
         UserError: as `train`; OutOfMemory where no batch is small enough.
@@ -62,7 +63,7 @@ def train_in_attempts(options: dict[str, Any]) -> None:
         except (UserError, OmegaConfBaseException):
             raise
         except Exception as error:
-            if config.trainer.strategy == "ddp" or job.status in ("finished", "pruned"):
+            if is_replica() or job.status in ("finished", "pruned"):
                 raise
             if is_out_of_memory(error):
                 smaller = halve_batch(options)

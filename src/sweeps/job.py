@@ -64,7 +64,7 @@ def do_job(do: Callable[[], None], config: DictConfig, *, traces: bool = False) 
 def is_first_process() -> bool:
     """Whether this is the first, or the only, one of the processes that train a run together."""
     # As Lightning tells them apart, without the seconds that importing it takes.
-    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
     return next((int(rank) for rank in ranks if rank is not None), 0) == 0
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from src.data.torchtext_words import TorchtextVocabulary, require_torchtext
 from src.training.config import RunConfig
 from src.training.process import flush_denormals, keep_freed_memory
+from src.training.replicas import is_replica, train_in_replicas
 
 
 def train(
@@ -12,11 +13,13 @@ def train(
 ) -> None:
     """Train, test and describe the run of `config`, which was composed into `options`.
 
-    `marks` are written into its result.json too.
+    Data parallel, it is the processes it starts that do so. `marks` are written into its result.json too.
 
     Raises:
         UserError: whatever the user can mend; for an impossible option, before data is read.
     """
+    if config.trainer.strategy == "ddp" and not is_replica():
+        return train_in_replicas(config, options, marks or {})
     keep_freed_memory()
     if config.data.tokenizer == TorchtextVocabulary.tokenizer:
         require_torchtext()
