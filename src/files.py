@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from src.errors import UserError
 
@@ -38,3 +38,25 @@ def whole_file(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
         if replaced:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_binary_file(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for writing bytes as `whole_file` does; it is on the disk before it is renamed.
+
+    Raises:
+        UserError: the file cannot be written; says why.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -70,14 +71,20 @@ class DealtBatchSampler(Sampler[np.ndarray], ABC):
         self._lengths = lengths
         self._rank, self._num_replicas = rank, num_replicas
         self._seed, self._epoch = seed, 0
+        self._had = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's order; Lightning calls this before each."""
         self._epoch = epoch
 
+    def start_from(self, epoch: int, batch: int) -> None:
+        """Begin with `epoch` and its batch number `batch`: a training has had those before."""
+        self._epoch, self._had = epoch, (epoch, batch)
+
     def __iter__(self) -> Iterator[np.ndarray]:
         rng = np.random.Generator(np.random.PCG64([self._seed, self._epoch]))
-        for batch in self._batches(rng):
+        epoch, had = self._had
+        for batch in islice(self._batches(rng), had if self._epoch == epoch else 0, None):
             yield batch[self._rank :: self._num_replicas]
 
     @abstractmethod

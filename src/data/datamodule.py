@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from src.data.batching import Batch, BatchDataset, BucketBatchSampler, DealtBatchSampler
@@ -56,6 +57,7 @@ class ReviewDataModule(L.LightningDataModule):
         self._text_encoder = text_encoder
         self._class_names = None if class_names is None else tuple(class_names)
         self._is_set_up = False
+        self._start = (0, 0)
 
     def prepare_data(self) -> None:
         """Fetch, cut and encode the reviews into the cache, where they are not there yet."""
@@ -117,16 +119,19 @@ class ReviewDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of like length in an order of each epoch's own."""
         dataset, config = self._dataset("train"), self.config
+        lengths, seed, replicas = dataset.lengths, self._seed, self._replicas()
+        sampler: DealtBatchSampler
         if config.batch_tokens is not None:
-            tokens = config.batch_tokens
-            return self._dataloader(
-                dataset,
-                TokenBatchSampler(dataset.lengths, tokens, seed=self._seed, **self._replicas()),
-            )
-        sampler = BucketBatchSampler(
-            dataset.lengths, config.batch_size, shuffle=True, seed=self._seed, **self._replicas()
-        )
+            sampler = TokenBatchSampler(lengths, config.batch_tokens, seed=seed, **replicas)
+        else:
+            size = config.batch_size
+            sampler = BucketBatchSampler(lengths, size, shuffle=True, seed=seed, **replicas)
+        sampler.start_from(*self._start)
         return self._dataloader(dataset, sampler)
+
+    def start_from(self, epoch: int, batch: int) -> None:
+        """Let the training batches begin in the midst of an epoch, for a training that goes on."""
+        self._start = (epoch, batch)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation reviews, the longest first."""
@@ -180,12 +185,13 @@ class ReviewDataModule(L.LightningDataModule):
         # As `sampler`, not `batch_sampler`: the dataset takes a batch at a time, and Lightning
         # tells only a `sampler` of the epoch.
         workers = self.config.num_workers
-        return DataLoader(
+        return _ReviewLoader(
             dataset,
             batch_size=None,
             sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
+            generator=torch.Generator() if workers else None,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -211,6 +217,19 @@ class ReviewDataModule(L.LightningDataModule):
             raise CheckpointError("the checkpoint was trained with another vocabulary")
         elif class_names != self.class_names:
             raise CheckpointError(f"the checkpoint's classes are {', '.join(class_names)}")
+
+
+class _ReviewLoader(DataLoader[Batch]):
+    """A loader that takes one number an epoch from torch's default generator, as DataLoader does.
+
+    With workers DataLoader takes one when it starts them and none later. The dropout masks would
+    then depend on the number of workers, and in a resumed training on when it was interrupted.
+    """
+
+    def __iter__(self) -> Any:
+        if self.num_workers:
+            torch.empty((), dtype=torch.int64).random_()
+        return super().__iter__()
 
 
 def _translate(names: Sequence[str], known: Sequence[str]) -> np.ndarray:

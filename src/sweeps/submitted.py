@@ -179,7 +179,7 @@ class _Queue:
         asked = subprocess.run(command, capture_output=True, text=True)
         if asked.returncode == 0:
             lines = (line.split() for line in asked.stdout.splitlines())
-            self._states = {"": "", **{job: state for job, state in lines}}
+            self._states = {"": "", **{job: state for job, state, *_ in lines}}
 
 
 def _submitter(

@@ -14,9 +14,11 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     TQDMProgressBar,
 )
+from lightning.pytorch.trainer.states import TrainerFn
 
 from src.training.config import TrainerConfig
 from src.training.gradient_flow import GradientFlow
+from src.training.last_checkpoint import LastCheckpoint
 
 
 class StepFigures(Callback):
@@ -41,15 +43,22 @@ class Throughput(Callback):
     def __init__(self) -> None:
         self.reviews = 0
         self.seconds = 0.0
+        self._epoch_reviews = 0
+        self._epoch_seconds = 0.0
 
     @property
     def reviews_per_second(self) -> float:
         """Over all epochs, validation left out."""
         return self.reviews / self.seconds if self.seconds else 0.0
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Go on with the clock in an epoch that has begun."""
+        self._start = time.perf_counter() - self._epoch_seconds
+
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock."""
-        self._epoch_reviews, self._start = 0, time.perf_counter()
+        self._epoch_reviews, self._epoch_seconds = 0, 0.0
+        self._start = time.perf_counter()
 
     def on_train_batch_end(
         self,
@@ -67,7 +76,23 @@ class Throughput(Callback):
         """Add the epoch up."""
         self.reviews += self._epoch_reviews
         self.seconds += self._epoch_seconds
-        module.log("train/reviews_per_second", self._epoch_reviews / self._epoch_seconds)
+        speed = self._epoch_reviews / self._epoch_seconds
+        module.log("train/reviews_per_second", speed, sync_dist=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Go into the checkpoint."""
+        epoch = {"epoch_reviews": self._epoch_reviews, "epoch_seconds": self._epoch_seconds}
+        return {"reviews": self.reviews, "seconds": self.seconds} | epoch
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Come back from the checkpoint, to train on; a test of one leaves the counts alone."""
+        state = checkpoint["callbacks"].get(self.state_key)
+        if trainer.state.fn == TrainerFn.FITTING and state is not None:
+            self.reviews, self.seconds = state["reviews"], state["seconds"]
+            self._epoch_reviews = state["epoch_reviews"]
+            self._epoch_seconds = state["epoch_seconds"]
 
 
 class ValidationFigures(Callback):
@@ -141,8 +166,11 @@ class TestPredictions(Callback):
         )
 
 
-def build_callbacks(config: TrainerConfig, folder: Path) -> list[Callback]:
-    """Return the callbacks of the run in `folder`; best.ckpt and last.ckpt go to checkpoints/."""
+def build_callbacks(config: TrainerConfig, folder: Path, **last_checkpoint: Any) -> list[Callback]:
+    """Return the callbacks of the run in `folder`; best.ckpt and last.ckpt go to checkpoints/.
+
+    `last_checkpoint` are further arguments of LastCheckpoint.
+    """
     checkpoints = folder / "checkpoints"
     callbacks: list[Callback] = [
         ModelCheckpoint(
@@ -153,7 +181,7 @@ def build_callbacks(config: TrainerConfig, folder: Path) -> list[Callback]:
             enable_version_counter=False,
         ),
         # Not the first one's `save_last`: that keeps the last epoch that was better than before.
-        ModelCheckpoint(dirpath=checkpoints, filename="last", enable_version_counter=False),
+        LastCheckpoint(config, checkpoints, **last_checkpoint),
         StepFigures(),
         Throughput(),
         ValidationFigures(),

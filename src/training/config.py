@@ -70,6 +70,8 @@ class TrainerConfig(Options):
     log_every_n_steps: PositiveInt = 20
     gradient_flow: Moments = None
     progress_bar: bool = True
+    checkpoint_every_n_steps: PositiveInt | None = None
+    checkpoint_every_n_minutes: PositiveFloat | None = 5.0
 
     @property
     def monitor_mode(self) -> Literal["min", "max"]:
@@ -117,6 +119,7 @@ class RunConfig(Options):
     experiment: str | None = None
     sweep: SweepName | None = None
     retries: NonNegativeInt = 0
+    resume: Literal["auto", "never"] = "auto"
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 
 from src.data.datamodule import ReviewDataModule
 from src.files import whole_file
@@ -39,7 +40,8 @@ class GradientFlow(Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Measure the untrained model."""
-        self._measure(trainer, module)
+        if self._measured_at is None:
+            self._measure(trainer, module)
 
     def on_train_batch_end(
         self,
@@ -61,6 +63,22 @@ class GradientFlow(Callback):
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Measure what came out."""
         self._measure(trainer, module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Go into the checkpoint: how much of the CSV a resumed run goes on after."""
+        return {"measured_at": self._measured_at, "rows": len(self._rows)}
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Come back from the checkpoint and the CSV, to train on."""
+        state = checkpoint["callbacks"].get(self.state_key)
+        if trainer.state.fn != TrainerFn.FITTING or state is None:
+            return
+        self._measured_at = state["measured_at"]
+        if state["rows"]:
+            with self._path.open(encoding="utf-8", newline="") as file:
+                self._rows = [tuple(row) for row in csv.reader(file)][1 : state["rows"] + 1]
 
     def _measure(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not trainer.is_global_zero or self._measured_at == trainer.global_step:

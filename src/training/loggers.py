@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from src.errors import ConfigError
 from src.training.config import LoggerConfig, WandbConfig
+from src.training.half_done import HalfDone
+from src.training.metrics_csv import MetricsCsv, read_metrics
+from src.training.wandb_resume import drop, earlier_runs, log_again, run_id
 
 
 def build_loggers(
@@ -20,18 +23,23 @@ def build_loggers(
     tags: list[str],
     group: str | None,
     options: dict[str, Any],
+    half_done: HalfDone | None = None,
 ) -> list[Logger]:
     """Return the loggers of the run called `name` that lives in `folder`.
 
-    `group` is the sweep that the run is part of; `options` are what it was composed from.
+    `group` is the sweep that the run is part of; `options` are what it was composed from. Where
+    the run goes on from `half_done`, so do its curves.
     """
-    loggers: list[Logger] = [CSVLogger(folder, name="", version="", flush_logs_every_n_steps=1)]
+    rows = half_done.state["rows"] if half_done else 0
+    loggers: list[Logger] = [MetricsCsv(folder, keep=rows)]
     if config.name == "tensorboard":
-        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+        # What was written after the checkpoint is written again: TensorBoard is to hide the first.
+        purge = half_done.global_step if half_done else None
+        loggers.append(TensorBoardLogger(folder, "tensorboard", version="", purge_step=purge))
     elif isinstance(config, WandbConfig) and config.mode != "disabled":
         group = config.group or group
         described = {"name": name, "tags": tags, "group": group, "config": options}
-        loggers.append(_open_wandb(config, folder, described))
+        loggers.append(_open_wandb(config, folder, described, rows))
     return loggers
 
 
@@ -47,14 +55,22 @@ def finish_wandb(*, failed: bool) -> None:
         wandb.finish(exit_code=int(failed))
 
 
-def _open_wandb(config: WandbConfig, folder: Path, described: dict[str, Any]) -> WandbLogger:
-    """Open a W&B run: online with an account, else offline, which `auto` also falls back to."""
+def _open_wandb(
+    config: WandbConfig, folder: Path, described: dict[str, Any], rows: int
+) -> WandbLogger:
+    """Open a W&B run: online with an account, else offline, which `auto` also falls back to.
+
+    An interrupted run keeps its id. Offline its first `rows` rows of metrics.csv are logged again.
+    """
     import wandb
 
     if getattr(rank_zero_only, "rank", 0) != 0:
         return WandbLogger(save_dir=folder)  # of several processes, the first alone has the run
     finish_wandb(failed=False)
     offline = _is_offline(config)
+    earlier = earlier_runs(folder)
+    if earlier:
+        described |= {"id": run_id(earlier[-1]), "resume": "allow"}
     try:
         run = _init(config, folder, described, offline=offline)
     except (wandb.errors.Error, OSError) as error:
@@ -66,6 +82,8 @@ def _open_wandb(config: WandbConfig, folder: Path, described: dict[str, Any]) ->
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     if offline:
+        log_again(run, read_metrics(folder / "metrics.csv")[:rows])
+        drop(earlier)
         place = Path(run.dir).parent
         print(
             f"W&B is offline: look at the run with `wandb leet {place}`, "

@@ -7,6 +7,7 @@ them are started here, this process waits, and when one fails the others end wit
 
 import os
 import pickle
+import signal
 import socket
 import sys
 import time
@@ -18,6 +19,7 @@ from src.training.config import RunConfig
 from src.training.process import die_with_parent
 
 _GRACE = 3.0  # seconds in which a process may end by itself
+_TERMINATED = 128 + signal.SIGTERM  # exit status of a run that SIGTERM ended in order
 
 
 class ReplicaError(RuntimeError):
@@ -65,13 +67,20 @@ def train_in_replicas(config: RunConfig, options: dict[str, Any], marks: dict[st
     except multiprocessing.ProcessException as error:
         if not errors.empty():
             raise pickle.loads(errors.get()) from None
-        raise ReplicaError(f"{error} (one of {devices} that trained together)") from None
+        if getattr(error, "exit_code", None) == _TERMINATED:
+            sys.exit(_TERMINATED)  # whoever stops one of them stops the run
+        raise ReplicaError(f"of {devices} processes that train together, {error}") from None
     finally:
         _end(context.processes)
 
 
 def _replica(
-    local_rank: int, devices: int, node: dict[str, str], hydra: Any, run: tuple[Any, ...], errors: Any
+    local_rank: int,
+    devices: int,
+    node: dict[str, str],
+    hydra: Any,
+    run: tuple[RunConfig, dict[str, Any], dict[str, Any]],
+    errors: Any,
 ) -> None:
     """Be one of the processes: what `_node` says, and its place on this machine."""
     die_with_parent()

@@ -1,7 +1,9 @@
 """One run: reviews, model, training, the test split read once, and all that is kept of it."""
 
 import logging
-import time
+import shlex
+import signal
+import sys
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,49 +17,62 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from src.data.datamodule import ReviewDataModule
 from src.errors import ConfigError
-from src.files import whole_file
 from src.models.modules import TextClassifier, build_classifier
-from src.reports.plots import draw_plots
-from src.reports.summary import print_run
 from src.training.announce import announce_demo
 from src.training.callbacks import (
-    TestPredictions,
     Throughput,
     ValidationFigures,
     find_callback,
 )
 from src.training.config import RunConfig
-from src.training.loggers import build_loggers, finish_wandb, wandb_logger
-from src.training.machine import choose_accelerator, choose_devices
-from src.training.predictions import write_predictions
+from src.training.half_done import HalfDone, describe_making, find_half_done
+from src.training.interrupt import Interrupted, StopSignals
+from src.training.keep import keep
+from src.training.last_checkpoint import LastCheckpoint
+from src.training.loggers import build_loggers, finish_wandb
+from src.training.machine import choose_accelerator, choose_devices, choose_precision
 from src.training.result import (
     describe_data,
     git_commit,
     peak_memory_bytes,
     versions,
-    write_result,
 )
 from src.training.trainer import build_trainer
-from src.training.wandb_report import report_to_wandb
 
 
-def run(
-    config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | None = None
-) -> None:
+def run(config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | None = None) -> None:
     """Train, test and describe one run, in the folder that Hydra made for it.
 
-    `options` are those of `config` as they were given, to be logged; `marks` go into result.json.
-    Raises a UserError for whatever the user can mend; for a machine that cannot do what is asked,
-    before data is read.
+    Where an interrupted run lies in the folder, it goes on from its last checkpoint and ends as it
+    would have: on a CPU with the same bits. `options` are those of `config` as they were given, to
+    be logged; `marks` go into result.json. Raises a UserError for whatever the user can mend; for a
+    machine that cannot do what is asked, before data is read. SIGTERM ends it with SystemExit,
+    Ctrl-C with KeyboardInterrupt.
     """
-    started = time.perf_counter()
     quieten_lightning()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if (folder / "result.json").exists():
+        raise ConfigError(f"hydra.run.dir={folder}: holds a finished run; choose another folder")
+    with StopSignals() as signals:
+        try:
+            _run(config, options, folder, signals, marks or {})
+        except Interrupted as interrupted:
+            print(how_to_go_on(folder), file=sys.stderr, flush=True)
+            if interrupted.signum == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            sys.exit(128 + interrupted.signum)
+
+
+def _run(
+    config: RunConfig,
+    options: dict[str, Any],
+    folder: Path,
+    signals: StopSignals,
+    marks: dict[str, Any],
+) -> None:
     accelerator = choose_accelerator(config.trainer)
     devices = choose_devices(config.trainer, accelerator)
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    if (folder / "result.json").exists():
-        raise ConfigError(f"hydra.run.dir={folder}: holds a finished run; choose another folder")
 
     L.seed_everything(config.seed, workers=True, verbose=False)
     in_sweep = hydra.mode == RunMode.MULTIRUN
@@ -68,6 +83,14 @@ def run(
     if identity["fallback"]:
         announce_demo()
 
+    precision = choose_precision(config.trainer, accelerator)
+    making = describe_making(
+        config, data, accelerator=accelerator, devices=devices, precision=precision
+    )
+    half_done = find_half_done(folder, config.resume, making)
+    if half_done is not None:
+        data.start_from(half_done.state["epoch"], half_done.state["batch"])
+
     model = build_classifier(
         config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
     )
@@ -75,20 +98,36 @@ def run(
     failed = True
     try:
         group = Path(hydra.sweep.dir).name if in_sweep else None
-        loggers = build_loggers(
-            config.logger, folder, name=name, tags=tags, group=group, options=options
-        )
+        described = {"name": name, "tags": tags, "group": group, "options": options}
+        loggers = build_loggers(config.logger, folder, half_done=half_done, **described)
         trainer = build_trainer(
-            config.trainer, folder, loggers, accelerator=accelerator, devices=devices
+            config.trainer,
+            folder,
+            loggers,
+            accelerator=accelerator,
+            devices=devices,
+            about=making,
+            resumed=half_done.state if half_done else None,
+            signals=signals,
         )
-        figures = fit_and_test(trainer, model, data)
+        figures = fit_and_test(trainer, model, data, half_done)
         if trainer.is_global_zero:
-            result = identity | figures | describe(config, data, model, trainer) | (marks or {})
-            result["timing"]["seconds"] = round(time.perf_counter() - started, 1)
+            result = identity | figures | describe(config, data, model, trainer) | marks
             keep(folder, result, data, trainer)
         failed = False
     finally:
         finish_wandb(failed=failed)
+
+
+def how_to_go_on(folder: Path) -> str:
+    """The last line of an interrupted run."""
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        return f"interrupted in {folder}; the same command goes on with it"
+    given = [o for o in hydra.overrides.task if not o.startswith("resume=")]
+    command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
+    kept = (folder / "checkpoints" / "last.ckpt").exists()
+    return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"
 
 
 def quieten_lightning() -> None:
@@ -99,6 +138,9 @@ def quieten_lightning() -> None:
         r"Experiment logs directory .* exists and is not empty",  # Hydra made it a moment ago
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",
         r"The '\w+_dataloader' does not have many workers",  # a batch is cheaper than a process
+        r"Checkpoint directory .* exists and is not empty",  # a run that goes on
+        r"You're resuming from a checkpoint that ended before the epoch",  # the sampler goes on too
+        r"The `srun` command is available on your system but is not used",  # nor needed
         r"The number of training batches \(\d+\) is smaller than the logging interval",
     ):
         warnings.filterwarnings("ignore", meaningless)
@@ -122,10 +164,11 @@ def identify(config: RunConfig, data: ReviewDataModule) -> dict[str, Any]:
 
 
 def fit_and_test(
-    trainer: L.Trainer, model: TextClassifier, data: ReviewDataModule
+    trainer: L.Trainer, model: TextClassifier, data: ReviewDataModule, half_done: HalfDone | None
 ) -> dict[str, Any]:
-    """Train, then test the epoch that validation chose. Returns that epoch's figures."""
-    trainer.fit(model, datamodule=data)
+    """Train (on), then test the epoch that validation chose. Returns that epoch's figures."""
+    checkpoint = half_done.path if half_done else None
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     best = find_callback(trainer, ModelCheckpoint).best_model_path
     epoch = torch.load(best, weights_only=True, mmap=True)["epoch"]
     tested = trainer.test(model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True)
@@ -152,6 +195,7 @@ def describe(
         "git_commit": git_commit(),
         "overrides": list(HydraConfig.get().overrides.task),
         "timing": {
+            "seconds": round(find_callback(trainer, LastCheckpoint).seconds, 1),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "train_reviews_per_second": round(
                 find_callback(trainer, Throughput).reviews_per_second, 1
@@ -159,31 +203,3 @@ def describe(
             "peak_memory_bytes": peak_memory_bytes(),
         },
     }
-
-
-def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: L.Trainer) -> None:
-    """Write the run's predictions, result and pictures, log them, and print the table."""
-    predictions = find_callback(trainer, TestPredictions)
-    test, encoded = data.corpus.test, data.splits["test"]
-    assert test is not None
-    seen = predictions.indices
-    names = [test.names[i] for i in seen]
-    write_predictions(
-        folder / "predictions.csv",
-        class_names=data.class_names,
-        names=names,
-        labels=encoded.labels[seen],
-        lengths=encoded.lengths[seen],
-        losses=predictions.losses,
-        probabilities=predictions.probabilities,
-    )
-    if data.corpus.skipped:
-        with whole_file(folder / "skipped_rows.txt") as file:
-            file.writelines(f"{row}\n" for row in data.corpus.skipped)
-    write_result(folder, result)
-    draw_plots(folder)
-    if logger := wandb_logger(trainer.loggers):
-        best = find_callback(trainer, ModelCheckpoint).best_model_path
-        row = dict(zip(names, seen, strict=True))
-        report_to_wandb(logger.experiment, folder, lambda name: test.texts[row[name]], Path(best))
-    print_run(folder)

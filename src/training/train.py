@@ -13,7 +13,8 @@ def train(
 ) -> None:
     """Train, test and describe the run of `config`, which was composed into `options`.
 
-    Data parallel, it is the processes it starts that do so. `marks` are written into its result.json too.
+    Data parallel, it is the processes started for it that do so. `marks` are written into its
+    result.json too.
 
     Raises:
         UserError: whatever the user can mend; for an impossible option, before data is read.

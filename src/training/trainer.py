@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.fabric.plugins.environments import (
@@ -14,6 +15,7 @@ from lightning.fabric.plugins.environments import (
 from lightning.pytorch.loggers import Logger
 
 from src.training.callbacks import build_callbacks
+from src.training.checkpoint_file import WholeCheckpoints
 from src.training.config import TrainerConfig
 from src.training.machine import Accelerator, choose_precision
 from src.training.replicas import started_by_srun
@@ -26,8 +28,12 @@ def build_trainer(
     *,
     accelerator: Accelerator,
     devices: int,
+    **last_checkpoint: Any,
 ) -> L.Trainer:
-    """Return the Trainer of the run in `folder`."""
+    """Return the Trainer of the run in `folder`.
+
+    `last_checkpoint` are further arguments of src.training.last_checkpoint.LastCheckpoint.
+    """
     # cuBLAS repeats its results only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return L.Trainer(
@@ -49,8 +55,8 @@ def build_trainer(
         deterministic="warn" if accelerator == "gpu" else None,
         use_distributed_sampler=False,  # it would test some reviews twice to even the ranks out
         default_root_dir=folder,
-        callbacks=build_callbacks(config, folder),
-        plugins=[choose_environment(config)],
+        callbacks=build_callbacks(config, folder, **last_checkpoint),
+        plugins=[WholeCheckpoints(), choose_environment(config)],
         logger=loggers,
     )
 

@@ -1,0 +1,50 @@
+"""Checkpoint files: whole or absent, and read without running anything that is in them."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from src.errors import CheckpointError
+from src.files import whole_binary_file
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints under a temporary name beside the place they are for.
+
+    Lightning writes them in the system's temporary folder. From there to another disk they are
+    copied and not renamed, and a kill leaves half a file in the place of the former one.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write `checkpoint` to the file `path`."""
+        with whole_binary_file(Path(path)) as file:
+            torch.save(checkpoint, file)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint of a training holds: numbers, names and tensors.
+
+    Raises:
+        CheckpointError: it is damaged, or holds anything else. The message has no path.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch stores and never compresses: anything else could grow without bound when read.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise CheckpointError("compressed, which checkpoints never are")
+            if damaged := archive.testzip():
+                raise CheckpointError(f"damaged in {damaged}")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere in the reader
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"cannot be read: {reason}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError("not a checkpoint of a training")
+    return content

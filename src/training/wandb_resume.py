@@ -1,0 +1,40 @@
+"""An interrupted run in W&B: one run all the same, with whole curves.
+
+A W&B run that was offline cannot be gone on with: of two folders with one id the later takes the
+place of the earlier when they are uploaded. So the later is given all that the earlier held.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def earlier_runs(folder: Path) -> list[Path]:
+    """Return the folders of the W&B runs that an interrupted run left, the latest last."""
+    runs = (folder / "wandb").glob("*run-*-*")
+    return sorted((run for run in runs if run.is_dir()), key=_started)
+
+
+def run_id(run: Path) -> str:
+    """Return the id of the W&B run in the folder offline-run-<time>-<id> or run-<time>-<id>."""
+    return run.name.partition("run-")[2].partition("-")[2]
+
+
+def log_again(run: Any, rows: list[dict[str, str]]) -> None:
+    """Log rows of metrics.csv to the open W&B `run`, as Lightning's WandbLogger did."""
+    for row in rows:
+        figures = {name: float(cell) for name, cell in row.items() if name != "step"}
+        if "epoch" in figures:
+            figures["epoch"] = int(figures["epoch"])
+        run.log(figures | {"trainer/global_step": int(row["step"])})
+
+
+def drop(earlier: list[Path]) -> None:
+    """Remove the folders of offline runs whose curves have been logged again."""
+    for run in earlier:
+        if run.name.startswith("offline-"):
+            shutil.rmtree(run, ignore_errors=True)
+
+
+def _started(run: Path) -> str:
+    return run.name.partition("run-")[2]
