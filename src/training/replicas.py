@@ -44,7 +44,6 @@ def train_in_replicas(config: RunConfig, options: dict[str, Any], marks: dict[st
         ReplicaError: a process was killed.
         Exception: that of the process that failed first.
     """
-    from hydra.core.hydra_config import HydraConfig
     from torch import multiprocessing
 
     from src.training.machine import choose_accelerator, choose_devices
@@ -55,7 +54,7 @@ def train_in_replicas(config: RunConfig, options: dict[str, Any], marks: dict[st
     errors = multiprocessing.get_context("spawn").SimpleQueue()
     context = multiprocessing.start_processes(
         _replica,
-        (devices, node, HydraConfig.instance().cfg, (config, options, marks), errors),
+        (devices, node, _what_hydra_says(), (config, options, marks), errors),
         nprocs=devices,
         join=False,
         start_method="spawn",
@@ -64,7 +63,10 @@ def train_in_replicas(config: RunConfig, options: dict[str, Any], marks: dict[st
     try:
         while not context.join(timeout=60, grace_period=_GRACE):
             pass
-    except multiprocessing.ProcessException as error:
+    except (
+        multiprocessing.ProcessRaisedException,
+        multiprocessing.ProcessExitedException,
+    ) as error:
         if not errors.empty():
             raise pickle.loads(errors.get()) from None
         if getattr(error, "exit_code", None) == _TERMINATED:
@@ -78,7 +80,7 @@ def _replica(
     local_rank: int,
     devices: int,
     node: dict[str, str],
-    hydra: Any,
+    hydra: dict[str, Any],
     run: tuple[RunConfig, dict[str, Any], dict[str, Any]],
     errors: Any,
 ) -> None:
@@ -98,17 +100,29 @@ def _replica(
         sys.exit(1)
 
 
-def _take_over(hydra: Any, *, logs: bool) -> None:
-    """Let Hydra say here what it says in the process that started this one."""
+def _what_hydra_says() -> dict[str, Any]:
+    """Return Hydra's own config, in plain types and without references to the task's."""
     from hydra.core.hydra_config import HydraConfig
-    from hydra.core.utils import configure_log, setup_globals
+    from omegaconf import OmegaConf
 
-    import src.door  # noqa: F401  it registers the resolvers of conf
+    said = OmegaConf.to_container(HydraConfig.get(), resolve=True)  # type: ignore[arg-type]
+    assert isinstance(said, dict)
+    return {str(key): value for key, value in said.items()}
 
-    setup_globals()
-    HydraConfig.instance().set_config(hydra)
+
+def _take_over(said: dict[str, Any], *, logs: bool) -> None:
+    """Let Hydra say here what it says in the process that started this one."""
+    from hydra.conf import HydraConf
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.utils import configure_log
+    from omegaconf import OmegaConf, open_dict
+
+    config = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})
+    with open_dict(config.hydra):
+        config.hydra.merge_with(said)
+    HydraConfig.instance().set_config(config)
     if logs:
-        configure_log(hydra.hydra.job_logging, hydra.hydra.verbose)
+        configure_log(config.hydra.job_logging, config.hydra.verbose)
 
 
 def _node(num_nodes: int) -> dict[str, str]:
