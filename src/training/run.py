@@ -41,9 +41,7 @@ from src.training.trainer import build_trainer
 from src.training.wandb_report import report_to_wandb
 
 
-def run(
-    config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | None = None
-) -> None:
+def run(config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | None = None) -> None:
     """Train, test and describe one run, in the folder that Hydra made for it.
 
     `options` are those of `config` as they were given, to be logged; `marks` go into result.json.
