@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 
-class OutOfMemory(UserError):
+class OutOfMemoryError(UserError):
     """Not even one review at a time fits."""
 
 
@@ -39,7 +39,7 @@ def train_in_attempts(options: dict[str, Any]) -> None:
     is one of several processes that srun or torchrun started: the others would wait for it.
 
     Raises:
-        UserError: as `train`; OutOfMemory where no batch is small enough.
+        UserError: as `train`; OutOfMemoryError where no batch is small enough.
         Exception: that of the last attempt.
     """
     config = check_options(RunConfig, options)
@@ -68,7 +68,7 @@ def train_in_attempts(options: dict[str, Any]) -> None:
             if is_out_of_memory(error):
                 smaller = halve_batch(options)
                 if smaller == options:
-                    raise OutOfMemory(
+                    raise OutOfMemoryError(
                         f"out of memory, even at {_batch(options)}: {error_line(error)}"
                     ) from error
                 said = f"out of memory at {_batch(options)}; again at {_batch(smaller)}"
@@ -96,7 +96,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def halve_batch(options: dict[str, Any]) -> dict[str, Any]:
-    """Return `options` with half the batch and the same number of reviews a step, as far as it goes.
+    """Return `options` with half the batch and twice as many batches a step.
 
     Batches of validation are halved too. Where all are as small as can be, `options` come back.
     """

@@ -40,7 +40,8 @@ def told_in_the_end() -> Iterator[None]:
         for sweep in _started:
             tell(sweep)
         raise
-    if any([tell(sweep) for sweep in _started]):
+    undone = [job for sweep in _started for job in tell(sweep)]
+    if undone:
         sys.exit(1)
 
 

@@ -21,9 +21,10 @@ from src.training.config import RunConfig
 # that is new here too, so that no result is ever taken for that of another config.
 IGNORED = frozenset(
     {
-        *("name", "tags", "experiment", "logger", "sweep", "retries", "trial"),
+        *("name", "tags", "experiment", "logger", "sweep", "retries", "resume", "trial"),
         *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
-        "trainer.progress_bar",
+        *("trainer.progress_bar", "trainer.checkpoint_every_n_steps"),
+        "trainer.checkpoint_every_n_minutes",
     }
 )
 _DIGITS = 8  # of the fingerprint in a folder's name
@@ -59,7 +60,7 @@ def fingerprint(config: RunConfig) -> str:
 
 
 def _options(config: DictConfig) -> dict[str, Any]:
-    """Return what `config` says, without Hydra's own part; as it stands, what cannot be resolved."""
+    """Return what `config` says, without Hydra's part; what cannot be resolved, as it stands."""
     options: dict[str, Any] = {}
     for key in map(str, config):
         if key == "hydra":

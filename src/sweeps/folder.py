@@ -88,16 +88,13 @@ class JobFolder:
         finally:
             lock.release()
 
-    def begin(self, *, fingerprint: str, overrides: list[str], trial: Any) -> None:
+    def begin(self, *, fingerprint: str, overrides: list[str], trial: int | None) -> None:
         """Write job.json and forget an earlier failure.
 
-        The checkpoints of another config are not this job's to go on from.
+        A half-done attempt at a smaller batch is one to go on with: its halvings stay.
         """
         before = self.read("job")
-        halvings = before.get("halvings", 0)
-        if before.get("fingerprint") != fingerprint or not self._last_checkpoint.exists():
-            self.start_anew()
-            halvings = 0
+        goes_on = before.get("fingerprint") == fingerprint and self._last_checkpoint.exists()
         job = {
             "fingerprint": fingerprint,
             "overrides": overrides,
@@ -106,7 +103,7 @@ class JobFolder:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "attempts": 0,
-            "halvings": halvings,
+            "halvings": before.get("halvings", 0) if goes_on else 0,
         }
         self.write("job", job)
         (self.path / "failure.json").unlink(missing_ok=True)

@@ -50,7 +50,7 @@ def do_job(do: Callable[[], None], config: DictConfig, *, traces: bool = False) 
             job.begin(
                 fingerprint=fingerprint,
                 overrides=list(hydra.overrides.task),
-                trial=OmegaConf.select(config, "trial", default=None),
+                trial=OmegaConf.select(config, "trial.number", default=None),
             )
             do()
         except Exception as error:
