@@ -1,5 +1,7 @@
 """Checkpoint files: whole or absent, and read without running anything that is in them."""
 
+import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from src.errors import CheckpointError
 from src.files import whole_binary_file
+
+BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -21,9 +25,14 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write `checkpoint` to the file `path`."""
-        with whole_binary_file(Path(path)) as file:
+        """Write `checkpoint` to the file `path`; keep the best.ckpt before it for a while."""
+        path = Path(path)
+        if path.name == BEST:
+            _keep_former(path)
+        with whole_binary_file(path) as file:
             torch.save(checkpoint, file)
+        if path.name == LAST:
+            _former(path.with_name(BEST)).unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -48,3 +57,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError("not a checkpoint of a training")
     return content
+
+
+def restore_best(folder: Path) -> None:
+    """Put back the best.ckpt that last.ckpt knows of, where the run was killed between the two."""
+    former = _former(folder / BEST)
+    if former.exists():
+        former.replace(folder / BEST)
+        former.unlink(missing_ok=True)  # two names of one file: then `replace` leaves both
+
+
+def _former(best: Path) -> Path:
+    return best.with_name(f".{best.name}.former")
+
+
+def _keep_former(best: Path) -> None:
+    former = _former(best)
+    if not best.exists() or former.exists():
+        return
+    try:
+        os.link(best, former)
+    except OSError:  # a file system without hard links
+        partial = former.with_name(f"{former.name}.partial")
+        shutil.copyfile(best, partial)
+        partial.replace(former)

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from src.data.datamodule import ReviewDataModule
 from src.errors import CheckpointError, ConfigError
-from src.training.checkpoint_file import read_checkpoint
+from src.training.checkpoint_file import BEST, LAST, read_checkpoint, restore_best
 from src.training.config import RunConfig
 from src.training.last_checkpoint import RESUME
 from src.training.metrics_csv import read_metrics
@@ -67,10 +67,10 @@ def find_half_done(
         ConfigError: the half-done run was made with other options; names the first ones.
     """
     checkpoints = folder / "checkpoints"
-    last = checkpoints / "last.ckpt"
-    _remove(checkpoints.glob(".*.partial"))
+    last = checkpoints / LAST
+    _tidy(folder)
     if resume == "never":
-        _remove([last, checkpoints / "best.ckpt"])
+        _remove([last, checkpoints / BEST])
         return None
     if not last.exists():
         return None
@@ -81,7 +81,7 @@ def find_half_done(
         _check_files(folder, checkpoint)
     except CheckpointError as error:
         _say(f"{last}: {error}; the run starts anew")
-        _remove([last, checkpoints / "best.ckpt"])
+        _remove([last, checkpoints / BEST])
         return None
     state = checkpoint[RESUME]
     _check_making(folder, state, making)
@@ -146,6 +146,13 @@ def _flat(options: dict[str, Any], parent: str = "") -> list[tuple[str, Any]]:
         inner = isinstance(value, dict)
         found += _flat(value, f"{parent}{name}.") if inner else [(f"{parent}{name}", value)]
     return found
+
+
+@rank_zero_only
+def _tidy(folder: Path) -> None:
+    """Clear away what a kill left half-written."""
+    _remove([*folder.glob(".*.partial"), *(folder / "checkpoints").glob(".*.partial")])
+    restore_best(folder / "checkpoints")
 
 
 @rank_zero_only

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from src.training.checkpoint_file import LAST
 from src.training.config import TrainerConfig
 from src.training.interrupt import StopSignals
 from src.training.metrics_csv import MetricsCsv
@@ -49,7 +50,7 @@ class LastCheckpoint(Checkpoint):
             signals: that may ask the training to stop.
         """
         minutes = config.checkpoint_every_n_minutes
-        self.path = checkpoints / "last.ckpt"
+        self.path = checkpoints / LAST
         self._every_n_steps = config.checkpoint_every_n_steps
         self._every_seconds = None if minutes is None else minutes * 60
         self._about = about or {}
@@ -101,6 +102,18 @@ class LastCheckpoint(Checkpoint):
         """Save what came out."""
         self._save(trainer, 0, trained=True)
         self._signals.trainer = None
+        self._signals.raise_received()
+
+    def on_validation_batch_start(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop here too, with the last.ckpt that there is: validation may take long."""
+        self._signals.raise_received()
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]

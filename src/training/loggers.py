@@ -12,7 +12,7 @@ from src.errors import ConfigError
 from src.training.config import LoggerConfig, WandbConfig
 from src.training.half_done import HalfDone
 from src.training.metrics_csv import MetricsCsv, read_metrics
-from src.training.wandb_resume import drop, earlier_runs, log_again, run_id
+from src.training.wandb_resume import drop, earlier_runs, is_offline, log_again, run_id
 
 
 def build_loggers(
@@ -60,7 +60,8 @@ def _open_wandb(
 ) -> WandbLogger:
     """Open a W&B run: online with an account, else offline, which `auto` also falls back to.
 
-    An interrupted run keeps its id. Offline its first `rows` rows of metrics.csv are logged again.
+    An interrupted run keeps its id. One that was offline has its first `rows` rows of metrics.csv
+    logged again.
     """
     import wandb
 
@@ -70,7 +71,7 @@ def _open_wandb(
     offline = _is_offline(config)
     earlier = earlier_runs(folder)
     if earlier:
-        described |= {"id": run_id(earlier[-1]), "resume": "allow"}
+        described |= {"id": run_id(earlier[-1])}
     try:
         run = _init(config, folder, described, offline=offline)
     except (wandb.errors.Error, OSError) as error:
@@ -81,9 +82,10 @@ def _open_wandb(
         offline, run = True, _init(config, folder, described, offline=True)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    if offline:
+    if offline or (earlier and is_offline(earlier[-1])):
         log_again(run, read_metrics(folder / "metrics.csv")[:rows])
         drop(earlier)
+    if offline:
         place = Path(run.dir).parent
         print(
             f"W&B is offline: look at the run with `wandb leet {place}`, "
@@ -100,6 +102,7 @@ def _init(config: WandbConfig, folder: Path, described: dict[str, Any], *, offli
         project=config.project,
         entity=config.entity,
         mode="offline" if offline else "online",
+        resume=None if offline else "allow",
         settings=wandb.Settings(init_timeout=20, console="off", silent=True),
         **described,
     )

@@ -20,6 +20,11 @@ def run_id(run: Path) -> str:
     return run.name.partition("run-")[2].partition("-")[2]
 
 
+def is_offline(run: Path) -> bool:
+    """Whether the W&B run in that folder was offline."""
+    return run.name.startswith("offline-")
+
+
 def log_again(run: Any, rows: list[dict[str, str]]) -> None:
     """Log rows of metrics.csv to the open W&B `run`, as Lightning's WandbLogger did."""
     for row in rows:
@@ -32,7 +37,7 @@ def log_again(run: Any, rows: list[dict[str, str]]) -> None:
 def drop(earlier: list[Path]) -> None:
     """Remove the folders of offline runs whose curves have been logged again."""
     for run in earlier:
-        if run.name.startswith("offline-"):
+        if is_offline(run):
             shutil.rmtree(run, ignore_errors=True)
 
 

@@ -12,17 +12,10 @@ def open_door(
     door: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None, stdin: bytes = b""
 ) -> subprocess.CompletedProcess[str]:
     """Run `python <door> <arguments>` in `cwd` without an IMDB, a W&B account or a terminal."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in {"IMDB_ROOT", "HYDRA_FULL_ERROR"} and not name.startswith("WANDB_")
-    }
-    # A home of its own: no W&B account of the person who runs the tests.
-    environment |= {"HOME": str(cwd), "NETRC": str(cwd / "netrc"), "COLUMNS": "100"}
     done = subprocess.run(
         [sys.executable, str(PROJECT / door), *arguments],
         cwd=cwd,
-        env=environment | (env or {}),
+        env=door_environment(cwd) | (env or {}),
         input=stdin,
         capture_output=True,
         timeout=300,
@@ -30,6 +23,17 @@ def open_door(
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
+
+
+def door_environment(cwd: Path) -> dict[str, str]:
+    """This process's environment, without an IMDB and a W&B account."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"IMDB_ROOT", "HYDRA_FULL_ERROR"} and not name.startswith("WANDB_")
+    }
+    # A home of its own: no W&B account of the person who runs the tests.
+    return environment | {"HOME": str(cwd), "NETRC": str(cwd / "netrc"), "COLUMNS": "100"}
 
 
 def inspect_wandb(run: Path, *arguments: str) -> str:

@@ -133,53 +133,58 @@ def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:
         yield f"{where}: {expected!r:.60} and {found!r:.60}"
 
 
-def interrupted_run(
+def kill_and_resume(
     arguments: list[str], cwd: Path, name: str, kills: list[dict[str, Any]], seconds: float
-) -> dict[str, Any]:
-    """Start a run in the folder `name` and kill it by each of `kills`, then let it end.
+) -> list[int]:
+    """Start a run in the folder `name`, kill it by each of `kills`, then let it end.
 
-    A kill is {"after": share of `seconds`} or {"call": [module, function, number]}.
+    A kill is {"after": share of `seconds`} or {"call": [module, function, number]}. Returns the
+    exit status of each process.
     """
+    modules = {"os": os, "torch.Tensor": torch.Tensor}
     statuses = []
     line = [*arguments, f"hydra.run.dir={name}"]
     for kill in kills:
         if "call" in kill:
             module, function, number = kill["call"]
-            found = {"os": os, "pathlib": Path, "torch": torch.Tensor}[module]
-            statuses.append(end_of(start(line, cwd, die_at_call(found, function, number))))
+            before = die_at_call(modules[module], function, number)
+            statuses.append(end_of(start(line, cwd, before)))
         else:
             statuses.append(kill_after(kill["after"] * seconds, start(line, cwd)))
         if statuses[-1] == 0:
-            break
-    if statuses[-1:] != [0]:
-        statuses.append(end_of(start(line, cwd)))
-    return {"name": name, "statuses": statuses}
+            return statuses
+    return [*statuses, end_of(start(line, cwd))]
 
 
 def main() -> None:
     """Carry out a plan: {"arguments": [...], "runs": {name: [kill, ...]}, "random": number}."""
     cwd, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
-
     for name in ("matplotlib.pyplot", "rich.table", "src.training.run"):
         importlib.import_module(name)  # every start finds them imported
-
+    arguments = plan["arguments"]
     began = time.monotonic()
-    assert end_of(start([*plan["arguments"], "hydra.run.dir=whole"], cwd)) == 0
+    undisturbed = start([*arguments, "hydra.run.dir=whole"], cwd)
+    statuses = {
+        name: kill_and_resume(arguments, cwd, name, kills, 0.0)
+        for name, kills in plan.get("runs", {}).items()
+    }
+    assert end_of(undisturbed) == 0
     seconds = time.monotonic() - began
-    expected = leavings(cwd / "whole")
     rng = random.Random(plan.get("seed", 0))
-    runs: dict[str, list[dict[str, Any]]] = dict(plan.get("runs", {}))
     for i in range(plan.get("random", 0)):
-        runs[f"random{i}"] = [{"after": rng.uniform(0.05, 1.0)} for _ in range(rng.randint(1, 3))]
-    found = []
-    for name, kills in runs.items():
-        done = interrupted_run(plan["arguments"], cwd, name, kills, seconds)
-        done["kills"] = kills
-        done["differences"] = (
-            list(differences(expected, leavings(cwd / name))) if done["statuses"][-1] == 0 else None
-        )
-        found.append(done)
-    print(json.dumps({"seconds": seconds, "runs": found}))
+        kills = [{"after": rng.uniform(0.05, 1.0)} for _ in range(rng.randint(1, 3))]
+        statuses[f"random{i}"] = kill_and_resume(arguments, cwd, f"random{i}", kills, seconds)
+    expected = leavings(cwd / "whole")
+    found = {
+        name: {
+            "statuses": ended,
+            "differences": list(differences(expected, leavings(cwd / name)))
+            if ended[-1] == 0
+            else ["did not end"],
+        }
+        for name, ended in statuses.items()
+    }
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
