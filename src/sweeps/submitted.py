@@ -75,6 +75,9 @@ def launch_slurm(
             "hydra/launcher=submitit_slurm: there is no srun on this machine. "
             "Choose from: basic, joblib, submitit_local"
         ) from error
+    if cores_a_task := params.get("cpus_per_task"):  # srun does not take it from sbatch any more
+        srun_args = params.get("srun_args", [])
+        params["srun_args"] = [*srun_args, f"--cpus-per-task={cores_a_task}"]
     generic = submitit.AutoExecutor._typed_parameters()
     executor.update_parameters(
         **{key if key in generic else f"slurm_{key}": value for key, value in params.items()}
@@ -85,7 +88,7 @@ def launch_slurm(
     try:
         return jobs.run(submit, queue.has_ended, len(job_overrides))
     except submitit.core.utils.FailedJobError as error:  # sbatch said no
-        told = str(error.__cause__ or error).strip().splitlines()[-1]
+        told = (str(error).strip() or str(error.__cause__)).splitlines()[-1]
         raise ConfigError(f"hydra/launcher=submitit_slurm: {told}") from error
     except KeyboardInterrupt:
         if ids := " ".join(sorted({job.job_id.split("_")[0] for job in jobs.running.values()})):

@@ -32,6 +32,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: int | None = None
         self.trainer: L.Trainer | None = None
+        self._makes_room = False
 
     def __enter__(self) -> Self:
         self._former: dict[int, Any] = {}
@@ -51,21 +52,32 @@ class StopSignals:
         """Raise Interrupted where a signal has been kept."""
         if self.received is not None:
             if self.received in _MAKE_ROOM:
-                self._former[self.received](self.received, None)  # raises SystemExit
+                self._make_room(self.received, None)
             raise Interrupted(self.received)
 
+    def _make_room(self, signum: int, frame: FrameType | None) -> None:
+        """Call who waits for the signal; ends in SystemExit where this process is to end."""
+        self._makes_room = True
+        self._former[signum](signum, frame)
+        self._makes_room = False
+
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self._makes_room:
+            return  # the queue ends its job with SIGTERM, before we have said all to it
         trainer = self.trainer
         in_training = (
             trainer is not None and trainer.state.fn == TrainerFn.FITTING and trainer.training
         )
         # Several processes would not stop at the same step, and then wait for each other.
-        if not in_training or trainer is None or trainer.world_size > 1 or self.received:
-            if signum in _MAKE_ROOM:
-                self._former[signum](signum, frame)
-                return
-            raise Interrupted(signum)
-        self.received = signum
-        # Lightning's own handler comes first, and would stop where nothing can be saved.
-        trainer._signal_connector.received_sigterm = False
-        print("stopping after this step ...", file=sys.stderr)
+        in_training = in_training and trainer is not None and trainer.world_size == 1
+        if in_training and self.received == signal.SIGTERM and signum in _MAKE_ROOM:
+            self.received = signum  # some clusters send both, in that order
+        elif not in_training or trainer is None or self.received:
+            if signum not in _MAKE_ROOM:
+                raise Interrupted(signum)
+            self._make_room(signum, frame)
+        else:
+            self.received = signum
+            # Lightning's own handler comes first, and would stop where nothing can be saved.
+            trainer._signal_connector.received_sigterm = False
+            print("stopping after this step ...", file=sys.stderr)

@@ -201,5 +201,6 @@ def describe(
                 find_callback(trainer, Throughput).reviews_per_second, 1
             ),
             "peak_memory_bytes": peak_memory_bytes(),
+            "threads": torch.get_num_threads(),  # of each process
         },
     }

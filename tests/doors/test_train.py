@@ -32,7 +32,7 @@ def test_help_is_written_for_people(tmp_path):
         "data: auto, demo, files, imdb, long_range",
         "model: gru, lstm, rnn",
         "logger: csv, none, tensorboard, wandb",
-        "trainer: auto, cpu, ddp, gpu, mps",
+        "trainer: auto, cpu, ddp, ddp_cpu, gpu, mps",
     ):
         assert line in done.stdout
     assert sum(line.startswith("python train.py") for line in done.stdout.splitlines()) == 10
@@ -263,24 +263,3 @@ def test_a_finished_run_is_not_written_over(sweep):
     assert done.returncode == 1
     assert "finished run" in done.stderr
     assert (folder / "result.json").read_bytes() == before
-
-
-@pytest.mark.slow
-def test_two_processes_train_together(tmp_path):
-    done = open_door(
-        "train.py",
-        SMOKE,
-        "trainer=ddp",
-        "trainer.accelerator=cpu",
-        "trainer.devices=2",
-        "logger=csv",
-        cwd=tmp_path,
-        env={"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    (folder,) = run_folders(tmp_path)
-    with (folder / "predictions.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len({row["name"] for row in rows}) == len(rows) == 100
-    right = sum(row["label"] == row["prediction"] for row in rows)
-    assert read_result(folder)["test/accuracy"] == pytest.approx(right / 100, abs=1e-6)
