@@ -22,8 +22,11 @@ from src.training.train import train
 
 log = logging.getLogger(__name__)
 
-# As allocators word it: PyTorch's of the CPU, of an Apple chip, cuBLAS's, the C++ library's.
-_NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
+# As it is worded by PyTorch's allocators, the system, cuBLAS and the C++ library.
+_NO_MEMORY = (
+    *("can't allocate memory", "out of memory", "Cannot allocate memory"),
+    *("ALLOC_FAILED", "bad_alloc"),
+)
 
 
 class OutOfMemoryError(UserError):
@@ -88,7 +91,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, of the processor or of an accelerator, in `error` or its causes."""
     cause: BaseException | None = error
     while cause is not None:
-        told = isinstance(cause, RuntimeError) and any(words in str(cause) for words in _NO_MEMORY)
+        told = isinstance(cause, RuntimeError | OSError) and any(
+            words in str(cause) for words in _NO_MEMORY
+        )
         if told or isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
             return True
         cause = cause.__cause__

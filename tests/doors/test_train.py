@@ -187,7 +187,7 @@ def test_every_run_has_a_wandb_run_of_its_own_that_reads_back(sweep):
 
 def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
     cwd, _ = sweep
-    first = next(folder for folder in run_folders(cwd) if folder.name.endswith("gru_seed2"))
+    first = next(folder for folder in run_folders(cwd) if folder.name.startswith("gru_seed2_"))
     done = open_door("train.py", "model=gru", "seed=2", SMOKE, "logger=csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (second,) = run_folders(tmp_path)
