@@ -53,12 +53,7 @@ class GradientFlow:
 def read_result(run_folder: Path) -> dict[str, Any]:
     """Return result.json: the metrics of a run and all that it was made of."""
     path = run_folder / "result.json"
-    try:
-        result = json.loads(_read(path))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}: not whole JSON ({error})") from None
-    if not isinstance(result, dict):
-        raise CheckpointError(f"{path}: expected an object, found {type(result).__name__}")
+    result = read_object(path)
     for key in _RESULT_KEYS:
         if key not in result:
             raise CheckpointError(f"{path}: has no {key!r}")
@@ -68,10 +63,24 @@ def read_result(run_folder: Path) -> dict[str, Any]:
     return result
 
 
-def read_metrics(run_folder: Path) -> dict[str, np.ndarray]:
-    """Return each column of metrics.csv as float64 [rows], NaN where a row left it empty."""
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file."""
+    try:
+        found = json.loads(_read(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not whole JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: expected an object, found {type(found).__name__}")
+    return found
+
+
+def read_metrics(run_folder: Path, *, being_written: bool = False) -> dict[str, np.ndarray]:
+    """Return each column of metrics.csv as float64 [rows], NaN where a row left it empty.
+
+    Of a file that is `being_written`, a last line that is cut off is left out.
+    """
     path = run_folder / "metrics.csv"
-    header, rows = _read_table(path)
+    header, rows = _read_table(path, being_written=being_written)
     if "step" not in header:
         raise CheckpointError(f"{path}: has no column 'step'")
     values = np.array([[_number(path, line, cell or "nan") for cell in row] for line, row in rows])
@@ -185,9 +194,13 @@ def _read(path: Path) -> str:
     return text
 
 
-def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _read_table(
+    path: Path, *, being_written: bool = False
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return a CSV's header and its rows, each with its line number; there is at least one."""
     text = _read(path)
+    if being_written:
+        text = text[: text.rfind("\n") + 1] or "\n"
     if not text.endswith("\n"):
         raise CheckpointError(f"{path}: cut off in its last line")
     reader: Iterator[list[str]] = csv.reader(io.StringIO(text))

@@ -4,19 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.reports.run_files import read_result
-from src.reports.wording import duration, number, percent, run_words
+from src.reports.wording import METRICS, SPLITS, duration, figure, run_words
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-
-_ROWS = (
-    ("accuracy", "accuracy", lambda share: percent(share, 2)),
-    ("F1 (macro)", "f1", lambda share: percent(share, 2)),
-    ("AUROC", "auroc", lambda value: number(value, ".4f")),
-    ("loss", "loss", lambda value: number(value, ".4f")),
-    ("calibration error", "calibration_error", lambda value: number(value, ".4f")),
-)
 
 
 def run_table(run_folder: Path) -> "Table":
@@ -28,11 +20,11 @@ def run_table(run_folder: Path) -> "Table":
     result = read_result(run_folder)
     table = Table(title=Text(run_words(result), "bold"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("")
-    splits = {"test": "test"} if "checkpoint" in result else {"val": "validation", "test": "test"}
-    for split in splits.values():
-        table.add_column(split, justify="right")
-    for name, key, written in _ROWS:
-        table.add_row(name, *(written(result.get(f"{split}/{key}")) for split in splits))
+    splits = ["test"] if "checkpoint" in result else list(SPLITS)
+    for split in splits:
+        table.add_column(SPLITS[split], justify="right")
+    for key, name in METRICS.items():
+        table.add_row(name, *(figure(key, result.get(f"{split}/{key}")) for split in splits))
     return table
 
 

@@ -3,6 +3,15 @@
 import math
 from typing import Any
 
+METRICS = {
+    "accuracy": "accuracy",
+    "f1": "F1 (macro)",
+    "auroc": "AUROC",
+    "loss": "loss",
+    "calibration_error": "calibration error",
+}
+SPLITS = {"val": "validation", "test": "test"}
+
 
 def model_words(result: dict[str, Any]) -> str:
     """Return "GRU", "bidirectional LSTM" ..."""
@@ -34,6 +43,19 @@ def percent(share: float | None, digits: int = 1) -> str:
 def number(value: float | None, form: str, unit: str = "") -> str:
     """Return `value` formatted, or a dash where a run has none."""
     return "-" if value is None or math.isnan(value) else f"{value:{form}}{unit}"
+
+
+def figure(metric: str, value: float | None) -> str:
+    """Return the figure of "accuracy", "val/loss" ... as tables show it."""
+    if metric.rpartition("/")[2] in ("accuracy", "f1"):
+        return percent(value, 2)
+    return number(value, ".4f")
+
+
+def metric_words(name: str) -> str:
+    """Return "validation accuracy" for "val/accuracy"."""
+    split, _, metric = name.partition("/")
+    return f"{SPLITS.get(split, split)} {METRICS.get(metric, metric)}"
 
 
 def duration(seconds: float) -> str:

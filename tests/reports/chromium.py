@@ -1,0 +1,150 @@
+"""A real headless Chromium, told what to do over a pair of pipes (its DevTools protocol)."""
+
+import base64
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 60  # seconds for one answer: machines that test are busy
+
+
+def find_chromium() -> str | None:
+    """Return the path of a Chromium or a Chrome, None where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+class Chromium:
+    """One browser with one tab. `errors` are the page's own, `requests` all that it asked for."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        to_browser, self._write = (_high(fd) for fd in os.pipe())
+        self._read, from_browser = (_high(fd) for fd in os.pipe())
+
+        def place() -> None:
+            os.dup2(to_browser, 3)
+            os.dup2(from_browser, 4)
+
+        switches = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        switches += ["--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
+        self._process = subprocess.Popen(
+            [program, *switches], preexec_fn=place, pass_fds=(3, 4), stderr=subprocess.DEVNULL
+        )
+        os.close(to_browser)
+        os.close(from_browser)
+        self._left, self._number = b"", 0
+        self._session: str | None = None
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self._loaded = False
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def open(self, page: Path, width: int = 1400, height: int = 900) -> None:
+        """Show a file, and wait until it is loaded and its script has run."""
+        self.errors, self.requests, self._loaded = [], [], False
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+        self.call("Page.navigate", url=page.resolve().as_uri())
+        self._wait_for(lambda message: self._loaded)
+
+    def value(self, expression: str) -> Any:
+        """Return what an expression of JavaScript comes to, in the page."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def texts(self, selector: str) -> list[str]:
+        """Return the text of each element that a CSS selector finds."""
+        listed = f"Array.from(document.querySelectorAll({json.dumps(selector)}))"
+        return self.value(f"{listed}.map(one => one.textContent.trim())")
+
+    def point_at(self, x: float, y: float, *, click: bool = False) -> None:
+        """Move the pointer, and click."""
+        kinds = ["mouseMoved", *(["mousePressed", "mouseReleased"] if click else [])]
+        for kind in kinds:
+            button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    def click(self, selector: str) -> None:
+        """Click in the middle of the first element that a CSS selector finds."""
+        self.point_at(*self.middle(selector), click=True)
+
+    def middle(self, selector: str) -> tuple[float, float]:
+        """Scroll an element into sight and return its middle."""
+        one = f"document.querySelector({json.dumps(selector)})"
+        self.value(f"{one}.scrollIntoView({{block: 'center', inline: 'center'}})")
+        box = self.value(f"{one}.getBoundingClientRect().toJSON()")
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def picture(self, path: Path) -> None:
+        """Write a PNG of the whole page."""
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def close(self) -> None:
+        """End the browser."""
+        self._session = None
+        self.call("Browser.close")
+        self._process.wait(PATIENCE)
+        os.close(self._write)
+        os.close(self._read)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Return the answer to one command."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        number = self._number
+        answer = self._wait_for(lambda message: message.get("id") == number)
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        return answer["result"]
+
+    def _wait_for(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        until = time.monotonic() + PATIENCE
+        while True:
+            while b"\0" not in self._left:
+                ready, _, _ = select.select([self._read], [], [], until - time.monotonic())
+                read = os.read(self._read, 1 << 20) if ready else b""
+                assert read, "Chromium does not answer"
+                self._left += read
+            line, _, self._left = self._left.partition(b"\0")
+            message = json.loads(line)
+            self._take_note(message.get("method"), message.get("params", {}))
+            if wanted(message):
+                return message
+
+    def _take_note(self, event: str | None, told: dict[str, Any]) -> None:
+        if event == "Page.loadEventFired":
+            self._loaded = True
+        elif event == "Network.requestWillBeSent":
+            self.requests.append(told["request"]["url"])
+        elif event == "Runtime.exceptionThrown":
+            details = told["exceptionDetails"]
+            thrown = details.get("exception", {}).get("description", "")
+            self.errors.append(f"{details['text']} {thrown}")
+        elif event == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
+            self.errors.append(told["entry"]["text"])
+        elif event == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
+            self.errors.append(" ".join(str(a.get("value")) for a in told["args"]))
+
+
+def _high(fd: int) -> int:
+    """Move a descriptor out of the way of 3 and 4, which the browser reads and writes."""
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(fd)
+    return moved
