@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.sweeps.folder import JobFolder, job_folders
+from src.training.config import WandbConfig
 
 _started: list[Path] = []
+_logger: dict[str, Any] = {}  # of the command, for the sweep as a whole
 
 
 class NoteSweep(Callback):
@@ -24,6 +26,9 @@ class NoteSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Remember the folder of the sweep that begins in this process."""
         _started.append(Path(config.hydra.sweep.dir).absolute())
+        logger = OmegaConf.to_container(config.logger, resolve=True) if "logger" in config else {}
+        assert isinstance(logger, dict)
+        _logger.update({str(key): value for key, value in logger.items()})
 
 
 @contextmanager
@@ -34,6 +39,7 @@ def told_in_the_end() -> Iterator[None]:
         SystemExit: with status 1, where a job failed or is unfinished.
     """
     _started.clear()
+    _logger.clear()
     try:
         yield
     except Exception:
@@ -41,6 +47,11 @@ def told_in_the_end() -> Iterator[None]:
             tell(sweep)
         raise
     undone = [job for sweep in _started for job in tell(sweep)]
+    if _logger.get("name") == "wandb" and _logger.get("mode") != "disabled":
+        from src.sweeps.wandb_summary import summarise_in_wandb
+
+        for sweep in _started:
+            summarise_in_wandb(sweep, WandbConfig(**_logger))
     if undone:
         sys.exit(1)
 

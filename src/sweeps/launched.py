@@ -72,7 +72,7 @@ def died(launcher: Any, overrides: Sequence[str], *, why: str, log: Path | None)
         *([f"       log: {log}"] if log else []),
     ]
     print("\n".join(told), file=sys.stderr, flush=True)
-    options = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    options = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     end = JobReturn(
         overrides=list(overrides), cfg=options, hydra_cfg=config, status=JobStatus.COMPLETED
     )

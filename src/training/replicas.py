@@ -105,7 +105,7 @@ def _what_hydra_says() -> dict[str, Any]:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    said = OmegaConf.to_container(HydraConfig.get(), resolve=True)  # type: ignore[arg-type]
+    said = OmegaConf.to_container(HydraConfig.get(), resolve=True)
     assert isinstance(said, dict)
     return {str(key): value for key, value in said.items()}
 

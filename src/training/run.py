@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from src.data.datamodule import ReviewDataModule
 from src.errors import ConfigError
 from src.models.modules import TextClassifier, build_classifier
+from src.sweeps.varied import name_in_sweep, search_parameters, varied_options
 from src.training.announce import announce_demo
 from src.training.callbacks import (
     Throughput,
@@ -97,8 +98,12 @@ def _run(
     name, tags = identity["run_name"], identity["tags"]
     failed = True
     try:
-        group = Path(hydra.sweep.dir).name if in_sweep else None
-        described = {"name": name, "tags": tags, "group": group, "options": options}
+        described = {"name": name, "tags": tags, "group": None, "options": options}
+        if in_sweep:
+            sweep = Path(hydra.sweep.dir)
+            varied = varied_options(sweep, hydra.overrides.task)
+            described |= {"name": name_in_sweep(name, varied), "group": sweep.name}
+            described |= {"options": options | {"search": search_parameters(varied, options)}}
         loggers = build_loggers(config.logger, folder, half_done=half_done, **described)
         trainer = build_trainer(
             config.trainer,

@@ -65,8 +65,10 @@ def test_help_loads_no_launcher():
 
 
 def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
-    launcher = ("-m", "hydra/launcher=submitit_slurm")
-    done = open_door("train.py", *SMALL, *launcher, cwd=tmp_path, env={"PATH": str(tmp_path)})
+    launcher = "hydra/launcher=submitit_slurm"
+    done = open_door(
+        "train.py", "-m", *SMALL, launcher, cwd=tmp_path, env={"PATH": str(tmp_path)}
+    )
     assert done.returncode == 1
     assert "error: hydra/launcher=submitit_slurm: there is no srun on this machine" in done.stderr
     assert "Traceback" not in done.stderr

@@ -185,6 +185,20 @@ def test_every_run_has_a_wandb_run_of_its_own_that_reads_back(sweep):
     assert len(names) == 6
 
 
+def test_a_sweep_is_one_group_in_wandb_with_a_summary(sweep):
+    cwd, _ = sweep
+    folders = run_folders(cwd)
+    group = folders[0].parent
+    for folder in folders:
+        (offline,) = (folder / "wandb").glob("offline-run-*")
+        job = json.loads(inspect_wandb(offline, "--summary"))
+        print(job)
+    (offline,) = (group / "wandb").glob("offline-run-*")
+    print(inspect_wandb(offline, "--summary"))
+    print(inspect_wandb(offline)[:6000])
+    raise AssertionError
+
+
 def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
     cwd, _ = sweep
     first = next(folder for folder in run_folders(cwd) if folder.name.startswith("gru_seed2_"))
