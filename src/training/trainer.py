@@ -1,7 +1,6 @@
 """Lightning's Trainer for one run, from the `trainer` options."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from lightning.fabric.plugins.environments import (
 )
 from lightning.pytorch.loggers import Logger
 
-from src.training.callbacks import build_callbacks
+from src.training.callbacks import build_callbacks, has_own_terminal
 from src.training.checkpoint_file import WholeCheckpoints
 from src.training.config import TrainerConfig
 from src.training.machine import Accelerator, choose_precision
@@ -49,7 +48,7 @@ def build_trainer(
         limit_val_batches=config.limit_val_batches,
         limit_test_batches=config.limit_test_batches,
         log_every_n_steps=config.log_every_n_steps,
-        enable_progress_bar=config.progress_bar and sys.stderr.isatty(),
+        enable_progress_bar=config.progress_bar and has_own_terminal(),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         deterministic="warn" if accelerator == "gpu" else None,

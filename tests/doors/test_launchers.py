@@ -66,9 +66,7 @@ def test_help_loads_no_launcher():
 
 def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
     launcher = "hydra/launcher=submitit_slurm"
-    done = open_door(
-        "train.py", "-m", *SMALL, launcher, cwd=tmp_path, env={"PATH": str(tmp_path)}
-    )
+    done = open_door("train.py", "-m", *SMALL, launcher, cwd=tmp_path, env={"PATH": str(tmp_path)})
     assert done.returncode == 1
     assert "error: hydra/launcher=submitit_slurm: there is no srun on this machine" in done.stderr
     assert "Traceback" not in done.stderr
@@ -121,9 +119,10 @@ def test_a_killed_process_of_submitit_is_told_and_the_others_go_on(tmp_path):
 
 @pytest.fixture(scope="module")
 def in_pairs(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """A sweep of two jobs, each in two processes; the second cannot share its one test review."""
+    """A sweep of two jobs, each in two processes; the second has one review to validate on."""
     cwd = tmp_path_factory.mktemp("pairs")
-    jobs = ("trainer=ddp_cpu", "data.num_test=21,1", "data.eval_batch_size=8", "logger=wandb")
+    jobs = ("trainer=ddp_cpu", "data.eval_batch_size=8", "logger=wandb")
+    jobs += ("data.validation=random", "data.validation_fraction=0.1,0.02")
     return cwd, open_door("train.py", "-m", *SMALL, *jobs, cwd=cwd)
 
 
