@@ -72,30 +72,22 @@ def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_joblib_workers_share_the_cores(tmp_path, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS")  # of the tests: it would be every worker's
-    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    done = open_door("train.py", "-m", *SMALL, "trainer=cpu", "seed=1,2", *joblib, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
-    folders = finished(tmp_path)
-    assert set(folders) == {1, 2}
-    for folder in folders.values():
-        assert read(folder / "result.json")["timing"]["threads"] == max(1, CORES // 2)
-    assert len({read(folder / "job.json")["pid"] for folder in folders.values()}) == 2
-
-
 @pytest.mark.slow
-def test_a_killed_worker_of_joblib_ends_no_job(tmp_path):
+def test_joblib_workers_share_the_cores_and_one_that_is_killed_ends_no_job(tmp_path, monkeypatch):
     """Every other worker dies with it, and all their jobs go on where they were."""
+    monkeypatch.delenv("OMP_NUM_THREADS")  # of the tests: it would be every worker's
     joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=30")
     sweep = start("seed=1,2", *joblib, cwd=tmp_path)
     kill_when_training("gru_seed1", sweep, tmp_path)
     said, _ = sweep.communicate()
     assert sweep.returncode == 0, said
     assert "Traceback" not in said
-    assert set(finished(tmp_path)) == {1, 2}
+    folders = finished(tmp_path)
+    assert set(folders) == {1, 2}
     assert re.search(r"goes on in epoch \d+", said)
+    for folder in folders.values():
+        assert f"{folder.name}: epoch 29 (last 29)" in said
+        assert read(folder / "result.json")["timing"]["threads"] == max(1, CORES // 2)
 
 
 @pytest.mark.slow

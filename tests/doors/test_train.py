@@ -185,18 +185,63 @@ def test_every_run_has_a_wandb_run_of_its_own_that_reads_back(sweep):
     assert len(names) == 6
 
 
+def offline_run(folder: Path) -> tuple[dict, list[dict]]:
+    """What W&B reads in the one offline run in `folder`: its summary, and all of its records."""
+    (offline,) = (folder / "wandb").glob("offline-run-*")
+    records = [json.loads(line) for line in inspect_wandb(offline).splitlines()]
+    return json.loads(inspect_wandb(offline, "--summary")), records
+
+
+def records_of(kind: str, records: list[dict]) -> list[dict]:
+    return [record[kind] for record in records if record["type"] == kind]
+
+
 def test_a_sweep_is_one_group_in_wandb_with_a_summary(sweep):
     cwd, _ = sweep
     folders = run_folders(cwd)
     group = folders[0].parent
-    for folder in folders:
-        (offline,) = (folder / "wandb").glob("offline-run-*")
-        job = json.loads(inspect_wandb(offline, "--summary"))
-        print(job)
-    (offline,) = (group / "wandb").glob("offline-run-*")
-    print(inspect_wandb(offline, "--summary"))
-    print(inspect_wandb(offline)[:6000])
-    raise AssertionError
+    summary, records = offline_run(group)
+    (run,) = records_of("run", records)
+    assert run["run_group"] == group.name
+    assert run["job_type"] == "sweep-summary"
+    assert summary["summary"]["jobs/finished"] == 6
+    (table,) = group.glob("wandb/*/files/media/table/sweep/runs_*.table.json")
+    assert len(json.loads(table.read_text())["data"]) == 6
+
+    validation = {folder.name: read_result(folder)["val/accuracy"] for folder in folders}
+    best = summary["summary"]["best/folder"]
+    assert validation[best] == max(validation.values())
+    artifacts = [
+        artifact for artifact in records_of("artifact", records) if artifact["type"] == "model"
+    ]
+    (file,) = artifacts[0]["manifest"]["contents"]
+    assert len(artifacts) == 1 and file["path"] == "best.ckpt"
+    checkpoint = (group / best / "checkpoints" / "best.ckpt").read_bytes()
+    assert Path(file["local_path"]).read_bytes() == checkpoint
+
+    job, records = offline_run(folders[0])
+    assert records_of("run", records)[0]["run_group"] == group.name
+    result = read_result(folders[0])
+    assert job["config"]["search"] == {"model": result["model"]["name"], "seed": result["seed"]}
+
+
+@pytest.mark.slow
+def test_the_summary_of_a_sweep_that_grew_stays_one(tmp_path):
+    line = ("-m", SMOKE, "data.num_train=40", "data.num_test=20", "logger=wandb", "sweep=mine")
+    first = open_door("train.py", *line, "optimizer.lr=0.01", "model=gru,lstm", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    before, _ = offline_run(tmp_path / "runs" / "mine")
+    importances = {"val/accuracy": {"optimizer.lr": 0.75, "model": 0.25}}
+    (tmp_path / "runs" / "mine" / "importances.json").write_text(json.dumps(importances))
+    again = open_door("train.py", *line, "optimizer.lr=0.01,0.002512", "model=gru", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    after, _ = offline_run(tmp_path / "runs" / "mine")
+    assert after["run_id"] == before["run_id"]
+    assert (before["summary"]["jobs/finished"], after["summary"]["jobs/finished"]) == (2, 3)
+    (bars,) = tmp_path.glob("runs/mine/wandb/*/files/media/table/importances/*.table.json")
+    assert json.loads(bars.read_text())["data"] == [["optimizer.lr", 0.75], ["model", 0.25]]
+    names = {offline_run(folder)[0]["name"] for folder in run_folders(tmp_path)}
+    assert names == {"gru-demo-seed1", "lstm-demo-seed1", "gru-demo-seed1 lr=0.00251"}
 
 
 def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
