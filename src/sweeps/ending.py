@@ -4,6 +4,7 @@ Hydra tells a program neither that it ran many jobs nor what came of them, so th
 noted when Hydra starts it, and read when it is over.
 """
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from src.errors import ConfigError
+from src.options import check_options
 from src.sweeps.folder import JobFolder, job_folders
 from src.training.config import WandbConfig
 
@@ -50,8 +53,10 @@ def told_in_the_end() -> Iterator[None]:
     if _logger.get("name") == "wandb" and _logger.get("mode") != "disabled":
         from src.sweeps.wandb_summary import summarise_in_wandb
 
-        for sweep in _started:
-            summarise_in_wandb(sweep, WandbConfig(**_logger))
+        with contextlib.suppress(ConfigError):  # then every job has said so
+            config = check_options(WandbConfig, _logger)
+            for sweep in _started:
+                summarise_in_wandb(sweep, config)
     if undone:
         sys.exit(1)
 

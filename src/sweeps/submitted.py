@@ -178,7 +178,8 @@ class _Queue:
         if now - self._asked < patience:
             return
         self._asked = now
-        command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i %T"]
+        command = ["squeue", f"--user={os.getuid()}", "--noheader", "--array", "--states=all"]
+        command.append("--format=%i %T")
         asked = subprocess.run(command, capture_output=True, text=True)
         if asked.returncode == 0:
             lines = (line.split() for line in asked.stdout.splitlines())

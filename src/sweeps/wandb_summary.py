@@ -26,12 +26,13 @@ def summarise_in_wandb(sweep: Path, config: WandbConfig) -> None:
     Everything is read from the folder. What W&B does not take is said, and is no failure of the
     sweep.
     """
+    import wandb
+
     try:
-        jobs = read_jobs(sweep)
-        _summarise(sweep, config, jobs)
+        _summarise(sweep, config, read_jobs(sweep))
     except CheckpointError:
         return  # no job has begun
-    except (UserError, OSError) as error:
+    except (UserError, OSError, wandb.errors.Error) as error:
         print(f"W&B has no summary of the sweep: {error}", file=sys.stderr)
     finally:
         finish_wandb(failed=False)

@@ -205,7 +205,7 @@ def test_a_sweep_is_one_group_in_wandb_with_a_summary(sweep):
     assert run["run_group"] == group.name
     assert run["job_type"] == "sweep-summary"
     assert summary["summary"]["jobs/finished"] == 6
-    (table,) = group.glob("wandb/*/files/media/table/sweep/runs_*.table.json")
+    (table,) = group.glob("wandb/offline-run-*/files/media/table/sweep/runs_*.table.json")
     assert len(json.loads(table.read_text())["data"]) == 6
 
     validation = {folder.name: read_result(folder)["val/accuracy"] for folder in folders}
@@ -238,7 +238,8 @@ def test_the_summary_of_a_sweep_that_grew_stays_one(tmp_path):
     after, _ = offline_run(tmp_path / "runs" / "mine")
     assert after["run_id"] == before["run_id"]
     assert (before["summary"]["jobs/finished"], after["summary"]["jobs/finished"]) == (2, 3)
-    (bars,) = tmp_path.glob("runs/mine/wandb/*/files/media/table/importances/*.table.json")
+    media = next(tmp_path.glob("runs/mine/wandb/offline-run-*/files/media/table"))
+    (bars,) = media.glob("importances/**/*.table.json")
     assert json.loads(bars.read_text())["data"] == [["optimizer.lr", 0.75], ["model", 0.25]]
     names = {offline_run(folder)[0]["name"] for folder in run_folders(tmp_path)}
     assert names == {"gru-demo-seed1", "lstm-demo-seed1", "gru-demo-seed1 lr=0.00251"}
