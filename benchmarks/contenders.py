@@ -1,4 +1,4 @@
-"""Who is measured: ours, torch's layers three ways, and Keras two ways, at the same work.
+"""Who is measured: ours, torch's layers four ways, and Keras two ways, at the same work.
 
 The work is a step of training: embedding 30,000 x size, recurrent layer, final state, linear layer,
 cross-entropy, backward, AdamW. Batches lie ready, so no contender is timed at making them.
@@ -26,7 +26,8 @@ from src.models.config import ModelConfig, OptimizerConfig
 from src.models.optimizers import build_optimizer
 
 PROJECT = Path(__file__).resolve().parents[1]
-OURS, OURS_BF16, PACKED = "ours, float32", "ours, bfloat16", "torch, packed"
+OURS, OURS_BF16 = "ours, float32", "ours, bfloat16"
+PACKED, PACKED_HERE = "torch, packed", "torch, packed, our process"
 UNPACKED, TUTORIAL = "torch, unpacked", "torch, random batches"
 PRODUCT, PRODUCT_BF16 = "float32 product", "bfloat16 product"
 KERAS, KERAS_FIXED = "Keras", f"Keras, {MAX_LENGTH} tokens"
@@ -58,22 +59,26 @@ def plain_model(name: str, size: int, *, bidirectional: bool = False) -> ModelCo
 def torch_contenders(config: ModelConfig, sample: Sample, *, bf16: bool) -> dict[str, Contender]:
     """Ours and torch's. All but the tutorial's have the bucketed batches, all the same optimizer.
 
-    So packed and unpacked differ from each other and from ours in the recurrent layer alone.
+    So packed and unpacked differ from each other and from ours in the recurrent layer alone: the
+    process is set up as train.py does it for all of them.
     """
 
     def ours() -> nn.Module:
         return RecurrentClassifier(config, VOCAB_SIZE, num_classes=2)
 
-    def textbook(*, packed: bool) -> nn.Module:
-        return TextbookClassifier(config, VOCAB_SIZE, num_classes=2, packed=packed)
-
     contenders = {OURS: _torch_contender(ours(), sample.bucketed)}
     if bf16:
         contenders[OURS_BF16] = _torch_contender(ours(), sample.bucketed, bf16=True)
-    contenders[PACKED] = _torch_contender(textbook(packed=True), sample.bucketed)
-    contenders[UNPACKED] = _torch_contender(textbook(packed=False), sample.bucketed)
-    contenders[TUTORIAL] = _torch_contender(textbook(packed=False), sample.random)
+    contenders[PACKED_HERE] = textbook_contender(config, sample.bucketed, packed=True)
+    contenders[UNPACKED] = textbook_contender(config, sample.bucketed, packed=False)
+    contenders[TUTORIAL] = textbook_contender(config, sample.random, packed=False)
     return contenders
+
+
+def textbook_contender(config: ModelConfig, batches: Sequence[Batch], *, packed: bool) -> Contender:
+    """torch's layer over packed sequences, or over the padded blocks."""
+    model = TextbookClassifier(config, VOCAB_SIZE, num_classes=2, packed=packed)
+    return _torch_contender(model, batches)
 
 
 def _torch_contender(

@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.clock import interleave
 from benchmarks.contenders import (
+    PACKED,
     PRODUCT,
     PRODUCT_BF16,
     Contender,
@@ -28,6 +29,7 @@ from benchmarks.contenders import (
     torch_contenders,
 )
 from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process, product_rate
+from benchmarks.plain_process import PlainProcess
 from benchmarks.reviews import BATCH_SIZE, MAX_LENGTH, Sample, load_sample
 from benchmarks.tables import markdown_table, report
 from benchmarks.training_speed import BAR_HEADER, HEADER, Group, Key, bar_rows, table_rows
@@ -36,7 +38,8 @@ NOTES = """\
 {reviews} reviews of {corpus} in {batches} batches of {batch_size}, cut to {max_length} tokens, \
 {tokens:.0f} tokens a review. All torch contenders but "random batches" have the same bucketed \
 batches, so that packed, unpacked and ours differ in the recurrent layer alone; all have the same \
-optimizer. "random batches" are the same reviews shuffled. Unpacked and random batches read the \
+optimizer. "torch, packed" runs in a process as torch sets one up, all others as train.py does it. \
+"random batches" are the same reviews shuffled. Unpacked and random batches read the \
 padding as text and give wrong states: they are here for their speed. Keras masks the padding, on \
 our batches and on batches padded to {max_length}.
 
@@ -53,6 +56,7 @@ def main() -> None:
     data, sample = load_sample(options.cache_dir, options.batches)
     groups = []
     with tempfile.TemporaryDirectory() as folder:
+        plain = PlainProcess(options.threads)
         keras = KerasProcess(options.threads, Path(folder)) if options.keras else None
         if keras:
             keras.share(sample)
@@ -60,7 +64,8 @@ def main() -> None:
             for model in options.models:
                 seconds = time.perf_counter() - started
                 print(f"{seconds:4.0f} s  {model} {size}/{size}", file=sys.stderr)
-                groups.append(measure(model, size, sample, options, keras))
+                groups.append(measure(model, size, sample, options, plain, keras))
+        plain.close()
         if keras:
             keras.close()
     paragraphs = [
@@ -88,7 +93,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=models, choices=models)
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 256], metavar="SIZE")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--batches", type=int, default=4, help="that stand for the epoch")
+    parser.add_argument("--batches", type=int, default=8, help="that stand for the epoch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.8, help="of a turn, at least one pass")
     parser.add_argument(
@@ -109,7 +114,12 @@ def parse() -> argparse.Namespace:
 
 
 def measure(
-    model: str, size: int, sample: Sample, options: argparse.Namespace, keras: KerasProcess | None
+    model: str,
+    size: int,
+    sample: Sample,
+    options: argparse.Namespace,
+    plain: PlainProcess,
+    keras: KerasProcess | None,
 ) -> Group:
     """All contenders of one model and size, in turn."""
     bf16 = has_fast_bf16()
@@ -119,6 +129,7 @@ def measure(
     for directions in (1, 2):
         config = plain_model(model, size, bidirectional=directions == 2)
         named = torch_contenders(config, sample, bf16=bf16)
+        named[PACKED] = plain.packed(config, sample)
         if keras:
             named |= keras.contenders(config, sample)
         contenders |= {Key(name, directions): contender for name, contender in named.items()}

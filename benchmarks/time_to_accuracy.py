@@ -33,8 +33,8 @@ HEADER = ("model", "contender", "accuracy", "reached after", "ours is faster", "
 NOTES = """\
 Default options of train.py; test accuracy read every quarter of an epoch with the clock stopped. \
 Ours: all of a run's training (Lightning, validation, checkpoints), from a warm cache. Peers: bare \
-loops with the same network, batches, optimizer and learning rates, stopped after {limit:g} \
-seconds."""
+loops with the same network, batches, optimizer and learning rates, in processes of their own, \
+stopped after {limit:g} seconds."""
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
         data.setup()  # from here on the cache is warm
         curves: dict[str, Curve] = {OURS: race_ours(config, goal)}
         if options.packed:
-            curves[PACKED] = race_packed(config, data, goal)
+            curves[PACKED] = race_packed(config, goal, options.threads)
         if options.keras:
             curves[KERAS] = race_keras(config, data, goal, options.threads)
         rows += [row(model, name, curves, options.accuracy) for name in curves]

@@ -7,8 +7,9 @@ from itertools import combinations
 import numpy as np
 
 from src.errors import CheckpointError
-from src.reports.run_files import Predictions, read_predictions
+from src.reports.run_files import read_predictions
 from src.reports.sweep_groups import Group
+from src.reports.sweep_jobs import JobSummary
 
 RESAMPLES = 10_000
 SEED = 0
@@ -40,7 +41,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Correctness:
+class _Shares:
     """How often each test review was right over the seeds of a group."""
 
     shares: np.ndarray  # float64 [reviews], 0 to 1
@@ -114,55 +115,57 @@ def choose_groups(groups: Sequence[Group]) -> list[Group]:
     return [group for group in ranked if any(group is one for one in chosen)]
 
 
-def _compare(
-    first: Group, second: Group, one: _Correctness | str, other: _Correctness | str
-) -> Comparison:
+def _compare(first: Group, second: Group, one: _Shares | str, other: _Shares | str) -> Comparison:
     for found in (one, other):
         if isinstance(found, str):
             return Comparison(first, second, 0, None, found)
-    assert isinstance(one, _Correctness) and isinstance(other, _Correctness)
+    assert isinstance(one, _Shares) and isinstance(other, _Shares)
     if reason := _why_other_reviews(one, other):
         return Comparison(first, second, 0, None, reason)
-    order = {name: position for position, name in enumerate(other.names)}
-    matched = other.shares[[order[name] for name in one.names]]
-    return Comparison(first, second, len(one.names), paired_bootstrap(one.shares, matched))
+    test = paired_bootstrap(one.shares, _in_order_of(one, other))
+    return Comparison(first, second, len(one.names), test)
 
 
-def _read(group: Group) -> _Correctness | str:
-    """The group's correctness, or why there is none."""
+def _read(group: Group) -> _Shares | str:
+    """The group's shares, or why there are none."""
     try:
-        runs = [
-            (job, _correctness(read_predictions(job.folder), job.data if job.synthetic else ""))
-            for job in group.finished
-        ]
+        runs = [(job, _shares_of(job)) for job in group.finished]
     except CheckpointError as error:
         return str(error)
     _, head = runs[0]
-    order = {name: position for position, name in enumerate(head.names)}
-    if len(order) < len(head.names):
+    if len(set(head.names)) < len(head.names):
         return f"{runs[0][0].name}: two test reviews have one name"
-    total = np.zeros(len(order))
+    total = np.zeros(len(head.names))
     for job, run in runs:
         if reason := _why_other_reviews(head, run):
             return f"{job.name}: {reason}"
-        total[[order[name] for name in run.names]] += run.shares
-    return _Correctness(total / len(runs), head.names, head.labels, head.data)
+        total += _in_order_of(head, run)
+    return _Shares(total / len(runs), head.names, head.labels, head.data)
 
 
-def _correctness(predictions: Predictions, data: str) -> _Correctness:
-    labels = [predictions.class_names[label] for label in predictions.labels]
-    return _Correctness(predictions.correct.astype(np.float64), predictions.names, labels, data)
+def _shares_of(job: JobSummary) -> _Shares:
+    found = read_predictions(job.folder)
+    labels = [found.class_names[label] for label in found.labels]
+    data = job.data if job.synthetic else ""
+    return _Shares(found.correct.astype(np.float64), found.names, labels, data)
 
 
-def _why_other_reviews(one: _Correctness, other: _Correctness) -> str:
+def _in_order_of(one: _Shares, other: _Shares) -> np.ndarray:
+    """The shares of `other`, its reviews in the order of `one`."""
+    if one.names == other.names:
+        return other.shares
+    order = {name: position for position, name in enumerate(other.names)}
+    return other.shares[[order[name] for name in one.names]]
+
+
+def _why_other_reviews(one: _Shares, other: _Shares) -> str:
     """Empty where both hold the same reviews under the same names."""
     if len(one.names) != len(other.names):
         return f"{len(other.names):,} test reviews against {len(one.names):,}"
     # A generator gives each of its data sets the same names.
     if one.data != other.data:
         return "other made-up reviews under the same names"
-    if dict(zip(one.names, one.labels, strict=True)) != dict(
-        zip(other.names, other.labels, strict=True)
-    ):
-        return "other test reviews, or other labels"
-    return ""
+    if (one.names, one.labels) == (other.names, other.labels):
+        return ""
+    labelled = [dict(zip(run.names, run.labels, strict=True)) for run in (one, other)]
+    return "" if labelled[0] == labelled[1] else "other test reviews, or other labels"

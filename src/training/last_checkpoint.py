@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from src.training.checkpoint_file import LAST
@@ -133,9 +133,11 @@ class LastCheckpoint(Checkpoint):
         """Be at the end where the training was; find the checkpoints where the folder is now."""
         if trainer.state.fn == TrainerFn.FITTING and checkpoint[RESUME]["trained"]:
             trainer.should_stop = True
-        for state in checkpoint["callbacks"].values():
-            if "best_model_path" in state:
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key)
+            if isinstance(callback, ModelCheckpoint) and state is not None:
                 _move(state, os.path.realpath(self.path.parent))
+                callback.current_score = state["current_score"]  # which it forgets
 
     def _is_due(self, trainer: L.Trainer, batch_idx: int) -> bool:
         step = trainer.global_step

@@ -31,7 +31,8 @@ def composed(**options: object) -> dict[str, object]:
 
 def write_job(
     sweep: Path,
-    name: str,
+    called: str,
+    /,
     *,
     accuracy: float = 0.9,
     status: str = "finished",
@@ -42,7 +43,7 @@ def write_job(
     **options: object,
 ) -> Path:
     """A job of `status` whose best epoch is its last but one, with that validation accuracy."""
-    folder = sweep / name
+    folder = sweep / called
     (folder / "config").mkdir(parents=True)
     config = composed(**options)
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -55,10 +56,10 @@ def write_job(
     best = max(epochs - 2, 0)
     figures = {"val/accuracy": accuracy, "val/loss": 1 - accuracy}
     if status == "finished":
-        right = list(correct) if correct is not None else _right(accuracy - 0.01, reviews, name)
+        right = list(correct) if correct is not None else _right(accuracy - 0.01, reviews, called)
         write_correctness(folder, right)
         written = {
-            "run_name": name, "synthetic": False, "fallback": False, "seed": config["seed"],
+            "run_name": called, "synthetic": False, "fallback": False, "seed": config["seed"],
             "best_epoch": best, "epochs": epochs, "monitor": "val/accuracy", **figures,
             "test/accuracy": float(np.mean(right)), "test/loss": 1.01 - accuracy,
             "model": config["model"], "data": {"name": "imdb", "fingerprint": "f" * 64},

@@ -117,7 +117,7 @@ def leavings(run: Path) -> dict[str, Any]:
 def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:
     """Where two things differ in a bit."""
     if isinstance(expected, torch.Tensor):
-        if not torch.equal(expected, found):
+        if not isinstance(found, torch.Tensor) or not torch.equal(expected, found):
             yield where
     elif isinstance(expected, dict):
         if expected.keys() != found.keys():

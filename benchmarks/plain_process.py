@@ -1,0 +1,61 @@
+"""torch's packed loop in a process as torch sets one up: what a textbook's reader gets.
+
+Denormal numbers are kept and freed memory goes back to the system, unlike where train.py runs.
+"""
+
+import multiprocessing
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from benchmarks.contenders import Contender, textbook_contender
+from benchmarks.reviews import Sample
+from src.data.batching import Batch
+from src.models.config import ModelConfig
+
+
+class PlainProcess:
+    """A process beside ours; idle while others have their turn."""
+
+    def __init__(self, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")  # nothing that was set here is inherited
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def packed(self, config: ModelConfig, sample: Sample) -> Contender:
+        """The packed loop over the bucketed batches, in this process.
+
+        Raises:
+            EOFError: the process has ended.
+        """
+        arrays = [[part.numpy() for part in batch] for batch in sample.bucketed]
+        number, padding = self._ask(config, arrays)
+        return Contender(lambda seconds: self._ask(number, seconds), padding)
+
+    def close(self) -> None:
+        """Let the process end."""
+        self._pipe.close()
+        self._process.join(timeout=60)
+
+    def _ask(self, *request: Any) -> Any:
+        self._pipe.send(request)
+        return self._pipe.recv()
+
+
+def _serve(pipe: Connection, threads: int) -> None:
+    torch.set_num_threads(threads)
+    contenders: list[Contender] = []
+    while True:
+        try:
+            what, argument = pipe.recv()
+        except EOFError:
+            return
+        if isinstance(what, int):
+            pipe.send(contenders[what].turn(argument))
+            continue
+        batches = [Batch(*(torch.from_numpy(part) for part in batch)) for batch in argument]
+        contenders.append(textbook_contender(what, batches, packed=True))
+        pipe.send((len(contenders) - 1, contenders[-1].padding))
