@@ -5,12 +5,12 @@ from typing import Any
 from src.door import door
 
 
-@door("train")
+@door("train", jobs=True)
 def main(options: dict[str, Any]) -> None:
     """Train, test and describe one run."""
-    from src.training.train import train
+    from src.sweeps.attempts import train_in_attempts
 
-    train(options)
+    train_in_attempts(options)
 
 
 if __name__ == "__main__":

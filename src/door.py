@@ -4,11 +4,13 @@ A mistake that the user can mend is one line on stderr and exit status 1. Anythi
 fault of ours and keeps its stack trace. HYDRA_FULL_ERROR=1 shows the trace of everything.
 """
 
+import contextlib
 import functools
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.errors import UserError
+from src.errors import UserError, one_line
 from src.options import no_such
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -28,11 +30,31 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 Task = Callable[[dict[str, Any]], None]
 
 
-def door(config_name: str, *, verbatim: Sequence[str] = ()) -> Callable[[Task], Callable[[], None]]:
+# For conf: ${either:value,default} is the default where the value is null, and ${job_folder:} the
+# name of the folder of the config it stands in. Worker processes import this file before they ask.
+OmegaConf.register_new_resolver(
+    "either", lambda value, default: default if value is None else value, replace=True
+)
+
+
+def _job_folder(*, _root_: DictConfig) -> str:
+    from src.sweeps.fingerprint import job_folder
+
+    return job_folder(_root_)
+
+
+OmegaConf.register_new_resolver("job_folder", _job_folder, replace=True)
+
+
+def door(
+    config_name: str, *, verbatim: Sequence[str] = (), jobs: bool = False
+) -> Callable[[Task], Callable[[], None]]:
     """Make `task` the whole of a program: its argument is conf/`config_name`.yaml, composed.
 
     `verbatim` names options taken from the command line to the letter, since a review holds
-    commas, quotes and `${...}` that Hydra's grammar would read as its own.
+    commas, quotes and `${...}` that Hydra's grammar would read as its own. With `jobs`, each call
+    of `task` is a job of src.sweeps: known by its folder, done once, and no end of the others when
+    it fails.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -42,24 +64,31 @@ def door(config_name: str, *, verbatim: Sequence[str] = ()) -> Callable[[Task], 
             os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of being printed
             taken = _take_verbatim(sys.argv, verbatim)
 
-            def run(config: DictConfig) -> None:
-                try:
+            def run(config: DictConfig) -> float | None:
+                def do() -> None:
                     options = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
                     assert isinstance(options, dict)
                     task({str(key): value for key, value in options.items()} | taken)
+
+                try:
+                    if jobs:
+                        return _do_job(do, config, user_wants_traces)
+                    do()
                 except (UserError, OmegaConfBaseException) as error:
                     # In a sweep the other jobs go on: the exception is this job's result.
                     if user_wants_traces or HydraConfig.get().mode == RunMode.MULTIRUN:
                         raise
-                    _exit_with(_one_line(error))
+                    _exit_with(one_line(error))
+                return None
 
             main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
             try:
-                main(functools.wraps(task)(run))()
+                with _sweep() if jobs else contextlib.nullcontext():
+                    main(functools.wraps(task)(run))()
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 if user_wants_traces:
                     raise
-                _exit_with(_one_line(error, config_name))
+                _exit_with(_command_line_error(error, config_name))
             except KeyboardInterrupt:
                 print("stopped", file=sys.stderr)
                 sys.exit(130)
@@ -80,20 +109,24 @@ def _take_verbatim(argv: list[str], names: Sequence[str]) -> dict[str, str]:
     return taken
 
 
-def _one_line(error: Exception, config_name: str | None = None) -> str:
-    text = str(error)
+def _do_job(do: Callable[[], None], config: DictConfig, traces: bool) -> float:
+    from src.sweeps.job import do_job
+
+    return do_job(do, config, traces=traces)
+
+
+def _sweep() -> AbstractContextManager[None]:
+    from src.sweeps.ending import told_in_the_end
+
+    return told_in_the_end()
+
+
+def _command_line_error(error: Exception, config_name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return no_such(f"{group}={choice}: no such choice", choice, list(error.options))
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown and config_name:
-        return _unknown_option(unknown[1], config_name)
-    if isinstance(error, UserError):
-        return text
-    missing = re.search(r"Missing mandatory value: (\S+)", text)
-    if missing:
-        return f"{missing[1]}: no value given; add {missing[1]}=... to the command"
-    return re.sub(r"\s*\n\s*", " ", text.strip())
+    unknown = re.search(r"Could not override '([^']+)'", str(error))
+    return _unknown_option(unknown[1], config_name) if unknown else one_line(error)
 
 
 def _unknown_option(name: str, config_name: str) -> str:

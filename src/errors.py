@@ -1,5 +1,7 @@
 """Errors that a user can mend. A door shows each as one line and exits with status 1."""
 
+import re
+
 
 class UserError(Exception):
     """Something outside the program is wrong; the message says what, where, and the choices."""
@@ -19,3 +21,14 @@ class MissingDataError(DataError):
 
 class CheckpointError(UserError):
     """A run folder or checkpoint cannot be used; the message names it."""
+
+
+def one_line(error: Exception) -> str:
+    """Return what to tell the user: a UserError's own lines, another error's text in one."""
+    text = str(error)
+    if isinstance(error, UserError):
+        return text
+    missing = re.search(r"Missing mandatory value: (\S+)", text)
+    if missing:
+        return f"{missing[1]}: no value given; add {missing[1]}=... to the command"
+    return re.sub(r"\s*\n\s*", " ", text.strip())

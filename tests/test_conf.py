@@ -4,8 +4,10 @@ from pathlib import Path
 
 import hydra
 import pytest
+from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
+import src.door  # noqa: F401  it registers the resolvers of conf
 from src.options import check_options
 from src.training.config import RunConfig
 
@@ -24,6 +26,18 @@ def composed(*overrides: str) -> RunConfig:
 @pytest.mark.parametrize("choice", sorted(CHOICES))
 def test_every_choice_is_runnable(choice):
     composed(choice, *(["data.train=mine.csv"] if choice == "data=files" else []))
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
+def test_every_launcher_is_runnable(launcher):
+    chosen = [f"hydra/launcher={launcher}", "sweep=mine"]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("train", chosen, return_hydra_config=True)
+    assert isinstance(hydra.utils.instantiate(config.hydra.launcher), Launcher)
+    path = CONF / "hydra" / "launcher" / f"{launcher}.yaml"
+    lines = {line.partition(":")[0]: line for line in path.read_text().splitlines()}
+    unsaid = {name for name in config.hydra.launcher if "# " not in lines[name]}
+    assert unsaid - {"_target_", "account", "qos", "comment", "gpus_per_node"} == set()
 
 
 def test_every_option_stands_in_the_yaml_with_its_default():

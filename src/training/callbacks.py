@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import lightning as L
 import numpy as np
 import torch
+from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -76,7 +77,8 @@ class Throughput(Callback):
         """Add the epoch up."""
         self.reviews += self._epoch_reviews
         self.seconds += self._epoch_seconds
-        module.log("train/reviews_per_second", self._epoch_reviews / self._epoch_seconds)
+        speed = self._epoch_reviews / self._epoch_seconds
+        module.log("train/reviews_per_second", speed, sync_dist=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Go into the checkpoint."""
@@ -119,12 +121,17 @@ class ValidationFigures(Callback):
 class EpochLines(Callback):
     """Prints a line an epoch, where there is no terminal for a progress bar."""
 
+    def __init__(self, of: str = "") -> None:
+        """Begin each line with `of`, where several runs print at a time."""
+        self._of = of
+
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Say what the epoch brought."""
         if trainer.is_global_zero:
             names = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
             figures = ", ".join(f"{name} {trainer.callback_metrics[name]:.4f}" for name in names)
-            print(f"epoch {trainer.current_epoch} (last {trainer.max_epochs - 1}): {figures}")  # type: ignore[operator]
+            last = trainer.max_epochs - 1  # type: ignore[operator]
+            print(f"{self._of}epoch {trainer.current_epoch} (last {last}): {figures}", flush=True)
 
 
 class TestPredictions(Callback):
@@ -193,9 +200,21 @@ def build_callbacks(config: TrainerConfig, folder: Path, **last_checkpoint: Any)
     if config.gradient_flow is not None:
         callbacks.append(GradientFlow(config.gradient_flow, folder / "gradient_flow.csv"))
     if config.progress_bar:
-        in_terminal = sys.stderr.isatty()
-        callbacks.append(TQDMProgressBar(refresh_rate=10) if in_terminal else EpochLines())
+        of = f"{folder.name}: " if is_one_of_many() else ""
+        in_terminal = has_own_terminal()
+        callbacks.append(TQDMProgressBar(refresh_rate=10) if in_terminal else EpochLines(of))
     return callbacks
+
+
+def is_one_of_many() -> bool:
+    """Whether other runs print to the same place at the same time."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    return hydra is not None and hydra.runtime.choices.get("hydra/launcher") == "joblib"
+
+
+def has_own_terminal() -> bool:
+    """Whether there is a place to draw a progress bar."""
+    return sys.stderr.isatty() and not is_one_of_many()
 
 
 Wanted = TypeVar("Wanted", bound=Callback)

@@ -1,5 +1,6 @@
 """Everything that train.py may be told: the whole of conf/train.yaml, checked."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -36,9 +37,17 @@ def _epoch_or_number(value: Any) -> Any:
     return value
 
 
+def _name_of_a_folder(value: Any) -> Any:
+    name = str(value) if isinstance(value, int) else value
+    if isinstance(name, str) and not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError("give a name for the folder of the sweep under runs/")
+    return name
+
+
 BatchLimit = Annotated[float | int, BeforeValidator(_share_or_number)]
 Devices = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)]
 Moments = Annotated[int | Literal["epoch"] | None, BeforeValidator(_epoch_or_number)]
+SweepName = Annotated[str, BeforeValidator(_name_of_a_folder)]
 Monitor = Literal["val/accuracy", "val/f1", "val/auroc", "val/loss"]
 
 
@@ -108,6 +117,8 @@ class RunConfig(Options):
     trainer: TrainerConfig
     logger: LoggerConfig
     experiment: str | None = None
+    sweep: SweepName | None = None
+    retries: NonNegativeInt = 0
     resume: Literal["auto", "never"] = "auto"
 
     @model_validator(mode="before")

@@ -55,31 +55,44 @@ def finish_wandb(*, failed: bool) -> None:
         wandb.finish(exit_code=int(failed))
 
 
-def _open_wandb(
-    config: WandbConfig, folder: Path, described: dict[str, Any], rows: int
-) -> WandbLogger:
-    """Open a W&B run: online with an account, else offline, which `auto` also falls back to.
+def open_wandb_run(
+    config: WandbConfig, folder: Path, described: dict[str, Any]
+) -> tuple[Any, bool]:
+    """Open a W&B run in `folder`: online with an account, else offline, where `auto` ends too.
 
-    An interrupted run keeps its id. One that was offline has its first `rows` rows of metrics.csv
-    logged again.
+    Returns the run and whether it is offline.
+
+    Raises:
+        ConfigError: W&B does not start as it was told to.
     """
     import wandb
 
-    if getattr(rank_zero_only, "rank", 0) != 0:
-        return WandbLogger(save_dir=folder)  # of several processes, the first alone has the run
     finish_wandb(failed=False)
     offline = _is_offline(config)
-    earlier = earlier_runs(folder)
-    if earlier:
-        described |= {"id": run_id(earlier[-1])}
     try:
-        run = _init(config, folder, described, offline=offline)
+        return _init(config, folder, described, offline=offline), offline
     except (wandb.errors.Error, OSError) as error:
         reason = str(error).splitlines()[0]
         if config.mode == "online" or offline:
             raise ConfigError(f"logger.mode={config.mode}: W&B does not start: {reason}") from error
         print(f"W&B cannot be reached: {reason}", file=sys.stderr)
-        offline, run = True, _init(config, folder, described, offline=True)
+        return _init(config, folder, described, offline=True), True
+
+
+def _open_wandb(
+    config: WandbConfig, folder: Path, described: dict[str, Any], rows: int
+) -> WandbLogger:
+    """Open the W&B run of the run in `folder`.
+
+    An interrupted run keeps its id. One that was offline has its first `rows` rows of metrics.csv
+    logged again.
+    """
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return WandbLogger(save_dir=folder)  # of several processes, the first alone has the run
+    earlier = earlier_runs(folder)
+    if earlier:
+        described |= {"id": run_id(earlier[-1])}
+    run, offline = open_wandb_run(config, folder, described)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     if offline or (earlier and is_offline(earlier[-1])):

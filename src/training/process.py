@@ -32,3 +32,12 @@ def flush_denormals() -> None:
     import torch
 
     torch.set_flush_denormal(True)
+
+
+def die_with_parent() -> None:
+    """Let the system kill this process when the one that started it dies, on Linux."""
+    if sys.platform != "linux":
+        return
+    set_parent_death_signal, kill = 1, 9  # prctl(2), signal(7)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(set_parent_death_signal, kill)

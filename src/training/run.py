@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from src.data.datamodule import ReviewDataModule
 from src.errors import ConfigError
 from src.models.modules import TextClassifier, build_classifier
+from src.sweeps.varied import name_in_sweep, search_parameters, varied_options
 from src.training.announce import announce_demo
 from src.training.callbacks import (
     Throughput,
@@ -40,13 +41,14 @@ from src.training.result import (
 from src.training.trainer import build_trainer
 
 
-def run(config: RunConfig, options: dict[str, Any]) -> None:
+def run(config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | None = None) -> None:
     """Train, test and describe one run, in the folder that Hydra made for it.
 
     Where an interrupted run lies in the folder, it goes on from its last checkpoint and ends as it
     would have: on a CPU with the same bits. `options` are those of `config` as they were given, to
-    be logged. Raises a UserError for whatever the user can mend; for a machine that cannot do what
-    is asked, before data is read. SIGTERM ends it with SystemExit, Ctrl-C with KeyboardInterrupt.
+    be logged; `marks` go into result.json. Raises a UserError for whatever the user can mend; for a
+    machine that cannot do what is asked, before data is read. SIGTERM ends it with SystemExit,
+    Ctrl-C with KeyboardInterrupt.
     """
     quieten_lightning()
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -54,7 +56,7 @@ def run(config: RunConfig, options: dict[str, Any]) -> None:
         raise ConfigError(f"hydra.run.dir={folder}: holds a finished run; choose another folder")
     with StopSignals() as signals:
         try:
-            _run(config, options, folder, signals)
+            _run(config, options, folder, signals, marks or {})
         except Interrupted as interrupted:
             print(how_to_go_on(folder), file=sys.stderr, flush=True)
             if interrupted.signum == signal.SIGINT:
@@ -62,7 +64,13 @@ def run(config: RunConfig, options: dict[str, Any]) -> None:
             sys.exit(128 + interrupted.signum)
 
 
-def _run(config: RunConfig, options: dict[str, Any], folder: Path, signals: StopSignals) -> None:
+def _run(
+    config: RunConfig,
+    options: dict[str, Any],
+    folder: Path,
+    signals: StopSignals,
+    marks: dict[str, Any],
+) -> None:
     accelerator = choose_accelerator(config.trainer)
     devices = choose_devices(config.trainer, accelerator)
     hydra = HydraConfig.get()
@@ -90,8 +98,12 @@ def _run(config: RunConfig, options: dict[str, Any], folder: Path, signals: Stop
     name, tags = identity["run_name"], identity["tags"]
     failed = True
     try:
-        group = Path(hydra.sweep.dir).name if in_sweep else None
-        described = {"name": name, "tags": tags, "group": group, "options": options}
+        described = {"name": name, "tags": tags, "group": None, "options": options}
+        if in_sweep:
+            sweep = Path(hydra.sweep.dir)
+            varied = varied_options(sweep, hydra.overrides.task)
+            described |= {"name": name_in_sweep(name, varied), "group": sweep.name}
+            described |= {"options": options | {"search": search_parameters(varied, options)}}
         loggers = build_loggers(config.logger, folder, half_done=half_done, **described)
         trainer = build_trainer(
             config.trainer,
@@ -105,7 +117,7 @@ def _run(config: RunConfig, options: dict[str, Any], folder: Path, signals: Stop
         )
         figures = fit_and_test(trainer, model, data, half_done)
         if trainer.is_global_zero:
-            result = identity | figures | describe(config, data, model, trainer)
+            result = identity | figures | describe(config, data, model, trainer) | marks
             keep(folder, result, data, trainer)
         failed = False
     finally:
@@ -133,6 +145,7 @@ def quieten_lightning() -> None:
         r"The '\w+_dataloader' does not have many workers",  # a batch is cheaper than a process
         r"Checkpoint directory .* exists and is not empty",  # a run that goes on
         r"You're resuming from a checkpoint that ended before the epoch",  # the sampler goes on too
+        r"The `srun` command is available on your system but is not used",  # nor needed
         r"The number of training batches \(\d+\) is smaller than the logging interval",
     ):
         warnings.filterwarnings("ignore", meaningless)
@@ -194,5 +207,6 @@ def describe(
                 find_callback(trainer, Throughput).reviews_per_second, 1
             ),
             "peak_memory_bytes": peak_memory_bytes(),
+            "threads": torch.get_num_threads(),  # of each process
         },
     }

@@ -1,17 +1,23 @@
 """Lightning's Trainer for one run, from the `trainer` options."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.loggers import Logger
 
-from src.training.callbacks import build_callbacks
+from src.training.callbacks import build_callbacks, has_own_terminal
 from src.training.checkpoint_file import WholeCheckpoints
 from src.training.config import TrainerConfig
 from src.training.machine import Accelerator, choose_precision
+from src.training.replicas import started_by_srun
 
 
 def build_trainer(
@@ -42,13 +48,27 @@ def build_trainer(
         limit_val_batches=config.limit_val_batches,
         limit_test_batches=config.limit_test_batches,
         log_every_n_steps=config.log_every_n_steps,
-        enable_progress_bar=config.progress_bar and sys.stderr.isatty(),
+        enable_progress_bar=config.progress_bar and has_own_terminal(),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         deterministic="warn" if accelerator == "gpu" else None,
         use_distributed_sampler=False,  # it would test some reviews twice to even the ranks out
         default_root_dir=folder,
         callbacks=build_callbacks(config, folder, **last_checkpoint),
-        plugins=[WholeCheckpoints()],
+        plugins=[WholeCheckpoints(), choose_environment(config)],
         logger=loggers,
     )
+
+
+def choose_environment(config: TrainerConfig) -> ClusterEnvironment:
+    """Return who started this process and its like, so that Lightning need not guess.
+
+    Under Slurm it would see to a second life of the job itself. That is for submitit to do, or for
+    Slurm; where both do, a job is put back into the queue twice. The run goes on from its own
+    last.ckpt, whoever does.
+    """
+    if config.strategy == "ddp" and TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if config.strategy == "ddp" and "LOCAL_RANK" not in os.environ and started_by_srun():
+        return SLURMEnvironment(auto_requeue=False)
+    return LightningEnvironment()

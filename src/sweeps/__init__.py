@@ -1,0 +1,1 @@
+"""Many runs: what a job is known by, and what becomes of it."""

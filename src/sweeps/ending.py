@@ -1,0 +1,93 @@
+"""The end of a sweep: what became of every job, and the exit status.
+
+Hydra tells a program neither that it ran many jobs nor what came of them, so the sweep's folder is
+noted when Hydra starts it, and read when it is over.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from src.errors import ConfigError
+from src.options import check_options
+from src.sweeps.folder import JobFolder, job_folders
+from src.training.config import WandbConfig
+
+_started: list[Path] = []
+_logger: dict[str, Any] = {}  # of the command, for the sweep as a whole
+
+
+class NoteSweep(Callback):
+    """What conf/train.yaml has Hydra call, under every sweeper and launcher."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember the folder of the sweep that begins in this process."""
+        _started.append(Path(config.hydra.sweep.dir).absolute())
+        logger = OmegaConf.to_container(config.logger, resolve=True) if "logger" in config else {}
+        assert isinstance(logger, dict)
+        _logger.update({str(key): value for key, value in logger.items()})
+
+
+@contextmanager
+def told_in_the_end() -> Iterator[None]:
+    """Tell what became of the sweep that runs inside, also where its sweeper raises.
+
+    Raises:
+        SystemExit: with status 1, where a job failed or is unfinished.
+    """
+    _started.clear()
+    _logger.clear()
+    try:
+        yield
+    except Exception:
+        for sweep in _started:
+            tell(sweep)
+        raise
+    undone = [job for sweep in _started for job in tell(sweep)]
+    if _logger.get("name") == "wandb" and _logger.get("mode") != "disabled":
+        from src.sweeps.wandb_summary import summarise_in_wandb
+
+        with contextlib.suppress(ConfigError):  # then every job has said so
+            config = check_options(WandbConfig, _logger)
+            for sweep in _started:
+                summarise_in_wandb(sweep, config)
+    if undone:
+        sys.exit(1)
+
+
+def tell(sweep: Path) -> list[JobFolder]:
+    """Print a table of the sweep and name its failed and unfinished jobs, which are returned."""
+    jobs = job_folders(sweep)
+    if not jobs:
+        return []
+    print_table(sweep)
+    undone = [job for job in jobs if job.status in ("failed", "unfinished")]
+    if undone:
+        print(f"error: {len(undone)} of {len(jobs)} jobs are not done:", file=sys.stderr)
+    for job in undone:
+        print(f"error:   {_became(job)}", file=sys.stderr)
+    return undone
+
+
+def print_table(sweep: Path) -> None:
+    """Print what became of each job."""
+    for job in job_folders(sweep):
+        print(_became(job))
+    print(f"Sweep folder: {sweep}", flush=True)
+
+
+def _became(job: JobFolder) -> str:
+    status = job.status
+    if status == "failed":
+        return f"{job.name} failed: {job.read('failure').get('error')}"
+    if status in ("finished", "pruned"):
+        result = job.read("result") or job.read("pruned")
+        monitor = str(result.get("monitor"))
+        return f"{job.name} {status}, {monitor} {job.value(monitor):.4f}"
+    return f"{job.name} {status}"

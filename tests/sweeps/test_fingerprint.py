@@ -1,0 +1,140 @@
+"""A job is known by all that can change its result, and by nothing else."""
+
+import types
+from typing import Annotated, Union, get_args, get_origin
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+import src.door  # noqa: F401  it registers ${job_folder:}
+from src.errors import ConfigError
+from src.options import Options, check_options
+from src.sweeps.fingerprint import IGNORED, fingerprint, fingerprint_of, job_folder
+from src.training.config import RunConfig
+from tests.test_conf import CONF, composed
+
+# Every option that changes what a run comes to. An option is either here or in IGNORED.
+COVERED = {
+    "seed",
+    *(f"model.{name}" for name in ("name", "embedding_dim", "hidden_size", "num_layers")),
+    *(f"model.{name}" for name in ("bidirectional", "dropout", "word_dropout", "pooling")),
+    *(f"model.{name}" for name in ("forget_bias", "reset")),
+    *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay", "momentum")),
+    *(f"scheduler.{name}" for name in ("name", "warmup_fraction")),
+    *(f"data.{name}" for name in ("source", "tokenizer", "max_tokens", "min_freq", "max_length")),
+    *(f"data.{name}" for name in ("truncation_side", "validation_fraction", "split_seed")),
+    *(f"data.{name}" for name in ("batch_size", "batch_tokens", "eval_batch_size")),
+    *(f"data.{name}" for name in ("validation", "num_train", "num_test", "generator_seed")),
+    *(f"data.{name}" for name in ("distance", "train", "test", "test_fraction", "text_column")),
+    *(f"data.{name}" for name in ("label_column", "class_names", "encoding", "on_bad_row")),
+    *(f"trainer.{name}" for name in ("accelerator", "devices", "strategy", "num_nodes")),
+    *(f"trainer.{name}" for name in ("precision", "max_epochs", "gradient_clip_val")),
+    *(f"trainer.{name}" for name in ("accumulate_grad_batches", "monitor", "patience")),
+    *(f"trainer.limit_{split}_batches" for split in ("train", "val", "test")),
+    *("trainer.log_every_n_steps", "trainer.gradient_flow"),  # what is written down
+}
+
+BASE = ("data=demo", "model=gru")
+
+
+def options_of(kind) -> set[str]:
+    """Every option under `kind`, dotted: a group's own, or those of all that it may be."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, types.UnionType):
+        return set().union(*(options_of(one) for one in get_args(kind)))
+    if not (isinstance(kind, type) and issubclass(kind, Options)):
+        return set()
+    names = set()
+    for name, field in kind.model_fields.items():
+        inner = set() if name in IGNORED else options_of(field.annotation)
+        names |= {f"{name}.{deeper}" for deeper in inner} or {name}
+    return names
+
+
+def composed_with_hydra(*overrides: str):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("train", overrides=list(overrides), return_hydra_config=True)
+
+
+def test_every_option_is_classified():
+    every = options_of(RunConfig)
+    assert every >= {"seed", "logger", "data.distance", "data.train", "trainer.progress_bar"}
+    assert not COVERED & IGNORED
+    assert every - COVERED - IGNORED == set()
+    assert COVERED - every == set(), "no longer an option"
+
+
+@pytest.fixture(scope="module")
+def configs() -> list[RunConfig]:
+    """One of every source, so that each option is in one of them."""
+    files = ("data=files", "data.train=mine.csv")
+    choices = (BASE, ("data=imdb",), ("data=long_range",), files)
+    return [composed(*overrides) for overrides in choices]
+
+
+def with_another(config: RunConfig, option: str) -> RunConfig | None:
+    """`config` with another value of that option; None where it has no such option."""
+    group, _, name = option.rpartition(".")
+    part = getattr(config, group) if group else config
+    if name not in type(part).model_fields:
+        return None
+    changed = part.model_copy(update={name: "another"})
+    return config.model_copy(update={group: changed}) if group else changed
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")
+def test_each_counts_or_does_not(configs):
+    known_by = [fingerprint(config) for config in configs]
+    for option in COVERED | IGNORED:
+        changed = [with_another(config, option) for config in configs]
+        for before, config in zip(known_by, changed, strict=True):
+            if config is not None:
+                assert (fingerprint(config) == before) is (option in IGNORED), option
+
+
+def test_another_way_to_say_the_same_is_the_same_job():
+    said = ("model.hidden_size=128", "data.split_seed=1", "optimizer.lr=0.0040", "seed=1")
+    beside = ("logger=csv", "sweep=mine", "tags=[a]", "name=mine", "hydra.run.dir=elsewhere")
+    known_by = fingerprint(composed(*BASE))
+    assert fingerprint(composed(*BASE, *said, *beside)) == known_by
+    assert fingerprint(composed(*BASE, "seed=2")) != known_by
+
+
+def test_one_batch_is_not_all_batches(configs):
+    one, whole = (
+        configs[0].model_copy(
+            update={"trainer": configs[0].trainer.model_copy(update={"limit_val_batches": limit})}
+        )
+        for limit in (1, 1.0)
+    )
+    assert fingerprint(one) != fingerprint(whole)
+
+
+def test_the_folder_bears_model_seed_and_fingerprint():
+    config = composed_with_hydra(*BASE, "seed=3")
+    known_by = fingerprint(composed(*BASE, "seed=3"))
+    assert job_folder(config) == config.hydra.sweep.subdir == f"gru_seed3_{known_by[:8]}"
+
+
+@pytest.mark.parametrize("override", ["model.hidden_size=-1", "seed=${nowhere}", "seed=???"])
+def test_an_impossible_config_has_a_folder_too(override):
+    """Its job fails there, and says why: the resolver must not."""
+    config = composed_with_hydra(*BASE, override)
+    assert config.hydra.sweep.subdir == job_folder(config)
+    assert fingerprint_of(config) != fingerprint(composed(*BASE))
+
+
+@pytest.mark.parametrize("name", [None, "mine", "2024", "lr-coarse"])
+def test_a_sweep_has_its_folder_under_runs(name):
+    config = composed_with_hydra(*BASE, f"sweep={'null' if name is None else name}")
+    folder = OmegaConf.select(config, "hydra.sweep.dir")
+    assert folder.startswith("runs/")
+    assert folder.endswith("_sweep") if name is None else folder == f"runs/{name}"
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp", "", ".hidden", "a/b"])
+def test_a_sweep_stays_under_runs(name):
+    with pytest.raises(ConfigError, match="sweep="):
+        check_options(RunConfig, composed(*BASE).model_dump() | {"sweep": name})
