@@ -71,12 +71,15 @@ def door(
                     task({str(key): value for key, value in options.items()} | taken)
 
                 try:
-                    return _do_job(do, config, user_wants_traces) if jobs else do()
+                    if jobs:
+                        return _do_job(do, config, user_wants_traces)
+                    do()
                 except (UserError, OmegaConfBaseException) as error:
                     # In a sweep the other jobs go on: the exception is this job's result.
                     if user_wants_traces or HydraConfig.get().mode == RunMode.MULTIRUN:
                         raise
                     _exit_with(one_line(error))
+                return None
 
             main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
             try:
