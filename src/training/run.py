@@ -19,6 +19,7 @@ from src.files import whole_file
 from src.models.modules import TextClassifier, build_classifier
 from src.reports.plots import draw_plots
 from src.reports.summary import print_run
+from src.sweeps.pruning import search_callbacks, stopped_by_search
 from src.training.announce import announce_demo
 from src.training.callbacks import (
     TestPredictions,
@@ -76,10 +77,15 @@ def run(config: RunConfig, options: dict[str, Any]) -> None:
             config.logger, folder, name=name, tags=tags, group=group, options=options
         )
         trainer = build_trainer(
-            config.trainer, folder, loggers, accelerator=accelerator, devices=devices
+            config.trainer,
+            folder,
+            loggers,
+            accelerator=accelerator,
+            devices=devices,
+            callbacks=search_callbacks(config.trial),
         )
         figures = fit_and_test(trainer, model, data)
-        if trainer.is_global_zero:
+        if figures is not None and trainer.is_global_zero:
             result = identity | figures | describe(config, data, model, trainer)
             result["timing"]["seconds"] = round(time.perf_counter() - started, 1)
             keep(folder, result, data, trainer)
@@ -120,9 +126,14 @@ def identify(config: RunConfig, data: ReviewDataModule) -> dict[str, Any]:
 
 def fit_and_test(
     trainer: L.Trainer, model: TextClassifier, data: ReviewDataModule
-) -> dict[str, Any]:
-    """Train, then test the epoch that validation chose. Returns that epoch's figures."""
+) -> dict[str, Any] | None:
+    """Train, then test the epoch that validation chose. Returns that epoch's figures.
+
+    None where a search stopped the training: such a run does not read the test split.
+    """
     trainer.fit(model, datamodule=data)
+    if stopped_by_search(trainer, Path(trainer.default_root_dir)):
+        return None
     best = find_callback(trainer, ModelCheckpoint).best_model_path
     epoch = torch.load(best, weights_only=True, mmap=True)["epoch"]
     tested = trainer.test(model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True)

@@ -2,9 +2,11 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from src.training.callbacks import build_callbacks
@@ -19,8 +21,9 @@ def build_trainer(
     *,
     accelerator: Accelerator,
     devices: int,
+    callbacks: Sequence[Callback] = (),
 ) -> L.Trainer:
-    """Return the Trainer of the run in `folder`."""
+    """Return the Trainer of the run in `folder`, with `callbacks` beside its own."""
     # cuBLAS repeats its results only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return L.Trainer(
@@ -42,6 +45,6 @@ def build_trainer(
         deterministic="warn" if accelerator == "gpu" else None,
         use_distributed_sampler=False,  # it would test some reviews twice to even the ranks out
         default_root_dir=folder,
-        callbacks=build_callbacks(config, folder),
+        callbacks=[*build_callbacks(config, folder), *callbacks],
         logger=loggers,
     )
