@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -24,7 +25,7 @@ from src.sweeps.search_options import Direction, SearchOptions, search_options
 from src.sweeps.search_space import Space, parse_space
 from src.sweeps.search_summary import print_search, print_trial, write_importances
 from src.sweeps.study import open_storage, open_study
-from src.sweeps.workers import Taken, Worker
+from src.sweeps.workers import DESK, Taken, Worker
 from src.training.config import RunConfig
 
 
@@ -51,14 +52,15 @@ def search(
         file.write(OmegaConf.to_yaml(config))
     where = options.storage or str(folder / "study.journal")
     where = where if "://" in where else str(Path(where).resolve())
-    study = open_study(
-        options.study_name or folder.resolve().name,
-        open_storage(where),
-        objectives=objectives,
-        pruner=options.pruner,
-        max_epochs=OmegaConf.select(job, "trainer.max_epochs"),
-        space=space,
-    )
+    with FileLock(folder / DESK):  # of several that begin at once, one makes the tables
+        study = open_study(
+            options.study_name or folder.resolve().name,
+            open_storage(where),
+            objectives=objectives,
+            pruner=options.pruner,
+            max_epochs=OmegaConf.select(job, "trainer.max_epochs"),
+            space=space,
+        )
     of_each = [f"trial.study={_quoted(study.study_name)}"]
     of_each.append(f"trial.storage={_quoted(_secret_storage(config) or where)}")
     worker = Worker(study, folder, n_trials=options.n_trials, timeout=options.worker_timeout)
@@ -89,9 +91,7 @@ def tell(study: Study, trial: Taken, job: JobReturn, space: Space) -> None:
     """Write down what became of a trial, and print it."""
     outcome = read_outcome(job, list(study.user_attrs["objectives"]))
     overrides = [d.override(trial.values[d.name]) for d in space.dimensions]
-    trial_id = study._storage.get_trial_id_from_study_id_trial_number(
-        study._study_id, trial.number
-    )
+    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, trial.number)
     notes = {"folder": str(folder_of(job)), "overrides": overrides, "reason": outcome.reason}
     try:
         for key, value in notes.items():

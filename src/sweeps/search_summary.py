@@ -6,7 +6,6 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -62,6 +61,9 @@ def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]
     et al. 2023, equation 16), between 0 and 1, by figure and option; 1 in all. Complete trials
     alone count; with fewer than two there are none.
     """
+    # Seconds where scikit-learn is installed: not before the search is over.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     importances: dict[str, dict[str, float]] = {}
     for i, figure in enumerate(study.user_attrs["objectives"]):

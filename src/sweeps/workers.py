@@ -19,6 +19,7 @@ from src.sweeps.search_options import SamplerOptions
 from src.sweeps.search_space import Space
 from src.sweeps.study import build_sampler, plan_trials
 
+DESK = ".search.lock"  # held while trials are planned and taken: no two workers take the same
 SEEN = "seen "  # of the study's attributes that say when a worker last was
 
 
@@ -44,8 +45,7 @@ class Worker:
         self.host = socket.gethostname()
         self.name = f"{self.host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.lock = FileLock(self.folder / f".{self.name}.lock")
-        # Held while trials are planned and taken, so that no two workers take the same.
-        self.desk = FileLock(self.folder / ".search.lock")
+        self.desk = FileLock(self.folder / DESK)
         self._ended = threading.Event()
         self._pulse = threading.Thread(target=self._give_signs_of_life, daemon=True)
 
