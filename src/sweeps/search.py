@@ -15,7 +15,6 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.study import Study
-from optuna.trial import TrialState
 
 from src.errors import ConfigError
 from src.files import whole_file
