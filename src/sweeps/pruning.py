@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import optuna
@@ -106,7 +107,7 @@ def stopped_by_search(trainer: L.Trainer, folder: Path) -> bool:
         better = max if chooses.mode == "max" else min
         best = better(of_epoch, key=lambda epoch: of_epoch[epoch][str(chooses.monitor)])
         last = max(of_epoch)
-        told = {"epoch": last, "epochs": last + 1, "monitor": pruning.figure}
+        told: dict[str, Any] = {"epoch": last, "epochs": last + 1, "monitor": pruning.figure}
         told |= {"value": pruning.value, "best_epoch": best, **of_epoch[best]}
         with whole_file(folder / "pruned.json") as file:
             json.dump({key: _finite(value) for key, value in told.items()}, file, indent=2)

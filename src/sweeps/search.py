@@ -114,7 +114,7 @@ def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictC
     for values in tried:
         job = loader.load_sweep_config(config, space.overrides(values))
         if job.hydra.job.name == "train":
-            own = OmegaConf.masked_copy(job, [key for key in job if key != "hydra"])
+            own = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
             options = OmegaConf.to_container(own, resolve=True)
             assert isinstance(options, dict)
             check_options(RunConfig, {str(key): value for key, value in options.items()})

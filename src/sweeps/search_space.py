@@ -177,7 +177,7 @@ def _of_range(sweep: RangeSweep, *, log: bool) -> BaseDistribution:
     if log and (low <= 0 or step != 1 or not isinstance(low, int)):
         raise ValueError("tag(log) needs a range of whole numbers above 0, one apart")
     if isinstance(low, int):
-        return IntDistribution(low, high, log=log, step=step)
+        return IntDistribution(low, int(high), log=log, step=int(step))
     return FloatDistribution(low, low + (len(values) - 1) * float(step), step=float(step))
 
 

@@ -1,5 +1,6 @@
 """What a search says: a line a trial, the best at the end, and what mattered."""
 
+import functools
 import json
 import os
 import warnings
@@ -67,7 +68,7 @@ def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     importances: dict[str, dict[str, float]] = {}
     for i, figure in enumerate(study.user_attrs["objectives"]):
-        sign = -1 if study.directions[i] == StudyDirection.MAXIMIZE else 1  # smaller is better
+        maximize = study.directions[i] == StudyDirection.MAXIMIZE
         importances[figure] = {}
         if len(complete) > 1:
             with warnings.catch_warnings():
@@ -75,7 +76,7 @@ def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]
                 importances[figure] = get_param_importances(
                     study,
                     evaluator=PedAnovaImportanceEvaluator(),
-                    target=lambda trial, i=i, sign=sign: sign * trial.values[i],
+                    target=functools.partial(_loss, i, maximize),
                 )
     told = {
         "study": study.study_name,
@@ -87,6 +88,11 @@ def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]
         json.dump(told, file, indent=2, ensure_ascii=False)
         file.write("\n")
     return importances
+
+
+def _loss(i: int, maximize: bool, trial: FrozenTrial) -> float:
+    """Return objective `i` of a trial, turned so that less is better."""
+    return -trial.values[i] if maximize else trial.values[i]
 
 
 def _values(study: Study, trial: FrozenTrial) -> str:

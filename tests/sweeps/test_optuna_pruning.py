@@ -25,9 +25,9 @@ from tests.doors.runner import PROJECT
 TRIALS, EPOCHS = 30, 9
 RUN = (
     *("experiment=smoke", "trainer=cpu", f"trainer.max_epochs={EPOCHS}", "model=lstm"),
-    *("data.num_train=500", "data.validation_fraction=0.2", "data.batch_size=25"),
+    *("data.num_train=400", "data.validation_fraction=0.25", "data.batch_size=25"),
     *("model.hidden_size=8", "model.embedding_dim=8", "scheduler=constant"),
-    *("trainer.log_every_n_steps=50", "trainer.progress_bar=false"),
+    *("trainer.log_every_n_steps=50", "trainer.progress_bar=false", "trainer.monitor=val/loss"),
 )
 SEARCH = (
     *("hydra/sweeper=optuna", f"hydra.sweeper.n_trials={TRIALS}", "hydra.sweep.dir=sweep"),
@@ -48,7 +48,7 @@ def finished(folder: Path) -> int:
 
 
 def trained_to_the_end(overrides: list[str], folder: Path) -> float:
-    """The best validation accuracy of the run that the search would have made of `overrides`."""
+    """The best validation loss of the run that the search would have made of `overrides`."""
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         composed = hydra.compose("train", overrides=[*RUN, *overrides])
     config = check_options(RunConfig, OmegaConf.to_container(composed, resolve=True))
@@ -62,7 +62,7 @@ def trained_to_the_end(overrides: list[str], folder: Path) -> float:
     trainer = build_trainer(config.trainer, folder, [], accelerator="cpu", devices=1)
     trainer.fit(model, datamodule=data)
     of_epoch = find_callback(trainer, ValidationFigures).of_epoch
-    return max(figures["val/accuracy"] for figures in of_epoch.values())
+    return min(figures["val/loss"] for figures in of_epoch.values())
 
 
 @pytest.mark.slow
@@ -70,13 +70,12 @@ def trained_to_the_end(overrides: list[str], folder: Path) -> float:
 def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "sweep"
-    for trials in (4, 11):
-        process = search(tmp_path)
-        while finished(folder) < trials:
-            assert process.poll() is None, (tmp_path / "said.txt").read_text()
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    process = search(tmp_path)
+    while finished(folder) < 8:
+        assert process.poll() is None, (tmp_path / "said.txt").read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     assert search(tmp_path).wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
 
     study = optuna.load_study(
@@ -85,6 +84,7 @@ def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_pat
     assert len(study.trials) == TRIALS
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
     epochs = [len(trial.intermediate_values) for trial in study.trials]
+    print(*(f"{t.params} {list(t.intermediate_values.values())}" for t in study.trials), sep="\n")
     assert sum(epochs) <= TRIALS * EPOCHS / 2
     for trial in study.trials:
         files = {file.name for file in Path(trial.user_attrs["folder"]).iterdir()}
@@ -94,9 +94,10 @@ def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_pat
             assert "result.json" in files and "pruned.json" not in files
 
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
-    missed = max(
+    missed = min(
         trained_to_the_end(t.user_attrs["overrides"], tmp_path / f"whole{t.number}") for t in pruned
     )
-    print(f"{sum(epochs)} of {TRIALS * EPOCHS} epochs, {len(pruned)} pruned; best accuracy "
-          f"{study.best_value:.3f}, of those pruned {missed:.3f}")  # fmt: skip
-    assert study.best_value >= missed - 0.02 and study.best_value > 0.55
+    print(f"{sum(epochs)} of {TRIALS * EPOCHS} epochs, {len(pruned)} trials pruned; best val/loss ")
+    print(f"{study.best_value:.4f}, of those pruned {missed:.4f}")
+    assert study.best_value <= missed + 0.005
+    assert study.best_value < 0.68  # learnt something: chance is 0.693
