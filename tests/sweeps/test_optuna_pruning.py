@@ -25,15 +25,15 @@ from tests.doors.runner import PROJECT
 TRIALS, EPOCHS = 30, 9
 RUN = (
     *("experiment=smoke", "trainer=cpu", f"trainer.max_epochs={EPOCHS}", "model=lstm"),
-    *("data.num_train=400", "data.validation_fraction=0.25", "data.batch_size=25"),
-    *("model.hidden_size=8", "model.embedding_dim=8", "scheduler=constant"),
+    *("data.num_train=900", "data.batch_size=32", "data.max_tokens=300"),
+    *("model.dropout=0", "model.word_dropout=0", "scheduler=constant"),
     *("trainer.log_every_n_steps=50", "trainer.progress_bar=false", "trainer.monitor=val/loss"),
 )
 SEARCH = (
     *("hydra/sweeper=optuna", f"hydra.sweeper.n_trials={TRIALS}", "hydra.sweep.dir=sweep"),
     # At random, so that an unpruned search would try the same.
     *("hydra.sweeper.sampler.name=random", "hydra.sweeper.pruner.startup_trials=3"),
-    *("optimizer.lr=tag(log,interval(0.0003,0.3))", "model.pooling=choice(last,mean,max)"),
+    *("optimizer.lr=tag(log,interval(0.0003,0.3))", "model.pooling=choice(mean,max)"),
 )
 
 
@@ -47,15 +47,15 @@ def finished(folder: Path) -> int:
     return len([*folder.glob("*/result.json"), *folder.glob("*/pruned.json")])
 
 
-def trained_to_the_end(overrides: list[str], folder: Path) -> float:
-    """The best validation loss of the run that the search would have made of `overrides`."""
+def composed(*overrides: str) -> RunConfig:
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        composed = hydra.compose("train", overrides=[*RUN, *overrides])
-    config = check_options(RunConfig, OmegaConf.to_container(composed, resolve=True))
+        config = hydra.compose("train", overrides=[*RUN, *overrides])
+    return check_options(RunConfig, OmegaConf.to_container(config, resolve=True))
+
+
+def trained_to_the_end(config: RunConfig, data: ReviewDataModule, folder: Path) -> float:
+    """The best validation loss of the run that train.py would have made of `config`."""
     L.seed_everything(config.seed, workers=True, verbose=False)
-    data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=False)
-    data.prepare_data()
-    data.setup()
     model = build_classifier(
         config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
     )
@@ -94,10 +94,22 @@ def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_pat
             assert "result.json" in files and "pruned.json" not in files
 
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
-    missed = min(
-        trained_to_the_end(t.user_attrs["overrides"], tmp_path / f"whole{t.number}") for t in pruned
+    data = ReviewDataModule(composed().data, seed=1, allow_fallback=False)
+    data.prepare_data()
+    data.setup()
+    missed = [
+        trained_to_the_end(
+            composed(*t.user_attrs["overrides"]), data, tmp_path / f"whole{t.number}"
+        )
+        for t in pruned
+    ]
+    # What the search kept, it would have had without pruning too, to the digit.
+    best = study.best_trial
+    again = composed(*best.user_attrs["overrides"])
+    assert trained_to_the_end(again, data, tmp_path / "whole") == min(
+        best.intermediate_values.values()
     )
-    print(f"{sum(epochs)} of {TRIALS * EPOCHS} epochs, {len(pruned)} trials pruned; best val/loss ")
-    print(f"{study.best_value:.4f}, of those pruned {missed:.4f}")
-    assert study.best_value <= missed + 0.005
-    assert study.best_value < 0.68  # learnt something: chance is 0.693
+    print(f"{sum(epochs)} of {TRIALS * EPOCHS} epochs; best val/loss {best.value:.4f}")
+    print(f"{len(pruned)} pruned, whose best would have been {sorted(missed)[:5]}")
+    assert best.value <= min(missed) + 0.02
+    assert best.value < 0.5  # learnt: chance is 0.693
