@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 
 class Outcome(NamedTuple):
-    """A trial's end: `values` of a complete one, in the order of the objectives."""
+    """What became of a trial: `values` of a complete one, in the order of the objectives."""
 
     state: TrialState
     values: list[float] | None = None
@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
 
 
 def read_outcome(job: JobReturn, objectives: list[str]) -> Outcome:
-    """Judge a job by the files it left; where it left none, it failed."""
+    """Judge a job by the files it left. One that neither raised nor left any is not finished."""
     folder = folder_of(job)
     try:
         if (folder / "result.json").exists():
@@ -30,8 +30,9 @@ def read_outcome(job: JobReturn, objectives: list[str]) -> Outcome:
             return Outcome(TrialState.FAIL, reason=str(failure.get("error", "")))
     except (OSError, ValueError) as error:
         return Outcome(TrialState.FAIL, reason=f"{folder}: unreadable: {error}")
-    raised = job._return_value if job.status == JobStatus.FAILED else "it left no result.json"
-    return Outcome(TrialState.FAIL, reason=str(raised).partition("\n")[0])
+    if job.status == JobStatus.FAILED:
+        return Outcome(TrialState.FAIL, reason=str(job._return_value).partition("\n")[0])
+    return Outcome(TrialState.RUNNING, reason="the same command goes on with it")
 
 
 def folder_of(job: JobReturn) -> Path:

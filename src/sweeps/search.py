@@ -95,7 +95,8 @@ def tell(study: Study, trial: Taken, job: JobReturn, space: Space) -> None:
     try:
         for key, value in notes.items():
             study._storage.set_trial_user_attr(trial_id, key, value)
-        study.tell(trial.number, values=outcome.values, state=outcome.state)
+        if outcome.state.is_finished():
+            study.tell(trial.number, values=outcome.values, state=outcome.state)
     except UpdateFinishedTrialError:
         pass  # another worker took this one for dead, and finished the trial: the same job
     print_trial(study, trial.number)

@@ -27,7 +27,8 @@ def print_trial(study: Study, number: int) -> None:
     if trial.state == TrialState.COMPLETE:
         came = f"complete, {_values(study, trial)}"
     elif trial.state == TrialState.PRUNED:
-        came = f"pruned after epoch {(trial.last_step or 0) - 1}"  # epochs count from 0
+        # A step is a number of epochs. Without one, the same job was pruned as an earlier trial.
+        came = f"pruned after epoch {trial.last_step - 1}" if trial.last_step else "pruned before"
     else:
         came = f"{WORDS[trial.state]}: {trial.user_attrs.get('reason', '')}"
     print(f"trial {number}: {came}; {_overrides(trial)}", flush=True)

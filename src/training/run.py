@@ -73,6 +73,8 @@ def run(config: RunConfig, options: dict[str, Any]) -> None:
     failed = True
     try:
         group = Path(hydra.sweep.dir).name if in_sweep else None
+        # A study's database may have a password.
+        options = options | {"trial": config.trial.model_dump(exclude={"storage"})}
         loggers = build_loggers(
             config.logger, folder, name=name, tags=tags, group=group, options=options
         )

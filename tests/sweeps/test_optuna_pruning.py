@@ -84,7 +84,6 @@ def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_pat
     assert len(study.trials) == TRIALS
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
     epochs = [len(trial.intermediate_values) for trial in study.trials]
-    print(*(f"{t.params} {list(t.intermediate_values.values())}" for t in study.trials), sep="\n")
     assert sum(epochs) <= TRIALS * EPOCHS / 2
     for trial in study.trials:
         files = {file.name for file in Path(trial.user_attrs["folder"]).iterdir()}
