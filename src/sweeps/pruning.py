@@ -1,4 +1,7 @@
-"""A run that is one trial of a search: it tells its figure each epoch, and may be stopped."""
+"""A run that is one trial of a search: it tells its figure each epoch, and may be stopped.
+
+Every run imports this file, so Optuna is imported where a run is such a trial.
+"""
 
 import json
 import math
@@ -7,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import optuna
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from optuna.exceptions import OptunaError
 
 from src.errors import ConfigError
 from src.files import whole_file
-from src.sweeps.study import build_pruner, open_storage
 from src.training.callbacks import ValidationFigures, find_callback
 from src.training.config import TrialConfig
 
@@ -40,6 +40,10 @@ class Pruning(Callback):
         """
         if stage != "fit" or not trainer.is_global_zero:
             return
+        import optuna
+
+        from src.sweeps.study import build_pruner, open_storage
+
         name, number = self.trial.study, self.trial.number
         assert name is not None and number is not None and self.trial.storage is not None
         try:
@@ -61,6 +65,8 @@ class Pruning(Callback):
         """Report the epoch before its checkpoint is written, and stop if that is decided."""
         stop = False
         if self.figure is not None:
+            from optuna.exceptions import OptunaError
+
             self.value = float(trainer.callback_metrics[self.figure])
             epochs = trainer.current_epoch + 1
             try:
