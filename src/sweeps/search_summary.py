@@ -59,9 +59,9 @@ def print_search(study: Study, importances: dict[str, dict[str, float]]) -> None
 def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]:
     """Write importances.json into the sweep's folder, and return its `importances`.
 
-    They are each option's share of the variance of a figure among good trials (PED-ANOVA, Watanabe
-    et al. 2023, equation 16), between 0 and 1, by figure and option; 1 in all. Complete trials
-    alone count; with fewer than two there are none.
+    They are each option's share in what sets the best tenth of the trials apart (PED-ANOVA,
+    Watanabe et al. 2023, arXiv 2304.10255), between 0 and 1, 1 in all, by figure and option.
+    Complete trials alone count; where they are too few to tell options apart, there are none.
     """
     # Seconds where scikit-learn is installed: not before the search is over.
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -74,11 +74,14 @@ def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]
         if len(complete) > 1:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of few trials, which `trials` says
-                importances[figure] = get_param_importances(
+                shares = get_param_importances(
                     study,
                     evaluator=PedAnovaImportanceEvaluator(),
                     target=functools.partial(_loss, i, maximize),
+                    normalize=False,  # it would make them equal where nothing is known
                 )
+            if whole := sum(shares.values()):
+                importances[figure] = {option: share / whole for option, share in shares.items()}
     told = {
         "study": study.study_name,
         "evaluator": "PED-ANOVA",
