@@ -9,10 +9,16 @@ from omegaconf import OmegaConf
 
 import src.door  # noqa: F401  it registers the resolvers of conf
 from src.options import check_options
+from src.sweeps.search_options import (
+    PrunerOptions,
+    SamplerOptions,
+    SearchOptions,
+    search_options,
+)
 from src.training.config import RunConfig
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-GROUPS = ("model", "data", "trainer", "logger", "optimizer", "scheduler", "experiment")
+GROUPS = ("model", "data", "trainer", "logger", "optimizer", "scheduler", "experiment", "search")
 CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in (CONF / group).glob("*.yaml")]
 
 
@@ -53,6 +59,17 @@ def test_every_option_stands_in_the_yaml_with_its_default():
         assert set(data.model_fields_set) == set(type(data).model_fields)
 
 
+def test_every_option_of_the_optuna_sweeper_stands_in_its_yaml_with_its_default():
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose(
+            "train", overrides=["hydra/sweeper=optuna"], return_hydra_config=True
+        )
+    options = search_options(config.hydra.sweeper)
+    assert options == SearchOptions()
+    for part in (options, options.sampler, options.pruner):
+        assert set(part.model_fields_set) == set(type(part).model_fields)
+
+
 def test_the_split_follows_the_seed():
     assert composed("seed=7").data.split_seed == 7
     assert composed("seed=7", "data.split_seed=1").data.split_seed == 1
@@ -64,7 +81,8 @@ def test_every_option_has_a_comment_in_its_yaml():
     config = composed()
     parts = (config, config.data, composed("data=demo").data, config.model, config.trainer)
     parts += (composed("data=long_range").data,)
-    parts += (config.optimizer, config.scheduler, config.logger)
+    parts += (config.optimizer, config.scheduler, config.logger, config.trial)
+    parts += (SearchOptions(), SamplerOptions(), PrunerOptions())
     named = {name for part in parts for name in type(part).model_fields}
     groups_and_their_own_names = {*GROUPS, "name", "source"}
     assert named - explained <= groups_and_their_own_names

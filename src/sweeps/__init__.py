@@ -1,1 +1,1 @@
-"""Many runs: what a job is known by, and what becomes of it."""
+"""Many runs: what a job is known by, what becomes of it, and what is tried next."""

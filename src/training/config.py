@@ -1,7 +1,7 @@
 """Everything that train.py may be told: the whole of conf/train.yaml, checked."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -104,6 +104,20 @@ class TensorBoardConfig(Options):
 LoggerConfig = Annotated[WandbConfig | CsvConfig | TensorBoardConfig, Field(discriminator="name")]
 
 
+class TrialConfig(Options):
+    """Which trial of a search a run is; see `trial` in conf/train.yaml."""
+
+    number: NonNegativeInt | None = None
+    study: str | None = None
+    storage: str | None = None
+
+    @model_validator(mode="after")
+    def _study_is_named(self) -> Self:
+        if self.number is not None and (self.study is None or self.storage is None):
+            raise ValueError("trial.number: needs trial.study and trial.storage")
+        return self
+
+
 class RunConfig(Options):
     """One run."""
 
@@ -120,6 +134,7 @@ class RunConfig(Options):
     sweep: SweepName | None = None
     retries: NonNegativeInt = 0
     resume: Literal["auto", "never"] = "auto"
+    trial: TrialConfig = TrialConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from src.data.datamodule import ReviewDataModule
 from src.errors import ConfigError
 from src.models.modules import TextClassifier, build_classifier
+from src.sweeps.pruning import search_callbacks, stopped_by_search
 from src.sweeps.varied import name_in_sweep, search_parameters, varied_options
 from src.training.announce import announce_demo
 from src.training.callbacks import (
@@ -98,6 +99,8 @@ def _run(
     name, tags = identity["run_name"], identity["tags"]
     failed = True
     try:
+        # A study's database may have a password.
+        options = options | {"trial": config.trial.model_dump(exclude={"storage"})}
         described = {"name": name, "tags": tags, "group": None, "options": options}
         if in_sweep:
             sweep = Path(hydra.sweep.dir)
@@ -111,12 +114,13 @@ def _run(
             loggers,
             accelerator=accelerator,
             devices=devices,
+            callbacks=search_callbacks(config.trial),
             about=making,
             resumed=half_done.state if half_done else None,
             signals=signals,
         )
         figures = fit_and_test(trainer, model, data, half_done)
-        if trainer.is_global_zero:
+        if figures is not None and trainer.is_global_zero:
             result = identity | figures | describe(config, data, model, trainer) | marks
             keep(folder, result, data, trainer)
         failed = False
@@ -170,10 +174,15 @@ def identify(config: RunConfig, data: ReviewDataModule) -> dict[str, Any]:
 
 def fit_and_test(
     trainer: L.Trainer, model: TextClassifier, data: ReviewDataModule, half_done: HalfDone | None
-) -> dict[str, Any]:
-    """Train (on), then test the epoch that validation chose. Returns that epoch's figures."""
+) -> dict[str, Any] | None:
+    """Train (on), then test the epoch that validation chose. Returns that epoch's figures.
+
+    None where a search stopped the training: such a run does not read the test split.
+    """
     checkpoint = half_done.path if half_done else None
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if stopped_by_search(trainer, Path(trainer.default_root_dir)):
+        return None
     best = find_callback(trainer, ModelCheckpoint).best_model_path
     epoch = torch.load(best, weights_only=True, mmap=True)["epoch"]
     tested = trainer.test(model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True)

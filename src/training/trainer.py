@@ -1,6 +1,7 @@
 """Lightning's Trainer for one run, from the `trainer` options."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning.fabric.plugins.environments import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from src.training.callbacks import build_callbacks, has_own_terminal
@@ -27,9 +29,10 @@ def build_trainer(
     *,
     accelerator: Accelerator,
     devices: int,
+    callbacks: Sequence[Callback] = (),
     **last_checkpoint: Any,
 ) -> L.Trainer:
-    """Return the Trainer of the run in `folder`.
+    """Return the Trainer of the run in `folder`, with `callbacks` beside its own.
 
     `last_checkpoint` are further arguments of src.training.last_checkpoint.LastCheckpoint.
     """
@@ -54,7 +57,7 @@ def build_trainer(
         deterministic="warn" if accelerator == "gpu" else None,
         use_distributed_sampler=False,  # it would test some reviews twice to even the ranks out
         default_root_dir=folder,
-        callbacks=build_callbacks(config, folder, **last_checkpoint),
+        callbacks=[*build_callbacks(config, folder, **last_checkpoint), *callbacks],
         plugins=[WholeCheckpoints(), choose_environment(config)],
         logger=loggers,
     )

@@ -1,0 +1,114 @@
+"""A search of 30 trials on the demo reviews, pruned, killed and resumed: train.py itself."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import lightning as L
+import optuna
+import pytest
+from omegaconf import OmegaConf
+from optuna.trial import TrialState
+
+from src.data.datamodule import ReviewDataModule
+from src.models.modules import build_classifier
+from src.options import check_options
+from src.sweeps.study import open_storage
+from src.training.callbacks import ValidationFigures, find_callback
+from src.training.config import RunConfig
+from src.training.trainer import build_trainer
+from tests.doors.runner import PROJECT
+
+TRIALS, EPOCHS = 30, 9
+RUN = (
+    *("experiment=smoke", "trainer=cpu", f"trainer.max_epochs={EPOCHS}", "model=lstm"),
+    *("data.num_train=900", "data.batch_size=32", "data.max_tokens=300"),
+    *("model.dropout=0", "model.word_dropout=0", "scheduler=constant"),
+    *("trainer.log_every_n_steps=50", "trainer.progress_bar=false", "trainer.monitor=val/loss"),
+)
+SEARCH = (
+    *("hydra/sweeper=optuna", f"hydra.sweeper.n_trials={TRIALS}", "hydra.sweep.dir=sweep"),
+    # At random, so that an unpruned search would try the same.
+    *("hydra.sweeper.sampler.name=random", "hydra.sweeper.pruner.startup_trials=3"),
+    *("optimizer.lr=tag(log,interval(0.0003,0.3))", "model.pooling=choice(mean,max)"),
+)
+
+
+def search(cwd: Path) -> subprocess.Popen:
+    command = [sys.executable, str(PROJECT / "train.py"), "-m", *RUN, *SEARCH]
+    with (cwd / "said.txt").open("a") as said:
+        return subprocess.Popen(command, cwd=cwd, stdout=said, stderr=subprocess.STDOUT)
+
+
+def finished(folder: Path) -> int:
+    return len([*folder.glob("*/result.json"), *folder.glob("*/pruned.json")])
+
+
+def composed(*overrides: str) -> RunConfig:
+    with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        config = hydra.compose("train", overrides=[*RUN, *overrides])
+    return check_options(RunConfig, OmegaConf.to_container(config, resolve=True))
+
+
+def trained_to_the_end(config: RunConfig, data: ReviewDataModule, folder: Path) -> float:
+    """The best validation loss of the run that train.py would have made of `config`."""
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    model = build_classifier(
+        config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
+    )
+    trainer = build_trainer(config.trainer, folder, [], accelerator="cpu", devices=1)
+    trainer.fit(model, datamodule=data)
+    of_epoch = find_callback(trainer, ValidationFigures).of_epoch
+    return min(figures["val/loss"] for figures in of_epoch.values())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "sweep"
+    process = search(tmp_path)
+    while finished(folder) < 8:
+        assert process.poll() is None, (tmp_path / "said.txt").read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert search(tmp_path).wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
+
+    study = optuna.load_study(
+        study_name="sweep", storage=open_storage(str(folder / "study.journal"))
+    )
+    assert len(study.trials) == TRIALS
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    epochs = [len(trial.intermediate_values) for trial in study.trials]
+    assert sum(epochs) <= TRIALS * EPOCHS / 2
+    for trial in study.trials:
+        files = {file.name for file in Path(trial.user_attrs["folder"]).iterdir()}
+        if trial.state == TrialState.PRUNED:  # the test split stays unread
+            assert "pruned.json" in files and not {"result.json", "predictions.csv"} & files
+        else:
+            assert "result.json" in files and "pruned.json" not in files
+
+    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    data = ReviewDataModule(composed().data, seed=1, allow_fallback=False)
+    data.prepare_data()
+    data.setup()
+    missed = [
+        trained_to_the_end(
+            composed(*t.user_attrs["overrides"]), data, tmp_path / f"whole{t.number}"
+        )
+        for t in pruned
+    ]
+    # What the search kept, it would have had without pruning too, to the digit.
+    best = study.best_trial
+    again = composed(*best.user_attrs["overrides"])
+    assert trained_to_the_end(again, data, tmp_path / "whole") == min(
+        best.intermediate_values.values()
+    )
+    print(f"{sum(epochs)} of {TRIALS * EPOCHS} epochs; best val/loss {best.value:.4f}")
+    print(f"{len(pruned)} pruned, whose best would have been {sorted(missed)[:5]}")
+    assert best.value <= min(missed) + 0.02
+    assert best.value < 0.5  # learnt: chance is 0.693
