@@ -14,7 +14,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from src.errors import ConfigError
+from src.errors import ConfigError, UserError
 from src.options import check_options
 from src.sweeps.folder import JobFolder, job_folders
 from src.training.config import WandbConfig
@@ -66,7 +66,12 @@ def tell(sweep: Path) -> list[JobFolder]:
     jobs = job_folders(sweep)
     if not jobs:
         return []
-    print_table(sweep)
+    from src.reports.sweep import report_sweep
+
+    try:
+        report_sweep(sweep)
+    except UserError as error:  # the failures are told all the same
+        print(f"error: {error}", file=sys.stderr)
     undone = [job for job in jobs if job.status in ("failed", "unfinished")]
     if undone:
         print(f"error: {len(undone)} of {len(jobs)} jobs are not done:", file=sys.stderr)
@@ -75,19 +80,6 @@ def tell(sweep: Path) -> list[JobFolder]:
     return undone
 
 
-def print_table(sweep: Path) -> None:
-    """Print what became of each job."""
-    for job in job_folders(sweep):
-        print(_became(job))
-    print(f"Sweep folder: {sweep}", flush=True)
-
-
 def _became(job: JobFolder) -> str:
-    status = job.status
-    if status == "failed":
-        return f"{job.name} failed: {job.read('failure').get('error')}"
-    if status in ("finished", "pruned"):
-        result = job.read("result") or job.read("pruned")
-        monitor = str(result.get("monitor"))
-        return f"{job.name} {status}, {monitor} {job.value(monitor):.4f}"
-    return f"{job.name} {status}"
+    error = f": {job.read('failure').get('error')}" if job.status == "failed" else ""
+    return f"{job.name} {job.status}{error}"

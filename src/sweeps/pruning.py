@@ -78,6 +78,14 @@ class Pruning(Callback):
         if trainer.strategy.broadcast(stop):
             self.stopped = trainer.should_stop = True
 
+    def state_dict(self) -> dict[str, Any]:
+        """Go into last.ckpt: a run that was killed once it had been stopped is not tested later."""
+        return {"value": self.value, "stopped": self.stopped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Come back from it."""
+        self.value, self.stopped = state_dict["value"], state_dict["stopped"]
+
     def _report(self, epochs: int) -> bool:
         """Return whether the run is to stop after so many epochs."""
         trial = self.storage.get_trial(self.trial_id)

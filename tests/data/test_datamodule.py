@@ -191,6 +191,7 @@ def test_trainer_has_no_complaint_about_the_loaders(demo, tmp_path: Path) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error", PossibleUserWarning)
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
         trainer = make_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
         trainer.fit(Recorder(), datamodule=ReviewDataModule(demo()))
 

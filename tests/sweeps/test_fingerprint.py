@@ -21,6 +21,7 @@ COVERED = {
     *(f"model.{name}" for name in ("bidirectional", "dropout", "word_dropout", "pooling")),
     *(f"model.{name}" for name in ("forget_bias", "reset")),
     *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay", "momentum")),
+    "optimizer.embedding_gradient",
     *(f"scheduler.{name}" for name in ("name", "warmup_fraction")),
     *(f"data.{name}" for name in ("source", "tokenizer", "max_tokens", "min_freq", "max_length")),
     *(f"data.{name}" for name in ("truncation_side", "validation_fraction", "split_seed")),
