@@ -89,8 +89,9 @@ def door(
                 if user_wants_traces:
                     raise
                 _exit_with(_command_line_error(error, config_name))
-            except KeyboardInterrupt:
-                print("stopped", file=sys.stderr)
+            except KeyboardInterrupt as interrupt:
+                if not interrupt.args:  # else the run has said how to go on
+                    print("stopped", file=sys.stderr)
                 sys.exit(130)
 
         return program

@@ -61,7 +61,7 @@ def run(config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | N
         except Interrupted as interrupted:
             print(how_to_go_on(folder), file=sys.stderr, flush=True)
             if interrupted.signum == signal.SIGINT:
-                raise KeyboardInterrupt from None
+                raise KeyboardInterrupt("told") from None
             sys.exit(128 + interrupted.signum)
 
 
@@ -132,7 +132,7 @@ def how_to_go_on(folder: Path) -> str:
     """The last line of an interrupted run."""
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
-        return f"interrupted in {folder}; the same command goes on with it"
+        return f"interrupted; goes on with: the same command and hydra.sweep.dir={hydra.sweep.dir}"
     given = [o for o in hydra.overrides.task if not o.startswith("resume=")]
     command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
     kept = (folder / "checkpoints" / "last.ckpt").exists()
