@@ -1,11 +1,13 @@
 """Files that are either whole or absent."""
 
 import contextlib
+import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from src.errors import UserError
 
@@ -38,6 +40,38 @@ def whole_file(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
         if replaced:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` to `path` as `whole_file` does.
+
+    A figure that cannot be had (the AUROC of a split with one class) is null: JSON has no NaN.
+    """
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in content.items()
+    }
+    with whole_file(path) as file:
+        json.dump(finite, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file `path`; looking needs no right to write."""
+    import fcntl
+
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # Shared, so that two that look at once do not take one another for the holder.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)  # which gives the lock back
+    return False
 
 
 @contextmanager

@@ -8,6 +8,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from src.errors import ConfigError
 
+# Names, places and speed: what no figure of a run depends on. All other options of train.py count,
+# a new one too, so that no result is ever taken for that of another config.
+WITHOUT_EFFECT = frozenset(
+    {
+        *("name", "tags", "experiment", "logger", "sweep", "retries", "resume", "trial"),
+        *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
+        *("trainer.progress_bar", "trainer.checkpoint_every_n_steps"),
+        "trainer.checkpoint_every_n_minutes",
+    }
+)
+
 
 class Options(BaseModel):
     """A group of options: no others than those named, none changed after the check."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from src.cores import num_cores
 from src.data import tokenizer
 from src.data.cache import build_once
 from src.data.corpus import Corpus
@@ -68,7 +68,7 @@ def _number_in_pieces(texts: Sequence[str], name: str) -> Iterator[_Numbered]:
 
     No more pieces are read than there are workers to take them, and one to go on with.
     """
-    workers = min(-(-len(texts) // _PIECE), _num_cores())
+    workers = min(-(-len(texts) // _PIECE), num_cores())
     number_piece = tokenizer.number_tokens if workers <= 1 else _number_in_worker
     title = f"Tokenizing {name}"
     with progress_bar(title, len(texts)) as advance, ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -103,10 +103,3 @@ def _number_in_worker(texts: list[str]) -> _Numbered:
         return tokenizer.number_tokens(texts)
     tokens, numbers, lengths = pickle.loads(answer)
     return tokens, numbers, lengths
-
-
-def _num_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

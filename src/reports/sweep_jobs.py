@@ -3,9 +3,7 @@
 A sweep may be read while it runs. A folder that cannot be read is a job that says so.
 """
 
-import fcntl
 import math
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from src.errors import CheckpointError
+from src.files import is_locked
 from src.reports.run_files import by_epoch, read_metrics, read_object, read_result
 from src.reports.sweep_options import RawConfig, config_of_result, read_config
 
@@ -144,7 +143,7 @@ def _read_job(folder: Path) -> dict[str, Any]:
         return common | {"status": "pruned"} | _pruned(folder / "pruned.json")
     if (folder / "failure.json").exists():
         return common | {"status": "failed"} | _failure(folder / "failure.json")
-    return common | {"status": "running" if is_locked(folder) else "unfinished"}
+    return common | {"status": "running" if is_locked(folder / "job.lock") else "unfinished"}
 
 
 def _finished(folder: Path) -> dict[str, Any]:
@@ -246,26 +245,6 @@ def _optional(path: Path) -> dict[str, Any]:
         return read_object(path)
     except CheckpointError:
         return {}
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process holds the lock of the job in `folder`."""
-    return _held(folder / "job.lock")
-
-
-def _held(lock: Path) -> bool:
-    try:
-        handle = os.open(lock, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        # Shared, so that two reports at once do not take one another for a job.
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)  # which gives the lock back
-    return False
 
 
 def read_importances(sweep: Path, monitor: str) -> dict[str, dict[str, float]]:

@@ -7,17 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import CheckpointError
+from src.options import WITHOUT_EFFECT
 
 RawConfig = dict[str, Any]  # dotted name -> a word, number, truth value, null or reference
 
 ABSENT = "\N{EN DASH}"  # what tables show where a run has no such option
 SEED = "seed"
-# They say where a run goes and what it is called, not what comes of it.
-_WITHOUT_EFFECT = re.compile(
-    r"(name|tags|experiment|sweep|retries|resume|trial|logger|hydra)(\..*)?"
-    r"|data\.(cache_dir|num_workers|root|url|download)"
-    r"|trainer\.(progress_bar|checkpoint_every_\w+)"
-)
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -90,10 +85,15 @@ def varied_options(configs: Sequence[RawConfig]) -> list[str]:
     values: dict[str, set[tuple[str, Any]]] = {}
     for config in configs:
         for name, value in config.items():
-            if not _WITHOUT_EFFECT.fullmatch(name):
+            if _has_effect(name):
                 values.setdefault(name, set()).add(_distinct(value))
     varied = [name for name, found in values.items() if len(found) > 1]
     return sorted(varied, key=lambda name: name == SEED)
+
+
+def _has_effect(name: str) -> bool:
+    group, option = name.partition(".")[0], ".".join(name.split(".")[:2])
+    return group != "hydra" and not {group, option} & WITHOUT_EFFECT
 
 
 def _distinct(value: Any) -> tuple[str, Any]:

@@ -14,19 +14,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.errors import ConfigError
-from src.options import check_options
+from src.options import WITHOUT_EFFECT, check_options
 from src.training.config import RunConfig
 
-# Names, places and speed: what the figures of a run do not depend on. All else counts, an option
-# that is new here too, so that no result is ever taken for that of another config.
-IGNORED = frozenset(
-    {
-        *("name", "tags", "experiment", "logger", "sweep", "retries", "resume", "trial"),
-        *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
-        *("trainer.progress_bar", "trainer.checkpoint_every_n_steps"),
-        "trainer.checkpoint_every_n_minutes",
-    }
-)
 _DIGITS = 8  # of the fingerprint in a folder's name
 
 
@@ -55,7 +45,7 @@ def fingerprint_of(config: DictConfig) -> str:
 
 
 def fingerprint(config: RunConfig) -> str:
-    """Return 16 hexadecimal digits that stand for all of `config` but what is `IGNORED`."""
+    """Return 16 hexadecimal digits that stand for all of `config` but what is `WITHOUT_EFFECT`."""
     return _digest(config.model_dump(mode="json"))
 
 
@@ -76,11 +66,11 @@ def _options(config: DictConfig) -> dict[str, Any]:
 
 def _digest(options: dict[str, Any]) -> str:
     kept = {
-        name: {key: value for key, value in part.items() if f"{name}.{key}" not in IGNORED}
+        name: {key: value for key, value in part.items() if f"{name}.{key}" not in WITHOUT_EFFECT}
         if isinstance(part, dict)
         else part
         for name, part in options.items()
-        if name not in IGNORED
+        if name not in WITHOUT_EFFECT
     }
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from src.files import whole_file
+from src.files import is_locked, write_json
 
 Status = Literal["finished", "pruned", "failed", "running", "unfinished"]
 _LOCK = "job.lock"
@@ -36,7 +36,7 @@ class JobFolder:
         for file, status in (("result", "finished"), ("pruned", "pruned"), ("failure", "failed")):
             if (self.path / f"{file}.json").exists():
                 return status  # type: ignore[return-value]
-        return "running" if self._is_locked() else "unfinished"
+        return "running" if is_locked(self.path / _LOCK) else "unfinished"
 
     @property
     def failed_at(self) -> int | None:
@@ -56,9 +56,7 @@ class JobFolder:
 
     def write(self, file: Literal["job", "failure"], content: dict[str, Any]) -> None:
         """Write that file, whole or not at all."""
-        with whole_file(self.path / f"{file}.json") as opened:
-            json.dump(content, opened, indent=2, ensure_ascii=False)
-            opened.write("\n")
+        write_json(self.path / f"{file}.json", content)
 
     def value(self, monitor: str) -> float:
         """Return the figure that a sweeper goes by; NaN where there is none."""
@@ -120,17 +118,6 @@ class JobFolder:
     @property
     def _last_checkpoint(self) -> Path:
         return self.path / "checkpoints" / "last.ckpt"
-
-    def _is_locked(self) -> bool:
-        if not (self.path / _LOCK).exists():
-            return False
-        lock = FileLock(self.path / _LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
 
 
 def job_folders(sweep: Path) -> list[JobFolder]:

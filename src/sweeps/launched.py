@@ -1,7 +1,6 @@
 """What every launcher that starts processes needs to know of a job it starts."""
 
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +9,9 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides, run_job
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from src.cores import num_cores
 from src.errors import ConfigError
 from src.sweeps.folder import JobFolder
-
-
-def cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def jobs_at_a_time(n_jobs: Any, option: str) -> int:
@@ -28,7 +21,7 @@ def jobs_at_a_time(n_jobs: Any, option: str) -> int:
         ConfigError: it is not -1 or a number from 1 up.
     """
     if n_jobs == -1:
-        return cores()
+        return num_cores()
     if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs < 1:
         raise ConfigError(f"{option}={n_jobs}: impossible value. Choose from: -1, 1 and up")
     return n_jobs

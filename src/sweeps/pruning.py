@@ -3,7 +3,6 @@
 Every run imports this file, so Optuna is imported where a run is such a trial.
 """
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from src.errors import ConfigError
-from src.files import whole_file
+from src.files import write_json
 from src.training.callbacks import ValidationFigures, find_callback
 from src.training.config import TrialConfig
 
@@ -123,12 +122,5 @@ def stopped_by_search(trainer: L.Trainer, folder: Path) -> bool:
         last = max(of_epoch)
         told: dict[str, Any] = {"epoch": last, "epochs": last + 1, "monitor": pruning.figure}
         told |= {"value": pruning.value, "best_epoch": best, **of_epoch[best]}
-        with whole_file(folder / "pruned.json") as file:
-            json.dump({key: _finite(value) for key, value in told.items()}, file, indent=2)
-            file.write("\n")
+        write_json(folder / "pruned.json", told)
     return True
-
-
-def _finite(value: object) -> object:
-    """Return null for what JSON has no number for."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

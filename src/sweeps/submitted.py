@@ -18,8 +18,9 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, filter_overrides
 from hydra.plugins.launcher import Launcher
 
+from src.cores import num_cores
 from src.errors import ConfigError
-from src.sweeps.launched import answer_here, cores, died, is_done, jobs_at_a_time
+from src.sweeps.launched import answer_here, died, is_done, jobs_at_a_time
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +42,7 @@ def launch_local(
     """Run each job as a process of this machine, `n_jobs` at a time; return them in order."""
     params = dict(launcher.params)
     at_a_time = jobs_at_a_time(params.pop("n_jobs"), "hydra.launcher.n_jobs")
-    python = _python(threads=max(1, cores() // at_a_time), visible_gpus=True)
+    python = _python(threads=max(1, num_cores() // at_a_time), visible_gpus=True)
     executor = submitit.AutoExecutor(
         params.pop("submitit_folder"), cluster="local", local_python=python
     )

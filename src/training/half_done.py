@@ -9,24 +9,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from src.data.datamodule import ReviewDataModule
 from src.errors import CheckpointError, ConfigError
+from src.options import WITHOUT_EFFECT
 from src.training.checkpoint_file import BEST, LAST, read_checkpoint, restore_best
 from src.training.config import RunConfig
 from src.training.last_checkpoint import RESUME
 from src.training.metrics_csv import read_metrics
 from src.training.result import git_commit, versions
 
-# Options that cannot change what comes out. Where reviews are found is one: their fingerprint says
-# whether they are the same.
-_NO_MATTER = {
-    "trainer.progress_bar",
-    "trainer.checkpoint_every_n_steps",
-    "trainer.checkpoint_every_n_minutes",
-    "data.cache_dir",
-    "data.num_workers",
-    "data.root",
-    "data.url",
-    "data.download",
-}
 _NAMED = 3  # differing options
 
 
@@ -48,7 +37,8 @@ def describe_making(
     )
     options["data"] = data.config.model_dump(mode="json")
     options["trainer"] |= {"accelerator": accelerator, "devices": devices, "precision": precision}
-    made_with = {name: value for name, value in _flat(options) if name not in _NO_MATTER}
+    made_with = {name: value for name, value in _flat(options) if name not in WITHOUT_EFFECT}
+    # Where reviews are found is without effect; this says whether they are the same.
     made_with["the reviews"] = data.corpus.fingerprint
     made_with["the vocabulary"] = data.text_encoder.fingerprint
     return {"made_with": made_with, "versions": versions() | {"commit": git_commit()}}

@@ -1,8 +1,6 @@
 """result.json: what a run was, on what data, and what came of it."""
 
 import contextlib
-import json
-import math
 import platform
 import resource
 import subprocess
@@ -12,24 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from src.data.datamodule import ReviewDataModule
-from src.files import whole_file
+from src.files import write_json
 
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "tokenizers", "wandb")
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:
-    """Write `result` to the run folder's result.json, which is either whole or absent.
-
-    A figure that cannot be had (the AUROC of a split with one class) is null: JSON has no NaN.
-    """
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in result.items()
-    }
-    with whole_file(folder / "result.json") as file:
-        json.dump(finite, file, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
+    """Write `result` to the run folder's result.json, which is either whole or absent."""
+    write_json(folder / "result.json", result)
 
 
 def describe_data(data: ReviewDataModule) -> dict[str, Any]:

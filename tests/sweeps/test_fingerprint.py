@@ -9,12 +9,12 @@ from omegaconf import OmegaConf
 
 import src.door  # noqa: F401  it registers ${job_folder:}
 from src.errors import ConfigError
-from src.options import Options, check_options
-from src.sweeps.fingerprint import IGNORED, fingerprint, fingerprint_of, job_folder
+from src.options import WITHOUT_EFFECT, Options, check_options
+from src.sweeps.fingerprint import fingerprint, fingerprint_of, job_folder
 from src.training.config import RunConfig
 from tests.test_conf import CONF, composed
 
-# Every option that changes what a run comes to. An option is either here or in IGNORED.
+# Every option that changes what a run comes to. An option is either here or in WITHOUT_EFFECT.
 COVERED = {
     "seed",
     *(f"model.{name}" for name in ("name", "embedding_dim", "hidden_size", "num_layers")),
@@ -49,7 +49,7 @@ def options_of(kind) -> set[str]:
         return set()
     names = set()
     for name, field in kind.model_fields.items():
-        inner = set() if name in IGNORED else options_of(field.annotation)
+        inner = set() if name in WITHOUT_EFFECT else options_of(field.annotation)
         names |= {f"{name}.{deeper}" for deeper in inner} or {name}
     return names
 
@@ -62,8 +62,8 @@ def composed_with_hydra(*overrides: str):
 def test_every_option_is_classified():
     every = options_of(RunConfig)
     assert every >= {"seed", "logger", "data.distance", "data.train", "trainer.progress_bar"}
-    assert not COVERED & IGNORED
-    assert every - COVERED - IGNORED == set()
+    assert not COVERED & WITHOUT_EFFECT
+    assert every - COVERED - WITHOUT_EFFECT == set()
     assert COVERED - every == set(), "no longer an option"
 
 
@@ -88,11 +88,11 @@ def with_another(config: RunConfig, option: str) -> RunConfig | None:
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")
 def test_each_counts_or_does_not(configs):
     known_by = [fingerprint(config) for config in configs]
-    for option in COVERED | IGNORED:
+    for option in COVERED | WITHOUT_EFFECT:
         changed = [with_another(config, option) for config in configs]
         for before, config in zip(known_by, changed, strict=True):
             if config is not None:
-                assert (fingerprint(config) == before) is (option in IGNORED), option
+                assert (fingerprint(config) == before) is (option in WITHOUT_EFFECT), option
 
 
 def test_another_way_to_say_the_same_is_the_same_job():
