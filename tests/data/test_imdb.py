@@ -179,7 +179,11 @@ def test_one_changed_letter_in_a_review(tmp_path, load):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>Not found</html>", gzip.compress(b"text" * 999)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>Not found</html>", gzip.compress(b"text" * 999, mtime=0)],
+    ids=["empty", "a web page", "no tar inside"],
+)
 def test_a_file_that_is_no_archive(tmp_path, load, content):
     (tmp_path / ARCHIVE).write_bytes(content)
     with pytest.raises(DataError, match=rf"{ARCHIVE}: is "):
