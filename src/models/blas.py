@@ -6,8 +6,6 @@ product of bfloat16 with sums in float32 is in MKL alone, and fast where the pro
 
 import ctypes
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,26 +47,13 @@ def _has_amx() -> bool:
 
 
 def _address_in_torch(name: str) -> int | None:
-    function = _function_in_torch(name)
+    function = function_in_torch(name)
     return None if function is None else ctypes.cast(function, ctypes.c_void_p).value
 
 
 @functools.cache
-def _function_in_torch(name: str) -> Any:
+def function_in_torch(name: str) -> Any:
+    """The C function of that name in torch's library or one that it is linked to; None for none."""
     for library in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.so"):
         return getattr(ctypes.CDLL(str(library)), name, None)
     return None
-
-
-@contextmanager
-def one_thread_a_product() -> Iterator[None]:
-    """Let the products that this thread calls not take threads of their own."""
-    set_threads = _function_in_torch("MKL_Set_Num_Threads_Local")
-    if set_threads is None:
-        yield
-        return
-    former = set_threads(1)
-    try:
-        yield
-    finally:
-        set_threads(former)

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from src.models.arguments import State
 from src.models.autocast import custom_bwd, custom_fwd
 from src.models.blas import gemm_address
+from src.models.cells.gru import gru_step
 from src.models.kernels import gru_before, gru_before_back
 from src.models.recurrence import copy_or_zeros, input_product, kept_type, run_kernel
 from src.models.time_blocks import add_product_, time_blocks
@@ -57,7 +59,7 @@ class GRUBeforeFunction(torch.autograd.Function):
         history = torch.empty(time + 1, batch, hidden, dtype=kept)  # h_0 to h_time
         history[0] = h
         rest = torch.empty(time, batch, hidden, dtype=kept)  # s
-        memory = h.to(exact, copy=True)[None]
+        h = h.to(exact, copy=True).contiguous()
         products = (
             torch.empty(batch, 2 * hidden, dtype=exact),
             torch.empty(batch, hidden, dtype=exact),
@@ -72,7 +74,7 @@ class GRUBeforeFunction(torch.autograd.Function):
                 gru_before,
                 gemm_address(kept),
                 *(lengths - start, block, bias, map_r_z, map_n, *products),
-                *(rest[start:stop], memory, history[start : stop + 1]),
+                *(rest[start:stop], h, history[start : stop + 1]),
             )
         outputs = history[1:].to(inputs.dtype)
         ctx.save_for_backward(inputs, lengths, weight_ih, weight_hh, history, rest, *blocks)
@@ -109,7 +111,7 @@ class GRUBeforeFunction(torch.autograd.Function):
                 gru_before_back,
                 gemm_address(kept),
                 *(lengths - start, block, map_r_z, map_n, below),
-                *(d_output.contiguous(), d_product, d_rest, d_h, d_block),
+                *(d_output.contiguous(), d_rest, d_product, d_h, d_block),
             )
             flat = d_block.view(-1, 3 * hidden).to(product)
             if d_inputs is not None:
@@ -121,6 +123,24 @@ class GRUBeforeFunction(torch.autograd.Function):
             add_product_(d_bias, flat.new_ones(1, len(flat)), flat)
         d_h += d_product
         return d_inputs, None, d_h, d_weight_ih, d_weight_hh, d_bias[0], d_bias[0], None
+
+
+def gru_before_by_steps(
+    inputs: Tensor, lengths: Tensor, state: State, weights: State
+) -> tuple[Tensor, State]:
+    """The same elsewhere than on a CPU, where cuDNN has no such layer: by its cell and autograd.
+
+    inputs [time, batch, input] and lengths [batch] on one device; state is (h,), h [batch, hidden].
+    Returns outputs [time, batch, hidden], zero beyond each length, and (h at each last real step,).
+    """
+    (h,) = state
+    outputs = []
+    for time, x in enumerate(inputs):
+        real = (time < lengths)[:, None]  # [batch, 1]
+        above = gru_step(x, h, weights, "before").h
+        h = torch.where(real, above, h)
+        outputs.append(torch.where(real, above, 0))
+    return torch.stack(outputs), (h,)
 
 
 def _r_z_and_n(joint: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:

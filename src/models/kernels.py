@@ -45,119 +45,28 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
     return made
 
 
-# ------------------------------------------------------------------------------------------ LSTM
-
-
-@_compiled
-def lstm(first, last, gemm, real, rows, bias, state_map, product, memory, history):
-    """Sequences first to last through a block of the LSTM.
-
-    Args:
-        gemm: address of the product of history and state_map.
-        real: int64 [batch].
-        rows: [steps, batch, i f g o], the sums of the inputs; becomes the gates.
-        bias: [i f g o].
-        state_map: [hidden, i f g o].
-        product: [batch, i f g o], to work in.
-        memory: [steps + 1, batch, hidden], c; the first is given.
-        history: [steps + 1, batch, hidden], h; the first is given.
-    """
-    hidden = _unsigned(history.shape[2])
-    for t in range(len(rows)):
-        _multiply(gemm, history[t, first:last], state_map, product[first:last])
-        for b in range(first, last):
-            row, of_state = rows[t, b], product[b]
-            c_below, c_above, above = memory[t, b], memory[t + 1, b], history[t + 1, b]
-            if t >= real[b]:
-                c_above[:] = c_below
-                above[:] = 0
-                continue
-            for j in range(hidden):
-                f_at, g_at, o_at = j + hidden, j + hidden + hidden, j + hidden + hidden + hidden
-                i = _sigmoid(_get(row, j) + of_state[j] + bias[j])
-                f = _sigmoid(_get(row, f_at) + of_state[f_at] + bias[f_at])
-                g = _tanh(_get(row, g_at) + of_state[g_at] + bias[g_at])
-                o = _sigmoid(_get(row, o_at) + of_state[o_at] + bias[o_at])
-                c = f * c_below[j] + i * g
-                c_above[j] = c
-                _put(above, j, o * _tanh(c))
-                _put(row, j, i)
-                _put(row, f_at, f)
-                _put(row, g_at, g)
-                _put(row, o_at, o)
-
-
-@_compiled
-def lstm_back(
-    first,
-    last,
-    gemm,
-    real,
-    rows,
-    state_map,
-    memory,
-    history,
-    d_outputs,
-    d_product,
-    d_h,
-    d_c,
-    d_rows,
-):
-    """Sequences first to last back through a block of the LSTM.
-
-    Args:
-        gemm: address of the product of d_rows and state_map.
-        real, rows, memory, history: as `lstm` left them.
-        state_map: [i f g o, hidden].
-        d_outputs: [steps, batch, hidden], or of no steps where the loss did not use the outputs.
-        d_product: [batch, hidden], what of dL/dh comes through the products of the step above.
-        d_h: [batch, hidden], what of it comes otherwise; both are moved back.
-        d_c: [batch, hidden], dL/dc; moved back.
-        d_rows: [steps, batch, i f g o], the gradient of the sums is written here.
-    """
-    hidden = _unsigned(history.shape[2])
-    for t in range(len(rows) - 1, -1, -1):
-        for b in range(first, last):
-            row, d_row, d_state, d_cell = rows[t, b], d_rows[t, b], d_h[b], d_c[b]
-            c_below, c_above, d_above = memory[t, b], memory[t + 1, b], d_product[b]
-            if t >= real[b]:
-                d_row[:] = 0
-                continue
-            if len(d_outputs):
-                _add(d_above, d_outputs[t, b])
-            for j in range(hidden):
-                f_at, g_at, o_at = j + hidden, j + hidden + hidden, j + hidden + hidden + hidden
-                i, f, g, o = _get(row, j), _get(row, f_at), _get(row, g_at), _get(row, o_at)
-                d = d_above[j] + d_state[j]
-                d_state[j] = 0
-                tanh_c = _tanh(c_above[j])
-                d_memory = d_cell[j] + d * o * (1 - tanh_c * tanh_c)
-                d_cell[j] = d_memory * f
-                _put(d_row, j, d_memory * g * i * (1 - i))
-                _put(d_row, f_at, d_memory * c_below[j] * f * (1 - f))
-                _put(d_row, g_at, d_memory * i * (1 - g * g))
-                _put(d_row, o_at, d * tanh_c * o * (1 - o))
-        _multiply(gemm, d_rows[t, first:last], state_map, d_product[first:last])
-
-
 # ------------------------------------------------------------------------------------------- GRU
 
 
 @_compiled
-def gru(first, last, gemm, real, rows, bias, state_map, product, memory, history):
+def gru(first, last, gemm, real, rows, bias, state_map, product, state, history):
     """Sequences first to last through a block of the GRU, the reset gate after the product.
 
-    Args: as those of `lstm`, but
+    Args:
+        gemm: address of the product of history and state_map.
+        real: int64 [batch].
         rows: [steps, batch, u r z n], the sums of the inputs in the last three; becomes u, r, z, n.
         bias: [u r z n].
-        state_map: [hidden, u r z], product: [batch, u r z].
-        memory: [1, batch, hidden], h in the type of the sums; moved on.
+        state_map: [hidden, u r z].
+        product: [batch, u r z], to work in.
+        state: [batch, hidden], h in the type of the sums; moved on.
+        history: [steps + 1, batch, hidden], the h of each step; the first is given.
     """
     hidden = _unsigned(history.shape[2])
     for t in range(len(rows)):
         _multiply(gemm, history[t, first:last], state_map, product[first:last])
         for b in range(first, last):
-            row, of_state, state, above = rows[t, b], product[b], memory[0, b], history[t + 1, b]
+            row, of_state, h, above = rows[t, b], product[b], state[b], history[t + 1, b]
             if t >= real[b]:
                 above[:] = 0
                 continue
@@ -167,9 +76,8 @@ def gru(first, last, gemm, real, rows, bias, state_map, product, memory, history
                 r = _sigmoid(_get(row, r_at) + of_state[r_at] + bias[r_at])
                 z = _sigmoid(_get(row, z_at) + of_state[z_at] + bias[z_at])
                 n = _tanh(_get(row, n_at) + bias[n_at] + r * u)
-                h = n + z * (state[j] - n)
-                state[j] = h
-                _put(above, j, h)
+                h[j] = n + z * (h[j] - n)
+                _put(above, j, h[j])
                 _put(row, j, u)
                 _put(row, r_at, r)
                 _put(row, z_at, z)
@@ -178,40 +86,39 @@ def gru(first, last, gemm, real, rows, bias, state_map, product, memory, history
 
 @_compiled
 def gru_back(
-    first,
-    last,
-    gemm,
-    real,
-    rows,
-    state_map,
-    memory,
-    history,
-    d_outputs,
-    d_product,
-    d_h,
-    d_c,
-    d_rows,
+    first, last, gemm, real, rows, state_map, history, d_outputs, d_product, d_state, d_rows
 ):
-    """Sequences first to last back through a block of the GRU; as `lstm_back`, without c."""
+    """Sequences first to last back through a block of the GRU.
+
+    Args:
+        gemm: address of the product of d_rows and state_map.
+        real, rows, history: as `gru` left them.
+        state_map: [u r z, hidden].
+        d_outputs: [steps, batch, hidden], or of no steps where the loss did not use the outputs.
+        d_product: [batch, hidden], the part of dL/dh that has come through the product of the step
+            above.
+        d_state: [batch, hidden], the part that has come past it. Both are moved back.
+        d_rows: [steps, batch, u r z n]; the gradient of the sums is written here.
+    """
     hidden = _unsigned(history.shape[2])
     for t in range(len(rows) - 1, -1, -1):
         for b in range(first, last):
-            row, d_row, d_state = rows[t, b], d_rows[t, b], d_h[b]
-            below, d_above = history[t, b], d_product[b]
+            row, below, d_row = rows[t, b], history[t, b], d_rows[t, b]
+            d_past, d_through = d_state[b], d_product[b]
             if t >= real[b]:
                 d_row[:] = 0
                 continue
             if len(d_outputs):
-                _add(d_above, d_outputs[t, b])
+                _add(d_through, d_outputs[t, b])
             for j in range(hidden):
                 r_at, z_at, n_at = j + hidden, j + hidden + hidden, j + hidden + hidden + hidden
                 u, r, z, n = _get(row, j), _get(row, r_at), _get(row, z_at), _get(row, n_at)
-                d = d_above[j] + d_state[j]
-                d_n = d * (1 - z) * (1 - n * n)
-                d_state[j] = d * z
+                d_h = d_through[j] + d_past[j]
+                d_n = d_h * (1 - z) * (1 - n * n)
+                d_past[j] = d_h * z
                 _put(d_row, j, d_n * r)
                 _put(d_row, r_at, d_n * u * r * (1 - r))
-                _put(d_row, z_at, d * (_get(below, j) - n) * z * (1 - z))
+                _put(d_row, z_at, d_h * (_get(below, j) - n) * z * (1 - z))
                 _put(d_row, n_at, d_n)
         _multiply(gemm, d_rows[t, first:last], state_map, d_product[first:last])
 
@@ -220,10 +127,10 @@ def gru_back(
 
 
 @_compiled
-def rnn(first, last, gemm, real, rows, bias, state_map, product, memory, history):
-    """Sequences first to last through a block of the tanh RNN; as `lstm`, without c.
+def rnn(first, last, gemm, real, rows, bias, state_map, product, state, history):
+    """Sequences first to last through a block of the tanh RNN.
 
-    Args: as those of `lstm`, but rows: [steps, batch, hidden], the sums of the inputs.
+    Args: as those of `gru`, but rows are [steps, batch, hidden], and `state` is not used.
     """
     hidden = _unsigned(history.shape[2])
     for t in range(len(rows)):
@@ -239,34 +146,23 @@ def rnn(first, last, gemm, real, rows, bias, state_map, product, memory, history
 
 @_compiled
 def rnn_back(
-    first,
-    last,
-    gemm,
-    real,
-    rows,
-    state_map,
-    memory,
-    history,
-    d_outputs,
-    d_product,
-    d_h,
-    d_c,
-    d_rows,
+    first, last, gemm, real, rows, state_map, history, d_outputs, d_product, d_state, d_rows
 ):
-    """Sequences first to last back through a block of the RNN; as `lstm_back`, without c."""
+    """Sequences first to last back through a block of the RNN; arguments as those of `gru_back`."""
     hidden = _unsigned(history.shape[2])
     for t in range(len(rows) - 1, -1, -1):
         for b in range(first, last):
-            above, d_row, d_state, d_above = history[t + 1, b], d_rows[t, b], d_h[b], d_product[b]
+            above, d_row = history[t + 1, b], d_rows[t, b]
+            d_past, d_through = d_state[b], d_product[b]
             if t >= real[b]:
                 d_row[:] = 0
                 continue
             if len(d_outputs):
-                _add(d_above, d_outputs[t, b])
+                _add(d_through, d_outputs[t, b])
             for j in range(hidden):
-                h, d = _get(above, j), d_above[j] + d_state[j]
-                d_state[j] = 0
-                _put(d_row, j, d * (1 - h * h))
+                h, d_h = _get(above, j), d_through[j] + d_past[j]
+                d_past[j] = 0
+                _put(d_row, j, d_h * (1 - h * h))
         _multiply(gemm, d_rows[t, first:last], state_map, d_product[first:last])
 
 
@@ -275,53 +171,39 @@ def rnn_back(
 
 @_compiled
 def gru_before(
-    first,
-    last,
-    gemm,
-    real,
-    rows,
-    bias,
-    map_r_z,
-    map_n,
-    product_r_z,
-    product_n,
-    rest,
-    memory,
-    history,
+    first, last, gemm, real, rows, bias, map_r_z, map_n, of_r_z, of_n, rest, state, history
 ):
     """Sequences first to last through a block of the GRU, the reset gate before the product.
 
-    Args: as those of `lstm`, but
+    Args: as those of `gru`, but
         rows: [steps, batch, r z n], the sums of the inputs; becomes r, z, n.
-        map_r_z, map_n: [hidden, r z] and [hidden, n]; product_r_z, product_n: [batch, r z] and
-            [batch, n], to work in.
-        rest: [steps, batch, hidden], r * h of the step before is written here.
-        memory: [1, batch, hidden], h in the type of the sums; moved on.
+        map_r_z, map_n: [hidden, r z] and [hidden, n].
+        of_r_z, of_n: [batch, r z] and [batch, n], to work in.
+        rest: [steps, batch, hidden]; r * h, of the h below, is written here.
     """
     hidden = _unsigned(history.shape[2])
     for t in range(len(rows)):
-        _multiply(gemm, history[t, first:last], map_r_z, product_r_z[first:last])
+        _multiply(gemm, history[t, first:last], map_r_z, of_r_z[first:last])
         for b in range(first, last):
-            row, of_state, state, left = rows[t, b], product_r_z[b], memory[0, b], rest[t, b]
+            row, of_state, h, left = rows[t, b], of_r_z[b], state[b], rest[t, b]
             for j in range(hidden):
                 z_at = j + hidden
                 r = _sigmoid(_get(row, j) + of_state[j] + bias[j])
                 z = _sigmoid(_get(row, z_at) + of_state[z_at] + bias[z_at])
+                _put(left, j, r * h[j])
                 _put(row, j, r)
                 _put(row, z_at, z)
-                _put(left, j, r * state[j])
-        _multiply(gemm, rest[t, first:last], map_n, product_n[first:last])
+        _multiply(gemm, rest[t, first:last], map_n, of_n[first:last])
         for b in range(first, last):
-            row, of_rest, state, above = rows[t, b], product_n[b], memory[0, b], history[t + 1, b]
+            row, of_rest, h, above = rows[t, b], of_n[b], state[b], history[t + 1, b]
             if t >= real[b]:
                 above[:] = 0
                 continue
             for j in range(hidden):
                 z_at, n_at = j + hidden, j + hidden + hidden
                 n = _tanh(_get(row, n_at) + of_rest[j] + bias[n_at])
-                h = state[j] + _get(row, z_at) * (n - state[j])
-                state[j] = h
-                _put(above, j, h)
+                h[j] = h[j] + _get(row, z_at) * (n - h[j])
+                _put(above, j, h[j])
                 _put(row, n_at, n)
 
 
@@ -336,43 +218,45 @@ def gru_before_back(
     map_n,
     history,
     d_outputs,
-    d_product,
     d_rest,
-    d_h,
+    d_product,
+    d_state,
     d_rows,
 ):
-    """Sequences first to last back through a block of it; as `lstm_back`, without c.
+    """Sequences first to last back through a block of it.
 
-    Args: as those of `lstm_back`, but
+    Args: as those of `gru_back`, but
         map_r_z, map_n: [r z, hidden] and [n, hidden].
         d_rest: [batch, hidden], to work in.
     """
     hidden = _unsigned(history.shape[2])
     for t in range(len(rows) - 1, -1, -1):
         for b in range(first, last):
-            row, d_row, d_state = rows[t, b], d_rows[t, b], d_h[b]
-            below, d_above = history[t, b], d_product[b]
+            row, below, d_row = rows[t, b], history[t, b], d_rows[t, b]
+            d_past, d_through = d_state[b], d_product[b]
             if t >= real[b]:
                 d_row[:] = 0
                 continue
             if len(d_outputs):
-                _add(d_above, d_outputs[t, b])
+                _add(d_through, d_outputs[t, b])
             for j in range(hidden):
                 z_at, n_at = j + hidden, j + hidden + hidden
                 z, n = _get(row, z_at), _get(row, n_at)
-                d = d_above[j] + d_state[j]
-                d_state[j] = d * (1 - z)
-                _put(d_row, z_at, d * (n - _get(below, j)) * z * (1 - z))
-                _put(d_row, n_at, d * z * (1 - n * n))
-        _multiply(gemm, d_rows[t, first:last, 2 * history.shape[2] :], map_n, d_rest[first:last])
+                d_h = d_through[j] + d_past[j]
+                d_past[j] = d_h * (1 - z)
+                _put(d_row, z_at, d_h * (n - _get(below, j)) * z * (1 - z))
+                _put(d_row, n_at, d_h * z * (1 - n * n))
+        d_n = d_rows[t, first:last, 2 * history.shape[2] :]
+        _multiply(gemm, d_n, map_n, d_rest[first:last])
         for b in range(first, last):
-            if t < real[b]:
-                row, d_row, d_state = rows[t, b], d_rows[t, b], d_h[b]
-                below, d_left = history[t, b], d_rest[b]
-                for j in range(hidden):
-                    r = _get(row, j)
-                    d_state[j] += d_left[j] * r
-                    _put(d_row, j, d_left[j] * _get(below, j) * r * (1 - r))
+            if t >= real[b]:
+                continue
+            row, below, d_row = rows[t, b], history[t, b], d_rows[t, b]
+            d_past, d_left = d_state[b], d_rest[b]
+            for j in range(hidden):
+                r = _get(row, j)
+                d_past[j] += d_left[j] * r
+                _put(d_row, j, d_left[j] * _get(below, j) * r * (1 - r))
         _multiply(gemm, d_rows[t, first:last], map_r_z, d_product[first:last])
 
 
@@ -391,7 +275,7 @@ def _get(numbers: Any, at: int) -> Any:
 
 
 def _put(numbers: Any, at: int, value: Any) -> None:
-    """Set the number at a place; as bfloat16, to the nearest one, of two to the even one."""
+    """Set the number at a place; as bfloat16 to the nearest, halves away from zero."""
 
 
 def _sigmoid(x: Any) -> Any:
@@ -415,10 +299,8 @@ def _put_of(numbers: Any, at: int, value: Any) -> Any:
         numbers[at] = value
 
     def put_rounded(numbers: Any, at: int, value: Any) -> None:
-        bits = _float(value).view(_int)
-        even = _int(bits >> _int(16)) & _int(1)
-        rounded = _int(bits + _int(0x7FFF) + even) >> _int(16)
-        # The bits of a NaN could be rounded to those of infinity.
+        rounded = _int(_float(value).view(_int) + _int(0x8000)) >> _int(16)
+        # The bits of a NaN could round to those of a number.
         numbers[at] = np.uint16(rounded if value == value else _int(0x7FC0))
 
     return put_rounded if numbers.dtype == types.uint16 else put
@@ -441,14 +323,20 @@ def _sigmoid_of(x: Any) -> Any:
 @overload(_tanh, jit_options=_OPTIONS, strict=False)
 def _tanh_of(x: Any) -> Any:
     def tanh(x: Any) -> Any:
-        # As in Cephes' tanhf (Moshier): near zero a polynomial, since the other form cancels there.
+        # As in Eigen and XLA: a ratio of polynomials, to 3e-7 of the value.
+        x = _float(7.99881172180175781) if x > _float(7.99881172180175781) else x
+        x = _float(-7.99881172180175781) if x < _float(-7.99881172180175781) else x
         s = x * x
-        p = s * _float(-5.70498872745e-3) + _float(2.06390887954e-2)
-        p = p * s + _float(-5.37397155531e-2)
-        p = p * s + _float(1.33314422036e-1)
-        p = p * s + _float(-3.33332819422e-1)
-        far = _float(1) - _float(2) / (_exp(x + x) + _float(1))
-        return p * s * x + x if abs(x) < _float(0.625) else far
+        p = s * _float(-2.76076847742355e-16) + _float(2.00018790482477e-13)
+        p = p * s + _float(-8.60467152213735e-11)
+        p = p * s + _float(5.12229709037114e-08)
+        p = p * s + _float(1.48572235717979e-05)
+        p = p * s + _float(6.37261928875436e-04)
+        p = p * s + _float(4.89352455891786e-03)
+        q = s * _float(1.19825839466702e-06) + _float(1.18534705686654e-04)
+        q = q * s + _float(2.26843463243900e-03)
+        q = q * s + _float(4.89352518554385e-03)
+        return p * x / q
 
     return (lambda x: math.tanh(x)) if x == types.float64 else tanh
 

@@ -1,7 +1,5 @@
 """One direction of a recurrent layer on a CPU, its gradient written out: faster than autograd's.
 
-    LSTM   i, f, o = sigmoid(...), g = tanh(W x_t + b + U h_{t-1} + c), their rows in this order:
-           c_t = f * c_{t-1} + i * g, h_t = o * tanh(c_t)             i f g o (Gers et al. 2000)
     GRU    r, z = sigmoid(W x_t + b + U h_{t-1} + c), u_t = U_n h_{t-1} + c_n,
            n_t = tanh(W_n x_t + b_n + r * u_t),
            h_t = (1 - z) * n_t + z * h_{t-1}                          (Cho et al. 2014, eq. 5 to 8,
@@ -41,14 +39,12 @@ class Cell:
     inputs_from: int
     of_states: int
     rolled: bool
-    has_memory: bool  # beside h a second state, c
     run: Callable[..., None]
     run_back: Callable[..., None]
 
 
-LSTM_CELL = Cell(4, 0, 4, False, True, kernels.lstm, kernels.lstm_back)  # i f g o
-GRU_CELL = Cell(4, 1, 3, True, False, kernels.gru, kernels.gru_back)  # u r z n
-RNN_CELL = Cell(1, 0, 1, False, False, kernels.rnn, kernels.rnn_back)
+GRU_CELL = Cell(4, 1, 3, True, kernels.gru, kernels.gru_back)  # u r z n
+RNN_CELL = Cell(1, 0, 1, False, kernels.rnn, kernels.rnn_back)
 
 
 class Recurrence(torch.autograd.Function):
@@ -67,14 +63,13 @@ class Recurrence(torch.autograd.Function):
         inputs: Tensor,  # [time, batch, input]
         lengths: Tensor,  # [batch]
         h: Tensor,  # [batch, hidden]
-        c: Tensor | None,  # [batch, hidden]
         weight_ih: Tensor,  # [gates * hidden, input]
         weight_hh: Tensor,  # [gates * hidden, hidden]
         bias_ih: Tensor,  # [gates * hidden]
         bias_hh: Tensor,  # [gates * hidden]
         keep: bool,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Outputs [time, batch, hidden], zero beyond each length, and h and c at each last step."""
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs [time, batch, hidden], zero beyond each length, and each last real one."""
         time, batch, _ = inputs.shape
         hidden = weight_hh.shape[1]
         width, inputs_from, states_to = _columns(cell, hidden)
@@ -89,8 +84,7 @@ class Recurrence(torch.autograd.Function):
 
         history = torch.empty(time + 1, batch, hidden, dtype=kept)  # h_0 to h_time
         history[0] = h
-        memory = torch.empty(time + 1 if cell.has_memory else 1, batch, hidden, dtype=exact)
-        memory[0] = h if c is None else c
+        h = h.to(exact, copy=True).contiguous()
         product = torch.empty(batch, states_to, dtype=exact)
         blocks: list[Tensor] = []
         for start, stop in time_blocks(time, batch * width):
@@ -101,38 +95,36 @@ class Recurrence(torch.autograd.Function):
             run_kernel(
                 cell.run,
                 gemm_address(kept),
-                *(lengths - start, block, bias, state_map, product),
-                memory[start : stop + 1] if cell.has_memory else memory,
-                history[start : stop + 1],
+                *(lengths - start, block, bias, state_map, product, h, history[start : stop + 1]),
             )
         outputs = history[1:].to(inputs.dtype)
         ctx.cell = cell
-        ctx.save_for_backward(inputs, lengths, weight_ih, weight_hh, history, memory, *blocks)
+        ctx.save_for_backward(inputs, lengths, weight_ih, weight_hh, history, *blocks)
         ctx.set_materialize_grads(False)
-        last = outputs[lengths - 1, torch.arange(batch)]
-        return outputs, last, memory[-1].to(inputs.dtype) if cell.has_memory else None
+        return outputs, outputs[lengths - 1, torch.arange(batch)]
 
     @staticmethod
     @once_differentiable
     @custom_bwd
     def backward(  # type: ignore[override]
-        ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None, d_memory: Tensor | None
+        ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """Back through the steps, the weights' gradients block by block."""
         cell: Cell = ctx.cell
-        inputs, lengths, weight_ih, weight_hh, history, memory, *blocks = ctx.saved_tensors
+        inputs, lengths, weight_ih, weight_hh, history, *blocks = ctx.saved_tensors
         time, batch, _ = inputs.shape
         hidden, product, kept = weight_hh.shape[1], inputs.dtype, history.dtype
+        exact = torch.promote_types(weight_hh.dtype, torch.float32)
         width, inputs_from, states_to = _columns(cell, hidden)
         input_map = weight_ih.to(product)  # [inputs' parts, input]
         state_map = _rolled(weight_hh, cell, hidden).to(kept).contiguous()
         d_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
-        d_weight_ih = torch.zeros_like(weight_ih, dtype=memory.dtype)
-        d_weight_hh = torch.zeros_like(weight_hh, dtype=memory.dtype)
-        d_bias = torch.zeros(1, width, dtype=memory.dtype)
+        d_weight_ih = torch.zeros_like(weight_ih, dtype=exact)
+        d_weight_hh = torch.zeros_like(weight_hh, dtype=exact)
+        d_bias = torch.zeros(1, width, dtype=exact)
 
-        d_product = torch.zeros(batch, hidden, dtype=memory.dtype)
-        d_h, d_c = copy_or_zeros(d_last, d_product), copy_or_zeros(d_memory, d_product)
+        d_product = torch.zeros(batch, hidden, dtype=exact)
+        d_h = copy_or_zeros(d_last, d_product)
         d_kept = torch.empty_like(blocks[0])
         spans = time_blocks(time, batch * width)
         for (start, stop), block in zip(reversed(spans), reversed(blocks), strict=True):
@@ -141,9 +133,8 @@ class Recurrence(torch.autograd.Function):
             run_kernel(
                 cell.run_back,
                 gemm_address(kept),
-                *(lengths - start, block, state_map),
-                memory[start : stop + 1] if cell.has_memory else memory,
-                *(states, d_output.contiguous(), d_product, d_h, d_c, d_block),
+                *(lengths - start, block, state_map, states),
+                *(d_output.contiguous(), d_product, d_h, d_block),
             )
             flat = d_block.view(-1, width).to(product)
             of_inputs, of_states = flat[:, inputs_from:], flat[:, :states_to]
@@ -153,7 +144,7 @@ class Recurrence(torch.autograd.Function):
             add_product_(d_weight_hh, of_states.t(), states[:-1].flatten(0, 1).to(product))
             add_product_(d_bias, flat.new_ones(1, len(flat)), flat)
         return (
-            *(None, d_inputs, None, d_h + d_product, d_c if cell.has_memory else None),
+            *(None, d_inputs, None, d_h + d_product),
             *(d_weight_ih, _rolled(d_weight_hh, cell, -hidden)),
             *(d_bias[0, inputs_from:], _rolled(d_bias[0, :states_to], cell, -hidden), None),
         )

@@ -14,17 +14,21 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from src.models.arguments import State, check_inputs, initial_state_parts
 from src.models.autocast import autocast_dtype, is_autocast_enabled
-from src.models.cells.gru import gru_step
 from src.models.dropout import dropout
-from src.models.gru_before_function import GRUBeforeFunction
-from src.models.recurrence import GRU_CELL, LSTM_CELL, RNN_CELL, Cell, Recurrence
+from src.models.gru_before_function import GRUBeforeFunction, gru_before_by_steps
+from src.models.padding import zero_padding
+from src.models.recurrence import GRU_CELL, RNN_CELL, Cell, Recurrence
 from src.models.reverse import reversal, reverse
+
+# Elements of the gates of a block of time steps: 8 MiB in float32. A whole review's fit no cache,
+# and being of another size at every step, leave memory behind that later steps cannot use.
+_LSTM_BLOCK = 2**21
 
 
 class _VariableLength(nn.RNNBase):
     """What the three layers share."""
 
-    cell: Cell
+    cell: Cell  # of one direction of one layer, unless _run is the subclass's own
     state_parts = 1
     in_cudnn = True  # and so fast over packed sequences
 
@@ -60,7 +64,7 @@ class _VariableLength(nn.RNNBase):
             lengths: integers [batch], each from 1 to time.
             initial_state: as torch.nn's, [num_layers * directions, batch, hidden_size] (for the
                 LSTM a pair of them); None is zeros.
-            need_final_state: False returns None for it.
+            need_final_state: False returns None for it, which spares the LSTM some work.
 
         Returns:
             outputs [batch, time, directions * hidden_size], zero beyond each length, and the final
@@ -77,7 +81,7 @@ class _VariableLength(nn.RNNBase):
                 packed_outputs, batch_first=True, total_length=inputs.shape[1]
             )
             return outputs, final_state if need_final_state else None
-        outputs, finals = self._run_layers(inputs, lengths, state)
+        outputs, finals = self._run_layers(inputs, lengths, state, need_cell=need_final_state)
         if not need_final_state:
             return outputs.transpose(0, 1), None
         parts = tuple(torch.stack(part) for part in zip(*finals, strict=True))
@@ -97,11 +101,17 @@ class _VariableLength(nn.RNNBase):
             _, final_state = self._run_packed(inputs, lengths, None)
             hidden = final_state[0] if self.state_parts > 1 else final_state
             return torch.cat(list(hidden[-directions:]), dim=1)
-        _, finals = self._run_layers(inputs, lengths, state, need_outputs=False)
+        _, finals = self._run_layers(inputs, lengths, state, need_outputs=False, need_cell=False)
         return torch.cat([final[0] for final in finals[-directions:]], dim=1)
 
     def _run_layers(
-        self, inputs: Tensor, lengths: Tensor, state: State, *, need_outputs: bool = True
+        self,
+        inputs: Tensor,
+        lengths: Tensor,
+        state: State,
+        *,
+        need_outputs: bool = True,
+        need_cell: bool = True,
     ) -> tuple[Tensor, list[State]]:
         """All layers and directions, on a CPU or where cuDNN has no such layer.
 
@@ -116,32 +126,38 @@ class _VariableLength(nn.RNNBase):
         for layer in range(self.num_layers):
             if layer > 0:
                 outputs = dropout(outputs, self.dropout, self.training)
+            read = need_outputs and layer == self.num_layers - 1  # by someone who sees the padding
             directions = []
             for backward in range(1 + self.bidirectional):
                 start = tuple(part[len(finals)].to(product) for part in state)
                 weights = tuple(self.all_weights[len(finals)])
                 source = reverse(outputs, order) if backward else outputs
-                output, final = self._run(source, lengths, start, weights)
+                output, final = self._run(source, lengths, start, weights, read, need_cell)
                 finals.append(final)
-                if need_outputs or layer < self.num_layers - 1:
+                if read or layer < self.num_layers - 1:
                     directions.append(reverse(output, order) if backward else output)
             if directions:
                 outputs = torch.cat(directions, dim=2) if self.bidirectional else directions[0]
         return outputs, finals
 
     def _run(
-        self, inputs: Tensor, lengths: Tensor, state: State, weights: State
+        self,
+        inputs: Tensor,
+        lengths: Tensor,
+        state: State,
+        weights: State,
+        zeroed: bool,
+        need_cell: bool,
     ) -> tuple[Tensor, State]:
         """One direction of one layer, on a CPU or where cuDNN has no such layer.
 
         inputs [time, batch, features] and state, parts of [batch, hidden], have the type of matrix
-        products. Returns outputs [time, batch, hidden], zero beyond each length, and the final
-        state, shaped as state.
+        products. Returns outputs [time, batch, hidden], which with `zeroed` are zero beyond each
+        length, and the final state, shaped as state; without `need_cell` its hidden part alone.
         """
-        h, c = (*state, None)[:2]
         keep = torch.is_grad_enabled()
-        outputs, h, c = Recurrence.apply(self.cell, inputs, lengths, h, c, *weights, keep)
-        return outputs, (h,) if c is None else (h, c)
+        outputs, last = Recurrence.apply(self.cell, inputs, lengths, *state, *weights, keep)
+        return outputs, (last,)
 
     def _packs(self, inputs: Tensor) -> bool:
         """Whether packed sequences are the fast way."""
@@ -171,13 +187,6 @@ class RNN(_VariableLength, nn.RNN):  # type: ignore[misc]  # takes lengths, not 
     """Elman's network (Elman 1990) with tanh, as torch.nn.RNN."""
 
     cell = RNN_CELL
-
-
-class LSTM(_VariableLength, nn.LSTM):  # type: ignore[misc]  # takes lengths, not packing
-    """Long short-term memory with forget gates (Gers et al. 2000), as torch.nn.LSTM."""
-
-    cell = LSTM_CELL
-    state_parts = 2
 
 
 class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not packing
@@ -212,12 +221,18 @@ class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not 
         self.in_cudnn = reset == "after"
 
     def _run(
-        self, inputs: Tensor, lengths: Tensor, state: State, weights: State
+        self,
+        inputs: Tensor,
+        lengths: Tensor,
+        state: State,
+        weights: State,
+        zeroed: bool,
+        need_cell: bool,
     ) -> tuple[Tensor, State]:
         if self.reset == "after":
-            return super()._run(inputs, lengths, state, weights)
+            return super()._run(inputs, lengths, state, weights, zeroed, need_cell)
         if inputs.device.type != "cpu":
-            return _by_steps(inputs, lengths, state, weights)
+            return gru_before_by_steps(inputs, lengths, state, weights)
         keep = torch.is_grad_enabled()
         outputs, last = GRUBeforeFunction.apply(inputs, lengths, *state, *weights, keep)
         return outputs, (last,)
@@ -227,15 +242,53 @@ class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not 
         return f"{super().extra_repr()}, reset={self.reset}"
 
 
-def _by_steps(
-    inputs: Tensor, lengths: Tensor, state: State, weights: State
-) -> tuple[Tensor, State]:
-    """The GRU with the reset gate before the product, elsewhere than on a CPU."""
-    (h,) = state
-    outputs = []
-    for time, x in enumerate(inputs):
-        real = (time < lengths)[:, None]  # [batch, 1]
-        above = gru_step(x, h, weights, "before").h
-        h = torch.where(real, above, h)
-        outputs.append(torch.where(real, above, 0))
-    return torch.stack(outputs), (h,)
+class LSTM(_VariableLength, nn.LSTM):  # type: ignore[misc]  # takes lengths, not packing
+    """Long short-term memory with forget gates (Gers et al. 2000), as torch.nn.LSTM.
+
+    On a CPU torch gives an unpacked LSTM in float32 or bfloat16 to oneDNN, which is near the speed
+    of its matrix products. It returns the cell state after the last padded step only. So that this
+    is the one of the last real step, padding is told to keep it: one more input, 1 on padding and
+    0 elsewhere, whose weights open the forget gate and close the input gate.
+    """
+
+    state_parts = 2
+
+    def _run(
+        self,
+        inputs: Tensor,
+        lengths: Tensor,
+        state: State,
+        weights: State,
+        zeroed: bool,
+        need_cell: bool,
+    ) -> tuple[Tensor, State]:
+        h, c = state
+        weight_ih, *others = (weight.to(inputs.dtype) for weight in weights)
+        time, batch, _ = inputs.shape
+        if need_cell:
+            padding = (torch.arange(time)[:, None] >= lengths)[:, :, None]  # [time, batch, 1]
+            saturated = torch.finfo(weight_ih.dtype).max / 4  # sigmoid: exactly 0 or 1
+            keep = weight_ih.new_zeros(4, self.hidden_size)  # input, forget, cell, output
+            keep[0], keep[1] = -saturated, saturated
+            weight_ih = torch.cat([weight_ih, keep.view(-1, 1)], dim=1)
+            inputs = torch.cat([inputs, padding.to(inputs.dtype)], dim=2)
+        blocks = []
+        h, c = h[None], c[None]
+        for block in inputs.split(max(1, _LSTM_BLOCK // (batch * 4 * self.hidden_size))):
+            output, h, c = torch._VF.lstm(
+                block,
+                (h, c),
+                [weight_ih, *others],
+                has_biases=True,
+                num_layers=1,
+                dropout=0.0,
+                train=self.training,
+                bidirectional=False,
+                batch_first=False,
+            )
+            blocks.append(output)
+        outputs = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+        last = outputs[lengths - 1, torch.arange(batch)]
+        if zeroed:
+            outputs = zero_padding(outputs, lengths)
+        return outputs, (last, c[0]) if need_cell else (last,)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from src.models.dropout import dropout
-from src.models.recurrence import Recurrence
+from src.models.recurrence import GRU_CELL, RNN_CELL, Recurrence
 from src.models.recurrent import GRU, LSTM, RNN
 
 PAIRS = {"rnn": (RNN, nn.RNN), "lstm": (LSTM, nn.LSTM), "gru": (GRU, nn.GRU)}
@@ -97,7 +97,8 @@ def test_equals_packed(
 
 @KINDS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_packed_over_several_blocks_of_time(kind, dtype):
+def test_equals_packed_over_several_blocks_of_time(kind, dtype, monkeypatch):
+    monkeypatch.setattr("src.models.time_blocks._BLOCK_ELEMENTS", 2**17)
     torch.manual_seed(0)
     ours, theirs = pair(kind, 8, 32, bidirectional=True, dtype=dtype)
     inputs = torch.randn(64, 400, 8, dtype=dtype)
@@ -122,20 +123,15 @@ def test_only_some_results_in_the_loss(kind):
         assert_equal(*gradients, 1e-5)
 
 
-@KINDS
-def test_gradcheck(kind):
+@pytest.mark.parametrize(("cell", "gates"), [(GRU_CELL, 3), (RNN_CELL, 1)], ids=["gru", "rnn"])
+def test_gradcheck(cell, gates):
     torch.manual_seed(0)
-    cell, lengths = PAIRS[kind][0].cell, torch.tensor([4, 1, 3])
-    gates = {"rnn": 3, "gru": 9, "lstm": 12}[kind]
-    shapes = [(5, 3, 2), (3, 3), (3, 3), (gates, 2), (gates, 3), (gates,), (gates,)]
+    lengths = torch.tensor([4, 1, 3])
+    shapes = [(5, 3, 2), (3, 3), (gates * 3, 2), (gates * 3, 3), (gates * 3,), (gates * 3,)]
     arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
-
-    def run(inputs, h, c, *weights):
-        c = c if kind == "lstm" else None
-        results = Recurrence.apply(cell, inputs, lengths, h, c, *weights, True)
-        return results if kind == "lstm" else results[:2]
-
-    assert torch.autograd.gradcheck(run, arguments)
+    assert torch.autograd.gradcheck(
+        lambda inputs, *others: Recurrence.apply(cell, inputs, lengths, *others, True), arguments
+    )
 
 
 @KINDS
@@ -238,8 +234,9 @@ def test_backward_twice_and_no_second_derivative(kind):
     first = torch.autograd.grad(total, [inputs, *layer.parameters()], retain_graph=True)
     again = torch.autograd.grad(total, [inputs, *layer.parameters()], create_graph=True)
     assert_equal(again, first, 1e-6)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        again[0].sum().backward()
+    if kind != "lstm":
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            again[0].sum().backward()
 
 
 @KINDS
@@ -264,6 +261,20 @@ def test_float64_stays_exact_under_autocast(kind):
     with torch.autocast("cpu", torch.bfloat16):
         found = ours(inputs, lengths)[0]
     assert_equal([found], [packed(theirs, inputs, lengths)[0]], 1e-10)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_lstm_reaches_onednn(autocast):
+    if autocast and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor has no bfloat16 in oneDNN")
+    layer, inputs = LSTM(8, 8, bidirectional=True), torch.randn(2, 5, 8, requires_grad=True)
+    with torch.profiler.profile() as profile:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            outputs, _ = layer(inputs, torch.tensor([5, 2]))
+        outputs.sum().backward()
+    calls = {event.key: event.count for event in profile.key_averages()}
+    assert calls["aten::mkldnn_rnn_layer"] == 2
+    assert calls["aten::mkldnn_rnn_layer_backward"] == 2
 
 
 INPUTS, LENGTHS = torch.zeros(2, 5, 3), torch.tensor([5, 2])

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from src.models.dropout import dropout
-from src.models.gru_before_function import GRUBeforeFunction
+from src.models.gru_before_function import GRUBeforeFunction, gru_before_by_steps
 from src.models.recurrent import GRU
 from tests.models.by_cells import by_cells
 from tests.models.test_recurrent import assert_equal, results, unpacked
@@ -17,7 +17,8 @@ def build(*sizes, dtype=torch.float32, **options):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_the_cells_over_several_blocks_of_time(dtype):
+def test_equals_the_cells_over_several_blocks_of_time(dtype, monkeypatch):
+    monkeypatch.setattr("src.models.time_blocks._BLOCK_ELEMENTS", 2**17)
     layer = build(8, 32, bidirectional=True, dtype=dtype)
     inputs = torch.randn(64, 400, 8, dtype=dtype)
     lengths = torch.cat([torch.tensor([1, 400]), torch.randint(1, 401, (62,))])
@@ -131,25 +132,29 @@ def test_the_same_without_gradients(autocast):
     assert_equal(found, expected, 0)
 
 
+def test_the_way_taken_on_other_devices():
+    layer = build(3, 4)
+    inputs, lengths = torch.randn(6, 3, 3), torch.tensor([5, 2, 1])
+    arguments = inputs, lengths, torch.randn(3, 4), *layer.parameters()
+    expected = GRUBeforeFunction.apply(*arguments, True)
+    outputs, (last,) = gru_before_by_steps(*arguments[:2], arguments[2:3], arguments[3:])
+    assert_equal([outputs, last], expected, 1e-6)
+
+    def gradients(results):
+        return torch.autograd.grad(sum(part.square().sum() for part in results), arguments[3:])
+
+    assert_equal(gradients([outputs, last]), gradients(expected), 1e-5)
+
+
 def test_every_tensor_is_made_on_the_device_of_the_inputs():
-    """A tensor that names no device would be one without memory here, and fail."""
-    layer = build(3, 4, num_layers=2, bidirectional=True)
-    inputs, lengths = torch.randn(3, 6, 3), torch.tensor([5, 2, 1])
-    expected = results(unpacked, layer, inputs, lengths)
-
-    def elsewhere(*arguments):
-        with torch.device("meta"):
-            outputs, final = layer(*arguments)
-            weights = [torch.ones_like(outputs), torch.ones_like(final)]
-            leaves = [arguments[0], *layer.parameters()]
-            found = torch.autograd.grad([outputs, final], leaves, weights)
-        return [outputs, final, *found]
-
-    leaf = inputs.clone().requires_grad_()
-    outputs, final, *gradients = elsewhere(leaf, lengths)
-    assert_equal([outputs, final], expected[:2], 0)
-    total = sum(part.sum() for part in layer(leaf, lengths))
-    assert_equal(gradients, torch.autograd.grad(total, [leaf, *layer.parameters()]), 1e-6)
+    layer = build(3, 4).to("meta")
+    inputs = torch.empty(6, 3, 3, device="meta", requires_grad=True)
+    lengths, h = torch.empty(3, device="meta"), torch.empty(3, 4, device="meta")
+    outputs, (last,) = gru_before_by_steps(inputs, lengths, (h,), tuple(layer.parameters()))
+    (outputs.sum() + last.sum()).backward()
+    assert [t.device.type for t in (outputs, last, inputs.grad)] == ["meta"] * 3
+    assert outputs.shape == (6, 3, 4)
+    assert last.shape == (3, 4)
 
 
 def test_only_torchs_own_layer_is_left_to_cudnn():
