@@ -32,7 +32,7 @@ def main() -> None:
     options = parse()
     prepare_process(options.threads)
     _, sample = load_sample(options.cache_dir, options.batches)
-    bf16 = has_fast_bf16()
+    bf16 = has_fast_bf16() and not options.float32
     dtype, name = (torch.bfloat16, OURS_BF16) if bf16 else (torch.float32, OURS)
     operations, products = [], []
     for model in options.models:
@@ -69,6 +69,7 @@ def parse() -> argparse.Namespace:
     models = ["lstm", "gru"]
     parser.add_argument("--models", nargs="+", default=models, choices=[*models, "rnn"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[128], metavar="SIZE")
+    parser.add_argument("--float32", action="store_true", help="though bfloat16 is faster here")
     parser.add_argument("--batches", type=int, default=4, help="that stand for the epoch")
     parser.add_argument("--operations", type=int, default=8, help="lines a model")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
