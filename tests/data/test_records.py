@@ -39,7 +39,7 @@ def test_broken_csv_rows_are_reported_and_the_rows_after_them_read():
         BadRow(2, "1 columns where the header has 2"),
         BadRow(3, "empty text"),
         BadRow(4, "empty label"),
-        BadRow(5, "is not utf-8: byte 0xff"),
+        BadRow(5, "is not utf-8: byte 0xff (is the file utf-16?)"),
         BadRow(6, "holds a NUL character (is the file utf-8?)"),
         BadRow(7, "3 columns where the header has 2"),
         Record(8, "end", "0"),
@@ -130,8 +130,9 @@ def test_encodings():
         read(text.encode("utf-16"))
     with pytest.raises(DataError, match="no text encoding 'utf-9'"):
         read(text, encoding="utf-9")
-    with pytest.raises(DataError, match="utf-16"):
-        read(b"\xff\xfet\0e\0x", "txt", encoding="utf-16")
+    assert read(b"\xff\xfet\0e\0x", "txt", encoding="utf-16", labelled=False) == [
+        BadRow(1, "is not utf-16: byte 0x78")
+    ]
 
 
 def test_files(tmp_path):

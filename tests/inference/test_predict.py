@@ -1,6 +1,13 @@
 import csv
+import io
 import itertools
 import json
+import os
+import pty
+import sys
+import threading
+import tty
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -179,14 +186,29 @@ def test_a_mistake_is_told_and_nothing_is_written(tmp_path, monkeypatch, mood_ru
     assert (tmp_path / "good.txt").read_bytes() == b"lovely\n"
 
 
-def test_a_failure_half_way_leaves_the_earlier_output(tmp_path, mood_run):
-    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
-    source.write_bytes(
-        "lovely\n".encode("utf-16") * (WINDOW + 1) + b"\n"
-    )  # ends in half a character
+def test_a_failure_half_way_leaves_the_earlier_output(tmp_path, mood_run, monkeypatch):
+    output = tmp_path / "out.jsonl"
     output.write_text("earlier\n")
-    options = {"run": str(mood_run), "input": str(source), "output": str(output)}
-    with pytest.raises(DataError):
-        predict(options | {"encoding": "utf-16"})
+    with stream_that_breaks(b"lovely\n" * (WINDOW + 1)) as stream:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        with pytest.raises(DataError, match=f":{WINDOW + 2}: cannot be read: Input/output error"):
+            predict({"run": str(mood_run), "input": "-", "output": str(output)})
     assert output.read_text() == "earlier\n"
-    assert sorted(tmp_path.iterdir()) == [source, output]
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@contextmanager
+def stream_that_breaks(content: bytes):
+    """A terminal whose other end goes away: what was written comes, then an error of the system."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+
+    def write():
+        with os.fdopen(theirs, "wb", buffering=0) as file:
+            file.write(content)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with os.fdopen(ours, "rb") as stream:
+        yield stream
+    writer.join()
