@@ -4,6 +4,7 @@ import codecs
 import io
 import re
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 from src.errors import DataError
@@ -53,7 +54,8 @@ def numbered_lines(
     except OSError as error:
         raise DataError(f"{name}:{line + 1}: cannot be read: {error.strerror}") from error
     finally:
-        text_stream.detach()  # the stream is its opener's to close
+        with suppress(ValueError):  # closed already
+            text_stream.detach()  # the stream is its opener's to close
 
 
 def _lines(stream: io.TextIOWrapper, newline: str) -> Iterator[str]:
