@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from src.data.lines import MAX_CHARACTERS
 
-
 _LOOKED_AT = 20  # lines of a row that is too long, to tell whether they are rows
 
 

@@ -92,7 +92,7 @@ def test_a_row_of_csv_without_an_end_in_sight_costs_no_other():
 
 @pytest.mark.parametrize("closing", ["", '5"', '"'], ids=["never", "late", "bare"])
 def test_what_stray_quotes_swallow_is_read_after_all(closing):
-    """Three in a row: were all that each swallows read again for every line, it would take hours."""
+    """Were all that each swallows read again for every line of it, it would take hours."""
     swallowed = b"swallowed,1\n" * 20_000
     content = b'text,label\n"0,1,' + b'\n"1,1,'.join([swallowed] * 3) + closing.encode()
     found = read(content, "csv", labelled=True)

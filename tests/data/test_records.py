@@ -200,9 +200,9 @@ def test_strange_json_costs_its_own_line():
         '{"text": "good", "label": "yes", "label": "no"}',
         '{"text": "good", "label": NaN}',
         '{"text": "good", "label": -Infinity}',
-        '{"text": %s, "label": 1}' % ("[" * 900 + "]" * 900),  # noqa: UP031
-        '{"text": "good", "label": %s}' % ("[" * 900 + "]" * 900),  # noqa: UP031
-        '{"text": "good", "label": 1, "id": %s}' % ("9" * 5_000),  # noqa: UP031
+        '{"text": %s, "label": 1}' % ("[" * 900 + "]" * 900),
+        '{"text": "good", "label": %s}' % ("[" * 900 + "]" * 900),
+        '{"text": "good", "label": 1, "id": %s}' % ("9" * 5_000),
         '{"text": "a\\udc41", "label": 1}',
         '{"text": "\\u0000", "label": 1}',
         '{"text": "good", "label": 1,}',
