@@ -5,7 +5,6 @@ import io
 import os
 import re
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -194,11 +193,9 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
                 pass  # the checksum stands behind the last byte
     except DataError:
         raise
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: is damaged or not a .tar.gz archive: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
     except Exception as error:  # a damaged header can fail anywhere in tarfile
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+            raise DataError(f"{path}: cannot be read: {error}") from error
         raise DataError(f"{path}: is damaged or not a .tar.gz archive: {error}") from error
 
 
@@ -243,7 +240,9 @@ def _refuse(path: Path, member: tarfile.TarInfo) -> None:
         raise DataError(f"{path}: refused, its member {shown} would land outside")
     if not (member.isfile() or member.isdir()) or member.issparse():
         raise DataError(f"{path}: refused, its member {shown} is no plain file")
-    if _is_part(_below_top(member.name)) and not 0 <= member.size <= MAX_FILE_BYTES:
+    # To skip a member, tarfile reads as often as its size asks for, even where nothing is left.
+    largest = MAX_FILE_BYTES if _is_part(_below_top(member.name)) else MAX_ARCHIVE_BYTES
+    if not 0 <= member.size <= largest:
         raise DataError(f"{path}: refused, its member {shown} has {member.size:,} bytes")
 
 

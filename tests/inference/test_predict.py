@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from src.data.records import BadRow, Record
 from src.errors import DataError, UserError
 from src.inference.checkpoint import load_run
-from src.inference.classify import WINDOW, classify, predict_rows
+from src.inference.classify import WINDOW, WINDOW_TOKENS, _windows, classify, predict_rows
 from src.inference.predict import predict
 
 WORDS = st.lists(st.sampled_from(["awful", "lovely", "passable", "film", "the"]), max_size=40)
@@ -63,6 +63,13 @@ def test_an_endless_input_is_answered_window_by_window(run):
     labels = [run.class_names[answer.probabilities.argmax()] for answer in answers]
     assert labels[-6:] == ["bad", "good", "so so"] * 2 or labels[:3] == ["bad", "good", "so so"]
     assert labels == list(itertools.islice(itertools.cycle(labels[:3]), WINDOW + 5))
+
+
+def test_a_window_of_long_texts_holds_fewer_of_them():
+    rows = [(line, None, np.zeros(WINDOW_TOKENS // 4, np.int64)) for line in range(10)]
+    assert [len(window) for window in _windows(iter(rows))] == [4, 4, 2]
+    rows = [(line, None, "no text") for line in range(WINDOW + 1)]
+    assert [len(window) for window in _windows(iter(rows))] == [WINDOW, 1]
 
 
 STRANGE = [
@@ -161,6 +168,7 @@ def test_one_text_is_answered_for_people(capsys, mood_run):
         ({}, "give one of text"),
         ({"text": "x", "input": "y.txt"}, "give one of text"),
         ({"text": " \n"}, "is empty"),
+        ({"text": "caf\udce9"}, "text: is not utf-8: byte 0xe9"),
         ({"input": "reviews.docx"}, "reviews.docx"),
         ({"input": "reviews.txt"}, "reviews.txt"),
         ({"input": "empty.txt"}, "holds no text"),
