@@ -20,6 +20,7 @@ class TextOptions(Options):
     truncation_side: Literal["left", "right"] = "left"
     validation_fraction: Fraction = 0.1
     split_seed: int = 0
+    drop_duplicates: bool = False
     batch_size: PositiveInt = 64
     batch_tokens: PositiveInt | None = None
     eval_batch_size: PositiveInt = 256

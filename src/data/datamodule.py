@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 from src.data.batching import Batch, BatchDataset, BucketBatchSampler, DealtBatchSampler
 from src.data.config import AutoConfig, DataConfig
 from src.data.corpus import Corpus
+from src.data.duplicates import Counts, count_duplicates, split_keys, stands_elsewhere
 from src.data.encoded import EncodedSplit, encode_corpus, fit_vocabulary
 from src.data.sources import load_corpus
 from src.data.split import cut_validation
@@ -78,6 +80,14 @@ class ReviewDataModule(L.LightningDataModule):
             config = self.config = config.demo() if corpus.synthetic else config.imdb()
         train_rows, validation_rows = cut_validation(corpus, config)
         if self._text_encoder is None:
+            if config.drop_duplicates:
+                keys = split_keys(corpus, cache_dir, train_rows, validation_rows)
+                train_rows = train_rows[~stands_elsewhere(keys)]
+                if not len(train_rows):
+                    raise DataError(
+                        f"{corpus.name}: every training review stands in validation or test too; "
+                        "with data.drop_duplicates=true none is left"
+                    )
             vocabulary = fit_vocabulary(corpus, train_rows, config)
             self._text_encoder = TextEncoder(vocabulary, config.max_length, config.truncation_side)
         splits = encode_corpus(corpus, self._text_encoder.vocabulary, cache_dir)
@@ -92,7 +102,13 @@ class ReviewDataModule(L.LightningDataModule):
             if len(split)
         }
         self.corpus = corpus
+        self._rows = train_rows, validation_rows
         self._is_set_up = True
+
+    @cached_property
+    def duplicates(self) -> dict[str, dict[str, Counts]]:
+        """How many reviews stand more than once; see `count_duplicates`."""
+        return count_duplicates(split_keys(self.corpus, Path(self.config.cache_dir), *self._rows))
 
     @property
     def text_encoder(self) -> TextEncoder:

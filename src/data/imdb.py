@@ -1,10 +1,10 @@
 """The Large Movie Review Dataset (Maas et al. 2011), from an archive, a folder or the network."""
 
 import gzip
+import io
 import os
 import re
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -33,8 +33,10 @@ REVIEWS = {
 URL_FILES = tuple(
     f"{split}/urls_{folder}.txt" for split in ("train", "test") for folder in FOLDER_OF_CLASS
 )
-REVIEW_PATH = re.compile(r"((?:train|test)/(?:neg|pos|unsup))/(\d+)_\d+\.txt")
-TITLE_ID = re.compile(r"/title/tt(\d+)")
+REVIEW_PATH = re.compile(r"((?:train|test)/(?:neg|pos)|train/unsup)/([0-9]{1,9})_[0-9]{1,9}\.txt")
+TITLE_ID = re.compile(r"/title/tt([0-9]{1,18})(?![0-9])")
+MAX_FILE_BYTES = 2**24  # the largest file that is read has 0.6 million
+MAX_ARCHIVE_BYTES = 2**30  # unpacked; the data set has 0.2 billion
 
 
 def load_imdb(config: ImdbConfig) -> Corpus:
@@ -101,6 +103,8 @@ def _parse(source: Path) -> Corpus:
     for name, content in members:
         if review := REVIEW_PATH.fullmatch(name):
             counts[review[1]] += 1
+            if counts[review[1]] > REVIEWS[review[1]]:
+                break
         if name.startswith(UNLABELLED):
             continue
         if name in contents:
@@ -162,37 +166,84 @@ def _decoded(name: str, contents: dict[str, bytes], source: Path) -> str:
 
 
 def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (path below aclImdb/, content) in one pass, extracting nothing to disk."""
+    """Yield (path below aclImdb/, content) in one pass, extracting nothing to disk.
+
+    However much a small archive might unpack to, no more is unpacked than MAX_ARCHIVE_BYTES.
+    """
     total = sum(REVIEWS.values())
     try:
         # Not mode "r|gz": tarfile's own decompressor ignores the checksum.
         with (
-            gzip.open(path) as unzipped,
+            gzip.open(path) as zipped,
+            _Unzipped(path, zipped) as unzipped,
             tarfile.open(fileobj=unzipped, mode="r|") as archive,
             progress_bar(f"Reading {path.name}", total) as advance,
         ):
             for member in archive:
-                _refuse_outside(path, member)
+                _refuse(path, member)
+                unzipped.allow(member.size)
                 name = _below_top(member.name)
                 if member.isfile() and _is_part(name):
                     file = archive.extractfile(member)
                     assert file is not None
                     yield name, file.read()
                     advance(1)
+            unzipped.allow(MAX_ARCHIVE_BYTES)
             while unzipped.read(2**20):
                 pass  # the checksum stands behind the last byte
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged header can fail anywhere in tarfile
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+            raise DataError(f"{path}: cannot be read: {error}") from error
         raise DataError(f"{path}: is damaged or not a .tar.gz archive: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
 
 
-def _refuse_outside(path: Path, member: tarfile.TarInfo) -> None:
+class _Unzipped(io.RawIOBase):
+    """Reads what is unpacked, and no more than has been allowed.
+
+    tarfile itself would read a member's header whole, however large the header says it is.
+    """
+
+    def __init__(self, path: Path, zipped: gzip.GzipFile) -> None:
+        self._path, self._zipped = path, zipped
+        self._left_in_all = MAX_ARCHIVE_BYTES
+        self._left = 0
+        self.allow(0)
+
+    def allow(self, size: int) -> None:
+        """Let a file of `size` bytes be read, and the headers of the next."""
+        self._left = size + MAX_FILE_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._zipped.read(size)
+        self._left -= len(content)
+        self._left_in_all -= len(content)
+        if self._left < 0:
+            raise DataError(f"{self._path}: refused, a header of it is larger than a data set's")
+        if self._left_in_all < 0:
+            raise DataError(
+                f"{self._path}: refused, unpacks to more than {MAX_ARCHIVE_BYTES:,} bytes"
+            )
+        return content
+
+
+def _refuse(path: Path, member: tarfile.TarInfo) -> None:
+    """Refuse what no data set holds.
+
+    Raises:
+        DataError: the member would be written elsewhere, is no plain file, or is too large.
+    """
     name = PurePosixPath(member.name)
+    shown = repr(member.name if len(member.name) < 200 else member.name[:200] + "...")
     if name.is_absolute() or ".." in name.parts or "\\" in member.name:
-        raise DataError(f"{path}: refused, its member {member.name!r} would land outside")
-    if not (member.isfile() or member.isdir()):
-        raise DataError(f"{path}: refused, its member {member.name!r} is no plain file")
+        raise DataError(f"{path}: refused, its member {shown} would land outside")
+    if not (member.isfile() or member.isdir()) or member.issparse():
+        raise DataError(f"{path}: refused, its member {shown} is no plain file")
+    # To skip a member, tarfile reads as often as its size asks for, even where nothing is left.
+    largest = MAX_FILE_BYTES if _is_part(_below_top(member.name)) else MAX_ARCHIVE_BYTES
+    if not 0 <= member.size <= largest:
+        raise DataError(f"{path}: refused, its member {shown} has {member.size:,} bytes")
 
 
 def _is_part(name: str) -> bool:
@@ -201,7 +252,7 @@ def _is_part(name: str) -> bool:
 
 def _below_top(name: str) -> str:
     parts = PurePosixPath(name).parts
-    return "/".join(parts[1:]) if parts[0] == FOLDER_NAME else name
+    return "/".join(parts[1:]) if parts[:1] == (FOLDER_NAME,) else "/".join(parts)
 
 
 def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -1,7 +1,6 @@
 """From token ids to the probability of every class."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,11 @@ from src.data.records import BadRow, Record
 from src.inference.checkpoint import TrainedRun
 
 WINDOW = 4096  # records held at once: enough to batch by length, whatever the length of the input
+WINDOW_TOKENS = 2**22  # of them together, but for the last: 32 MiB, where texts are kept whole
+
+
+# The line of a row, its own id, and the ids of its tokens or why it has none.
+_Encoded = tuple[int, str | int | None, np.ndarray | str]
 
 
 class Prediction(NamedTuple):
@@ -42,19 +46,32 @@ def classify(run: TrainedRun, reviews: Sequence[np.ndarray], batch_size: int) ->
     return probabilities
 
 
+def _windows(rows: Iterable[_Encoded]) -> Iterator[list[_Encoded]]:
+    window: list[_Encoded] = []
+    tokens = 0
+    for row in rows:
+        window.append(row)
+        tokens += len(row[2])
+        if len(window) == WINDOW or tokens >= WINDOW_TOKENS:
+            yield window
+            window, tokens = [], 0
+    if window:
+        yield window
+
+
 def predict_rows(
     run: TrainedRun, rows: Iterable[Record | BadRow], batch_size: int
 ) -> Iterator[Prediction]:
-    """Yield one Prediction for each row, in order, holding no more than WINDOW rows at once."""
+    """Yield one Prediction for each row, in order, holding one window of rows at a time."""
     # A text becomes its ids as it is read, and a copy of those that are kept frees the others: a
     # window of long texts stays small.
-    encoded = (
+    encoded: Iterator[_Encoded] = (
         (row.line, None, row.reason)
         if isinstance(row, BadRow)
         else (row.line, row.id, run.text_encoder.encode(row.text).copy())
         for row in rows
     )
-    while window := list(islice(encoded, WINDOW)):
+    for window in _windows(encoded):
         reviews = [review for *_, review in window if not isinstance(review, str)]
         answers = iter(classify(run, reviews, batch_size))
         for line, name, review in window:

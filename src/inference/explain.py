@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from src.data.records import text_fault
 from src.errors import ConfigError
 from src.inference.options import ExplainOptions
 from src.options import check_options
@@ -22,6 +23,8 @@ def explain(options: dict[str, Any]) -> None:
     text = checked.text or ""
     if not text.strip():
         raise ConfigError('text: is empty; give a text to explain: text="..."')
+    if fault := text_fault(text, "utf-8"):
+        raise ConfigError(f"text: {fault}")
     # torch takes seconds to import: only once the options are known to be sound.
     from src.inference.checkpoint import load_run
 

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
-from src.data.records import BadRow, Record, format_of, read_records
+from src.data.records import BadRow, Record, format_of, read_records, text_fault
 from src.errors import ConfigError, DataError
 from src.files import whole_file
 from src.inference.options import PredictOptions
@@ -42,6 +42,8 @@ def predict_text(options: PredictOptions) -> None:
     text = cast(str, options.text)
     if not text.strip():
         raise ConfigError("text: is empty; give a review to label")
+    if fault := text_fault(text, "utf-8"):
+        raise ConfigError(f"text: {fault}")
     # torch takes seconds to import: only once the options are known to be sound.
     from src.inference.checkpoint import load_run
     from src.inference.classify import classify

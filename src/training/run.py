@@ -20,7 +20,7 @@ from src.errors import ConfigError
 from src.models.modules import TextClassifier, build_classifier
 from src.sweeps.pruning import search_callbacks, stopped_by_search
 from src.sweeps.varied import name_in_sweep, search_parameters, varied_options
-from src.training.announce import announce_demo
+from src.training.announce import announce_demo, announce_duplicates
 from src.training.callbacks import (
     Throughput,
     ValidationFigures,
@@ -84,6 +84,7 @@ def _run(
     identity = identify(config, data)
     if identity["fallback"]:
         announce_demo()
+    announce_duplicates(data)
 
     precision = choose_precision(config.trainer, accelerator)
     making = describe_making(
@@ -201,7 +202,7 @@ def describe(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {
         "model": config.model.model_dump() | {"parameters": parameters},
-        "data": describe_data(data),
+        "data": describe_data(data) | {"duplicates": data.duplicates},
         "optimizer": config.optimizer.model_dump()
         | {"embedding_gradient": model.embedding_gradient},
         "scheduler": config.scheduler.model_dump(),

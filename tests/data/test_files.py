@@ -81,7 +81,7 @@ def test_three_classes_from_other_columns(load):
     lines = ["id;", *(f"{i},words {i},{'abc'[i % 3]}" for i in range(30))]
     lines[0] = "id,body of it,mood"
     Path("a.csv").write_text("\n".join(lines))
-    with pytest.raises(DataError, match=r"a\.csv: .*id, body of it, mood"):
+    with pytest.raises(DataError, match=r"a\.csv:1: .*id, body of it, mood"):
         load(train="a.csv")
     corpus = load(train="a.csv", text_column="body of it", label_column="mood")
     assert corpus.class_names == ("a", "b", "c")

@@ -4,6 +4,7 @@ import re
 import socket
 import tarfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from src.data.config import ImdbConfig
 from src.data.corpus import Corpus
-from src.data.imdb import load_imdb
+from src.data.imdb import _films, load_imdb
 from src.errors import DataError
 
 ARCHIVE = "aclImdb_v1.tar.gz"
@@ -236,3 +237,92 @@ def test_nothing_there_and_no_network(tmp_path, load, monkeypatch):
         port = closed.getsockname()[1]
     with pytest.raises(DataError, match=r"no download \(http.*refused.*data=demo"):
         load(tmp_path / "new", download=True, url=f"http://127.0.0.1:{port}/{ARCHIVE}")
+
+
+def write_raw(path: Path, *members: tuple[tarfile.TarInfo, bytes], pax: bool = False) -> None:
+    """An archive of headers as they are, whatever follows them."""
+    format = tarfile.PAX_FORMAT if pax else tarfile.GNU_FORMAT
+    with gzip.open(path, "wb", compresslevel=1) as zipped:
+        for member, content in members:
+            zipped.write(member.tobuf(format) + content + bytes(-len(content) % 512))
+        zipped.write(bytes(1024))
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member
+
+
+REVIEW = "aclImdb/train/neg/0_1.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "size", "content", "said"),
+    [
+        (REVIEW, tarfile.REGTYPE, 2**24 + 1, b"", "has 16,777,217 bytes"),
+        (REVIEW, tarfile.REGTYPE, 2**80, b"", "has 1,208,925,819,614,629,174,706,176 bytes"),
+        ("notes.txt", tarfile.REGTYPE, 2**80, b"", "has 1,208,925"),
+        ("aclImdb", tarfile.DIRTYPE, 2**62, b"", "has 4,611,686"),
+        (REVIEW, tarfile.REGTYPE, -512, b"", "refused|damaged"),
+        (REVIEW, tarfile.GNUTYPE_SPARSE, 2**40, b"", "no plain file|damaged"),
+        ("@LongLink", tarfile.GNUTYPE_LONGNAME, 2**26, bytes(2**26), "a header of it is larger"),
+        ("@PaxHeader", tarfile.XHDTYPE, 2**26, bytes(2**26), "a header of it is larger"),
+        ("@PaxHeader", tarfile.XHDTYPE, 9, b"9 size=x\n", "damaged|not the IMDB"),
+        ("@PaxHeader", tarfile.XHDTYPE, 30, b"30 GNU.sparse.map=1,2,x,,,,,,\n", "damaged|no plain"),
+    ],
+    ids=[
+        *("a large review", "a review without end", "a file without end", "a folder without end"),
+        *("less than nothing", "sparse", "a long name", "a large extension", "no number", "no map"),
+    ],
+)  # fmt: skip
+def test_members_that_would_fill_the_memory_or_take_for_ever(
+    tmp_path, load, name, kind, size, content, said
+):
+    write_raw(
+        tmp_path / ARCHIVE,
+        (header(name, size, kind), content),
+        (header("aclImdb/train/neg/1_1.txt", 0), b""),
+    )
+    assert (tmp_path / ARCHIVE).stat().st_size < 400_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=rf"{ARCHIVE}: .*({said})"):
+            load(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("place", ["within", "behind"])
+def test_an_archive_that_unpacks_without_end(tmp_path, load, monkeypatch, place):
+    monkeypatch.setattr("src.data.imdb.MAX_ARCHIVE_BYTES", 2**25)
+    zeros = [(header(f"aclImdb/{i}.dat", 2**23), bytes(2**23)) for i in range(5)]
+    archive = tmp_path / ARCHIVE
+    write_raw(archive, *(zeros if place == "within" else zeros[:1]))
+    if place == "behind":
+        archive.write_bytes(archive.read_bytes() + gzip.compress(bytes(2**25), 1, mtime=0))
+    with pytest.raises(DataError, match=rf"{ARCHIVE}: refused, unpacks to more than 33,554,432 b"):
+        load(tmp_path)
+
+
+def test_an_archive_packed_from_within_its_folder(tmp_path, load):
+    """`tar czf <archive> .` begins with a member of no name."""
+    members = {f"./{name}": content for name, content in SOME.items()}
+    with gzip.open(tmp_path / ARCHIVE, "wb") as zipped, tarfile.open(fileobj=zipped, mode="w") as t:
+        t.addfile(header(".", 0, tarfile.DIRTYPE))
+        for name, content in members.items():
+            t.addfile(header(name, len(content)), io.BytesIO(content))
+    with pytest.raises(DataError, match=rf"{ARCHIVE}: .*train/neg holds 200 reviews instead of"):
+        load(tmp_path)
+
+
+def test_numbers_that_are_none(tmp_path, load):
+    digits = "9" * 5_000
+    archive = tmp_path / ARCHIVE
+    write_archive(archive, {f"aclImdb/train/neg/{digits}_1.txt": b"dull"})
+    with pytest.raises(DataError, match=rf"{ARCHIVE}: is not the IMDB data set"):
+        load(tmp_path)
+    contents = {"train/urls_neg.txt": b"http://www.imdb.com/title/tt" + b"9" * 30 + b"/comments"}
+    with pytest.raises(DataError, match=r"urls_neg\.txt:1 names no film"):
+        _films("train/urls_neg.txt", contents, archive)

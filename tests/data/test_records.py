@@ -39,7 +39,7 @@ def test_broken_csv_rows_are_reported_and_the_rows_after_them_read():
         BadRow(2, "1 columns where the header has 2"),
         BadRow(3, "empty text"),
         BadRow(4, "empty label"),
-        BadRow(5, "is not utf-8: byte 0xff"),
+        BadRow(5, "is not utf-8: byte 0xff (is the file utf-16?)"),
         BadRow(6, "holds a NUL character (is the file utf-8?)"),
         BadRow(7, "3 columns where the header has 2"),
         Record(8, "end", "0"),
@@ -130,8 +130,9 @@ def test_encodings():
         read(text.encode("utf-16"))
     with pytest.raises(DataError, match="no text encoding 'utf-9'"):
         read(text, encoding="utf-9")
-    with pytest.raises(DataError, match="utf-16"):
-        read(b"\xff\xfet\0e\0x", "txt", encoding="utf-16")
+    assert read(b"\xff\xfet\0e\0x", "txt", encoding="utf-16", labelled=False) == [
+        BadRow(1, "is not utf-16: byte 0x78")
+    ]
 
 
 def test_files(tmp_path):
@@ -185,3 +186,105 @@ def test_what_the_json_module_writes_is_read_back(rows):
     found = read("\n".join(lines), "jsonl")
     assert [(row.text, row.label) for row in found] == rows
     assert [row.line for row in found] == list(range(1, len(rows) + 1))
+
+
+def reasons(lines: list[str], **options) -> dict[int, str]:
+    rows = read("\n".join(lines), "jsonl", **options)
+    return {row.line: row.reason for row in rows if isinstance(row, BadRow)}
+
+
+def test_strange_json_costs_its_own_line():
+    lines = [
+        '{"text": "good", "label": "yes"}',
+        '{"text": "good", "text": "bad", "label": "yes"}',
+        '{"text": "good", "label": "yes", "label": "no"}',
+        '{"text": "good", "label": NaN}',
+        '{"text": "good", "label": -Infinity}',
+        '{"text": %s, "label": 1}' % ("[" * 900 + "]" * 900),
+        '{"text": "good", "label": %s}' % ("[" * 900 + "]" * 900),
+        '{"text": "good", "label": 1, "id": %s}' % ("9" * 5_000),
+        '{"text": "a\\udc41", "label": 1}',
+        '{"text": "\\u0000", "label": 1}',
+        '{"text": "good", "label": 1,}',
+    ]
+    found = reasons(lines)
+    assert list(found) == list(range(2, 12))
+    assert found[2] == "has 'text' more than once"
+    assert found[3] == "has 'label' more than once"
+    assert found[4] == found[5] == "empty label"
+    assert found[8] == "is not read: holds an integer of thousands of digits"
+    assert found[9] == "holds half a character"
+    assert found[10] == "holds a NUL character"
+    assert found[11].startswith("is not JSON: ")
+    assert found[11].endswith(" at column 29")
+
+
+@pytest.mark.parametrize("depth", range(900, 1001, 4))
+@pytest.mark.parametrize("key", ["text", "label"])
+def test_json_nested_almost_too_deeply_is_no_crash(key, depth):
+    """There are depths that Python can read and, one call further down, not write out."""
+    row = {"text": '"good"', "label": "1"} | {key: "[" * depth + "]" * depth}
+    line = "{" + ", ".join(f'"{name}": {value}' for name, value in row.items()) + "}"
+    assert list(reasons([line, '{"text": "good", "label": 1}'])) == [1]
+
+
+def test_harmless_duplicates_and_numbers_cost_no_answer():
+    line = '{"text": "good", "score": NaN, "meta": {"a": 1, "a": 2}, "n": 1e999, "id": 7}'
+    assert read(line, "jsonl", labelled=False) == [Record(1, "good", None, 7)]
+
+
+def test_the_first_json_row_that_names_its_text_settles_the_columns():
+    lines = ['{"version": 1}', "half {", '{"body": "good"}', '{"review": "bad", "body": "fine"}']
+    found = read("\n".join(lines), "jsonl", labelled=False)
+    assert [row.line for row in found] == [1, 2, 3, 4]
+    assert "no column is plainly the text; set text_column to one of: version" in found[0].reason
+    assert found[2:] == [Record(3, "good", None), Record(4, "fine", None)]
+    with pytest.raises(DataError, match=r"<stream>:1: no column is plainly the text.*version"):
+        read("\n".join(lines[:2]), "jsonl", labelled=False)
+
+
+def test_a_row_that_swallowed_lines_says_which():
+    found = read('text,label\n"one\ntwo\nthree",1,2\ngood,1\n')
+    assert found == [
+        BadRow(2, "3 columns where the header has 2, over lines 2 to 4"),
+        Record(5, "good", "1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("a good film\nbad\n", {}, ":1: no column is plainly the text.*: a good film"),
+        ("text,Text\na,b\n", {}, ":1: more than one column may be plainly the text"),
+        ('"text\na\n', {}, ":1: broken quotes"),
+        ("te\0xt\na\n", {}, ":1: holds a NUL"),
+        (",".join(f"c{i}" for i in range(5_000)), {}, "c19 and 4,980 more$"),
+    ],
+    ids=["no header", "two of a name", "an open quote", "a NUL", "5,000 columns"],
+)
+def test_a_header_that_is_none(content, options, message):
+    with pytest.raises(DataError, match=message):
+        read(content, labelled=False, **options)
+
+
+def test_messages_are_one_line_that_a_terminal_shows_as_it_is():
+    with pytest.raises(DataError) as caught:
+        read('"a\x1b[2Jb\u202e\nc",d\n1,2\n', labelled=False)
+    assert str(caught.value).isprintable()
+    assert r"a\x1b[2Jb\u202e\nc, d" in str(caught.value)
+
+
+GARBAGE = st.binary(max_size=30).map(lambda line: line.translate(None, b'\n\r"'))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(GARBAGE, st.none()), max_size=12), st.sampled_from(["csv", "jsonl"]))
+def test_garbage_costs_no_line_but_its_own(lines, format):
+    good = b'{"text": "good", "label": 1}' if format == "jsonl" else b"good,1"
+    header = b"" if format == "jsonl" else b"text,label\n"
+    found = read(header + b"\n".join(good if line is None else line for line in lines), format)
+    numbers = [row.line for row in found]
+    assert numbers == sorted(set(numbers))
+    first = 2 if header else 1
+    expected = {first + place for place, line in enumerate(lines) if line is None}
+    assert expected <= {row.line for row in found if isinstance(row, Record)}

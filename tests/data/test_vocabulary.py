@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src.data.duplicates import count_duplicates, split_keys
 from src.data.vocabulary import PAD_ID, UNK_ID, order_tokens
 from tests.data.torchtext_answers import WORD_VOCABULARIES, order_of_torchtext
 
@@ -92,3 +93,18 @@ def test_a_text_cannot_spell_padding(kind) -> None:
 def test_refuses_what_is_no_vocabulary(kind, tokens) -> None:
     with pytest.raises(ValueError, match=r"begin|twice|string"):
         kind(tokens)
+
+
+def test_duplicates_of_imdb(imdb_corpus, tokenized_imdb, imdb_cache) -> None:
+    """The counts of plain Python over the archive, and those that others have published."""
+    keys = split_keys(imdb_corpus, imdb_cache, np.arange(25_000), np.arange(0))
+    counts = count_duplicates(keys)
+    for kind, train, test in (("same_text", 96, 199), ("same_words", 99, 201)):
+        assert counts[kind] == {
+            "train": {"reviews": train, "other_label": 0},
+            "test": {"reviews": test, "other_label": 0},
+            "test_in_train": {"reviews": 123, "other_label": 0},
+        }
+    train = set(imdb_corpus.train.texts)
+    assert len(train) == 25_000 - 96
+    assert sum(text in train for text in imdb_corpus.test.texts) == 123

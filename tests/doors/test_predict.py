@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import time
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +77,63 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path, mood_run):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["label"] == "good"
+
+
+def test_a_text_that_is_no_text_is_told(tmp_path, mood_run):
+    given = b"caf\xe9 lovely".decode("utf-8", "surrogateescape")  # as the shell passes it on
+    done = open_door("predict.py", f"run={mood_run}", f"text={given}", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: text: is not utf-8: byte 0xe9\n"
+
+
+MEASURED = """
+import resource, runpy, sys
+sys.argv[0] = "predict.py"
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_input(tmp_path, mood_run):
+    """Sixty thousand short lines and two hundred of a megabyte, beside a few of them."""
+    inputs = {
+        "few": b"a lovely film\n" * 5_000 + b"lovely " * 150_000,
+        "many": b"a lovely film\n" * 60_000,
+        "long": b"a lovely film\n" * 10 + (b"lovely " * 150_000 + b"\n") * 200,
+    }
+    peaks = {}
+    for name, content in inputs.items():
+        (tmp_path / f"{name}.txt").write_bytes(content)
+        command = [sys.executable, "-c", MEASURED, str(PROJECT / "predict.py"), f"run={mood_run}"]
+        options = [f"input={name}.txt", f"output={name}.jsonl", "device=cpu"]
+        done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        peaks[name] = int(done.stdout)
+        answers = (tmp_path / f"{name}.jsonl").read_text().splitlines()
+        lines = content.count(b"\n") + (not content.endswith(b"\n"))
+        assert [json.loads(answer)["line"] for answer in answers] == list(range(1, lines + 1))
+        assert all(json.loads(answer)["label"] == "good" for answer in answers)
+    assert peaks["many"] - peaks["few"] < 50, peaks  # MiB
+    assert peaks["long"] - peaks["few"] < 100, peaks
+
+
+@pytest.mark.slow
+def test_killed_half_way_it_leaves_the_output_as_it_was(tmp_path, mood_run):
+    output = tmp_path / "out.jsonl"
+    output.write_text("earlier\n")
+    command = [sys.executable, PROJECT / "predict.py", f"run={mood_run}", "input=-"]
+    with subprocess.Popen(
+        [*command, "output=out.jsonl"], cwd=tmp_path, stdin=subprocess.PIPE
+    ) as process:
+        process.stdin.write(b"a lovely film\n" * 20_000)
+        process.stdin.flush()
+        deadline = time.monotonic() + 250
+        while not any(part.stat().st_size for part in tmp_path.glob(".out.jsonl.*.partial")):
+            assert time.monotonic() < deadline, "no answer has been written"
+            time.sleep(0.05)
+        process.kill()
+    assert output.read_text() == "earlier\n"
 
 
 def test_a_mistake_is_one_line(tmp_path, mood_run):

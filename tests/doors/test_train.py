@@ -139,6 +139,9 @@ def test_a_run_folder_holds_the_whole_run(sweep):
                 assert isinstance(result[f"{split}/{figure}"], float)
         assert result["synthetic"] is True
         assert result["data"]["sizes"] == {"train": 360, "validation": 40, "test": 100}
+        for counts in result["data"]["duplicates"].values():
+            assert counts["test_in_train"] == {"reviews": 0, "other_label": 0}
+        assert "Reviews that stand in training too" in (folder / "train.log").read_text()
         assert result["timing"]["train_reviews_per_second"] > 0
         assert result["timing"]["peak_memory_bytes"] > 50e6
 
@@ -313,6 +316,7 @@ def test_the_users_own_texts(tmp_path):
     assert result["test/accuracy"] == 1.0
     assert result["data"]["skipped"] == 1
     assert (folder / "skipped_rows.txt").read_text() == "mine.csv:3: empty text\n"
+    assert "Reviews that" not in done.stderr  # there are none to warn of
 
 
 def test_a_finished_run_is_not_written_over(sweep):

@@ -1,6 +1,13 @@
 import csv
+import io
 import itertools
 import json
+import os
+import pty
+import sys
+import threading
+import tty
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,7 +17,7 @@ from hypothesis import strategies as st
 from src.data.records import BadRow, Record
 from src.errors import DataError, UserError
 from src.inference.checkpoint import load_run
-from src.inference.classify import WINDOW, classify, predict_rows
+from src.inference.classify import WINDOW, WINDOW_TOKENS, _windows, classify, predict_rows
 from src.inference.predict import predict
 
 WORDS = st.lists(st.sampled_from(["awful", "lovely", "passable", "film", "the"]), max_size=40)
@@ -56,6 +63,13 @@ def test_an_endless_input_is_answered_window_by_window(run):
     labels = [run.class_names[answer.probabilities.argmax()] for answer in answers]
     assert labels[-6:] == ["bad", "good", "so so"] * 2 or labels[:3] == ["bad", "good", "so so"]
     assert labels == list(itertools.islice(itertools.cycle(labels[:3]), WINDOW + 5))
+
+
+def test_a_window_of_long_texts_holds_fewer_of_them():
+    rows = [(line, None, np.zeros(WINDOW_TOKENS // 4, np.int64)) for line in range(10)]
+    assert [len(window) for window in _windows(iter(rows))] == [4, 4, 2]
+    rows = [(line, None, "no text") for line in range(WINDOW + 1)]
+    assert [len(window) for window in _windows(iter(rows))] == [WINDOW, 1]
 
 
 STRANGE = [
@@ -154,6 +168,7 @@ def test_one_text_is_answered_for_people(capsys, mood_run):
         ({}, "give one of text"),
         ({"text": "x", "input": "y.txt"}, "give one of text"),
         ({"text": " \n"}, "is empty"),
+        ({"text": "caf\udce9"}, "text: is not utf-8: byte 0xe9"),
         ({"input": "reviews.docx"}, "reviews.docx"),
         ({"input": "reviews.txt"}, "reviews.txt"),
         ({"input": "empty.txt"}, "holds no text"),
@@ -179,14 +194,29 @@ def test_a_mistake_is_told_and_nothing_is_written(tmp_path, monkeypatch, mood_ru
     assert (tmp_path / "good.txt").read_bytes() == b"lovely\n"
 
 
-def test_a_failure_half_way_leaves_the_earlier_output(tmp_path, mood_run):
-    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
-    source.write_bytes(
-        "lovely\n".encode("utf-16") * (WINDOW + 1) + b"\n"
-    )  # ends in half a character
+def test_a_failure_half_way_leaves_the_earlier_output(tmp_path, mood_run, monkeypatch):
+    output = tmp_path / "out.jsonl"
     output.write_text("earlier\n")
-    options = {"run": str(mood_run), "input": str(source), "output": str(output)}
-    with pytest.raises(DataError):
-        predict(options | {"encoding": "utf-16"})
+    with stream_that_breaks(b"lovely\n" * (WINDOW + 1)) as stream:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        with pytest.raises(DataError, match=f":{WINDOW + 2}: cannot be read: Input/output error"):
+            predict({"run": str(mood_run), "input": "-", "output": str(output)})
     assert output.read_text() == "earlier\n"
-    assert sorted(tmp_path.iterdir()) == [source, output]
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@contextmanager
+def stream_that_breaks(content: bytes):
+    """A terminal whose other end goes away: what was written comes, then an error of the system."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+
+    def write():
+        with os.fdopen(theirs, "wb", buffering=0) as file:
+            file.write(content)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with os.fdopen(ours, "rb") as stream:
+        yield stream
+    writer.join()

@@ -1,0 +1,157 @@
+"""No review that is held out takes part in the vocabulary or in training."""
+
+import csv
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+
+from src.data.batching import Batch
+from src.data.config import DataConfig, FilesConfig
+from src.data.datamodule import ReviewDataModule
+from src.data.text_encoder import TextEncoder
+from src.data.vocabulary import SPECIALS, UNK_ID, WordVocabulary
+from src.models.modules import build_classifier
+
+SPLITS = ("train", "validation", "test")
+
+
+def write(path: Path, reviews: list[tuple[str, str]]) -> str:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *reviews])
+    return str(path)
+
+
+def planted(split: str, number: int = 40) -> list[tuple[str, str]]:
+    """Reviews that each hold a word that stands nowhere else and names their split."""
+    return [(f"the film {split}{i}x was fine", "ab"[i % 2]) for i in range(number)]
+
+
+def given(tmp_path: Path, name: str = "", **options) -> FilesConfig:
+    """A file for each split, those of `options` in place of planted ones."""
+    reviews = {split: options.pop(split, planted(split)) for split in SPLITS}
+    paths = {split: write(tmp_path / f"{name}{split}.csv", reviews[split]) for split in SPLITS}
+    return FilesConfig(cache_dir=str(tmp_path / "cache"), batch_size=8, **paths, **options)
+
+
+def cut(tmp_path: Path, **options) -> FilesConfig:
+    """One file that validation and test are cut from."""
+    path = write(tmp_path / "all.csv", planted("any", 100))
+    return FilesConfig(cache_dir=str(tmp_path / "cache"), batch_size=8, train=path, **options)
+
+
+def set_up(config: DataConfig, **arguments) -> ReviewDataModule:
+    data = ReviewDataModule(config, **arguments)
+    data.setup()
+    return data
+
+
+def marks_of(data: ReviewDataModule, config: FilesConfig) -> dict[str, set[str]]:
+    """The word that marks each review of a split, by the places of the batches in the files."""
+    corpus, found = data.corpus, {}
+    words = [word for text in corpus.train.texts for word in text.split() if word[-1] == "x"]
+    for name in SPLITS:
+        split = corpus.splits.get(name)
+        if split is not None and name != "train":
+            found[name] = {word for text in split.texts for word in text.split() if word[-1] == "x"}
+    train_rows, validation_rows = data._rows
+    found["train"] = {words[row] for row in train_rows}
+    found.setdefault("validation", {words[row] for row in validation_rows})
+    return found
+
+
+@pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
+@pytest.mark.parametrize("make", [given, cut], ids=["given", "cut"])
+def test_a_word_of_held_out_reviews_alone_is_unknown(tmp_path, make, tokenizer):
+    config = make(tmp_path, tokenizer=tokenizer, max_tokens=2_000)
+    data = set_up(config)
+    marks = marks_of(data, config)
+    assert {name: len(words) for name, words in marks.items()} == {
+        name: len(split) for name, split in data.splits.items()
+    }
+    for name, words in marks.items():
+        for word in words:
+            ids = data.text_encoder.encode(word)
+            if tokenizer == "basic_english":
+                assert (ids == UNK_ID).all() == (name != "train")
+            elif name != "train" and make is given:
+                # Its pairs of letters have been learnt nowhere: "va", "te", "id" and the like.
+                assert len(ids) >= len(name)
+
+
+class Shown(L.LightningModule):
+    """Notes the ids that training is shown, and those that validation is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.ids: dict[str, set[int]] = {name: set() for name in SPLITS}
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        self.ids["train"].update(batch.tokens.unique().tolist())
+        return self.weight * batch.lengths.float().mean()
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        self.ids["validation"].update(batch.tokens.unique().tolist())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(model: L.LightningModule, data: ReviewDataModule, folder: Path) -> None:
+    L.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        use_distributed_sampler=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        max_epochs=2,
+    ).fit(model, datamodule=data)
+
+
+@pytest.mark.parametrize("make", [given, cut], ids=["given", "cut"])
+def test_training_is_shown_no_held_out_review_and_validation_no_other(tmp_path, make):
+    config = make(tmp_path)
+    every = {word for marks in marks_of(set_up(config), config).values() for word in marks}
+    words = WordVocabulary([*SPECIALS, "the", "film", "was", "fine", *sorted(every)])
+    data = set_up(config, text_encoder=TextEncoder(words, 10, "left"))
+    shown = Shown()
+    fit(shown, data, tmp_path)
+    for name, marks in marks_of(data, config).items():
+        ids = set(words.ids(marks).tolist())
+        assert shown.ids["train"] & ids == (ids if name == "train" else set())
+        assert shown.ids["validation"] & ids == (ids if name == "validation" else set())
+
+
+def trained_weights(config: FilesConfig, folder: Path) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    data = set_up(config, seed=3)
+    model = build_classifier(
+        {"name": "gru", "embedding_dim": 8, "hidden_size": 8, "dropout": 0.3},
+        *(data.vocab_size, data.num_classes),
+        {"name": "adamw", "lr": 0.01},
+        {"name": "one_cycle"},
+    )
+    fit(model, data, folder)
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
+def test_other_held_out_reviews_leave_every_weight_as_it_was(tmp_path, tokenizer):
+    options = {"tokenizer": tokenizer, "max_tokens": 400}
+    other = [(f"quite different {i} words <br /> and more of them", "b") for i in range(7)]
+    before = trained_weights(given(tmp_path, "before", **options), tmp_path)
+    for name, changed in (("test", {"test": other}), ("validation", {"validation": other})):
+        after = trained_weights(given(tmp_path, name, **options, **changed), tmp_path)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
+    shifted = given(tmp_path, "shifted", **options, train=[*planted("train", 39), other[0]])
+    after = trained_weights(shifted, tmp_path)  # such a change is seen where it should be
+    assert not all(
+        before[key].shape == after[key].shape and torch.equal(before[key], after[key])
+        for key in before
+    )
