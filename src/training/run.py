@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from src.data.datamodule import ReviewDataModule
 from src.errors import ConfigError
 from src.models.modules import TextClassifier, build_classifier
+from src.secrets import overrides_as_given
 from src.sweeps.pruning import search_callbacks, stopped_by_search
 from src.sweeps.varied import name_in_sweep, search_parameters, varied_options
 from src.training.announce import announce_demo
@@ -104,7 +105,7 @@ def _run(
         described = {"name": name, "tags": tags, "group": None, "options": options}
         if in_sweep:
             sweep = Path(hydra.sweep.dir)
-            varied = varied_options(sweep, hydra.overrides.task)
+            varied = varied_options(sweep, overrides_as_given(hydra))
             described |= {"name": name_in_sweep(name, varied), "group": sweep.name}
             described |= {"options": options | {"search": search_parameters(varied, options)}}
         loggers = build_loggers(config.logger, folder, half_done=half_done, **described)
@@ -133,7 +134,7 @@ def how_to_go_on(folder: Path) -> str:
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         return f"interrupted; goes on with: the same command and hydra.sweep.dir={hydra.sweep.dir}"
-    given = [o for o in hydra.overrides.task if not o.startswith("resume=")]
+    given = [o for o in overrides_as_given(hydra) if not o.startswith("resume=")]
     command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
     kept = (folder / "checkpoints" / "last.ckpt").exists()
     return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"
@@ -208,7 +209,7 @@ def describe(
         "trainer": config.trainer.model_dump() | {"precision": trainer.precision},
         "versions": versions(),
         "git_commit": git_commit(),
-        "overrides": list(HydraConfig.get().overrides.task),
+        "overrides": overrides_as_given(HydraConfig.get()),
         "timing": {
             "seconds": round(find_callback(trainer, LastCheckpoint).seconds, 1),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
