@@ -66,8 +66,8 @@ class DemoConfig(TextOptions):
     """Synthetic reviews, the same on every machine for one `generator_seed`."""
 
     source: Literal["demo"] = "demo"
-    num_train: Annotated[int, Field(ge=20)] = 20_000
-    num_test: Annotated[int, Field(ge=20)] = 5_000
+    num_train: Annotated[int, Field(ge=20, le=1_000_000)] = 20_000
+    num_test: Annotated[int, Field(ge=20, le=1_000_000)] = 5_000
     generator_seed: int = 0
     validation: Literal["stratified", "random"] = "stratified"
 

@@ -28,7 +28,13 @@ from src.training.callbacks import (
     find_callback,
 )
 from src.training.config import RunConfig
-from src.training.half_done import HalfDone, describe_making, find_half_done
+from src.training.half_done import (
+    HalfDone,
+    cannot_go_on,
+    describe_making,
+    find_half_done,
+    is_misfit,
+)
 from src.training.interrupt import Interrupted, StopSignals
 from src.training.keep import keep
 from src.training.last_checkpoint import LastCheckpoint
@@ -181,7 +187,13 @@ def fit_and_test(
     None where a search stopped the training: such a run does not read the test split.
     """
     checkpoint = half_done.path if half_done else None
-    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Exception as error:
+        restoring = find_callback(trainer, LastCheckpoint).is_restoring
+        if half_done is None or not restoring or not is_misfit(error):
+            raise
+        raise cannot_go_on(half_done.path, error) from error
     if stopped_by_search(trainer, Path(trainer.default_root_dir)):
         return None
     best = find_callback(trainer, ModelCheckpoint).best_model_path
