@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.errors import UserError, one_line
+from src.errors import UserError, one_line, printable
 from src.options import no_such
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -146,5 +146,5 @@ def _unknown_option(name: str, config_name: str) -> str:
 
 def _exit_with(lines: str) -> NoReturn:
     for line in lines.splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {printable(line, longest=10_000)}", file=sys.stderr)
     sys.exit(1)

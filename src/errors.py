@@ -23,6 +23,12 @@ class CheckpointError(UserError):
     """A run folder or checkpoint cannot be used; the message names it."""
 
 
+def printable(text: str, longest: int = 300) -> str:
+    """Return what a file says as a terminal may have it: in one line, and no control characters."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return plain if len(plain) <= longest else f"{plain[:longest]}..."
+
+
 def one_line(error: Exception) -> str:
     """Return what to tell the user: a UserError's own lines, another error's text in one."""
     text = str(error)

@@ -1,15 +1,19 @@
 """Files that are either whole or absent."""
 
 import contextlib
+import errno
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from src.errors import UserError
+
+LARGEST_TEXT = 2**30  # bytes; predictions of ten million reviews
 
 
 @contextmanager
@@ -54,6 +58,24 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     with whole_file(path) as file:
         json.dump(finite, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file of a run's or a sweep's folder, which a stranger may have made.
+
+    Raises:
+        OSError: it cannot be read, is no regular file (a pipe would be waited for, and a device has
+            no end), or larger than any that is written there.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or a pipe is waited for here
+    with os.fdopen(handle, encoding="utf-8") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if found.st_size > LARGEST_TEXT:
+            raise OSError(errno.EFBIG, "too large to be what a run leaves", str(path))
+        return file.read()
 
 
 def is_locked(path: Path) -> bool:

@@ -64,6 +64,8 @@ def _line(details: Any) -> str:
     if details["type"] == "literal_error":
         choices = context["expected"].replace("'", "").replace(" or ", ", ")
         return f"{name}={value}: impossible value. Choose from: {choices}"
+    if details["type"] == "secret":  # which the value would tell
+        return f"{name}: {details['msg']}"
     reason = str(context["error"]) if "error" in context else details["msg"]
     if isinstance(value, Mapping):  # what does not fit together names its options itself
         return reason

@@ -55,7 +55,7 @@ def _fill(partial: Path, build: Callable[[Path], None]) -> None:
 def _is_whole(folder: Path) -> bool:
     try:
         return bool(json.loads((folder / _MANIFEST).read_text()) == _signatures(folder))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 

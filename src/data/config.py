@@ -1,8 +1,10 @@
 """The `data` options: what conf/data and the `data` block of conf/train.yaml may hold."""
 
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from src.data.subwords import SMALLEST_VOCABULARY
 from src.options import Options
@@ -53,13 +55,20 @@ class ImdbConfig(TextOptions):
     url: str = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
     validation: Literal["by_film", "random"] = "by_film"
 
+    @field_validator("url")
+    @classmethod
+    def _no_password(cls, url: str) -> str:
+        if "@" in urlsplit(url).netloc:
+            raise PydanticCustomError("secret", "holds a user or password, which would be kept")
+        return url
+
 
 class DemoConfig(TextOptions):
     """Synthetic reviews, the same on every machine for one `generator_seed`."""
 
     source: Literal["demo"] = "demo"
-    num_train: Annotated[int, Field(ge=20)] = 20_000
-    num_test: Annotated[int, Field(ge=20)] = 5_000
+    num_train: Annotated[int, Field(ge=20, le=1_000_000)] = 20_000
+    num_test: Annotated[int, Field(ge=20, le=1_000_000)] = 5_000
     generator_seed: int = 0
     validation: Literal["stratified", "random"] = "stratified"
 

@@ -44,7 +44,7 @@ class ArrayWriter:
 def open_array(path: Path) -> np.ndarray:
     """Map a .npy file into memory, to be read only."""
     # A plain array over the map: indexing np.memmap itself is several times slower.
-    return np.load(path, mmap_mode="r").view(np.ndarray)
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 def let_go(array: np.ndarray) -> None:

@@ -1,9 +1,10 @@
 """Reviews -> subword ids: byte-pair encoding (Sennrich et al. 2016) by Hugging Face tokenizers."""
 
+import json
 import os
 from collections.abc import Iterable
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,9 +37,10 @@ class SubwordVocabulary:
         if not isinstance(state, str):
             raise ValueError("is not a string")
         try:
+            _check(json.loads(state))
             self._tokenizer = Tokenizer.from_str(state)
         except Exception as error:  # the library raises bare Exceptions
-            raise ValueError(f"is not a tokenizer: {error}") from error
+            raise ValueError(f"is not a tokenizer: {error or type(error).__name__}") from error
         if [self._tokenizer.id_to_token(i) for i in (PAD_ID, UNK_ID)] != list(SPECIALS):
             raise ValueError(f"does not begin with {', '.join(SPECIALS)}")
         # A review that spells out "<pad>" must not pass for padding.
@@ -88,6 +90,24 @@ class SubwordVocabulary:
     def state(self) -> str:
         """All that `SubwordVocabulary(state)` needs, in plain types."""
         return self._tokenizer.to_str()
+
+
+def _check(state: Any) -> None:
+    """Raise an error unless this is what `train` gives: its pairs, and a pipeline that is ours.
+
+    A normalizer of a stranger's could make gigabytes of a word, or take for ever.
+    """
+    ours = json.loads(_untrained().to_str())
+    for part in ours.keys() - {"model", "added_tokens"}:
+        if state[part] != ours[part]:
+            raise ValueError(f"has another {part}")
+    learnt = {"vocab", "merges"}
+    if any(state["model"][part] != ours["model"][part] for part in ours["model"].keys() - learnt):
+        raise ValueError("has another model")
+    if [token["content"] for token in state["added_tokens"]] != list(SPECIALS):
+        raise ValueError(f"has other special tokens than {', '.join(SPECIALS)}")
+    if sorted(state["model"]["vocab"].values()) != list(range(len(state["model"]["vocab"]))):
+        raise ValueError("does not number its subwords from 0 up")
 
 
 def _untrained() -> "Tokenizer":

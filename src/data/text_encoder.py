@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,7 +30,9 @@ def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:
         ValueError: there is no such tokenizer, or `state` is not a vocabulary of it.
     """
     if not isinstance(tokenizer, str) or tokenizer not in _VOCABULARIES:
-        raise ValueError(f"tokenizer is {tokenizer!r}, not one of {', '.join(_VOCABULARIES)}")
+        raise ValueError(
+            f"tokenizer is {reprlib.repr(tokenizer)}, not one of {', '.join(_VOCABULARIES)}"
+        )
     kind = _VOCABULARIES[tokenizer]
     if kind is TorchtextVocabulary and not torchtext_loads():
         kind = WordVocabulary
@@ -107,9 +110,9 @@ class TextEncoder:
             raise CheckpointError(f"text encoder: expected the fields {', '.join(sorted(fields))}")
         max_length, side = state["max_length"], state["truncation_side"]
         if type(max_length) is not int or max_length < 1:
-            raise CheckpointError(f"text encoder: max_length is {max_length!r}")
+            raise CheckpointError(f"text encoder: max_length is {reprlib.repr(max_length)}")
         if side not in ("left", "right"):
-            raise CheckpointError(f"text encoder: truncation_side is {side!r}")
+            raise CheckpointError(f"text encoder: truncation_side is {reprlib.repr(side)}")
         try:
             vocabulary = vocabulary_from_state(state["tokenizer"], state["vocabulary"])
         except ValueError as error:

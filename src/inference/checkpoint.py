@@ -6,9 +6,8 @@ nor the seconds that it takes to start.
 """
 
 import re
-import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,11 @@ from torch.overrides import TorchFunctionMode
 
 from src.data.config import DataConfig
 from src.data.text_encoder import TextEncoder
-from src.errors import CheckpointError, ConfigError
+from src.errors import CheckpointError, ConfigError, printable
+from src.inference.safetensors_file import SUFFIX, read_safetensors
 from src.models.classifier import RecurrentClassifier
 from src.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
+from src.torch_file import read_torch_file
 
 CLASSIFIER = "classifier."  # the name of the network within the LightningModule
 
@@ -37,6 +38,8 @@ class TrainedRun:
     data_config: DataConfig
     corpus_fingerprint: str  # of the reviews that it was trained, validated and tested on
     path: Path  # of the checkpoint
+    # What the checkpoint holds beside weights, in plain types.
+    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
 
 class _Plain(BaseModel):
@@ -71,7 +74,7 @@ class _Checkpoint(_Plain):
 
 
 def find_checkpoint(run: str) -> Path:
-    """Return the checkpoint that `run` means: a run folder's best, else its last, or a .ckpt file.
+    """Return the file that `run` means: itself, or a run folder's best checkpoint, else its last.
 
     Raises:
         CheckpointError: there is none; names the places looked at.
@@ -80,7 +83,9 @@ def find_checkpoint(run: str) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise CheckpointError(f"{run}: no such run folder or .ckpt file")
+        raise CheckpointError(f"{run}: no such run folder, .ckpt or .safetensors file")
+    if not path.is_dir():
+        raise CheckpointError(f"{run}: not a regular file")
     places = [path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt"]
     for place in places:
         if place.is_file():
@@ -89,7 +94,7 @@ def find_checkpoint(run: str) -> Path:
 
 
 def load_run(run: str, device: str = "cpu") -> TrainedRun:
-    """Read a run folder or .ckpt file into a float32 network in evaluation mode on `device`.
+    """Read a run folder or a file into a float32 network in evaluation mode on `device`.
 
     Raises:
         CheckpointError: there is no checkpoint, it is damaged, not of this project, of parts that
@@ -97,11 +102,10 @@ def load_run(run: str, device: str = "cpu") -> TrainedRun:
             one safely.
         ConfigError: this machine has no such device.
     """
-    _check_torch(run)
     target = _device(device)
     path = find_checkpoint(run)
-    content = _read(path)
     try:
+        content = _read(path)
         state = _Checkpoint.model_validate(content)
         text_encoder = TextEncoder.from_state_dict(state.data.text_encoder)
     except CheckpointError as error:
@@ -109,9 +113,8 @@ def load_run(run: str, device: str = "cpu") -> TrainedRun:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(
-            f"{path}: not a whole checkpoint of train.py: {where}: {first['msg']}"
-        ) from None
+        said = printable(f"{where}: {first['msg']}")
+        raise CheckpointError(f"{path}: not a whole checkpoint of train.py: {said}") from None
     made, names = state.hyper_parameters, tuple(state.data.class_names)
     if made.num_classes != len(set(names)) or made.vocab_size != text_encoder.vocab_size:
         raise CheckpointError(
@@ -126,47 +129,34 @@ def load_run(run: str, device: str = "cpu") -> TrainedRun:
         data_config=state.data.config,
         corpus_fingerprint=state.data.corpus_fingerprint,
         path=path,
+        about={name: content[name] for name in ("hyper_parameters", "ReviewDataModule")},
     )
 
 
-def _check_torch(run: str) -> None:
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix == SUFFIX:
+            return read_safetensors(path)
+        _check_torch()
+        return read_torch_file(path, in_place=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}") from None
+
+
+def _check_torch() -> None:
     # CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10): a file made for it makes
     # torch.load(weights_only=True) run code. torch compares its versions by number.
     if torch.__version__ < "2.10":
         raise CheckpointError(
-            f"run={run}: not read by torch {torch.__version__}: before 2.10 a file can make "
-            "torch.load run code. The environment of requirements.txt reads this run too"
+            f"not read by torch {torch.__version__}: before 2.10 a file can make torch.load run "
+            "code. The environment of requirements.txt reads it, and can export it as .safetensors"
         )
-
-
-def _read(path: Path) -> Any:
-    """Unpickle numbers, names and tensors; tensors stay in the file until they are used."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-        # torch stores and never compresses: anything else could grow without bound when read.
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise CheckpointError(f"{path}: compressed, which checkpoints never are")
-        if sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise CheckpointError(f"{path}: its parts are larger than the file")
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except CheckpointError:
-        raise
-    except zipfile.BadZipFile:
-        raise CheckpointError(f"{path}: cut off, or not a checkpoint") from None
-    except Exception as error:  # a damaged file can fail anywhere in the reader
-        if foreign := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise CheckpointError(
-                f"{path}: refused: it would run {foreign[1]}; checkpoints hold plain data only"
-            ) from None
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}") from None
 
 
 def _build(path: Path, made: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
     """Build the network without memory of its own, then give it the checkpoint's tensors."""
     if not all(_is_plain(tensor) for tensor in weights.values()):
-        raise CheckpointError(f"{path}: damaged: its weights are not plain tensors of numbers")
+        raise CheckpointError(f"{path}: damaged: its weights are not plain tensors of float32")
     if made.model.num_layers > len(weights):
         raise CheckpointError(f"{path}: damaged: fewer weights than layers")
     mine = {name.removeprefix(CLASSIFIER): tensor for name, tensor in weights.items()}
@@ -175,11 +165,11 @@ def _build(path: Path, made: _HyperParameters, weights: dict[str, Tensor]) -> Re
             model = RecurrentClassifier(made.model, made.vocab_size, made.num_classes)
         model.load_state_dict(mine, strict=True, assign=True)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
-        reason = re.sub(r"\s+", " ", str(error)).strip()
+        reason = printable(re.sub(r"\s+", " ", str(error)).strip())
         raise CheckpointError(f"{path}: its weights do not fit its network: {reason}") from None
-    if not all(tensor.isfinite().all() for tensor in mine.values()):
+    if not all(_is_finite(tensor) for tensor in mine.values()):
         raise CheckpointError(f"{path}: its weights are not finite numbers; the training diverged")
-    return model.float().eval()
+    return model.eval()
 
 
 class _NoRandomWeights(TorchFunctionMode):
@@ -197,7 +187,12 @@ class _NoRandomWeights(TorchFunctionMode):
 def _is_plain(tensor: Tensor) -> bool:
     # A tensor that is not contiguous can be far larger than its bytes in the file.
     strided = tensor.layout == torch.strided
-    return strided and tensor.dtype.is_floating_point and tensor.is_contiguous()
+    return strided and tensor.dtype == torch.float32 and tensor.is_contiguous()
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # Some at a time: the file is mapped, and its weights need never all be in memory.
+    return all(bool(part.isfinite().all()) for part in tensor.view(-1).split(2**20))
 
 
 def _device(name: str) -> torch.device:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src.data.records import text_fault
-from src.errors import ConfigError
+from src.errors import ConfigError, printable
 from src.inference.options import ExplainOptions
 from src.options import check_options
 
@@ -36,7 +36,8 @@ def explain(options: dict[str, Any]) -> None:
     folder = Path(checked.output).expanduser() if checked.output else folder_for(run.path, text)
     write_explanation(folder, run, text)
     page = draw_explanation(folder)
-    ranking = read_explanation(folder).ranking
+    explained = read_explanation(folder)
+    ranking = [(printable(name), probability) for name, probability in explained.ranking]
     width = max(len(name) for name, _ in ranking)
     print(ranking[0][0])
     for name, probability in ranking:

@@ -16,7 +16,9 @@ class _RunOptions(Options):
     @classmethod
     def _given(cls, run: Any) -> Any:
         if not run:
-            raise ValueError("give the folder of a finished run, or a .ckpt file: run=<path>")
+            raise ValueError(
+                "give the folder of a finished run, or a .ckpt or .safetensors file: run=<path>"
+            )
         return str(run)
 
 
@@ -47,6 +49,12 @@ class PredictOptions(_RunOptions):
         if (self.text is None) == (self.input is None):
             raise ValueError('give one of text="..." and input=<.txt, .csv, .tsv, .jsonl or ->')
         return self
+
+
+class ExportOptions(_RunOptions):
+    """A finished run, and the file to write its network to."""
+
+    output: str = "model.safetensors"
 
 
 class ExplainOptions(_RunOptions):

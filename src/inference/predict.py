@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 from src.data.records import BadRow, Record, format_of, read_records, text_fault
-from src.errors import ConfigError, DataError
+from src.errors import ConfigError, DataError, printable
 from src.files import whole_file
 from src.inference.options import PredictOptions
 from src.options import check_options
@@ -50,8 +50,9 @@ def predict_text(options: PredictOptions) -> None:
 
     run = load_run(options.run, options.device)
     (probabilities,) = classify(run, [run.text_encoder.encode(text)], batch_size=1)
-    ranked = sorted(zip(probabilities, run.class_names, strict=True), reverse=True)
-    width = max(len(name) for name in run.class_names)
+    names = [printable(name) for name in run.class_names]
+    ranked = sorted(zip(probabilities, names, strict=True), reverse=True)
+    width = max(map(len, names))
     print(ranked[0][1])
     for probability, name in ranked:
         print(f"  {name:{width}}  {100 * probability:5.1f} %")

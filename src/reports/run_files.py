@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from src.errors import CheckpointError
+from src.files import read_text
 
 _RESULT_KEYS = ("model", "data", "seed", "synthetic", "best_epoch")
 _PREDICTION_COLUMNS = ("name", "label", "prediction", "length", "loss")
@@ -182,7 +183,7 @@ def by_place(flows: Iterable[GradientFlow]) -> dict[tuple[int, str], list[Gradie
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: no such file; is this the folder of a finished run?"

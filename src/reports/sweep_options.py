@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import CheckpointError
+from src.files import read_text
 from src.options import WITHOUT_EFFECT
 
 RawConfig = dict[str, Any]  # dotted name -> a word, number, truth value, null or reference
@@ -26,19 +27,32 @@ def read_config(folder: Path, result: Mapping[str, Any] | None = None) -> RawCon
     Raises:
         CheckpointError: the file is there and cannot be read.
     """
-    from omegaconf import OmegaConf
-
     path = folder / "config" / "config.yaml"
     if not path.exists():
         return {} if result is None else config_of_result(result)
     try:
-        config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        config = load_yaml(path)
     except Exception as error:  # YAML and OmegaConf have no common error
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: cannot be read ({reason})") from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: no options in it")
     return dict(_flat(config))
+
+
+def load_yaml(path: Path) -> Any:
+    """Return what a YAML file of Hydra's holds, in plain types and with references unresolved.
+
+    Raises:
+        CheckpointError: an alias in it, of which a few lines can make more than fits in memory.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+
+    text = read_text(path)
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)):
+        raise CheckpointError("holds an alias, which Hydra never writes")
+    return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
 
 
 def config_of_result(result: Mapping[str, Any]) -> RawConfig:

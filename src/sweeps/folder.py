@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from src.files import is_locked, write_json
+from src.files import is_locked, read_text, write_json
 
 Status = Literal["finished", "pruned", "failed", "running", "unfinished"]
 _LOCK = "job.lock"
@@ -49,8 +49,8 @@ class JobFolder:
     def read(self, file: Literal["job", "result", "pruned", "failure"]) -> dict[str, Any]:
         """Return what stands in that file; nothing where it is absent or damaged."""
         try:
-            content = json.loads((self.path / f"{file}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = json.loads(read_text(self.path / f"{file}.json"))
+        except (OSError, ValueError, RecursionError):
             return {}
         return content if isinstance(content, dict) else {}
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.errors import ConfigError, UserError, one_line
+from src.secrets import overrides_as_given
 from src.sweeps.fingerprint import fingerprint_of
 from src.sweeps.folder import JobFolder
 
@@ -49,7 +50,7 @@ def do_job(do: Callable[[], None], config: DictConfig, *, traces: bool = False) 
         try:
             job.begin(
                 fingerprint=fingerprint,
-                overrides=list(hydra.overrides.task),
+                overrides=overrides_as_given(hydra),
                 trial=OmegaConf.select(config, "trial.number", default=None),
             )
             do()
@@ -92,7 +93,7 @@ def _tell(job: JobFolder, error: Exception, *, traces: bool, in_sweep: bool) -> 
     log_file = job.path / f"{hydra.job.name}.log"
     trace = "".join(traceback.format_exception(error))
     log.info("%s failed:\n%s", job.name, trace)  # the terminal shows warnings and errors alone
-    overrides = list(hydra.overrides.task)
+    overrides = overrides_as_given(hydra)
     begun = job.read("job")
     finished = job.status == "finished"  # what failed came after: a picture, the dashboard
     if not finished:

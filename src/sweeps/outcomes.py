@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from hydra.core.utils import JobReturn, JobStatus
 from optuna.trial import TrialState
 
+from src.files import read_text
+
 
 class Outcome(NamedTuple):
     """What became of a trial: `values` of a complete one, in the order of the objectives."""
@@ -22,13 +24,13 @@ def read_outcome(job: JobReturn, objectives: list[str]) -> Outcome:
     folder = folder_of(job)
     try:
         if (folder / "result.json").exists():
-            return _of_result(json.loads((folder / "result.json").read_text("utf-8")), objectives)
+            return _of_result(json.loads(read_text(folder / "result.json")), objectives)
         if (folder / "pruned.json").exists():
             return Outcome(TrialState.PRUNED)
         if (folder / "failure.json").exists():
-            failure = json.loads((folder / "failure.json").read_text("utf-8"))
+            failure = json.loads(read_text(folder / "failure.json"))
             return Outcome(TrialState.FAIL, reason=str(failure.get("error", "")))
-    except (OSError, ValueError) as error:
+    except (AttributeError, OSError, RecursionError, ValueError) as error:
         return Outcome(TrialState.FAIL, reason=f"{folder}: unreadable: {error}")
     if job.status == JobStatus.FAILED:
         return Outcome(TrialState.FAIL, reason=str(job._return_value).partition("\n")[0])

@@ -5,6 +5,7 @@ makes good. submitit alone puts a job back into the queue; see src.training.trai
 """
 
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def launch_local(
     at_a_time = jobs_at_a_time(params.pop("n_jobs"), "hydra.launcher.n_jobs")
     python = _python(threads=max(1, num_cores() // at_a_time), visible_gpus=True)
     executor = submitit.AutoExecutor(
-        params.pop("submitit_folder"), cluster="local", local_python=python
+        _new_folder(params.pop("submitit_folder")), cluster="local", local_python=python
     )
     executor.update_parameters(**params)
 
@@ -66,7 +67,7 @@ def launch_slurm(
     params = {key: value for key, value in launcher.params.items() if value is not None}
     try:
         executor = submitit.AutoExecutor(
-            params.pop("submitit_folder"),
+            _new_folder(params.pop("submitit_folder")),
             cluster="slurm",
             slurm_python=_python(threads=params.get("cpus_per_task", 1)),
             slurm_max_num_timeout=params.pop("max_num_timeout"),
@@ -235,6 +236,17 @@ def _python(*, threads: int, visible_gpus: bool = False) -> str:
             command += ["-u", "CUDA_VISIBLE_DEVICES"]
     command += [f"{name}={value}" for name, value in variables.items()]
     return shlex.join([*command, sys.executable])
+
+
+def _new_folder(pattern: str) -> Path:
+    """Return the folder of this launch's jobs, which nothing is in yet.
+
+    A job's result is a pickle, found by the job's number. Numbers come again, those of processes
+    after a restart, and the folder of a sweep may come from a stranger: a result that was there
+    before is never read.
+    """
+    path = Path(pattern)
+    return path.parent / secrets.token_hex(4) / path.name
 
 
 def _last_line(trace: str) -> str:

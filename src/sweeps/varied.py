@@ -7,6 +7,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from src.secrets import overrides_as_given
+
 # Every run has these in its name.
 _IN_THE_NAME = {"model", "data", "seed"}
 
@@ -22,7 +24,7 @@ def varied_options(sweep: Path, overrides: Iterable[str]) -> dict[str, str]:
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     parser = OverridesParser.create()
-    given = parser.parse_overrides(list(config.hydra.overrides.task))
+    given = parser.parse_overrides(overrides_as_given(config.hydra))
     names = {override.key_or_group for override in given if override.is_sweep_override()}
     names |= {str(name) for name in config.hydra.sweeper.get("params") or {}}
     return {

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from src.errors import CheckpointError
 from src.files import whole_binary_file
+from src.torch_file import read_torch_file
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
@@ -39,21 +39,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return what a checkpoint of a training holds: numbers, names and tensors.
 
     Raises:
-        CheckpointError: it is damaged, or holds anything else. The message has no path.
+        ForeignCodeError: it would run code.
+        CheckpointError: it is damaged, or holds anything else. No message has the path.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # torch stores and never compresses: anything else could grow without bound when read.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise CheckpointError("compressed, which checkpoints never are")
-            if damaged := archive.testzip():
-                raise CheckpointError(f"damaged in {damaged}")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except Exception as error:  # a damaged file can fail anywhere in the reader
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"cannot be read: {reason}") from None
+    content = read_torch_file(path)
     if not isinstance(content, dict):
         raise CheckpointError("not a checkpoint of a training")
     return content

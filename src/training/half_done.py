@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from torch import Tensor
 
 from src.data.datamodule import ReviewDataModule
-from src.errors import CheckpointError, ConfigError
+from src.errors import CheckpointError, ConfigError, printable
 from src.options import WITHOUT_EFFECT
+from src.torch_file import ForeignCodeError
 from src.training.checkpoint_file import BEST, LAST, read_checkpoint, restore_best
 from src.training.config import RunConfig
 from src.training.last_checkpoint import RESUME
@@ -19,6 +22,10 @@ from src.training.result import git_commit, versions
 _NAMED = 3  # differing options
 
 
+class NotOursError(CheckpointError):
+    """A whole checkpoint that no run of this project left, or a run that is not this one."""
+
+
 @dataclass(frozen=True)
 class HalfDone:
     """A training that goes on: from which checkpoint, and what that says of it."""
@@ -26,6 +33,40 @@ class HalfDone:
     path: Path
     state: dict[str, Any]  # see src.training.last_checkpoint
     global_step: int
+
+
+class _Ranks(BaseModel):
+    """What a process of the training keeps."""
+
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+    random: dict[str, Any]
+    sums: dict[str, tuple[Tensor, Tensor]]
+
+
+class _State(BaseModel):
+    """What src.training.last_checkpoint puts under RESUME."""
+
+    model_config = ConfigDict(strict=True)
+
+    epoch: NonNegativeInt
+    batch: NonNegativeInt
+    trained: bool
+    rows: NonNegativeInt
+    seconds: float
+    ranks: list[_Ranks]
+    made_with: dict[str, Any]
+    versions: dict[str, str | None]
+
+
+class _Checkpoint(BaseModel):
+    """The parts of last.ckpt that are read here; the others are Lightning's to read."""
+
+    model_config = ConfigDict(strict=True)
+
+    global_step: NonNegativeInt
+    callbacks: dict[str, dict[str, Any]]
+    resume: _State = Field(alias=RESUME)
 
 
 def describe_making(
@@ -55,6 +96,7 @@ def find_half_done(
 
     Raises:
         ConfigError: the half-done run was made with other options; names the first ones.
+        CheckpointError: it would run code, or is whole and by another program.
     """
     checkpoints = folder / "checkpoints"
     last = checkpoints / LAST
@@ -68,7 +110,12 @@ def find_half_done(
         checkpoint = read_checkpoint(last)
         if RESUME not in checkpoint:
             raise CheckpointError("by a version of this project that could not go on exactly")
+        _check_content(last, checkpoint)
         _check_files(folder, checkpoint)
+    except ForeignCodeError as error:
+        raise CheckpointError(f"{last}: {error}; resume=never starts anew") from None
+    except NotOursError:
+        raise
     except CheckpointError as error:
         _say(f"{last}: {error}; the run starts anew")
         _remove([last, checkpoints / BEST])
@@ -78,6 +125,38 @@ def find_half_done(
     half_done = HalfDone(last, state, checkpoint["global_step"])
     _say(_where(half_done))
     return half_done
+
+
+def cannot_go_on(path: Path, error: Exception) -> NotOursError:
+    """Return what to tell where a checkpoint is whole, and its parts do not fit this run."""
+    reason = printable(" ".join(str(error).split()))
+    said = f"cannot be gone on with: {type(error).__name__}: {reason}"
+    return NotOursError(f"{path}: {said}; resume=never starts anew")
+
+
+def is_misfit(error: Exception) -> bool:
+    """Whether `error` is one that comes of taking over a checkpoint whose parts do not fit."""
+    kinds = (AttributeError, IndexError, KeyError, TypeError, ValueError, CheckpointError)
+    return isinstance(error, kinds) or "loading state_dict" in str(error)
+
+
+def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
+    try:
+        _Checkpoint.model_validate(checkpoint)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        said = printable(f"{where}: {first['msg']}")
+        raise NotOursError(
+            f"{path}: not what train.py leaves: {said}; resume=never starts anew"
+        ) from None
+
+
+def _shapes(checkpoint: dict[str, Any]) -> Any:
+    weights = checkpoint.get("state_dict")
+    return isinstance(weights, dict) and {
+        name: getattr(w, "shape", w) for name, w in weights.items()
+    }
 
 
 def _check_files(folder: Path, checkpoint: dict[str, Any]) -> None:
@@ -90,9 +169,12 @@ def _check_files(folder: Path, checkpoint: dict[str, Any]) -> None:
         if state.get("best_model_path"):
             best = folder / "checkpoints" / Path(state["best_model_path"]).name
             try:
-                read_checkpoint(best)
+                content = read_checkpoint(best)
             except CheckpointError as error:
-                raise CheckpointError(f"{best.name} beside it: {error}") from None
+                raise type(error)(f"{best.name} beside it: {error}") from None
+            epoch = content.get("epoch")
+            if not isinstance(epoch, int) or _shapes(content) != _shapes(checkpoint):
+                raise CheckpointError(f"{best.name} beside it: not of the same run")
     flow = checkpoint["callbacks"].get("GradientFlow", {"rows": 0})
     for name, rows in (("metrics", checkpoint[RESUME]["rows"]), ("gradient_flow", flow["rows"])):
         if len(read_metrics(folder / f"{name}.csv")) < rows:

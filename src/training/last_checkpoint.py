@@ -65,6 +65,11 @@ class LastCheckpoint(Checkpoint):
         """That the run has taken, those before an interruption counted as far as they led."""
         return time.perf_counter() - self._started
 
+    @property
+    def is_restoring(self) -> bool:
+        """Whether a training that goes on has not yet taken over all of its checkpoint."""
+        return self._resumed is not None
+
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Begin to count steps and minutes."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()

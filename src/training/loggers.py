@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from src.errors import ConfigError
+from src.secrets import git_remote
 from src.training.config import LoggerConfig, WandbConfig
 from src.training.half_done import HalfDone
 from src.training.metrics_csv import MetricsCsv, read_metrics
@@ -116,9 +117,14 @@ def _init(config: WandbConfig, folder: Path, described: dict[str, Any], *, offli
         entity=config.entity,
         mode="offline" if offline else "online",
         resume=None if offline else "allow",
-        settings=wandb.Settings(init_timeout=20, console="off", silent=True),
+        settings=wandb.Settings(init_timeout=20, console="off", silent=True, **_git()),
         **described,
     )
+
+
+def _git() -> dict[str, Any]:
+    remote = git_remote()
+    return {"git_remote_url": remote} if remote else {}
 
 
 def _is_offline(config: WandbConfig) -> bool:

@@ -8,7 +8,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from src.files import whole_file
+from src.files import read_text, whole_file
 
 
 class MetricsCsv(CSVLogger):
@@ -73,6 +73,6 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     whole = text[: text.rfind("\n") + 1].splitlines()
     return [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(whole)]

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from src.data.datamodule import ReviewDataModule
 from src.errors import ConfigError
 from src.models.modules import TextClassifier, build_classifier
+from src.secrets import overrides_as_given
 from src.sweeps.pruning import search_callbacks, stopped_by_search
 from src.sweeps.varied import name_in_sweep, search_parameters, varied_options
 from src.training.announce import announce_demo, announce_duplicates
@@ -27,7 +28,13 @@ from src.training.callbacks import (
     find_callback,
 )
 from src.training.config import RunConfig
-from src.training.half_done import HalfDone, describe_making, find_half_done
+from src.training.half_done import (
+    HalfDone,
+    cannot_go_on,
+    describe_making,
+    find_half_done,
+    is_misfit,
+)
 from src.training.interrupt import Interrupted, StopSignals
 from src.training.keep import keep
 from src.training.last_checkpoint import LastCheckpoint
@@ -105,7 +112,7 @@ def _run(
         described = {"name": name, "tags": tags, "group": None, "options": options}
         if in_sweep:
             sweep = Path(hydra.sweep.dir)
-            varied = varied_options(sweep, hydra.overrides.task)
+            varied = varied_options(sweep, overrides_as_given(hydra))
             described |= {"name": name_in_sweep(name, varied), "group": sweep.name}
             described |= {"options": options | {"search": search_parameters(varied, options)}}
         loggers = build_loggers(config.logger, folder, half_done=half_done, **described)
@@ -134,7 +141,7 @@ def how_to_go_on(folder: Path) -> str:
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         return f"interrupted; goes on with: the same command and hydra.sweep.dir={hydra.sweep.dir}"
-    given = [o for o in hydra.overrides.task if not o.startswith("resume=")]
+    given = [o for o in overrides_as_given(hydra) if not o.startswith("resume=")]
     command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
     kept = (folder / "checkpoints" / "last.ckpt").exists()
     return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"
@@ -181,7 +188,13 @@ def fit_and_test(
     None where a search stopped the training: such a run does not read the test split.
     """
     checkpoint = half_done.path if half_done else None
-    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Exception as error:
+        restoring = find_callback(trainer, LastCheckpoint).is_restoring
+        if half_done is None or not restoring or not is_misfit(error):
+            raise
+        raise cannot_go_on(half_done.path, error) from error
     if stopped_by_search(trainer, Path(trainer.default_root_dir)):
         return None
     best = find_callback(trainer, ModelCheckpoint).best_model_path
@@ -209,7 +222,7 @@ def describe(
         "trainer": config.trainer.model_dump() | {"precision": trainer.precision},
         "versions": versions(),
         "git_commit": git_commit(),
-        "overrides": list(HydraConfig.get().overrides.task),
+        "overrides": overrides_as_given(HydraConfig.get()),
         "timing": {
             "seconds": round(find_callback(trainer, LastCheckpoint).seconds, 1),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),

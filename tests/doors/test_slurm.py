@@ -107,7 +107,7 @@ def test_cancelled_and_preempted_jobs_end_as_an_undisturbed_one(tmp_path):
     assert not (first / "result.json").exists()
     for folder in (second, third):
         assert (folder / "result.json").exists()
-    (log,) = tmp_path.glob(f"runs/mine/.submitit/{preempted}/*_0_log.err")
+    (log,) = tmp_path.glob(f"runs/mine/.submitit/*/{preempted}/*_0_log.err")
     assert len(re.findall("goes on in epoch", log.read_text())) == 1
     job = subprocess.run(["scontrol", "show", "job", preempted], capture_output=True, text=True)
     assert "Restarts=1 " in job.stdout  # by submitit, and by nobody else
@@ -130,7 +130,7 @@ def test_two_tasks_of_one_job_train_together(tmp_path):
     line = ("trainer=ddp_cpu", "logger=wandb", "hydra.launcher.tasks_per_node=2")
     done = open_door("train.py", "-m", *SMALL, *line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("runs/mine/.submitit/*/*_1_log.out"))) == 1  # a second task
+    assert len(list(tmp_path.glob("runs/mine/.submitit/*/*/*_1_log.out"))) == 1  # a second task
     (folder,) = (path.parent for path in tmp_path.glob("runs/mine/*/result.json"))
     with (folder / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -9,7 +9,7 @@ import torch
 
 from src.data.batching import BucketBatchSampler
 from src.data.token_batching import TokenBatchSampler
-from src.errors import ConfigError
+from src.errors import CheckpointError, ConfigError
 from src.training.half_done import HalfDone, find_half_done
 from src.training.metrics_csv import MetricsCsv
 
@@ -22,7 +22,16 @@ def leave(folder: Path, **state) -> Path:
     checkpoints.mkdir(parents=True)
     torch.save({"epoch": 0}, checkpoints / "best.ckpt")
     (folder / "metrics.csv").write_text("step,lr\r\n1,0.5\r\n2,0.25\r\n3,0.1")
-    resume = {"epoch": 1, "batch": 2, "trained": False, "rows": 2, **MAKING, **state}
+    resume = {
+        "epoch": 1,
+        "batch": 2,
+        "trained": False,
+        "rows": 2,
+        "seconds": 1.0,
+        "ranks": [],
+        **MAKING,
+    }
+    resume |= state
     best = {"ModelCheckpoint": {"best_model_path": "/elsewhere/checkpoints/best.ckpt"}}
     torch.save({"global_step": 8, "callbacks": best, "resume": resume}, checkpoints / "last.ckpt")
     return folder
@@ -74,7 +83,7 @@ class Planted:
 def cut(folder: Path) -> str:
     whole = (folder / "checkpoints" / "last.ckpt").read_bytes()
     (folder / "checkpoints" / "last.ckpt").write_bytes(whole[: len(whole) // 2])
-    return "cannot be read"
+    return "cut off"
 
 
 def change_a_byte(folder: Path) -> str:
@@ -82,11 +91,6 @@ def change_a_byte(folder: Path) -> str:
     whole[whole.index(b"hidden_size")] ^= 1
     (folder / "checkpoints" / "last.ckpt").write_bytes(whole)
     return "damaged in"
-
-
-def plant_code(folder: Path) -> str:
-    torch.save(Planted(folder / "mark"), folder / "checkpoints" / "last.ckpt")
-    return "cannot be read"
 
 
 def lose_the_best(folder: Path) -> str:
@@ -99,15 +103,50 @@ def lose_rows(folder: Path) -> str:
     return "metrics.csv does not hold the 2 rows"
 
 
-@pytest.mark.parametrize("harm", [cut, change_a_byte, plant_code, lose_the_best, lose_rows])
+@pytest.mark.parametrize("harm", [cut, change_a_byte, lose_the_best, lose_rows])
 def test_what_is_damaged_is_said_in_a_line_and_the_run_starts_anew(tmp_path, capsys, harm):
     leave(tmp_path)
     said = harm(tmp_path)
     assert find_half_done(tmp_path, "auto", MAKING) is None
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line and line.endswith("the run starts anew")
-    assert not (tmp_path / "mark").exists()
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, name):
+    leave(tmp_path)
+    path = tmp_path / "checkpoints" / f"{name}.ckpt"
+    torch.save({"epoch": Planted(tmp_path / "mark")}, path)
+    if name == "last":
+        torch.save({"resume": Planted(tmp_path / "mark")}, path)
+    with pytest.raises(
+        CheckpointError, match=r"last\.ckpt: .*would run .*resume=never starts anew"
+    ):
+        find_half_done(tmp_path, "auto", MAKING)
+    assert path.exists() and not (tmp_path / "mark").exists()
+    torch.load(path, weights_only=False)  # the attack is a real one
+    assert (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"epoch": -1}, "epoch"),
+        ({"batch": "2"}, "batch"),
+        ({"rows": None}, "rows"),
+        ({"ranks": [{"random": 1, "sums": {}}]}, "ranks.0.random"),
+        ({"made_with": []}, "made_with"),
+    ],
+    ids=["epoch", "batch", "rows", "ranks", "made_with"],
+)
+def test_what_no_run_leaves_is_refused_and_kept(tmp_path, state, said):
+    leave(tmp_path, **state)
+    with pytest.raises(CheckpointError) as refused:
+        find_half_done(tmp_path, "auto", MAKING)
+    (line,) = str(refused.value).splitlines()
+    assert f"last.ckpt: not what train.py leaves: resume.{said}: " in line
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
 def test_metrics_go_on_after_the_rows_that_are_kept(tmp_path):
