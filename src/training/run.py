@@ -1,6 +1,7 @@
 """One run: reviews, model, training, the test split read once, and all that is kept of it."""
 
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -16,7 +17,8 @@ from hydra.types import RunMode
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from src.data.datamodule import ReviewDataModule
-from src.errors import ConfigError
+from src.errors import ConfigError, WriteError
+from src.files import system_error, write_error
 from src.models.modules import TextClassifier, build_classifier
 from src.sweeps.pruning import search_callbacks, stopped_by_search
 from src.sweeps.varied import name_in_sweep, search_parameters, varied_options
@@ -63,6 +65,10 @@ def run(config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | N
             if interrupted.signum == signal.SIGINT:
                 raise KeyboardInterrupt("told") from None
             sys.exit(128 + interrupted.signum)
+        except Exception as error:
+            if (told := unwritten(folder, error)) is None:
+                raise
+            raise told from error
 
 
 def _run(
@@ -137,6 +143,26 @@ def how_to_go_on(folder: Path) -> str:
     command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
     kept = (folder / "checkpoints" / "last.ckpt").exists()
     return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"
+
+
+def unwritten(folder: Path, error: Exception) -> WriteError | None:
+    """Say what could not be written for the run in `folder`, and how it goes on.
+
+    None where `error` is of another kind.
+    """
+    refused = system_error(error)
+    if not folder.exists():
+        return WriteError(
+            f"{folder}: is gone: it was deleted or moved while the run was at work; "
+            "the same command starts anew"
+        )
+    if isinstance(error, WriteError):
+        line = str(error)
+    elif refused is not None:
+        line = str(write_error(refused, os.fsdecode(refused.filename2 or refused.filename or folder)))
+    else:
+        return None
+    return WriteError(f"{line}; then it {how_to_go_on(folder).removeprefix('interrupted; ')}")
 
 
 def quieten_lightning() -> None:
