@@ -12,6 +12,7 @@ from src.errors import CheckpointError, ConfigError
 from src.options import WITHOUT_EFFECT
 from src.training.checkpoint_file import BEST, LAST, read_checkpoint, restore_best
 from src.training.config import RunConfig
+from src.training.finite import ROLLBACKS
 from src.training.last_checkpoint import RESUME
 from src.training.metrics_csv import read_metrics
 from src.training.result import git_commit, versions
@@ -58,9 +59,10 @@ def find_half_done(
     """
     checkpoints = folder / "checkpoints"
     last = checkpoints / LAST
+    stale = [last, checkpoints / BEST, folder / ROLLBACKS]
     _tidy(folder)
     if resume == "never":
-        _remove([last, checkpoints / BEST])
+        _remove(stale)
         return None
     if not last.exists():
         return None
@@ -71,7 +73,7 @@ def find_half_done(
         _check_files(folder, checkpoint)
     except CheckpointError as error:
         _say(f"{last}: {error}; the run starts anew")
-        _remove([last, checkpoints / BEST])
+        _remove(stale)
         return None
     state = checkpoint[RESUME]
     _check_making(folder, state, making)
