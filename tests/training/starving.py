@@ -6,6 +6,7 @@ a name space of its own (`unshare -Urm`):
     python -m tests.training.starving <folder> <plan as JSON>
 """
 
+import ctypes
 import importlib
 import json
 import os
@@ -79,16 +80,12 @@ class Starved:
         return self.again(f"limit{size}", self.run(f"limit{size}", limit))
 
     def without_the_right(self) -> dict[str, Any]:
-        """Run where another user's folder is, then where it is one's own."""
+        """Run in a folder that may not be written to, then in the same with the right to it."""
         folder = self.cwd / "denied"
         folder.mkdir(mode=0o555)
-
-        def become_nobody() -> None:
-            if os.getuid() == 0:
-                os.setgroups([])
-                os.setuid(NOBODY)
-
-        first = self.run("denied/run", become_nobody)
+        if os.getuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+        first = self.run("denied/run", obey_permissions)
         folder.chmod(0o755)
         return self.again("denied/run", first)
 
@@ -110,6 +107,16 @@ class Starved:
 
     def _mount(self, *arguments: Any) -> None:
         subprocess.run(["mount", *arguments], check=True)
+
+
+def obey_permissions() -> None:
+    """Give up root's power to write where it has no right, CAP_DAC_OVERRIDE; others have none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice 32 bits of each
+    assert libc.capget(header, sets) == 0
+    sets[0] &= ~(1 << 1)
+    assert libc.capset(header, sets) == 0
 
 
 def main() -> None:

@@ -76,13 +76,9 @@ def test_on_a_full_disk_a_run_ends_in_a_line_and_goes_on_to_the_same_bits(tmp_pa
 
 
 @pytest.mark.slow
-def test_no_right_a_folder_that_is_gone_a_limit_and_a_read_only_disk(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("starved")
-    for parent in (folder, *folder.parents):
-        if "pytest" in parent.name:
-            parent.chmod(0o755)  # or another user does not even come to it
+def test_no_right_a_folder_that_is_gone_a_limit_and_a_read_only_disk(tmp_path):
     denied, gone, limited = starve(
-        folder,
+        tmp_path,
         ["without_the_right"],
         ["in_a_folder_that_goes", 3],
         ["with_files_of_at_most", 60_000],
@@ -91,6 +87,6 @@ def test_no_right_a_folder_that_is_gone_a_limit_and_a_read_only_disk(tmp_path_fa
     check(gone, "its folder was deleted", "is gone: it was deleted or moved")
     check(limited, "File too large; the system limits")
     if way := can_mount():
-        folder.joinpath("disk").mkdir()
-        (read_only,) = starve(folder / "disk", ["on_a_read_only_disk"], inside=way)
+        (tmp_path / "disk").mkdir()
+        (read_only,) = starve(tmp_path / "disk", ["on_a_read_only_disk"], inside=way)
         check(read_only, "Read-only file system; choose a place that is not read-only")
