@@ -18,11 +18,13 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.errors import UserError, one_line, printable
+from src.files import system_error, write_error
 from src.options import no_such
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -44,6 +46,21 @@ def _job_folder(*, _root_: DictConfig) -> str:
 
 
 OmegaConf.register_new_resolver("job_folder", _job_folder, replace=True)
+
+
+_folders: list[Path] = []  # that Hydra was told to make
+
+
+class NoteFolder(Callback):
+    """What conf/*.yaml has Hydra call: where it is about to write, should it be unable to."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember the folder of the run."""
+        _folders.append(Path(config.hydra.run.dir).absolute())
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember the folder of the sweep."""
+        _folders.append(Path(config.hydra.sweep.dir).absolute())
 
 
 def door(
@@ -89,6 +106,11 @@ def door(
                 if user_wants_traces:
                     raise
                 _exit_with(_command_line_error(error, config_name))
+            except Exception as error:
+                refused = system_error(error)
+                if user_wants_traces or refused is None:
+                    raise
+                _exit_with(str(_refused(refused)))
             except KeyboardInterrupt as interrupt:
                 if not interrupt.args:  # else the run has said how to go on
                     print("stopped", file=sys.stderr)
@@ -120,6 +142,14 @@ def _sweep() -> AbstractContextManager[None]:
     from src.sweeps.ending import told_in_the_end
 
     return told_in_the_end()
+
+
+def _refused(error: OSError) -> UserError:
+    """What the system refused, in a line: a file, else anything in the folder of the run."""
+    name = error.filename2 or error.filename
+    if name is None:
+        return write_error(error, _folders[-1] if _folders else Path.cwd())
+    return write_error(error, os.fsdecode(name), what="cannot be used")
 
 
 def _command_line_error(error: Exception, config_name: str) -> str:

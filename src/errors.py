@@ -19,6 +19,10 @@ class MissingDataError(DataError):
     """There are no reviews, and none can be fetched; the message says what to put where."""
 
 
+class WriteError(UserError):
+    """The system does not let a file be written; the message names it, why, and what to do."""
+
+
 class CheckpointError(UserError):
     """A run folder or checkpoint cannot be used; the message names it."""
 

@@ -11,7 +11,62 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from src.errors import UserError
+from src.errors import UserError, WriteError
+
+# What is no fault of the program, and what the user can do about it.
+_WHAT_TO_DO = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EFBIG: "the system limits the size of a file (ulimit -f)",
+    errno.EROFS: "choose a place that is not read-only",
+    errno.EACCES: "choose another place, or get the right to it",
+    errno.EPERM: "choose another place, or get the right to it",
+    errno.ENOTDIR: "choose another place",
+    errno.EIO: "see to the disk",
+    errno.ENOENT: "its folder was deleted or moved meanwhile",
+}
+
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
+
+def write_error(error: OSError, path: Path | str, *, what: str = "cannot be written") -> WriteError:
+    """Say in one line why `path` cannot be written, and what to do."""
+    advice = _WHAT_TO_DO.get(error.errno or 0)
+    reason = f"{path}: {what}: {error.strerror or error}"
+    return WriteError(f"{reason}; {advice}" if advice else reason)
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """Return the error by which the system refused a file: `error` itself, or what it came of.
+
+    A library that writes may raise another in its place. None: it is a fault of ours.
+    """
+    if isinstance(error, OSError) and error.errno in _WHAT_TO_DO:
+        return error
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _OF_THE_DISK:
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Tell of the file `path` where the system refuses to have it written inside.
+
+    Raises:
+        WriteError: says why, and what to do.
+    """
+    try:
+        yield
+    except (UserError, BrokenPipeError):
+        raise
+    except Exception as error:
+        refused = system_error(error) or (error if isinstance(error, OSError) else None)
+        if refused is None:
+            raise
+        raise write_error(refused, path) from error
 
 LARGEST_TEXT = 2**30  # bytes; predictions of ten million reviews
 
@@ -25,21 +80,19 @@ def whole_file(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
     the escape that JSON reads back.
 
     Raises:
-        UserError: the file cannot be written; says why.
+        WriteError: the file cannot be written; says why.
     """
     path = path.resolve()
     replaced = os.path.isfile(path) or not os.path.exists(path)  # noqa: PTH110, PTH113
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial") if replaced else path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline=newline) as f:
-            yield f
-        if replaced:
-            partial.replace(path)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        with written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            options: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": newline}
+            with partial.open("w", **options) as file:
+                yield file
+            if replaced:
+                partial.replace(path)
     finally:
         if replaced:
             with contextlib.suppress(OSError):
@@ -101,18 +154,17 @@ def whole_binary_file(path: Path) -> Iterator[BinaryIO]:
     """Open `path` for writing bytes as `whole_file` does; it is on the disk before it is renamed.
 
     Raises:
-        UserError: the file cannot be written; says why.
+        WriteError: the file cannot be written; says why.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        with written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

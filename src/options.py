@@ -16,6 +16,8 @@ WITHOUT_EFFECT = frozenset(
         *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
         *("trainer.progress_bar", "trainer.checkpoint_every_n_steps"),
         "trainer.checkpoint_every_n_minutes",
+        # Where they take effect, the run would have no figure without: result.json says so.
+        *("trainer.on_nonfinite", "trainer.max_rollbacks"),
     }
 )
 

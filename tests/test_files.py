@@ -1,9 +1,12 @@
+import logging
 from pathlib import Path
 
 import pytest
+import torch
 
-from src.errors import UserError
-from src.files import whole_file
+from src.errors import UserError, WriteError
+from src.files import whole_file, written
+from src.log_file import LogFile
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
@@ -45,3 +48,34 @@ def test_says_why_it_cannot_be_written(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"), whole_file(tmp_path / name):
         pass
+
+
+def test_a_full_disk_is_named_with_what_to_do():
+    said = "^/dev/full: cannot be written: No space left on device; make room there$"
+    with pytest.raises(WriteError, match=said), whole_file(Path("/dev/full")) as file:
+        file.write("anything")
+
+
+def test_what_a_library_raises_in_place_of_a_full_disk_is_told_as_one(tmp_path):
+    """torch, with an error of its own."""
+    with (
+        pytest.raises(WriteError, match="No space left"),
+        written(tmp_path / "file"),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        torch.save(torch.zeros(1000), full)
+    with pytest.raises(RuntimeError, match="ours"), written(tmp_path / "file"):
+        raise RuntimeError("a fault of ours")
+
+
+def test_a_log_on_a_full_disk_is_told_of_once(capfd):
+    log = logging.Logger("full")
+    log.addHandler(LogFile("/dev/full"))
+    for _ in range(3):
+        log.info("a line")
+    log.handlers[0].close()
+    said = capfd.readouterr().err.splitlines()
+    assert said == [
+        "/dev/full: this log cannot be written: No space left on device; make room there; "
+        "it goes on without"
+    ]

@@ -1,7 +1,7 @@
 """Encoded reviews -> batches of one length, padded as little as can be."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -72,6 +72,7 @@ class DealtBatchSampler(Sampler[np.ndarray], ABC):
         self._rank, self._num_replicas = rank, num_replicas
         self._seed, self._epoch = seed, 0
         self._had = (0, 0)
+        self._left_out: frozenset[tuple[int, int]] = frozenset()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's order; Lightning calls this before each."""
@@ -81,15 +82,47 @@ class DealtBatchSampler(Sampler[np.ndarray], ABC):
         """Begin with `epoch` and its batch number `batch`: a training has had those before."""
         self._epoch, self._had = epoch, (epoch, batch)
 
+    def leave_out(self, batches: frozenset[tuple[int, int]]) -> None:
+        """Have no part in training for these, each an epoch and the number of a batch in it.
+
+        In place of one comes the next that is not left out, which is seen twice then: epochs and
+        schedules keep their lengths.
+        """
+        self._left_out = batches
+
     def __iter__(self) -> Iterator[np.ndarray]:
         rng = np.random.Generator(np.random.PCG64([self._seed, self._epoch]))
         epoch, had = self._had
-        for batch in islice(self._batches(rng), had if self._epoch == epoch else 0, None):
+        batches = self._batches(rng)
+        if left_out := {number for epoch, number in self._left_out if epoch == self._epoch}:
+            batches = _without(list(batches), left_out)
+        for batch in islice(batches, had if self._epoch == epoch else 0, None):
             yield batch[self._rank :: self._num_replicas]
 
     @abstractmethod
     def _batches(self, rng: np.random.Generator) -> Iterable[np.ndarray]:
         """The batches of all replicas together, in the order of an epoch."""
+
+
+def _without(batches: list[np.ndarray], left_out: Collection[int]) -> Iterable[np.ndarray]:
+    """`batches` with the next other one in the place of each of `left_out`; after the last, the
+    first.
+
+    Raises:
+        DataError: no batch is left.
+    """
+    count = len(batches)
+    if all(number in left_out for number in range(count)):
+        raise DataError(f"all {count} batches of an epoch are left out")
+    for number in range(count):
+        yield batches[standing_in(number, left_out, count)]
+
+
+def standing_in(number: int, left_out: Collection[int], count: int) -> int:
+    """Which of an epoch's `count` batches comes as batch `number`, where some are left out."""
+    while number in left_out:
+        number = (number + 1) % count
+    return number
 
 
 def batches_in_pool(batches: int) -> int:

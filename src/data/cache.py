@@ -9,7 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from src.errors import DataError
+from src.errors import UserError
+from src.files import system_error, write_error
 
 _MANIFEST = "manifest.json"
 _SAMPLED_BYTES = 4096
@@ -23,7 +24,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     (released by the system when its holder dies) and find it built.
 
     Raises:
-        DataError: the folder cannot be written.
+        WriteError: the folder cannot be written.
     """
     if _is_whole(folder):
         return folder
@@ -37,8 +38,12 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
                     shutil.rmtree(leftover, ignore_errors=True)
                 _fill(partial, build)
                 partial.replace(folder)
-    except OSError as error:  # a full disk, a folder of someone else's
-        raise DataError(f"cannot fill the cache {folder}: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # a full disk, a folder of someone else's
+        if refused := system_error(error) or (error if isinstance(error, OSError) else None):
+            raise write_error(refused, folder, what="the cache cannot be filled") from error
+        raise
     return folder
 
 

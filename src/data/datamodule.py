@@ -60,6 +60,7 @@ class ReviewDataModule(L.LightningDataModule):
         self._class_names = None if class_names is None else tuple(class_names)
         self._is_set_up = False
         self._start = (0, 0)
+        self._left_out: frozenset[tuple[int, int]] = frozenset()
 
     def prepare_data(self) -> None:
         """Fetch, cut and encode the reviews into the cache, where they are not there yet."""
@@ -94,6 +95,7 @@ class ReviewDataModule(L.LightningDataModule):
         if "validation" not in splits:
             splits["validation"] = splits["train"].take(validation_rows)
         splits["train"] = splits["train"].take(train_rows)
+        self._train_rows = train_rows
         self._class_names = self._class_names or corpus.class_names
         new_label = _translate(corpus.class_names, self._class_names)
         self.splits = {
@@ -143,11 +145,22 @@ class ReviewDataModule(L.LightningDataModule):
             size = config.batch_size
             sampler = BucketBatchSampler(lengths, size, shuffle=True, seed=seed, **replicas)
         sampler.start_from(*self._start)
+        sampler.leave_out(self._left_out)
         return self._dataloader(dataset, sampler)
 
     def start_from(self, epoch: int, batch: int) -> None:
         """Let the training batches begin in the midst of an epoch, for a training that goes on."""
         self._start = (epoch, batch)
+
+    def leave_out(self, batches: frozenset[tuple[int, int]]) -> None:
+        """Train without these batches, each an epoch and a number: see DealtBatchSampler."""
+        self._left_out = batches
+
+    def training_texts(self, rows: Sequence[int]) -> list[tuple[str, str]]:
+        """Name and text of reviews of the training split, by their positions in it."""
+        train = self.corpus.train
+        places = [int(self._train_rows[row]) for row in rows]
+        return [(train.names[place], train.texts[place]) for place in places]
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation reviews, the longest first."""

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from src.data.progress import progress_bar
 from src.errors import DataError
+from src.files import written
 
 CHUNK_BYTES = 2**16
 
@@ -45,9 +46,10 @@ def download(url: str, target: Path, md5: str, *, timeout: float = 10.0) -> Path
     Raises:
         DataError: no network, a server that refuses, a connection cut short (what came is kept
             for the next call), or a wrong MD5 (what came is deleted).
+        WriteError: the file cannot be written (what came is kept for the next call).
     """
     part = target.with_name(target.name + ".part")
-    try:
+    with written(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(target.name + ".lock")):
             if not target.exists():
@@ -58,8 +60,6 @@ def download(url: str, target: Path, md5: str, *, timeout: float = 10.0) -> Path
                         part.unlink()
                         _fetch(url, part, timeout)
                 _move_if_right(url, part, target, md5)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written: {error}") from error
     return target
 
 

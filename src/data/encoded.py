@@ -57,7 +57,7 @@ def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vo
 
     Raises:
         ConfigError: torchtext is asked for and not to be had.
-        DataError: the cache cannot be written.
+        WriteError: the cache cannot be written.
     """
     settings = {
         "corpus": corpus.fingerprint,
@@ -133,7 +133,7 @@ def encode_corpus(
     """Every split of `corpus` in the ids of `vocabulary`; cached.
 
     Raises:
-        DataError: the cache cannot be written.
+        WriteError: the cache cannot be written.
     """
     settings = {
         "corpus": corpus.fingerprint,

@@ -43,7 +43,7 @@ def tokenize_corpus(corpus: Corpus, cache_dir: Path) -> TokenizedCorpus:
     """`basic_english` of the whole corpus: independent of any cut, vocabulary or option.
 
     Raises:
-        DataError: the cache cannot be written.
+        WriteError: the cache cannot be written.
     """
     version = tokenizer.BASIC_ENGLISH_VERSION
     folder = cache_dir / "tokens" / f"basic_english-{version}-{corpus.fingerprint[:20]}"

@@ -60,7 +60,8 @@ def build_metrics(num_classes: int, prefix: str) -> MetricCollection:
             "f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
             "auroc": MacroAUROC(num_classes),
             "calibration_error": CalibrationError(num_classes),
-            "loss": MeanMetric(),
+            # By default the mean is over those losses that are numbers: it would hide the others.
+            "loss": MeanMetric(nan_strategy="disable"),
         },
         prefix=prefix,
     )

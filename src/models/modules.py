@@ -61,6 +61,7 @@ class TextClassifier(L.LightningModule):
             },
             logger=False,
         )
+        self.gradient_norm = torch.zeros(())  # of the last step, before it was clipped
         self.classifier = RecurrentClassifier(model_config, vocab_size, num_classes)
         self.val_metrics = build_metrics(num_classes, prefix="val/")
         self.test_metrics = build_metrics(num_classes, prefix="test/")
@@ -156,16 +157,22 @@ class TextClassifier(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as Lightning does, by the norm of the whole gradient or by value.
+        """Clip as Lightning does, by the norm of the whole gradient or by value; keep that norm.
 
         torch clips no sparse gradients: their rows are clipped in their place.
         """
-        if self.embedding_gradient == "dense" or not gradient_clip_val:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        elif gradient_clip_algorithm == "value":
-            nn.utils.clip_grad_value_(clippable(self.parameters()), gradient_clip_val)
+        by_value = gradient_clip_algorithm == "value"
+        if by_value or not gradient_clip_val:
+            norms = [p.grad.norm() for p in self.parameters() if p.grad is not None]
+            self.gradient_norm = torch.stack(norms).norm()
+        if self.embedding_gradient == "dense":
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
         else:
-            nn.utils.clip_grad_norm_(clippable(self.parameters()), gradient_clip_val)
+            parameters = clippable(self.parameters())
+        if gradient_clip_val and by_value:
+            nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        elif gradient_clip_val:
+            self.gradient_norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def on_train_end(self) -> None:
         """Leave no row of the embedding behind."""

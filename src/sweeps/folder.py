@@ -112,8 +112,8 @@ class JobFolder:
 
     def start_anew(self) -> None:
         """Leave nothing to go on from."""
-        for name in ("last.ckpt", "best.ckpt"):
-            (self.path / "checkpoints" / name).unlink(missing_ok=True)
+        for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "rollbacks.json"):
+            (self.path / name).unlink(missing_ok=True)
 
     @property
     def _last_checkpoint(self) -> Path:

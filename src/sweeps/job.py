@@ -1,5 +1,6 @@
 """One job of a sweep, whatever sweeper gives it and wherever it is launched."""
 
+import contextlib
 import logging
 import math
 import os
@@ -13,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.errors import ConfigError, UserError, one_line
+from src.errors import ConfigError, UserError, WriteError, one_line
 from src.secrets import overrides_as_given
 from src.sweeps.fingerprint import fingerprint_of
 from src.sweeps.folder import JobFolder
@@ -105,7 +106,8 @@ def _tell(job: JobFolder, error: Exception, *, traces: bool, in_sweep: bool) -> 
             "overrides": overrides,
             "log": str(log_file),
         }
-        job.write("failure", failure)
+        with contextlib.suppress(WriteError):  # of what failed is told all the same
+            job.write("failure", failure)
     if in_sweep:
         what = "finished, but" if finished else "failed:"
         print(

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.trainer.states import TrainerFn
 
 from src.training.config import TrainerConfig
+from src.training.finite import Finite, Rollback
 from src.training.gradient_flow import GradientFlow
 from src.training.last_checkpoint import LastCheckpoint
 
@@ -172,13 +173,21 @@ class TestPredictions(Callback):
         )
 
 
-def build_callbacks(config: TrainerConfig, folder: Path, **last_checkpoint: Any) -> list[Callback]:
+def build_callbacks(
+    config: TrainerConfig,
+    folder: Path,
+    *,
+    rollbacks: tuple[Rollback, ...] = (),
+    **last_checkpoint: Any,
+) -> list[Callback]:
     """Return the callbacks of the run in `folder`; best.ckpt and last.ckpt go to checkpoints/.
 
-    `last_checkpoint` are further arguments of LastCheckpoint.
+    It has been turned back by `rollbacks`. `last_checkpoint` are further arguments of
+    LastCheckpoint.
     """
     checkpoints = folder / "checkpoints"
     callbacks: list[Callback] = [
+        Finite(config, folder, rollbacks),  # the first: none of the others sees what is no number
         ModelCheckpoint(
             dirpath=checkpoints,
             filename="best",

@@ -9,7 +9,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from src.errors import CheckpointError
-from src.files import whole_binary_file
+from src.files import whole_binary_file, written
 from src.torch_file import read_torch_file
 
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -27,12 +27,16 @@ class WholeCheckpoints(TorchCheckpointIO):
     ) -> None:
         """Write `checkpoint` to the file `path`; keep the best.ckpt before it for a while."""
         path = Path(path)
-        if path.name == BEST:
-            _keep_former(path)
+        with written(path):
+            # Without its parents: a run whose folder was deleted is not to go on in half of one.
+            path.parent.mkdir(exist_ok=True)
+            if path.name == BEST:
+                _keep_former(path)
         with whole_binary_file(path) as file:
             torch.save(checkpoint, file)
         if path.name == LAST:
-            _former(path.with_name(BEST)).unlink(missing_ok=True)
+            with written(path):
+                _former(path.with_name(BEST)).unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

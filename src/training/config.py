@@ -70,6 +70,8 @@ class TrainerConfig(Options):
     log_every_n_steps: PositiveInt = 20
     gradient_flow: Moments = None
     progress_bar: bool = True
+    on_nonfinite: Literal["stop", "rollback"] = "stop"
+    max_rollbacks: PositiveInt = 3
     checkpoint_every_n_steps: PositiveInt | None = None
     checkpoint_every_n_minutes: PositiveFloat | None = 5.0
 

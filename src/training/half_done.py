@@ -15,6 +15,7 @@ from src.options import WITHOUT_EFFECT
 from src.torch_file import ForeignCodeError
 from src.training.checkpoint_file import BEST, LAST, read_checkpoint, restore_best
 from src.training.config import RunConfig
+from src.training.finite import ROLLBACKS
 from src.training.last_checkpoint import RESUME
 from src.training.metrics_csv import read_metrics
 from src.training.result import git_commit, versions
@@ -100,9 +101,10 @@ def find_half_done(
     """
     checkpoints = folder / "checkpoints"
     last = checkpoints / LAST
+    stale = [last, checkpoints / BEST, folder / ROLLBACKS]
     _tidy(folder)
     if resume == "never":
-        _remove([last, checkpoints / BEST])
+        _remove(stale)
         return None
     if not last.exists():
         return None
@@ -118,7 +120,7 @@ def find_half_done(
         raise
     except CheckpointError as error:
         _say(f"{last}: {error}; the run starts anew")
-        _remove([last, checkpoints / BEST])
+        _remove(stale)
         return None
     state = checkpoint[RESUME]
     _check_making(folder, state, making)

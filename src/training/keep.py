@@ -51,10 +51,14 @@ def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: 
             file.writelines(f"{row}\n" for row in data.corpus.skipped)
     write_result(stage, result)
     draw_plots(stage)
-    if logger := wandb_logger(trainer.loggers):
+    logger = wandb_logger(trainer.loggers)
+    if logger and not logger.lost:
         best = find_callback(trainer, ModelCheckpoint).best_model_path
         row = dict(zip(names, seen, strict=True))
-        report_to_wandb(logger.experiment, stage, lambda name: test.texts[row[name]], Path(best))
+        with logger.or_without():  # the run is whole without its dashboard
+            report_to_wandb(
+                logger.experiment, stage, lambda name: test.texts[row[name]], Path(best)
+            )
     _move(stage, folder)
     print_run(folder)
 

@@ -61,6 +61,11 @@ class LastCheckpoint(Checkpoint):
         self._started = time.perf_counter() - (resumed["seconds"] if resumed else 0.0)
 
     @property
+    def saved_step(self) -> int:
+        """The step of the last.ckpt that there is; 0: there is none, or it is the start."""
+        return self._saved_step
+
+    @property
     def seconds(self) -> float:
         """That the run has taken, those before an interruption counted as far as they led."""
         return time.perf_counter() - self._started

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from src.errors import ConfigError
@@ -13,6 +13,7 @@ from src.secrets import git_remote
 from src.training.config import LoggerConfig, WandbConfig
 from src.training.half_done import HalfDone
 from src.training.metrics_csv import MetricsCsv, read_metrics
+from src.training.wandb_logger import SteadyWandbLogger, finish_wandb
 from src.training.wandb_resume import drop, earlier_runs, is_offline, log_again, run_id
 
 
@@ -44,16 +45,9 @@ def build_loggers(
     return loggers
 
 
-def wandb_logger(loggers: list[Logger]) -> WandbLogger | None:
+def wandb_logger(loggers: list[Logger]) -> SteadyWandbLogger | None:
     """Return the W&B logger among `loggers`, if there is one."""
-    return next((logger for logger in loggers if isinstance(logger, WandbLogger)), None)
-
-
-def finish_wandb(*, failed: bool) -> None:
-    """Close this process's W&B run: the next one would go on in it."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=int(failed))
+    return next((logger for logger in loggers if isinstance(logger, SteadyWandbLogger)), None)
 
 
 def open_wandb_run(
@@ -82,14 +76,16 @@ def open_wandb_run(
 
 def _open_wandb(
     config: WandbConfig, folder: Path, described: dict[str, Any], rows: int
-) -> WandbLogger:
+) -> SteadyWandbLogger:
     """Open the W&B run of the run in `folder`.
 
     An interrupted run keeps its id. One that was offline has its first `rows` rows of metrics.csv
     logged again.
     """
     if getattr(rank_zero_only, "rank", 0) != 0:
-        return WandbLogger(save_dir=folder)  # of several processes, the first alone has the run
+        return SteadyWandbLogger(
+            save_dir=folder
+        )  # of several processes, the first alone has the run
     earlier = earlier_runs(folder)
     if earlier:
         described |= {"id": run_id(earlier[-1])}
@@ -105,7 +101,7 @@ def _open_wandb(
             f"W&B is offline: look at the run with `wandb leet {place}`, "
             f"upload it with `wandb sync {place}`"
         )
-    return WandbLogger(experiment=run, save_dir=folder)
+    return SteadyWandbLogger(experiment=run, save_dir=folder)
 
 
 def _init(config: WandbConfig, folder: Path, described: dict[str, Any], *, offline: bool) -> Any:

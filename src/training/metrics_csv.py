@@ -1,6 +1,7 @@
 """metrics.csv, which an interrupted run goes on with: no row lost and none twice."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from src.files import read_text, whole_file
+from src.files import read_text, whole_file, written
 
 
 class MetricsCsv(CSVLogger):
@@ -48,13 +49,19 @@ class _MetricsFile(ExperimentWriter):
     def save(self) -> None:
         if not self.metrics:
             return
-        if self._record_new_keys():  # the header changes
-            self._write_anew(read_metrics(self._path) + self.metrics)
+        new_keys = self._record_new_keys()
+        metrics, self.metrics = self.metrics, []  # what could not be written is not tried again
+        if new_keys:  # the header changes
+            self._write_anew(read_metrics(self._path) + metrics)
         else:
-            with self._path.open("a", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
-        self.rows += len(self.metrics)
-        self.metrics = []
+            # "r+" and not "a", which would go on without its beginning in a file that was deleted.
+            with (
+                written(self._path),
+                self._path.open("r+", encoding="utf-8", newline="") as file,
+            ):
+                file.seek(0, os.SEEK_END)
+                csv.DictWriter(file, self.metrics_keys).writerows(metrics)
+        self.rows += len(metrics)
 
     def _write_anew(self, rows: list[dict[str, Any]]) -> None:
         if not rows:

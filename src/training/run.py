@@ -1,10 +1,12 @@
 """One run: reviews, model, training, the test split read once, and all that is kept of it."""
 
 import logging
+import os
 import shlex
 import signal
 import sys
 import warnings
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from src.data.datamodule import ReviewDataModule
-from src.errors import ConfigError
+from src.errors import ConfigError, WriteError
+from src.files import system_error, write_error
 from src.models.modules import TextClassifier, build_classifier
 from src.secrets import overrides_as_given
 from src.sweeps.pruning import search_callbacks, stopped_by_search
@@ -28,6 +32,15 @@ from src.training.callbacks import (
     find_callback,
 )
 from src.training.config import RunConfig
+from src.training.finite import (
+    Finite,
+    GoBackError,
+    NonFiniteError,
+    Rollback,
+    left_out,
+    read_rollbacks,
+    what_then,
+)
 from src.training.half_done import (
     HalfDone,
     cannot_go_on,
@@ -64,12 +77,28 @@ def run(config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | N
         raise ConfigError(f"hydra.run.dir={folder}: holds a finished run; choose another folder")
     with StopSignals() as signals:
         try:
-            _run(config, options, folder, signals, marks or {})
+            rollbacks = None
+            while True:
+                try:
+                    _run(config, options, folder, signals, marks or {}, rollbacks)
+                    return
+                except GoBackError as error:
+                    rollbacks = error.rollbacks
+                say_goes_back(rollbacks)
         except Interrupted as interrupted:
             print(how_to_go_on(folder), file=sys.stderr, flush=True)
             if interrupted.signum == signal.SIGINT:
                 raise KeyboardInterrupt("told") from None
             sys.exit(128 + interrupted.signum)
+        except NonFiniteError as error:
+            if config.trainer.on_nonfinite == "rollback" or in_sweep():
+                raise
+            command = how_to_go_on(folder).partition("with: ")[2]
+            raise NonFiniteError(f"{error}: {command} trainer.on_nonfinite=rollback") from error
+        except Exception as error:
+            if (told := unwritten(folder, error)) is None:
+                raise
+            raise told from error
 
 
 def _run(
@@ -78,14 +107,15 @@ def _run(
     folder: Path,
     signals: StopSignals,
     marks: dict[str, Any],
+    rollbacks: tuple[Rollback, ...] | None = None,
 ) -> None:
+    """Make the run, which was turned back in this process by `rollbacks` where there are any."""
     accelerator = choose_accelerator(config.trainer)
     devices = choose_devices(config.trainer, accelerator)
     hydra = HydraConfig.get()
 
     L.seed_everything(config.seed, workers=True, verbose=False)
-    in_sweep = hydra.mode == RunMode.MULTIRUN
-    data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=not in_sweep)
+    data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=not in_sweep())
     data.prepare_data()
     data.setup()
     identity = identify(config, data)
@@ -97,7 +127,11 @@ def _run(
     making = describe_making(
         config, data, accelerator=accelerator, devices=devices, precision=precision
     )
-    half_done = find_half_done(folder, config.resume, making)
+    resume = config.resume if rollbacks is None else "auto"
+    half_done = find_half_done(folder, resume, making)
+    if rollbacks is None:
+        rollbacks = read_rollbacks(folder) if resume == "auto" else ()
+    data.leave_out(left_out(rollbacks))
     if half_done is not None:
         data.start_from(half_done.state["epoch"], half_done.state["batch"])
 
@@ -110,7 +144,7 @@ def _run(
         # A study's database may have a password.
         options = options | {"trial": config.trial.model_dump(exclude={"storage"})}
         described = {"name": name, "tags": tags, "group": None, "options": options}
-        if in_sweep:
+        if in_sweep():
             sweep = Path(hydra.sweep.dir)
             varied = varied_options(sweep, overrides_as_given(hydra))
             described |= {"name": name_in_sweep(name, varied), "group": sweep.name}
@@ -123,6 +157,7 @@ def _run(
             accelerator=accelerator,
             devices=devices,
             callbacks=search_callbacks(config.trial),
+            rollbacks=rollbacks,
             about=making,
             resumed=half_done.state if half_done else None,
             signals=signals,
@@ -136,6 +171,11 @@ def _run(
         finish_wandb(failed=failed)
 
 
+def in_sweep() -> bool:
+    """Whether the run is one of many."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
 def how_to_go_on(folder: Path) -> str:
     """The last line of an interrupted run."""
     hydra = HydraConfig.get()
@@ -145,6 +185,36 @@ def how_to_go_on(folder: Path) -> str:
     command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
     kept = (folder / "checkpoints" / "last.ckpt").exists()
     return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"
+
+
+@rank_zero_only
+def say_goes_back(rollbacks: tuple[Rollback, ...]) -> None:
+    """Tell of the latest rollback."""
+    latest = rollbacks[-1]
+    print(f"{latest.why}; {what_then(latest)}", file=sys.stderr, flush=True)
+
+
+def unwritten(folder: Path, error: Exception) -> WriteError | None:
+    """Say what could not be written for the run in `folder`, and how it goes on.
+
+    None where `error` is of another kind.
+    """
+    refused = system_error(error)
+    if not folder.exists():
+        return WriteError(
+            f"{folder}: is gone: it was deleted or moved while the run was at work; "
+            "the same command starts anew"
+        )
+    if isinstance(error, WriteError):
+        line = str(error)
+    elif refused is not None:
+        name = refused.filename2 or refused.filename or folder
+        line = str(write_error(refused, os.fsdecode(name)))
+    else:
+        return None
+    if in_sweep():
+        return WriteError(line)
+    return WriteError(f"{line}; then it {how_to_go_on(folder).removeprefix('interrupted; ')}")
 
 
 def quieten_lightning() -> None:
@@ -223,6 +293,7 @@ def describe(
         "versions": versions(),
         "git_commit": git_commit(),
         "overrides": overrides_as_given(HydraConfig.get()),
+        "rollbacks": [asdict(rollback) for rollback in find_callback(trainer, Finite).rollbacks],
         "timing": {
             "seconds": round(find_callback(trainer, LastCheckpoint).seconds, 1),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -34,7 +34,7 @@ def build_trainer(
 ) -> L.Trainer:
     """Return the Trainer of the run in `folder`, with `callbacks` beside its own.
 
-    `last_checkpoint` are further arguments of src.training.last_checkpoint.LastCheckpoint.
+    `last_checkpoint` are further arguments of src.training.callbacks.build_callbacks.
     """
     # cuBLAS repeats its results only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -159,3 +159,19 @@ def test_loads_through_a_data_loader(num_workers: int) -> None:
     assert all(isinstance(batch, Batch) for batch in batches)
     assert sorted(torch.cat([batch.indices for batch in batches]).tolist()) == list(range(103))
     assert [batch.indices.tolist() for batch in batches] == batches_of(sampler)
+
+
+def test_in_place_of_a_batch_that_is_left_out_comes_the_next():
+    lengths = np.arange(1, 41)
+    whole = BucketBatchSampler(lengths, 8, shuffle=True, seed=1)
+    sampler = BucketBatchSampler(lengths, 8, shuffle=True, seed=1)
+    sampler.leave_out(frozenset({(0, 1), (0, 2), (0, 4), (1, 0)}))
+    batches = [batch.tolist() for batch in whole]
+    places = [0, 3, 3, 3, 0]
+    assert [batch.tolist() for batch in sampler] == [batches[place] for place in places]
+    assert len(sampler) == 5
+    sampler.start_from(0, 3)
+    assert [batch.tolist() for batch in sampler] == [batches[3], batches[0]]
+    sampler.leave_out(frozenset((0, number) for number in range(5)))
+    with pytest.raises(DataError, match="all 5 batches"):
+        list(sampler)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.data.cache import build_once
-from src.errors import DataError
+from src.errors import DataError, UserError, WriteError
 from tests.doors.runner import PROJECT
 
 # Appends a line to <folder>.log at each build, then takes its time over two files.
@@ -94,7 +94,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, full_disk: bool) -> N
         raise DataError("reviews.csv:3: no label")
 
     with pytest.raises(
-        DataError, match=r"cannot fill .* No space left" if full_disk else "no label"
+        UserError, match=r"cannot be filled: No space left" if full_disk else "no label"
     ):
         build_once(tmp_path / "cache", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["cache.lock"]
@@ -124,6 +124,6 @@ def test_a_damaged_folder_is_built_anew(tmp_path: Path, name: str, damage: str) 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot fill the cache .*file") as error:
+    with pytest.raises(WriteError, match=r"file/cache: the cache cannot be filled") as error:
         build_once(tmp_path / "file" / "cache", build_two_files)
     assert "\n" not in str(error.value)

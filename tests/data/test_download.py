@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from src.data.download import download
-from src.errors import DataError
+from src.errors import DataError, WriteError
 from tests.doors.runner import PROJECT
 
 CONTENT = os.urandom(700_000)
@@ -191,7 +191,7 @@ def test_no_server_at_all(target, monkeypatch):
 
 def test_a_folder_that_cannot_be_made(server, tmp_path):
     (tmp_path / "taken").write_text("a file, not a folder")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         download(server.url, tmp_path / "taken" / "file.bin", MD5)
 
 

@@ -1,0 +1,135 @@
+"""Takes the disk from train.py, gives it back, and compares what it leaves with an undisturbed run.
+
+Run as a program it prints what it found as JSON; to mount disks of any size it must be root, or in
+a name space of its own (`unshare -Urm`):
+
+    python -m tests.training.starving <folder> <plan as JSON>
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.training.killing import differences, end_of, leavings, start
+
+NOBODY = 65534
+
+
+class Starved:
+    """A folder for runs, and the log of what they say."""
+
+    def __init__(self, cwd: Path, arguments: list[str]) -> None:
+        self.cwd = cwd
+        self.arguments = arguments
+
+    def run(self, name: str, before: Callable[[], None] | None = None) -> tuple[int, list[str]]:
+        """The exit status of a run in the folder `name`, and the lines that it printed."""
+        log = self.cwd / "log"
+        said = log.stat().st_size if log.exists() else 0
+        status = end_of(start([*self.arguments, f"hydra.run.dir={name}"], self.cwd, before))
+        return status, log.read_bytes()[said:].decode().splitlines()
+
+    def again(self, name: str, first: tuple[int, list[str]]) -> dict[str, Any]:
+        """What became of the run, and of the same line once there is room."""
+        checkpoints = self.cwd / name / "checkpoints"
+        left = [path.name for path in checkpoints.glob("*.ckpt")] if checkpoints.exists() else []
+        status, said = self.run(name)
+        differ = ["did not end", *said[-3:]]
+        if status == 0:
+            differ = list(differences(self.expected, leavings(self.cwd / name)))
+        return {"first": first, "left": sorted(left), "differences": differ}
+
+    def on_a_disk_of(self, kib: int) -> dict[str, Any]:
+        """Run on a disk of that size, then on the same made larger."""
+        disk = self.cwd / f"disk{kib}"
+        disk.mkdir()
+        self._mount("-t", "tmpfs", "-o", f"size={kib}k", "none", disk)
+        try:
+            first = self.run(f"{disk.name}/run")
+            self._mount("-o", "remount,size=64m", disk)
+            return self.again(f"{disk.name}/run", first)
+        finally:
+            subprocess.run(["umount", "-l", disk], check=True)
+
+    def on_a_read_only_disk(self) -> dict[str, Any]:
+        """Run on a disk that is read-only, then on the same made writable."""
+        disk = self.cwd / "read_only"
+        disk.mkdir()
+        self._mount("-t", "tmpfs", "-o", "ro,size=64m", "none", disk)
+        try:
+            first = self.run("read_only/run")
+            self._mount("-o", "remount,rw", disk)
+            return self.again("read_only/run", first)
+        finally:
+            subprocess.run(["umount", "-l", disk], check=True)
+
+    def with_files_of_at_most(self, size: int) -> dict[str, Any]:
+        """Run where no file may grow larger than so many bytes, then without that limit."""
+
+        def limit() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+        return self.again(f"limit{size}", self.run(f"limit{size}", limit))
+
+    def without_the_right(self) -> dict[str, Any]:
+        """Run in a folder that may not be written to, then in the same with the right to it."""
+        folder = self.cwd / "denied"
+        folder.mkdir(mode=0o555)
+        if os.getuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+        first = self.run("denied/run", obey_permissions)
+        folder.chmod(0o755)
+        return self.again("denied/run", first)
+
+    def in_a_folder_that_goes(self, at_fsync: int) -> dict[str, Any]:
+        """Run, and have its folder deleted when a checkpoint is written for so many times."""
+        name = f"gone{at_fsync}"
+
+        def arm() -> None:
+            fsync, calls = os.fsync, iter(range(1, at_fsync + 1))
+
+            def counted(file: int) -> None:
+                fsync(file)
+                if next(calls, 0) == at_fsync:
+                    shutil.rmtree(self.cwd / name)
+
+            os.fsync = counted
+
+        return self.again(name, self.run(name, arm))
+
+    def _mount(self, *arguments: Any) -> None:
+        subprocess.run(["mount", *arguments], check=True)
+
+
+def obey_permissions() -> None:
+    """Give up root's power to write where it has no right, CAP_DAC_OVERRIDE; others have none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice 32 bits of each
+    assert libc.capget(header, sets) == 0
+    sets[0] &= ~(1 << 1)
+    assert libc.capset(header, sets) == 0
+
+
+def main() -> None:
+    """Carry out a plan: {"arguments": [...], "runs": [[method, argument, ...], ...]}."""
+    cwd, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
+    for name in ("matplotlib.pyplot", "rich.table", "src.training.run"):
+        importlib.import_module(name)  # every start finds them imported
+    starved = Starved(cwd, plan["arguments"])
+    status, said = starved.run("whole")
+    assert status == 0, said
+    starved.expected = leavings(cwd / "whole")
+    print(json.dumps([getattr(starved, method)(*given) for method, *given in plan["runs"]]))
+
+
+if __name__ == "__main__":
+    main()
