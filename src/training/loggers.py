@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from src.training.config import LoggerConfig, WandbConfig
 from src.training.half_done import HalfDone
 from src.training.metrics_csv import MetricsCsv, read_metrics
 from src.training.wandb_resume import drop, earlier_runs, is_offline, log_again, run_id
+
+_PATIENCE = 5.0  # seconds
 
 
 def build_loggers(
@@ -48,11 +51,26 @@ def wandb_logger(loggers: list[Logger]) -> WandbLogger | None:
     return next((logger for logger in loggers if isinstance(logger, WandbLogger)), None)
 
 
-def finish_wandb(*, failed: bool) -> None:
-    """Close this process's W&B run: the next one would go on in it."""
+def finish_wandb(exit_code: int = 0, *, stopped: str | None = None) -> None:
+    """Close this process's W&B run: the next one would go on in it.
+
+    One that a signal ends has its name as `stopped` in the summary, and is not waited for longer
+    than the signal's sender may wait for the process.
+    """
     wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=int(failed))
+    run = None if wandb is None else wandb.run
+    if run is None:
+        return
+    if stopped is None:
+        run.finish(exit_code=exit_code)
+        return
+    run.summary["stopped"] = stopped
+    finish = threading.Thread(target=run.finish, kwargs={"exit_code": exit_code}, daemon=True)
+    finish.start()
+    finish.join(_PATIENCE)
+    if finish.is_alive():
+        place = Path(run.dir).parent
+        print(f"W&B is slow to take the run; later: `wandb sync {place}`", file=sys.stderr)
 
 
 def open_wandb_run(
@@ -67,7 +85,7 @@ def open_wandb_run(
     """
     import wandb
 
-    finish_wandb(failed=False)
+    finish_wandb()
     offline = _is_offline(config)
     try:
         return _init(config, folder, described, offline=offline), offline
@@ -93,6 +111,8 @@ def _open_wandb(
     if earlier:
         described |= {"id": run_id(earlier[-1])}
     run, offline = open_wandb_run(config, folder, described)
+    if earlier and not offline and "stopped" in run.summary:
+        run.summary["stopped"] = None
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     if offline or (earlier and is_offline(earlier[-1])):

@@ -1,9 +1,7 @@
 """One run: reviews, model, training, the test split read once, and all that is kept of it."""
 
 import logging
-import shlex
 import signal
-import sys
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,36 +40,28 @@ from src.training.result import (
 from src.training.trainer import build_trainer
 
 
-def run(config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | None = None) -> None:
+def run(
+    config: RunConfig,
+    options: dict[str, Any],
+    *,
+    marks: dict[str, Any] | None = None,
+    signals: StopSignals,
+) -> None:
     """Train, test and describe one run, in the folder that Hydra made for it.
 
     Where an interrupted run lies in the folder, it goes on from its last checkpoint and ends as it
     would have: on a CPU with the same bits. `options` are those of `config` as they were given, to
-    be logged; `marks` go into result.json. Raises a UserError for whatever the user can mend; for a
-    machine that cannot do what is asked, before data is read. SIGTERM ends it with SystemExit,
-    Ctrl-C with KeyboardInterrupt.
+    be logged; `marks` go into result.json.
+
+    Raises:
+        UserError: whatever the user can mend; for a machine that cannot do what is asked, before
+            data is read.
+        Interrupted: by one of `signals`.
     """
     quieten_lightning()
     folder = Path(HydraConfig.get().runtime.output_dir)
     if (folder / "result.json").exists():
         raise ConfigError(f"hydra.run.dir={folder}: holds a finished run; choose another folder")
-    with StopSignals() as signals:
-        try:
-            _run(config, options, folder, signals, marks or {})
-        except Interrupted as interrupted:
-            print(how_to_go_on(folder), file=sys.stderr, flush=True)
-            if interrupted.signum == signal.SIGINT:
-                raise KeyboardInterrupt("told") from None
-            sys.exit(128 + interrupted.signum)
-
-
-def _run(
-    config: RunConfig,
-    options: dict[str, Any],
-    folder: Path,
-    signals: StopSignals,
-    marks: dict[str, Any],
-) -> None:
     accelerator = choose_accelerator(config.trainer)
     devices = choose_devices(config.trainer, accelerator)
     hydra = HydraConfig.get()
@@ -81,6 +71,7 @@ def _run(
     data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=not in_sweep)
     data.prepare_data()
     data.setup()
+    signals.raise_received()  # a library may have swallowed what the signal raised
     identity = identify(config, data)
     if identity["fallback"]:
         announce_demo()
@@ -97,7 +88,7 @@ def _run(
         config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
     )
     name, tags = identity["run_name"], identity["tags"]
-    failed = True
+    exit_code, stopped = 1, None
     try:
         # A study's database may have a password.
         options = options | {"trial": config.trial.model_dump(exclude={"storage"})}
@@ -121,22 +112,15 @@ def _run(
         )
         figures = fit_and_test(trainer, model, data, half_done)
         if figures is not None and trainer.is_global_zero:
-            result = identity | figures | describe(config, data, model, trainer) | marks
+            result = identity | figures | describe(config, data, model, trainer) | (marks or {})
             keep(folder, result, data, trainer)
-        failed = False
+        exit_code = 0
+    except (Interrupted, SystemExit):  # the latter, where the job is put back into the queue
+        if signals.received is not None:
+            exit_code, stopped = 128 + signals.received, signal.Signals(signals.received).name
+        raise
     finally:
-        finish_wandb(failed=failed)
-
-
-def how_to_go_on(folder: Path) -> str:
-    """The last line of an interrupted run."""
-    hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
-        return f"interrupted; goes on with: the same command and hydra.sweep.dir={hydra.sweep.dir}"
-    given = [o for o in hydra.overrides.task if not o.startswith("resume=")]
-    command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
-    kept = (folder / "checkpoints" / "last.ckpt").exists()
-    return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"
+        finish_wandb(exit_code, stopped=stopped)
 
 
 def quieten_lightning() -> None:

@@ -1,9 +1,18 @@
-"""What a run needs before torch is imported, and the run."""
+"""What a run needs before torch is imported, the run, and the last line of one that is stopped."""
 
+import shlex
+import signal
+import sys
+from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
 from src.data.torchtext_words import TorchtextVocabulary, require_torchtext
+from src.sweeps.job import is_first_process
 from src.training.config import RunConfig
+from src.training.interrupt import Interrupted, StopSignals
 from src.training.process import flush_denormals, keep_freed_memory
 from src.training.replicas import is_replica, train_in_replicas
 
@@ -14,17 +23,57 @@ def train(
     """Train, test and describe the run of `config`, which was composed into `options`.
 
     Data parallel, it is the processes started for it that do so. `marks` are written into its
-    result.json too.
+    result.json too. SIGTERM ends it with SystemExit, Ctrl-C with KeyboardInterrupt, both after the
+    line that says how to go on.
 
     Raises:
         UserError: whatever the user can mend; for an impossible option, before data is read.
     """
-    if config.trainer.strategy == "ddp" and not is_replica():
-        return train_in_replicas(config, options, marks or {})
+    with StopSignals() as signals:
+        try:
+            if config.trainer.strategy == "ddp" and not is_replica():
+                train_in_replicas(config, options, marks or {}, signals)
+            else:
+                train_here(config, options, marks or {}, signals)
+        except Interrupted as interrupted:
+            if is_first_process():
+                line = how_to_go_on(Path(HydraConfig.get().runtime.output_dir))
+                print(line, file=sys.stderr, flush=True)
+            if interrupted.signum == signal.SIGINT:
+                raise KeyboardInterrupt("told") from None
+            sys.exit(128 + interrupted.signum)
+
+
+def train_here(
+    config: RunConfig, options: dict[str, Any], marks: dict[str, Any], signals: StopSignals
+) -> None:
+    """Do the run of `config` in this process.
+
+    Raises:
+        UserError: as `train`.
+        Interrupted: by one of `signals`.
+    """
     keep_freed_memory()
     if config.data.tokenizer == TorchtextVocabulary.tokenizer:
         require_torchtext()
     flush_denormals()
     from src.training.run import run
 
-    run(config, options, marks=marks)
+    try:
+        run(config, options, marks=marks, signals=signals)
+    except Exception:
+        signals.raise_received()  # nobody looks any more
+        raise
+
+
+def how_to_go_on(folder: Path) -> str:
+    """The last line of an interrupted run."""
+    hydra = HydraConfig.get()
+    if (folder / "result.json").exists():
+        return f"interrupted; the run was finished: {folder}"
+    if hydra.mode == RunMode.MULTIRUN:
+        return f"interrupted; goes on with: the same command and hydra.sweep.dir={hydra.sweep.dir}"
+    given = [o for o in hydra.overrides.task if not o.startswith("resume=")]
+    command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
+    kept = (folder / "checkpoints" / "last.ckpt").exists()
+    return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"
