@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from src.data.datamodule import ReviewDataModule
-from src.errors import CheckpointError, ConfigError
+from src.errors import AnotherRunError, CheckpointError
 from src.options import WITHOUT_EFFECT
 from src.training.checkpoint_file import BEST, LAST, read_checkpoint, restore_best
 from src.training.config import RunConfig
@@ -54,7 +54,7 @@ def find_half_done(
     removes them.
 
     Raises:
-        ConfigError: the half-done run was made with other options; names the first ones.
+        AnotherRunError: the half-done run was made with other options; names the first ones.
     """
     checkpoints = folder / "checkpoints"
     last = checkpoints / LAST
@@ -108,7 +108,7 @@ def _check_making(folder: Path, state: dict[str, Any], making: dict[str, Any]) -
     ]
     if differ:
         more = f" (and {len(differ) - _NAMED} more)" if len(differ) > _NAMED else ""
-        raise ConfigError(
+        raise AnotherRunError(
             f"hydra.run.dir={folder}: holds a half-done run with other options: "
             f"{'; '.join(differ[:_NAMED])}{more}. Choose another folder, or resume=never to start "
             "anew in this one"

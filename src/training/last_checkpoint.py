@@ -221,7 +221,7 @@ class LastCheckpoint(Checkpoint):
             "ranks": ranks,
         }
         try:
-            return trainer._checkpoint_connector.dump_checkpoint()
+            return trainer._checkpoint_connector.dump_checkpoint(False)
         finally:
             self._note = None
 

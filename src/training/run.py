@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from src.data.datamodule import ReviewDataModule
-from src.errors import ConfigError
+from src.errors import AnotherRunError
 from src.models.modules import TextClassifier, build_classifier
 from src.sweeps.pruning import search_callbacks, stopped_by_search
 from src.sweeps.varied import name_in_sweep, search_parameters, varied_options
@@ -61,7 +61,9 @@ def run(
     quieten_lightning()
     folder = Path(HydraConfig.get().runtime.output_dir)
     if (folder / "result.json").exists():
-        raise ConfigError(f"hydra.run.dir={folder}: holds a finished run; choose another folder")
+        raise AnotherRunError(
+            f"hydra.run.dir={folder}: holds a finished run; choose another folder"
+        )
     accelerator = choose_accelerator(config.trainer)
     devices = choose_devices(config.trainer, accelerator)
     hydra = HydraConfig.get()

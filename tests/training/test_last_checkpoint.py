@@ -187,10 +187,10 @@ def test_last_checkpoint_is_written_within_an_epoch(tmp_path, cache, often):
 
     write = WholeCheckpoints.save_checkpoint
 
-    def watched(self, checkpoint, path, *options):
+    def watched(self, checkpoint, path, **options):
         if Path(path).name == "last.ckpt":
             written.append(checkpoint["global_step"])
-        write(self, checkpoint, path, *options)
+        write(self, checkpoint, path, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WholeCheckpoints, "save_checkpoint", watched)
