@@ -56,6 +56,11 @@ def is_the_archive(md5: str) -> Callable[[], None]:
     return pretend
 
 
+class _Quiet(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Whom it sends to is killed."""
+
+
 class Server:
     """Sends the file `path` slowly, from a process of its own, which notes each request's Range."""
 
@@ -80,7 +85,7 @@ class Server:
             def log_message(self, *_: object) -> None:
                 pass
 
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = _Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{server.server_port}/aclImdb_v1.tar.gz"
         self.pid = os.fork()
         if self.pid == 0:
