@@ -11,6 +11,10 @@ class ConfigError(UserError):
     """An option has an impossible value; the message names the option and its choices."""
 
 
+class AnotherRunError(ConfigError):
+    """The folder holds another run, which stays as it is."""
+
+
 class DataError(UserError):
     """Reviews are missing, damaged or malformed; the message names the file and line."""
 

@@ -68,6 +68,7 @@ def written(path: Path) -> Iterator[None]:
             raise
         raise write_error(refused, path) from error
 
+
 LARGEST_TEXT = 2**30  # bytes; predictions of ten million reviews
 
 

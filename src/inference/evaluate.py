@@ -13,6 +13,7 @@ from src.data.config import DataConfig, TextOptions
 from src.data.datamodule import ReviewDataModule
 from src.errors import DataError
 from src.inference.checkpoint import TrainedRun, load_run
+from src.inference.claim import claim_test
 from src.inference.options import EvaluateOptions
 from src.models.metrics import build_metrics
 from src.options import Options, check_options
@@ -50,7 +51,9 @@ def evaluate(options: dict[str, Any]) -> None:
             "hold some that it was trained on; say what to test on: data=files data.test=<path>"
         )
     tested = test(run, data.test_dataloader())
-    keep(Path(checked.folder), run, data, tested)
+    folder = Path(checked.folder)
+    claim_test(folder)
+    keep(folder, run, data, tested)
 
 
 def data_config(run: TrainedRun, options: EvaluateOptions) -> DataConfig:

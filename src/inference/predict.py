@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
@@ -14,6 +14,7 @@ from src.data.records import BadRow, Record, format_of, read_records, text_fault
 from src.errors import ConfigError, DataError, printable
 from src.files import whole_file
 from src.inference.options import PredictOptions
+from src.locks import claimed
 from src.options import check_options
 
 if TYPE_CHECKING:
@@ -154,7 +155,11 @@ def _csv_rows(file: TextIO, class_names: Sequence[str]) -> Write:
 @contextmanager
 def _output(output: str) -> Iterator[TextIO]:
     if output != "-":
-        with whole_file(_path(output), newline="") as file:
+        path = _path(output).resolve()
+        lock = path.with_name(f".{path.name}.lock")
+        is_file = path.is_file() or not path.exists()  # not a device, nor a pipe
+        alone = claimed(lock, f"output={output}") if is_file else nullcontext()
+        with alone, whole_file(path, newline="") as file:
             yield file
         return
     cast(Any, sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from src.files import is_locked, read_text, write_json
+from src.locks import HeldError, claim, holder, sign
 
 Status = Literal["finished", "pruned", "failed", "running", "unfinished"]
 _LOCK = "job.lock"
@@ -67,24 +68,41 @@ class JobFolder:
             found = self.read("pruned").get("value") if status == "pruned" else None
         return float(found) if isinstance(found, int | float) else math.nan
 
-    @contextmanager
-    def held(self) -> Iterator[bool]:
-        """Keep other processes off the job; yields whether one had to be waited for.
+    def claim(self) -> FileLock:
+        """Keep other processes off the job until this one ends, or releases the lock.
 
-        The system releases the lock of a process that dies.
+        Raises:
+            HeldError: another is at it.
         """
-        lock = FileLock(self.path / _LOCK)
+        return claim(self.path / _LOCK, f"hydra.run.dir={self.path}")
+
+    @contextmanager
+    def held(self, *, wait: bool = True) -> Iterator[bool]:
+        """Keep other processes off the job inside; yields whether one had to be waited for.
+
+        Raises:
+            HeldError: another is at it, and not to be waited for.
+        """
         waited = False
         try:
-            lock.acquire(timeout=0.2)  # longer than a look at the lock takes
-        except Timeout:
-            waited = True
-            print(f"{self.name}: another process is at this job; waiting for it", flush=True)
+            lock = self.claim()
+        except HeldError:
+            if not wait:
+                raise
+            waited, path = True, self.path / _LOCK
+            print(f"{self.name}: {holder(path)} is at this job; waiting for it", flush=True)
+            lock = FileLock(path, is_singleton=True)
             lock.acquire()
+            sign(path)
         try:
             yield waited
         finally:
             lock.release()
+
+    def goes_on_with_another(self, fingerprint: str) -> bool:
+        """Whether the half-done run that lies here is not the one of that fingerprint."""
+        begun = self.read("job").get("fingerprint")
+        return begun not in (None, fingerprint) and self._last_checkpoint.exists()
 
     def begin(self, *, fingerprint: str, overrides: list[str], trial: int | None) -> None:
         """Write job.json and forget an earlier failure.

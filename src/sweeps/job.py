@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.errors import ConfigError, UserError, WriteError, one_line
+from src.errors import AnotherRunError, ConfigError, UserError, WriteError, one_line
 from src.secrets import overrides_as_given
 from src.sweeps.fingerprint import fingerprint_of
 from src.sweeps.folder import JobFolder
@@ -30,7 +30,8 @@ def do_job(do: Callable[[], None], config: DictConfig, *, traces: bool = False) 
     raised. `traces` prints stack traces too, which else stand in train.log alone.
 
     Raises:
-        ConfigError: the folder holds the finished run of another config.
+        AnotherRunError: the folder holds a finished run, or another half-done one.
+        HeldError: another process is at the run of this command.
     """
     hydra = HydraConfig.get()
     job = JobFolder(Path(hydra.runtime.output_dir))
@@ -42,12 +43,13 @@ def do_job(do: Callable[[], None], config: DictConfig, *, traces: bool = False) 
         return job.value(monitor)
     fingerprint = fingerprint_of(config)
     failed_at = job.failed_at
-    with job.held() as waited:
+    with job.held(wait=in_sweep) as waited:
         if _is_done(job, fingerprint, monitor, in_sweep=in_sweep):
             return job.value(monitor)
         if in_sweep and waited and job.failed_at != failed_at and job.status == "failed":
             print(f"{job.name}: failed there", flush=True)
             return math.nan
+        before = job.read("job")
         try:
             job.begin(
                 fingerprint=fingerprint,
@@ -56,6 +58,9 @@ def do_job(do: Callable[[], None], config: DictConfig, *, traces: bool = False) 
             )
             do()
         except Exception as error:
+            if not in_sweep and isinstance(error, AnotherRunError):
+                job.write("job", before)
+                raise
             if job.status != "pruned":  # by whatever means a pruned run is left
                 _tell(job, error, traces=traces, in_sweep=in_sweep)
                 if not in_sweep:
@@ -74,7 +79,7 @@ def _is_done(job: JobFolder, fingerprint: str, monitor: str, *, in_sweep: bool) 
     status = job.status
     if status == "finished":
         if not in_sweep:
-            raise ConfigError(
+            raise AnotherRunError(
                 f"hydra.run.dir={job.path}: holds a finished run; choose another folder"
             )
         if job.read("result").get("fingerprint") != fingerprint:

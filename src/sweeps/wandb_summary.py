@@ -35,7 +35,7 @@ def summarise_in_wandb(sweep: Path, config: WandbConfig) -> None:
     except (UserError, OSError, wandb.errors.Error) as error:
         print(f"W&B has no summary of the sweep: {error}", file=sys.stderr)
     finally:
-        finish_wandb(failed=False)
+        finish_wandb()
 
 
 def _summarise(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary]) -> None:

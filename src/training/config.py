@@ -14,7 +14,7 @@ from pydantic import (
 
 from src.data.config import DataConfig
 from src.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
-from src.options import Options
+from src.options import Options, check_options
 
 
 def _share_or_number(value: Any) -> Any:
@@ -145,3 +145,16 @@ class RunConfig(Options):
         if isinstance(data, dict) and data.get("source") == "files" and not data.get("train"):
             raise ValueError("data.train is not set; say data.train=<file or folder of texts>")
         return options
+
+
+class _Sweep(Options):
+    sweep: SweepName | None
+
+
+def check_sweep_name(name: Any) -> None:
+    """Make sure that `sweep=<name>` can name a folder under runs/.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    check_options(_Sweep, {"sweep": name})

@@ -7,6 +7,7 @@ has ended, or before anything is validated or saved.
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from src.data.batching import Batch, standing_in
@@ -234,13 +236,13 @@ class Finite(Callback):
         return str(path)
 
 
-def what_then(rollback: Rollback) -> str:
-    """Say where the training goes on after a rollback."""
-    without = f" and without batch {', '.join(map(str, rollback.batches))}"
-    return (
-        f"goes back to step {rollback.to_step}, at half the learning rate"
-        f"{without if rollback.batches else ''}"
-    )
+@rank_zero_only
+def say_goes_back(rollbacks: tuple[Rollback, ...]) -> None:
+    """Say why, and where the training goes on after the latest rollback."""
+    latest = rollbacks[-1]
+    without = f" and without batch {', '.join(map(str, latest.batches))}" if latest.batches else ""
+    line = f"{latest.why}; goes back to step {latest.to_step}, at half the learning rate{without}"
+    print(line, file=sys.stderr, flush=True)
 
 
 def read_rollbacks(folder: Path) -> tuple[Rollback, ...]:

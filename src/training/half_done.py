@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 from torch import Tensor
 
 from src.data.datamodule import ReviewDataModule
-from src.errors import CheckpointError, ConfigError, printable
+from src.errors import AnotherRunError, CheckpointError, printable
 from src.options import WITHOUT_EFFECT
 from src.torch_file import ForeignCodeError
 from src.training.checkpoint_file import BEST, LAST, read_checkpoint, restore_best
@@ -96,7 +96,7 @@ def find_half_done(
     removes them.
 
     Raises:
-        ConfigError: the half-done run was made with other options; names the first ones.
+        AnotherRunError: the half-done run was made with other options; names the first ones.
         CheckpointError: it would run code, or is whole and by another program.
     """
     checkpoints = folder / "checkpoints"
@@ -192,7 +192,7 @@ def _check_making(folder: Path, state: dict[str, Any], making: dict[str, Any]) -
     ]
     if differ:
         more = f" (and {len(differ) - _NAMED} more)" if len(differ) > _NAMED else ""
-        raise ConfigError(
+        raise AnotherRunError(
             f"hydra.run.dir={folder}: holds a half-done run with other options: "
             f"{'; '.join(differ[:_NAMED])}{more}. Choose another folder, or resume=never to start "
             "anew in this one"

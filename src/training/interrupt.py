@@ -1,16 +1,20 @@
-"""SIGTERM, Ctrl-C and a queue's signal: training stops between two steps, with a checkpoint."""
+"""SIGTERM, Ctrl-C and a queue's signal: a run ends in order, its training with a checkpoint."""
 
+import contextlib
+import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any, Self
 
-import lightning as L
-from lightning.pytorch.trainer.states import TrainerFn
-
 # By which a cluster tells a job to make room. submitit puts the job back into the queue then.
-_MAKE_ROOM = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+MAKE_ROOM = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+
+# Seconds. A second signal within them is the first again: some are sent to a whole group.
+_SAME = 1.0
+_PUT_BACK = 10.0
 
 
 class Interrupted(BaseException):
@@ -24,22 +28,27 @@ class Interrupted(BaseException):
 class StopSignals:
     """While entered, SIGTERM and SIGINT end the run in order.
 
-    In training the signal is kept in `received`, for the callback that saves and then raises.
-    A second one, or one at any other time, raises Interrupted at once. So does a queue's signal
-    where somebody waits for it, who then has it in place of Interrupted.
+    A signal raises Interrupted at once, unless `kept`: then somebody looks now and then at
+    `received`, who saves and then raises. A second one, a second later, raises in any case. A
+    queue's signal, where somebody waits for it, is given to them in place of Interrupted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, passed_on: bool = False) -> None:
+        """Listen; where signals are `passed_on` by the process that started this one, to SIGTERM
+        alone and without a word.
+        """
         self.received: int | None = None
-        self.trainer: L.Trainer | None = None
+        self.kept = False
+        self._passed_on = passed_on
+        self._received_at = 0.0
         self._makes_room = False
+        self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        self._former: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGTERM, signal.SIGINT):
+            for signum in (signal.SIGTERM, *(() if self._passed_on else (signal.SIGINT,))):
                 self._former[signum] = signal.signal(signum, self._handle)
-            for signum in _MAKE_ROOM:
+            for signum in MAKE_ROOM:
                 if callable(signal.getsignal(signum)):
                     self._former[signum] = signal.signal(signum, self._handle)
         return self
@@ -49,35 +58,31 @@ class StopSignals:
             signal.signal(signum, handler)
 
     def raise_received(self) -> None:
-        """Raise Interrupted where a signal has been kept."""
+        """Raise Interrupted where a signal has been received."""
         if self.received is not None:
-            if self.received in _MAKE_ROOM:
-                self._make_room(self.received, None)
-            raise Interrupted(self.received)
+            self._raise(self.received)
 
-    def _make_room(self, signum: int, frame: FrameType | None) -> None:
-        """Call who waits for the signal; ends in SystemExit where this process is to end."""
-        self._makes_room = True
-        self._former[signum](signum, frame)
-        self._makes_room = False
+    def _raise(self, signum: int) -> None:
+        """Let make room who waits for that, and ends in SystemExit; else raise Interrupted."""
+        if signum in MAKE_ROOM and signum in self._former:
+            self._makes_room = True
+            self._former[signum](signum, None)
+            self._makes_room = False
+            if not self.kept:
+                return
+            time.sleep(_PUT_BACK)  # one of several processes, of which another puts the job back
+        raise Interrupted(signum)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self._makes_room:
             return  # the queue ends its job with SIGTERM, before we have said all to it
-        trainer = self.trainer
-        in_training = (
-            trainer is not None and trainer.state.fn == TrainerFn.FITTING and trainer.training
-        )
-        # Several processes would not stop at the same step, and then wait for each other.
-        in_training = in_training and trainer is not None and trainer.world_size == 1
-        if in_training and self.received == signal.SIGTERM and signum in _MAKE_ROOM:
+        former, late = self.received, time.monotonic() - self._received_at > _SAME
+        if former == signal.SIGTERM and signum in MAKE_ROOM and self.kept:
             self.received = signum  # some clusters send both, in that order
-        elif not in_training or trainer is None or self.received:
-            if signum not in _MAKE_ROOM:
-                raise Interrupted(signum)
-            self._make_room(signum, frame)
-        else:
-            self.received = signum
-            # Lightning's own handler comes first, and would stop where nothing can be saved.
-            trainer._signal_connector.received_sigterm = False
-            print("stopping after this step ...", file=sys.stderr)
+        elif former is None or late:
+            self.received, self._received_at = signum, time.monotonic()
+            if not self.kept or former is not None:
+                self._raise(signum)
+            if not self._passed_on:
+                with contextlib.suppress(OSError):  # `print` may be what has been interrupted
+                    os.write(sys.stderr.fileno(), b"stopping after this step ...\n")

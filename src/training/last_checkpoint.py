@@ -5,6 +5,7 @@ Between two steps nothing is in flight: the figures of the step before stand in 
 gradient has begun to be gathered, and no random number of the next step is drawn.
 """
 
+import math
 import os
 import time
 from pathlib import Path
@@ -14,10 +15,11 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning_utilities.core.apply_func import apply_to_collection
 
 from src.training.checkpoint_file import LAST
 from src.training.config import TrainerConfig
-from src.training.interrupt import StopSignals
+from src.training.interrupt import MAKE_ROOM, StopSignals
 from src.training.metrics_csv import MetricsCsv
 from src.training.random_state import random_state, set_random_state
 
@@ -57,6 +59,7 @@ class LastCheckpoint(Checkpoint):
         self._resumed = resumed
         self._sums: dict[str, Any] = {}
         self._note: dict[str, Any] | None = None
+        self._before_last_step: dict[str, Any] | None = None
         self._signals = signals or StopSignals()
         self._started = time.perf_counter() - (resumed["seconds"] if resumed else 0.0)
 
@@ -76,22 +79,32 @@ class LastCheckpoint(Checkpoint):
         return self._resumed is not None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Begin to count steps and minutes."""
+        """Begin to count steps and minutes, and to look for signals."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
-        self._signals.trainer = trainer
+        self._signals.kept = True
+        self._group = None
+        if trainer.world_size > 1 and torch.distributed.get_backend() != "gloo":
+            # Processors agree on signals: a GPU would have to be waited for at each step.
+            self._group = torch.distributed.new_group(backend="gloo")
 
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Restore, or save where it is time to."""
+        """Restore, or save where it is time to, and stop where a signal asks for it."""
+        accumulate = trainer.accumulate_grad_batches
         if self._resumed is not None:
             mine = self._resumed["ranks"][trainer.global_rank]
             set_random_state(mine["random"])
             self._sums, self._resumed = mine["sums"], None
-        elif trainer.global_step and batch_idx % trainer.accumulate_grad_batches == 0:
-            if self._is_due(trainer, batch_idx):
-                self._save(trainer, batch_idx)
-            self._signals.raise_received()
+        elif batch_idx % accumulate == 0:
+            self._before_last_step = None
+            if trainer.global_step:
+                signum, late = self._agree(trainer)
+                if self._is_due(trainer, batch_idx, at_once=late or signum is not None):
+                    self._save(trainer, batch_idx)
+                self._raise(signum)
+            if batch_idx + accumulate >= trainer.num_training_batches:
+                self._remember(trainer, batch_idx)
 
     def on_train_batch_end(
         self,
@@ -111,8 +124,9 @@ class LastCheckpoint(Checkpoint):
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Save what came out."""
         self._save(trainer, 0, trained=True)
-        self._signals.trainer = None
-        self._signals.raise_received()
+        signum, _ = self._agree(trainer)
+        self._signals.kept = False
+        self._raise(signum)
 
     def on_validation_batch_start(
         self,
@@ -122,8 +136,11 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop here too, with the last.ckpt that there is: validation may take long."""
-        self._signals.raise_received()
+        """Stop here too, since validation may take long: to go on with the step before it."""
+        signum, _ = self._agree(trainer)
+        if signum is not None and self._before_last_step is not None:
+            self._write(trainer, self._before_last_step)
+        self._raise(signum)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
@@ -149,20 +166,56 @@ class LastCheckpoint(Checkpoint):
                 _move(state, os.path.realpath(self.path.parent))
                 callback.current_score = state["current_score"]  # which it forgets
 
-    def _is_due(self, trainer: L.Trainer, batch_idx: int) -> bool:
+    def _is_due(self, trainer: L.Trainer, batch_idx: int, *, at_once: bool) -> bool:
         step = trainer.global_step
         if step == self._saved_step:
             return False
-        if batch_idx == 0 or self._signals.received is not None:
-            return True
-        if self._every_n_steps is not None and step % self._every_n_steps == 0:
-            return True
-        if self._every_seconds is None:
-            return False
-        late = time.monotonic() - self._saved_at >= self._every_seconds
-        return trainer.strategy.broadcast(late)
+        every = self._every_n_steps
+        return batch_idx == 0 or at_once or (every is not None and step % every == 0)
+
+    def _agree(self, trainer: L.Trainer) -> tuple[int | None, bool]:
+        """Return a signal that one of the processes has received, and whether it is time to save.
+
+        All processes return the same, to stop in the same step: else they would wait for each
+        other.
+        """
+        signum = self._signals.received or 0
+        every = math.inf if self._every_seconds is None else self._every_seconds
+        late = trainer.is_global_zero and time.monotonic() - self._saved_at >= every
+        if trainer.world_size > 1:
+            # A queue's signal goes before SIGTERM, which some clusters send too.
+            mine = torch.tensor([signum, signum in MAKE_ROOM and signum, late], dtype=torch.int64)
+            torch.distributed.all_reduce(mine, torch.distributed.ReduceOp.MAX, group=self._group)
+            any_signal, make_room, any_late = mine.tolist()
+            signum, late = make_room or any_signal, bool(any_late)
+        return signum or None, late
+
+    def _raise(self, signum: int | None) -> None:
+        if signum is not None:
+            self._signals.received = signum
+            self._signals.raise_received()
+
+    def _remember(self, trainer: L.Trainer, batch: int) -> None:
+        """Keep a copy of what would be written before the epoch's last step.
+
+        After that step Lightning does not come here again before it has validated. Where the step
+        has a last.ckpt already, there is nothing to copy.
+        """
+        if trainer.global_step != self._saved_step:
+            self._before_last_step = apply_to_collection(
+                self._content(trainer, batch), torch.Tensor, lambda one: one.to("cpu", copy=True)
+            )
 
     def _save(self, trainer: L.Trainer, batch: int, *, trained: bool = False) -> None:
+        self._write(trainer, self._content(trainer, batch, trained=trained))
+        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+    def _write(self, trainer: L.Trainer, content: dict[str, Any]) -> None:
+        trainer.strategy.save_checkpoint(content, self.path)
+        trainer.strategy.barrier("last.ckpt")
+
+    def _content(self, trainer: L.Trainer, batch: int, *, trained: bool = False) -> dict[str, Any]:
+        """What last.ckpt is to hold before batch number `batch` of the epoch."""
         mine = {"random": random_state(), "sums": _sums(trainer) if batch else {}}
         ranks = [mine]
         if trainer.world_size > 1:
@@ -178,10 +231,9 @@ class LastCheckpoint(Checkpoint):
             "ranks": ranks,
         }
         try:
-            trainer.save_checkpoint(self.path)
+            return trainer._checkpoint_connector.dump_checkpoint(False)
         finally:
             self._note = None
-        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
 
 def _sums(trainer: L.Trainer) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def open_wandb_run(
     """
     import wandb
 
-    finish_wandb(failed=False)
+    finish_wandb()
     offline = _is_offline(config)
     try:
         return _init(config, folder, described, offline=offline), offline
@@ -83,13 +83,13 @@ def _open_wandb(
     logged again.
     """
     if getattr(rank_zero_only, "rank", 0) != 0:
-        return SteadyWandbLogger(
-            save_dir=folder
-        )  # of several processes, the first alone has the run
+        return SteadyWandbLogger(save_dir=folder)  # of several processes the first has the run
     earlier = earlier_runs(folder)
     if earlier:
         described |= {"id": run_id(earlier[-1])}
     run, offline = open_wandb_run(config, folder, described)
+    if earlier and not offline and "stopped" in run.summary:
+        run.summary["stopped"] = None
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     if offline or (earlier and is_offline(earlier[-1])):

@@ -5,20 +5,28 @@ sweep again, and would leave this process one of a group that the next run canno
 them are started here, this process waits, and when one fails the others end with it.
 """
 
+import math
 import os
 import pickle
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import connection
 from typing import Any
 
 from src.errors import ConfigError
 from src.training.config import RunConfig
+from src.training.interrupt import Interrupted, StopSignals
 from src.training.process import die_with_parent
 
-_GRACE = 3.0  # seconds in which a process may end by itself
+# Seconds in which a process may end by itself: when another has failed; when it is to save its
+# training; when another has seen it saved.
+_GRACE, _SAVING, _CLOSING = 3.0, 60.0, 8.0
 _TERMINATED = 128 + signal.SIGTERM  # exit status of a run that SIGTERM ended in order
 
 
@@ -36,10 +44,13 @@ def started_by_srun() -> bool:
     return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
-def train_in_replicas(config: RunConfig, options: dict[str, Any], marks: dict[str, Any]) -> None:
+def train_in_replicas(
+    config: RunConfig, options: dict[str, Any], marks: dict[str, Any], signals: StopSignals
+) -> None:
     """Train the run of `config` in as many processes as it has devices; wait for their end.
 
     Raises:
+        Interrupted: by one of `signals`, or by one that a process was sent.
         ConfigError: this machine has fewer devices, or nobody says where the other machines are.
         ReplicaError: a process was killed.
         Exception: that of the process that failed first.
@@ -52,28 +63,75 @@ def train_in_replicas(config: RunConfig, options: dict[str, Any], marks: dict[st
     devices = choose_devices(trainer, choose_accelerator(trainer))
     node = _node(trainer.num_nodes)
     errors = multiprocessing.get_context("spawn").SimpleQueue()
-    context = multiprocessing.start_processes(
-        _replica,
-        (devices, node, _what_hydra_says(), (config, options, marks), errors),
-        nprocs=devices,
-        join=False,
-        start_method="spawn",
-    )
+    signals.kept = True
+    with _ctrl_c_left_to_this_process():
+        context = multiprocessing.start_processes(
+            _replica,
+            (devices, node, _what_hydra_says(), (config, options, marks), errors),
+            nprocs=devices,
+            join=False,
+            start_method="spawn",
+        )
     assert context is not None
     try:
-        while not context.join(timeout=60, grace_period=_GRACE):
-            pass
-    except (
-        multiprocessing.ProcessRaisedException,
-        multiprocessing.ProcessExitedException,
-    ) as error:
-        if not errors.empty():
-            raise pickle.loads(errors.get()) from None
-        if getattr(error, "exit_code", None) == _TERMINATED:
-            sys.exit(_TERMINATED)  # whoever stops one of them stops the run
-        raise ReplicaError(f"of {devices} processes that train together, {error}") from None
+        failed = _wait(context.processes, signals)
     finally:
         _end(context.processes)
+    if any(process.exitcode == _TERMINATED for process in context.processes):
+        signals.received = signals.received or signal.SIGTERM  # who stops one stops the run
+    signals.raise_received()
+    if not errors.empty():
+        raise pickle.loads(errors.get())
+    if failed is not None:
+        status = _status(context.processes[failed].exitcode)
+        raise ReplicaError(
+            f"of {devices} processes that train together, process {failed} terminated with {status}"
+        )
+
+
+def _wait(processes: Any, signals: StopSignals) -> int | None:
+    """Wait until all have ended, or one has failed and the others have had their time.
+
+    Returns the one that failed first. What comes in by `signals` is passed on.
+    """
+    passed_on, deadline, failed = False, math.inf, None
+    while running := [process for process in processes if process.exitcode is None]:
+        if signals.received is not None and not passed_on:
+            passed_on, deadline = True, time.monotonic() + _SAVING
+            for process in running:
+                process.terminate()
+        if failed is None:
+            failed = _first_failed(processes)
+            if failed is not None:
+                saved = processes[failed].exitcode == _TERMINATED
+                deadline = time.monotonic() + (_CLOSING if saved else _GRACE)
+        if time.monotonic() > deadline:
+            break
+        connection.wait([process.sentinel for process in running], timeout=0.1)
+    return _first_failed(processes) if failed is None else failed
+
+
+def _first_failed(processes: Any) -> int | None:
+    return next((i for i, process in enumerate(processes) if process.exitcode), None)
+
+
+@contextmanager
+def _ctrl_c_left_to_this_process() -> Iterator[None]:
+    """Let processes that are started inside ignore Ctrl-C, which their whole group is sent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _status(exit_code: int) -> str:
+    if exit_code > 0:
+        return f"exit code {exit_code}"
+    return f"signal {signal.Signals(-exit_code).name}"
 
 
 def _replica(
@@ -90,14 +148,17 @@ def _replica(
     os.environ |= node | {"LOCAL_RANK": str(local_rank), "RANK": str(rank)}
     os.environ["WORLD_SIZE"] = str(run[0].trainer.num_nodes * devices)
     _take_over(hydra, logs=rank == 0)
-    from src.training.train import train
+    from src.training.train import train_here
 
     config, options, marks = run
-    try:
-        train(config, options, marks=marks)
-    except Exception as error:
-        errors.put(_pickled(error))
-        sys.exit(1)
+    with StopSignals(passed_on=True) as signals:
+        try:
+            train_here(config, options, marks, signals)
+        except Interrupted as interrupted:
+            sys.exit(128 + interrupted.signum)
+        except Exception as error:
+            errors.put(_pickled(error))
+            sys.exit(1)
 
 
 def _what_hydra_says() -> dict[str, Any]:
@@ -159,10 +220,8 @@ def _pickled(error: Exception) -> bytes:
 
 
 def _end(processes: Any) -> None:
-    """Leave none behind: Ctrl-C reaches all of them, but not all listen."""
-    deadline = time.monotonic() + _GRACE
+    """Leave none behind."""
     for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
         if process.is_alive():
             process.kill()
-            process.join()
+        process.join()

@@ -1,10 +1,7 @@
 """One run: reviews, model, training, the test split read once, and all that is kept of it."""
 
 import logging
-import os
-import shlex
 import signal
-import sys
 import warnings
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,11 +13,9 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from src.data.datamodule import ReviewDataModule
-from src.errors import ConfigError, WriteError
-from src.files import system_error, write_error
+from src.errors import AnotherRunError
 from src.models.modules import TextClassifier, build_classifier
 from src.secrets import overrides_as_given
 from src.sweeps.pruning import search_callbacks, stopped_by_search
@@ -34,12 +29,9 @@ from src.training.callbacks import (
 from src.training.config import RunConfig
 from src.training.finite import (
     Finite,
-    GoBackError,
-    NonFiniteError,
     Rollback,
     left_out,
     read_rollbacks,
-    what_then,
 )
 from src.training.half_done import (
     HalfDone,
@@ -62,54 +54,32 @@ from src.training.result import (
 from src.training.trainer import build_trainer
 
 
-def run(config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | None = None) -> None:
+def run(
+    config: RunConfig,
+    options: dict[str, Any],
+    *,
+    marks: dict[str, Any] | None = None,
+    signals: StopSignals,
+    rollbacks: tuple[Rollback, ...] | None = None,
+) -> None:
     """Train, test and describe one run, in the folder that Hydra made for it.
 
     Where an interrupted run lies in the folder, it goes on from its last checkpoint and ends as it
     would have: on a CPU with the same bits. `options` are those of `config` as they were given, to
-    be logged; `marks` go into result.json. Raises a UserError for whatever the user can mend; for a
-    machine that cannot do what is asked, before data is read. SIGTERM ends it with SystemExit,
-    Ctrl-C with KeyboardInterrupt.
+    be logged; `marks` go into result.json; `rollbacks` have turned it back in this process before.
+
+    Raises:
+        GoBackError: it is to be turned back (again).
+        UserError: whatever the user can mend; for a machine that cannot do what is asked, before
+            data is read.
+        Interrupted: by one of `signals`.
     """
     quieten_lightning()
     folder = Path(HydraConfig.get().runtime.output_dir)
     if (folder / "result.json").exists():
-        raise ConfigError(f"hydra.run.dir={folder}: holds a finished run; choose another folder")
-    with StopSignals() as signals:
-        try:
-            rollbacks = None
-            while True:
-                try:
-                    _run(config, options, folder, signals, marks or {}, rollbacks)
-                    return
-                except GoBackError as error:
-                    rollbacks = error.rollbacks
-                say_goes_back(rollbacks)
-        except Interrupted as interrupted:
-            print(how_to_go_on(folder), file=sys.stderr, flush=True)
-            if interrupted.signum == signal.SIGINT:
-                raise KeyboardInterrupt("told") from None
-            sys.exit(128 + interrupted.signum)
-        except NonFiniteError as error:
-            if config.trainer.on_nonfinite == "rollback" or in_sweep():
-                raise
-            command = how_to_go_on(folder).partition("with: ")[2]
-            raise NonFiniteError(f"{error}: {command} trainer.on_nonfinite=rollback") from error
-        except Exception as error:
-            if (told := unwritten(folder, error)) is None:
-                raise
-            raise told from error
-
-
-def _run(
-    config: RunConfig,
-    options: dict[str, Any],
-    folder: Path,
-    signals: StopSignals,
-    marks: dict[str, Any],
-    rollbacks: tuple[Rollback, ...] | None = None,
-) -> None:
-    """Make the run, which was turned back in this process by `rollbacks` where there are any."""
+        raise AnotherRunError(
+            f"hydra.run.dir={folder}: holds a finished run; choose another folder"
+        )
     accelerator = choose_accelerator(config.trainer)
     devices = choose_devices(config.trainer, accelerator)
     hydra = HydraConfig.get()
@@ -118,6 +88,7 @@ def _run(
     data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=not in_sweep())
     data.prepare_data()
     data.setup()
+    signals.raise_received()  # a library may have swallowed what the signal raised
     identity = identify(config, data)
     if identity["fallback"]:
         announce_demo()
@@ -139,7 +110,7 @@ def _run(
         config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
     )
     name, tags = identity["run_name"], identity["tags"]
-    failed = True
+    exit_code, stopped = 1, None
     try:
         # A study's database may have a password.
         options = options | {"trial": config.trial.model_dump(exclude={"storage"})}
@@ -164,57 +135,20 @@ def _run(
         )
         figures = fit_and_test(trainer, model, data, half_done)
         if figures is not None and trainer.is_global_zero:
-            result = identity | figures | describe(config, data, model, trainer) | marks
+            result = identity | figures | describe(config, data, model, trainer) | (marks or {})
             keep(folder, result, data, trainer)
-        failed = False
+        exit_code = 0
+    except (Interrupted, SystemExit):  # the latter, where the job is put back into the queue
+        if signals.received is not None:
+            exit_code, stopped = 128 + signals.received, signal.Signals(signals.received).name
+        raise
     finally:
-        finish_wandb(failed=failed)
+        finish_wandb(exit_code, stopped=stopped)
 
 
 def in_sweep() -> bool:
     """Whether the run is one of many."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
-
-
-def how_to_go_on(folder: Path) -> str:
-    """The last line of an interrupted run."""
-    hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
-        return f"interrupted; goes on with: the same command and hydra.sweep.dir={hydra.sweep.dir}"
-    given = [o for o in overrides_as_given(hydra) if not o.startswith("resume=")]
-    command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
-    kept = (folder / "checkpoints" / "last.ckpt").exists()
-    return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"
-
-
-@rank_zero_only
-def say_goes_back(rollbacks: tuple[Rollback, ...]) -> None:
-    """Tell of the latest rollback."""
-    latest = rollbacks[-1]
-    print(f"{latest.why}; {what_then(latest)}", file=sys.stderr, flush=True)
-
-
-def unwritten(folder: Path, error: Exception) -> WriteError | None:
-    """Say what could not be written for the run in `folder`, and how it goes on.
-
-    None where `error` is of another kind.
-    """
-    refused = system_error(error)
-    if not folder.exists():
-        return WriteError(
-            f"{folder}: is gone: it was deleted or moved while the run was at work; "
-            "the same command starts anew"
-        )
-    if isinstance(error, WriteError):
-        line = str(error)
-    elif refused is not None:
-        name = refused.filename2 or refused.filename or folder
-        line = str(write_error(refused, os.fsdecode(name)))
-    else:
-        return None
-    if in_sweep():
-        return WriteError(line)
-    return WriteError(f"{line}; then it {how_to_go_on(folder).removeprefix('interrupted; ')}")
 
 
 def quieten_lightning() -> None:

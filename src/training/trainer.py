@@ -14,6 +14,7 @@ from lightning.fabric.plugins.environments import (
 )
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from src.training.callbacks import build_callbacks, has_own_terminal
 from src.training.checkpoint_file import WholeCheckpoints
@@ -38,7 +39,7 @@ def build_trainer(
     """
     # cuBLAS repeats its results only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return L.Trainer(
+    trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,
         strategy=config.strategy,
@@ -61,6 +62,19 @@ def build_trainer(
         plugins=[WholeCheckpoints(), choose_environment(config)],
         logger=loggers,
     )
+    trainer._signal_connector = _NoSignals(trainer)
+    return trainer
+
+
+class _NoSignals(_SignalConnector):
+    """Leaves signals to src.training.interrupt.
+
+    Lightning would stop where nothing can be saved, and in one of several processes tell the others
+    in the midst of whatever they are telling each other.
+    """
+
+    def register_signal_handlers(self) -> None:
+        """Register none."""
 
 
 def choose_environment(config: TrainerConfig) -> ClusterEnvironment:

@@ -4,15 +4,19 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
 from src.files import system_error
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = 5.0  # seconds
 
 
 class SteadyWandbLogger(WandbLogger):
@@ -48,14 +52,37 @@ def _tell(reason: str) -> None:
     print(f"W&B has not all of the run: {reason}", file=sys.stderr, flush=True)
 
 
-def finish_wandb(*, failed: bool) -> None:
-    """Close this process's W&B run: the next one would go on in it."""
+def finish_wandb(exit_code: int = 0, *, stopped: str | None = None) -> None:
+    """Close this process's W&B run: the next one would go on in it.
+
+    One that a signal ends has its name as `stopped` in the summary, and is not waited for longer
+    than the signal's sender may wait for the process.
+    """
     wandb = sys.modules.get("wandb")
-    if wandb is None or wandb.run is None:
+    run = None if wandb is None else wandb.run
+    if run is None:
         return
-    folder = Path(wandb.run.dir)
+    folder = Path(run.dir)
+    if stopped is None:
+        _finish(run, exit_code)
+    else:
+        with contextlib.suppress(Exception):
+            run.summary["stopped"] = stopped
+        finish = threading.Thread(target=_finish, args=(run, exit_code), daemon=True)
+        finish.start()
+        finish.join(_PATIENCE)
+        if finish.is_alive():
+            line = f"W&B is slow to take the run; later: `wandb sync {folder.parent}`"
+            print(line, file=sys.stderr)
+    with contextlib.suppress(OSError):
+        if os.statvfs(folder).f_bavail == 0:  # its process tells nobody what it could not write
+            _tell(f"{folder.parent}: no space left")
+
+
+def _finish(run: Any, exit_code: int) -> None:
+    wandb = sys.modules["wandb"]
     try:
-        wandb.finish(exit_code=int(failed))
+        run.finish(exit_code=exit_code)
     except Exception as error:
         if not _is_of_wandb(error):
             raise
@@ -64,7 +91,3 @@ def finish_wandb(*, failed: bool) -> None:
         with contextlib.suppress(Exception):
             wandb.teardown()  # which it would try at the end of this process, with a trace
         wandb.sdk.lib.module.unset_globals()
-        return
-    with contextlib.suppress(OSError):
-        if os.statvfs(folder).f_bavail == 0:  # its process tells nobody what it could not write
-            _tell(f"{folder.parent}: no space left")

@@ -76,7 +76,7 @@ def test_two_processes_do_no_job_twice(twice):
     trained = re.findall(r"^Run folder: .*/(\S+)$", "".join(said), re.MULTILINE)
     answered = re.findall(r"^(\S+): finished before, val/accuracy 0\.\d+$", "".join(said), re.M)
     assert sorted(trained) == sorted(answered) == names
-    assert "another process is at this job" in "".join(said)
+    assert re.search(r"process \d+ on \S+ is at this job; waiting for it", "".join(said))
 
 
 def test_the_same_line_again_only_answers(twice):

@@ -1,13 +1,23 @@
-"""Kills train.py with SIGKILL, starts it again until it ends, and compares what it leaves.
+"""Kills train.py, starts it again until it ends, and compares what it leaves, bit for bit.
 
 Each start is a process of its own, forked from one that has only imported: so a dozen of them take
 seconds. Run as a program it prints what it found as JSON:
 
-    python -m tests.training.killing <folder> <plan as JSON>
+    python -m tests.training.killing <folder> <plan: JSON, or a .json file of one or a list of them>
+
+A plan is {"arguments": [...], "runs": {name: [kill, ...]}, "random_kills": number, "seed": number}.
+A kill is an aim, see tests.training.aims, or {"after": seconds, "signal": name}: SIGKILL where it
+names none. Of an argument, `{run}` becomes the name of the run; a cache named so is cold. With
+"archive" in it, data=imdb downloads a small archive from a slow server.
+
+The 50 kills at random moments, of ten kinds of run:
+
+    python -m tests.training.killing <folder> tests/training/fifty_kills.json
 """
 
 import csv
 import importlib
+import itertools
 import json
 import os
 import random
@@ -20,6 +30,10 @@ from typing import Any
 
 import torch
 
+from tests.training.aims import SIGNALLED, arm
+from tests.training.archive import Server, is_the_archive, write_archive
+
+PLACES = ("hydra.run.dir", "data.cache_dir", "data.root", "data.url")
 TIMING = {"train/reviews_per_second"}
 
 
@@ -58,32 +72,19 @@ def end_of(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def kill_after(seconds: float, pid: int) -> int:
-    """Kill a started process at that moment, where it has not ended before. Returns its status."""
+def signal_after(seconds: float, pid: int, signum: int) -> int:
+    """Send a started process the signal at that moment, where it has not ended before.
+
+    Returns its exit status.
+    """
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, signum)
     return end_of(pid)
-
-
-def die_at_call(module: Any, name: str, number: int) -> Callable[[], None]:
-    """What makes a process kill itself at call `number`, from 1, of a function."""
-
-    def arm() -> None:
-        function, calls = getattr(module, name), iter(range(1, number + 1))
-
-        def counted(*arguments: Any, **options: Any) -> Any:
-            if next(calls, 0) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **options)
-
-        setattr(module, name, counted)
-
-    return arm
 
 
 def leavings(run: Path) -> dict[str, Any]:
@@ -91,8 +92,10 @@ def leavings(run: Path) -> dict[str, Any]:
     with (run / "metrics.csv").open(newline="") as file:
         rows = [{n: c for n, c in row.items() if n not in TIMING} for row in csv.DictReader(file)]
     result = json.loads((run / "result.json").read_text())
-    del result["timing"]
-    result["overrides"] = [o for o in result["overrides"] if not o.startswith("hydra.run.dir")]
+    del result["timing"], result["git_commit"]  # the latter by who works on the project meanwhile
+    for name in ("cache_dir", "root", "url"):
+        result["data"]["options"].pop(name, None)
+    result["overrides"] = [o for o in result["overrides"] if not o.startswith(PLACES)]
     left: dict[str, Any] = {
         "metrics.csv": rows,
         "result.json": result,
@@ -109,7 +112,7 @@ def leavings(run: Path) -> dict[str, Any]:
             left["reviews"] = content["callbacks"]["Throughput"]["reviews"]
             left["random numbers"] = content["resume"]["ranks"]
     left["files"] = sorted(
-        str(path.relative_to(run)) for path in run.rglob("*") if "wandb" not in str(path)
+        str(path.relative_to(run)) for path in run.rglob("*") if "wandb" not in path.parts
     )
     return left
 
@@ -133,58 +136,113 @@ def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:
         yield f"{where}: {expected!r:.60} and {found!r:.60}"
 
 
-def kill_and_resume(
-    arguments: list[str], cwd: Path, name: str, kills: list[dict[str, Any]], seconds: float
-) -> list[int]:
-    """Start a run in the folder `name`, kill it by each of `kills`, then let it end.
+class Plan:
+    """One kind of run, undisturbed and killed."""
 
-    A kill is {"after": share of `seconds`} or {"call": [module, function, number]}. Returns the
-    exit status of each process.
-    """
-    modules = {"os": os, "torch.Tensor": torch.Tensor}
-    statuses = []
-    line = [*arguments, f"hydra.run.dir={name}"]
-    for kill in kills:
-        if "call" in kill:
-            module, function, number = kill["call"]
-            before = die_at_call(modules[module], function, number)
-            statuses.append(end_of(start(line, cwd, before)))
-        else:
-            statuses.append(kill_after(kill["after"] * seconds, start(line, cwd)))
-        if statuses[-1] == 0:
-            return statuses
-    return [*statuses, end_of(start(line, cwd))]
+    def __init__(self, cwd: Path, plan: dict[str, Any]) -> None:
+        cwd.mkdir(parents=True, exist_ok=True)
+        self.cwd, self.plan = cwd, plan
+        self.rng = random.Random(plan.get("seed", 0))
+        self.arguments = list(plan["arguments"])
+        self.pretend: list[Callable[[], None]] = []
+        self.stops: list[float] = []  # seconds from a signal that can be heard to the end
+        self.server: Server | None = None
+        if plan.get("archive"):
+            md5 = write_archive(cwd / "archive")
+            self.server = Server(cwd / "archive", cwd / "asked")
+            self.pretend.append(is_the_archive(md5))
+            self.arguments.append(f"data.url={self.server.url}")
+
+    def carry_out(self) -> dict[str, dict[str, Any]]:
+        """Return the exit statuses and differences of every disturbed run, by its name."""
+        try:
+            began = time.monotonic()
+            assert end_of(self.start("whole")) == 0, (self.cwd / "log").read_text()
+            seconds = time.monotonic() - began
+            runs = {name: self.kill(name, kills) for name, kills in self.plan["runs"].items()}
+            runs |= self.kill_at_random(seconds)
+        finally:
+            if self.server is not None:
+                os.kill(self.server.pid, signal.SIGKILL)
+                end_of(self.server.pid)
+        expected = leavings(self.cwd / "whole")
+        return {
+            name: {
+                "statuses": statuses,
+                "differences": list(differences(expected, leavings(self.cwd / name)))
+                if statuses[-1] == 0
+                else ["did not end"],
+            }
+            for name, statuses in runs.items()
+        }
+
+    def start(self, name: str, aim: dict[str, Any] | None = None) -> int:
+        """Start the run in the folder `name`; returns the process's id."""
+        line = [argument.replace("{run}", name) for argument in self.arguments]
+
+        def before() -> None:
+            for pretend in self.pretend:
+                pretend()
+            if aim is not None:
+                arm(aim)
+
+        return start([*line, f"hydra.run.dir={name}"], self.cwd, before)
+
+    def kill(self, name: str, kills: list[dict[str, Any]]) -> list[int]:
+        """Kill a run by each of `kills`, then let it end. Returns each process's exit status."""
+        statuses = []
+        for kill in kills:
+            if "call" in kill:
+                statuses.append(end_of(self.start(name, kill)))
+                sent = float((self.cwd / SIGNALLED).read_text())
+            else:
+                signum = getattr(signal, kill.get("signal", "SIGKILL"))
+                sent = time.monotonic() + kill["after"]
+                statuses.append(signal_after(kill["after"], self.start(name), signum))
+            if statuses[-1] > 0:
+                self.stops.append(time.monotonic() - sent)
+            if statuses[-1] == 0:
+                return statuses
+        return [*statuses, end_of(self.start(name))]
+
+    def kill_at_random(self, seconds: float) -> dict[str, list[int]]:
+        """Kill runs that take `seconds` at random moments, until as many as planned were killed."""
+        wanted, killed, runs = self.plan.get("random_kills", 0), 0, {}
+        for i in itertools.count():
+            if killed >= wanted:
+                break
+            moments = [self.rng.uniform(0.02, 1.0) * seconds for _ in range(self.rng.randint(1, 3))]
+            began = time.monotonic()
+            runs[f"random{i}"] = self.kill(f"random{i}", [{"after": at} for at in moments])
+            if runs[f"random{i}"] == [0]:  # it was done before: the machine has become faster
+                seconds = min(seconds, time.monotonic() - began)
+            killed += num_kills(runs[f"random{i}"])
+        return runs
+
+
+def num_kills(statuses: list[int]) -> int:
+    """How many processes of a run were ended by a signal, as their exit statuses tell."""
+    return sum(status < 0 or status > 128 for status in statuses)
 
 
 def main() -> None:
-    """Carry out a plan: {"arguments": [...], "runs": {name: [kill, ...]}, "random": number}."""
-    cwd, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
+    """Carry out one plan, or several, and print what came of it."""
+    cwd, given = Path(sys.argv[1]).absolute(), sys.argv[2]
+    plans = json.loads(Path(given).read_text() if given.endswith(".json") else given)
     for name in ("matplotlib.pyplot", "rich.table", "src.training.run"):
         importlib.import_module(name)  # every start finds them imported
-    arguments = plan["arguments"]
-    began = time.monotonic()
-    undisturbed = start([*arguments, "hydra.run.dir=whole"], cwd)
-    statuses = {
-        name: kill_and_resume(arguments, cwd, name, kills, 0.0)
-        for name, kills in plan.get("runs", {}).items()
-    }
-    assert end_of(undisturbed) == 0
-    seconds = time.monotonic() - began
-    rng = random.Random(plan.get("seed", 0))
-    for i in range(plan.get("random", 0)):
-        kills = [{"after": rng.uniform(0.05, 1.0)} for _ in range(rng.randint(1, 3))]
-        statuses[f"random{i}"] = kill_and_resume(arguments, cwd, f"random{i}", kills, seconds)
-    expected = leavings(cwd / "whole")
-    found = {
-        name: {
-            "statuses": ended,
-            "differences": list(differences(expected, leavings(cwd / name)))
-            if ended[-1] == 0
-            else ["did not end"],
-        }
-        for name, ended in statuses.items()
-    }
-    print(json.dumps(found))
+    if isinstance(plans, dict):
+        plan = Plan(cwd, {"runs": {}} | plans)
+        print(json.dumps({"runs": plan.carry_out(), "stops": plan.stops}))
+        return
+    runs = kills = unequal = 0
+    for number, one in enumerate(plans):
+        found = Plan(cwd / str(number), {"runs": {}, "seed": number} | one).carry_out()
+        bad = {name: run for name, run in found.items() if run["differences"]}
+        killed = sum(num_kills(run["statuses"]) for run in found.values())
+        print(f"{len(found)} runs, {killed} kills: {' '.join(one['arguments'])}", bad or "")
+        runs, kills, unequal = runs + len(found), kills + killed, unequal + len(bad)
+    print(json.dumps({"runs": runs, "kills": kills, "runs that differ": unequal}))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,24 @@ class StopAfter(L.Callback):
             self._signals.received = 15
 
 
-def train(folder: Path, cache: Path, *, stop_after: int | None = None, **options) -> L.Trainer:
+class StopInValidation(StopAfter):
+    """As SIGTERM would, in the validation after the step with that number."""
+
+    on_before_zero_grad = L.Callback.on_before_zero_grad
+
+    def on_validation_batch_start(self, trainer, *_) -> None:
+        if trainer.global_step == self._step:
+            self._signals.received = 15
+
+
+def train(
+    folder: Path,
+    cache: Path,
+    *,
+    stop_after: int | None = None,
+    stop: type[StopAfter] = StopAfter,
+    **options,
+) -> L.Trainer:
     """Train on two epochs of demo reviews, from the last.ckpt in `folder` where there is one."""
     L.seed_everything(0, verbose=False)
     random.seed(0)
@@ -66,7 +83,7 @@ def train(folder: Path, cache: Path, *, stop_after: int | None = None, **options
         config, folder, loggers, accelerator="cpu", devices=1, resumed=resumed, signals=signals
     )
     if stop_after is not None:
-        trainer.callbacks.insert(0, StopAfter(signals, stop_after))
+        trainer.callbacks.insert(0, stop(signals, stop_after))
     path = half_done.path if half_done else None
     trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
     return trainer
@@ -118,6 +135,24 @@ def test_a_training_that_stops_goes_on_to_the_same_bits(tmp_path, cache, whole, 
     assert find_callback(trainer, Throughput).reviews == 2 * 180
 
 
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_training_that_stops_in_validation_loses_no_more_than_a_step(tmp_path, cache, accumulate):
+    options = {"accumulate_grad_batches": accumulate, "gradient_flow": 4}
+    (tmp_path / "whole").mkdir()
+    train(tmp_path / "whole", cache, **options)
+    steps = -(-STEPS // accumulate)  # an epoch
+    for epoch in range(2):
+        with pytest.raises(Interrupted):
+            stop_after = (epoch + 1) * steps
+            train(tmp_path, cache, stop=StopInValidation, stop_after=stop_after, **options)
+        last = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+        assert last["resume"]["epoch"] == epoch
+        assert last["resume"]["batch"] == (steps - 1) * accumulate
+        assert last["global_step"] == (epoch + 1) * steps - 1
+    train(tmp_path, cache, **options)
+    assert list(differences(kept(tmp_path / "whole"), kept(tmp_path))) == []
+
+
 def test_a_training_that_was_done_is_not_trained_on(tmp_path, cache):
     """Also where it had stopped early."""
     options = {"patience": 1, "max_epochs": 9, "limit_train_batches": 1}
@@ -150,20 +185,15 @@ def test_gathered_gradients_are_never_between_two_checkpoints(tmp_path, cache):
 def test_last_checkpoint_is_written_within_an_epoch(tmp_path, cache, often):
     written = []
 
-    class Watch(L.Callback):
-        def on_save_checkpoint(self, trainer, module, checkpoint) -> None:
-            if "resume" in checkpoint:
-                written.append(trainer.global_step)
+    write = WholeCheckpoints.save_checkpoint
 
-    original = build_trainer
-
-    def watched(*arguments, **options):
-        trainer = original(*arguments, **options)
-        trainer.callbacks.append(Watch())
-        return trainer
+    def watched(self, checkpoint, path, **options):
+        if Path(path).name == "last.ckpt":
+            written.append(checkpoint["global_step"])
+        write(self, checkpoint, path, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.training.test_last_checkpoint.build_trainer", watched)
+        patch.setattr(WholeCheckpoints, "save_checkpoint", watched)
         train(tmp_path, cache, **often)
     every = range(1, 13) if "checkpoint_every_n_minutes" in often else range(2, 13, 2)
     assert written == list(every)
