@@ -20,6 +20,7 @@ from src.errors import ConfigError
 from src.models.modules import TextClassifier, build_classifier
 from src.sweeps.pruning import search_callbacks, stopped_by_search
 from src.sweeps.varied import name_in_sweep, search_parameters, varied_options
+from src.training.again import as_given, check_reviews
 from src.training.announce import announce_demo
 from src.training.callbacks import (
     Throughput,
@@ -32,7 +33,12 @@ from src.training.interrupt import Interrupted, StopSignals
 from src.training.keep import keep
 from src.training.last_checkpoint import LastCheckpoint
 from src.training.loggers import build_loggers, finish_wandb
-from src.training.machine import choose_accelerator, choose_devices, choose_precision
+from src.training.machine import (
+    choose_accelerator,
+    choose_devices,
+    choose_precision,
+    describe_machine,
+)
 from src.training.result import (
     describe_data,
     git_commit,
@@ -84,6 +90,8 @@ def _run(
     identity = identify(config, data)
     if identity["fallback"]:
         announce_demo()
+    if config.again is not None:
+        check_reviews(config.again, data)
 
     precision = choose_precision(config.trainer, accelerator)
     making = describe_making(
@@ -121,7 +129,8 @@ def _run(
         )
         figures = fit_and_test(trainer, model, data, half_done)
         if figures is not None and trainer.is_global_zero:
-            result = identity | figures | describe(config, data, model, trainer) | marks
+            made = {"accelerator": accelerator, "devices": devices, "precision": precision}
+            result = identity | figures | describe(config, data, model, trainer, made) | marks
             keep(folder, result, data, trainer)
         failed = False
     finally:
@@ -133,7 +142,7 @@ def how_to_go_on(folder: Path) -> str:
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         return f"interrupted; goes on with: the same command and hydra.sweep.dir={hydra.sweep.dir}"
-    given = [o for o in hydra.overrides.task if not o.startswith("resume=")]
+    given = [o for o in as_given(hydra.overrides.task) if not o.startswith("resume=")]
     command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
     kept = (folder / "checkpoints" / "last.ckpt").exists()
     return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"
@@ -195,9 +204,16 @@ def fit_and_test(
 
 
 def describe(
-    config: RunConfig, data: ReviewDataModule, model: TextClassifier, trainer: L.Trainer
+    config: RunConfig,
+    data: ReviewDataModule,
+    model: TextClassifier,
+    trainer: L.Trainer,
+    chosen: dict[str, Any],
 ) -> dict[str, Any]:
-    """Say what a run was made of. Everything that differs between two equal runs is `timing`."""
+    """Say what a run was made of. Everything that differs between two equal runs is `timing`.
+
+    `chosen` are the options of the trainer that this machine decided over, as it did.
+    """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {
         "model": config.model.model_dump() | {"parameters": parameters},
@@ -205,10 +221,11 @@ def describe(
         "optimizer": config.optimizer.model_dump()
         | {"embedding_gradient": model.embedding_gradient},
         "scheduler": config.scheduler.model_dump(),
-        "trainer": config.trainer.model_dump() | {"precision": trainer.precision},
+        "trainer": config.trainer.model_dump() | chosen,
         "versions": versions(),
         "git_commit": git_commit(),
-        "overrides": list(HydraConfig.get().overrides.task),
+        "machine": describe_machine(chosen["accelerator"]),
+        "overrides": as_given(HydraConfig.get().overrides.task),
         "timing": {
             "seconds": round(find_callback(trainer, LastCheckpoint).seconds, 1),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
