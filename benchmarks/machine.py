@@ -3,13 +3,12 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
 from benchmarks.clock import seconds_per_pass
 from src.training.config import TrainerConfig
-from src.training.machine import choose_precision
+from src.training.machine import choose_precision, processor_facts
 from src.training.process import flush_denormals, keep_freed_memory
 
 _ROWS = 2048  # of square matrices: large enough for the full rate, a tenth of a second a product
@@ -56,11 +55,8 @@ def describe_machine(threads: int) -> str:
 def _processor() -> str:
     """The processor's own name, and how it multiplies small numbers."""
     names = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"]
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+    known = processor_facts()
+    if not known:
         return platform.processor() or platform.machine()
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    known = {key.strip(): value.strip() for key, value in fields.items()}
     flags = [name for name in names if name in known.get("flags", "").split()]
     return f"{known.get('model name', platform.machine())} ({', '.join(flags)})"

@@ -71,7 +71,7 @@ def door(
     `verbatim` names options taken from the command line to the letter, since a review holds
     commas, quotes and `${...}` that Hydra's grammar would read as its own. With `jobs`, each call
     of `task` is a job of src.sweeps: known by its folder, done once, and no end of the others when
-    it fails.
+    it fails; and `again=<result.json>` stands for the options of that run.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -100,6 +100,8 @@ def door(
 
             main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
             try:
+                if jobs:
+                    sys.argv[1:] = _with_options_of_result(sys.argv[1:])
                 with _sweep() if jobs else contextlib.nullcontext():
                     main(functools.wraps(task)(run))()
             except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -130,6 +132,14 @@ def _take_verbatim(argv: list[str], names: Sequence[str]) -> dict[str, str]:
             taken[name] = value
             argv.remove(argument)
     return taken
+
+
+def _with_options_of_result(arguments: list[str]) -> list[str]:
+    if not any(argument.startswith("again=") for argument in arguments):
+        return arguments
+    from src.training.again import expand
+
+    return expand(arguments)
 
 
 def _do_job(do: Callable[[], None], config: DictConfig, traces: bool) -> float:

@@ -12,7 +12,7 @@ from src.errors import ConfigError
 # a new one too, so that no result is ever taken for that of another config.
 WITHOUT_EFFECT = frozenset(
     {
-        *("name", "tags", "experiment", "logger", "sweep", "retries", "resume", "trial"),
+        *("name", "tags", "experiment", "logger", "sweep", "retries", "resume", "trial", "again"),
         *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
         *("trainer.progress_bar", "trainer.checkpoint_every_n_steps"),
         "trainer.checkpoint_every_n_minutes",
@@ -41,6 +41,15 @@ def check_options(schema: type[Schema], options: Mapping[str, Any]) -> Schema:
         return schema.model_validate(dict(options))
     except ValidationError as error:
         raise ConfigError("\n".join(_line(details) for details in error.errors())) from None
+
+
+def flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return groups of options under their dotted names: {"model.hidden_size": 128, ...}."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        inner = isinstance(value, Mapping)
+        found |= flat(value, f"{before}{name}.") if inner else {f"{before}{name}": value}
+    return found
 
 
 def no_such(what: str, name: str, choices: list[str]) -> str:

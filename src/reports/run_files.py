@@ -68,7 +68,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file."""
     try:
         found = json.loads(_read(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not whole JSON ({error})") from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: expected an object, found {type(found).__name__}")

@@ -61,8 +61,9 @@ def config_of_result(result: Mapping[str, Any]) -> RawConfig:
     config = {name: result[name] for name in groups if name in result}
     config |= {"data": result["data"].get("options", {}), SEED: result[SEED]}
     flat = dict(_flat(config))
-    for computed in ("model.parameters", "trainer.precision"):
-        flat.pop(computed, None)
+    computed = ("trainer.precision", "trainer.accelerator", "trainer.devices")
+    for name in ("model.parameters", *computed):
+        flat.pop(name, None)
     if flat.get("data.split_seed") == flat[SEED]:
         flat["data.split_seed"] = "${seed}"
     return flat

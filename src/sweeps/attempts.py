@@ -13,9 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.errors import ConfigError, UserError
 from src.options import check_options
+from src.reports.comparison import compare_runs, print_comparison
 from src.sweeps.fingerprint import fingerprint
 from src.sweeps.folder import JobFolder
 from src.sweeps.job import error_line, is_first_process
+from src.training.again import FinishedRun, read_finished_run
 from src.training.config import RunConfig
 from src.training.replicas import is_replica
 from src.training.train import train
@@ -42,7 +44,8 @@ def train_in_attempts(options: dict[str, Any]) -> None:
     is one of several processes that srun or torchrun started: the others would wait for it.
 
     Raises:
-        UserError: as `train`; OutOfMemoryError where no batch is small enough.
+        UserError: as `train`; OutOfMemoryError where no batch is small enough; for a run again,
+            figures that are not those of the first.
         Exception: that of the last attempt.
     """
     config = check_options(RunConfig, options)
@@ -51,6 +54,9 @@ def train_in_attempts(options: dict[str, Any]) -> None:
         return train(config, options)
     if config.sweep is not None and HydraConfig.get().mode == RunMode.RUN:
         raise ConfigError(f"sweep={config.sweep}: names a folder of many runs; add -m")
+    if config.again is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise ConfigError(f"again={config.again}: is one run; leave out -m")
+    then = None if config.again is None else read_finished_run(config.again)
     # A smaller batch makes it no other job.
     marks: dict[str, Any] = {"fingerprint": fingerprint(config), "monitor": config.trainer.monitor}
     halvings, retries = job.read("job").get("halvings", 0), config.retries
@@ -62,7 +68,8 @@ def train_in_attempts(options: dict[str, Any]) -> None:
         job.note(attempts=attempt, halvings=halvings)
         marks |= {"halvings": halvings}
         try:
-            return train(check_options(RunConfig, options), options, marks=marks)
+            train(check_options(RunConfig, options), options, marks=marks)
+            break
         except (UserError, OmegaConfBaseException):
             raise
         except Exception as error:
@@ -85,6 +92,23 @@ def train_in_attempts(options: dict[str, Any]) -> None:
             log.info("Attempt %d:\n%s", attempt, traceback.format_exc())
         print(f"{job.name}: {said}", file=sys.stderr, flush=True)
         _free_memory()
+    if then is not None:
+        _compare(then, job)
+
+
+def _compare(then: FinishedRun, job: JobFolder) -> None:
+    """Print the figures of a run beside those of the run that it repeats.
+
+    Raises:
+        UserError: some differ, and nothing that is known of the two says why.
+    """
+    comparison = compare_runs(then.result, job.read("result"))
+    print_comparison(comparison)
+    if comparison.differing and not comparison.reasons:
+        raise UserError(
+            f"again={then.path}: {comparison.differing_words()}, though the code, the versions "
+            "and the machine are the same: one of the two result.json is not what was computed"
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

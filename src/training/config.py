@@ -137,6 +137,7 @@ class RunConfig(Options):
     retries: NonNegativeInt = 0
     resume: Literal["auto", "never"] = "auto"
     trial: TrialConfig = TrialConfig()
+    again: str | None = None
 
     @model_validator(mode="before")
     @classmethod

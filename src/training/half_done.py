@@ -11,7 +11,7 @@ from torch import Tensor
 
 from src.data.datamodule import ReviewDataModule
 from src.errors import AnotherRunError, CheckpointError, printable
-from src.options import WITHOUT_EFFECT
+from src.options import WITHOUT_EFFECT, flat
 from src.torch_file import ForeignCodeError
 from src.training.checkpoint_file import BEST, LAST, read_checkpoint, restore_best
 from src.training.config import RunConfig
@@ -79,7 +79,7 @@ def describe_making(
     )
     options["data"] = data.config.model_dump(mode="json")
     options["trainer"] |= {"accelerator": accelerator, "devices": devices, "precision": precision}
-    made_with = {name: value for name, value in _flat(options) if name not in WITHOUT_EFFECT}
+    made_with = {name: value for name, value in flat(options).items() if name not in WITHOUT_EFFECT}
     # Where reviews are found is without effect; this says whether they are the same.
     made_with["the reviews"] = data.corpus.fingerprint
     made_with["the vocabulary"] = data.text_encoder.fingerprint
@@ -212,14 +212,6 @@ def _where(half_done: HalfDone) -> str:
         f"goes on in epoch {state['epoch']} after {state['batch']} batches "
         f"(step {half_done.global_step})"
     )
-
-
-def _flat(options: dict[str, Any], parent: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in options.items():
-        inner = isinstance(value, dict)
-        found += _flat(value, f"{parent}{name}.") if inner else [(f"{parent}{name}", value)]
-    return found
 
 
 @rank_zero_only

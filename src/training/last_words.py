@@ -19,7 +19,10 @@ def how_to_go_on(folder: Path) -> str:
         return f"interrupted; the run was finished: {folder}"
     if hydra.mode == RunMode.MULTIRUN:
         return f"interrupted; goes on with: the same command and hydra.sweep.dir={hydra.sweep.dir}"
-    given = [o for o in overrides_as_given(hydra) if not o.startswith("resume=")]
+    from src.training.again import as_given  # by now torch is there
+
+    given = as_given(overrides_as_given(hydra))
+    given = [override for override in given if not override.startswith("resume=")]
     command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
     kept = (folder / "checkpoints" / "last.ckpt").exists()
     return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"

@@ -1,7 +1,9 @@
 """What this machine can train on, and the fastest precision it trains in."""
 
 import os
+import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -82,3 +84,23 @@ def is_fast_at_bf16(processor: Mapping[str, Any]) -> bool:
     if processor.get("amx_tile"):
         return True
     return bool(processor.get("avx512_bf16")) and "Intel" not in processor["cpu_name"]
+
+
+def describe_machine(accelerator: Accelerator) -> dict[str, str | None]:
+    """Name what a run's figures were computed on: others may round otherwise."""
+    gpu = torch.cuda.get_device_name() if accelerator == "gpu" else None
+    return {
+        "processor": processor_facts().get("model name") or platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": gpu,
+    }
+
+
+def processor_facts() -> dict[str, str]:
+    """Return what Linux says of a core of the processor; nothing elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {name.strip(): value.strip() for name, value in fields.items()}

@@ -20,6 +20,7 @@ from src.models.modules import TextClassifier, build_classifier
 from src.secrets import overrides_as_given
 from src.sweeps.pruning import search_callbacks, stopped_by_search
 from src.sweeps.varied import name_in_sweep, search_parameters, varied_options
+from src.training.again import as_given, check_reviews
 from src.training.announce import announce_demo, announce_duplicates
 from src.training.callbacks import (
     Throughput,
@@ -44,7 +45,12 @@ from src.training.interrupt import Interrupted, StopSignals
 from src.training.keep import keep
 from src.training.last_checkpoint import LastCheckpoint
 from src.training.loggers import build_loggers, finish_wandb
-from src.training.machine import choose_accelerator, choose_devices, choose_precision
+from src.training.machine import (
+    choose_accelerator,
+    choose_devices,
+    choose_precision,
+    describe_machine,
+)
 from src.training.result import (
     describe_data,
     git_commit,
@@ -93,6 +99,8 @@ def run(
     if identity["fallback"]:
         announce_demo()
     announce_duplicates(data)
+    if config.again is not None:
+        check_reviews(config.again, data)
 
     precision = choose_precision(config.trainer, accelerator)
     making = describe_making(
@@ -135,7 +143,9 @@ def run(
         )
         figures = fit_and_test(trainer, model, data, half_done)
         if figures is not None and trainer.is_global_zero:
-            result = identity | figures | describe(config, data, model, trainer) | (marks or {})
+            made = {"accelerator": accelerator, "devices": devices, "precision": precision}
+            result = identity | figures | describe(config, data, model, trainer, made)
+            result |= marks or {}
             keep(folder, result, data, trainer)
         exit_code = 0
     except (Interrupted, SystemExit):  # the latter, where the job is put back into the queue
@@ -213,9 +223,16 @@ def fit_and_test(
 
 
 def describe(
-    config: RunConfig, data: ReviewDataModule, model: TextClassifier, trainer: L.Trainer
+    config: RunConfig,
+    data: ReviewDataModule,
+    model: TextClassifier,
+    trainer: L.Trainer,
+    chosen: dict[str, Any],
 ) -> dict[str, Any]:
-    """Say what a run was made of. Everything that differs between two equal runs is `timing`."""
+    """Say what a run was made of. Everything that differs between two equal runs is `timing`.
+
+    `chosen` are the options of the trainer that this machine decided over, as it did.
+    """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {
         "model": config.model.model_dump() | {"parameters": parameters},
@@ -223,10 +240,11 @@ def describe(
         "optimizer": config.optimizer.model_dump()
         | {"embedding_gradient": model.embedding_gradient},
         "scheduler": config.scheduler.model_dump(),
-        "trainer": config.trainer.model_dump() | {"precision": trainer.precision},
+        "trainer": config.trainer.model_dump() | chosen,
         "versions": versions(),
         "git_commit": git_commit(),
-        "overrides": overrides_as_given(HydraConfig.get()),
+        "machine": describe_machine(chosen["accelerator"]),
+        "overrides": as_given(overrides_as_given(HydraConfig.get())),
         "rollbacks": [asdict(rollback) for rollback in find_callback(trainer, Finite).rollbacks],
         "timing": {
             "seconds": round(find_callback(trainer, LastCheckpoint).seconds, 1),
