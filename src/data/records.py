@@ -251,7 +251,7 @@ def _json_record(line: int, row: _Object, columns: _Columns) -> Record | BadRow:
 
 
 def _described(value: Any) -> str:
-    if isinstance(value, dict | list):  # it may be nested deeper than can be written out
+    if isinstance(value, dict | list):  # which may be nested without end
         return "an object" if isinstance(value, dict) else "a list"
     return _short(json.dumps(value))
 

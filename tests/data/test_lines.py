@@ -1,3 +1,4 @@
+import gc
 import io
 import os
 
@@ -115,9 +116,12 @@ def test_a_stream_that_fails_names_the_line():
         list(read_records(stream, "txt", labelled=False))
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_pipe_is_read_as_it_is_written():
     ours, theirs = os.pipe()
     with os.fdopen(ours, "rb") as stream, os.fdopen(theirs, "wb", buffering=0) as writer:
         rows = read_records(stream, "txt", labelled=False)
         writer.write(b"one\n" * 5_000)
         assert next(rows) == Record(1, "one", None)
+    del rows  # after its stream
+    gc.collect()

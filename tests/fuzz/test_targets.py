@@ -1,12 +1,12 @@
-"""The fuzz targets under Hypothesis, for as long as a test may take.
+"""The fuzz targets under Hypothesis, for as long as a test may take; FUZZ_EXAMPLES sets how long.
 
-`FUZZ_EXAMPLES=100000 python -m pytest -n0 tests/fuzz` takes longer.
+The target that needs a run is tried where there is one: tests/inference/test_predict.py.
 """
 
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import targets
@@ -38,21 +38,6 @@ def test_any_bytes(name):
 
     @settings(max_examples=EXAMPLES, deadline=None, database=None)
     @given(nearly(name))
-    def any_bytes(data: bytes) -> None:
-        target(data)
-
-    any_bytes()
-
-
-def test_any_file_to_predict(mood_run):
-    target = targets.predict_with(mood_run)
-    for seed in SEEDS["predict"]:
-        target(seed)
-
-    @settings(
-        max_examples=EXAMPLES // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
-    @given(nearly("predict"))
     def any_bytes(data: bytes) -> None:
         target(data)
 

@@ -19,6 +19,9 @@ from src.errors import DataError, UserError
 from src.inference.checkpoint import load_run
 from src.inference.classify import WINDOW, WINDOW_TOKENS, _windows, classify, predict_rows
 from src.inference.predict import predict
+from tests.fuzz import targets
+from tests.fuzz.seeds import SEEDS
+from tests.fuzz.test_targets import EXAMPLES, nearly
 
 WORDS = st.lists(st.sampled_from(["awful", "lovely", "passable", "film", "the"]), max_size=40)
 TEXTS = st.one_of(WORDS.map(" ".join), st.text())
@@ -220,3 +223,16 @@ def stream_that_breaks(content: bytes):
     with os.fdopen(ours, "rb") as stream:
         yield stream
     writer.join()
+
+
+def test_any_file(mood_run):
+    label = targets.predict_with(mood_run)
+    for seed in SEEDS["predict"]:
+        label(seed)
+
+    @settings(max_examples=EXAMPLES // 2, deadline=None)
+    @given(nearly("predict"))
+    def any_file(data: bytes) -> None:
+        label(data)
+
+    any_file()

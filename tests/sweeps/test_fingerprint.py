@@ -25,6 +25,7 @@ COVERED = {
     *(f"scheduler.{name}" for name in ("name", "warmup_fraction")),
     *(f"data.{name}" for name in ("source", "tokenizer", "max_tokens", "min_freq", "max_length")),
     *(f"data.{name}" for name in ("truncation_side", "validation_fraction", "split_seed")),
+    "data.drop_duplicates",
     *(f"data.{name}" for name in ("batch_size", "batch_tokens", "eval_batch_size")),
     *(f"data.{name}" for name in ("validation", "num_train", "num_test", "generator_seed")),
     *(f"data.{name}" for name in ("distance", "train", "test", "test_fraction", "text_column")),
