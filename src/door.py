@@ -149,7 +149,7 @@ def _refused(error: OSError) -> UserError:
     name = error.filename2 or error.filename
     if name is None:
         return write_error(error, _folders[-1] if _folders else Path.cwd())
-    return write_error(error, os.fsdecode(name), what="cannot be used")
+    return write_error(error, Path(os.fsdecode(name)).absolute(), what="cannot be used")
 
 
 def _command_line_error(error: Exception, config_name: str) -> str:
