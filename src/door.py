@@ -96,6 +96,15 @@ def door(
                     if user_wants_traces or HydraConfig.get().mode == RunMode.MULTIRUN:
                         raise
                     _exit_with(one_line(error))
+                except Exception as error:
+                    refused = system_error(error)
+                    if (
+                        user_wants_traces
+                        or HydraConfig.get().mode == RunMode.MULTIRUN
+                        or not refused
+                    ):
+                        raise
+                    _exit_with(str(_refused(refused)))
                 return None
 
             main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)

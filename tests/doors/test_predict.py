@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from src.door import door
 from src.inference.checkpoint import load_run
 from src.inference.classify import classify
-from tests.doors.runner import PROJECT, open_door
+from tests.doors.runner import PROJECT, door_environment, open_door
 
 PLAIN = 'It\'s not bad, is it? ${x} (50% off)! [a, b] {c: d} = \\e "f" #g ~h lovely'
 
@@ -75,6 +76,22 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path, mood_run):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["label"] == "good"
+
+
+def test_a_full_disk_behind_stdout_is_one_line(tmp_path, mood_run):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, str(PROJECT / "predict.py"), f"run={mood_run}", "input=-"],
+            cwd=tmp_path,
+            env=door_environment(tmp_path),
+            input=b"lovely\n",
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "error: standard output: cannot be written: No space left on device; make room there"
+    ]
 
 
 def test_a_mistake_is_one_line(tmp_path, mood_run):
