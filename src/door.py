@@ -96,6 +96,15 @@ def door(
                     if user_wants_traces or HydraConfig.get().mode == RunMode.MULTIRUN:
                         raise
                     _exit_with(one_line(error))
+                except Exception as error:
+                    refused = system_error(error)
+                    if (
+                        user_wants_traces
+                        or HydraConfig.get().mode == RunMode.MULTIRUN
+                        or not refused
+                    ):
+                        raise
+                    _exit_with(str(_refused(refused)))
                 return None
 
             main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
@@ -159,7 +168,7 @@ def _refused(error: OSError) -> UserError:
     name = error.filename2 or error.filename
     if name is None:
         return write_error(error, _folders[-1] if _folders else Path.cwd())
-    return write_error(error, os.fsdecode(name), what="cannot be used")
+    return write_error(error, Path(os.fsdecode(name)).absolute(), what="cannot be used")
 
 
 def _command_line_error(error: Exception, config_name: str) -> str:

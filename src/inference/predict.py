@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 from src.data.records import BadRow, Record, format_of, read_records, text_fault
 from src.errors import ConfigError, DataError, printable
-from src.files import whole_file
+from src.files import whole_file, write_error
 from src.inference.options import PredictOptions
 from src.locks import claimed
 from src.options import check_options
@@ -166,10 +166,12 @@ def _output(output: str) -> Iterator[TextIO]:
     try:
         yield sys.stdout
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, `head` say, has enough
+    except OSError as error:
         # Python flushes stdout once more as it ends, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        if isinstance(error, BrokenPipeError):  # the reader, `head` say, has enough
+            sys.exit(0)
+        raise write_error(error, "standard output") from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from src.door import door
 from src.inference.checkpoint import load_run
 from src.inference.classify import classify
-from tests.doors.runner import PROJECT, open_door
+from tests.doors.runner import PROJECT, door_environment, open_door
 
 PLAIN = 'It\'s not bad, is it? ${x} (50% off)! [a, b] {c: d} = \\e "f" #g ~h lovely'
 
@@ -141,6 +142,22 @@ def test_killed_half_way_it_leaves_the_output_as_it_was(tmp_path, mood_run):
             time.sleep(0.05)
         process.kill()
     assert output.read_text() == "earlier\n"
+
+
+def test_a_full_disk_behind_stdout_is_one_line(tmp_path, mood_run):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, str(PROJECT / "predict.py"), f"run={mood_run}", "input=-"],
+            cwd=tmp_path,
+            env=door_environment(tmp_path),
+            input=b"lovely\n",
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "error: standard output: cannot be written: No space left on device; make room there"
+    ]
 
 
 def test_a_mistake_is_one_line(tmp_path, mood_run):
