@@ -3,9 +3,11 @@
 import csv
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.doors.runner import PROJECT, open_door
 
@@ -43,15 +45,27 @@ def mood_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mood_run(mood_reviews: Path) -> Path:
-    """The folder of a small GRU that train.py trained on `mood_reviews`."""
-    cwd = mood_reviews.parent
+def mood_run(mood_reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small GRU that train.py trained on `mood_reviews`.
+
+    It is trained once for all processes that test; each has a copy of its own.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained_moods"
+    with FileLock(f"{shared}.lock"):
+        if not shared.exists():
+            shared.mkdir()
+            _train_on_moods(mood_reviews, shared)
+    cwd = shutil.copytree(shared, tmp_path_factory.mktemp("mood_run") / "cwd")
+    return cwd / "run"
+
+
+def _train_on_moods(reviews: Path, cwd: Path) -> None:
     done = open_door(
         "train.py",
-        *("data=files", f"data.train={mood_reviews}", "model=gru", "logger=none", "trainer=cpu"),
+        *("data=files", f"data.train={reviews}", "model=gru", "logger=none", "trainer=cpu"),
         *("model.hidden_size=16", "model.embedding_dim=16", "optimizer.lr=0.03"),
         *("trainer.max_epochs=4", "data.batch_size=16", "hydra.run.dir=run"),
         cwd=cwd,
     )
     assert done.returncode == 0, done.stderr
-    return cwd / "run"

@@ -5,12 +5,14 @@ noted when Hydra starts it, and read when it is over.
 """
 
 import contextlib
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,12 +28,36 @@ _logger: dict[str, Any] = {}  # of the command, for the sweep as a whole
 class NoteSweep(Callback):
     """What conf/train.yaml has Hydra call, under every sweeper and launcher."""
 
+    def __init__(self) -> None:
+        self._before: JobReturn | None = None  # the job before, in this process
+
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Remember the folder of the sweep that begins in this process."""
         _started.append(Path(config.hydra.sweep.dir).absolute())
         logger = OmegaConf.to_container(config.logger, resolve=True) if "logger" in config else {}
         assert isinstance(logger, dict)
         _logger.update({str(key): value for key, value in logger.items()})
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Let go of what the job before has left in memory.
+
+        Its trainer, network and data refer to one another, so that they and their open files would
+        stay until Python next looks for such circles. Hydra's launcher holds on to every job's
+        config for the sweeper, which goes by the folder alone.
+        """
+        if self._before is None:
+            return
+        hydra_config = self._before.hydra_cfg
+        if hydra_config is not None:
+            place = {"output_dir": hydra_config.hydra.runtime.output_dir}
+            self._before.hydra_cfg = OmegaConf.create({"hydra": {"runtime": place}})
+        self._before.cfg = None
+        self._before = None
+        gc.collect()
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Remember the job until the next begins: other callbacks may still read its config."""
+        self._before = job_return
 
 
 @contextmanager

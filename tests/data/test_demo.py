@@ -54,6 +54,7 @@ def test_a_bag_of_words_stays_below_75_percent(demo):
 def test_a_gru_passes_95_percent(tmp_path):
     done = open_door(
         *("train.py", "model=gru", "data=demo", "trainer=cpu", "logger=none"),
+        *("data.num_train=13000", "model.embedding_dim=64", "model.hidden_size=64"),
         f"hydra.run.dir={tmp_path / 'run'}",
         cwd=tmp_path,
     )

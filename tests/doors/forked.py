@@ -1,57 +1,105 @@
-"""Opens doors one after the other, each in a process forked from one that has only imported.
+"""Opens doors in processes that are forked from one that has only imported.
 
-Importing is most of what a short run takes. Run as a program it prints what became of each line:
-
-    python -m tests.doors.forked <folder> <lines as JSON: [["train.py", "model=gru"], ...]>
+Importing is most of what a short run takes. What a test asks is answered as by `open_door`, which
+stays for tests of a start itself: an import that fails, a variable that is read by one. As a
+program it opens a door for each line of its standard input.
 """
 
+import atexit
+import functools
 import importlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
+import traceback
 from pathlib import Path
+from typing import Any, NoReturn
 
 from tests.doors.runner import PROJECT, door_environment
-from tests.training.killing import end_of, start
 
-IMPORTED = ("matplotlib.pyplot", "rich.table", "src.training.run")
+IMPORTED = ("matplotlib.pyplot", "rich.table", "src.training.run", "src.reports.sweep")
 
 
-def open_doors(
-    *lines: tuple[str, ...], cwd: Path, env: dict[str, str] | None = None
-) -> list[subprocess.CompletedProcess[str]]:
-    """Run `python <door> <arguments>` in `cwd` for each line, as `open_door` does."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.doors.forked", str(cwd), json.dumps(lines)],
+def open_warm(
+    door: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python <door> <arguments>` in `cwd`, as `open_door` does."""
+    server = _server()
+    assert server.stdin is not None and server.stdout is not None
+    asked = {
+        "door": door,
+        "arguments": arguments,
+        "cwd": str(cwd),
+        "environment": door_environment(cwd) | (env or {}),
+    }
+    server.stdin.write(json.dumps(asked) + "\n")
+    server.stdin.flush()
+    return subprocess.CompletedProcess([door, *arguments], **json.loads(server.stdout.readline()))
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    """The process that is forked, one of each process that tests."""
+    home = Path(tempfile.mkdtemp())
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.doors.forked"],
         cwd=PROJECT,
-        env=door_environment(cwd) | (env or {}),
-        capture_output=True,
+        env=door_environment(home),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=600,
     )
-    assert done.returncode == 0, done.stderr
-    return [subprocess.CompletedProcess(*ended) for ended in json.loads(done.stdout)]
+    atexit.register(server.communicate)  # the end of its input is its end
+    return server
 
 
 def main() -> None:
-    """Open each door and wait for its end."""
-    cwd, lines = Path(sys.argv[1]), json.loads(sys.argv[2])
+    """Open a door for each line of input; answer how it ended and what it said."""
     for name in IMPORTED:
         importlib.import_module(name)
-    ended = []
-    for number, line in enumerate(lines):
-        said = [cwd / f"said{number}.{stream}" for stream in ("out", "err")]
+    for line in sys.stdin:
+        print(json.dumps(_open(**json.loads(line))), flush=True)
 
-        def redirect(said: list[Path] = said) -> None:
-            for stream, path in enumerate(said, 1):
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
 
-        status = end_of(start(line[1:], cwd, redirect, door=line[0]))
-        ended.append((line, status, *(path.read_text() for path in said)))
-        for path in said:
-            path.unlink()
-    print(json.dumps(ended))
+def _open(door: str, arguments: list[str], cwd: str, environment: dict[str, str]) -> dict[str, Any]:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        pid = os.fork()
+        if pid == 0:
+            with Path(os.devnull).open("rb") as nothing:
+                for stream, file in enumerate((nothing, out, err)):
+                    os.dup2(file.fileno(), stream)
+            os.chdir(cwd)
+            os.environ.clear()
+            os.environ.update(environment)
+            _be(door, arguments)
+        _, status = os.waitpid(pid, 0)
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read().decode())
+    return {
+        "returncode": os.waitstatus_to_exitcode(status),
+        "stdout": said[0],
+        "stderr": said[1],
+    }
+
+
+def _be(door: str, arguments: list[str]) -> NoReturn:
+    status: Any = 1
+    try:
+        sys.argv = [door, *arguments]
+        importlib.import_module(Path(door).stem).main()
+        status = 0
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for step in (atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
+            step()
+        os._exit(status if isinstance(status, int) else status is not None)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.doors.forked import open_doors
+from tests.doors.forked import open_warm
 
 SMALL = (
     *("trainer=cpu", "logger=none", "data.num_train=100", "data.num_test=40"),
@@ -62,14 +62,16 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
         texts = texts.replace("awful", text, 1) if text else texts
         (tmp_path / folder / mood_reviews.name).write_text(texts)
     kept, other = (f"data.train={folder}/{mood_reviews.name}" for folder in ("kept", "other"))
-    again, cheated, *refused = open_doors(
-        ("train.py", f"again={mailed}", kept, "logger=none", "hydra.run.dir=again"),
-        ("train.py", f"again={edited}", "logger=none", "hydra.run.dir=cheated"),
-        ("train.py", f"again={mailed}", other, "hydra.run.dir=untrained1"),
-        ("train.py", f"again={changed}", "hydra.run.dir=untrained2"),
-        ("train.py", f"again={mailed}", "model.hidden_size=8", "hydra.run.dir=untrained3"),
-        cwd=tmp_path,
-    )
+    again, cheated, *refused = [
+        open_warm("train.py", f"again={run}", *options, "logger=none", cwd=tmp_path)
+        for run, *options in (
+            (mailed, kept, "hydra.run.dir=again"),
+            (edited, "hydra.run.dir=cheated"),
+            (mailed, other, "hydra.run.dir=untrained1"),
+            (changed, "hydra.run.dir=untrained2"),
+            (mailed, "model.hidden_size=8", "hydra.run.dir=untrained3"),
+        )
+    ]
     assert again.returncode == 0, again.stderr
     assert "All 12 figures are the same, to the last bit." in again.stdout
     assert figures(tmp_path / "again") == figures(mood_run)
@@ -106,15 +108,15 @@ RUNS = {
 
 @pytest.mark.slow
 def test_runs_of_every_kind_run_again_to_the_same_bits(tmp_path):
-    lines = []
     for name, chosen in RUNS.items():
         experiment = () if "experiment=tutorial" in chosen else ("experiment=smoke",)
         place = () if "-m" in chosen else (f"hydra.run.dir={name}",)
-        lines.append(("train.py", *chosen, *experiment, *SMALL, *place))
-        lines.append(("train.py", f"again={name}", "logger=none", f"hydra.run.dir=again/{name}"))
-    for line, done in zip(lines, open_doors(*lines, cwd=tmp_path), strict=True):
-        assert done.returncode == 0, (line, done.stderr)
-        assert ("figures are the same, to the last bit" in done.stdout) == ("again=" in line[1])
+        done = open_warm("train.py", *chosen, *experiment, *SMALL, *place, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        place = (f"hydra.run.dir=again/{name}",)
+        done = open_warm("train.py", f"again={name}", "logger=none", *place, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "figures are the same, to the last bit" in done.stdout
     for name in RUNS:
         assert figures(tmp_path / "again" / name) == figures(tmp_path / name)
         for column_name in ("label", "loss", "prediction"):

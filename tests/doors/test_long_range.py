@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doors.forked import open_warm
 from tests.doors.runner import PROJECT, inspect_wandb, open_door
 
 SMALL = ("data.num_train=40", "data.num_test=20", "data.batch_size=16", "trainer.max_epochs=1")
@@ -17,7 +18,7 @@ SMALL = ("data.num_train=40", "data.num_test=20", "data.batch_size=16", "trainer
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory) -> Path:
     cwd = tmp_path_factory.mktemp("long_range")
-    done = open_door(
+    done = open_warm(
         *("train.py", "-m", "experiment=long_range", "model=rnn,gru", "data.distance=6", *SMALL),
         *("logger=wandb", "hydra.sweep.dir=runs/long_range"),
         cwd=cwd,

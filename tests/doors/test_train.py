@@ -11,6 +11,7 @@ import torch
 from src.data.config import DemoConfig
 from src.data.datamodule import ReviewDataModule
 from tests.data.torchtext_answers import INSTALLED
+from tests.doors.forked import open_warm
 from tests.doors.runner import inspect_wandb, open_door
 
 SMOKE = "experiment=smoke"
@@ -62,7 +63,7 @@ def test_a_mistake_is_one_line_before_any_data_is_read(tmp_path, argument, said)
 def test_the_tutorial_gives_the_ids_of_our_own_pipeline(tmp_path):
     """By torchtext itself where it is installed: then basic_english must agree with it."""
     tokenizer = "torchtext" if INSTALLED else "basic_english"
-    done = open_door(
+    done = open_warm(
         "train.py",
         *("experiment=tutorial", f"data.tokenizer={tokenizer}", "data=demo", "data.num_train=400"),
         *("data.num_test=100", "model.hidden_size=16", "trainer.max_epochs=1", "logger=none"),
@@ -231,12 +232,12 @@ def test_a_sweep_is_one_group_in_wandb_with_a_summary(sweep):
 @pytest.mark.slow
 def test_the_summary_of_a_sweep_that_grew_stays_one(tmp_path):
     line = ("-m", SMOKE, "data.num_train=40", "data.num_test=20", "logger=wandb", "sweep=mine")
-    first = open_door("train.py", *line, "optimizer.lr=0.01", "model=gru,lstm", cwd=tmp_path)
+    first = open_warm("train.py", *line, "optimizer.lr=0.01", "model=gru,lstm", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     before, _ = offline_run(tmp_path / "runs" / "mine")
     importances = {"val/accuracy": {"optimizer.lr": 0.75, "model": 0.25}}
     (tmp_path / "runs" / "mine" / "importances.json").write_text(json.dumps(importances))
-    again = open_door("train.py", *line, "optimizer.lr=0.01,0.002512", "model=gru", cwd=tmp_path)
+    again = open_warm("train.py", *line, "optimizer.lr=0.01,0.002512", "model=gru", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     after, _ = offline_run(tmp_path / "runs" / "mine")
     assert after["run_id"] == before["run_id"]
@@ -251,7 +252,7 @@ def test_the_summary_of_a_sweep_that_grew_stays_one(tmp_path):
 def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
     cwd, _ = sweep
     first = next(folder for folder in run_folders(cwd) if folder.name.startswith("gru_seed2_"))
-    done = open_door("train.py", "model=gru", "seed=2", SMOKE, "logger=csv", cwd=tmp_path)
+    done = open_warm("train.py", "model=gru", "seed=2", SMOKE, "logger=csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (second,) = run_folders(tmp_path)
     weights = [
@@ -270,7 +271,7 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
 
 def test_without_imdb_a_single_run_says_that_it_takes_the_demo_reviews(tmp_path):
     small = ("trainer.limit_train_batches=3", "trainer.max_epochs=1", "logger=csv")
-    done = open_door("train.py", "model=gru", *NO_IMDB, *small, cwd=tmp_path)
+    done = open_warm("train.py", "model=gru", *NO_IMDB, *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "DEMO REVIEWS, NOT IMDB" in done.stdout
     (folder,) = run_folders(tmp_path)
@@ -282,7 +283,7 @@ def test_without_imdb_a_single_run_says_that_it_takes_the_demo_reviews(tmp_path)
 
 @pytest.mark.parametrize("arguments", [("data=imdb",), ("-m", "seed=1,2")])
 def test_without_imdb_nothing_else_falls_back(tmp_path, arguments):
-    done = open_door("train.py", *arguments, *NO_IMDB, "logger=csv", cwd=tmp_path)
+    done = open_warm("train.py", *arguments, *NO_IMDB, "logger=csv", cwd=tmp_path)
     assert done.returncode == 1
     assert "data=demo" in done.stderr and "aclImdb_v1.tar.gz" in done.stderr
     assert "Traceback" not in done.stderr
@@ -323,7 +324,7 @@ def test_a_finished_run_is_not_written_over(sweep):
     cwd, _ = sweep
     folder = run_folders(cwd)[0]
     before = (folder / "result.json").read_bytes()
-    done = open_door("train.py", SMOKE, f"hydra.run.dir={folder}", cwd=cwd)
+    done = open_warm("train.py", SMOKE, f"hydra.run.dir={folder}", cwd=cwd)
     assert done.returncode == 1
     assert "finished run" in done.stderr
     assert (folder / "result.json").read_bytes() == before

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from src.reports.__main__ import main
 from src.reports.sweep import report_sweep
-from tests.doors.runner import PROJECT, open_door
+from tests.doors.forked import open_warm
+from tests.doors.runner import PROJECT
 from tests.reports.sweep_folders import write_job
 
 
@@ -140,7 +141,7 @@ def test_a_mistake_is_one_line(
 
 @pytest.mark.slow
 def test_a_real_sweep_is_reported(tmp_path: Path) -> None:
-    done = open_door(
+    done = open_warm(
         "train.py",
         *("-m", "experiment=smoke", "model=lstm,gru", "trainer=cpu", "hydra.sweep.dir=sweep"),
         *("data.num_train=60", "data.num_test=20", "model.hidden_size=4"),

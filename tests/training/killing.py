@@ -37,13 +37,8 @@ PLACES = ("hydra.run.dir", "data.cache_dir", "data.root", "data.url")
 TIMING = {"train/reviews_per_second"}
 
 
-def start(
-    arguments: list[str],
-    cwd: Path,
-    before: Callable[[], None] | None = None,
-    door: str = "train.py",
-) -> int:
-    """Open a door in a forked process; `before` is called there first. Returns its id."""
+def start(arguments: list[str], cwd: Path, before: Callable[[], None] | None = None) -> int:
+    """Open train.py in a forked process; `before` is called there first. Returns its id."""
     pid = os.fork()
     if pid:
         return pid
@@ -55,8 +50,10 @@ def start(
         os.dup2(log, 2)
         if before is not None:
             before()
-        sys.argv = [door, *arguments]
-        importlib.import_module(Path(door).stem).main()
+        sys.argv = ["train.py", *arguments]
+        import train
+
+        train.main()
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1

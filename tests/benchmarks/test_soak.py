@@ -1,0 +1,39 @@
+"""Many runs in one process hold on to nothing."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.soak import COLUMNS, FEW, footprint, many_runs, slope
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_dozen_runs_leave_no_file_thread_or_memory_behind(tmp_path: Path) -> None:
+    # In float32: oneDNN keeps what it compiled for each shape of bfloat16 products, up to a bound.
+    small = ("data.num_train=40", "data.num_test=20", "trainer.precision=32-true")
+    rows = many_runs(tmp_path, 12, (*FEW, *small))
+    assert [row["number"] for row in rows] == list(range(1, 13))
+    settled = rows[3:]  # the first ones import, and fill caches
+    for name in ("files", "threads", "children"):
+        assert len({row[name] for row in settled}) == 1, [row[name] for row in rows]
+    assert slope(settled, "anonymous") < 2**17, [row["anonymous"] for row in rows]  # bytes a run
+    assert settled[-1]["anonymous"] - settled[0]["anonymous"] < 2**22
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_the_footprint_sees_memory_and_files(tmp_path: Path) -> None:
+    before = footprint()
+    held = bytearray(b"x") * 2**24
+    with (tmp_path / "file").open("w"):
+        after = footprint()
+    assert after["anonymous"] - before["anonymous"] >= len(held)
+    assert after["files"] == before["files"] + 1
+    assert set(before) == set(COLUMNS) - {"number"}
+
+
+def test_the_slope_is_by_job_and_not_moved_by_one_that_is_off() -> None:
+    rows = [{"number": number, "files": 5 + 2 * number} for number in range(1, 20, 2)]
+    rows[4]["files"] = 1000
+    assert slope(rows, "files") == 2
