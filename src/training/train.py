@@ -13,7 +13,7 @@ from src.data.torchtext_words import TorchtextVocabulary, require_torchtext
 from src.sweeps.job import is_first_process
 from src.training.config import RunConfig
 from src.training.interrupt import Interrupted, StopSignals
-from src.training.process import flush_denormals, keep_freed_memory
+from src.training.process import end_soon, flush_denormals, keep_freed_memory
 from src.training.replicas import is_replica, train_in_replicas
 
 
@@ -36,6 +36,7 @@ def train(
             else:
                 train_here(config, options, marks or {}, signals)
         except Interrupted as interrupted:
+            end_soon()
             if is_first_process():
                 line = how_to_go_on(Path(HydraConfig.get().runtime.output_dir))
                 print(line, file=sys.stderr, flush=True)
