@@ -22,11 +22,11 @@ from typing import Any
 from src.errors import ConfigError
 from src.training.config import RunConfig
 from src.training.interrupt import Interrupted, StopSignals
-from src.training.process import die_with_parent
+from src.training.process import die_with_parent, end_soon
 
 # Seconds in which a process may end by itself: when another has failed; when it is to save its
 # training; when another has seen it saved.
-_GRACE, _SAVING, _CLOSING = 3.0, 60.0, 8.0
+_GRACE, _SAVING, _CLOSING = 3.0, 60.0, 7.0
 _TERMINATED = 128 + signal.SIGTERM  # exit status of a run that SIGTERM ended in order
 
 
@@ -155,6 +155,7 @@ def _replica(
         try:
             train_here(config, options, marks, signals)
         except Interrupted as interrupted:
+            end_soon()
             sys.exit(128 + interrupted.signum)
         except Exception as error:
             errors.put(_pickled(error))

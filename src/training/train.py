@@ -12,7 +12,7 @@ from src.sweeps.job import is_first_process
 from src.training.config import RunConfig
 from src.training.interrupt import Interrupted, StopSignals
 from src.training.last_words import how_to_go_on, unwritten
-from src.training.process import flush_denormals, keep_freed_memory
+from src.training.process import end_soon, flush_denormals, keep_freed_memory
 from src.training.replicas import is_replica, train_in_replicas
 
 
@@ -35,6 +35,7 @@ def train(
             else:
                 train_here(config, options, marks or {}, signals)
         except Interrupted as interrupted:
+            end_soon()
             if is_first_process():
                 line = how_to_go_on(Path(HydraConfig.get().runtime.output_dir))
                 print(line, file=sys.stderr, flush=True)

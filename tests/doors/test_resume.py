@@ -13,15 +13,15 @@ import pytest
 from tests.doors.runner import PROJECT, door_environment, inspect_wandb, open_door
 
 SMALL = (
-    *("experiment=smoke", "logger=wandb", "trainer=cpu", "model.dropout=0.5"),
+    *("experiment=smoke", "logger=wandb", "model.dropout=0.5"),
     *("data.num_train=200", "data.num_test=40", "trainer.max_epochs=30"),
 )
 
 
-def stop(cwd: Path, signum: int) -> tuple[int, str]:
+def stop(cwd: Path, signum: int, trainer: str) -> tuple[int, str]:
     """Start a run, send it the signal when it trains; its exit status and last line."""
     started = subprocess.Popen(
-        [sys.executable, str(PROJECT / "train.py"), *SMALL, "hydra.run.dir=run"],
+        [sys.executable, str(PROJECT / "train.py"), *SMALL, trainer, "hydra.run.dir=run"],
         cwd=cwd,
         env=door_environment(cwd),
         stdout=subprocess.DEVNULL,
@@ -37,11 +37,27 @@ def stop(cwd: Path, signum: int) -> tuple[int, str]:
     return started.returncode, line
 
 
+def offline_run(cwd: Path) -> tuple[dict, list[dict]]:
+    """What W&B reads in the run's one offline run: its summary, and all records."""
+    (offline,) = (cwd / "run/wandb").glob("offline-run-*")
+    records = [json.loads(record) for record in inspect_wandb(offline).splitlines()]
+    return json.loads(inspect_wandb(offline, "--summary"))["summary"], records
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(tmp_path, signum, status):
-    ended, line = stop(tmp_path, signum)
+@pytest.mark.parametrize(
+    ("signum", "status", "trainer", "steps"),
+    [(signal.SIGINT, 130, "trainer=cpu", 6), (signal.SIGTERM, 143, "trainer=ddp_cpu", 3)],
+    ids=["ctrl_c", "sigterm_of_two_processes"],
+)
+def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
+    tmp_path, signum, status, trainer, steps
+):
+    ended, line = stop(tmp_path, signum, trainer)
     assert ended == status
+    summary, records = offline_run(tmp_path)
+    assert summary["stopped"] == signal.Signals(signum).name
+    assert [r["exit"]["exit_code"] for r in records if r["type"] == "exit"] == [status]
     command = shlex.split(line.partition("goes on with: ")[2])
     assert command[:2] == ["python", "train.py"]
 
@@ -54,8 +70,8 @@ def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(tmp_path, signum, s
     assert "goes on in epoch" in done.stderr
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["epochs"] == 30
-    (offline,) = (tmp_path / "run/wandb").glob("offline-run-*")
-    records = [json.loads(record) for record in inspect_wandb(offline).splitlines()]
+    summary, records = offline_run(tmp_path)
+    assert "stopped" not in summary
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
-    steps = [figures["trainer/global_step"] for figures in history if "grad_norm" in figures]
-    assert steps == list(range(30 * 6))
+    trained = [figures["trainer/global_step"] for figures in history if "grad_norm" in figures]
+    assert trained == list(range(30 * steps))
