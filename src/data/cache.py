@@ -1,8 +1,10 @@
 """Folders that are either whole or absent, built once however many runs want them."""
 
+import ctypes
 import json
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +40,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
                     shutil.rmtree(leftover, ignore_errors=True)
                 _fill(partial, build)
                 partial.replace(folder)
+                _give_back_freed_memory()
     except UserError:
         raise
     except Exception as error:  # a full disk, a folder of someone else's
@@ -45,6 +48,18 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
             raise write_error(refused, folder, what="the cache cannot be filled") from error
         raise
     return folder
+
+
+def _give_back_freed_memory() -> None:
+    """Have the system take back what building has freed, where the C library can (glibc).
+
+    glibc keeps freed pieces of less than 32 MiB, in a heap for each thread that asked for any, and
+    training would come on top of them: how much, is chance and grows with the data.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
 
 
 def _fill(partial: Path, build: Callable[[Path], None]) -> None:

@@ -103,7 +103,7 @@ def _read_split(
     """Write every row into `folder`; where `classes` is None, the labels found are the classes."""
     folder.mkdir()
     number_of_label: dict[str, int] = {}  # in order of first appearance
-    numbers = array("q")  # of each row's label
+    numbers = array("I")  # of each row's label
     first_skipped = ""
     with TextWriter(folder, "texts") as texts, TextWriter(folder, "names") as names:
         for row in _rows(path, config):

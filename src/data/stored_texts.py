@@ -1,6 +1,6 @@
 """Texts on disk, read when asked for: a corpus may be larger than memory."""
 
-from array import array
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, overload
@@ -11,6 +11,7 @@ from src.data.mapped import ArrayWriter, let_go, open_array
 
 _MOST_CHARACTERS = 2**23  # of the texts of one piece, but for the last of them
 _READ_AT_ONCE = 500  # texts
+_OFFSET = struct.Struct("=q")  # an int64 in its bytes
 
 
 class StoredTexts(Sequence[str]):
@@ -71,29 +72,28 @@ class StoredTexts(Sequence[str]):
 class TextWriter:
     """Writes texts to disk as they come, for `StoredTexts.open`; to be used in a `with` statement.
 
-    In memory it keeps 8 bytes of each.
+    In memory it keeps nothing of them.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self._blob = ArrayWriter(folder / f"{name}.npy", np.uint8)
-        self._offsets_path = folder / f"{name}_offsets.npy"
-        self._offsets = array("q", [0])
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
+        self._offsets = ArrayWriter(folder / f"{name}_offsets.npy", np.int64)
+        self._end = 0
+        self._offsets.append(_OFFSET.pack(0))
 
     def append(self, text: str) -> None:
         """Put a text at the end."""
         encoded = text.encode("utf-8")
         self._blob.append(encoded)
-        self._offsets.append(self._offsets[-1] + len(encoded))
+        self._end += len(encoded)
+        self._offsets.append(_OFFSET.pack(self._end))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._blob.__exit__(*error)
-        np.save(self._offsets_path, np.asarray(self._offsets))
+        self._offsets.__exit__(*error)
 
 
 def write_texts(texts: Sequence[str], folder: Path, name: str) -> None:
