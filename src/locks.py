@@ -22,7 +22,8 @@ class HeldError(UserError):
 
 
 def claim(path: Path, what: str) -> FileLock:
-    """Take the lock file `path`, which this process may have already, until it ends or releases it.
+    """Take the lock file `path`, which this process may have already, for as long as what is
+    returned is kept and not released.
 
     Raises:
         HeldError: another process holds it; the message begins with `what` and names that one.

@@ -20,7 +20,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from src.locks import claim
-claim(Path(sys.argv[1]), "there")
+lock = claim(Path(sys.argv[1]), "there")
 print("held", flush=True)
 time.sleep(300)
 """
@@ -41,9 +41,11 @@ def another(code: str, path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that holds `path`, and is killed in the end."""
     command = [sys.executable, "-c", code, str(path)]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "held\n"
-        yield process
-        process.send_signal(signal.SIGKILL)
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.send_signal(signal.SIGKILL)
 
 
 def test_the_second_is_told_who_is_there(tmp_path):

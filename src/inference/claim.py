@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -17,13 +18,13 @@ class ClaimFolder(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Take the folder of the test that begins, or end the program with a line."""
         try:
-            claim_test(Path(config.hydra.run.dir).absolute())
+            self._lock = claim_test(Path(config.hydra.run.dir).absolute())
         except UserError as error:
             sys.exit(f"error: {error}")
 
 
-def claim_test(folder: Path) -> None:
-    """Keep other processes off the `folder` of a test until this one ends.
+def claim_test(folder: Path) -> FileLock:
+    """Keep other processes off the `folder` of a test for as long as the lock is kept.
 
     Raises:
         UserError: another is at it, or a training's result is there, which a test's would replace.
@@ -34,4 +35,4 @@ def claim_test(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
-    claim(folder / "eval.lock", f"hydra.run.dir={folder}")
+    return claim(folder / "eval.lock", f"hydra.run.dir={folder}")

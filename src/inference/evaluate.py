@@ -52,8 +52,9 @@ def evaluate(options: dict[str, Any]) -> None:
         )
     tested = test(run, data.test_dataloader())
     folder = Path(checked.folder)
-    claim_test(folder)
+    lock = claim_test(folder)
     keep(folder, run, data, tested)
+    lock.release()
 
 
 def data_config(run: TrainedRun, options: EvaluateOptions) -> DataConfig:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -26,7 +27,7 @@ class ClaimFolder(Callback):
         try:
             check_sweep_name(OmegaConf.select(config, "sweep"))
             if is_first_process():  # which answers for those that train with it
-                _claim(JobFolder(Path(config.hydra.run.dir).absolute()), config)
+                self._lock = _claim(JobFolder(Path(config.hydra.run.dir).absolute()), config)
         except UserError as error:
             sys.exit(f"error: {error}")
 
@@ -38,12 +39,12 @@ class ClaimFolder(Callback):
             sys.exit(f"error: {error}")
 
 
-def _claim(job: JobFolder, config: DictConfig) -> None:
+def _claim(job: JobFolder, config: DictConfig) -> FileLock:
     try:
         job.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{job.path}: cannot be written: {error.strerror}") from error
-    job.claim()
+    lock = job.claim()
     if job.status == "finished":
         raise AnotherRunError(
             f"hydra.run.dir={job.path}: holds a finished run; choose another folder"
@@ -51,3 +52,4 @@ def _claim(job: JobFolder, config: DictConfig) -> None:
     if config.get("resume") != "never" and job.goes_on_with_another(fingerprint_of(config)):
         with read_write(config), open_dict(config):
             config.hydra.output_subdir = None  # it will probably be refused
+    return lock

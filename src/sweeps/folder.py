@@ -69,7 +69,7 @@ class JobFolder:
         return float(found) if isinstance(found, int | float) else math.nan
 
     def claim(self) -> FileLock:
-        """Keep other processes off the job until this one ends, or releases the lock.
+        """Keep other processes off the job for as long as the lock is kept and not released.
 
         Raises:
             HeldError: another is at it.

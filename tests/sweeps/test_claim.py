@@ -9,6 +9,7 @@ import pytest
 from omegaconf import DictConfig
 
 from src.door import CONF
+from src.files import is_locked
 from src.locks import claim
 from src.sweeps.claim import ClaimFolder
 from src.sweeps.fingerprint import fingerprint_of
@@ -30,9 +31,9 @@ def half_done(folder: Path, fingerprint: str) -> None:
 
 
 def test_a_folder_is_taken_for_the_run(tmp_path):
-    config = compose(tmp_path / "run")
-    ClaimFolder().on_run_start(config)
-    assert (tmp_path / "run" / "job.lock").exists()
+    config, callback = compose(tmp_path / "run"), ClaimFolder()
+    callback.on_run_start(config)
+    assert is_locked(tmp_path / "run" / "job.lock")
     assert config.hydra.output_subdir == "config"
     claim(tmp_path / "run" / "job.lock", "there").release()  # again, by the same process
 
