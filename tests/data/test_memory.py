@@ -3,8 +3,13 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
+import pytest
+
+from src.data.cache import build_once
+from src.data.stored_texts import StoredTexts, TextWriter
 from tests.doors.runner import PROJECT
 
 # Prepares so many reviews of 500 characters, and prints what the process held at most [MB].
@@ -61,3 +66,38 @@ def peak_of_preparing(folder: Path, number: int) -> float:
 def test_four_times_the_reviews_take_no_more_memory(tmp_path: Path) -> None:
     few, many = (peak_of_preparing(tmp_path / str(n), n) for n in (10_000, 40_000))
     assert many - few < 8, "the texts that were added are 15 MB"
+
+
+def test_writing_texts_keeps_nothing_of_each(tmp_path: Path) -> None:
+    tracemalloc.start()
+    try:
+        with TextWriter(tmp_path, "names") as names:
+            for i in range(50_000):
+                names.append(f"reviews.csv:{i}")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000, "8 bytes of each are 400,000"
+    stored = StoredTexts.open(tmp_path, "names")
+    assert list(stored) == [f"reviews.csv:{i}" for i in range(50_000)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and glibc")
+def test_what_preparing_has_freed_goes_back_to_the_system(tmp_path: Path) -> None:
+    last = []
+
+    def build(folder: Path) -> None:
+        (folder / "file").write_text("whole")
+        pieces = [bytes(4_000) for _ in range(25_000)]  # 100 MB
+        last.append(pieces[-1])  # the C library gives back by itself only what lies beyond it
+
+    before = anonymous_megabytes()
+    build_once(tmp_path / "built", build)
+    assert anonymous_megabytes() - before < 30
+    assert last
+
+
+def anonymous_megabytes() -> float:
+    status = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in status if line.startswith("RssAnon"))
+    return int(line.split()[1]) / 1e3
