@@ -94,6 +94,8 @@ def _be(door: str, arguments: list[str]) -> NoReturn:
         status = 0
     except SystemExit as end:
         status = end.code
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:
