@@ -55,6 +55,7 @@ def composed(*overrides: str) -> RunConfig:
 
 def trained_to_the_end(config: RunConfig, data: ReviewDataModule, folder: Path) -> float:
     """The best validation loss of the run that train.py would have made of `config`."""
+    folder.mkdir()
     L.seed_everything(config.seed, workers=True, verbose=False)
     model = build_classifier(
         config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler

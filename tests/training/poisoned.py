@@ -10,7 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-from tests.training.killing import die_at_call, differences, end_of, leavings, start
+from tests.training.aims import arm
+from tests.training.killing import differences, end_of, leavings, start
 
 ARGUMENTS = [
     *("experiment=smoke", "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2"),
@@ -37,7 +38,7 @@ def poison() -> None:
 def poison_and_die() -> None:
     """The same, and die while a checkpoint is written after going back."""
     poison()
-    die_at_call(os, "fsync", int(os.environ["DIE_AT"]))()
+    arm({"call": "os.fsync", "number": int(os.environ["DIE_AT"])})
 
 
 def main() -> None:
