@@ -24,7 +24,13 @@ from tests.doors.runner import PROJECT
 
 TRIALS, EPOCHS = 30, 9
 RUN = (
-    *("experiment=smoke", "trainer=cpu", f"trainer.max_epochs={EPOCHS}", "model=lstm"),
+    *(
+        "experiment=smoke",
+        "trainer=cpu",
+        "trainer.precision=32-true",
+        f"trainer.max_epochs={EPOCHS}",
+        "model=lstm",
+    ),
     *("data.num_train=900", "data.batch_size=32", "data.max_tokens=300"),
     *("model.dropout=0", "model.word_dropout=0", "scheduler=constant"),
     *("trainer.log_every_n_steps=50", "trainer.progress_bar=false", "trainer.monitor=val/loss"),

@@ -57,6 +57,8 @@ def start(arguments: list[str], cwd: Path, before: Callable[[], None] | None = N
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
         import traceback
 
