@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from src.errors import UserError
+from src.files import write_error
 
 _LOOK = 0.2  # seconds; longer than another's look at the lock takes
 
@@ -36,7 +37,7 @@ def claim(path: Path, what: str) -> FileLock:
             f"{what}: {holder(path)} is at it; wait for its end, or choose another place"
         ) from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        raise write_error(error, path) from error
     sign(path)
     return lock
 
@@ -51,7 +52,7 @@ def claimed(path: Path, what: str) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path.parent}: cannot be written: {error.strerror}") from error
+        raise write_error(error, path.parent) from error
     lock = claim(path, what)
     try:
         yield

@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from src.errors import UserError
+from src.files import write_error
 from src.locks import claim
 
 
@@ -34,5 +35,5 @@ def claim_test(folder: Path) -> FileLock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+        raise write_error(error, folder) from error
     return claim(folder / "eval.lock", f"hydra.run.dir={folder}")

@@ -13,6 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from src.errors import AnotherRunError, ConfigError, UserError
+from src.files import write_error
 from src.sweeps.fingerprint import fingerprint_of
 from src.sweeps.folder import JobFolder
 from src.sweeps.job import is_first_process
@@ -43,7 +44,7 @@ def _claim(job: JobFolder, config: DictConfig) -> FileLock:
     try:
         job.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{job.path}: cannot be written: {error.strerror}") from error
+        raise write_error(error, job.path) from error
     lock = job.claim()
     if job.status == "finished":
         raise AnotherRunError(
