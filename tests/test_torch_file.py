@@ -195,10 +195,11 @@ import json, resource, sys
 from src.errors import CheckpointError
 from src.inference.checkpoint import load_run
 from src.training.checkpoint_file import read_checkpoint
+from src.training.process import peak_memory_bytes
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return peak_memory_bytes() // 2**20
 def refusal(read, path):
     before = peak()
     try:

@@ -1,9 +1,11 @@
-"""How the process treats the memory that a step frees, and numbers close to zero."""
+"""The process that trains: its memory, numbers close to zero, and its end."""
 
 import contextlib
 import ctypes
 import gc
+import resource
 import sys
+from pathlib import Path
 
 
 def keep_freed_memory() -> None:
@@ -20,6 +22,16 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_threshold, 2**25)
         libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident size that this process has had."""
+    # getrusage goes on from what the parent held when it started this process, a sweep's for one.
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def flush_denormals() -> None:

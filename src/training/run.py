@@ -51,12 +51,8 @@ from src.training.machine import (
     choose_precision,
     describe_machine,
 )
-from src.training.result import (
-    describe_data,
-    git_commit,
-    peak_memory_bytes,
-    versions,
-)
+from src.training.process import peak_memory_bytes
+from src.training.result import describe_data, git_commit, versions
 from src.training.trainer import build_trainer
 
 

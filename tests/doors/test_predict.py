@@ -89,10 +89,11 @@ def test_a_text_that_is_no_text_is_told(tmp_path, mood_run):
 
 
 MEASURED = """
-import resource, runpy, sys
+import runpy, sys
 sys.argv[0] = "predict.py"
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+from src.training.process import peak_memory_bytes
+print(peak_memory_bytes() // 2**20)
 """
 
 

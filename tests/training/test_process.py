@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from src.training.process import keep_freed_memory
+from tests.doors.runner import PROJECT
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and glibc")
@@ -36,3 +37,22 @@ assert not products.any(), products
 assert not small.grad.any(), small.grad
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_peak_memory_is_in_bytes_and_that_of_the_process_alone():
+    """What the process held that started it, is not its own."""
+    program = """
+from src.training.process import peak_memory_bytes
+before = peak_memory_bytes()
+block = bytearray(300_000_000)
+print(before, peak_memory_bytes())
+"""
+    size = 800_000_000
+    held = bytearray(size)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    del held
+    assert 5e6 < before < size
+    assert after - before > 200e6
