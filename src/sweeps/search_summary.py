@@ -10,8 +10,10 @@ from pathlib import Path
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from src.errors import printable
 from src.files import whole_file
 
+LONGEST = 1_000  # characters of what a study, which may be a stranger's, says of a trial
 WORDS = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -30,7 +32,7 @@ def print_trial(study: Study, number: int) -> None:
         # A step is a number of epochs. Without one, the same job was pruned as an earlier trial.
         came = f"pruned after epoch {trial.last_step - 1}" if trial.last_step else "pruned before"
     else:
-        came = f"{WORDS[trial.state]}: {trial.user_attrs.get('reason', '')}"
+        came = f"{WORDS[trial.state]}: {_noted(trial, 'reason')}"
     print(f"trial {number}: {came}; {_overrides(trial)}", flush=True)
 
 
@@ -49,7 +51,7 @@ def print_search(study: Study, importances: dict[str, dict[str, float]]) -> None
     for trial in best:
         print(f"best trial {trial.number}: {_values(study, trial)}")
         print(f"  {_overrides(trial)}")
-        print(f"  {_near(Path(trial.user_attrs.get('folder', '')))}")
+        print(f"  {_near(Path(_noted(trial, 'folder')))}")
     for figure, of_options in importances.items():
         shares = ", ".join(f"{option} {share:.0%}" for option, share in of_options.items())
         if shares:
@@ -105,7 +107,11 @@ def _values(study: Study, trial: FrozenTrial) -> str:
 
 
 def _overrides(trial: FrozenTrial) -> str:
-    return " ".join(trial.user_attrs.get("overrides", []))
+    return printable(" ".join(trial.user_attrs.get("overrides", [])), LONGEST)
+
+
+def _noted(trial: FrozenTrial, name: str) -> str:
+    return printable(str(trial.user_attrs.get(name, "")), LONGEST)
 
 
 def _near(folder: Path) -> str:

@@ -20,11 +20,13 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from src.errors import ConfigError
+from src.errors import ConfigError, printable
 from src.sweeps.search_options import Direction, PrunerOptions, SamplerOptions
 from src.sweeps.search_space import Space
 
 LARGEST_GRID = 100_000
+# What Optuna raises at a journal that is not one: it takes what stands there for its own.
+STRANGE = (AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class JournalFile(JournalFileBackend):
@@ -67,10 +69,7 @@ def open_storage(storage: str) -> BaseStorage:
         ConfigError: it cannot be opened; says why, without the URL's password.
     """
     if "://" not in storage:
-        try:
-            return JournalStorage(JournalFile(Path(storage)))
-        except OSError as error:
-            raise ConfigError(f"hydra.sweeper.storage={storage}: {error.strerror}") from error
+        return _open_journal(storage)
     shown = storage
     try:
         shown = make_url(storage).render_as_string()  # the password as ***
@@ -81,6 +80,28 @@ def open_storage(storage: str) -> BaseStorage:
     except Exception as error:  # whatever the driver of that database raises
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"hydra.sweeper.storage={shown}: cannot be opened: {reason}") from None
+
+
+def _open_journal(path: str) -> BaseStorage:
+    shown = f"hydra.sweeper.storage={path}"
+    try:
+        file = Path(path)
+        if file.exists() and not file.is_file():
+            raise ConfigError(f"{shown}: not a file")  # a pipe would be waited for
+        return JournalStorage(JournalFile(file))
+    except OSError as error:
+        raise ConfigError(f"{shown}: {error.strerror}") from error
+    except (
+        AssertionError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        # Optuna takes what is in the file for its own.
+        reason = printable(str(error), 100) or type(error).__name__
+        raise ConfigError(f"{shown}: not a journal of Optuna, or a damaged one: {reason}") from None
 
 
 def open_study(
@@ -107,8 +128,10 @@ def open_study(
     )
     other = f"study {name} exists and has other"
     its_own = study.user_attrs.get("objectives", objectives)
-    if its_own != objectives:
-        raise ConfigError(f"{other} objectives: {its_own}; take another sweep=")
+    ways = [direction.name.lower() for direction in study.directions]
+    if its_own != objectives or ways != list(objectives.values()):
+        shown = printable(str(ways if its_own == objectives else its_own))
+        raise ConfigError(f"{other} objectives: {shown}; take another sweep=")
     for trial in study.get_trials(deepcopy=False):
         for dimension in space.dimensions:
             if before := trial.distributions.get(dimension.name):

@@ -110,16 +110,19 @@ class Worker:
         trial = Trial(self.study, trial_id)
         return Taken(number, {d.name: d.suggest(trial) for d in space.dimensions})
 
-    def _is_alive(self, name: str | None) -> bool:
-        if name is None:  # it died between two lines of `_claim`
+    def _is_alive(self, name: object) -> bool:
+        # None: it died between two lines of `_claim`. A path is no worker's name, and a stranger's
+        # study is not to say which file is opened as a lock, which empties it.
+        if not isinstance(name, str) or os.sep in name:
             return False
         seen = self.study.user_attrs.get(SEEN + name)
-        if seen is None:
+        if not isinstance(seen, dict):
             return False
         lock = self.folder / f".{name}.lock"
-        if seen["host"] == self.host and lock.exists():
+        if seen.get("host") == self.host and lock.exists():
             return not _is_free(lock)
-        return time.time() - seen["at"] < self.timeout
+        at = seen.get("at")
+        return isinstance(at, int | float) and time.time() - at < self.timeout
 
     def _give_signs_of_life(self) -> None:
         while not self._ended.wait(self.timeout / 4):

@@ -3,19 +3,28 @@
 import json
 import os
 import pickle
+import socket
 
 import numpy as np
+import optuna
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.trial import TrialState
 
 from src.data.mapped import open_array
 from src.data.subwords import SubwordVocabulary
 from src.data.text_encoder import TextEncoder
-from src.errors import CheckpointError
+from src.errors import CheckpointError, ConfigError
 from src.reports.run_files import read_result
 from src.reports.sweep_options import read_config
 from src.sweeps.folder import JobFolder
+from src.sweeps.search_options import PrunerOptions, SamplerOptions
+from src.sweeps.search_space import parse_space
+from src.sweeps.search_summary import print_search, print_trial
+from src.sweeps.study import open_storage, open_study
 from src.sweeps.submitted import _new_folder
+from src.sweeps.workers import SEEN, Worker
 from src.training.config import RunConfig
 from tests.doors.runner import open_door
 from tests.test_torch_file import Attack
@@ -125,3 +134,76 @@ def test_no_option_of_a_run_names_what_to_call():
     """So that a saved config, checked, calls nothing."""
     names = json.dumps(RunConfig.model_json_schema())
     assert "_target_" not in names and "_instantiator" not in names
+
+
+def open_a_study(path, **objectives):
+    space = parse_space(["x=interval(0,1)"], OverridesParser.create())
+    pruner = PrunerOptions(name="none")
+    storage = open_storage(str(path))
+    return open_study("s", storage, objectives=objectives, pruner=pruner, max_epochs=1, space=space)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"not JSON\n\n", b"[" * 100_000 + b"\n", b"3\n", b"null\n", b"{}\n", b"\xff\xfe\n\n"),
+        *(b'{"op_code":99}\n', b'{"op_code":0,"worker_id":"w","study_name":"s"}\n'),
+        b'{"op_code":0,"worker_id":"w","study_name":"s","directions":["os.system"]}\n',
+        b'{"op_code":"\\u001b]0;title\\u0007"}\n',
+    ],
+)
+def test_a_journal_that_no_search_writes_is_told_of_in_a_line(tmp_path, content):
+    path = tmp_path / "study.journal"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"storage=.*study\.journal: not a journal") as error:
+        open_storage(str(path))
+    assert str(error.value).isprintable()
+    assert path.read_bytes() == content
+
+
+def test_a_pipe_is_no_journal_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "study.journal")
+    with pytest.raises(ConfigError, match="not a file"):
+        open_storage(str(tmp_path / "study.journal"))
+
+
+def test_a_study_that_searches_the_other_way_is_not_taken_for_this_one(tmp_path):
+    storage = open_storage(str(tmp_path / "study.journal"))
+    optuna.create_study(study_name="s", storage=storage, directions=["minimize"])
+    with pytest.raises(ConfigError, match=r"has other objectives: \['minimize'\]"):
+        open_a_study(tmp_path / "study.journal", **{"val/f1": "maximize"})
+
+
+@pytest.mark.parametrize("seen", [{"host": socket.gethostname(), "at": 0}, {"at": "x"}, "x", 3])
+def test_a_study_does_not_say_which_file_is_opened_as_a_lock(tmp_path, seen):
+    """A lock is emptied when it is taken."""
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "poetry.lock").write_text("kept")
+    study = open_a_study(tmp_path / "sweep" / "study.journal", **{"val/loss": "minimize"})
+    study.ask().set_user_attr("worker", "/../../poetry")
+    study.set_user_attr(SEEN + "/../../poetry", seen)
+    study.ask().set_user_attr("worker", "w")
+    study.set_user_attr(SEEN + "w", seen)
+    study.ask().set_user_attr("worker", 3)
+    worker = Worker(study, tmp_path / "sweep", n_trials=3, timeout=30)
+    space = parse_space(["x=interval(0,1)"], OverridesParser.create())
+    with worker:
+        taken = worker.take(3, space, SamplerOptions(name="random"))
+    assert [trial.number for trial in taken] == [0, 1, 2]
+    assert (tmp_path / "poetry.lock").read_text() == "kept"
+
+
+def test_what_a_study_says_of_its_trials_does_not_reach_the_terminal_as_control_characters(
+    tmp_path, capsys
+):
+    study = open_a_study(tmp_path / "study.journal", **{"val/loss": "minimize"})
+    trial = study.ask()
+    for name in ("folder", "reason"):
+        trial.set_user_attr(name, "a\x1b]0;title\x07\nb")
+    trial.set_user_attr("overrides", ["x=\x1b[2J"])
+    study.tell(trial, 0.5)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    print_trial(study, 0)
+    print_search(study, {})
+    said = capsys.readouterr().out
+    assert "title" in said and all(line.isprintable() for line in said.splitlines())
