@@ -1,8 +1,11 @@
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from src.errors import DataError, UserError
@@ -82,18 +85,19 @@ def test_a_label_that_the_run_does_not_know(tmp_path, mood_run):
     assert not (tmp_path / "tested").exists()
 
 
-def test_reviews_changed_since_the_run_are_not_its_test_split(
-    tmp_path, monkeypatch, mood_run, mood_reviews
-):
+def test_reviews_changed_since_the_run_are_not_its_test_split(tmp_path, mood_run, mood_reviews):
     """A longer file is cut elsewhere: reviews trained on would be tested on."""
-    monkeypatch.chdir(mood_run.parent)
-    before = mood_reviews.read_bytes()
-    try:
-        mood_reviews.write_bytes(before + b"one more lovely film,good\n")
-        with pytest.raises(DataError, match=r"not those of its training.* data=files data\.test="):
-            evaluate(options(mood_run, tmp_path) | {"data": None})
-    finally:
-        mood_reviews.write_bytes(before)
+    reviews, run = shutil.copy(mood_reviews, tmp_path), tmp_path / "moved.ckpt"
+    content = torch.load(mood_run / "checkpoints" / "best.ckpt", weights_only=True)
+    content["ReviewDataModule"]["config"]["train"] = str(reviews)
+    torch.save(content, run)
+    evaluate(options(run, tmp_path) | {"data": None})  # the same ones, in another folder
+    shutil.rmtree(tmp_path / "tested")
+
+    with Path(reviews).open("a") as file:
+        file.write("one more lovely film,good\n")
+    with pytest.raises(DataError, match=r"not those of its training.* data=files data\.test="):
+        evaluate(options(run, tmp_path) | {"data": None})
     assert not (tmp_path / "tested").exists()
 
 
