@@ -22,6 +22,7 @@ _WHAT_TO_DO = {
     errno.EACCES: "choose another place, or get the right to it",
     errno.EPERM: "choose another place, or get the right to it",
     errno.ENOTDIR: "choose another place",
+    errno.ELOOP: "it is a link, which is not followed",
     errno.EIO: "see to the disk",
     errno.ENOENT: "its folder was deleted or moved meanwhile",
 }

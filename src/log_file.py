@@ -1,7 +1,9 @@
 """train.log: a run does not end, nor say a thing twice, because a line of it cannot be written."""
 
 import logging
+import os
 import sys
+from io import TextIOWrapper
 
 from src.files import write_error
 
@@ -16,6 +18,14 @@ class LogFile(logging.FileHandler):
         except OSError as error:
             super().__init__(filename, encoding="utf-8", delay=True)
             self._tell(error)
+
+    def _open(self) -> TextIOWrapper:
+        # A folder may be a stranger's, and its train.log a link to a file of the user's.
+        file = open(  # noqa: SIM115
+            self.baseFilename, self.mode, encoding=self.encoding, opener=_open_no_link
+        )
+        assert isinstance(file, TextIOWrapper)
+        return file
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, where that is possible."""
@@ -51,3 +61,7 @@ class LogFile(logging.FileHandler):
             self._told = True
             said = write_error(error, self.baseFilename, what="this log cannot be written")
             print(f"{said}; it goes on without", file=sys.stderr, flush=True)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

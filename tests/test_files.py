@@ -79,3 +79,15 @@ def test_a_log_on_a_full_disk_is_told_of_once(capfd):
         "/dev/full: this log cannot be written: No space left on device; make room there; "
         "it goes on without"
     ]
+
+
+def test_a_log_that_is_a_link_is_not_followed(tmp_path, capfd):
+    """Whoever made the folder would say which of the user's files a run writes to."""
+    (tmp_path / "mine").write_text("kept")
+    (tmp_path / "train.log").symlink_to("mine")
+    log = logging.Logger("linked")
+    log.addHandler(LogFile(str(tmp_path / "train.log")))
+    log.info("a line")
+    log.handlers[0].close()
+    assert (tmp_path / "mine").read_text() == "kept"
+    assert "train.log: this log cannot be written: " in capfd.readouterr().err
