@@ -19,6 +19,7 @@ from src.models.gru_before_function import GRUBeforeFunction, gru_before_by_step
 from src.models.padding import zero_padding
 from src.models.recurrence import GRU_CELL, RNN_CELL, Cell, Recurrence
 from src.models.reverse import reversal, reverse
+from src.models.torch_lstm import torch_lstm
 
 # Elements of the gates of a block of time steps: 8 MiB in float32. A whole review's fit no cache,
 # and being of another size at every step, leave memory behind that later steps cannot use.
@@ -275,17 +276,7 @@ class LSTM(_VariableLength, nn.LSTM):  # type: ignore[misc]  # takes lengths, no
         blocks = []
         h, c = h[None], c[None]
         for block in inputs.split(max(1, _LSTM_BLOCK // (batch * 4 * self.hidden_size))):
-            output, h, c = torch._VF.lstm(
-                block,
-                (h, c),
-                [weight_ih, *others],
-                has_biases=True,
-                num_layers=1,
-                dropout=0.0,
-                train=self.training,
-                bidirectional=False,
-                batch_first=False,
-            )
+            output, h, c = torch_lstm(block, (h, c), [weight_ih, *others], train=self.training)
             blocks.append(output)
         outputs = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         last = outputs[lengths - 1, torch.arange(batch)]

@@ -1,0 +1,41 @@
+"""torch's LSTM over one padded block, which oneDNN computes where it can."""
+
+import functools
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+
+def torch_lstm(
+    inputs: Tensor, state: tuple[Tensor, Tensor], weights: list[Tensor], *, train: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs, last hidden and last cell state of torch's LSTM, one layer in one direction."""
+    with nullcontext() if _is_made(inputs.dtype) else torch.backends.mkldnn.flags(enabled=False):
+        output, h, c = torch._VF.lstm(
+            inputs,
+            state,
+            weights,
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=train,
+            bidirectional=False,
+            batch_first=False,
+        )
+    return output, h, c
+
+
+@functools.cache
+def _is_made(dtype: torch.dtype) -> bool:
+    """Whether oneDNN makes an LSTM of that type where torch asks it to.
+
+    Without AVX-512 it has none of bfloat16. torch 2.3 does not look, later ones do.
+    """
+    one = torch.zeros(1, 1, 1, dtype=dtype)
+    weights = [torch.zeros(4, 1, dtype=dtype)] * 2 + [torch.zeros(4, dtype=dtype)] * 2
+    try:
+        torch._VF.lstm(one, (one, one), weights, True, 1, 0.0, False, False, False)
+    except RuntimeError:
+        return False
+    return True
