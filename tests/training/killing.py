@@ -13,6 +13,10 @@ names none. Of an argument, `{run}` becomes the name of the run; a cache named s
 The 50 kills at random moments, of ten kinds of run:
 
     python -m tests.training.killing <folder> tests/training/fifty_kills.json
+
+SIGTERM and Ctrl-C at random moments, the last four runs of two processes each:
+
+    python -m tests.training.killing <folder> tests/training/signals.json
 """
 
 import csv
@@ -238,13 +242,17 @@ def main() -> None:
         print(json.dumps({"runs": plan.carry_out(), "stops": plan.stops}))
         return
     runs = kills = unequal = 0
+    slowest = 0.0
     for number, one in enumerate(plans):
-        found = Plan(cwd / str(number), {"runs": {}, "seed": number} | one).carry_out()
+        plan = Plan(cwd / str(number), {"runs": {}, "seed": number} | one)
+        found = plan.carry_out()
         bad = {name: run for name, run in found.items() if run["differences"]}
         killed = sum(num_kills(run["statuses"]) for run in found.values())
         print(f"{len(found)} runs, {killed} kills: {' '.join(one['arguments'])}", bad or "")
         runs, kills, unequal = runs + len(found), kills + killed, unequal + len(bad)
-    print(json.dumps({"runs": runs, "kills": kills, "runs that differ": unequal}))
+        slowest = max([slowest, *plan.stops])
+    told = {"runs": runs, "kills": kills, "runs that differ": unequal}
+    print(json.dumps(told | {"slowest to end after a signal it can hear [s]": round(slowest, 2)}))
 
 
 if __name__ == "__main__":
