@@ -101,7 +101,7 @@ def measure(
     first, second = (train(folder, work, copies, turn, options) for turn in ("first", "second"))
     shutil.rmtree(work)
     return {
-        "prepare": (first["seconds"] - second["seconds"]) / reviews,
+        "prepare": (first["wall_seconds"] - second["wall_seconds"]) / reviews,
         "train": 1 / second["train_reviews_per_second"],
         "first memory": first["peak_memory_bytes"],
         "first anonymous": first["peak_anonymous_bytes"],
@@ -113,7 +113,7 @@ def measure(
 def train(
     folder: Path, work: Path, copies: int, name: str, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """The `timing` of one run of train.py, and how much anonymous memory it had at most."""
+    """The `timing` of one run of train.py, what it took in all, and its most anonymous memory."""
     command: Sequence[str] = [
         *(sys.executable, str(PROJECT / "train.py"), "data=files", "logger=none", "trainer=cpu"),
         *(f"data.train={folder}/train{copies}.jsonl", f"data.test={folder}/test.jsonl"),
@@ -122,15 +122,17 @@ def train(
         *(f"trainer.limit_train_batches={options.steps}", *options.overrides),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+    began = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     anonymous = 0
     while process.poll() is None:
         anonymous = max(anonymous, anonymous_bytes(process.pid))
         time.sleep(0.01)
+    took = time.perf_counter() - began
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     timing: dict[str, Any] = json.loads((work / name / "result.json").read_text())["timing"]
-    return timing | {"peak_anonymous_bytes": anonymous}
+    return timing | {"wall_seconds": took, "peak_anonymous_bytes": anonymous}
 
 
 def anonymous_bytes(process: int) -> int:
