@@ -21,11 +21,9 @@ class LogFile(logging.FileHandler):
 
     def _open(self) -> TextIOWrapper:
         # A folder may be a stranger's, and its train.log a link to a file of the user's.
-        file = open(  # noqa: SIM115
-            self.baseFilename, self.mode, encoding=self.encoding, opener=_open_no_link
-        )
-        assert isinstance(file, TextIOWrapper)
-        return file
+        no_link = getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | no_link
+        return os.fdopen(os.open(self.baseFilename, flags, 0o666), "a", encoding="utf-8")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, where that is possible."""
@@ -61,7 +59,3 @@ class LogFile(logging.FileHandler):
             self._told = True
             said = write_error(error, self.baseFilename, what="this log cannot be written")
             print(f"{said}; it goes on without", file=sys.stderr, flush=True)
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -91,15 +91,7 @@ def _open_journal(path: str) -> BaseStorage:
         return JournalStorage(JournalFile(file))
     except OSError as error:
         raise ConfigError(f"{shown}: {error.strerror}") from error
-    except (
-        AssertionError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        # Optuna takes what is in the file for its own.
+    except STRANGE as error:
         reason = printable(str(error), 100) or type(error).__name__
         raise ConfigError(f"{shown}: not a journal of Optuna, or a damaged one: {reason}") from None
 

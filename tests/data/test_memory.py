@@ -15,13 +15,14 @@ from tests.doors.runner import PROJECT
 # Prepares so many reviews of 500 characters, and prints what the process held at most [MB].
 # On one core, so that as many pieces are under way for few reviews as for many.
 PREPARE = """
-import csv, os, random, resource, sys
+import csv, os, random, sys
 from pathlib import Path
 
 from src.data.config import FilesConfig
 from src.data.encoded import encode_corpus, fit_vocabulary
 from src.data.sources import load_corpus
 from src.data.split import cut_validation
+from src.training.process import peak_memory_bytes
 
 folder, number = Path(sys.argv[1]), int(sys.argv[2])
 if hasattr(os, "sched_setaffinity"):
@@ -41,12 +42,7 @@ vocabulary = fit_vocabulary(corpus, train_rows, config)
 encoded = encode_corpus(corpus, vocabulary, folder / "cache")
 assert sum(map(len, encoded.values())) == number
 
-status = Path("/proc/self/status")  # ru_maxrss also counts what the parent held before
-if status.exists():
-    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    print(int(line.split()[1]) / 1e3)
-else:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+print(peak_memory_bytes() / 1e6)
 """
 
 
