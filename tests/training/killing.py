@@ -5,7 +5,8 @@ seconds. Run as a program it prints what it found as JSON:
 
     python -m tests.training.killing <folder> <plan: JSON, or a .json file of one or a list of them>
 
-A plan is {"arguments": [...], "runs": {name: [kill, ...]}, "random_kills": number, "seed": number}.
+A plan is {"arguments": [...], "runs": {name: [kill, ...]}, "random_kills": number, "seed": number},
+with "signals": [names] for those at random.
 A kill is an aim, see tests.training.aims, or {"after": seconds, "signal": name}: SIGKILL where it
 names none. Of an argument, `{run}` becomes the name of the run; a cache named so is cold. With
 "archive" in it, data=imdb downloads a small archive from a slow server.
@@ -14,7 +15,7 @@ The 50 kills at random moments, of ten kinds of run:
 
     python -m tests.training.killing <folder> tests/training/fifty_kills.json
 
-SIGTERM and Ctrl-C at random moments, the last four runs of two processes each:
+SIGTERM and Ctrl-C at random moments, of runs of one process and then of two:
 
     python -m tests.training.killing <folder> tests/training/signals.json
 """
@@ -218,12 +219,18 @@ class Plan:
             if killed >= wanted:
                 break
             moments = [self.rng.uniform(0.02, 1.0) * seconds for _ in range(self.rng.randint(1, 3))]
+            kills = [{"after": at} | self.random_signal() for at in moments]
             began = time.monotonic()
-            runs[f"random{i}"] = self.kill(f"random{i}", [{"after": at} for at in moments])
+            runs[f"random{i}"] = self.kill(f"random{i}", kills)
             if runs[f"random{i}"] == [0]:  # it was done before: the machine has become faster
                 seconds = min(seconds, time.monotonic() - began)
             killed += num_kills(runs[f"random{i}"])
         return runs
+
+    def random_signal(self) -> dict[str, str]:
+        """One of the plan's "signals" for a kill at random; SIGKILL where it names none."""
+        signals = self.plan.get("signals")
+        return {"signal": self.rng.choice(signals)} if signals else {}
 
 
 def num_kills(statuses: list[int]) -> int:
