@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.doors.runner import PROJECT, open_door
+from tests.doors.forked import open_warm
+from tests.doors.runner import PROJECT
 
 # Before torch is imported, and for the doors that the tests open: tensors here are so small that a
 # second thread costs more than it brings.
@@ -61,7 +62,7 @@ def mood_run(mood_reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def _train_on_moods(reviews: Path, cwd: Path) -> None:
-    done = open_door(
+    done = open_warm(
         "train.py",
         *("data=files", f"data.train={reviews}", "model=gru", "logger=none", "trainer=cpu"),
         *("model.hidden_size=16", "model.embedding_dim=16", "optimizer.lr=0.03"),

@@ -17,7 +17,8 @@ from src.errors import CheckpointError
 from src.inference.checkpoint import load_run
 from src.models.modules import TextClassifier
 from src.torch_file import ForeignCodeError, read_torch_file
-from tests.doors.runner import PROJECT, open_door
+from tests.doors.forked import open_warm
+from tests.doors.runner import PROJECT
 from tests.inference.untrained import untrained_run
 
 
@@ -248,7 +249,7 @@ def test_text_of_a_file_does_not_reach_the_terminal_as_control_characters(tmp_pa
 @pytest.mark.parametrize("door", ["predict.py", "explain.py"])
 def test_a_door_refuses_in_one_line(tmp_path, door):
     evil_data_pkl(tmp_path / "attack.ckpt", tmp_path / "marker")
-    done = open_door(door, f"run={tmp_path}/attack.ckpt", "text=good", cwd=tmp_path)
+    done = open_warm(door, f"run={tmp_path}/attack.ckpt", "text=good", cwd=tmp_path)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")
     assert line == (

@@ -8,17 +8,19 @@ address, the cache) is not taken from it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from src.data.config import FilesConfig
-from src.data.datamodule import ReviewDataModule
 from src.errors import CheckpointError, ConfigError, DataError
 from src.options import WITHOUT_EFFECT, check_options, flat
 from src.reports.run_files import read_object
 from src.training.config import RunConfig
+
+if TYPE_CHECKING:
+    from src.data.datamodule import ReviewDataModule
 
 AGAIN = "again"
 # Not of a run again: these stand for other options, or for a place among many runs.
@@ -114,7 +116,7 @@ def as_given(overrides: Sequence[str]) -> list[str]:
     return [f"{AGAIN}={place}", *(text for text in overrides if text not in expanded)]
 
 
-def check_reviews(place: str, data: ReviewDataModule) -> None:
+def check_reviews(place: str, data: "ReviewDataModule") -> None:
     """Make sure, before anything is trained, that `data` holds the reviews of that run.
 
     Raises:
@@ -171,7 +173,7 @@ def _may_be_given(name: str, run: FinishedRun) -> bool:
     return name in _allowed(run) or name.split(".")[0].split("/")[0] in {"hydra", "logger"}
 
 
-def _where_reviews_lie(data: ReviewDataModule) -> str:
+def _where_reviews_lie(data: "ReviewDataModule") -> str:
     source = data.config.source
     if source == "files":
         return "say where they lie, under their old file names: data.train=<path> (and data.test)"

@@ -2,13 +2,14 @@
 
 import json
 
+from tests.doors.forked import open_warm
 from tests.doors.runner import open_door
 
 
 def test_gives_the_figures_of_the_run(mood_run):
     """In the folder in which train.py ran: the same reviews, found in the same place."""
     cwd = mood_run.parent
-    done = open_door("eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=cwd)
+    done = open_warm("eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=cwd)
     assert done.returncode == 0, done.stderr
     trained = json.loads((mood_run / "result.json").read_text())
     tested = json.loads((cwd / "tested" / "result.json").read_text())

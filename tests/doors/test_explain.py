@@ -5,6 +5,7 @@ import sys
 
 from src.reports.run_files import read_result
 from src.reports.wording import run_words
+from tests.doors.forked import open_warm
 from tests.doors.runner import PROJECT, open_door
 
 PAGE = {
@@ -19,9 +20,9 @@ PAGE = {
 
 def test_a_page_lies_in_the_run_and_says_what_predict_says(tmp_path, mood_run):
     text = 'An awful, "awful" film: ${x} <b>'
-    done = open_door("explain.py", f"run={mood_run}", f"text={text}", cwd=tmp_path)
+    done = open_warm("explain.py", f"run={mood_run}", f"text={text}", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    predicted = open_door("predict.py", f"run={mood_run}", f"text={text}", cwd=tmp_path)
+    predicted = open_warm("predict.py", f"run={mood_run}", f"text={text}", cwd=tmp_path)
     assert done.stdout.startswith(predicted.stdout)
     (folder,) = (mood_run / "explain").iterdir()
     assert folder.name.startswith("an-awful-awful-film-x-b-")
@@ -38,7 +39,7 @@ def test_a_mistake_is_one_line(tmp_path):
         ((f"run={tmp_path}", "text=x", "outptu=y"), "Did you mean output?"),
         ((f"run={tmp_path}", "text=x"), "looked for"),
     ]:
-        done = open_door("explain.py", *arguments, cwd=tmp_path)
+        done = open_warm("explain.py", *arguments, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.doors.forked import open_warm
-from tests.doors.runner import PROJECT, inspect_wandb, open_door
+from tests.doors.runner import PROJECT, inspect_wandb
 
 SMALL = ("data.num_train=40", "data.num_test=20", "data.batch_size=16", "trainer.max_epochs=1")
 
@@ -78,7 +78,7 @@ def test_the_report_draws_it(sweep):
 
 
 def test_a_signal_out_of_reach_is_one_line(tmp_path):
-    done = open_door("train.py", "experiment=long_range", "data.distance=20000", cwd=tmp_path)
+    done = open_warm("train.py", "experiment=long_range", "data.distance=20000", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == (
         "error: data.max_length=10001: the signal word would be cut off; "

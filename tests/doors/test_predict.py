@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from src.door import door
 from src.inference.checkpoint import load_run
 from src.inference.classify import classify
+from tests.doors.forked import open_warm
 from tests.doors.runner import PROJECT, door_environment, open_door
 
 PLAIN = 'It\'s not bad, is it? ${x} (50% off)! [a, b] {c: d} = \\e "f" #g ~h lovely'
@@ -83,7 +84,7 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path, mood_run):
 
 def test_a_text_that_is_no_text_is_told(tmp_path, mood_run):
     given = b"caf\xe9 lovely".decode("utf-8", "surrogateescape")  # as the shell passes it on
-    done = open_door("predict.py", f"run={mood_run}", f"text={given}", cwd=tmp_path)
+    done = open_warm("predict.py", f"run={mood_run}", f"text={given}", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: text: is not utf-8: byte 0xe9\n"
 
@@ -167,7 +168,7 @@ def test_a_mistake_is_one_line(tmp_path, mood_run):
         ((f"run={mood_run}", "text=x", "batchsize=3"), "Did you mean batch_size?"),
         ((f"run={tmp_path}", "text=x"), "looked for"),
     ]:
-        done = open_door("predict.py", *arguments, cwd=tmp_path)
+        done = open_warm("predict.py", *arguments, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1

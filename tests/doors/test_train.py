@@ -3,6 +3,7 @@
 import csv
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from src.data.config import DemoConfig
 from src.data.datamodule import ReviewDataModule
 from tests.data.torchtext_answers import INSTALLED
 from tests.doors.forked import open_warm
-from tests.doors.runner import inspect_wandb, open_door
+from tests.doors.runner import PROJECT, inspect_wandb, open_door
 
 SMOKE = "experiment=smoke"
 NO_IMDB = ("data.root=nowhere", "data.url=http://127.0.0.1:9/aclImdb_v1.tar.gz")
@@ -58,6 +59,12 @@ def test_a_mistake_is_one_line_before_any_data_is_read(tmp_path, argument, said)
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "data").exists()
+
+
+def test_options_are_checked_before_torch_is_imported():
+    code = "import sys, src.sweeps.attempts; print({'torch', 'lightning'} & {*sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True)
+    assert loaded.stdout == b"set()\n", loaded.stderr
 
 
 def test_the_tutorial_gives_the_ids_of_our_own_pipeline(tmp_path):

@@ -13,6 +13,7 @@ from src.errors import UserError
 from src.inference.claim import claim_test
 from src.inference.predict import predict
 from src.locks import HeldError
+from tests.doors.forked import open_warm
 from tests.doors.runner import PROJECT, door_environment, open_door
 from tests.test_locks import HOLD, another
 
@@ -64,7 +65,7 @@ def test_two_tests_do_not_share_a_folder_and_none_goes_over_a_training(tmp_path,
     before = contents(mood_run)
     with pytest.raises(UserError, match="holds a training run; choose another folder"):
         claim_test(mood_run)
-    done = open_door("eval.py", f"run={mood_run}", f"hydra.run.dir={mood_run}", cwd=tmp_path)
+    done = open_warm("eval.py", f"run={mood_run}", f"hydra.run.dir={mood_run}", cwd=tmp_path)
     assert done.returncode == 1
     assert "holds a training run" in done.stderr and len(done.stderr.splitlines()) == 1
     assert contents(mood_run) == before

@@ -15,7 +15,7 @@ from src.errors import CheckpointError
 from src.inference.checkpoint import load_run
 from src.inference.export import main
 from src.inference.safetensors_file import digest, write_safetensors
-from tests.doors.runner import open_door
+from tests.doors.forked import open_warm
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_predict_gives_the_same_line_to_the_last_digit(mood_run, exported, tmp_p
     texts = tmp_path / "texts.txt"
     texts.write_text("the film was lovely\nawful\npassable music, then it ended\n")
     said = [
-        open_door("predict.py", f"run={run}", f"input={texts}", cwd=tmp_path)
+        open_warm("predict.py", f"run={run}", f"input={texts}", cwd=tmp_path)
         for run in (mood_run, exported)
     ]
     assert said[0].returncode == 0 and said[0].stdout.count("\n") == 3
