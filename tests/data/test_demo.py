@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from src.data.config import DemoConfig
 from src.data.corpus import Corpus
 from src.data.demo import load_demo
-from tests.doors.runner import open_door
+from tests.doors.forked import open_warm
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_a_bag_of_words_stays_below_75_percent(demo):
 
 @pytest.mark.slow
 def test_a_gru_passes_95_percent(tmp_path):
-    done = open_door(
+    done = open_warm(
         *("train.py", "model=gru", "data=demo", "trainer=cpu", "logger=none"),
         *("data.num_train=13000", "model.embedding_dim=64", "model.hidden_size=64"),
         f"hydra.run.dir={tmp_path / 'run'}",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doors.forked import open_warm
 from tests.doors.runner import PROJECT, open_door
 
 SMALL = ("experiment=smoke", "data.num_train=43", "data.num_test=21", "sweep=mine")
@@ -76,7 +77,7 @@ def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
 def test_joblib_workers_share_the_cores_and_one_that_is_killed_ends_no_job(tmp_path, monkeypatch):
     """Every other worker dies with it, and all their jobs go on where they were."""
     monkeypatch.delenv("OMP_NUM_THREADS")  # of the tests: it would be every worker's
-    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=30")
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=12")
     sweep = start("seed=1,2", *joblib, cwd=tmp_path)
     kill_when_training("gru_seed1", sweep, tmp_path)
     said, _ = sweep.communicate()
@@ -86,13 +87,13 @@ def test_joblib_workers_share_the_cores_and_one_that_is_killed_ends_no_job(tmp_p
     assert set(folders) == {1, 2}
     assert re.search(r"goes on in epoch \d+", said)
     for folder in folders.values():
-        assert f"{folder.name}: epoch 29 (last 29)" in said
+        assert f"{folder.name}: epoch 11 (last 11)" in said
         assert read(folder / "result.json")["timing"]["threads"] == max(1, CORES // 2)
 
 
 @pytest.mark.slow
 def test_a_killed_process_of_submitit_is_told_and_the_others_go_on(tmp_path):
-    local = ("hydra/launcher=submitit_local", "hydra.launcher.n_jobs=1", "trainer.max_epochs=20")
+    local = ("hydra/launcher=submitit_local", "hydra.launcher.n_jobs=1", "trainer.max_epochs=12")
     sweep = start("seed=1,2", *local, cwd=tmp_path)
     kill_when_training("gru_seed1", sweep, tmp_path)
     said, _ = sweep.communicate()
@@ -126,7 +127,7 @@ def test_two_processes_test_every_review_once(in_pairs):
         names = [row["name"] for row in csv.DictReader(file)]
     assert len(set(names)) == len(names) == 21
     shutil.copytree(folder, cwd / "run")
-    done = open_door("eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=cwd)
+    done = open_warm("eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=cwd)
     assert done.returncode == 0, done.stderr
     two, one = read(folder / "result.json"), read(cwd / "tested" / "result.json")
     compared = [name for name in one if name.startswith("test/")]

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.doors.forked import open_warm
 from tests.doors.runner import PROJECT, door_environment, inspect_wandb, open_door
 
 SMALL = (
     *("experiment=smoke", "logger=wandb", "model.dropout=0.5"),
-    *("data.num_train=200", "data.num_test=40", "trainer.max_epochs=30"),
+    *("data.num_train=200", "data.num_test=40", "trainer.max_epochs=12"),
 )
 
 
@@ -61,7 +62,7 @@ def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
     command = shlex.split(line.partition("goes on with: ")[2])
     assert command[:2] == ["python", "train.py"]
 
-    refused = open_door("train.py", *command[2:], "model.hidden_size=32", cwd=tmp_path)
+    refused = open_warm("train.py", *command[2:], "model.hidden_size=32", cwd=tmp_path)
     assert refused.returncode == 1
     assert "model.hidden_size=16 there, 32 here" in refused.stderr.splitlines()[-1]
 
@@ -69,9 +70,9 @@ def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
     assert done.returncode == 0, done.stderr
     assert "goes on in epoch" in done.stderr
     result = json.loads((tmp_path / "run/result.json").read_text())
-    assert result["epochs"] == 30
+    assert result["epochs"] == 12
     summary, records = offline_run(tmp_path)
     assert "stopped" not in summary
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
     trained = [figures["trainer/global_step"] for figures in history if "grad_norm" in figures]
-    assert trained == list(range(30 * steps))
+    assert trained == list(range(12 * steps))

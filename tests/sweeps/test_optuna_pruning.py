@@ -22,7 +22,7 @@ from src.training.config import RunConfig
 from src.training.trainer import build_trainer
 from tests.doors.runner import PROJECT
 
-TRIALS, EPOCHS = 30, 9
+TRIALS, EPOCHS = 30, 7
 RUN = (
     *(
         "experiment=smoke",
@@ -31,7 +31,7 @@ RUN = (
         f"trainer.max_epochs={EPOCHS}",
         "model=lstm",
     ),
-    *("data.num_train=900", "data.batch_size=32", "data.max_tokens=300"),
+    *("data.num_train=800", "data.batch_size=32", "data.max_tokens=300"),
     *("model.dropout=0", "model.word_dropout=0", "scheduler=constant"),
     *("trainer.log_every_n_steps=50", "trainer.progress_bar=false", "trainer.monitor=val/loss"),
 )
