@@ -110,40 +110,30 @@ def test_a_killed_process_of_submitit_is_told_and_the_others_go_on(tmp_path):
     assert len(re.findall("^local job", done.stdout, re.MULTILINE)) == 1
 
 
-@pytest.fixture(scope="module")
-def in_pairs(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """A sweep of two jobs, each in two processes; the second has one review to validate on."""
-    cwd = tmp_path_factory.mktemp("pairs")
+@pytest.mark.slow
+def test_a_sweep_of_pairs_tests_every_review_once_and_goes_on_past_one_that_fails(tmp_path):
+    """Two jobs, each in two processes; the second has one review to validate on."""
     jobs = ("trainer=ddp_cpu", "data.eval_batch_size=8", "logger=wandb")
     jobs += ("data.validation=random", "data.validation_fraction=0.1,0.02")
-    return cwd, open_door("train.py", "-m", *SMALL, *jobs, cwd=cwd)
+    done = open_door("train.py", "-m", *SMALL, *jobs, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (failure,) = tmp_path.glob("runs/mine/*/failure.json")
+    said = "1 reviews cannot feed 2 devices"
+    assert done.stderr.count(f"error: {failure.parent.name} failed: {said}") == 1
+    assert read(failure)["type"] == "DataError"
+    folder = finished(tmp_path)[1]
+    for job in (failure.parent, folder):
+        assert len(list((job / "wandb").glob("offline-run-*"))) == 1  # the first process's
 
-
-@pytest.mark.slow
-def test_two_processes_test_every_review_once(in_pairs):
-    cwd, _ = in_pairs
-    folder = finished(cwd)[1]
     with (folder / "predictions.csv").open(newline="") as file:
         names = [row["name"] for row in csv.DictReader(file)]
     assert len(set(names)) == len(names) == 21
-    shutil.copytree(folder, cwd / "run")
-    done = open_warm("eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=cwd)
+    shutil.copytree(folder, tmp_path / "run")
+    done = open_warm("eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    two, one = read(folder / "result.json"), read(cwd / "tested" / "result.json")
+    two, one = read(folder / "result.json"), read(tmp_path / "tested" / "result.json")
     compared = [name for name in one if name.startswith("test/")]
     assert {"test/accuracy", "test/f1", "test/auroc", "test/loss"} < set(compared)
     for name in compared:
         assert two[name] == pytest.approx(one[name], abs=1e-6), name
-
-
-@pytest.mark.slow
-def test_a_sweep_of_pairs_goes_on_past_one_that_fails(in_pairs):
-    cwd, done = in_pairs
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    (failure,) = cwd.glob("runs/mine/*/failure.json")
-    said = "1 reviews cannot feed 2 devices"
-    assert done.stderr.count(f"error: {failure.parent.name} failed: {said}") == 1
-    assert read(failure)["type"] == "DataError"
-    for folder in (failure.parent, finished(cwd)[1]):
-        assert len(list((folder / "wandb").glob("offline-run-*"))) == 1  # the first process's
