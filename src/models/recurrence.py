@@ -45,6 +45,7 @@ class Cell:
 
 GRU_CELL = Cell(4, 1, 3, True, kernels.gru, kernels.gru_back)  # u r z n
 RNN_CELL = Cell(1, 0, 1, False, kernels.rnn, kernels.rnn_back)
+CELLS = {"GRU": GRU_CELL, "RNN_TANH": RNN_CELL}  # by the `mode` of torch.nn's layers
 
 
 class Recurrence(torch.autograd.Function):

@@ -15,9 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from src.models.arguments import State, check_inputs, initial_state_parts
 from src.models.autocast import autocast_dtype, is_autocast_enabled
 from src.models.dropout import dropout
-from src.models.gru_before_function import GRUBeforeFunction, gru_before_by_steps
 from src.models.padding import zero_padding
-from src.models.recurrence import GRU_CELL, RNN_CELL, Cell, Recurrence
 from src.models.reverse import reversal, reverse
 from src.models.torch_lstm import torch_lstm
 
@@ -29,7 +27,6 @@ _LSTM_BLOCK = 2**21
 class _VariableLength(nn.RNNBase):
     """What the three layers share."""
 
-    cell: Cell  # of one direction of one layer, unless _run is the subclass's own
     state_parts = 1
     in_cudnn = True  # and so fast over packed sequences
 
@@ -156,8 +153,11 @@ class _VariableLength(nn.RNNBase):
         products. Returns outputs [time, batch, hidden], which with `zeroed` are zero beyond each
         length, and the final state, shaped as state; without `need_cell` its hidden part alone.
         """
-        keep = torch.is_grad_enabled()
-        outputs, last = Recurrence.apply(self.cell, inputs, lengths, *state, *weights, keep)
+        # Its compiler takes half a second to import, which an LSTM need not wait for.
+        from src.models.recurrence import CELLS, Recurrence
+
+        keep, cell = torch.is_grad_enabled(), CELLS[self.mode]
+        outputs, last = Recurrence.apply(cell, inputs, lengths, *state, *weights, keep)
         return outputs, (last,)
 
     def _packs(self, inputs: Tensor) -> bool:
@@ -187,8 +187,6 @@ class _VariableLength(nn.RNNBase):
 class RNN(_VariableLength, nn.RNN):  # type: ignore[misc]  # takes lengths, not packing
     """Elman's network (Elman 1990) with tanh, as torch.nn.RNN."""
 
-    cell = RNN_CELL
-
 
 class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not packing
     """Gated recurrent unit (Cho et al. 2014) in two forms, with the weights of torch.nn.GRU.
@@ -198,8 +196,6 @@ class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not 
     the state before the product, and z is the share of the new candidate. src.models.cells.gru
     compares them.
     """
-
-    cell = GRU_CELL
 
     def __init__(
         self,
@@ -232,6 +228,8 @@ class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not 
     ) -> tuple[Tensor, State]:
         if self.reset == "after":
             return super()._run(inputs, lengths, state, weights, zeroed, need_cell)
+        from src.models.gru_before_function import GRUBeforeFunction, gru_before_by_steps
+
         if inputs.device.type != "cpu":
             return gru_before_by_steps(inputs, lengths, state, weights)
         keep = torch.is_grad_enabled()

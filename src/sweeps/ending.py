@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 from src.errors import ConfigError, UserError
 from src.options import check_options
 from src.sweeps.folder import JobFolder, job_folders
-from src.training.config import WandbConfig
 
 _started: list[Path] = []
 _logger: dict[str, Any] = {}  # of the command, for the sweep as a whole
@@ -78,6 +77,7 @@ def told_in_the_end() -> Iterator[None]:
     undone = [job for sweep in _started for job in tell(sweep)]
     if _logger.get("name") == "wandb" and _logger.get("mode") != "disabled":
         from src.sweeps.wandb_summary import summarise_in_wandb
+        from src.training.config import WandbConfig
 
         with contextlib.suppress(ConfigError):  # then every job has said so
             config = check_options(WandbConfig, _logger)

@@ -85,7 +85,7 @@ def test_imports_nothing_slow_but_torch(mood_run):
     """Each of these takes a second or more, and a single prediction needs none of them."""
     code = (
         "import sys; from src.inference.checkpoint import load_run; load_run(sys.argv[1]);"
-        "slow = {'lightning', 'torchmetrics', 'matplotlib', 'wandb', 'torch._dynamo'};"
+        "slow = {'lightning', 'torchmetrics', 'matplotlib', 'wandb', 'torch._dynamo', 'numba'};"
         "slow &= set(sys.modules);"
         "sys.exit(str(slow) if slow else 0)"
     )
