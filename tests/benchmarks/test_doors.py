@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doors.forked import open_warm
 from tests.doors.runner import open_door
 
 FEW = ("data=demo", "data.num_train=200", "data.num_test=40", "model.hidden_size=8")
@@ -29,7 +30,7 @@ def test_throughput(workplace: Path) -> None:
 def test_reset_gate(workplace: Path) -> None:
     options = ("--sizes", "8", "--batch-size", "2", "--steps", "5", "--rounds", "1")
     options += ("--seconds", "0", "--threads", "1", "--markdown", "reset.md")
-    done = open_door("benchmarks/reset_gate.py", *options, cwd=workplace)
+    done = open_warm("benchmarks/reset_gate.py", *options, cwd=workplace)
     assert done.returncode == 0, done.stderr
     lines = [line.split("|")[1:4] for line in done.stdout.splitlines()[-4:]]
     assert [[cell.strip() for cell in line] for line in lines] == [
@@ -43,7 +44,7 @@ def test_reset_gate(workplace: Path) -> None:
 @pytest.mark.slow
 def test_embedding(workplace: Path) -> None:
     options = ("--vocab-sizes", "500", "--batches", "1", "--rounds", "1", "--seconds", "0")
-    done = open_door("benchmarks/embedding.py", *options, "--threads", "1", cwd=workplace)
+    done = open_warm("benchmarks/embedding.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
     names = [line.split("|")[3].strip() for line in done.stdout.splitlines()[-5:]]
     assert names == ["dense", "by rows", "torch.optim.SparseAdam", "dense", "by rows"]
@@ -52,7 +53,7 @@ def test_embedding(workplace: Path) -> None:
 @pytest.mark.slow
 def test_profile_step(workplace: Path) -> None:
     options = ("--models", "gru", "--sizes", "8", "--batches", "1", "--seconds", "0")
-    done = open_door("benchmarks/profile_step.py", *options, "--threads", "1", cwd=workplace)
+    done = open_warm("benchmarks/profile_step.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert "Recurrence" in done.stdout
     assert "| gru   | 8    | 64 x 24 by 24 x 8" in done.stdout
@@ -61,7 +62,7 @@ def test_profile_step(workplace: Path) -> None:
 @pytest.mark.slow
 def test_predict(workplace: Path) -> None:
     options = ("--models", "lstm", "--reviews", "40", "--singles", "5", "--rounds", "1")
-    done = open_door("benchmarks/predict.py", *options, "--threads", "1", cwd=workplace)
+    done = open_warm("benchmarks/predict.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert [line.split("|")[2].strip() for line in done.stdout.splitlines()[-2:]] == [
         "ours",
@@ -72,7 +73,7 @@ def test_predict(workplace: Path) -> None:
 @pytest.mark.slow
 def test_time_to_accuracy(workplace: Path) -> None:
     options = ("--models", "gru", "--no-keras", "--threads", "1", "--accuracy", "0.01", *FEW)
-    done = open_door("benchmarks/time_to_accuracy.py", *options, cwd=workplace)
+    done = open_warm("benchmarks/time_to_accuracy.py", *options, cwd=workplace)
     assert done.returncode == 0, done.stderr
     ours, packed = done.stdout.splitlines()[-2:]
     assert "| 1 %" in ours

@@ -90,7 +90,7 @@ def _be(door: str, arguments: list[str]) -> NoReturn:
     status: Any = 1
     try:
         sys.argv = [door, *arguments]
-        importlib.import_module(Path(door).stem).main()
+        importlib.import_module(".".join(Path(door).with_suffix("").parts)).main()
         status = 0
     except SystemExit as end:
         status = end.code
