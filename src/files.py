@@ -78,21 +78,24 @@ def whole_file(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
     """Open `path` for writing under a temporary name, which it loses when complete.
 
     An error or a kill on the way leaves untouched what stood at `path` before. A device or pipe
-    is written to as it is. Text is UTF-8; a lone surrogate, which UTF-8 cannot hold, is written as
-    the escape that JSON reads back.
+    is written to as it is. A link is replaced, and what it leads to is left alone: in a folder that
+    a stranger made it could lead to any file of the user's. Text is UTF-8; a lone surrogate, which
+    UTF-8 cannot hold, is written as the escape that JSON reads back.
 
     Raises:
         WriteError: the file cannot be written; says why.
     """
-    path = path.resolve()
-    replaced = os.path.isfile(path) or not os.path.exists(path)  # noqa: PTH110, PTH113
+    path = path.absolute()
+    # Unlike Path's, these take what cannot be looked at for missing: opening it then says why.
+    link, file, there = (look(path) for look in (os.path.islink, os.path.isfile, os.path.exists))
+    replaced = link or file or not there
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial") if replaced else path
     try:
         with written(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             options: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": newline}
-            with partial.open("w", **options) as file:
-                yield file
+            with partial.open("w", **options) as opened:
+                yield opened
             if replaced:
                 partial.replace(path)
     finally:

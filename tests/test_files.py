@@ -22,14 +22,15 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_link_stays_a_link(tmp_path):
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path):
+    """Whoever made the folder would say which of the user's files a run replaces."""
     target, link = tmp_path / "target", tmp_path / "link"
-    target.write_text("old")
+    target.write_text("mine")
     link.symlink_to(target)
     with whole_file(link) as file:
         file.write("new")
-    assert link.is_symlink()
-    assert target.read_text() == "new"
+    assert not link.is_symlink() and link.read_text() == "new"
+    assert target.read_text() == "mine"
 
 
 def test_a_device_is_written_to_and_not_replaced():

@@ -197,6 +197,16 @@ def test_a_mistake_is_told_and_nothing_is_written(tmp_path, monkeypatch, mood_ru
     assert (tmp_path / "good.txt").read_bytes() == b"lovely\n"
 
 
+def test_an_output_that_is_a_link_stays_one(tmp_path, mood_run):
+    """The user chose it, and means what it leads to."""
+    (tmp_path / "in.txt").write_text("a lovely film\n")
+    (tmp_path / "out.jsonl").symlink_to("there.jsonl")
+    options = {"input": str(tmp_path / "in.txt"), "output": str(tmp_path / "out.jsonl")}
+    predict({"run": str(mood_run)} | options)
+    assert (tmp_path / "out.jsonl").is_symlink()
+    assert [answer["label"] for answer in json_lines(tmp_path / "there.jsonl")] == ["good"]
+
+
 def test_a_failure_half_way_leaves_the_earlier_output(tmp_path, mood_run, monkeypatch):
     output = tmp_path / "out.jsonl"
     output.write_text("earlier\n")
