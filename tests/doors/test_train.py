@@ -110,7 +110,7 @@ def test_torchtext_where_it_does_not_load_is_one_line(tmp_path, fault):
 def sweep(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """Six runs of one process, each with a W&B run of its own."""
     cwd = tmp_path_factory.mktemp("sweep")
-    done = open_door(
+    done = open_warm(
         "train.py", "-m", "model=rnn,lstm,gru", "seed=1,2", SMOKE, "logger=wandb", cwd=cwd
     )
     assert done.returncode == 0, done.stderr
