@@ -50,6 +50,7 @@ def predict_text(options: PredictOptions) -> None:
     from src.inference.classify import classify
 
     run = load_run(options.run, options.device)
+    run.model.recurrent.compiled = False  # not worth its loading, for one text
     (probabilities,) = classify(run, [run.text_encoder.encode(text)], batch_size=1)
     names = [printable(name) for name in run.class_names]
     ranked = sorted(zip(probabilities, names, strict=True), reverse=True)

@@ -29,6 +29,9 @@ class _VariableLength(nn.RNNBase):
 
     state_parts = 1
     in_cudnn = True  # and so fast over packed sequences
+    # False: torch's own steps, slower and as right. For a process that reads one sequence: to load
+    # the compiled ones and their compiler takes a second.
+    compiled = True
 
     def __init__(
         self,
@@ -153,8 +156,14 @@ class _VariableLength(nn.RNNBase):
         products. Returns outputs [time, batch, hidden], which with `zeroed` are zero beyond each
         length, and the final state, shaped as state; without `need_cell` its hidden part alone.
         """
-        # Its compiler takes half a second to import, which an LSTM need not wait for.
-        from src.models.recurrence import CELLS, Recurrence
+        if not self.compiled:
+            run = torch._VF.gru if self.mode == "GRU" else torch._VF.rnn_tanh
+            options = (True, 1, 0.0, self.training, False, False)  # biases, one layer, time first
+            parameters = [weight.to(inputs.dtype) for weight in weights]
+            outputs, _ = run(inputs, state[0][None], parameters, *options)
+            last = outputs[lengths - 1, torch.arange(len(lengths))]
+            return zero_padding(outputs, lengths), (last,)
+        from src.models.recurrence import CELLS, Recurrence  # an LSTM need not wait for it
 
         keep, cell = torch.is_grad_enabled(), CELLS[self.mode]
         outputs, last = Recurrence.apply(cell, inputs, lengths, *state, *weights, keep)

@@ -32,6 +32,23 @@ def test_a_text_arrives_to_the_letter(tmp_path, mood_run):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_text_waits_for_no_compiler(tmp_path, mood_run):
+    """It takes a second to load, of the few that a user waits."""
+    program = (
+        "import runpy, sys; runpy.run_path(sys.argv[0], run_name='__main__');"
+        "print('loaded:', *{'numba', 'lightning'} & {*sys.modules})"
+    )
+    start = f"import sys; sys.argv[0] = {str(PROJECT / 'predict.py')!r};"
+    done = subprocess.run(
+        [sys.executable, "-c", start + program, f"run={mood_run}", f"text={PLAIN}"],
+        cwd=tmp_path,
+        env=door_environment(tmp_path) | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1].split() == ["loaded:"], done.stderr
+
+
 @settings(max_examples=15, deadline=None)
 @given(text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 @example(PLAIN)

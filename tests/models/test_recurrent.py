@@ -75,15 +75,17 @@ def assert_equal(found, expected, tolerance):
     bidirectional=st.booleans(),
     with_state=st.booleans(),
     time_major=st.booleans(),
+    compiled=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 999),
 )
 def test_equals_packed(
-    kind, lengths, extra, sizes, bidirectional, with_state, time_major, dtype, seed
+    kind, lengths, extra, sizes, bidirectional, with_state, time_major, compiled, dtype, seed
 ):
     torch.manual_seed(seed)
     input_size, hidden_size, num_layers = sizes
     ours, theirs = pair(kind, input_size, hidden_size, num_layers, bidirectional, dtype)
+    ours.compiled = compiled
     inputs = torch.randn(len(lengths), max(lengths) + extra, input_size, dtype=dtype)
     if time_major:
         inputs = inputs.transpose(0, 1).contiguous().transpose(0, 1)
