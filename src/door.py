@@ -9,7 +9,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -78,7 +78,6 @@ def door(
         @functools.wraps(task)
         def program() -> None:
             user_wants_traces = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of being printed
             taken = _take_verbatim(sys.argv, verbatim)
 
             def run(config: DictConfig) -> float | None:
@@ -111,7 +110,7 @@ def door(
             try:
                 if jobs:
                     sys.argv[1:] = _with_options_of_result(sys.argv[1:])
-                with _sweep() if jobs else contextlib.nullcontext():
+                with _raising_errors(), _sweep() if jobs else contextlib.nullcontext():
                     main(functools.wraps(task)(run))()
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 if user_wants_traces:
@@ -130,6 +129,19 @@ def door(
         return program
 
     return decorate
+
+
+@contextlib.contextmanager
+def _raising_errors() -> Iterator[None]:
+    """Let Hydra raise what is raised inside, which it would print."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _take_verbatim(argv: list[str], names: Sequence[str]) -> dict[str, str]:

@@ -19,12 +19,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 MOODS = {"bad": "awful", "good": "lovely", "so so": "passable"}
 
 
-@pytest.fixture(autouse=True)
-def no_traces_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A door that is opened in this process asks for them, of every process that comes after."""
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-
-
 @pytest.fixture(scope="session")
 def imdb_root() -> Path:
     """The real IMDB reviews: $IMDB_ROOT, or ../shared/data beside the project."""

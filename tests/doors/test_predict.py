@@ -35,12 +35,11 @@ def test_a_text_arrives_to_the_letter(tmp_path, mood_run):
 def test_a_text_waits_for_no_compiler(tmp_path, mood_run):
     """It takes a second to load, of the few that a user waits."""
     program = (
-        "import runpy, sys; runpy.run_path(sys.argv[0], run_name='__main__');"
+        "import predict, sys; predict.main();"
         "print('loaded:', *{'numba', 'lightning'} & {*sys.modules})"
     )
-    start = f"import sys; sys.argv[0] = {str(PROJECT / 'predict.py')!r};"
     done = subprocess.run(
-        [sys.executable, "-c", start + program, f"run={mood_run}", f"text={PLAIN}"],
+        [sys.executable, "-c", program, f"run={mood_run}", f"text={PLAIN}"],
         cwd=tmp_path,
         env=door_environment(tmp_path) | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
@@ -57,12 +56,13 @@ def test_a_text_waits_for_no_compiler(tmp_path, mood_run):
 @example("null")
 @example("'unbalanced\n${oc.env:HOME}")
 def test_any_text_arrives_to_the_letter(text):
-    arrived = []
+    arrived, environment = [], dict(os.environ)
     argv, sys.argv = sys.argv, ["predict.py", "run=somewhere", f"text={text}", "batch_size=7"]
     try:
         door("predict", verbatim=("run", "text", "input", "output"))(arrived.append)()
     finally:
         sys.argv = argv
+    assert dict(os.environ) == environment  # of the processes that are started next
     (options,) = arrived
     assert options["text"] == text
     assert options["run"] == "somewhere"
