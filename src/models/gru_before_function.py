@@ -18,10 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from src.models.arguments import State
 from src.models.autocast import custom_bwd, custom_fwd
 from src.models.blas import gemm_address
-from src.models.cells.gru import gru_step
 from src.models.kernels import gru_before, gru_before_back
 from src.models.recurrence import copy_or_zeros, input_product, kept_type, run_kernel
 from src.models.time_blocks import add_product_, time_blocks
@@ -123,24 +121,6 @@ class GRUBeforeFunction(torch.autograd.Function):
             add_product_(d_bias, flat.new_ones(1, len(flat)), flat)
         d_h += d_product
         return d_inputs, None, d_h, d_weight_ih, d_weight_hh, d_bias[0], d_bias[0], None
-
-
-def gru_before_by_steps(
-    inputs: Tensor, lengths: Tensor, state: State, weights: State
-) -> tuple[Tensor, State]:
-    """The same elsewhere than on a CPU, where cuDNN has no such layer: by its cell and autograd.
-
-    inputs [time, batch, input] and lengths [batch] on one device; state is (h,), h [batch, hidden].
-    Returns outputs [time, batch, hidden], zero beyond each length, and (h at each last real step,).
-    """
-    (h,) = state
-    outputs = []
-    for time, x in enumerate(inputs):
-        real = (time < lengths)[:, None]  # [batch, 1]
-        above = gru_step(x, h, weights, "before").h
-        h = torch.where(real, above, h)
-        outputs.append(torch.where(real, above, 0))
-    return torch.stack(outputs), (h,)
 
 
 def _r_z_and_n(joint: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:

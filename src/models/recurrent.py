@@ -15,9 +15,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from src.models.arguments import State, check_inputs, initial_state_parts
 from src.models.autocast import autocast_dtype, is_autocast_enabled
 from src.models.dropout import dropout
+from src.models.gru_before_steps import gru_before_by_steps
 from src.models.padding import zero_padding
 from src.models.reverse import reversal, reverse
-from src.models.torch_lstm import torch_lstm
+from src.models.torch_layers import torch_lstm, torch_rnn
 
 # Elements of the gates of a block of time steps: 8 MiB in float32. A whole review's fit no cache,
 # and being of another size at every step, leave memory behind that later steps cannot use.
@@ -29,8 +30,8 @@ class _VariableLength(nn.RNNBase):
 
     state_parts = 1
     in_cudnn = True  # and so fast over packed sequences
-    # False: torch's own steps, slower and as right. For a process that reads one sequence: to load
-    # the compiled ones and their compiler takes a second.
+    # False: steps that are not compiled, slower and as right. For a process that reads a single
+    # sequence: to load the compiled ones and their compiler takes a second. An LSTM has none.
     compiled = True
 
     def __init__(
@@ -157,13 +158,12 @@ class _VariableLength(nn.RNNBase):
         length, and the final state, shaped as state; without `need_cell` its hidden part alone.
         """
         if not self.compiled:
-            run = torch._VF.gru if self.mode == "GRU" else torch._VF.rnn_tanh
-            options = (True, 1, 0.0, self.training, False, False)  # biases, one layer, time first
             parameters = [weight.to(inputs.dtype) for weight in weights]
-            outputs, _ = run(inputs, state[0][None], parameters, *options)
+            h = state[0][None]
+            outputs = torch_rnn(self.mode, inputs, h, parameters, train=self.training)
             last = outputs[lengths - 1, torch.arange(len(lengths))]
             return zero_padding(outputs, lengths), (last,)
-        from src.models.recurrence import CELLS, Recurrence  # an LSTM need not wait for it
+        from src.models.recurrence import CELLS, Recurrence
 
         keep, cell = torch.is_grad_enabled(), CELLS[self.mode]
         outputs, last = Recurrence.apply(cell, inputs, lengths, *state, *weights, keep)
@@ -237,10 +237,10 @@ class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not 
     ) -> tuple[Tensor, State]:
         if self.reset == "after":
             return super()._run(inputs, lengths, state, weights, zeroed, need_cell)
-        from src.models.gru_before_function import GRUBeforeFunction, gru_before_by_steps
-
-        if inputs.device.type != "cpu":
+        if inputs.device.type != "cpu" or not self.compiled:
             return gru_before_by_steps(inputs, lengths, state, weights)
+        from src.models.gru_before_function import GRUBeforeFunction
+
         keep = torch.is_grad_enabled()
         outputs, last = GRUBeforeFunction.apply(inputs, lengths, *state, *weights, keep)
         return outputs, (last,)

@@ -1,4 +1,7 @@
-"""torch's LSTM over one padded block, which oneDNN computes where it can."""
+"""torch's layers over one padded block, one layer in one direction.
+
+Its LSTM is oneDNN's where that can compute it. Its RNN and GRU are right too, and slow.
+"""
 
 import functools
 from contextlib import nullcontext
@@ -10,7 +13,7 @@ from torch import Tensor
 def torch_lstm(
     inputs: Tensor, state: tuple[Tensor, Tensor], weights: list[Tensor], *, train: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs, last hidden and last cell state of torch's LSTM, one layer in one direction."""
+    """Outputs [time, batch, hidden], last hidden and last cell state [1, batch, hidden]."""
     with nullcontext() if _is_made(inputs.dtype) else torch.backends.mkldnn.flags(enabled=False):
         output, h, c = torch._VF.lstm(
             inputs,
@@ -24,6 +27,26 @@ def torch_lstm(
             batch_first=False,
         )
     return output, h, c
+
+
+def torch_rnn(
+    mode: str, inputs: Tensor, h: Tensor, weights: list[Tensor], *, train: bool
+) -> Tensor:
+    """Outputs [time, batch, hidden] of the "GRU" or "RNN_TANH"; h [1, batch, hidden]."""
+    run = torch._VF.gru if mode == "GRU" else torch._VF.rnn_tanh
+    output: Tensor
+    output, _ = run(
+        inputs,
+        h,
+        weights,
+        has_biases=True,
+        num_layers=1,
+        dropout=0.0,
+        train=train,
+        bidirectional=False,
+        batch_first=False,
+    )
+    return output
 
 
 @functools.cache

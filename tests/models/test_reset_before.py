@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from src.models.dropout import dropout
-from src.models.gru_before_function import GRUBeforeFunction, gru_before_by_steps
+from src.models.gru_before_function import GRUBeforeFunction
+from src.models.gru_before_steps import gru_before_by_steps
 from src.models.recurrent import GRU
 from tests.models.by_cells import by_cells
 from tests.models.test_recurrent import assert_equal, results, unpacked
@@ -144,6 +145,14 @@ def test_the_way_taken_on_other_devices():
         return torch.autograd.grad(sum(part.square().sum() for part in results), arguments[3:])
 
     assert_equal(gradients([outputs, last]), gradients(expected), 1e-5)
+
+
+def test_steps_that_are_not_compiled_give_the_same():
+    layer = build(3, 4)
+    inputs, lengths = torch.randn(3, 6, 3), torch.tensor([5, 2, 1])
+    expected = layer(inputs, lengths)
+    layer.compiled = False
+    assert_equal(layer(inputs, lengths), expected, 1e-6)
 
 
 def test_every_tensor_is_made_on_the_device_of_the_inputs():
