@@ -18,9 +18,10 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.trainer.states import TrainerFn
 
 from src.training.config import TrainerConfig
-from src.training.finite import Finite, Rollback
+from src.training.finite import Finite
 from src.training.gradient_flow import GradientFlow
 from src.training.last_checkpoint import LastCheckpoint
+from src.training.rollbacks import Rollback
 
 
 class StepFigures(Callback):

@@ -7,7 +7,6 @@ has ended, or before anything is validated or saved.
 
 import json
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from src.data.batching import Batch, standing_in
@@ -28,33 +26,14 @@ from src.files import whole_file, write_json
 from src.models.modules import TextClassifier
 from src.training.config import TrainerConfig
 from src.training.last_checkpoint import LastCheckpoint
+from src.training.rollbacks import ROLLBACKS, GoBackError, Rollback, left_out
 
-ROLLBACKS = "rollbacks.json"  # in the run folder
-REVIEWS = "nonfinite"  # the folder in it for the reviews of what went wrong
+REVIEWS = "nonfinite"  # the folder in the run's for the reviews of what went wrong
 LEARNING_RATE = 0.5  # by which a rollback multiplies it
 
 
 class NonFiniteError(UserError):
     """The training has come to no finite number; the message says at which step, and what to do."""
-
-
-@dataclass(frozen=True)
-class Rollback:
-    """How a training went wrong, and from where it goes on."""
-
-    step: int  # of the optimizer, from 0
-    epoch: int
-    batches: tuple[int, ...]  # of the epoch, from 0: left out from now on
-    to_step: int  # of the checkpoint gone back to; 0: the start
-    why: str
-
-
-class GoBackError(Exception):
-    """The training is to go on from its last checkpoint, after `rollbacks`, the latest last."""
-
-    def __init__(self, rollbacks: tuple[Rollback, ...]) -> None:
-        super().__init__(rollbacks[-1].why)
-        self.rollbacks = rollbacks
 
 
 @dataclass(frozen=True)
@@ -234,29 +213,6 @@ class Finite(Callback):
         except WriteError as error:
             return f"not kept ({error})"
         return str(path)
-
-
-@rank_zero_only
-def say_goes_back(rollbacks: tuple[Rollback, ...]) -> None:
-    """Say why, and where the training goes on after the latest rollback."""
-    latest = rollbacks[-1]
-    without = f" and without batch {', '.join(map(str, latest.batches))}" if latest.batches else ""
-    line = f"{latest.why}; goes back to step {latest.to_step}, at half the learning rate{without}"
-    print(line, file=sys.stderr, flush=True)
-
-
-def read_rollbacks(folder: Path) -> tuple[Rollback, ...]:
-    """Return how often the half-done run in `folder` has been turned back."""
-    try:
-        found = json.loads((folder / ROLLBACKS).read_text(encoding="utf-8"))["rollbacks"]
-    except (OSError, ValueError, KeyError):
-        return ()
-    return tuple(Rollback(**one | {"batches": tuple(one["batches"])}) for one in found)
-
-
-def left_out(rollbacks: tuple[Rollback, ...]) -> frozenset[tuple[int, int]]:
-    """The epoch and number of each batch that takes no part any more."""
-    return frozenset((one.epoch, number) for one in rollbacks for number in one.batches)
 
 
 def _not_finite(losses: list[Tensor], module: TextClassifier, trainer: L.Trainer) -> Tensor:

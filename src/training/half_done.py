@@ -15,10 +15,10 @@ from src.options import WITHOUT_EFFECT, flat
 from src.torch_file import ForeignCodeError
 from src.training.checkpoint_file import BEST, LAST, read_checkpoint, restore_best
 from src.training.config import RunConfig
-from src.training.finite import ROLLBACKS
 from src.training.last_checkpoint import RESUME
 from src.training.metrics_csv import read_metrics
 from src.training.result import git_commit, versions
+from src.training.rollbacks import ROLLBACKS
 
 _NAMED = 3  # differing options
 

@@ -28,12 +28,7 @@ from src.training.callbacks import (
     find_callback,
 )
 from src.training.config import RunConfig
-from src.training.finite import (
-    Finite,
-    Rollback,
-    left_out,
-    read_rollbacks,
-)
+from src.training.finite import Finite
 from src.training.half_done import (
     HalfDone,
     cannot_go_on,
@@ -53,6 +48,7 @@ from src.training.machine import (
 )
 from src.training.process import peak_memory_bytes
 from src.training.result import describe_data, git_commit, versions
+from src.training.rollbacks import Rollback, left_out, read_rollbacks
 from src.training.trainer import build_trainer
 
 

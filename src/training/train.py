@@ -57,7 +57,8 @@ def train_here(
     if config.data.tokenizer == TorchtextVocabulary.tokenizer:
         require_torchtext()
     flush_denormals()
-    from src.training.finite import GoBackError, NonFiniteError, say_goes_back
+    from src.training.finite import NonFiniteError
+    from src.training.rollbacks import GoBackError, say_goes_back
     from src.training.run import in_sweep, run
 
     folder = Path(HydraConfig.get().runtime.output_dir)

@@ -13,8 +13,9 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from src.training.callbacks import find_callback
 from src.training.checkpoint_file import read_checkpoint
 from src.training.config import CsvConfig, TrainerConfig
-from src.training.finite import Finite, GoBackError, NonFiniteError, read_rollbacks
+from src.training.finite import Finite, NonFiniteError
 from src.training.loggers import build_loggers
+from src.training.rollbacks import GoBackError, read_rollbacks
 from src.training.trainer import build_trainer
 from tests.doors.runner import PROJECT, door_environment
 from tests.training.test_callbacks import batches, model  # noqa: F401

@@ -1,0 +1,52 @@
+"""How often a training was turned back to its last checkpoint: what is kept of it, and said."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+ROLLBACKS = "rollbacks.json"  # in the run folder
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """How a training went wrong, and from where it goes on."""
+
+    step: int  # of the optimizer, from 0
+    epoch: int
+    batches: tuple[int, ...]  # of the epoch, from 0: left out from now on
+    to_step: int  # of the checkpoint gone back to; 0: the start
+    why: str
+
+
+class GoBackError(Exception):
+    """The training is to go on from its last checkpoint, after `rollbacks`, the latest last."""
+
+    def __init__(self, rollbacks: tuple[Rollback, ...]) -> None:
+        super().__init__(rollbacks[-1].why)
+        self.rollbacks = rollbacks
+
+
+@rank_zero_only
+def say_goes_back(rollbacks: tuple[Rollback, ...]) -> None:
+    """Say why, and where the training goes on after the latest rollback."""
+    latest = rollbacks[-1]
+    without = f" and without batch {', '.join(map(str, latest.batches))}" if latest.batches else ""
+    line = f"{latest.why}; goes back to step {latest.to_step}, at half the learning rate{without}"
+    print(line, file=sys.stderr, flush=True)
+
+
+def read_rollbacks(folder: Path) -> tuple[Rollback, ...]:
+    """Return how often the half-done run in `folder` has been turned back."""
+    try:
+        found = json.loads((folder / ROLLBACKS).read_text(encoding="utf-8"))["rollbacks"]
+    except (OSError, ValueError, KeyError):
+        return ()
+    return tuple(Rollback(**one | {"batches": tuple(one["batches"])}) for one in found)
+
+
+def left_out(rollbacks: tuple[Rollback, ...]) -> frozenset[tuple[int, int]]:
+    """The epoch and number of each batch that takes no part any more."""
+    return frozenset((one.epoch, number) for one in rollbacks for number in one.batches)
