@@ -3,12 +3,14 @@
 from typing import Any
 
 from src.door import door
+from src.imports import importing
 
 
 @door("eval")
 def main(options: dict[str, Any]) -> None:
     """Test one run on its own reviews or on others."""
-    from src.inference.evaluate import evaluate
+    with importing():
+        from src.inference.evaluate import evaluate
 
     evaluate(options)
 

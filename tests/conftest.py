@@ -4,11 +4,14 @@ import csv
 import os
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
+from src.imports import importing
 from tests.doors.forked import open_warm
 from tests.doors.runner import PROJECT
 
@@ -17,6 +20,13 @@ from tests.doors.runner import PROJECT
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MOODS = {"bad": "awful", "good": "lovely", "so so": "passable"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[Any]:
+    """Import what the tests import, as a door does."""
+    with importing():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

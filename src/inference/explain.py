@@ -7,6 +7,7 @@ from typing import Any
 
 from src.data.records import text_fault
 from src.errors import ConfigError, printable
+from src.imports import importing
 from src.inference.options import ExplainOptions
 from src.options import check_options
 
@@ -26,12 +27,14 @@ def explain(options: dict[str, Any]) -> None:
     if fault := text_fault(text, "utf-8"):
         raise ConfigError(f"text: {fault}")
     # torch takes seconds to import: only once the options are known to be sound.
-    from src.inference.checkpoint import load_run
+    with importing():
+        from src.inference.checkpoint import load_run
 
     run = load_run(checked.run)
-    from src.inference.explanation import write_explanation
-    from src.reports.explanation_files import read_explanation
-    from src.reports.explanation_page import draw_explanation
+    with importing():
+        from src.inference.explanation import write_explanation
+        from src.reports.explanation_files import read_explanation
+        from src.reports.explanation_page import draw_explanation
 
     folder = Path(checked.output).expanduser() if checked.output else folder_for(run.path, text)
     write_explanation(folder, run, text)

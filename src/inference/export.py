@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.errors import ConfigError, UserError
+from src.imports import importing
 from src.inference.options import ExportOptions
 from src.inference.safetensors_file import SUFFIX, write_safetensors
 from src.options import check_options
@@ -42,7 +43,8 @@ def export(arguments: Sequence[str]) -> Path:
     output = Path(options.output).expanduser()
     if output.suffix != SUFFIX:
         raise ConfigError(f"output={options.output}: unknown ending. Choose from: {SUFFIX}")
-    from src.inference.checkpoint import load_run
+    with importing():
+        from src.inference.checkpoint import load_run
 
     run = load_run(options.run)
     write_safetensors(output, run.model.state_dict(), run.about)

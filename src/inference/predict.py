@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 from src.data.records import BadRow, Record, format_of, read_records, text_fault
 from src.errors import ConfigError, DataError, printable
 from src.files import whole_file, write_error
+from src.imports import importing
 from src.inference.options import PredictOptions
 from src.locks import claimed
 from src.options import check_options
@@ -46,8 +47,9 @@ def predict_text(options: PredictOptions) -> None:
     if fault := text_fault(text, "utf-8"):
         raise ConfigError(f"text: {fault}")
     # torch takes seconds to import: only once the options are known to be sound.
-    from src.inference.checkpoint import load_run
-    from src.inference.classify import classify
+    with importing():
+        from src.inference.checkpoint import load_run
+        from src.inference.classify import classify
 
     run = load_run(options.run, options.device)
     run.model.recurrent.compiled = False  # not worth its loading, for one text
@@ -71,8 +73,9 @@ def predict_stream(options: PredictOptions) -> None:
     first = next(rows, None)  # a missing or foreign file is told of before anything is loaded
     if first is None:
         raise DataError(f"{source}: holds no text")
-    from src.inference.checkpoint import load_run
-    from src.inference.classify import predict_rows
+    with importing():
+        from src.inference.checkpoint import load_run
+        from src.inference.classify import predict_rows
 
     run = load_run(options.run, options.device)
     total = 0

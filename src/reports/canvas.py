@@ -105,6 +105,8 @@ def percentages(axis: "Axis") -> None:
 
 def save(figure: "Figure", path: Path) -> Path:
     """Write a PNG, whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with whole_file(path) as file:
-        figure.savefig(file.buffer, format="png")
+        FigureCanvasAgg(figure).print_png(file.buffer)  # savefig draws twice, for the same bytes
     return path

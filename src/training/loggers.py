@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from src.errors import ConfigError
+from src.imports import importing
 from src.secrets import git_remote
 from src.training.config import LoggerConfig, WandbConfig
 from src.training.half_done import HalfDone
@@ -60,7 +61,8 @@ def open_wandb_run(
     Raises:
         ConfigError: W&B does not start as it was told to.
     """
-    import wandb
+    with importing():
+        import wandb
 
     finish_wandb()
     offline = _is_offline(config)
@@ -107,15 +109,16 @@ def _open_wandb(
 def _init(config: WandbConfig, folder: Path, described: dict[str, Any], *, offline: bool) -> Any:
     import wandb
 
-    return wandb.init(
-        dir=folder,
-        project=config.project,
-        entity=config.entity,
-        mode="offline" if offline else "online",
-        resume=None if offline else "allow",
-        settings=wandb.Settings(init_timeout=20, console="off", silent=True, **_git()),
-        **described,
-    )
+    with importing():  # it imports the whole of its clients
+        return wandb.init(
+            dir=folder,
+            project=config.project,
+            entity=config.entity,
+            mode="offline" if offline else "online",
+            resume=None if offline else "allow",
+            settings=wandb.Settings(init_timeout=20, console="off", silent=True, **_git()),
+            **described,
+        )
 
 
 def _git() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from multiprocessing import connection
 from typing import Any
 
 from src.errors import ConfigError
+from src.imports import importing
 from src.training.config import RunConfig
 from src.training.interrupt import Interrupted, StopSignals
 from src.training.process import die_with_parent, end_soon
@@ -55,9 +56,10 @@ def train_in_replicas(
         ReplicaError: a process was killed.
         Exception: that of the process that failed first.
     """
-    from torch import multiprocessing
+    with importing():
+        from torch import multiprocessing
 
-    from src.training.machine import choose_accelerator, choose_devices
+        from src.training.machine import choose_accelerator, choose_devices
 
     trainer = config.trainer
     devices = choose_devices(trainer, choose_accelerator(trainer))

@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from src.data.torchtext_words import TorchtextVocabulary, require_torchtext
+from src.imports import importing
 from src.sweeps.job import is_first_process
 from src.training.config import RunConfig
 from src.training.interrupt import Interrupted, StopSignals
@@ -57,9 +58,10 @@ def train_here(
     if config.data.tokenizer == TorchtextVocabulary.tokenizer:
         require_torchtext()
     flush_denormals()
-    from src.training.finite import NonFiniteError
-    from src.training.rollbacks import GoBackError, say_goes_back
-    from src.training.run import in_sweep, run
+    with importing():
+        from src.training.finite import NonFiniteError
+        from src.training.rollbacks import GoBackError, say_goes_back
+        from src.training.run import in_sweep, run
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     rollbacks = None

@@ -1,4 +1,4 @@
-"""Opens doors in processes that are forked from one that has only imported.
+"""Opens doors in processes that are forked from one that has imported what they will.
 
 Importing is most of what a short run takes. What a test asks is answered as by `open_door`, which
 stays for tests of a start itself: an import that fails, a variable that is read by one. As a
@@ -17,9 +17,16 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+from src.imports import importing
 from tests.doors.runner import PROJECT, door_environment
 
-IMPORTED = ("matplotlib.pyplot", "rich.table", "src.training.run", "src.reports.sweep")
+IMPORTED = (
+    *("matplotlib.backends.backend_agg", "matplotlib.pyplot", "rich.table"),
+    *("hydra_plugins.joblib_launcher", "hydra_plugins.submitit_launcher"),
+    *("src.inference.evaluate", "src.inference.explanation", "src.reports.explanation_page"),
+    *("src.reports.sweep", "src.sweeps.attempts", "src.training.run"),
+    *("wandb.sdk.data_types._private", "wandb.sdk.launch.inputs.internal"),
+)
 
 
 def open_warm(
@@ -57,10 +64,27 @@ def _server() -> subprocess.Popen[str]:
 
 def main() -> None:
     """Open a door for each line of input; answer how it ended and what it said."""
-    for name in IMPORTED:
-        importlib.import_module(name)
+    with importing():
+        for name in IMPORTED:
+            importlib.import_module(name)
+        _load_what_is_kept()
     for line in sys.stdin:
         print(json.dumps(_open(**json.loads(line))), flush=True)
+
+
+def _load_what_is_kept() -> None:
+    """Compiled steps and fonts, which come with the first of them that is taken."""
+    import torch
+
+    from src.models.recurrent import GRU
+    from src.reports.canvas import new_axes, new_figure, save
+
+    outputs, _ = GRU(1, 1)(torch.zeros(1, 1, 1), torch.ones(1, dtype=torch.int64))
+    outputs.sum().backward()
+    figure = new_figure(4, 4, "headline", "run")
+    new_axes(figure, 111, "title", "x", "y")
+    with tempfile.TemporaryDirectory() as folder:
+        save(figure, Path(folder) / "figure.png")
 
 
 def _open(door: str, arguments: list[str], cwd: str, environment: dict[str, str]) -> dict[str, Any]:
@@ -73,6 +97,7 @@ def _open(door: str, arguments: list[str], cwd: str, environment: dict[str, str]
             os.chdir(cwd)
             os.environ.clear()
             os.environ.update(environment)
+            _take_media_folder()
             _be(door, arguments)
         _, status = os.waitpid(pid, 0)
         said = []
@@ -84,6 +109,13 @@ def _open(door: str, arguments: list[str], cwd: str, environment: dict[str, str]
         "stdout": said[0],
         "stderr": said[1],
     }
+
+
+def _take_media_folder() -> None:
+    """Have one of its own for W&B, which makes it when imported and removes it in the end."""
+    media = sys.modules["wandb.sdk.data_types._private"].MEDIA_TMP
+    media._finalizer.detach()
+    media.__init__("wandb-media")
 
 
 def _be(door: str, arguments: list[str]) -> NoReturn:
