@@ -1,8 +1,6 @@
 """No key or password is in anything that a run leaves or prints."""
 
-import os
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -13,7 +11,8 @@ from src.data.config import ImdbConfig
 from src.errors import ConfigError
 from src.options import check_options
 from src.secrets import find_secret, git_remote, without_user
-from tests.doors.runner import PROJECT, door_environment, open_door
+from tests.doors.forked import open_warm
+from tests.doors.runner import open_door
 
 KEY = "local-planted0123456789abcdef0123456789abcdef01"  # of the form that W&B takes
 SMALL = (
@@ -140,15 +139,16 @@ def test_a_run_leaves_no_key_that_it_was_given(tmp_path):
 @pytest.mark.slow
 def test_sweeps_and_searches_leave_no_key_that_they_were_given(tmp_path):
     """Their jobs in processes of their own; a database's address with a password in it."""
-    environment = door_environment(tmp_path) | {"WANDB_API_KEY": KEY}
-    environment["STUDIES"] = f"sqlite:///file:{tmp_path}/studies.db?uri=true&token=planteddatabase"
+    environment = {
+        "WANDB_API_KEY": KEY,
+        "STUDIES": f"sqlite:///file:{tmp_path}/studies.db?uri=true&token=planteddatabase",
+    }
     sweep = ("-m", "seed=1", "hydra/launcher=submitit_local", "hydra.sweep.dir=runs/sweep")
     search = ("-m", "seed=1,2", "hydra/sweeper=optuna", "hydra.sweep.dir=runs/search")
     search += ("hydra.sweeper.n_trials=1", "hydra.sweeper.storage='${oc.env:STUDIES}'")
     for arguments in (sweep, search):
-        command = [sys.executable, str(PROJECT / "train.py"), *arguments, *SMALL]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
-        told = os.fsdecode(done.stdout + done.stderr)
+        done = open_warm("train.py", *arguments, *SMALL, cwd=tmp_path, env=environment)
+        told = done.stdout + done.stderr
         assert done.returncode == 0, told
         assert KEY not in told and "planteddatabase" not in told
     assert len(list(tmp_path.glob("runs/*/*/result.json"))) == 2

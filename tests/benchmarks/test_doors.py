@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from tests.doors.forked import open_warm
-from tests.doors.runner import open_door
 
 FEW = ("data=demo", "data.num_train=200", "data.num_test=40", "model.hidden_size=8")
 
@@ -19,7 +18,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_throughput(workplace: Path) -> None:
     options = ("--quick", "--no-keras", "--models", "gru", "--sizes", "8", "--threads", "1")
-    done = open_door("benchmarks/throughput.py", *options, "--markdown", "speed.md", cwd=workplace)
+    done = open_warm("benchmarks/throughput.py", *options, "--markdown", "speed.md", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert "| gru   | 8/8" in done.stdout
     assert "synthetic demo corpus" in done.stdout
@@ -83,7 +82,7 @@ def test_time_to_accuracy(workplace: Path) -> None:
 @pytest.mark.slow
 def test_scaling(workplace: Path) -> None:
     options = ("--copies", "1", "2", "--steps", "3", "--rounds", "1", "--threads", "1")
-    done = open_door("benchmarks/scaling.py", *options, "model.hidden_size=8", cwd=workplace)
+    done = open_warm("benchmarks/scaling.py", *options, "model.hidden_size=8", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert "| 2      | 40,000" in done.stdout
     assert "peak memory under 1.5 GiB" in done.stdout

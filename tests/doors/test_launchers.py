@@ -115,7 +115,7 @@ def test_a_sweep_of_pairs_tests_every_review_once_and_goes_on_past_one_that_fail
     """Two jobs, each in two processes; the second has one review to validate on."""
     jobs = ("trainer=ddp_cpu", "data.eval_batch_size=8", "logger=wandb")
     jobs += ("data.validation=random", "data.validation_fraction=0.1,0.02")
-    done = open_door("train.py", "-m", *SMALL, *jobs, cwd=tmp_path)
+    done = open_warm("train.py", "-m", *SMALL, *jobs, cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     (failure,) = tmp_path.glob("runs/mine/*/failure.json")

@@ -3,15 +3,13 @@
 import json
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.doors.forked import open_warm
-from tests.doors.runner import PROJECT, door_environment, inspect_wandb, open_door
+from tests.doors.forked import Started, open_warm
+from tests.doors.runner import inspect_wandb
 
 SMALL = (
     *("experiment=smoke", "logger=wandb", "model.dropout=0.5"),
@@ -21,21 +19,16 @@ SMALL = (
 
 def stop(cwd: Path, signum: int, trainer: str) -> tuple[int, str]:
     """Start a run, send it the signal when it trains; its exit status and last line."""
-    started = subprocess.Popen(
-        [sys.executable, str(PROJECT / "train.py"), *SMALL, trainer, "hydra.run.dir=run"],
-        cwd=cwd,
-        env=door_environment(cwd),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    line = (*SMALL, trainer, "hydra.run.dir=run")
+    started = Started("train.py", *line, cwd=cwd, out=cwd / "out", err=cwd / "err")
     while not (cwd / "run/checkpoints/last.ckpt").exists():
-        assert started.poll() is None, started.communicate()[1]
+        assert started.poll() is None, (cwd / "err").read_text()
         time.sleep(0.02)
     started.send_signal(signum)
-    _, said = started.communicate(timeout=120)
-    (line,) = [line for line in said.splitlines() if line.startswith("interrupted")]
-    return started.returncode, line
+    status = started.wait()
+    said = (cwd / "err").read_text()
+    (last,) = [line for line in said.splitlines() if line.startswith("interrupted")]
+    return status, last
 
 
 def offline_run(cwd: Path) -> tuple[dict, list[dict]]:
@@ -66,8 +59,7 @@ def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
     assert refused.returncode == 1
     assert "model.hidden_size=16 there, 32 here" in refused.stderr.splitlines()[-1]
 
-    go_on = open_warm if trainer == "trainer=cpu" else open_door  # a pair is started anew
-    done = go_on("train.py", *command[2:], cwd=tmp_path)
+    done = open_warm("train.py", *command[2:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "goes on in epoch" in done.stderr
     result = json.loads((tmp_path / "run/result.json").read_text())

@@ -1,7 +1,6 @@
 """Sweeps as a user starts them, stops them and starts them again."""
 
 import json
-import os
 import random
 import re
 import signal
@@ -16,7 +15,8 @@ import pytest
 import src.door  # noqa: F401  it registers ${job_folder:}
 from src.sweeps.fingerprint import fingerprint_of
 from src.sweeps.folder import JobFolder
-from tests.doors.runner import PROJECT, open_door
+from tests.doors.forked import Started, open_warm
+from tests.doors.runner import PROJECT
 from tests.test_conf import CONF
 
 SMALL = (
@@ -26,16 +26,12 @@ SMALL = (
 TOO_LARGE = "1000000"  # units: their recurrent weights alone are 12 terabytes
 
 
-def start_sweep(*arguments: str, cwd: Path) -> subprocess.Popen:
-    """Start `train.py -m` in the background; its stdout and stderr are one stream."""
-    return subprocess.Popen(
-        [sys.executable, str(PROJECT / "train.py"), "-m", *SMALL, *arguments],
-        cwd=cwd,
-        env=os.environ | {"COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start_sweep(*arguments: str, cwd: Path) -> Started:
+    """Start `train.py -m` in the background; its stdout and stderr are one file."""
+    out = cwd / f"said{len(list(cwd.glob('said*')))}"
+    out.touch()
+    wide = {"COLUMNS": "200"}
+    return Started("train.py", "-m", *SMALL, *arguments, cwd=cwd, out=out, env=wide)
 
 
 def folder_of(cwd: Path, *overrides: str) -> JobFolder:
@@ -64,8 +60,9 @@ def twice(tmp_path_factory) -> tuple[Path, list[str]]:
     """Two processes that were given the same sweep of two jobs at once, and what they said."""
     cwd = tmp_path_factory.mktemp("sweep")
     both = [start_sweep("seed=1,2", cwd=cwd) for _ in range(2)]
-    said = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    statuses = [process.wait() for process in both]
+    said = [process.said() for process in both]
+    assert statuses == [0, 0], said
     return cwd, said
 
 
@@ -82,7 +79,7 @@ def test_two_processes_do_no_job_twice(twice):
 def test_the_same_line_again_only_answers(twice):
     cwd, _ = twice
     before = results(cwd)
-    done = open_door("train.py", "-m", *SMALL, "seed=1,2", cwd=cwd)
+    done = open_warm("train.py", "-m", *SMALL, "seed=1,2", cwd=cwd)
     assert done.returncode == 0, done.stderr
     assert results(cwd) == before
     assert len(re.findall("finished before", done.stdout)) == 2
@@ -103,8 +100,8 @@ def test_a_growing_sweep_runs_what_is_new_and_tells_what_fails(twice):
     (raises.path / "metrics.csv").mkdir(parents=True)  # a file has to go there
     line = (f"model.hidden_size=8,{TOO_LARGE},16,24", "retries=1")
     process = start_sweep(*line, cwd=cwd)
-    said, _ = process.communicate()
-    assert process.returncode == 1
+    assert process.wait() == 1
+    said = process.said()
     assert "Traceback" not in said
 
     after = results(cwd)
@@ -194,11 +191,10 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
         process.wait()
         assert finished.items() <= results(killed).items(), "a job was finished twice"
         finished = results(killed)
-    said, _ = (process := start_sweep(*line, cwd=killed)).communicate()
-    assert process.returncode == 0, said
+    process = start_sweep(*line, cwd=killed)
+    assert process.wait() == 0, process.said()
     assert finished.items() <= results(killed).items(), "a job was finished twice"
-    said, _ = beside.communicate()
-    assert beside.returncode == 0, said
+    assert beside.wait() == 0, beside.said()
     whole = figures(undisturbed)
     assert len(whole) == 8
     assert figures(killed) == whole
@@ -209,7 +205,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
         assert predictions[0].read_bytes() == predictions[1].read_bytes()
 
 
-def wait_for_new_job(cwd: Path, process: subprocess.Popen) -> None:
+def wait_for_new_job(cwd: Path, process: Started) -> None:
     """Wait until the sweep is past what was finished before and at work on a job."""
     while process.poll() is None:
         jobs = [path.parent for path in cwd.glob("runs/mine/*/job.json")]

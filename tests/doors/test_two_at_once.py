@@ -2,8 +2,6 @@
 
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,8 +11,7 @@ from src.errors import UserError
 from src.inference.claim import claim_test
 from src.inference.predict import predict
 from src.locks import HeldError
-from tests.doors.forked import open_warm
-from tests.doors.runner import PROJECT, door_environment, open_door
+from tests.doors.forked import Started, open_warm
 from tests.test_locks import HOLD, another
 
 SMALL = (
@@ -29,18 +26,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_with_it(tmp_path):
-    first = subprocess.Popen(
-        [sys.executable, str(PROJECT / "train.py"), *SMALL, "trainer.max_epochs=500"],
-        cwd=tmp_path,
-        env=door_environment(tmp_path),
-        stdout=subprocess.DEVNULL,
-    )
+    long = (*SMALL, "trainer.max_epochs=500")
+    first = Started("train.py", *long, cwd=tmp_path, out=tmp_path / "said")
     while not (tmp_path / "run/checkpoints/last.ckpt").exists():
         assert first.poll() is None
         time.sleep(0.02)
     before = contents(tmp_path / "run" / "config")
     other = (*SMALL, "trainer.max_epochs=2")
-    second = open_door("train.py", *other, cwd=tmp_path)
+    second = open_warm("train.py", *other, cwd=tmp_path)
     assert second.returncode == 1
     assert re.fullmatch(
         rf"error: hydra\.run\.dir=\S+: process {first.pid} on \S+ is at it; wait .*\n",
@@ -49,7 +42,7 @@ def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_wit
     first.send_signal(signal.SIGKILL)
     first.wait()
     job = (tmp_path / "run" / "job.json").read_bytes()
-    refused = open_door("train.py", *other, cwd=tmp_path)  # not for the lock any more
+    refused = open_warm("train.py", *other, cwd=tmp_path)  # not for the lock any more
     assert refused.returncode == 1
     assert "trainer.max_epochs=500 there, 2 here" in refused.stderr
     assert contents(tmp_path / "run" / "config") == before

@@ -1,9 +1,7 @@
 """hydra/sweeper=optuna, in processes of its own: what is tried, by whom, and what is left."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from src.sweeps.study import open_storage
+from tests.doors.forked import Started
 from tests.doors.runner import PROJECT, open_door
 from tests.sweeps.bowl import main
 
@@ -33,13 +32,9 @@ def search(tmp_path, monkeypatch, capsys):
     return run
 
 
-def start(*arguments: str, cwd: Path) -> subprocess.Popen:
+def start(*arguments: str, cwd: Path) -> Started:
     """Begin to search in a process of its own."""
-    command = [sys.executable, str(PROJECT / "tests/sweeps/bowl.py"), *OPTUNA, *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(
-        command, cwd=cwd, env=os.environ | {"PYTHONPATH": str(PROJECT)}, **pipes
-    )
+    return Started("tests/sweeps/bowl.py", *OPTUNA, *arguments, cwd=cwd, out=cwd / "said")
 
 
 def study_in(folder: Path, storage: str = "study.journal") -> optuna.Study:
@@ -47,13 +42,13 @@ def study_in(folder: Path, storage: str = "study.journal") -> optuna.Study:
     return optuna.load_study(study_name=folder.name, storage=open_storage(storage))
 
 
-def wait_for(process: subprocess.Popen, folder: Path, results: int) -> None:
+def wait_for(process: Started, folder: Path, results: int) -> None:
     """Wait until a search has so many results and is at its next."""
     for _ in range(3000):
         done = len(list(folder.glob("*/result.json")))
         if done >= results and len(list(folder.glob("*/done_by.txt"))) > done:
             return
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.said()
         time.sleep(0.01)
     raise AssertionError("it does not get on")
 
@@ -72,7 +67,7 @@ def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path, search)
     killed = start(*wanted, "hydra.sweep.dir=killed/bowl", "seconds=0.2", cwd=tmp_path)
     wait_for(killed, folder, results=7)
     killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed.wait()
     left = [trial.state for trial in study_in(folder).trials]
     assert left == 7 * [TrialState.COMPLETE] + [TrialState.RUNNING] + 4 * [TrialState.WAITING]
     search(*wanted, "hydra.sweep.dir=killed/bowl")
@@ -100,8 +95,8 @@ def test_two_workers_share_a_database_and_a_failed_job_is_a_failed_trial(
     other = start(*wanted, cwd=tmp_path)
     wait_for(other, tmp_path / "sweep", results=0)
     said = search(*wanted)
-    said += "".join(other.communicate(timeout=120))
-    assert other.returncode == 0, said
+    assert other.wait() == 0, other.said()
+    said += other.said()
     study = study_in(tmp_path / "sweep", storage)
     tried = sorted((trial.params["x"], trial.params["kind"]) for trial in study.trials)
     assert tried == [(x, kind) for x in range(4) for kind in ("bad", "good")]

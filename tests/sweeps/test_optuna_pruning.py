@@ -1,8 +1,6 @@
 """A search of 30 trials on the demo reviews, pruned, killed and resumed: train.py itself."""
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from src.sweeps.study import open_storage
 from src.training.callbacks import ValidationFigures, find_callback
 from src.training.config import RunConfig
 from src.training.trainer import build_trainer
+from tests.doors.forked import Started
 from tests.doors.runner import PROJECT
 
 TRIALS, EPOCHS = 30, 7
@@ -43,10 +42,8 @@ SEARCH = (
 )
 
 
-def search(cwd: Path) -> subprocess.Popen:
-    command = [sys.executable, str(PROJECT / "train.py"), "-m", *RUN, *SEARCH]
-    with (cwd / "said.txt").open("a") as said:
-        return subprocess.Popen(command, cwd=cwd, stdout=said, stderr=subprocess.STDOUT)
+def search(cwd: Path) -> Started:
+    return Started("train.py", "-m", *RUN, *SEARCH, cwd=cwd, out=cwd / "said.txt")
 
 
 def finished(folder: Path) -> int:
@@ -79,11 +76,12 @@ def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_pat
     folder = tmp_path / "sweep"
     process = search(tmp_path)
     while finished(folder) < 8:
-        assert process.poll() is None, (tmp_path / "said.txt").read_text()
+        assert process.poll() is None, process.said()
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert search(tmp_path).wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
+    process = search(tmp_path)
+    assert process.wait() == 0, process.said()
 
     study = optuna.load_study(
         study_name="sweep", storage=open_storage(str(folder / "study.journal"))

@@ -21,7 +21,6 @@ SIGTERM and Ctrl-C at random moments, of runs of one process and then of two:
 """
 
 import csv
-import importlib
 import itertools
 import json
 import os
@@ -35,6 +34,7 @@ from typing import Any
 
 import torch
 
+from tests.doors.forked import fork, import_all, status_of
 from tests.training.aims import SIGNALLED, arm
 from tests.training.archive import Server, is_the_archive, write_archive
 
@@ -44,39 +44,15 @@ TIMING = {"train/reviews_per_second"}
 
 def start(arguments: list[str], cwd: Path, before: Callable[[], None] | None = None) -> int:
     """Open train.py in a forked process; `before` is called there first. Returns its id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 70
-    try:
-        os.chdir(cwd)
-        log = os.open(cwd / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        if before is not None:
-            before()
-        sys.argv = ["train.py", *arguments]
-        import train
-
-        train.main()
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 1
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    log = cwd / "log"
+    return fork("train.py", arguments, cwd=cwd, out=log, err=log, before=before)
 
 
 def end_of(pid: int) -> int:
     """The exit status of a started process, negative for the signal that killed it."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = status_of(pid, wait=True)
+    assert status is not None
+    return status
 
 
 def signal_after(seconds: float, pid: int, signum: int) -> int:
@@ -86,9 +62,8 @@ def signal_after(seconds: float, pid: int, signum: int) -> int:
     """
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
+        if (status := status_of(pid)) is not None:
+            return status
         time.sleep(0.002)
     os.kill(pid, signum)
     return end_of(pid)
@@ -242,8 +217,7 @@ def main() -> None:
     """Carry out one plan, or several, and print what came of it."""
     cwd, given = Path(sys.argv[1]).absolute(), sys.argv[2]
     plans = json.loads(Path(given).read_text() if given.endswith(".json") else given)
-    for name in ("matplotlib.pyplot", "rich.table", "src.training.run"):
-        importlib.import_module(name)  # every start finds them imported
+    import_all()  # every start finds it imported
     if isinstance(plans, dict):
         plan = Plan(cwd, {"runs": {}} | plans)
         print(json.dumps({"runs": plan.carry_out(), "stops": plan.stops}))

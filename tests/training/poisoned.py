@@ -3,13 +3,13 @@
 python -m tests.training.poisoned <folder>
 """
 
-import importlib
 import json
 import math
 import os
 import sys
 from pathlib import Path
 
+from tests.doors.forked import import_all
 from tests.training.aims import arm
 from tests.training.killing import differences, end_of, leavings, start
 
@@ -44,8 +44,7 @@ def poison_and_die() -> None:
 def main() -> None:
     """Make the runs and print what they left."""
     cwd = Path(sys.argv[1])
-    for name in ("matplotlib.pyplot", "rich.table", "src.training.run"):
-        importlib.import_module(name)
+    import_all()
     os.environ["DIE_AT"] = "5"
 
     def run(name, before, *options):

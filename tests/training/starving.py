@@ -7,7 +7,6 @@ a name space of its own (`unshare -Urm`):
 """
 
 import ctypes
-import importlib
 import json
 import os
 import resource
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.doors.forked import import_all
 from tests.training.killing import differences, end_of, leavings, start
 
 NOBODY = 65534
@@ -122,8 +122,7 @@ def obey_permissions() -> None:
 def main() -> None:
     """Carry out a plan: {"arguments": [...], "runs": [[method, argument, ...], ...]}."""
     cwd, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
-    for name in ("matplotlib.pyplot", "rich.table", "src.training.run"):
-        importlib.import_module(name)  # every start finds them imported
+    import_all()
     starved = Starved(cwd, plan["arguments"])
     status, said = starved.run("whole")
     assert status == 0, said
