@@ -11,17 +11,25 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """Import inside without garbage collections, and spare what came in those of later.
-
-    What is imported is then as it would be at any time; the collector goes on as it was.
-    """
-    enabled, modules = gc.isenabled(), len(sys.modules)
+def without_collections() -> Iterator[None]:
+    """Hold the garbage collector back inside."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if len(sys.modules) > modules:  # else nothing came in, and garbage would be spared
-            gc.freeze()
         if enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Import inside without garbage collections, and spare all there is in those of later.
+
+    For the start of a program: what lives by then, a model among it, is not collected any more.
+    """
+    modules = len(sys.modules)
+    with without_collections():
+        yield
+        if len(sys.modules) > modules:  # else nothing came in, and garbage would be spared
+            gc.freeze()

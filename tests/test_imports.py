@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src.imports import importing
+from src.imports import importing, without_collections
 
 MODULE = "a_module_that_makes_many_objects"
 
@@ -55,7 +55,17 @@ def test_where_nothing_comes_in_no_garbage_is_spared():
     assert gc.get_freeze_count() == frozen
 
 
-def test_the_collector_is_left_as_it_was(many_objects):
+def test_what_lives_already_is_collected_when_it_dies(many_objects, collections):
+    """As the model and the reviews of a sweep's first run, while its logger comes in."""
+    frozen = gc.get_freeze_count()
+    with without_collections():
+        __import__(MODULE)
+        assert collections == []
+    assert gc.get_freeze_count() <= frozen
+
+
+@pytest.mark.parametrize("importing", [importing, without_collections])
+def test_the_collector_is_left_as_it_was(many_objects, importing):
     gc.disable()
     try:
         with importing():

@@ -7,7 +7,7 @@ from typing import Any
 
 from src.data.records import text_fault
 from src.errors import ConfigError, printable
-from src.imports import importing
+from src.imports import importing, without_collections
 from src.inference.options import ExplainOptions
 from src.options import check_options
 
@@ -31,7 +31,7 @@ def explain(options: dict[str, Any]) -> None:
         from src.inference.checkpoint import load_run
 
     run = load_run(checked.run)
-    with importing():
+    with without_collections():
         from src.inference.explanation import write_explanation
         from src.reports.explanation_files import read_explanation
         from src.reports.explanation_page import draw_explanation

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from src.errors import ConfigError
-from src.imports import importing
+from src.imports import without_collections
 from src.secrets import git_remote
 from src.training.config import LoggerConfig, WandbConfig
 from src.training.half_done import HalfDone
@@ -61,7 +61,7 @@ def open_wandb_run(
     Raises:
         ConfigError: W&B does not start as it was told to.
     """
-    with importing():
+    with without_collections():
         import wandb
 
     finish_wandb()
@@ -109,7 +109,7 @@ def _open_wandb(
 def _init(config: WandbConfig, folder: Path, described: dict[str, Any], *, offline: bool) -> Any:
     import wandb
 
-    with importing():  # it imports the whole of its clients
+    with without_collections():  # the first of a process imports the whole of W&B's client
         return wandb.init(
             dir=folder,
             project=config.project,
