@@ -39,6 +39,15 @@ def imdb_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all processes that test together, for what takes long to make."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def mood_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CSV of 400 texts in three classes that one word tells apart."""
     rng = random.Random(0)
@@ -56,13 +65,14 @@ def mood_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mood_run(mood_reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mood_run(
+    mood_reviews: Path, shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The folder of a small GRU that train.py trained on `mood_reviews`.
 
     It is trained once for all processes that test; each has a copy of its own.
     """
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained_moods"
+    shared = shared_folder / "trained_moods"
     with FileLock(f"{shared}.lock"):
         if not shared.exists():
             shared.mkdir()

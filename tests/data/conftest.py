@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from src.data.config import ImdbConfig
 from src.data.corpus import Corpus
@@ -26,16 +27,20 @@ def golden() -> dict:
 
 
 @pytest.fixture(scope="session")
-def answers(request: pytest.FixtureRequest) -> dict:
+def answers(request: pytest.FixtureRequest, shared_folder: Path) -> dict:
     """What torchtext makes of IMDB: asked now where it is installed, else as recorded."""
-    if INSTALLED:
-        return answers_on_imdb(request.getfixturevalue("imdb_corpus"))
-    return request.getfixturevalue("golden")["imdb"]
+    if not INSTALLED:
+        return request.getfixturevalue("golden")["imdb"]
+    corpus, path = request.getfixturevalue("imdb_corpus"), shared_folder / "torchtext.json"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            path.write_text(json.dumps(answers_on_imdb(corpus)), encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
-def imdb_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("imdb-cache")
+def imdb_cache(shared_folder: Path) -> Path:
+    return shared_folder / "imdb-cache"
 
 
 @pytest.fixture(scope="session")
