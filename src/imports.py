@@ -1,7 +1,7 @@
 """Importing torch and Lightning in two thirds of the time.
 
-They make a million objects that live as long as the process. Python's garbage collector goes
-through all of them again and again while they come in, from time to time later, and at the end.
+They make two thirds of a million objects that live as long as the process. Python's garbage
+collector goes through all of them again and again while they come in, and once more at the end.
 """
 
 import contextlib
