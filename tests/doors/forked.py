@@ -10,6 +10,7 @@ import functools
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,9 +69,13 @@ class Started:
             self.returncode = _ask(poll=self.pid)
         return self.returncode
 
-    def wait(self) -> int:
-        """Its exit status, when it has ended."""
+    def wait(self, timeout: float = 600) -> int:
+        """Its exit status, when it has ended, which it has to in so many seconds."""
+        until = time.monotonic() + timeout
         while (status := self.poll()) is None:
+            if time.monotonic() > until:
+                self.send_signal(signal.SIGKILL)
+                raise TimeoutError(f"process {self.pid} is still at work: {self.said()}")
             time.sleep(0.01)
         return status
 
