@@ -127,7 +127,7 @@ def test_a_run_leaves_no_key_that_it_was_given(tmp_path):
     author = ("-c", "user.name=a", "-c", "user.email=a@example.com")
     subprocess.run([*repository, *author, "commit", "-qm", "a", "--allow-empty"], check=True)
     secrets = {"WANDB_API_KEY": KEY, "OPENAI_API_KEY": "planted-other-key"}
-    run = open_door("train.py", *SMALL, "hydra.run.dir=runs/one", cwd=tmp_path, env=secrets)
+    run = open_warm("train.py", *SMALL, "hydra.run.dir=runs/one", cwd=tmp_path, env=secrets)
     assert run.returncode == 0, run.stderr
     planted = ["plantedtoken", *secrets.values()]
     binary = list(tmp_path.glob("runs/one/wandb/offline-run-*/*.wandb"))

@@ -1,8 +1,6 @@
 """A loss, gradient, weight or validation loss that is no finite number, in a real Trainer."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import lightning as L
@@ -17,7 +15,7 @@ from src.training.finite import Finite, NonFiniteError
 from src.training.loggers import build_loggers
 from src.training.rollbacks import GoBackError, read_rollbacks
 from src.training.trainer import build_trainer
-from tests.doors.runner import PROJECT, door_environment
+from tests.doors.forked import open_warm
 from tests.training.test_callbacks import batches, model  # noqa: F401
 
 
@@ -163,13 +161,7 @@ def test_going_back_is_written_down_and_capped(tmp_path, model):  # noqa: F811
 @pytest.mark.slow
 def test_a_run_that_goes_back_is_killed_and_ends_with_the_same_bits(tmp_path):
     """Stopped and then told to go back, or killed after it, or neither: one result."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.poisoned", str(tmp_path)],
-        cwd=PROJECT,
-        env=door_environment(tmp_path),
-        capture_output=True,
-        text=True,
-    )
+    done = open_warm("tests/training/poisoned.py", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["statuses"] == {"whole": [0], "stopped": [1, 0], "killed": [-9, 0]}

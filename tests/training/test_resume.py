@@ -2,15 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.doors.runner import PROJECT, door_environment
+from tests.doors.forked import open_warm
 
 SMALL = (
     *("experiment=smoke", "logger=csv", "trainer=cpu", "model.dropout=0.5"),
@@ -24,14 +22,7 @@ MODULE = "src.models.modules.TextClassifier"
 def kill(cwd: Path, *arguments: str, small: Sequence[str] = SMALL, **plan: Any) -> dict[str, Any]:
     """Carry out a plan of tests/training/killing.py; returns what it prints."""
     plan["arguments"] = [*small, *arguments]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.killing", str(cwd), json.dumps(plan)],
-        cwd=PROJECT,
-        env=door_environment(cwd),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = open_warm("tests/training/killing.py", str(cwd), json.dumps(plan), cwd=cwd)
     assert done.returncode == 0, done.stderr + (cwd / "log").read_text()
     return json.loads(done.stdout)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doors.forked import open_warm
 from tests.doors.runner import PROJECT, door_environment
 
 # Two epochs, with a last.ckpt every five steps. The cache lies elsewhere.
@@ -18,17 +19,17 @@ SMALL = (
 
 
 def starve(cwd: Path, *runs: list, inside: tuple[str, ...] = ()) -> list[dict]:
-    done = subprocess.run(
-        [
-            *inside,
-            *(sys.executable, "-m", "tests.training.starving", str(cwd)),
-            json.dumps({"arguments": SMALL, "runs": runs}),
-        ],
-        cwd=PROJECT,
-        env=door_environment(cwd),
-        capture_output=True,
-        text=True,
-    )
+    given = (str(cwd), json.dumps({"arguments": SMALL, "runs": runs}))
+    if inside:
+        done = subprocess.run(
+            [*inside, sys.executable, "-m", "tests.training.starving", *given],
+            cwd=PROJECT,
+            env=door_environment(cwd),
+            capture_output=True,
+            text=True,
+        )
+    else:
+        done = open_warm("tests/training/starving.py", *given, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
