@@ -118,6 +118,7 @@ def test_a_remote_is_told_without_who_may_read_it(tmp_path, monkeypatch, url, sh
     assert without_user(url) == (shown or url)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_no_key_that_it_was_given(tmp_path):
     """The key in the environment, a token in git's remote, and a W&B that cannot be reached."""
     repository = ["git", "-C", str(tmp_path)]

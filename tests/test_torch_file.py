@@ -213,6 +213,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_what_is_no_checkpoint_is_refused_in_a_line_and_in_little_memory(tmp_path):
     """Wherever one is read: as a finished run, and as a half-done one."""
     for attack in (*CODE, *BROKEN):

@@ -121,6 +121,7 @@ def whole_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_archive(tmp_path_factory.mktemp("whole") / ARCHIVE, whole_data_set())
 
 
+@pytest.mark.slow
 def test_a_repacked_archive_is_judged_by_its_content(whole_archive, load, monkeypatch):
     corpus = load(whole_archive.parent)
     assert corpus.train.names[:3] == [f"train/neg/{k}_2.txt" for k in (0, 10000, 10001)]

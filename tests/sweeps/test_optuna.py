@@ -53,6 +53,7 @@ def wait_for(process: Started, folder: Path, results: int) -> None:
     raise AssertionError("it does not get on")
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path, search):
     wanted = (*SPACE, "hydra.sweeper.n_trials=12", "hydra.sweeper.sampler.startup_trials=5")
     said = search(*wanted, "hydra.sweep.dir=whole/bowl")

@@ -32,6 +32,7 @@ def aim(call: str, number: int = 1, **more: str) -> dict[str, Any]:
     return {"call": call, "number": number} | more
 
 
+@pytest.mark.slow
 def test_killed_in_a_step_and_while_a_checkpoint_is_written_it_ends_with_the_same_bits(tmp_path):
     """First in a step within an epoch, then in writing last.ckpt within the next epoch."""
     found = kill(
