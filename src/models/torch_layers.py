@@ -5,9 +5,18 @@ Its LSTM is oneDNN's where that can compute it. Its RNN and GRU are right too, a
 
 import functools
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
+
+_ONE_LAYER: dict[str, Any] = {
+    "has_biases": True,
+    "num_layers": 1,
+    "dropout": 0.0,
+    "bidirectional": False,
+    "batch_first": False,
+}
 
 
 def torch_lstm(
@@ -15,17 +24,7 @@ def torch_lstm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs [time, batch, hidden], last hidden and last cell state [1, batch, hidden]."""
     with nullcontext() if _is_made(inputs.dtype) else torch.backends.mkldnn.flags(enabled=False):
-        output, h, c = torch._VF.lstm(
-            inputs,
-            state,
-            weights,
-            has_biases=True,
-            num_layers=1,
-            dropout=0.0,
-            train=train,
-            bidirectional=False,
-            batch_first=False,
-        )
+        output, h, c = torch._VF.lstm(inputs, state, weights, train=train, **_ONE_LAYER)
     return output, h, c
 
 
@@ -35,17 +34,7 @@ def torch_rnn(
     """Outputs [time, batch, hidden] of the "GRU" or "RNN_TANH"; h [1, batch, hidden]."""
     run = torch._VF.gru if mode == "GRU" else torch._VF.rnn_tanh
     output: Tensor
-    output, _ = run(
-        inputs,
-        h,
-        weights,
-        has_biases=True,
-        num_layers=1,
-        dropout=0.0,
-        train=train,
-        bidirectional=False,
-        batch_first=False,
-    )
+    output, _ = run(inputs, h, weights, train=train, **_ONE_LAYER)
     return output
 
 
