@@ -157,15 +157,21 @@ def fork(
     pid = os.fork()
     if pid:
         return pid
-    appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for stream, path in ((1, out), (2, err)):
-        os.dup2(os.open(path, appended), stream)
-    os.chdir(cwd)
-    if environment is not None:
-        os.environ.clear()
-        os.environ.update(environment)
-    _be(door, arguments, before)
+
+    def prepare() -> None:
+        appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for stream, path in ((1, out), (2, err)):
+            os.dup2(os.open(path, appended), stream)
+        os.chdir(cwd)
+        if environment is not None:
+            os.environ.clear()
+            os.environ.update(environment)
+        if before is not None:
+            before()
+        _take_media_folder()
+
+    _be(door, arguments, prepare)
 
 
 def status_of(pid: int, *, wait: bool = False) -> int | None:
@@ -174,12 +180,11 @@ def status_of(pid: int, *, wait: bool = False) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def _be(door: str, arguments: list[str], before: Callable[[], None] | None) -> NoReturn:
+def _be(door: str, arguments: list[str], prepare: Callable[[], None]) -> NoReturn:
+    """Never come back, whatever fails: the caller's work is that of the process forked from."""
     status: Any = 1
     try:
-        if before is not None:
-            before()
-        _take_media_folder()
+        prepare()
         sys.argv = [door, *arguments]
         importlib.import_module(".".join(Path(door).with_suffix("").parts)).main()
         status = 0
