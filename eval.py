@@ -1,16 +1,20 @@
 """Test a finished run: `python eval.py run=<folder>`; `python eval.py --help` has the rest."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
-from src.door import door
-from src.imports import importing
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # a clone need not be installed
+
+from rnn_lab.cli import door
+from rnn_lab.fast_import import importing
 
 
 @door("eval")
 def main(options: dict[str, Any]) -> None:
     """Test one run on its own reviews or on others."""
     with importing():
-        from src.inference.evaluate import evaluate
+        from rnn_lab.inference.evaluate import evaluate
 
     evaluate(options)
 

@@ -1,14 +1,18 @@
 """See why a run labels a text as it does: `python explain.py run=<folder> text="..."`."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
-from src.door import door
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # a clone need not be installed
+
+from rnn_lab.cli import door
 
 
 @door("explain", verbatim=("run", "text", "output"))
 def main(options: dict[str, Any]) -> None:
     """Explain one verdict in a page of words, gates and states."""
-    from src.inference.explain import explain
+    from rnn_lab.inference.explain import explain
 
     explain(options)
 

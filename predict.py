@@ -1,14 +1,18 @@
 """Label texts with a trained run: `python predict.py run=<folder> text="..."`; see `--help`."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
-from src.door import door
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # a clone need not be installed
+
+from rnn_lab.cli import door
 
 
 @door("predict", verbatim=("run", "text", "input", "output"))
 def main(options: dict[str, Any]) -> None:
     """Label one text, or every line of a file."""
-    from src.inference.predict import predict
+    from rnn_lab.inference.predict import predict
 
     predict(options)
 

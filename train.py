@@ -1,14 +1,18 @@
 """Train a text classifier: `python train.py model=gru`; `python train.py --help` has the rest."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
-from src.door import door
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # a clone need not be installed
+
+from rnn_lab.cli import door
 
 
 @door("train", jobs=True)
 def main(options: dict[str, Any]) -> None:
     """Train, test and describe one run."""
-    from src.sweeps.attempts import train_in_attempts
+    from rnn_lab.sweeps.retry import train_in_attempts
 
     train_in_attempts(options)
 

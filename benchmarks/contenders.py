@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from benchmarks.clock import seconds_per_pass
 from benchmarks.peers import TextbookClassifier
 from benchmarks.reviews import MAX_LENGTH, VOCAB_SIZE, Sample, padding_share
-from src.data.batching import Batch
-from src.models.classifier import RecurrentClassifier
-from src.models.config import ModelConfig, OptimizerConfig
-from src.models.optimizers import build_optimizer
+from rnn_lab.data.samplers import Batch
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.config import ModelConfig, OptimizerConfig
+from rnn_lab.models.optimizers import build_optimizer
 
 PROJECT = Path(__file__).resolve().parents[1]
 OURS, OURS_BF16 = "ours, float32", "ours, bfloat16"

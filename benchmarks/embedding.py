@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,11 @@ from benchmarks.contenders import plain_model
 from benchmarks.machine import describe_machine, prepare_process
 from benchmarks.reviews import Sample, load_sample
 from benchmarks.tables import markdown_table, report
-from src.data.batching import Batch
-from src.models.classifier import RecurrentClassifier
-from src.models.config import OptimizerConfig
-from src.models.embedding import Embedding, clippable
-from src.models.optimizers import build_optimizer
+from rnn_lab.data.samplers import Batch
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.config import OptimizerConfig
+from rnn_lab.models.embedding import Embedding, clippable
+from rnn_lab.models.optimizers import build_optimizer
 
 DENSE, ROWS, SPARSE_ADAM = "dense", "by rows", "torch.optim.SparseAdam"
 EMBEDDING, TRAINING = "the embedding alone", "an LSTM's training"

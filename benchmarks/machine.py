@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from benchmarks.clock import seconds_per_pass
-from src.training.config import TrainerConfig
-from src.training.machine import choose_precision, processor_facts
-from src.training.process import flush_denormals, keep_freed_memory
+from rnn_lab.training.config import TrainerConfig
+from rnn_lab.training.hardware import choose_precision, processor_facts
+from rnn_lab.training.process import flush_denormals, keep_freed_memory
 
 _ROWS = 2048  # of square matrices: large enough for the full rate, a tenth of a second a product
 

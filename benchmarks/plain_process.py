@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.contenders import Contender, textbook_contender
 from benchmarks.reviews import Sample
-from src.data.batching import Batch
-from src.models.config import ModelConfig
+from rnn_lab.data.samplers import Batch
+from rnn_lab.models.config import ModelConfig
 
 
 class PlainProcess:

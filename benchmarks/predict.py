@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
 
@@ -25,12 +26,12 @@ from benchmarks.machine import describe_machine, prepare_process
 from benchmarks.peers import PackedLayer
 from benchmarks.reviews import load_reviews
 from benchmarks.tables import markdown_table, report
-from src.data.datamodule import ReviewDataModule
-from src.data.records import read_records
-from src.inference.checkpoint import TrainedRun, load_run
-from src.inference.classify import classify, predict_rows
-from src.models.classifier import RecurrentClassifier
-from src.models.config import ModelConfig
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.readers.records import read_records
+from rnn_lab.inference.batch_predict import classify, predict_rows
+from rnn_lab.inference.load import TrainedRun, load_run
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.config import ModelConfig
 
 OURS, PACKED = "ours", "torch, packed"
 BATCH_SIZE = 256  # predict.py's own

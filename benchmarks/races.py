@@ -18,13 +18,13 @@ from torch.nn import functional as F
 
 from benchmarks.contenders import KerasProcess
 from benchmarks.peers import PackedLayer
-from src.data.batching import Batch, BatchDataset, BucketBatchSampler
-from src.data.datamodule import ReviewDataModule
-from src.models.classifier import RecurrentClassifier
-from src.models.modules import build_classifier
-from src.models.optimizers import build_optimizer, build_scheduler, learning_rate_factor
-from src.training.config import RunConfig
-from src.training.trainer import build_trainer
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.optimizers import build_optimizer, build_scheduler, learning_rate_factor
+from rnn_lab.training.config import RunConfig
+from rnn_lab.training.trainer import build_trainer
 
 Curve = list[tuple[float, float]]  # seconds on the clock, test accuracy
 

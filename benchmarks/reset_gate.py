@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import torch
 
 from benchmarks.clock import interleave, median, median_ratio, seconds_per_pass
 from benchmarks.machine import describe_machine, prepare_process
 from benchmarks.tables import markdown_table, report
-from src.models.recurrent import GRU
+from rnn_lab.models.layers import GRU
 
 RESETS: tuple[Literal["before", "after"], ...] = ("before", "after")
 PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.batching import Batch, BatchDataset, BucketBatchSampler
-from src.data.config import AutoConfig
-from src.data.datamodule import ReviewDataModule
+from rnn_lab.data.config import AutoConfig
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
 
 VOCAB_SIZE = 30_000
 MAX_LENGTH = 400

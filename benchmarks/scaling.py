@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from benchmarks.machine import describe_machine
 from benchmarks.reviews import load_reviews
 from benchmarks.tables import markdown_table, report
-from src.data.corpus import Corpus
+from rnn_lab.data.corpus import Corpus
 
 PROJECT = Path(__file__).resolve().parents[1]
 TEST_REVIEWS = 1_000

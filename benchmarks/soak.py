@@ -27,6 +27,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 PROJECT = Path(__file__).resolve().parents[1]
 FEW = (

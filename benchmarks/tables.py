@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from src.files import whole_file
+from rnn_lab.io.atomic import whole_file
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

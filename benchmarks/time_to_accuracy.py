@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import hydra
 from omegaconf import OmegaConf
@@ -23,10 +24,10 @@ from benchmarks.contenders import PROJECT
 from benchmarks.machine import describe_machine, prepare_process
 from benchmarks.races import Curve, Goal, race_keras, race_ours, race_packed
 from benchmarks.tables import markdown_table, report
-from src.data.datamodule import ReviewDataModule
-from src.options import check_options
-from src.training.config import RunConfig
-from src.training.run import quieten_lightning
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.training.config import RunConfig
+from rnn_lab.training.run import quieten_lightning
+from rnn_lab.validation import check_options
 
 OURS, PACKED, KERAS = "ours", "torch, packed", "Keras"
 HEADER = ("model", "contender", "accuracy", "reached after", "ours is faster", "best", "at")

@@ -16,6 +16,6 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the jobs; return what became of each, in their order."""
-        from src.sweeps.worker_death import launch
+        from rnn_lab.sweeps.launchers.joblib_jobs import launch
 
         return launch(self, super().launch, job_overrides, initial_job_idx)

@@ -34,7 +34,7 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the search; return the JobReturns of each batch, as Hydra's own sweeper does."""
-        from src.sweeps.search import search
+        from rnn_lab.sweeps.search.optuna_search import search
 
         return search(
             arguments,

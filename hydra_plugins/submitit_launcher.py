@@ -17,7 +17,7 @@ class LocalLauncher(submitit_launcher.LocalLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the jobs, `n_jobs` at a time; return what became of each, in their order."""
-        from src.sweeps.submitted import launch_local
+        from rnn_lab.sweeps.launchers.submitit_jobs import launch_local
 
         return launch_local(self, job_overrides, initial_job_idx)
 
@@ -29,6 +29,6 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Submit the jobs as one array; return what became of each, in their order."""
-        from src.sweeps.submitted import launch_slurm
+        from rnn_lab.sweeps.launchers.submitit_jobs import launch_slurm
 
         return launch_slurm(self, job_overrides, initial_job_idx)

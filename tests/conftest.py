@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from src.imports import importing
-from tests.doors.forked import open_warm
-from tests.doors.runner import PROJECT
+from rnn_lab.fast_import import importing
+from tests.cli.forked import open_warm
+from tests.cli.runner import PROJECT
 
 # Before torch is imported, and for the doors that the tests open: tensors here are so small that a
 # second thread costs more than it brings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# And commands that are started with -m find the package and the tests of this checkout.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(PROJECT / "src"), str(PROJECT)])
 
 MOODS = {"bad": "awful", "good": "lovely", "so so": "passable"}
 

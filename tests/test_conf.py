@@ -7,15 +7,15 @@ import pytest
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
-import src.door  # noqa: F401  it registers the resolvers of conf
-from src.options import check_options
-from src.sweeps.search_options import (
+import rnn_lab.cli  # noqa: F401  it registers the resolvers of conf
+from rnn_lab.sweeps.search.config import (
     PrunerOptions,
     SamplerOptions,
     SearchOptions,
     search_options,
 )
-from src.training.config import RunConfig
+from rnn_lab.training.config import RunConfig
+from rnn_lab.validation import check_options
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 GROUPS = ("model", "data", "trainer", "logger", "optimizer", "scheduler", "experiment", "search")

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from benchmarks.peers import PackedLayer, TextbookClassifier
-from src.models.classifier import LAYERS, RecurrentClassifier
-from src.models.config import ModelConfig
+from rnn_lab.models.classifier import LAYERS, RecurrentClassifier
+from rnn_lab.models.config import ModelConfig
 
 LENGTHS = torch.tensor([3, 7, 1])
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from src.data.config import ImdbConfig
-from src.data.corpus import Corpus
-from src.data.imdb import load_imdb
-from src.data.tokenized import TokenizedCorpus, tokenize_corpus
+from rnn_lab.data.config import ImdbConfig
+from rnn_lab.data.corpus import Corpus
+from rnn_lab.data.sources.imdb import load_imdb
+from rnn_lab.data.tokenize import TokenizedCorpus, tokenize_corpus
+from tests.cli.runner import PROJECT
 from tests.data.torchtext_answers import INSTALLED, answers_on_imdb
-from tests.doors.runner import PROJECT
 
 # What only torchtext itself can be asked.
 collect_ignore = [] if INSTALLED else ["test_torchtext_words.py"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from src.data.corpus import Corpus, Split
+from rnn_lab.data.corpus import Corpus, Split
 
 PRAISE = "A great film. The best I have seen!<br /><br />Not one dull minute"
 BLAME = "It's a dull, dull film; what a waste of two hours"

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from src.data.cache import build_once
-from src.errors import DataError, UserError, WriteError
-from tests.doors.runner import PROJECT
+from rnn_lab.data.cache import build_once
+from rnn_lab.errors import DataError, UserError, WriteError
+from tests.cli.runner import PROJECT
 
 # Appends a line to <folder>.log at each build, then takes its time over two files.
 BUILDER = """
 import sys, time
 from pathlib import Path
-from src.data.cache import build_once
+from rnn_lab.data.cache import build_once
 
 folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
 

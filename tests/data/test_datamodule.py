@@ -13,14 +13,14 @@ import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 
-from src.data.batching import Batch
-from src.data.config import AutoConfig, DemoConfig, FilesConfig
-from src.data.datamodule import ReviewDataModule
-from src.data.text_encoder import TextEncoder
-from src.data.vocabulary import WordVocabulary
-from src.errors import CheckpointError, DataError
+from rnn_lab.data.config import AutoConfig, DemoConfig, FilesConfig
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.samplers import Batch
+from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.vocabulary import WordVocabulary
+from rnn_lab.errors import CheckpointError, DataError
+from tests.cli.runner import PROJECT
 from tests.data.made import varied_reviews
-from tests.doors.runner import PROJECT
 
 
 @pytest.fixture
@@ -148,8 +148,8 @@ def test_a_resumed_run_goes_on_with_the_next_order(demo, tmp_path: Path) -> None
 TWO_RANKS = """
 import json, sys
 from pathlib import Path
-from src.data.config import DemoConfig
-from src.data.datamodule import ReviewDataModule
+from rnn_lab.data.config import DemoConfig
+from rnn_lab.data.datamodule import ReviewDataModule
 from tests.data.test_datamodule import Recorder, make_trainer
 
 folder = Path(sys.argv[1])

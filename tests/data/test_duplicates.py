@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.data.config import FilesConfig
-from src.data.datamodule import ReviewDataModule
-from src.data.duplicates import count_duplicates, split_keys
-from src.errors import DataError
+from rnn_lab.data.config import FilesConfig
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.duplicates import count_duplicates, split_keys
+from rnn_lab.errors import DataError
 from tests.data.made import make_corpus, make_split
 from tests.data.torchtext_answers import basic_english_of_torchtext
 

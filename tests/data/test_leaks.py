@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from src.data.batching import Batch
-from src.data.config import DataConfig, FilesConfig
-from src.data.datamodule import ReviewDataModule
-from src.data.text_encoder import TextEncoder
-from src.data.vocabulary import SPECIALS, UNK_ID, WordVocabulary
-from src.models.modules import build_classifier
+from rnn_lab.data.config import DataConfig, FilesConfig
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.samplers import Batch
+from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, WordVocabulary
+from rnn_lab.models.lightning_module import build_classifier
 
 SPLITS = ("train", "validation", "test")
 

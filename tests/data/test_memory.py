@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from src.data.cache import build_once
-from src.data.stored_texts import StoredTexts, TextWriter
-from tests.doors.runner import PROJECT
+from rnn_lab.data.cache import build_once
+from rnn_lab.data.text_storage import StoredTexts, TextWriter
+from tests.cli.runner import PROJECT
 
 # Prepares so many reviews of 500 characters, and prints what the process held at most [MB].
 # On one core, so that as many pieces are under way for few reviews as for many.
@@ -18,11 +18,11 @@ PREPARE = """
 import csv, os, random, sys
 from pathlib import Path
 
-from src.data.config import FilesConfig
-from src.data.encoded import encode_corpus, fit_vocabulary
-from src.data.sources import load_corpus
-from src.data.split import cut_validation
-from src.training.process import peak_memory_bytes
+from rnn_lab.data.config import FilesConfig
+from rnn_lab.data.encode import encode_corpus, fit_vocabulary
+from rnn_lab.data.sources.registry import load_corpus
+from rnn_lab.data.splits import cut_validation
+from rnn_lab.training.process import peak_memory_bytes
 
 folder, number = Path(sys.argv[1]), int(sys.argv[2])
 if hasattr(os, "sched_setaffinity"):

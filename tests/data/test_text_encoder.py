@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.subwords import SubwordVocabulary
-from src.data.text_encoder import TextEncoder
-from src.data.vocabulary import UNK_ID, WordVocabulary
-from src.errors import CheckpointError
+from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary
+from rnn_lab.errors import CheckpointError
 from tests.data.made import BLAME, PRAISE, varied_reviews
 from tests.data.torchtext_answers import WORD_VOCABULARIES
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from src.data.datamodule import ReviewDataModule
-from src.data.split import cut_validation
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.splits import cut_validation
 from tests.data.made import varied_reviews
 from tests.data.torchtext_answers import (
     WORD_VOCABULARIES,

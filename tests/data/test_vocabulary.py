@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.data.duplicates import count_duplicates, split_keys
-from src.data.vocabulary import PAD_ID, UNK_ID, order_tokens
+from rnn_lab.data.duplicates import count_duplicates, split_keys
+from rnn_lab.data.vocabulary import PAD_ID, UNK_ID, order_tokens
 from tests.data.torchtext_answers import WORD_VOCABULARIES, order_of_torchtext
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from sys import intern
 
-from src.data.corpus import Corpus
-from src.data.torchtext_words import TorchtextVocabulary, require_torchtext
-from src.data.vocabulary import WordVocabulary
+from rnn_lab.data.corpus import Corpus
+from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
+from rnn_lab.data.vocabulary import WordVocabulary
 
 # Not whether it loads: torchtext that is there and does not load must fail the tests.
 INSTALLED = find_spec("torchtext") is not None

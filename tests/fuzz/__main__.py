@@ -14,7 +14,7 @@ import atheris  # not among the requirements: pip install atheris
 
 def main() -> None:
     name, *options = sys.argv[1:]
-    with atheris.instrument_imports(include=["src", "tarfile", "gzip", "json"]):
+    with atheris.instrument_imports(include=["rnn_lab", "tarfile", "gzip", "json"]):
         from tests.fuzz import targets
         from tests.fuzz.seeds import SEEDS
     if name == "predict":

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.imdb import MAX_FILE_BYTES, _archive_members, _is_part
-from src.data.records import BadRow, Record, read_records
-from src.data.subwords import SubwordVocabulary
-from src.data.tokenizer import basic_english, number_tokens
-from src.data.vocabulary import PAD_ID, SPECIALS, WordVocabulary
-from src.errors import DataError, UserError
-from src.inference.predict import predict
+from rnn_lab.data.basic_english import basic_english, number_tokens
+from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.data.readers.records import BadRow, Record, read_records
+from rnn_lab.data.sources.imdb import MAX_FILE_BYTES, _archive_members, _is_part
+from rnn_lab.data.vocabulary import PAD_ID, SPECIALS, WordVocabulary
+from rnn_lab.errors import DataError, UserError
+from rnn_lab.inference.predict import predict
 from tests.data.torchtext_answers import basic_english_of_torchtext
 
 Target = Callable[[bytes], None]

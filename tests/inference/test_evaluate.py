@@ -8,10 +8,10 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-from src.errors import DataError, UserError
-from src.inference.checkpoint import load_run
-from src.inference.evaluate import data_config, evaluate
-from src.inference.options import EvaluateOptions
+from rnn_lab.errors import DataError, UserError
+from rnn_lab.inference.config import EvaluateOptions
+from rnn_lab.inference.evaluate import data_config, evaluate
+from rnn_lab.inference.load import load_run
 
 # One in five of these is against its word, so that no figure is a round 1.
 ROWS = [

@@ -1,7 +1,7 @@
 import pytest
 
-from src.errors import UserError
-from src.inference.explain import explain, folder_for
+from rnn_lab.errors import UserError
+from rnn_lab.inference.explain import explain, folder_for
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.subwords import SubwordVocabulary
-from src.inference.classify import classify
-from src.inference.explanation import gates_and_states, write_explanation
-from src.reports.explanation_files import read_explanation
+from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.inference.batch_predict import classify
+from rnn_lab.inference.explanation import gates_and_states, write_explanation
+from rnn_lab.reports.explain.explanation_data import read_explanation
 from tests.inference.untrained import untrained_run
 
 TEXT = "The film was not bad, not bad at all."

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.inference.integrated_gradients import (
+from rnn_lab.inference.integrated_gradients import (
     FEWEST_STEPS,
     MOST_STEPS,
     integrated_gradients,

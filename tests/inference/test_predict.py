@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.data.records import BadRow, Record
-from src.errors import DataError, UserError
-from src.inference.checkpoint import load_run
-from src.inference.classify import WINDOW, WINDOW_TOKENS, _windows, classify, predict_rows
-from src.inference.predict import predict
+from rnn_lab.data.readers.records import BadRow, Record
+from rnn_lab.errors import DataError, UserError
+from rnn_lab.inference.batch_predict import WINDOW, WINDOW_TOKENS, _windows, classify, predict_rows
+from rnn_lab.inference.load import load_run
+from rnn_lab.inference.predict import predict
 from tests.fuzz import targets
 from tests.fuzz.seeds import SEEDS
 from tests.fuzz.test_targets import EXAMPLES, nearly

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from src.data.config import DemoConfig
-from src.data.text_encoder import TextEncoder, Vocabulary
-from src.data.vocabulary import SPECIALS, WordVocabulary
-from src.inference.checkpoint import TrainedRun
-from src.models.classifier import RecurrentClassifier
-from src.models.config import ModelConfig
+from rnn_lab.data.config import DemoConfig
+from rnn_lab.data.text_encoder import TextEncoder, Vocabulary
+from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
+from rnn_lab.inference.load import TrainedRun
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.config import ModelConfig
 
 WORDS = ("the", "a", "film", "was", "not", "bad", "good", "at", "all", ",", ".")
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from src.models.recurrent import LSTM
-from src.models.trace import trace
+from rnn_lab.models.layers import LSTM
+from rnn_lab.models.trace import trace
 
 
 def by_cells(layer, inputs, lengths, state=None):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from src.models.classifier import RecurrentClassifier
-from src.models.config import ModelConfig
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.config import ModelConfig
 
 TORCH_LAYERS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 VOCAB_SIZE = 30

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from src.models.classifier import RecurrentClassifier
-from src.models.config import ModelConfig
-from src.models.gradient_flow import gradient_norms
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.config import ModelConfig
+from rnn_lab.models.gradient_flow import gradient_norms
 
 LENGTHS = [7, 2, 5, 1, 7]
 TORCH = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}

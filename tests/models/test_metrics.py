@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-from src.models.metrics import build_metrics
+from rnn_lab.models.metrics import build_metrics
 
 
 def evaluate(probabilities: torch.Tensor, labels: torch.Tensor, batch_sizes: list[int]) -> dict:

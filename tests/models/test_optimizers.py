@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from src.models.config import OptimizerConfig, SchedulerConfig
-from src.models.optimizers import build_optimizer, build_scheduler
+from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
+from rnn_lab.models.optimizers import build_optimizer, build_scheduler
 
 
 class Model(nn.Module):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from src.models.pooling import pool
+from rnn_lab.models.pooling import pool
 
 
 def padded(lengths: list[int], features: int, extra: int = 0, seed: int = 0) -> torch.Tensor:

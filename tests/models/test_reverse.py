@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.models.reverse import reversal, reverse
+from rnn_lab.models.reverse import reversal, reverse
 
 
 @given(lengths=st.lists(st.integers(1, 8), min_size=1, max_size=6), extra=st.integers(0, 3))

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from src.models.classifier import RecurrentClassifier
-from src.models.config import ModelConfig
-from src.models.recurrent import GRU, LSTM, RNN
-from src.models.trace import trace, traced_logits
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.config import ModelConfig
+from rnn_lab.models.layers import GRU, LSTM, RNN
+from rnn_lab.models.trace import trace, traced_logits
 
 LAYERS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 GATES = {

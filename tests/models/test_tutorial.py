@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from src.models.modules import build_classifier
-from src.models.tutorial import TutorialClassifier
+from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.tutorial import TutorialClassifier
 from tests.test_conf import composed
 
 

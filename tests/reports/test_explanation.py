@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.errors import CheckpointError
-from src.reports.explanation_files import read_explanation
-from src.reports.explanation_gates import unit_order
-from src.reports.explanation_page import draw_explanation, page, shade
-from src.reports.explanation_path import principal_path
-from src.reports.explanation_plots import figures
-from src.reports.explanation_words import LINE_HEIGHT, columns_of
+from rnn_lab.errors import CheckpointError
+from rnn_lab.reports.explain.explanation_data import read_explanation
+from rnn_lab.reports.explain.gates import unit_order
+from rnn_lab.reports.explain.page import draw_explanation, page, shade
+from rnn_lab.reports.explain.plots import figures
+from rnn_lab.reports.explain.state_path import principal_path
+from rnn_lab.reports.explain.words import LINE_HEIGHT, columns_of
 
 GATES = {
     "lstm": ("f", "i", "C_tilde", "C", "o", "h"),

@@ -9,11 +9,11 @@ import pytest
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from src.errors import CheckpointError
-from src.reports.canvas import save
-from src.reports.gradient_flow import gradient_flow
-from src.reports.plots import draw_plots
-from src.reports.run_files import read_gradient_flow
+from rnn_lab.errors import CheckpointError
+from rnn_lab.reports.gradient_flow import gradient_flow
+from rnn_lab.reports.plot_style import save
+from rnn_lab.reports.plots import draw_plots
+from rnn_lab.reports.run_files import read_gradient_flow
 from tests.reports.conftest import write_gradient_flow
 
 MakeRun = Callable[..., Path]

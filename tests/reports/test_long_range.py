@@ -9,9 +9,9 @@ import pytest
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from src.errors import CheckpointError
-from src.reports.long_range import draw_long_range, main, markdown_table
-from src.reports.long_range_runs import read_sweep
+from rnn_lab.errors import CheckpointError
+from rnn_lab.reports.long_range import draw_long_range, main, markdown_table
+from rnn_lab.reports.long_range_runs import read_sweep
 from tests.reports.conftest import write_gradient_flow, write_run
 
 MODELS = {"rnn": None, "gru": None, "lstm 0": 0.0, "lstm 1": 1.0}

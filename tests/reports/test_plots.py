@@ -11,9 +11,9 @@ import pytest
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from src.errors import CheckpointError
-from src.reports import plots
-from src.reports.run_files import read_metrics, read_predictions
+from rnn_lab.errors import CheckpointError
+from rnn_lab.reports import plots
+from rnn_lab.reports.run_files import read_metrics, read_predictions
 
 MakeRun = Callable[..., Path]
 NAMES = [

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.errors import CheckpointError
-from src.reports.run_files import (
+from rnn_lab.errors import CheckpointError
+from rnn_lab.reports.run_files import (
     by_epoch,
     by_step,
     read_metrics,

@@ -7,11 +7,11 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-import src.door  # noqa: F401  it registers ${job_folder:}
-from src.errors import ConfigError
-from src.options import WITHOUT_EFFECT, Options, check_options
-from src.sweeps.fingerprint import fingerprint, fingerprint_of, job_folder
-from src.training.config import RunConfig
+import rnn_lab.cli  # noqa: F401  it registers ${job_folder:}
+from rnn_lab.errors import ConfigError
+from rnn_lab.sweeps.fingerprint import fingerprint, fingerprint_of, job_folder
+from rnn_lab.training.config import RunConfig
+from rnn_lab.validation import WITHOUT_EFFECT, Options, check_options
 from tests.test_conf import CONF, composed
 
 # Every option that changes what a run comes to. An option is either here or in WITHOUT_EFFECT.

@@ -47,7 +47,7 @@ def is_the_archive(md5: str) -> Callable[[], None]:
     """What makes a process take this archive for IMDB's."""
 
     def pretend() -> None:
-        from src.data import imdb
+        from rnn_lab.data.sources import imdb
 
         os.environ["no_proxy"] = "*"
         imdb.ARCHIVE_MD5 = md5

@@ -34,7 +34,7 @@ from typing import Any
 
 import torch
 
-from tests.doors.forked import fork, import_all, status_of
+from tests.cli.forked import fork, import_all, status_of
 from tests.training.aims import SIGNALLED, arm
 from tests.training.archive import Server, is_the_archive, write_archive
 

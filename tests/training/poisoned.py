@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.doors.forked import import_all
+from tests.cli.forked import import_all
 from tests.training.aims import arm
 from tests.training.killing import differences, end_of, leavings, start
 
@@ -23,7 +23,7 @@ BACK = "trainer.on_nonfinite=rollback"
 
 def poison() -> None:
     """Spoil the loss of the batch that has the review, in the second epoch."""
-    from src.models.modules import TextClassifier
+    from rnn_lab.models.lightning_module import TextClassifier
 
     step = TextClassifier.training_step
 

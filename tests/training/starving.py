@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.doors.forked import import_all
+from tests.cli.forked import import_all
 from tests.training.killing import differences, end_of, leavings, start
 
 NOBODY = 65534

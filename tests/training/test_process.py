@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from src.training.process import keep_freed_memory
-from tests.doors.runner import PROJECT
+from rnn_lab.training.process import keep_freed_memory
+from tests.cli.runner import PROJECT
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and glibc")
@@ -27,7 +27,7 @@ def test_denormals_are_zero_in_every_thread():
     # A process of its own: the setting would stay, and threads that are there do not take it.
     code = """
 import torch
-from src.training.process import flush_denormals
+from rnn_lab.training.process import flush_denormals
 flush_denormals()
 torch.set_num_threads(2)
 small = torch.full([1_000_000], 1e-30, requires_grad=True)
@@ -42,7 +42,7 @@ assert not small.grad.any(), small.grad
 def test_peak_memory_is_in_bytes_and_that_of_the_process_alone():
     """What the process held that started it, is not its own."""
     program = """
-from src.training.process import peak_memory_bytes
+from rnn_lab.training.process import peak_memory_bytes
 before = peak_memory_bytes()
 block = bytearray(300_000_000)
 print(before, peak_memory_bytes())

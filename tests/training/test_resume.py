@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.doors.forked import open_warm
+from tests.cli.forked import open_warm
 
 SMALL = (
     *("experiment=smoke", "logger=csv", "trainer=cpu", "model.dropout=0.5"),
@@ -16,7 +16,7 @@ SMALL = (
 )  # six batches an epoch
 
 
-MODULE = "src.models.modules.TextClassifier"
+MODULE = "rnn_lab.models.lightning_module.TextClassifier"
 
 
 def kill(cwd: Path, *arguments: str, small: Sequence[str] = SMALL, **plan: Any) -> dict[str, Any]:
@@ -49,10 +49,10 @@ def test_killed_in_a_step_and_while_a_checkpoint_is_written_it_ends_with_the_sam
 @pytest.mark.slow
 def test_killed_wherever_it_hurts_it_ends_with_the_same_bits(tmp_path):
     """Each start of a run comes a little further than the one before."""
-    best, last, keep = {"file": "best.ckpt"}, {"file": "last.ckpt"}, "src.training.keep"
+    best, last, keep = {"file": "best.ckpt"}, {"file": "last.ckpt"}, "rnn_lab.training.artifacts"
     kills = [
-        aim("src.data.cache._signatures"),  # of a cache that is full, but has no name yet
-        aim("src.data.ragged.RaggedWriter.append", when="after"),
+        aim("rnn_lab.data.cache._signatures"),  # of a cache that is full, but has no name yet
+        aim("rnn_lab.data.ragged_storage.RaggedWriter.append", when="after"),
         aim("torch.save", when="half", **best),
         aim("pathlib.Path.replace", when="after", **best),
         aim("torch.save", when="half", **last),
@@ -76,12 +76,12 @@ def test_killed_wherever_it_hurts_it_ends_with_the_same_bits(tmp_path):
 
 @pytest.mark.slow
 def test_a_download_that_is_killed_goes_on_and_never_ends_with_half_an_archive(tmp_path):
-    download = "src.data.download"
+    download = "rnn_lab.data.sources.download"
     kills = [
         aim("queue.Queue.get", 4),  # three pieces have come, the first of them the header
         aim(f"{download}._md5"),
         aim("pathlib.Path.replace", file=".part", when="after"),
-        aim("src.data.imdb._split"),
+        aim("rnn_lab.data.sources.imdb._split"),
     ]
     found = kill(
         tmp_path,
@@ -106,13 +106,13 @@ def test_a_download_that_is_killed_goes_on_and_never_ends_with_half_an_archive(t
 def test_a_signal_at_any_moment_ends_it_in_order_and_it_goes_on_to_the_same_bits(tmp_path):
     term, ctrl_c = {"signal": "SIGTERM"}, {"signal": "SIGINT"}
     kills = [
-        aim("src.data.ragged.RaggedWriter.append", **term),
-        aim("src.training.run.build_classifier", **ctrl_c),
+        aim("rnn_lab.data.ragged_storage.RaggedWriter.append", **term),
+        aim("rnn_lab.training.run.build_classifier", **ctrl_c),
         aim("torch.Tensor.backward", 2, **term),
         aim(f"{MODULE}.validation_step", **ctrl_c),
         aim("os.fsync", file="best.ckpt", **term),
         aim(f"{MODULE}.test_step", **ctrl_c),
-        aim("src.training.keep.draw_plots", **term),
+        aim("rnn_lab.training.artifacts.draw_plots", **term),
     ]
     found = kill(
         tmp_path,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors.forked import open_warm
-from tests.doors.runner import PROJECT, door_environment
+from tests.cli.forked import open_warm
+from tests.cli.runner import PROJECT, door_environment
 
 # Two epochs, with a last.ckpt every five steps. The cache lies elsewhere.
 SMALL = (

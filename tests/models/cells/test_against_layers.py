@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from src.models.recurrent import GRU, LSTM, RNN
+from rnn_lab.models.layers import GRU, LSTM, RNN
 from tests.models.by_cells import by_cells
-from tests.models.test_recurrent import (
+from tests.models.test_layers import (
     assert_equal,
     packed,
     random_state,

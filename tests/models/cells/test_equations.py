@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from src.models.cells.gru import gru_step
-from src.models.cells.lstm import lstm_step
-from src.models.cells.rnn import rnn_step
+from rnn_lab.models.cells.gru import gru_step
+from rnn_lab.models.cells.lstm import lstm_step
+from rnn_lab.models.cells.rnn import rnn_step
 
 BATCH, INPUT, HIDDEN = 3, 4, 5
 

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from src.models.recurrent import GRU, LSTM
-from src.models.trace import trace
+from rnn_lab.models.layers import GRU, LSTM
+from rnn_lab.models.trace import trace
 
 WORDS = ["the", "cat", "sat", "on", "mat"]
 SENTENCE = ["the", "cat", "sat", "on", "the", "mat"]

@@ -1,0 +1,201 @@
+"""The corpus as ids, cached on disk and memory-mapped."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION
+from rnn_lab.data.bpe import BPE_VERSION, SubwordVocabulary
+from rnn_lab.data.cache import build_once
+from rnn_lab.data.config import TextOptions
+from rnn_lab.data.corpus import Corpus
+from rnn_lab.data.progress import progress_bar
+from rnn_lab.data.ragged_storage import Ragged, RaggedWriter
+from rnn_lab.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
+from rnn_lab.data.text_storage import in_pieces
+from rnn_lab.data.tokenize import tokenize_corpus
+from rnn_lab.data.torchtext_backend import TORCHTEXT_VERSION, TorchtextVocabulary
+from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary, order_tokens
+
+_VERSIONS = {
+    WordVocabulary.tokenizer: BASIC_ENGLISH_VERSION,
+    TorchtextVocabulary.tokenizer: TORCHTEXT_VERSION,
+    SubwordVocabulary.tokenizer: BPE_VERSION,
+}
+_PIECE = 1_000  # reviews that a library tokenizes at a time
+
+_Piece = tuple[np.ndarray, np.ndarray]  # ids of some reviews, one after the other; their lengths
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """Reviews as whole sequences of ids: a text is cut to its longest length batch by batch.
+
+    Review i is ids[starts[i] : starts[i] + lengths[i]].
+    """
+
+    ids: np.ndarray  # uint16 or uint32 [ids of all reviews], memory-mapped
+    starts: np.ndarray  # int64 [reviews]
+    lengths: np.ndarray  # int64 [reviews], each at least 1
+    labels: np.ndarray  # int64 [reviews]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> "EncodedSplit":
+        """The reviews at `rows`, over the same ids."""
+        return EncodedSplit(self.ids, self.starts[rows], self.lengths[rows], self.labels[rows])
+
+
+def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vocabulary:
+    """The vocabulary of the training part, the reviews of `corpus.train` at `rows`; cached.
+
+    Raises:
+        ConfigError: torchtext is asked for and not to be had.
+        WriteError: the cache cannot be written.
+    """
+    settings = {
+        "corpus": corpus.fingerprint,
+        "rows": hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest(),
+        "tokenizer": [options.tokenizer, _VERSIONS[options.tokenizer]],
+        "max_tokens": options.max_tokens,
+        "min_freq": options.min_freq,
+    }
+    folder = Path(options.cache_dir) / "vocabularies" / _key(settings)
+
+    def build(folder: Path) -> None:
+        fit = _FIT[options.tokenizer]
+        (folder / "vocabulary.json").write_text(json.dumps(fit(corpus, rows, options).state()))
+
+    build_once(folder, build)
+    return vocabulary_from_state(
+        options.tokenizer, json.loads((folder / "vocabulary.json").read_text())
+    )
+
+
+def _fit_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVocabulary:
+    tokenized = tokenize_corpus(corpus, Path(options.cache_dir))
+    chosen = np.zeros(len(corpus.train), dtype=bool)
+    chosen[rows] = True
+    counts = np.zeros(len(tokenized.tokens), dtype=np.int64)
+    for piece, numbers, lengths in tokenized.splits["train"].pieces():
+        training = numbers[np.repeat(chosen[piece], lengths)]
+        counts += np.bincount(training, minlength=len(counts))
+    return WordVocabulary(
+        order_tokens(
+            tokenized.tokens,
+            counts.tolist(),
+            min_freq=options.min_freq,
+            max_tokens=options.max_tokens,
+        )
+    )
+
+
+def _fit_torchtext(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> TorchtextVocabulary:
+    return TorchtextVocabulary.build(
+        _training_texts(corpus, rows, "Counting words"),
+        max_tokens=options.max_tokens,
+        min_freq=options.min_freq,
+    )
+
+
+def _fit_subwords(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> SubwordVocabulary:
+    assert options.max_tokens is not None  # TextOptions sees to it
+    return SubwordVocabulary.train(
+        _training_texts(corpus, rows, "Learning subwords"),
+        max_tokens=options.max_tokens,
+        min_freq=options.min_freq,
+    )
+
+
+def _training_texts(corpus: Corpus, rows: np.ndarray, title: str) -> Iterator[str]:
+    with progress_bar(title, len(rows)) as advance:
+        for text in corpus.train.take(rows).texts:
+            yield text
+            advance(1)
+
+
+_FIT: dict[str, Callable[[Corpus, np.ndarray, TextOptions], Vocabulary]] = {
+    WordVocabulary.tokenizer: _fit_words,
+    TorchtextVocabulary.tokenizer: _fit_torchtext,
+    SubwordVocabulary.tokenizer: _fit_subwords,
+}
+
+
+def encode_corpus(
+    corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path
+) -> dict[str, EncodedSplit]:
+    """Every split of `corpus` in the ids of `vocabulary`; cached.
+
+    Raises:
+        WriteError: the cache cannot be written.
+    """
+    settings = {
+        "corpus": corpus.fingerprint,
+        "tokenizer": [vocabulary.tokenizer, _VERSIONS[vocabulary.tokenizer]],
+        "vocabulary": vocabulary_fingerprint(vocabulary),
+    }
+    folder = build_once(
+        cache_dir / "encoded" / _key(settings),
+        partial(_encode_into, corpus, vocabulary, cache_dir),
+    )
+    encoded = {}
+    for name, split in corpus.splits.items():
+        ragged = Ragged.load(folder, name)
+        encoded[name] = EncodedSplit(
+            ragged.values, ragged.offsets[:-1], np.diff(ragged.offsets), split.labels
+        )
+    return encoded
+
+
+def _encode_into(corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path, folder: Path) -> None:
+    dtype = _id_dtype(vocabulary)
+    encoded: dict[str, Iterator[_Piece]]
+    if isinstance(vocabulary, WordVocabulary):
+        tokenized = tokenize_corpus(corpus, cache_dir)
+        id_of_number = vocabulary.ids(tokenized.tokens).astype(dtype)
+        encoded = {
+            name: _renumber(numbers, id_of_number) for name, numbers in tokenized.splits.items()
+        }
+    else:
+        encoded = {
+            name: _encode_texts(split.texts, vocabulary, f"Encoding {name}")
+            for name, split in corpus.splits.items()
+        }
+    for name, pieces in encoded.items():
+        with RaggedWriter(folder, name, dtype) as file:
+            for ids, lengths in pieces:
+                file.append(*_with_unk_for_empty(ids, lengths))
+
+
+def _renumber(split: Ragged, id_of_number: np.ndarray) -> Iterator[_Piece]:
+    for _, numbers, lengths in split.pieces():
+        yield id_of_number[numbers], lengths
+
+
+def _encode_texts(texts: Sequence[str], vocabulary: Vocabulary, title: str) -> Iterator[_Piece]:
+    with progress_bar(title, len(texts)) as advance:
+        for piece in in_pieces(texts, _PIECE):
+            ids = vocabulary.encode_all(piece)
+            lengths = np.array([len(text_ids) for text_ids in ids])
+            yield np.concatenate(ids).astype(_id_dtype(vocabulary)), lengths
+            advance(len(piece))
+
+
+def _with_unk_for_empty(ids: np.ndarray, lengths: np.ndarray) -> _Piece:
+    """A review without a token becomes one <unk>, so that no length is 0."""
+    starts = np.cumsum(lengths) - lengths
+    return np.insert(ids, starts[lengths == 0], UNK_ID), np.maximum(lengths, 1)
+
+
+def _id_dtype(vocabulary: Vocabulary) -> type[np.unsignedinteger]:
+    return np.uint16 if len(vocabulary) <= 2**16 else np.uint32
+
+
+def _key(settings: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]

@@ -1,0 +1,1 @@
+"""Rows of files, whatever bytes they hold."""

@@ -1,0 +1,282 @@
+"""Read CSV, TSV, JSONL or plain lines as a stream of texts, one record at a time.
+
+Memory does not grow with the file, and a row that cannot be read is an item of the stream, not an
+exception: the caller decides whether it ends the job or is counted and passed over.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+from rnn_lab.data.readers.lines import numbered_lines, unreadable
+from rnn_lab.data.readers.tables import TableRow, csv_rows, tsv_rows
+from rnn_lab.errors import DataError
+
+Format = Literal["csv", "tsv", "jsonl", "txt"]
+
+FORMAT_OF_SUFFIX: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".txt": "txt",
+}
+PLAIN_TEXT_COLUMNS = (
+    *("text", "texts", "review", "reviews", "review_text", "reviewtext", "sentence", "sentences"),
+    *("content", "comment", "comments", "body", "document", "message", "tweet"),
+)
+PLAIN_LABEL_COLUMNS = (
+    *("label", "labels", "sentiment", "class", "category", "target", "polarity", "topic"),
+)
+_NAMED_COLUMNS = 20
+
+
+@dataclass(frozen=True)
+class Record:
+    """One readable row. `line` is the line of the file it starts on, counted from 1."""
+
+    line: int
+    text: str
+    label: str | None
+    id: str | int | None = None  # of an unlabelled row with a column "id"
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """One row that cannot be used, and why."""
+
+    line: int
+    reason: str
+
+
+def format_of(path: str | Path) -> Format:
+    """The format that a file's ending stands for. Raises DataError for an unknown ending."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMAT_OF_SUFFIX:
+        choices = ", ".join(FORMAT_OF_SUFFIX)
+        raise DataError(f"{path}: cannot tell its format from the ending; choices: {choices}")
+    return FORMAT_OF_SUFFIX[suffix]
+
+
+def read_records(
+    source: str | Path | BinaryIO,
+    format: Format,
+    *,
+    labelled: bool,
+    encoding: str = "utf-8",
+    text_column: str | None = None,
+    label_column: str | None = None,
+) -> Iterator[Record | BadRow]:
+    """Yield a Record or a BadRow for each row of a file or an open binary stream, in order.
+
+    CSV and TSV need a first line of column names; `text_column` and `label_column` are guessed
+    where they are plain. With `labelled` false no label is looked for and every label is None;
+    `txt`, one text a line, has none to give. Blank lines between rows are passed over, except in
+    `txt`, where each line is a text. A byte order mark is dropped.
+
+    Raises:
+        DataError: the file is missing or cannot be read on, the encoding is unknown, or a table's
+            columns do not name a text (and a label). Raised when the item is asked for.
+    """
+    name = str(source) if isinstance(source, str | Path) else getattr(source, "name", "<stream>")
+    columns = _Columns(name, text_column, label_column, labelled)
+    opened = _open(source) if isinstance(source, str | Path) else nullcontext(source)
+    newline = "" if format == "csv" else "\n"
+    # A caller may stop half-way: the lines are let go of before their file is closed.
+    with opened as stream, closing(numbered_lines(stream, name, encoding, newline)) as lines:
+        if format == "txt":
+            rows: Iterator[Record | BadRow] = (
+                Record(line, text.rstrip("\r\n"), None) for line, text in lines
+            )
+        elif format == "jsonl":
+            rows = _json_records(lines, columns, encoding)
+        else:
+            split_rows = csv_rows(lines) if format == "csv" else tsv_rows(lines)
+            rows = _table_records(split_rows, columns, encoding)
+        # The bytes of JSON have been looked at: half a character in its texts was spelt out.
+        meant = None if format == "jsonl" else encoding
+        for row in rows:
+            yield _checked(row, meant) if isinstance(row, Record) else row
+
+
+def _open(path: str | Path) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+class _UnnamedError(Exception):
+    """Columns of which none is plainly the text, or the label; says which there are."""
+
+
+class _Columns:
+    """Which columns hold the text and the label, settled by the first row's names."""
+
+    def __init__(self, name: str, text: str | None, label: str | None, labelled: bool) -> None:
+        self.name = name
+        self.text = text
+        self.label = label
+        self.labelled = labelled
+
+    def settle(self, columns: list[str]) -> None:
+        text = self._choose("text", self.text, PLAIN_TEXT_COLUMNS, columns)
+        if self.labelled:
+            self.label = self._choose("label", self.label, PLAIN_LABEL_COLUMNS, columns)
+        self.text = text
+
+    def _choose(
+        self, kind: str, wanted: str | None, plain: tuple[str, ...], columns: list[str]
+    ) -> str:
+        listed = ", ".join(_short(column) for column in columns[:_NAMED_COLUMNS])
+        if len(columns) > _NAMED_COLUMNS:
+            listed += f" and {len(columns) - _NAMED_COLUMNS:,} more"
+        option = f"set {kind}_column to one of: {listed}"
+        if wanted is not None:
+            if columns.count(wanted) != 1:
+                found = "no" if wanted not in columns else "more than one"
+                raise _UnnamedError(f"has {found} column {wanted!r}; {option}")
+            return wanted
+        guesses = [column for column in columns if column.lower() in plain]
+        if len(guesses) != 1:
+            found = "no column is" if not guesses else "more than one column may be"
+            raise _UnnamedError(f"{found} plainly the {kind}; {option}")
+        return guesses[0]
+
+
+def _table_records(
+    rows: Iterator[TableRow], columns: _Columns, encoding: str
+) -> Iterator[Record | BadRow]:
+    header: list[str] | None = None
+    for line, last_line, fields, fault in rows:
+        if header is None:
+            header = [column.strip() for column in fields]
+            try:
+                if reason := fault or unreadable("".join(fields), encoding):
+                    raise _UnnamedError(f"{reason}, in the line of column names")
+                columns.settle(header)
+            except _UnnamedError as error:
+                raise DataError(f"{columns.name}:{line}: {error}") from None
+            text = header.index(cast(str, columns.text))
+            label = header.index(cast(str, columns.label)) if columns.labelled else None
+        elif fault:
+            yield BadRow(line, fault)
+        elif len(fields) != len(header):
+            where = f", over lines {line} to {last_line}" if last_line > line else ""
+            reason = f"{len(fields)} columns where the header has {len(header)}{where}"
+            yield BadRow(line, reason)
+        else:
+            name = fields[header.index("id")] if "id" in header and label is None else None
+            yield Record(line, fields[text], None if label is None else fields[label], name)
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that knows which of its keys came more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.twice: set[str] = set()
+        if len(self) != len(pairs):
+            names = [name for name, _ in pairs]
+            self.twice = {name for name in self if names.count(name) > 1}
+
+
+def _json_records(
+    lines: Iterable[tuple[int, str]], columns: _Columns, encoding: str
+) -> Iterator[Record | BadRow]:
+    settled, unnamed = False, ""
+    for line, source in lines:
+        if not source.strip():
+            continue
+        row = _json_object(source, encoding)
+        if isinstance(row, str):
+            yield BadRow(line, row)
+            continue
+        if not settled:
+            try:
+                columns.settle(list(row))
+                settled = True
+            except _UnnamedError as error:
+                unnamed = unnamed or f"{columns.name}:{line}: {error}"
+                yield BadRow(line, str(error))
+                continue
+        yield _json_record(line, row, columns)
+    if unnamed and not settled:
+        raise DataError(unnamed)
+
+
+def _json_object(source: str, encoding: str) -> _Object | str:
+    """The object that a line of JSON holds, or why there is none."""
+    if reason := unreadable(source, encoding):
+        return reason
+    try:
+        row = json.loads(source, object_pairs_hook=_Object)
+    except json.JSONDecodeError as error:
+        return f"is not JSON: {error.msg} at column {error.colno}"
+    except ValueError:  # what Python refuses: more digits than it can turn into an integer soon
+        return "is not read: holds an integer of thousands of digits"
+    except RecursionError:
+        return "is not read: nested too deeply"
+    if not isinstance(row, _Object):
+        return f"is not a JSON object: {_short(source.strip())}"
+    return row
+
+
+def _json_record(line: int, row: _Object, columns: _Columns) -> Record | BadRow:
+    wanted = [columns.text, columns.label] if columns.labelled else [columns.text]
+    for key in wanted:
+        if key not in row:
+            return BadRow(line, f"has no {key!r}")
+        if key in row.twice:
+            return BadRow(line, f"has {key!r} more than once")
+    text = row[cast(str, columns.text)]
+    if not isinstance(text, str):
+        return BadRow(line, f"{columns.text!r} is not a string: {_described(text)}")
+    if not columns.labelled:
+        name = row.get("id")
+        return Record(line, text, None, name if isinstance(name, str | int) else None)
+    label = row[cast(str, columns.label)]
+    if isinstance(label, dict | list):
+        reason = f"{columns.label!r} is not a name or number: {_described(label)}"
+        return BadRow(line, reason)
+    if label is None or (isinstance(label, float) and not math.isfinite(label)):
+        return Record(line, text, "")  # NaN is how some programs spell a missing value
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    return Record(line, text, label if isinstance(label, str) else json.dumps(label))
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, dict | list):  # which may be nested without end
+        return "an object" if isinstance(value, dict) else "a list"
+    return _short(json.dumps(value))
+
+
+def _checked(record: Record, encoding: str | None) -> Record | BadRow:
+    """The record with its label stripped, or why its content is of no use."""
+    if fault := text_fault(record.text, encoding):
+        return BadRow(record.line, fault)
+    if record.label is None:
+        return record
+    label = record.label.strip()
+    if fault := "empty label" if not label else unreadable(label, encoding):
+        return BadRow(record.line, fault)
+    return Record(record.line, record.text, label)
+
+
+def text_fault(text: str, encoding: str | None) -> str | None:
+    """Why a text is of no use: empty, too long, or holding what `encoding` cannot have meant.
+
+    `encoding` is None where its bytes were good.
+    """
+    return unreadable(text, encoding) or (None if text.strip() else "empty text")
+
+
+def _short(text: str, width: int = 40) -> str:
+    """`text` for a message: in one line, of few letters, all of them to be seen."""
+    text = text if len(text) <= width else text[: width - 3] + "..."
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -1,0 +1,116 @@
+"""Words -> ids by torchtext itself, where it is installed: see requirements-torchtext.txt.
+
+`rnn_lab.data.basic_english` and `rnn_lab.data.vocabulary` give the same tokens and ids without it.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rnn_lab.data.vocabulary import PAD_ID, SPECIALS, UNK_ID, WordVocabulary
+from rnn_lab.errors import ConfigError
+
+TORCHTEXT_VERSION = 1  # part of every cache key; raise it when the pipeline below changes
+
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def require_torchtext() -> Any:
+    """Return the module `torchtext`.
+
+    Raises:
+        ConfigError: it is not in this environment, or not beside the torch it was built for.
+    """
+    try:
+        import torchtext
+    except (ImportError, OSError) as error:  # OSError: another torch lacks symbols of its library
+        raise ConfigError(
+            "data.tokenizer=torchtext: torchtext loads only beside torch 2.3, never beside torch "
+            "2.4 or later: pip install -r requirements-torchtext.txt in an environment of its own. "
+            "Here data.tokenizer=basic_english gives the same tokens and ids"
+        ) from error
+    torchtext.disable_torchtext_deprecation_warning()
+    return torchtext
+
+
+def torchtext_loads() -> bool:
+    """Whether this is the environment of requirements-torchtext.txt."""
+    try:
+        require_torchtext()
+    except ConfigError:
+        return False
+    return True
+
+
+class TorchtextVocabulary:
+    """torchtext's `basic_english` tokenizer and its `Vocab`."""
+
+    tokenizer = "torchtext"
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        """Take the tokens in the order of their ids.
+
+        Raises:
+            ConfigError: torchtext is not to be had.
+            ValueError: `tokens` is not a list of distinct strings that begins with the specials.
+        """
+        require_torchtext()
+        from torchtext.vocab import vocab
+
+        words = WordVocabulary(tokens).tokens[len(SPECIALS) :]
+        self._tokenize = _basic_english()
+        self._vocab = vocab(OrderedDict.fromkeys(words, 1), specials=list(SPECIALS))
+        self._vocab.set_default_index(UNK_ID)
+
+    @classmethod
+    def build(
+        cls, texts: Iterable[str], *, max_tokens: int | None, min_freq: int
+    ) -> "TorchtextVocabulary":
+        """Count the words of `texts` and keep the most frequent, specials first.
+
+        Raises:
+            ConfigError: torchtext is not to be had.
+        """
+        require_torchtext()
+        from torchtext.vocab import build_vocab_from_iterator
+
+        built = build_vocab_from_iterator(
+            map(_basic_english(), texts),
+            min_freq=min_freq,
+            specials=list(SPECIALS),
+            max_tokens=max_tokens,
+        )
+        return cls(built.get_itos())
+
+    def __len__(self) -> int:
+        return len(self._vocab)
+
+    def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
+        """The ids of each text, int64 [its tokens]."""
+        return [self._ids(self._tokenize(text)) for text in texts]
+
+    def words(self, text: str) -> list[tuple[str, np.ndarray]]:
+        """Each word of `text` as it is read, and its one id; the ids are those of `encode_all`."""
+        tokens = self._tokenize(text)
+        return list(zip(tokens, self._ids(tokens)[:, None], strict=True))
+
+    def state(self) -> list[str]:
+        """All that `TorchtextVocabulary(state)` needs, in plain types: the same as of words."""
+        tokens: list[str] = self._vocab.get_itos()
+        return tokens
+
+    def _ids(self, tokens: list[str]) -> np.ndarray:
+        ids = np.array(self._vocab(tokens), dtype=np.int64)  # [tokens]
+        ids[ids == PAD_ID] = UNK_ID  # a review that spells out "<pad>" is not padding
+        return ids
+
+
+def _basic_english() -> Callable[[str], list[str]]:
+    from torchtext.data.utils import get_tokenizer
+
+    tokenize: Callable[[str], list[str]] = get_tokenizer("basic_english")
+    # torchtext's library reads UTF-8, which has no half of a surrogate pair.
+    return lambda text: tokenize(_HALF_A_PAIR.sub("\ufffd", text))

@@ -1,0 +1,77 @@
+"""Words -> ids, in torchtext's order."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from rnn_lab.data.basic_english import basic_english
+
+PAD, UNK = "<pad>", "<unk>"
+PAD_ID, UNK_ID = 0, 1
+SPECIALS = (PAD, UNK)
+
+
+def order_tokens(
+    tokens: Sequence[str],
+    counts: Sequence[int],
+    *,
+    min_freq: int = 1,
+    max_tokens: int | None = None,
+    specials: Sequence[str] = SPECIALS,
+) -> list[str]:
+    """The specials, then the tokens from frequent to rare, equals in alphabetical order.
+
+    The order of torchtext 0.18's `build_vocab_from_iterator(..., special_first=True)`, where
+    `max_tokens` counts the specials. Tokens of count 0 are left out.
+    """
+    by_frequency = sorted(zip(tokens, counts, strict=True), key=lambda pair: (-pair[1], pair[0]))
+    if max_tokens is not None:
+        by_frequency = by_frequency[: max_tokens - len(specials)]
+    min_freq = max(min_freq, 1)
+    return list(specials) + [
+        token for token, n in by_frequency if n >= min_freq and token not in specials
+    ]
+
+
+class WordVocabulary:
+    """The words of `basic_english` and their ids."""
+
+    tokenizer = "basic_english"
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        """Take the tokens in the order of their ids.
+
+        Raises:
+            ValueError: `tokens` is not a list of distinct strings that begins with the specials.
+        """
+        self.tokens = list(tokens)
+        if tuple(self.tokens[: len(SPECIALS)]) != SPECIALS:
+            raise ValueError(f"does not begin with {', '.join(SPECIALS)}")
+        if not all(isinstance(token, str) for token in self.tokens):
+            raise ValueError("holds a token that is not a string")
+        self._ids = {token: i for i, token in enumerate(self.tokens)}
+        if len(self._ids) != len(self.tokens):
+            raise ValueError("holds a token twice")
+        # A review that spells out "<pad>" must not pass for padding.
+        self._ids[PAD] = UNK_ID
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def ids(self, tokens: Iterable[str]) -> np.ndarray:
+        """The id of each token, <unk> for an unknown one; int64 [tokens]."""
+        get = self._ids.get
+        return np.fromiter((get(token, UNK_ID) for token in tokens), np.int64)
+
+    def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
+        """The ids of each text, int64 [its tokens]."""
+        return [self.ids(basic_english(text)) for text in texts]
+
+    def words(self, text: str) -> list[tuple[str, np.ndarray]]:
+        """Each word of `text` as it is read, and its one id; the ids are those of `encode_all`."""
+        tokens = basic_english(text)
+        return list(zip(tokens, self.ids(tokens)[:, None], strict=True))
+
+    def state(self) -> list[str]:
+        """All that `WordVocabulary(state)` needs, in plain types."""
+        return self.tokens

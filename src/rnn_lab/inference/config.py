@@ -1,0 +1,64 @@
+"""The options of eval.py, predict.py and explain.py: what their files in conf may hold."""
+
+from typing import Any, Literal, Self
+
+from pydantic import PositiveInt, field_validator, model_validator
+
+from rnn_lab.validation import Options
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class _RunOptions(Options):
+    run: str
+
+    @field_validator("run", mode="before")
+    @classmethod
+    def _given(cls, run: Any) -> Any:
+        if not run:
+            raise ValueError(
+                "give the folder of a finished run, or a .ckpt or .safetensors file: run=<path>"
+            )
+        return str(run)
+
+
+class EvaluateOptions(_RunOptions):
+    """A finished run, the reviews to test it on, and where to leave the figures."""
+
+    device: Device = "auto"
+    folder: str
+    data: dict[str, Any] | None = None  # a source of conf/data; None: the run's own test split
+    batch_size: PositiveInt | None = None  # None: as in the run
+    cache_dir: str = "data/cache"
+
+
+class PredictOptions(_RunOptions):
+    """A finished run and the texts to label: one `text`, or a stream of them."""
+
+    device: Device = "auto"
+    text: str | None = None
+    input: str | None = None
+    output: str = "-"
+    format: Literal["txt", "csv", "tsv", "jsonl"] | None = None
+    text_column: str | None = None
+    encoding: str = "utf-8"
+    batch_size: PositiveInt = 256
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.text is None) == (self.input is None):
+            raise ValueError('give one of text="..." and input=<.txt, .csv, .tsv, .jsonl or ->')
+        return self
+
+
+class ExportOptions(_RunOptions):
+    """A finished run, and the file to write its network to."""
+
+    output: str = "model.safetensors"
+
+
+class ExplainOptions(_RunOptions):
+    """A finished run, the text to explain, and the folder for the page."""
+
+    text: str | None = None
+    output: str | None = None  # None: a folder named after the text, in the run's `explain`

@@ -1,0 +1,129 @@
+"""eval.py: a finished run, tested on its own reviews or on others."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from rnn_lab.data.config import DataConfig, TextOptions
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.samplers import Batch
+from rnn_lab.errors import DataError
+from rnn_lab.inference.config import EvaluateOptions
+from rnn_lab.inference.load import TrainedRun, load_run
+from rnn_lab.inference.lock_callbacks import claim_test
+from rnn_lab.models.metrics import build_metrics
+from rnn_lab.reports.plots import draw_plots
+from rnn_lab.reports.run_summary import print_run
+from rnn_lab.training.predictions import write_predictions
+from rnn_lab.training.run_metadata import describe_data, git_commit, versions, write_result
+from rnn_lab.validation import Options, check_options
+
+# What is this machine's to say, and not a checkpoint's that may come from anywhere.
+LOCAL_OPTIONS = {"url", "num_workers", "cache_dir"}
+
+
+class Tested(NamedTuple):
+    """The figures of a split, and what became of each of its reviews, in the split's order."""
+
+    figures: dict[str, float]  # test/accuracy, test/f1, test/auroc, test/loss, ...
+    probabilities: np.ndarray  # float32 [reviews, classes]
+    losses: np.ndarray  # float32 [reviews], cross-entropy in nats
+
+
+def evaluate(options: dict[str, Any]) -> None:
+    """Test a run; leave result.json, predictions.csv and plots in `folder`; print a table.
+
+    Raises:
+        UserError: an option, the run or the reviews cannot be used.
+    """
+    checked = check_options(EvaluateOptions, options)
+    run = load_run(checked.run, checked.device)
+    config = data_config(run, checked)
+    data = ReviewDataModule(config, text_encoder=run.text_encoder, class_names=run.class_names)
+    data.setup()
+    if checked.data is None and data.corpus.fingerprint != run.corpus_fingerprint:
+        raise DataError(
+            f"{run.path}: the reviews are not those of its training, so that its test split may "
+            "hold some that it was trained on; say what to test on: data=files data.test=<path>"
+        )
+    tested = test(run, data.test_dataloader())
+    folder = Path(checked.folder)
+    lock = claim_test(folder)
+    keep(folder, run, data, tested)
+    lock.release()
+
+
+def data_config(run: TrainedRun, options: EvaluateOptions) -> DataConfig:
+    """The run's own reviews, or those of `options.data` in the run's way of making batches.
+
+    Raises:
+        ConfigError: an option of `options.data` is unknown or impossible.
+    """
+    chosen = run.data_config.model_dump(exclude=LOCAL_OPTIONS) | {"cache_dir": options.cache_dir}
+    if options.data is not None:
+        shared = TextOptions.model_fields
+        chosen = {name: chosen[name] for name in chosen if name in shared} | options.data
+        if chosen["source"] == "files":
+            chosen["class_names"] = list(run.class_names)
+    if options.batch_size is not None:
+        chosen["eval_batch_size"] = options.batch_size
+    return check_options(_Data, {"data": chosen}).data
+
+
+class _Data(Options):
+    data: DataConfig
+
+
+def test(run: TrainedRun, batches: Iterable[Batch]) -> Tested:
+    """Classify every batch; the figures are those that train.py gives for the same batches."""
+    device = next(run.model.parameters()).device
+    metrics = build_metrics(len(run.class_names), prefix="test/").to(device)
+    indices, probabilities, losses = [], [], []
+    with torch.inference_mode():
+        for batch in batches:
+            tokens, lengths, labels, _ = (part.to(device) for part in batch)
+            logits = run.model(tokens, lengths)  # [batch, classes]
+            probability = logits.softmax(dim=1)  # [batch, classes]
+            loss = F.cross_entropy(logits, labels, reduction="none")  # [batch]
+            metrics.update(preds=probability, target=labels, value=loss)
+            indices.append(batch.indices.numpy())
+            probabilities.append(probability.cpu().numpy())
+            losses.append(loss.cpu().numpy())
+    order = np.argsort(np.concatenate(indices))
+    return Tested(
+        {name: value.item() for name, value in metrics.compute().items()},
+        np.concatenate(probabilities)[order],
+        np.concatenate(losses)[order],
+    )
+
+
+def keep(folder: Path, run: TrainedRun, data: ReviewDataModule, tested: Tested) -> None:
+    """Write all that a test leaves, and print its table."""
+    reviews, encoded = data.corpus.test, data.splits["test"]
+    assert reviews is not None
+    write_predictions(
+        folder / "predictions.csv",
+        class_names=run.class_names,
+        names=reviews.names,
+        labels=encoded.labels,
+        lengths=encoded.lengths,
+        losses=tested.losses,
+        probabilities=tested.probabilities,
+    )
+    about = {
+        "checkpoint": str(run.path),
+        "synthetic": data.corpus.synthetic,
+        "seed": None,
+        "best_epoch": None,
+        "model": run.model_config.model_dump(),
+        "data": describe_data(data),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+    write_result(folder, about | tested.figures)
+    draw_plots(folder)
+    print_run(folder)

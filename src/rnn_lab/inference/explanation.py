@@ -1,0 +1,93 @@
+"""What an explanation holds, computed and written: explanation.json and states.npz."""
+
+import contextlib
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rnn_lab.data.vocabulary import UNK_ID
+from rnn_lab.errors import CheckpointError
+from rnn_lab.inference.batch_predict import classify
+from rnn_lab.inference.integrated_gradients import TOKENS_AT_ONCE, integrated_gradients
+from rnn_lab.inference.load import TrainedRun
+from rnn_lab.io.atomic import whole_file
+from rnn_lab.models.trace import trace
+from rnn_lab.reports.formatting import model_words, run_words
+from rnn_lab.reports.run_files import read_result
+
+
+def write_explanation(folder: Path, run: TrainedRun, text: str) -> None:
+    """Explain the verdict of `run`, whose network is on the CPU, on `text`.
+
+    `explanation.json` holds the words, the class probabilities after each token read so far, and
+    the integrated gradients; `states.npz` every gate and state of each layer and direction, float32
+    [time, hidden], under the names <layer>_<direction>_<gate>. rnn_lab.reports.explain
+    reads them.
+    """
+    tokens = run.text_encoder.encode(text)  # [time]
+    probabilities = after_each_token(run, tokens)
+    predicted = int(probabilities[-1].argmax())
+    moved = integrated_gradients(run.model, tokens, predicted)
+    about = {
+        "run": _words_of(run),
+        "model": run.model_config.model_dump(),
+        "class_names": run.class_names,
+        "vocab_size": run.text_encoder.vocab_size,
+        "max_length": run.text_encoder.max_length,
+        "text": text,
+        "words": _words(run, text),
+        "probabilities": [[float(str(p)) for p in row] for row in probabilities],
+        "attributions": moved.tokens.tolist(),
+        "logit_difference": moved.difference,
+        "baseline_logit_difference": moved.baseline,
+        "steps": moved.steps,
+    }
+    with whole_file(folder / "explanation.json") as file:
+        json.dump(about, file, indent=1)
+        file.write("\n")
+    with whole_file(folder / "states.npz") as file:
+        np.savez_compressed(file.buffer, allow_pickle=False, **gates_and_states(run, tokens))
+
+
+def after_each_token(run: TrainedRun, tokens: np.ndarray) -> np.ndarray:
+    """Class probabilities, float32 [time, classes]: row t is what predict says of t + 1 tokens."""
+    prefixes = [tokens[:end] for end in range(1, len(tokens) + 1)]
+    return classify(run, prefixes, max(1, TOKENS_AT_ONCE // len(tokens)))
+
+
+def gates_and_states(run: TrainedRun, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """Every value of every cell, float32 [time, hidden], in the order of the tokens."""
+    with torch.no_grad():
+        embedded = run.model.embed(torch.from_numpy(tokens)[None])  # [1, time, embedding_dim]
+        traces = trace(run.model.recurrent, embedded, torch.tensor([len(tokens)]))
+    return {
+        f"{one.layer}_{'backward' if one.backward else 'forward'}_{gate}": one.values(gate)[
+            0
+        ].numpy()
+        for one in traces
+        for gate in one.steps[0]._fields
+    }
+
+
+def _words(run: TrainedRun, text: str) -> list[dict[str, Any]]:
+    """Each word of `text`, with the range of its tokens among those read: empty where cut off."""
+    words = run.text_encoder.words(text)
+    ends = np.cumsum([0, *(len(ids) for _, ids in words)])
+    first, last, _ = run.text_encoder.kept.indices(int(ends[-1]))
+    ranges = pairwise(np.clip(ends, first, last) - first)
+    return [
+        {"word": word, "start": int(start), "stop": int(stop), "known": UNK_ID not in ids}
+        for (word, ids), (start, stop) in zip(words, ranges, strict=True)
+    ]
+
+
+def _words_of(run: TrainedRun) -> str:
+    """How pictures name the run: by its result.json where the checkpoint lies in a run's folder."""
+    if run.path.parent.name == "checkpoints":
+        with contextlib.suppress(CheckpointError):
+            return run_words(read_result(run.path.parent.parent))
+    return f"{model_words({'model': run.model_config.model_dump()})}, {run.path.name}"

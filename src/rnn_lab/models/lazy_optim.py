@@ -1,0 +1,156 @@
+"""torch's AdamW, Adam and SGD, which leave an embedding with a sparse gradient to RowUpdates."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnn_lab.models.embedding import Embedding, row_gradient
+from rnn_lab.models.lazy_rows import AdamRows, MomentumRows, RowUpdates
+
+BEHIND = "behind"  # in a saved state: the rows of RowUpdates as they are
+
+
+class _ByRows(torch.optim.Optimizer):
+    """Mixed into one of torch's optimizers: the weights of some embeddings move by rows.
+
+    The state of such a weight has the names and shapes that torch's optimizer gives it, and is up
+    to date in `state_dict`: a checkpoint may go on by rows or dense, whichever it came from.
+    """
+
+    _embeddings: tuple[Embedding, ...] = ()
+
+    def follow(self, embedding: Embedding) -> None:
+        """Move the weight of `embedding`, one of the parameters, by rows from now on.
+
+        Raises:
+            ValueError: weight decay that is part of the gradient: every row has one then.
+        """
+        self._embeddings += (embedding,)
+        embedding.row_updates = self._start(embedding.weight)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step. Gradients of followed embeddings may be sparse, dense or None."""
+        if not self._embeddings:
+            return super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        weights = [embedding.weight for embedding in self._embeddings]
+        gradients = [weight.grad for weight in weights]
+        for embedding in self._embeddings:
+            self._step_rows(embedding)
+            embedding.weight.grad = None  # nothing is left to torch's own step
+        super().step()
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's optimizer has it, with every row up to date, and under BEHIND how rows are.
+
+        Nothing is changed by it: when checkpoints are written decides over no bit of a training.
+        """
+        found = super().state_dict()
+        for number, updates in self._behind():
+            _, *moments = updates.up_to_date()
+            state = dict(found["state"][number])
+            state |= dict(zip(updates.moment_names, moments, strict=True))
+            found["state"][number] = state | {BEHIND: updates.behind()}
+        return found
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from that state, saved by rows or dense; of a state by rows, with the same bits."""
+        states = {number: dict(state) for number, state in state_dict["state"].items()}
+        behind = {number: state.pop(BEHIND, None) for number, state in states.items()}
+        for embedding in self._embeddings:
+            embedding.catch_up()
+        super().load_state_dict(state_dict | {"state": states})
+        for embedding in self._embeddings:
+            updates = self._start(embedding.weight)
+            if (rows := behind.get(self._number(embedding.weight))) is not None:
+                updates.restore(rows)
+            embedding.row_updates = updates
+
+    def _behind(self) -> Iterator[tuple[int, RowUpdates]]:
+        """The number, in a state_dict, of each weight with rows that are not up to date."""
+        for embedding in self._embeddings:
+            updates = embedding.row_updates
+            if updates is not None and updates.is_behind:
+                yield self._number(embedding.weight), updates
+
+    def _number(self, weight: Tensor) -> int:
+        parameters = chain.from_iterable(group["params"] for group in self.param_groups)
+        return next(i for i, parameter in enumerate(parameters) if parameter is weight)
+
+    def _step_rows(self, embedding: Embedding) -> None:
+        weight, updates = embedding.weight, embedding.row_updates
+        if weight.grad is None or updates is None:
+            return
+        sparse = row_gradient(weight)
+        rows, gradient = sparse or (torch.arange(len(weight)), weight.grad)
+        group = self._group(weight)
+        updates.step(rows, gradient, group["lr"], group["weight_decay"])
+
+    def _group(self, weight: Tensor) -> dict[str, Any]:
+        return next(g for g in self.param_groups if any(p is weight for p in g["params"]))
+
+    def _start(self, weight: Tensor) -> RowUpdates:
+        raise NotImplementedError
+
+    def _zeros(self, weight: Tensor, *names: str) -> dict[str, Tensor]:
+        """The state of `weight`, with zeros for those of `names` that are not there yet."""
+        state = self.state[weight]
+        for name in names:
+            if state.get(name) is None:
+                state[name] = torch.zeros_like(weight, requires_grad=False)
+        return state
+
+
+class _AdamByRows(_ByRows):
+    def _start(self, weight: Tensor) -> AdamRows:
+        group = self._group(weight)
+        state = self._zeros(weight, "exp_avg", "exp_avg_sq")
+        state.setdefault("step", torch.zeros(()))
+        return AdamRows(weight, state, betas=group["betas"], eps=group["eps"], fused=group["fused"])
+
+
+class AdamW(_AdamByRows, torch.optim.AdamW):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+
+class Adam(_AdamByRows, torch.optim.Adam):
+    """Adam (Kingma and Ba 2015)."""
+
+    def _start(self, weight: Tensor) -> AdamRows:
+        _refuse_decay(self._group(weight))
+        return super()._start(weight)
+
+
+class SGD(_ByRows, torch.optim.SGD):
+    """Stochastic gradient descent with momentum."""
+
+    def _start(self, weight: Tensor) -> MomentumRows:
+        group = self._group(weight)
+        _refuse_decay(group)
+        state = self._zeros(weight, "momentum_buffer")
+        return MomentumRows(weight, state, momentum=group["momentum"])
+
+
+def follow_embeddings(optimizer: _ByRows, model: nn.Module, *, by_rows: bool) -> None:
+    """Let `optimizer` move the embeddings of `model` by rows, or dense: not as one before did."""
+    for module in model.modules():
+        if isinstance(module, Embedding):
+            module.catch_up()
+            module.row_updates = None
+            if by_rows:
+                optimizer.follow(module)
+
+
+def _refuse_decay(group: dict[str, Any]) -> None:
+    if group["weight_decay"] != 0:
+        raise ValueError("weight_decay is part of the gradient here: no row can be left out")

@@ -1,0 +1,222 @@
+"""The files of a run folder, read into checked dictionaries and NumPy arrays.
+
+A file that is absent, empty, cut off or malformed raises a CheckpointError of one line that names
+it. What training writes is described in the README; nothing here needs the model or the data.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnn_lab.errors import CheckpointError
+from rnn_lab.io.atomic import read_text
+
+_RESULT_KEYS = ("model", "data", "seed", "synthetic", "best_epoch")
+_PREDICTION_COLUMNS = ("name", "label", "prediction", "length", "loss")
+_PROBABILITY = "probability_"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The test split as the model saw it; every array has one entry a review."""
+
+    class_names: tuple[str, ...]
+    names: list[str]  # where each review came from
+    labels: np.ndarray  # int64 [reviews], an index into class_names
+    predicted: np.ndarray  # int64 [reviews], an index into class_names
+    lengths: np.ndarray  # int64 [reviews], tokens
+    losses: np.ndarray  # float64 [reviews], cross-entropy in nats
+    probabilities: np.ndarray  # float64 [reviews, classes]
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether each review was classified as labelled: bool [reviews]."""
+        return self.predicted == self.labels
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """The norm of dL/dh_t by distance from the end, at one moment of a training."""
+
+    step: int  # optimizer steps made
+    layer: int  # from 0, the lowest
+    direction: str  # "forward" or "backward"
+    distances: np.ndarray  # int64 [distances], steps to the last one that the direction reads
+    norms: np.ndarray  # float64 [distances], means over reviews
+
+
+def read_result(run_folder: Path) -> dict[str, Any]:
+    """Return result.json: the metrics of a run and all that it was made of."""
+    path = run_folder / "result.json"
+    result = read_object(path)
+    for key in _RESULT_KEYS:
+        if key not in result:
+            raise CheckpointError(f"{path}: has no {key!r}")
+    for key in ("model", "data"):
+        if not isinstance(result[key], dict) or not isinstance(result[key].get("name"), str):
+            raise CheckpointError(f"{path}: {key!r} has no 'name'")
+    return result
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file."""
+    try:
+        found = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not whole JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: expected an object, found {type(found).__name__}")
+    return found
+
+
+def read_metrics(run_folder: Path, *, being_written: bool = False) -> dict[str, np.ndarray]:
+    """Return each column of metrics.csv as float64 [rows], NaN where a row left it empty.
+
+    Of a file that is `being_written`, a last line that is cut off is left out.
+    """
+    path = run_folder / "metrics.csv"
+    header, rows = _read_table(path, being_written=being_written)
+    if "step" not in header:
+        raise CheckpointError(f"{path}: has no column 'step'")
+    values = np.array([[_number(path, line, cell or "nan") for cell in row] for line, row in rows])
+    return dict(zip(header, values.T, strict=True))
+
+
+def by_epoch(metrics: dict[str, np.ndarray], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the epochs in which `column` was logged and its mean in each; both may be empty."""
+    if column not in metrics or "epoch" not in metrics:
+        return np.empty(0), np.empty(0)
+    logged = ~np.isnan(metrics[column]) & ~np.isnan(metrics["epoch"])
+    epochs, position = np.unique(metrics["epoch"][logged], return_inverse=True)
+    return epochs, np.bincount(position, metrics[column][logged]) / np.bincount(position)
+
+
+def by_step(metrics: dict[str, np.ndarray], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the optimizer steps at which `column` was logged and its value at each."""
+    logged = ~np.isnan(metrics[column])
+    return metrics["step"][logged], metrics[column][logged]
+
+
+def read_predictions(run_folder: Path) -> Predictions:
+    """Return predictions.csv; its classes are those of the probability columns, in their order."""
+    path = run_folder / "predictions.csv"
+    header, rows = _read_table(path)
+    column = {name: position for position, name in enumerate(header)}
+    for name in _PREDICTION_COLUMNS:
+        if name not in column:
+            raise CheckpointError(f"{path}: has no column {name!r}")
+    class_names = tuple(
+        name.removeprefix(_PROBABILITY) for name in header if name.startswith(_PROBABILITY)
+    )
+    if len(class_names) < 2:
+        raise CheckpointError(f"{path}: has fewer than two columns {_PROBABILITY}<class>")
+    class_index = {name: index for index, name in enumerate(class_names)}
+
+    def classes(name: str) -> np.ndarray:
+        found = [class_index.get(row[column[name]], -1) for _, row in rows]
+        if -1 in found:
+            line, row = rows[found.index(-1)]
+            raise CheckpointError(
+                f"{path}:{line}: {name} {row[column[name]]!r} is not one of "
+                + ", ".join(class_names)
+            )
+        return np.array(found, dtype=np.int64)
+
+    def numbers(name: str) -> np.ndarray:
+        found = np.array([_number(path, line, row[column[name]]) for line, row in rows])
+        if np.isnan(found).any():
+            line, _ = rows[int(np.isnan(found).argmax())]
+            raise CheckpointError(f"{path}:{line}: {name} is not a number")
+        return found
+
+    return Predictions(
+        class_names=class_names,
+        names=[row[column["name"]] for _, row in rows],
+        labels=classes("label"),
+        predicted=classes("prediction"),
+        lengths=numbers("length").astype(np.int64),
+        losses=numbers("loss"),
+        probabilities=np.stack([numbers(_PROBABILITY + name) for name in class_names], axis=1),
+    )
+
+
+def read_gradient_flow(run_folder: Path) -> list[GradientFlow]:
+    """Return gradient_flow.csv, the earliest moment first; empty where a run measured none."""
+    path = run_folder / "gradient_flow.csv"
+    if not path.exists():
+        return []
+    header, rows = _read_table(path)
+    column = {name: position for position, name in enumerate(header)}
+    for name in ("step", "layer", "direction", "distance", "norm"):
+        if name not in column:
+            raise CheckpointError(f"{path}: has no column {name!r}")
+    curves: dict[tuple[int, int, str], list[tuple[int, float]]] = {}
+    for line, row in rows:
+        step, layer, distance = (
+            int(_number(path, line, row[column[name]])) for name in ("step", "layer", "distance")
+        )
+        point = (distance, _number(path, line, row[column["norm"]]))
+        curves.setdefault((step, layer, row[column["direction"]]), []).append(point)
+    return [
+        GradientFlow(
+            *key,
+            np.array([distance for distance, _ in points]),
+            np.array([norm for _, norm in points]),
+        )
+        for key, points in curves.items()
+    ]
+
+
+def by_place(flows: Iterable[GradientFlow]) -> dict[tuple[int, str], list[GradientFlow]]:
+    """The gradient flows of each layer and direction, moments in the order given."""
+    places: dict[tuple[int, str], list[GradientFlow]] = {}
+    for flow in flows:
+        places.setdefault((flow.layer, flow.direction), []).append(flow)
+    return places
+
+
+def _read(path: Path) -> str:
+    try:
+        text = read_text(path)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: no such file; is this the folder of a finished run?"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from None
+    if not text.strip():
+        raise CheckpointError(f"{path}: empty")
+    return text
+
+
+def _read_table(
+    path: Path, *, being_written: bool = False
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return a CSV's header and its rows, each with its line number; there is at least one."""
+    text = _read(path)
+    if being_written:
+        text = text[: text.rfind("\n") + 1] or "\n"
+    if not text.endswith("\n"):
+        raise CheckpointError(f"{path}: cut off in its last line")
+    reader: Iterator[list[str]] = csv.reader(io.StringIO(text))
+    header = next(reader)
+    rows = [(reader.line_num, row) for row in reader]  # type: ignore[attr-defined]
+    if not rows:
+        raise CheckpointError(f"{path}: has a header and no rows")
+    for line, row in rows:
+        if len(row) != len(header):
+            raise CheckpointError(f"{path}:{line}: {len(row)} fields where {len(header)} belong")
+    return header, rows
+
+
+def _number(path: Path, line: int, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise CheckpointError(f"{path}:{line}: {text!r} is not a number") from None

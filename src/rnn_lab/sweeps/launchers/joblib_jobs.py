@@ -1,0 +1,46 @@
+"""Jobs in joblib's workers, where one that is killed takes all the others along.
+
+The system does so to the largest process when memory runs out, without an exception in it.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from hydra.core.utils import JobReturn
+
+from rnn_lab.sweeps.launchers.common import compose_job, died, jobs_at_a_time
+
+Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
+
+
+def launch(
+    launcher: Any, launch_all: Launch, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+) -> list[JobReturn]:
+    """Run the jobs by `launch_all`; those that a killed worker took along, once more.
+
+    Those that were under way when it died come last and one by one, so that each ends no other. A
+    job whose worker dies then is told of, and is NaN.
+    """
+    jobs_at_a_time(launcher.joblib["n_jobs"], "hydra.launcher.n_jobs")
+    try:
+        return list(launch_all(job_overrides, initial_job_idx))
+    except BrokenProcessPool:
+        if len(job_overrides) == 1:
+            (overrides,) = job_overrides
+            return [died(launcher, overrides, why="its worker process was killed", log=None)]
+    under_way = [overrides for overrides in job_overrides if _is_under_way(launcher, overrides)]
+    suspects = under_way or list(job_overrides)
+    others = [overrides for overrides in job_overrides if overrides not in suspects]
+    ends = {}
+    for batch in filter(None, (others, *([one] for one in suspects))):
+        for overrides, end in zip(
+            batch, launch(launcher, launch_all, batch, initial_job_idx), strict=True
+        ):
+            ends[tuple(overrides)] = end
+    return [ends[tuple(overrides)] for overrides in job_overrides]
+
+
+def _is_under_way(launcher: Any, overrides: Sequence[str]) -> bool:
+    _, folder = compose_job(launcher, overrides)
+    return bool(folder.read("job")) and folder.status in ("unfinished", "running")

@@ -1,0 +1,255 @@
+"""Jobs of a sweep as processes of their own, by submitit: on this machine or in Slurm's queue.
+
+A job that dies is told of at once and leaves the others alone; what it lacks, the same command
+makes good. submitit alone puts a job back into the queue; see training.trainer for Lightning.
+"""
+
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, filter_overrides
+from hydra.plugins.launcher import Launcher
+
+from rnn_lab.cpu import num_cores
+from rnn_lab.errors import ConfigError
+from rnn_lab.sweeps.launchers.common import answer_here, died, is_done, jobs_at_a_time
+
+PROJECT = Path(__file__).resolve().parents[4]
+
+Submit = Callable[[list[int]], list[submitit.Job[JobReturn]]]
+HasEnded = Callable[[submitit.Job[JobReturn]], str | None]
+
+# From first hearing that a job has ended to missing its result: shared disks are late.
+_RESULT_LAG = 5.0  # seconds
+# What Slurm says of jobs that it will not run again. A preempted one it may.
+_FINAL_STATES = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "TIMEOUT"),
+}
+
+
+def launch_local(
+    launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+) -> list[JobReturn]:
+    """Run each job as a process of this machine, `n_jobs` at a time; return them in order."""
+    params = dict(launcher.params)
+    at_a_time = jobs_at_a_time(params.pop("n_jobs"), "hydra.launcher.n_jobs")
+    python = _python(threads=max(1, num_cores() // at_a_time), visible_gpus=True)
+    executor = submitit.AutoExecutor(
+        _new_folder(params.pop("submitit_folder")), cluster="local", local_python=python
+    )
+    executor.update_parameters(**params)
+
+    def has_ended(job: submitit.Job[JobReturn]) -> str | None:
+        return f"process {job.job_id} ended" if job.done() else None
+
+    submit = _submitter(launcher, executor, job_overrides, initial_job_idx)
+    return _Jobs(launcher, job_overrides, initial_job_idx).run(submit, has_ended, at_a_time)
+
+
+def launch_slurm(
+    launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+) -> list[JobReturn]:
+    """Submit the jobs as one array and wait for them; return them in order.
+
+    Raises:
+        ConfigError: there is no Slurm here, or it does not take the jobs.
+    """
+    params = {key: value for key, value in launcher.params.items() if value is not None}
+    try:
+        executor = submitit.AutoExecutor(
+            _new_folder(params.pop("submitit_folder")),
+            cluster="slurm",
+            slurm_python=_python(threads=params.get("cpus_per_task", 1)),
+            slurm_max_num_timeout=params.pop("max_num_timeout"),
+        )
+    except RuntimeError as error:
+        raise ConfigError(
+            "hydra/launcher=submitit_slurm: there is no srun on this machine. "
+            "Choose from: basic, joblib, submitit_local"
+        ) from error
+    if cores_a_task := params.get("cpus_per_task"):  # srun does not take it from sbatch any more
+        srun_args = params.get("srun_args", [])
+        params["srun_args"] = [*srun_args, f"--cpus-per-task={cores_a_task}"]
+    generic = submitit.AutoExecutor._typed_parameters()
+    executor.update_parameters(
+        **{key if key in generic else f"slurm_{key}": value for key, value in params.items()}
+    )
+    submit = _submitter(launcher, executor, job_overrides, initial_job_idx)
+    queue = _Queue()
+    jobs = _Jobs(launcher, job_overrides, initial_job_idx)
+    try:
+        return jobs.run(submit, queue.has_ended, len(job_overrides))
+    except submitit.core.utils.FailedJobError as error:  # sbatch said no
+        told = (str(error).strip() or str(error.__cause__)).splitlines()[-1]
+        raise ConfigError(f"hydra/launcher=submitit_slurm: {told}") from error
+    except KeyboardInterrupt:
+        if ids := " ".join(sorted({job.job_id.split("_")[0] for job in jobs.running.values()})):
+            print(
+                f"the jobs go on in Slurm; `scancel {ids}` stops them, and the same command with a "
+                "`sweep` waits for them",
+                file=sys.stderr,
+            )
+        raise
+
+
+class _Jobs:
+    """The jobs of one batch, from submission to what became of them."""
+
+    def __init__(
+        self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> None:
+        self.launcher, self.overrides, self.first = launcher, job_overrides, initial_job_idx
+        self.running: dict[int, submitit.Job[JobReturn]] = {}
+
+    def run(self, submit: Submit, has_ended: HasEnded, at_a_time: int) -> list[JobReturn]:
+        """Submit the jobs that are not done, wait for all, and return them in order."""
+        returns: dict[int, JobReturn] = {}
+        waiting = []
+        for index, overrides in enumerate(self.overrides):
+            if is_done(self.launcher, overrides):  # no node is needed to say so
+                returns[index] = answer_here(self.launcher, overrides, self.first + index)
+            else:
+                waiting.append(index)
+        while waiting or self.running:
+            free = at_a_time - len(self.running)
+            now, waiting = waiting[:free], waiting[free:]
+            if now:
+                self.running |= dict(zip(now, submit(now), strict=True))
+            for index, job in list(self.running.items()):
+                if end := self._outcome(index, job, has_ended):
+                    returns[index] = end
+                    del self.running[index]
+            time.sleep(0.3)
+        return [returns[index] for index in range(len(self.overrides))]
+
+    def _outcome(
+        self, index: int, job: submitit.Job[JobReturn], has_ended: HasEnded
+    ) -> JobReturn | None:
+        """Return what came of the job, a told NaN where it died; None while it runs."""
+        first = job.task(0)  # of several processes, the one that answers
+        why = None
+        if not first.paths.result_pickle.exists():
+            why = has_ended(job)
+            if why is None or first.paths.result_pickle.exists():
+                return None
+        else:
+            try:
+                return first.results()[0]
+            except submitit.core.utils.FailedJobError as error:
+                why = _last_line(str(error))
+        overrides = self.overrides[index]
+        return died(self.launcher, overrides, why=why, log=first.paths.stderr)
+
+
+class _Queue:
+    """What Slurm says of this user's jobs, asked seldom.
+
+    From squeue: sacct, which submitit asks, knows nothing where Slurm keeps no accounts.
+    """
+
+    def __init__(self) -> None:
+        self._started = self._asked = time.monotonic()
+        self._states: dict[str, str] = {}
+        self._ended_at: dict[str, float] = {}
+
+    def has_ended(self, job: submitit.Job[JobReturn]) -> str | None:
+        """Say how the job ended; None where it has not, or its result may still turn up."""
+        self._ask()
+        state = self._states.get(job.job_id, "gone from the queue") if self._states else "UNKNOWN"
+        if state not in _FINAL_STATES and state != "gone from the queue":
+            self._ended_at.pop(job.job_id, None)
+            return None
+        now = time.monotonic()
+        if now - self._ended_at.setdefault(job.job_id, now) < _RESULT_LAG:
+            return None
+        return f"Slurm job {job.job_id} is {state}"
+
+    def _ask(self) -> None:
+        now = time.monotonic()
+        patience = min(30.0, max(2.0, (now - self._started) / 20))
+        if now - self._asked < patience:
+            return
+        self._asked = now
+        command = ["squeue", f"--user={os.getuid()}", "--noheader", "--array", "--states=all"]
+        command.append("--format=%i %T")
+        asked = subprocess.run(command, capture_output=True, text=True)
+        if asked.returncode == 0:
+            lines = (line.split() for line in asked.stdout.splitlines())
+            self._states = {"": "", **{job: state for job, state, *_ in lines}}
+
+
+def _submitter(
+    launcher: Any,
+    executor: submitit.AutoExecutor,
+    job_overrides: Sequence[Sequence[str]],
+    initial_job_idx: int,
+) -> Submit:
+    """Return what submits the jobs of given indices and says which they are."""
+
+    def submit(indices: list[int]) -> list[submitit.Job[JobReturn]]:
+        # As Hydra's launcher calls itself in the job: see its __call__.
+        calls = [
+            (
+                list(job_overrides[index]),
+                "hydra.sweep.dir",
+                initial_job_idx + index,
+                f"job_id_for_{initial_job_idx + index}",
+                Singleton.get_state(),
+            )
+            for index in indices
+        ]
+        jobs = executor.map_array(launcher, *zip(*calls, strict=True))
+        for index, job in zip(indices, jobs, strict=True):
+            said = " ".join(filter_overrides(job_overrides[index]))
+            print(f"{executor.cluster} job {job.job_id}: {said}", flush=True)
+        return jobs
+
+    return submit
+
+
+def _python(*, threads: int, visible_gpus: bool = False) -> str:
+    """Return the shell command that is Python in a job.
+
+    A job finds this project wherever it starts, and its threads are counted before it imports
+    torch. submitit hides all GPUs from local jobs, unless `visible_gpus`.
+    """
+    paths = [str(PROJECT / "src"), str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+    }
+    command = ["env"]
+    if visible_gpus:
+        if "CUDA_VISIBLE_DEVICES" in os.environ:
+            variables["CUDA_VISIBLE_DEVICES"] = os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            command += ["-u", "CUDA_VISIBLE_DEVICES"]
+    command += [f"{name}={value}" for name, value in variables.items()]
+    return shlex.join([*command, sys.executable])
+
+
+def _new_folder(pattern: str) -> Path:
+    """Return the folder of this launch's jobs, which nothing is in yet.
+
+    A job's result is a pickle, found by the job's number. Numbers come again, those of processes
+    after a restart, and the folder of a sweep may come from a stranger: a result that was there
+    before is never read.
+    """
+    path = Path(pattern)
+    return path.parent / secrets.token_hex(4) / path.name
+
+
+def _last_line(trace: str) -> str:
+    lines = [line for line in trace.splitlines() if line.strip() and not line.startswith("---")]
+    error = [line for line in lines if not line.startswith((" ", "You can check", "or at"))]
+    return error[-1] if error else "it failed"

@@ -1,0 +1,149 @@
+"""A search: Optuna chooses the values, Hydra's launcher runs the jobs, their folders answer."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.study import Study
+
+from rnn_lab.errors import ConfigError
+from rnn_lab.io.atomic import whole_file
+from rnn_lab.sweeps.search.config import Direction, SearchOptions, search_options
+from rnn_lab.sweeps.search.space import Space, parse_space
+from rnn_lab.sweeps.search.study import open_storage, open_study
+from rnn_lab.sweeps.search.summary import print_search, print_trial, write_importances
+from rnn_lab.sweeps.search.trial_results import folder_of, read_outcome
+from rnn_lab.sweeps.search.workers import DESK, Taken, Worker
+from rnn_lab.training.config import RunConfig
+from rnn_lab.validation import check_options
+
+
+def search(
+    arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, launcher: Launcher
+) -> list[Sequence[JobReturn]]:
+    """Run trials until the study has `n_trials`; return the JobReturns of each batch.
+
+    `arguments` are the overrides of the command line, `config` the sweep's composed config.
+
+    Raises:
+        ConfigError, HydraException: a mistake in the options or the space; before any job.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", ExperimentalWarning)
+    options = search_options(config.hydra.sweeper)
+    params = [f"{option}={_text(value)}" for option, value in options.params.items()]
+    space = parse_space([*params, *arguments], OverridesParser.create(config_loader=loader))
+    job = check_space(space, config, loader)
+    objectives = options.objectives or _monitor(job)
+
+    folder = Path(config.hydra.sweep.dir)
+    with whole_file(folder / "multirun.yaml") as file:
+        file.write(OmegaConf.to_yaml(config))
+    where = options.storage or str(folder / "study.journal")
+    where = where if "://" in where else str(Path(where).resolve())
+    with FileLock(folder / DESK):  # of several that begin at once, one makes the tables
+        study = open_study(
+            options.study_name or folder.resolve().name,
+            open_storage(where),
+            objectives=objectives,
+            pruner=options.pruner,
+            max_epochs=OmegaConf.select(job, "trainer.max_epochs"),
+            space=space,
+        )
+    of_each = [f"trial.study={_quoted(study.study_name)}"]
+    of_each.append(f"trial.storage={_quoted(_secret_storage(config) or where)}")
+    worker = Worker(study, folder, n_trials=options.n_trials, timeout=options.worker_timeout)
+    with worker:
+        worker.plan(space, options.sampler)
+        batches = run_trials(worker, space, options, launcher, of_each)
+    print_search(study, write_importances(study, folder))
+    return batches
+
+
+def run_trials(
+    worker: Worker, space: Space, options: SearchOptions, launcher: Launcher, of_each: list[str]
+) -> list[Sequence[JobReturn]]:
+    """Take, launch and tell trials until none is left for `worker`."""
+    batches = []
+    while taken := worker.take(options.n_jobs, space, options.sampler):
+        jobs = [
+            [*space.overrides(trial.values), f"trial.number={trial.number}", *of_each]
+            for trial in taken
+        ]
+        batches.append(launcher.launch(jobs, initial_job_idx=taken[0].number))
+        for trial, job in zip(taken, batches[-1], strict=True):
+            tell(worker.study, trial, job, space)
+    return batches
+
+
+def tell(study: Study, trial: Taken, job: JobReturn, space: Space) -> None:
+    """Write down what became of a trial, and print it."""
+    outcome = read_outcome(job, list(study.user_attrs["objectives"]))
+    overrides = [d.override(trial.values[d.name]) for d in space.dimensions]
+    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, trial.number)
+    notes = {"folder": str(folder_of(job)), "overrides": overrides, "reason": outcome.reason}
+    try:
+        for key, value in notes.items():
+            study._storage.set_trial_user_attr(trial_id, key, value)
+        if outcome.state.is_finished():
+            study.tell(trial.number, values=outcome.values, state=outcome.state)
+    except UpdateFinishedTrialError:
+        pass  # another worker took this one for dead, and finished the trial: the same job
+    print_trial(study, trial.number)
+
+
+def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictConfig:
+    """Compose a job with each choice, and both ends of each interval; return the first.
+
+    Raises:
+        ConfigError, HydraException: one of them is no config, or holds an impossible value.
+    """
+    first = {d.name: d.bounds()[0] for d in space.dimensions}
+    tried = [first]
+    tried += [first | {d.name: value} for d in space.dimensions for value in d.bounds()[1:]]
+    jobs = []
+    for values in tried:
+        job = loader.load_sweep_config(config, space.overrides(values))
+        if job.hydra.job.name == "train":
+            own = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
+            options = OmegaConf.to_container(own, resolve=True)
+            assert isinstance(options, dict)
+            check_options(RunConfig, {str(key): value for key, value in options.items()})
+        jobs.append(job)
+    return jobs[0]
+
+
+def _monitor(job: DictConfig) -> dict[str, Direction]:
+    figure = OmegaConf.select(job, "trainer.monitor")
+    if figure is None:
+        raise ConfigError("hydra.sweeper.objectives: name the figures of result.json to go by")
+    return {figure: "minimize" if figure == "val/loss" else "maximize"}
+
+
+def _text(value: Any) -> str:
+    """Return a plain value of the YAML as an override has it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return str(value)
+
+
+def _quoted(text: str) -> str:
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def _secret_storage(config: DictConfig) -> str | None:
+    """Return a storage that reads the environment as it was given, to keep its password there."""
+    sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+    assert isinstance(sweeper, dict)
+    given = sweeper["storage"]
+    return given if given and "${oc.env:" in given else None

@@ -1,0 +1,198 @@
+"""The study of a search: where it is kept, what it tries next, and what it stops early."""
+
+import itertools
+import json
+import math
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import check_distribution_compatibility
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.study import Study
+from optuna.trial import TrialState, create_trial
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from rnn_lab.errors import ConfigError, printable
+from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOptions
+from rnn_lab.sweeps.search.space import Space
+
+LARGEST_GRID = 100_000
+# What Optuna raises at a journal that is not one: it takes what stands there for its own.
+STRANGE = (AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+class JournalFile(JournalFileBackend):
+    """Optuna's journal, which a full disk does not spoil.
+
+    A line that was cut off on its way to the disk would make one unreadable line with the next
+    one; here it is removed before that is written. Nothing has read it: it has no end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # The lock is a link to the journal: only an absolute one is recognised when it is stale.
+        self.path = path.resolve()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = JournalFileSymlinkLock(str(self.path))
+        super().__init__(str(self.path), self.lock)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write entries behind the last whole line."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self.lock.acquire()
+        try:
+            with self.path.open("rb+") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(end - 1, 0))
+                if end and file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+                    file.seek(0, os.SEEK_END)
+                file.write(lines.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            self.lock.release()
+
+
+def open_storage(storage: str) -> BaseStorage:
+    """Open a journal file, or the database of a URL.
+
+    Raises:
+        ConfigError: it cannot be opened; says why, without the URL's password.
+    """
+    if "://" not in storage:
+        return _open_journal(storage)
+    shown = storage
+    try:
+        shown = make_url(storage).render_as_string()  # the password as ***
+        waits = {"timeout": 60} if storage.startswith("sqlite") else {}
+        return RDBStorage(storage, engine_kwargs={"connect_args": waits})
+    except ArgumentError:
+        raise ConfigError("hydra.sweeper.storage: not the URL of a database") from None
+    except Exception as error:  # whatever the driver of that database raises
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"hydra.sweeper.storage={shown}: cannot be opened: {reason}") from None
+
+
+def _open_journal(path: str) -> BaseStorage:
+    shown = f"hydra.sweeper.storage={path}"
+    try:
+        file = Path(path)
+        if file.exists() and not file.is_file():
+            raise ConfigError(f"{shown}: not a file")  # a pipe would be waited for
+        return JournalStorage(JournalFile(file))
+    except OSError as error:
+        raise ConfigError(f"{shown}: {error.strerror}") from error
+    except STRANGE as error:
+        reason = printable(str(error), 100) or type(error).__name__
+        raise ConfigError(f"{shown}: not a journal of Optuna, or a damaged one: {reason}") from None
+
+
+def open_study(
+    name: str,
+    storage: BaseStorage,
+    *,
+    objectives: dict[str, Direction],
+    pruner: PrunerOptions,
+    max_epochs: int | None,
+    space: Space,
+) -> Study:
+    """Begin the study of that name, or go on with it.
+
+    Its user attributes say what a job must know: the figures that it is judged by, and the pruner.
+
+    Raises:
+        ConfigError: that study has other objectives or choices.
+    """
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        directions=list(objectives.values()),
+        load_if_exists=True,
+    )
+    other = f"study {name} exists and has other"
+    its_own = study.user_attrs.get("objectives", objectives)
+    ways = [direction.name.lower() for direction in study.directions]
+    if its_own != objectives or ways != list(objectives.values()):
+        shown = printable(str(ways if its_own == objectives else its_own))
+        raise ConfigError(f"{other} objectives: {shown}; take another sweep=")
+    for trial in study.get_trials(deepcopy=False):
+        for dimension in space.dimensions:
+            if before := trial.distributions.get(dimension.name):
+                try:
+                    check_distribution_compatibility(before, dimension.distribution)
+                except ValueError:
+                    raise ConfigError(
+                        f"{dimension.key}: {other} values: {before}; take another sweep="
+                    ) from None
+    told = {"objectives": objectives, "pruner": pruner.model_dump(), "max_epochs": max_epochs}
+    for key, value in told.items():
+        if study.user_attrs.get(key) != value:
+            study.set_user_attr(key, value)
+    study.pruner = build_pruner(study)
+    return study
+
+
+def plan_trials(study: Study, space: Space, sampler: SamplerOptions, n_trials: int) -> int:
+    """Put trials that wait into the study until it has `n_trials`; of a grid, each point once.
+
+    Workers then take what waits: however many they are, and however often they are stopped, there
+    are not more. Returns how many there are to be, which a small grid makes fewer.
+    """
+    trials = study.get_trials(deepcopy=False)
+    if sampler.name != "grid":
+        for _ in range(n_trials - len(trials)):
+            study.add_trial(create_trial(state=TrialState.WAITING))
+        return n_trials
+    choices = [dimension.points() for dimension in space.dimensions]
+    size = math.prod(map(len, choices))
+    if size > LARGEST_GRID:
+        raise ConfigError(f"sampler.name=grid: {size} points are too many; narrow the space")
+    names = [dimension.name for dimension in space.dimensions]
+    points = [dict(zip(names, point, strict=True)) for point in itertools.product(*choices)]
+    random.Random(sampler.seed or 0).shuffle(points)
+    known = [trial.system_attrs.get("fixed_params") for trial in trials]
+    for point in [p for p in points if p not in known][: max(n_trials - len(trials), 0)]:
+        study.enqueue_trial(point)
+    return min(n_trials, size)
+
+
+def build_sampler(options: SamplerOptions, number: int) -> BaseSampler:
+    """Return the sampler of one trial.
+
+    Each trial has a seed of its own: a search that was stopped goes on as it would have gone, and
+    two workers do not try the same. A grid asks no sampler, its trials are planned.
+    """
+    seed = None
+    if options.seed is not None:
+        seed = int(np.random.SeedSequence([options.seed, number]).generate_state(1)[0])
+    if options.name == "tpe":
+        return TPESampler(seed=seed, n_startup_trials=options.startup_trials)
+    if options.name == "gp":
+        return GPSampler(seed=seed, n_startup_trials=options.startup_trials)
+    return RandomSampler(seed=seed)
+
+
+def build_pruner(study: Study) -> BasePruner:
+    """Return the pruner that the study's attributes name; its steps are epochs, from 1."""
+    options = PrunerOptions(**study.user_attrs["pruner"])
+    if options.name == "median":
+        return MedianPruner(
+            n_startup_trials=options.startup_trials, n_warmup_steps=options.min_epochs
+        )
+    if options.name == "hyperband":
+        max_epochs = study.user_attrs["max_epochs"]
+        return HyperbandPruner(
+            min_resource=options.min_epochs,
+            max_resource="auto" if max_epochs is None else max_epochs,
+            reduction_factor=options.reduction_factor,
+        )
+    return NopPruner()

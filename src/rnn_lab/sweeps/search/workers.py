@@ -1,0 +1,141 @@
+"""The searches at work on one study, and which trials they left when they died."""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from filelock import FileLock, Timeout
+from optuna.exceptions import OptunaError
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from rnn_lab.sweeps.search.config import SamplerOptions
+from rnn_lab.sweeps.search.space import Space
+from rnn_lab.sweeps.search.study import build_sampler, plan_trials
+
+DESK = ".search.lock"  # held while trials are planned and taken: no two workers take the same
+SEEN = "seen "  # of the study's attributes that say when a worker last was
+
+
+class Taken(NamedTuple):
+    """A trial that a worker has taken, and the values that it is to try, by option."""
+
+    number: int
+    values: dict[str, Any]
+
+
+class Worker:
+    """One search at work on `study`, of which it plans `n_trials`, from the sweep's `folder`.
+
+    It holds a lock file while it lives, so that another on this machine knows at once when it has
+    died; one elsewhere goes by its signs of life in the study, `timeout` seconds apart at most.
+    """
+
+    def __init__(self, study: Study, folder: Path, *, n_trials: int, timeout: int) -> None:
+        self.study = study
+        self.folder = folder.resolve()
+        self.n_trials = n_trials
+        self.timeout = timeout
+        self.host = socket.gethostname()
+        self.name = f"{self.host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self.lock = FileLock(self.folder / f".{self.name}.lock")
+        self.desk = FileLock(self.folder / DESK)
+        self._ended = threading.Event()
+        self._pulse = threading.Thread(target=self._give_signs_of_life, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lock.acquire()
+        self._write_down(time.time())
+        self._pulse.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._pulse.join()
+        with contextlib.suppress(OptunaError, OSError):
+            self._write_down(0.0)
+        self.lock.release()
+        Path(self.lock.lock_file).unlink(missing_ok=True)
+
+    def plan(self, space: Space, sampler: SamplerOptions) -> None:
+        """Put the trials that are to come into the study, where no other worker has."""
+        with self.desk:
+            self.n_trials = plan_trials(self.study, space, sampler, self.n_trials)
+
+    def take(self, count: int, space: Space, sampler: SamplerOptions) -> list[Taken]:
+        """Take up to `count` trials: first those that a dead worker left, then planned ones.
+
+        There are fewer where fewer are left; none, when this worker's work is done.
+        """
+        with self.desk:
+            open_trials = [t for t in self._trials() if not t.state.is_finished()]
+            open_trials.sort(key=lambda t: t.state == TrialState.WAITING)  # RUNNING goes first
+            numbers: list[int] = []
+            for trial in open_trials:
+                if len(numbers) < count and self._claim(trial):
+                    numbers.append(trial.number)
+        return [self._choose(number, space, sampler) for number in numbers]
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)[: self.n_trials]
+
+    def _claim(self, trial: FrozenTrial) -> bool:
+        """Make `trial` this worker's; not if it is another's."""
+        storage, trial_id = self.study._storage, trial._trial_id
+        if trial.state == TrialState.WAITING:
+            if not storage.set_trial_state_values(trial_id, state=TrialState.RUNNING):
+                return False
+        elif self._is_alive(trial.user_attrs.get("worker")):
+            return False
+        storage.set_trial_user_attr(trial_id, "worker", self.name)
+        return True
+
+    def _choose(self, number: int, space: Space, sampler: SamplerOptions) -> Taken:
+        self.study.sampler = build_sampler(sampler, number)
+        trial_id = self.study._storage.get_trial_id_from_study_id_trial_number(
+            self.study._study_id, number
+        )
+        trial = Trial(self.study, trial_id)
+        return Taken(number, {d.name: d.suggest(trial) for d in space.dimensions})
+
+    def _is_alive(self, name: object) -> bool:
+        # None: it died between two lines of `_claim`. A path is no worker's name, and a stranger's
+        # study is not to say which file is opened as a lock, which empties it.
+        if not isinstance(name, str) or os.sep in name:
+            return False
+        seen = self.study.user_attrs.get(SEEN + name)
+        if not isinstance(seen, dict):
+            return False
+        lock = self.folder / f".{name}.lock"
+        if seen.get("host") == self.host and lock.exists():
+            return not _is_free(lock)
+        at = seen.get("at")
+        return isinstance(at, int | float) and time.time() - at < self.timeout
+
+    def _give_signs_of_life(self) -> None:
+        while not self._ended.wait(self.timeout / 4):
+            with contextlib.suppress(OptunaError, OSError):  # the next one may get through
+                self._write_down(time.time())
+
+    def _write_down(self, at: float) -> None:
+        self.study.set_user_attr(SEEN + self.name, {"host": self.host, "at": at})
+
+
+def _is_free(lock: Path) -> bool:
+    try:
+        with FileLock(lock).acquire(timeout=0):
+            return True
+    except Timeout:
+        return False

@@ -1,0 +1,1 @@
+"""Experiment tracking: metrics.csv, Weights & Biases, TensorBoard."""

@@ -1,0 +1,92 @@
+"""What a finished run adds to its W&B dashboard: plots, the most wrong reviews, the checkpoint."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnn_lab.reports.evaluation_curves import load_curves
+from rnn_lab.reports.run_files import (
+    GradientFlow,
+    by_place,
+    read_gradient_flow,
+    read_predictions,
+    read_result,
+)
+from rnn_lab.reports.top_losses import most_wrong
+
+POINTS = 500  # of a curve: as many as a screen can show
+
+
+def report_to_wandb(
+    run: Any, folder: Path, text_of: Callable[[str], str], checkpoint: Path
+) -> None:
+    """Log to the open W&B `run` what the run folder holds of its test split.
+
+    `text_of` gives the text of a test review by its name; `checkpoint` is the chosen epoch's.
+    """
+    import wandb
+
+    result, test = read_result(folder), read_predictions(folder)
+    run.summary.update({key: value for key, value in result.items() if "/" in key})
+    run.summary["best_epoch"] = result["best_epoch"]
+
+    charts: dict[str, Any] = {
+        "test/confusion_matrix": wandb.plot.confusion_matrix(
+            y_true=test.labels.tolist(),
+            preds=test.predicted.tolist(),
+            class_names=list(test.class_names),
+        )
+    }
+    roc, precision_recall = [], []
+    for curve in (curve.thinned(POINTS) for curve in load_curves(folder)):
+        roc += _rows(curve.name, curve.false_positive_rate, curve.true_positive_rate)
+        precision_recall += _rows(curve.name, curve.recall, curve.precision)
+    if roc:
+        charts["test/roc"] = _curves(roc, "false positive rate", "true positive rate")
+        charts["test/precision_recall"] = _curves(precision_recall, "recall", "precision")
+    for (layer, direction), flows in by_place(read_gradient_flow(folder)).items():
+        charts[f"gradient_flow/layer{layer}_{direction}"] = _flow_lines(flows)
+    wrong = most_wrong(folder, 100)
+    charts["test/most_wrong"] = wandb.Table(
+        columns=["text", *wrong[0]._fields] if wrong else ["text"],
+        data=[[text_of(review.name), *review] for review in wrong],
+    )
+    for picture in sorted((folder / "plots").glob("*.png")):
+        charts[f"plots/{picture.stem}"] = wandb.Image(str(picture))
+    run.log(charts)
+
+    artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata={"run": result["run_name"]})
+    artifact.add_file(str(checkpoint), name="best.ckpt")
+    run.log_artifact(artifact, aliases=["best"])
+
+
+def _flow_lines(flows: list[GradientFlow]) -> Any:
+    """A line a moment. W&B's charts of lines have no logarithmic scale: the logarithm is shown."""
+    import wandb
+
+    floor = np.finfo(np.float64).tiny
+    return wandb.plot.line_series(
+        xs=[flow.distances.tolist() for flow in flows],
+        ys=[np.log10(np.maximum(flow.norms, floor)).tolist() for flow in flows],
+        keys=[f"step {flow.step}" for flow in flows],
+        title="log10 of the norm of dL/dh by distance from the end",
+        xname="distance",
+    )
+
+
+def _rows(name: str, x: Any, y: Any) -> list[list[Any]]:
+    return [[name, float(a), float(b)] for a, b in zip(x, y, strict=True)]
+
+
+def _curves(rows: list[list[Any]], x: str, y: str) -> Any:
+    import wandb
+
+    # W&B's own preset for such curves; its roc_curve and pr_curve would need scikit-learn.
+    return wandb.plot_table(
+        "wandb/area-under-curve/v0",
+        wandb.Table(columns=["class", x, y], data=rows),
+        {"x": x, "y": y, "class": "class"},
+        {"title": f"{y} against {x}", "x-axis-title": x, "y-axis-title": y},
+    )

@@ -1,0 +1,119 @@
+"""Watches, over a training, how far back the gradient reaches; leaves gradient_flow.csv."""
+
+import copy
+import csv
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.io.atomic import whole_file
+from rnn_lab.models.gradient_flow import GradientNorms, gradient_norms
+from rnn_lab.models.lightning_module import TextClassifier
+
+REVIEWS = 32  # of the training split, the same ones at every measurement
+LOGGED_DISTANCES = (0, 1, 10, 100, 1000)
+
+
+class GradientFlow(Callback):
+    """Measures the norm of dL/dh_t by distance from the end, on a few reviews trained on.
+
+    A copy of the classifier is measured, in float64 on the processor and without dropout: the
+    training goes on bit for bit as it would have without.
+    """
+
+    def __init__(self, when: Literal["epoch"] | int, path: Path) -> None:
+        """Measure at the start, and after each epoch or every `when` steps and at the end.
+
+        Args:
+            when: "epoch", or a number of optimizer steps.
+            path: of the CSV, written anew with each measurement.
+        """
+        self._when = when
+        self._path = path
+        self._rows: list[tuple[Any, ...]] = []
+        self._measured_at: int | None = None
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Measure the untrained model."""
+        if self._measured_at is None:
+            self._measure(trainer, module)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Measure where enough steps have been made."""
+        if self._when != "epoch" and trainer.global_step % self._when == 0:
+            self._measure(trainer, module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Measure where epochs are asked for."""
+        if self._when == "epoch":
+            self._measure(trainer, module)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Measure what came out."""
+        self._measure(trainer, module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Go into the checkpoint: how much of the CSV a resumed run goes on after."""
+        return {"measured_at": self._measured_at, "rows": len(self._rows)}
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Come back from the checkpoint and the CSV, to train on."""
+        state = checkpoint["callbacks"].get(self.state_key)
+        if trainer.state.fn != TrainerFn.FITTING or state is None:
+            return
+        self._measured_at = state["measured_at"]
+        if state["rows"]:
+            with self._path.open(encoding="utf-8", newline="") as file:
+                self._rows = [tuple(row) for row in csv.reader(file)][1 : state["rows"] + 1]
+
+    def _measure(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if not trainer.is_global_zero or self._measured_at == trainer.global_step:
+            return
+        self._measured_at = step = trainer.global_step
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, ReviewDataModule) and isinstance(module, TextClassifier)
+        probe = data.evenly_spaced("train", REVIEWS)
+        classifier = copy.deepcopy(module.classifier).to("cpu", torch.float64)
+        with torch.autocast("cpu", enabled=False):
+            measured = gradient_norms(classifier, probe.tokens, probe.lengths, probe.labels)
+        for one in measured:
+            direction = "backward" if one.backward else "forward"
+            columns = zip(one.norms.tolist(), one.sequences.tolist(), strict=True)
+            self._rows += [
+                (step, one.layer, direction, distance, norm, reviews)
+                for distance, (norm, reviews) in enumerate(columns)
+            ]
+        self._write()
+        for logger in trainer.loggers:
+            logger.log_metrics(_figures(measured), step)
+
+    def _write(self) -> None:
+        with whole_file(self._path, newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("step", "layer", "direction", "distance", "norm", "reviews"))
+            writer.writerows(self._rows)
+
+
+def _figures(measured: list[GradientNorms]) -> dict[str, float]:
+    """The norms at a few distances, to be followed as curves over the steps of the training."""
+    return {
+        f"gradient_flow/layer{one.layer}{'_backward' if one.backward else ''}/distance_{distance}":
+        float(one.norms[distance])
+        for one in measured
+        for distance in LOGGED_DISTANCES
+        if distance < len(one.norms)
+    }  # fmt: skip

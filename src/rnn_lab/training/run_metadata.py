@@ -1,0 +1,52 @@
+"""result.json: what a run was, on what data, and what came of it."""
+
+import contextlib
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.io.atomic import write_json
+
+PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "tokenizers", "wandb")
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write `result` to the run folder's result.json, which is either whole or absent."""
+    write_json(folder / "result.json", result)
+
+
+def describe_data(data: ReviewDataModule) -> dict[str, Any]:
+    """Say what reviews and what vocabulary a run used, so that another can be compared with it."""
+    corpus, encoder = data.corpus, data.text_encoder
+    return {
+        "name": corpus.name,
+        "class_names": list(data.class_names),
+        "sizes": {split: len(encoded) for split, encoded in data.splits.items()},
+        "fingerprint": corpus.fingerprint,
+        "vocab_size": encoder.vocab_size,
+        "vocabulary_fingerprint": encoder.fingerprint,
+        "skipped": len(corpus.skipped),
+        "options": data.config.model_dump(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run's figures depend on; torchtext's where it is installed."""
+    found = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    with contextlib.suppress(PackageNotFoundError):
+        found["torchtext"] = version("torchtext")
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the project's commit, marked `-dirty` where files differ from it; None outside git."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,212 @@
+"""Opens doors in processes that are forked from one that has imported what they will.
+
+Importing is most of what a short run takes. What a test asks is answered as by `open_door`, which
+stays for tests of a start itself: an import that fails, a variable that is read by one. As a
+program it does what each line of its standard input asks, and answers in a line.
+"""
+
+import atexit
+import functools
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rnn_lab.fast_import import importing
+from tests.cli.runner import PROJECT, door_environment
+
+IMPORTED = (
+    *("matplotlib.backends.backend_agg", "matplotlib.pyplot", "rich.table"),
+    *("hydra_plugins.joblib_launcher", "hydra_plugins.submitit_launcher"),
+    *("rnn_lab.inference.evaluate", "rnn_lab.inference.explanation"),
+    "rnn_lab.reports.explain.page",
+    *("rnn_lab.reports.sweep.report", "rnn_lab.sweeps.retry", "rnn_lab.training.run"),
+    *("wandb.sdk.data_types._private", "wandb.sdk.launch.inputs.internal"),
+)
+
+
+def open_warm(
+    door: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python <door> <arguments>` in `cwd`, as `open_door` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        status = Started(door, *arguments, cwd=cwd, out=out, err=err, env=env).wait()
+        said = out.read_bytes().decode(), err.read_bytes().decode()
+    return subprocess.CompletedProcess([door, *arguments], status, *said)
+
+
+class Started:
+    """`python <door> <arguments>`, at work in `cwd`; both its streams go to `out` without `err`."""
+
+    def __init__(
+        self,
+        door: str,
+        *arguments: str,
+        cwd: Path,
+        out: Path,
+        err: Path | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        environment = door_environment(cwd) | (env or {})
+        asked = {"door": door, "arguments": arguments, "environment": environment}
+        self.pid: int = _ask(
+            start=asked | {"cwd": str(cwd), "out": str(out), "err": str(err or out)}
+        )
+        self.returncode: int | None = None
+        self.out = out
+
+    def poll(self) -> int | None:
+        """Its exit status, negative for a signal; None while it is at work."""
+        if self.returncode is None:
+            self.returncode = _ask(poll=self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float = 600) -> int:
+        """Its exit status, when it has ended, which it has to in so many seconds."""
+        until = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if time.monotonic() > until:
+                self.send_signal(signal.SIGKILL)
+                raise TimeoutError(f"process {self.pid} is still at work: {self.said()}")
+            time.sleep(0.01)
+        return status
+
+    def send_signal(self, signum: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def said(self) -> str:
+        """What it has said so far."""
+        return self.out.read_bytes().decode()
+
+
+def _ask(**asked: Any) -> Any:
+    server = _server()
+    assert server.stdin is not None and server.stdout is not None
+    server.stdin.write(json.dumps(asked) + "\n")
+    server.stdin.flush()
+    return json.loads(server.stdout.readline())
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    """The process that is forked, one of each process that tests."""
+    home = Path(tempfile.mkdtemp())
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.cli.forked"],
+        cwd=PROJECT,
+        env=door_environment(home),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(server.communicate)  # the end of its input is its end
+    return server
+
+
+def main() -> None:
+    """Start a door, or tell how one has ended, for each line of input."""
+    import_all()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        answer = fork(**asked["start"]) if "start" in asked else status_of(asked["poll"])
+        print(json.dumps(answer), flush=True)
+
+
+def import_all() -> None:
+    """Import what doors do, with what comes at first use: compiled steps and fonts."""
+    with importing():
+        for name in IMPORTED:
+            importlib.import_module(name)
+        import torch
+
+        from rnn_lab.models.layers import GRU
+        from rnn_lab.reports.plot_style import new_axes, new_figure, save
+
+        outputs, _ = GRU(1, 1)(torch.zeros(1, 1, 1), torch.ones(1, dtype=torch.int64))
+        outputs.sum().backward()
+        figure = new_figure(4, 4, "headline", "run")
+        new_axes(figure, 111, "title", "x", "y")
+        with tempfile.TemporaryDirectory() as folder:
+            save(figure, Path(folder) / "figure.png")
+
+
+def fork(
+    door: str,
+    arguments: list[str],
+    *,
+    cwd: str | Path,
+    out: str | Path,
+    err: str | Path,
+    environment: dict[str, str] | None = None,
+    before: Callable[[], None] | None = None,
+) -> int:
+    """Open a door in a forked process; `before` is called there first. Returns its id.
+
+    `out` and `err` are appended to; without an `environment` it has that of this process.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+
+    def prepare() -> None:
+        appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for stream, path in ((1, out), (2, err)):
+            os.dup2(os.open(path, appended), stream)
+        os.chdir(cwd)
+        if environment is not None:
+            os.environ.clear()
+            os.environ.update(environment)
+        if before is not None:
+            before()
+        _take_media_folder()
+
+    _be(door, arguments, prepare)
+
+
+def status_of(pid: int, *, wait: bool = False) -> int | None:
+    """The exit status of a forked process, negative for a signal; None while it is at work."""
+    ended, status = os.waitpid(pid, 0 if wait else os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+def _be(door: str, arguments: list[str], prepare: Callable[[], None]) -> NoReturn:
+    """Never come back, whatever fails: the caller's work is that of the process forked from."""
+    status: Any = 1
+    try:
+        prepare()
+        sys.argv = [door, *arguments]
+        importlib.import_module(".".join(Path(door).with_suffix("").parts)).main()
+        status = 0
+    except SystemExit as end:
+        status = end.code
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for step in (atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
+            step()
+        os._exit(status if isinstance(status, int) else status is not None)
+
+
+def _take_media_folder() -> None:
+    """Have one of its own for W&B, which makes it when imported and removes it in the end."""
+    media = sys.modules["wandb.sdk.data_types._private"].MEDIA_TMP
+    media._finalizer.detach()
+    media.__init__("wandb-media")
+
+
+if __name__ == "__main__":
+    main()

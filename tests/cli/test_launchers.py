@@ -1,0 +1,139 @@
+"""Several jobs at once, and several processes for one job, on this machine."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.forked import open_warm
+from tests.cli.runner import PROJECT, open_door
+
+SMALL = ("experiment=smoke", "data.num_train=43", "data.num_test=21", "sweep=mine")
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def finished(cwd: Path) -> dict[int, Path]:
+    """The folder of each finished job, by its seed."""
+    folders = (path.parent for path in cwd.glob("runs/mine/*/result.json"))
+    return {read(folder / "result.json")["seed"]: folder for folder in folders}
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def kill_when_training(job: str, sweep: subprocess.Popen, cwd: Path) -> None:
+    """Kill the process that is at the first job of that name, when it has a checkpoint."""
+    while not (found := list(cwd.glob(f"runs/mine/{job}_*/checkpoints/last.ckpt"))):
+        assert sweep.poll() is None, sweep.communicate()[0]
+        time.sleep(0.02)
+    os.kill(read(found[0].parents[1] / "job.json")["pid"], signal.SIGKILL)
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(PROJECT / "train.py"), "-m", *SMALL, "trainer=cpu", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_help_loads_no_launcher():
+    """Hydra loads every plugin before it prints a line."""
+    program = (
+        "import runpy, sys; sys.argv = ['train.py', '--help']\n"
+        "try: runpy.run_path(sys.path[0] + '/train.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print('loaded:', *{'torch', 'lightning', 'joblib', 'submitit'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[0] = {str(PROJECT)!r}\n{program}"],
+        capture_output=True,
+        text=True,
+    )
+    assert "Train a recurrent text classifier" in done.stdout
+    assert done.stdout.splitlines()[-1].split() == ["loaded:"]
+
+
+def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
+    launcher = "hydra/launcher=submitit_slurm"
+    done = open_door("train.py", "-m", *SMALL, launcher, cwd=tmp_path, env={"PATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert "error: hydra/launcher=submitit_slurm: there is no srun on this machine" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_joblib_workers_share_the_cores_and_one_that_is_killed_ends_no_job(tmp_path, monkeypatch):
+    """Every other worker dies with it, and all their jobs go on where they were."""
+    monkeypatch.delenv("OMP_NUM_THREADS")  # of the tests: it would be every worker's
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=12")
+    sweep = start("seed=1,2", *joblib, cwd=tmp_path)
+    kill_when_training("gru_seed1", sweep, tmp_path)
+    said, _ = sweep.communicate()
+    assert sweep.returncode == 0, said
+    assert "Traceback" not in said
+    folders = finished(tmp_path)
+    assert set(folders) == {1, 2}
+    assert re.search(r"goes on in epoch \d+", said)
+    for folder in folders.values():
+        assert f"{folder.name}: epoch 11 (last 11)" in said
+        assert read(folder / "result.json")["timing"]["threads"] == max(1, CORES // 2)
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_submitit_is_told_and_the_others_go_on(tmp_path):
+    local = ("hydra/launcher=submitit_local", "hydra.launcher.n_jobs=1", "trainer.max_epochs=12")
+    sweep = start("seed=1,2", *local, cwd=tmp_path)
+    kill_when_training("gru_seed1", sweep, tmp_path)
+    said, _ = sweep.communicate()
+    assert sweep.returncode == 1, said
+    assert "Traceback" not in said
+    (job,) = tmp_path.glob("runs/mine/gru_seed1_*")
+    died = said.index(f"error: {job.name} has died: process ")
+    assert died < said.index("seed=2", died + len(job.name) + 200)  # the moment it happens
+    assert set(finished(tmp_path)) == {2}
+    assert f"error:   {job.name} unfinished" in said
+    done = open_door("train.py", "-m", *SMALL, "trainer=cpu", "seed=1,2", *local, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert set(finished(tmp_path)) == {1, 2}
+    assert len(re.findall("^local job", done.stdout, re.MULTILINE)) == 1
+
+
+@pytest.mark.slow
+def test_a_sweep_of_pairs_tests_every_review_once_and_goes_on_past_one_that_fails(tmp_path):
+    """Two jobs, each in two processes; the second has one review to validate on."""
+    jobs = ("trainer=ddp_cpu", "data.eval_batch_size=8", "logger=wandb")
+    jobs += ("data.validation=random", "data.validation_fraction=0.1,0.02")
+    done = open_warm("train.py", "-m", *SMALL, *jobs, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (failure,) = tmp_path.glob("runs/mine/*/failure.json")
+    said = "1 reviews cannot feed 2 devices"
+    assert done.stderr.count(f"error: {failure.parent.name} failed: {said}") == 1
+    assert read(failure)["type"] == "DataError"
+    folder = finished(tmp_path)[1]
+    for job in (failure.parent, folder):
+        assert len(list((job / "wandb").glob("offline-run-*"))) == 1  # the first process's
+
+    with (folder / "predictions.csv").open(newline="") as file:
+        names = [row["name"] for row in csv.DictReader(file)]
+    assert len(set(names)) == len(names) == 21
+    shutil.copytree(folder, tmp_path / "run")
+    done = open_warm("eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    two, one = read(folder / "result.json"), read(tmp_path / "tested" / "result.json")
+    compared = [name for name in one if name.startswith("test/")]
+    assert {"test/accuracy", "test/f1", "test/auroc", "test/loss"} < set(compared)
+    for name in compared:
+        assert two[name] == pytest.approx(one[name], abs=1e-6), name

@@ -1,0 +1,71 @@
+"""A run that the user stops, and goes on with by the line that it prints last."""
+
+import json
+import shlex
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.forked import Started, open_warm
+from tests.cli.runner import inspect_wandb
+
+SMALL = (
+    *("experiment=smoke", "logger=wandb", "model.dropout=0.5"),
+    *("data.num_train=200", "data.num_test=40", "trainer.max_epochs=12"),
+)
+
+
+def stop(cwd: Path, signum: int, trainer: str) -> tuple[int, str]:
+    """Start a run, send it the signal when it trains; its exit status and last line."""
+    line = (*SMALL, trainer, "hydra.run.dir=run")
+    started = Started("train.py", *line, cwd=cwd, out=cwd / "out", err=cwd / "err")
+    while not (cwd / "run/checkpoints/last.ckpt").exists():
+        assert started.poll() is None, (cwd / "err").read_text()
+        time.sleep(0.02)
+    started.send_signal(signum)
+    status = started.wait()
+    said = (cwd / "err").read_text()
+    (last,) = [line for line in said.splitlines() if line.startswith("interrupted")]
+    return status, last
+
+
+def offline_run(cwd: Path) -> tuple[dict, list[dict]]:
+    """What W&B reads in the run's one offline run: its summary, and all records."""
+    (offline,) = (cwd / "run/wandb").glob("offline-run-*")
+    records = [json.loads(record) for record in inspect_wandb(offline).splitlines()]
+    return json.loads(inspect_wandb(offline, "--summary"))["summary"], records
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("signum", "status", "trainer", "steps"),
+    [(signal.SIGINT, 130, "trainer=cpu", 6), (signal.SIGTERM, 143, "trainer=ddp_cpu", 3)],
+    ids=["ctrl_c", "sigterm_of_two_processes"],
+)
+def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
+    tmp_path, signum, status, trainer, steps
+):
+    ended, line = stop(tmp_path, signum, trainer)
+    assert ended == status
+    summary, records = offline_run(tmp_path)
+    assert summary["stopped"] == signal.Signals(signum).name
+    assert [r["exit"]["exit_code"] for r in records if r["type"] == "exit"] == [status]
+    command = shlex.split(line.partition("goes on with: ")[2])
+    assert command[:2] == ["python", "train.py"]
+
+    refused = open_warm("train.py", *command[2:], "model.hidden_size=32", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "model.hidden_size=16 there, 32 here" in refused.stderr.splitlines()[-1]
+
+    done = open_warm("train.py", *command[2:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "goes on in epoch" in done.stderr
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["epochs"] == 12
+    summary, records = offline_run(tmp_path)
+    assert "stopped" not in summary
+    history = [record["history"]["item"] for record in records if record["type"] == "history"]
+    trained = [figures["trainer/global_step"] for figures in history if "grad_norm" in figures]
+    assert trained == list(range(12 * steps))

@@ -1,0 +1,338 @@
+"""train.py, opened as a user opens it."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rnn_lab.data.config import DemoConfig
+from rnn_lab.data.datamodule import ReviewDataModule
+from tests.cli.forked import open_warm
+from tests.cli.runner import PROJECT, inspect_wandb, open_door
+from tests.data.torchtext_answers import INSTALLED
+
+SMOKE = "experiment=smoke"
+NO_IMDB = ("data.root=nowhere", "data.url=http://127.0.0.1:9/aclImdb_v1.tar.gz")
+
+
+def run_folders(cwd: Path) -> list[Path]:
+    return sorted(path.parent for path in cwd.glob("runs/**/result.json"))
+
+
+def read_result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_help_is_written_for_people(tmp_path):
+    done = open_door("train.py", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for line in (
+        "data: auto, demo, files, imdb, long_range",
+        "model: gru, lstm, rnn",
+        "logger: csv, none, tensorboard, wandb",
+        "trainer: auto, cpu, ddp, ddp_cpu, gpu, mps",
+    ):
+        assert line in done.stdout
+    assert sum(line.startswith("python train.py") for line in done.stdout.splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("model=grru", "model=grru: no such choice. Did you mean gru?"),
+        ("model.hidden_size=-1", "model.hidden_size=-1"),
+        ("data.max_lenght=5", "data.max_lenght: no such option. Did you mean max_length?"),
+        ("trainer.devices=900", "trainer.devices=900: this machine has"),
+        ("trainer.precision=fp8", "Choose from: auto, 32-true, bf16-mixed, 16-mixed"),
+        ("modle=gru", "modle: no such option. Did you mean model?"),
+        ("model=gru,lstm", "model=gru,lstm"),
+        ("data=files", "data.train"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_data_is_read(tmp_path, argument, said):
+    done = open_door("train.py", argument, cwd=tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_options_are_checked_before_torch_is_imported():
+    code = "import sys, rnn_lab.sweeps.retry; print({'torch', 'lightning'} & {*sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True)
+    assert loaded.stdout == b"set()\n", loaded.stderr
+
+
+def test_the_tutorial_gives_the_ids_of_our_own_pipeline(tmp_path):
+    """By torchtext itself where it is installed: then basic_english must agree with it."""
+    tokenizer = "torchtext" if INSTALLED else "basic_english"
+    done = open_warm(
+        "train.py",
+        *("experiment=tutorial", f"data.tokenizer={tokenizer}", "data=demo", "data.num_train=400"),
+        *("data.num_test=100", "model.hidden_size=16", "trainer.max_epochs=1", "logger=none"),
+        *("trainer=cpu", "hydra.run.dir=run"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    result = read_result(tmp_path / "run")
+    assert result["data"]["options"]["tokenizer"] == tokenizer
+    options = result["data"]["options"] | {
+        "tokenizer": "basic_english",
+        "cache_dir": str(tmp_path / "c"),
+    }
+    ours = ReviewDataModule(DemoConfig(**options))
+    ours.setup()
+    assert result["data"]["vocabulary_fingerprint"] == ours.text_encoder.fingerprint
+    assert ("torchtext" in result["versions"]) is INSTALLED
+
+
+@pytest.mark.parametrize("fault", ["OSError('undefined symbol')", *([] if INSTALLED else [None])])
+def test_torchtext_where_it_does_not_load_is_one_line(tmp_path, fault):
+    """It is not there, or is there beside another torch, where its library lacks symbols."""
+    if fault is not None:
+        (tmp_path / "torchtext").mkdir()
+        (tmp_path / "torchtext" / "__init__.py").write_text(f"raise {fault}")
+    door = ("train.py", "experiment=tutorial", "data.tokenizer=torchtext")
+    done = open_door(*door, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: data.tokenizer=torchtext: torchtext loads only beside torch 2.3")
+    assert "pip install -r requirements-torchtext.txt" in line
+    assert "data.tokenizer=basic_english" in line
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """Six runs of one process, each with a W&B run of its own."""
+    cwd = tmp_path_factory.mktemp("sweep")
+    done = open_warm(
+        "train.py", "-m", "model=rnn,lstm,gru", "seed=1,2", SMOKE, "logger=wandb", cwd=cwd
+    )
+    assert done.returncode == 0, done.stderr
+    return cwd, done
+
+
+def test_a_sweep_of_six_gives_six_folders(sweep):
+    cwd, _ = sweep
+    results = [read_result(folder) for folder in run_folders(cwd)]
+    assert len(results) == 6
+    assert {(result["model"]["name"], result["seed"]) for result in results} == {
+        (model, seed) for model in ("rnn", "lstm", "gru") for seed in (1, 2)
+    }
+
+
+def test_a_run_folder_holds_the_whole_run(sweep):
+    cwd, _ = sweep
+    for folder in run_folders(cwd):
+        for name in (
+            "config/config.yaml",
+            "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt",
+            "metrics.csv",
+            "predictions.csv",
+            "plots/learning_curves.png",
+            "plots/confusion_matrix.png",
+            "plots/roc_and_precision_recall.png",
+            "plots/length_and_accuracy.png",
+        ):
+            assert (folder / name).stat().st_size > 0, name
+        result = read_result(folder)
+        for split in ("val", "test"):
+            for figure in ("accuracy", "f1", "auroc", "loss", "calibration_error"):
+                assert isinstance(result[f"{split}/{figure}"], float)
+        assert result["synthetic"] is True
+        assert result["data"]["sizes"] == {"train": 360, "validation": 40, "test": 100}
+        for counts in result["data"]["duplicates"].values():
+            assert counts["test_in_train"] == {"reviews": 0, "other_label": 0}
+        assert "Reviews that stand in training too" in (folder / "train.log").read_text()
+        assert result["timing"]["train_reviews_per_second"] > 0
+        assert result["timing"]["peak_memory_bytes"] > 50e6
+
+
+def test_result_agrees_with_the_predictions_beside_it(sweep):
+    cwd, _ = sweep
+    for folder in run_folders(cwd):
+        result = read_result(folder)
+        with (folder / "predictions.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        right = sum(row["label"] == row["prediction"] for row in rows)
+        assert right / len(rows) == pytest.approx(result["test/accuracy"], abs=1e-6)
+        loss = sum(float(row["loss"]) for row in rows) / len(rows)
+        assert loss == pytest.approx(result["test/loss"], abs=1e-5)
+
+
+def test_every_run_has_a_wandb_run_of_its_own_that_reads_back(sweep):
+    cwd, done = sweep
+    assert "wandb sync" in done.stdout and "wandb leet" in done.stdout
+    names = set()
+    for folder in run_folders(cwd):
+        (offline,) = (folder / "wandb").glob("offline-run-*")
+        summary = inspect_wandb(offline, "--summary")
+        result = read_result(folder)
+        assert result["run_name"] in summary
+        names.add(result["run_name"])
+        for key in (
+            "val/accuracy",
+            "train/loss",
+            "lr",
+            "grad_norm",
+            "train/reviews_per_second",
+            "test/confusion_matrix",
+            "test/roc",
+            "test/precision_recall",
+            "test/most_wrong",
+            "hidden_size",
+        ):
+            assert f'"{key}' in summary, key
+        records = [json.loads(line) for line in inspect_wandb(offline).splitlines()]
+        artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
+        (model,) = [artifact for artifact in artifacts if artifact["type"] == "model"]
+        assert "best" in model["aliases"]
+    assert len(names) == 6
+
+
+def offline_run(folder: Path) -> tuple[dict, list[dict]]:
+    """What W&B reads in the one offline run in `folder`: its summary, and all of its records."""
+    (offline,) = (folder / "wandb").glob("offline-run-*")
+    records = [json.loads(line) for line in inspect_wandb(offline).splitlines()]
+    return json.loads(inspect_wandb(offline, "--summary")), records
+
+
+def records_of(kind: str, records: list[dict]) -> list[dict]:
+    return [record[kind] for record in records if record["type"] == kind]
+
+
+def test_a_sweep_is_one_group_in_wandb_with_a_summary(sweep):
+    cwd, _ = sweep
+    folders = run_folders(cwd)
+    group = folders[0].parent
+    summary, records = offline_run(group)
+    (run,) = records_of("run", records)
+    assert run["run_group"] == group.name
+    assert run["job_type"] == "sweep-summary"
+    assert summary["summary"]["jobs/finished"] == 6
+    (table,) = group.glob("wandb/offline-run-*/files/media/table/sweep/runs_*.table.json")
+    assert len(json.loads(table.read_text())["data"]) == 6
+
+    validation = {folder.name: read_result(folder)["val/accuracy"] for folder in folders}
+    best = summary["summary"]["best/folder"]
+    assert validation[best] == max(validation.values())
+    artifacts = [
+        artifact for artifact in records_of("artifact", records) if artifact["type"] == "model"
+    ]
+    (file,) = artifacts[0]["manifest"]["contents"]
+    assert len(artifacts) == 1 and file["path"] == "best.ckpt"
+    checkpoint = (group / best / "checkpoints" / "best.ckpt").read_bytes()
+    assert Path(file["local_path"]).read_bytes() == checkpoint
+
+    job, records = offline_run(folders[0])
+    assert records_of("run", records)[0]["run_group"] == group.name
+    result = read_result(folders[0])
+    assert job["config"]["search"] == {"model": result["model"]["name"], "seed": result["seed"]}
+
+
+@pytest.mark.slow
+def test_the_summary_of_a_sweep_that_grew_stays_one(tmp_path):
+    line = ("-m", SMOKE, "data.num_train=40", "data.num_test=20", "logger=wandb", "sweep=mine")
+    first = open_warm("train.py", *line, "optimizer.lr=0.01", "model=gru,lstm", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    before, _ = offline_run(tmp_path / "runs" / "mine")
+    importances = {"val/accuracy": {"optimizer.lr": 0.75, "model": 0.25}}
+    (tmp_path / "runs" / "mine" / "importances.json").write_text(json.dumps(importances))
+    again = open_warm("train.py", *line, "optimizer.lr=0.01,0.002512", "model=gru", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    after, _ = offline_run(tmp_path / "runs" / "mine")
+    assert after["run_id"] == before["run_id"]
+    assert (before["summary"]["jobs/finished"], after["summary"]["jobs/finished"]) == (2, 3)
+    media = next(tmp_path.glob("runs/mine/wandb/offline-run-*/files/media/table"))
+    (bars,) = media.glob("importances/**/*.table.json")
+    assert json.loads(bars.read_text())["data"] == [["optimizer.lr", 0.75], ["model", 0.25]]
+    names = {offline_run(folder)[0]["name"] for folder in run_folders(tmp_path)}
+    assert names == {"gru-demo-seed1", "lstm-demo-seed1", "gru-demo-seed1 lr=0.00251"}
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
+    cwd, _ = sweep
+    first = next(folder for folder in run_folders(cwd) if folder.name.startswith("gru_seed2_"))
+    done = open_warm("train.py", "model=gru", "seed=2", SMOKE, "logger=csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (second,) = run_folders(tmp_path)
+    weights = [
+        torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for folder in (first, second)
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    results = [read_result(folder) for folder in (first, second)]
+    for result in results:
+        for what_the_command_line_changed in ("timing", "overrides"):
+            del result[what_the_command_line_changed]
+    assert results[0] == results[1]
+    assert (first / "predictions.csv").read_bytes() == (second / "predictions.csv").read_bytes()
+
+
+def test_without_imdb_a_single_run_says_that_it_takes_the_demo_reviews(tmp_path):
+    small = ("trainer.limit_train_batches=3", "trainer.max_epochs=1", "logger=csv")
+    done = open_warm("train.py", "model=gru", *NO_IMDB, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "DEMO REVIEWS, NOT IMDB" in done.stdout
+    (folder,) = run_folders(tmp_path)
+    result = read_result(folder)
+    assert result["fallback"] and result["synthetic"]
+    assert "demo" in result["run_name"]
+    assert {"synthetic", "fallback-to-demo"} <= set(result["tags"])
+
+
+@pytest.mark.parametrize("arguments", [("data=imdb",), ("-m", "seed=1,2")])
+def test_without_imdb_nothing_else_falls_back(tmp_path, arguments):
+    done = open_warm("train.py", *arguments, *NO_IMDB, "logger=csv", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "data=demo" in done.stderr and "aclImdb_v1.tar.gz" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run_folders(tmp_path) == []
+
+
+def test_the_users_own_texts(tmp_path):
+    rows = ["text,mood"] + [
+        f"{word} {i} {word},{mood}"
+        for i in range(40)
+        for word, mood in (("lovely", "glad"), ("awful", "cross"), ("plain", "calm"))
+    ]
+    rows.insert(2, ",glad")
+    (tmp_path / "mine.csv").write_text("\n".join(rows))
+    done = open_door(
+        "train.py",
+        "model=lstm",
+        "data=files",
+        "data.train=mine.csv",
+        "data.label_column=mood",
+        "data.on_bad_row=skip",
+        "data.batch_size=8",
+        "optimizer.lr=0.01",
+        "logger=none",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = run_folders(tmp_path)
+    result = read_result(folder)
+    assert result["data"]["class_names"] == ["calm", "cross", "glad"]
+    assert result["test/accuracy"] == 1.0
+    assert result["data"]["skipped"] == 1
+    assert (folder / "skipped_rows.txt").read_text() == "mine.csv:3: empty text\n"
+    assert "Reviews that" not in done.stderr  # there are none to warn of
+
+
+def test_a_finished_run_is_not_written_over(sweep):
+    cwd, _ = sweep
+    folder = run_folders(cwd)[0]
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = open_warm("train.py", SMOKE, "seed=9", f"hydra.run.dir={folder}", cwd=cwd)
+    assert done.returncode == 1
+    assert "finished run" in done.stderr
+    del before[folder / "job.lock"]
+    assert {path: path.read_bytes() for path in before} == before

@@ -1,0 +1,78 @@
+"""Two commands that are given the same place at once."""
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from rnn_lab.errors import UserError
+from rnn_lab.inference.lock_callbacks import claim_test
+from rnn_lab.inference.predict import predict
+from rnn_lab.io.locks import HeldError
+from tests.cli.forked import Started, open_warm
+from tests.io.test_locks import HOLD, another
+
+SMALL = (
+    *("experiment=smoke", "logger=csv", "trainer=cpu", "hydra.run.dir=run"),
+    *("data.num_train=200", "data.num_test=40"),
+)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_with_it(tmp_path):
+    long = (*SMALL, "trainer.max_epochs=500")
+    first = Started("train.py", *long, cwd=tmp_path, out=tmp_path / "said")
+    while not (tmp_path / "run/checkpoints/last.ckpt").exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    before = contents(tmp_path / "run" / "config")
+    other = (*SMALL, "trainer.max_epochs=2")
+    second = open_warm("train.py", *other, cwd=tmp_path)
+    assert second.returncode == 1
+    assert re.fullmatch(
+        rf"error: hydra\.run\.dir=\S+: process {first.pid} on \S+ is at it; wait .*\n",
+        second.stderr,
+    )
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    job = (tmp_path / "run" / "job.json").read_bytes()
+    refused = open_warm("train.py", *other, cwd=tmp_path)  # not for the lock any more
+    assert refused.returncode == 1
+    assert "trainer.max_epochs=500 there, 2 here" in refused.stderr
+    assert contents(tmp_path / "run" / "config") == before
+    assert (tmp_path / "run" / "job.json").read_bytes() == job
+    assert not (tmp_path / "run" / "failure.json").exists()
+
+
+def test_two_tests_do_not_share_a_folder_and_none_goes_over_a_training(tmp_path, mood_run):
+    with another(HOLD, tmp_path / "eval.lock") as process, pytest.raises(HeldError) as refused:
+        claim_test(tmp_path)
+    assert f"process {process.pid} on" in str(refused.value)
+    claim_test(tmp_path)
+    before = contents(mood_run)
+    with pytest.raises(UserError, match="holds a training run; choose another folder"):
+        claim_test(mood_run)
+    done = open_warm("eval.py", f"run={mood_run}", f"hydra.run.dir={mood_run}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "holds a training run" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert contents(mood_run) == before
+
+
+def test_two_predictions_do_not_share_an_output(tmp_path, mood_run):
+    (tmp_path / "texts.txt").write_text("a lovely film\nan awful film\n")
+    output = tmp_path / "out.jsonl"
+    output.write_text("before")
+    options = {"run": str(mood_run), "input": str(tmp_path / "texts.txt"), "output": str(output)}
+    with another(HOLD, tmp_path / ".out.jsonl.lock") as process:
+        with pytest.raises(HeldError, match=f"^output=.*: process {process.pid} on"):
+            predict(options)
+        assert output.read_text() == "before"
+    predict(options)
+    assert len(output.read_text().splitlines()) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"texts.txt", "out.jsonl"}

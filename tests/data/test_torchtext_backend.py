@@ -1,0 +1,39 @@
+"""Only with torchtext: what it is asked for by `data.tokenizer=torchtext` is what ours gives."""
+
+import numpy as np
+
+from rnn_lab.data.config import ImdbConfig
+from rnn_lab.data.encode import encode_corpus, fit_vocabulary
+from rnn_lab.data.torchtext_backend import TorchtextVocabulary
+from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary
+
+
+def test_the_recorded_answers_are_those_of_torchtext(golden, answers) -> None:
+    for name, answer in answers.items():
+        recorded = golden["imdb"][name]
+        assert (recorded | answer if isinstance(answer, dict) else answer) == recorded
+
+
+def test_every_id_of_imdb_equals_ours(imdb_corpus, imdb_cache) -> None:
+    rows = np.flatnonzero(np.arange(25_000) % 10)
+    fitted, encoded = [], []
+    for tokenizer in ("torchtext", "basic_english"):
+        config = ImdbConfig(cache_dir=str(imdb_cache), tokenizer=tokenizer)
+        fitted.append(fit_vocabulary(imdb_corpus, rows, config))
+        encoded.append(encode_corpus(imdb_corpus, fitted[-1], imdb_cache))
+    assert [type(vocabulary) for vocabulary in fitted] == [TorchtextVocabulary, WordVocabulary]
+    assert fitted[0].state() == fitted[1].state()
+    assert len(fitted[0]) == 30_000
+    for name in ("train", "test"):
+        theirs, ours = (splits[name] for splits in encoded)
+        assert len(ours) == 25_000
+        np.testing.assert_array_equal(theirs.ids, ours.ids)
+        np.testing.assert_array_equal(theirs.starts, ours.starts)
+        np.testing.assert_array_equal(theirs.lengths, ours.lengths)
+
+
+def test_what_has_no_utf8_is_a_word_like_any_other() -> None:
+    vocabulary = TorchtextVocabulary.build(["good a\ud800b good"], max_tokens=None, min_freq=1)
+    assert vocabulary.state() == ["<pad>", "<unk>", "good", "a\ufffdb"]
+    (ids,) = vocabulary.encode_all(["good \udc80 a\ud800b"])
+    assert ids.tolist() == [2, UNK_ID, 3]

@@ -1,0 +1,172 @@
+"""The compiled steps: their functions, their threads, and the products that they call."""
+
+import threading
+
+import numba
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rnn_lab.models import blas, kernels
+from rnn_lab.models.fast.threads import in_parts
+from rnn_lab.models.layers import GRU, RNN
+from tests.models.test_layers import assert_equal, packed, results, unpacked
+
+LAYERS = pytest.mark.parametrize(
+    ("ours", "theirs", "options"),
+    [(RNN, nn.RNN, {}), (GRU, nn.GRU, {}), (GRU, None, {"reset": "before"})],
+    ids=["rnn", "gru", "gru, reset before"],
+)
+
+
+@numba.njit
+def tanh_and_sigmoid(x, tanh, sigmoid):
+    for i in range(len(x)):
+        tanh[i] = kernels._tanh(x[i])
+        sigmoid[i] = kernels._sigmoid(x[i])
+
+
+@numba.njit
+def to_bfloat16_and_back(x, bits, back):
+    for i in range(len(x)):
+        kernels._put(bits, i, x[i])
+        back[i] = kernels._get(bits, i)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(np.float32, 3e-7), (np.float64, 5e-16)], ids=["float32", "float64"]
+)
+def test_tanh_and_sigmoid_are_right_to_the_last_digits_of_the_value(dtype, tolerance):
+    sizes = np.logspace(-30, 1.9, 100_000)
+    x = np.concatenate([-sizes, sizes, np.linspace(-12, 12, 100_001)]).astype(dtype)
+    tanh, sigmoid = np.empty_like(x), np.empty_like(x)
+    tanh_and_sigmoid(x, tanh, sigmoid)
+    wide = x.astype(np.longdouble)
+    np.testing.assert_allclose(tanh, np.tanh(wide), rtol=tolerance)
+    np.testing.assert_allclose(sigmoid, 1 / (1 + np.exp(-wide)), rtol=tolerance, atol=1e-37)
+    assert np.abs(tanh).max() == 1
+    assert sigmoid.max() == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tanh_and_sigmoid_of_infinities_and_nan(dtype):
+    x = np.array([-np.inf, np.inf, np.nan, -0.0], dtype)
+    tanh, sigmoid = np.empty_like(x), np.empty_like(x)
+    tanh_and_sigmoid(x, tanh, sigmoid)
+    np.testing.assert_array_equal(tanh, [-1, 1, np.nan, 0])
+    np.testing.assert_allclose(sigmoid, [0, 1, np.nan, 0.5], atol=1e-37)
+
+
+def test_bfloat16_is_the_nearest_as_torch_has_it():
+    bits = np.random.default_rng(0).integers(0, 2**32, 1_000_000, dtype=np.uint32)
+    halves = bits & 0xFFFF == 0x8000  # where torch takes the even one
+    special = np.array([0x7FC00000, 0xFFFFFFFF, 0x7F800001, 0x7F800000, 0xFF800000], np.uint32)
+    x = np.concatenate([bits[~halves], special]).view(np.float32)
+    found, back = np.empty(len(x), np.uint16), np.empty_like(x)
+    to_bfloat16_and_back(x, found, back)
+    np.testing.assert_array_equal(back, torch.from_numpy(x).bfloat16().float().numpy())
+
+
+@LAYERS
+@pytest.mark.parametrize("fast_gemm", [True, False], ids=["steps in bfloat16", "steps in float32"])
+def test_bfloat16_is_near_float32_whatever_the_steps_products_have(
+    ours, theirs, options, fast_gemm, monkeypatch
+):
+    if fast_gemm and blas.function_in_torch("GEMM_BF16BF16F32") is None:
+        pytest.skip("torch brings no library with a product of bfloat16 that can be called")
+    monkeypatch.setattr("rnn_lab.models.fast.fused_rnn.has_fast_bf16_gemm", lambda: fast_gemm)
+    torch.manual_seed(0)
+    layer = ours(32, 48, num_layers=2, bidirectional=True, **options)
+    inputs, lengths = torch.randn(20, 40, 32), torch.randint(1, 41, (20,))
+    exact = results(unpacked, layer, inputs, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = results(unpacked, layer, inputs, lengths)
+    assert rough[0].dtype == torch.bfloat16
+    for one, other in zip(rough, exact, strict=True):
+        assert 0 < (one.float() - other).norm() / other.norm() < 0.02
+
+
+@LAYERS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scipys_product_does_as_well(ours, theirs, options, dtype, monkeypatch):
+    torch.manual_seed(0)
+    layer = ours(5, 6, bidirectional=True, **options).to(dtype)
+    inputs, lengths = torch.randn(20, 9, 5, dtype=dtype), torch.randint(1, 10, (20,))
+    expected = results(unpacked, layer, inputs, lengths)
+    addresses = [blas.gemm_address(dtype)]
+    monkeypatch.setattr(blas, "function_in_torch", lambda name: None)
+    blas.gemm_address.cache_clear()
+    try:
+        found = results(unpacked, layer, inputs, lengths)
+        addresses.append(blas.gemm_address(dtype))
+        with pytest.raises(ValueError, match=r"no matrix product of torch\.bfloat16 can be called"):
+            blas.gemm_address(torch.bfloat16)
+    finally:
+        blas.gemm_address.cache_clear()
+    assert_equal(found, expected, 1e-5 if dtype == torch.float32 else 1e-12)
+    assert addresses[0] != addresses[1]
+
+
+@pytest.fixture
+def threads():
+    former = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(former)
+
+
+@LAYERS
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_same_on_any_number_of_threads(ours, theirs, options, number, threads):
+    torch.manual_seed(0)
+    layer = ours(5, 6, bidirectional=True, **options).double()
+    inputs, lengths = torch.randn(29, 9, 5, dtype=torch.float64), torch.randint(1, 10, (29,))
+    threads(1)
+    expected = results(unpacked, layer, inputs, lengths)
+    if theirs is not None:
+        torchs = theirs(5, 6, batch_first=True, bidirectional=True).double()
+        torchs.load_state_dict(layer.state_dict())
+        assert_equal(results(packed, torchs, inputs, lengths), expected, 1e-12)
+    threads(number)
+    assert_equal(results(unpacked, layer, inputs, lengths), expected, 1e-12)
+
+
+def test_each_sequence_is_in_one_part_and_parts_run_at_once(threads):
+    threads(3)
+    parts, all_here = [], threading.Barrier(3, timeout=60)
+
+    def work(first, last):
+        all_here.wait()
+        parts.append((first, last))
+
+    in_parts(29, work)
+    assert sorted(parts) == [(0, 9), (9, 19), (19, 29)]
+
+
+def test_few_sequences_are_one_part(threads):
+    threads(3)
+    parts = []
+    in_parts(15, lambda first, last: parts.append((first, last)))
+    assert parts == [(0, 15)]
+
+
+def test_what_a_part_raises_is_raised(threads):
+    threads(2)
+
+    def work(first, last):
+        if first:
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        in_parts(29, work)
+
+
+@LAYERS
+def test_a_value_that_is_no_number_is_seen(ours, theirs, options):
+    layer, inputs = ours(3, 4, **options), torch.zeros(2, 5, 3)
+    inputs[1, 2, 0] = torch.nan
+    outputs, final = layer(inputs, torch.tensor([5, 4]))
+    assert outputs[0].isfinite().all()
+    assert outputs[1, :2].isfinite().all()
+    assert outputs[1, 2:4].isnan().all()
+    assert final[0, 1].isnan().all()

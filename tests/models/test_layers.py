@@ -1,0 +1,316 @@
+"""The variable-length layers against torch's own on packed sequences."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from rnn_lab.models.dropout import dropout
+from rnn_lab.models.fast.fused_rnn import GRU_CELL, RNN_CELL, Recurrence
+from rnn_lab.models.layers import GRU, LSTM, RNN
+
+PAIRS = {"rnn": (RNN, nn.RNN), "lstm": (LSTM, nn.LSTM), "gru": (GRU, nn.GRU)}
+KINDS = pytest.mark.parametrize("kind", sorted(PAIRS))
+
+
+def pair(kind, input_size, hidden_size, num_layers=1, bidirectional=False, dtype=torch.float32):
+    """Ours, and torch's with the same weights."""
+    ours_class, theirs_class = PAIRS[kind]
+    ours = ours_class(input_size, hidden_size, num_layers, bidirectional).to(dtype)
+    theirs = theirs_class(
+        input_size, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional
+    ).to(dtype)
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+def packed(layer, inputs, lengths, state=None):
+    sequences = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+    outputs, final = layer(sequences, state)
+    return pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])[0], final
+
+
+def unpacked(layer, inputs, lengths, state=None):
+    return layer(inputs, lengths, state)
+
+
+def as_tuple(state):
+    return () if state is None else state if isinstance(state, tuple) else (state,)
+
+
+def random_state(kind, shape, dtype=torch.float32):
+    state = tuple(torch.randn(shape, dtype=dtype) for _ in range(2 if kind == "lstm" else 1))
+    return state if len(state) > 1 else state[0]
+
+
+def results(run, layer, inputs, lengths, state=None):
+    """Outputs, final state, and every gradient of one fixed function of them all."""
+    inputs = inputs.detach().requires_grad_()
+    leaves = tuple(part.clone().requires_grad_() for part in as_tuple(state))
+    given_state = None if not leaves else leaves if len(leaves) > 1 else leaves[0]
+    outputs, final = run(layer, inputs, lengths, given_state)
+    values = [outputs, *as_tuple(final)]
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(v.shape, generator=generator, dtype=inputs.dtype) for v in values]
+    total = sum((v * w).sum() for v, w in zip(values, weights, strict=True))
+    gradients = torch.autograd.grad(total, [inputs, *leaves, *layer.parameters()])
+    return values + list(gradients)
+
+
+def assert_equal(found, expected, tolerance):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert (one - other).abs().max() <= tolerance * max(1.0, other.abs().max())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(PAIRS)),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    extra=st.integers(0, 3),
+    sizes=st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 3)),
+    bidirectional=st.booleans(),
+    with_state=st.booleans(),
+    time_major=st.booleans(),
+    compiled=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 999),
+)
+def test_equals_packed(
+    kind, lengths, extra, sizes, bidirectional, with_state, time_major, compiled, dtype, seed
+):
+    torch.manual_seed(seed)
+    input_size, hidden_size, num_layers = sizes
+    ours, theirs = pair(kind, input_size, hidden_size, num_layers, bidirectional, dtype)
+    ours.compiled = compiled
+    inputs = torch.randn(len(lengths), max(lengths) + extra, input_size, dtype=dtype)
+    if time_major:
+        inputs = inputs.transpose(0, 1).contiguous().transpose(0, 1)
+    shape = (num_layers * (1 + bidirectional), len(lengths), hidden_size)
+    state = random_state(kind, shape, dtype) if with_state else None
+    lengths = torch.tensor(lengths)
+    expected = results(packed, theirs, inputs, lengths, state)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-10
+    assert_equal(results(unpacked, ours, inputs, lengths, state), expected, tolerance)
+
+
+@KINDS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_packed_over_several_blocks_of_time(kind, dtype, monkeypatch):
+    monkeypatch.setattr("rnn_lab.models.fast.time_blocks._BLOCK_ELEMENTS", 2**17)
+    torch.manual_seed(0)
+    ours, theirs = pair(kind, 8, 32, bidirectional=True, dtype=dtype)
+    inputs = torch.randn(64, 400, 8, dtype=dtype)
+    lengths = torch.cat([torch.tensor([1, 400]), torch.randint(1, 401, (62,))])
+    expected = results(packed, theirs, inputs, lengths)
+    # Gradients here are sums over 25,000 steps: float32 itself is only so good.
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-10
+    assert_equal(results(unpacked, ours, inputs, lengths), expected, tolerance)
+
+
+@KINDS
+def test_only_some_results_in_the_loss(kind):
+    torch.manual_seed(0)
+    ours, theirs = pair(kind, 3, 4)
+    inputs, lengths = torch.randn(3, 5, 3), torch.tensor([5, 2, 1])
+    for index in range(2):
+        gradients = []
+        for run, layer in ((unpacked, ours), (packed, theirs)):
+            part = run(layer, inputs, lengths)[index]
+            total = sum(value.square().sum() for value in as_tuple(part))
+            gradients.append(torch.autograd.grad(total, list(layer.parameters())))
+        assert_equal(*gradients, 1e-5)
+
+
+@pytest.mark.parametrize(("cell", "gates"), [(GRU_CELL, 3), (RNN_CELL, 1)], ids=["gru", "rnn"])
+def test_gradcheck(cell, gates):
+    torch.manual_seed(0)
+    lengths = torch.tensor([4, 1, 3])
+    shapes = [(5, 3, 2), (3, 3), (gates * 3, 2), (gates * 3, 3), (gates * 3,), (gates * 3,)]
+    arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
+    assert torch.autograd.gradcheck(
+        lambda inputs, *others: Recurrence.apply(cell, inputs, lengths, *others, True), arguments
+    )
+
+
+@KINDS
+def test_padding_says_nothing_and_gets_no_gradient(kind):
+    torch.manual_seed(0)
+    layer, _ = pair(kind, 3, 4, num_layers=2, bidirectional=True)
+    lengths = torch.tensor([2, 5, 1])
+    real = torch.arange(6) < lengths[:, None]
+    inputs = torch.randn(3, 6, 3) * real[:, :, None]
+    loud = inputs + 1e6 * ~real[:, :, None]
+    quiet_results = results(unpacked, layer, inputs, lengths)
+    loud_results = results(unpacked, layer, loud, lengths)
+    assert_equal(loud_results, quiet_results, 0)
+    outputs, gradient = loud_results[0], loud_results[3 if kind == "lstm" else 2]
+    assert outputs[~real].eq(0).all()
+    assert gradient[~real].eq(0).all()
+    assert gradient[real].ne(0).all()
+
+
+@KINDS
+def test_dropout_stands_between_layers_and_only_in_training(kind):
+    torch.manual_seed(0)
+    layer = PAIRS[kind][0](3, 4, num_layers=2, dropout=0.5)
+    plain = PAIRS[kind][0](3, 4, num_layers=2)
+    plain.load_state_dict(layer.state_dict())
+    below, above = PAIRS[kind][1](3, 4, batch_first=True), PAIRS[kind][1](4, 4, batch_first=True)
+    state = layer.state_dict()
+    below.load_state_dict({name: state[name] for name in below.state_dict()})
+    above.load_state_dict({name: state[name.replace("l0", "l1")] for name in above.state_dict()})
+    inputs, lengths = torch.randn(3, 5, 3), torch.tensor([5, 2, 4])
+
+    torch.manual_seed(1)
+    outputs, _ = layer(inputs, lengths)
+    torch.manual_seed(1)
+    middle = packed(below, inputs, lengths)[0].transpose(0, 1).contiguous()
+    dropped = dropout(middle, 0.5, training=True).transpose(0, 1)
+    assert_equal([outputs], [packed(above, dropped, lengths)[0]], 1e-5)
+    assert torch.equal(layer.eval()(inputs, lengths)[0], plain(inputs, lengths)[0])
+
+
+@KINDS
+def test_state_dict_and_initialization_are_torchs(kind):
+    ours_class, theirs_class = PAIRS[kind]
+    torch.manual_seed(0)
+    ours = ours_class(3, 4, num_layers=2, bidirectional=True, dropout=0.1)
+    torch.manual_seed(0)
+    theirs = theirs_class(3, 4, num_layers=2, bidirectional=True, dropout=0.1)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for name, weight in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], weight)
+    ours.load_state_dict(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+
+
+@KINDS
+def test_final_state_only_if_needed(kind):
+    layer, _ = pair(kind, 3, 4, bidirectional=True)
+    inputs, lengths = torch.randn(2, 5, 3), torch.tensor([5, 2])
+    outputs, state = layer(inputs, lengths, need_final_state=False)
+    assert state is None
+    assert_equal([outputs], [layer(inputs, lengths)[0]], 1e-6)
+
+
+@KINDS
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_last_hidden_is_packed_ones_final_hidden_state(kind, num_layers, bidirectional):
+    torch.manual_seed(0)
+    ours, theirs = pair(kind, 3, 4, num_layers, bidirectional, torch.float64)
+    inputs, lengths = torch.randn(4, 7, 3, dtype=torch.float64), torch.tensor([7, 1, 3, 6])
+
+    def of_packed(layer, *arguments):
+        hidden = as_tuple(packed(layer, *arguments)[1])[0]
+        return torch.cat(list(hidden[-(1 + bidirectional) :]), dim=1), None
+
+    found = results(lambda layer, x, n, _: (layer.last_hidden(x, n), None), ours, inputs, lengths)
+    assert_equal(found, results(of_packed, theirs, inputs, lengths), 1e-10)
+
+
+@KINDS
+def test_the_way_taken_on_other_devices(kind):
+    ours, theirs = pair(kind, 3, 4, num_layers=2, bidirectional=True)
+    inputs, lengths = torch.randn(3, 5, 3), torch.tensor([4, 1, 3])
+    state = random_state(kind, (4, 3, 4))
+    expected = results(packed, theirs, inputs, lengths, state)
+
+    def run(layer, inputs, *rest):
+        outputs, final = layer._run_packed(inputs, *rest)
+        return pad_packed_sequence(outputs, batch_first=True, total_length=5)[0], final
+
+    assert_equal(results(run, ours, inputs, lengths, state), expected, 1e-6)
+
+
+@KINDS
+def test_backward_twice_and_no_second_derivative(kind):
+    torch.manual_seed(0)
+    layer, _ = pair(kind, 3, 4)
+    inputs = torch.randn(2, 3, 3, requires_grad=True)
+    total = layer(inputs, torch.tensor([3, 1]))[0].square().sum()
+    first = torch.autograd.grad(total, [inputs, *layer.parameters()], retain_graph=True)
+    again = torch.autograd.grad(total, [inputs, *layer.parameters()], create_graph=True)
+    assert_equal(again, first, 1e-6)
+    if kind != "lstm":
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            again[0].sum().backward()
+
+
+@KINDS
+def test_bfloat16_under_autocast(kind):
+    torch.manual_seed(0)
+    layer, _ = pair(kind, 32, 32, num_layers=2, bidirectional=True)
+    inputs, lengths = torch.randn(8, 40, 32), torch.randint(1, 41, (8,))
+    exact = results(unpacked, layer, inputs, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = results(unpacked, layer, inputs, lengths)
+        assert layer(inputs, lengths)[0].dtype == torch.bfloat16
+    assert rough[-1].dtype == torch.float32
+    for one, other in zip(rough, exact, strict=True):
+        difference = (one.float() - other).norm() / other.norm()
+        assert difference < 0.02
+
+
+@KINDS
+def test_float64_stays_exact_under_autocast(kind):
+    ours, theirs = pair(kind, 3, 4, dtype=torch.float64)
+    inputs, lengths = torch.randn(2, 5, 3, dtype=torch.float64), torch.tensor([5, 2])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ours(inputs, lengths)[0]
+    assert_equal([found], [packed(theirs, inputs, lengths)[0]], 1e-10)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_lstm_reaches_onednn(autocast):
+    if autocast and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor has no bfloat16 in oneDNN")
+    layer, inputs = LSTM(8, 8, bidirectional=True), torch.randn(2, 5, 8, requires_grad=True)
+    with torch.profiler.profile() as profile:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            outputs, _ = layer(inputs, torch.tensor([5, 2]))
+        outputs.sum().backward()
+    calls = {event.key: event.count for event in profile.key_averages()}
+    assert calls["aten::mkldnn_rnn_layer"] == 2
+    assert calls["aten::mkldnn_rnn_layer_backward"] == 2
+
+
+INPUTS, LENGTHS = torch.zeros(2, 5, 3), torch.tensor([5, 2])
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("inputs", "lengths", "message"),
+    [
+        (INPUTS, torch.tensor([5, 0]), r"lengths must be from 1 to the 5 steps .* got 0 to 5"),
+        (INPUTS, torch.tensor([6, 2]), r"lengths must be from 1 to the 5 steps .* got 2 to 6"),
+        (INPUTS, torch.tensor([5]), r"lengths must be integers \[2\].* got torch.int64 \[1\]"),
+        (INPUTS, torch.tensor([5.0, 2.0]), r"lengths must be integers .* got torch.float32 \[2\]"),
+        (INPUTS[0], LENGTHS, r"inputs must be \[batch, time, 3\], got \[5, 3\]"),
+        (INPUTS[:, :, :2], LENGTHS, r"inputs must be \[batch, time, 3\], got \[2, 5, 2\]"),
+        (INPUTS[:0], LENGTHS[:0], "inputs must hold at least one sequence"),
+        (INPUTS.double(), LENGTHS, "inputs must be torch.float32 .* got torch.float64"),
+    ],
+)
+def test_bad_inputs_are_named(kind, inputs, lengths, message):
+    with pytest.raises(ValueError, match=message):
+        PAIRS[kind][0](3, 4)(inputs, lengths)
+
+
+@KINDS
+def test_bad_initial_states_are_named(kind):
+    layer = PAIRS[kind][0](3, 4, bidirectional=True)
+    parts = 2 if kind == "lstm" else 1
+    for shape in [(1, 2, 4), (2, 3, 4), (2, 2, 5), (2, 4)]:
+        state = (torch.zeros(shape),) * parts
+        with pytest.raises(
+            ValueError, match=r"initial_state must be \[2, 2, 4\].* got \["
+        ) as found:
+            layer(INPUTS, LENGTHS, state if parts > 1 else state[0])
+        assert str(list(shape)) in str(found.value)
+    with pytest.raises(ValueError, match="initial_state must be"):
+        layer(INPUTS, LENGTHS, (torch.zeros(2, 2, 4),) * (3 - parts))

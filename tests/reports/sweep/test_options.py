@@ -1,0 +1,118 @@
+"""What varies in a sweep is found in its composed configs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rnn_lab.reports.sweep.options import (
+    ABSENT,
+    read_config,
+    resolved,
+    same_but_seed,
+    short_names,
+    varied_options,
+    written,
+)
+from tests.reports.sweep_folders import composed, write_job
+
+
+def configs(tmp_path: Path, *options: dict[str, object]) -> list[dict[str, object]]:
+    return [
+        read_config(write_job(tmp_path, str(i), epochs=0, **one)) for i, one in enumerate(options)
+    ]
+
+
+def test_options_that_differ_whatever_the_command_line_said(tmp_path: Path) -> None:
+    found = configs(
+        tmp_path,
+        {"model__name": "lstm", "model__forget_bias": 3.0, "seed": 1},
+        {"model__name": "gru", "model__reset": "after", "seed": 2, "optimizer__lr": 0.004},
+    )
+    # optimizer.lr was given once, as the default; an option of one model alone has one value;
+    # the split's seed only repeats the seed.
+    assert varied_options(found) == ["model.name", "seed"]
+    assert resolved(found[1], "data.split_seed") == 2
+    assert resolved(found[1], "model.forget_bias") == ABSENT
+
+
+def test_names_places_and_speed_are_no_options(tmp_path: Path) -> None:
+    found = configs(
+        tmp_path,
+        {"name": "a", "tags": ["x"], "trial": {"number": 1}, "data__cache_dir": "here"},
+        {"name": "b", "tags": ["y"], "trial": {"number": 2}, "data__cache_dir": "there"},
+    )
+    assert varied_options(found) == []
+
+
+def test_numbers_words_truth_and_null_are_told_apart(tmp_path: Path) -> None:
+    values = [1, 1.0, True, "1", None]
+    found = configs(tmp_path, *({"trainer__patience": value} for value in values))
+    assert varied_options(found) == ["trainer.patience"]
+    keys = [same_but_seed(config, ["trainer.patience"]) for config in found]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 4
+    assert [written(config["trainer.patience"]) for config in found] == [
+        "1", "1.0", "true", "1", "null",
+    ]  # fmt: skip
+
+
+def test_a_seed_of_its_own_is_another_option_than_the_seed(tmp_path: Path) -> None:
+    found = configs(tmp_path, {"seed": 1}, {"seed": 2}, {"seed": 1, "data__split_seed": 7})
+    varied = varied_options(found)
+    assert varied == ["data.split_seed", "seed"]
+    one, two, other = (same_but_seed(config, varied) for config in found)
+    assert one == two != other
+
+
+def test_references_that_read_the_environment_or_run_in_circles_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "tell nobody")
+    (config,) = configs(tmp_path, {"name": "${oc.env:SECRET}", "seed": "${data.split_seed}"})
+    assert config["name"] == "${oc.env:SECRET}" == resolved(config, "name")
+    assert str(resolved(config, "seed")).startswith("${")
+
+
+def test_a_run_without_its_config_tells_by_its_result(tmp_path: Path) -> None:
+    result = {
+        "model": {"name": "gru", "parameters": 9},
+        "optimizer": {"lr": 0.1},
+        "trainer": {"max_epochs": 3, "precision": "32-true"},
+        "data": {"name": "imdb", "options": {"batch_size": 64, "split_seed": 5}},
+        "seed": 5,
+    }
+    config = read_config(tmp_path, json.loads(json.dumps(result)))
+    assert config == {
+        "model.name": "gru",
+        "optimizer.lr": 0.1,
+        "trainer.max_epochs": 3,
+        "data.batch_size": 64,
+        "data.split_seed": "${seed}",
+        "seed": 5,
+    }
+    assert read_config(tmp_path) == {}
+
+
+def test_lists_and_hydras_own_yaml_are_read(tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    (tmp_path / "config").mkdir()
+    config = OmegaConf.create(composed(optimizer__lr=1e-5, data__class_names=["no", "yes"]))
+    OmegaConf.save(config, tmp_path / "config" / "config.yaml")
+    found = read_config(tmp_path)
+    assert found["optimizer.lr"] == 1e-5
+    assert found["data.class_names"] == '["no", "yes"]'
+
+
+def test_columns_have_short_names_where_those_are_clear() -> None:
+    assert short_names(["model.name", "optimizer.lr", "seed"]) == {
+        "model.name": "model",
+        "optimizer.lr": "lr",
+        "seed": "seed",
+    }
+    assert short_names(["optimizer.name", "a.lr", "b.lr"]) == {
+        "optimizer.name": "optimizer",
+        "a.lr": "a.lr",
+        "b.lr": "b.lr",
+    }

@@ -1,0 +1,161 @@
+"""The report of a sweep: its table, its summary.csv, and the command that gives both."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from rnn_lab.reports.__main__ import main
+from rnn_lab.reports.sweep.report import report_sweep
+from tests.cli.forked import open_warm
+from tests.cli.runner import PROJECT
+from tests.reports.sweep_folders import write_job
+
+
+def reported(sweep: Path, width: int = 80, **options: object) -> str:
+    file = io.StringIO()
+    report_sweep(sweep, Console(file=file, width=width, **options))
+    return file.getvalue()
+
+
+def summary(sweep: Path) -> dict[str, dict[str, str]]:
+    with (sweep / "summary.csv").open(newline="", encoding="utf-8") as file:
+        return {row["folder"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Two models of two seeds, one pruned, one failed, one damaged."""
+    folder = tmp_path / "a sweep"
+    for seed in (1, 2):
+        for model, accuracy in (("lstm", 0.88), ("gru", 0.89)):
+            write_job(
+                folder, f"{model}_seed{seed}", accuracy=accuracy + seed / 1000, seed=seed,
+                model__name=model, trainer__patience=None if model == "gru" else 3,
+            )  # fmt: skip
+    write_job(folder, "stopped", status="pruned", accuracy=0.5, seed=3)
+    write_job(folder, "broken", status="failed", model__name="rnn")
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "result.json").write_text("{")
+    return folder
+
+
+def test_the_table_ranks_and_names_every_failure(sweep: Path) -> None:
+    text = reported(sweep)
+    rows = [line.split() for line in text.splitlines()]
+    assert [row[:3] for row in rows if row[1:2] and row[1].endswith(("seed1", "seed2"))] == [
+        ["1", "gru_seed2", "finished"],
+        ["2", "gru_seed1", "finished"],
+        ["3", "lstm_seed2", "finished"],
+        ["4", "lstm_seed1", "finished"],
+    ]
+    assert "7 runs: 4 finished, 1 pruned, 1 failed, 1 damaged." in text
+    assert f"failed: {sweep / 'broken'}\n  OutOfMemoryError: CUDA out of memory\n" in text
+    assert "  overrides: model.name=rnn\n" in text
+    assert f"  log: {sweep / 'broken' / 'train.log'}\n" in text
+    assert f"damaged: {sweep / 'damaged'}\n" in text and "not whole JSON" in text
+    assert "Ranked by validation accuracy alone" in text and "test figures choose nothing" in text
+    # Two seeds at 0.891 and 0.892: s = 0.000707, t(1) = 12.706, half an interval of 0.635 points.
+    assert "89.15 % ± 0.07 % [88.51 %, 89.79 %]" in text
+
+
+def test_a_narrow_terminal_cuts_no_name_and_no_figure(sweep: Path) -> None:
+    text = reported(sweep, width=60, force_terminal=True, no_color=True)
+    for name in ("gru_seed2", "lstm_seed1", "stopped", "broken", "damaged", "89.20 %"):
+        assert name in text
+    assert "…" not in text
+    assert f"log: {sweep / 'broken' / 'train.log'}\n" in text
+
+
+def test_the_summary_has_a_row_a_run_and_a_column_an_option(sweep: Path) -> None:
+    jobs = report_sweep(sweep, Console(file=io.StringIO()))
+    rows = summary(sweep)
+    assert list(rows) == [job.name for job in jobs]
+    first = next(iter(rows.values()))
+    assert list(first)[:6] == ["folder", "status", "rank", "model.name", "trainer.patience", "seed"]
+    assert list(first)[6:10] == ["val/accuracy", "val/loss", "test/accuracy", "test/loss"]
+    assert (first["folder"], first["rank"], first["val/accuracy"]) == ("gru_seed2", "1", "0.892")
+    assert (first["trainer.patience"], rows["lstm_seed1"]["trainer.patience"]) == ("null", "3")
+    assert (first["epochs"], first["reviews_per_second"], first["error"]) == ("4", "1234.5", "")
+    assert (rows["stopped"]["status"], rows["stopped"]["val/accuracy"]) == ("pruned", "0.5")
+    assert (rows["stopped"]["rank"], rows["stopped"]["test/accuracy"]) == ("", "")
+    assert rows["broken"]["error"] == "OutOfMemoryError: CUDA out of memory"
+    assert rows["damaged"]["model.name"] == ""
+
+
+def test_names_that_would_be_markup_are_shown_as_they_are(tmp_path: Path) -> None:
+    name = "[red]x[/red] [/]"
+    write_job(tmp_path, name, optimizer__name="[b]a[/b]")
+    write_job(tmp_path, "y", optimizer__name="adam")
+    text = reported(tmp_path)
+    assert name in text and "[b]a[/b]" in text
+
+
+def test_a_report_leaves_the_jobs_as_they_were(sweep: Path) -> None:
+    def contents() -> dict[Path, bytes]:
+        files = (path for path in sweep.rglob("*") if path.is_file() and path.parent != sweep)
+        return {path: path.read_bytes() for path in files}
+
+    before = contents()
+    reported(sweep)
+    reported(sweep)
+    assert contents() == before
+    assert sorted(p.name for p in sweep.iterdir() if p.is_file()) == ["summary.csv", "sweep.html"]
+
+
+def test_the_command_takes_a_folder_or_a_name(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([f"sweep={sweep}"])
+    assert "gru_seed2" in capsys.readouterr().out
+    monkeypatch.chdir(sweep.parent)
+    (sweep.parent / "runs").mkdir()
+    sweep.rename(sweep.parent / "runs" / "named=oddly")
+    main(["sweep=named=oddly"])
+    assert "runs/named=oddly/sweep.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "give one sweep=<folder>"),
+        (["a", "b"], "give one sweep=<folder>"),
+        (["sweep="], "give one sweep=<folder>"),
+        (["sweep=nowhere"], "nowhere: no such folder"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    told = capsys.readouterr().err
+    assert exit_.value.code == 1
+    assert told.startswith("error: ") and says in told and told.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_real_sweep_is_reported(tmp_path: Path) -> None:
+    done = open_warm(
+        "train.py",
+        *("-m", "experiment=smoke", "model=lstm,gru", "trainer=cpu", "hydra.sweep.dir=sweep"),
+        *("data.num_train=60", "data.num_test=20", "model.hidden_size=4"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "rnn_lab.reports", f"sweep={tmp_path / 'sweep'}"]
+    report = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert report.returncode == 0, report.stderr
+    assert "2 runs: 2 finished." in report.stdout
+    rows = summary(tmp_path / "sweep")
+    assert {row["model.name"] for row in rows.values()} == {"lstm", "gru"}
+    for name, row in rows.items():
+        result = json.loads((tmp_path / "sweep" / name / "result.json").read_text())
+        assert float(row["val/accuracy"]) == result["val/accuracy"]
+        assert float(row["test/auroc"]) == result["test/auroc"]
+        assert name in (tmp_path / "sweep" / "sweep.html").read_text()

@@ -1,0 +1,29 @@
+"""The worst reviews come first, with what the model said of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rnn_lab.reports.top_losses import WrongReview, most_wrong
+
+
+def test_highest_loss_first(tmp_path: Path) -> None:
+    (tmp_path / "predictions.csv").write_text(
+        "name,label,prediction,length,loss,probability_neg,probability_pos\n"
+        "first,pos,pos,5,0.105,0.1,0.9\n"
+        "second,neg,pos,9,4.605,0.01,0.99\n"
+        "third,pos,neg,2,0.916,0.6,0.4\n"
+        "fourth,neg,neg,2,0.105,0.9,0.1\n"
+    )
+    assert most_wrong(tmp_path, 2) == [
+        WrongReview("second", "neg", "pos", 0.99, 4.605),
+        WrongReview("third", "pos", "neg", 0.6, 0.916),
+    ]
+    assert [review.name for review in most_wrong(tmp_path, 10)] == [
+        "second", "third", "first", "fourth",
+    ]  # fmt: skip
+
+
+def test_as_many_as_asked(make_run: Callable[..., Path]) -> None:
+    losses = [review.loss for review in most_wrong(make_run(reviews=500), 50)]
+    assert len(losses) == 50
+    assert losses == sorted(losses, reverse=True)

@@ -1,0 +1,119 @@
+"""A search of 30 trials on the demo reviews, pruned, killed and resumed: train.py itself."""
+
+import signal
+import time
+from pathlib import Path
+
+import hydra
+import lightning as L
+import optuna
+import pytest
+from omegaconf import OmegaConf
+from optuna.trial import TrialState
+
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.sweeps.search.study import open_storage
+from rnn_lab.training.callbacks.monitors import ValidationFigures, find_callback
+from rnn_lab.training.config import RunConfig
+from rnn_lab.training.trainer import build_trainer
+from rnn_lab.validation import check_options
+from tests.cli.forked import Started
+from tests.cli.runner import PROJECT
+
+TRIALS, EPOCHS = 30, 7
+RUN = (
+    *(
+        "experiment=smoke",
+        "trainer=cpu",
+        "trainer.precision=32-true",
+        f"trainer.max_epochs={EPOCHS}",
+        "model=lstm",
+    ),
+    *("data.num_train=800", "data.batch_size=32", "data.max_tokens=300"),
+    *("model.dropout=0", "model.word_dropout=0", "scheduler=constant"),
+    *("trainer.log_every_n_steps=50", "trainer.progress_bar=false", "trainer.monitor=val/loss"),
+)
+SEARCH = (
+    *("hydra/sweeper=optuna", f"hydra.sweeper.n_trials={TRIALS}", "hydra.sweep.dir=sweep"),
+    # At random, so that an unpruned search would try the same.
+    *("hydra.sweeper.sampler.name=random", "hydra.sweeper.pruner.startup_trials=3"),
+    *("optimizer.lr=tag(log,interval(0.0003,0.3))", "model.pooling=choice(mean,max)"),
+)
+
+
+def search(cwd: Path) -> Started:
+    return Started("train.py", "-m", *RUN, *SEARCH, cwd=cwd, out=cwd / "said.txt")
+
+
+def finished(folder: Path) -> int:
+    return len([*folder.glob("*/result.json"), *folder.glob("*/pruned.json")])
+
+
+def composed(*overrides: str) -> RunConfig:
+    with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        config = hydra.compose("train", overrides=[*RUN, *overrides])
+    return check_options(RunConfig, OmegaConf.to_container(config, resolve=True))
+
+
+def trained_to_the_end(config: RunConfig, data: ReviewDataModule, folder: Path) -> float:
+    """The best validation loss of the run that train.py would have made of `config`."""
+    folder.mkdir()
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    model = build_classifier(
+        config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
+    )
+    trainer = build_trainer(config.trainer, folder, [], accelerator="cpu", devices=1)
+    trainer.fit(model, datamodule=data)
+    of_epoch = find_callback(trainer, ValidationFigures).of_epoch
+    return min(figures["val/loss"] for figures in of_epoch.values())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "sweep"
+    process = search(tmp_path)
+    while finished(folder) < 8:
+        assert process.poll() is None, process.said()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process = search(tmp_path)
+    assert process.wait() == 0, process.said()
+
+    study = optuna.load_study(
+        study_name="sweep", storage=open_storage(str(folder / "study.journal"))
+    )
+    assert len(study.trials) == TRIALS
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    epochs = [len(trial.intermediate_values) for trial in study.trials]
+    assert sum(epochs) <= TRIALS * EPOCHS / 2
+    for trial in study.trials:
+        files = {file.name for file in Path(trial.user_attrs["folder"]).iterdir()}
+        if trial.state == TrialState.PRUNED:  # the test split stays unread
+            assert "pruned.json" in files and not {"result.json", "predictions.csv"} & files
+        else:
+            assert "result.json" in files and "pruned.json" not in files
+
+    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    data = ReviewDataModule(composed().data, seed=1, allow_fallback=False)
+    data.prepare_data()
+    data.setup()
+    missed = [
+        trained_to_the_end(
+            composed(*t.user_attrs["overrides"]), data, tmp_path / f"whole{t.number}"
+        )
+        for t in pruned
+    ]
+    # What the search kept, it would have had without pruning too, to the digit.
+    best = study.best_trial
+    again = composed(*best.user_attrs["overrides"])
+    assert trained_to_the_end(again, data, tmp_path / "whole") == min(
+        best.intermediate_values.values()
+    )
+    print(f"{sum(epochs)} of {TRIALS * EPOCHS} epochs; best val/loss {best.value:.4f}")
+    print(f"{len(pruned)} pruned, whose best would have been {sorted(missed)[:5]}")
+    assert best.value <= min(missed) + 0.02
+    assert best.value < 0.5  # learnt: chance is 0.693

@@ -1,0 +1,265 @@
+"""The parts of a search, on studies of Optuna's and a Trainer of Lightning's."""
+
+import json
+import time
+
+import lightning as L
+import optuna
+import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import OmegaConf
+
+from rnn_lab.errors import ConfigError
+from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions, search_options
+from rnn_lab.sweeps.search.pruning import Pruning, stopped_by_search
+from rnn_lab.sweeps.search.space import parse_space
+from rnn_lab.sweeps.search.study import build_sampler, open_storage, open_study
+from rnn_lab.sweeps.search.workers import SEEN, Worker
+from rnn_lab.training.callbacks.monitors import ValidationFigures
+from rnn_lab.training.config import TrialConfig
+
+LOSS = {"val/loss": "minimize"}
+RANDOM = SamplerOptions(name="random")
+
+
+def space_of(*lines: str):
+    return parse_space(lines, OverridesParser.create())
+
+
+def study_of(path, space="x=interval(0,1)", objectives=LOSS, **pruner):
+    return open_study(
+        "s",
+        open_storage(str(path)),
+        objectives=objectives,
+        pruner=PrunerOptions(**{"name": "none"} | pruner),
+        max_epochs=9,
+        space=space_of(space),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("a=choice(64,128)", ["64", "128"]),
+        ("a=lstm,gru", ["lstm", "gru"]),
+        ("a='x, y',null,[1,2]", ["'x, y'", "null", "[1,2]"]),
+        ("a=1,true", ["1", "True"]),
+        ("a=range(1,10,4)", ["1", "5", "9"]),  # Hydra's range leaves its end out
+        ("a=range(6,3,-1)", ["4", "5", "6"]),
+        ("a=range(0.1,0.5,0.1)", ["0.1", "0.2", "0.3", "0.4"]),
+        ("a=int(interval(1,3))", ["1", "2", "3"]),
+        ("+a=tag(log,range(1,4))", ["1", "2", "3"]),
+    ],
+)
+def test_a_space_in_hydras_syntax_holds_hydras_values(line, values):
+    (dimension,) = space_of(line).dimensions
+    assert dimension.name == "a"
+    key = line.partition("=")[0]
+    assert [dimension.override(v) for v in dimension.points()] == [f"{key}={v}" for v in values]
+    reached = set()
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(60):
+        reached.add(dimension.override(dimension.suggest(study.ask())))
+    assert reached == {f"{key}={v}" for v in values}
+
+
+def test_an_interval_is_drawn_from_as_a_whole_and_a_logarithmic_one_by_powers():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    (flat,) = space_of("a=interval(0.001,1)").dimensions
+    (log,) = space_of("b=tag(log,interval(0.001,1))").dimensions
+    trials = [study.ask() for _ in range(200)]
+    medians = [sorted(d.suggest(t) for t in trials)[100] for d in (flat, log)]
+    assert medians == [pytest.approx(0.5, abs=0.1), pytest.approx(0.03, abs=0.015)]
+    assert flat.override(1 / 3) == "a=0.333333"
+
+
+def test_the_last_word_on_an_option_counts():
+    space = space_of("a=choice(1,2)", "b=1,2", "c=7", "a=3", "c=interval(0,1)")
+    assert space.fixed == ["a=3"]
+    assert [dimension.name for dimension in space.dimensions] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("a=3", "nothing to search"),
+        ("a=tag(lgo,interval(1,2))", "no such tag: lgo. Did you mean log?"),
+        ("a=tag(log,interval(0,1))", "tag(log) needs an interval above 0"),
+        ("a=tag(log,choice(1,2))", "tag(log) is for range and interval"),
+        ("a=range(5,1)", "the range is empty"),
+        ("a=interval(2,1)", "the interval is empty: 2.0 is above 1.0"),
+    ],
+)
+def test_a_bad_space_is_one_line(line, said):
+    with pytest.raises(ConfigError, match=r"^[^\n]*$") as error:
+        space_of(line)
+    assert said in str(error.value) and (line in str(error.value) or "nothing" in said)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"n_trials": 0}, "hydra.sweeper.n_trials=0: "),
+        ({"sampler": {"name": "tpee"}}, "Choose from: tpe, gp, random, grid"),
+        ({"objectives": {"test/accuracy": "maximize"}}, "the test split selects nothing"),
+        ({"objectives": {"val/f1": "up"}}, "Choose from: maximize, minimize"),
+        ({"objectives": {"val/f1": "maximize", "epochs": "minimize"}}, "pruner.name=none"),
+    ],
+)
+def test_a_bad_option_of_the_sweeper_is_one_line(options, said):
+    with pytest.raises(ConfigError, match=r"^hydra\.sweeper\.[^\n]*$") as error:
+        search_options(OmegaConf.create(options))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "seeds", "trials"), [("tpe", range(8), 32), ("gp", [0], 20)])
+def test_samplers_learn_where_it_is_good(name, seeds, trials):
+    def later_trials(options):
+        study = optuna.create_study()
+        (x,), (y,) = space_of("x=interval(0,1)").dimensions, space_of("y=interval(0,1)").dimensions
+        for number in range(trials):
+            study.sampler = build_sampler(options, number)
+            trial = study.ask()
+            study.tell(trial, (x.suggest(trial) - 0.3) ** 2 + (y.suggest(trial) - 0.6) ** 2)
+        return [trial.value for trial in study.trials[12:]]
+
+    learnt = [
+        value
+        for seed in seeds
+        for value in later_trials(SamplerOptions(name=name, seed=seed, startup_trials=8))
+    ]
+    # Drawn at random, x is 0.123 from the best on average, y is 0.093: the variance of a uniform
+    # number, 1/12, and the square of what its mean, 1/2, lacks.
+    by_chance = 1 / 12 + 0.2**2 + 1 / 12 + 0.1**2
+    assert sum(learnt) / len(learnt) < 0.6 * by_chance
+
+
+def test_workers_take_no_trial_twice_and_only_what_the_dead_left(tmp_path):
+    space = space_of("x=interval(0,1)")
+    path = tmp_path / "study.journal"
+    one, two = (Worker(study_of(path), tmp_path, n_trials=5, timeout=30) for _ in range(2))
+    with two:
+        with one:
+            for worker in (one, two):
+                worker.plan(space, RANDOM)
+            first, second = one.take(2, space, RANDOM), two.take(2, space, RANDOM)
+            assert [trial.number for trial in first + second] == [0, 1, 2, 3]
+            assert len({trial.values["x"] for trial in first + second}) == 4
+            assert [trial.number for trial in two.take(3, space, RANDOM)] == [4]
+            assert two.take(1, space, RANDOM) == []
+        assert two.take(9, space, RANDOM) == first  # `one` is gone: the same trials, same values
+        assert len(two.study.trials) == 5
+
+
+def test_a_worker_of_another_machine_is_dead_when_it_has_been_silent(tmp_path):
+    space = space_of("x=interval(0,1)")
+    path = tmp_path / "study.journal"
+    here = Worker(study_of(path), tmp_path, n_trials=1, timeout=30)
+    there = Worker(study_of(path), tmp_path / "elsewhere", n_trials=1, timeout=30)
+    there.host = "another"
+    with here, there:
+        there.plan(space, RANDOM)
+        there.study.set_user_attr(SEEN + there.name, {"host": "another", "at": time.time() - 29})
+        (taken,) = there.take(1, space, RANDOM)
+        assert here.take(1, space, RANDOM) == []
+        there.study.set_user_attr(SEEN + there.name, {"host": "another", "at": time.time() - 31})
+        assert here.take(1, space, RANDOM) == [taken]
+
+
+def test_a_study_keeps_its_objectives_and_choices(tmp_path):
+    path = tmp_path / "study.journal"
+    study = study_of(path, "x=choice(1,2)")
+    space_of("x=choice(1,2)").dimensions[0].suggest(study.ask())
+    study_of(path, "x=choice(1,2)")
+    with pytest.raises(ConfigError, match=r"^x: study s exists and has other values"):
+        study_of(path, "x=choice(1,2,3)")
+    with pytest.raises(ConfigError, match="study s exists and has other objectives"):
+        study_of(path, "x=choice(1,2)", objectives={"val/f1": "maximize"})
+
+
+def test_a_journal_cut_off_by_a_full_disk_is_read_and_written_on(tmp_path):
+    path = tmp_path / "study.journal"
+    study_of(path).ask()
+    with path.open("ab") as file:
+        file.write(b'{"op_code":4,"worker_')
+    study = study_of(path)
+    assert len(study.trials) == 1
+    study.ask()
+    assert len(study_of(path).trials) == 2
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_storage_that_cannot_be_opened_keeps_its_password():
+    with pytest.raises(ConfigError, match="cannot be opened") as error:
+        open_storage("postgresql+pg8000://someone:secret@nowhere/a")
+    assert "secret" not in str(error.value) and "someone:***@nowhere" in str(error.value)
+
+
+class Told(L.LightningModule):
+    """Learns nothing; its val/loss of each epoch is given."""
+
+    def __init__(self, losses):
+        super().__init__()
+        self.losses, self.layer = losses, torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0]).sum()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.losses[self.current_epoch])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def train(folder, losses, trial, *, resume=None):
+    """Train as train.py does; returns whether the search stopped it."""
+    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(2, 1)))
+    best = ModelCheckpoint(
+        folder, filename="best", monitor="val/loss", enable_version_counter=False
+    )
+    last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
+    trainer = L.Trainer(
+        max_epochs=len(losses),
+        callbacks=[best, last, ValidationFigures(), Pruning(TrialConfig(**trial))],
+        accelerator="cpu",
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=False,
+    )
+    trainer.fit(Told(losses), batches, batches, ckpt_path=resume)
+    return stopped_by_search(trainer, folder)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_hopeless_run_is_stopped_and_an_interrupted_one_does_not_report_twice(tmp_path):
+    path = tmp_path / "study.journal"
+    study = study_of(path, name="median", startup_trials=1)
+    where = {"study": "s", "storage": str(path)}
+    for number, losses in enumerate([[0.5, 0.375, 0.25, 0.125], [0.375, 0.625, 0.5, 0.0]]):
+        study.ask()
+        stopped = train(tmp_path / str(number), losses, {"number": number, **where})
+        told = study.trials[number].intermediate_values
+        if number == 0:
+            assert not stopped and told == {1: 0.5, 2: 0.375, 3: 0.25, 4: 0.125}
+            study.tell(0, 0.125)
+    # Its best, 0.375, is as good as the first run's after two epochs, and worse after three.
+    assert stopped and told == {1: 0.375, 2: 0.625, 3: 0.5}
+    assert json.loads((tmp_path / "1" / "pruned.json").read_text()) == {
+        **{"epoch": 2, "epochs": 3, "monitor": "val/loss", "value": 0.5},
+        **{"best_epoch": 0, "val/loss": 0.375},
+    }
+    # Interrupted before the checkpoint of its last epoch, it repeats what it has told.
+    again = train(tmp_path / "1", [9.0, 9.0, 9.0, 0.0], {"number": 1, **where})
+    assert again and study.trials[1].intermediate_values == told
+
+    study.ask()
+    third, losses = tmp_path / "2", [0.125, 0.125, 0.875, 0.875]
+    assert not train(third, losses[:2], {"number": 2, **where})
+    steps = path.read_text().count('"step":')
+    assert not train(third, losses, {"number": 2, **where}, resume=third / "last.ckpt")
+    assert path.read_text().count('"step":') == steps + 2
+    assert study.trials[2].intermediate_values == {1: 0.125, 2: 0.125, 3: 0.875, 4: 0.875}

@@ -1,0 +1,78 @@
+import gc
+import sys
+from pathlib import Path
+
+import pytest
+
+from rnn_lab.fast_import import importing, without_collections
+
+MODULE = "a_module_that_makes_many_objects"
+
+
+@pytest.fixture
+def many_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A module with more objects than the collector lets come in before it goes through them."""
+    (tmp_path / f"{MODULE}.py").write_text("OBJECTS = [[i] for i in range(100_000)]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop(MODULE, None)
+
+
+@pytest.fixture
+def collections():
+    """The generations collected, as they are."""
+    seen: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            seen.append(info["generation"])
+
+    gc.callbacks.append(note)
+    yield seen
+    gc.callbacks.remove(note)
+
+
+def test_nothing_is_collected_while_modules_come_in_nor_are_they_later(many_objects, collections):
+    frozen = gc.get_freeze_count()
+    with importing():
+        __import__(MODULE)
+    assert collections == []
+    assert gc.get_freeze_count() >= frozen + 100_000
+    [[i] for i in range(100_000)]
+    assert collections, "the collector is back"
+
+
+def test_a_plain_import_is_gone_through(many_objects, collections):
+    """What the test above would say without `importing`."""
+    __import__(MODULE)
+    assert collections
+
+
+def test_where_nothing_comes_in_no_garbage_is_spared():
+    frozen = gc.get_freeze_count()
+    with importing():
+        __import__("json")
+    assert gc.get_freeze_count() == frozen
+
+
+def test_what_lives_already_is_collected_when_it_dies(many_objects, collections):
+    """As the model and the reviews of a sweep's first run, while its logger comes in."""
+    frozen = gc.get_freeze_count()
+    with without_collections():
+        __import__(MODULE)
+        assert collections == []
+    assert gc.get_freeze_count() <= frozen
+
+
+@pytest.mark.parametrize("importing", [importing, without_collections])
+def test_the_collector_is_left_as_it_was(many_objects, importing):
+    gc.disable()
+    try:
+        with importing():
+            __import__(MODULE)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    with pytest.raises(ImportError), importing():
+        __import__("no_such_module_anywhere")
+    assert gc.isenabled()

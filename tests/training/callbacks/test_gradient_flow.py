@@ -1,0 +1,122 @@
+"""The callback in a real Trainer on real reviews: what it leaves, and that it changes nothing."""
+
+import copy
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from rnn_lab.data.config import DemoConfig
+from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.models.gradient_flow import gradient_norms
+from rnn_lab.models.lightning_module import TextClassifier, build_classifier
+from rnn_lab.reports.run_files import by_step, read_gradient_flow, read_metrics
+from rnn_lab.tracking.loggers import build_loggers
+from rnn_lab.training.config import LoggerConfig, TrainerConfig
+from rnn_lab.training.trainer import build_trainer
+from rnn_lab.validation import check_options
+
+
+@pytest.fixture
+def data(tmp_path) -> ReviewDataModule:
+    config = DemoConfig(num_train=100, num_test=20, batch_size=16, cache_dir=str(tmp_path / "data"))
+    return ReviewDataModule(config, seed=1)  # 90 reviews to train on: 6 steps an epoch
+
+
+def train(folder: Path, data: ReviewDataModule, logger: str = "csv", model: dict | None = None,
+          **options) -> tuple[L.Trainer, TextClassifier]:  # fmt: skip
+    L.seed_everything(5, verbose=False)
+    data.setup()
+    small = {"name": "lstm", "embedding_dim": 4, "hidden_size": 4} | (model or {})
+    classifier = build_classifier(
+        small, data.vocab_size, 2, {"name": "adamw"}, {"name": "one_cycle"}
+    )
+    from pydantic import TypeAdapter
+
+    config = TypeAdapter(LoggerConfig).validate_python({"name": logger})
+    loggers = build_loggers(config, folder, name="run", tags=[], group=None, options={})
+    trainer = build_trainer(
+        check_options(TrainerConfig, {"max_epochs": 2, "precision": "32-true"} | options),
+        folder,
+        loggers,
+        accelerator="cpu",
+        devices=1,
+    )
+    trainer.fit(classifier, datamodule=data)
+    return trainer, classifier
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_training_is_bit_for_bit_what_it_is_without(tmp_path, data, precision):
+    ends = []
+    for when in (None, 2):
+        folder = tmp_path / str(when)
+        _, classifier = train(folder, data, gradient_flow=when, precision=precision)
+        checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+        metrics = read_metrics(folder)
+        ends.append(
+            {
+                "weights": checkpoint["state_dict"],
+                "optimizer": checkpoint["optimizer_states"][0]["state"],
+                "random": torch.get_rng_state(),
+                "training": classifier.training,
+                "gradients": [p.grad is None for p in classifier.parameters()],
+            }
+            | {name: by_step(metrics, name)[1] for name in ("train/loss", "val/loss")}
+        )
+        assert (folder / "gradient_flow.csv").exists() == (when is not None)
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({"gradient_flow": "epoch"}, [0, 6, 12]),
+        ({"gradient_flow": 5}, [0, 5, 10, 12]),
+        ({"gradient_flow": 4, "accumulate_grad_batches": 2}, [0, 4, 6]),
+        ({"gradient_flow": 100}, [0, 12]),
+    ],
+)
+def test_moments(tmp_path, data, options, steps):
+    train(tmp_path, data, **options)
+    assert [flow.step for flow in read_gradient_flow(tmp_path)] == steps
+
+
+def test_what_is_written_is_the_flow_of_the_model_at_that_moment(tmp_path, data):
+    model = {"name": "gru", "bidirectional": True}
+    _, classifier = train(tmp_path, data, model=model, gradient_flow="epoch")
+    probe = data.evenly_spaced("train", 32)
+    assert len(set(probe.indices.tolist())) == 32
+    assert len(set(probe.lengths.tolist())) > 5
+    expected = gradient_norms(
+        copy.deepcopy(classifier.classifier).double(), probe.tokens, probe.lengths, probe.labels
+    )
+    last = read_gradient_flow(tmp_path)[-2:]
+    for one, flow in zip(expected, last, strict=True):
+        assert (flow.layer, flow.direction) == (0, "backward" if one.backward else "forward")
+        assert flow.distances.tolist() == list(range(int(probe.lengths.max())))
+        np.testing.assert_allclose(flow.norms, one.norms, rtol=1e-12)
+    first = read_gradient_flow(tmp_path)[0]
+    assert not np.allclose(first.norms, last[0].norms, rtol=0.01)
+    steps, norms = by_step(read_metrics(tmp_path), "gradient_flow/layer0/distance_10")
+    assert steps.tolist() == [0, 6, 12]
+    assert norms[-1] == pytest.approx(last[0].norms[10])
+
+
+def test_tensorboard_has_the_curves(tmp_path, data):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tmp_path, data, logger="tensorboard", gradient_flow="epoch", max_epochs=1)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    curve = events.Scalars("gradient_flow/layer0/distance_1")
+    assert [point.step for point in curve] == [0, 6]
+    norms = [flow.norms[1] for flow in read_gradient_flow(tmp_path)]
+    assert [point.value for point in curve] == pytest.approx(norms, rel=1e-5)
+
+
+def test_the_probe_is_a_small_split_whole(data):
+    data.setup()
+    assert data.evenly_spaced("validation", 32).indices.tolist() == list(range(10))

@@ -1,0 +1,119 @@
+"""The callbacks in a real Trainer."""
+
+import csv
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from rnn_lab.data.samplers import Batch
+from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.tracking.loggers import build_loggers
+from rnn_lab.training.callbacks.monitors import (
+    TestPredictions,
+    Throughput,
+    ValidationFigures,
+    find_callback,
+)
+from rnn_lab.training.config import CsvConfig, TrainerConfig
+from rnn_lab.training.trainer import build_trainer
+
+
+def batches(count: int, size: int = 4) -> DataLoader:
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for i in range(count):
+        tokens = torch.randint(2, 20, (size, 6), generator=generator)
+        indices = torch.arange(size * (count - i - 1), size * (count - i))  # the last ones first
+        made.append(Batch(tokens, torch.full((size,), 6), tokens[:, 0] % 2, indices))
+    return DataLoader(made, batch_size=None)
+
+
+@pytest.fixture
+def model():
+    L.seed_everything(0, verbose=False)
+    small = {"name": "gru", "embedding_dim": 4, "hidden_size": 4}
+    return build_classifier(small, 20, 2, {"name": "adamw"}, {"name": "one_cycle"})
+
+
+def make_trainer(folder: Path, **options) -> L.Trainer:
+    config = TrainerConfig(precision="32-true", **options)
+    loggers = build_loggers(
+        CsvConfig(name="csv"), folder, name="run", tags=[], group=None, options={}
+    )
+    return build_trainer(config, folder, loggers, accelerator="cpu", devices=1)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    return make_trainer(tmp_path, max_epochs=3, log_every_n_steps=2)
+
+
+def test_figures_of_every_epoch_are_kept_and_survive_a_checkpoint(trainer, model, tmp_path):
+    trainer.fit(model, batches(4), batches(2))
+    kept = find_callback(trainer, ValidationFigures).of_epoch
+    assert sorted(kept) == [0, 1, 2]
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/accuracy"]]
+    assert [float(row["val/loss"]) for row in rows] == pytest.approx(
+        [kept[epoch]["val/loss"] for epoch in range(3)]
+    )
+    checkpoint = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    fresh = ValidationFigures()
+    fresh.load_state_dict(checkpoint["callbacks"]["ValidationFigures"])
+    assert fresh.of_epoch == kept
+
+
+def test_learning_rate_and_gradient_norm_are_written_every_n_steps(trainer, model, tmp_path):
+    trainer.fit(model, batches(4), batches(2))
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["grad_norm"]]
+    assert [int(row["step"]) for row in rows] == [1, 3, 5, 7, 9, 11]
+    assert all(float(row["grad_norm"]) > 0 for row in rows)
+    assert float(rows[-1]["lr"]) < 2e-3
+
+
+def test_gradient_norm_is_that_before_clipping(tmp_path, model):
+    norms = []
+
+    class Watch(L.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            flat = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
+            norms.append(float(torch.cat(flat).norm()))
+
+    trainer = make_trainer(tmp_path, max_epochs=1, log_every_n_steps=1, gradient_clip_val=1e-4)
+    trainer.callbacks.append(Watch())
+    trainer.fit(model, batches(3), batches(1))
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        written = [float(row["grad_norm"]) for row in csv.DictReader(file) if row["grad_norm"]]
+    assert written == pytest.approx(norms)
+    assert min(written) > 1e-3
+
+
+def test_throughput_counts_every_training_review(trainer, model):
+    trainer.fit(model, batches(4), batches(2))
+    throughput = find_callback(trainer, Throughput)
+    assert throughput.reviews == 3 * 4 * 4
+    assert throughput.reviews_per_second == pytest.approx(throughput.reviews / throughput.seconds)
+
+
+def test_predictions_come_in_the_order_of_the_split(trainer, model):
+    test = batches(3)
+    trainer.test(model, test, verbose=False)
+    predictions = find_callback(trainer, TestPredictions)
+    assert predictions.indices.tolist() == list(range(12))
+    tokens = torch.cat([batch.tokens for batch in reversed(list(test))])
+    model.eval()
+    with torch.no_grad():
+        expected = model(tokens, torch.full((12,), 6)).softmax(dim=1)
+    assert torch.allclose(torch.from_numpy(predictions.probabilities), expected, atol=1e-6)
+
+
+def test_patience_stops_a_run(tmp_path, model):
+    trainer = make_trainer(tmp_path, max_epochs=50, patience=2, monitor="val/accuracy")
+    # The labels of validation are the other way round: the better trained, the worse.
+    turned = [batch._replace(labels=1 - batch.labels) for batch in batches(4)]
+    trainer.fit(model, batches(4), DataLoader(turned, batch_size=None))
+    assert trainer.current_epoch < 50
