@@ -6,10 +6,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # a clone need not be installed
 
-from rnn_lab.cli import door
+from rnn_lab.cli import hydra_entrypoint
 
 
-@door("explain", verbatim=("run", "text", "output"))
+@hydra_entrypoint("explain", verbatim=("run", "text", "output"))
 def main(options: dict[str, Any]) -> None:
     """Explain one verdict in a page of words, gates and states."""
     from rnn_lab.inference.explain import explain

@@ -6,10 +6,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # a clone need not be installed
 
-from rnn_lab.cli import door
+from rnn_lab.cli import hydra_entrypoint
 
 
-@door("predict", verbatim=("run", "text", "input", "output"))
+@hydra_entrypoint("predict", verbatim=("run", "text", "input", "output"))
 def main(options: dict[str, Any]) -> None:
     """Label one text, or every line of a file."""
     from rnn_lab.inference.predict import predict

@@ -6,15 +6,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # a clone need not be installed
 
-from rnn_lab.cli import door
+from rnn_lab.cli import hydra_entrypoint
 
 
-@door("train", jobs=True)
+@hydra_entrypoint("train", jobs=True)
 def main(options: dict[str, Any]) -> None:
     """Train, test and describe one run."""
-    from rnn_lab.sweeps.retry import train_in_attempts
+    from rnn_lab.sweeps.retry import train_with_retries
 
-    train_in_attempts(options)
+    train_with_retries(options)
 
 
 if __name__ == "__main__":

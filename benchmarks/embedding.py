@@ -28,7 +28,7 @@ from benchmarks.tables import markdown_table, report
 from rnn_lab.data.samplers import Batch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import OptimizerConfig
-from rnn_lab.models.embedding import Embedding, clippable
+from rnn_lab.models.embedding import Embedding, clip_params
 from rnn_lab.models.optimizers import build_optimizer
 
 DENSE, ROWS, SPARSE_ADAM = "dense", "by rows", "torch.optim.SparseAdam"
@@ -143,7 +143,7 @@ def training_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step:
 
 def clip_and_step(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
     """As train.py does by default."""
-    parameters: list[Tensor] = clippable(model.parameters())
+    parameters: list[Tensor] = clip_params(model.parameters())
     nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
 

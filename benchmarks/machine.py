@@ -8,15 +8,15 @@ import torch
 
 from benchmarks.clock import seconds_per_pass
 from rnn_lab.training.config import TrainerConfig
-from rnn_lab.training.hardware import choose_precision, processor_facts
-from rnn_lab.training.process import flush_denormals, keep_freed_memory
+from rnn_lab.training.hardware import choose_precision, cpu_info
+from rnn_lab.training.process import flush_denormals, tune_malloc
 
 _ROWS = 2048  # of square matrices: large enough for the full rate, a tenth of a second a product
 
 
 def prepare_process(threads: int) -> None:
     """Set the process up as train.py does, for ours and for torch's layers alike."""
-    keep_freed_memory()
+    tune_malloc()
     flush_denormals()
     torch.set_num_threads(threads)
 
@@ -55,7 +55,7 @@ def describe_machine(threads: int) -> str:
 def _processor() -> str:
     """The processor's own name, and how it multiplies small numbers."""
     names = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"]
-    known = processor_facts()
+    known = cpu_info()
     if not known:
         return platform.processor() or platform.machine()
     flags = [name for name in names if name in known.get("flags", "").split()]

@@ -26,10 +26,10 @@ from benchmarks.machine import describe_machine, prepare_process
 from benchmarks.peers import PackedLayer
 from benchmarks.reviews import load_reviews
 from benchmarks.tables import markdown_table, report
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.readers.records import read_records
 from rnn_lab.inference.batch_predict import classify, predict_rows
-from rnn_lab.inference.load import TrainedRun, load_run
+from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
 
@@ -50,7 +50,7 @@ def main() -> None:
     count = len(data.corpus.test)
     rows = np.linspace(0, count - 1, min(options.reviews, count)).astype(int)
     texts = [data.corpus.test.texts[row] for row in rows]
-    runs = [load_run(options.run, "cpu")] if options.run else fresh_runs(data, options.models)
+    runs = [load_model(options.run, "cpu")] if options.run else fresh_runs(data, options.models)
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "reviews.jsonl"
@@ -83,14 +83,14 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def fresh_runs(data: ReviewDataModule, models: list[str]) -> list[TrainedRun]:
+def fresh_runs(data: TextDataModule, models: list[str]) -> list[LoadedModel]:
     """Models of the default sizes with random weights, which are as fast as trained ones."""
     runs = []
     for name in models:
         config = ModelConfig.model_validate({"name": name})
         model = RecurrentClassifier(config, data.vocab_size, data.num_classes).eval()
         runs.append(
-            TrainedRun(
+            LoadedModel(
                 model=model,
                 text_encoder=data.text_encoder,
                 class_names=data.class_names,
@@ -103,7 +103,7 @@ def fresh_runs(data: ReviewDataModule, models: list[str]) -> list[TrainedRun]:
     return runs
 
 
-def with_packed_layer(run: TrainedRun) -> TrainedRun:
+def with_packed_layer(run: LoadedModel) -> LoadedModel:
     """The same run over torch's packed sequences."""
     model = copy.deepcopy(run.model)
     model.recurrent = PackedLayer(model.recurrent)  # type: ignore[assignment]
@@ -111,12 +111,12 @@ def with_packed_layer(run: TrainedRun) -> TrainedRun:
 
 
 def measure(
-    run: TrainedRun, path: Path, texts: list[str], options: argparse.Namespace
+    run: LoadedModel, path: Path, texts: list[str], options: argparse.Namespace
 ) -> list[tuple[str, ...]]:
     """The lines of one model below HEADER."""
     contenders = {OURS: run, PACKED: with_packed_layer(run)}
 
-    def reviews_per_second(contender: TrainedRun) -> Callable[[float], float]:
+    def reviews_per_second(contender: LoadedModel) -> Callable[[float], float]:
         def turn(seconds: float) -> float:
             started = time.perf_counter()
             rows = read_records(path, "jsonl", labelled=False)
@@ -145,7 +145,7 @@ def measure(
     return lines
 
 
-def latencies(contenders: dict[str, TrainedRun], text: str) -> dict[str, float]:
+def latencies(contenders: dict[str, LoadedModel], text: str) -> dict[str, float]:
     """Seconds from one text to its probabilities, by contender."""
     seconds = {}
     for name, run in contenders.items():

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from benchmarks.contenders import KerasProcess
 from benchmarks.peers import PackedLayer
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.lightning_module import build_classifier
@@ -66,12 +66,12 @@ class _TestClock(Callback):
 
 def race_ours(config: RunConfig, goal: Goal) -> Curve:
     """train.py's own training, from the encoded reviews on disk; its epochs are its limit."""
-    data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=True)
+    data = TextDataModule(config.data, seed=config.seed, allow_fallback=True)
     data.setup()
     clock = _TestClock(goal, list(data.test_dataloader()))
     L.seed_everything(config.seed, verbose=False)
     with tempfile.TemporaryDirectory() as folder:
-        data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=True)
+        data = TextDataModule(config.data, seed=config.seed, allow_fallback=True)
         data.setup()
         model = build_classifier(
             config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
@@ -95,7 +95,7 @@ def race_packed(config: RunConfig, goal: Goal, threads: int) -> Curve:
 def _packed_loop(config: RunConfig, goal: Goal, threads: int) -> Curve:
     torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
-    data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=True)
+    data = TextDataModule(config.data, seed=config.seed, allow_fallback=True)
     data.setup()
     test = list(data.test_dataloader())
     classifier = RecurrentClassifier(config.model, data.vocab_size, data.num_classes)
@@ -129,7 +129,7 @@ def _packed_loop(config: RunConfig, goal: Goal, threads: int) -> Curve:
     return curve
 
 
-def race_keras(config: RunConfig, data: ReviewDataModule, goal: Goal, threads: int) -> Curve:
+def race_keras(config: RunConfig, data: TextDataModule, goal: Goal, threads: int) -> Curve:
     """The same network of Keras, in float32, in a bare loop of `train_on_batch`."""
     if config.model.pooling != "last" or config.model.num_layers != 1:
         raise SystemExit("Keras runs beside model.pooling=last and model.num_layers=1 only")
@@ -191,7 +191,7 @@ def test_every(batches_an_epoch: int) -> int:
 
 
 def _training(
-    config: RunConfig, data: ReviewDataModule
+    config: RunConfig, data: TextDataModule
 ) -> tuple[BatchDataset, list[list[np.ndarray]]]:
     """The training split, and the rows of each batch of each epoch, as ours has them."""
     dataset = _dataset(data, "train")
@@ -205,7 +205,7 @@ def _training(
     return dataset, epochs
 
 
-def _dataset(data: ReviewDataModule, name: str) -> BatchDataset:
+def _dataset(data: TextDataModule, name: str) -> BatchDataset:
     return BatchDataset(
         data.splits[name],
         max_length=data.text_encoder.max_length,

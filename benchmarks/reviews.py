@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from rnn_lab.data.config import AutoConfig
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
 
 VOCAB_SIZE = 30_000
@@ -32,19 +32,19 @@ class Sample:
         return sum(int(batch.lengths.sum()) for batch in self.bucketed)
 
 
-def load_reviews(cache_dir: Path, vocab_size: int = VOCAB_SIZE) -> ReviewDataModule:
+def load_reviews(cache_dir: Path, vocab_size: int = VOCAB_SIZE) -> TextDataModule:
     """IMDB where it is on disk ($IMDB_ROOT, or data/), else the demo reviews; encoded."""
     config = AutoConfig(
-        max_tokens=vocab_size, max_length=MAX_LENGTH, download=False, cache_dir=str(cache_dir)
+        max_vocab_size=vocab_size, max_length=MAX_LENGTH, download=False, cache_dir=str(cache_dir)
     )
-    data = ReviewDataModule(config, allow_fallback=True)
+    data = TextDataModule(config, allow_fallback=True)
     data.setup()
     return data
 
 
 def load_sample(
     cache_dir: Path, batches: int, vocab_size: int = VOCAB_SIZE
-) -> tuple[ReviewDataModule, Sample]:
+) -> tuple[TextDataModule, Sample]:
     """The reviews, and so many batches that stand for an epoch of them."""
     data = load_reviews(cache_dir, vocab_size)
     dataset = BatchDataset(data.splits["train"], max_length=MAX_LENGTH, truncation_side="right")

@@ -103,7 +103,7 @@ def measure(
     shutil.rmtree(work)
     return {
         "prepare": (first["wall_seconds"] - second["wall_seconds"]) / reviews,
-        "train": 1 / second["train_reviews_per_second"],
+        "train": 1 / second["train_examples_per_s"],
         "first memory": first["peak_memory_bytes"],
         "first anonymous": first["peak_anonymous_bytes"],
         "second memory": second["peak_memory_bytes"],
@@ -119,7 +119,11 @@ def train(
         *(sys.executable, str(PROJECT / "train.py"), "data=files", "logger=none", "trainer=cpu"),
         *(f"data.train={folder}/train{copies}.jsonl", f"data.test={folder}/test.jsonl"),
         *(f"data.cache_dir={work}/cache", f"hydra.run.dir={work}/{name}"),
-        *("trainer.max_epochs=1", "trainer.limit_val_batches=10", "trainer.progress_bar=false"),
+        *(
+            "trainer.max_epochs=1",
+            "trainer.limit_val_batches=10",
+            "trainer.enable_progress_bar=false",
+        ),
         *(f"trainer.limit_train_batches={options.steps}", *options.overrides),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}

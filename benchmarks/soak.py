@@ -32,11 +32,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 PROJECT = Path(__file__).resolve().parents[1]
 FEW = (
     *("experiment=smoke", "logger=wandb", "logger.mode=offline", "trainer=cpu"),
-    *("data.num_train=100", "data.num_test=40", "trainer.progress_bar=false"),
+    *("data.num_train=100", "data.num_test=40", "trainer.enable_progress_bar=false"),
 )
 LONG = (
     *("data=imdb", "model=gru", "model.embedding_dim=32", "model.hidden_size=32", "logger=csv"),
-    *("data.max_length=100", "trainer=cpu", "trainer.progress_bar=false"),
+    *("data.max_length=100", "trainer=cpu", "trainer.enable_progress_bar=false"),
 )
 FILLS = 0.1  # share of the jobs or epochs in which caches fill
 ROWS = 10  # of the table

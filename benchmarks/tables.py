@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rnn_lab.io.atomic import whole_file
+from rnn_lab.io.atomic import atomic_write
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -24,5 +24,5 @@ def report(paragraphs: Sequence[str], markdown: Path | None) -> None:
     text = "\n\n".join(paragraphs)
     print(text)
     if markdown is not None:
-        with whole_file(markdown) as file:
+        with atomic_write(markdown) as file:
             file.write(text + "\n")

@@ -24,10 +24,10 @@ from benchmarks.contenders import PROJECT
 from benchmarks.machine import describe_machine, prepare_process
 from benchmarks.races import Curve, Goal, race_keras, race_ours, race_packed
 from benchmarks.tables import markdown_table, report
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.run import quieten_lightning
-from rnn_lab.validation import check_options
+from rnn_lab.training.run import silence_lightning
+from rnn_lab.validation import validate
 
 OURS, PACKED, KERAS = "ours", "torch, packed", "Keras"
 HEADER = ("model", "contender", "accuracy", "reached after", "ours is faster", "best", "at")
@@ -42,12 +42,12 @@ def main() -> None:
     """Measure, print, and write the table where asked."""
     options = parse()
     prepare_process(options.threads)
-    quieten_lightning()
+    silence_lightning()
     goal = Goal(options.accuracy, options.limit)
     rows = []
     for model in options.models:
         config = compose(model, options)
-        data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=True)
+        data = TextDataModule(config.data, seed=config.seed, allow_fallback=True)
         data.setup()  # from here on the cache is warm
         curves: dict[str, Curve] = {OURS: race_ours(config, goal)}
         if options.packed:
@@ -85,12 +85,12 @@ def parse() -> argparse.Namespace:
 
 def compose(model: str, options: argparse.Namespace) -> RunConfig:
     """The default config of train.py, on the processor."""
-    fixed = [f"model={model}", "trainer=cpu", "logger=none", "trainer.progress_bar=false"]
+    fixed = [f"model={model}", "trainer=cpu", "logger=none", "trainer.enable_progress_bar=false"]
     fixed += [f"data.cache_dir={options.cache_dir.resolve()}"]
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = hydra.compose("train", overrides=[*fixed, *options.overrides])
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    return check_options(RunConfig, plain)
+    return validate(RunConfig, plain)
 
 
 def row(model: str, name: str, curves: dict[str, Curve], accuracy: float) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from rnn_lab.fast_import import importing
+from rnn_lab.fast_import import fast_imports
 from tests.cli.forked import open_warm
 from tests.cli.runner import PROJECT
 
@@ -27,7 +27,7 @@ MOODS = {"bad": "awful", "good": "lovely", "so so": "passable"}
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[Any]:
     """Import what the tests import, as a door does."""
-    with importing():
+    with fast_imports():
         return (yield)
 
 

@@ -15,7 +15,7 @@ from rnn_lab.sweeps.search.config import (
     search_options,
 )
 from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import check_options
+from rnn_lab.validation import validate
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 GROUPS = ("model", "data", "trainer", "logger", "optimizer", "scheduler", "experiment", "search")
@@ -26,7 +26,7 @@ def composed(*overrides: str) -> RunConfig:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("train", overrides=list(overrides))
     options = OmegaConf.to_container(config, resolve=True)
-    return check_options(RunConfig, options)
+    return validate(RunConfig, options)
 
 
 @pytest.mark.parametrize("choice", sorted(CHOICES))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rnn_lab.fast_import import importing, without_collections
+from rnn_lab.fast_import import fast_imports, gc_disabled
 
 MODULE = "a_module_that_makes_many_objects"
 
@@ -34,7 +34,7 @@ def collections():
 
 def test_nothing_is_collected_while_modules_come_in_nor_are_they_later(many_objects, collections):
     frozen = gc.get_freeze_count()
-    with importing():
+    with fast_imports():
         __import__(MODULE)
     assert collections == []
     assert gc.get_freeze_count() >= frozen + 100_000
@@ -43,14 +43,14 @@ def test_nothing_is_collected_while_modules_come_in_nor_are_they_later(many_obje
 
 
 def test_a_plain_import_is_gone_through(many_objects, collections):
-    """What the test above would say without `importing`."""
+    """What the test above would say without `fast_imports`."""
     __import__(MODULE)
     assert collections
 
 
 def test_where_nothing_comes_in_no_garbage_is_spared():
     frozen = gc.get_freeze_count()
-    with importing():
+    with fast_imports():
         __import__("json")
     assert gc.get_freeze_count() == frozen
 
@@ -58,21 +58,21 @@ def test_where_nothing_comes_in_no_garbage_is_spared():
 def test_what_lives_already_is_collected_when_it_dies(many_objects, collections):
     """As the model and the reviews of a sweep's first run, while its logger comes in."""
     frozen = gc.get_freeze_count()
-    with without_collections():
+    with gc_disabled():
         __import__(MODULE)
         assert collections == []
     assert gc.get_freeze_count() <= frozen
 
 
-@pytest.mark.parametrize("importing", [importing, without_collections])
-def test_the_collector_is_left_as_it_was(many_objects, importing):
+@pytest.mark.parametrize("importing", [fast_imports, gc_disabled])
+def test_the_collector_is_left_as_it_was(many_objects, fast_imports):
     gc.disable()
     try:
-        with importing():
+        with fast_imports():
             __import__(MODULE)
         assert not gc.isenabled()
     finally:
         gc.enable()
-    with pytest.raises(ImportError), importing():
+    with pytest.raises(ImportError), fast_imports():
         __import__("no_such_module_anywhere")
     assert gc.isenabled()

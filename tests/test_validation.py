@@ -2,7 +2,7 @@ import pytest
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import check_options, no_such
+from rnn_lab.validation import unknown_choice_message, validate
 
 GOOD = {
     "model": {"name": "gru"},
@@ -19,7 +19,7 @@ def with_option(group: str, name: str, value: object) -> dict:
 
 
 def test_defaults_pass():
-    assert check_options(RunConfig, GOOD).model.hidden_size == 128
+    assert validate(RunConfig, GOOD).model.hidden_size == 128
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_defaults_pass():
 )
 def test_an_impossible_value_is_one_line_that_names_the_option(options, line):
     with pytest.raises(ConfigError) as caught:
-        check_options(RunConfig, options)
+        validate(RunConfig, options)
     assert line in str(caught.value)
     assert len({text.partition("=")[0] for text in str(caught.value).splitlines()}) == 1
 
@@ -48,7 +48,7 @@ def test_an_impossible_value_is_one_line_that_names_the_option(options, line):
 def test_two_bad_options_are_two_lines():
     options = with_option("model", "num_layers", 0) | {"seed": "one"}
     with pytest.raises(ConfigError) as caught:
-        check_options(RunConfig, options)
+        validate(RunConfig, options)
     assert [line.partition("=")[0] for line in str(caught.value).splitlines()] == [
         "seed",
         "model.num_layers",
@@ -56,5 +56,7 @@ def test_two_bad_options_are_two_lines():
 
 
 def test_the_name_that_was_meant_is_offered():
-    assert "Did you mean max_length?" in no_such("x", "data.max_lenght", ["max_length", "min_freq"])
-    assert "Did you mean" not in no_such("x", "zzz", ["max_length", "min_freq"])
+    assert "Did you mean max_length?" in unknown_choice_message(
+        "x", "data.max_lenght", ["max_length", "min_freq"]
+    )
+    assert "Did you mean" not in unknown_choice_message("x", "zzz", ["max_length", "min_freq"])

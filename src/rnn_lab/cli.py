@@ -23,35 +23,35 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rnn_lab.errors import UserError, one_line, printable
-from rnn_lab.io.atomic import system_error, write_error
-from rnn_lab.validation import no_such
+from rnn_lab.errors import UserError, sanitize, user_message
+from rnn_lab.io.atomic import find_os_error, write_error
+from rnn_lab.validation import unknown_choice_message
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 Task = Callable[[dict[str, Any]], None]
 
 
-# For conf: ${either:value,default} is the default where the value is null, and ${job_folder:} the
+# For conf: ${coalesce:value,default} is the default where the value is null, and ${job_dir:} the
 # name of the folder of the config it stands in. Worker processes import this file before they ask.
 OmegaConf.register_new_resolver(
-    "either", lambda value, default: default if value is None else value, replace=True
+    "coalesce", lambda value, default: default if value is None else value, replace=True
 )
 
 
 def _job_folder(*, _root_: DictConfig) -> str:
-    from rnn_lab.sweeps.fingerprint import job_folder
+    from rnn_lab.sweeps.fingerprint import job_dir
 
-    return job_folder(_root_)
+    return job_dir(_root_)
 
 
-OmegaConf.register_new_resolver("job_folder", _job_folder, replace=True)
+OmegaConf.register_new_resolver("job_dir", _job_folder, replace=True)
 
 
 _folders: list[Path] = []  # that Hydra was told to make
 
 
-class NoteFolder(Callback):
+class RecordOutputDir(Callback):
     """What conf/*.yaml has Hydra call: where it is about to write, should it be unable to."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -63,7 +63,7 @@ class NoteFolder(Callback):
         _folders.append(Path(config.hydra.sweep.dir).absolute())
 
 
-def door(
+def hydra_entrypoint(
     config_name: str, *, verbatim: Sequence[str] = (), jobs: bool = False
 ) -> Callable[[Task], Callable[[], None]]:
     """Make `task` the whole of a program: its argument is conf/`config_name`.yaml, composed.
@@ -71,7 +71,7 @@ def door(
     `verbatim` names options taken from the command line to the letter, since a review holds
     commas, quotes and `${...}` that Hydra's grammar would read as its own. With `jobs`, each call
     of `task` is a job of rnn_lab.sweeps: known by its folder, done once, and no end of the others
-    when it fails; and `again=<result.json>` stands for the options of that run.
+    when it fails; and `reproduce=<result.json>` stands for the options of that run.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -94,9 +94,9 @@ def door(
                     # In a sweep the other jobs go on: the exception is this job's result.
                     if user_wants_traces or HydraConfig.get().mode == RunMode.MULTIRUN:
                         raise
-                    _exit_with(one_line(error))
+                    _exit_with(user_message(error))
                 except Exception as error:
-                    refused = system_error(error)
+                    refused = find_os_error(error)
                     if (
                         user_wants_traces
                         or HydraConfig.get().mode == RunMode.MULTIRUN
@@ -117,7 +117,7 @@ def door(
                     raise
                 _exit_with(_command_line_error(error, config_name))
             except Exception as error:
-                refused = system_error(error)
+                refused = find_os_error(error)
                 if user_wants_traces or refused is None:
                     raise
                 _exit_with(str(_refused(refused)))
@@ -156,7 +156,7 @@ def _take_verbatim(argv: list[str], names: Sequence[str]) -> dict[str, str]:
 
 
 def _with_options_of_result(arguments: list[str]) -> list[str]:
-    if not any(argument.startswith("again=") for argument in arguments):
+    if not any(argument.startswith("reproduce=") for argument in arguments):
         return arguments
     from rnn_lab.training.reproduce import expand
 
@@ -164,15 +164,15 @@ def _with_options_of_result(arguments: list[str]) -> list[str]:
 
 
 def _do_job(do: Callable[[], None], config: DictConfig, traces: bool) -> float:
-    from rnn_lab.sweeps.job import do_job
+    from rnn_lab.sweeps.job import run_training_job
 
-    return do_job(do, config, traces=traces)
+    return run_training_job(do, config, traces=traces)
 
 
 def _sweep() -> AbstractContextManager[None]:
-    from rnn_lab.sweeps.sweep_summary import told_in_the_end
+    from rnn_lab.sweeps.sweep_summary import summarize_on_exit
 
-    return told_in_the_end()
+    return summarize_on_exit()
 
 
 def _refused(error: OSError) -> UserError:
@@ -186,9 +186,11 @@ def _refused(error: OSError) -> UserError:
 def _command_line_error(error: Exception, config_name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        return no_such(f"{group}={choice}: no such choice", choice, list(error.options))
+        return unknown_choice_message(
+            f"{group}={choice}: no such choice", choice, list(error.options)
+        )
     unknown = re.search(r"Could not override '([^']+)'", str(error))
-    return _unknown_option(unknown[1], config_name) if unknown else one_line(error)
+    return _unknown_option(unknown[1], config_name) if unknown else user_message(error)
 
 
 def _unknown_option(name: str, config_name: str) -> str:
@@ -202,10 +204,10 @@ def _unknown_option(name: str, config_name: str) -> str:
     siblings = OmegaConf.select(config, parent) if parent else config
     if not isinstance(siblings, DictConfig):
         return f"{name}: no such option"
-    return no_such(f"{name}: no such option", name, [str(key) for key in siblings])
+    return unknown_choice_message(f"{name}: no such option", name, [str(key) for key in siblings])
 
 
 def _exit_with(lines: str) -> NoReturn:
     for line in lines.splitlines():
-        print(f"error: {printable(line, longest=10_000)}", file=sys.stderr)
+        print(f"error: {sanitize(line, longest=10_000)}", file=sys.stderr)
     sys.exit(1)

@@ -11,7 +11,7 @@ class ConfigError(UserError):
     """An option has an impossible value; the message names the option and its choices."""
 
 
-class AnotherRunError(ConfigError):
+class OutputDirConflictError(ConfigError):
     """The folder holds another run, which stays as it is."""
 
 
@@ -31,13 +31,13 @@ class CheckpointError(UserError):
     """A run folder or checkpoint cannot be used; the message names it."""
 
 
-def printable(text: str, longest: int = 300) -> str:
+def sanitize(text: str, longest: int = 300) -> str:
     """Return what a file says as a terminal may have it: in one line, and no control characters."""
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return plain if len(plain) <= longest else f"{plain[:longest]}..."
 
 
-def one_line(error: Exception) -> str:
+def user_message(error: Exception) -> str:
     """Return what to tell the user: a UserError's own lines, another error's text in one."""
     text = str(error)
     if isinstance(error, UserError):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def without_collections() -> Iterator[None]:
+def gc_disabled() -> Iterator[None]:
     """Hold the garbage collector back inside."""
     enabled = gc.isenabled()
     gc.disable()
@@ -23,13 +23,13 @@ def without_collections() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def importing() -> Iterator[None]:
+def fast_imports() -> Iterator[None]:
     """Import inside without garbage collections, and spare all there is in those of later.
 
     For the start of a program: what lives by then, a model among it, is not collected any more.
     """
     modules = len(sys.modules)
-    with without_collections():
+    with gc_disabled():
         yield
         if len(sys.modules) > modules:  # else nothing came in, and garbage would be spared
             gc.freeze()

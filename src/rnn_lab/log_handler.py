@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from rnn_lab.io.atomic import write_error
 
 
-class LogFile(logging.FileHandler):
+class FaultTolerantFileHandler(logging.FileHandler):
     """logging.FileHandler that tells once where the system refuses the file, and goes on."""
 
     def __init__(self, filename: str) -> None:

@@ -10,11 +10,21 @@ from rnn_lab.errors import ConfigError
 
 # Names, places and speed: what no figure of a run depends on. All other options of train.py count,
 # a new one too, so that no result is ever taken for that of another config.
-WITHOUT_EFFECT = frozenset(
+FINGERPRINT_EXCLUDED = frozenset(
     {
-        *("name", "tags", "experiment", "logger", "sweep", "retries", "resume", "trial", "again"),
+        *(
+            "name",
+            "tags",
+            "experiment",
+            "logger",
+            "sweep",
+            "max_retries",
+            "resume",
+            "trial",
+            "reproduce",
+        ),
         *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
-        *("trainer.progress_bar", "trainer.checkpoint_every_n_steps"),
+        *("trainer.enable_progress_bar", "trainer.checkpoint_every_n_steps"),
         "trainer.checkpoint_every_n_minutes",
         # Where they take effect, the run would have no figure without: result.json says so.
         *("trainer.on_nonfinite", "trainer.max_rollbacks"),
@@ -22,7 +32,7 @@ WITHOUT_EFFECT = frozenset(
 )
 
 
-class Options(BaseModel):
+class StrictConfig(BaseModel):
     """A group of options: no others than those named, none changed after the check."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,7 +41,7 @@ class Options(BaseModel):
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-def check_options(schema: type[Schema], options: Mapping[str, Any]) -> Schema:
+def validate(schema: type[Schema], options: Mapping[str, Any]) -> Schema:
     """Return `options` as a `schema`.
 
     Raises:
@@ -43,16 +53,16 @@ def check_options(schema: type[Schema], options: Mapping[str, Any]) -> Schema:
         raise ConfigError("\n".join(_line(details) for details in error.errors())) from None
 
 
-def flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def flatten(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Return groups of options under their dotted names: {"model.hidden_size": 128, ...}."""
     found: dict[str, Any] = {}
     for name, value in options.items():
         inner = isinstance(value, Mapping)
-        found |= flat(value, f"{before}{name}.") if inner else {f"{before}{name}": value}
+        found |= flatten(value, f"{before}{name}.") if inner else {f"{before}{name}": value}
     return found
 
 
-def no_such(what: str, name: str, choices: list[str]) -> str:
+def unknown_choice_message(what: str, name: str, choices: list[str]) -> str:
     """Say that `name` is not among `choices`, and which of them was probably meant."""
     close = get_close_matches(name.rpartition(".")[2], choices, n=1)
     meant = f" Did you mean {close[0]}?" if close else ""

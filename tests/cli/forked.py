@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rnn_lab.fast_import import importing
+from rnn_lab.fast_import import fast_imports
 from tests.cli.runner import PROJECT, door_environment
 
 IMPORTED = (
@@ -125,7 +125,7 @@ def main() -> None:
 
 def import_all() -> None:
     """Import what doors do, with what comes at first use: compiled steps and fonts."""
-    with importing():
+    with fast_imports():
         for name in IMPORTED:
             importlib.import_module(name)
         import torch

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rnn_lab.cli import door
+from rnn_lab.cli import hydra_entrypoint
 from rnn_lab.inference.batch_predict import classify
-from rnn_lab.inference.load import load_run
+from rnn_lab.inference.load import load_model
 from tests.cli.forked import open_warm
 from tests.cli.runner import PROJECT, door_environment, open_door
 
@@ -23,7 +23,7 @@ PLAIN = 'It\'s not bad, is it? ${x} (50% off)! [a, b] {c: d} = \\e "f" #g ~h lov
 def test_a_text_arrives_to_the_letter(tmp_path, mood_run):
     done = open_door("predict.py", f"run={mood_run}", f"text={PLAIN}", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    run = load_run(str(mood_run))
+    run = load_model(str(mood_run))
     (probabilities,) = classify(run, [run.text_encoder.encode(PLAIN)], 1)
     label, *rows = done.stdout.splitlines()
     assert label == run.class_names[probabilities.argmax()]
@@ -59,7 +59,7 @@ def test_any_text_arrives_to_the_letter(text):
     arrived, environment = [], dict(os.environ)
     argv, sys.argv = sys.argv, ["predict.py", "run=somewhere", f"text={text}", "batch_size=7"]
     try:
-        door("predict", verbatim=("run", "text", "input", "output"))(arrived.append)()
+        hydra_entrypoint("predict", verbatim=("run", "text", "input", "output"))(arrived.append)()
     finally:
         sys.argv = argv
     assert dict(os.environ) == environment  # of the processes that are started next

@@ -1,4 +1,4 @@
-"""`train.py again=<result.json>`, as a user who doubts a figure gives it."""
+"""`train.py reproduce=<result.json>`, as a user who doubts a figure gives it."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
         (tmp_path / folder / mood_reviews.name).write_text(texts)
     kept, other = (f"data.train={folder}/{mood_reviews.name}" for folder in ("kept", "other"))
     again, cheated, *refused = [
-        open_warm("train.py", f"again={run}", *options, "logger=none", cwd=tmp_path)
+        open_warm("train.py", f"reproduce={run}", *options, "logger=none", cwd=tmp_path)
         for run, *options in (
             (mailed, kept, "hydra.run.dir=again"),
             (edited, "hydra.run.dir=cheated"),
@@ -74,16 +74,16 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
     ]
     assert again.returncode == 0, again.stderr
     assert "All 12 figures are the same, to the last bit." in again.stdout
-    assert figures(tmp_path / "again") == figures(mood_run)
+    assert figures(tmp_path / "reproduce") == figures(mood_run)
     for name in ("label", "loss", "prediction"):
-        assert column(tmp_path / "again", name) == column(mood_run, name)
-    given = [f"again={mailed / 'result.json'}", kept, "logger=none"]
-    assert read(tmp_path / "again")["overrides"] == given
+        assert column(tmp_path / "reproduce", name) == column(mood_run, name)
+    given = [f"reproduce={mailed / 'result.json'}", kept, "logger=none"]
+    assert read(tmp_path / "reproduce")["overrides"] == given
 
     assert cheated.returncode == 1
     assert rows(cheated.stdout)["test/loss"] == ["0.123", str(read(mood_run)["test/loss"]), "NO"]
     (line,) = [line for line in cheated.stderr.splitlines() if line.startswith("error: ")]
-    assert f"again={edited / 'result.json'}: 1 of 12 figures differ (test/loss)" in line
+    assert f"reproduce={edited / 'result.json'}: 1 of 12 figures differ (test/loss)" in line
     assert figures(tmp_path / "cheated") == figures(mood_run)
 
     said = (
@@ -99,7 +99,7 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
 
 
 RUNS = {
-    "lstm": ("model=lstm", "model.bidirectional=true", "data.batch_tokens=2000", "seed=5"),
+    "lstm": ("model=lstm", "model.bidirectional=true", "data.max_tokens_per_batch=2000", "seed=5"),
     "rows": ("optimizer=sgd", "optimizer.embedding_gradient=rows", "trainer.max_epochs=2"),
     "tutorial": ("experiment=tutorial", "data=demo", "trainer.max_epochs=1"),
     "many/job": ("-m", "seed=3", "hydra.sweep.dir=many", "hydra.sweep.subdir=job"),
@@ -114,11 +114,11 @@ def test_runs_of_every_kind_run_again_to_the_same_bits(tmp_path):
         done = open_warm("train.py", *chosen, *experiment, *SMALL, *place, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         place = (f"hydra.run.dir=again/{name}",)
-        done = open_warm("train.py", f"again={name}", "logger=none", *place, cwd=tmp_path)
+        done = open_warm("train.py", f"reproduce={name}", "logger=none", *place, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "figures are the same, to the last bit" in done.stdout
     for name in RUNS:
-        assert figures(tmp_path / "again" / name) == figures(tmp_path / name)
+        assert figures(tmp_path / "reproduce" / name) == figures(tmp_path / name)
         for column_name in ("label", "loss", "prediction"):
-            again, first = (column(tmp_path / p / name, column_name) for p in ("again", ""))
+            again, first = (column(tmp_path / p / name, column_name) for p in ("reproduce", ""))
             assert again == first

@@ -12,9 +12,9 @@ from pathlib import Path
 import hydra
 import pytest
 
-import rnn_lab.cli  # noqa: F401  it registers ${job_folder:}
-from rnn_lab.sweeps.fingerprint import fingerprint_of
-from rnn_lab.sweeps.job_dir import JobFolder
+import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
+from rnn_lab.sweeps.fingerprint import config_fingerprint
+from rnn_lab.sweeps.job_dir import JobDir
 from tests.cli.forked import Started, open_warm
 from tests.cli.runner import PROJECT
 from tests.test_conf import CONF
@@ -34,10 +34,10 @@ def start_sweep(*arguments: str, cwd: Path) -> Started:
     return Started("train.py", "-m", *SMALL, *arguments, cwd=cwd, out=out, env=wide)
 
 
-def folder_of(cwd: Path, *overrides: str) -> JobFolder:
+def folder_of(cwd: Path, *overrides: str) -> JobDir:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("train", [*SMALL, *overrides], return_hydra_config=True)
-    return JobFolder(cwd / "runs" / "mine" / config.hydra.sweep.subdir)
+    return JobDir(cwd / "runs" / "mine" / config.hydra.sweep.subdir)
 
 
 def results(cwd: Path) -> dict[str, tuple[bytes, int]]:
@@ -89,8 +89,8 @@ def test_the_same_line_again_only_answers(twice):
             json.loads(content),
         )
         assert name.endswith(job["fingerprint"][:8])
-        assert job["fingerprint"] == result["fingerprint"]
-        assert result["monitor"] == "val/accuracy" and result["halvings"] == 0
+        assert job["fingerprint"] == result["config_fingerprint"]
+        assert result["monitored_metric"] == "val/accuracy" and result["batch_halvings"] == 0
 
 
 def test_a_growing_sweep_runs_what_is_new_and_tells_what_fails(twice):
@@ -98,7 +98,7 @@ def test_a_growing_sweep_runs_what_is_new_and_tells_what_fails(twice):
     before = results(cwd)
     raises = folder_of(cwd, "model.hidden_size=8")
     (raises.path / "metrics.csv").mkdir(parents=True)  # a file has to go there
-    line = (f"model.hidden_size=8,{TOO_LARGE},16,24", "retries=1")
+    line = (f"model.hidden_size=8,{TOO_LARGE},16,24", "max_retries=1")
     process = start_sweep(*line, cwd=cwd)
     assert process.wait() == 1
     said = process.said()
@@ -123,7 +123,7 @@ def test_a_growing_sweep_runs_what_is_new_and_tells_what_fails(twice):
     assert f"{large.name}: out of memory at data.batch_size=4 " in said
     failure = large.read("failure")
     assert "out of memory, even at data.batch_size=1 " in failure["error"]
-    assert failure["halvings"] == 2 and failure["attempts"] == 3
+    assert failure["batch_halvings"] == 2 and failure["attempts"] == 3
 
     named = said[said.index("2 of 5 jobs are not done") :]
     assert raises.name in named and large.name in named
@@ -167,12 +167,12 @@ def test_out_of_memory_is_tried_again_at_half_the_batch(tmp_path):
         in done.stderr
     )
     result = json.loads((folder / "result.json").read_text())
-    assert result["halvings"] >= 1
+    assert result["batch_halvings"] >= 1
     smaller = result["data"]["options"]["batch_size"], result["trainer"]["accumulate_grad_batches"]
-    assert smaller == (512 // 2 ** result["halvings"], 2 ** result["halvings"])
+    assert smaller == (512 // 2 ** result["batch_halvings"], 2 ** result["batch_halvings"])
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         asked = hydra.compose("train", [*options, "trainer=cpu", "logger=none"])
-    assert result["fingerprint"] == fingerprint_of(asked)
+    assert result["config_fingerprint"] == config_fingerprint(asked)
 
 
 @pytest.mark.slow
@@ -210,8 +210,7 @@ def wait_for_new_job(cwd: Path, process: Started) -> None:
     while process.poll() is None:
         jobs = [path.parent for path in cwd.glob("runs/mine/*/job.json")]
         if any(
-            not (job / "result.json").exists() and JobFolder(job).status == "running"
-            for job in jobs
+            not (job / "result.json").exists() and JobDir(job).status == "running" for job in jobs
         ):
             return
         time.sleep(0.05)

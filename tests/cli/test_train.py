@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rnn_lab.data.config import DemoConfig
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from tests.cli.forked import open_warm
 from tests.cli.runner import PROJECT, inspect_wandb, open_door
 from tests.data.torchtext_answers import INSTALLED
@@ -84,7 +84,7 @@ def test_the_tutorial_gives_the_ids_of_our_own_pipeline(tmp_path):
         "tokenizer": "basic_english",
         "cache_dir": str(tmp_path / "c"),
     }
-    ours = ReviewDataModule(DemoConfig(**options))
+    ours = TextDataModule(DemoConfig(**options))
     ours.setup()
     assert result["data"]["vocabulary_fingerprint"] == ours.text_encoder.fingerprint
     assert ("torchtext" in result["versions"]) is INSTALLED
@@ -146,11 +146,11 @@ def test_a_run_folder_holds_the_whole_run(sweep):
             for figure in ("accuracy", "f1", "auroc", "loss", "calibration_error"):
                 assert isinstance(result[f"{split}/{figure}"], float)
         assert result["synthetic"] is True
-        assert result["data"]["sizes"] == {"train": 360, "validation": 40, "test": 100}
+        assert result["data"]["num_examples"] == {"train": 360, "validation": 40, "test": 100}
         for counts in result["data"]["duplicates"].values():
-            assert counts["test_in_train"] == {"reviews": 0, "other_label": 0}
+            assert counts["test_in_train"] == {"reviews": 0, "label_conflicts": 0}
         assert "Reviews that stand in training too" in (folder / "train.log").read_text()
-        assert result["timing"]["train_reviews_per_second"] > 0
+        assert result["timing"]["train_examples_per_s"] > 0
         assert result["timing"]["peak_memory_bytes"] > 50e6
 
 
@@ -181,11 +181,11 @@ def test_every_run_has_a_wandb_run_of_its_own_that_reads_back(sweep):
             "train/loss",
             "lr",
             "grad_norm",
-            "train/reviews_per_second",
+            "train/examples_per_second",
             "test/confusion_matrix",
             "test/roc",
             "test/precision_recall",
-            "test/most_wrong",
+            "test/top_losses",
             "hidden_size",
         ):
             assert f'"{key}' in summary, key
@@ -283,7 +283,7 @@ def test_without_imdb_a_single_run_says_that_it_takes_the_demo_reviews(tmp_path)
     assert "DEMO REVIEWS, NOT IMDB" in done.stdout
     (folder,) = run_folders(tmp_path)
     result = read_result(folder)
-    assert result["fallback"] and result["synthetic"]
+    assert result["demo_fallback"] and result["synthetic"]
     assert "demo" in result["run_name"]
     assert {"synthetic", "fallback-to-demo"} <= set(result["tags"])
 
@@ -311,7 +311,7 @@ def test_the_users_own_texts(tmp_path):
         "data=files",
         "data.train=mine.csv",
         "data.label_column=mood",
-        "data.on_bad_row=skip",
+        "data.on_bad_lines=skip",
         "data.batch_size=8",
         "optimizer.lr=0.01",
         "logger=none",
@@ -322,7 +322,7 @@ def test_the_users_own_texts(tmp_path):
     result = read_result(folder)
     assert result["data"]["class_names"] == ["calm", "cross", "glad"]
     assert result["test/accuracy"] == 1.0
-    assert result["data"]["skipped"] == 1
+    assert result["data"]["num_skipped"] == 1
     assert (folder / "skipped_rows.txt").read_text() == "mine.csv:3: empty text\n"
     assert "Reviews that" not in done.stderr  # there are none to warn of
 

@@ -10,7 +10,7 @@ import pytest
 from rnn_lab.errors import UserError
 from rnn_lab.inference.lock_callbacks import claim_test
 from rnn_lab.inference.predict import predict
-from rnn_lab.io.locks import HeldError
+from rnn_lab.io.locks import LockHeldError
 from tests.cli.forked import Started, open_warm
 from tests.io.test_locks import HOLD, another
 
@@ -51,7 +51,7 @@ def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_wit
 
 
 def test_two_tests_do_not_share_a_folder_and_none_goes_over_a_training(tmp_path, mood_run):
-    with another(HOLD, tmp_path / "eval.lock") as process, pytest.raises(HeldError) as refused:
+    with another(HOLD, tmp_path / "eval.lock") as process, pytest.raises(LockHeldError) as refused:
         claim_test(tmp_path)
     assert f"process {process.pid} on" in str(refused.value)
     claim_test(tmp_path)
@@ -70,7 +70,7 @@ def test_two_predictions_do_not_share_an_output(tmp_path, mood_run):
     output.write_text("before")
     options = {"run": str(mood_run), "input": str(tmp_path / "texts.txt"), "output": str(output)}
     with another(HOLD, tmp_path / ".out.jsonl.lock") as process:
-        with pytest.raises(HeldError, match=f"^output=.*: process {process.pid} on"):
+        with pytest.raises(LockHeldError, match=f"^output=.*: process {process.pid} on"):
             predict(options)
         assert output.read_text() == "before"
     predict(options)

@@ -12,7 +12,7 @@ from rnn_lab.data.bpe import SMALLEST_VOCABULARY, SubwordVocabulary
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.vocabulary import PAD_ID, UNK_ID
 from rnn_lab.errors import ConfigError
-from rnn_lab.validation import check_options
+from rnn_lab.validation import validate
 from tests.data.made import BLAME, PRAISE, varied_reviews
 
 TRAINING = varied_reviews(200) + [PRAISE, BLAME] * 5
@@ -20,7 +20,7 @@ TRAINING = varied_reviews(200) + [PRAISE, BLAME] * 5
 
 @pytest.fixture(scope="module")
 def vocabulary() -> SubwordVocabulary:
-    return SubwordVocabulary.train(TRAINING, max_tokens=400, min_freq=2)
+    return SubwordVocabulary.train(TRAINING, max_vocab_size=400, min_freq=2)
 
 
 def test_max_tokens_is_the_size(vocabulary) -> None:
@@ -28,7 +28,7 @@ def test_max_tokens_is_the_size(vocabulary) -> None:
 
 
 def test_min_freq_leaves_rare_pairs_unmerged() -> None:
-    rare = SubwordVocabulary.train(["ab", "cd", "cd"], max_tokens=1_000, min_freq=2)
+    rare = SubwordVocabulary.train(["ab", "cd", "cd"], max_vocab_size=1_000, min_freq=2)
     tokens = json.loads(rare.state())["model"]["vocab"]
     assert "cd" in {token.removeprefix("Ġ") for token in tokens}
     assert not any("ab" in token for token in tokens if not token.startswith("<"))
@@ -63,7 +63,7 @@ def test_half_a_surrogate_pair_is_a_character_like_any_other(vocabulary) -> None
 def test_equal_in_every_process_and_on_any_number_of_threads(vocabulary) -> None:
     script = (
         "from tests.data.test_bpe import TRAINING, SubwordVocabulary\n"
-        "v = SubwordVocabulary.train(TRAINING, max_tokens=400, min_freq=2)\n"
+        "v = SubwordVocabulary.train(TRAINING, max_vocab_size=400, min_freq=2)\n"
         "print(v.state(), end='')\n"
     )
     for threads in ("1", "4"):
@@ -75,18 +75,18 @@ def test_equal_in_every_process_and_on_any_number_of_threads(vocabulary) -> None
 
 
 def test_smallest_vocabulary_is_the_bytes() -> None:
-    vocabulary = SubwordVocabulary.train(TRAINING, max_tokens=SMALLEST_VOCABULARY, min_freq=1)
+    vocabulary = SubwordVocabulary.train(TRAINING, max_vocab_size=SMALLEST_VOCABULARY, min_freq=1)
     assert len(vocabulary) == SMALLEST_VOCABULARY
 
 
-@pytest.mark.parametrize("max_tokens", [None, 100, SMALLEST_VOCABULARY - 1])
-def test_too_few_tokens_are_refused_before_any_data_is_read(max_tokens) -> None:
-    options = {"source": "demo", "tokenizer": "bpe", "max_tokens": max_tokens}
+@pytest.mark.parametrize("max_vocab_size", [None, 100, SMALLEST_VOCABULARY - 1])
+def test_too_few_tokens_are_refused_before_any_data_is_read(max_vocab_size) -> None:
+    options = {"source": "demo", "tokenizer": "bpe", "max_vocab_size": max_vocab_size}
     with pytest.raises(
-        ConfigError, match=f"^max_tokens={max_tokens}: tokenizer=bpe needs a number"
+        ConfigError, match=f"^max_vocab_size={max_vocab_size}: tokenizer=bpe needs a number"
     ):
-        check_options(DemoConfig, options)
-    check_options(DemoConfig, options | {"tokenizer": "basic_english"})
+        validate(DemoConfig, options)
+    validate(DemoConfig, options | {"tokenizer": "basic_english"})
 
 
 @pytest.mark.parametrize("state", [None, ["<pad>", "<unk>"], "", "{}", "not json"])

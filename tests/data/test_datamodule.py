@@ -14,7 +14,7 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 
 from rnn_lab.data.config import AutoConfig, DemoConfig, FilesConfig
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.vocabulary import WordVocabulary
@@ -32,8 +32,8 @@ def demo(tmp_path: Path) -> Callable[..., DemoConfig]:
     return make
 
 
-def set_up(config, **arguments) -> ReviewDataModule:
-    data = ReviewDataModule(config, **arguments)
+def set_up(config, **arguments) -> TextDataModule:
+    data = TextDataModule(config, **arguments)
     data.prepare_data()
     data.setup("fit")
     return data
@@ -119,7 +119,7 @@ def test_trainer_sees_every_review_once_an_epoch_in_a_new_order(demo, tmp_path: 
     for seed in (0, 0, 1):
         torch.manual_seed(len(seen))
         model, trainer = Recorder(), make_trainer(tmp_path, max_epochs=3)
-        data = ReviewDataModule(demo(), seed=seed)
+        data = TextDataModule(demo(), seed=seed)
         trainer.fit(model, datamodule=data)
         trainer.test(model, datamodule=data, verbose=False)
         for epoch in model.seen["train"]:
@@ -134,13 +134,13 @@ def test_trainer_sees_every_review_once_an_epoch_in_a_new_order(demo, tmp_path: 
 
 def test_a_resumed_run_goes_on_with_the_next_order(demo, tmp_path: Path) -> None:
     whole = Recorder()
-    make_trainer(tmp_path, max_epochs=3).fit(whole, datamodule=ReviewDataModule(demo()))
+    make_trainer(tmp_path, max_epochs=3).fit(whole, datamodule=TextDataModule(demo()))
     first = make_trainer(tmp_path, max_epochs=1)
-    first.fit(Recorder(), datamodule=ReviewDataModule(demo()))
+    first.fit(Recorder(), datamodule=TextDataModule(demo()))
     first.save_checkpoint(tmp_path / "first.ckpt")
     resumed = Recorder()
     make_trainer(tmp_path, max_epochs=3).fit(
-        resumed, datamodule=ReviewDataModule(demo()), ckpt_path=tmp_path / "first.ckpt"
+        resumed, datamodule=TextDataModule(demo()), ckpt_path=tmp_path / "first.ckpt"
     )
     assert resumed.seen["train"] == whole.seen["train"][1:]
 
@@ -149,7 +149,7 @@ TWO_RANKS = """
 import json, sys
 from pathlib import Path
 from rnn_lab.data.config import DemoConfig
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from tests.data.test_datamodule import Recorder, make_trainer
 
 folder = Path(sys.argv[1])
@@ -165,8 +165,8 @@ class Writer(Recorder):
         (folder / f"test{self.global_rank}.json").write_text(json.dumps(self.seen))
 
 options = {"strategy": "ddp_fork", "devices": 2, "max_epochs": 2, "enable_checkpointing": False}
-make_trainer(folder, **options).fit(Writer(), datamodule=ReviewDataModule(config))
-make_trainer(folder, **options).test(Writer(), datamodule=ReviewDataModule(config), verbose=False)
+make_trainer(folder, **options).fit(Writer(), datamodule=TextDataModule(config))
+make_trainer(folder, **options).test(Writer(), datamodule=TextDataModule(config), verbose=False)
 """
 
 
@@ -193,7 +193,7 @@ def test_trainer_has_no_complaint_about_the_loaders(demo, tmp_path: Path) -> Non
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message="The `srun` command is available")
         trainer = make_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
-        trainer.fit(Recorder(), datamodule=ReviewDataModule(demo()))
+        trainer.fit(Recorder(), datamodule=TextDataModule(demo()))
 
 
 def test_workers_change_nothing(demo) -> None:
@@ -204,12 +204,12 @@ def test_workers_change_nothing(demo) -> None:
 
 @pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
 def test_a_checkpoint_carries_all_that_prediction_needs(demo, tmp_path, tokenizer) -> None:
-    data = ReviewDataModule(demo(tokenizer=tokenizer, max_tokens=400))
+    data = TextDataModule(demo(tokenizer=tokenizer, max_vocab_size=400))
     trainer = make_trainer(tmp_path, max_epochs=1)
     trainer.fit(Recorder(), datamodule=data)
     trainer.save_checkpoint(tmp_path / "run.ckpt")
     checkpoint = torch.load(tmp_path / "run.ckpt", weights_only=True)
-    state = checkpoint["ReviewDataModule"]
+    state = checkpoint["TextDataModule"]
     assert state["class_names"] == list(data.class_names)
     assert DemoConfig(**state["config"]) == data.config
     encoder = TextEncoder.from_state_dict(state["text_encoder"])
@@ -218,7 +218,7 @@ def test_a_checkpoint_carries_all_that_prediction_needs(demo, tmp_path, tokenize
 
 
 def test_a_checkpoint_of_another_vocabulary_or_other_classes_is_refused(demo) -> None:
-    data, other = set_up(demo()), set_up(demo(max_tokens=20))
+    data, other = set_up(demo()), set_up(demo(max_vocab_size=20))
     data.load_state_dict(data.state_dict())
     with pytest.raises(CheckpointError, match="another vocabulary"):
         data.load_state_dict(other.state_dict())
@@ -227,7 +227,7 @@ def test_a_checkpoint_of_another_vocabulary_or_other_classes_is_refused(demo) ->
 
 
 def test_a_state_loaded_before_set_up_is_used(demo) -> None:
-    trained, fresh = set_up(demo(max_tokens=20)), ReviewDataModule(demo())
+    trained, fresh = set_up(demo(max_vocab_size=20)), TextDataModule(demo())
     fresh.load_state_dict(trained.state_dict())
     fresh.setup("test")
     assert fresh.text_encoder.fingerprint == trained.text_encoder.fingerprint
@@ -279,12 +279,12 @@ def test_only_where_allowed_does_auto_fall_back(tmp_path: Path, monkeypatch) -> 
     nowhere = {"root": str(tmp_path), "download": False, "cache_dir": str(tmp_path / "cache")}
     config = AutoConfig(**nowhere)
     with pytest.raises(DataError):
-        ReviewDataModule(config).setup()
-    data = ReviewDataModule(config, allow_fallback=True)
+        TextDataModule(config).setup()
+    data = TextDataModule(config, allow_fallback=True)
     data.setup()
     assert data.corpus.synthetic
     found = DemoConfig(**data.state_dict()["config"])  # a checkpoint names what `auto` found
-    again = ReviewDataModule(found)
+    again = TextDataModule(found)
     again.setup()
     assert again.corpus.fingerprint == data.state_dict()["corpus_fingerprint"]
 
@@ -294,5 +294,5 @@ def test_half_a_surrogate_pair_does_no_harm(tmp_path: Path) -> None:
     rows = [{"text": text, "label": i % 2} for i, text in enumerate(varied_reviews(40))]
     rows[3]["text"] = "half \ud83d a pair"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = FilesConfig(train=str(path), cache_dir=str(tmp_path / "cache"), on_bad_row="skip")
+    config = FilesConfig(train=str(path), cache_dir=str(tmp_path / "cache"), on_bad_lines="skip")
     assert sum(map(len, set_up(config).splits.values())) >= 39

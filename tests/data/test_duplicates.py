@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnn_lab.data.config import FilesConfig
-from rnn_lab.data.datamodule import ReviewDataModule
-from rnn_lab.data.duplicates import count_duplicates, split_keys
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.duplicates import count_duplicates, split_hashes
 from rnn_lab.errors import DataError
 from tests.data.made import make_corpus, make_split
 from tests.data.torchtext_answers import basic_english_of_torchtext
@@ -29,7 +29,7 @@ def by_plain_python(splits: dict[str, list[tuple[object, int]]]) -> dict[str, di
         labels = {text: {label for other, label in reviews if other == text} for text in times}
         counts[name] = {
             "reviews": sum(n - 1 for n in times.values()),
-            "other_label": sum(n - 1 for text, n in times.items() if len(labels[text]) > 1),
+            "label_conflicts": sum(n - 1 for text, n in times.items() if len(labels[text]) > 1),
         }
     names = list(splits)
     for i, first in enumerate(names):
@@ -40,7 +40,7 @@ def by_plain_python(splits: dict[str, list[tuple[object, int]]]) -> dict[str, di
             ]
             counts[f"{later}_in_{first}"] = {
                 "reviews": sum(map(bool, labels_in_first)),
-                "other_label": sum(
+                "label_conflicts": sum(
                     any(m != label for m in labels)
                     for labels, (_, label) in zip(labels_in_first, splits[later], strict=True)
                 ),
@@ -74,9 +74,9 @@ def test_counts_are_those_of_plain_python(train, held_out, validation, test):
     }
     splits = {name: reviews for name, reviews in splits.items() if reviews}
     with TemporaryDirectory() as cache:
-        counts = count_duplicates(split_keys(corpus, Path(cache), train_rows, validation_rows))
-    assert counts["same_text"] == by_plain_python(splits)
-    assert counts["same_words"] == by_plain_python(
+        counts = count_duplicates(split_hashes(corpus, Path(cache), train_rows, validation_rows))
+    assert counts["exact"] == by_plain_python(splits)
+    assert counts["by_token"] == by_plain_python(
         {
             name: [(tuple(basic_english_of_torchtext(text)), label) for text, label in reviews]
             for name, reviews in splits.items()
@@ -104,8 +104,8 @@ def files(tmp_path):
     )
 
 
-def set_up(config: FilesConfig) -> ReviewDataModule:
-    data = ReviewDataModule(config)
+def set_up(config: FilesConfig) -> TextDataModule:
+    data = TextDataModule(config)
     data.setup()
     return data
 
@@ -113,16 +113,16 @@ def set_up(config: FilesConfig) -> ReviewDataModule:
 @pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
 def test_a_run_knows_its_duplicates(files, tokenizer):
     duplicates = set_up(files.model_copy(update={"tokenizer": tokenizer})).duplicates
-    assert duplicates["same_text"] == {
-        "train": {"reviews": 0, "other_label": 0},
-        "validation": {"reviews": 0, "other_label": 0},
-        "test": {"reviews": 0, "other_label": 0},
-        "validation_in_train": {"reviews": 1, "other_label": 0},
-        "test_in_train": {"reviews": 3, "other_label": 1},
-        "test_in_validation": {"reviews": 0, "other_label": 0},
+    assert duplicates["exact"] == {
+        "train": {"reviews": 0, "label_conflicts": 0},
+        "validation": {"reviews": 0, "label_conflicts": 0},
+        "test": {"reviews": 0, "label_conflicts": 0},
+        "validation_in_train": {"reviews": 1, "label_conflicts": 0},
+        "test_in_train": {"reviews": 3, "label_conflicts": 1},
+        "test_in_validation": {"reviews": 0, "label_conflicts": 0},
     }
-    assert duplicates["same_words"]["validation_in_train"] == {"reviews": 2, "other_label": 0}
-    assert duplicates["same_words"]["test_in_validation"] == {"reviews": 1, "other_label": 0}
+    assert duplicates["by_token"]["validation_in_train"] == {"reviews": 2, "label_conflicts": 0}
+    assert duplicates["by_token"]["test_in_validation"] == {"reviews": 1, "label_conflicts": 0}
 
 
 def test_duplicates_are_left_out_of_training_where_that_is_asked_for(files):
@@ -146,8 +146,8 @@ def test_training_that_is_all_test_leaves_nothing(tmp_path, files):
 def test_a_second_start_reads_no_text(tmp_path):
     corpus = make_corpus(["one", "one", "two"], ["two", "three"])
     rows = np.arange(3), np.arange(0)
-    first = count_duplicates(split_keys(corpus, tmp_path, *rows))
-    assert first["same_text"]["test_in_train"]["reviews"] == 1
+    first = count_duplicates(split_hashes(corpus, tmp_path, *rows))
+    assert first["exact"]["test_in_train"]["reviews"] == 1
     textless = [dataclasses.replace(split, texts=()) for split in corpus.splits.values()]
     corpus = dataclasses.replace(corpus, train=textless[0], test=textless[1])
-    assert count_duplicates(split_keys(corpus, tmp_path, *rows)) == first
+    assert count_duplicates(split_hashes(corpus, tmp_path, *rows)) == first

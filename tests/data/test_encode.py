@@ -34,7 +34,7 @@ def ids_of(split: EncodedSplit, row: int) -> list[int]:
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_encoded_reviews_equal_the_text_encoder(tmp_path: Path, tokenizer: str) -> None:
     corpus = make_corpus(REVIEWS, validation=make_split(["zebra unheard", " "]))
-    config = options(tmp_path, tokenizer=tokenizer, max_tokens=300)
+    config = options(tmp_path, tokenizer=tokenizer, max_vocab_size=300)
     vocabulary = fit_vocabulary(corpus, np.arange(40), config)
     encoder = TextEncoder(vocabulary, 10_000, "right")
     encoded = encode_corpus(corpus, vocabulary, tmp_path)
@@ -50,7 +50,7 @@ def test_encoded_reviews_equal_the_text_encoder(tmp_path: Path, tokenizer: str) 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_vocabulary_comes_from_the_training_rows_alone(tmp_path: Path, tokenizer: str) -> None:
     corpus = make_corpus(REVIEWS)
-    config = options(tmp_path, tokenizer=tokenizer, max_tokens=2_000)
+    config = options(tmp_path, tokenizer=tokenizer, max_vocab_size=2_000)
     without_zebra = [row for row in range(len(REVIEWS)) if row != 3]
     changed = make_corpus([REVIEWS[row] if row != 3 else "giraffe" for row in range(len(REVIEWS))])
     with_all = fit_vocabulary(corpus, np.arange(len(REVIEWS)), config).state()
@@ -72,7 +72,9 @@ def test_word_counts_of_the_training_rows_order_the_vocabulary(tmp_path: Path, k
     )
     assert vocabulary.state() == ["<pad>", "<unk>", "b", "a"]
     vocabulary = fit_vocabulary(
-        corpus, np.array([0, 2, 3, 4]), options(tmp_path, tokenizer=kind.tokenizer, max_tokens=3)
+        corpus,
+        np.array([0, 2, 3, 4]),
+        options(tmp_path, tokenizer=kind.tokenizer, max_vocab_size=3),
     )
     assert vocabulary.state() == ["<pad>", "<unk>", "b"]
 
@@ -80,7 +82,7 @@ def test_word_counts_of_the_training_rows_order_the_vocabulary(tmp_path: Path, k
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_a_second_start_reads_no_text(tmp_path: Path, tokenizer: str) -> None:
     corpus = make_corpus(REVIEWS)
-    config = options(tmp_path, tokenizer=tokenizer, max_tokens=300)
+    config = options(tmp_path, tokenizer=tokenizer, max_vocab_size=300)
     rows = np.arange(50)
     vocabulary = fit_vocabulary(corpus, rows, config)
     first = encode_corpus(corpus, vocabulary, tmp_path)
@@ -95,7 +97,12 @@ def test_a_second_start_reads_no_text(tmp_path: Path, tokenizer: str) -> None:
 
 def test_every_setting_that_changes_the_ids_has_a_cache_of_its_own(tmp_path: Path) -> None:
     corpus, rows = make_corpus(REVIEWS), np.arange(50)
-    settings = [{}, {"max_tokens": 20}, {"min_freq": 3}, {"tokenizer": "bpe", "max_tokens": 300}]
+    settings = [
+        {},
+        {"max_vocab_size": 20},
+        {"min_freq": 3},
+        {"tokenizer": "bpe", "max_vocab_size": 300},
+    ]
     fitted = [(rows, setting) for setting in settings] + [(np.arange(10), {})]
     for cache in (tmp_path / "shared", tmp_path / "shared"):  # the second time from the cache
         for number, (chosen, setting) in enumerate(fitted):
@@ -109,7 +116,7 @@ def test_every_setting_that_changes_the_ids_has_a_cache_of_its_own(tmp_path: Pat
 
 def test_a_large_vocabulary_keeps_its_ids(tmp_path: Path) -> None:
     corpus = make_corpus([" ".join(f"w{i}" for i in range(70_000))])
-    vocabulary = fit_vocabulary(corpus, np.arange(1), options(tmp_path, max_tokens=None))
+    vocabulary = fit_vocabulary(corpus, np.arange(1), options(tmp_path, max_vocab_size=None))
     encoded = encode_corpus(corpus, vocabulary, tmp_path)["train"]
     assert encoded.ids.max() == len(vocabulary) - 1 == 70_001
     assert sorted(encoded.ids.tolist()) == list(range(2, 70_002))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rnn_lab.data.config import DataConfig, FilesConfig
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, WordVocabulary
@@ -42,13 +42,13 @@ def cut(tmp_path: Path, **options) -> FilesConfig:
     return FilesConfig(cache_dir=str(tmp_path / "cache"), batch_size=8, train=path, **options)
 
 
-def set_up(config: DataConfig, **arguments) -> ReviewDataModule:
-    data = ReviewDataModule(config, **arguments)
+def set_up(config: DataConfig, **arguments) -> TextDataModule:
+    data = TextDataModule(config, **arguments)
     data.setup()
     return data
 
 
-def marks_of(data: ReviewDataModule, config: FilesConfig) -> dict[str, set[str]]:
+def marks_of(data: TextDataModule, config: FilesConfig) -> dict[str, set[str]]:
     """The word that marks each review of a split, by the places of the batches in the files."""
     corpus, found = data.corpus, {}
     words = [word for text in corpus.train.texts for word in text.split() if word[-1] == "x"]
@@ -65,7 +65,7 @@ def marks_of(data: ReviewDataModule, config: FilesConfig) -> dict[str, set[str]]
 @pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
 @pytest.mark.parametrize("make", [given, cut], ids=["given", "cut"])
 def test_a_word_of_held_out_reviews_alone_is_unknown(tmp_path, make, tokenizer):
-    config = make(tmp_path, tokenizer=tokenizer, max_tokens=2_000)
+    config = make(tmp_path, tokenizer=tokenizer, max_vocab_size=2_000)
     data = set_up(config)
     marks = marks_of(data, config)
     assert {name: len(words) for name, words in marks.items()} == {
@@ -100,7 +100,7 @@ class Shown(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(model: L.LightningModule, data: ReviewDataModule, folder: Path) -> None:
+def fit(model: L.LightningModule, data: TextDataModule, folder: Path) -> None:
     L.Trainer(
         default_root_dir=folder,
         accelerator="cpu",
@@ -142,7 +142,7 @@ def trained_weights(config: FilesConfig, folder: Path) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
 def test_other_held_out_reviews_leave_every_weight_as_it_was(tmp_path, tokenizer):
-    options = {"tokenizer": tokenizer, "max_tokens": 400}
+    options = {"tokenizer": tokenizer, "max_vocab_size": 400}
     other = [(f"quite different {i} words <br /> and more of them", "b") for i in range(7)]
     before = trained_weights(given(tmp_path, "before", **options), tmp_path)
     for name, changed in (("test", {"test": other}), ("validation", {"validation": other})):

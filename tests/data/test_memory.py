@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rnn_lab.data.cache import build_once
-from rnn_lab.data.text_storage import StoredTexts, TextWriter
+from rnn_lab.data.text_storage import MemmapTexts, TextWriter
 from tests.cli.runner import PROJECT
 
 # Prepares so many reviews of 500 characters, and prints what the process held at most [MB].
@@ -21,7 +21,7 @@ from pathlib import Path
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.encode import encode_corpus, fit_vocabulary
 from rnn_lab.data.sources.registry import load_corpus
-from rnn_lab.data.splits import cut_validation
+from rnn_lab.data.splits import split_validation
 from rnn_lab.training.process import peak_memory_bytes
 
 folder, number = Path(sys.argv[1]), int(sys.argv[2])
@@ -35,9 +35,9 @@ with path.open("w", newline="") as file:
     csv.writer(file).writerows([("text", "label"), *[("", "bad")] * 10])
     csv.writer(file).writerows(rows)
 
-config = FilesConfig(train=str(path), cache_dir=str(folder / "cache"), on_bad_row="skip")
+config = FilesConfig(train=str(path), cache_dir=str(folder / "cache"), on_bad_lines="skip")
 corpus = load_corpus(config)
-train_rows, _ = cut_validation(corpus, config)
+train_rows, _ = split_validation(corpus, config)
 vocabulary = fit_vocabulary(corpus, train_rows, config)
 encoded = encode_corpus(corpus, vocabulary, folder / "cache")
 assert sum(map(len, encoded.values())) == number
@@ -74,7 +74,7 @@ def test_writing_texts_keeps_nothing_of_each(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 100_000, "8 bytes of each are 400,000"
-    stored = StoredTexts.open(tmp_path, "names")
+    stored = MemmapTexts.open(tmp_path, "names")
     assert list(stored) == [f"reviews.csv:{i}" for i in range(50_000)]
 
 

@@ -165,13 +165,13 @@ def test_in_place_of_a_batch_that_is_left_out_comes_the_next():
     lengths = np.arange(1, 41)
     whole = BucketBatchSampler(lengths, 8, shuffle=True, seed=1)
     sampler = BucketBatchSampler(lengths, 8, shuffle=True, seed=1)
-    sampler.leave_out(frozenset({(0, 1), (0, 2), (0, 4), (1, 0)}))
+    sampler.exclude_batches(frozenset({(0, 1), (0, 2), (0, 4), (1, 0)}))
     batches = [batch.tolist() for batch in whole]
     places = [0, 3, 3, 3, 0]
     assert [batch.tolist() for batch in sampler] == [batches[place] for place in places]
     assert len(sampler) == 5
-    sampler.start_from(0, 3)
+    sampler.resume_at(0, 3)
     assert [batch.tolist() for batch in sampler] == [batches[3], batches[0]]
-    sampler.leave_out(frozenset((0, number) for number in range(5)))
+    sampler.exclude_batches(frozenset((0, number) for number in range(5)))
     with pytest.raises(DataError, match="all 5 batches"):
         list(sampler)

@@ -20,7 +20,7 @@ WORDS = WordVocabulary(["<pad>", "<unk>", "the", "film", "was", "good"])
 def encoder(request) -> TextEncoder:
     if request.param is not SubwordVocabulary:
         return TextEncoder(request.param(WORDS.state()), 20, "right")
-    subwords = SubwordVocabulary.train(varied_reviews(50), max_tokens=300, min_freq=1)
+    subwords = SubwordVocabulary.train(varied_reviews(50), max_vocab_size=300, min_freq=1)
     return TextEncoder(subwords, 20, "right")
 
 

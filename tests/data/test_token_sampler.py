@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rnn_lab.data.config import DemoConfig
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.token_sampler import TokenBatchSampler
 from rnn_lab.errors import DataError
 
@@ -20,24 +20,28 @@ def batches_of(sampler: TokenBatchSampler, epoch: int = 0) -> list[list[int]]:
 
 
 @given(some_lengths, st.integers(30, 300))
-def test_every_review_once_an_epoch_in_batches_that_fit(lengths, batch_tokens) -> None:
-    sampler = TokenBatchSampler(lengths, batch_tokens, seed=3)
+def test_every_review_once_an_epoch_in_batches_that_fit(lengths, max_tokens_per_batch) -> None:
+    sampler = TokenBatchSampler(lengths, max_tokens_per_batch, seed=3)
     epochs = [batches_of(sampler, epoch) for epoch in range(3)]
     for batches in epochs:
         assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
         assert len(batches) == len(sampler)
         for batch in batches:
-            assert 1 <= len(batch) * lengths[batch].max() <= batch_tokens
+            assert 1 <= len(batch) * lengths[batch].max() <= max_tokens_per_batch
     sizes = [sorted(map(len, batches)) for batches in epochs]
     assert sizes[0] == sizes[1] == sizes[2]
 
 
 @given(st.integers(2, 5), st.integers(30, 300), st.data())
-def test_replicas_share_every_batch_without_loss_or_repeat(replicas, batch_tokens, data) -> None:
+def test_replicas_share_every_batch_without_loss_or_repeat(
+    replicas, max_tokens_per_batch, data
+) -> None:
     size = data.draw(st.integers(replicas, 300))
     lengths = np.random.default_rng(size).integers(1, 31, size)
     ranks = [
-        batches_of(TokenBatchSampler(lengths, batch_tokens, rank=rank, num_replicas=replicas), 2)
+        batches_of(
+            TokenBatchSampler(lengths, max_tokens_per_batch, rank=rank, num_replicas=replicas), 2
+        )
         for rank in range(replicas)
     ]
     rows = [row for batches in ranks for batch in batches for row in batch]
@@ -46,7 +50,7 @@ def test_replicas_share_every_batch_without_loss_or_repeat(replicas, batch_token
     for shares in zip(*ranks, strict=True):
         assert min(map(len, shares)) >= 1
         # A share holds one review more where too few were left for a batch of their own.
-        assert all((len(s) - 1) * lengths[s].max() <= batch_tokens for s in shares)
+        assert all((len(s) - 1) * lengths[s].max() <= max_tokens_per_batch for s in shares)
 
 
 def test_batches_are_full_little_padded_and_mixed_anew() -> None:
@@ -80,9 +84,11 @@ def test_too_few_reviews() -> None:
 
 def test_the_option(tmp_path) -> None:
     with pytest.raises(ValidationError, match=r"at least data\.max_length, 50"):
-        DemoConfig(batch_tokens=49, max_length=50)
-    config = DemoConfig(num_train=400, num_test=20, batch_tokens=1_000, cache_dir=str(tmp_path))
-    data = ReviewDataModule(config)
+        DemoConfig(max_tokens_per_batch=49, max_length=50)
+    config = DemoConfig(
+        num_train=400, num_test=20, max_tokens_per_batch=1_000, cache_dir=str(tmp_path)
+    )
+    data = TextDataModule(config)
     data.setup()
     batches = list(data.train_dataloader())
     assert max(batch.tokens.numel() for batch in batches) <= 1_000

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from rnn_lab.data.datamodule import ReviewDataModule
-from rnn_lab.data.splits import cut_validation
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.splits import split_validation
 from tests.data.made import varied_reviews
 from tests.data.torchtext_answers import (
     WORD_VOCABULARIES,
@@ -46,12 +46,12 @@ def test_batches_are_those_of_the_tutorial(tmp_path: Path, kind) -> None:
         f"data.cache_dir={tmp_path}/cache",
         f"data.tokenizer={kind.tokenizer}",
     )
-    data = ReviewDataModule(config.data, seed=config.seed)
+    data = TextDataModule(config.data, seed=config.seed)
     data.setup()
     assert isinstance(data.text_encoder.vocabulary, kind)
     assert data.class_names == ("neg", "pos")
 
-    train_rows, validation_rows = cut_validation(data.corpus, config.data)
+    train_rows, validation_rows = split_validation(data.corpus, config.data)
     assert (len(train_rows), len(validation_rows)) == (90, 10)
     trained = [train[i] for i in train_rows]
     order = order_of_torchtext([basic_english_of_torchtext(text) for _, text in trained])

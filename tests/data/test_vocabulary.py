@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnn_lab.data.duplicates import count_duplicates, split_keys
-from rnn_lab.data.vocabulary import PAD_ID, UNK_ID, order_tokens
+from rnn_lab.data.duplicates import count_duplicates, split_hashes
+from rnn_lab.data.vocabulary import PAD_ID, UNK_ID, sort_by_frequency
 from tests.data.torchtext_answers import WORD_VOCABULARIES, order_of_torchtext
 
 
@@ -19,14 +19,14 @@ from tests.data.torchtext_answers import WORD_VOCABULARIES, order_of_torchtext
 )
 def test_order_equals_torchtext(tokens, min_freq, max_tokens) -> None:
     counts = Counter(tokens)
-    ours = order_tokens(
+    ours = sort_by_frequency(
         list(counts), list(counts.values()), min_freq=min_freq, max_tokens=max_tokens
     )
     assert ours == order_of_torchtext([tokens], min_freq=min_freq, max_tokens=max_tokens)
 
 
 def test_order_by_hand() -> None:
-    order = order_tokens(["seen", "the", "a", "never"], [1, 3, 1, 0])
+    order = sort_by_frequency(["seen", "the", "a", "never"], [1, 3, 1, 0])
     assert order == ["<pad>", "<unk>", "the", "a", "seen"]
 
 
@@ -52,7 +52,7 @@ def test_vocabulary_of_imdb_equals_torchtext(
     answers, tokenized_imdb, imdb_counts, name, options
 ) -> None:
     expected = answers[name]
-    order = order_tokens(tokenized_imdb.tokens, imdb_counts, **options)
+    order = sort_by_frequency(tokenized_imdb.tokens, imdb_counts, **options)
     assert len(order) == expected["size"]
     first = expected.get("first_40") or expected.get("first_10") or []
     assert order[: len(first)] == first
@@ -61,7 +61,7 @@ def test_vocabulary_of_imdb_equals_torchtext(
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_ids_of_imdb_equal_torchtext(answers, tokenized_imdb, imdb_counts, split) -> None:
-    order = order_tokens(tokenized_imdb.tokens, imdb_counts, specials=["<unk>"])
+    order = sort_by_frequency(tokenized_imdb.tokens, imdb_counts, specials=["<unk>"])
     position = {token: str(i) for i, token in enumerate(order)}
     text = np.array([position.get(token, "0") for token in tokenized_imdb.tokens], dtype=object)
     numbers = tokenized_imdb.splits[split]
@@ -97,13 +97,13 @@ def test_refuses_what_is_no_vocabulary(kind, tokens) -> None:
 
 def test_duplicates_of_imdb(imdb_corpus, tokenized_imdb, imdb_cache) -> None:
     """The counts of plain Python over the archive, and those that others have published."""
-    keys = split_keys(imdb_corpus, imdb_cache, np.arange(25_000), np.arange(0))
+    keys = split_hashes(imdb_corpus, imdb_cache, np.arange(25_000), np.arange(0))
     counts = count_duplicates(keys)
-    for kind, train, test in (("same_text", 96, 199), ("same_words", 99, 201)):
+    for kind, train, test in (("exact", 96, 199), ("by_token", 99, 201)):
         assert counts[kind] == {
-            "train": {"reviews": train, "other_label": 0},
-            "test": {"reviews": test, "other_label": 0},
-            "test_in_train": {"reviews": 123, "other_label": 0},
+            "train": {"reviews": train, "label_conflicts": 0},
+            "test": {"reviews": test, "label_conflicts": 0},
+            "test_in_train": {"reviews": 123, "label_conflicts": 0},
         }
     train = set(imdb_corpus.train.texts)
     assert len(train) == 25_000 - 96

@@ -30,7 +30,7 @@ FORMATS = ("csv", "tsv", "jsonl", "txt")
 ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "latin-1", "utf-32", "shift_jis", "utf-7")
 WORDS = WordVocabulary([*SPECIALS, "a", "film", "the", "good", "'", "."])
 SUBWORDS = SubwordVocabulary.train(
-    ["a good film", "the bad film's end", "Größe 映画"] * 5, max_tokens=300, min_freq=2
+    ["a good film", "the bad film's end", "Größe 映画"] * 5, max_vocab_size=300, min_freq=2
 )
 
 

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from rnn_lab.errors import DataError, UserError
 from rnn_lab.inference.config import EvaluateOptions
 from rnn_lab.inference.evaluate import data_config, evaluate
-from rnn_lab.inference.load import load_run
+from rnn_lab.inference.load import load_model
 
 # One in five of these is against its word, so that no figure is a round 1.
 ROWS = [
@@ -33,7 +33,7 @@ def others(tmp_path):
 def options(mood_run, tmp_path, **data):
     return {
         "run": str(mood_run),
-        "folder": str(tmp_path / "tested"),
+        "output_dir": str(tmp_path / "tested"),
         "cache_dir": str(tmp_path / "cache"),
         "data": {"source": "files"} | data,
     }
@@ -64,7 +64,7 @@ def test_other_reviews_by_the_figures_of_scikit_learn(tmp_path, mood_run, others
     }
     for name, figure in expected.items():
         assert result[f"test/{name}"] == pytest.approx(figure, abs=1e-5), name
-    assert result["data"]["sizes"]["test"] == len(ROWS)
+    assert result["data"]["num_examples"]["test"] == len(ROWS)
 
 
 def test_some_of_the_classes_keep_their_numbers(tmp_path, mood_run):
@@ -89,7 +89,7 @@ def test_reviews_changed_since_the_run_are_not_its_test_split(tmp_path, mood_run
     """A longer file is cut elsewhere: reviews trained on would be tested on."""
     reviews, run = shutil.copy(mood_reviews, tmp_path), tmp_path / "moved.ckpt"
     content = torch.load(mood_run / "checkpoints" / "best.ckpt", weights_only=True)
-    content["ReviewDataModule"]["config"]["train"] = str(reviews)
+    content["TextDataModule"]["config"]["train"] = str(reviews)
     torch.save(content, run)
     evaluate(options(run, tmp_path) | {"data": None})  # the same ones, in another folder
     shutil.rmtree(tmp_path / "tested")
@@ -102,7 +102,7 @@ def test_reviews_changed_since_the_run_are_not_its_test_split(tmp_path, mood_run
 
 
 def test_other_reviews_are_cut_and_batched_as_the_run_did(tmp_path, mood_run):
-    run = load_run(str(mood_run))
+    run = load_model(str(mood_run))
     wanted = options(mood_run, tmp_path, test="x.csv", encoding="latin-1") | {"batch_size": 3}
     config = data_config(run, EvaluateOptions(**wanted))
     assert (config.source, config.test, config.train) == ("files", "x.csv", None)

@@ -51,7 +51,7 @@ def test_a_text_without_a_word_is_one_unknown_word(tmp_path):
 
 def test_subwords_are_joined(tmp_path):
     texts = ["the film was not bad at all"] * 50
-    vocabulary = SubwordVocabulary.train(texts, max_tokens=275, min_freq=1)
+    vocabulary = SubwordVocabulary.train(texts, max_vocab_size=275, min_freq=1)
     run = untrained_run(vocabulary=vocabulary, max_length=9)
     explanation = explained(tmp_path, run, "Films: unbelievably <naïve>, not bad")
     words = [word.text for word in explanation.words]

@@ -24,7 +24,7 @@ TOKENS = np.array([2, 4, 5, 6, 7, 11, 3, 1, 4, 8, 9, 10, 12])
 def logit_difference(network, embedded, target):
     """The logit of `target` less the mean of the others': float [batch]."""
     lengths = torch.full([len(embedded)], embedded.shape[1])
-    logits = network.classify_embedded(embedded, lengths)
+    logits = network.forward_embedded(embedded, lengths)
     others = [index for index in range(logits.shape[1]) if index != target]
     return logits[:, target] - logits[:, others].mean(dim=1)
 

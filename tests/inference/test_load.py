@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.torch_version import TorchVersion
 
 from rnn_lab.errors import CheckpointError, ConfigError
-from rnn_lab.inference.load import find_checkpoint, load_run
+from rnn_lab.inference.load import find_checkpoint, load_model
 from rnn_lab.models.lightning_module import build_classifier
 from tests.cli.runner import PROJECT
 
@@ -26,7 +26,7 @@ def state(mood_run):
 
 def refused(path: Path) -> str:
     with pytest.raises(CheckpointError) as refusal:
-        load_run(str(path))
+        load_model(str(path))
     message = str(refusal.value)
     assert str(path) in message
     assert "\n" not in message
@@ -54,7 +54,7 @@ def test_gives_the_logits_of_the_module_that_was_trained(mood_run, state):
     tokens = torch.randint(2, 12, (5, 9), generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([9, 1, 4, 9, 2])
 
-    run = load_run(str(mood_run))
+    run = load_model(str(mood_run))
 
     assert not run.model.training
     assert torch.equal(run.model(tokens, lengths), trained(tokens, lengths))
@@ -72,11 +72,11 @@ def test_the_reset_gate_stands_where_it_was_trained(mood_run, state, tmp_path):
             del options["reset"]
         path = tmp_path / f"{reset}.ckpt"
         torch.save(state, path)
-        logits[reset] = load_run(str(path)).model(tokens, lengths)
+        logits[reset] = load_model(str(path)).model(tokens, lengths)
         trained = build_classifier(**state["hyper_parameters"])
         trained.load_state_dict(state["state_dict"])
         assert torch.equal(logits[reset], trained.eval()(tokens, lengths))
-    assert torch.equal(logits[None], load_run(str(mood_run)).model(tokens, lengths))
+    assert torch.equal(logits[None], load_model(str(mood_run)).model(tokens, lengths))
     assert torch.equal(logits[None], logits["after"])
     assert not torch.equal(logits["before"], logits["after"])
 
@@ -84,7 +84,7 @@ def test_the_reset_gate_stands_where_it_was_trained(mood_run, state, tmp_path):
 def test_imports_nothing_slow_but_torch(mood_run):
     """Each of these takes a second or more, and a single prediction needs none of them."""
     code = (
-        "import sys; from rnn_lab.inference.load import load_run; load_run(sys.argv[1]);"
+        "import sys; from rnn_lab.inference.load import load_model; load_model(sys.argv[1]);"
         "slow = {'lightning', 'torchmetrics', 'matplotlib', 'wandb', 'torch._dynamo', 'numba'};"
         "slow &= set(sys.modules);"
         "sys.exit(str(slow) if slow else 0)"
@@ -110,7 +110,7 @@ def test_flipped_bytes_never_raise_anything_else(mood_run, tmp_path_factory, dat
     path = tmp_path_factory.getbasetemp() / "flipped.ckpt"
     path.write_bytes(content)
     try:
-        load_run(str(path))
+        load_model(str(path))
     except CheckpointError as error:
         assert "\n" not in str(error)
 
@@ -195,12 +195,12 @@ def change(*keys):
         (change("state_dict", "classifier.extra"), torch.zeros(3), "do not fit"),
         (change("state_dict"), {}, "fewer weights"),
         (change("state_dict"), None, "not a whole"),
-        (change("ReviewDataModule", "class_names"), ["bad", "good"], "2 class names"),
-        (change("ReviewDataModule", "class_names"), ["bad", "good", "good"], "2 class names"),
-        (change("ReviewDataModule", "class_names"), 5, "not a whole"),
-        (change("ReviewDataModule", "text_encoder"), {"vocabulary": 3}, "text encoder"),
-        (change("ReviewDataModule", "config", "source"), "ftp", "source"),
-        (change("ReviewDataModule"), None, "not a whole checkpoint of train.py"),
+        (change("TextDataModule", "class_names"), ["bad", "good"], "2 class names"),
+        (change("TextDataModule", "class_names"), ["bad", "good", "good"], "2 class names"),
+        (change("TextDataModule", "class_names"), 5, "not a whole"),
+        (change("TextDataModule", "text_encoder"), {"vocabulary": 3}, "text encoder"),
+        (change("TextDataModule", "config", "source"), "ftp", "source"),
+        (change("TextDataModule"), None, "not a whole checkpoint of train.py"),
     ],
 )
 def test_parts_that_do_not_fit(tmp_path, state, spoil, value, said):
@@ -251,16 +251,16 @@ def test_the_checkpoint_of_another_program(tmp_path, content):
 def test_a_torch_that_a_file_can_make_run_code_reads_none(mood_run, monkeypatch, version, safe):
     monkeypatch.setattr(torch, "__version__", TorchVersion(version))
     if safe:
-        assert load_run(str(mood_run)).class_names == ("bad", "good", "so so")
+        assert load_model(str(mood_run)).class_names == ("bad", "good", "so so")
     else:
         assert f"not read by torch {version}: before 2.10 " in refused(mood_run)
 
 
 def test_a_run_of_torchtext_is_read_without_it(tmp_path, mood_run, state):
-    state["ReviewDataModule"]["text_encoder"]["tokenizer"] = "torchtext"
-    state["ReviewDataModule"]["config"]["tokenizer"] = "torchtext"
+    state["TextDataModule"]["text_encoder"]["tokenizer"] = "torchtext"
+    state["TextDataModule"]["config"]["tokenizer"] = "torchtext"
     torch.save(state, tmp_path / "torchtext.ckpt")
-    theirs, ours = load_run(str(tmp_path / "torchtext.ckpt")), load_run(str(mood_run))
+    theirs, ours = load_model(str(tmp_path / "torchtext.ckpt")), load_model(str(mood_run))
     assert theirs.text_encoder.fingerprint == ours.text_encoder.fingerprint
     text = "The film, was LOVELY; then awful"
     assert theirs.text_encoder.encode(text).tolist() == ours.text_encoder.encode(text).tolist()
@@ -270,4 +270,4 @@ def test_a_run_of_torchtext_is_read_without_it(tmp_path, mood_run, state):
 def test_a_device_that_is_not_here(mood_run):
     if not torch.backends.mps.is_available():
         with pytest.raises(ConfigError, match=r"device=mps.*auto, .*cpu"):
-            load_run(str(mood_run), "mps")
+            load_model(str(mood_run), "mps")

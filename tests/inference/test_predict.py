@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rnn_lab.data.readers.records import BadRow, Record
 from rnn_lab.errors import DataError, UserError
 from rnn_lab.inference.batch_predict import WINDOW, WINDOW_TOKENS, _windows, classify, predict_rows
-from rnn_lab.inference.load import load_run
+from rnn_lab.inference.load import load_model
 from rnn_lab.inference.predict import predict
 from tests.fuzz import targets
 from tests.fuzz.seeds import SEEDS
@@ -29,7 +29,7 @@ TEXTS = st.one_of(WORDS.map(" ".join), st.text())
 
 @pytest.fixture(scope="session")
 def run(mood_run):
-    return load_run(str(mood_run))
+    return load_model(str(mood_run))
 
 
 def json_lines(path):

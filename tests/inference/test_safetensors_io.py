@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.export import main
-from rnn_lab.inference.load import load_run
+from rnn_lab.inference.load import load_model
 from rnn_lab.inference.safetensors_io import digest, write_safetensors
 from tests.cli.forked import open_warm
 
@@ -27,7 +27,7 @@ def exported(mood_run, tmp_path_factory) -> Path:
 
 def refused(path: Path) -> str:
     with pytest.raises(CheckpointError) as refusal:
-        load_run(str(path))
+        load_model(str(path))
     (message,) = str(refusal.value).splitlines()
     assert str(path) in message
     return message
@@ -49,7 +49,7 @@ def spoil(path: Path, to: Path, change) -> Path:
 
 
 def test_the_same_bits_as_the_checkpoint(mood_run, exported, tmp_path):
-    theirs, ours = load_run(str(exported)), load_run(str(mood_run))
+    theirs, ours = load_model(str(exported)), load_model(str(mood_run))
     weights = ours.model.state_dict()
     assert list(theirs.model.state_dict()) == list(weights)
     assert all(torch.equal(w, weights[name]) for name, w in theirs.model.state_dict().items())
@@ -91,7 +91,7 @@ def set_(*keys, value):
     return change
 
 
-MODEL, DATA = ("about", "hyper_parameters", "model"), ("about", "ReviewDataModule")
+MODEL, DATA = ("about", "hyper_parameters", "model"), ("about", "TextDataModule")
 CASES = {
     "target": (set_(*MODEL, "_target_", value="os.system"), "not permitted"),
     "instantiator": (
@@ -125,7 +125,7 @@ def test_weights_without_a_description_and_what_is_no_such_file(exported, tmp_pa
     save_file({"w": torch.zeros(3)}, path, metadata={"rnn-lab": "[" * 100_000})
     assert "cannot be read as safetensors" in refused(path)
     weights = load_file(exported) | {"linear.bias": torch.full((3,), torch.nan)}
-    write_safetensors(path, weights, load_run(str(exported)).about)
+    write_safetensors(path, weights, load_model(str(exported)).about)
     assert "not finite" in refused(path)
     path.write_bytes((mood_run / "checkpoints" / "best.ckpt").read_bytes())
     assert "cannot be read as safetensors" in refused(path)
@@ -145,7 +145,7 @@ def test_a_file_with_flipped_bytes_is_refused_or_the_same(exported, data):
     path = exported.with_name("flipped.safetensors")
     path.write_bytes(whole[: data.draw(st.sampled_from([len(whole), len(whole) // 2]))])
     try:
-        found = load_run(str(path)).model.state_dict()
+        found = load_model(str(path)).model.state_dict()
     except CheckpointError as error:
         assert "\n" not in str(error)
     else:

@@ -7,7 +7,7 @@ import torch
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.text_encoder import TextEncoder, Vocabulary
 from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
-from rnn_lab.inference.load import TrainedRun
+from rnn_lab.inference.load import LoadedModel
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
 
@@ -21,7 +21,7 @@ def untrained_run(
     truncation_side: str = "left",
     class_names: tuple[str, ...] = ("neg", "pos"),
     **model: object,
-) -> TrainedRun:
+) -> LoadedModel:
     """A run of random weights, large enough for gates to open and shut."""
     torch.manual_seed(0)
     vocabulary = vocabulary or WordVocabulary([*SPECIALS, *WORDS])
@@ -32,7 +32,7 @@ def untrained_run(
         for weight in network.parameters():
             weight.mul_(3)
         network.embedding.weight.mul_(3)
-    return TrainedRun(
+    return LoadedModel(
         model=network,
         text_encoder=TextEncoder(vocabulary, max_length, truncation_side),
         class_names=class_names,

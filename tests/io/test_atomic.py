@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from rnn_lab.errors import UserError, WriteError
-from rnn_lab.io.atomic import whole_file, written
-from rnn_lab.log_handler import LogFile
+from rnn_lab.io.atomic import atomic_write, translating_os_errors
+from rnn_lab.log_handler import FaultTolerantFileHandler
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
     path = tmp_path / "new" / "file.txt"
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write("first")
         assert not path.exists()
-    with pytest.raises(ZeroDivisionError), whole_file(path) as file:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as file:
         file.write("second")
         1 / 0  # noqa: B018
     assert path.read_text() == "first"
@@ -27,20 +27,20 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("mine")
     link.symlink_to(target)
-    with whole_file(link) as file:
+    with atomic_write(link) as file:
         file.write("new")
     assert not link.is_symlink() and link.read_text() == "new"
     assert target.read_text() == "mine"
 
 
 def test_a_device_is_written_to_and_not_replaced():
-    with whole_file(Path("/dev/null")) as file:
+    with atomic_write(Path("/dev/null")) as file:
         file.write("anything")
     assert Path("/dev/null").is_char_device()
 
 
 def test_half_a_character_is_written_as_json_reads_it(tmp_path):
-    with whole_file(tmp_path / "file") as file:
+    with atomic_write(tmp_path / "file") as file:
         file.write('"\udc80 ü"')
     assert (tmp_path / "file").read_bytes() == b'"\\udc80 \xc3\xbc"'
 
@@ -48,30 +48,30 @@ def test_half_a_character_is_written_as_json_reads_it(tmp_path):
 @pytest.mark.parametrize("name", ["file/below", "x" * 300])
 def test_says_why_it_cannot_be_written(tmp_path, name):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written"), whole_file(tmp_path / name):
+    with pytest.raises(UserError, match="cannot be written"), atomic_write(tmp_path / name):
         pass
 
 
 def test_a_full_disk_is_named_with_what_to_do():
     said = "^/dev/full: cannot be written: No space left on device; make room there$"
-    with pytest.raises(WriteError, match=said), whole_file(Path("/dev/full")) as file:
+    with pytest.raises(WriteError, match=said), atomic_write(Path("/dev/full")) as file:
         file.write("anything")
 
 
 def test_what_a_library_raises_in_place_of_a_full_disk_is_told_as_one(tmp_path):
     """torch, with an error of its own."""
     full = Path("/dev/full").open("wb")  # noqa: SIM115
-    with pytest.raises(WriteError, match="No space left"), written(tmp_path / "file"):
+    with pytest.raises(WriteError, match="No space left"), translating_os_errors(tmp_path / "file"):
         torch.save(torch.zeros(1000), full)
     with contextlib.suppress(OSError):
         full.close()
-    with pytest.raises(RuntimeError, match="ours"), written(tmp_path / "file"):
+    with pytest.raises(RuntimeError, match="ours"), translating_os_errors(tmp_path / "file"):
         raise RuntimeError("a fault of ours")
 
 
 def test_a_log_on_a_full_disk_is_told_of_once(capfd):
     log = logging.Logger("full")
-    log.addHandler(LogFile("/dev/full"))
+    log.addHandler(FaultTolerantFileHandler("/dev/full"))
     for _ in range(3):
         log.info("a line")
     log.handlers[0].close()
@@ -87,7 +87,7 @@ def test_a_log_that_is_a_link_is_not_followed(tmp_path, capfd):
     (tmp_path / "mine").write_text("kept")
     (tmp_path / "train.log").symlink_to("mine")
     log = logging.Logger("linked")
-    log.addHandler(LogFile(str(tmp_path / "train.log")))
+    log.addHandler(FaultTolerantFileHandler(str(tmp_path / "train.log")))
     log.info("a line")
     log.handlers[0].close()
     assert (tmp_path / "mine").read_text() == "kept"

@@ -13,7 +13,7 @@ import pytest
 
 from rnn_lab.data.cache import build_once
 from rnn_lab.errors import UserError
-from rnn_lab.io.locks import HeldError, claim, claimed
+from rnn_lab.io.locks import LockHeldError, acquire, locked
 from tests.cli.runner import PROJECT
 
 HOLD = """
@@ -50,19 +50,19 @@ def another(code: str, path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_the_second_is_told_who_is_there(tmp_path):
     with another(HOLD, tmp_path / "lock") as process:
-        with pytest.raises(HeldError) as refused:
-            claim(tmp_path / "lock", "hydra.run.dir=run")
+        with pytest.raises(LockHeldError) as refused:
+            acquire(tmp_path / "lock", "hydra.run.dir=run")
         assert str(refused.value).startswith(
             f"hydra.run.dir=run: process {process.pid} on {socket.gethostname()} is at it;"
         )
-    lock = claim(tmp_path / "lock", "there")  # it has been killed
+    lock = acquire(tmp_path / "lock", "there")  # it has been killed
     assert (tmp_path / "lock").read_text() == f"{os.getpid()} {socket.gethostname()}\n"
     lock.release()
 
 
 def test_a_lock_that_was_held_inside_leaves_nothing(tmp_path):
     for _ in range(2):
-        with claimed(tmp_path / "new" / "lock", "there"):
+        with locked(tmp_path / "new" / "lock", "there"):
             assert (tmp_path / "new" / "lock").exists()
         assert list((tmp_path / "new").iterdir()) == []
 
@@ -71,7 +71,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(UserError, match=r"file: cannot be written"),
-        claimed(tmp_path / "file" / "lock", "there"),
+        locked(tmp_path / "file" / "lock", "there"),
     ):
         pass
 

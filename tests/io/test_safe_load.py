@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.inference.load import load_run
-from rnn_lab.io.safe_load import ForeignCodeError, read_torch_file
+from rnn_lab.inference.load import load_model
+from rnn_lab.io.safe_load import UnsafeCheckpointError, safe_load
 from rnn_lab.models.lightning_module import TextClassifier
 from tests.cli.forked import open_warm
 from tests.cli.runner import PROJECT
@@ -90,8 +90,8 @@ CODE = (
 def test_code_is_named_and_not_run(tmp_path, attack):
     marker, path = tmp_path / "marker", tmp_path / "attack.ckpt"
     attack(path, marker)
-    with pytest.raises(ForeignCodeError, match=r"^refused: (it would run|holds) [\w.]+; .*$"):
-        read_torch_file(path)
+    with pytest.raises(UnsafeCheckpointError, match=r"^refused: (it would run|holds) [\w.]+; .*$"):
+        safe_load(path)
     assert not marker.exists()
 
 
@@ -194,7 +194,7 @@ BROKEN = (
 MEASURE = """
 import json, resource, sys
 from rnn_lab.errors import CheckpointError
-from rnn_lab.inference.load import load_run
+from rnn_lab.inference.load import load_model
 from rnn_lab.training.checkpoint_io import read_checkpoint
 from rnn_lab.training.process import peak_memory_bytes
 from pathlib import Path
@@ -208,7 +208,7 @@ def refusal(read, path):
     except CheckpointError as error:
         return [str(error), peak() - before]
 for path in sys.argv[1:]:
-    found = [refusal(load_run, path), refusal(read_checkpoint, Path(path))]
+    found = [refusal(load_model, path), refusal(read_checkpoint, Path(path))]
     print(json.dumps([path, *found]), flush=True)
 """
 
@@ -243,7 +243,7 @@ def test_text_of_a_file_does_not_reach_the_terminal_as_control_characters(tmp_pa
     state["hyper_parameters"]["evil\n\x1b[2Jerror: all is well"] = 1
     torch.save(state, tmp_path / "control.ckpt")
     with pytest.raises(CheckpointError) as refused:
-        load_run(str(tmp_path / "control.ckpt"))
+        load_model(str(tmp_path / "control.ckpt"))
     assert str(refused.value).isprintable() and "evil\\n" in str(refused.value)
 
 

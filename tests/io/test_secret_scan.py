@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 
 from rnn_lab.data.config import ImdbConfig
 from rnn_lab.errors import ConfigError
-from rnn_lab.io.secret_scan import find_secret, git_remote, without_user
-from rnn_lab.validation import check_options
+from rnn_lab.io.secret_scan import find_secret, git_remote, strip_credentials
+from rnn_lab.validation import validate
 from tests.cli.forked import open_warm
 from tests.cli.runner import open_door
 
@@ -61,8 +61,8 @@ def test_a_secret_in_a_config_is_found(options, named):
 @pytest.mark.parametrize(
     "options",
     [
-        {"data": {"max_tokens": 30000, "batch_tokens": 16384, "tokenizer": "bpe"}},
-        {"hydra": {"overrides": {"task": ["data.max_tokens=5", "data.tokenizer=bpe"]}}},
+        {"data": {"max_vocab_size": 30000, "max_tokens_per_batch": 16384, "tokenizer": "bpe"}},
+        {"hydra": {"overrides": {"task": ["data.max_vocab_size=5", "data.tokenizer=bpe"]}}},
         {"hydra": {"sweeper": {"storage": "${oc.env:STUDIES}"}}},
         {"hydra": {"overrides": {"task": ["hydra.sweeper.storage='${oc.env:STUDIES}'"]}}},
         {"hydra": {"sweeper": {"storage": "mysql://me:${oc.env:PASSWORD}@host/db"}}},
@@ -96,7 +96,7 @@ def test_a_secret_in_a_command_is_refused_before_a_file_is_written(tmp_path, giv
 
 def test_a_url_from_the_environment_is_refused_without_its_password():
     with pytest.raises(ConfigError) as refused:
-        check_options(ImdbConfig, {"url": "https://me:planted@host/reviews.tar.gz"})
+        validate(ImdbConfig, {"url": "https://me:planted@host/reviews.tar.gz"})
     assert "planted" not in str(refused.value) and str(refused.value).startswith("url: ")
 
 
@@ -115,7 +115,7 @@ def test_a_remote_is_told_without_who_may_read_it(tmp_path, monkeypatch, url, sh
     subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", url], check=True)
     monkeypatch.chdir(tmp_path)
     assert git_remote() == shown
-    assert without_user(url) == (shown or url)
+    assert strip_credentials(url) == (shown or url)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rnn_lab.models.dropout import dropout
-from rnn_lab.models.fast.fused_gru_reset_before import GRUBeforeFunction
+from rnn_lab.models.fast.fused_gru_reset_before import FusedGRUResetBefore
 from rnn_lab.models.gru_reset_before_steps import gru_before_by_steps
 from rnn_lab.models.layers import GRU
 from tests.models.by_cells import by_cells
@@ -137,7 +137,7 @@ def test_the_way_taken_on_other_devices():
     layer = build(3, 4)
     inputs, lengths = torch.randn(6, 3, 3), torch.tensor([5, 2, 1])
     arguments = inputs, lengths, torch.randn(3, 4), *layer.parameters()
-    expected = GRUBeforeFunction.apply(*arguments, True)
+    expected = FusedGRUResetBefore.apply(*arguments, True)
     outputs, (last,) = gru_before_by_steps(*arguments[:2], arguments[2:3], arguments[3:])
     assert_equal([outputs, last], expected, 1e-6)
 
@@ -195,7 +195,7 @@ def test_gradcheck():
     shapes = [(5, 3, 2), (3, 3), (9, 2), (9, 3), (9,), (9,)]
     arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
     assert torch.autograd.gradcheck(
-        lambda inputs, *others: GRUBeforeFunction.apply(inputs, lengths, *others, True), arguments
+        lambda inputs, *others: FusedGRUResetBefore.apply(inputs, lengths, *others, True), arguments
     )
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnn_lab.models.dropout import dropout
-from rnn_lab.models.fast.fused_rnn import GRU_CELL, RNN_CELL, Recurrence
+from rnn_lab.models.fast.fused_rnn import GRU_CELL, RNN_CELL, FusedRNN
 from rnn_lab.models.layers import GRU, LSTM, RNN
 
 PAIRS = {"rnn": (RNN, nn.RNN), "lstm": (LSTM, nn.LSTM), "gru": (GRU, nn.GRU)}
@@ -132,7 +132,7 @@ def test_gradcheck(cell, gates):
     shapes = [(5, 3, 2), (3, 3), (gates * 3, 2), (gates * 3, 3), (gates * 3,), (gates * 3,)]
     arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
     assert torch.autograd.gradcheck(
-        lambda inputs, *others: Recurrence.apply(cell, inputs, lengths, *others, True), arguments
+        lambda inputs, *others: FusedRNN.apply(cell, inputs, lengths, *others, True), arguments
     )
 
 

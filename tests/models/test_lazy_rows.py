@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.models import row_optimizers, row_updates
+from rnn_lab.models import lazy_rows, row_optimizers
 from rnn_lab.models.config import OptimizerConfig
-from rnn_lab.models.embedding import Embedding, distinct, row_gradient
-from rnn_lab.models.optimizers import FEWEST_ROWS, build_optimizer, moves_by_rows
+from rnn_lab.models.embedding import Embedding, row_gradient, unique_tokens
+from rnn_lab.models.optimizers import LAZY_MIN_VOCAB, build_optimizer, use_lazy_embedding
 
 VOCAB_SIZE, FEATURES = 30, 5
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch's
@@ -72,7 +72,7 @@ KINDS = [
 @pytest.mark.parametrize("most_steps", [1, 7, 99])
 @pytest.mark.parametrize(("name", "options"), KINDS)
 def test_every_row_is_where_the_dense_optimizer_has_it(name, options, most_steps, monkeypatch):
-    monkeypatch.setattr(row_updates, "MOST_STEPS", most_steps)
+    monkeypatch.setattr(lazy_rows, "MOST_STEPS", most_steps)
     pair = Pair(name, lr=0.1, **options)
     for step in range(120):
         # A schedule that begins at 0, as warm-up does.
@@ -116,7 +116,7 @@ def test_gradients_as_small_as_epsilon(seen, share, scale):
     weight = nn.Parameter(torch.zeros(2, 1, dtype=torch.float64))
     state = {name: torch.full_like(weight.detach(), value) for name, value in moments.items()}
     state["step"] = torch.tensor(float(seen))
-    ours = row_updates.AdamRows(weight, state, betas=(BETA1, BETA2), eps=EPS, fused=None)
+    ours = lazy_rows.LazyAdam(weight, state, betas=(BETA1, BETA2), eps=EPS, fused=None)
     dense = 0.0
     for missed in range(1, 200):
         lr = 0.01 * torch.rand(1, generator=generator).item()
@@ -171,8 +171,8 @@ def test_reading_between_steps_changes_nothing():
                 twin = copy.deepcopy(pair.ours)
                 everything = torch.arange(VOCAB_SIZE)
                 assert torch.equal(twin(everything), pair.ours(everything))
-                up_to_date = twin.eval()(everything)
-                assert (up_to_date - pair.dense.weight).abs().max() < 1e-11
+                flushed_copy = twin.eval()(everything)
+                assert (flushed_copy - pair.dense.weight).abs().max() < 1e-11
     assert torch.equal(watched.ours.weight, alone.ours.weight)  # the rows left behind as well
 
 
@@ -181,7 +181,7 @@ def test_what_was_read_before_a_step_is_not_taken_for_what_is_now():
     rows, others = torch.tensor([1, 2]), torch.tensor([2, 3])
     slopes = torch.ones(2, FEATURES, dtype=torch.float64)
     for pair in (read, unread):
-        updates = pair.ours.row_updates
+        updates = pair.ours.lazy_rows
         updates.step(rows, slopes, 0.1, 0.0)
         if pair is read:
             updates.read(rows)
@@ -279,18 +279,18 @@ def test_decay_within_the_gradient_leaves_no_row_out(name):
 
 def test_distinct_words_as_torch_finds_them():
     for tokens in (torch.randint(50, (9, 4)), torch.full((3, 2), 7), torch.zeros(1, 1).long()):
-        rows, places = distinct(tokens, 50)
+        rows, places = unique_tokens(tokens, 50)
         assert torch.equal(rows, torch.cat([tokens.flatten(), torch.tensor([0])]).unique())
         assert torch.equal(rows[places], tokens)
 
 
 def test_rows_where_they_pay():
-    def chosen(option: str = "auto", vocab_size: int = FEWEST_ROWS, **where) -> bool:
+    def chosen(option: str = "auto", vocab_size: int = LAZY_MIN_VOCAB, **where) -> bool:
         where = {"device_type": "cpu", "processes": 1, "precision": "32-true"} | where
-        return moves_by_rows(OptimizerConfig(embedding_gradient=option), vocab_size, **where)
+        return use_lazy_embedding(OptimizerConfig(embedding_gradient=option), vocab_size, **where)
 
     assert chosen() and chosen(precision="bf16-mixed") and chosen("rows", 10)
-    assert not chosen(vocab_size=FEWEST_ROWS - 1) and not chosen("dense")
+    assert not chosen(vocab_size=LAZY_MIN_VOCAB - 1) and not chosen("dense")
     for elsewhere in ({"device_type": "cuda"}, {"processes": 2}, {"precision": "16-mixed"}):
         assert not chosen(**elsewhere)
         with pytest.raises(ConfigError, match=r"embedding_gradient=rows: .*auto, dense"):

@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier
-from rnn_lab.models.optimizers import FEWEST_ROWS
-from rnn_lab.training.callbacks.monitors import StepFigures
+from rnn_lab.models.optimizers import LAZY_MIN_VOCAB
+from rnn_lab.training.callbacks.monitors import GradNormMonitor
 from tests.models.test_lightning_module import (
     StatefulLoader,
     batches,
@@ -51,7 +51,7 @@ def fit(gradient: str, optimizer=None, **options) -> tuple[TextClassifier, Figur
     model, figures = module(gradient, **(optimizer or {})), Figures()
     run = trainer(
         **{"max_epochs": 2, "log_every_n_steps": 1, "num_sanity_val_steps": 0} | options,
-        callbacks=[StepFigures(), figures],
+        callbacks=[GradNormMonitor(), figures],
     )
     run.fit(model, loader(TRAIN), loader(HELD_OUT))
     assert model.embedding_gradient == gradient
@@ -109,7 +109,7 @@ def test_a_resumed_run_by_rows_ends_where_it_would_have(tmp_path: Path):
 
 
 def test_by_itself_from_a_large_vocabulary_on():
-    for vocab_size, gradient in ((FEWEST_ROWS, "rows"), (FEWEST_ROWS - 1, "dense")):
+    for vocab_size, gradient in ((LAZY_MIN_VOCAB, "rows"), (LAZY_MIN_VOCAB - 1, "dense")):
         model = module("auto")
         model.hparams["vocab_size"] = vocab_size
         trainer(max_steps=1).fit(model, loader(TRAIN))

@@ -283,7 +283,7 @@ def test_a_run_without_end_needs_a_constant_learning_rate(train_batches):
         def on_train_epoch_end(self, trainer, pl_module) -> None:
             trainer.should_stop = trainer.current_epoch == 2
 
-    constant = {"name": "constant", "warmup_fraction": 0.0}
+    constant = {"name": "constant", "warmup_ratio": 0.0}
     keep = KeepLearningRates()
     run = trainer(max_epochs=-1, callbacks=[StopAfterThree(), keep])
     run.fit(build(scheduler=constant), loader(train_batches[:2]))

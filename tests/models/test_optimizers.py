@@ -83,7 +83,7 @@ def test_every_parameter_is_optimized_once():
 
 
 def test_one_cycle_follows_that_of_torch():
-    rates = learning_rates(SchedulerConfig(name="one_cycle", warmup_fraction=0.3), 1000, 1000)
+    rates = learning_rates(SchedulerConfig(name="one_cycle", warmup_ratio=0.3), 1000, 1000)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     reference = OneCycleLR(optimizer, max_lr=2.0, total_steps=1000, pct_start=0.3)
     expected = []
@@ -99,15 +99,15 @@ def test_one_cycle_follows_that_of_torch():
 
 
 def test_cosine_by_hand():
-    rates = learning_rates(SchedulerConfig(name="cosine", warmup_fraction=0.2), 11, 10)
+    rates = learning_rates(SchedulerConfig(name="cosine", warmup_ratio=0.2), 11, 10)
     falls = [1 + math.cos(math.pi * step / 8) for step in range(9)]  # from 2 to 0
     assert rates == pytest.approx([0.0, 1.0, *falls], abs=1e-9)
 
 
 def test_constant_by_hand():
-    rates = learning_rates(SchedulerConfig(name="constant", warmup_fraction=0.4), 10, 10)
+    rates = learning_rates(SchedulerConfig(name="constant", warmup_ratio=0.4), 10, 10)
     assert rates == pytest.approx([0.0, 0.5, 1.0, 1.5, *[2.0] * 6])
-    assert learning_rates(SchedulerConfig(name="constant", warmup_fraction=0), 3, math.inf) == [
+    assert learning_rates(SchedulerConfig(name="constant", warmup_ratio=0), 3, math.inf) == [
         2.0,
         2.0,
         2.0,
@@ -115,10 +115,10 @@ def test_constant_by_hand():
 
 
 @pytest.mark.parametrize("name", ["one_cycle", "cosine", "constant"])
-@pytest.mark.parametrize("warmup_fraction", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("warmup_ratio", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("total_steps", [1, 2, 10])
-def test_rises_then_falls_within_bounds_and_past_the_end(name, warmup_fraction, total_steps):
-    config = SchedulerConfig(name=name, warmup_fraction=warmup_fraction)
+def test_rises_then_falls_within_bounds_and_past_the_end(name, warmup_ratio, total_steps):
+    config = SchedulerConfig(name=name, warmup_ratio=warmup_ratio)
     rates = learning_rates(config, total_steps + 3, total_steps)
     peak = rates.index(max(rates))
     assert all(0 <= rate <= 2.0 for rate in rates)
@@ -129,7 +129,7 @@ def test_rises_then_falls_within_bounds_and_past_the_end(name, warmup_fraction, 
 
 @pytest.mark.parametrize("name", ["one_cycle", "cosine"])
 def test_the_length_may_become_known_at_the_first_step(name):
-    config = SchedulerConfig(name=name, warmup_fraction=0.3)
+    config = SchedulerConfig(name=name, warmup_ratio=0.3)
     lengths = iter([math.inf])  # asked once when built, before training
     late = learning_rates(config, 20, lambda: next(lengths, 20))
     assert late == learning_rates(config, 20, 20)

@@ -6,7 +6,7 @@ import torch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.layers import GRU, LSTM, RNN
-from rnn_lab.models.trace import trace, traced_logits
+from rnn_lab.models.trace import logits_with_trace, trace
 
 LAYERS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 GATES = {
@@ -118,7 +118,7 @@ def test_traced_logits_equal_the_classifiers(name, reset, pooling, bidirectional
         for parameter in classifier.parameters():
             parameter.uniform_(-1, 1)
     tokens, lengths = torch.randint(1, 9, (3, 6)), torch.tensor(LENGTHS)
-    logits, traces = traced_logits(classifier.train(), tokens, lengths)
+    logits, traces = logits_with_trace(classifier.train(), tokens, lengths)
     expected = classifier.eval()(tokens, lengths)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-12)
     assert len(traces) == 2 * (1 + bidirectional)

@@ -28,16 +28,16 @@ def write_run(
     written = {
         "run_name": "gru-imdb-1",
         "synthetic": False,
-        "fallback": False,
+        "demo_fallback": False,
         "seed": 1,
         "best_epoch": max(epochs - 2, 0),
         **{f"val/{name}": value for name, value in metrics.items()},
         **{f"test/{name}": value - 0.01 for name, value in metrics.items()},
         "model": {"name": "gru", "hidden_size": 128, "bidirectional": False},
-        "data": {"source": "auto", "name": "imdb", "sizes": {"test": reviews}},
+        "data": {"source": "auto", "name": "imdb", "num_examples": {"test": reviews}},
         "timing": {
-            "seconds": 187.4,
-            "train_reviews_per_second": 1234.5,
+            "wall_time_s": 187.4,
+            "train_examples_per_s": 1234.5,
             "peak_memory_bytes": 1 << 30,
         },
     }

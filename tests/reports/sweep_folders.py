@@ -59,15 +59,15 @@ def write_job(
         right = list(correct) if correct is not None else _right(accuracy - 0.01, reviews, called)
         write_correctness(folder, right)
         written = {
-            "run_name": called, "synthetic": False, "fallback": False, "seed": config["seed"],
-            "best_epoch": best, "epochs": epochs, "monitor": "val/accuracy", **figures,
+            "run_name": called, "synthetic": False, "demo_fallback": False, "seed": config["seed"],
+            "best_epoch": best, "epochs": epochs, "monitored_metric": "val/accuracy", **figures,
             "test/accuracy": float(np.mean(right)), "test/loss": 1.01 - accuracy,
             "model": config["model"], "data": {"name": "imdb", "fingerprint": "f" * 64},
-            "timing": {"seconds": 9.5, "train_reviews_per_second": 1234.5},
+            "timing": {"wall_time_s": 9.5, "train_examples_per_s": 1234.5},
         }  # fmt: skip
         (folder / "result.json").write_text(json.dumps(written | dict(result or {})))
     elif status == "pruned":
-        pruned = {"epoch": epochs - 1, "monitor": "val/accuracy", "value": accuracy}
+        pruned = {"epoch": epochs - 1, "monitored_metric": "val/accuracy", "value": accuracy}
         pruned |= {"best_epoch": best, "epochs": epochs, **figures}
         (folder / "pruned.json").write_text(json.dumps(pruned))
     elif status == "failed":

@@ -165,7 +165,7 @@ def test_what_is_no_such_sweep_is_named(
         read_sweep([tmp_path / "nowhere"])
     with pytest.raises(CheckpointError, match="no finished run"):
         read_sweep([tmp_path])
-    twice = write_one(tmp_path / "again", "rnn", 10, 1)
+    twice = write_one(tmp_path / "reproduce", "rnn", 10, 1)
     with pytest.raises(CheckpointError, match=r"RNN at distance 10, seed 1 stands in .* too"):
         read_sweep([sweep, twice.parent])
     write_one(tmp_path / "imdb", "gru", 10, 1, data={"name": "imdb"})

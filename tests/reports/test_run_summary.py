@@ -59,7 +59,9 @@ def test_made_up_reviews_are_said_to_be(make_run: MakeRun) -> None:
     asked = printed(make_run("asked", reviews=3, synthetic=True, data=demo))
     assert "synthetic demo reviews" in asked
     assert "IMDB" not in asked
-    fallback = printed(make_run("fallback", reviews=3, synthetic=True, fallback=True, data=demo))
+    fallback = printed(
+        make_run("fallback", reviews=3, synthetic=True, demo_fallback=True, data=demo)
+    )
     assert "synthetic demo reviews" in fallback
     assert "not of IMDB" in fallback
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from rnn_lab.reports.top_losses import WrongReview, most_wrong
+from rnn_lab.reports.top_losses import HighLossExample, top_losses
 
 
 def test_highest_loss_first(tmp_path: Path) -> None:
@@ -14,16 +14,16 @@ def test_highest_loss_first(tmp_path: Path) -> None:
         "third,pos,neg,2,0.916,0.6,0.4\n"
         "fourth,neg,neg,2,0.105,0.9,0.1\n"
     )
-    assert most_wrong(tmp_path, 2) == [
-        WrongReview("second", "neg", "pos", 0.99, 4.605),
-        WrongReview("third", "pos", "neg", 0.6, 0.916),
+    assert top_losses(tmp_path, 2) == [
+        HighLossExample("second", "neg", "pos", 0.99, 4.605),
+        HighLossExample("third", "pos", "neg", 0.6, 0.916),
     ]
-    assert [review.name for review in most_wrong(tmp_path, 10)] == [
+    assert [review.name for review in top_losses(tmp_path, 10)] == [
         "second", "third", "first", "fourth",
     ]  # fmt: skip
 
 
 def test_as_many_as_asked(make_run: Callable[..., Path]) -> None:
-    losses = [review.loss for review in most_wrong(make_run(reviews=500), 50)]
+    losses = [review.loss for review in top_losses(make_run(reviews=500), 50)]
     assert len(losses) == 50
     assert losses == sorted(losses, reverse=True)

@@ -7,14 +7,14 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-import rnn_lab.cli  # noqa: F401  it registers ${job_folder:}
+import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
 from rnn_lab.errors import ConfigError
-from rnn_lab.sweeps.fingerprint import fingerprint, fingerprint_of, job_folder
+from rnn_lab.sweeps.fingerprint import config_fingerprint, fingerprint, job_dir
 from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import WITHOUT_EFFECT, Options, check_options
+from rnn_lab.validation import FINGERPRINT_EXCLUDED, StrictConfig, validate
 from tests.test_conf import CONF, composed
 
-# Every option that changes what a run comes to. An option is either here or in WITHOUT_EFFECT.
+# Every option that changes the result of a run. An option is either here or FINGERPRINT_EXCLUDED.
 COVERED = {
     "seed",
     *(f"model.{name}" for name in ("name", "embedding_dim", "hidden_size", "num_layers")),
@@ -22,14 +22,17 @@ COVERED = {
     *(f"model.{name}" for name in ("forget_bias", "reset")),
     *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay", "momentum")),
     "optimizer.embedding_gradient",
-    *(f"scheduler.{name}" for name in ("name", "warmup_fraction")),
-    *(f"data.{name}" for name in ("source", "tokenizer", "max_tokens", "min_freq", "max_length")),
-    *(f"data.{name}" for name in ("truncation_side", "validation_fraction", "split_seed")),
+    *(f"scheduler.{name}" for name in ("name", "warmup_ratio")),
+    *(
+        f"data.{name}"
+        for name in ("source", "tokenizer", "max_vocab_size", "min_freq", "max_length")
+    ),
+    *(f"data.{name}" for name in ("truncation_side", "val_fraction", "split_seed")),
     "data.drop_duplicates",
-    *(f"data.{name}" for name in ("batch_size", "batch_tokens", "eval_batch_size")),
-    *(f"data.{name}" for name in ("validation", "num_train", "num_test", "generator_seed")),
+    *(f"data.{name}" for name in ("batch_size", "max_tokens_per_batch", "eval_batch_size")),
+    *(f"data.{name}" for name in ("validation", "num_train", "num_test", "data_seed")),
     *(f"data.{name}" for name in ("distance", "train", "test", "test_fraction", "text_column")),
-    *(f"data.{name}" for name in ("label_column", "class_names", "encoding", "on_bad_row")),
+    *(f"data.{name}" for name in ("label_column", "class_names", "encoding", "on_bad_lines")),
     *(f"trainer.{name}" for name in ("accelerator", "devices", "strategy", "num_nodes")),
     *(f"trainer.{name}" for name in ("precision", "max_epochs", "gradient_clip_val")),
     *(f"trainer.{name}" for name in ("accumulate_grad_batches", "monitor", "patience")),
@@ -46,11 +49,11 @@ def options_of(kind) -> set[str]:
         kind = get_args(kind)[0]
     if get_origin(kind) in (Union, types.UnionType):
         return set().union(*(options_of(one) for one in get_args(kind)))
-    if not (isinstance(kind, type) and issubclass(kind, Options)):
+    if not (isinstance(kind, type) and issubclass(kind, StrictConfig)):
         return set()
     names = set()
     for name, field in kind.model_fields.items():
-        inner = set() if name in WITHOUT_EFFECT else options_of(field.annotation)
+        inner = set() if name in FINGERPRINT_EXCLUDED else options_of(field.annotation)
         names |= {f"{name}.{deeper}" for deeper in inner} or {name}
     return names
 
@@ -62,9 +65,9 @@ def composed_with_hydra(*overrides: str):
 
 def test_every_option_is_classified():
     every = options_of(RunConfig)
-    assert every >= {"seed", "logger", "data.distance", "data.train", "trainer.progress_bar"}
-    assert not COVERED & WITHOUT_EFFECT
-    assert every - COVERED - WITHOUT_EFFECT == set()
+    assert every >= {"seed", "logger", "data.distance", "data.train", "trainer.enable_progress_bar"}
+    assert not COVERED & FINGERPRINT_EXCLUDED
+    assert every - COVERED - FINGERPRINT_EXCLUDED == set()
     assert COVERED - every == set(), "no longer an option"
 
 
@@ -89,11 +92,11 @@ def with_another(config: RunConfig, option: str) -> RunConfig | None:
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")
 def test_each_counts_or_does_not(configs):
     known_by = [fingerprint(config) for config in configs]
-    for option in COVERED | WITHOUT_EFFECT:
+    for option in COVERED | FINGERPRINT_EXCLUDED:
         changed = [with_another(config, option) for config in configs]
         for before, config in zip(known_by, changed, strict=True):
             if config is not None:
-                assert (fingerprint(config) == before) is (option in WITHOUT_EFFECT), option
+                assert (fingerprint(config) == before) is (option in FINGERPRINT_EXCLUDED), option
 
 
 def test_another_way_to_say_the_same_is_the_same_job():
@@ -117,15 +120,15 @@ def test_one_batch_is_not_all_batches(configs):
 def test_the_folder_bears_model_seed_and_fingerprint():
     config = composed_with_hydra(*BASE, "seed=3")
     known_by = fingerprint(composed(*BASE, "seed=3"))
-    assert job_folder(config) == config.hydra.sweep.subdir == f"gru_seed3_{known_by[:8]}"
+    assert job_dir(config) == config.hydra.sweep.subdir == f"gru_seed3_{known_by[:8]}"
 
 
 @pytest.mark.parametrize("override", ["model.hidden_size=-1", "seed=${nowhere}", "seed=???"])
 def test_an_impossible_config_has_a_folder_too(override):
     """Its job fails there, and says why: the resolver must not."""
     config = composed_with_hydra(*BASE, override)
-    assert config.hydra.sweep.subdir == job_folder(config)
-    assert fingerprint_of(config) != fingerprint(composed(*BASE))
+    assert config.hydra.sweep.subdir == job_dir(config)
+    assert config_fingerprint(config) != fingerprint(composed(*BASE))
 
 
 @pytest.mark.parametrize("name", [None, "mine", "2024", "lr-coarse"])
@@ -139,4 +142,4 @@ def test_a_sweep_has_its_folder_under_runs(name):
 @pytest.mark.parametrize("name", ["../elsewhere", "/tmp", "", ".hidden", "a/b"])
 def test_a_sweep_stays_under_runs(name):
     with pytest.raises(ConfigError, match="sweep="):
-        check_options(RunConfig, composed(*BASE).model_dump() | {"sweep": name})
+        validate(RunConfig, composed(*BASE).model_dump() | {"sweep": name})

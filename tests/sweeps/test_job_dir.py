@@ -8,30 +8,30 @@ import sys
 
 import pytest
 
-from rnn_lab.sweeps.job_dir import JobFolder, job_folders
+from rnn_lab.sweeps.job_dir import JobDir, job_dirs
 from tests.cli.runner import PROJECT
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from rnn_lab.sweeps.job_dir import JobFolder
-with JobFolder(Path(sys.argv[1])).held():
+from rnn_lab.sweeps.job_dir import JobDir
+with JobDir(Path(sys.argv[1])).held():
     print("held", flush=True)
     time.sleep(300)
 """
 
 
 @pytest.fixture
-def job(tmp_path) -> JobFolder:
+def job(tmp_path) -> JobDir:
     (tmp_path / "gru_seed1_0123abcd").mkdir()
-    return JobFolder(tmp_path / "gru_seed1_0123abcd")
+    return JobDir(tmp_path / "gru_seed1_0123abcd")
 
 
-def write(job: JobFolder, file: str, content: object) -> None:
+def write(job: JobDir, file: str, content: object) -> None:
     (job.path / f"{file}.json").write_text(json.dumps(content))
 
 
-def begin(job: JobFolder, fingerprint: str = "0123abcd") -> None:
+def begin(job: JobDir, fingerprint: str = "0123abcd") -> None:
     job.begin(fingerprint=fingerprint, overrides=["seed=1"], trial=None)
 
 
@@ -66,16 +66,16 @@ def test_a_process_that_is_killed_leaves_no_lock(job):
 
 def test_a_half_done_attempt_at_half_the_batch_is_gone_on_with(job):
     begin(job)
-    job.note(halvings=2)
+    job.note(batch_halvings=2)
     begin(job)
-    assert job.read("job")["halvings"] == 0  # it left nothing to go on from
-    job.note(halvings=2)
+    assert job.read("job")["batch_halvings"] == 0  # it left nothing to go on from
+    job.note(batch_halvings=2)
     (job.path / "checkpoints").mkdir()
     (job.path / "checkpoints" / "last.ckpt").touch()
     begin(job)
-    assert job.read("job")["halvings"] == 2
+    assert job.read("job")["batch_halvings"] == 2
     begin(job, "another")
-    assert job.read("job")["halvings"] == 0
+    assert job.read("job")["batch_halvings"] == 0
 
 
 def test_every_folder_that_a_job_was_given_is_found(tmp_path):
@@ -83,6 +83,6 @@ def test_every_folder_that_a_job_was_given_is_found(tmp_path):
         (tmp_path / name / file).parent.mkdir(parents=True)
         (tmp_path / name / file).touch()
     (tmp_path / "no_job").mkdir()
-    assert [job.path.relative_to(tmp_path).as_posix() for job in job_folders(tmp_path)] == [
+    assert [job.path.relative_to(tmp_path).as_posix() for job in job_dirs(tmp_path)] == [
         *("a", "b/c", "d"),
     ]

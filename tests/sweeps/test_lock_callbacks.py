@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 
 from rnn_lab.cli import CONF
 from rnn_lab.io.atomic import is_locked
-from rnn_lab.io.locks import claim
-from rnn_lab.sweeps.fingerprint import fingerprint_of
-from rnn_lab.sweeps.lock_callbacks import ClaimFolder
+from rnn_lab.io.locks import acquire
+from rnn_lab.sweeps.fingerprint import config_fingerprint
+from rnn_lab.sweeps.lock_callbacks import LockOutputDir
 from tests.io.test_locks import HOLD, another
 
 
@@ -24,42 +24,42 @@ def compose(folder: Path, *overrides: str) -> DictConfig:
         )
 
 
-def half_done(folder: Path, fingerprint: str) -> None:
+def resume_point(folder: Path, fingerprint: str) -> None:
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").touch()
     (folder / "job.json").write_text(json.dumps({"fingerprint": fingerprint}))
 
 
 def test_a_folder_is_taken_for_the_run(tmp_path):
-    config, callback = compose(tmp_path / "run"), ClaimFolder()
+    config, callback = compose(tmp_path / "run"), LockOutputDir()
     callback.on_run_start(config)
     assert is_locked(tmp_path / "run" / "job.lock")
     assert config.hydra.output_subdir == "config"
-    claim(tmp_path / "run" / "job.lock", "there").release()  # again, by the same process
+    acquire(tmp_path / "run" / "job.lock", "there").release()  # again, by the same process
 
 
 def test_who_comes_second_is_refused(tmp_path):
     config = compose(tmp_path)
     with another(HOLD, tmp_path / "job.lock") as process, pytest.raises(SystemExit) as refused:
-        ClaimFolder().on_run_start(config)
+        LockOutputDir().on_run_start(config)
     assert re.match(rf"error: hydra\.run\.dir=\S+: process {process.pid} ", refused.value.code)
-    ClaimFolder().on_run_start(compose(tmp_path))  # it has been killed
+    LockOutputDir().on_run_start(compose(tmp_path))  # it has been killed
 
 
 def test_a_finished_run_is_refused(tmp_path):
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(SystemExit, match="holds a finished run; choose another folder"):
-        ClaimFolder().on_run_start(compose(tmp_path))
+        LockOutputDir().on_run_start(compose(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("overrides", "subdir"), [((), "config"), (("seed=2",), None), (("resume=never",), "config")]
 )
 def test_the_config_of_a_half_done_run_stays_until_the_command_fits_it(tmp_path, overrides, subdir):
-    half_done(tmp_path, fingerprint_of(compose(tmp_path)))
+    resume_point(tmp_path, config_fingerprint(compose(tmp_path)))
     other = ("seed=3",) if "resume=never" in overrides else ()
     config = compose(tmp_path, *overrides, *other)
-    ClaimFolder().on_run_start(config)
+    LockOutputDir().on_run_start(config)
     assert config.hydra.output_subdir == subdir
 
 
@@ -67,5 +67,5 @@ def test_the_config_of_a_half_done_run_stays_until_the_command_fits_it(tmp_path,
 def test_a_name_that_is_no_folder_under_runs_makes_no_folder(tmp_path, start):
     config = compose(tmp_path / "run", "sweep=../x")
     with pytest.raises(SystemExit, match=r"error: sweep=\.\./x: give a name for the folder"):
-        getattr(ClaimFolder(), start)(config)
+        getattr(LockOutputDir(), start)(config)
     assert list(tmp_path.iterdir()) == []

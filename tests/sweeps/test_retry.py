@@ -6,7 +6,7 @@ import torch
 
 from rnn_lab.sweeps.retry import halve_batch, is_out_of_memory
 from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import check_options
+from rnn_lab.validation import validate
 from tests.test_conf import composed
 
 
@@ -42,9 +42,9 @@ def test_other_errors_are_not(call):
 
 
 def sizes(options: dict) -> tuple:
-    config = check_options(RunConfig, options)
+    config = validate(RunConfig, options)
     data = config.data
-    batch = data.batch_tokens or data.batch_size
+    batch = data.max_tokens_per_batch or data.batch_size
     return batch, config.trainer.accumulate_grad_batches, data.eval_batch_size
 
 
@@ -60,7 +60,7 @@ def test_half_the_batch_makes_the_same_step():
 
 
 def test_a_batch_of_tokens_goes_on_holding_the_longest_review():
-    tokens = ("data.max_length=300", "data.batch_tokens=1000", "data.eval_batch_size=1")
+    tokens = ("data.max_length=300", "data.max_tokens_per_batch=1000", "data.eval_batch_size=1")
     options = composed("data=demo", *tokens, "trainer.accumulate_grad_batches=3").model_dump()
     seen = [sizes(options)]
     while (smaller := halve_batch(options)) != options:

@@ -18,7 +18,7 @@ from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.reports.run_files import read_result
 from rnn_lab.reports.sweep.options import read_config
-from rnn_lab.sweeps.job_dir import JobFolder
+from rnn_lab.sweeps.job_dir import JobDir
 from rnn_lab.sweeps.launchers.submitit_jobs import _new_folder
 from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions
 from rnn_lab.sweeps.search.space import parse_space
@@ -65,7 +65,7 @@ def test_a_result_that_no_run_writes_is_told_of_at_once(tmp_path, kind):
             file.truncate(2**40)  # of nothing: it takes no disk
     with pytest.raises(CheckpointError, match=r"result\.json: "):
         read_result(tmp_path)
-    assert JobFolder(tmp_path).read("result") == {}
+    assert JobDir(tmp_path).read("result") == {}
 
 
 def test_a_pickle_in_a_cache_is_not_read(tmp_path):
@@ -86,7 +86,7 @@ def test_the_results_of_launched_jobs_are_looked_for_where_nothing_was_before(tm
 
 
 def test_a_normalizer_that_makes_gigabytes_of_a_word_is_refused():
-    own = json.loads(SubwordVocabulary.train(["a film"], max_tokens=260, min_freq=1).state())
+    own = json.loads(SubwordVocabulary.train(["a film"], max_vocab_size=260, min_freq=1).state())
     grow = {"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaa"}
     own["normalizer"] = {"type": "Sequence", "normalizers": [grow] * 10}
     with pytest.raises(ValueError, match="has another normalizer"):
@@ -136,11 +136,11 @@ def test_no_option_of_a_run_names_what_to_call():
     assert "_target_" not in names and "_instantiator" not in names
 
 
-def open_a_study(path, **objectives):
+def open_a_study(path, **directions):
     space = parse_space(["x=interval(0,1)"], OverridesParser.create())
     pruner = PrunerOptions(name="none")
     storage = open_storage(str(path))
-    return open_study("s", storage, objectives=objectives, pruner=pruner, max_epochs=1, space=space)
+    return open_study("s", storage, directions=directions, pruner=pruner, max_epochs=1, space=space)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_pipe_is_no_journal_and_not_waited_for(tmp_path):
 def test_a_study_that_searches_the_other_way_is_not_taken_for_this_one(tmp_path):
     storage = open_storage(str(tmp_path / "study.journal"))
     optuna.create_study(study_name="s", storage=storage, directions=["minimize"])
-    with pytest.raises(ConfigError, match=r"has other objectives: \['minimize'\]"):
+    with pytest.raises(ConfigError, match=r"has other directions: \['minimize'\]"):
         open_a_study(tmp_path / "study.journal", **{"val/f1": "maximize"})
 
 

@@ -39,7 +39,7 @@ from tests.training.aims import SIGNALLED, arm
 from tests.training.archive import Server, is_the_archive, write_archive
 
 PLACES = ("hydra.run.dir", "data.cache_dir", "data.root", "data.url")
-TIMING = {"train/reviews_per_second"}
+TIMING = {"train/examples_per_second"}
 
 
 def start(arguments: list[str], cwd: Path, before: Callable[[], None] | None = None) -> int:
@@ -89,7 +89,7 @@ def leavings(run: Path) -> dict[str, Any]:
         content = torch.load(run / "checkpoints" / name, weights_only=True)
         for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
             left[f"{name} {part}"] = content[part]
-        left[f"{name} figures"] = content["callbacks"]["ValidationFigures"]
+        left[f"{name} figures"] = content["callbacks"]["ValidationHistory"]
         if name == "last.ckpt":
             left["reviews"] = content["callbacks"]["Throughput"]["reviews"]
             left["random numbers"] = content["resume"]["ranks"]

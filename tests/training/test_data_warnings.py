@@ -3,8 +3,8 @@ import logging
 import pytest
 
 from rnn_lab.data.config import FilesConfig
-from rnn_lab.data.datamodule import ReviewDataModule
-from rnn_lab.training.data_warnings import announce_duplicates
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.training.data_warnings import log_duplicates
 
 
 def announced(tmp_path, caplog, test: list[str]) -> logging.LogRecord:
@@ -13,10 +13,10 @@ def announced(tmp_path, caplog, test: list[str]) -> logging.LogRecord:
         rows = [f"{text},{i % 2}" for i, text in enumerate(texts)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *rows]))
     paths = {name: str(tmp_path / f"{name}.csv") for name in ("train", "test")}
-    data = ReviewDataModule(FilesConfig(cache_dir=str(tmp_path / "cache"), **paths))
+    data = TextDataModule(FilesConfig(cache_dir=str(tmp_path / "cache"), **paths))
     data.setup()
     with caplog.at_level(logging.INFO):
-        announce_duplicates(data)
+        log_duplicates(data)
     (record,) = caplog.records
     return record
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from rnn_lab.training.process import keep_freed_memory
+from rnn_lab.training.process import tune_malloc
 from tests.cli.runner import PROJECT
 
 
@@ -17,7 +17,7 @@ def test_freed_memory_is_kept():
             torch.ones(4_000_000)  # 16 MB: above any threshold that glibc sets by itself
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    keep_freed_memory()
+    tune_malloc()
     page_faults()
     # Each block is 3,900 pages of 4 kB; twenty fresh ones would fault on all of them.
     assert page_faults() < 4_000

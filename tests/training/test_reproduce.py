@@ -8,19 +8,19 @@ import pytest
 
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.reproduce import as_given, expand, read_finished_run
-from rnn_lab.validation import WITHOUT_EFFECT, flat
+from rnn_lab.training.reproduce import as_given, expand, read_run_record
+from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 from tests.test_conf import composed
 
 RUNS = {
     "defaults": ("data=demo",),
     "lstm": ("model=lstm", "data=imdb", "model.bidirectional=true", "model.forget_bias=null"),
-    "rows": ("data=demo", "optimizer.embedding_gradient=rows", "data.batch_tokens=16384"),
+    "rows": ("data=demo", "optimizer.embedding_gradient=rows", "data.max_tokens_per_batch=16384"),
     "tutorial": ("experiment=tutorial", "data=imdb", "data.validation=random", "seed=7"),
     "long_range": ("experiment=long_range", "model=rnn", "trainer.max_epochs=2"),
     "smoke": ("experiment=smoke", "optimizer=sgd", "optimizer.lr=1e-5", "scheduler=cosine"),
     "bpe": ("data=demo", "data.tokenizer=bpe", "trainer.limit_train_batches=10"),
-    "ddp": ("data=demo", "trainer=ddp_cpu", "data.max_tokens=null"),
+    "ddp": ("data=demo", "trainer=ddp_cpu", "data.max_vocab_size=null"),
     "files": (
         *("data=files", r"data.train='it\'s [a], {b}/mine.csv'"),
         *(
@@ -44,15 +44,15 @@ def written(folder: Path, config: RunConfig, **changes: Any) -> Path:
 
 
 def deciding(config: RunConfig) -> dict[str, Any]:
-    options = flat(config.model_dump(exclude=set(WITHOUT_EFFECT)))
-    return {name: value for name, value in options.items() if name not in WITHOUT_EFFECT}
+    options = flatten(config.model_dump(exclude=set(FINGERPRINT_EXCLUDED)))
+    return {name: value for name, value in options.items() if name not in FINGERPRINT_EXCLUDED}
 
 
 @pytest.mark.parametrize("name", sorted(RUNS))
 def test_every_option_that_decides_comes_back(tmp_path, name):
     config = composed(*RUNS[name])
     path = written(tmp_path, config)
-    again = composed(*expand([f"again={tmp_path}", "logger=none", "data.cache_dir=here"]))
+    again = composed(*expand([f"reproduce={tmp_path}", "logger=none", "data.cache_dir=here"]))
     assert deciding(again) == deciding(config)
     assert (again.again, again.logger.name, again.data.cache_dir) == (str(path), "none", "here")
 
@@ -74,22 +74,22 @@ def test_every_option_that_decides_comes_back(tmp_path, name):
 def test_what_would_change_a_figure_is_refused_by_name(tmp_path, argument):
     path = written(tmp_path, composed("experiment=smoke"))
     with pytest.raises(ConfigError) as refused:
-        expand([f"again={path}", argument])
+        expand([f"reproduce={path}", argument])
     assert str(refused.value).startswith(f"{argument}: is taken from {path}")
 
 
 def test_where_texts_lie_and_where_it_trains_may_be_said(tmp_path):
     written(tmp_path, composed("data=files", "data.train=then.csv", "trainer.accelerator=cpu"))
     given = ["data.train=now.csv", "data.test=test.csv", "trainer.accelerator=gpu"]
-    config = composed(*expand([f"again={tmp_path}", *given]))
+    config = composed(*expand([f"reproduce={tmp_path}", *given]))
     assert (config.data.train, config.data.test) == ("now.csv", "test.csv")
     assert config.trainer.accelerator == "gpu"
 
 
 def test_the_command_of_a_run_again_is_short_and_may_be_given_again(tmp_path):
     path = written(tmp_path, composed("data=demo"))
-    expanded = expand([f"again={tmp_path}", "logger=none"])
-    assert as_given(expanded) == [f"again={path}", "logger=none"]
+    expanded = expand([f"reproduce={tmp_path}", "logger=none"])
+    assert as_given(expanded) == [f"reproduce={path}", "logger=none"]
     assert expand(as_given(expanded)) == expanded
     assert as_given(["model=gru", "seed=2"]) == ["model=gru", "seed=2"]
 
@@ -120,7 +120,7 @@ def test_a_strangers_file_is_one_line(tmp_path, name):
         part[last] = value
     path.write_text(json.dumps(result))
     with pytest.raises(CheckpointError) as refused:
-        expand([f"again={path}"])
+        expand([f"reproduce={path}"])
     assert str(refused.value).startswith(f"{path}: {said}")
     assert len(str(refused.value).splitlines()) == 1
 
@@ -144,7 +144,7 @@ def test_strings_are_only_strings(tmp_path):
     config = composed("data=files", "data.train=mine.csv")
     changed = config.data.model_copy(update={"train": "'{a}\\", "class_names": texts})
     written(tmp_path, config.model_copy(update={"data": changed}))
-    again = composed(*expand([f"again={tmp_path}"]))
+    again = composed(*expand([f"reproduce={tmp_path}"]))
     assert (again.data.train, again.data.class_names) == ("'{a}\\", texts)
 
 
@@ -165,9 +165,9 @@ def test_strings_are_only_strings(tmp_path):
 def test_what_is_no_result_of_a_training_is_one_line(tmp_path, content, said):
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(CheckpointError, match=said):
-        read_finished_run(str(tmp_path))
+        read_run_record(str(tmp_path))
 
 
 def test_a_place_without_a_run_is_one_line(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
-        read_finished_run(str(tmp_path / "nowhere"))
+        read_run_record(str(tmp_path / "nowhere"))

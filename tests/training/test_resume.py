@@ -52,7 +52,7 @@ def test_killed_wherever_it_hurts_it_ends_with_the_same_bits(tmp_path):
     best, last, keep = {"file": "best.ckpt"}, {"file": "last.ckpt"}, "rnn_lab.training.artifacts"
     kills = [
         aim("rnn_lab.data.cache._signatures"),  # of a cache that is full, but has no name yet
-        aim("rnn_lab.data.ragged_storage.RaggedWriter.append", when="after"),
+        aim("rnn_lab.data.ragged_storage.RaggedArrayWriter.append", when="after"),
         aim("torch.save", when="half", **best),
         aim("pathlib.Path.replace", when="after", **best),
         aim("torch.save", when="half", **last),
@@ -86,7 +86,7 @@ def test_a_download_that_is_killed_goes_on_and_never_ends_with_half_an_archive(t
     found = kill(
         tmp_path,
         *("logger=csv", "trainer=cpu", "data=imdb", "data.batch_size=32", "trainer.max_epochs=1"),
-        *("data.validation_fraction=0.2", "model.embedding_dim=8", "model.hidden_size=8"),
+        *("data.val_fraction=0.2", "model.embedding_dim=8", "model.hidden_size=8"),
         *("data.cache_dir={run}_cache", "data.root={run}_root"),
         small=(),
         archive=True,
@@ -106,7 +106,7 @@ def test_a_download_that_is_killed_goes_on_and_never_ends_with_half_an_archive(t
 def test_a_signal_at_any_moment_ends_it_in_order_and_it_goes_on_to_the_same_bits(tmp_path):
     term, ctrl_c = {"signal": "SIGTERM"}, {"signal": "SIGINT"}
     kills = [
-        aim("rnn_lab.data.ragged_storage.RaggedWriter.append", **term),
+        aim("rnn_lab.data.ragged_storage.RaggedArrayWriter.append", **term),
         aim("rnn_lab.training.run.build_classifier", **ctrl_c),
         aim("torch.Tensor.backward", 2, **term),
         aim(f"{MODULE}.validation_step", **ctrl_c),
@@ -138,7 +138,7 @@ def test_a_signal_at_any_moment_ends_it_in_order_and_it_goes_on_to_the_same_bits
     "options",
     [
         ("trainer.accumulate_grad_batches=2", "trainer.gradient_flow=epoch", "logger=wandb"),
-        ("data.batch_tokens=3000", "data.max_length=300", "data.num_workers=1"),
+        ("data.max_tokens_per_batch=3000", "data.max_length=300", "data.num_workers=1"),
     ],
 )
 def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, options):

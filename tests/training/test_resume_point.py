@@ -11,9 +11,9 @@ from rnn_lab.data.samplers import BucketBatchSampler
 from rnn_lab.data.token_sampler import TokenBatchSampler
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.tracking.metrics_csv import MetricsCsv
-from rnn_lab.training.resume import HalfDone, find_half_done
+from rnn_lab.training.resume import ResumePoint, find_resume_point
 
-MAKING = {"made_with": {"seed": 1, "model.hidden_size": 16}, "versions": {"torch": "2"}}
+MAKING = {"signature": {"seed": 1, "model.hidden_size": 16}, "versions": {"torch": "2"}}
 
 
 def leave(folder: Path, **state) -> Path:
@@ -38,15 +38,15 @@ def leave(folder: Path, **state) -> Path:
 
 
 def test_an_empty_folder_holds_no_half_done_run(tmp_path, capsys):
-    assert find_half_done(tmp_path, "auto", MAKING) is None
+    assert find_resume_point(tmp_path, "auto", MAKING) is None
     assert capsys.readouterr().err == ""
 
 
 def test_a_half_done_run_is_found_and_what_a_kill_left_half_written_is_removed(tmp_path, capsys):
     leave(tmp_path)
     (tmp_path / "checkpoints" / ".last.ckpt.123.partial").write_bytes(b"PK")
-    found = find_half_done(tmp_path, "auto", MAKING)
-    assert isinstance(found, HalfDone)
+    found = find_resume_point(tmp_path, "auto", MAKING)
+    assert isinstance(found, ResumePoint)
     assert (found.path.name, found.global_step, found.state["batch"]) == ("last.ckpt", 8, 2)
     assert capsys.readouterr().err == "goes on in epoch 1 after 2 batches (step 8)\n"
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
@@ -54,19 +54,19 @@ def test_a_half_done_run_is_found_and_what_a_kill_left_half_written_is_removed(t
 
 def test_other_options_are_refused_and_named(tmp_path):
     leave(tmp_path)
-    other = MAKING | {"made_with": {"seed": 2, "model.hidden_size": 32}}
+    other = MAKING | {"signature": {"seed": 2, "model.hidden_size": 32}}
     with pytest.raises(ConfigError) as refused:
-        find_half_done(tmp_path, "auto", other)
+        find_resume_point(tmp_path, "auto", other)
     (line,) = str(refused.value).splitlines()
     assert "seed=1 there, 2 here; model.hidden_size=16 there, 32 here" in line
     assert "resume=never" in line
-    assert find_half_done(tmp_path, "never", other) is None
+    assert find_resume_point(tmp_path, "never", other) is None
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
 def test_other_versions_are_said(tmp_path, capsys):
     leave(tmp_path)
-    assert find_half_done(tmp_path, "auto", MAKING | {"versions": {"torch": "3"}}) is not None
+    assert find_resume_point(tmp_path, "auto", MAKING | {"versions": {"torch": "3"}}) is not None
     assert "torch 2 then, 3 now" in capsys.readouterr().err
 
 
@@ -107,7 +107,7 @@ def lose_rows(folder: Path) -> str:
 def test_what_is_damaged_is_said_in_a_line_and_the_run_starts_anew(tmp_path, capsys, harm):
     leave(tmp_path)
     said = harm(tmp_path)
-    assert find_half_done(tmp_path, "auto", MAKING) is None
+    assert find_resume_point(tmp_path, "auto", MAKING) is None
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line and line.endswith("the run starts anew")
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
@@ -123,7 +123,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, name):
     with pytest.raises(
         CheckpointError, match=r"last\.ckpt: .*would run .*resume=never starts anew"
     ):
-        find_half_done(tmp_path, "auto", MAKING)
+        find_resume_point(tmp_path, "auto", MAKING)
     assert path.exists() and not (tmp_path / "mark").exists()
     torch.load(path, weights_only=False)  # the attack is a real one
     assert (tmp_path / "mark").exists()
@@ -136,14 +136,14 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, name):
         ({"batch": "2"}, "batch"),
         ({"rows": None}, "rows"),
         ({"ranks": [{"random": 1, "sums": {}}]}, "ranks.0.random"),
-        ({"made_with": []}, "made_with"),
+        ({"signature": []}, "signature"),
     ],
-    ids=["epoch", "batch", "rows", "ranks", "made_with"],
+    ids=["epoch", "batch", "rows", "ranks", "signature"],
 )
 def test_what_no_run_leaves_is_refused_and_kept(tmp_path, state, said):
     leave(tmp_path, **state)
     with pytest.raises(CheckpointError) as refused:
-        find_half_done(tmp_path, "auto", MAKING)
+        find_resume_point(tmp_path, "auto", MAKING)
     (line,) = str(refused.value).splitlines()
     assert f"last.ckpt: not what train.py leaves: resume.{said}: " in line
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
@@ -173,7 +173,7 @@ def test_batches_go_on_within_an_epoch_and_the_next_is_whole(kind):
     options = {"shuffle": True} if kind is BucketBatchSampler else {}
     whole, resumed = (kind(lengths, 64, seed=3, **options) for _ in range(2))
     whole.set_epoch(2)
-    resumed.start_from(2, 2)
+    resumed.resume_at(2, 2)
     expected = list(whole)[2:]
     for set_anew in (False, True):  # Lightning sets the epoch after it has begun to iterate
         if set_anew:

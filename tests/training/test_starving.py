@@ -14,7 +14,7 @@ from tests.cli.runner import PROJECT, door_environment
 SMALL = (
     *("experiment=smoke", "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2"),
     *("data.num_train=200", "trainer.gradient_flow=epoch", "trainer.checkpoint_every_n_steps=5"),
-    "trainer.progress_bar=false",
+    "trainer.enable_progress_bar=false",
 )
 
 

@@ -47,7 +47,7 @@ def open_array(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
-def let_go(array: np.ndarray) -> None:
+def release_pages(array: np.ndarray) -> None:
     """Have what was read of a mapped array no longer count as memory of this process.
 
     Every page that is read stays with the process, up to the whole file, until the system is short

@@ -49,8 +49,10 @@ class SubwordVocabulary:
         self._tokenizer.no_padding()
 
     @classmethod
-    def train(cls, texts: Iterable[str], *, max_tokens: int, min_freq: int) -> "SubwordVocabulary":
-        """Learn pairs that occur `min_freq` times until there are `max_tokens` ids in all."""
+    def train(
+        cls, texts: Iterable[str], *, max_vocab_size: int, min_freq: int
+    ) -> "SubwordVocabulary":
+        """Learn pairs that occur `min_freq` times until there are `max_vocab_size` ids in all."""
         # Said aloud, or the library warns whenever a data-loading worker is forked later.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         from tokenizers import trainers
@@ -58,7 +60,7 @@ class SubwordVocabulary:
 
         tokenizer = _untrained()
         trainer = trainers.BpeTrainer(
-            vocab_size=max_tokens,
+            vocab_size=max_vocab_size,
             min_frequency=min_freq,
             special_tokens=list(SPECIALS),
             initial_alphabet=sorted(ByteLevel.alphabet()),

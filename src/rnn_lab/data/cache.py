@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from rnn_lab.errors import UserError
-from rnn_lab.io.atomic import system_error, write_error
+from rnn_lab.io.atomic import find_os_error, write_error
 
 _MANIFEST = "manifest.json"
 _SAMPLED_BYTES = 4096
@@ -44,7 +44,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     except UserError:
         raise
     except Exception as error:  # a full disk, a folder of someone else's
-        if refused := system_error(error) or (error if isinstance(error, OSError) else None):
+        if refused := find_os_error(error) or (error if isinstance(error, OSError) else None):
             raise write_error(refused, folder, what="the cache cannot be filled") from error
         raise
     return folder

@@ -7,43 +7,51 @@ from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_
 from pydantic_core import PydanticCustomError
 
 from rnn_lab.data.bpe import SMALLEST_VOCABULARY
-from rnn_lab.validation import Options
+from rnn_lab.validation import StrictConfig
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
-class TextOptions(Options):
+class TextOptions(StrictConfig):
     """How text becomes batches, whatever the source."""
 
     tokenizer: Literal["basic_english", "torchtext", "bpe"] = "basic_english"
-    max_tokens: Annotated[int, Field(ge=3)] | None = 30_000
+    max_vocab_size: Annotated[int, Field(ge=3)] | None = 30_000
     min_freq: PositiveInt = 1
     max_length: PositiveInt = 400
     truncation_side: Literal["left", "right"] = "left"
-    validation_fraction: Fraction = 0.1
+    val_fraction: Fraction = 0.1
     split_seed: int = 0
     drop_duplicates: bool = False
     batch_size: PositiveInt = 64
-    batch_tokens: PositiveInt | None = None
+    max_tokens_per_batch: PositiveInt | None = None
     eval_batch_size: PositiveInt = 256
     num_workers: Annotated[int, Field(ge=0)] = 0
     cache_dir: str = "data/cache"
 
-    @field_validator("max_tokens")
+    @field_validator("max_vocab_size")
     @classmethod
-    def _holds_every_byte(cls, max_tokens: int | None, options: ValidationInfo) -> int | None:
+    def _holds_every_byte(cls, max_vocab_size: int | None, options: ValidationInfo) -> int | None:
         smallest = SMALLEST_VOCABULARY
-        if options.data.get("tokenizer") == "bpe" and (max_tokens is None or max_tokens < smallest):
+        if options.data.get("tokenizer") == "bpe" and (
+            max_vocab_size is None or max_vocab_size < smallest
+        ):
             raise ValueError(f"tokenizer=bpe needs a number, {smallest} or more")
-        return max_tokens
+        return max_vocab_size
 
-    @field_validator("batch_tokens")
+    @field_validator("max_tokens_per_batch")
     @classmethod
-    def _holds_the_longest(cls, batch_tokens: int | None, options: ValidationInfo) -> int | None:
+    def _holds_the_longest(
+        cls, max_tokens_per_batch: int | None, options: ValidationInfo
+    ) -> int | None:
         longest = options.data.get("max_length")
-        if batch_tokens is not None and longest is not None and batch_tokens < longest:
+        if (
+            max_tokens_per_batch is not None
+            and longest is not None
+            and max_tokens_per_batch < longest
+        ):
             raise ValueError(f"at least data.max_length, {longest}: a batch holds a whole review")
-        return batch_tokens
+        return max_tokens_per_batch
 
 
 class ImdbConfig(TextOptions):
@@ -64,12 +72,12 @@ class ImdbConfig(TextOptions):
 
 
 class DemoConfig(TextOptions):
-    """Synthetic reviews, the same on every machine for one `generator_seed`."""
+    """Synthetic reviews, the same on every machine for one `data_seed`."""
 
     source: Literal["demo"] = "demo"
     num_train: Annotated[int, Field(ge=20, le=1_000_000)] = 20_000
     num_test: Annotated[int, Field(ge=20, le=1_000_000)] = 5_000
-    generator_seed: int = 0
+    data_seed: int = 0
     validation: Literal["stratified", "random"] = "stratified"
 
 
@@ -80,7 +88,7 @@ class LongRangeConfig(TextOptions):
     distance: Annotated[int, Field(ge=5)] = 100
     num_train: Annotated[int, Field(ge=20, le=10_000)] = 2_000
     num_test: Annotated[int, Field(ge=20, le=10_000)] = 1_000
-    generator_seed: int = 0
+    data_seed: int = 0
     validation: Literal["stratified", "random"] = "stratified"
     max_length: PositiveInt = 10_001
 
@@ -120,7 +128,7 @@ class FilesConfig(TextOptions):
     label_column: str | None = None
     class_names: list[str] | None = None
     encoding: str = "utf-8"
-    on_bad_row: Literal["error", "skip"] = "error"
+    on_bad_lines: Literal["error", "skip"] = "error"
 
 
 DataConfig = Annotated[

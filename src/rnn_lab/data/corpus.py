@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rnn_lab.data.text_storage import StoredTexts
+from rnn_lab.data.text_storage import MemmapTexts
 
 
 @dataclass(frozen=True)
@@ -47,4 +47,4 @@ class Corpus:
 
 
 def _take(texts: Sequence[str], rows: np.ndarray) -> Sequence[str]:
-    return texts.take(rows) if isinstance(texts, StoredTexts) else [texts[row] for row in rows]
+    return texts.take(rows) if isinstance(texts, MemmapTexts) else [texts[row] for row in rows]

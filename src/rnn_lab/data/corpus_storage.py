@@ -10,7 +10,7 @@ import numpy as np
 
 from rnn_lab.data.array_storage import open_array
 from rnn_lab.data.corpus import Corpus, Split
-from rnn_lab.data.text_storage import StoredTexts, utf8_offsets, utf8_pieces, write_texts
+from rnn_lab.data.text_storage import MemmapTexts, utf8_chunks, utf8_offsets, write_texts
 from rnn_lab.errors import DataError
 
 STORE_FORMAT = 2  # part of every cache key: a change of layout here must raise it
@@ -34,7 +34,7 @@ def content_fingerprint(class_names: Sequence[str], splits: Iterable[Split | Non
                 update(numbers.dtype.str, len(numbers), [numbers.tobytes()])
         for texts in (split.texts, split.names):
             offsets = utf8_offsets(texts)
-            update("|u1", offsets[-1], utf8_pieces(texts))
+            update("|u1", offsets[-1], utf8_chunks(texts))
             update(offsets.dtype.str, len(offsets), [offsets.tobytes()])
     return digest.hexdigest()
 
@@ -78,7 +78,7 @@ def open_corpus(folder: Path) -> Corpus:
             test=splits.get("test"),
             fingerprint=meta["fingerprint"],
             synthetic=meta["synthetic"],
-            skipped=StoredTexts.open(folder, "skipped"),
+            skipped=MemmapTexts.open(folder, "skipped"),
         )
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: this cache is damaged, delete the folder: {error}") from error
@@ -87,9 +87,9 @@ def open_corpus(folder: Path) -> Corpus:
 def _open_split(folder: Path, name: str) -> Split:
     groups = folder / f"{name}_groups.npy"
     return Split(
-        texts=StoredTexts.open(folder, f"{name}_texts"),
+        texts=MemmapTexts.open(folder, f"{name}_texts"),
         labels=open_array(folder / f"{name}_labels.npy"),
-        names=StoredTexts.open(folder, f"{name}_names"),
+        names=MemmapTexts.open(folder, f"{name}_names"),
         groups=open_array(groups) if groups.exists() else None,
     )
 

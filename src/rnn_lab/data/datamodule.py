@@ -13,17 +13,17 @@ from torch.utils.data import DataLoader
 
 from rnn_lab.data.config import AutoConfig, DataConfig
 from rnn_lab.data.corpus import Corpus
-from rnn_lab.data.duplicates import Counts, count_duplicates, split_keys, stands_elsewhere
+from rnn_lab.data.duplicates import DuplicateCounts, count_duplicates, leaked_rows, split_hashes
 from rnn_lab.data.encode import EncodedSplit, encode_corpus, fit_vocabulary
-from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler, DealtBatchSampler
+from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler, DistributedBatchSampler
 from rnn_lab.data.sources.registry import load_corpus
-from rnn_lab.data.splits import cut_validation
+from rnn_lab.data.splits import split_validation
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.token_sampler import TokenBatchSampler
 from rnn_lab.errors import CheckpointError, DataError
 
 
-class ReviewDataModule(L.LightningDataModule):
+class TextDataModule(L.LightningDataModule):
     """The reviews of one corpus as batches.
 
     After `setup`: `corpus`, `text_encoder`, `class_names`, `splits` (those of "train",
@@ -79,11 +79,11 @@ class ReviewDataModule(L.LightningDataModule):
         if isinstance(config, AutoConfig):
             # A checkpoint must name what was found: elsewhere `auto` may find other reviews.
             config = self.config = config.demo() if corpus.synthetic else config.imdb()
-        train_rows, validation_rows = cut_validation(corpus, config)
+        train_rows, validation_rows = split_validation(corpus, config)
         if self._text_encoder is None:
             if config.drop_duplicates:
-                keys = split_keys(corpus, cache_dir, train_rows, validation_rows)
-                train_rows = train_rows[~stands_elsewhere(keys)]
+                keys = split_hashes(corpus, cache_dir, train_rows, validation_rows)
+                train_rows = train_rows[~leaked_rows(keys)]
                 if not len(train_rows):
                     raise DataError(
                         f"{corpus.name}: every training review stands in validation or test too; "
@@ -108,9 +108,9 @@ class ReviewDataModule(L.LightningDataModule):
         self._is_set_up = True
 
     @cached_property
-    def duplicates(self) -> dict[str, dict[str, Counts]]:
+    def duplicates(self) -> dict[str, dict[str, DuplicateCounts]]:
         """How many reviews stand more than once; see `count_duplicates`."""
-        return count_duplicates(split_keys(self.corpus, Path(self.config.cache_dir), *self._rows))
+        return count_duplicates(split_hashes(self.corpus, Path(self.config.cache_dir), *self._rows))
 
     @property
     def text_encoder(self) -> TextEncoder:
@@ -138,22 +138,22 @@ class ReviewDataModule(L.LightningDataModule):
         """Batches of like length in an order of each epoch's own."""
         dataset, config = self._dataset("train"), self.config
         lengths, seed, replicas = dataset.lengths, self._seed, self._replicas()
-        sampler: DealtBatchSampler
-        if config.batch_tokens is not None:
-            sampler = TokenBatchSampler(lengths, config.batch_tokens, seed=seed, **replicas)
+        sampler: DistributedBatchSampler
+        if config.max_tokens_per_batch is not None:
+            sampler = TokenBatchSampler(lengths, config.max_tokens_per_batch, seed=seed, **replicas)
         else:
             size = config.batch_size
             sampler = BucketBatchSampler(lengths, size, shuffle=True, seed=seed, **replicas)
-        sampler.start_from(*self._start)
-        sampler.leave_out(self._left_out)
+        sampler.resume_at(*self._start)
+        sampler.exclude_batches(self._left_out)
         return self._dataloader(dataset, sampler)
 
-    def start_from(self, epoch: int, batch: int) -> None:
+    def resume_at(self, epoch: int, batch: int) -> None:
         """Let the training batches begin in the midst of an epoch, for a training that goes on."""
         self._start = (epoch, batch)
 
-    def leave_out(self, batches: frozenset[tuple[int, int]]) -> None:
-        """Train without these batches, each an epoch and a number: see DealtBatchSampler."""
+    def exclude_batches(self, batches: frozenset[tuple[int, int]]) -> None:
+        """Train without these batches, each an epoch and a number: see DistributedBatchSampler."""
         self._left_out = batches
 
     def training_texts(self, rows: Sequence[int]) -> list[tuple[str, str]]:
@@ -182,7 +182,7 @@ class ReviewDataModule(L.LightningDataModule):
         )
         return self._dataloader(dataset, sampler)
 
-    def evenly_spaced(self, split: str, count: int) -> Batch:
+    def sample_evenly(self, split: str, count: int) -> Batch:
         """`count` reviews of a split (all, where there are fewer), always the same ones.
 
         Raises:
@@ -210,7 +210,9 @@ class ReviewDataModule(L.LightningDataModule):
             "num_replicas": self.trainer.world_size if self.trainer else 1,
         }
 
-    def _dataloader(self, dataset: BatchDataset, sampler: DealtBatchSampler) -> DataLoader[Batch]:
+    def _dataloader(
+        self, dataset: BatchDataset, sampler: DistributedBatchSampler
+    ) -> DataLoader[Batch]:
         # As `sampler`, not `batch_sampler`: the dataset takes a batch at a time, and Lightning
         # tells only a `sampler` of the epoch.
         workers = self.config.num_workers

@@ -13,22 +13,22 @@ from rnn_lab.data.array_storage import ArrayWriter, open_array
 from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import Corpus
-from rnn_lab.data.ragged_storage import Ragged
-from rnn_lab.data.text_storage import in_pieces
+from rnn_lab.data.ragged_storage import RaggedArray
+from rnn_lab.data.text_storage import chunked
 from rnn_lab.data.tokenize import tokenize_corpus
 
 _PIECE = 1_000  # texts in memory at a time
 
 
-class Counts(TypedDict):
+class DuplicateCounts(TypedDict):
     """How many reviews stand elsewhere too, and how many of these under another label."""
 
     reviews: int
-    other_label: int
+    label_conflicts: int
 
 
 @dataclass(frozen=True)
-class Keys:
+class TextHashes:
     """Two reviews of the same text have the same key, two of others not: 64 bits of BLAKE2b.
 
     Among ten million texts the odds of one false pair are 1 to 370,000.
@@ -38,17 +38,17 @@ class Keys:
     words: np.ndarray  # uint64 [reviews], of the words of `basic_english`
     labels: np.ndarray  # int64 [reviews]
 
-    def take(self, rows: np.ndarray) -> "Keys":
+    def take(self, rows: np.ndarray) -> "TextHashes":
         """The keys of the reviews at `rows`."""
-        return Keys(self.text[rows], self.words[rows], self.labels[rows])
+        return TextHashes(self.text[rows], self.words[rows], self.labels[rows])
 
 
-def split_keys(
+def split_hashes(
     corpus: Corpus, cache_dir: Path, train_rows: np.ndarray, validation_rows: np.ndarray
-) -> dict[str, Keys]:
+) -> dict[str, TextHashes]:
     """The keys of each split of a run, by name; the corpus is hashed once, then cached.
 
-    `train_rows` and `validation_rows` are what `cut_validation` gives.
+    `train_rows` and `validation_rows` are what `split_validation` gives.
 
     Raises:
         DataError: the cache cannot be written.
@@ -56,7 +56,7 @@ def split_keys(
     folder = cache_dir / "duplicates" / f"{BASIC_ENGLISH_VERSION}-{corpus.fingerprint[:20]}"
     build_once(folder, partial(_hash_into, corpus, cache_dir))
     given = {
-        name: Keys(
+        name: TextHashes(
             text=open_array(folder / f"{name}_text.npy"),
             words=open_array(folder / f"{name}_words.npy"),
             labels=split.labels,
@@ -73,14 +73,14 @@ def _hash_into(corpus: Corpus, cache_dir: Path, folder: Path) -> None:
     tokenized = tokenize_corpus(corpus, cache_dir)
     for name, split in corpus.splits.items():
         with ArrayWriter(folder / f"{name}_text.npy", np.uint64) as file:
-            for texts in in_pieces(split.texts, _PIECE):
+            for texts in chunked(split.texts, _PIECE):
                 file.append(b"".join(_key(text.encode("utf-8")) for text in texts))
         with ArrayWriter(folder / f"{name}_words.npy", np.uint64) as file:
             for keys in _keys_of_words(tokenized.splits[name]):
                 file.append(keys)
 
 
-def _keys_of_words(split: Ragged) -> Iterator[bytes]:
+def _keys_of_words(split: RaggedArray) -> Iterator[bytes]:
     for _, numbers, lengths in split.pieces():
         content, itemsize = numbers.tobytes(), numbers.itemsize
         ends = np.cumsum(lengths * itemsize)
@@ -92,20 +92,20 @@ def _key(content: bytes) -> bytes:
     return blake2b(content, digest_size=8).digest()
 
 
-def count_duplicates(keys: Mapping[str, Keys]) -> dict[str, dict[str, Counts]]:
-    """Count the reviews that stand more than once: "same_text" to the letter, "same_words" by word.
+def count_duplicates(keys: Mapping[str, TextHashes]) -> dict[str, dict[str, DuplicateCounts]]:
+    """Count the reviews that stand more than once: "exact" to the letter, "by_token" by word.
 
     By the name of a split, how many of its reviews repeat another of it, each text counted once
     less than it stands there; by "test_in_train" and the like, how many of the one stand in the
     other too.
     """
     return {
-        "same_text": _count({name: (split.text, split.labels) for name, split in keys.items()}),
-        "same_words": _count({name: (split.words, split.labels) for name, split in keys.items()}),
+        "exact": _count({name: (split.text, split.labels) for name, split in keys.items()}),
+        "by_token": _count({name: (split.words, split.labels) for name, split in keys.items()}),
     }
 
 
-def _count(keys: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Counts]:
+def _count(keys: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, DuplicateCounts]:
     texts = {name: _Texts(*of_split) for name, of_split in keys.items()}
     counts = {name: texts[name].repeats() for name in keys}
     names = list(keys)
@@ -129,19 +129,19 @@ class _Texts:
         self.sizes = ends - starts
         self.lowest, self.highest = labels[starts], labels[ends - 1]  # labels they stand under
 
-    def repeats(self) -> Counts:
+    def repeats(self) -> DuplicateCounts:
         more = self.sizes - 1
-        other_label = more[self.lowest != self.highest]
-        return {"reviews": int(more.sum()), "other_label": int(other_label.sum())}
+        label_conflicts = more[self.lowest != self.highest]
+        return {"reviews": int(more.sum()), "label_conflicts": int(label_conflicts.sum())}
 
-    def those_of(self, keys: np.ndarray, labels: np.ndarray) -> Counts:
+    def those_of(self, keys: np.ndarray, labels: np.ndarray) -> DuplicateCounts:
         place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         found = self.keys[place] == keys
         other = (self.lowest[place] != labels) | (self.highest[place] != labels)
-        return {"reviews": int(found.sum()), "other_label": int((found & other).sum())}
+        return {"reviews": int(found.sum()), "label_conflicts": int((found & other).sum())}
 
 
-def stands_elsewhere(keys: Mapping[str, Keys]) -> np.ndarray:
+def leaked_rows(keys: Mapping[str, TextHashes]) -> np.ndarray:
     """Which training reviews stand in validation or test too, word for word; bool [reviews]."""
     words = keys["train"].words
     others = [split.words for name, split in keys.items() if name != "train"]

@@ -15,12 +15,12 @@ from rnn_lab.data.cache import build_once
 from rnn_lab.data.config import TextOptions
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.progress import progress_bar
-from rnn_lab.data.ragged_storage import Ragged, RaggedWriter
+from rnn_lab.data.ragged_storage import RaggedArray, RaggedArrayWriter
 from rnn_lab.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
-from rnn_lab.data.text_storage import in_pieces
+from rnn_lab.data.text_storage import chunked
 from rnn_lab.data.tokenize import tokenize_corpus
 from rnn_lab.data.torchtext_backend import TORCHTEXT_VERSION, TorchtextVocabulary
-from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary, order_tokens
+from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary, sort_by_frequency
 
 _VERSIONS = {
     WordVocabulary.tokenizer: BASIC_ENGLISH_VERSION,
@@ -63,7 +63,7 @@ def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vo
         "corpus": corpus.fingerprint,
         "rows": hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest(),
         "tokenizer": [options.tokenizer, _VERSIONS[options.tokenizer]],
-        "max_tokens": options.max_tokens,
+        "max_vocab_size": options.max_vocab_size,
         "min_freq": options.min_freq,
     }
     folder = Path(options.cache_dir) / "vocabularies" / _key(settings)
@@ -87,11 +87,11 @@ def _fit_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVo
         training = numbers[np.repeat(chosen[piece], lengths)]
         counts += np.bincount(training, minlength=len(counts))
     return WordVocabulary(
-        order_tokens(
+        sort_by_frequency(
             tokenized.tokens,
             counts.tolist(),
             min_freq=options.min_freq,
-            max_tokens=options.max_tokens,
+            max_tokens=options.max_vocab_size,
         )
     )
 
@@ -99,16 +99,16 @@ def _fit_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVo
 def _fit_torchtext(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> TorchtextVocabulary:
     return TorchtextVocabulary.build(
         _training_texts(corpus, rows, "Counting words"),
-        max_tokens=options.max_tokens,
+        max_tokens=options.max_vocab_size,
         min_freq=options.min_freq,
     )
 
 
 def _fit_subwords(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> SubwordVocabulary:
-    assert options.max_tokens is not None  # TextOptions sees to it
+    assert options.max_vocab_size is not None  # TextOptions sees to it
     return SubwordVocabulary.train(
         _training_texts(corpus, rows, "Learning subwords"),
-        max_tokens=options.max_tokens,
+        max_vocab_size=options.max_vocab_size,
         min_freq=options.min_freq,
     )
 
@@ -146,7 +146,7 @@ def encode_corpus(
     )
     encoded = {}
     for name, split in corpus.splits.items():
-        ragged = Ragged.load(folder, name)
+        ragged = RaggedArray.load(folder, name)
         encoded[name] = EncodedSplit(
             ragged.values, ragged.offsets[:-1], np.diff(ragged.offsets), split.labels
         )
@@ -168,19 +168,19 @@ def _encode_into(corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path, folder
             for name, split in corpus.splits.items()
         }
     for name, pieces in encoded.items():
-        with RaggedWriter(folder, name, dtype) as file:
+        with RaggedArrayWriter(folder, name, dtype) as file:
             for ids, lengths in pieces:
                 file.append(*_with_unk_for_empty(ids, lengths))
 
 
-def _renumber(split: Ragged, id_of_number: np.ndarray) -> Iterator[_Piece]:
+def _renumber(split: RaggedArray, id_of_number: np.ndarray) -> Iterator[_Piece]:
     for _, numbers, lengths in split.pieces():
         yield id_of_number[numbers], lengths
 
 
 def _encode_texts(texts: Sequence[str], vocabulary: Vocabulary, title: str) -> Iterator[_Piece]:
     with progress_bar(title, len(texts)) as advance:
-        for piece in in_pieces(texts, _PIECE):
+        for piece in chunked(texts, _PIECE):
             ids = vocabulary.encode_all(piece)
             lengths = np.array([len(text_ids) for text_ids in ids])
             yield np.concatenate(ids).astype(_id_dtype(vocabulary)), lengths

@@ -9,13 +9,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from rnn_lab.data.array_storage import ArrayWriter, let_go, open_array
+from rnn_lab.data.array_storage import ArrayWriter, open_array, release_pages
 
 _MOST_VALUES = 2**18  # of the rows of one piece; a longer row is a piece of its own
 
 
 @dataclass(frozen=True)
-class Ragged:
+class RaggedArray:
     """Rows of different lengths, one after the other: row i is values[offsets[i]:offsets[i + 1]].
 
     The arrays may be memory-mapped.
@@ -25,8 +25,8 @@ class Ragged:
     offsets: np.ndarray  # int64 [rows + 1]
 
     @classmethod
-    def load(cls, folder: Path, name: str) -> Ragged:
-        """Memory-map what a RaggedWriter wrote."""
+    def load(cls, folder: Path, name: str) -> RaggedArray:
+        """Memory-map what a RaggedArrayWriter wrote."""
         return cls(
             open_array(folder / f"{name}.values.npy"), open_array(folder / f"{name}.offsets.npy")
         )
@@ -50,11 +50,11 @@ class Ragged:
             last = max(int(end_of_most), first + 1)
             values = np.array(self.values[begin : self.offsets[last]])
             yield slice(first, last), values, np.diff(self.offsets[first : last + 1])
-            let_go(self.values)
+            release_pages(self.values)
             first = last
 
 
-class RaggedWriter:
+class RaggedArrayWriter:
     """Writes two .npy files into a folder; to be used in a `with` statement."""
 
     def __init__(self, folder: Path, name: str, dtype: Any) -> None:

@@ -57,7 +57,7 @@ class BatchDataset(Dataset[Batch]):
         )
 
 
-class DealtBatchSampler(Sampler[np.ndarray], ABC):
+class DistributedBatchSampler(Sampler[np.ndarray], ABC):
     """Batches of rows, each dealt out among replicas by stride; the epoch decides their order."""
 
     def __init__(self, lengths: np.ndarray, *, seed: int, rank: int, num_replicas: int) -> None:
@@ -78,11 +78,11 @@ class DealtBatchSampler(Sampler[np.ndarray], ABC):
         """Choose the epoch's order; Lightning calls this before each."""
         self._epoch = epoch
 
-    def start_from(self, epoch: int, batch: int) -> None:
+    def resume_at(self, epoch: int, batch: int) -> None:
         """Begin with `epoch` and its batch number `batch`: a training has had those before."""
         self._epoch, self._had = epoch, (epoch, batch)
 
-    def leave_out(self, batches: frozenset[tuple[int, int]]) -> None:
+    def exclude_batches(self, batches: frozenset[tuple[int, int]]) -> None:
         """Have no part in training for these, each an epoch and the number of a batch in it.
 
         In place of one comes the next that is not left out, which is seen twice then: epochs and
@@ -115,10 +115,10 @@ def _without(batches: list[np.ndarray], left_out: Collection[int]) -> Iterable[n
     if all(number in left_out for number in range(count)):
         raise DataError(f"all {count} batches of an epoch are left out")
     for number in range(count):
-        yield batches[standing_in(number, left_out, count)]
+        yield batches[replacement_batch(number, left_out, count)]
 
 
-def standing_in(number: int, left_out: Collection[int], count: int) -> int:
+def replacement_batch(number: int, left_out: Collection[int], count: int) -> int:
     """Which of an epoch's `count` batches comes as batch `number`, where some are left out."""
     while number in left_out:
         number = (number + 1) % count
@@ -130,7 +130,7 @@ def batches_in_pool(batches: int) -> int:
     return min(_LARGEST_POOL, max(1, batches // _FEWEST_POOLS))
 
 
-class BucketBatchSampler(DealtBatchSampler):
+class BucketBatchSampler(DistributedBatchSampler):
     """Batches of rows of like length: every row once an epoch, the last small batch too.
 
     With `shuffle`, the rows are permuted anew each epoch, sorted by length within pools of up to

@@ -9,10 +9,10 @@ from rnn_lab.data.corpus import Corpus
 from rnn_lab.errors import DataError
 
 
-def cut_validation(corpus: Corpus, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
+def split_validation(corpus: Corpus, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
     """Choose which rows of `corpus.train` to train on and which to validate on.
 
-    `by_film` moves whole films until `validation_fraction` of the reviews is reached: reviews of
+    `by_film` moves whole films until `val_fraction` of the reviews is reached: reviews of
     one film share its names and plot, so a film on both sides lets a model be validated on what
     it has memorised. `stratified` takes that fraction of each class, `random` of all reviews.
 
@@ -29,7 +29,7 @@ def cut_validation(corpus: Corpus, config: DataConfig) -> tuple[np.ndarray, np.n
     method = config.validation
     if isinstance(config, AutoConfig) and corpus.name == "demo":
         method = config.demo().validation
-    fraction, seed = config.validation_fraction, config.split_seed
+    fraction, seed = config.val_fraction, config.split_seed
     if method == "by_film":
         if corpus.train.groups is None:
             raise DataError(
@@ -44,7 +44,7 @@ def cut_validation(corpus: Corpus, config: DataConfig) -> tuple[np.ndarray, np.n
     if held_out.all() or not held_out.any():
         raise DataError(
             f"{corpus.name}: {size} training reviews are too few to cut validation from "
-            f"with data.validation={method} data.validation_fraction={fraction:g}"
+            f"with data.validation={method} data.val_fraction={fraction:g}"
         )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rnn_lab.data.bpe import SubwordVocabulary
-from rnn_lab.data.torchtext_backend import TorchtextVocabulary, torchtext_loads
+from rnn_lab.data.torchtext_backend import TorchtextVocabulary, torchtext_available
 from rnn_lab.data.vocabulary import UNK, UNK_ID, WordVocabulary
 from rnn_lab.errors import CheckpointError
 
@@ -34,7 +34,7 @@ def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:
             f"tokenizer is {reprlib.repr(tokenizer)}, not one of {', '.join(_VOCABULARIES)}"
         )
     kind = _VOCABULARIES[tokenizer]
-    if kind is TorchtextVocabulary and not torchtext_loads():
+    if kind is TorchtextVocabulary and not torchtext_available():
         kind = WordVocabulary
     try:
         return kind(state)

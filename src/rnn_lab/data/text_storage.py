@@ -7,14 +7,14 @@ from typing import Self, overload
 
 import numpy as np
 
-from rnn_lab.data.array_storage import ArrayWriter, let_go, open_array
+from rnn_lab.data.array_storage import ArrayWriter, open_array, release_pages
 
 _MOST_CHARACTERS = 2**23  # of the texts of one piece, but for the last of them
 _READ_AT_ONCE = 500  # texts
 _OFFSET = struct.Struct("=q")  # an int64 in its bytes
 
 
-class StoredTexts(Sequence[str]):
+class MemmapTexts(Sequence[str]):
     """Texts in one UTF-8 blob, mapped into memory and decoded when asked for."""
 
     def __init__(self, blob: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
@@ -25,14 +25,14 @@ class StoredTexts(Sequence[str]):
         self._ends = ends
 
     @classmethod
-    def open(cls, folder: Path, name: str) -> "StoredTexts":
+    def open(cls, folder: Path, name: str) -> "MemmapTexts":
         """Map what `write_texts` or a TextWriter wrote, without reading any text."""
         offsets = open_array(folder / f"{name}_offsets.npy")
         return cls(open_array(folder / f"{name}.npy"), offsets[:-1], offsets[1:])
 
-    def take(self, rows: np.ndarray) -> "StoredTexts":
+    def take(self, rows: np.ndarray) -> "MemmapTexts":
         """The texts at `rows`, over the same blob."""
-        return StoredTexts(self._blob, self._starts[rows], self._ends[rows])
+        return MemmapTexts(self._blob, self._starts[rows], self._ends[rows])
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -57,7 +57,7 @@ class StoredTexts(Sequence[str]):
         """The bytes of each text, int64 [texts]."""
         return self._ends - self._starts
 
-    def utf8_pieces(self) -> Iterator[bytes]:
+    def utf8_chunks(self) -> Iterator[bytes]:
         """All texts one after the other, some at a time, undecoded."""
         for start in range(0, len(self), _READ_AT_ONCE):
             yield b"".join(self._read(slice(start, start + _READ_AT_ONCE)))
@@ -66,11 +66,11 @@ class StoredTexts(Sequence[str]):
         spans = zip(self._starts[rows].tolist(), self._ends[rows].tolist(), strict=True)
         for start, end in spans:
             yield self._bytes[start:end]
-        let_go(self._blob)
+        release_pages(self._blob)
 
 
 class TextWriter:
-    """Writes texts to disk as they come, for `StoredTexts.open`; to be used in a `with` statement.
+    """Writes texts to disk as they come, for `MemmapTexts.open`; to be used in a `with` statement.
 
     In memory it keeps nothing of them.
     """
@@ -97,30 +97,30 @@ class TextWriter:
 
 
 def write_texts(texts: Sequence[str], folder: Path, name: str) -> None:
-    """Write texts, from memory or from elsewhere on disk, where `StoredTexts.open` finds them."""
+    """Write texts, from memory or from elsewhere on disk, where `MemmapTexts.open` finds them."""
     with ArrayWriter(folder / f"{name}.npy", np.uint8) as blob:
-        for piece in utf8_pieces(texts):
+        for piece in utf8_chunks(texts):
             blob.append(piece)
     np.save(folder / f"{name}_offsets.npy", utf8_offsets(texts))
 
 
-def utf8_pieces(texts: Sequence[str]) -> Iterator[bytes]:
+def utf8_chunks(texts: Sequence[str]) -> Iterator[bytes]:
     """All texts one after the other in UTF-8, some at a time."""
-    if isinstance(texts, StoredTexts):
-        return texts.utf8_pieces()
-    return ("".join(piece).encode("utf-8") for piece in in_pieces(texts, _READ_AT_ONCE))
+    if isinstance(texts, MemmapTexts):
+        return texts.utf8_chunks()
+    return ("".join(piece).encode("utf-8") for piece in chunked(texts, _READ_AT_ONCE))
 
 
 def utf8_offsets(texts: Sequence[str]) -> np.ndarray:
     """Where each text begins among all of them in UTF-8, and where the last ends; int64."""
-    if isinstance(texts, StoredTexts):
+    if isinstance(texts, MemmapTexts):
         lengths = texts.utf8_lengths()
     else:
         lengths = np.fromiter((len(text.encode("utf-8")) for text in texts), np.int64, len(texts))
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)))
 
 
-def in_pieces(texts: Iterable[str], most: int) -> Iterator[list[str]]:
+def chunked(texts: Iterable[str], most: int) -> Iterator[list[str]]:
     """The texts in lists of `most`, or of fewer where they are long."""
     piece: list[str] = []
     characters = 0

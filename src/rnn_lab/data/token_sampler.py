@@ -4,25 +4,25 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rnn_lab.data.samplers import DealtBatchSampler, batches_in_pool
+from rnn_lab.data.samplers import DistributedBatchSampler, batches_in_pool
 
 
-class TokenBatchSampler(DealtBatchSampler):
-    """Batches of rows of like length whose places, time x reviews, are at most `batch_tokens`.
+class TokenBatchSampler(DistributedBatchSampler):
+    """Batches of rows of similar length of at most `max_tokens_per_batch` tokens, padding included.
 
     Every row comes once an epoch. All rows are sorted by length, and out of each few neighbours
     one goes to each pool, by chance, anew each epoch; pools are cut into batches, and the batches
     shuffled. The cuts follow from the longest of each few neighbours, so that every epoch has
     equally many batches, of the same sizes. The order is a function of (`seed`, epoch) alone.
 
-    Under several replicas `batch_tokens` is the share of one: batches hold `num_replicas` times
-    that and are dealt out by stride, as BucketBatchSampler's are.
+    With several replicas `max_tokens_per_batch` counts for one of them: batches hold `num_replicas`
+    times as many tokens and are dealt out by stride, as BucketBatchSampler's are.
     """
 
     def __init__(
         self,
         lengths: np.ndarray,
-        batch_tokens: int,
+        max_tokens_per_batch: int,
         *,
         seed: int = 0,
         rank: int = 0,
@@ -34,8 +34,8 @@ class TokenBatchSampler(DealtBatchSampler):
             DataError: there are fewer rows than replicas.
         """
         super().__init__(lengths, seed=seed, rank=rank, num_replicas=num_replicas)
-        self._batch_tokens = batch_tokens
-        batches = max(1, int(lengths.sum()) // (batch_tokens * num_replicas))
+        self._batch_tokens = max_tokens_per_batch
+        batches = max(1, int(lengths.sum()) // (max_tokens_per_batch * num_replicas))
         pools = batches // batches_in_pool(batches)
         self._pools = max(1, min(pools, len(lengths) // num_replicas))
         ordered = np.sort(lengths)

@@ -22,8 +22,8 @@ from rnn_lab.data import basic_english as tokenizer
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.progress import progress_bar
-from rnn_lab.data.ragged_storage import Ragged, RaggedWriter
-from rnn_lab.data.text_storage import in_pieces
+from rnn_lab.data.ragged_storage import RaggedArray, RaggedArrayWriter
+from rnn_lab.data.text_storage import chunked
 
 _PIECE = 2_500  # reviews a worker takes at a time
 
@@ -36,7 +36,7 @@ class TokenizedCorpus:
     """Every split as numbers into one list of the distinct tokens of the whole corpus."""
 
     tokens: list[str]
-    splits: dict[str, Ragged]  # by the names of Corpus.splits
+    splits: dict[str, RaggedArray]  # by the names of Corpus.splits
 
 
 def tokenize_corpus(corpus: Corpus, cache_dir: Path) -> TokenizedCorpus:
@@ -49,13 +49,13 @@ def tokenize_corpus(corpus: Corpus, cache_dir: Path) -> TokenizedCorpus:
     folder = cache_dir / "tokens" / f"basic_english-{version}-{corpus.fingerprint[:20]}"
     build_once(folder, partial(_tokenize_into, corpus))
     tokens = json.loads((folder / "tokens.json").read_text())
-    return TokenizedCorpus(tokens, {name: Ragged.load(folder, name) for name in corpus.splits})
+    return TokenizedCorpus(tokens, {name: RaggedArray.load(folder, name) for name in corpus.splits})
 
 
 def _tokenize_into(corpus: Corpus, folder: Path) -> None:
     number: defaultdict[str, int] = defaultdict(count().__next__)
     for name, split in corpus.splits.items():
-        with RaggedWriter(folder, name, np.uint32) as file:
+        with RaggedArrayWriter(folder, name, np.uint32) as file:
             for tokens, numbers, lengths in _number_in_pieces(split.texts, name):
                 # Pieces arrive in order, so the numbers do not depend on how many there were.
                 renumber = np.fromiter(map(number.__getitem__, tokens), np.uint32, len(tokens))
@@ -79,7 +79,7 @@ def _number_in_pieces(texts: Sequence[str], name: str) -> Iterator[_Numbered]:
             advance(len(numbered[2]))
             return numbered
 
-        for piece in in_pieces(texts, _PIECE):
+        for piece in chunked(texts, _PIECE):
             under_way.append(pool.submit(number_piece, piece))
             if len(under_way) > workers:
                 yield next_result()

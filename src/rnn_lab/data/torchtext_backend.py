@@ -36,7 +36,7 @@ def require_torchtext() -> Any:
     return torchtext
 
 
-def torchtext_loads() -> bool:
+def torchtext_available() -> bool:
     """Whether this is the environment of requirements-torchtext.txt."""
     try:
         require_torchtext()

@@ -11,7 +11,7 @@ PAD_ID, UNK_ID = 0, 1
 SPECIALS = (PAD, UNK)
 
 
-def order_tokens(
+def sort_by_frequency(
     tokens: Sequence[str],
     counts: Sequence[int],
     *,

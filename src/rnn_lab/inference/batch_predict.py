@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from rnn_lab.data.readers.records import BadRow, Record
-from rnn_lab.inference.load import TrainedRun
+from rnn_lab.inference.load import LoadedModel
 
 WINDOW = 4096  # records held at once: enough to batch by length, whatever the length of the input
 WINDOW_TOKENS = 2**22  # of them together, but for the last: 32 MiB, where texts are kept whole
@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
     error: str | None = None
 
 
-def classify(run: TrainedRun, reviews: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
+def classify(run: LoadedModel, reviews: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
     """Class probabilities, float32 [reviews, classes], of reviews given as token ids.
 
     Batches hold reviews of about the same length, so that little is computed on padding.
@@ -60,7 +60,7 @@ def _windows(rows: Iterable[_Encoded]) -> Iterator[list[_Encoded]]:
 
 
 def predict_rows(
-    run: TrainedRun, rows: Iterable[Record | BadRow], batch_size: int
+    run: LoadedModel, rows: Iterable[Record | BadRow], batch_size: int
 ) -> Iterator[Prediction]:
     """Yield one Prediction for each row, in order, holding one window of rows at a time."""
     # A text becomes its ids as it is read, and a copy of those that are kept frees the others: a

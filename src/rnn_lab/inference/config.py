@@ -4,12 +4,12 @@ from typing import Any, Literal, Self
 
 from pydantic import PositiveInt, field_validator, model_validator
 
-from rnn_lab.validation import Options
+from rnn_lab.validation import StrictConfig
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
-class _RunOptions(Options):
+class _RunOptions(StrictConfig):
     run: str
 
     @field_validator("run", mode="before")
@@ -26,7 +26,7 @@ class EvaluateOptions(_RunOptions):
     """A finished run, the reviews to test it on, and where to leave the figures."""
 
     device: Device = "auto"
-    folder: str
+    output_dir: str
     data: dict[str, Any] | None = None  # a source of conf/data; None: the run's own test split
     batch_size: PositiveInt | None = None  # None: as in the run
     cache_dir: str = "data/cache"

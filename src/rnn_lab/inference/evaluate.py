@@ -9,24 +9,24 @@ import torch
 from torch.nn import functional as F
 
 from rnn_lab.data.config import DataConfig, TextOptions
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch
 from rnn_lab.errors import DataError
 from rnn_lab.inference.config import EvaluateOptions
-from rnn_lab.inference.load import TrainedRun, load_run
+from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.inference.lock_callbacks import claim_test
 from rnn_lab.models.metrics import build_metrics
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.training.predictions import write_predictions
 from rnn_lab.training.run_metadata import describe_data, git_commit, versions, write_result
-from rnn_lab.validation import Options, check_options
+from rnn_lab.validation import StrictConfig, validate
 
 # What is this machine's to say, and not a checkpoint's that may come from anywhere.
 LOCAL_OPTIONS = {"url", "num_workers", "cache_dir"}
 
 
-class Tested(NamedTuple):
+class TestResult(NamedTuple):
     """The figures of a split, and what became of each of its reviews, in the split's order."""
 
     figures: dict[str, float]  # test/accuracy, test/f1, test/auroc, test/loss, ...
@@ -35,15 +35,15 @@ class Tested(NamedTuple):
 
 
 def evaluate(options: dict[str, Any]) -> None:
-    """Test a run; leave result.json, predictions.csv and plots in `folder`; print a table.
+    """Test a run; leave result.json, predictions.csv and plots in `output_dir`; print a table.
 
     Raises:
         UserError: an option, the run or the reviews cannot be used.
     """
-    checked = check_options(EvaluateOptions, options)
-    run = load_run(checked.run, checked.device)
+    checked = validate(EvaluateOptions, options)
+    run = load_model(checked.run, checked.device)
     config = data_config(run, checked)
-    data = ReviewDataModule(config, text_encoder=run.text_encoder, class_names=run.class_names)
+    data = TextDataModule(config, text_encoder=run.text_encoder, class_names=run.class_names)
     data.setup()
     if checked.data is None and data.corpus.fingerprint != run.corpus_fingerprint:
         raise DataError(
@@ -51,13 +51,13 @@ def evaluate(options: dict[str, Any]) -> None:
             "hold some that it was trained on; say what to test on: data=files data.test=<path>"
         )
     tested = test(run, data.test_dataloader())
-    folder = Path(checked.folder)
+    folder = Path(checked.output_dir)
     lock = claim_test(folder)
-    keep(folder, run, data, tested)
+    save_test_artifacts(folder, run, data, tested)
     lock.release()
 
 
-def data_config(run: TrainedRun, options: EvaluateOptions) -> DataConfig:
+def data_config(run: LoadedModel, options: EvaluateOptions) -> DataConfig:
     """The run's own reviews, or those of `options.data` in the run's way of making batches.
 
     Raises:
@@ -71,14 +71,14 @@ def data_config(run: TrainedRun, options: EvaluateOptions) -> DataConfig:
             chosen["class_names"] = list(run.class_names)
     if options.batch_size is not None:
         chosen["eval_batch_size"] = options.batch_size
-    return check_options(_Data, {"data": chosen}).data
+    return validate(_Data, {"data": chosen}).data
 
 
-class _Data(Options):
+class _Data(StrictConfig):
     data: DataConfig
 
 
-def test(run: TrainedRun, batches: Iterable[Batch]) -> Tested:
+def test(run: LoadedModel, batches: Iterable[Batch]) -> TestResult:
     """Classify every batch; the figures are those that train.py gives for the same batches."""
     device = next(run.model.parameters()).device
     metrics = build_metrics(len(run.class_names), prefix="test/").to(device)
@@ -94,14 +94,16 @@ def test(run: TrainedRun, batches: Iterable[Batch]) -> Tested:
             probabilities.append(probability.cpu().numpy())
             losses.append(loss.cpu().numpy())
     order = np.argsort(np.concatenate(indices))
-    return Tested(
+    return TestResult(
         {name: value.item() for name, value in metrics.compute().items()},
         np.concatenate(probabilities)[order],
         np.concatenate(losses)[order],
     )
 
 
-def keep(folder: Path, run: TrainedRun, data: ReviewDataModule, tested: Tested) -> None:
+def save_test_artifacts(
+    folder: Path, run: LoadedModel, data: TextDataModule, tested: TestResult
+) -> None:
     """Write all that a test leaves, and print its table."""
     reviews, encoded = data.corpus.test, data.splits["test"]
     assert reviews is not None

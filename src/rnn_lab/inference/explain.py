@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rnn_lab.data.readers.records import text_fault
-from rnn_lab.errors import ConfigError, printable
-from rnn_lab.fast_import import importing, without_collections
+from rnn_lab.data.readers.records import text_error
+from rnn_lab.errors import ConfigError, sanitize
+from rnn_lab.fast_import import fast_imports, gc_disabled
 from rnn_lab.inference.config import ExplainOptions
-from rnn_lab.validation import check_options
+from rnn_lab.validation import validate
 
 NAME_LETTERS = 40
 
@@ -20,18 +20,18 @@ def explain(options: dict[str, Any]) -> None:
     Raises:
         UserError: an option or the run cannot be used, or the folder cannot be written.
     """
-    checked = check_options(ExplainOptions, options)
+    checked = validate(ExplainOptions, options)
     text = checked.text or ""
     if not text.strip():
         raise ConfigError('text: is empty; give a text to explain: text="..."')
-    if fault := text_fault(text, "utf-8"):
+    if fault := text_error(text, "utf-8"):
         raise ConfigError(f"text: {fault}")
     # torch takes seconds to import: only once the options are known to be sound.
-    with importing():
-        from rnn_lab.inference.load import load_run
+    with fast_imports():
+        from rnn_lab.inference.load import load_model
 
-    run = load_run(checked.run)
-    with without_collections():
+    run = load_model(checked.run)
+    with gc_disabled():
         from rnn_lab.inference.explanation import write_explanation
         from rnn_lab.reports.explain.explanation_data import read_explanation
         from rnn_lab.reports.explain.page import draw_explanation
@@ -40,7 +40,7 @@ def explain(options: dict[str, Any]) -> None:
     write_explanation(folder, run, text)
     page = draw_explanation(folder)
     explained = read_explanation(folder)
-    ranking = [(printable(name), probability) for name, probability in explained.ranking]
+    ranking = [(sanitize(name), probability) for name, probability in explained.ranking]
     width = max(len(name) for name, _ in ranking)
     print(ranking[0][0])
     for name, probability in ranking:

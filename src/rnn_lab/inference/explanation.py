@@ -13,14 +13,14 @@ from rnn_lab.data.vocabulary import UNK_ID
 from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.batch_predict import classify
 from rnn_lab.inference.integrated_gradients import TOKENS_AT_ONCE, integrated_gradients
-from rnn_lab.inference.load import TrainedRun
-from rnn_lab.io.atomic import whole_file
+from rnn_lab.inference.load import LoadedModel
+from rnn_lab.io.atomic import atomic_write
 from rnn_lab.models.trace import trace
 from rnn_lab.reports.formatting import model_words, run_words
 from rnn_lab.reports.run_files import read_result
 
 
-def write_explanation(folder: Path, run: TrainedRun, text: str) -> None:
+def write_explanation(folder: Path, run: LoadedModel, text: str) -> None:
     """Explain the verdict of `run`, whose network is on the CPU, on `text`.
 
     `explanation.json` holds the words, the class probabilities after each token read so far, and
@@ -29,7 +29,7 @@ def write_explanation(folder: Path, run: TrainedRun, text: str) -> None:
     reads them.
     """
     tokens = run.text_encoder.encode(text)  # [time]
-    probabilities = after_each_token(run, tokens)
+    probabilities = prefix_probabilities(run, tokens)
     predicted = int(probabilities[-1].argmax())
     moved = integrated_gradients(run.model, tokens, predicted)
     about = {
@@ -46,20 +46,20 @@ def write_explanation(folder: Path, run: TrainedRun, text: str) -> None:
         "baseline_logit_difference": moved.baseline,
         "steps": moved.steps,
     }
-    with whole_file(folder / "explanation.json") as file:
+    with atomic_write(folder / "explanation.json") as file:
         json.dump(about, file, indent=1)
         file.write("\n")
-    with whole_file(folder / "states.npz") as file:
+    with atomic_write(folder / "states.npz") as file:
         np.savez_compressed(file.buffer, allow_pickle=False, **gates_and_states(run, tokens))
 
 
-def after_each_token(run: TrainedRun, tokens: np.ndarray) -> np.ndarray:
+def prefix_probabilities(run: LoadedModel, tokens: np.ndarray) -> np.ndarray:
     """Class probabilities, float32 [time, classes]: row t is what predict says of t + 1 tokens."""
     prefixes = [tokens[:end] for end in range(1, len(tokens) + 1)]
     return classify(run, prefixes, max(1, TOKENS_AT_ONCE // len(tokens)))
 
 
-def gates_and_states(run: TrainedRun, tokens: np.ndarray) -> dict[str, np.ndarray]:
+def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarray]:
     """Every value of every cell, float32 [time, hidden], in the order of the tokens."""
     with torch.no_grad():
         embedded = run.model.embed(torch.from_numpy(tokens)[None])  # [1, time, embedding_dim]
@@ -73,7 +73,7 @@ def gates_and_states(run: TrainedRun, tokens: np.ndarray) -> dict[str, np.ndarra
     }
 
 
-def _words(run: TrainedRun, text: str) -> list[dict[str, Any]]:
+def _words(run: LoadedModel, text: str) -> list[dict[str, Any]]:
     """Each word of `text`, with the range of its tokens among those read: empty where cut off."""
     words = run.text_encoder.words(text)
     ends = np.cumsum([0, *(len(ids) for _, ids in words)])
@@ -85,7 +85,7 @@ def _words(run: TrainedRun, text: str) -> list[dict[str, Any]]:
     ]
 
 
-def _words_of(run: TrainedRun) -> str:
+def _words_of(run: LoadedModel) -> str:
     """How pictures name the run: by its result.json where the checkpoint lies in a run's folder."""
     if run.path.parent.name == "checkpoints":
         with contextlib.suppress(CheckpointError):

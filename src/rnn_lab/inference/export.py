@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnn_lab.errors import ConfigError, UserError
-from rnn_lab.fast_import import importing
+from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import ExportOptions
 from rnn_lab.inference.safetensors_io import SUFFIX, write_safetensors
-from rnn_lab.validation import check_options
+from rnn_lab.validation import validate
 
 USAGE = """python -m rnn_lab.inference.export run=<folder or .ckpt file> output=model.safetensors
 
@@ -39,14 +39,14 @@ def export(arguments: Sequence[str]) -> Path:
         UserError: the file cannot be written.
     """
     given = dict(argument.partition("=")[::2] for argument in arguments)
-    options = check_options(ExportOptions, given)
+    options = validate(ExportOptions, given)
     output = Path(options.output).expanduser()
     if output.suffix != SUFFIX:
         raise ConfigError(f"output={options.output}: unknown ending. Choose from: {SUFFIX}")
-    with importing():
-        from rnn_lab.inference.load import load_run
+    with fast_imports():
+        from rnn_lab.inference.load import load_model
 
-    run = load_run(options.run)
+    run = load_model(options.run)
     write_safetensors(output, run.model.state_dict(), run.about)
     return output
 

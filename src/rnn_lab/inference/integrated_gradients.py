@@ -43,7 +43,7 @@ def integrated_gradients(
     contrast[target] = 1
 
     def difference(embedded: Tensor, lengths: Tensor) -> Tensor:
-        return model.classify_embedded(embedded, lengths) @ contrast  # [batch]
+        return model.forward_embedded(embedded, lengths) @ contrast  # [batch]
 
     with torch.no_grad():
         embedded, baseline = model.embed(text), model.embed(torch.full_like(text, PAD_ID))

@@ -18,9 +18,9 @@ from torch.overrides import TorchFunctionMode
 
 from rnn_lab.data.config import DataConfig
 from rnn_lab.data.text_encoder import TextEncoder
-from rnn_lab.errors import CheckpointError, ConfigError, printable
+from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.inference.safetensors_io import SUFFIX, read_safetensors
-from rnn_lab.io.safe_load import read_torch_file
+from rnn_lab.io.safe_load import safe_load
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
 
@@ -28,7 +28,7 @@ CLASSIFIER = "classifier."  # the name of the network within the LightningModule
 
 
 @dataclass(frozen=True)
-class TrainedRun:
+class LoadedModel:
     """What a checkpoint holds: a network ready to predict, and all that its input needs."""
 
     model: RecurrentClassifier
@@ -57,7 +57,7 @@ class _HyperParameters(_Plain, extra="forbid"):
 
 
 class _Data(_Plain):
-    """What a rnn_lab.data.datamodule.ReviewDataModule saves."""
+    """What a rnn_lab.data.datamodule.TextDataModule saves."""
 
     config: DataConfig
     class_names: list[str]
@@ -70,7 +70,7 @@ class _Checkpoint(_Plain):
 
     state_dict: dict[str, Tensor]
     hyper_parameters: _HyperParameters
-    data: _Data = Field(alias="ReviewDataModule")
+    data: _Data = Field(alias="TextDataModule")
 
 
 def find_checkpoint(run: str) -> Path:
@@ -93,7 +93,7 @@ def find_checkpoint(run: str) -> Path:
     raise CheckpointError(f"{run}: no finished run; looked for {places[0]} and {places[1].name}")
 
 
-def load_run(run: str, device: str = "cpu") -> TrainedRun:
+def load_model(run: str, device: str = "cpu") -> LoadedModel:
     """Read a run folder or a file into a float32 network in evaluation mode on `device`.
 
     Raises:
@@ -113,7 +113,7 @@ def load_run(run: str, device: str = "cpu") -> TrainedRun:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        said = printable(f"{where}: {first['msg']}")
+        said = sanitize(f"{where}: {first['msg']}")
         raise CheckpointError(f"{path}: not a whole checkpoint of train.py: {said}") from None
     made, names = state.hyper_parameters, tuple(state.data.class_names)
     if made.num_classes != len(set(names)) or made.vocab_size != text_encoder.vocab_size:
@@ -121,7 +121,7 @@ def load_run(run: str, device: str = "cpu") -> TrainedRun:
             f"{path}: damaged: a network of {made.num_classes} classes and {made.vocab_size} "
             f"tokens with {len(set(names))} class names and {text_encoder.vocab_size} tokens"
         )
-    return TrainedRun(
+    return LoadedModel(
         model=_build(path, made, state.state_dict).to(target),
         text_encoder=text_encoder,
         class_names=names,
@@ -129,7 +129,7 @@ def load_run(run: str, device: str = "cpu") -> TrainedRun:
         data_config=state.data.config,
         corpus_fingerprint=state.data.corpus_fingerprint,
         path=path,
-        about={name: content[name] for name in ("hyper_parameters", "ReviewDataModule")},
+        about={name: content[name] for name in ("hyper_parameters", "TextDataModule")},
     )
 
 
@@ -138,7 +138,7 @@ def _read(path: Path) -> Any:
         if path.suffix == SUFFIX:
             return read_safetensors(path)
         _check_torch()
-        return read_torch_file(path, in_place=True)
+        return safe_load(path, in_place=True)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}") from None
 
@@ -165,7 +165,7 @@ def _build(path: Path, made: _HyperParameters, weights: dict[str, Tensor]) -> Re
             model = RecurrentClassifier(made.model, made.vocab_size, made.num_classes)
         model.load_state_dict(mine, strict=True, assign=True)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
-        reason = printable(re.sub(r"\s+", " ", str(error)).strip())
+        reason = sanitize(re.sub(r"\s+", " ", str(error)).strip())
         raise CheckpointError(f"{path}: its weights do not fit its network: {reason}") from None
     if not all(_is_finite(tensor) for tensor in mine.values()):
         raise CheckpointError(f"{path}: its weights are not finite numbers; the training diverged")

@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 
 from rnn_lab.errors import UserError
 from rnn_lab.io.atomic import write_error
-from rnn_lab.io.locks import claim
+from rnn_lab.io.locks import acquire
 
 
-class ClaimFolder(Callback):
+class LockOutputDir(Callback):
     """What conf/eval.yaml has Hydra call first. It swallows exceptions, but no SystemExit."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -36,4 +36,4 @@ def claim_test(folder: Path) -> FileLock:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(error, folder) from error
-    return claim(folder / "eval.lock", f"hydra.run.dir={folder}")
+    return acquire(folder / "eval.lock", f"hydra.run.dir={folder}")

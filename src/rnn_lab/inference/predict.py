@@ -10,13 +10,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
-from rnn_lab.data.readers.records import BadRow, Record, format_of, read_records, text_fault
-from rnn_lab.errors import ConfigError, DataError, printable
-from rnn_lab.fast_import import importing
+from rnn_lab.data.readers.records import BadRow, Record, infer_format, read_records, text_error
+from rnn_lab.errors import ConfigError, DataError, sanitize
+from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import PredictOptions
-from rnn_lab.io.atomic import whole_file, write_error
-from rnn_lab.io.locks import claimed
-from rnn_lab.validation import check_options
+from rnn_lab.io.atomic import atomic_write, write_error
+from rnn_lab.io.locks import locked
+from rnn_lab.validation import validate
 
 if TYPE_CHECKING:
     from rnn_lab.inference.batch_predict import Prediction
@@ -32,7 +32,7 @@ def predict(options: dict[str, Any]) -> None:
     Raises:
         UserError: an option, the run or the input cannot be used, or no row of the input could be.
     """
-    checked = check_options(PredictOptions, options)
+    checked = validate(PredictOptions, options)
     if checked.text is not None:
         predict_text(checked)
     else:
@@ -44,17 +44,17 @@ def predict_text(options: PredictOptions) -> None:
     text = cast(str, options.text)
     if not text.strip():
         raise ConfigError("text: is empty; give a review to label")
-    if fault := text_fault(text, "utf-8"):
+    if fault := text_error(text, "utf-8"):
         raise ConfigError(f"text: {fault}")
     # torch takes seconds to import: only once the options are known to be sound.
-    with importing():
+    with fast_imports():
         from rnn_lab.inference.batch_predict import classify
-        from rnn_lab.inference.load import load_run
+        from rnn_lab.inference.load import load_model
 
-    run = load_run(options.run, options.device)
+    run = load_model(options.run, options.device)
     run.model.recurrent.compiled = False  # not worth its loading, for one text
     (probabilities,) = classify(run, [run.text_encoder.encode(text)], batch_size=1)
-    names = [printable(name) for name in run.class_names]
+    names = [sanitize(name) for name in run.class_names]
     ranked = sorted(zip(probabilities, names, strict=True), reverse=True)
     width = max(map(len, names))
     print(ranked[0][1])
@@ -73,11 +73,11 @@ def predict_stream(options: PredictOptions) -> None:
     first = next(rows, None)  # a missing or foreign file is told of before anything is loaded
     if first is None:
         raise DataError(f"{source}: holds no text")
-    with importing():
+    with fast_imports():
         from rnn_lab.inference.batch_predict import predict_rows
-        from rnn_lab.inference.load import load_run
+        from rnn_lab.inference.load import load_model
 
-    run = load_run(options.run, options.device)
+    run = load_model(options.run, options.device)
     total = 0
     bad: list[Prediction] = []
     bad_count = 0
@@ -94,7 +94,7 @@ def predict_stream(options: PredictOptions) -> None:
 
 def _rows(options: PredictOptions, source: str) -> Iterator[Record | BadRow]:
     stream: Path | BinaryIO = sys.stdin.buffer if source == "-" else _path(source)
-    format = options.format or ("txt" if source == "-" else format_of(source))
+    format = options.format or ("txt" if source == "-" else infer_format(source))
     return read_records(
         stream,
         format,
@@ -162,8 +162,8 @@ def _output(output: str) -> Iterator[TextIO]:
         path = _path(output).resolve()
         lock = path.with_name(f".{path.name}.lock")
         is_file = path.is_file() or not path.exists()  # not a device, nor a pipe
-        alone = claimed(lock, f"output={output}") if is_file else nullcontext()
-        with alone, whole_file(path, newline="") as file:
+        alone = locked(lock, f"output={output}") if is_file else nullcontext()
+        with alone, atomic_write(path, newline="") as file:
             yield file
         return
     cast(Any, sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnn_lab.errors import CheckpointError, printable
-from rnn_lab.io.atomic import whole_binary_file
+from rnn_lab.errors import CheckpointError, sanitize
+from rnn_lab.io.atomic import atomic_write_bytes
 
 SUFFIX = ".safetensors"
 _KEY = "rnn-lab"  # of the metadata. One alone: the library writes several in any order
 _DIGEST = "sha256"
-_PARTS = {"hyper_parameters", "ReviewDataModule"}
+_PARTS = {"hyper_parameters", "TextDataModule"}
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
             about = json.loads((file.metadata() or {}).get(_KEY, "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # a damaged file can fail anywhere in the reader
-        reason = printable(str(error).partition("\n")[0]) or type(error).__name__
+        reason = sanitize(str(error).partition("\n")[0]) or type(error).__name__
         raise CheckpointError(f"cannot be read as safetensors: {reason}") from None
     if not isinstance(about, dict) or set(about) != _PARTS | {_DIGEST}:
         raise CheckpointError(f"has no description of a run under {_KEY!r} in its metadata")
@@ -72,5 +72,5 @@ def write_safetensors(
     assert set(about) == _PARTS
     described = json.dumps(dict(about) | {_DIGEST: digest(weights, about)})
     content = save(dict(weights), metadata={_KEY: described})
-    with whole_binary_file(path) as file:
+    with atomic_write_bytes(path) as file:
         file.write(content)

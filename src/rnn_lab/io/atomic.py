@@ -37,7 +37,7 @@ def write_error(error: OSError, path: Path | str, *, what: str = "cannot be writ
     return WriteError(f"{reason}; {advice}" if advice else reason)
 
 
-def system_error(error: BaseException) -> OSError | None:
+def find_os_error(error: BaseException) -> OSError | None:
     """Return the error by which the system refused a file: `error` itself, or what it came of.
 
     A library that writes may raise another in its place. None: it is a fault of ours.
@@ -53,7 +53,7 @@ def system_error(error: BaseException) -> OSError | None:
 
 
 @contextmanager
-def written(path: Path) -> Iterator[None]:
+def translating_os_errors(path: Path) -> Iterator[None]:
     """Tell of the file `path` where the system refuses to have it written inside.
 
     Raises:
@@ -64,7 +64,7 @@ def written(path: Path) -> Iterator[None]:
     except (UserError, BrokenPipeError):
         raise
     except Exception as error:
-        refused = system_error(error) or (error if isinstance(error, OSError) else None)
+        refused = find_os_error(error) or (error if isinstance(error, OSError) else None)
         if refused is None:
             raise
         raise write_error(refused, path) from error
@@ -74,7 +74,7 @@ LARGEST_TEXT = 2**30  # bytes; predictions of ten million reviews
 
 
 @contextmanager
-def whole_file(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
+def atomic_write(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
     """Open `path` for writing under a temporary name, which it loses when complete.
 
     An error or a kill on the way leaves untouched what stood at `path` before. A device or pipe
@@ -91,7 +91,7 @@ def whole_file(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
     replaced = link or file or not there
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial") if replaced else path
     try:
-        with written(path):
+        with translating_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             options: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": newline}
             with partial.open("w", **options) as opened:
@@ -105,7 +105,7 @@ def whole_file(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` to `path` as `whole_file` does.
+    """Write `content` to `path` as `atomic_write` does.
 
     A figure that cannot be had (the AUROC of a split with one class) is null: JSON has no NaN.
     """
@@ -113,7 +113,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in content.items()
     }
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         json.dump(finite, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
@@ -155,15 +155,15 @@ def is_locked(path: Path) -> bool:
 
 
 @contextmanager
-def whole_binary_file(path: Path) -> Iterator[BinaryIO]:
-    """Open `path` for writing bytes as `whole_file` does; it is on the disk before it is renamed.
+def atomic_write_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for writing bytes as `atomic_write` does; it is on the disk before it is renamed.
 
     Raises:
         WriteError: the file cannot be written; says why.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with written(path):
+        with translating_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 yield file

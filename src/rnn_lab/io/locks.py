@@ -18,42 +18,42 @@ from rnn_lab.io.atomic import write_error
 _LOOK = 0.2  # seconds; longer than another's look at the lock takes
 
 
-class HeldError(UserError):
+class LockHeldError(UserError):
     """Another process is at it."""
 
 
-def claim(path: Path, what: str) -> FileLock:
+def acquire(path: Path, what: str) -> FileLock:
     """Take the lock file `path`, which this process may have already, for as long as what is
     returned is kept and not released.
 
     Raises:
-        HeldError: another process holds it; the message begins with `what` and names that one.
+        LockHeldError: another process holds it; the message begins with `what` and names that one.
     """
     lock = FileLock(path, is_singleton=True)
     try:
         lock.acquire(timeout=_LOOK)
     except Timeout:
-        raise HeldError(
-            f"{what}: {holder(path)} is at it; wait for its end, or choose another place"
+        raise LockHeldError(
+            f"{what}: {lock_owner(path)} is at it; wait for its end, or choose another place"
         ) from None
     except OSError as error:
         raise write_error(error, path) from error
-    sign(path)
+    write_owner(path)
     return lock
 
 
 @contextmanager
-def claimed(path: Path, what: str) -> Iterator[None]:
+def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` inside, and leave none behind.
 
     Raises:
-        HeldError: as `claim`.
+        LockHeldError: as `acquire`.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(error, path.parent) from error
-    lock = claim(path, what)
+    lock = acquire(path, what)
     try:
         yield
     finally:
@@ -61,12 +61,12 @@ def claimed(path: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def sign(path: Path) -> None:
+def write_owner(path: Path) -> None:
     """Write into the lock file, which this process holds, who holds it."""
     path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
 
 
-def holder(path: Path) -> str:
+def lock_owner(path: Path) -> str:
     """Name who holds the lock file, as far as it says."""
     try:
         pid, host = path.read_text(encoding="utf-8").split()

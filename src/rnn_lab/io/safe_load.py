@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnn_lab.errors import CheckpointError, printable
+from rnn_lab.errors import CheckpointError, sanitize
 
 _NAMES = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_tensor_v2"
@@ -29,18 +29,18 @@ _FOREIGN = {
 }
 
 
-class ForeignCodeError(CheckpointError):
+class UnsafeCheckpointError(CheckpointError):
     """A checkpoint that would run code. No training leaves such a one, however it ends."""
 
 
-def read_torch_file(path: Path, *, in_place: bool = False) -> Any:
+def safe_load(path: Path, *, in_place: bool = False) -> Any:
     """Return the numbers, names and tensors in a file of torch.save.
 
     All of it is compared with its checksums. `in_place` leaves tensors in the file until they are
     used.
 
     Raises:
-        ForeignCodeError: it names anything that could be run.
+        UnsafeCheckpointError: it names anything that could be run.
         CheckpointError: it is no such file, or damaged. No message has the path.
     """
     try:
@@ -48,7 +48,7 @@ def read_torch_file(path: Path, *, in_place: bool = False) -> Any:
         with zipfile.ZipFile(path) as archive:
             _check_entries(archive, path.stat().st_size)
             if damaged := archive.testzip():
-                raise CheckpointError(f"damaged in {printable(damaged)}")
+                raise CheckpointError(f"damaged in {sanitize(damaged)}")
             _check_pickle(archive)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=in_place)
         for tensor in _tensors(content):
@@ -61,7 +61,7 @@ def read_torch_file(path: Path, *, in_place: bool = False) -> Any:
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}") from None
     except Exception as error:  # a damaged file can fail anywhere in the reader
-        reason = printable(str(error).partition("\n")[0]) or type(error).__name__
+        reason = sanitize(str(error).partition("\n")[0]) or type(error).__name__
         raise CheckpointError(f"cannot be read as a checkpoint: {reason}") from None
     return content
 
@@ -91,12 +91,12 @@ def _check_pickle(archive: zipfile.ZipFile) -> None:
         raise CheckpointError("not an archive of torch.save")
     for opcode, argument, _ in pickletools.genops(archive.read(pickles[0])):
         if opcode.name in _FOREIGN:
-            raise ForeignCodeError(
+            raise UnsafeCheckpointError(
                 f"refused: holds {opcode.name}; checkpoints hold plain data only"
             )
         if opcode.name == "GLOBAL" and not _NAMES.fullmatch(str(argument)):
-            name = printable(str(argument).replace(" ", "."))
-            raise ForeignCodeError(
+            name = sanitize(str(argument).replace(" ", "."))
+            raise UnsafeCheckpointError(
                 f"refused: it would run {name}; checkpoints hold plain data only"
             )
 

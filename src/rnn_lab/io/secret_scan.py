@@ -23,19 +23,19 @@ _ASSIGNED = re.compile(rf"([\w.-]*?{_WORDS})\s*=\s*{_PLAIN}", re.IGNORECASE)
 _IN_URL = re.compile(r"\b(?:https?://[^/\s@'\"]+@|[\w.+-]+://[^/\s:@'\"]*:[^/\s@'\"]+@)")
 
 
-class RefuseSecrets(Callback):
+class RejectSecrets(Callback):
     """What conf/train.yaml and conf/eval.yaml have Hydra call before it writes anything."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Look at a run's config."""
-        refuse_secrets(config)
+        reject_secrets(config)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Look at a sweep's config; its overrides are those of all jobs."""
-        refuse_secrets(config)
+        reject_secrets(config)
 
 
-def refuse_secrets(config: DictConfig) -> None:
+def reject_secrets(config: DictConfig) -> None:
     """End the program with one line, which names the option, where `config` spells out a secret.
 
     Raises:
@@ -88,7 +88,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def overrides_as_given(hydra: Any) -> list[str]:
+def raw_overrides(hydra: Any) -> list[str]:
     """Return the overrides of a job, of Hydra's own config, with references unresolved in them.
 
     To read them one by one would put what stands in the environment into their place.
@@ -98,7 +98,7 @@ def overrides_as_given(hydra: Any) -> list[str]:
     return [str(override) for override in given]
 
 
-def without_user(url: str) -> str:
+def strip_credentials(url: str) -> str:
     """Return a URL without the user, password or token before its host."""
     try:
         parts = urlsplit(url)
@@ -120,4 +120,4 @@ def git_remote() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     url = os.environ.get("WANDB_GIT_REMOTE_URL", done.stdout.strip())
-    return without_user(url) if "://" in url and "@" in url else None
+    return strip_credentials(url) if "://" in url and "@" in url else None

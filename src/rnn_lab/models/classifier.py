@@ -64,14 +64,14 @@ class RecurrentClassifier(nn.Module):
             # Whole words are hidden (Dai and Le 2015): as padding, whose vector stays zero.
             hidden = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
             tokens = tokens.masked_fill(hidden, 0)
-        return self.classify_embedded(self.embed(tokens), lengths)
+        return self.forward_embedded(self.embed(tokens), lengths)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The vectors of tokens int64 [batch, time]: [batch, time, embedding_dim]."""
         # Embedded in the order [time, batch], in which recurrent layers read memory.
         return self.embedding(tokens.t()).transpose(0, 1)
 
-    def classify_embedded(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+    def forward_embedded(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """The logits [batch, num_classes] of vectors [batch, time, embedding_dim], as `forward`."""
         embedded = self.dropout(embedded)
         if self.pooling == "last":

@@ -4,12 +4,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from rnn_lab.validation import Options
+from rnn_lab.validation import StrictConfig
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-class ModelConfig(Options):
+class ModelConfig(StrictConfig):
     """Embedding, dropout, recurrent layers, pooling, linear layer."""
 
     name: Literal["rnn", "lstm", "gru"]
@@ -34,7 +34,7 @@ class ModelConfig(Options):
         return self
 
 
-class OptimizerConfig(Options):
+class OptimizerConfig(StrictConfig):
     """torch.optim's optimizer of that name; see conf/optimizer/adamw.yaml."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -44,8 +44,8 @@ class OptimizerConfig(Options):
     embedding_gradient: Literal["auto", "dense", "rows"] = "auto"
 
 
-class SchedulerConfig(Options):
+class SchedulerConfig(StrictConfig):
     """The learning rate over the steps of a run."""
 
     name: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -9,41 +9,41 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rnn_lab.models.fast.autocast import custom_bwd, custom_fwd
-from rnn_lab.models.lazy_rows import RowUpdates
+from rnn_lab.models.lazy_rows import LazyRows
 
 
 class Embedding(nn.Embedding):
     """torch.nn.Embedding whose row 0 is padding: zero, and without a gradient.
 
-    Where an optimizer has set `row_updates`, the gradient of `weight` is sparse [rows, features],
+    Where an optimizer has set `lazy_rows`, the gradient of `weight` is sparse [rows, features],
     and rows that the optimizer has left behind are up to date whenever they are looked up or saved.
-    Who reads `weight` itself in the middle of a training calls `catch_up` first.
+    Who reads `weight` itself in the middle of a training calls `flush` first.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
         super().__init__(num_embeddings, embedding_dim, padding_idx=0)
-        self.row_updates: RowUpdates | None = None
+        self.lazy_rows: LazyRows | None = None
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens int64 [...] to their vectors [..., embedding_dim]."""
-        if self.row_updates is None or not self.training:
-            self.catch_up()
+        if self.lazy_rows is None or not self.training:
+            self.flush()
             return super().forward(tokens)
-        rows, places = distinct(tokens, self.num_embeddings)
-        return _LookUp.apply(self.weight, self.row_updates.read(rows), rows, places)
+        rows, places = unique_tokens(tokens, self.num_embeddings)
+        return _LookUp.apply(self.weight, self.lazy_rows.read(rows), rows, places)
 
-    def catch_up(self) -> None:
+    def flush(self) -> None:
         """Bring every row of `weight` up to date."""
-        if self.row_updates is not None:
-            self.row_updates.catch_up()
+        if self.lazy_rows is not None:
+            self.lazy_rows.flush()
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.row_updates is not None and self.row_updates.is_behind:
-            destination[f"{prefix}weight"] = self.row_updates.up_to_date()[0]
+        if self.lazy_rows is not None and self.lazy_rows.has_pending:
+            destination[f"{prefix}weight"] = self.lazy_rows.flushed_copy()[0]
 
     def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
-        self.catch_up()  # nothing that the old weights missed may move the new ones
+        self.flush()  # nothing that the old weights missed may move the new ones
         super()._load_from_state_dict(*args, **options)
 
 
@@ -77,7 +77,7 @@ class _LookUp(torch.autograd.Function):
         return sparse, None, None, None
 
 
-def distinct(tokens: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
+def unique_tokens(tokens: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
     """The different tokens and 0, ascending [n], and the place of each of `tokens` among them.
 
     torch.unique sorts the tokens; a list of the vocabulary ticked off takes a sixth of the time.
@@ -106,7 +106,7 @@ def row_gradient(weight: Tensor) -> tuple[Tensor, Tensor] | None:
     return grad._indices()[0], grad._values()
 
 
-def clippable(parameters: Iterable[Tensor]) -> list[Tensor]:
+def clip_params(parameters: Iterable[Tensor]) -> list[Tensor]:
     """Parameters as torch.nn.utils' clipping takes them: for each sparse gradient its rows."""
     found = []
     for parameter in parameters:

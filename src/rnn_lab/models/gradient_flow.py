@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.trace import traced_logits
+from rnn_lab.models.trace import logits_with_trace
 
 
 class GradientNorms(NamedTuple):
@@ -42,7 +42,7 @@ def gradient_norms(
         one entry a layer and direction, in torch's order.
     """
     with torch.enable_grad():
-        logits, traces = traced_logits(classifier, tokens, lengths)
+        logits, traces = logits_with_trace(classifier, tokens, lengths)
         # Sequences do not see one another: the gradient of the sum is that of each one's loss.
         loss = cross_entropy(logits, labels, reduction="sum")
         states = [step.h for trace in traces for step in trace.steps]

@@ -18,7 +18,7 @@ from rnn_lab.models.fast.torch_layers import torch_lstm, torch_rnn
 from rnn_lab.models.gru_reset_before_steps import gru_before_by_steps
 from rnn_lab.models.layer_arguments import State, check_inputs, initial_state_parts
 from rnn_lab.models.padding import zero_padding
-from rnn_lab.models.reverse import reversal, reverse
+from rnn_lab.models.reverse import reversal_index, reverse
 
 # Elements of the gates of a block of time steps: 8 MiB in float32. A whole review's fit no cache,
 # and being of another size at every step, leave memory behind that later steps cannot use.
@@ -29,7 +29,7 @@ class _VariableLength(nn.RNNBase):
     """What the three layers share."""
 
     state_parts = 1
-    in_cudnn = True  # and so fast over packed sequences
+    has_cudnn = True  # and so fast over packed sequences
     # False: steps that are not compiled, slower and as right. For a process that reads a single
     # sequence: to load the compiled ones and their compiler takes a second. An LSTM has none.
     compiled = True
@@ -122,7 +122,7 @@ class _VariableLength(nn.RNNBase):
         """
         lengths = lengths.to(inputs.device)
         product = self._product_type(inputs.device.type)
-        order = reversal(lengths, inputs.shape[1]) if self.bidirectional else lengths
+        order = reversal_index(lengths, inputs.shape[1]) if self.bidirectional else lengths
         outputs = inputs.transpose(0, 1).to(product)  # [time, batch, input_size]
         finals: list[State] = []
         for layer in range(self.num_layers):
@@ -163,15 +163,15 @@ class _VariableLength(nn.RNNBase):
             outputs = torch_rnn(self.mode, inputs, h, parameters, train=self.training)
             last = outputs[lengths - 1, torch.arange(len(lengths))]
             return zero_padding(outputs, lengths), (last,)
-        from rnn_lab.models.fast.fused_rnn import CELLS, Recurrence
+        from rnn_lab.models.fast.fused_rnn import CELLS, FusedRNN
 
         keep, cell = torch.is_grad_enabled(), CELLS[self.mode]
-        outputs, last = Recurrence.apply(cell, inputs, lengths, *state, *weights, keep)
+        outputs, last = FusedRNN.apply(cell, inputs, lengths, *state, *weights, keep)
         return outputs, (last,)
 
     def _packs(self, inputs: Tensor) -> bool:
         """Whether packed sequences are the fast way."""
-        return inputs.device.type != "cpu" and self.in_cudnn
+        return inputs.device.type != "cpu" and self.has_cudnn
 
     def _run_packed(
         self, inputs: Tensor, lengths: Tensor, initial_state: Any
@@ -224,7 +224,7 @@ class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not 
         if reset not in ("before", "after"):
             raise ValueError(f"reset must be before or after, got {reset}")
         self.reset = reset
-        self.in_cudnn = reset == "after"
+        self.has_cudnn = reset == "after"
 
     def _run(
         self,
@@ -239,10 +239,10 @@ class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not 
             return super()._run(inputs, lengths, state, weights, zeroed, need_cell)
         if inputs.device.type != "cpu" or not self.compiled:
             return gru_before_by_steps(inputs, lengths, state, weights)
-        from rnn_lab.models.fast.fused_gru_reset_before import GRUBeforeFunction
+        from rnn_lab.models.fast.fused_gru_reset_before import FusedGRUResetBefore
 
         keep = torch.is_grad_enabled()
-        outputs, last = GRUBeforeFunction.apply(inputs, lengths, *state, *weights, keep)
+        outputs, last = FusedGRUResetBefore.apply(inputs, lengths, *state, *weights, keep)
         return outputs, (last,)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""torch's AdamW, Adam and SGD, which leave an embedding with a sparse gradient to RowUpdates."""
+"""torch's AdamW, Adam and SGD, which leave an embedding with a sparse gradient to LazyRows."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from rnn_lab.models.embedding import Embedding, row_gradient
-from rnn_lab.models.lazy_rows import AdamRows, MomentumRows, RowUpdates
+from rnn_lab.models.lazy_rows import LazyAdam, LazyMomentum, LazyRows
 
-BEHIND = "behind"  # in a saved state: the rows of RowUpdates as they are
+BEHIND = "behind"  # in a saved state: the rows of LazyRows as they are
 
 
-class _ByRows(torch.optim.Optimizer):
+class _LazyOptimizer(torch.optim.Optimizer):
     """Mixed into one of torch's optimizers: the weights of some embeddings move by rows.
 
     The state of such a weight has the names and shapes that torch's optimizer gives it, and is up
@@ -29,7 +29,7 @@ class _ByRows(torch.optim.Optimizer):
             ValueError: weight decay that is part of the gradient: every row has one then.
         """
         self._embeddings += (embedding,)
-        embedding.row_updates = self._start(embedding.weight)
+        embedding.lazy_rows = self._start(embedding.weight)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -57,7 +57,7 @@ class _ByRows(torch.optim.Optimizer):
         """
         found = super().state_dict()
         for number, updates in self._behind():
-            _, *moments = updates.up_to_date()
+            _, *moments = updates.flushed_copy()
             state = dict(found["state"][number])
             state |= dict(zip(updates.moment_names, moments, strict=True))
             found["state"][number] = state | {BEHIND: updates.behind()}
@@ -68,19 +68,19 @@ class _ByRows(torch.optim.Optimizer):
         states = {number: dict(state) for number, state in state_dict["state"].items()}
         behind = {number: state.pop(BEHIND, None) for number, state in states.items()}
         for embedding in self._embeddings:
-            embedding.catch_up()
+            embedding.flush()
         super().load_state_dict(state_dict | {"state": states})
         for embedding in self._embeddings:
             updates = self._start(embedding.weight)
             if (rows := behind.get(self._number(embedding.weight))) is not None:
                 updates.restore(rows)
-            embedding.row_updates = updates
+            embedding.lazy_rows = updates
 
-    def _behind(self) -> Iterator[tuple[int, RowUpdates]]:
+    def _behind(self) -> Iterator[tuple[int, LazyRows]]:
         """The number, in a state_dict, of each weight with rows that are not up to date."""
         for embedding in self._embeddings:
-            updates = embedding.row_updates
-            if updates is not None and updates.is_behind:
+            updates = embedding.lazy_rows
+            if updates is not None and updates.has_pending:
                 yield self._number(embedding.weight), updates
 
     def _number(self, weight: Tensor) -> int:
@@ -88,7 +88,7 @@ class _ByRows(torch.optim.Optimizer):
         return next(i for i, parameter in enumerate(parameters) if parameter is weight)
 
     def _step_rows(self, embedding: Embedding) -> None:
-        weight, updates = embedding.weight, embedding.row_updates
+        weight, updates = embedding.weight, embedding.lazy_rows
         if weight.grad is None or updates is None:
             return
         sparse = row_gradient(weight)
@@ -99,7 +99,7 @@ class _ByRows(torch.optim.Optimizer):
     def _group(self, weight: Tensor) -> dict[str, Any]:
         return next(g for g in self.param_groups if any(p is weight for p in g["params"]))
 
-    def _start(self, weight: Tensor) -> RowUpdates:
+    def _start(self, weight: Tensor) -> LazyRows:
         raise NotImplementedError
 
     def _zeros(self, weight: Tensor, *names: str) -> dict[str, Tensor]:
@@ -111,42 +111,42 @@ class _ByRows(torch.optim.Optimizer):
         return state
 
 
-class _AdamByRows(_ByRows):
-    def _start(self, weight: Tensor) -> AdamRows:
+class _LazyAdamOptimizer(_LazyOptimizer):
+    def _start(self, weight: Tensor) -> LazyAdam:
         group = self._group(weight)
         state = self._zeros(weight, "exp_avg", "exp_avg_sq")
         state.setdefault("step", torch.zeros(()))
-        return AdamRows(weight, state, betas=group["betas"], eps=group["eps"], fused=group["fused"])
+        return LazyAdam(weight, state, betas=group["betas"], eps=group["eps"], fused=group["fused"])
 
 
-class AdamW(_AdamByRows, torch.optim.AdamW):
+class AdamW(_LazyAdamOptimizer, torch.optim.AdamW):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
 
-class Adam(_AdamByRows, torch.optim.Adam):
+class Adam(_LazyAdamOptimizer, torch.optim.Adam):
     """Adam (Kingma and Ba 2015)."""
 
-    def _start(self, weight: Tensor) -> AdamRows:
+    def _start(self, weight: Tensor) -> LazyAdam:
         _refuse_decay(self._group(weight))
         return super()._start(weight)
 
 
-class SGD(_ByRows, torch.optim.SGD):
+class SGD(_LazyOptimizer, torch.optim.SGD):
     """Stochastic gradient descent with momentum."""
 
-    def _start(self, weight: Tensor) -> MomentumRows:
+    def _start(self, weight: Tensor) -> LazyMomentum:
         group = self._group(weight)
         _refuse_decay(group)
         state = self._zeros(weight, "momentum_buffer")
-        return MomentumRows(weight, state, momentum=group["momentum"])
+        return LazyMomentum(weight, state, momentum=group["momentum"])
 
 
-def follow_embeddings(optimizer: _ByRows, model: nn.Module, *, by_rows: bool) -> None:
+def follow_embeddings(optimizer: _LazyOptimizer, model: nn.Module, *, by_rows: bool) -> None:
     """Let `optimizer` move the embeddings of `model` by rows, or dense: not as one before did."""
     for module in model.modules():
         if isinstance(module, Embedding):
-            module.catch_up()
-            module.row_updates = None
+            module.flush()
+            module.lazy_rows = None
             if by_rows:
                 optimizer.follow(module)
 

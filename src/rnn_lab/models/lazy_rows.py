@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-MOST_STEPS = 1000  # without bringing every row up to date: bounds the table of what rows missed
+FLUSH_INTERVAL = 1000  # without bringing every row up to date: bounds the table of what rows missed
 _BLOCK = 4096  # rows that are brought up to date at a time: they stay in the processor's cache
 
 
@@ -55,11 +55,11 @@ class _Read(NamedTuple):
     moments: list[Tensor]  # each [n, features]
 
 
-class RowUpdates(ABC):
+class LazyRows(ABC):
     """Moves single rows of a weight as an optimizer would that moves all rows at every step.
 
     Between steps, `weight` and `moments` hold some rows as they were; `read` gives them as they
-    are, and `catch_up` makes all of them so. A deep copy together with the weight is whole.
+    are, and `flush` makes all of them so. A deep copy together with the weight is whole.
     """
 
     lag_columns: ClassVar[tuple[float, ...]]  # of the table, for a row that missed nothing
@@ -74,7 +74,7 @@ class RowUpdates(ABC):
         self._written = torch.zeros(len(weight), dtype=torch.int64)  # the step of each row's last
         start = torch.tensor(self.lag_columns, dtype=torch.float64)
         # What a row has missed that was last written at step 0, 1, ... and `_steps`.
-        self._lags = start.repeat(MOST_STEPS + 1, 1)  # [MOST_STEPS + 1, columns]
+        self._lags = start.repeat(FLUSH_INTERVAL + 1, 1)  # [MOST_STEPS + 1, columns]
 
     @torch.no_grad()
     def read(self, rows: Tensor) -> Tensor:
@@ -96,11 +96,11 @@ class RowUpdates(ABC):
         self._steps += 1
         self._written[rows] = self._steps
         self._miss_a_step(self._lags[: self._steps], lr, weight_decay)
-        if self._steps == MOST_STEPS:
-            self.catch_up()
+        if self._steps == FLUSH_INTERVAL:
+            self.flush()
 
     @torch.no_grad()
-    def catch_up(self) -> None:
+    def flush(self) -> None:
         """Bring every row up to date."""
         if self._steps == 0:
             return
@@ -111,12 +111,12 @@ class RowUpdates(ABC):
         self._lags.copy_(torch.tensor(self.lag_columns, dtype=torch.float64))
 
     @property
-    def is_behind(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether some row may not be up to date."""
         return self._steps > 0
 
     @torch.no_grad()
-    def up_to_date(self) -> list[Tensor]:
+    def flushed_copy(self) -> list[Tensor]:
         """Copies of the weight and of each moment with every row up to date; nothing is changed."""
         reads = [self._current(rows) for rows in torch.arange(len(self.weight)).split(_BLOCK)]
         parts = zip(*((read.weight, *read.moments) for read in reads), strict=True)
@@ -171,7 +171,7 @@ class RowUpdates(ABC):
         """Add a step without gradient to `lags` [starts, columns] in place."""
 
 
-class AdamRows(RowUpdates):
+class LazyAdam(LazyRows):
     """AdamW, which is Adam where `weight_decay` is 0; b1 has to be below sqrt(b2)."""
 
     lag_columns = (1.0, 1.0, 0.0, 0.0, 1.0)  # b1^(t-s), b2^(t-s), A, B, D
@@ -232,7 +232,7 @@ class AdamRows(RowUpdates):
         b += c * ((1 - beta2**count) / decay2).sqrt()
 
 
-class MomentumRows(RowUpdates):
+class LazyMomentum(LazyRows):
     """Stochastic gradient descent: p_t = momentum p_{t-1} + g_t, w_t = w_{t-1} - a_t p_t.
 
     What a row misses is exactly p_s sum_i a_i momentum^(i-s).

@@ -14,10 +14,10 @@ from torchmetrics import MetricCollection
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
-from rnn_lab.models.embedding import clippable
+from rnn_lab.models.embedding import clip_params
 from rnn_lab.models.metrics import build_metrics
-from rnn_lab.models.optimizers import build_optimizer, build_scheduler, moves_by_rows
-from rnn_lab.validation import check_options
+from rnn_lab.models.optimizers import build_optimizer, build_scheduler, use_lazy_embedding
+from rnn_lab.validation import validate
 
 if TYPE_CHECKING:
     from rnn_lab.data.samplers import Batch
@@ -44,9 +44,9 @@ class TextClassifier(L.LightningModule):
         scheduler: SchedulerConfig | Mapping[str, Any],
     ) -> None:
         super().__init__()
-        model_config = check_options(ModelConfig, dict(model))
-        self.optimizer_config = check_options(OptimizerConfig, dict(optimizer))
-        self.scheduler_config = check_options(SchedulerConfig, dict(scheduler))
+        model_config = validate(ModelConfig, dict(model))
+        self.optimizer_config = validate(OptimizerConfig, dict(optimizer))
+        self.scheduler_config = validate(SchedulerConfig, dict(scheduler))
         if model_config.name != self.name:
             raise ConfigError(
                 f"model.name={model_config.name}: {type(self).__name__} is {self.name}"
@@ -69,7 +69,7 @@ class TextClassifier(L.LightningModule):
     @property
     def embedding_gradient(self) -> Literal["dense", "rows"]:
         """What `optimizer.embedding_gradient` has come to, once a training has begun."""
-        return "dense" if self.classifier.embedding.row_updates is None else "rows"
+        return "dense" if self.classifier.embedding.lazy_rows is None else "rows"
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Tokens int64 [batch, time] and lengths [batch] to logits float32 [batch, num_classes].
@@ -132,12 +132,12 @@ class TextClassifier(L.LightningModule):
         """
         schedule = self.scheduler_config
         endless = self.trainer.max_epochs == -1 and self.trainer.max_steps == -1
-        if endless and (schedule.name != "constant" or schedule.warmup_fraction > 0):
+        if endless and (schedule.name != "constant" or schedule.warmup_ratio > 0):
             raise ConfigError(
                 f"trainer.max_epochs=-1: scheduler={schedule.name} needs to know the end. "
-                "Set trainer.max_epochs, or scheduler=constant with scheduler.warmup_fraction=0"
+                "Set trainer.max_epochs, or scheduler=constant with scheduler.warmup_ratio=0"
             )
-        by_rows = moves_by_rows(
+        by_rows = use_lazy_embedding(
             self.optimizer_config,
             self.hparams["vocab_size"],
             device_type=self.trainer.strategy.root_device.type,
@@ -168,7 +168,7 @@ class TextClassifier(L.LightningModule):
         if self.embedding_gradient == "dense":
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
         else:
-            parameters = clippable(self.parameters())
+            parameters = clip_params(self.parameters())
         if gradient_clip_val and by_value:
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
         elif gradient_clip_val:
@@ -176,7 +176,7 @@ class TextClassifier(L.LightningModule):
 
     def on_train_end(self) -> None:
         """Leave no row of the embedding behind."""
-        self.classifier.embedding.catch_up()
+        self.classifier.embedding.flush()
 
     def _total_steps(self) -> float:
         # `estimated_stepping_batches` loads the training data where nobody has yet. Done inside
@@ -237,6 +237,6 @@ def build_classifier(
     Raises:
         ConfigError: an option is unknown or impossible.
     """
-    config = check_options(ModelConfig, dict(model))
+    config = validate(ModelConfig, dict(model))
     classes = {c.name: c for c in (RNNClassifier, LSTMClassifier, GRUClassifier)}
     return classes[config.name](config, vocab_size, num_classes, optimizer, scheduler)

@@ -11,7 +11,7 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
 from rnn_lab.models.lazy_optim import SGD, Adam, AdamW, follow_embeddings
 
-FEWEST_ROWS = (
+LAZY_MIN_VOCAB = (
     50_000  # of a vocabulary: below, what is saved is lost in a step (benchmarks/README.md)
 )
 _BY_ROWS = ("32-true", "64-true", "bf16-mixed")  # precisions
@@ -55,13 +55,13 @@ def build_optimizer(
     return optimizer
 
 
-def moves_by_rows(
+def use_lazy_embedding(
     config: OptimizerConfig, vocab_size: int, *, device_type: str, processes: int, precision: str
 ) -> bool:
     """Whether a step moves only those rows of the embedding that the batch has.
 
-    By itself where it is faster: on a processor, from a vocabulary of FEWEST_ROWS on. A GPU moves
-    all rows in less time than it takes to find some; gradients of several processes are averaged
+    By itself where it is faster: on a CPU, from a vocabulary of LAZY_MIN_VOCAB on. A GPU moves all
+    rows in less time than it takes to find some; gradients of several processes are averaged
     dense; and float16's loss scaling knows no sparse ones.
 
     Raises:
@@ -75,7 +75,7 @@ def moves_by_rows(
                 "trainer.precision=32-true or bf16-mixed. Choose from: auto, dense"
             )
         return True
-    return possible and config.embedding_gradient == "auto" and vocab_size >= FEWEST_ROWS
+    return possible and config.embedding_gradient == "auto" and vocab_size >= LAZY_MIN_VOCAB
 
 
 def build_scheduler(
@@ -104,7 +104,7 @@ def learning_rate_factor(config: SchedulerConfig, progress: float) -> float:
     to 1, then along a half cosine to 0 (Loshchilov and Hutter 2017, equation 5). constant: in a
     straight line from 0 up to 1, then 1.
     """
-    warmup = config.warmup_fraction
+    warmup = config.warmup_ratio
     if progress < warmup:
         rise = progress / warmup
         return _half_cosine(1 / 25, 1.0, rise) if config.name == "one_cycle" else rise

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def reversal(lengths: Tensor, time: int) -> Tensor:
+def reversal_index(lengths: Tensor, time: int) -> Tensor:
     """Rows of a flattened [time * batch, ...] tensor in the order that reverses each sequence.
 
     Step t of a sequence of length n is read from step n - 1 - t; padding is read from itself. The
@@ -20,7 +20,7 @@ def reversal(lengths: Tensor, time: int) -> Tensor:
 
 
 def reverse(sequences: Tensor, order: Tensor) -> Tensor:
-    """Reverse `sequences` [time, batch, features] by the `order` that `reversal` gives."""
+    """Reverse `sequences` [time, batch, features] by the `order` that `reversal_index` gives."""
     return _Reverse.apply(sequences, order)
 
 

@@ -18,7 +18,7 @@ from rnn_lab.models.cells.rnn import RNNStep, rnn_step
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.layers import GRU, LSTM, RNN, State
 from rnn_lab.models.pooling import pool
-from rnn_lab.models.reverse import reversal, reverse
+from rnn_lab.models.reverse import reversal_index, reverse
 
 Step = RNNStep | LSTMStep | GRUStep
 
@@ -45,7 +45,7 @@ class DirectionTrace:
         """
         values = torch.stack([getattr(step, name) for step in self.steps])  # [time, batch, hidden]
         if self.backward:
-            values = reverse(values, reversal(self.lengths, len(values)))
+            values = reverse(values, reversal_index(self.lengths, len(values)))
         padding = torch.arange(len(values), device=values.device)[:, None] >= self.lengths
         return values.masked_fill(padding[:, :, None], 0).transpose(0, 1)
 
@@ -70,7 +70,7 @@ def trace(
     """
     lengths, state = layer._check(inputs, lengths, initial_state)
     lengths = lengths.to(inputs.device)
-    order = reversal(lengths, inputs.shape[1])
+    order = reversal_index(lengths, inputs.shape[1])
     traces: list[DirectionTrace] = []
     for depth in range(layer.num_layers):
         directions: list[DirectionTrace] = []
@@ -86,7 +86,7 @@ def trace(
     return traces
 
 
-def traced_logits(
+def logits_with_trace(
     classifier: RecurrentClassifier, tokens: Tensor, lengths: Tensor
 ) -> tuple[Tensor, list[DirectionTrace]]:
     """The logits of a classifier in evaluation mode, and the traces that they come from.

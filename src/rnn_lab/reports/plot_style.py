@@ -7,7 +7,7 @@ which keeps global state: runs in several threads can draw at once.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnn_lab.io.atomic import whole_file
+from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.formatting import plain
 
 if TYPE_CHECKING:
@@ -107,6 +107,6 @@ def save(figure: "Figure", path: Path) -> Path:
     """Write a PNG, whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         FigureCanvasAgg(figure).print_png(file.buffer)  # savefig draws twice, for the same bytes
     return path

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rnn_lab.validation import WITHOUT_EFFECT, flat
+from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,8 +86,8 @@ def _reasons(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
 
 def _options(result: Mapping[str, Any]) -> dict[str, Any]:
     groups = {name: _group(result, name) for name in ("model", "optimizer", "scheduler", "trainer")}
-    options = flat(groups | {"data": _group(_group(result, "data"), "options")})
-    without = WITHOUT_EFFECT | _PLACES
+    options = flatten(groups | {"data": _group(_group(result, "data"), "options")})
+    without = FINGERPRINT_EXCLUDED | _PLACES
     return {name: value for name, value in options.items() if name not in without}
 
 

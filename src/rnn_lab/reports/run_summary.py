@@ -51,11 +51,11 @@ def _facts(result: dict[str, Any]) -> list[str]:
     facts = []
     if result["best_epoch"] is not None:
         facts.append(f"epoch {result['best_epoch']} chosen")
-    if (rate := timing.get("train_reviews_per_second")) is not None:
+    if (rate := timing.get("train_examples_per_s")) is not None:
         facts.append(f"{rate:,.0f} reviews/s in training")
-    if (seconds := timing.get("seconds")) is not None:
+    if (seconds := timing.get("wall_time_s")) is not None:
         facts.append(duration(seconds))
     lines = [" · ".join(facts)] if facts else []
-    if result.get("fallback"):
+    if result.get("demo_fallback"):
         lines.append("IMDB was not at hand: these figures are of made-up reviews, not of IMDB.")
     return lines

@@ -8,7 +8,7 @@ import numpy as np
 from rnn_lab.reports.run_files import read_predictions
 
 
-class WrongReview(NamedTuple):
+class HighLossExample(NamedTuple):
     """One review of the test split."""
 
     name: str  # where it came from
@@ -18,11 +18,11 @@ class WrongReview(NamedTuple):
     loss: float  # cross-entropy in nats
 
 
-def most_wrong(run_folder: Path, n: int) -> list[WrongReview]:
+def top_losses(run_folder: Path, n: int) -> list[HighLossExample]:
     """Return the `n` test reviews of highest loss (or as many as there are), highest first."""
     test = read_predictions(run_folder)
     return [
-        WrongReview(
+        HighLossExample(
             test.names[i],
             test.class_names[test.labels[i]],
             test.class_names[test.predicted[i]],

@@ -15,12 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import WITHOUT_EFFECT, check_options
+from rnn_lab.validation import FINGERPRINT_EXCLUDED, validate
 
 _DIGITS = 8  # of the fingerprint in a folder's name
 
 
-def job_folder(config: DictConfig) -> str:
+def job_dir(config: DictConfig) -> str:
     """Return the name of a job's folder: `gru_seed1_3f9a2b1c`.
 
     `config` is composed, with or without Hydra's own part.
@@ -29,23 +29,23 @@ def job_folder(config: DictConfig) -> str:
     model = options.get("model")
     words = (model.get("name") if isinstance(model, dict) else model, f"seed{options.get('seed')}")
     name = "_".join(str(word) for word in words)
-    return get_valid_filename(f"{name}_{fingerprint_of(config)[:_DIGITS]}")
+    return get_valid_filename(f"{name}_{config_fingerprint(config)[:_DIGITS]}")
 
 
-def fingerprint_of(config: DictConfig) -> str:
+def config_fingerprint(config: DictConfig) -> str:
     """Return the fingerprint of a composed config, also of an impossible one: it has a folder too.
 
     That job fails there, with the reason.
     """
     options = _options(config)
     try:
-        return fingerprint(check_options(RunConfig, options))
+        return fingerprint(validate(RunConfig, options))
     except ConfigError:
         return _digest(options)
 
 
 def fingerprint(config: RunConfig) -> str:
-    """Return 16 hexadecimal digits that stand for all of `config` but what is `WITHOUT_EFFECT`."""
+    """Return the config fingerprint, 16 hexadecimal digits; leaves out FINGERPRINT_EXCLUDED."""
     return _digest(config.model_dump(mode="json"))
 
 
@@ -66,11 +66,13 @@ def _options(config: DictConfig) -> dict[str, Any]:
 
 def _digest(options: dict[str, Any]) -> str:
     kept = {
-        name: {key: value for key, value in part.items() if f"{name}.{key}" not in WITHOUT_EFFECT}
+        name: {
+            key: value for key, value in part.items() if f"{name}.{key}" not in FINGERPRINT_EXCLUDED
+        }
         if isinstance(part, dict)
         else part
         for name, part in options.items()
-        if name not in WITHOUT_EFFECT
+        if name not in FINGERPRINT_EXCLUDED
     }
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,14 +14,14 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from rnn_lab.io.atomic import is_locked, read_text, write_json
-from rnn_lab.io.locks import HeldError, claim, holder, sign
+from rnn_lab.io.locks import LockHeldError, acquire, lock_owner, write_owner
 
 Status = Literal["finished", "pruned", "failed", "running", "unfinished"]
 _LOCK = "job.lock"
 
 
 @dataclass(frozen=True)
-class JobFolder:
+class JobDir:
     """One job of a sweep, or the one run of a command."""
 
     path: Path
@@ -68,38 +68,38 @@ class JobFolder:
             found = self.read("pruned").get("value") if status == "pruned" else None
         return float(found) if isinstance(found, int | float) else math.nan
 
-    def claim(self) -> FileLock:
+    def acquire(self) -> FileLock:
         """Keep other processes off the job for as long as the lock is kept and not released.
 
         Raises:
-            HeldError: another is at it.
+            LockHeldError: another is at it.
         """
-        return claim(self.path / _LOCK, f"hydra.run.dir={self.path}")
+        return acquire(self.path / _LOCK, f"hydra.run.dir={self.path}")
 
     @contextmanager
     def held(self, *, wait: bool = True) -> Iterator[bool]:
         """Keep other processes off the job inside; yields whether one had to be waited for.
 
         Raises:
-            HeldError: another is at it, and not to be waited for.
+            LockHeldError: another is at it, and not to be waited for.
         """
         waited = False
         try:
             lock = self.claim()
-        except HeldError:
+        except LockHeldError:
             if not wait:
                 raise
             waited, path = True, self.path / _LOCK
-            print(f"{self.name}: {holder(path)} is at this job; waiting for it", flush=True)
+            print(f"{self.name}: {lock_owner(path)} is at this job; waiting for it", flush=True)
             lock = FileLock(path, is_singleton=True)
             lock.acquire()
-            sign(path)
+            write_owner(path)
         try:
             yield waited
         finally:
             lock.release()
 
-    def goes_on_with_another(self, fingerprint: str) -> bool:
+    def has_other_unfinished_run(self, fingerprint: str) -> bool:
         """Whether the half-done run that lies here is not the one of that fingerprint."""
         begun = self.read("job").get("fingerprint")
         return begun not in (None, fingerprint) and self._last_checkpoint.exists()
@@ -107,7 +107,7 @@ class JobFolder:
     def begin(self, *, fingerprint: str, overrides: list[str], trial: int | None) -> None:
         """Write job.json and forget an earlier failure.
 
-        A half-done attempt at a smaller batch is one to go on with: its halvings stay.
+        A half-done attempt at a smaller batch is one to go on with: its batch_halvings stay.
         """
         before = self.read("job")
         goes_on = before.get("fingerprint") == fingerprint and self._last_checkpoint.exists()
@@ -119,7 +119,7 @@ class JobFolder:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "attempts": 0,
-            "halvings": before.get("halvings", 0) if goes_on else 0,
+            "batch_halvings": before.get("batch_halvings", 0) if goes_on else 0,
         }
         self.write("job", job)
         (self.path / "failure.json").unlink(missing_ok=True)
@@ -128,7 +128,7 @@ class JobFolder:
         """Add to job.json."""
         self.write("job", self.read("job") | facts)
 
-    def start_anew(self) -> None:
+    def discard_checkpoints(self) -> None:
         """Leave nothing to go on from."""
         for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "rollbacks.json"):
             (self.path / name).unlink(missing_ok=True)
@@ -138,8 +138,8 @@ class JobFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
 
-def job_folders(sweep: Path) -> list[JobFolder]:
+def job_dirs(sweep: Path) -> list[JobDir]:
     """Return the jobs of the sweep in that folder, by name, also those not begun by us."""
     signs = (("job.json", 1), ("result.json", 1), ("config/overrides.yaml", 2))
-    found = {path.parents[up - 1] for sign, up in signs for path in sweep.rglob(sign)}
-    return [JobFolder(path) for path in sorted(found)]
+    found = {path.parents[up - 1] for file, up in signs for path in sweep.rglob(file)}
+    return [JobDir(path) for path in sorted(found)]

@@ -12,15 +12,15 @@ from filelock import FileLock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from rnn_lab.errors import AnotherRunError, ConfigError, UserError
+from rnn_lab.errors import ConfigError, OutputDirConflictError, UserError
 from rnn_lab.io.atomic import write_error
-from rnn_lab.sweeps.fingerprint import fingerprint_of
+from rnn_lab.sweeps.fingerprint import config_fingerprint
 from rnn_lab.sweeps.job import is_first_process
-from rnn_lab.sweeps.job_dir import JobFolder
+from rnn_lab.sweeps.job_dir import JobDir
 from rnn_lab.training.config import check_sweep_name
 
 
-class ClaimFolder(Callback):
+class LockOutputDir(Callback):
     """What conf/train.yaml has Hydra call first. It swallows exceptions, but no SystemExit."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -28,7 +28,7 @@ class ClaimFolder(Callback):
         try:
             check_sweep_name(OmegaConf.select(config, "sweep"))
             if is_first_process():  # which answers for those that train with it
-                self._lock = _claim(JobFolder(Path(config.hydra.run.dir).absolute()), config)
+                self._lock = _claim(JobDir(Path(config.hydra.run.dir).absolute()), config)
         except UserError as error:
             sys.exit(f"error: {error}")
 
@@ -40,17 +40,17 @@ class ClaimFolder(Callback):
             sys.exit(f"error: {error}")
 
 
-def _claim(job: JobFolder, config: DictConfig) -> FileLock:
+def _claim(job: JobDir, config: DictConfig) -> FileLock:
     try:
         job.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(error, job.path) from error
     lock = job.claim()
     if job.status == "finished":
-        raise AnotherRunError(
+        raise OutputDirConflictError(
             f"hydra.run.dir={job.path}: holds a finished run; choose another folder"
         )
-    if config.get("resume") != "never" and job.goes_on_with_another(fingerprint_of(config)):
+    if config.get("resume") != "never" and job.has_other_unfinished_run(config_fingerprint(config)):
         with read_write(config), open_dict(config):
             config.hydra.output_subdir = None  # it will probably be refused
     return lock

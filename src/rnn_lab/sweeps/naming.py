@@ -7,13 +7,13 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from rnn_lab.io.secret_scan import overrides_as_given
+from rnn_lab.io.secret_scan import raw_overrides
 
 # Every run has these in its name.
 _IN_THE_NAME = {"model", "data", "seed"}
 
 
-def varied_options(sweep: Path, overrides: Iterable[str]) -> dict[str, str]:
+def swept_options(sweep: Path, overrides: Iterable[str]) -> dict[str, str]:
     """Return the options that the sweep in that folder varies, with their values in `overrides`.
 
     `overrides` are those of one job. Where the folder does not tell, none are.
@@ -24,7 +24,7 @@ def varied_options(sweep: Path, overrides: Iterable[str]) -> dict[str, str]:
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     parser = OverridesParser.create()
-    given = parser.parse_overrides(overrides_as_given(config.hydra))
+    given = parser.parse_overrides(raw_overrides(config.hydra))
     names = {override.key_or_group for override in given if override.is_sweep_override()}
     names |= {str(name) for name in config.hydra.sweeper.get("params") or {}}
     return {
@@ -34,7 +34,7 @@ def varied_options(sweep: Path, overrides: Iterable[str]) -> dict[str, str]:
     }
 
 
-def name_in_sweep(name: str, varied: dict[str, str]) -> str:
+def sweep_run_name(name: str, varied: dict[str, str]) -> str:
     """Return a run's name with what sets it apart: `gru-imdb-seed1 lr=0.0031 hidden_size=64`."""
     return " ".join([name, *_short(varied)])
 

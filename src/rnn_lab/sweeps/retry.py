@@ -15,12 +15,12 @@ from rnn_lab.errors import ConfigError, UserError
 from rnn_lab.reports.run_diff import compare_runs, print_comparison
 from rnn_lab.sweeps.fingerprint import fingerprint
 from rnn_lab.sweeps.job import error_line, is_first_process
-from rnn_lab.sweeps.job_dir import JobFolder
+from rnn_lab.sweeps.job_dir import JobDir
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.distributed import is_replica
-from rnn_lab.training.reproduce import FinishedRun, read_finished_run
+from rnn_lab.training.distributed import is_worker
+from rnn_lab.training.reproduce import RunRecord, read_run_record
 from rnn_lab.training.train import train
-from rnn_lab.validation import check_options
+from rnn_lab.validation import validate
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ class OutOfMemoryError(UserError):
     """Not even one review at a time fits."""
 
 
-def train_in_attempts(options: dict[str, Any]) -> None:
+def train_with_retries(options: dict[str, Any]) -> None:
     """Train the run of conf/train.yaml, composed into `options`, in the folder Hydra made for it.
 
-    An attempt that failed is made again `options["retries"]` times and goes on from its last
+    An attempt that failed is made again `options["max_retries"]` times and goes on from its last
     checkpoint. One that runs out of memory starts anew at half the batch, with twice as many
     batches a step, down to one review. What the user must mend is not tried again, and neither
     is one of several processes that srun or torchrun started: the others would wait for it.
@@ -48,32 +48,35 @@ def train_in_attempts(options: dict[str, Any]) -> None:
             figures that are not those of the first.
         Exception: that of the last attempt.
     """
-    config = check_options(RunConfig, options)
-    job = JobFolder(Path(HydraConfig.get().runtime.output_dir))
+    config = validate(RunConfig, options)
+    job = JobDir(Path(HydraConfig.get().runtime.output_dir))
     if not is_first_process():
         return train(config, options)
     if config.sweep is not None and HydraConfig.get().mode == RunMode.RUN:
         raise ConfigError(f"sweep={config.sweep}: names a folder of many runs; add -m")
-    if config.again is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise ConfigError(f"again={config.again}: is one run; leave out -m")
-    then = None if config.again is None else read_finished_run(config.again)
+    if config.reproduce is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise ConfigError(f"reproduce={config.reproduce}: is one run; leave out -m")
+    then = None if config.reproduce is None else read_run_record(config.reproduce)
     # A smaller batch makes it no other job.
-    marks: dict[str, Any] = {"fingerprint": fingerprint(config), "monitor": config.trainer.monitor}
-    halvings, retries = job.read("job").get("halvings", 0), config.retries
-    for _ in range(halvings):
+    marks: dict[str, Any] = {
+        "config_fingerprint": fingerprint(config),
+        "monitored_metric": config.trainer.monitor,
+    }
+    batch_halvings, retries = job.read("job").get("batch_halvings", 0), config.max_retries
+    for _ in range(batch_halvings):
         options = halve_batch(options)
     attempt = 0
     while True:
         attempt += 1
-        job.note(attempts=attempt, halvings=halvings)
-        marks |= {"halvings": halvings}
+        job.note(attempts=attempt, batch_halvings=batch_halvings)
+        marks |= {"batch_halvings": batch_halvings}
         try:
-            train(check_options(RunConfig, options), options, marks=marks)
+            train(validate(RunConfig, options), options, marks=marks)
             break
         except (UserError, OmegaConfBaseException):
             raise
         except Exception as error:
-            if is_replica() or job.status in ("finished", "pruned"):
+            if is_worker() or job.status in ("finished", "pruned"):
                 raise
             if is_out_of_memory(error):
                 smaller = halve_batch(options)
@@ -82,10 +85,10 @@ def train_in_attempts(options: dict[str, Any]) -> None:
                         f"out of memory, even at {_batch(options)}: {error_line(error)}"
                     ) from error
                 said = f"out of memory at {_batch(options)}; again at {_batch(smaller)}"
-                options, halvings = smaller, halvings + 1
-                job.start_anew()
+                options, batch_halvings = smaller, batch_halvings + 1
+                job.discard_checkpoints()
             elif retries > 0:
-                said = f"{error_line(error)}; trying again, {retries} of {config.retries} left"
+                said = f"{error_line(error)}; trying again, {retries} of {config.max_retries} left"
                 retries -= 1
             else:
                 raise
@@ -96,7 +99,7 @@ def train_in_attempts(options: dict[str, Any]) -> None:
         _compare(then, job)
 
 
-def _compare(then: FinishedRun, job: JobFolder) -> None:
+def _compare(then: RunRecord, job: JobDir) -> None:
     """Print the figures of a run beside those of the run that it repeats.
 
     Raises:
@@ -106,7 +109,7 @@ def _compare(then: FinishedRun, job: JobFolder) -> None:
     print_comparison(comparison)
     if comparison.differing and not comparison.reasons:
         raise UserError(
-            f"again={then.path}: {comparison.differing_words()}, though the code, the versions "
+            f"reproduce={then.path}: {comparison.differing_words()}, though the code, the versions "
             "and the machine are the same: one of the two result.json is not what was computed"
         )
 
@@ -131,8 +134,8 @@ def halve_batch(options: dict[str, Any]) -> dict[str, Any]:
     """
     data, trainer = options["data"], options["trainer"]
     smaller = {"eval_batch_size": max(1, data["eval_batch_size"] // 2)}
-    if data.get("batch_tokens") is not None:  # a batch holds the longest review
-        smaller["batch_tokens"] = max(data["max_length"], data["batch_tokens"] // 2)
+    if data.get("max_tokens_per_batch") is not None:  # a batch holds the longest review
+        smaller["max_tokens_per_batch"] = max(data["max_length"], data["max_tokens_per_batch"] // 2)
     else:
         smaller["batch_size"] = max(1, data["batch_size"] // 2)
     train_sizes = [name for name in smaller if name != "eval_batch_size"]
@@ -146,7 +149,7 @@ def halve_batch(options: dict[str, Any]) -> dict[str, Any]:
 
 def _batch(options: dict[str, Any]) -> str:
     data = options["data"]
-    size = "batch_size" if data.get("batch_tokens") is None else "batch_tokens"
+    size = "batch_size" if data.get("max_tokens_per_batch") is None else "max_tokens_per_batch"
     batches = options["trainer"]["accumulate_grad_batches"]
     return f"data.{size}={data[size]} trainer.accumulate_grad_batches={batches}"
 

@@ -17,14 +17,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_lab.errors import ConfigError, UserError
-from rnn_lab.sweeps.job_dir import JobFolder, job_folders
-from rnn_lab.validation import check_options
+from rnn_lab.sweeps.job_dir import JobDir, job_dirs
+from rnn_lab.validation import validate
 
 _started: list[Path] = []
 _logger: dict[str, Any] = {}  # of the command, for the sweep as a whole
 
 
-class NoteSweep(Callback):
+class SweepTracker(Callback):
     """What conf/train.yaml has Hydra call, under every sweeper and launcher."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class NoteSweep(Callback):
 
 
 @contextmanager
-def told_in_the_end() -> Iterator[None]:
+def summarize_on_exit() -> Iterator[None]:
     """Tell what became of the sweep that runs inside, also where its sweeper raises.
 
     Raises:
@@ -72,24 +72,24 @@ def told_in_the_end() -> Iterator[None]:
         yield
     except Exception:
         for sweep in _started:
-            tell(sweep)
+            print_summary(sweep)
         raise
-    undone = [job for sweep in _started for job in tell(sweep)]
+    undone = [job for sweep in _started for job in print_summary(sweep)]
     if _logger.get("name") == "wandb" and _logger.get("mode") != "disabled":
         from rnn_lab.sweeps.wandb_summary import summarise_in_wandb
         from rnn_lab.training.config import WandbConfig
 
         with contextlib.suppress(ConfigError):  # then every job has said so
-            config = check_options(WandbConfig, _logger)
+            config = validate(WandbConfig, _logger)
             for sweep in _started:
                 summarise_in_wandb(sweep, config)
     if undone:
         sys.exit(1)
 
 
-def tell(sweep: Path) -> list[JobFolder]:
+def print_summary(sweep: Path) -> list[JobDir]:
     """Print a table of the sweep and name its failed and unfinished jobs, which are returned."""
-    jobs = job_folders(sweep)
+    jobs = job_dirs(sweep)
     if not jobs:
         return []
     from rnn_lab.reports.sweep.report import report_sweep
@@ -106,6 +106,6 @@ def tell(sweep: Path) -> list[JobFolder]:
     return undone
 
 
-def _became(job: JobFolder) -> str:
+def _became(job: JobDir) -> str:
     error = f": {job.read('failure').get('error')}" if job.status == "failed" else ""
     return f"{job.name} {job.status}{error}"

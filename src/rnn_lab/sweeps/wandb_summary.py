@@ -14,7 +14,7 @@ from rnn_lab.errors import CheckpointError, UserError
 from rnn_lab.reports.sweep.jobs import JobSummary, read_importances, read_jobs, sweep_monitor
 from rnn_lab.reports.sweep.report import write_summary
 from rnn_lab.tracking.loggers import finish_wandb, open_wandb_run
-from rnn_lab.tracking.wandb_resume import drop, earlier_runs, run_id
+from rnn_lab.tracking.wandb_resume import delete_offline_runs, earlier_runs, run_id
 from rnn_lab.training.config import WandbConfig
 
 JOB_TYPE = "sweep-summary"
@@ -49,7 +49,7 @@ def _summarise(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary]) -> 
         described["id"] = run_id(earlier[-1])
     run, offline = open_wandb_run(config, sweep, described)
     if offline:
-        drop(earlier)
+        delete_offline_runs(earlier)
     run.summary.update(_figures(jobs))
     logged: dict[str, Any] = {"sweep/runs": _table(write_summary(sweep, jobs))}
     for figure, shares in read_importances(sweep, sweep_monitor(jobs)).items():

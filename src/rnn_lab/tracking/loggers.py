@@ -9,13 +9,19 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.fast_import import without_collections
+from rnn_lab.fast_import import gc_disabled
 from rnn_lab.io.secret_scan import git_remote
 from rnn_lab.tracking.metrics_csv import MetricsCsv, read_metrics
-from rnn_lab.tracking.wandb_logger import SteadyWandbLogger, finish_wandb
-from rnn_lab.tracking.wandb_resume import drop, earlier_runs, is_offline, log_again, run_id
+from rnn_lab.tracking.wandb_logger import FaultTolerantWandbLogger, finish_wandb
+from rnn_lab.tracking.wandb_resume import (
+    delete_offline_runs,
+    earlier_runs,
+    is_offline,
+    replay_metrics,
+    run_id,
+)
 from rnn_lab.training.config import LoggerConfig, WandbConfig
-from rnn_lab.training.resume import HalfDone
+from rnn_lab.training.resume import ResumePoint
 
 
 def build_loggers(
@@ -26,18 +32,18 @@ def build_loggers(
     tags: list[str],
     group: str | None,
     options: dict[str, Any],
-    half_done: HalfDone | None = None,
+    resume_point: ResumePoint | None = None,
 ) -> list[Logger]:
     """Return the loggers of the run called `name` that lives in `folder`.
 
     `group` is the sweep that the run is part of; `options` are what it was composed from. Where
-    the run goes on from `half_done`, so do its curves.
+    the run goes on from `resume_point`, so do its curves.
     """
-    rows = half_done.state["rows"] if half_done else 0
+    rows = resume_point.state["rows"] if resume_point else 0
     loggers: list[Logger] = [MetricsCsv(folder, keep=rows)]
     if config.name == "tensorboard":
         # What was written after the checkpoint is written again: TensorBoard is to hide the first.
-        purge = half_done.global_step if half_done else None
+        purge = resume_point.global_step if resume_point else None
         loggers.append(TensorBoardLogger(folder, "tensorboard", version="", purge_step=purge))
     elif isinstance(config, WandbConfig) and config.mode != "disabled":
         group = config.group or group
@@ -46,9 +52,11 @@ def build_loggers(
     return loggers
 
 
-def wandb_logger(loggers: list[Logger]) -> SteadyWandbLogger | None:
+def wandb_logger(loggers: list[Logger]) -> FaultTolerantWandbLogger | None:
     """Return the W&B logger among `loggers`, if there is one."""
-    return next((logger for logger in loggers if isinstance(logger, SteadyWandbLogger)), None)
+    return next(
+        (logger for logger in loggers if isinstance(logger, FaultTolerantWandbLogger)), None
+    )
 
 
 def open_wandb_run(
@@ -61,7 +69,7 @@ def open_wandb_run(
     Raises:
         ConfigError: W&B does not start as it was told to.
     """
-    with without_collections():
+    with gc_disabled():
         import wandb
 
     finish_wandb()
@@ -78,14 +86,16 @@ def open_wandb_run(
 
 def _open_wandb(
     config: WandbConfig, folder: Path, described: dict[str, Any], rows: int
-) -> SteadyWandbLogger:
+) -> FaultTolerantWandbLogger:
     """Open the W&B run of the run in `folder`.
 
     An interrupted run keeps its id. One that was offline has its first `rows` rows of metrics.csv
     logged again.
     """
     if getattr(rank_zero_only, "rank", 0) != 0:
-        return SteadyWandbLogger(save_dir=folder)  # of several processes the first has the run
+        return FaultTolerantWandbLogger(
+            save_dir=folder
+        )  # of several processes the first has the run
     earlier = earlier_runs(folder)
     if earlier:
         described |= {"id": run_id(earlier[-1])}
@@ -95,21 +105,21 @@ def _open_wandb(
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     if offline or (earlier and is_offline(earlier[-1])):
-        log_again(run, read_metrics(folder / "metrics.csv")[:rows])
-        drop(earlier)
+        replay_metrics(run, read_metrics(folder / "metrics.csv")[:rows])
+        delete_offline_runs(earlier)
     if offline:
         place = Path(run.dir).parent
         print(
             f"W&B is offline: look at the run with `wandb leet {place}`, "
             f"upload it with `wandb sync {place}`"
         )
-    return SteadyWandbLogger(experiment=run, save_dir=folder)
+    return FaultTolerantWandbLogger(experiment=run, save_dir=folder)
 
 
 def _init(config: WandbConfig, folder: Path, described: dict[str, Any], *, offline: bool) -> Any:
     import wandb
 
-    with without_collections():  # the first of a process imports the whole of W&B's client
+    with gc_disabled():  # the first of a process imports the whole of W&B's client
         return wandb.init(
             dir=folder,
             project=config.project,

@@ -9,7 +9,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from rnn_lab.io.atomic import read_text, whole_file, written
+from rnn_lab.io.atomic import atomic_write, read_text, translating_os_errors
 
 
 class MetricsCsv(CSVLogger):
@@ -56,7 +56,7 @@ class _MetricsFile(ExperimentWriter):
         else:
             # "r+" and not "a", which would go on without its beginning in a file that was deleted.
             with (
-                written(self._path),
+                translating_os_errors(self._path),
                 self._path.open("r+", encoding="utf-8", newline="") as file,
             ):
                 file.seek(0, os.SEEK_END)
@@ -67,7 +67,7 @@ class _MetricsFile(ExperimentWriter):
         if not rows:
             self._path.unlink(missing_ok=True)
             return
-        with whole_file(self._path, newline="") as file:
+        with atomic_write(self._path, newline="") as file:
             writer = csv.DictWriter(file, self.metrics_keys)
             writer.writeheader()
             writer.writerows(rows)

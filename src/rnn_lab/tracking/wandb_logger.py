@@ -12,14 +12,14 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-from rnn_lab.io.atomic import system_error
+from rnn_lab.io.atomic import find_os_error
 
 log = logging.getLogger(__name__)
 
 _PATIENCE = 5.0  # seconds
 
 
-class SteadyWandbLogger(WandbLogger):
+class FaultTolerantWandbLogger(WandbLogger):
     """Lightning's WandbLogger; where W&B fails it says so once, and the training goes on."""
 
     lost = False
@@ -27,11 +27,11 @@ class SteadyWandbLogger(WandbLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log to W&B while it is there."""
         if not self.lost:
-            with self.or_without():
+            with self.tolerate():
                 super().log_metrics(metrics, step)
 
     @contextmanager
-    def or_without(self) -> Iterator[None]:
+    def tolerate(self) -> Iterator[None]:
         """Go on where W&B, its process or its files fail inside."""
         try:
             yield
@@ -45,7 +45,7 @@ class SteadyWandbLogger(WandbLogger):
 
 def _is_of_wandb(error: Exception) -> bool:
     theirs = type(error).__module__.partition(".")[0] == "wandb"
-    return theirs or isinstance(error, ConnectionError) or system_error(error) is not None
+    return theirs or isinstance(error, ConnectionError) or find_os_error(error) is not None
 
 
 def _tell(reason: str) -> None:

@@ -14,7 +14,7 @@ from rnn_lab.reports.run_files import (
     read_predictions,
     read_result,
 )
-from rnn_lab.reports.top_losses import most_wrong
+from rnn_lab.reports.top_losses import top_losses
 
 POINTS = 500  # of a curve: as many as a screen can show
 
@@ -48,8 +48,8 @@ def report_to_wandb(
         charts["test/precision_recall"] = _curves(precision_recall, "recall", "precision")
     for (layer, direction), flows in by_place(read_gradient_flow(folder)).items():
         charts[f"gradient_flow/layer{layer}_{direction}"] = _flow_lines(flows)
-    wrong = most_wrong(folder, 100)
-    charts["test/most_wrong"] = wandb.Table(
+    wrong = top_losses(folder, 100)
+    charts["test/top_losses"] = wandb.Table(
         columns=["text", *wrong[0]._fields] if wrong else ["text"],
         data=[[text_of(review.name), *review] for review in wrong],
     )

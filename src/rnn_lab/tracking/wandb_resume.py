@@ -25,7 +25,7 @@ def is_offline(run: Path) -> bool:
     return run.name.startswith("offline-")
 
 
-def log_again(run: Any, rows: list[dict[str, str]]) -> None:
+def replay_metrics(run: Any, rows: list[dict[str, str]]) -> None:
     """Log rows of metrics.csv to the open W&B `run`, as Lightning's WandbLogger did."""
     for row in rows:
         figures = {name: float(cell) for name, cell in row.items() if name != "step"}
@@ -34,7 +34,7 @@ def log_again(run: Any, rows: list[dict[str, str]]) -> None:
         run.log(figures | {"trainer/global_step": int(row["step"])})
 
 
-def drop(earlier: list[Path]) -> None:
+def delete_offline_runs(earlier: list[Path]) -> None:
     """Remove the folders of offline runs whose curves have been logged again."""
     for run in earlier:
         if is_offline(run):

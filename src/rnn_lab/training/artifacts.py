@@ -7,20 +7,22 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from rnn_lab.data.datamodule import ReviewDataModule
-from rnn_lab.io.atomic import whole_file
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.tracking.loggers import wandb_logger
 from rnn_lab.tracking.wandb_report import report_to_wandb
-from rnn_lab.training.callbacks.monitors import TestPredictions, find_callback
+from rnn_lab.training.callbacks.monitors import PredictionCollector, find_callback
 from rnn_lab.training.predictions import write_predictions
 from rnn_lab.training.run_metadata import write_result
 
 STAGE = ".finishing"  # within the run folder
 
 
-def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: L.Trainer) -> None:
+def save_artifacts(
+    folder: Path, result: dict[str, Any], data: TextDataModule, trainer: L.Trainer
+) -> None:
     """Write the run's predictions, result and pictures, log them, and print the table.
 
     They are made in a folder of their own and moved when complete: a run that is killed among
@@ -32,7 +34,7 @@ def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: 
     for name in ("metrics.csv", "gradient_flow.csv"):
         if (folder / name).exists():
             shutil.copyfile(folder / name, stage / name)  # pictures are drawn from them
-    predictions = find_callback(trainer, TestPredictions)
+    predictions = find_callback(trainer, PredictionCollector)
     test, encoded = data.corpus.test, data.splits["test"]
     assert test is not None
     seen = predictions.indices
@@ -47,7 +49,7 @@ def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: 
         probabilities=predictions.probabilities,
     )
     if data.corpus.skipped:
-        with whole_file(stage / "skipped_rows.txt") as file:
+        with atomic_write(stage / "skipped_rows.txt") as file:
             file.writelines(f"{row}\n" for row in data.corpus.skipped)
     write_result(stage, result)
     draw_plots(stage)
@@ -55,7 +57,7 @@ def keep(folder: Path, result: dict[str, Any], data: ReviewDataModule, trainer: 
     if logger and not logger.lost:
         best = find_callback(trainer, ModelCheckpoint).best_model_path
         row = dict(zip(names, seen, strict=True))
-        with logger.or_without():  # the run is whole without its dashboard
+        with logger.tolerate():  # the run is whole without its dashboard
             report_to_wandb(
                 logger.experiment, stage, lambda name: test.texts[row[name]], Path(best)
             )

@@ -9,13 +9,13 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.io.atomic import whole_binary_file, written
-from rnn_lab.io.safe_load import read_torch_file
+from rnn_lab.io.atomic import atomic_write_bytes, translating_os_errors
+from rnn_lab.io.safe_load import safe_load
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints under a temporary name beside the place they are for.
 
     Lightning writes them in the system's temporary folder. From there to another disk they are
@@ -27,15 +27,15 @@ class WholeCheckpoints(TorchCheckpointIO):
     ) -> None:
         """Write `checkpoint` to the file `path`; keep the best.ckpt before it for a while."""
         path = Path(path)
-        with written(path):
+        with translating_os_errors(path):
             # Without its parents: a run whose folder was deleted is not to go on in half of one.
             path.parent.mkdir(exist_ok=True)
             if path.name == BEST:
                 _keep_former(path)
-        with whole_binary_file(path) as file:
+        with atomic_write_bytes(path) as file:
             torch.save(checkpoint, file)
         if path.name == LAST:
-            with written(path):
+            with translating_os_errors(path):
                 _former(path.with_name(BEST)).unlink(missing_ok=True)
 
 
@@ -43,10 +43,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return what a checkpoint of a training holds: numbers, names and tensors.
 
     Raises:
-        ForeignCodeError: it would run code.
+        UnsafeCheckpointError: it would run code.
         CheckpointError: it is damaged, or holds anything else. No message has the path.
     """
-    content = read_torch_file(path)
+    content = safe_load(path)
     if not isinstance(content, dict):
         raise CheckpointError("not a checkpoint of a training")
     return content

@@ -14,7 +14,7 @@ from pydantic import (
 
 from rnn_lab.data.config import DataConfig
 from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
-from rnn_lab.validation import Options, check_options
+from rnn_lab.validation import StrictConfig, validate
 
 
 def _share_or_number(value: Any) -> Any:
@@ -46,12 +46,12 @@ def _name_of_a_folder(value: Any) -> Any:
 
 BatchLimit = Annotated[float | int, BeforeValidator(_share_or_number)]
 Devices = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)]
-Moments = Annotated[int | Literal["epoch"] | None, BeforeValidator(_epoch_or_number)]
+MeasureInterval = Annotated[int | Literal["epoch"] | None, BeforeValidator(_epoch_or_number)]
 SweepName = Annotated[str, BeforeValidator(_name_of_a_folder)]
 Monitor = Literal["val/accuracy", "val/f1", "val/auroc", "val/loss"]
 
 
-class TrainerConfig(Options):
+class TrainerConfig(StrictConfig):
     """Where and how long a run trains; see conf/trainer/auto.yaml."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
@@ -68,8 +68,8 @@ class TrainerConfig(Options):
     limit_val_batches: BatchLimit = 1.0
     limit_test_batches: BatchLimit = 1.0
     log_every_n_steps: PositiveInt = 20
-    gradient_flow: Moments = None
-    progress_bar: bool = True
+    gradient_flow: MeasureInterval = None
+    enable_progress_bar: bool = True
     on_nonfinite: Literal["stop", "rollback"] = "stop"
     max_rollbacks: PositiveInt = 3
     checkpoint_every_n_steps: PositiveInt | None = None
@@ -81,7 +81,7 @@ class TrainerConfig(Options):
         return "min" if self.monitor == "val/loss" else "max"
 
 
-class WandbConfig(Options):
+class WandbConfig(StrictConfig):
     """Weights & Biases; see conf/logger/wandb.yaml."""
 
     name: Literal["wandb"]
@@ -91,13 +91,13 @@ class WandbConfig(Options):
     group: str | None = None
 
 
-class CsvConfig(Options):
+class CsvConfig(StrictConfig):
     """The run folder's own metrics.csv and nothing else."""
 
     name: Literal["csv", "none"]
 
 
-class TensorBoardConfig(Options):
+class TensorBoardConfig(StrictConfig):
     """TensorBoard event files in the run folder."""
 
     name: Literal["tensorboard"]
@@ -106,7 +106,7 @@ class TensorBoardConfig(Options):
 LoggerConfig = Annotated[WandbConfig | CsvConfig | TensorBoardConfig, Field(discriminator="name")]
 
 
-class TrialConfig(Options):
+class TrialConfig(StrictConfig):
     """Which trial of a search a run is; see `trial` in conf/train.yaml."""
 
     number: NonNegativeInt | None = None
@@ -120,7 +120,7 @@ class TrialConfig(Options):
         return self
 
 
-class RunConfig(Options):
+class RunConfig(StrictConfig):
     """One run."""
 
     seed: Annotated[NonNegativeInt, Field(lt=2**32)] = 1
@@ -134,10 +134,10 @@ class RunConfig(Options):
     logger: LoggerConfig
     experiment: str | None = None
     sweep: SweepName | None = None
-    retries: NonNegativeInt = 0
+    max_retries: NonNegativeInt = 0
     resume: Literal["auto", "never"] = "auto"
     trial: TrialConfig = TrialConfig()
-    again: str | None = None
+    reproduce: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -148,7 +148,7 @@ class RunConfig(Options):
         return options
 
 
-class _Sweep(Options):
+class _Sweep(StrictConfig):
     sweep: SweepName | None
 
 
@@ -158,4 +158,4 @@ def check_sweep_name(name: Any) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    check_options(_Sweep, {"sweep": name})
+    validate(_Sweep, {"sweep": name})

@@ -4,7 +4,7 @@ import logging
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 
 log = logging.getLogger(__name__)
 
@@ -12,7 +12,7 @@ WORTH_A_WARNING = 0.01  # share of the validation or test reviews that training 
 
 
 @rank_zero_only
-def announce_demo() -> None:
+def warn_demo_fallback() -> None:
     """Say, so that nobody can miss it, that what follows is not IMDB."""
     from rich.console import Console
     from rich.panel import Panel
@@ -29,9 +29,9 @@ def announce_demo() -> None:
 
 
 @rank_zero_only
-def announce_duplicates(data: ReviewDataModule) -> None:
+def log_duplicates(data: TextDataModule) -> None:
     """Say in one line how many reviews stand more than once: in the log, or to all if too many."""
-    same, words = (data.duplicates[kind] for kind in ("same_text", "same_words"))
+    same, words = (data.duplicates[kind] for kind in ("exact", "by_token"))
     sizes = {name: len(split) for name, split in data.splits.items()}
     found = [
         f"{words[where]['reviews']:,} {meaning} ({same[where]['reviews']:,} to the letter)"
@@ -42,7 +42,7 @@ def announce_duplicates(data: ReviewDataModule) -> None:
         )
         if where in words
     ]
-    other_label = sum(counts["other_label"] for counts in words.values())
+    label_conflicts = sum(counts["label_conflicts"] for counts in words.values())
     leaks = any(
         words[f"{name}_in_train"]["reviews"] >= WORTH_A_WARNING * sizes[name]
         for name in ("validation", "test")
@@ -53,5 +53,5 @@ def announce_duplicates(data: ReviewDataModule) -> None:
         "Reviews that stand in training too, word for word: %s; %s under another label. "
         "result.json has every count; data.drop_duplicates=true leaves them out of training",
         ", ".join(found),
-        f"{other_label:,}",
+        f"{label_conflicts:,}",
     )

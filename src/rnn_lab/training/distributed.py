@@ -20,10 +20,10 @@ from multiprocessing import connection
 from typing import Any
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.fast_import import importing
+from rnn_lab.fast_import import fast_imports
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.process import die_with_parent, end_soon
-from rnn_lab.training.signals import Interrupted, StopSignals
+from rnn_lab.training.process import die_with_parent, skip_final_gc
+from rnn_lab.training.signals import GracefulShutdown, Interrupted
 
 # Seconds in which a process may end by itself: when another has failed; when it is to save its
 # training; when another has seen it saved.
@@ -31,11 +31,11 @@ _GRACE, _SAVING, _CLOSING = 3.0, 60.0, 7.0
 _TERMINATED = 128 + signal.SIGTERM  # exit status of a run that SIGTERM ended in order
 
 
-class ReplicaError(RuntimeError):
+class WorkerError(RuntimeError):
     """One of the processes has ended without saying why."""
 
 
-def is_replica() -> bool:
+def is_worker() -> bool:
     """Whether this process is one of several that train together, started here or elsewhere."""
     return "LOCAL_RANK" in os.environ or started_by_srun()
 
@@ -45,18 +45,18 @@ def started_by_srun() -> bool:
     return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
-def train_in_replicas(
-    config: RunConfig, options: dict[str, Any], marks: dict[str, Any], signals: StopSignals
+def launch_ddp(
+    config: RunConfig, options: dict[str, Any], marks: dict[str, Any], signals: GracefulShutdown
 ) -> None:
     """Train the run of `config` in as many processes as it has devices; wait for their end.
 
     Raises:
         Interrupted: by one of `signals`, or by one that a process was sent.
         ConfigError: this machine has fewer devices, or nobody says where the other machines are.
-        ReplicaError: a process was killed.
+        WorkerError: a process was killed.
         Exception: that of the process that failed first.
     """
-    with importing():
+    with fast_imports():
         from torch import multiprocessing
 
         from rnn_lab.training.hardware import choose_accelerator, choose_devices
@@ -86,12 +86,12 @@ def train_in_replicas(
         raise pickle.loads(errors.get())
     if failed is not None:
         status = _status(context.processes[failed].exitcode)
-        raise ReplicaError(
+        raise WorkerError(
             f"of {devices} processes that train together, process {failed} terminated with {status}"
         )
 
 
-def _wait(processes: Any, signals: StopSignals) -> int | None:
+def _wait(processes: Any, signals: GracefulShutdown) -> int | None:
     """Wait until all have ended, or one has failed and the others have had their time.
 
     Returns the one that failed first. What comes in by `signals` is passed on.
@@ -150,14 +150,14 @@ def _replica(
     os.environ |= node | {"LOCAL_RANK": str(local_rank), "RANK": str(rank)}
     os.environ["WORLD_SIZE"] = str(run[0].trainer.num_nodes * devices)
     _take_over(hydra, logs=rank == 0)
-    from rnn_lab.training.train import train_here
+    from rnn_lab.training.train import train_in_process
 
     config, options, marks = run
-    with StopSignals(passed_on=True) as signals:
+    with GracefulShutdown(passed_on=True) as signals:
         try:
-            train_here(config, options, marks, signals)
+            train_in_process(config, options, marks, signals)
         except Interrupted as interrupted:
-            end_soon()
+            skip_final_gc()
             sys.exit(128 + interrupted.signum)
         except Exception as error:
             errors.put(_pickled(error))
@@ -216,7 +216,7 @@ def _pickled(error: Exception) -> bytes:
         pickled = pickle.dumps(error)
         pickle.loads(pickled)
     except Exception:
-        told = ReplicaError(f"{type(error).__name__}: {error}")
+        told = WorkerError(f"{type(error).__name__}: {error}")
         told.add_note(error.__notes__[-1])
         pickled = pickle.dumps(told)
     return pickled

@@ -90,13 +90,13 @@ def describe_machine(accelerator: Accelerator) -> dict[str, str | None]:
     """Name what a run's figures were computed on: others may round otherwise."""
     gpu = torch.cuda.get_device_name() if accelerator == "gpu" else None
     return {
-        "processor": processor_facts().get("model name") or platform.machine(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cpu": cpu_info().get("model name") or platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "gpu": gpu,
     }
 
 
-def processor_facts() -> dict[str, str]:
+def cpu_info() -> dict[str, str]:
     """Return what Linux says of a core of the processor; nothing elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rnn_lab.io.atomic import whole_file
+from rnn_lab.io.atomic import atomic_write
 
 
 def write_predictions(
@@ -32,7 +32,7 @@ def write_predictions(
     """
     predicted = probabilities.argmax(axis=1)
     columns = ["name", "label", "prediction", "length", "loss"]
-    with whole_file(path, newline="") as file:
+    with atomic_write(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns + [f"probability_{name}" for name in class_names])
         for i, name in enumerate(names):

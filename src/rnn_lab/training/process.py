@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 
-def keep_freed_memory() -> None:
+def tune_malloc() -> None:
     """Let the C library reuse blocks of up to 32 MiB instead of returning each to the system.
 
     Every step allocates blocks of the same sizes. glibc returns a freed one at once, so that the
@@ -47,7 +47,7 @@ def flush_denormals() -> None:
     torch.set_flush_denormal(True)
 
 
-def end_soon() -> None:
+def skip_final_gc() -> None:
     """Spare this process, which is about to end, a look through all that torch has made for it.
 
     Python would take more than a second for that, of the few that a stopped run may have.

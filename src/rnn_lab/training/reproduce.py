@@ -1,4 +1,4 @@
-"""A finished run again: `python train.py again=<result.json>` stands for all that it was made of.
+"""Reproduce a run: `python train.py reproduce=<result.json>` trains with that run's options.
 
 The file may come from anywhere. Its numbers and names are checked as if they were typed, none of
 them is looked up or followed as a reference, and what only says where files lie (the archive, its
@@ -17,12 +17,12 @@ from rnn_lab.data.config import FilesConfig
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.reports.run_files import read_object
 from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import WITHOUT_EFFECT, check_options, flat
+from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten, validate
 
 if TYPE_CHECKING:
-    from rnn_lab.data.datamodule import ReviewDataModule
+    from rnn_lab.data.datamodule import TextDataModule
 
-AGAIN = "again"
+REPRODUCE = "reproduce"
 # Not of a run again: these stand for other options, or for a place among many runs.
 _NOT_ALONE = {"experiment", "search", "sweep", "trial"}
 # Where it trains and how it rounds, which on this machine may have to differ.
@@ -35,7 +35,7 @@ _LARGEST = 2**20  # bytes; a result.json has some 4,000
 
 
 @dataclass(frozen=True)
-class FinishedRun:
+class RunRecord:
     """What a result.json says of a run: as it stands there, and the options in it, checked."""
 
     path: Path
@@ -46,11 +46,11 @@ class FinishedRun:
     def deciding(self) -> dict[str, Any]:
         """The options that figures depend on, flat: {"model.hidden_size": 128, ...}."""
         groups = {*_GROUPS, "seed", "data"}
-        options = flat(self.config.model_dump(mode="json", include=groups))
-        return {name: value for name, value in options.items() if name not in WITHOUT_EFFECT}
+        options = flatten(self.config.model_dump(mode="json", include=groups))
+        return {name: value for name, value in options.items() if name not in FINGERPRINT_EXCLUDED}
 
 
-def read_finished_run(place: str) -> FinishedRun:
+def read_run_record(place: str) -> RunRecord:
     """Read the result.json at `place`, or in the run folder `place`.
 
     Raises:
@@ -69,23 +69,23 @@ def read_finished_run(place: str) -> FinishedRun:
     options["data"] = _part(path, _part(path, result, "data"), "options")
     options |= {"seed": result.get("seed"), "logger": {"name": "none"}}
     try:
-        config = check_options(RunConfig, options)
+        config = validate(RunConfig, options)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {'; '.join(str(error).splitlines())}") from None
-    return FinishedRun(path, result, config)
+    return RunRecord(path, result, config)
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """Put the options of the run that `again=<place>` names among the arguments of train.py.
+    """Put the options of the run that `reproduce=<place>` names among the arguments of train.py.
 
     Raises:
         CheckpointError: there is no such run, or its result.json is not one.
         ConfigError: an argument would change the figures; names it.
     """
-    places = [argument for argument in arguments if argument.startswith(f"{AGAIN}=")]
-    if not places or places[-1] == f"{AGAIN}=null":
+    places = [argument for argument in arguments if argument.startswith(f"{REPRODUCE}=")]
+    if not places or places[-1] == f"{REPRODUCE}=null":
         return list(arguments)
-    run = read_finished_run(places[-1].partition("=")[2])
+    run = read_run_record(places[-1].partition("=")[2])
     recorded = _overrides(run)
     given = [argument for argument in arguments if argument not in places]
     named = set()
@@ -95,7 +95,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
         name = OverridesParser.create().parse_override(argument).key_or_group
         if not _may_be_given(name, run):
             raise ConfigError(
-                f"{argument}: is taken from {run.path}. Beside {AGAIN}= only names, places and "
+                f"{argument}: is taken from {run.path}. Beside {REPRODUCE}= only names, places and "
                 f"speed may be given: {', '.join(sorted(_allowed(run)))}, hydra.run.dir"
             )
         named.add(name)
@@ -105,24 +105,24 @@ def expand(arguments: Sequence[str]) -> list[str]:
 
 def as_given(overrides: Sequence[str]) -> list[str]:
     """Return the overrides of a run as its command had them, `expand` undone."""
-    quoted = [text for text in overrides if text.startswith(f"{AGAIN}='")]
+    quoted = [text for text in overrides if text.startswith(f"{REPRODUCE}='")]
     if not quoted:
         return list(overrides)
     place = str(OverridesParser.create().parse_override(quoted[0]).value())
     try:
-        expanded = set(_overrides(read_finished_run(place)).values())
+        expanded = set(_overrides(read_run_record(place)).values())
     except CheckpointError:  # it is gone by now
         return list(overrides)
-    return [f"{AGAIN}={place}", *(text for text in overrides if text not in expanded)]
+    return [f"{REPRODUCE}={place}", *(text for text in overrides if text not in expanded)]
 
 
-def check_reviews(place: str, data: "ReviewDataModule") -> None:
+def check_reviews(place: str, data: "TextDataModule") -> None:
     """Make sure, before anything is trained, that `data` holds the reviews of that run.
 
     Raises:
         DataError: they, or the vocabulary made of them, are others.
     """
-    run = read_finished_run(place)
+    run = read_run_record(place)
     then, words = _part(run.path, run.result, "data"), data.text_encoder.fingerprint
     if then.get("fingerprint") != data.corpus.fingerprint:
         raise DataError(
@@ -137,10 +137,10 @@ def check_reviews(place: str, data: "ReviewDataModule") -> None:
         )
 
 
-def _overrides(run: FinishedRun) -> dict[str, str]:
+def _overrides(run: RunRecord) -> dict[str, str]:
     """Return what Hydra is to be told of a run, by the name of the option."""
     config = run.config
-    said = {AGAIN: f"{AGAIN}={_written(run.path, AGAIN, str(run.path))}"}
+    said = {REPRODUCE: f"{REPRODUCE}={_written(run.path, REPRODUCE, str(run.path))}"}
     said |= {name: f"{name}={getattr(config, name).name}" for name in _GROUPS[:3]}
     said |= {"data": f"data={config.data.source}", "trainer": "trainer=auto"}
     for name, value in run.deciding.items():
@@ -161,19 +161,19 @@ def _written(path: Path, name: str, value: Any) -> str:
     return QuotedString(value, Quote.single).with_quotes()
 
 
-def _allowed(run: FinishedRun) -> frozenset[str]:
+def _allowed(run: RunRecord) -> frozenset[str]:
     texts = set()
     if isinstance(run.config.data, FilesConfig):
         cut = run.config.data.validation in _CUTS
         texts = _TEXTS | (set() if cut else {"data.validation"})
-    return (WITHOUT_EFFECT - _NOT_ALONE - {AGAIN}) | _NAMED | texts
+    return (FINGERPRINT_EXCLUDED - _NOT_ALONE - {REPRODUCE}) | _NAMED | texts
 
 
-def _may_be_given(name: str, run: FinishedRun) -> bool:
+def _may_be_given(name: str, run: RunRecord) -> bool:
     return name in _allowed(run) or name.split(".")[0].split("/")[0] in {"hydra", "logger"}
 
 
-def _where_reviews_lie(data: "ReviewDataModule") -> str:
+def _where_reviews_lie(data: "TextDataModule") -> str:
     source = data.config.source
     if source == "files":
         return "say where they lie, under their old file names: data.train=<path> (and data.test)"

@@ -9,26 +9,26 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 from torch import Tensor
 
-from rnn_lab.data.datamodule import ReviewDataModule
-from rnn_lab.errors import AnotherRunError, CheckpointError, printable
-from rnn_lab.io.safe_load import ForeignCodeError
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.errors import CheckpointError, OutputDirConflictError, sanitize
+from rnn_lab.io.safe_load import UnsafeCheckpointError
 from rnn_lab.tracking.metrics_csv import read_metrics
 from rnn_lab.training.callbacks.exact_checkpoint import RESUME
 from rnn_lab.training.checkpoint_io import BEST, LAST, read_checkpoint, restore_best
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.rollbacks import ROLLBACKS
 from rnn_lab.training.run_metadata import git_commit, versions
-from rnn_lab.validation import WITHOUT_EFFECT, flat
+from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 
 _NAMED = 3  # differing options
 
 
-class NotOursError(CheckpointError):
+class IncompatibleCheckpointError(CheckpointError):
     """A whole checkpoint that no run of this project left, or a run that is not this one."""
 
 
 @dataclass(frozen=True)
-class HalfDone:
+class ResumePoint:
     """A training that goes on: from which checkpoint, and what that says of it."""
 
     path: Path
@@ -56,7 +56,7 @@ class _State(BaseModel):
     rows: NonNegativeInt
     seconds: float
     ranks: list[_Ranks]
-    made_with: dict[str, Any]
+    signature: dict[str, Any]
     versions: dict[str, str | None]
 
 
@@ -71,7 +71,7 @@ class _Checkpoint(BaseModel):
 
 
 def describe_making(
-    config: RunConfig, data: ReviewDataModule, *, accelerator: str, devices: int, precision: str
+    config: RunConfig, data: TextDataModule, *, accelerator: str, devices: int, precision: str
 ) -> dict[str, Any]:
     """Return what decides over every figure of a run, in plain types, to be kept with it."""
     options = config.model_dump(
@@ -79,16 +79,18 @@ def describe_making(
     )
     options["data"] = data.config.model_dump(mode="json")
     options["trainer"] |= {"accelerator": accelerator, "devices": devices, "precision": precision}
-    made_with = {name: value for name, value in flat(options).items() if name not in WITHOUT_EFFECT}
+    signature = {
+        name: value for name, value in flatten(options).items() if name not in FINGERPRINT_EXCLUDED
+    }
     # Where reviews are found is without effect; this says whether they are the same.
-    made_with["the reviews"] = data.corpus.fingerprint
-    made_with["the vocabulary"] = data.text_encoder.fingerprint
-    return {"made_with": made_with, "versions": versions() | {"commit": git_commit()}}
+    signature["the reviews"] = data.corpus.fingerprint
+    signature["the vocabulary"] = data.text_encoder.fingerprint
+    return {"signature": signature, "versions": versions() | {"commit": git_commit()}}
 
 
-def find_half_done(
+def find_resume_point(
     folder: Path, resume: Literal["auto", "never"], making: dict[str, Any]
-) -> HalfDone | None:
+) -> ResumePoint | None:
     """Return the half-done run in `folder` that a run of that making goes on with, if any.
 
     Where there is one that cannot be gone on with exactly, because a file of it is damaged or
@@ -96,7 +98,7 @@ def find_half_done(
     removes them.
 
     Raises:
-        AnotherRunError: the half-done run was made with other options; names the first ones.
+        OutputDirConflictError: the half-done run was made with other options; names the first ones.
         CheckpointError: it would run code, or is whole and by another program.
     """
     checkpoints = folder / "checkpoints"
@@ -114,9 +116,9 @@ def find_half_done(
             raise CheckpointError("by a version of this project that could not go on exactly")
         _check_content(last, checkpoint)
         _check_files(folder, checkpoint)
-    except ForeignCodeError as error:
+    except UnsafeCheckpointError as error:
         raise CheckpointError(f"{last}: {error}; resume=never starts anew") from None
-    except NotOursError:
+    except IncompatibleCheckpointError:
         raise
     except CheckpointError as error:
         _say(f"{last}: {error}; the run starts anew")
@@ -124,19 +126,19 @@ def find_half_done(
         return None
     state = checkpoint[RESUME]
     _check_making(folder, state, making)
-    half_done = HalfDone(last, state, checkpoint["global_step"])
-    _say(_where(half_done))
-    return half_done
+    resume_point = ResumePoint(last, state, checkpoint["global_step"])
+    _say(_where(resume_point))
+    return resume_point
 
 
-def cannot_go_on(path: Path, error: Exception) -> NotOursError:
+def incompatible_checkpoint(path: Path, error: Exception) -> IncompatibleCheckpointError:
     """Return what to tell where a checkpoint is whole, and its parts do not fit this run."""
-    reason = printable(" ".join(str(error).split()))
+    reason = sanitize(" ".join(str(error).split()))
     said = f"cannot be gone on with: {type(error).__name__}: {reason}"
-    return NotOursError(f"{path}: {said}; resume=never starts anew")
+    return IncompatibleCheckpointError(f"{path}: {said}; resume=never starts anew")
 
 
-def is_misfit(error: Exception) -> bool:
+def is_state_mismatch(error: Exception) -> bool:
     """Whether `error` is one that comes of taking over a checkpoint whose parts do not fit."""
     kinds = (AttributeError, IndexError, KeyError, TypeError, ValueError, CheckpointError)
     return isinstance(error, kinds) or "loading state_dict" in str(error)
@@ -148,8 +150,8 @@ def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        said = printable(f"{where}: {first['msg']}")
-        raise NotOursError(
+        said = sanitize(f"{where}: {first['msg']}")
+        raise IncompatibleCheckpointError(
             f"{path}: not what train.py leaves: {said}; resume=never starts anew"
         ) from None
 
@@ -184,7 +186,7 @@ def _check_files(folder: Path, checkpoint: dict[str, Any]) -> None:
 
 
 def _check_making(folder: Path, state: dict[str, Any], making: dict[str, Any]) -> None:
-    there, here = state["made_with"], making["made_with"]
+    there, here = state["signature"], making["signature"]
     differ = [
         f"{name}={there.get(name)} there, {here.get(name)} here"
         for name in dict.fromkeys([*there, *here])
@@ -192,7 +194,7 @@ def _check_making(folder: Path, state: dict[str, Any], making: dict[str, Any]) -
     ]
     if differ:
         more = f" (and {len(differ) - _NAMED} more)" if len(differ) > _NAMED else ""
-        raise AnotherRunError(
+        raise OutputDirConflictError(
             f"hydra.run.dir={folder}: holds a half-done run with other options: "
             f"{'; '.join(differ[:_NAMED])}{more}. Choose another folder, or resume=never to start "
             "anew in this one"
@@ -204,13 +206,13 @@ def _check_making(folder: Path, state: dict[str, Any], making: dict[str, Any]) -
         _say(f"the last digits of figures may differ, the run was begun with: {'; '.join(changed)}")
 
 
-def _where(half_done: HalfDone) -> str:
-    state = half_done.state
+def _where(resume_point: ResumePoint) -> str:
+    state = resume_point.state
     if state["trained"]:
         return "the training was done: goes on with the test"
     return (
         f"goes on in epoch {state['epoch']} after {state['batch']} batches "
-        f"(step {half_done.global_step})"
+        f"(step {resume_point.global_step})"
     )
 
 

@@ -8,11 +8,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from rnn_lab.errors import WriteError
-from rnn_lab.io.atomic import system_error, write_error
-from rnn_lab.io.secret_scan import overrides_as_given
+from rnn_lab.io.atomic import find_os_error, write_error
+from rnn_lab.io.secret_scan import raw_overrides
 
 
-def how_to_go_on(folder: Path) -> str:
+def resume_hint(folder: Path) -> str:
     """The last line of an interrupted run."""
     hydra = HydraConfig.get()
     if (folder / "result.json").exists():
@@ -21,19 +21,19 @@ def how_to_go_on(folder: Path) -> str:
         return f"interrupted; goes on with: the same command and hydra.sweep.dir={hydra.sweep.dir}"
     from rnn_lab.training.reproduce import as_given  # by now torch is there
 
-    given = as_given(overrides_as_given(hydra))
+    given = as_given(raw_overrides(hydra))
     given = [override for override in given if not override.startswith("resume=")]
     command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
     kept = (folder / "checkpoints" / "last.ckpt").exists()
     return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"
 
 
-def unwritten(folder: Path, error: Exception) -> WriteError | None:
+def write_failure(folder: Path, error: Exception) -> WriteError | None:
     """Say what could not be written for the run in `folder`, and how it goes on.
 
     None where `error` is of another kind.
     """
-    refused = system_error(error)
+    refused = find_os_error(error)
     if not folder.exists():
         return WriteError(
             f"{folder}: is gone: it was deleted or moved while the run was at work; "
@@ -48,4 +48,4 @@ def unwritten(folder: Path, error: Exception) -> WriteError | None:
         return None
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return WriteError(line)
-    return WriteError(f"{line}; then it {how_to_go_on(folder).removeprefix('interrupted; ')}")
+    return WriteError(f"{line}; then it {resume_hint(folder).removeprefix('interrupted; ')}")

@@ -21,7 +21,7 @@ class Rollback:
     why: str
 
 
-class GoBackError(Exception):
+class RollbackRequestedError(Exception):
     """The training is to go on from its last checkpoint, after `rollbacks`, the latest last."""
 
     def __init__(self, rollbacks: tuple[Rollback, ...]) -> None:
@@ -30,7 +30,7 @@ class GoBackError(Exception):
 
 
 @rank_zero_only
-def say_goes_back(rollbacks: tuple[Rollback, ...]) -> None:
+def print_rollback(rollbacks: tuple[Rollback, ...]) -> None:
     """Say why, and where the training goes on after the latest rollback."""
     latest = rollbacks[-1]
     without = f" and without batch {', '.join(map(str, latest.batches))}" if latest.batches else ""
@@ -47,6 +47,6 @@ def read_rollbacks(folder: Path) -> tuple[Rollback, ...]:
     return tuple(Rollback(**one | {"batches": tuple(one["batches"])}) for one in found)
 
 
-def left_out(rollbacks: tuple[Rollback, ...]) -> frozenset[tuple[int, int]]:
+def excluded_batches(rollbacks: tuple[Rollback, ...]) -> frozenset[tuple[int, int]]:
     """The epoch and number of each batch that takes no part any more."""
     return frozenset((one.epoch, number) for one in rollbacks for number in one.batches)

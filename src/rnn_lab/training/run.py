@@ -14,23 +14,23 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from rnn_lab.data.datamodule import ReviewDataModule
-from rnn_lab.errors import AnotherRunError
-from rnn_lab.io.secret_scan import overrides_as_given
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.errors import OutputDirConflictError
+from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
-from rnn_lab.sweeps.naming import name_in_sweep, search_parameters, varied_options
-from rnn_lab.sweeps.search.pruning import search_callbacks, stopped_by_search
+from rnn_lab.sweeps.naming import search_parameters, sweep_run_name, swept_options
+from rnn_lab.sweeps.search.pruning import record_pruned, search_callbacks
 from rnn_lab.tracking.loggers import build_loggers, finish_wandb
-from rnn_lab.training.artifacts import keep
-from rnn_lab.training.callbacks.exact_checkpoint import LastCheckpoint
+from rnn_lab.training.artifacts import save_artifacts
+from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
 from rnn_lab.training.callbacks.monitors import (
     Throughput,
-    ValidationFigures,
+    ValidationHistory,
     find_callback,
 )
-from rnn_lab.training.callbacks.nonfinite import Finite
+from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.data_warnings import announce_demo, announce_duplicates
+from rnn_lab.training.data_warnings import log_duplicates, warn_demo_fallback
 from rnn_lab.training.hardware import (
     choose_accelerator,
     choose_devices,
@@ -40,15 +40,15 @@ from rnn_lab.training.hardware import (
 from rnn_lab.training.process import peak_memory_bytes
 from rnn_lab.training.reproduce import as_given, check_reviews
 from rnn_lab.training.resume import (
-    HalfDone,
-    cannot_go_on,
+    ResumePoint,
     describe_making,
-    find_half_done,
-    is_misfit,
+    find_resume_point,
+    incompatible_checkpoint,
+    is_state_mismatch,
 )
-from rnn_lab.training.rollbacks import Rollback, left_out, read_rollbacks
+from rnn_lab.training.rollbacks import Rollback, excluded_batches, read_rollbacks
 from rnn_lab.training.run_metadata import describe_data, git_commit, versions
-from rnn_lab.training.signals import Interrupted, StopSignals
+from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.trainer import build_trainer
 
 
@@ -57,7 +57,7 @@ def run(
     options: dict[str, Any],
     *,
     marks: dict[str, Any] | None = None,
-    signals: StopSignals,
+    signals: GracefulShutdown,
     rollbacks: tuple[Rollback, ...] | None = None,
 ) -> None:
     """Train, test and describe one run, in the folder that Hydra made for it.
@@ -67,15 +67,15 @@ def run(
     be logged; `marks` go into result.json; `rollbacks` have turned it back in this process before.
 
     Raises:
-        GoBackError: it is to be turned back (again).
+        RollbackRequestedError: it is to be turned back (again).
         UserError: whatever the user can mend; for a machine that cannot do what is asked, before
             data is read.
         Interrupted: by one of `signals`.
     """
-    quieten_lightning()
+    silence_lightning()
     folder = Path(HydraConfig.get().runtime.output_dir)
     if (folder / "result.json").exists():
-        raise AnotherRunError(
+        raise OutputDirConflictError(
             f"hydra.run.dir={folder}: holds a finished run; choose another folder"
         )
     accelerator = choose_accelerator(config.trainer)
@@ -83,28 +83,28 @@ def run(
     hydra = HydraConfig.get()
 
     L.seed_everything(config.seed, workers=True, verbose=False)
-    data = ReviewDataModule(config.data, seed=config.seed, allow_fallback=not in_sweep())
+    data = TextDataModule(config.data, seed=config.seed, allow_fallback=not is_multirun())
     data.prepare_data()
     data.setup()
     signals.raise_received()  # a library may have swallowed what the signal raised
-    identity = identify(config, data)
-    if identity["fallback"]:
-        announce_demo()
-    announce_duplicates(data)
-    if config.again is not None:
-        check_reviews(config.again, data)
+    identity = run_identity(config, data)
+    if identity["demo_fallback"]:
+        warn_demo_fallback()
+    log_duplicates(data)
+    if config.reproduce is not None:
+        check_reviews(config.reproduce, data)
 
     precision = choose_precision(config.trainer, accelerator)
     making = describe_making(
         config, data, accelerator=accelerator, devices=devices, precision=precision
     )
     resume = config.resume if rollbacks is None else "auto"
-    half_done = find_half_done(folder, resume, making)
+    resume_point = find_resume_point(folder, resume, making)
     if rollbacks is None:
         rollbacks = read_rollbacks(folder) if resume == "auto" else ()
-    data.leave_out(left_out(rollbacks))
-    if half_done is not None:
-        data.start_from(half_done.state["epoch"], half_done.state["batch"])
+    data.exclude_batches(excluded_batches(rollbacks))
+    if resume_point is not None:
+        data.resume_at(resume_point.state["epoch"], resume_point.state["batch"])
 
     model = build_classifier(
         config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
@@ -115,12 +115,12 @@ def run(
         # A study's database may have a password.
         options = options | {"trial": config.trial.model_dump(exclude={"storage"})}
         described = {"name": name, "tags": tags, "group": None, "options": options}
-        if in_sweep():
+        if is_multirun():
             sweep = Path(hydra.sweep.dir)
-            varied = varied_options(sweep, overrides_as_given(hydra))
-            described |= {"name": name_in_sweep(name, varied), "group": sweep.name}
+            varied = swept_options(sweep, raw_overrides(hydra))
+            described |= {"name": sweep_run_name(name, varied), "group": sweep.name}
             described |= {"options": options | {"search": search_parameters(varied, options)}}
-        loggers = build_loggers(config.logger, folder, half_done=half_done, **described)
+        loggers = build_loggers(config.logger, folder, resume_point=resume_point, **described)
         trainer = build_trainer(
             config.trainer,
             folder,
@@ -130,15 +130,15 @@ def run(
             callbacks=search_callbacks(config.trial),
             rollbacks=rollbacks,
             about=making,
-            resumed=half_done.state if half_done else None,
+            resumed=resume_point.state if resume_point else None,
             signals=signals,
         )
-        figures = fit_and_test(trainer, model, data, half_done)
+        figures = fit_and_test(trainer, model, data, resume_point)
         if figures is not None and trainer.is_global_zero:
             made = {"accelerator": accelerator, "devices": devices, "precision": precision}
-            result = identity | figures | describe(config, data, model, trainer, made)
+            result = identity | figures | run_metadata(config, data, model, trainer, made)
             result |= marks or {}
-            keep(folder, result, data, trainer)
+            save_artifacts(folder, result, data, trainer)
         exit_code = 0
     except (Interrupted, SystemExit):  # the latter, where the job is put back into the queue
         if signals.received is not None:
@@ -148,12 +148,12 @@ def run(
         finish_wandb(exit_code, stopped=stopped)
 
 
-def in_sweep() -> bool:
+def is_multirun() -> bool:
     """Whether the run is one of many."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def quieten_lightning() -> None:
+def silence_lightning() -> None:
     """Leave Lightning's messages to train.log, and drop those that mean nothing here."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()  # Hydra's root handlers have them already
@@ -169,7 +169,7 @@ def quieten_lightning() -> None:
         warnings.filterwarnings("ignore", meaningless)
 
 
-def identify(config: RunConfig, data: ReviewDataModule) -> dict[str, Any]:
+def run_identity(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
     """Name the run by what it trains on: made-up reviews are never to be taken for IMDB."""
     corpus = data.corpus
     fallback = config.data.source == "auto" and corpus.synthetic
@@ -181,27 +181,30 @@ def identify(config: RunConfig, data: ReviewDataModule) -> dict[str, Any]:
         "run_name": name,
         "tags": [config.model.name, corpus.name, *config.tags, *(m for m in marks if marks[m])],
         "synthetic": corpus.synthetic,
-        "fallback": fallback,
+        "demo_fallback": fallback,
         "seed": config.seed,
     }
 
 
 def fit_and_test(
-    trainer: L.Trainer, model: TextClassifier, data: ReviewDataModule, half_done: HalfDone | None
+    trainer: L.Trainer,
+    model: TextClassifier,
+    data: TextDataModule,
+    resume_point: ResumePoint | None,
 ) -> dict[str, Any] | None:
     """Train (on), then test the epoch that validation chose. Returns that epoch's figures.
 
     None where a search stopped the training: such a run does not read the test split.
     """
-    checkpoint = half_done.path if half_done else None
+    checkpoint = resume_point.path if resume_point else None
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Exception as error:
-        restoring = find_callback(trainer, LastCheckpoint).is_restoring
-        if half_done is None or not restoring or not is_misfit(error):
+        restoring = find_callback(trainer, ExactCheckpoint).is_restoring
+        if resume_point is None or not restoring or not is_state_mismatch(error):
             raise
-        raise cannot_go_on(half_done.path, error) from error
-    if stopped_by_search(trainer, Path(trainer.default_root_dir)):
+        raise incompatible_checkpoint(resume_point.path, error) from error
+    if record_pruned(trainer, Path(trainer.default_root_dir)):
         return None
     best = find_callback(trainer, ModelCheckpoint).best_model_path
     epoch = torch.load(best, weights_only=True, mmap=True)["epoch"]
@@ -209,14 +212,14 @@ def fit_and_test(
     return {
         "best_epoch": epoch,
         "epochs": trainer.current_epoch,
-        **find_callback(trainer, ValidationFigures).of_epoch[epoch],
+        **find_callback(trainer, ValidationHistory).of_epoch[epoch],
         **tested[0],
     }
 
 
-def describe(
+def run_metadata(
     config: RunConfig,
-    data: ReviewDataModule,
+    data: TextDataModule,
     model: TextClassifier,
     trainer: L.Trainer,
     chosen: dict[str, Any],
@@ -236,14 +239,14 @@ def describe(
         "versions": versions(),
         "git_commit": git_commit(),
         "machine": describe_machine(chosen["accelerator"]),
-        "overrides": as_given(overrides_as_given(HydraConfig.get())),
-        "rollbacks": [asdict(rollback) for rollback in find_callback(trainer, Finite).rollbacks],
+        "overrides": as_given(raw_overrides(HydraConfig.get())),
+        "rollbacks": [
+            asdict(rollback) for rollback in find_callback(trainer, NonFiniteGuard).rollbacks
+        ],
         "timing": {
-            "seconds": round(find_callback(trainer, LastCheckpoint).seconds, 1),
+            "wall_time_s": round(find_callback(trainer, ExactCheckpoint).seconds, 1),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "train_reviews_per_second": round(
-                find_callback(trainer, Throughput).reviews_per_second, 1
-            ),
+            "train_examples_per_s": round(find_callback(trainer, Throughput).reviews_per_second, 1),
             "peak_memory_bytes": peak_memory_bytes(),
             "threads": torch.get_num_threads(),  # of each process
         },

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.io.atomic import write_json
 
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "tokenizers", "wandb")
@@ -19,17 +19,17 @@ def write_result(folder: Path, result: dict[str, Any]) -> None:
     write_json(folder / "result.json", result)
 
 
-def describe_data(data: ReviewDataModule) -> dict[str, Any]:
+def describe_data(data: TextDataModule) -> dict[str, Any]:
     """Say what reviews and what vocabulary a run used, so that another can be compared with it."""
     corpus, encoder = data.corpus, data.text_encoder
     return {
         "name": corpus.name,
         "class_names": list(data.class_names),
-        "sizes": {split: len(encoded) for split, encoded in data.splits.items()},
+        "num_examples": {split: len(encoded) for split, encoded in data.splits.items()},
         "fingerprint": corpus.fingerprint,
         "vocab_size": encoder.vocab_size,
         "vocabulary_fingerprint": encoder.fingerprint,
-        "skipped": len(corpus.skipped),
+        "num_skipped": len(corpus.skipped),
         "options": data.config.model_dump(),
     }
 

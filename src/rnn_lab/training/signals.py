@@ -10,7 +10,9 @@ from types import FrameType
 from typing import Any, Self
 
 # By which a cluster tells a job to make room. submitit puts the job back into the queue then.
-MAKE_ROOM = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+PREEMPTION_SIGNALS = [
+    getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+]
 
 # Seconds. A second signal within them is the first again: some are sent to a whole group.
 _SAME = 1.0
@@ -25,7 +27,7 @@ class Interrupted(BaseException):
         self.signum = signum
 
 
-class StopSignals:
+class GracefulShutdown:
     """While entered, SIGTERM and SIGINT end the run in order.
 
     A signal raises Interrupted at once, unless `kept`: then somebody looks now and then at
@@ -48,7 +50,7 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGTERM, *(() if self._passed_on else (signal.SIGINT,))):
                 self._former[signum] = signal.signal(signum, self._handle)
-            for signum in MAKE_ROOM:
+            for signum in PREEMPTION_SIGNALS:
                 if callable(signal.getsignal(signum)):
                     self._former[signum] = signal.signal(signum, self._handle)
         return self
@@ -64,7 +66,7 @@ class StopSignals:
 
     def _raise(self, signum: int) -> None:
         """Let make room who waits for that, and ends in SystemExit; else raise Interrupted."""
-        if signum in MAKE_ROOM and signum in self._former:
+        if signum in PREEMPTION_SIGNALS and signum in self._former:
             self._makes_room = True
             self._former[signum](signum, None)
             self._makes_room = False
@@ -77,7 +79,7 @@ class StopSignals:
         if self._makes_room:
             return  # the queue ends its job with SIGTERM, before we have said all to it
         former, late = self.received, time.monotonic() - self._received_at > _SAME
-        if former == signal.SIGTERM and signum in MAKE_ROOM and self.kept:
+        if former == signal.SIGTERM and signum in PREEMPTION_SIGNALS and self.kept:
             self.received = signum  # some clusters send both, in that order
         elif former is None or late:
             self.received, self._received_at = signum, time.monotonic()

@@ -8,13 +8,13 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
-from rnn_lab.fast_import import importing
+from rnn_lab.fast_import import fast_imports
 from rnn_lab.sweeps.job import is_first_process
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.distributed import is_replica, train_in_replicas
-from rnn_lab.training.process import end_soon, flush_denormals, keep_freed_memory
-from rnn_lab.training.resume_hint import how_to_go_on, unwritten
-from rnn_lab.training.signals import Interrupted, StopSignals
+from rnn_lab.training.distributed import is_worker, launch_ddp
+from rnn_lab.training.process import flush_denormals, skip_final_gc, tune_malloc
+from rnn_lab.training.resume_hint import resume_hint, write_failure
+from rnn_lab.training.signals import GracefulShutdown, Interrupted
 
 
 def train(
@@ -29,24 +29,24 @@ def train(
     Raises:
         UserError: whatever the user can mend; for an impossible option, before data is read.
     """
-    with StopSignals() as signals:
+    with GracefulShutdown() as signals:
         try:
-            if config.trainer.strategy == "ddp" and not is_replica():
-                train_in_replicas(config, options, marks or {}, signals)
+            if config.trainer.strategy == "ddp" and not is_worker():
+                launch_ddp(config, options, marks or {}, signals)
             else:
-                train_here(config, options, marks or {}, signals)
+                train_in_process(config, options, marks or {}, signals)
         except Interrupted as interrupted:
-            end_soon()
+            skip_final_gc()
             if is_first_process():
-                line = how_to_go_on(Path(HydraConfig.get().runtime.output_dir))
+                line = resume_hint(Path(HydraConfig.get().runtime.output_dir))
                 print(line, file=sys.stderr, flush=True)
             if interrupted.signum == signal.SIGINT:
                 raise KeyboardInterrupt("told") from None
             sys.exit(128 + interrupted.signum)
 
 
-def train_here(
-    config: RunConfig, options: dict[str, Any], marks: dict[str, Any], signals: StopSignals
+def train_in_process(
+    config: RunConfig, options: dict[str, Any], marks: dict[str, Any], signals: GracefulShutdown
 ) -> None:
     """Do the run of `config` in this process, and again where it is turned back.
 
@@ -54,14 +54,14 @@ def train_here(
         UserError: as `train`.
         Interrupted: by one of `signals`.
     """
-    keep_freed_memory()
+    tune_malloc()
     if config.data.tokenizer == TorchtextVocabulary.tokenizer:
         require_torchtext()
     flush_denormals()
-    with importing():
+    with fast_imports():
         from rnn_lab.training.callbacks.nonfinite import NonFiniteError
-        from rnn_lab.training.rollbacks import GoBackError, say_goes_back
-        from rnn_lab.training.run import in_sweep, run
+        from rnn_lab.training.rollbacks import RollbackRequestedError, print_rollback
+        from rnn_lab.training.run import is_multirun, run
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     rollbacks = None
@@ -70,16 +70,16 @@ def train_here(
             try:
                 run(config, options, marks=marks, signals=signals, rollbacks=rollbacks)
                 return
-            except GoBackError as error:
+            except RollbackRequestedError as error:
                 rollbacks = error.rollbacks
-            say_goes_back(rollbacks)
+            print_rollback(rollbacks)
     except NonFiniteError as error:
-        if config.trainer.on_nonfinite == "rollback" or in_sweep():
+        if config.trainer.on_nonfinite == "rollback" or is_multirun():
             raise
-        command = how_to_go_on(folder).partition("with: ")[2]
+        command = resume_hint(folder).partition("with: ")[2]
         raise NonFiniteError(f"{error}: {command} trainer.on_nonfinite=rollback") from error
     except Exception as error:
         signals.raise_received()  # nobody looks any more
-        if (told := unwritten(folder, error)) is None:
+        if (told := write_failure(folder, error)) is None:
             raise
         raise told from error

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from rnn_lab.training.callbacks.monitors import build_callbacks, has_own_terminal
-from rnn_lab.training.checkpoint_io import WholeCheckpoints
+from rnn_lab.training.checkpoint_io import AtomicCheckpointIO
 from rnn_lab.training.config import TrainerConfig
 from rnn_lab.training.distributed import started_by_srun
 from rnn_lab.training.hardware import Accelerator, choose_precision
@@ -52,14 +52,14 @@ def build_trainer(
         limit_val_batches=config.limit_val_batches,
         limit_test_batches=config.limit_test_batches,
         log_every_n_steps=config.log_every_n_steps,
-        enable_progress_bar=config.progress_bar and has_own_terminal(),
+        enable_progress_bar=config.enable_progress_bar and has_own_terminal(),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         deterministic="warn" if accelerator == "gpu" else None,
         use_distributed_sampler=False,  # it would test some reviews twice to even the ranks out
         default_root_dir=folder,
         callbacks=[*build_callbacks(config, folder, **last_checkpoint), *callbacks],
-        plugins=[WholeCheckpoints(), choose_environment(config)],
+        plugins=[AtomicCheckpointIO(), choose_environment(config)],
         logger=loggers,
     )
     trainer._signal_connector = _NoSignals(trainer)

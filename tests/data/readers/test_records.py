@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnn_lab.data.readers.records import BadRow, Record, format_of, read_records
+from rnn_lab.data.readers.records import BadRow, Record, infer_format, read_records
 from rnn_lab.errors import DataError
 
 
@@ -136,9 +136,9 @@ def test_encodings():
 
 
 def test_files(tmp_path):
-    assert format_of("a/B.CSV") == "csv"
+    assert infer_format("a/B.CSV") == "csv"
     with pytest.raises(DataError, match=r"reviews\.xlsx.*\.csv"):
-        format_of("reviews.xlsx")
+        infer_format("reviews.xlsx")
     with pytest.raises(DataError, match=r"missing\.csv: cannot be read: No such file"):
         list(read_records(tmp_path / "missing.csv", "csv", labelled=True))
 

@@ -71,7 +71,7 @@ def test_the_reviews_are_the_same_on_every_machine():
 
 def test_the_seed_decides():
     def texts(seed):
-        return load_demo(DemoConfig(num_train=20, num_test=20, generator_seed=seed)).train.texts
+        return load_demo(DemoConfig(num_train=20, num_test=20, data_seed=seed)).train.texts
 
     assert texts(1) == texts(1)
     assert not set(texts(1)) & set(texts(2))

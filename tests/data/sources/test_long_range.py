@@ -7,10 +7,10 @@ from sklearn.linear_model import LogisticRegression
 
 from rnn_lab.data.config import LongRangeConfig
 from rnn_lab.data.corpus import Corpus
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.sources.long_range import FILLERS, SIGNALS, load_long_range
 from rnn_lab.errors import ConfigError
-from rnn_lab.validation import check_options
+from rnn_lab.validation import validate
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_seed_and_distance_decide():
         return load_long_range(config).train.texts
 
     assert texts() == texts()
-    assert not set(texts()) & set(texts(generator_seed=1))
+    assert not set(texts()) & set(texts(data_seed=1))
     longer = [" ".join(text.split()[:21]) for text in texts(distance=21)]
     assert not set(texts()) & set(longer)
 
@@ -91,7 +91,7 @@ def test_the_test_split_does_not_depend_on_the_training_size(corpus):
 
 def test_a_batch_holds_the_whole_text(tmp_path):
     config = LongRangeConfig(distance=900, num_train=20, num_test=20, cache_dir=str(tmp_path))
-    data = ReviewDataModule(config)
+    data = TextDataModule(config)
     data.setup()
     batch = next(iter(data.test_dataloader()))
     assert batch.lengths.tolist() == [901] * 20
@@ -102,7 +102,7 @@ def test_a_batch_holds_the_whole_text(tmp_path):
 def test_a_length_that_would_cut_the_signal_off_is_refused():
     assert LongRangeConfig(distance=99, max_length=100).max_length == 100
     with pytest.raises(ConfigError) as refused:
-        check_options(LongRangeConfig, {"distance": 100, "max_length": 100})
+        validate(LongRangeConfig, {"distance": 100, "max_length": 100})
     assert str(refused.value) == (
         "data.max_length=100: the signal word would be cut off; data.distance=100 needs 101 or more"
     )

@@ -101,7 +101,7 @@ def test_a_bad_row_is_an_error_with_file_and_line(load):
 def test_skipped_rows_are_listed(load):
     Path("a.csv").write_text(BAD)
     for _ in range(2):  # parsed, then from the cache
-        corpus = load(train="a.csv", on_bad_row="skip", test_fraction=0.3)
+        corpus = load(train="a.csv", on_bad_lines="skip", test_fraction=0.3)
         assert list(corpus.skipped) == [
             "a.csv:3: empty text",
             "a.csv:6: 3 columns where the header has 2",
@@ -115,7 +115,7 @@ def test_labels_that_training_does_not_know(load):
     write_csv("test.csv", [("a", "good"), ("b", "ugly"), ("c", "bad")])
     with pytest.raises(DataError, match=r"test\.csv:3: unknown label 'ugly'.*bad, good"):
         load(train="train.csv", test="test.csv")
-    corpus = load(train="train.csv", test="test.csv", on_bad_row="skip")
+    corpus = load(train="train.csv", test="test.csv", on_bad_lines="skip")
     assert len(corpus.test) == 2
     with pytest.raises(DataError, match=r"train\.csv:3: unknown label 'good'"):
         load(train="train.csv", class_names=["bad", "fair"])
@@ -142,7 +142,7 @@ def test_bad_texts_in_a_folder(load):
     Path("a", "good", "3.txt").write_text("good 3")
     with pytest.raises(DataError, match=r"^a/good/1\.txt: is not utf-8: byte 0xff"):
         load(train="a")
-    corpus = load(train="a", on_bad_row="skip")
+    corpus = load(train="a", on_bad_lines="skip")
     assert list(corpus.skipped) == [
         "good/1.txt: is not utf-8: byte 0xff",
         "good/2.txt: empty text",
@@ -176,7 +176,7 @@ def test_what_cannot_be_a_data_set(load):
 def test_only_bad_rows(load):
     Path("a.csv").write_text("text,label\n,1\n,2\n")
     with pytest.raises(DataError, match=r"no usable rows; the first skipped: a\.csv:2: empty text"):
-        load(train="a.csv", on_bad_row="skip")
+        load(train="a.csv", on_bad_lines="skip")
 
 
 def test_a_corpus_to_test_on_only(load):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rnn_lab.models import blas, kernels
-from rnn_lab.models.fast.threads import in_parts
+from rnn_lab.models.fast.threads import parallel_over_batch
 from rnn_lab.models.layers import GRU, RNN
 from tests.models.test_layers import assert_equal, packed, results, unpacked
 
@@ -139,14 +139,14 @@ def test_each_sequence_is_in_one_part_and_parts_run_at_once(threads):
         all_here.wait()
         parts.append((first, last))
 
-    in_parts(29, work)
+    parallel_over_batch(29, work)
     assert sorted(parts) == [(0, 9), (9, 19), (19, 29)]
 
 
 def test_few_sequences_are_one_part(threads):
     threads(3)
     parts = []
-    in_parts(15, lambda first, last: parts.append((first, last)))
+    parallel_over_batch(15, lambda first, last: parts.append((first, last)))
     assert parts == [(0, 15)]
 
 
@@ -158,7 +158,7 @@ def test_what_a_part_raises_is_raised(threads):
             raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):
-        in_parts(29, work)
+        parallel_over_batch(29, work)
 
 
 @LAYERS

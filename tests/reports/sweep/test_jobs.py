@@ -29,13 +29,18 @@ def test_statuses_in_their_order(tmp_path: Path) -> None:
 
 
 def test_what_is_known_of_each(tmp_path: Path) -> None:
-    write_job(tmp_path, "a", accuracy=0.91, result={"halvings": 1})
+    write_job(tmp_path, "a", accuracy=0.91, result={"batch_halvings": 1})
     write_job(tmp_path, "b", accuracy=0.8, status="pruned", epochs=3)
     write_job(tmp_path, "c", status="failed", epochs=2)
     (tmp_path / "multirun.yaml").touch()
     (tmp_path / "no job").mkdir()
     finished, pruned, failed = read_jobs(tmp_path)
-    assert (finished.rank, finished.best_epoch, finished.epochs, finished.halvings) == (1, 2, 4, 1)
+    assert (finished.rank, finished.best_epoch, finished.epochs, finished.batch_halvings) == (
+        1,
+        2,
+        4,
+        1,
+    )
     assert finished.figures["val/accuracy"] == 0.91
     assert finished.reviews_per_second == 1234.5
     assert finished.curves["val/accuracy"][0] == [0, 1, 2, 3]
@@ -57,7 +62,7 @@ def test_ranks_are_those_of_validation_alone(tmp_path: Path) -> None:
 
 def test_a_loss_ranks_from_below_and_no_figure_has_no_rank(tmp_path: Path) -> None:
     for name, loss in (("a", 0.5), ("b", 0.3), ("c", None)):
-        write_job(tmp_path, name, result={"val/loss": loss, "monitor": "val/loss"})
+        write_job(tmp_path, name, result={"val/loss": loss, "monitored_metric": "val/loss"})
     jobs = read_jobs(tmp_path)
     assert sweep_monitor(jobs) == "val/loss"
     assert [(job.name, job.rank) for job in jobs] == [("b", 1), ("a", 2), ("c", None)]

@@ -55,7 +55,7 @@ def wait_for(process: Started, folder: Path, results: int) -> None:
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path, search):
-    wanted = (*SPACE, "hydra.sweeper.n_trials=12", "hydra.sweeper.sampler.startup_trials=5")
+    wanted = (*SPACE, "hydra.sweeper.n_trials=12", "hydra.sweeper.sampler.n_startup_trials=5")
     said = search(*wanted, "hydra.sweep.dir=whole/bowl")
     whole = study_in(tmp_path / "whole" / "bowl")
     best = whole.best_trial
@@ -118,13 +118,13 @@ def test_two_workers_share_a_database_and_a_failed_job_is_a_failed_trial(
 def test_several_objectives_give_the_runs_that_none_beats(tmp_path, search):
     said = search(
         *("x=range(-2,4)", "hydra.sweeper.sampler.name=grid", "hydra.sweeper.pruner.name=none"),
-        "hydra.sweeper.objectives={val/loss:minimize,timing.seconds:minimize}",
+        "hydra.sweeper.directions={val/loss:minimize,timing.wall_time_s:minimize}",
     )
     study = study_in(tmp_path / "sweep")
     assert [direction.name for direction in study.directions] == ["MINIMIZE", "MINIMIZE"]
     assert sorted(trial.params["x"] for trial in study.best_trials) == [1, 2, 3]  # by hand
     assert said.count("best trial ") == 3
-    assert "val/loss 0, timing.seconds 2" in said
+    assert "val/loss 0, timing.wall_time_s 2" in said
 
 
 def test_a_bad_search_is_one_line_before_anything_is_run(tmp_path):

@@ -11,13 +11,13 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.models.lightning_module import build_classifier
 from rnn_lab.sweeps.search.study import open_storage
-from rnn_lab.training.callbacks.monitors import ValidationFigures, find_callback
+from rnn_lab.training.callbacks.monitors import ValidationHistory, find_callback
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.trainer import build_trainer
-from rnn_lab.validation import check_options
+from rnn_lab.validation import validate
 from tests.cli.forked import Started
 from tests.cli.runner import PROJECT
 
@@ -30,14 +30,18 @@ RUN = (
         f"trainer.max_epochs={EPOCHS}",
         "model=lstm",
     ),
-    *("data.num_train=800", "data.batch_size=32", "data.max_tokens=300"),
+    *("data.num_train=800", "data.batch_size=32", "data.max_vocab_size=300"),
     *("model.dropout=0", "model.word_dropout=0", "scheduler=constant"),
-    *("trainer.log_every_n_steps=50", "trainer.progress_bar=false", "trainer.monitor=val/loss"),
+    *(
+        "trainer.log_every_n_steps=50",
+        "trainer.enable_progress_bar=false",
+        "trainer.monitor=val/loss",
+    ),
 )
 SEARCH = (
     *("hydra/sweeper=optuna", f"hydra.sweeper.n_trials={TRIALS}", "hydra.sweep.dir=sweep"),
     # At random, so that an unpruned search would try the same.
-    *("hydra.sweeper.sampler.name=random", "hydra.sweeper.pruner.startup_trials=3"),
+    *("hydra.sweeper.sampler.name=random", "hydra.sweeper.pruner.n_startup_trials=3"),
     *("optimizer.lr=tag(log,interval(0.0003,0.3))", "model.pooling=choice(mean,max)"),
 )
 
@@ -53,10 +57,10 @@ def finished(folder: Path) -> int:
 def composed(*overrides: str) -> RunConfig:
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = hydra.compose("train", overrides=[*RUN, *overrides])
-    return check_options(RunConfig, OmegaConf.to_container(config, resolve=True))
+    return validate(RunConfig, OmegaConf.to_container(config, resolve=True))
 
 
-def trained_to_the_end(config: RunConfig, data: ReviewDataModule, folder: Path) -> float:
+def trained_to_the_end(config: RunConfig, data: TextDataModule, folder: Path) -> float:
     """The best validation loss of the run that train.py would have made of `config`."""
     folder.mkdir()
     L.seed_everything(config.seed, workers=True, verbose=False)
@@ -65,7 +69,7 @@ def trained_to_the_end(config: RunConfig, data: ReviewDataModule, folder: Path) 
     )
     trainer = build_trainer(config.trainer, folder, [], accelerator="cpu", devices=1)
     trainer.fit(model, datamodule=data)
-    of_epoch = find_callback(trainer, ValidationFigures).of_epoch
+    of_epoch = find_callback(trainer, ValidationHistory).of_epoch
     return min(figures["val/loss"] for figures in of_epoch.values())
 
 
@@ -98,7 +102,7 @@ def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_pat
             assert "result.json" in files and "pruned.json" not in files
 
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
-    data = ReviewDataModule(composed().data, seed=1, allow_fallback=False)
+    data = TextDataModule(composed().data, seed=1, allow_fallback=False)
     data.prepare_data()
     data.setup()
     missed = [

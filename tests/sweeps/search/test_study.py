@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions, search_options
-from rnn_lab.sweeps.search.pruning import Pruning, stopped_by_search
+from rnn_lab.sweeps.search.pruning import Pruning, record_pruned
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import build_sampler, open_storage, open_study
 from rnn_lab.sweeps.search.workers import SEEN, Worker
-from rnn_lab.training.callbacks.monitors import ValidationFigures
+from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.config import TrialConfig
 
 LOSS = {"val/loss": "minimize"}
@@ -28,11 +28,11 @@ def space_of(*lines: str):
     return parse_space(lines, OverridesParser.create())
 
 
-def study_of(path, space="x=interval(0,1)", objectives=LOSS, **pruner):
+def study_of(path, space="x=interval(0,1)", directions=LOSS, **pruner):
     return open_study(
         "s",
         open_storage(str(path)),
-        objectives=objectives,
+        directions=directions,
         pruner=PrunerOptions(**{"name": "none"} | pruner),
         max_epochs=9,
         space=space_of(space),
@@ -103,9 +103,9 @@ def test_a_bad_space_is_one_line(line, said):
     [
         ({"n_trials": 0}, "hydra.sweeper.n_trials=0: "),
         ({"sampler": {"name": "tpee"}}, "Choose from: tpe, gp, random, grid"),
-        ({"objectives": {"test/accuracy": "maximize"}}, "the test split selects nothing"),
-        ({"objectives": {"val/f1": "up"}}, "Choose from: maximize, minimize"),
-        ({"objectives": {"val/f1": "maximize", "epochs": "minimize"}}, "pruner.name=none"),
+        ({"directions": {"test/accuracy": "maximize"}}, "the test split selects nothing"),
+        ({"directions": {"val/f1": "up"}}, "Choose from: maximize, minimize"),
+        ({"directions": {"val/f1": "maximize", "epochs": "minimize"}}, "pruner.name=none"),
     ],
 )
 def test_a_bad_option_of_the_sweeper_is_one_line(options, said):
@@ -128,7 +128,7 @@ def test_samplers_learn_where_it_is_good(name, seeds, trials):
     learnt = [
         value
         for seed in seeds
-        for value in later_trials(SamplerOptions(name=name, seed=seed, startup_trials=8))
+        for value in later_trials(SamplerOptions(name=name, seed=seed, n_startup_trials=8))
     ]
     # Drawn at random, x is 0.123 from the best on average, y is 0.093: the variance of a uniform
     # number, 1/12, and the square of what its mean, 1/2, lacks.
@@ -175,8 +175,8 @@ def test_a_study_keeps_its_objectives_and_choices(tmp_path):
     study_of(path, "x=choice(1,2)")
     with pytest.raises(ConfigError, match=r"^x: study s exists and has other values"):
         study_of(path, "x=choice(1,2,3)")
-    with pytest.raises(ConfigError, match="study s exists and has other objectives"):
-        study_of(path, "x=choice(1,2)", objectives={"val/f1": "maximize"})
+    with pytest.raises(ConfigError, match="study s exists and has other directions"):
+        study_of(path, "x=choice(1,2)", directions={"val/f1": "maximize"})
 
 
 def test_a_journal_cut_off_by_a_full_disk_is_read_and_written_on(tmp_path):
@@ -223,7 +223,7 @@ def train(folder, losses, trial, *, resume=None):
     last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
     trainer = L.Trainer(
         max_epochs=len(losses),
-        callbacks=[best, last, ValidationFigures(), Pruning(TrialConfig(**trial))],
+        callbacks=[best, last, ValidationHistory(), Pruning(TrialConfig(**trial))],
         accelerator="cpu",
         num_sanity_val_steps=0,
         enable_progress_bar=False,
@@ -231,13 +231,13 @@ def train(folder, losses, trial, *, resume=None):
         logger=False,
     )
     trainer.fit(Told(losses), batches, batches, ckpt_path=resume)
-    return stopped_by_search(trainer, folder)
+    return record_pruned(trainer, folder)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_hopeless_run_is_stopped_and_an_interrupted_one_does_not_report_twice(tmp_path):
     path = tmp_path / "study.journal"
-    study = study_of(path, name="median", startup_trials=1)
+    study = study_of(path, name="median", n_startup_trials=1)
     where = {"study": "s", "storage": str(path)}
     for number, losses in enumerate([[0.5, 0.375, 0.25, 0.125], [0.375, 0.625, 0.5, 0.0]]):
         study.ask()
@@ -249,7 +249,7 @@ def test_a_hopeless_run_is_stopped_and_an_interrupted_one_does_not_report_twice(
     # Its best, 0.375, is as good as the first run's after two epochs, and worse after three.
     assert stopped and told == {1: 0.375, 2: 0.625, 3: 0.5}
     assert json.loads((tmp_path / "1" / "pruned.json").read_text()) == {
-        **{"epoch": 2, "epochs": 3, "monitor": "val/loss", "value": 0.5},
+        **{"epoch": 2, "epochs": 3, "monitored_metric": "val/loss", "value": 0.5},
         **{"best_epoch": 0, "val/loss": 0.375},
     }
     # Interrupted before the checkpoint of its last epoch, it repeats what it has told.

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from rnn_lab.data.config import DemoConfig
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.models.lightning_module import build_classifier
 from rnn_lab.tracking.loggers import build_loggers
 from rnn_lab.training.callbacks.monitors import Throughput, find_callback
-from rnn_lab.training.checkpoint_io import WholeCheckpoints, read_checkpoint, restore_best
+from rnn_lab.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint, restore_best
 from rnn_lab.training.config import CsvConfig, TrainerConfig
-from rnn_lab.training.resume import HalfDone
+from rnn_lab.training.resume import ResumePoint
 from rnn_lab.training.rng_state import random_state, set_random_state
-from rnn_lab.training.signals import Interrupted, StopSignals
+from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.trainer import build_trainer
 from tests.training.killing import TIMING, differences
 
@@ -28,7 +28,7 @@ STEPS = 6  # an epoch
 class StopAfter(L.Callback):
     """As SIGTERM would, in the step with that number."""
 
-    def __init__(self, signals: StopSignals, step: int) -> None:
+    def __init__(self, signals: GracefulShutdown, step: int) -> None:
         self._signals, self._step = signals, step
 
     def on_before_zero_grad(self, trainer, module, optimizer) -> None:
@@ -57,34 +57,34 @@ def train(
     """Train on two epochs of demo reviews, from the last.ckpt in `folder` where there is one."""
     L.seed_everything(0, verbose=False)
     random.seed(0)
-    data = ReviewDataModule(
+    data = TextDataModule(
         DemoConfig(num_train=200, num_test=40, batch_size=32, max_length=60, cache_dir=str(cache))
     )
     data.setup()
     last = folder / "checkpoints" / "last.ckpt"
-    half_done = None
+    resume_point = None
     if last.exists():
         content = read_checkpoint(last)
-        half_done = HalfDone(last, content["resume"], content["global_step"])
-        data.start_from(half_done.state["epoch"], half_done.state["batch"])
+        resume_point = ResumePoint(last, content["resume"], content["global_step"])
+        data.resume_at(resume_point.state["epoch"], resume_point.state["batch"])
     small = {"name": "lstm", "embedding_dim": 4, "hidden_size": 4, "dropout": 0.5}
     model = build_classifier(small, data.vocab_size, 2, {"name": "adamw"}, {"name": "one_cycle"})
     described = {"name": "run", "tags": [], "group": None, "options": {}}
-    loggers = build_loggers(CsvConfig(name="csv"), folder, half_done=half_done, **described)
+    loggers = build_loggers(CsvConfig(name="csv"), folder, resume_point=resume_point, **described)
     config = TrainerConfig(
         precision="32-true",
-        progress_bar=False,
+        enable_progress_bar=False,
         log_every_n_steps=1,
         **({"max_epochs": 2} | options),
     )
-    signals = StopSignals()
-    resumed = half_done.state if half_done else None
+    signals = GracefulShutdown()
+    resumed = resume_point.state if resume_point else None
     trainer = build_trainer(
         config, folder, loggers, accelerator="cpu", devices=1, resumed=resumed, signals=signals
     )
     if stop_after is not None:
         trainer.callbacks.insert(0, stop(signals, stop_after))
-    path = half_done.path if half_done else None
+    path = resume_point.path if resume_point else None
     trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
     return trainer
 
@@ -185,7 +185,7 @@ def test_gathered_gradients_are_never_between_two_checkpoints(tmp_path, cache):
 def test_last_checkpoint_is_written_within_an_epoch(tmp_path, cache, often):
     written = []
 
-    write = WholeCheckpoints.save_checkpoint
+    write = AtomicCheckpointIO.save_checkpoint
 
     def watched(self, checkpoint, path, **options):
         if Path(path).name == "last.ckpt":
@@ -193,7 +193,7 @@ def test_last_checkpoint_is_written_within_an_epoch(tmp_path, cache, often):
         write(self, checkpoint, path, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WholeCheckpoints, "save_checkpoint", watched)
+        patch.setattr(AtomicCheckpointIO, "save_checkpoint", watched)
         train(tmp_path, cache, **often)
     every = range(1, 13) if "checkpoint_every_n_minutes" in often else range(2, 13, 2)
     assert written == list(every)
@@ -220,16 +220,16 @@ def test_random_numbers_go_on_where_they_were():
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_former_whole(tmp_path):
     path = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
     with pytest.raises(Exception, match="pickle"):
-        WholeCheckpoints().save_checkpoint({"step": lambda: 2}, path)
+        AtomicCheckpointIO().save_checkpoint({"step": lambda: 2}, path)
     assert read_checkpoint(path) == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_the_best_checkpoint_is_that_which_the_last_one_knows(tmp_path):
     """The process may be killed after best.ckpt of an epoch and before its last.ckpt."""
-    write = WholeCheckpoints().save_checkpoint
+    write = AtomicCheckpointIO().save_checkpoint
     write({"epoch": 0}, tmp_path / "best.ckpt")
     write({"epoch": 0}, tmp_path / "last.ckpt")
     write({"epoch": 1}, tmp_path / "best.ckpt")

@@ -9,23 +9,23 @@ import pytest
 import torch
 
 from rnn_lab.data.config import DemoConfig
-from rnn_lab.data.datamodule import ReviewDataModule
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.models.gradient_flow import gradient_norms
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
 from rnn_lab.reports.run_files import by_step, read_gradient_flow, read_metrics
 from rnn_lab.tracking.loggers import build_loggers
 from rnn_lab.training.config import LoggerConfig, TrainerConfig
 from rnn_lab.training.trainer import build_trainer
-from rnn_lab.validation import check_options
+from rnn_lab.validation import validate
 
 
 @pytest.fixture
-def data(tmp_path) -> ReviewDataModule:
+def data(tmp_path) -> TextDataModule:
     config = DemoConfig(num_train=100, num_test=20, batch_size=16, cache_dir=str(tmp_path / "data"))
-    return ReviewDataModule(config, seed=1)  # 90 reviews to train on: 6 steps an epoch
+    return TextDataModule(config, seed=1)  # 90 reviews to train on: 6 steps an epoch
 
 
-def train(folder: Path, data: ReviewDataModule, logger: str = "csv", model: dict | None = None,
+def train(folder: Path, data: TextDataModule, logger: str = "csv", model: dict | None = None,
           **options) -> tuple[L.Trainer, TextClassifier]:  # fmt: skip
     L.seed_everything(5, verbose=False)
     data.setup()
@@ -38,7 +38,7 @@ def train(folder: Path, data: ReviewDataModule, logger: str = "csv", model: dict
     config = TypeAdapter(LoggerConfig).validate_python({"name": logger})
     loggers = build_loggers(config, folder, name="run", tags=[], group=None, options={})
     trainer = build_trainer(
-        check_options(TrainerConfig, {"max_epochs": 2, "precision": "32-true"} | options),
+        validate(TrainerConfig, {"max_epochs": 2, "precision": "32-true"} | options),
         folder,
         loggers,
         accelerator="cpu",
@@ -87,7 +87,7 @@ def test_moments(tmp_path, data, options, steps):
 def test_what_is_written_is_the_flow_of_the_model_at_that_moment(tmp_path, data):
     model = {"name": "gru", "bidirectional": True}
     _, classifier = train(tmp_path, data, model=model, gradient_flow="epoch")
-    probe = data.evenly_spaced("train", 32)
+    probe = data.sample_evenly("train", 32)
     assert len(set(probe.indices.tolist())) == 32
     assert len(set(probe.lengths.tolist())) > 5
     expected = gradient_norms(
@@ -119,4 +119,4 @@ def test_tensorboard_has_the_curves(tmp_path, data):
 
 def test_the_probe_is_a_small_split_whole(data):
     data.setup()
-    assert data.evenly_spaced("validation", 32).indices.tolist() == list(range(10))
+    assert data.sample_evenly("validation", 32).indices.tolist() == list(range(10))

@@ -12,9 +12,9 @@ from rnn_lab.data.samplers import Batch
 from rnn_lab.models.lightning_module import build_classifier
 from rnn_lab.tracking.loggers import build_loggers
 from rnn_lab.training.callbacks.monitors import (
-    TestPredictions,
+    PredictionCollector,
     Throughput,
-    ValidationFigures,
+    ValidationHistory,
     find_callback,
 )
 from rnn_lab.training.config import CsvConfig, TrainerConfig
@@ -53,7 +53,7 @@ def trainer(tmp_path):
 
 def test_figures_of_every_epoch_are_kept_and_survive_a_checkpoint(trainer, model, tmp_path):
     trainer.fit(model, batches(4), batches(2))
-    kept = find_callback(trainer, ValidationFigures).of_epoch
+    kept = find_callback(trainer, ValidationHistory).of_epoch
     assert sorted(kept) == [0, 1, 2]
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["val/accuracy"]]
@@ -61,8 +61,8 @@ def test_figures_of_every_epoch_are_kept_and_survive_a_checkpoint(trainer, model
         [kept[epoch]["val/loss"] for epoch in range(3)]
     )
     checkpoint = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
-    fresh = ValidationFigures()
-    fresh.load_state_dict(checkpoint["callbacks"]["ValidationFigures"])
+    fresh = ValidationHistory()
+    fresh.load_state_dict(checkpoint["callbacks"]["ValidationHistory"])
     assert fresh.of_epoch == kept
 
 
@@ -102,7 +102,7 @@ def test_throughput_counts_every_training_review(trainer, model):
 def test_predictions_come_in_the_order_of_the_split(trainer, model):
     test = batches(3)
     trainer.test(model, test, verbose=False)
-    predictions = find_callback(trainer, TestPredictions)
+    predictions = find_callback(trainer, PredictionCollector)
     assert predictions.indices.tolist() == list(range(12))
     tokens = torch.cat([batch.tokens for batch in reversed(list(test))])
     model.eval()

@@ -10,10 +10,10 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 
 from rnn_lab.tracking.loggers import build_loggers
 from rnn_lab.training.callbacks.monitors import find_callback
-from rnn_lab.training.callbacks.nonfinite import Finite, NonFiniteError
+from rnn_lab.training.callbacks.nonfinite import NonFiniteError, NonFiniteGuard
 from rnn_lab.training.checkpoint_io import read_checkpoint
 from rnn_lab.training.config import CsvConfig, TrainerConfig
-from rnn_lab.training.rollbacks import GoBackError, read_rollbacks
+from rnn_lab.training.rollbacks import RollbackRequestedError, read_rollbacks
 from rnn_lab.training.trainer import build_trainer
 from tests.cli.forked import open_warm
 from tests.training.callbacks.test_monitors import batches, model  # noqa: F401
@@ -145,14 +145,14 @@ def test_going_back_is_written_down_and_capped(tmp_path, model):  # noqa: F811
     train = batches(4)
     options = {"on_nonfinite": "rollback", "max_rollbacks": 1}
     trainer = make_trainer(tmp_path, SpoilGradient(2), **options)
-    with pytest.raises(GoBackError):
+    with pytest.raises(RollbackRequestedError):
         trainer.fit(model, train, batches(2))
     whole_lrs = trainer.lr_scheduler_configs[0].scheduler.base_lrs
     (rollback,) = read_rollbacks(tmp_path)
     assert (rollback.step, rollback.epoch, rollback.batches, rollback.to_step) == (2, 0, (2,), 0)
     again = make_trainer(tmp_path, SpoilGradient(1), **options)
     again.callbacks[0].rollbacks = (rollback,)
-    assert find_callback(again, Finite) is again.callbacks[0]
+    assert find_callback(again, NonFiniteGuard) is again.callbacks[0]
     with pytest.raises(NonFiniteError, match="went back 1 times before"):
         again.fit(model, train, batches(2))
     assert again.lr_scheduler_configs[0].scheduler.base_lrs == [0.5 * lr for lr in whole_lrs]

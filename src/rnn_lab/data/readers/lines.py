@@ -89,7 +89,7 @@ def _ended_by_returns(begun: str, stream: io.TextIOWrapper) -> Iterator[str]:
         yield "".join(parts)
 
 
-def unreadable(text: str, encoding: str | None) -> str | None:
+def decoding_error(text: str, encoding: str | None) -> str | None:
     """Why `text` cannot be what was meant, if so; `encoding` is None where its bytes were good."""
     if len(text) > MAX_CHARACTERS:
         return f"longer than {MAX_CHARACTERS:,} characters"

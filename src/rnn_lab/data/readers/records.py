@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
-from rnn_lab.data.readers.lines import numbered_lines, unreadable
+from rnn_lab.data.readers.lines import decoding_error, numbered_lines
 from rnn_lab.data.readers.tables import TableRow, csv_rows, tsv_rows
 from rnn_lab.errors import DataError
 
 Format = Literal["csv", "tsv", "jsonl", "txt"]
 
-FORMAT_OF_SUFFIX: dict[str, Format] = {
+FORMAT_BY_SUFFIX: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".txt": "txt",
 }
-PLAIN_TEXT_COLUMNS = (
+DEFAULT_TEXT_COLUMNS = (
     *("text", "texts", "review", "reviews", "review_text", "reviewtext", "sentence", "sentences"),
     *("content", "comment", "comments", "body", "document", "message", "tweet"),
 )
-PLAIN_LABEL_COLUMNS = (
+DEFAULT_LABEL_COLUMNS = (
     *("label", "labels", "sentiment", "class", "category", "target", "polarity", "topic"),
 )
 _NAMED_COLUMNS = 20
@@ -53,13 +53,13 @@ class BadRow:
     reason: str
 
 
-def format_of(path: str | Path) -> Format:
+def infer_format(path: str | Path) -> Format:
     """The format that a file's ending stands for. Raises DataError for an unknown ending."""
     suffix = Path(path).suffix.lower()
-    if suffix not in FORMAT_OF_SUFFIX:
-        choices = ", ".join(FORMAT_OF_SUFFIX)
+    if suffix not in FORMAT_BY_SUFFIX:
+        choices = ", ".join(FORMAT_BY_SUFFIX)
         raise DataError(f"{path}: cannot tell its format from the ending; choices: {choices}")
-    return FORMAT_OF_SUFFIX[suffix]
+    return FORMAT_BY_SUFFIX[suffix]
 
 
 def read_records(
@@ -124,9 +124,9 @@ class _Columns:
         self.labelled = labelled
 
     def settle(self, columns: list[str]) -> None:
-        text = self._choose("text", self.text, PLAIN_TEXT_COLUMNS, columns)
+        text = self._choose("text", self.text, DEFAULT_TEXT_COLUMNS, columns)
         if self.labelled:
-            self.label = self._choose("label", self.label, PLAIN_LABEL_COLUMNS, columns)
+            self.label = self._choose("label", self.label, DEFAULT_LABEL_COLUMNS, columns)
         self.text = text
 
     def _choose(
@@ -156,7 +156,7 @@ def _table_records(
         if header is None:
             header = [column.strip() for column in fields]
             try:
-                if reason := fault or unreadable("".join(fields), encoding):
+                if reason := fault or decoding_error("".join(fields), encoding):
                     raise _UnnamedError(f"{reason}, in the line of column names")
                 columns.settle(header)
             except _UnnamedError as error:
@@ -211,7 +211,7 @@ def _json_records(
 
 def _json_object(source: str, encoding: str) -> _Object | str:
     """The object that a line of JSON holds, or why there is none."""
-    if reason := unreadable(source, encoding):
+    if reason := decoding_error(source, encoding):
         return reason
     try:
         row = json.loads(source, object_pairs_hook=_Object)
@@ -258,22 +258,22 @@ def _described(value: Any) -> str:
 
 def _checked(record: Record, encoding: str | None) -> Record | BadRow:
     """The record with its label stripped, or why its content is of no use."""
-    if fault := text_fault(record.text, encoding):
+    if fault := text_error(record.text, encoding):
         return BadRow(record.line, fault)
     if record.label is None:
         return record
     label = record.label.strip()
-    if fault := "empty label" if not label else unreadable(label, encoding):
+    if fault := "empty label" if not label else decoding_error(label, encoding):
         return BadRow(record.line, fault)
     return Record(record.line, record.text, label)
 
 
-def text_fault(text: str, encoding: str | None) -> str | None:
+def text_error(text: str, encoding: str | None) -> str | None:
     """Why a text is of no use: empty, too long, or holding what `encoding` cannot have meant.
 
     `encoding` is None where its bytes were good.
     """
-    return unreadable(text, encoding) or (None if text.strip() else "empty text")
+    return decoding_error(text, encoding) or (None if text.strip() else "empty text")
 
 
 def _short(text: str, width: int = 40) -> str:

@@ -42,14 +42,14 @@ T = TypeVar("T")
 
 
 def load_demo(config: DemoConfig) -> Corpus:
-    """Synthetic reviews, the same on every machine for one `generator_seed`.
+    """Synthetic reviews, the same on every machine for one `data_seed`.
 
     The two classes are equally frequent in each split, no text occurs twice, and the test split
     does not depend on the size of the training split.
     """
     seen: set[str] = set()
-    test = _make_split("test", config.num_test, config.generator_seed, seen)
-    train = _make_split("train", config.num_train, config.generator_seed, seen)
+    test = _make_split("test", config.num_test, config.data_seed, seen)
+    train = _make_split("train", config.num_train, config.data_seed, seen)
     return Corpus(
         name="demo",
         class_names=CLASS_NAMES,

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.errors import DataError
-from rnn_lab.io.atomic import written
+from rnn_lab.io.atomic import translating_os_errors
 
 CHUNK_BYTES = 2**16
 
@@ -49,7 +49,7 @@ def download(url: str, target: Path, md5: str, *, timeout: float = 10.0) -> Path
         WriteError: the file cannot be written (what came is kept for the next call).
     """
     part = target.with_name(target.name + ".part")
-    with written(target):
+    with translating_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(target.name + ".lock")):
             if not target.exists():

@@ -40,7 +40,7 @@ def load_long_range(config: LongRangeConfig) -> Corpus:
 
 def _make_split(name: str, size: int, config: LongRangeConfig, seen: set[str]) -> Split:
     # Of all its methods, `random` alone is promised to give the same numbers in every Python.
-    draw = random.Random(f"{name} {config.distance} {config.generator_seed}").random
+    draw = random.Random(f"{name} {config.distance} {config.data_seed}").random
     texts: list[str] = []
     while len(texts) < size:
         words = [FILLERS[int(draw() * len(FILLERS))] for _ in range(config.distance)]

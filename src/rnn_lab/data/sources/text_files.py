@@ -13,9 +13,9 @@ from rnn_lab.data.cache import build_once
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.corpus import Corpus, Split
 from rnn_lab.data.corpus_storage import content_fingerprint, open_corpus, stat_key, write_corpus
-from rnn_lab.data.readers.records import BadRow, format_of, read_records, text_fault
+from rnn_lab.data.readers.records import BadRow, infer_format, read_records, text_error
 from rnn_lab.data.splits import stratified
-from rnn_lab.data.text_storage import StoredTexts, TextWriter
+from rnn_lab.data.text_storage import MemmapTexts, TextWriter
 from rnn_lab.errors import ConfigError, DataError
 
 
@@ -41,7 +41,7 @@ def load_files(config: FilesConfig) -> Corpus:
     Raises:
         ConfigError: neither a training path, nor a test path with class names.
         DataError: a file is missing or has no usable rows or columns, there are fewer than two
-            classes, or, with `on_bad_row="error"`, a row is broken. With "skip" such rows are
+            classes, or, with `on_bad_lines="error"`, a row is broken. With "skip" such rows are
             listed in `Corpus.skipped`.
     """
     if config.train is None and (config.test is None or config.class_names is None):
@@ -89,7 +89,7 @@ def _parse(paths: dict[str, Path], config: FilesConfig, folder: Path) -> Corpus:
         validation=validation,
         test=test,
         fingerprint=content_fingerprint(classes, [train, validation, test]),
-        skipped=StoredTexts.open(folder, "skipped"),
+        skipped=MemmapTexts.open(folder, "skipped"),
     )
 
 
@@ -114,11 +114,11 @@ def _read_split(
                 texts.append(row.text)
                 names.append(row.name)
                 numbers.append(number_of_label.setdefault(row.label, len(number_of_label)))
-            elif config.on_bad_row == "skip":
+            elif config.on_bad_lines == "skip":
                 skipped.append(f"{row.name}: {fault}")
                 first_skipped = first_skipped or f"; the first skipped: {row.name}: {fault}"
             else:
-                hint = "(data.on_bad_row=skip passes such rows over)"
+                hint = "(data.on_bad_lines=skip passes such rows over)"
                 raise DataError(f"{row.place}: {fault} {hint}")
     if not numbers:
         raise DataError(f"{path}: has no usable rows{first_skipped}")
@@ -127,9 +127,9 @@ def _read_split(
     index = {label: i for i, label in enumerate(classes)}
     index_of_number = np.array([index[label] for label in number_of_label], dtype=np.int64)
     return Split(
-        texts=StoredTexts.open(folder, "texts"),
+        texts=MemmapTexts.open(folder, "texts"),
         labels=index_of_number[np.asarray(numbers)],
-        names=StoredTexts.open(folder, "names"),
+        names=MemmapTexts.open(folder, "names"),
     ), classes
 
 
@@ -161,7 +161,7 @@ def _rows(path: Path, config: FilesConfig) -> Iterator[_Row]:
         return
     records = read_records(
         path,
-        format_of(path),
+        infer_format(path),
         labelled=True,
         encoding=config.encoding,
         text_column=config.text_column,
@@ -191,7 +191,7 @@ def _folder_rows(folder: Path, encoding: str) -> Iterator[_Row]:
             raise DataError(f"{folder}: there is no text encoding {encoding!r}") from error
         except OSError as error:
             raise DataError(f"{file}: cannot be read: {error.strerror}") from error
-        yield _Row(place, name, text, label, fault=text_fault(text, encoding) or "")
+        yield _Row(place, name, text, label, fault=text_error(text, encoding) or "")
 
 
 def _files_of(path: Path) -> Iterator[Path]:
@@ -199,7 +199,7 @@ def _files_of(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         if not path.exists():
             raise DataError(f"{path}: there is no such file or folder")
-        if format_of(path) == "txt":
+        if infer_format(path) == "txt":
             raise DataError(f"{path}: plain text has no labels; use .csv, .tsv or .jsonl")
         yield path
         return

@@ -25,7 +25,7 @@ from rnn_lab.models.fast.kernels import gru_before, gru_before_back
 from rnn_lab.models.fast.time_blocks import add_product_, time_blocks
 
 
-class GRUBeforeFunction(torch.autograd.Function):
+class FusedGRUResetBefore(torch.autograd.Function):
     """One direction of one layer on a CPU, as a function of its inputs, initial state and weights.
 
     Types are as in rnn_lab.models.fast.fused_rnn. With `keep` False nothing is kept.

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from rnn_lab.models.fast import kernels
 from rnn_lab.models.fast.autocast import custom_bwd, custom_fwd
 from rnn_lab.models.fast.blas import gemm_address, has_fast_bf16_gemm
-from rnn_lab.models.fast.threads import in_parts
+from rnn_lab.models.fast.threads import parallel_over_batch
 from rnn_lab.models.fast.time_blocks import add_product_, time_blocks
 
 
@@ -48,7 +48,7 @@ RNN_CELL = Cell(1, 0, 1, False, kernels.rnn, kernels.rnn_back)
 CELLS = {"GRU": GRU_CELL, "RNN_TANH": RNN_CELL}  # by the `mode` of torch.nn's layers
 
 
-class Recurrence(torch.autograd.Function):
+class FusedRNN(torch.autograd.Function):
     """One direction of one layer, as a function of its inputs, initial state and weights.
 
     Products over a block have the type of `inputs`. So do the steps' products, and what is kept for
@@ -168,7 +168,7 @@ def input_product(inputs: Tensor, input_map: Tensor, out: Tensor) -> None:
 def run_kernel(kernel: Callable[..., None], gemm: int, real: Tensor, *tensors: Tensor) -> None:
     """Call a kernel for all sequences; `real` [batch] and the tensors are its arguments."""
     arrays = [kernels.as_array(tensor) for tensor in (real, *tensors)]
-    in_parts(len(real), lambda first, last: kernel(first, last, gemm, *arrays))
+    parallel_over_batch(len(real), lambda first, last: kernel(first, last, gemm, *arrays))
 
 
 def copy_or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:

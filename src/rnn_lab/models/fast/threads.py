@@ -12,7 +12,7 @@ from rnn_lab.models.fast.blas import function_in_torch
 _FEWEST = 8  # sequences of a part: with less, the threads cost more than they bring
 
 
-def in_parts(batch: int, work: Callable[[int, int], None]) -> None:
+def parallel_over_batch(batch: int, work: Callable[[int, int], None]) -> None:
     """Call work(first, last) for parts of the sequences 0 to batch, at once; it frees the GIL.
 
     The threads are those of torch's OpenMP, which wait for work between two of its operations. Any

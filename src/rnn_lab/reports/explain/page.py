@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from rnn_lab.io.atomic import whole_file
+from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.explain.explanation_data import Explanation, Word, read_explanation
 from rnn_lab.reports.explain.plots import figures
 from rnn_lab.reports.formatting import percent
@@ -65,7 +65,7 @@ def draw_explanation(folder: Path) -> Path:
             for name, figure in figures(explanation).items()
         }
     path = folder / "explanation.html"
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(page(explanation, pictures))
     return path
 

@@ -50,7 +50,7 @@ class JobSummary:
     attempts: int | None = None
     data: str = ""  # fingerprint of the reviews
     synthetic: bool = False
-    halvings: int = 0  # of the batch, for want of memory
+    batch_halvings: int = 0  # of the batch, for want of memory
     rank: int | None = None  # among the finished ones, 1 the best
 
 
@@ -152,18 +152,18 @@ def _finished(folder: Path) -> dict[str, Any]:
     config, config_damage = _read_config(folder, result)
     curves, curve_damage = _read_curves(folder, finished=True)
     trainer, timing = result.get("trainer") or {}, result.get("timing") or {}
-    rate = timing.get("train_reviews_per_second")
+    rate = timing.get("train_examples_per_s")
     epoch, epochs = result["best_epoch"], result.get("epochs")
     return {
         "status": "finished",
         "config": config,
-        "monitor": result.get("monitor") or trainer.get("monitor"),
+        "monitor": result.get("monitored_metric") or trainer.get("monitor"),
         "figures": _figures(path, result),
         "curves": curves,
         "best_epoch": None if epoch is None else int(epoch),
         "epochs": None if epochs is None else int(epochs),
         "reviews_per_second": None if rate is None else float(rate),
-        "halvings": int(result.get("halvings") or 0),
+        "batch_halvings": int(result.get("batch_halvings") or 0),
         "data": str(result["data"].get("fingerprint", "")),
         "synthetic": bool(result["synthetic"]),
         "error": "; ".join(filter(None, (config_damage, curve_damage))),
@@ -173,7 +173,7 @@ def _finished(folder: Path) -> dict[str, Any]:
 def _pruned(path: Path) -> dict[str, Any]:
     pruned = read_object(path)
     found: dict[str, Any] = {"figures": _figures(path, pruned)}
-    if isinstance(monitor := pruned.get("monitor"), str):
+    if isinstance(monitor := pruned.get("monitored_metric"), str):
         found["monitor"] = monitor
     if isinstance(epoch := pruned.get("best_epoch"), int):
         found["best_epoch"] = epoch

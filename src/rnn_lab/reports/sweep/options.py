@@ -8,7 +8,7 @@ from typing import Any
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import read_text
-from rnn_lab.validation import WITHOUT_EFFECT
+from rnn_lab.validation import FINGERPRINT_EXCLUDED
 
 RawConfig = dict[str, Any]  # dotted name -> a word, number, truth value, null or reference
 
@@ -108,7 +108,7 @@ def varied_options(configs: Sequence[RawConfig]) -> list[str]:
 
 def _has_effect(name: str) -> bool:
     group, option = name.partition(".")[0], ".".join(name.split(".")[:2])
-    return group != "hydra" and not {group, option} & WITHOUT_EFFECT
+    return group != "hydra" and not {group, option} & FINGERPRINT_EXCLUDED
 
 
 def _distinct(value: Any) -> tuple[str, Any]:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from rnn_lab.io.atomic import whole_file
+from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.formatting import METRICS, figure, metric_words, number, percent
 from rnn_lab.reports.sweep.charts import (
     BAR_HEIGHT,
@@ -46,7 +46,7 @@ def write_page(folder: Path, jobs: Sequence[JobSummary]) -> Path:
     """Write sweep.html of the sweep in `folder`, whole or not at all."""
     path = folder / "sweep.html"
     text = page(folder, jobs)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(text)
     return path
 

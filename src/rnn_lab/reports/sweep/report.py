@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnn_lab.io.atomic import whole_file
+from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.sweep.jobs import JobSummary, read_jobs
 from rnn_lab.reports.sweep.options import ABSENT, resolved, varied_options, written
 from rnn_lab.reports.sweep.page import write_page
@@ -49,9 +49,9 @@ def write_summary(folder: Path, jobs: Sequence[JobSummary]) -> Path:
         key=lambda name: (name.startswith("test/"), name),
     )
     path = folder / "summary.csv"
-    with whole_file(path, newline="") as file:
+    with atomic_write(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        last = ["best_epoch", "epochs", "reviews_per_second", "trial", "halvings", "error"]
+        last = ["best_epoch", "epochs", "reviews_per_second", "trial", "batch_halvings", "error"]
         writer.writerow(["folder", "status", "rank", *varied, *figures, *last])
         for job in jobs:
             options = [resolved(job.config, name) for name in varied]
@@ -60,6 +60,6 @@ def write_summary(folder: Path, jobs: Sequence[JobSummary]) -> Path:
                 + ["" if value == ABSENT else written(value) for value in options]
                 + [job.figures.get(name) for name in figures]
                 + [job.best_epoch, job.epochs, job.reviews_per_second, job.trial]
-                + [job.halvings, job.error]
+                + [job.batch_halvings, job.error]
             )
     return path

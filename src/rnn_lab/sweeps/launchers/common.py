@@ -11,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from rnn_lab.cpu import num_cores
 from rnn_lab.errors import ConfigError
-from rnn_lab.sweeps.job_dir import JobFolder
+from rnn_lab.sweeps.job_dir import JobDir
 
 
-def jobs_at_a_time(n_jobs: Any, option: str) -> int:
+def resolve_n_jobs(n_jobs: Any, option: str) -> int:
     """Return how many jobs `n_jobs` stands for: -1 is one a core.
 
     Raises:
@@ -27,12 +27,12 @@ def jobs_at_a_time(n_jobs: Any, option: str) -> int:
     return n_jobs
 
 
-def compose_job(launcher: Any, overrides: Sequence[str]) -> tuple[DictConfig, JobFolder]:
+def compose_job(launcher: Any, overrides: Sequence[str]) -> tuple[DictConfig, JobDir]:
     """Return the config of a job and its folder, which may not be there yet."""
     loader = launcher.hydra_context.config_loader
     config = loader.load_sweep_config(launcher.config, list(overrides))
     sweep, job = (OmegaConf.select(config, f"hydra.sweep.{key}") for key in ("dir", "subdir"))
-    return config, JobFolder(Path(sweep).absolute() / str(job))
+    return config, JobDir(Path(sweep).absolute() / str(job))
 
 
 def is_done(launcher: Any, overrides: Sequence[str]) -> bool:
@@ -40,7 +40,7 @@ def is_done(launcher: Any, overrides: Sequence[str]) -> bool:
     return compose_job(launcher, overrides)[1].status in ("finished", "pruned")
 
 
-def answer_here(launcher: Any, overrides: Sequence[str], number: int) -> JobReturn:
+def run_inline(launcher: Any, overrides: Sequence[str], number: int) -> JobReturn:
     """Do a job in this process, as Hydra's basic launcher does."""
     config, _ = compose_job(launcher, overrides)
     with open_dict(config):
@@ -54,7 +54,9 @@ def answer_here(launcher: Any, overrides: Sequence[str], number: int) -> JobRetu
     )
 
 
-def died(launcher: Any, overrides: Sequence[str], *, why: str, log: Path | None) -> JobReturn:
+def dead_job_result(
+    launcher: Any, overrides: Sequence[str], *, why: str, log: Path | None
+) -> JobReturn:
     """Tell of a job whose process is gone, and return NaN for it: the sweep goes on."""
     config, folder = compose_job(launcher, overrides)
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):

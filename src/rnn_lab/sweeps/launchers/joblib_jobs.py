@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 
-from rnn_lab.sweeps.launchers.common import compose_job, died, jobs_at_a_time
+from rnn_lab.sweeps.launchers.common import compose_job, dead_job_result, resolve_n_jobs
 
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
 
@@ -22,13 +22,15 @@ def launch(
     Those that were under way when it died come last and one by one, so that each ends no other. A
     job whose worker dies then is told of, and is NaN.
     """
-    jobs_at_a_time(launcher.joblib["n_jobs"], "hydra.launcher.n_jobs")
+    resolve_n_jobs(launcher.joblib["n_jobs"], "hydra.launcher.n_jobs")
     try:
         return list(launch_all(job_overrides, initial_job_idx))
     except BrokenProcessPool:
         if len(job_overrides) == 1:
             (overrides,) = job_overrides
-            return [died(launcher, overrides, why="its worker process was killed", log=None)]
+            return [
+                dead_job_result(launcher, overrides, why="its worker process was killed", log=None)
+            ]
     under_way = [overrides for overrides in job_overrides if _is_under_way(launcher, overrides)]
     suspects = under_way or list(job_overrides)
     others = [overrides for overrides in job_overrides if overrides not in suspects]

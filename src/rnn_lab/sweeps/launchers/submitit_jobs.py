@@ -21,7 +21,7 @@ from hydra.plugins.launcher import Launcher
 
 from rnn_lab.cpu import num_cores
 from rnn_lab.errors import ConfigError
-from rnn_lab.sweeps.launchers.common import answer_here, died, is_done, jobs_at_a_time
+from rnn_lab.sweeps.launchers.common import dead_job_result, is_done, resolve_n_jobs, run_inline
 
 PROJECT = Path(__file__).resolve().parents[4]
 
@@ -42,7 +42,7 @@ def launch_local(
 ) -> list[JobReturn]:
     """Run each job as a process of this machine, `n_jobs` at a time; return them in order."""
     params = dict(launcher.params)
-    at_a_time = jobs_at_a_time(params.pop("n_jobs"), "hydra.launcher.n_jobs")
+    at_a_time = resolve_n_jobs(params.pop("n_jobs"), "hydra.launcher.n_jobs")
     python = _python(threads=max(1, num_cores() // at_a_time), visible_gpus=True)
     executor = submitit.AutoExecutor(
         _new_folder(params.pop("submitit_folder")), cluster="local", local_python=python
@@ -117,7 +117,7 @@ class _Jobs:
         waiting = []
         for index, overrides in enumerate(self.overrides):
             if is_done(self.launcher, overrides):  # no node is needed to say so
-                returns[index] = answer_here(self.launcher, overrides, self.first + index)
+                returns[index] = run_inline(self.launcher, overrides, self.first + index)
             else:
                 waiting.append(index)
         while waiting or self.running:
@@ -148,7 +148,7 @@ class _Jobs:
             except submitit.core.utils.FailedJobError as error:
                 why = _last_line(str(error))
         overrides = self.overrides[index]
-        return died(self.launcher, overrides, why=why, log=first.paths.stderr)
+        return dead_job_result(self.launcher, overrides, why=why, log=first.paths.stderr)
 
 
 class _Queue:

@@ -6,59 +6,59 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.validation import Options, check_options
+from rnn_lab.validation import StrictConfig, validate
 
 Direction = Literal["maximize", "minimize"]
 
 
-class SamplerOptions(Options):
+class SamplerOptions(StrictConfig):
     """What is tried next."""
 
     name: Literal["tpe", "gp", "random", "grid"] = "tpe"
     seed: NonNegativeInt | None = 1
-    startup_trials: NonNegativeInt = 10
+    n_startup_trials: NonNegativeInt = 10
 
 
-class PrunerOptions(Options):
+class PrunerOptions(StrictConfig):
     """What is stopped early."""
 
     name: Literal["median", "hyperband", "none"] = "median"
-    startup_trials: NonNegativeInt = 5
-    min_epochs: PositiveInt = 1
+    n_startup_trials: NonNegativeInt = 5
+    n_warmup_epochs: PositiveInt = 1
     reduction_factor: Annotated[int, Field(ge=2)] = 3
 
 
-class SearchOptions(Options):
+class SearchOptions(StrictConfig):
     """One search; see conf/hydra/sweeper/optuna.yaml."""
 
     params: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     n_trials: PositiveInt = 30
     n_jobs: PositiveInt = 1
-    objectives: dict[str, Direction] | None = None
+    directions: dict[str, Direction] | None = None
     sampler: SamplerOptions = SamplerOptions()
     pruner: PrunerOptions = PrunerOptions()
     study_name: str | None = None
     storage: str | None = None
     worker_timeout: PositiveInt = 120
 
-    @field_validator("objectives")
+    @field_validator("directions")
     @classmethod
-    def _validation_selects(cls, objectives: dict[str, Direction] | None) -> Any:
-        if objectives is not None and not objectives:
+    def _validation_selects(cls, directions: dict[str, Direction] | None) -> Any:
+        if directions is not None and not directions:
             raise ValueError("name a figure, or null for trainer.monitor")
-        if read := [figure for figure in objectives or {} if figure.startswith("test/")]:
+        if read := [figure for figure in directions or {} if figure.startswith("test/")]:
             raise ValueError(f"{read[0]}: the test split selects nothing. Choose a val/ figure")
-        return objectives
+        return directions
 
     @model_validator(mode="after")
     def _pruner_has_a_figure(self) -> Self:
-        if self.objectives is None or self.pruner.name == "none":
+        if self.directions is None or self.pruner.name == "none":
             return self
-        figure, *others = self.objectives
+        figure, *others = self.directions
         if others or not figure.startswith("val/"):
             raise ValueError(
-                f"pruner.name={self.pruner.name}: goes by one val/ figure, the objectives are "
-                f"{', '.join(self.objectives)}; add hydra.sweeper.pruner.name=none"
+                f"pruner.name={self.pruner.name}: goes by one val/ figure, the directions are "
+                f"{', '.join(self.directions)}; add hydra.sweeper.pruner.name=none"
             )
         return self
 
@@ -73,7 +73,7 @@ def search_options(sweeper: DictConfig) -> SearchOptions:
     assert isinstance(options, dict)
     options.pop("_target_", None)
     try:
-        return check_options(SearchOptions, {str(key): value for key, value in options.items()})
+        return validate(SearchOptions, {str(key): value for key, value in options.items()})
     except ConfigError as error:
         lines = str(error).splitlines()
         raise ConfigError("\n".join(f"hydra.sweeper.{line}" for line in lines)) from None

@@ -17,15 +17,15 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.study import Study
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.io.atomic import whole_file
+from rnn_lab.io.atomic import atomic_write
 from rnn_lab.sweeps.search.config import Direction, SearchOptions, search_options
 from rnn_lab.sweeps.search.space import Space, parse_space
 from rnn_lab.sweeps.search.study import open_storage, open_study
 from rnn_lab.sweeps.search.summary import print_search, print_trial, write_importances
-from rnn_lab.sweeps.search.trial_results import folder_of, read_outcome
-from rnn_lab.sweeps.search.workers import DESK, Taken, Worker
+from rnn_lab.sweeps.search.trial_results import folder_of, read_trial_result
+from rnn_lab.sweeps.search.workers import DESK, ClaimedTrial, Worker
 from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import check_options
+from rnn_lab.validation import validate
 
 
 def search(
@@ -44,10 +44,10 @@ def search(
     params = [f"{option}={_text(value)}" for option, value in options.params.items()]
     space = parse_space([*params, *arguments], OverridesParser.create(config_loader=loader))
     job = check_space(space, config, loader)
-    objectives = options.objectives or _monitor(job)
+    directions = options.directions or _monitor(job)
 
     folder = Path(config.hydra.sweep.dir)
-    with whole_file(folder / "multirun.yaml") as file:
+    with atomic_write(folder / "multirun.yaml") as file:
         file.write(OmegaConf.to_yaml(config))
     where = options.storage or str(folder / "study.journal")
     where = where if "://" in where else str(Path(where).resolve())
@@ -55,7 +55,7 @@ def search(
         study = open_study(
             options.study_name or folder.resolve().name,
             open_storage(where),
-            objectives=objectives,
+            directions=directions,
             pruner=options.pruner,
             max_epochs=OmegaConf.select(job, "trainer.max_epochs"),
             space=space,
@@ -82,13 +82,13 @@ def run_trials(
         ]
         batches.append(launcher.launch(jobs, initial_job_idx=taken[0].number))
         for trial, job in zip(taken, batches[-1], strict=True):
-            tell(worker.study, trial, job, space)
+            record_trial(worker.study, trial, job, space)
     return batches
 
 
-def tell(study: Study, trial: Taken, job: JobReturn, space: Space) -> None:
+def record_trial(study: Study, trial: ClaimedTrial, job: JobReturn, space: Space) -> None:
     """Write down what became of a trial, and print it."""
-    outcome = read_outcome(job, list(study.user_attrs["objectives"]))
+    outcome = read_trial_result(job, list(study.user_attrs["directions"]))
     overrides = [d.override(trial.values[d.name]) for d in space.dimensions]
     trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, trial.number)
     notes = {"folder": str(folder_of(job)), "overrides": overrides, "reason": outcome.reason}
@@ -118,7 +118,7 @@ def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictC
             own = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
             options = OmegaConf.to_container(own, resolve=True)
             assert isinstance(options, dict)
-            check_options(RunConfig, {str(key): value for key, value in options.items()})
+            validate(RunConfig, {str(key): value for key, value in options.items()})
         jobs.append(job)
     return jobs[0]
 
@@ -126,7 +126,7 @@ def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictC
 def _monitor(job: DictConfig) -> dict[str, Direction]:
     figure = OmegaConf.select(job, "trainer.monitor")
     if figure is None:
-        raise ConfigError("hydra.sweeper.objectives: name the figures of result.json to go by")
+        raise ConfigError("hydra.sweeper.directions: name the figures of result.json to go by")
     return {figure: "minimize" if figure == "val/loss" else "maximize"}
 
 

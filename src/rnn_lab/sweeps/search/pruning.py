@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.io.atomic import write_json
-from rnn_lab.training.callbacks.monitors import ValidationFigures, find_callback
+from rnn_lab.training.callbacks.monitors import ValidationHistory, find_callback
 from rnn_lab.training.config import TrialConfig
 
 
@@ -27,7 +27,7 @@ class Pruning(Callback):
 
     def __init__(self, trial: TrialConfig) -> None:
         self.trial = trial
-        self.figure: str | None = None  # reported; None: several objectives, none to go by
+        self.figure: str | None = None  # reported; None: several directions, none to go by
         self.value = math.nan
         self.stopped = False
 
@@ -56,7 +56,7 @@ class Pruning(Callback):
         except KeyError:
             raise ConfigError(f"trial.study={name}: there is no trial {number} in it") from None
         self.pruner = build_pruner(self.study)
-        figure, *others = self.study.user_attrs["objectives"]
+        figure, *others = self.study.user_attrs["directions"]
         if not others and figure.startswith("val/"):
             self.figure = figure
 
@@ -106,7 +106,7 @@ def search_callbacks(trial: TrialConfig) -> list[Callback]:
     return [] if trial.number is None else [Pruning(trial)]
 
 
-def stopped_by_search(trainer: L.Trainer, folder: Path) -> bool:
+def record_pruned(trainer: L.Trainer, folder: Path) -> bool:
     """Return whether the search ended the run; if so, pruned.json is in its folder.
 
     It holds the last epoch, the figure it was judged by, and the val/ figures of its best epoch.
@@ -115,12 +115,16 @@ def stopped_by_search(trainer: L.Trainer, folder: Path) -> bool:
     if pruning is None or not pruning.stopped:
         return False
     if trainer.is_global_zero:
-        of_epoch = find_callback(trainer, ValidationFigures).of_epoch
+        of_epoch = find_callback(trainer, ValidationHistory).of_epoch
         chooses = find_callback(trainer, ModelCheckpoint)
         better = max if chooses.mode == "max" else min
         best = better(of_epoch, key=lambda epoch: of_epoch[epoch][str(chooses.monitor)])
         last = max(of_epoch)
-        told: dict[str, Any] = {"epoch": last, "epochs": last + 1, "monitor": pruning.figure}
+        told: dict[str, Any] = {
+            "epoch": last,
+            "epochs": last + 1,
+            "monitored_metric": pruning.figure,
+        }
         told |= {"value": pruning.value, "best_epoch": best, **of_epoch[best]}
         write_json(folder / "pruned.json", told)
     return True

@@ -22,7 +22,7 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.validation import no_such
+from rnn_lab.validation import unknown_choice_message
 
 Value = str | int | float | bool | None
 
@@ -134,7 +134,9 @@ def _dimension(override: Override) -> Dimension:
     key, sweep = override.get_key_element(), override.value()
     tags = sweep.tags if isinstance(sweep, Sweep) else set()
     for tag in tags - {"log"}:
-        raise ConfigError(no_such(f"{override.input_line}: no such tag: {tag}", tag, ["log"]))
+        raise ConfigError(
+            unknown_choice_message(f"{override.input_line}: no such tag: {tag}", tag, ["log"])
+        )
     try:
         if isinstance(sweep, RangeSweep):
             return Dimension(key, _of_range(sweep, log="log" in tags))

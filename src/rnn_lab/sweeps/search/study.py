@@ -20,7 +20,7 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from rnn_lab.errors import ConfigError, printable
+from rnn_lab.errors import ConfigError, sanitize
 from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOptions
 from rnn_lab.sweeps.search.space import Space
 
@@ -92,7 +92,7 @@ def _open_journal(path: str) -> BaseStorage:
     except OSError as error:
         raise ConfigError(f"{shown}: {error.strerror}") from error
     except STRANGE as error:
-        reason = printable(str(error), 100) or type(error).__name__
+        reason = sanitize(str(error), 100) or type(error).__name__
         raise ConfigError(f"{shown}: not a journal of Optuna, or a damaged one: {reason}") from None
 
 
@@ -100,7 +100,7 @@ def open_study(
     name: str,
     storage: BaseStorage,
     *,
-    objectives: dict[str, Direction],
+    directions: dict[str, Direction],
     pruner: PrunerOptions,
     max_epochs: int | None,
     space: Space,
@@ -110,20 +110,20 @@ def open_study(
     Its user attributes say what a job must know: the figures that it is judged by, and the pruner.
 
     Raises:
-        ConfigError: that study has other objectives or choices.
+        ConfigError: that study has other directions or choices.
     """
     study = optuna.create_study(
         study_name=name,
         storage=storage,
-        directions=list(objectives.values()),
+        directions=list(directions.values()),
         load_if_exists=True,
     )
     other = f"study {name} exists and has other"
-    its_own = study.user_attrs.get("objectives", objectives)
+    its_own = study.user_attrs.get("directions", directions)
     ways = [direction.name.lower() for direction in study.directions]
-    if its_own != objectives or ways != list(objectives.values()):
-        shown = printable(str(ways if its_own == objectives else its_own))
-        raise ConfigError(f"{other} objectives: {shown}; take another sweep=")
+    if its_own != directions or ways != list(directions.values()):
+        shown = sanitize(str(ways if its_own == directions else its_own))
+        raise ConfigError(f"{other} directions: {shown}; take another sweep=")
     for trial in study.get_trials(deepcopy=False):
         for dimension in space.dimensions:
             if before := trial.distributions.get(dimension.name):
@@ -133,7 +133,7 @@ def open_study(
                     raise ConfigError(
                         f"{dimension.key}: {other} values: {before}; take another sweep="
                     ) from None
-    told = {"objectives": objectives, "pruner": pruner.model_dump(), "max_epochs": max_epochs}
+    told = {"directions": directions, "pruner": pruner.model_dump(), "max_epochs": max_epochs}
     for key, value in told.items():
         if study.user_attrs.get(key) != value:
             study.set_user_attr(key, value)
@@ -141,7 +141,7 @@ def open_study(
     return study
 
 
-def plan_trials(study: Study, space: Space, sampler: SamplerOptions, n_trials: int) -> int:
+def enqueue_trials(study: Study, space: Space, sampler: SamplerOptions, n_trials: int) -> int:
     """Put trials that wait into the study until it has `n_trials`; of a grid, each point once.
 
     Workers then take what waits: however many they are, and however often they are stopped, there
@@ -175,9 +175,9 @@ def build_sampler(options: SamplerOptions, number: int) -> BaseSampler:
     if options.seed is not None:
         seed = int(np.random.SeedSequence([options.seed, number]).generate_state(1)[0])
     if options.name == "tpe":
-        return TPESampler(seed=seed, n_startup_trials=options.startup_trials)
+        return TPESampler(seed=seed, n_startup_trials=options.n_startup_trials)
     if options.name == "gp":
-        return GPSampler(seed=seed, n_startup_trials=options.startup_trials)
+        return GPSampler(seed=seed, n_startup_trials=options.n_startup_trials)
     return RandomSampler(seed=seed)
 
 
@@ -186,12 +186,12 @@ def build_pruner(study: Study) -> BasePruner:
     options = PrunerOptions(**study.user_attrs["pruner"])
     if options.name == "median":
         return MedianPruner(
-            n_startup_trials=options.startup_trials, n_warmup_steps=options.min_epochs
+            n_startup_trials=options.n_startup_trials, n_warmup_steps=options.n_warmup_epochs
         )
     if options.name == "hyperband":
         max_epochs = study.user_attrs["max_epochs"]
         return HyperbandPruner(
-            min_resource=options.min_epochs,
+            min_resource=options.n_warmup_epochs,
             max_resource="auto" if max_epochs is None else max_epochs,
             reduction_factor=options.reduction_factor,
         )

@@ -10,8 +10,8 @@ from pathlib import Path
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from rnn_lab.errors import printable
-from rnn_lab.io.atomic import whole_file
+from rnn_lab.errors import sanitize
+from rnn_lab.io.atomic import atomic_write
 
 LONGEST = 1_000  # characters of what a study, which may be a stranger's, says of a trial
 WORDS = {
@@ -70,7 +70,7 @@ def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     importances: dict[str, dict[str, float]] = {}
-    for i, figure in enumerate(study.user_attrs["objectives"]):
+    for i, figure in enumerate(study.user_attrs["directions"]):
         maximize = study.directions[i] == StudyDirection.MAXIMIZE
         importances[figure] = {}
         if len(complete) > 1:
@@ -90,7 +90,7 @@ def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]
         "trials": len(complete),
         "importances": importances,
     }
-    with whole_file(folder / "importances.json") as file:
+    with atomic_write(folder / "importances.json") as file:
         json.dump(told, file, indent=2, ensure_ascii=False)
         file.write("\n")
     return importances
@@ -102,16 +102,16 @@ def _loss(i: int, maximize: bool, trial: FrozenTrial) -> float:
 
 
 def _values(study: Study, trial: FrozenTrial) -> str:
-    figures = study.user_attrs["objectives"]
+    figures = study.user_attrs["directions"]
     return ", ".join(f"{f} {v:.4g}" for f, v in zip(figures, trial.values or [], strict=False))
 
 
 def _overrides(trial: FrozenTrial) -> str:
-    return printable(" ".join(trial.user_attrs.get("overrides", [])), LONGEST)
+    return sanitize(" ".join(trial.user_attrs.get("overrides", [])), LONGEST)
 
 
 def _noted(trial: FrozenTrial, name: str) -> str:
-    return printable(str(trial.user_attrs.get(name, "")), LONGEST)
+    return sanitize(str(trial.user_attrs.get(name, "")), LONGEST)
 
 
 def _near(folder: Path) -> str:

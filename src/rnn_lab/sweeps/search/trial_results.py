@@ -11,30 +11,30 @@ from optuna.trial import TrialState
 from rnn_lab.io.atomic import read_text
 
 
-class Outcome(NamedTuple):
-    """What became of a trial: `values` of a complete one, in the order of the objectives."""
+class TrialResult(NamedTuple):
+    """What became of a trial: `values` of a complete one, in the order of the directions."""
 
     state: TrialState
     values: list[float] | None = None
     reason: str = ""
 
 
-def read_outcome(job: JobReturn, objectives: list[str]) -> Outcome:
+def read_trial_result(job: JobReturn, directions: list[str]) -> TrialResult:
     """Judge a job by the files it left. One that neither raised nor left any is not finished."""
     folder = folder_of(job)
     try:
         if (folder / "result.json").exists():
-            return _of_result(json.loads(read_text(folder / "result.json")), objectives)
+            return _of_result(json.loads(read_text(folder / "result.json")), directions)
         if (folder / "pruned.json").exists():
-            return Outcome(TrialState.PRUNED)
+            return TrialResult(TrialState.PRUNED)
         if (folder / "failure.json").exists():
             failure = json.loads(read_text(folder / "failure.json"))
-            return Outcome(TrialState.FAIL, reason=str(failure.get("error", "")))
+            return TrialResult(TrialState.FAIL, reason=str(failure.get("error", "")))
     except (AttributeError, OSError, RecursionError, ValueError) as error:
-        return Outcome(TrialState.FAIL, reason=f"{folder}: unreadable: {error}")
+        return TrialResult(TrialState.FAIL, reason=f"{folder}: unreadable: {error}")
     if job.status == JobStatus.FAILED:
-        return Outcome(TrialState.FAIL, reason=str(job._return_value).partition("\n")[0])
-    return Outcome(TrialState.RUNNING, reason="the same command goes on with it")
+        return TrialResult(TrialState.FAIL, reason=str(job._return_value).partition("\n")[0])
+    return TrialResult(TrialState.RUNNING, reason="the same command goes on with it")
 
 
 def folder_of(job: JobReturn) -> Path:
@@ -43,18 +43,18 @@ def folder_of(job: JobReturn) -> Path:
     return Path(job.hydra_cfg.hydra.runtime.output_dir)
 
 
-def _of_result(result: dict[str, Any], objectives: list[str]) -> Outcome:
+def _of_result(result: dict[str, Any], directions: list[str]) -> TrialResult:
     values = []
-    for figure in objectives:
+    for figure in directions:
         value = _figure(result, figure)
         if value is None or not math.isfinite(value):
-            return Outcome(TrialState.FAIL, reason=f"result.json has no number for {figure}")
+            return TrialResult(TrialState.FAIL, reason=f"result.json has no number for {figure}")
         values.append(value)
-    return Outcome(TrialState.COMPLETE, values)
+    return TrialResult(TrialState.COMPLETE, values)
 
 
 def _figure(result: dict[str, Any], name: str) -> float | None:
-    """Find `timing.seconds` under `timing`; `val/accuracy` stands at the top."""
+    """Find `timing.wall_time_s` under `timing`; `val/accuracy` stands at the top."""
     found: Any = result
     for part in [name] if name in result else name.split("."):
         found = found.get(part) if isinstance(found, dict) else None

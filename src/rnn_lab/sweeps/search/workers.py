@@ -17,13 +17,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rnn_lab.sweeps.search.config import SamplerOptions
 from rnn_lab.sweeps.search.space import Space
-from rnn_lab.sweeps.search.study import build_sampler, plan_trials
+from rnn_lab.sweeps.search.study import build_sampler, enqueue_trials
 
 DESK = ".search.lock"  # held while trials are planned and taken: no two workers take the same
 SEEN = "seen "  # of the study's attributes that say when a worker last was
 
 
-class Taken(NamedTuple):
+class ClaimedTrial(NamedTuple):
     """A trial that a worker has taken, and the values that it is to try, by option."""
 
     number: int
@@ -72,9 +72,9 @@ class Worker:
     def plan(self, space: Space, sampler: SamplerOptions) -> None:
         """Put the trials that are to come into the study, where no other worker has."""
         with self.desk:
-            self.n_trials = plan_trials(self.study, space, sampler, self.n_trials)
+            self.n_trials = enqueue_trials(self.study, space, sampler, self.n_trials)
 
-    def take(self, count: int, space: Space, sampler: SamplerOptions) -> list[Taken]:
+    def take(self, count: int, space: Space, sampler: SamplerOptions) -> list[ClaimedTrial]:
         """Take up to `count` trials: first those that a dead worker left, then planned ones.
 
         There are fewer where fewer are left; none, when this worker's work is done.
@@ -102,13 +102,13 @@ class Worker:
         storage.set_trial_user_attr(trial_id, "worker", self.name)
         return True
 
-    def _choose(self, number: int, space: Space, sampler: SamplerOptions) -> Taken:
+    def _choose(self, number: int, space: Space, sampler: SamplerOptions) -> ClaimedTrial:
         self.study.sampler = build_sampler(sampler, number)
         trial_id = self.study._storage.get_trial_id_from_study_id_trial_number(
             self.study._study_id, number
         )
         trial = Trial(self.study, trial_id)
-        return Taken(number, {d.name: d.suggest(trial) for d in space.dimensions})
+        return ClaimedTrial(number, {d.name: d.suggest(trial) for d in space.dimensions})
 
     def _is_alive(self, name: object) -> bool:
         # None: it died between two lines of `_claim`. A path is no worker's name, and a stranger's

@@ -21,12 +21,12 @@ from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.checkpoint_io import LAST
 from rnn_lab.training.config import TrainerConfig
 from rnn_lab.training.rng_state import random_state, set_random_state
-from rnn_lab.training.signals import MAKE_ROOM, StopSignals
+from rnn_lab.training.signals import PREEMPTION_SIGNALS, GracefulShutdown
 
 RESUME = "resume"  # the key of a checkpoint under which stands what Lightning does not keep
 
 
-class LastCheckpoint(Checkpoint):
+class ExactCheckpoint(Checkpoint):
     """Writes last.ckpt, and in a resumed training restores what Lightning does not.
 
     That is: the random number generators, the figures that are means over an epoch which has
@@ -40,7 +40,7 @@ class LastCheckpoint(Checkpoint):
         *,
         about: dict[str, Any] | None = None,
         resumed: dict[str, Any] | None = None,
-        signals: StopSignals | None = None,
+        signals: GracefulShutdown | None = None,
     ) -> None:
         """Write to the folder `checkpoints`.
 
@@ -60,7 +60,7 @@ class LastCheckpoint(Checkpoint):
         self._sums: dict[str, Any] = {}
         self._note: dict[str, Any] | None = None
         self._before_last_step: dict[str, Any] | None = None
-        self._signals = signals or StopSignals()
+        self._signals = signals or GracefulShutdown()
         self._started = time.perf_counter() - (resumed["seconds"] if resumed else 0.0)
 
     @property
@@ -184,7 +184,9 @@ class LastCheckpoint(Checkpoint):
         late = trainer.is_global_zero and time.monotonic() - self._saved_at >= every
         if trainer.world_size > 1:
             # A queue's signal goes before SIGTERM, which some clusters send too.
-            mine = torch.tensor([signum, signum in MAKE_ROOM and signum, late], dtype=torch.int64)
+            mine = torch.tensor(
+                [signum, signum in PREEMPTION_SIGNALS and signum, late], dtype=torch.int64
+            )
             torch.distributed.all_reduce(mine, torch.distributed.ReduceOp.MAX, group=self._group)
             any_signal, make_room, any_late = mine.tolist()
             signum, late = make_room or any_signal, bool(any_late)

@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
-from rnn_lab.data.datamodule import ReviewDataModule
-from rnn_lab.io.atomic import whole_file
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.io.atomic import atomic_write
 from rnn_lab.models.gradient_flow import GradientNorms, gradient_norms
 from rnn_lab.models.lightning_module import TextClassifier
 
@@ -85,8 +85,8 @@ class GradientFlow(Callback):
             return
         self._measured_at = step = trainer.global_step
         data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, ReviewDataModule) and isinstance(module, TextClassifier)
-        probe = data.evenly_spaced("train", REVIEWS)
+        assert isinstance(data, TextDataModule) and isinstance(module, TextClassifier)
+        probe = data.sample_evenly("train", REVIEWS)
         classifier = copy.deepcopy(module.classifier).to("cpu", torch.float64)
         with torch.autocast("cpu", enabled=False):
             measured = gradient_norms(classifier, probe.tokens, probe.lengths, probe.labels)
@@ -102,7 +102,7 @@ class GradientFlow(Callback):
             logger.log_metrics(_figures(measured), step)
 
     def _write(self) -> None:
-        with whole_file(self._path, newline="") as file:
+        with atomic_write(self._path, newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("step", "layer", "direction", "distance", "norm", "reviews"))
             writer.writerows(self._rows)

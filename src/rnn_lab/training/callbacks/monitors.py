@@ -17,14 +17,14 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.trainer.states import TrainerFn
 
-from rnn_lab.training.callbacks.exact_checkpoint import LastCheckpoint
+from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
 from rnn_lab.training.callbacks.gradient_flow import GradientFlow
-from rnn_lab.training.callbacks.nonfinite import Finite
+from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
 from rnn_lab.training.config import TrainerConfig
 from rnn_lab.training.rollbacks import Rollback
 
 
-class StepFigures(Callback):
+class GradNormMonitor(Callback):
     """Logs `lr`, and `grad_norm`: the L2 norm of the whole gradient before it is clipped."""
 
     def on_before_optimizer_step(
@@ -41,7 +41,7 @@ class StepFigures(Callback):
 
 
 class Throughput(Callback):
-    """Counts reviews and seconds of training steps; logs `train/reviews_per_second` an epoch."""
+    """Counts reviews and seconds of training steps; logs `train/examples_per_second` an epoch."""
 
     def __init__(self) -> None:
         self.reviews = 0
@@ -80,7 +80,7 @@ class Throughput(Callback):
         self.reviews += self._epoch_reviews
         self.seconds += self._epoch_seconds
         speed = self._epoch_reviews / self._epoch_seconds
-        module.log("train/reviews_per_second", speed, sync_dist=True)
+        module.log("train/examples_per_second", speed, sync_dist=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Go into the checkpoint."""
@@ -98,7 +98,7 @@ class Throughput(Callback):
             self._epoch_seconds = state["epoch_seconds"]
 
 
-class ValidationFigures(Callback):
+class ValidationHistory(Callback):
     """Keeps the val/ figures of every epoch, so that the chosen one's are known at the end."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class ValidationFigures(Callback):
         self.of_epoch = state_dict["of_epoch"]
 
 
-class EpochLines(Callback):
+class EpochPrinter(Callback):
     """Prints a line an epoch, where there is no terminal for a progress bar."""
 
     def __init__(self, of: str = "") -> None:
@@ -136,7 +136,7 @@ class EpochLines(Callback):
             print(f"{self._of}epoch {trainer.current_epoch} (last {last}): {figures}", flush=True)
 
 
-class TestPredictions(Callback):
+class PredictionCollector(Callback):
     """Keeps what the test split's reviews were taken for.
 
     After `trainer.test`, `indices` [reviews], `probabilities` [reviews, classes] and `losses`
@@ -184,11 +184,13 @@ def build_callbacks(
     """Return the callbacks of the run in `folder`; best.ckpt and last.ckpt go to checkpoints/.
 
     It has been turned back by `rollbacks`. `last_checkpoint` are further arguments of
-    LastCheckpoint.
+    ExactCheckpoint.
     """
     checkpoints = folder / "checkpoints"
     callbacks: list[Callback] = [
-        Finite(config, folder, rollbacks),  # the first: none of the others sees what is no number
+        NonFiniteGuard(
+            config, folder, rollbacks
+        ),  # the first: none of the others sees what is no number
         ModelCheckpoint(
             dirpath=checkpoints,
             filename="best",
@@ -197,11 +199,11 @@ def build_callbacks(
             enable_version_counter=False,
         ),
         # Not the first one's `save_last`: that keeps the last epoch that was better than before.
-        LastCheckpoint(config, checkpoints, **last_checkpoint),
-        StepFigures(),
+        ExactCheckpoint(config, checkpoints, **last_checkpoint),
+        GradNormMonitor(),
         Throughput(),
-        ValidationFigures(),
-        TestPredictions(),
+        ValidationHistory(),
+        PredictionCollector(),
     ]
     if config.patience is not None:
         callbacks.append(
@@ -209,10 +211,10 @@ def build_callbacks(
         )
     if config.gradient_flow is not None:
         callbacks.append(GradientFlow(config.gradient_flow, folder / "gradient_flow.csv"))
-    if config.progress_bar:
+    if config.enable_progress_bar:
         of = f"{folder.name}: " if is_one_of_many() else ""
         in_terminal = has_own_terminal()
-        callbacks.append(TQDMProgressBar(refresh_rate=10) if in_terminal else EpochLines(of))
+        callbacks.append(TQDMProgressBar(refresh_rate=10) if in_terminal else EpochPrinter(of))
     return callbacks
 
 

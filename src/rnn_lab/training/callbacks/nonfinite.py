@@ -19,14 +19,14 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from rnn_lab.data.datamodule import ReviewDataModule
-from rnn_lab.data.samplers import Batch, standing_in
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.samplers import Batch, replacement_batch
 from rnn_lab.errors import UserError, WriteError
-from rnn_lab.io.atomic import whole_file, write_json
+from rnn_lab.io.atomic import atomic_write, write_json
 from rnn_lab.models.lightning_module import TextClassifier
-from rnn_lab.training.callbacks.exact_checkpoint import LastCheckpoint
+from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
 from rnn_lab.training.config import TrainerConfig
-from rnn_lab.training.rollbacks import ROLLBACKS, GoBackError, Rollback, left_out
+from rnn_lab.training.rollbacks import ROLLBACKS, Rollback, RollbackRequestedError, excluded_batches
 
 REVIEWS = "nonfinite"  # the folder in the run's for the reviews of what went wrong
 LEARNING_RATE = 0.5  # by which a rollback multiplies it
@@ -47,7 +47,7 @@ class _Step:
     copied: Any = None  # a torch.cuda.Event: `wrong` is there from then on
 
 
-class Finite(Callback):
+class NonFiniteGuard(Callback):
     """Ends or turns back a training whose loss, gradient, weights or validation loss are no number.
 
     Data parallel, all processes come to the same verdict. With float16's loss scaling a gradient
@@ -176,19 +176,19 @@ class Finite(Callback):
                 f"{why}. It went back {self._most} times before (trainer.max_rollbacks). Lower "
                 "optimizer.lr, or clip by trainer.gradient_clip_val"
             )
-        saved = next(c for c in trainer.callbacks if isinstance(c, LastCheckpoint)).saved_step  # type: ignore[attr-defined]
+        saved = next(c for c in trainer.callbacks if isinstance(c, ExactCheckpoint)).saved_step  # type: ignore[attr-defined]
         rollbacks = (*self.rollbacks, Rollback(step, epoch, numbers, saved, why))
         if trainer.is_global_zero:
             write_json(self._folder / ROLLBACKS, {"rollbacks": [asdict(r) for r in rollbacks]})
-        raise GoBackError(rollbacks)
+        raise RollbackRequestedError(rollbacks)
 
     def _told_apart(
         self, trainer: L.Trainer, epoch: int, batches: list[tuple[int, Batch]]
     ) -> tuple[int, ...]:
         """The numbers of batches, of which one may have come in the place of another."""
-        out = {number for at, number in left_out(self.rollbacks) if at == epoch}
+        out = {number for at, number in excluded_batches(self.rollbacks) if at == epoch}
         count = len(trainer.train_dataloader)  # type: ignore[arg-type]
-        return tuple(standing_in(number, out, count) for number, _ in batches)
+        return tuple(replacement_batch(number, out, count) for number, _ in batches)
 
     def _save_reviews(
         self, trainer: L.Trainer, step: int, epoch: int, batches: list[tuple[int, Batch]]
@@ -207,7 +207,7 @@ class Finite(Callback):
         path = self._folder / REVIEWS / f"step{step}.jsonl"
         try:
             if trainer.is_global_zero:
-                with whole_file(path) as file:
+                with atomic_write(path) as file:
                     for review in (review for reviews in of_ranks for review in reviews):
                         file.write(json.dumps(review, ensure_ascii=False) + "\n")
         except WriteError as error:
@@ -243,7 +243,7 @@ def _to_processor(wrong: Tensor) -> tuple[Tensor, Any]:
 def _described(batch: Batch, data: Any) -> Iterator[dict[str, Any]]:
     """Where each review of a training batch came from and what it says, as far as that is known."""
     rows, labels = batch.indices.tolist(), batch.labels.tolist()
-    if isinstance(data, ReviewDataModule):
+    if isinstance(data, TextDataModule):
         texts = data.training_texts(rows)
         for row, label, (name, text) in zip(rows, labels, texts, strict=True):
             yield {"row": row, "name": name, "label": data.class_names[label], "text": text}
