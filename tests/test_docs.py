@@ -67,7 +67,7 @@ def test_every_quoted_line_stands_where_the_text_says():
         assert lines_of(match["file"], match["function"])
     # Every equation of the three cells has its line: none was lost to a change of layout.
     for cell, equations in {"rnn": 1, "lstm": 6, "gru": 6}.items():
-        file = f"src/models/cells/{cell}.py"
+        file = f"src/rnn_lab/models/cells/{cell}.py"
         assert len({line for of, function, line in found if of == file and function}) == equations
     assert len(found) >= 24
 

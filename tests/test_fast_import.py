@@ -64,15 +64,15 @@ def test_what_lives_already_is_collected_when_it_dies(many_objects, collections)
     assert gc.get_freeze_count() <= frozen
 
 
-@pytest.mark.parametrize("importing", [fast_imports, gc_disabled])
-def test_the_collector_is_left_as_it_was(many_objects, fast_imports):
+@pytest.mark.parametrize("context", [fast_imports, gc_disabled])
+def test_the_collector_is_left_as_it_was(many_objects, context):
     gc.disable()
     try:
-        with fast_imports():
+        with context():
             __import__(MODULE)
         assert not gc.isenabled()
     finally:
         gc.enable()
-    with pytest.raises(ImportError), fast_imports():
+    with pytest.raises(ImportError), context():
         __import__("no_such_module_anywhere")
     assert gc.isenabled()

@@ -41,7 +41,7 @@ def test_a_text_waits_for_no_compiler(tmp_path, mood_run):
     done = subprocess.run(
         [sys.executable, "-c", program, f"run={mood_run}", f"text={PLAIN}"],
         cwd=tmp_path,
-        env=door_environment(tmp_path) | {"PYTHONPATH": str(PROJECT)},
+        env=door_environment(tmp_path),
         capture_output=True,
         text=True,
     )
@@ -131,7 +131,7 @@ def test_memory_does_not_grow_with_the_input(tmp_path, mood_run):
         done = subprocess.run(
             [*command, *options],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(PROJECT)},
+            env=os.environ,
             capture_output=True,
             text=True,
         )

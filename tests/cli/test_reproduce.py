@@ -74,11 +74,11 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
     ]
     assert again.returncode == 0, again.stderr
     assert "All 12 figures are the same, to the last bit." in again.stdout
-    assert figures(tmp_path / "reproduce") == figures(mood_run)
+    assert figures(tmp_path / "again") == figures(mood_run)
     for name in ("label", "loss", "prediction"):
-        assert column(tmp_path / "reproduce", name) == column(mood_run, name)
+        assert column(tmp_path / "again", name) == column(mood_run, name)
     given = [f"reproduce={mailed / 'result.json'}", kept, "logger=none"]
-    assert read(tmp_path / "reproduce")["overrides"] == given
+    assert read(tmp_path / "again")["overrides"] == given
 
     assert cheated.returncode == 1
     assert rows(cheated.stdout)["test/loss"] == ["0.123", str(read(mood_run)["test/loss"]), "NO"]
@@ -118,7 +118,7 @@ def test_runs_of_every_kind_run_again_to_the_same_bits(tmp_path):
         assert done.returncode == 0, done.stderr
         assert "figures are the same, to the last bit" in done.stdout
     for name in RUNS:
-        assert figures(tmp_path / "reproduce" / name) == figures(tmp_path / name)
+        assert figures(tmp_path / "again" / name) == figures(tmp_path / name)
         for column_name in ("label", "loss", "prediction"):
             again, first = (column(tmp_path / p / name, column_name) for p in ("reproduce", ""))
             assert again == first

@@ -14,7 +14,7 @@ from tests.cli.runner import PROJECT
 from tests.data.torchtext_answers import INSTALLED, answers_on_imdb
 
 # What only torchtext itself can be asked.
-collect_ignore = [] if INSTALLED else ["test_torchtext_words.py"]
+collect_ignore = [] if INSTALLED else ["test_torchtext_backend.py"]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -67,7 +68,11 @@ def test_equal_in_every_process_and_on_any_number_of_threads(vocabulary) -> None
         "print(v.state(), end='')\n"
     )
     for threads in ("1", "4"):
-        environment = {"RAYON_NUM_THREADS": threads, "PYTHONPATH": ".", "PYTHONIOENCODING": "utf-8"}
+        environment = {
+            "RAYON_NUM_THREADS": threads,
+            "PYTHONPATH": os.environ["PYTHONPATH"],
+            "PYTHONIOENCODING": "utf-8",
+        }
         state = subprocess.run(
             [sys.executable, "-c", script], env=environment, capture_output=True, check=True
         ).stdout.decode()

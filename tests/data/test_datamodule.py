@@ -19,7 +19,6 @@ from rnn_lab.data.samplers import Batch
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.vocabulary import WordVocabulary
 from rnn_lab.errors import CheckpointError, DataError
-from tests.cli.runner import PROJECT
 from tests.data.made import varied_reviews
 
 
@@ -173,7 +172,7 @@ make_trainer(folder, **options).test(Writer(), datamodule=TextDataModule(config)
 def test_two_ranks_share_the_reviews(tmp_path: Path) -> None:
     script = tmp_path / "two_ranks.py"
     script.write_text(TWO_RANKS)
-    environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(
         [sys.executable, script, tmp_path], env=environment, check=True, capture_output=True
     )

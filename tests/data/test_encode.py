@@ -15,7 +15,6 @@ from rnn_lab.data.encode import EncodedSplit, encode_corpus, fit_vocabulary
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenize import tokenize_corpus
 from rnn_lab.data.vocabulary import UNK_ID
-from tests.cli.runner import PROJECT
 from tests.data.made import BLAME, PRAISE, make_corpus, make_split, varied_reviews
 from tests.data.torchtext_answers import TOKENIZERS, WORD_VOCABULARIES
 
@@ -162,7 +161,7 @@ def tokenize_in_a_script(tmp_path: Path, action: str, *arguments: str) -> subpro
     script.write_text(TOKENIZE + action)
     return subprocess.Popen(
         [sys.executable, str(script), str(tmp_path / "cache"), *arguments],
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        env=os.environ,
     )
 
 

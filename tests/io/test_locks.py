@@ -19,8 +19,8 @@ from tests.cli.runner import PROJECT
 HOLD = """
 import sys, time
 from pathlib import Path
-from rnn_lab.io.locks import claim
-lock = claim(Path(sys.argv[1]), "there")
+from rnn_lab.io.locks import acquire
+lock = acquire(Path(sys.argv[1]), "there")
 print("held", flush=True)
 time.sleep(300)
 """

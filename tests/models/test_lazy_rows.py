@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.models import lazy_rows, row_optimizers
+from rnn_lab.models import lazy_optim, lazy_rows
 from rnn_lab.models.config import OptimizerConfig
 from rnn_lab.models.embedding import Embedding, row_gradient, unique_tokens
 from rnn_lab.models.optimizers import LAZY_MIN_VOCAB, build_optimizer, use_lazy_embedding
@@ -28,9 +28,9 @@ class Pair:
         self.dense = nn.Embedding(VOCAB_SIZE, FEATURES, padding_idx=0).to(dtype)
         self.dense.load_state_dict(self.ours.state_dict())
         kinds = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
-        ours = getattr(row_optimizers, kinds[name])
+        ours = getattr(lazy_optim, kinds[name])
         self.optimizer = ours(self.ours.parameters(), **options)
-        row_optimizers.follow_embeddings(self.optimizer, self.ours, by_rows=True)
+        lazy_optim.follow_embeddings(self.optimizer, self.ours, by_rows=True)
         reference = getattr(torch.optim, kinds[name])
         self.reference = reference(self.dense.parameters(), foreach=False, **options)
 
@@ -72,7 +72,7 @@ KINDS = [
 @pytest.mark.parametrize("most_steps", [1, 7, 99])
 @pytest.mark.parametrize(("name", "options"), KINDS)
 def test_every_row_is_where_the_dense_optimizer_has_it(name, options, most_steps, monkeypatch):
-    monkeypatch.setattr(lazy_rows, "MOST_STEPS", most_steps)
+    monkeypatch.setattr(lazy_rows, "FLUSH_INTERVAL", most_steps)
     pair = Pair(name, lr=0.1, **options)
     for step in range(120):
         # A schedule that begins at 0, as warm-up does.
@@ -244,9 +244,9 @@ def test_a_saved_optimizer_goes_on_by_rows_or_dense(then_by_rows):
     state = copy.deepcopy(pair.optimizer.state_dict())
     later = Pair(lr=0.1)
     later.ours.load_state_dict(weights)
-    row_optimizers.follow_embeddings(later.optimizer, later.ours, by_rows=then_by_rows)
+    lazy_optim.follow_embeddings(later.optimizer, later.ours, by_rows=then_by_rows)
     if not then_by_rows:
-        later.optimizer = row_optimizers.AdamW(later.ours.parameters(), lr=0.1)
+        later.optimizer = lazy_optim.AdamW(later.ours.parameters(), lr=0.1)
     later.optimizer.load_state_dict(state)
     for one in (pair, later):
         torch.manual_seed(4)

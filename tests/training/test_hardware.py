@@ -50,7 +50,7 @@ def test_precision():
 
 
 @pytest.mark.parametrize(
-    ("cpu", "fast"),
+    ("processor", "fast"),
     [
         ({"cpu_name": "AMD EPYC 9B14", "avx512_bf16": True, "amx_tile": False}, True),
         ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_tile": True}, True),

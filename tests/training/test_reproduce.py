@@ -54,7 +54,7 @@ def test_every_option_that_decides_comes_back(tmp_path, name):
     path = written(tmp_path, config)
     again = composed(*expand([f"reproduce={tmp_path}", "logger=none", "data.cache_dir=here"]))
     assert deciding(again) == deciding(config)
-    assert (again.again, again.logger.name, again.data.cache_dir) == (str(path), "none", "here")
+    assert (again.reproduce, again.logger.name, again.data.cache_dir) == (str(path), "none", "here")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class JobDir:
         """
         waited = False
         try:
-            lock = self.claim()
+            lock = self.acquire()
         except LockHeldError:
             if not wait:
                 raise

@@ -45,7 +45,7 @@ def _claim(job: JobDir, config: DictConfig) -> FileLock:
         job.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(error, job.path) from error
-    lock = job.claim()
+    lock = job.acquire()
     if job.status == "finished":
         raise OutputDirConflictError(
             f"hydra.run.dir={job.path}: holds a finished run; choose another folder"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from rnn_lab.models import blas, kernels
+from rnn_lab.models.fast import blas, kernels
 from rnn_lab.models.fast.threads import parallel_over_batch
 from rnn_lab.models.layers import GRU, RNN
 from tests.models.test_layers import assert_equal, packed, results, unpacked
