@@ -40,9 +40,9 @@ OmegaConf.register_new_resolver(
 
 
 def _job_folder(*, _root_: DictConfig) -> str:
-    from rnn_lab.sweeps.fingerprint import job_dir
+    from rnn_lab.sweeps.naming import job_dir_name
 
-    return job_dir(_root_)
+    return job_dir_name(_root_)
 
 
 OmegaConf.register_new_resolver("job_dir", _job_folder, replace=True)
@@ -164,9 +164,9 @@ def _with_options_of_result(arguments: list[str]) -> list[str]:
 
 
 def _do_job(do: Callable[[], None], config: DictConfig, traces: bool) -> float:
-    from rnn_lab.sweeps.job import run_training_job
+    from rnn_lab.sweeps.job import run_job
 
-    return run_training_job(do, config, traces=traces)
+    return run_job(do, config, traces=traces)
 
 
 def _sweep() -> AbstractContextManager[None]:

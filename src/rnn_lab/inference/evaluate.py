@@ -18,7 +18,7 @@ from rnn_lab.inference.lock_callbacks import claim_test
 from rnn_lab.models.metrics import build_metrics
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
-from rnn_lab.training.predictions import write_predictions
+from rnn_lab.training.artifacts import write_predictions
 from rnn_lab.training.run_metadata import describe_data, git_commit, versions, write_result
 from rnn_lab.validation import StrictConfig, validate
 

@@ -68,6 +68,15 @@ def print_comparison(comparison: Comparison, console: "Console | None" = None) -
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def diff_options(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return (name, value in a, value in b) of every option that differs; None where absent."""
+    return [
+        (name, a.get(name), b.get(name))
+        for name in dict.fromkeys([*a, *b])
+        if a.get(name) != b.get(name)
+    ]
+
+
 def _reasons(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name, was, made in _differences(_options(then), _options(now)):
         yield f"{name}: {was} then, {made} now"

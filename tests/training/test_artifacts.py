@@ -2,7 +2,7 @@ import csv
 
 import numpy as np
 
-from rnn_lab.training.predictions import write_predictions
+from rnn_lab.training.artifacts import write_predictions
 
 
 def test_classes_stand_under_their_names_and_numbers_read_back_the_same(tmp_path):
