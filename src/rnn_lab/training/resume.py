@@ -124,7 +124,7 @@ def find_resume_point(
         checkpoint = read_checkpoint(last)
         if RESUME not in checkpoint:
             raise CheckpointError("not a checkpoint that a run can be resumed from")
-        check_schema(checkpoint[RESUME], "checkpoint")
+        _check_version(last, checkpoint)
         _check_content(last, checkpoint)
         _check_files(folder, checkpoint)
     except UnsafeCheckpointError as error:
@@ -195,6 +195,14 @@ def write_failure(spec: RunSpec, error: Exception) -> WriteError | None:
     if spec.sweep is not None:
         return WriteError(line)
     return WriteError(f"{line}; then {resume_hint(spec).removeprefix('interrupted; ')}")
+
+
+def _check_version(path: Path, checkpoint: dict[str, Any]) -> None:
+    state = checkpoint[RESUME]
+    try:
+        check_schema(state if isinstance(state, dict) else {}, "checkpoint")
+    except CheckpointError as error:
+        raise IncompatibleCheckpointError(f"{path}: {error}; resume=never starts over") from None
 
 
 def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:

@@ -88,7 +88,9 @@ def train(
             metrics |= fit(trainer, model, data, resume_point)
         if config.test and not skips_test(trainer):
             metrics |= test(trainer, model, data, None if config.train else config.ckpt_path)
-        if trainer.is_global_zero and not config.trainer.fast_dev_run and not skips_test(trainer):
+        if config.trainer.fast_dev_run:
+            print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
+        elif trainer.is_global_zero and not skips_test(trainer):
             result = run_identity(config, data) | metrics
             result |= run_metadata(spec, data, trainer, hardware)
             save_artifacts(spec.output_dir, result, data, trainer)

@@ -237,7 +237,8 @@ class ExactCheckpoint(Checkpoint):
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
     def _write(self, trainer: L.Trainer, content: dict[str, Any]) -> None:
-        trainer.strategy.save_checkpoint(content, self.path)
+        if not getattr(trainer, "fast_dev_run", False):
+            trainer.strategy.save_checkpoint(content, self.path)
         trainer.strategy.barrier("last.ckpt")
 
     def _content(
