@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 
 SMALL = (
     *("trainer=cpu", "logger=none", "data.num_train=100", "data.num_test=40"),
@@ -63,7 +63,7 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
         (tmp_path / folder / mood_reviews.name).write_text(texts)
     kept, other = (f"data.train={folder}/{mood_reviews.name}" for folder in ("kept", "other"))
     again, cheated, *refused = [
-        open_warm("train.py", f"reproduce={run}", *options, "logger=none", cwd=tmp_path)
+        run_warm_command("train.py", f"reproduce={run}", *options, "logger=none", cwd=tmp_path)
         for run, *options in (
             (mailed, kept, "hydra.run.dir=again"),
             (edited, "hydra.run.dir=cheated"),
@@ -111,10 +111,12 @@ def test_runs_of_every_kind_run_again_to_the_same_bits(tmp_path):
     for name, chosen in RUNS.items():
         experiment = () if "experiment=tutorial" in chosen else ("experiment=smoke",)
         place = () if "-m" in chosen else (f"hydra.run.dir={name}",)
-        done = open_warm("train.py", *chosen, *experiment, *SMALL, *place, cwd=tmp_path)
+        done = run_warm_command("train.py", *chosen, *experiment, *SMALL, *place, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         place = (f"hydra.run.dir=again/{name}",)
-        done = open_warm("train.py", f"reproduce={name}", "logger=none", *place, cwd=tmp_path)
+        done = run_warm_command(
+            "train.py", f"reproduce={name}", "logger=none", *place, cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
         assert "figures are the same, to the last bit" in done.stdout
     for name in RUNS:

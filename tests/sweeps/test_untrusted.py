@@ -26,7 +26,7 @@ from rnn_lab.sweeps.search.study import open_storage, open_study
 from rnn_lab.sweeps.search.summary import print_search, print_trial
 from rnn_lab.sweeps.search.workers import SEEN, Worker
 from rnn_lab.training.config import RunConfig
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 from tests.io.test_safe_load import Attack
 
 ALIASES = "a0: &a0 [x, x]\n" + "".join(
@@ -110,7 +110,7 @@ def test_a_half_done_run_of_a_stranger_is_refused_or_runs_nothing(tmp_path):
     small = ("data=demo", "data.num_train=60", "data.num_test=20", "model.hidden_size=4")
     small += ("model=rnn", "model.embedding_dim=4", "trainer=cpu", "logger=none")
     small += ("trainer.max_epochs=1", "hydra.run.dir=run")
-    assert open_warm("train.py", *small, cwd=tmp_path).returncode == 0
+    assert run_warm_command("train.py", *small, cwd=tmp_path).returncode == 0
     (tmp_path / "run" / "result.json").unlink()
     last, best = (tmp_path / "run" / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     whole, whole_best = (torch.load(path, weights_only=True) for path in (last, best))
@@ -118,7 +118,7 @@ def test_a_half_done_run_of_a_stranger_is_refused_or_runs_nothing(tmp_path):
     other = whole["state_dict"] | {"classifier.recurrent.weight_hh_l0": torch.zeros(5, 5)}
     torch.save(whole | {"state_dict": other}, last)
     torch.save(whole_best | {"state_dict": other}, best)
-    done = open_warm("train.py", *small, cwd=tmp_path)
+    done = run_warm_command("train.py", *small, cwd=tmp_path)
     assert done.returncode == 1 and last.exists() and "Traceback" not in done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert f"{last}: cannot be gone on with: RuntimeError: " in line
@@ -126,7 +126,7 @@ def test_a_half_done_run_of_a_stranger_is_refused_or_runs_nothing(tmp_path):
     names = {"_instantiator": "os.abort", "_target_": "os.abort", "_class_path": "os.abort"}
     torch.save(whole | {"hyper_parameters": whole["hyper_parameters"] | names}, last)
     torch.save(whole_best, best)
-    done = open_warm("train.py", *small, cwd=tmp_path)
+    done = run_warm_command("train.py", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from tests.cli.runner import PROJECT, door_environment
+from tests.cli.runner import PROJECT, command_environment
 
 FIRST_RUN = """
 import gc, pathlib, sys, weakref
@@ -30,7 +30,7 @@ def test_what_lives_when_wandb_comes_in_is_let_go(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", FIRST_RUN, str(tmp_path)],
         cwd=PROJECT,
-        env=door_environment(tmp_path),
+        env=command_environment(tmp_path),
         capture_output=True,
         text=True,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 
 SMALL = (
     *("experiment=smoke", "logger=csv", "trainer=cpu", "model.dropout=0.5"),
@@ -22,7 +22,7 @@ MODULE = "rnn_lab.models.lightning_module.TextClassifier"
 def kill(cwd: Path, *arguments: str, small: Sequence[str] = SMALL, **plan: Any) -> dict[str, Any]:
     """Carry out a plan of tests/training/killing.py; returns what it prints."""
     plan["arguments"] = [*small, *arguments]
-    done = open_warm("tests/training/killing.py", str(cwd), json.dumps(plan), cwd=cwd)
+    done = run_warm_command("tests/training/killing.py", str(cwd), json.dumps(plan), cwd=cwd)
     assert done.returncode == 0, done.stderr + (cwd / "log").read_text()
     return json.loads(done.stdout)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.forked import open_warm
-from tests.cli.runner import PROJECT, door_environment
+from tests.cli.forked import run_warm_command
+from tests.cli.runner import PROJECT, command_environment
 
 # Two epochs, with a last.ckpt every five steps. The cache lies elsewhere.
 SMALL = (
@@ -24,12 +24,12 @@ def starve(cwd: Path, *runs: list, inside: tuple[str, ...] = ()) -> list[dict]:
         done = subprocess.run(
             [*inside, sys.executable, "-m", "tests.training.starving", *given],
             cwd=PROJECT,
-            env=door_environment(cwd),
+            env=command_environment(cwd),
             capture_output=True,
             text=True,
         )
     else:
-        done = open_warm("tests/training/starving.py", *given, cwd=cwd)
+        done = run_warm_command("tests/training/starving.py", *given, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.sources.demo import load_demo
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_a_bag_of_words_stays_below_75_percent(demo):
 
 @pytest.mark.slow
 def test_a_gru_passes_95_percent(tmp_path):
-    done = open_warm(
+    done = run_warm_command(
         *("train.py", "model=gru", "data=demo", "trainer=cpu", "logger=none"),
         *("data.num_train=13000", "model.embedding_dim=64", "model.hidden_size=64"),
         f"hydra.run.dir={tmp_path / 'run'}",

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from rnn_lab.reports.__main__ import main
 from rnn_lab.reports.sweep.report import report_sweep
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 from tests.cli.runner import PROJECT
 from tests.reports.sweep_folders import write_job
 
@@ -141,7 +141,7 @@ def test_a_mistake_is_one_line(
 
 @pytest.mark.slow
 def test_a_real_sweep_is_reported(tmp_path: Path) -> None:
-    done = open_warm(
+    done = run_warm_command(
         "train.py",
         *("-m", "experiment=smoke", "model=lstm,gru", "trainer=cpu", "hydra.sweep.dir=sweep"),
         *("data.num_train=60", "data.num_test=20", "model.hidden_size=4"),

@@ -15,7 +15,7 @@ from rnn_lab.training.checkpoint_io import read_checkpoint
 from rnn_lab.training.config import CsvConfig, TrainerConfig
 from rnn_lab.training.rollbacks import RollbackRequestedError, read_rollbacks
 from rnn_lab.training.trainer import build_trainer
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 from tests.training.callbacks.test_monitors import batches, model  # noqa: F401
 
 
@@ -161,7 +161,7 @@ def test_going_back_is_written_down_and_capped(tmp_path, model):  # noqa: F811
 @pytest.mark.slow
 def test_a_run_that_goes_back_is_killed_and_ends_with_the_same_bits(tmp_path):
     """Stopped and then told to go back, or killed after it, or neither: one result."""
-    done = open_warm("tests/training/poisoned.py", str(tmp_path), cwd=tmp_path)
+    done = run_warm_command("tests/training/poisoned.py", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["statuses"] == {"whole": [0], "stopped": [1, 0], "killed": [-9, 0]}
