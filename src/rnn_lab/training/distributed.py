@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
@@ -25,10 +25,12 @@ from omegaconf import OmegaConf
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import fast_imports
-from rnn_lab.training.launch import CallbackFactory
 from rnn_lab.training.process import die_with_parent, skip_final_gc
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
-from rnn_lab.training.spec import RunSpec
+from rnn_lab.training.spec import CallbackFactory, RunSpec
+
+# Trains in one process, as training.launch.train_in_process.
+Train = Callable[[RunSpec, CallbackFactory, GracefulShutdown], None]
 
 # Seconds in which a process may end by itself: after another failed; to save a checkpoint; after
 # another saved it.
@@ -40,8 +42,10 @@ class WorkerError(RuntimeError):
     """One of the processes ended without an error of its own."""
 
 
-def launch_ddp(spec: RunSpec, make_callbacks: CallbackFactory, shutdown: GracefulShutdown) -> None:
-    """Train the run of `spec` in as many processes as it has devices; wait for their end.
+def launch_ddp(
+    train: Train, spec: RunSpec, make_callbacks: CallbackFactory, shutdown: GracefulShutdown
+) -> None:
+    """Call `train` for the run of `spec` in as many processes as it has devices; wait for their end.
 
     Raises:
         Interrupted: `shutdown` or one of the processes received a signal.
@@ -62,7 +66,7 @@ def launch_ddp(spec: RunSpec, make_callbacks: CallbackFactory, shutdown: Gracefu
     with _ctrl_c_only_here():
         context = multiprocessing.start_processes(
             _worker,
-            (devices, node, _log_config(), (spec, make_callbacks), errors),
+            (devices, node, _log_config(), (train, spec, make_callbacks), errors),
             nprocs=devices,
             join=False,
             start_method="spawn",
@@ -135,22 +139,20 @@ def _worker(
     devices: int,
     node: dict[str, str],
     log_config: Any,
-    run: tuple[RunSpec, CallbackFactory],
+    run: tuple[Train, RunSpec, CallbackFactory],
     errors: Any,
 ) -> None:
     """Train as one of the processes, with the variables of `_node` and of its place."""
-    spec, make_callbacks = run
+    train, spec, make_callbacks = run
     die_with_parent()
     rank = int(node["NODE_RANK"]) * devices + local_rank
     os.environ |= node | {"LOCAL_RANK": str(local_rank), "RANK": str(rank)}
     os.environ["WORLD_SIZE"] = str(spec.config.trainer.num_nodes * devices)
     if rank == 0:
         configure_log(*log_config)
-    from rnn_lab.training.launch import train_in_process
-
     with GracefulShutdown(forwarded=True) as shutdown:
         try:
-            train_in_process(spec, make_callbacks, shutdown)
+            train(spec, make_callbacks, shutdown)
         except Interrupted as interrupted:
             skip_final_gc()
             sys.exit(128 + interrupted.signum)

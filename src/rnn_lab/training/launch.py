@@ -2,27 +2,14 @@
 
 import signal
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.ranks import is_rank_zero, is_worker
 from rnn_lab.training.process import flush_denormals, skip_final_gc, tune_malloc
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
-from rnn_lab.training.spec import RunSpec
-
-if TYPE_CHECKING:
-    from lightning.pytorch.callbacks import Callback
-
-# Callbacks that the caller adds to a run. Called in each process that trains, after torch has been
-# imported; a function of a module, since processes are started for it.
-CallbackFactory = Callable[[RunSpec], "list[Callback]"]
-
-
-def no_callbacks(spec: RunSpec) -> "list[Callback]":
-    """Return no callbacks."""
-    return []
+from rnn_lab.training.spec import CallbackFactory, RunSpec, no_callbacks
 
 
 def launch(spec: RunSpec, make_callbacks: CallbackFactory = no_callbacks) -> None:
@@ -39,7 +26,7 @@ def launch(spec: RunSpec, make_callbacks: CallbackFactory = no_callbacks) -> Non
             if spec.config.trainer.strategy == "ddp" and not is_worker():
                 from rnn_lab.training.distributed import launch_ddp
 
-                launch_ddp(spec, make_callbacks, shutdown)
+                launch_ddp(train_in_process, spec, make_callbacks, shutdown)
             else:
                 train_in_process(spec, make_callbacks, shutdown)
         except Interrupted as interrupted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 
 if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+
     from rnn_lab.data.datamodule import TextDataModule
     from rnn_lab.hardware import Hardware
 
@@ -103,6 +105,16 @@ class RunSpec:
         name = "batch_size" if data.max_tokens_per_batch is None else "max_tokens_per_batch"
         accumulated = trainer.accumulate_grad_batches
         return f"data.{name}={getattr(data, name)} trainer.accumulate_grad_batches={accumulated}"
+
+
+# Callbacks that a caller adds to a run. Called in each process that trains, after torch has been
+# imported; a function of a module, since it is sent to these processes.
+CallbackFactory = Callable[[RunSpec], "list[Callback]"]
+
+
+def no_callbacks(spec: RunSpec) -> list[Callback]:
+    """Return no callbacks."""
+    return []
 
 
 def options_signature(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.checkpoint_io import read_checkpoint
 from rnn_lab.training.data_warnings import log_duplicates, warn_demo_fallback
 from rnn_lab.training.instantiate import build_objects
-from rnn_lab.training.launch import CallbackFactory, no_callbacks
 from rnn_lab.training.reproduce import check_same_data
 from rnn_lab.training.resume import (
     ResumePoint,
@@ -35,7 +34,7 @@ from rnn_lab.training.resume import (
 from rnn_lab.training.rollbacks import Rollback, excluded_batches, read_rollbacks
 from rnn_lab.training.run_metadata import run_identity, run_metadata
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
-from rnn_lab.training.spec import RunSpec
+from rnn_lab.training.spec import CallbackFactory, RunSpec, no_callbacks
 from rnn_lab.training.trainer import build_trainer
 
 
