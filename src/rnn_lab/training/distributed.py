@@ -45,7 +45,7 @@ class WorkerError(RuntimeError):
 def launch_ddp(
     train: Train, spec: RunSpec, make_callbacks: CallbackFactory, shutdown: GracefulShutdown
 ) -> None:
-    """Call `train` for the run of `spec` in as many processes as it has devices; wait for their end.
+    """Call `train` for the run of `spec` in one process per device; wait for their end.
 
     Raises:
         Interrupted: `shutdown` or one of the processes received a signal.
