@@ -28,7 +28,7 @@ IMPORTED = (
     *("hydra_plugins.joblib_launcher", "hydra_plugins.submitit_launcher"),
     *("rnn_lab.inference.evaluate", "rnn_lab.inference.explanation"),
     "rnn_lab.reports.explain.page",
-    *("rnn_lab.reports.sweep.report", "rnn_lab.sweeps.retry", "rnn_lab.training.run"),
+    *("rnn_lab.reports.sweep.report", "rnn_lab.sweeps.retry", "rnn_lab.training.train"),
     *("wandb.sdk.data_types._private", "wandb.sdk.launch.inputs.internal"),
 )
 

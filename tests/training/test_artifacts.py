@@ -5,7 +5,7 @@ import numpy as np
 from rnn_lab.training.artifacts import write_predictions
 
 
-def test_classes_stand_under_their_names_and_numbers_read_back_the_same(tmp_path):
+def test_columns_are_named_by_class_and_numbers_read_back_the_same(tmp_path):
     path = tmp_path / "predictions.csv"
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([1, 1, 1], size=50).astype(np.float32)

@@ -53,7 +53,7 @@ def train(
     stop: type[StopAfter] = StopAfter,
     **options,
 ) -> L.Trainer:
-    """Train on two epochs of demo reviews; resume from the last.ckpt in `folder` if there is one."""
+    """Train on demo reviews for two epochs, or resume from the last.ckpt in `folder`."""
     L.seed_everything(0, verbose=False)
     random.seed(0)
     data = TextDataModule(
