@@ -14,22 +14,22 @@ from rnn_lab.hardware import (
 from rnn_lab.training.config import TrainerConfig
 
 
-def test_the_processor_is_always_there():
+def test_cpu_is_always_available():
     assert available_devices()["cpu"] == os.cpu_count()
     assert choose_accelerator(TrainerConfig(accelerator="cpu")) == "cpu"
 
 
-def test_auto_is_an_accelerator_that_is_here():
+def test_auto_is_an_available_accelerator():
     assert choose_accelerator(TrainerConfig()) in available_devices()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_here_is_named():
+def test_missing_gpu_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu: .* Choose from: auto, cpu"):
         choose_accelerator(TrainerConfig(accelerator="gpu"))
 
 
-def test_more_devices_than_there_are():
+def test_more_devices_than_available_are_refused():
     devices = (os.cpu_count() or 1) + 1
     with pytest.raises(ConfigError, match=f"trainer.devices={devices}"):
         choose_devices(TrainerConfig(devices=devices, strategy="ddp"), "cpu")
@@ -50,7 +50,7 @@ def test_precision():
 
 
 @pytest.mark.parametrize(
-    ("processor", "fast"),
+    ("cpu", "fast"),
     [
         ({"cpu_name": "AMD EPYC 9B14", "avx512_bf16": True, "amx_tile": False}, True),
         ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_tile": True}, True),
@@ -59,9 +59,9 @@ def test_precision():
         ({"cpu_name": "Apple M2", "arm_bf16": True}, False),
     ],
 )
-def test_processors_that_are_fast_at_bfloat16(processor: dict[str, object], fast: bool):
-    assert is_fast_at_bf16(processor) is fast
+def test_cpus_that_are_fast_at_bfloat16(cpu: dict[str, object], fast: bool):
+    assert is_fast_at_bf16(cpu) is fast
 
 
-def test_this_processor_is_described_as_expected():
+def test_torch_describes_this_cpu_as_expected():
     assert isinstance(torch.cpu.get_capabilities()["cpu_name"], str)

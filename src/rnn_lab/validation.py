@@ -15,6 +15,8 @@ FINGERPRINT_EXCLUDED = frozenset(
         *(
             "name",
             "tags",
+            "plugins",
+            "paths",
             "experiment",
             "logger",
             "sweep",
@@ -26,6 +28,8 @@ FINGERPRINT_EXCLUDED = frozenset(
         *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
         *("trainer.enable_progress_bar", "trainer.checkpoint_every_n_steps"),
         "trainer.checkpoint_every_n_minutes",
+        *("trainer.profiler", "trainer.enable_model_summary", "trainer.inference_mode"),
+        "trainer.num_sanity_val_steps",  # with a random state of its own
         # Where they take effect, the run would have no figure without: result.json says so.
         *("trainer.on_nonfinite", "trainer.max_rollbacks"),
     }

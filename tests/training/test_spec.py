@@ -1,18 +1,14 @@
-"""A job is known by all that can change its result, and by nothing else."""
+"""The fingerprint of a run covers every option that decides its metrics, and no other."""
 
 import types
 from typing import Annotated, Union, get_args, get_origin
 
-import hydra
 import pytest
-from omegaconf import OmegaConf
 
-import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
-from rnn_lab.errors import ConfigError
-from rnn_lab.sweeps.fingerprint import config_fingerprint, fingerprint, job_dir
 from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import FINGERPRINT_EXCLUDED, StrictConfig, validate
-from tests.test_conf import CONF, composed
+from rnn_lab.training.spec import config_fingerprint
+from rnn_lab.validation import FINGERPRINT_EXCLUDED, StrictConfig
+from tests.test_conf import composed
 
 # Every option that changes the result of a run. An option is either here or FINGERPRINT_EXCLUDED.
 COVERED = {
@@ -37,14 +33,21 @@ COVERED = {
     *(f"trainer.{name}" for name in ("precision", "max_epochs", "gradient_clip_val")),
     *(f"trainer.{name}" for name in ("accumulate_grad_batches", "monitor", "patience")),
     *(f"trainer.limit_{split}_batches" for split in ("train", "val", "test")),
-    *("trainer.log_every_n_steps", "trainer.gradient_flow"),  # what is written down
+    *("trainer.log_every_n_steps", "trainer.gradient_flow"),  # what the run writes
+    *("train", "test", "ckpt_path", "callbacks", "metrics", "trainer.monitor_mode"),
+    *(f"trainer.{name}" for name in ("fast_dev_run", "overfit_batches", "max_time")),
+    *(f"trainer.{name}_{what}" for name in ("min", "max") for what in ("epochs", "steps")),
+    *("trainer.val_check_interval", "trainer.check_val_every_n_epoch"),
+    *("trainer.gradient_clip_algorithm", "trainer.deterministic", "trainer.benchmark"),
+    *("trainer.detect_anomaly", "trainer.sync_batchnorm"),
+    "trainer.reload_dataloaders_every_n_epochs",
 }
 
 BASE = ("data=demo", "model=gru")
 
 
 def options_of(kind) -> set[str]:
-    """Every option under `kind`, dotted: a group's own, or those of all that it may be."""
+    """Return the dotted options under `kind`; of a union, those of all its members."""
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) in (Union, types.UnionType):
@@ -58,11 +61,6 @@ def options_of(kind) -> set[str]:
     return names
 
 
-def composed_with_hydra(*overrides: str):
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("train", overrides=list(overrides), return_hydra_config=True)
-
-
 def test_every_option_is_classified():
     every = options_of(RunConfig)
     assert every >= {"seed", "logger", "data.distance", "data.train", "trainer.enable_progress_bar"}
@@ -73,14 +71,14 @@ def test_every_option_is_classified():
 
 @pytest.fixture(scope="module")
 def configs() -> list[RunConfig]:
-    """One of every source, so that each option is in one of them."""
+    """Return a config of every source, so that each option is in one of them."""
     files = ("data=files", "data.train=mine.csv")
     choices = (BASE, ("data=imdb",), ("data=long_range",), files)
     return [composed(*overrides) for overrides in choices]
 
 
 def with_another(config: RunConfig, option: str) -> RunConfig | None:
-    """`config` with another value of that option; None where it has no such option."""
+    """Return `config` with another value of that option; None if it has no such option."""
     group, _, name = option.rpartition(".")
     part = getattr(config, group) if group else config
     if name not in type(part).model_fields:
@@ -90,21 +88,23 @@ def with_another(config: RunConfig, option: str) -> RunConfig | None:
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")
-def test_each_counts_or_does_not(configs):
-    known_by = [fingerprint(config) for config in configs]
+def test_each_option_changes_the_fingerprint_or_not(configs):
+    fingerprints = [config_fingerprint(config) for config in configs]
     for option in COVERED | FINGERPRINT_EXCLUDED:
         changed = [with_another(config, option) for config in configs]
-        for before, config in zip(known_by, changed, strict=True):
+        for before, config in zip(fingerprints, changed, strict=True):
             if config is not None:
-                assert (fingerprint(config) == before) is (option in FINGERPRINT_EXCLUDED), option
+                assert (config_fingerprint(config) == before) is (option in FINGERPRINT_EXCLUDED), (
+                    option
+                )
 
 
-def test_another_way_to_say_the_same_is_the_same_job():
-    said = ("model.hidden_size=128", "data.split_seed=1", "optimizer.lr=0.0040", "seed=1")
-    beside = ("logger=csv", "sweep=mine", "tags=[a]", "name=mine", "hydra.run.dir=elsewhere")
-    known_by = fingerprint(composed(*BASE))
-    assert fingerprint(composed(*BASE, *said, *beside)) == known_by
-    assert fingerprint(composed(*BASE, "seed=2")) != known_by
+def test_same_options_in_other_words_have_the_same_fingerprint():
+    same = ("model.hidden_size=128", "data.split_seed=1", "optimizer.lr=0.0040", "seed=1")
+    excluded = ("logger=csv", "sweep=mine", "tags=[a]", "name=mine", "hydra.run.dir=elsewhere")
+    fingerprint = config_fingerprint(composed(*BASE))
+    assert config_fingerprint(composed(*BASE, *same, *excluded)) == fingerprint
+    assert config_fingerprint(composed(*BASE, "seed=2")) != fingerprint
 
 
 def test_one_batch_is_not_all_batches(configs):
@@ -114,32 +114,4 @@ def test_one_batch_is_not_all_batches(configs):
         )
         for limit in (1, 1.0)
     )
-    assert fingerprint(one) != fingerprint(whole)
-
-
-def test_the_folder_bears_model_seed_and_fingerprint():
-    config = composed_with_hydra(*BASE, "seed=3")
-    known_by = fingerprint(composed(*BASE, "seed=3"))
-    assert job_dir(config) == config.hydra.sweep.subdir == f"gru_seed3_{known_by[:8]}"
-
-
-@pytest.mark.parametrize("override", ["model.hidden_size=-1", "seed=${nowhere}", "seed=???"])
-def test_an_impossible_config_has_a_folder_too(override):
-    """Its job fails there, and says why: the resolver must not."""
-    config = composed_with_hydra(*BASE, override)
-    assert config.hydra.sweep.subdir == job_dir(config)
-    assert config_fingerprint(config) != fingerprint(composed(*BASE))
-
-
-@pytest.mark.parametrize("name", [None, "mine", "2024", "lr-coarse"])
-def test_a_sweep_has_its_folder_under_runs(name):
-    config = composed_with_hydra(*BASE, f"sweep={'null' if name is None else name}")
-    folder = OmegaConf.select(config, "hydra.sweep.dir")
-    assert folder.startswith("runs/")
-    assert folder.endswith("_sweep") if name is None else folder == f"runs/{name}"
-
-
-@pytest.mark.parametrize("name", ["../elsewhere", "/tmp", "", ".hidden", "a/b"])
-def test_a_sweep_stays_under_runs(name):
-    with pytest.raises(ConfigError, match="sweep="):
-        validate(RunConfig, composed(*BASE).model_dump() | {"sweep": name})
+    assert config_fingerprint(one) != config_fingerprint(whole)

@@ -1,4 +1,4 @@
-"""What stands in a job's folder, and what that says of the job."""
+"""The files of a job's folder, and the status they give it."""
 
 import json
 import math
@@ -8,15 +8,15 @@ import sys
 
 import pytest
 
-from rnn_lab.sweeps.job_dir import JobDir, job_dirs
+from rnn_lab.sweeps.job import JobDir, job_dirs
 from tests.cli.runner import PROJECT
 
-HOLD = """
+LOCK = """
 import sys, time
 from pathlib import Path
-from rnn_lab.sweeps.job_dir import JobDir
-with JobDir(Path(sys.argv[1])).held():
-    print("held", flush=True)
+from rnn_lab.sweeps.job import JobDir
+with JobDir(Path(sys.argv[1])).locked():
+    print("locked", flush=True)
     time.sleep(300)
 """
 
@@ -31,12 +31,12 @@ def write(job: JobDir, file: str, content: object) -> None:
     (job.path / f"{file}.json").write_text(json.dumps(content))
 
 
-def begin(job: JobDir, fingerprint: str = "0123abcd") -> None:
-    job.begin(fingerprint=fingerprint, overrides=["seed=1"], trial=None)
+def start(job: JobDir, fingerprint: str = "0123abcd") -> None:
+    job.start(fingerprint=fingerprint, overrides=["seed=1"], trial=None)
 
 
-def test_what_is_there_says_what_became_of_it(job):
-    begin(job)
+def test_status_and_value_follow_from_the_files(job):
+    start(job)
     assert job.status == "unfinished"
     write(job, "failure", {"error": "no"})
     assert job.status == "failed"
@@ -47,39 +47,39 @@ def test_what_is_there_says_what_became_of_it(job):
     assert math.isnan(job.value("val/auroc"))
 
 
-def test_a_job_that_begins_again_has_not_failed(job):
+def test_restarted_job_has_not_failed(job):
     write(job, "failure", {"error": "no"})
-    begin(job)
+    start(job)
     assert job.status == "unfinished" and not job.read("failure")
 
 
-def test_a_process_that_is_killed_leaves_no_lock(job):
-    command = [sys.executable, "-c", HOLD, str(job.path)]
+def test_killed_process_leaves_no_lock(job):
+    command = [sys.executable, "-c", LOCK, str(job.path)]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        assert process.stdout is not None and process.stdout.readline() == "locked\n"
         assert job.status == "running"
         process.send_signal(signal.SIGKILL)
     assert job.status == "unfinished"
-    with job.held() as waited:
+    with job.locked() as waited:
         assert not waited
 
 
-def test_a_half_done_attempt_at_half_the_batch_is_gone_on_with(job):
-    begin(job)
-    job.note(batch_halvings=2)
-    begin(job)
-    assert job.read("job")["batch_halvings"] == 0  # it left nothing to go on from
-    job.note(batch_halvings=2)
+def test_unfinished_attempt_keeps_its_batch_halvings(job):
+    start(job)
+    job.update(batch_halvings=2)
+    start(job)
+    assert job.read("job")["batch_halvings"] == 0  # there is no checkpoint to resume from
+    job.update(batch_halvings=2)
     (job.path / "checkpoints").mkdir()
     (job.path / "checkpoints" / "last.ckpt").touch()
-    begin(job)
+    start(job)
     assert job.read("job")["batch_halvings"] == 2
-    begin(job, "another")
+    start(job, "another")
     assert job.read("job")["batch_halvings"] == 0
 
 
-def test_every_folder_that_a_job_was_given_is_found(tmp_path):
-    for name, file in (("a", "job.json"), ("b/c", "result.json"), ("d", "config/overrides.yaml")):
+def test_every_job_folder_is_found(tmp_path):
+    for name, file in (("a", "job.json"), ("b/c", "result.json"), ("d", ".hydra/overrides.yaml")):
         (tmp_path / name / file).parent.mkdir(parents=True)
         (tmp_path / name / file).touch()
     (tmp_path / "no_job").mkdir()
