@@ -12,8 +12,8 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import TrialState
 
-from rnn_lab.data.array_storage import open_array
 from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.data.storage import open_array
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.reports.run_files import read_result

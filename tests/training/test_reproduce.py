@@ -16,17 +16,17 @@ RUNS = {
     "defaults": ("data=demo",),
     "lstm": ("model=lstm", "data=imdb", "model.bidirectional=true", "model.forget_bias=null"),
     "rows": ("data=demo", "optimizer.embedding_gradient=rows", "data.max_tokens_per_batch=16384"),
-    "tutorial": ("experiment=tutorial", "data=imdb", "data.validation=random", "seed=7"),
+    "tutorial": ("experiment=tutorial", "data=imdb", "data.val_split=random", "seed=7"),
     "long_range": ("experiment=long_range", "model=rnn", "trainer.max_epochs=2"),
     "smoke": ("experiment=smoke", "optimizer=sgd", "optimizer.lr=1e-5", "scheduler=cosine"),
     "bpe": ("data=demo", "data.tokenizer=bpe", "trainer.limit_train_batches=10"),
     "ddp": ("data=demo", "trainer=ddp_cpu", "data.max_vocab_size=null"),
     "files": (
-        *("data=files", r"data.train='it\'s [a], {b}/mine.csv'"),
+        *("data=files", r"data.train_path='it\'s [a], {b}/mine.csv'"),
         *(
             "data.class_names=['no, never','yes \\\\']",
             "data.label_column='a=b'",
-            "data.test=t.csv",
+            "data.test_path=t.csv",
         ),
     ),
 }
@@ -68,7 +68,7 @@ def test_every_option_that_decides_comes_back(tmp_path, name):
             "model=lstm",
         ),
         *("experiment=smoke", "search=gru", "trial.number=1", "data=imdb", "trainer=cpu"),
-        *("data.validation=random", "trainer.max_epochs=9", "+data.train=x.csv"),
+        *("data.val_split=random", "trainer.max_epochs=9", "+data.train_path=x.csv"),
     ],
 )
 def test_what_would_change_a_figure_is_refused_by_name(tmp_path, argument):
@@ -79,10 +79,10 @@ def test_what_would_change_a_figure_is_refused_by_name(tmp_path, argument):
 
 
 def test_where_texts_lie_and_where_it_trains_may_be_said(tmp_path):
-    written(tmp_path, composed("data=files", "data.train=then.csv", "trainer.accelerator=cpu"))
-    given = ["data.train=now.csv", "data.test=test.csv", "trainer.accelerator=gpu"]
+    written(tmp_path, composed("data=files", "data.train_path=then.csv", "trainer.accelerator=cpu"))
+    given = ["data.train_path=now.csv", "data.test_path=test.csv", "trainer.accelerator=gpu"]
     config = composed(*expand([f"reproduce={tmp_path}", *given]))
-    assert (config.data.train, config.data.test) == ("now.csv", "test.csv")
+    assert (config.data.train_path, config.data.test_path) == ("now.csv", "test.csv")
     assert config.trainer.accelerator == "gpu"
 
 
@@ -110,7 +110,7 @@ STRANGERS = {
 @pytest.mark.parametrize("name", sorted(STRANGERS))
 def test_a_strangers_file_is_one_line(tmp_path, name):
     changes, said = STRANGERS[name]
-    path = written(tmp_path, composed("data=files", "data.train=mine.csv"))
+    path = written(tmp_path, composed("data=files", "data.train_path=mine.csv"))
     result = json.loads(path.read_text())
     for option, value in changes.items():
         *groups, last = option.split(".")
@@ -141,11 +141,11 @@ def test_strings_are_only_strings(tmp_path):
         "3",
         "\0",
     ]
-    config = composed("data=files", "data.train=mine.csv")
+    config = composed("data=files", "data.train_path=mine.csv")
     changed = config.data.model_copy(update={"train": "'{a}\\", "class_names": texts})
     written(tmp_path, config.model_copy(update={"data": changed}))
     again = composed(*expand([f"reproduce={tmp_path}"]))
-    assert (again.data.train, again.data.class_names) == ("'{a}\\", texts)
+    assert (again.data.train_path, again.data.class_names) == ("'{a}\\", texts)
 
 
 @pytest.mark.parametrize(

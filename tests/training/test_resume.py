@@ -52,7 +52,7 @@ def test_killed_wherever_it_hurts_it_ends_with_the_same_bits(tmp_path):
     best, last, keep = {"file": "best.ckpt"}, {"file": "last.ckpt"}, "rnn_lab.training.artifacts"
     kills = [
         aim("rnn_lab.data.cache._signatures"),  # of a cache that is full, but has no name yet
-        aim("rnn_lab.data.ragged_storage.RaggedArrayWriter.append", when="after"),
+        aim("rnn_lab.data.storage.RaggedArrayWriter.append", when="after"),
         aim("torch.save", when="half", **best),
         aim("pathlib.Path.replace", when="after", **best),
         aim("torch.save", when="half", **last),
@@ -106,7 +106,7 @@ def test_a_download_that_is_killed_goes_on_and_never_ends_with_half_an_archive(t
 def test_a_signal_at_any_moment_ends_it_in_order_and_it_goes_on_to_the_same_bits(tmp_path):
     term, ctrl_c = {"signal": "SIGTERM"}, {"signal": "SIGINT"}
     kills = [
-        aim("rnn_lab.data.ragged_storage.RaggedArrayWriter.append", **term),
+        aim("rnn_lab.data.storage.RaggedArrayWriter.append", **term),
         aim("rnn_lab.training.run.build_classifier", **ctrl_c),
         aim("torch.Tensor.backward", 2, **term),
         aim(f"{MODULE}.validation_step", **ctrl_c),

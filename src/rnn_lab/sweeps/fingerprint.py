@@ -2,7 +2,7 @@
 
 The same config finds the same folder again, whatever command line composed it, so that a sweep
 that was stopped goes on and one that grows runs only what is new. The fingerprint knows options,
-not files: when the texts of `data.train` change, take another sweep.
+not files: when the texts of `data.train_path` change, take another sweep.
 """
 
 import hashlib

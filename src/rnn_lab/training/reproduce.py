@@ -28,8 +28,7 @@ _NOT_ALONE = {"experiment", "search", "sweep", "trial"}
 # Where it trains and how it rounds, which on this machine may have to differ.
 _NAMED = {"trainer.accelerator", "trainer.precision", "optimizer.embedding_gradient"}
 # Where a user's own texts lie: whether they are the same ones is seen when they are read.
-_TEXTS = {"data.train", "data.test"}
-_CUTS = {"stratified", "random"}  # values of data.validation that are no file
+_TEXTS = {"data.train_path", "data.test_path"}
 _GROUPS = ("model", "optimizer", "scheduler", "trainer")
 _LARGEST = 2**20  # bytes; a result.json has some 4,000
 
@@ -164,8 +163,8 @@ def _written(path: Path, name: str, value: Any) -> str:
 def _allowed(run: RunRecord) -> frozenset[str]:
     texts = set()
     if isinstance(run.config.data, FilesConfig):
-        cut = run.config.data.validation in _CUTS
-        texts = _TEXTS | (set() if cut else {"data.validation"})
+        own_validation = run.config.data.val_path is not None
+        texts = _TEXTS | ({"data.val_path"} if own_validation else set())
     return (FINGERPRINT_EXCLUDED - _NOT_ALONE - {REPRODUCE}) | _NAMED | texts
 
 
@@ -176,9 +175,12 @@ def _may_be_given(name: str, run: RunRecord) -> bool:
 def _where_reviews_lie(data: "TextDataModule") -> str:
     source = data.config.source
     if source == "files":
-        return "say where they lie, under their old file names: data.train=<path> (and data.test)"
+        return (
+            "give their paths, with the same file names: data.train_path=<path> "
+            "(and data.test_path)"
+        )
     if source == "imdb":
-        return "say where they lie: data.root=<folder>"
+        return "give their folder: data.root=<folder>"
     return "another version of this project made them"
 
 

@@ -16,7 +16,7 @@ def no_imdb(tmp_path, monkeypatch):
 def test_each_source(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "one,1\ntwo,2\n" * 10)
-    assert load_corpus(FilesConfig(train=str(path), cache_dir="cache")).name == "files"
+    assert load_corpus(FilesConfig(train_path=str(path), cache_dir="cache")).name == "files"
     assert load_corpus(DemoConfig(num_train=20, num_test=20)).name == "demo"
     assert load_corpus(LongRangeConfig(num_train=20, num_test=20)).name == "long_range"
     with pytest.raises(DataError, match="no IMDB reviews"):
