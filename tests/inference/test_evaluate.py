@@ -89,7 +89,7 @@ def test_reviews_changed_since_the_run_are_not_its_test_split(tmp_path, mood_run
     """A longer file is cut elsewhere: reviews trained on would be tested on."""
     reviews, run = shutil.copy(mood_reviews, tmp_path), tmp_path / "moved.ckpt"
     content = torch.load(mood_run / "checkpoints" / "best.ckpt", weights_only=True)
-    content["TextDataModule"]["config"]["train"] = str(reviews)
+    content["TextDataModule"]["config"]["train_path"] = str(reviews)
     torch.save(content, run)
     evaluate(options(run, tmp_path) | {"data": None})  # the same ones, in another folder
     shutil.rmtree(tmp_path / "tested")

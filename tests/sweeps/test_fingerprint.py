@@ -33,7 +33,11 @@ COVERED = {
     "data.drop_duplicates",
     *(f"data.{name}" for name in ("batch_size", "max_tokens_per_batch", "eval_batch_size")),
     *(f"data.{name}" for name in ("val_split", "num_train", "num_test", "data_seed")),
-    *(f"data.{name}" for name in ("distance", "train", "test", "test_fraction", "text_column")),
+    *(
+        f"data.{name}"
+        for name in ("distance", "train_path", "val_path", "test_path", "test_fraction")
+    ),
+    "data.text_column",
     *(f"data.{name}" for name in ("label_column", "class_names", "encoding", "on_bad_lines")),
     *(f"trainer.{name}" for name in ("accelerator", "devices", "strategy", "num_nodes")),
     *(f"trainer.{name}" for name in ("precision", "max_epochs", "gradient_clip_val")),

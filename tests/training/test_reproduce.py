@@ -142,7 +142,7 @@ def test_strings_are_only_strings(tmp_path):
         "\0",
     ]
     config = composed("data=files", "data.train_path=mine.csv")
-    changed = config.data.model_copy(update={"train": "'{a}\\", "class_names": texts})
+    changed = config.data.model_copy(update={"train_path": "'{a}\\", "class_names": texts})
     written(tmp_path, config.model_copy(update={"data": changed}))
     again = composed(*expand([f"reproduce={tmp_path}"]))
     assert (again.data.train_path, again.data.class_names) == ("'{a}\\", texts)

@@ -164,8 +164,8 @@ def test_what_cannot_be_a_data_set(load):
         "tiny.csv": "too few to split off a test split",
         "plain.txt": "plain text has no labels",
         "missing.csv": "no such file or folder",
-        "single": "holds 1 folder",
-        "hollow": "bad: holds no .txt files",
+        "single": "needs two or more folders.*; found 1",
+        "hollow": "bad: contains no .txt files",
     }.items():
         with pytest.raises(DataError, match=message):
             load(train_path=path)

@@ -212,8 +212,8 @@ def _files_of(path: Path) -> Iterator[Path]:
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(folders) < 2:
         raise DataError(
-            f"{path}: contains {len(folders)} folders; a folder of texts needs two or more, one "
-            "per class, with .txt files in each"
+            f"{path}: needs two or more folders, one per class, with .txt files in each; "
+            f"found {len(folders)}"
         )
     for folder in folders:
         # Names, not Paths: there may be hundreds of thousands, and a Path is ten times larger.
