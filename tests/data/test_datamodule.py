@@ -249,7 +249,7 @@ def test_a_finished_run_reads_other_reviews_with_its_own_words_and_classes(tmp_p
     assert {tuple(row) for row in batch.tokens.tolist()} == {(3, 2)}
     names = [data.class_names[label] for label in batch.labels]
     assert names == [data.corpus.class_names[data.corpus.test.labels[i]] for i in batch.indices]
-    with pytest.raises(DataError, match="unknown label 'grand'; .* run are: dull, fair"):
+    with pytest.raises(DataError, match=r"unknown label 'grand'; .* run are: dull, fair"):
         set_up(config, text_encoder=encoder, class_names=["dull", "fair"])
 
 

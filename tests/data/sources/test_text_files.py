@@ -169,7 +169,7 @@ def test_what_cannot_be_a_data_set(load):
     }.items():
         with pytest.raises(DataError, match=message):
             load(train_path=path)
-    with pytest.raises(ConfigError, match=r"data\.train="):
+    with pytest.raises(ConfigError, match=r"data\.train_path="):
         load()
 
 
