@@ -117,7 +117,7 @@ def train(
     """The `timing` of one run of train.py, what it took in all, and its most anonymous memory."""
     command: Sequence[str] = [
         *(sys.executable, str(PROJECT / "train.py"), "data=files", "logger=none", "trainer=cpu"),
-        *(f"data.train={folder}/train{copies}.jsonl", f"data.test={folder}/test.jsonl"),
+        *(f"data.train_path={folder}/train{copies}.jsonl", f"data.test_path={folder}/test.jsonl"),
         *(f"data.cache_dir={work}/cache", f"hydra.run.dir={work}/{name}"),
         *(
             "trainer.max_epochs=1",

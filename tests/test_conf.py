@@ -31,7 +31,7 @@ def composed(*overrides: str) -> RunConfig:
 
 @pytest.mark.parametrize("choice", sorted(CHOICES))
 def test_every_choice_is_runnable(choice):
-    composed(choice, *(["data.train=mine.csv"] if choice == "data=files" else []))
+    composed(choice, *(["data.train_path=mine.csv"] if choice == "data=files" else []))
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])

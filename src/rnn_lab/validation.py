@@ -94,8 +94,8 @@ def _line(details: Any) -> str:
 
 
 def _option_name(details: Any) -> str:
-    # A discriminated union puts the chosen member's tag into the path: data.imdb.max_length.
+    # A discriminated union puts the chosen member's tag into the path: logger.wandb.project.
     path = [str(part) for part in details["loc"]]
-    if len(path) > 2 and path[0] in {"data", "logger"}:
+    if len(path) > 2 and path[0] == "logger":
         del path[1]
     return ".".join(path)

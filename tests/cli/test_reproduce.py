@@ -61,7 +61,7 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
         texts = mood_reviews.read_text()
         texts = texts.replace("awful", text, 1) if text else texts
         (tmp_path / folder / mood_reviews.name).write_text(texts)
-    kept, other = (f"data.train={folder}/{mood_reviews.name}" for folder in ("kept", "other"))
+    kept, other = (f"data.train_path={folder}/{mood_reviews.name}" for folder in ("kept", "other"))
     again, cheated, *refused = [
         run_warm_command("train.py", f"reproduce={run}", *options, "logger=none", cwd=tmp_path)
         for run, *options in (

@@ -6,10 +6,12 @@ from typing import Annotated, Union, get_args, get_origin
 import hydra
 import pytest
 from omegaconf import OmegaConf
+from rnn_lab.sweeps.fingerprint import config_fingerprint, fingerprint, job_dir
 
 import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
+from rnn_lab.data.config import TextOptions
+from rnn_lab.data.sources.registry import SOURCES
 from rnn_lab.errors import ConfigError
-from rnn_lab.sweeps.fingerprint import config_fingerprint, fingerprint, job_dir
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, StrictConfig, validate
 from tests.test_conf import CONF, composed
@@ -30,8 +32,12 @@ COVERED = {
     *(f"data.{name}" for name in ("truncation_side", "val_fraction", "split_seed")),
     "data.drop_duplicates",
     *(f"data.{name}" for name in ("batch_size", "max_tokens_per_batch", "eval_batch_size")),
-    *(f"data.{name}" for name in ("validation", "num_train", "num_test", "data_seed")),
-    *(f"data.{name}" for name in ("distance", "train", "test", "test_fraction", "text_column")),
+    *(f"data.{name}" for name in ("val_split", "num_train", "num_test", "data_seed")),
+    *(
+        f"data.{name}"
+        for name in ("distance", "train_path", "val_path", "test_path", "test_fraction")
+    ),
+    "data.text_column",
     *(f"data.{name}" for name in ("label_column", "class_names", "encoding", "on_bad_lines")),
     *(f"trainer.{name}" for name in ("accelerator", "devices", "strategy", "num_nodes")),
     *(f"trainer.{name}" for name in ("precision", "max_epochs", "gradient_clip_val")),
@@ -51,6 +57,8 @@ def options_of(kind) -> set[str]:
         return set().union(*(options_of(one) for one in get_args(kind)))
     if not (isinstance(kind, type) and issubclass(kind, StrictConfig)):
         return set()
+    if kind is TextOptions:  # which any registered source may extend
+        return set().union(*(options_of(source.config) for source in SOURCES.values()))
     names = set()
     for name, field in kind.model_fields.items():
         inner = set() if name in FINGERPRINT_EXCLUDED else options_of(field.annotation)
@@ -65,7 +73,13 @@ def composed_with_hydra(*overrides: str):
 
 def test_every_option_is_classified():
     every = options_of(RunConfig)
-    assert every >= {"seed", "logger", "data.distance", "data.train", "trainer.enable_progress_bar"}
+    assert every >= {
+        "seed",
+        "logger",
+        "data.distance",
+        "data.train_path",
+        "trainer.enable_progress_bar",
+    }
     assert not COVERED & FINGERPRINT_EXCLUDED
     assert every - COVERED - FINGERPRINT_EXCLUDED == set()
     assert COVERED - every == set(), "no longer an option"
@@ -74,7 +88,7 @@ def test_every_option_is_classified():
 @pytest.fixture(scope="module")
 def configs() -> list[RunConfig]:
     """One of every source, so that each option is in one of them."""
-    files = ("data=files", "data.train=mine.csv")
+    files = ("data=files", "data.train_path=mine.csv")
     choices = (BASE, ("data=imdb",), ("data=long_range",), files)
     return [composed(*overrides) for overrides in choices]
 

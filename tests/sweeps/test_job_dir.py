@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-
 from rnn_lab.sweeps.job_dir import JobDir, job_dirs
+
 from tests.cli.runner import PROJECT
 
 HOLD = """

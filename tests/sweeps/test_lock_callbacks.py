@@ -7,11 +7,11 @@ from pathlib import Path
 import hydra
 import pytest
 from omegaconf import DictConfig
+from rnn_lab.sweeps.fingerprint import config_fingerprint
 
 from rnn_lab.cli import CONF
 from rnn_lab.io.atomic import is_locked
 from rnn_lab.io.locks import acquire
-from rnn_lab.sweeps.fingerprint import config_fingerprint
 from rnn_lab.sweeps.lock_callbacks import LockOutputDir
 from tests.io.test_locks import HOLD, another
 

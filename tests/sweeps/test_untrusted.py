@@ -11,14 +11,14 @@ import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import TrialState
+from rnn_lab.sweeps.job_dir import JobDir
 
-from rnn_lab.data.array_storage import open_array
 from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.data.storage import open_array
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.reports.run_files import read_result
 from rnn_lab.reports.sweep.options import read_config
-from rnn_lab.sweeps.job_dir import JobDir
 from rnn_lab.sweeps.launchers.submitit_jobs import _new_folder
 from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions
 from rnn_lab.sweeps.search.space import parse_space

@@ -16,17 +16,17 @@ RUNS = {
     "defaults": ("data=demo",),
     "lstm": ("model=lstm", "data=imdb", "model.bidirectional=true", "model.forget_bias=null"),
     "rows": ("data=demo", "optimizer.embedding_gradient=rows", "data.max_tokens_per_batch=16384"),
-    "tutorial": ("experiment=tutorial", "data=imdb", "data.validation=random", "seed=7"),
+    "tutorial": ("experiment=tutorial", "data=imdb", "data.val_split=random", "seed=7"),
     "long_range": ("experiment=long_range", "model=rnn", "trainer.max_epochs=2"),
     "smoke": ("experiment=smoke", "optimizer=sgd", "optimizer.lr=1e-5", "scheduler=cosine"),
     "bpe": ("data=demo", "data.tokenizer=bpe", "trainer.limit_train_batches=10"),
     "ddp": ("data=demo", "trainer=ddp_cpu", "data.max_vocab_size=null"),
     "files": (
-        *("data=files", r"data.train='it\'s [a], {b}/mine.csv'"),
+        *("data=files", r"data.train_path='it\'s [a], {b}/mine.csv'"),
         *(
             "data.class_names=['no, never','yes \\\\']",
             "data.label_column='a=b'",
-            "data.test=t.csv",
+            "data.test_path=t.csv",
         ),
     ),
 }
@@ -70,7 +70,7 @@ def test_every_option_that_decides_metrics_is_reproduced(tmp_path, name):
             "model=lstm",
         ),
         *("experiment=smoke", "search=gru", "trial.number=1", "data=imdb", "trainer=cpu"),
-        *("data.validation=random", "trainer.max_epochs=9", "+data.train=x.csv"),
+        *("data.val_split=random", "trainer.max_epochs=9", "+data.train_path=x.csv"),
     ],
 )
 def test_argument_that_would_change_a_metric_is_refused(tmp_path, argument):
@@ -81,10 +81,12 @@ def test_argument_that_would_change_a_metric_is_refused(tmp_path, argument):
 
 
 def test_paths_of_texts_and_hardware_may_be_given(tmp_path):
-    write_result(tmp_path, composed("data=files", "data.train=then.csv", "trainer.accelerator=cpu"))
-    given = ["data.train=now.csv", "data.test=test.csv", "trainer.accelerator=gpu"]
+    write_result(
+        tmp_path, composed("data=files", "data.train_path=then.csv", "trainer.accelerator=cpu")
+    )
+    given = ["data.train_path=now.csv", "data.test_path=test.csv", "trainer.accelerator=gpu"]
     config = composed(*expand([f"reproduce={tmp_path}", *given]))
-    assert (config.data.train, config.data.test) == ("now.csv", "test.csv")
+    assert (config.data.train_path, config.data.test_path) == ("now.csv", "test.csv")
     assert config.trainer.accelerator == "gpu"
 
 
@@ -116,7 +118,7 @@ UNTRUSTED = {
 @pytest.mark.parametrize("name", sorted(UNTRUSTED))
 def test_untrusted_file_is_refused_in_one_line(tmp_path, name):
     changes, message = UNTRUSTED[name]
-    path = write_result(tmp_path, composed("data=files", "data.train=mine.csv"))
+    path = write_result(tmp_path, composed("data=files", "data.train_path=mine.csv"))
     result = json.loads(path.read_text())
     for option, value in changes.items():
         *groups, last = option.split(".")
@@ -147,11 +149,11 @@ def test_strings_stay_strings(tmp_path):
         "3",
         "\0",
     ]
-    config = composed("data=files", "data.train=mine.csv")
-    changed = config.data.model_copy(update={"train": "'{a}\\", "class_names": texts})
+    config = composed("data=files", "data.train_path=mine.csv")
+    changed = config.data.model_copy(update={"train_path": "'{a}\\", "class_names": texts})
     write_result(tmp_path, config.model_copy(update={"data": changed}))
     again = composed(*expand([f"reproduce={tmp_path}"]))
-    assert (again.data.train, again.data.class_names) == ("'{a}\\", texts)
+    assert (again.data.train_path, again.data.class_names) == ("'{a}\\", texts)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from rnn_lab.data.config import DataConfig, TextOptions
+from rnn_lab.data.config import SHARED_OPTIONS, DataOptions, TextOptions
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch
 from rnn_lab.errors import DataError
@@ -48,7 +48,8 @@ def evaluate(options: dict[str, Any]) -> None:
     if checked.data is None and data.corpus.fingerprint != run.corpus_fingerprint:
         raise DataError(
             f"{run.path}: the reviews are not those of its training, so that its test split may "
-            "hold some that it was trained on; say what to test on: data=files data.test=<path>"
+            "hold some that it was trained on; say what to test on: data=files "
+            "data.test_path=<path>"
         )
     tested = test(run, data.test_dataloader())
     folder = Path(checked.output_dir)
@@ -57,7 +58,7 @@ def evaluate(options: dict[str, Any]) -> None:
     lock.release()
 
 
-def data_config(run: LoadedModel, options: EvaluateOptions) -> DataConfig:
+def data_config(run: LoadedModel, options: EvaluateOptions) -> TextOptions:
     """The run's own reviews, or those of `options.data` in the run's way of making batches.
 
     Raises:
@@ -65,8 +66,7 @@ def data_config(run: LoadedModel, options: EvaluateOptions) -> DataConfig:
     """
     chosen = run.data_config.model_dump(exclude=LOCAL_OPTIONS) | {"cache_dir": options.cache_dir}
     if options.data is not None:
-        shared = TextOptions.model_fields
-        chosen = {name: chosen[name] for name in chosen if name in shared} | options.data
+        chosen = {name: chosen[name] for name in chosen if name in SHARED_OPTIONS} | options.data
         if chosen["source"] == "files":
             chosen["class_names"] = list(run.class_names)
     if options.batch_size is not None:
@@ -75,7 +75,7 @@ def data_config(run: LoadedModel, options: EvaluateOptions) -> DataConfig:
 
 
 class _Data(StrictConfig):
-    data: DataConfig
+    data: DataOptions
 
 
 def test(run: LoadedModel, batches: Iterable[Batch]) -> TestResult:

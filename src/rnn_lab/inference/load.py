@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from rnn_lab.data.config import DataConfig
+from rnn_lab.data.config import DataOptions, TextOptions
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.inference.safetensors_io import SUFFIX, read_safetensors
@@ -35,7 +35,7 @@ class LoadedModel:
     text_encoder: TextEncoder
     class_names: tuple[str, ...]
     model_config: ModelConfig
-    data_config: DataConfig
+    data_config: TextOptions
     corpus_fingerprint: str  # of the reviews that it was trained, validated and tested on
     path: Path  # of the checkpoint
     # What the checkpoint holds beside weights, in plain types.
@@ -59,7 +59,7 @@ class _HyperParameters(_Plain, extra="forbid"):
 class _Data(_Plain):
     """What a rnn_lab.data.datamodule.TextDataModule saves."""
 
-    config: DataConfig
+    config: DataOptions
     class_names: list[str]
     corpus_fingerprint: str
     text_encoder: Any  # TextEncoder checks its own state

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _COUNTS = ("best_epoch", "epochs")
 _SPLITS = ("val/", "test/")
 # Where a user's own texts lay: their fingerprint says whether they are the same.
-_PLACES = {"data.train", "data.test", "data.validation"}
+_PLACES = {"data.train_path", "data.test_path", "data.val_path"}
 _NAMED = 3  # figures
 _LETTERS = 60  # of a value of a file that may hold anything
 

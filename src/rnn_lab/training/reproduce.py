@@ -32,8 +32,7 @@ _LOCAL = {"trainer.accelerator", "trainer.precision", "optimizer.embedding_gradi
 # Code, which the file may not name: the user has to.
 _CODE = {"plugins", "callbacks", "metrics"}
 # Where a user's own texts are: whether they are the same ones is checked when they are read.
-_TEXTS = {"data.train", "data.test"}
-_METHODS = {"stratified", "random"}  # values of data.validation that are no file
+_TEXTS = {"data.train_path", "data.test_path"}
 _GROUPS = ("model", "optimizer", "scheduler", "trainer")
 _MAX_BYTES = 2**20  # a result.json has some 4,000
 
@@ -189,8 +188,8 @@ def _quoted(path: Path, name: str, value: Any) -> str:
 def _allowed(record: RunRecord) -> frozenset[str]:
     texts = set()
     if isinstance(record.config.data, FilesConfig):
-        is_method = record.config.data.validation in _METHODS
-        texts = _TEXTS | (set() if is_method else {"data.validation"})
+        has_validation = record.config.data.val_path is not None
+        texts = _TEXTS | ({"data.val_path"} if has_validation else set())
     return (FINGERPRINT_EXCLUDED - _NOT_ALONE - {REPRODUCE}) | _LOCAL | _CODE | texts
 
 
@@ -202,7 +201,9 @@ def _may_be_given(name: str, record: RunRecord) -> bool:
 def _where_texts_are(data: "TextDataModule") -> str:
     source = data.config.source
     if source == "files":
-        return "name them, under their old file names: data.train=<path> (and data.test)"
+        return (
+            "name them, under their old file names: data.train_path=<path>, data.test_path=<path>"
+        )
     if source == "imdb":
         return "name their folder: data.root=<folder>"
     return "another version of this project made them"

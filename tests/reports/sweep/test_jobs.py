@@ -69,9 +69,12 @@ def test_a_loss_ranks_from_below_and_no_figure_has_no_rank(tmp_path: Path) -> No
 
 
 def test_a_slash_in_an_override_makes_folders_in_folders(tmp_path: Path) -> None:
-    write_job(tmp_path, "data.train=texts/a.csv")
-    write_job(tmp_path, "data.train=texts/b.csv")
-    assert sorted(statuses(tmp_path)) == ["data.train=texts/a.csv", "data.train=texts/b.csv"]
+    write_job(tmp_path, "data.train_path=texts/a.csv")
+    write_job(tmp_path, "data.train_path=texts/b.csv")
+    assert sorted(statuses(tmp_path)) == [
+        "data.train_path=texts/a.csv",
+        "data.train_path=texts/b.csv",
+    ]
 
 
 @pytest.mark.parametrize(
