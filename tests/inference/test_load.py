@@ -67,9 +67,9 @@ def test_the_reset_gate_stands_where_it_was_trained(mood_run, state, tmp_path):
     tokens, lengths = torch.arange(2, 11).view(1, 9), torch.tensor([9])
     logits = {}
     for reset in ("before", "after", None):
-        options |= {"reset": reset}
-        if reset is None:  # of a time before the option
-            del options["reset"]
+        options |= {"reset_after": reset == "after"}
+        if reset is None:  # the default
+            del options["reset_after"]
         path = tmp_path / f"{reset}.ckpt"
         torch.save(state, path)
         logits[reset] = load_model(str(path)).model(tokens, lengths)

@@ -54,7 +54,8 @@ def test_only_weight_matrices_decay():
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_steps_equal_the_plain_optimizer_of_torch(name):
     ours, theirs = Model(), Model()
-    config = OptimizerConfig(name=name, lr=0.05, weight_decay=0.1, momentum=0.9)
+    momentum = {"momentum": 0.9} if name == "sgd" else {}
+    config = OptimizerConfig(name=name, lr=0.05, weight_decay=0.1, **momentum)
     optimizer = build_optimizer(config, ours)
     recurrent = list(theirs.recurrent.parameters())  # two matrices, two biases
     matrices = [*recurrent[:2], theirs.linear.weight]

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
 from rnn_lab.errors import ConfigError
+from rnn_lab.models.config import ModelConfig
 from rnn_lab.sweeps.fingerprint import config_fingerprint, fingerprint, job_dir
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, StrictConfig, validate
@@ -19,9 +20,9 @@ COVERED = {
     "seed",
     *(f"model.{name}" for name in ("name", "embedding_dim", "hidden_size", "num_layers")),
     *(f"model.{name}" for name in ("bidirectional", "dropout", "word_dropout", "pooling")),
-    *(f"model.{name}" for name in ("forget_bias", "reset")),
-    *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay", "momentum")),
-    "optimizer.embedding_gradient",
+    *(f"model.{name}" for name in ("forget_bias", "reset_after")),
+    *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay")),
+    "optimizer.sparse_embedding",
     *(f"scheduler.{name}" for name in ("name", "warmup_ratio")),
     *(
         f"data.{name}"
@@ -52,6 +53,8 @@ def options_of(kind) -> set[str]:
     if not (isinstance(kind, type) and issubclass(kind, StrictConfig)):
         return set()
     names = set()
+    own_of_cells = (options_of(cell) for cell in kind.__subclasses__() if kind is ModelConfig)
+    names = names.union(*own_of_cells)
     for name, field in kind.model_fields.items():
         inner = set() if name in FINGERPRINT_EXCLUDED else options_of(field.annotation)
         names |= {f"{name}.{deeper}" for deeper in inner} or {name}
@@ -75,7 +78,7 @@ def test_every_option_is_classified():
 def configs() -> list[RunConfig]:
     """One of every source, so that each option is in one of them."""
     files = ("data=files", "data.train=mine.csv")
-    choices = (BASE, ("data=imdb",), ("data=long_range",), files)
+    choices = (BASE, ("data=imdb", "model=lstm"), ("data=long_range",), files)
     return [composed(*overrides) for overrides in choices]
 
 
@@ -97,6 +100,12 @@ def test_each_counts_or_does_not(configs):
         for before, config in zip(known_by, changed, strict=True):
             if config is not None:
                 assert (fingerprint(config) == before) is (option in FINGERPRINT_EXCLUDED), option
+
+
+def test_arguments_of_the_optimizer_count():
+    known_by = fingerprint(composed(*BASE, "optimizer=sgd"))
+    assert fingerprint(composed(*BASE, "optimizer=sgd", "optimizer.momentum=0.8")) != known_by
+    assert fingerprint(composed(*BASE, "optimizer=sgd", "optimizer.nesterov=true")) != known_by
 
 
 def test_another_way_to_say_the_same_is_the_same_job():

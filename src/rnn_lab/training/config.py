@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from rnn_lab.data.config import DataConfig
-from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
+from rnn_lab.models.config import ModelOptions, OptimizerConfig, SchedulerConfig
 from rnn_lab.validation import StrictConfig, validate
 
 
@@ -126,7 +126,7 @@ class RunConfig(StrictConfig):
     seed: Annotated[NonNegativeInt, Field(lt=2**32)] = 1
     name: str | None = None
     tags: tuple[str, ...] = ()
-    model: ModelConfig
+    model: ModelOptions
     data: DataConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig

@@ -26,7 +26,7 @@ REPRODUCE = "reproduce"
 # Not of a run again: these stand for other options, or for a place among many runs.
 _NOT_ALONE = {"experiment", "search", "sweep", "trial"}
 # Where it trains and how it rounds, which on this machine may have to differ.
-_NAMED = {"trainer.accelerator", "trainer.precision", "optimizer.embedding_gradient"}
+_NAMED = {"trainer.accelerator", "trainer.precision", "optimizer.sparse_embedding"}
 # Where a user's own texts lie: whether they are the same ones is seen when they are read.
 _TEXTS = {"data.train", "data.test"}
 _CUTS = {"stratified", "random"}  # values of data.validation that are no file
