@@ -123,7 +123,7 @@ class RecurrentLayer(nn.Module):
         return has_cudnn(self.cell)
 
     def weights(self, index: int) -> dict[str, Tensor]:
-        """Return the weights of one direction of one layer: layer 0 forward, layer 0 backward, ..."""
+        """Return the weights of one direction: layer 0 forward, layer 0 backward, layer 1 ..."""
         return {short: getattr(self, name) for short, name in self._weight_names[index].items()}
 
     @property
@@ -296,7 +296,8 @@ class RecurrentLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the sizes and the cell's options, for print."""
-        options = {"cell": self.cell.name} if type(self) is RecurrentLayer else {}
+        named = type(self) is RecurrentLayer
+        options: dict[str, Any] = {"cell": self.cell.name} if named else {}
         options |= {"num_layers": self.num_layers, "bidirectional": self.bidirectional}
         options |= {"dropout": self.dropout} | vars(self.cell)
         listed = (f"{name}={value}" for name, value in options.items())

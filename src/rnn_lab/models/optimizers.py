@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig, check_arguments
+from rnn_lab.models.embedding import Embedding
 from rnn_lab.models.lazy_optim import SGD, Adam, AdamW, follow_embeddings
 from rnn_lab.validation import unknown_choice_message
 
@@ -100,7 +101,8 @@ def build_optimizer(
         if lazy:
             raise ValueError(f"optimizer {config.name} has no lazy updates")
         for module in model.modules():
-            if hasattr(module, "lazy_rows"):
+            if isinstance(module, Embedding):
+                module.flush()
                 module.lazy_rows = None
         return optimizer_classes()[config.name](groups, **arguments)
     # `fused` is one pass over memory: most of a step is the embedding, and torch's default takes

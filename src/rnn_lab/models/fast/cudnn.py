@@ -43,7 +43,7 @@ def _torch_layer(layer: "RecurrentLayer") -> nn.RNNBase:
         found: nn.RNNBase = known[1]
     else:
         found = _TORCH[type(layer.cell)](
-            layer.input_size,
+            layer.input_size,  # type: ignore[arg-type]
             layer.hidden_size,
             layer.num_layers,
             batch_first=True,

@@ -79,7 +79,7 @@ _Region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def _openmp() -> tuple[Callable[..., Any], ...] | None:
     """GNU OpenMP's parallel region, and within it a thread's number and the number of threads."""
     names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
-    parallel, *others = (_function_in_torch(name) for name in names)
+    parallel, *others = (function_in_torch(name) for name in names)
     if parallel is None:
         return None
     parallel.argtypes = [_Region, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
@@ -92,12 +92,12 @@ def _has_amx() -> bool:
 
 
 def _address_in_torch(name: str) -> int | None:
-    function = _function_in_torch(name)
+    function = function_in_torch(name)
     return None if function is None else ctypes.cast(function, ctypes.c_void_p).value
 
 
 @functools.cache
-def _function_in_torch(name: str) -> Any:
+def function_in_torch(name: str) -> Any:
     """The C function of that name in torch's library or one that it is linked to, or None."""
     for library in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.so"):
         return getattr(ctypes.CDLL(str(library)), name, None)

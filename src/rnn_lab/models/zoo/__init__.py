@@ -6,5 +6,7 @@ Every module of this folder is imported when a cell is looked up that is not RNN
 from importlib import import_module
 from pkgutil import iter_modules
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+__all__ = sorted(module.name for module in iter_modules(__path__))
+
+for _name in __all__:
+    import_module(f"{__name__}.{_name}")
