@@ -103,7 +103,7 @@ STRANGERS = {
     "sweep": ({"seed": "1,2,3"}, "seed=1,2,3"),
     "no seed": ({"seed": None}, "seed=None"),
     "choice": ({"data.class_names": "choice(a,b)"}, "data.class_names"),
-    "group": ({"model.name": "gru,lstm"}, "model.name=gru,lstm: impossible value"),
+    "group": ({"model.name": "gru,lstm"}, "model.name=gru,lstm: no such cell"),
 }
 
 

@@ -76,7 +76,8 @@ def _as_config_of_cell(options: Any) -> Any:
         return options
     name = options.get("name")
     if not isinstance(name, str) or (name not in CELL_CONFIGS and name not in CELLS):
-        return ModelConfig.model_validate(dict(options))  # says what is wrong with the name
+        of_all = {key: value for key, value in options.items() if key in ModelConfig.model_fields}
+        return ModelConfig.model_validate(of_all)  # names what is wrong with the name
     config_class = CELL_CONFIGS[name]
     for option in options.keys() - config_class.model_fields.keys():
         cells = [cell for cell, other in CELL_CONFIGS.items() if option in other.model_fields]
