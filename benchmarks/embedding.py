@@ -2,7 +2,7 @@
 
 A batch holds a small part of the vocabulary. Dense, every row of the embedding takes part in each
 step: its gradient is mostly zeros, and AdamW moves it all the same. By rows
-(`optimizer.embedding_gradient=rows`), only those of the batch's words do, brought to where the
+(`optimizer.sparse_embedding=true`), only those of the batch's words do, brought to where the
 dense optimizer has them. Timed are the embedding alone (look-up, its backward, the norm and
 clipping of its gradient, AdamW), and a whole step of an LSTM's training.
 """
@@ -117,7 +117,7 @@ def embedding_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step
         optimizer = torch.optim.SparseAdam(list(embedding.parameters()), lr=1e-3)
     else:
         embedding = Embedding(vocab_size, SIZE)
-        optimizer = build_optimizer(OptimizerConfig(), embedding, by_rows=gradient == ROWS)
+        optimizer = build_optimizer(OptimizerConfig(), embedding, lazy=gradient == ROWS)
 
     def step(number: int) -> None:
         optimizer.zero_grad()
@@ -130,7 +130,7 @@ def embedding_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step
 def training_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step:
     """A step of an LSTM's training: forward, cross-entropy, backward, clipping, AdamW."""
     model = RecurrentClassifier(plain_model("lstm", SIZE), vocab_size, num_classes=2)
-    optimizer = build_optimizer(OptimizerConfig(), model, by_rows=gradient == ROWS)
+    optimizer = build_optimizer(OptimizerConfig(), model, lazy=gradient == ROWS)
 
     def step(number: int) -> None:
         batch = batches[number]

@@ -23,7 +23,7 @@ from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
 from rnn_lab.hardware import Hardware, choose_precision
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.lightning_module import build_classifier
-from rnn_lab.models.optimizers import build_optimizer, build_scheduler, learning_rate_factor
+from rnn_lab.models.optimizers import build_optimizer, build_scheduler
 from rnn_lab.training.callbacks import build_callbacks
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import RunSpec
@@ -139,7 +139,7 @@ def race_keras(config: RunConfig, data: TextDataModule, goal: Goal, threads: int
         raise SystemExit("Keras runs beside model.pooling=last and model.num_layers=1 only")
     _, epochs = _training(config, data)
     rows = [batch for epoch in epochs for batch in epoch]
-    factors = [learning_rate_factor(config.scheduler, i / len(rows)) for i in range(len(rows))]
+    factors = [config.scheduler.factor(i / len(rows)) for i in range(len(rows))]
     width = max(map(len, rows))
     plan: dict[str, Any] = {
         "options": json.dumps(

@@ -1,7 +1,7 @@
 """The price of the reset gate before the product: `python benchmarks/reset_gate.py`.
 
-The GRU layer alone, forward and backward over full sequences, with `model.reset=before` and
-`after`. The two take turns; a ratio is the median of the ratios within rounds.
+The GRU layer alone, forward and backward over full sequences, with `model.reset_after=false`
+and `true`. The two take turns; a ratio is the median of the ratios within rounds.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def measure(
     lengths = torch.full((options.batch_size,), options.steps)
 
     def steps_per_second(reset: Literal["before", "after"]) -> Callable[[float], float]:
-        layer = GRU(size, size, bidirectional=directions == 2, reset=reset)
+        layer = GRU(size, size, bidirectional=directions == 2, reset_after=reset == "after")
 
         def one_pass() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):

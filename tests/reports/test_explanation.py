@@ -62,6 +62,14 @@ def write_explanation(
     about = {
         "run": f"{name.upper()} on <i>reviews</i>, seed 1",
         "model": {"name": name, "num_layers": layers, "bidirectional": len(directions) > 1},
+        "values": {
+            gate: {
+                "kind": "gate" if gate in ("f", "i", "o", "z", "r") else "state",
+                "title": f"value ${gate}$",
+                "ends": ("shut", "open"),
+            }
+            for gate in GATES[name]
+        },
         "class_names": class_names,
         "vocab_size": 30_000,
         "max_length": max(time, 1),

@@ -130,7 +130,7 @@ def test_both_forms_of_the_gru_have_a_line(sweep: Path) -> None:
     for reset in ("after", "before"):
         folder = write_one(sweep.parent / reset, "gru", 10, 1)
         result = json.loads((folder / "result.json").read_text())
-        result["model"]["reset"] = reset
+        result["model"]["reset_after"] = reset == "after"
         (folder / "result.json").write_text(json.dumps(result))
     assert read_sweep([sweep.parent / "after", sweep.parent / "before"]).models == [
         "GRU",

@@ -21,9 +21,9 @@ COVERED = {
     "seed",
     *(f"model.{name}" for name in ("name", "embedding_dim", "hidden_size", "num_layers")),
     *(f"model.{name}" for name in ("bidirectional", "dropout", "word_dropout", "pooling")),
-    *(f"model.{name}" for name in ("forget_bias", "reset")),
-    *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay", "momentum")),
-    "optimizer.embedding_gradient",
+    *(f"model.{name}" for name in ("forget_bias", "reset_after")),
+    *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay")),
+    "optimizer.sparse_embedding",
     *(f"scheduler.{name}" for name in ("name", "warmup_ratio")),
     *(
         f"data.{name}"
@@ -60,6 +60,8 @@ def options_of(kind) -> set[str]:
     if kind is TextOptions:  # which any registered source may extend
         return set().union(*(options_of(source.config) for source in SOURCES.values()))
     names = set()
+    own_of_cells = (options_of(cell) for cell in kind.__subclasses__() if kind is ModelConfig)
+    names = names.union(*own_of_cells)
     for name, field in kind.model_fields.items():
         inner = set() if name in FINGERPRINT_EXCLUDED else options_of(field.annotation)
         names |= {f"{name}.{deeper}" for deeper in inner} or {name}
@@ -111,6 +113,12 @@ def test_each_counts_or_does_not(configs):
         for before, config in zip(known_by, changed, strict=True):
             if config is not None:
                 assert (fingerprint(config) == before) is (option in FINGERPRINT_EXCLUDED), option
+
+
+def test_arguments_of_the_optimizer_count():
+    known_by = fingerprint(composed(*BASE, "optimizer=sgd"))
+    assert fingerprint(composed(*BASE, "optimizer=sgd", "optimizer.momentum=0.8")) != known_by
+    assert fingerprint(composed(*BASE, "optimizer=sgd", "optimizer.nesterov=true")) != known_by
 
 
 def test_another_way_to_say_the_same_is_the_same_job():

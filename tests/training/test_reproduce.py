@@ -15,7 +15,7 @@ from tests.test_conf import composed
 RUNS = {
     "defaults": ("data=demo",),
     "lstm": ("model=lstm", "data=imdb", "model.bidirectional=true", "model.forget_bias=null"),
-    "rows": ("data=demo", "optimizer.embedding_gradient=rows", "data.max_tokens_per_batch=16384"),
+    "rows": ("data=demo", "optimizer.sparse_embedding=true", "data.max_tokens_per_batch=16384"),
     "tutorial": ("experiment=tutorial", "data=imdb", "data.val_split=random", "seed=7"),
     "long_range": ("experiment=long_range", "model=rnn", "trainer.max_epochs=2"),
     "smoke": ("experiment=smoke", "optimizer=sgd", "optimizer.lr=1e-5", "scheduler=cosine"),
@@ -111,7 +111,7 @@ UNTRUSTED = {
     "sweep": ({"seed": "1,2,3"}, "seed=1,2,3"),
     "no seed": ({"seed": None}, "seed=None"),
     "choice": ({"data.class_names": "choice(a,b)"}, "data.class_names"),
-    "group": ({"model.name": "gru,lstm"}, "model.name=gru,lstm: impossible value"),
+    "group": ({"model.name": "gru,lstm"}, "model.name=gru,lstm: no such cell"),
 }
 
 

@@ -35,6 +35,10 @@ def write_explanation(folder: Path, run: LoadedModel, text: str) -> None:
     about = {
         "run": _words_of(run),
         "model": run.model_config.model_dump(),
+        "values": {
+            name: {"kind": value.kind, "title": value.title, "ends": value.ends}
+            for name, value in run.model.recurrent.cell.values.items()
+        },
         "class_names": run.class_names,
         "vocab_size": run.text_encoder.vocab_size,
         "max_length": run.text_encoder.max_length,
@@ -69,7 +73,7 @@ def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarr
             0
         ].numpy()
         for one in traces
-        for gate in one.steps[0]._fields
+        for gate in one.steps[0]
     }
 
 

@@ -22,7 +22,7 @@ from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.inference.safetensors_io import SUFFIX, read_safetensors
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
+from rnn_lab.models.config import ModelConfig, ModelOptions, OptimizerConfig, SchedulerConfig
 
 CLASSIFIER = "classifier."  # the name of the network within the LightningModule
 
@@ -49,7 +49,7 @@ class _Plain(BaseModel):
 class _HyperParameters(_Plain, extra="forbid"):
     """What a TextClassifier saves of its making, and nothing beside."""
 
-    model: ModelConfig
+    model: ModelOptions
     vocab_size: int = Field(gt=0)
     num_classes: int = Field(ge=2)
     optimizer: OptimizerConfig

@@ -52,7 +52,7 @@ def predict_text(options: PredictOptions) -> None:
         from rnn_lab.inference.load import load_model
 
     run = load_model(options.run, options.device)
-    run.model.recurrent.compiled = False  # not worth its loading, for one text
+    run.model.recurrent.use_numba = False  # not worth its loading, for one text
     (probabilities,) = classify(run, [run.text_encoder.encode(text)], batch_size=1)
     names = [sanitize(name) for name in run.class_names]
     ranked = sorted(zip(probabilities, names, strict=True), reverse=True)

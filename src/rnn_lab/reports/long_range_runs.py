@@ -97,7 +97,7 @@ def _read_run(folder: Path) -> LongRangeRun:
     model = model_words(result)
     if (bias := result["model"].get("forget_bias")) is not None:
         model += f", forget bias {bias:g}"
-    if result["model"].get("reset") == "before":
+    if result["model"].get("reset_after") is False:
         model += ", reset before"
     return LongRangeRun(
         folder,

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from rnn_lab.data.config import DataOptions
-from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
+from rnn_lab.models.config import ModelOptions, OptimizerConfig, SchedulerConfig
 from rnn_lab.tracking.config import LoggerConfig
 from rnn_lab.validation import StrictConfig, unknown_choice_message, validate
 
@@ -175,7 +175,7 @@ class RunConfig(StrictConfig):
     test: bool = True
     ckpt_path: str | None = None
     plugins: tuple[str, ...] = ()
-    model: ModelConfig
+    model: ModelOptions
     data: DataOptions
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig

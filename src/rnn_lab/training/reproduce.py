@@ -28,7 +28,7 @@ REPRODUCE = "reproduce"
 # Options that stand for other options, or for a place among many runs.
 _NOT_ALONE = {"experiment", "search", "sweep", "trial"}
 # Where a run trains and how it rounds, which may have to differ on this machine.
-_LOCAL = {"trainer.accelerator", "trainer.precision", "optimizer.embedding_gradient"}
+_LOCAL = {"trainer.accelerator", "trainer.precision", "optimizer.sparse_embedding"}
 # Code, which the file may not name: the user has to.
 _CODE = {"plugins", "callbacks", "metrics"}
 # Where a user's own texts are: whether they are the same ones is checked when they are read.
@@ -201,9 +201,7 @@ def _may_be_given(name: str, record: RunRecord) -> bool:
 def _where_texts_are(data: "TextDataModule") -> str:
     source = data.config.source
     if source == "files":
-        return (
-            "name them, under their old file names: data.train_path=<path>, data.test_path=<path>"
-        )
+        return "name them, under their old file names: data.train_path=<path>"
     if source == "imdb":
         return "name their folder: data.root=<folder>"
     return "another version of this project made them"

@@ -65,7 +65,7 @@ def run_metadata(
         "model": config.model.model_dump() | {"parameters": parameters},
         "data": describe_data(data) | {"duplicates": data.duplicates},
         "optimizer": config.optimizer.model_dump()
-        | {"embedding_gradient": model.embedding_gradient},
+        | {"sparse_embedding": model.uses_sparse_embedding},
         "scheduler": config.scheduler.model_dump(),
         "trainer": config.trainer.model_dump() | asdict(hardware),
         "callbacks": _class_names(config.callbacks),

@@ -27,7 +27,7 @@ def test_options_that_differ_whatever_the_command_line_said(tmp_path: Path) -> N
     found = configs(
         tmp_path,
         {"model__name": "lstm", "model__forget_bias": 3.0, "seed": 1},
-        {"model__name": "gru", "model__reset": "after", "seed": 2, "optimizer__lr": 0.004},
+        {"model__name": "gru", "model__reset_after": True, "seed": 2, "optimizer__lr": 0.004},
     )
     # optimizer.lr was given once, as the default; an option of one model alone has one value;
     # the split's seed only repeats the seed.

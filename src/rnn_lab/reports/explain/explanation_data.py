@@ -46,6 +46,7 @@ class Explanation:
 
     run: str
     model: dict[str, Any]
+    values: dict[str, dict[str, Any]]  # kind, title and ends of each value of the cell
     class_names: tuple[str, ...]
     vocab_size: int
     max_length: int

@@ -33,28 +33,8 @@ class Gate(NamedTuple):
     ends: tuple[str, str] | None = None
 
 
-GATES: dict[str, dict[str, Gate]] = {
-    "lstm": {
-        "f": Gate("forget gate $f$: how much of its old value a cell keeps", ("forgets", "keeps")),
-        "i": Gate("input gate $i$: how much of the candidate enters the cell", ("shut", "open")),
-        "C_tilde": Gate(r"candidate $\tilde{C}$: what the word would write into the cell"),
-        "C": Gate(r"cell state $C = f \, C_{before} + i \, \tilde{C}$: what is remembered"),
-        "o": Gate("output gate $o$: how much of its cell a unit shows", ("hides", "shows")),
-        "h": Gate(r"hidden state $h = o \, \tanh(C)$: what is shown of the cell"),
-    },
-    "gru": {
-        "z": Gate("update gate $z$: how much of a unit is replaced", ("keeps", "replaces")),
-        "r": Gate("reset gate $r$: how much of the old state the candidate sees", ("none", "all")),
-        "h_tilde": Gate(r"candidate $\tilde{h}$: what the word would put in its place"),
-        "h": Gate(r"hidden state $h = (1 - z) \, h_{before} + z \, \tilde{h}$: what is remembered"),
-    },
-    "rnn": {"h": Gate("hidden state $h$: all that is remembered, made anew at every word")},
-}
-
-
 def gates(explanation: Explanation, columns: Columns, direction: Direction) -> "Figure":
     """Draw every value of a direction; a unit stands in the same row of each heatmap."""
-    known = GATES[explanation.model["name"]]
     order = unit_order(direction.memory)
     height = min(-(-LEAST_HEIGHT // len(order)) * len(order), GREATEST_HEIGHT)
     top = BELOW_HEADLINE + columns.label_height + 26
@@ -66,7 +46,8 @@ def gates(explanation: Explanation, columns: Columns, direction: Direction) -> "
         explanation.run,
     )
     for position, (name, values) in enumerate(direction.values.items()):
-        gate = known.get(name, Gate(name))
+        about = explanation.values[name]
+        gate = Gate(about["title"], tuple(about["ends"]) if about["kind"] == "gate" else None)
         box = (LEFT, top + position * (height + GAP), columns.width, height)
         axes = pixel_axes(figure, box, gate.title, y_label=f"{len(order)} units")
         _heatmap(axes, box, values[:, order].T, gate)

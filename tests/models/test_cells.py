@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from rnn_lab.models.cells.gru import gru_step
-from rnn_lab.models.cells.lstm import lstm_step
-from rnn_lab.models.cells.rnn import rnn_step
+from rnn_lab.models.cells import GRUCell, LSTMCell, RNNCell
 
 BATCH, INPUT, HIDDEN = 3, 4, 5
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def made(*shape):
@@ -17,7 +16,8 @@ def made(*shape):
 
 def weights(gates):
     rows = gates * HIDDEN
-    return made(rows, INPUT), made(rows, HIDDEN), made(rows), made(rows)
+    values = made(rows, INPUT), made(rows, HIDDEN), made(rows), made(rows)
+    return dict(zip(NAMES, values, strict=True))
 
 
 def assert_equal(found, expected):
@@ -26,8 +26,7 @@ def assert_equal(found, expected):
 
 def torch_cell(cell_class, given):
     cell = cell_class(INPUT, HIDDEN, dtype=torch.float64)
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    cell.load_state_dict(dict(zip(names, given, strict=True)))
+    cell.load_state_dict(given)
     return cell
 
 
@@ -38,23 +37,25 @@ def seed():
 
 def test_rnn_equals_torchs():
     given, x, h = weights(1), made(BATCH, INPUT), made(BATCH, HIDDEN)
-    assert_equal(rnn_step(x, h, given).h, torch_cell(nn.RNNCell, given)(x, h))
+    assert_equal(RNNCell().step(x, (h,), given)["h"], torch_cell(nn.RNNCell, given)(x, h))
 
 
 def test_lstm_equals_torchs():
     given, x, h, c = weights(4), made(BATCH, INPUT), made(BATCH, HIDDEN), made(BATCH, HIDDEN)
-    step = lstm_step(x, h, c, given)
-    assert_equal((step.h, step.C), torch_cell(nn.LSTMCell, given)(x, (h, c)))
+    step = LSTMCell().step(x, (h, c), given)
+    assert_equal((step["h"], step["C"]), torch_cell(nn.LSTMCell, given)(x, (h, c)))
 
 
 def test_gru_with_reset_after_equals_torchs():
     given, x, h = weights(3), made(BATCH, INPUT), made(BATCH, HIDDEN)
-    assert_equal(gru_step(x, h, given, "after").h, torch_cell(nn.GRUCell, given)(x, h))
+    assert_equal(
+        GRUCell(reset_after=True).step(x, (h,), given)["h"], torch_cell(nn.GRUCell, given)(x, h)
+    )
 
 
 def joined(given, gates):
     """W' = [U, W] and b' = b + c of each gate, as tutorials have them."""
-    weight_ih, weight_hh, bias_ih, bias_hh = given
+    weight_ih, weight_hh, bias_ih, bias_hh = given.values()
     rows = torch.cat([weight_hh, weight_ih], dim=1).chunk(gates)
     return rows, (bias_ih + bias_hh).chunk(gates)
 
@@ -62,7 +63,7 @@ def joined(given, gates):
 def test_rnn_is_the_joined_form():
     given, x, h = weights(1), made(BATCH, INPUT), made(BATCH, HIDDEN)
     (w,), (b,) = joined(given, 1)
-    assert_equal(rnn_step(x, h, given).h, torch.tanh(torch.cat([h, x], 1) @ w.T + b))
+    assert_equal(RNNCell().step(x, (h,), given)["h"], torch.tanh(torch.cat([h, x], 1) @ w.T + b))
 
 
 def test_lstm_is_the_joined_form():
@@ -77,7 +78,7 @@ def test_lstm_is_the_joined_form():
     }
     expected["C"] = expected["f"] * c + expected["i"] * expected["C_tilde"]
     expected["h"] = expected["o"] * torch.tanh(expected["C"])
-    assert_equal(lstm_step(x, h, c, given)._asdict(), expected)
+    assert_equal(LSTMCell().step(x, (h, c), given), expected)
 
 
 def test_gru_with_reset_before_is_the_joined_form():
@@ -87,21 +88,16 @@ def test_gru_with_reset_before_is_the_joined_form():
     r, z = torch.sigmoid(hx @ w_r.T + b_r), torch.sigmoid(hx @ w_z.T + b_z)
     h_tilde = torch.tanh(torch.cat([r * h, x], dim=1) @ w.T + b)
     expected = {"z": z, "r": r, "h_tilde": h_tilde, "h": (1 - z) * h + z * h_tilde}
-    assert_equal(gru_step(x, h, given, "before")._asdict(), expected)
+    assert_equal(GRUCell(reset_after=False).step(x, (h,), given), expected)
 
 
 def test_gru_gates_by_the_names_of_the_tutorial_in_both_forms():
     given, x, h = weights(3), made(BATCH, INPUT), made(BATCH, HIDDEN)
-    for reset in ("before", "after"):
-        step = gru_step(x, h, given, reset)
-        assert_equal(step.h, (1 - step.z) * h + step.z * step.h_tilde)
+    for after in (False, True):
+        step = GRUCell(after).step(x, (h,), given)
+        assert_equal(step["h"], (1 - step["z"]) * h + step["z"] * step["h_tilde"])
     # With the state at zero no reset gate matters but through c: and the rows of z are read as 1-z.
-    without_c = (*given[:3], torch.zeros_like(given[3]))
-    before, after = (gru_step(x, 0 * h, without_c, reset) for reset in ("before", "after"))
-    assert_equal((before.r, before.h_tilde), (after.r, after.h_tilde))
-    assert_equal(before.z, 1 - after.z)
-
-
-def test_an_unknown_reset_is_refused():
-    with pytest.raises(ValueError, match=r"reset=middle.*before, after"):
-        gru_step(made(BATCH, INPUT), made(BATCH, HIDDEN), weights(3), "middle")
+    without_c = given | {"bias_hh": torch.zeros_like(given["bias_hh"])}
+    before, after = (GRUCell(form).step(x, (0 * h,), without_c) for form in (False, True))
+    assert_equal((before["r"], before["h_tilde"]), (after["r"], after["h_tilde"]))
+    assert_equal(before["z"], 1 - after["z"])

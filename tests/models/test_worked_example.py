@@ -95,7 +95,8 @@ def test_every_gate_at_every_word(model):
         by_hand = lstm_by_hand
     else:
         reset = model.partition(", ")[2]
-        layer = with_weights(GRU(2, UNITS, bidirectional=True, reset=reset), "rzh")
+        gru = GRU(2, UNITS, bidirectional=True, reset_after=reset == "after")
+        layer = with_weights(gru, "rzh")
 
         def by_hand(words):
             return gru_by_hand(words, reset)

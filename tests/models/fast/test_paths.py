@@ -1,4 +1,4 @@
-"""Cells, fast layers and torch's: one network three ways, to the last gradient."""
+"""Cells, fast paths and torch's layers: one network three ways, to the last gradient."""
 
 import pytest
 import torch
@@ -20,8 +20,8 @@ from tests.models.test_layers import (
 FORMS = {
     "rnn": (RNN, {}, nn.RNN),
     "lstm": (LSTM, {}, nn.LSTM),
-    "gru, reset after": (GRU, {"reset": "after"}, nn.GRU),
-    "gru, reset before": (GRU, {"reset": "before"}, None),
+    "gru, reset after": (GRU, {"reset_after": True}, nn.GRU),
+    "gru, reset before": (GRU, {"reset_after": False}, None),
 }
 
 

@@ -4,22 +4,22 @@ import pytest
 import torch
 from torch import nn
 
+from rnn_lab.models.cells import GRUCell
 from rnn_lab.models.dropout import dropout
-from rnn_lab.models.fast.fused_gru_reset_before import FusedGRUResetBefore
-from rnn_lab.models.gru_reset_before_steps import gru_before_by_steps
-from rnn_lab.models.layers import GRU
+from rnn_lab.models.fast.fused_rnn import GRU_RESET_BEFORE, FusedRNN
+from rnn_lab.models.layers import GRU, run_reference, zero_padding
 from tests.models.by_cells import by_cells
 from tests.models.test_layers import assert_equal, results, unpacked
 
 
 def build(*sizes, dtype=torch.float32, **options):
     torch.manual_seed(0)
-    return GRU(*sizes, reset="before", **options).to(dtype)
+    return GRU(*sizes, reset_after=False, **options).to(dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equals_the_cells_over_several_blocks_of_time(dtype, monkeypatch):
-    monkeypatch.setattr("rnn_lab.models.fast.time_blocks._BLOCK_ELEMENTS", 2**17)
+    monkeypatch.setattr("rnn_lab.models.fast.fused_rnn._BLOCK_ELEMENTS", 2**17)
     layer = build(8, 32, bidirectional=True, dtype=dtype)
     inputs = torch.randn(64, 400, 8, dtype=dtype)
     lengths = torch.cat([torch.tensor([1, 400]), torch.randint(1, 401, (62,))])
@@ -137,8 +137,11 @@ def test_the_way_taken_on_other_devices():
     layer = build(3, 4)
     inputs, lengths = torch.randn(6, 3, 3), torch.tensor([5, 2, 1])
     arguments = inputs, lengths, torch.randn(3, 4), *layer.parameters()
-    expected = FusedGRUResetBefore.apply(*arguments, True)
-    outputs, (last,) = gru_before_by_steps(*arguments[:2], arguments[2:3], arguments[3:])
+    expected = FusedRNN.apply(GRU_RESET_BEFORE, *arguments, True)
+    outputs, (last,) = run_reference(
+        GRUCell(reset_after=False), *arguments[:2], arguments[2:3], layer.weights(0)
+    )
+    outputs = zero_padding(outputs, lengths)
     assert_equal([outputs, last], expected, 1e-6)
 
     def gradients(results):
@@ -151,7 +154,7 @@ def test_steps_that_are_not_compiled_give_the_same():
     layer = build(3, 4)
     inputs, lengths = torch.randn(3, 6, 3), torch.tensor([5, 2, 1])
     expected = layer(inputs, lengths)
-    layer.compiled = False
+    layer.use_numba = False
     assert_equal(layer(inputs, lengths), expected, 1e-6)
 
 
@@ -159,7 +162,7 @@ def test_every_tensor_is_made_on_the_device_of_the_inputs():
     layer = build(3, 4).to("meta")
     inputs = torch.empty(6, 3, 3, device="meta", requires_grad=True)
     lengths, h = torch.empty(3, device="meta"), torch.empty(3, 4, device="meta")
-    outputs, (last,) = gru_before_by_steps(inputs, lengths, (h,), tuple(layer.parameters()))
+    outputs, (last,) = run_reference(layer.cell, inputs, lengths, (h,), layer.weights(0))
     (outputs.sum() + last.sum()).backward()
     assert [t.device.type for t in (outputs, last, inputs.grad)] == ["meta"] * 3
     assert outputs.shape == (6, 3, 4)
@@ -168,8 +171,8 @@ def test_every_tensor_is_made_on_the_device_of_the_inputs():
 
 def test_only_torchs_own_layer_is_left_to_cudnn():
     inputs = torch.empty(1, 1, 3, device="meta")
-    assert GRU(3, 4, reset="after")._packs(inputs)
-    assert not GRU(3, 4, reset="before")._packs(inputs)
+    assert GRU(3, 4, reset_after=True)._packs(inputs)
+    assert not GRU(3, 4, reset_after=False)._packs(inputs)
 
 
 def test_weights_and_initialization_are_torchs_in_both_forms():
@@ -177,14 +180,14 @@ def test_weights_and_initialization_are_torchs_in_both_forms():
     theirs = nn.GRU(3, 4, num_layers=2, bidirectional=True, batch_first=True)
     inputs, lengths = torch.randn(2, 5, 3), torch.tensor([5, 2])
     found = []
-    for reset in ("before", "after"):
+    for reset_after in (False, True):
         torch.manual_seed(0)
-        ours = GRU(3, 4, num_layers=2, bidirectional=True, reset=reset)
+        ours = GRU(3, 4, num_layers=2, bidirectional=True, reset_after=reset_after)
         for name, weight in theirs.state_dict().items():
             assert torch.equal(ours.state_dict()[name], weight)
         ours.load_state_dict(theirs.state_dict())
         theirs.load_state_dict(ours.state_dict())
-        assert f"reset={reset}" in repr(ours)
+        assert f"reset_after={reset_after}" in repr(ours)
         found.append(ours(inputs, lengths)[0])
     assert not torch.allclose(*found, atol=1e-2)
 
@@ -195,10 +198,5 @@ def test_gradcheck():
     shapes = [(5, 3, 2), (3, 3), (9, 2), (9, 3), (9,), (9,)]
     arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
     assert torch.autograd.gradcheck(
-        lambda inputs, *others: FusedGRUResetBefore.apply(inputs, lengths, *others, True), arguments
+        lambda x, *others: FusedRNN.apply(GRU_RESET_BEFORE, x, lengths, *others, True), arguments
     )
-
-
-def test_an_unknown_reset_is_refused():
-    with pytest.raises(ValueError, match="reset must be before or after, got never"):
-        GRU(3, 4, reset="never")
