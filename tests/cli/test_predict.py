@@ -175,7 +175,7 @@ def test_a_full_disk_behind_stdout_is_one_line(tmp_path, mood_run):
         )
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
-        "error: standard output: cannot be written: No space left on device; make room there"
+        "error: standard output: cannot be written: No space left on device; free some space there"
     ]
 
 

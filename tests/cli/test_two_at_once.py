@@ -36,7 +36,7 @@ def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_wit
     second = open_warm("train.py", *other, cwd=tmp_path)
     assert second.returncode == 1
     assert re.fullmatch(
-        rf"error: hydra\.run\.dir=\S+: process {first.pid} on \S+ is at it; wait .*\n",
+        rf"error: hydra\.run\.dir=\S+: locked by process {first.pid} on \S+; wait .*\n",
         second.stderr,
     )
     first.send_signal(signal.SIGKILL)

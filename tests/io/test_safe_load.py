@@ -90,7 +90,7 @@ CODE = (
 def test_code_is_named_and_not_run(tmp_path, attack):
     marker, path = tmp_path / "marker", tmp_path / "attack.ckpt"
     attack(path, marker)
-    with pytest.raises(UnsafeCheckpointError, match=r"^refused: (it would run|holds) [\w.]+; .*$"):
+    with pytest.raises(UnsafeCheckpointError, match=r"^refused: (it would run|contains) [\w.]+; .*$"):
         safe_load(path)
     assert not marker.exists()
 
@@ -255,6 +255,6 @@ def test_a_door_refuses_in_one_line(tmp_path, door):
     assert (done.returncode, done.stdout) == (1, "")
     assert line == (
         f"error: {tmp_path}/attack.ckpt: refused: it would run posix.system; "
-        "checkpoints hold plain data only"
+        "checkpoints contain plain data only"
     )
     assert not (tmp_path / "marker").exists()

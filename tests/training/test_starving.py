@@ -75,7 +75,7 @@ def test_on_a_full_disk_a_run_ends_in_a_line_and_goes_on_to_the_same_bits(tmp_pa
             inside=way,
         )
         check(read_only, "Read-only file system; choose a place that is not read-only")
-        reason = "No space left on device; make room there"
+        reason = "No space left on device; free some space there"
     for one in found:
         check(one, reason)
     assert found[0]["left"] == [] and found[-1]["left"] == ["best.ckpt", "last.ckpt"]

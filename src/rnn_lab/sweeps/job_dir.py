@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from rnn_lab.io.atomic import is_locked, read_text, write_json
-from rnn_lab.io.locks import LockHeldError, acquire, lock_owner, write_owner
+from rnn_lab.io.atomic import read_text, write_json
+from rnn_lab.io.locks import LockHeldError, acquire, is_locked, lock_owner, write_owner
 
 Status = Literal["finished", "pruned", "failed", "running", "unfinished"]
 _LOCK = "job.lock"

@@ -10,6 +10,7 @@ from hydra.types import RunMode
 from rnn_lab.errors import WriteError
 from rnn_lab.io.atomic import find_os_error, write_error
 from rnn_lab.io.secret_scan import raw_overrides
+from rnn_lab.paths import command
 
 
 def resume_hint(folder: Path) -> str:
@@ -23,9 +24,9 @@ def resume_hint(folder: Path) -> str:
 
     given = as_given(raw_overrides(hydra))
     given = [override for override in given if not override.startswith("resume=")]
-    command = shlex.join(["python", "train.py", *given, f"hydra.run.dir={folder}"])
+    line = f"{command('train')} {shlex.join([*given, f'hydra.run.dir={folder}'])}"
     kept = (folder / "checkpoints" / "last.ckpt").exists()
-    return f"interrupted; {'goes on' if kept else 'starts anew'} with: {command}"
+    return f"interrupted; {'goes on' if kept else 'starts anew'} with: {line}"
 
 
 def write_failure(folder: Path, error: Exception) -> WriteError | None:

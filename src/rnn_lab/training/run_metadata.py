@@ -9,14 +9,15 @@ from typing import Any
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.io.atomic import write_json
+from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
+from rnn_lab.paths import project_root
 
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "tokenizers", "wandb")
-PROJECT = Path(__file__).resolve().parents[3]
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:
     """Write `result` to the run folder's result.json, which is either whole or absent."""
-    write_json(folder / "result.json", result)
+    write_json(folder / "result.json", {SCHEMA_KEY: SCHEMA_VERSION} | result)
 
 
 def describe_data(data: TextDataModule) -> dict[str, Any]:
@@ -43,10 +44,13 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the project's commit, marked `-dirty` where files differ from it; None outside git."""
+    """Return the commit of the clone, marked `-dirty` where files differ; None for a wheel."""
+    root = project_root()
+    if root is None:  # the folder of a wheel may be within some other repository
+        return None
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
