@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rnn_lab.api import Model, Prediction, load
-    from rnn_lab.inference.explanation import Explanation
 
 __version__ = "0.2.0"
-__all__ = ["Explanation", "Model", "Prediction", "__version__", "load"]
+__all__ = ["Model", "Prediction", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

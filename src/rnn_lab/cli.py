@@ -233,9 +233,9 @@ def _line_of(error: Exception, config_name: str | None = None) -> str | None:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         what = f"{group}={choice}: no such choice"
         return unknown_choice_message(what, choice, list(error.options))
-    if config_name and isinstance(error, HydraException):
-        if unknown := re.search(r"Could not override '([^']+)'", str(error)):
-            return _unknown_option(unknown[1], config_name)
+    unknown = re.search(r"Could not override '([^']+)'", str(error))
+    if config_name and isinstance(error, HydraException) and unknown:
+        return _unknown_option(unknown[1], config_name)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}:{mark.line + 1}: not valid YAML: {error.problem}"

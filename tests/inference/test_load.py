@@ -187,20 +187,20 @@ def change(*keys):
         (change("hyper_parameters", "vocab_size"), -5, "vocab_size"),
         (change("hyper_parameters", "vocab_size"), 10**6, "tokens with 3 class names"),
         (change("hyper_parameters", "num_classes"), 4, "4 classes"),
-        (change("hyper_parameters"), [1, 2], "not a whole"),
+        (change("hyper_parameters"), [1, 2], "not a complete"),
         (change("state_dict", "classifier.linear.bias"), torch.zeros(3, 3), "do not fit"),
-        (change("state_dict", "classifier.linear.bias"), torch.tensor([1, 2, 3]), "not plain"),
-        (change("state_dict", "classifier.linear.bias"), "zeros", "not a whole"),
+        (change("state_dict", "classifier.linear.bias"), torch.tensor([1, 2, 3]), "plain float32"),
+        (change("state_dict", "classifier.linear.bias"), "zeros", "not a complete"),
         (change("state_dict", "classifier.linear.bias"), torch.tensor([0, 1, torch.nan]), "finite"),
         (change("state_dict", "classifier.extra"), torch.zeros(3), "do not fit"),
         (change("state_dict"), {}, "fewer weights"),
-        (change("state_dict"), None, "not a whole"),
+        (change("state_dict"), None, "not a complete"),
         (change("TextDataModule", "class_names"), ["bad", "good"], "2 class names"),
         (change("TextDataModule", "class_names"), ["bad", "good", "good"], "2 class names"),
-        (change("TextDataModule", "class_names"), 5, "not a whole"),
+        (change("TextDataModule", "class_names"), 5, "not a complete"),
         (change("TextDataModule", "text_encoder"), {"vocabulary": 3}, "text encoder"),
         (change("TextDataModule", "config", "source"), "ftp", "source"),
-        (change("TextDataModule"), None, "not a whole checkpoint of train.py"),
+        (change("TextDataModule"), None, "not a complete checkpoint of train.py"),
     ],
 )
 def test_parts_that_do_not_fit(tmp_path, state, spoil, value, said):
@@ -242,7 +242,7 @@ def test_a_zip_bomb(tmp_path, mood_run):
 def test_the_checkpoint_of_another_program(tmp_path, content):
     path = tmp_path / "other.ckpt"
     torch.save(content, path)
-    assert "not a whole checkpoint of train.py" in refused(path)
+    assert "not a complete checkpoint of train.py" in refused(path)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ CODE = (
 def test_code_is_named_and_not_run(tmp_path, attack):
     marker, path = tmp_path / "marker", tmp_path / "attack.ckpt"
     attack(path, marker)
-    with pytest.raises(UnsafeCheckpointError, match=r"^refused: (it would run|contains) [\w.]+; .*$"):
+    refusal = r"^refused: (it would run|contains) [\w.]+; .*$"
+    with pytest.raises(UnsafeCheckpointError, match=refusal):
         safe_load(path)
     assert not marker.exists()
 

@@ -8,6 +8,14 @@ SCHEMA_KEY = "schema_version"
 SCHEMA_VERSION = 2
 
 
+def schema_mismatch(found: Any) -> str | None:
+    """Return what is wrong with a file's value under SCHEMA_KEY; None if it is this version's."""
+    if type(found) is int and found == SCHEMA_VERSION:
+        return None
+    has = "no schema_version" if found is None else f"schema_version {sanitize(repr(found), 40)}"
+    return f"has {has}; this version of rnn-lab reads schema_version {SCHEMA_VERSION}"
+
+
 def check_schema(found: Any, what: str) -> None:
     """Make sure that a file has the schema version of this package.
 
@@ -18,11 +26,5 @@ def check_schema(found: Any, what: str) -> None:
     Raises:
         CheckpointError: it is another version; the message names both.
     """
-    if type(found) is int and found == SCHEMA_VERSION:
-        return
-    version = (
-        "no schema_version" if found is None else f"schema_version {sanitize(repr(found), 40)}"
-    )
-    raise CheckpointError(
-        f"{what}: has {version}; this version of rnn-lab reads schema_version {SCHEMA_VERSION}"
-    )
+    if mismatch := schema_mismatch(found):
+        raise CheckpointError(f"{what}: {mismatch}")
