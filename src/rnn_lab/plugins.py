@@ -43,7 +43,8 @@ def load_plugins(names: Sequence[str]) -> None:
             package = entry_point.dist.name if entry_point.dist else entry_point.value
             _import(entry_point.load, f"plugin {entry_point.name} of the package {package}")
         _imported_entry_points = True
-    if isinstance(names, str) or not all(_is_module_name(name) for name in names):
+    is_list = isinstance(names, Sequence) and not isinstance(names, str)
+    if not is_list or not all(_is_module_name(name) for name in names):
         raise ConfigError(f"plugins={names}: give a list of module names: plugins=[my_module]")
     if names and (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # last: no file there takes the place of an installed module
@@ -77,7 +78,7 @@ def _is_module_name(name: Any) -> bool:
 
 def _is_installed(name: str) -> bool:
     try:
-        return name in sys.modules or find_spec(name) is not None
+        return find_spec(name) is not None
     except (ImportError, ValueError):  # a parent package is missing
         return False
 

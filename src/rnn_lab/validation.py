@@ -69,7 +69,8 @@ def _line(details: Any, schema: type[BaseModel], options: Mapping[str, Any]) -> 
     name, value = ".".join(path), details["input"]
     context = details.get("ctx", {})
     if details["type"] == "extra_forbidden":
-        suggestion = _suggestion(path[-1], sorted(_field_names(schema, path[:-1])))
+        names = sorted(_field_names(schema, path[:-1]) - {path[-1]})  # one of another member
+        suggestion = _suggestion(path[-1], names)
         return f"{name}: no such option{'.' if suggestion else ''}{suggestion}"
     if details["type"] == "missing":
         return f"{name}: no value given"

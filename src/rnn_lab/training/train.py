@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
 from rnn_lab.fast_import import fast_imports
+from rnn_lab.plugins import require_extra
 from rnn_lab.sweeps.job import is_first_process
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.distributed import is_worker, launch_ddp
@@ -57,6 +58,8 @@ def train_in_process(
     tune_malloc()
     if config.data.tokenizer == TorchtextVocabulary.tokenizer:
         require_torchtext()
+    if config.logger.name == "tensorboard":
+        require_extra("tensorboard", "logger=tensorboard")
     flush_denormals()
     with fast_imports():
         from rnn_lab.training.callbacks.nonfinite import NonFiniteError
