@@ -25,7 +25,7 @@ from tests.cli.runner import PROJECT, command_environment
 
 IMPORTED = (
     *("matplotlib.backends.backend_agg", "matplotlib.pyplot", "rich.table"),
-    *("hydra_plugins.joblib_launcher", "hydra_plugins.submitit_launcher"),
+    "hydra_plugins.rnn_lab_launchers",
     *("rnn_lab.inference.evaluate", "rnn_lab.inference.explanation"),
     "rnn_lab.reports.explain.page",
     *("rnn_lab.reports.sweep.report", "rnn_lab.sweeps.retry", "rnn_lab.training.train"),

@@ -27,7 +27,7 @@ def test_a_page_lies_in_the_run_and_says_what_predict_says(tmp_path, mood_run):
     (folder,) = (mood_run / "explain").iterdir()
     assert folder.name.startswith("an-awful-awful-film-x-b-")
     assert {path.name for path in folder.iterdir()} == PAGE
-    assert done.stdout.splitlines()[-1] == f"explained in {folder / 'explanation.html'}"
+    assert done.stdout.splitlines()[-1] == f"explanation: {folder / 'explanation.html'}"
     page = (folder / "explanation.html").read_text()
     assert "&lt;b&gt;" in page and "<b>" not in page.partition("</title>")[0]
     assert run_words(read_result(mood_run)) in page

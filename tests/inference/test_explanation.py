@@ -4,7 +4,7 @@ import torch
 
 from rnn_lab.data.bpe import SubwordVocabulary
 from rnn_lab.inference.batch_predict import classify
-from rnn_lab.inference.explanation import gates_and_states, write_explanation
+from rnn_lab.inference.explanation import explain_text, gates_and_states
 from rnn_lab.reports.explain.explanation_data import read_explanation
 from tests.inference.untrained import untrained_run
 
@@ -12,7 +12,7 @@ TEXT = "The film was not bad, not bad at all."
 
 
 def explained(folder, run, text):
-    write_explanation(folder, run, text)
+    explain_text(run, text).write(folder)
     return read_explanation(folder)
 
 

@@ -28,8 +28,8 @@ from rnn_lab.errors import (
     WriteError,
     user_message,
 )
-from rnn_lab.io.atomic import is_locked, read_text, write_json
-from rnn_lab.io.locks import LockHeldError, acquire, lock_owner, write_owner
+from rnn_lab.io.atomic import read_text, write_json
+from rnn_lab.io.locks import LockHeldError, acquire, is_locked, lock_owner, write_owner
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.ranks import is_rank_zero
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options

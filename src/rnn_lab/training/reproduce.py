@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
-from rnn_lab.io.schema import check_schema
+from rnn_lab.io.schema import SCHEMA_KEY, check_schema
 from rnn_lab.reports.run_files import read_object
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import options_signature
@@ -66,10 +66,7 @@ def read_run_record(place: str) -> RunRecord:
     result = read_object(path)
     if "checkpoint" in result:
         raise CheckpointError(f"{path}: of a test by eval.py; give that of a training run")
-    try:
-        check_schema(result, "result.json")
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    check_schema(result.get(SCHEMA_KEY), str(path))
     options: dict[str, Any] = {name: _part(path, result, name) for name in _GROUPS}
     options["model"] = {n: v for n, v in options["model"].items() if n != "parameters"}
     options["data"] = _part(path, _part(path, result, "data"), "options")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.io.atomic import is_locked
+from rnn_lab.io.locks import is_locked
 from rnn_lab.reports.run_files import by_epoch, read_metrics, read_object, read_result
 from rnn_lab.reports.sweep.options import RawConfig, config_of_result, read_config
 

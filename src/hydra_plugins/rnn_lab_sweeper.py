@@ -1,6 +1,7 @@
-"""`hydra/sweeper=optuna`: Hydra takes sweepers from the package `hydra_plugins` alone.
+"""The sweeper `hydra/sweeper=optuna`; conf/hydra/sweeper/optuna.yaml has its options.
 
-Every door imports this file, so nothing slow is imported before a search begins.
+Hydra accepts sweepers only from the package `hydra_plugins`, and imports this file in every
+command. So Optuna is imported when a search begins.
 """
 
 from typing import Any
@@ -11,21 +12,23 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from rnn_lab.plugins import require_extra
+
 
 class OptunaSweeper(Sweeper):
-    """Lets Optuna choose the values of each job; see conf/hydra/sweeper/optuna.yaml."""
+    """Lets Optuna choose the option values of each job."""
 
     hydra_context: HydraContext
     config: DictConfig
     launcher: Launcher
 
     def __init__(self, **options: Any) -> None:
-        """Leave the check of `options` to `sweep`: Hydra would wrap its error here."""
+        """Leave the validation of `options` to `sweep`: Hydra would wrap an error raised here."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what `sweep` needs."""
+        """Store what `sweep` needs and create the launcher."""
         self.hydra_context = hydra_context
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -34,6 +37,7 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the search; return the JobReturns of each batch, as Hydra's own sweeper does."""
+        require_extra("search", "hydra/sweeper=optuna", needs="optuna")
         from rnn_lab.sweeps.search.optuna_search import search
 
         return search(
