@@ -78,6 +78,17 @@ class Chromium:
             button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
 
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press the pointer at `start`, move it to `end` in two steps and release it there."""
+        middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+        pressed = {"button": "left", "buttons": 1, "clickCount": 1}
+        self.point_at(*start)
+        for kind, (x, y) in (
+            ("mousePressed", start), ("mouseMoved", middle), ("mouseMoved", end),
+            ("mouseReleased", end),
+        ):  # fmt: skip
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **pressed)
+
     def click(self, selector: str) -> None:
         """Click in the middle of the first element that a CSS selector finds."""
         self.point_at(*self.middle(selector), click=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,12 @@ from rnn_lab.inference.integrated_gradients import TOKENS_AT_ONCE, integrated_gr
 from rnn_lab.inference.load import LoadedModel
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.models.trace import trace
-from rnn_lab.reports.formatting import model_words, run_words
+from rnn_lab.reports.formatting import format_model, format_run
 from rnn_lab.reports.run_files import read_result
+
+# What the values of a cell are, by name, and their symbols in its equations. Others are gates.
+_KINDS = {"C_tilde": "candidate", "h_tilde": "candidate", "C": "state", "h": "state"}
+_SYMBOLS = {"C_tilde": r"\tilde{C}", "h_tilde": r"\tilde{h}"}
 
 
 def write_explanation(folder: Path, run: LoadedModel, text: str) -> None:
@@ -29,6 +34,7 @@ def write_explanation(folder: Path, run: LoadedModel, text: str) -> None:
     reads them.
     """
     tokens = run.text_encoder.encode(text)  # [time]
+    states = gates_and_states(run, tokens)
     probabilities = prefix_probabilities(run, tokens)
     predicted = int(probabilities[-1].argmax())
     moved = integrated_gradients(run.model, tokens, predicted)
@@ -45,12 +51,13 @@ def write_explanation(folder: Path, run: LoadedModel, text: str) -> None:
         "logit_difference": moved.difference,
         "baseline_logit_difference": moved.baseline,
         "steps": moved.steps,
+        "values": describe_values(states),
     }
     with atomic_write(folder / "explanation.json") as file:
         json.dump(about, file, indent=1)
         file.write("\n")
     with atomic_write(folder / "states.npz") as file:
-        np.savez_compressed(file.buffer, allow_pickle=False, **gates_and_states(run, tokens))
+        np.savez_compressed(file.buffer, allow_pickle=False, **states)
 
 
 def prefix_probabilities(run: LoadedModel, tokens: np.ndarray) -> np.ndarray:
@@ -73,6 +80,18 @@ def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarr
     }
 
 
+def describe_values(states: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the kind (gate, candidate or state) and symbol of each value of a cell.
+
+    `states` are the names <layer>_<direction>_<value> of `gates_and_states`.
+    """
+    names = dict.fromkeys(name.split("_", 2)[2] for name in states)
+    return {
+        name: {"kind": _KINDS.get(name, "gate"), "symbol": _SYMBOLS.get(name, name)}
+        for name in names
+    }
+
+
 def _words(run: LoadedModel, text: str) -> list[dict[str, Any]]:
     """Each word of `text`, with the range of its tokens among those read: empty where cut off."""
     words = run.text_encoder.words(text)
@@ -89,5 +108,5 @@ def _words_of(run: LoadedModel) -> str:
     """How pictures name the run: by its result.json where the checkpoint lies in a run's folder."""
     if run.path.parent.name == "checkpoints":
         with contextlib.suppress(CheckpointError):
-            return run_words(read_result(run.path.parent.parent))
-    return f"{model_words({'model': run.model_config.model_dump()})}, {run.path.name}"
+            return format_run(read_result(run.path.parent.parent))
+    return f"{format_model({'model': run.model_config.model_dump()})}, {run.path.name}"

@@ -109,8 +109,8 @@ def _compare(then: RunRecord, job: JobDir) -> None:
     print_comparison(comparison)
     if comparison.differing and not comparison.reasons:
         raise UserError(
-            f"reproduce={then.path}: {comparison.differing_words()}, though the code, the versions "
-            "and the machine are the same: one of the two result.json is not what was computed"
+            f"reproduce={then.path}: {comparison.format_differing()}, though the code, the "
+            "versions and the machine are the same: one of the two result.json is not what was computed"
         )
 
 

@@ -61,7 +61,7 @@ def _summarise(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary]) -> 
     run.log(logged)
     best = next((job for job in jobs if job.rank == 1), None)
     if best and (checkpoint := best.folder / "checkpoints" / "best.ckpt").exists():
-        about = {"folder": best.name, **best.figures}
+        about = {"folder": best.name, **best.metrics}
         artifact = wandb.Artifact(f"sweep-{run.id}", type="model", metadata=about)
         artifact.add_file(str(checkpoint), name="best.ckpt")
         run.log_artifact(artifact, aliases=["best"])
@@ -78,7 +78,7 @@ def _figures(jobs: Sequence[JobSummary]) -> dict[str, Any]:
     }
     if jobs and jobs[0].rank == 1:
         figures |= {"monitor": monitor, "best/folder": jobs[0].name}
-        figures |= {f"best/{name}": value for name, value in jobs[0].figures.items()}
+        figures |= {f"best/{name}": value for name, value in jobs[0].metrics.items()}
     return figures
 
 

@@ -1,4 +1,4 @@
-"""Every job of a sweep is found and said what became of it, however damaged its folder is."""
+"""Every job of a sweep is found with its status, however damaged its folder is."""
 
 import json
 from pathlib import Path
@@ -41,15 +41,15 @@ def test_what_is_known_of_each(tmp_path: Path) -> None:
         4,
         1,
     )
-    assert finished.figures["val/accuracy"] == 0.91
-    assert finished.reviews_per_second == 1234.5
+    assert finished.metrics["val/accuracy"] == 0.91
+    assert finished.train_examples_per_s == 1234.5
     assert finished.curves["val/accuracy"][0] == [0, 1, 2, 3]
     assert finished.curves["val/accuracy"][1][2] == 0.91
     assert (pruned.rank, pruned.best_epoch, pruned.epochs) == (None, 1, 3)
-    assert pruned.figures == {"val/accuracy": 0.8, "val/loss": pytest.approx(0.2)}
+    assert pruned.metrics == {"val/accuracy": 0.8, "val/loss": pytest.approx(0.2)}
     assert failed.error == "OutOfMemoryError: CUDA out of memory"
     assert (failed.attempts, failed.log) == (2, str(tmp_path / "c" / "train.log"))
-    assert (failed.figures, failed.epochs) == ({}, 2)
+    assert (failed.metrics, failed.epochs) == ({}, 2)
 
 
 def test_ranks_are_those_of_validation_alone(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_ranks_are_those_of_validation_alone(tmp_path: Path) -> None:
     assert ranks == [("b", 1), ("c", 1), ("a", 3), ("d", 4), ("e", None)]
 
 
-def test_a_loss_ranks_from_below_and_no_figure_has_no_rank(tmp_path: Path) -> None:
+def test_a_lower_loss_ranks_higher_and_a_missing_metric_has_no_rank(tmp_path: Path) -> None:
     for name, loss in (("a", 0.5), ("b", 0.3), ("c", None)):
         write_job(tmp_path, name, result={"val/loss": loss, "monitored_metric": "val/loss"})
     jobs = read_jobs(tmp_path)
@@ -77,7 +77,7 @@ def test_a_slash_in_an_override_makes_folders_in_folders(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b'{"model":', "result.json: not whole JSON"),
+        (b'{"model":', "result.json: not valid JSON"),
         (b"", "result.json: empty"),
         (b"\xff\xfe", "result.json: cannot be read"),
         (b"[]", "expected an object"),
@@ -103,7 +103,7 @@ def test_a_damaged_folder_is_a_row_that_says_so(tmp_path: Path, content: bytes, 
 
 def test_a_file_cut_off_anywhere_raises_nothing(tmp_path: Path) -> None:
     for status in ("finished", "pruned", "failed", "unfinished"):
-        folder = write_job(tmp_path, status, status=status, epochs=1, reviews=2)
+        folder = write_job(tmp_path, status, status=status, epochs=1, examples=2)
         for path in (path for path in folder.rglob("*") if path.is_file()):
             whole = path.read_bytes()
             for size in range(0, len(whole), 19):
@@ -116,7 +116,7 @@ def test_a_file_cut_off_anywhere_raises_nothing(tmp_path: Path) -> None:
 
 def test_what_a_run_needs_beside_its_result_may_be_damaged(tmp_path: Path) -> None:
     folder = write_job(tmp_path, "a", model__hidden_size=64)
-    (folder / "config" / "config.yaml").write_text("model: {name: gru")
+    (folder / ".hydra" / "config.yaml").write_text("model: {name: gru")
     (folder / "metrics.csv").write_text("step,val/accuracy\n1,high\n")
     (job,) = read_jobs(tmp_path)
     assert (job.status, job.rank, job.curves) == ("finished", 1, {})
@@ -135,14 +135,14 @@ def test_the_row_that_is_being_written_is_left_out(tmp_path: Path) -> None:
 def test_folders_that_are_no_sweep_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
         read_jobs(tmp_path / "absent")
-    with pytest.raises(CheckpointError, match="no run in it"):
+    with pytest.raises(CheckpointError, match="contains no run"):
         read_jobs(tmp_path)
     run = write_job(tmp_path, "run")
     with pytest.raises(CheckpointError, match=r"run: the folder of a single run"):
         read_jobs(run)
 
 
-def test_importances_of_each_figure_are_read_where_there_are_some(tmp_path: Path) -> None:
+def test_importances_of_each_metric_are_read(tmp_path: Path) -> None:
     path = tmp_path / "importances.json"
     assert read_importances(tmp_path, "val/f1") == {}
     shares = {"model.dropout": 0.2, "optimizer.lr": 0.8}

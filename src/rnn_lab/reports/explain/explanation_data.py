@@ -1,28 +1,51 @@
-"""The files of an explanation, which explain.py left in a folder, read into one object."""
+"""Read the files of an explanation, explanation.json and states.npz, into one object."""
 
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from rnn_lab.errors import CheckpointError
+from rnn_lab.io.atomic import read_text
+from rnn_lab.reports.formatting import format_cell
+
+ValueKind = Literal["gate", "candidate", "state"]
+
+
+@dataclass(frozen=True)
+class CellValue:
+    """What a value of a cell is: a gate (0 to 1), a candidate or a state, and its symbol."""
+
+    name: str  # in states.npz
+    kind: ValueKind
+    symbol: str  # TeX, as in the equations of the cell: "f", r"\tilde{C}"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(ValueKind) or not isinstance(self.symbol, str):
+            raise ValueError(f"value {self.name}: unknown kind {self.kind!r}")
+
+    @property
+    def title(self) -> str:
+        """The name of a state in a sentence: "cell state", "hidden state" or "state s"."""
+        known = {"h": "hidden state", "C": "cell state"}
+        return known.get(self.name, f"{self.kind} {self.name}")
 
 
 @dataclass(frozen=True)
 class Word:
-    """One word as the network read it: one token, or several subwords."""
+    """One word of the text: one token, or several subwords."""
 
     text: str
-    start: int  # of its tokens among those that were read
+    start: int  # of its tokens among those that the model read
     stop: int
-    known: bool  # False: read as <unk>
+    known: bool  # False: replaced by <unk>
 
     @property
     def read(self) -> bool:
-        """False for a word that was cut off."""
+        """Whether the model read the word: False for one that was truncated."""
         return self.start < self.stop
 
 
@@ -34,15 +57,10 @@ class Direction:
     backward: bool
     values: dict[str, np.ndarray]
 
-    @property
-    def memory(self) -> np.ndarray:
-        """The state that carries what was read: an LSTM's cell, else the hidden state."""
-        return self.values.get("C", self.values["h"])
-
 
 @dataclass(frozen=True)
 class Explanation:
-    """One verdict: `time` is the tokens read, in the order of the text."""
+    """One explained prediction. `time` is the number of tokens read, in the order of the text."""
 
     run: str
     model: dict[str, Any]
@@ -51,11 +69,12 @@ class Explanation:
     max_length: int
     text: str
     words: tuple[Word, ...]
-    probabilities: np.ndarray  # float64 [time, classes], of the first 1, 2, ... tokens
+    probabilities: np.ndarray  # float64 [time, classes], after the first 1, 2, ... tokens
     attributions: np.ndarray  # float64 [time]
-    logit_difference: float  # of the predicted class against the mean of the others
-    baseline_logit_difference: float  # the same for padding
+    logit_difference: float  # of the predicted class to the mean of the others
+    baseline_logit_difference: float  # the same for padding alone
     steps: int  # of the integration
+    values: dict[str, CellValue]  # in the order in which the cell computes them
     directions: tuple[Direction, ...]
 
     @property
@@ -64,29 +83,39 @@ class Explanation:
         return int(self.probabilities[-1].argmax())
 
     @property
-    def verdict(self) -> str:
+    def prediction(self) -> str:
         """The name of the predicted class."""
         return self.class_names[self.predicted]
 
     @property
     def ranking(self) -> list[tuple[str, float]]:
-        """Each class and its probability, the most probable first."""
+        """Every class and its probability, the most probable first."""
         order = np.argsort(-self.probabilities[-1], kind="stable")
         return [(self.class_names[i], float(self.probabilities[-1, i])) for i in order]
 
     @cached_property
     def words_read(self) -> list[Word]:
-        """The words that the network read, whole or in part."""
+        """The words that the model read, whole or in part."""
         return [word for word in self.words if word.read]
 
     @cached_property
-    def moved(self) -> np.ndarray:
-        """How much each word read moved the logit difference: float64 [words read]."""
+    def word_attributions(self) -> np.ndarray:
+        """The contribution of each word read to the logit difference: float64 [words read]."""
         return np.array([self.attributions[w.start : w.stop].sum() for w in self.words_read])
 
-    def name_of(self, direction: Direction) -> str:
-        """Return "the LSTM", or which of its layers and directions it is."""
-        name = f"the {self.model['name'].upper()}"
+    @property
+    def states(self) -> list[CellValue]:
+        """The states that the cell passes on to the next time step."""
+        return [value for value in self.values.values() if value.kind == "state"]
+
+    @property
+    def memory(self) -> CellValue:
+        """The state that carries what was read: the first one computed, an LSTM's cell state."""
+        return self.states[0]
+
+    def describe(self, direction: Direction) -> str:
+        """Return "the LSTM", with layer and direction if it has several."""
+        name = f"the {format_cell(self.model['name'])}"
         layers = self.model["num_layers"]
         layer = f"layer {direction.layer + 1} of {layers}" if layers > 1 else ""
         reading = "right to left" if direction.backward else "left to right"
@@ -95,39 +124,47 @@ class Explanation:
 
     @property
     def completeness_error(self) -> float:
-        """How far the attributions' sum is from the difference they share out, relative to it."""
+        """The relative difference between the attributions' sum and what it should be."""
         difference = self.logit_difference - self.baseline_logit_difference
         gap = abs(float(self.attributions.sum()) - difference)
         return gap / abs(difference) if difference else float("inf")
 
 
 def read_explanation(folder: Path) -> Explanation:
-    """Read explanation.json and states.npz.
+    """Read explanation.json and states.npz in `folder`.
 
     Raises:
-        CheckpointError: a file is absent or is not what explain.py writes; names it.
+        CheckpointError: a file is missing or damaged; names it.
     """
     path = folder / "explanation.json"
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        words = tuple(Word(w["word"], w["start"], w["stop"], w["known"]) for w in about["words"])
-        about |= {"words": words, "class_names": tuple(about["class_names"])}
+        content = json.loads(read_text(path))
+        words = tuple(Word(w["word"], w["start"], w["stop"], w["known"]) for w in content["words"])
+        values = {name: CellValue(name, **value) for name, value in content["values"].items()}
+        content |= {"words": words, "class_names": tuple(content["class_names"]), "values": values}
         for name in ("probabilities", "attributions"):
-            about[name] = np.array(about[name], dtype=np.float64)
+            content[name] = np.array(content[name], dtype=np.float64)
         path = folder / "states.npz"
         with np.load(path, allow_pickle=False) as states:
-            values = {name: states[name] for name in states.files}
-        return Explanation(**about, directions=_directions(values))
+            arrays = {name: states[name] for name in states.files}
+        return Explanation(**content, directions=_read_directions(arrays, values))
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; is this a folder of explain.py?") from None
+        raise CheckpointError(
+            f"{path}: no such file; is this the output folder of an explanation?"
+        ) from None
     except Exception as error:  # a damaged file can fail anywhere in the readers
         reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: not a whole file of explain.py: {reason}") from None
+        raise CheckpointError(f"{path}: not a valid explanation: {reason}") from None
 
 
-def _directions(values: dict[str, np.ndarray]) -> tuple[Direction, ...]:
-    gates: dict[tuple[int, bool], dict[str, np.ndarray]] = {}
-    for name, value in values.items():
-        layer, direction, gate = name.split("_", 2)
-        gates.setdefault((int(layer), direction == "backward"), {})[gate] = value
-    return tuple(Direction(*place, of_place) for place, of_place in gates.items())
+def _read_directions(
+    arrays: dict[str, np.ndarray], values: dict[str, CellValue]
+) -> tuple[Direction, ...]:
+    found: dict[tuple[int, bool], dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        layer, direction, value = name.split("_", 2)
+        found.setdefault((int(layer), direction == "backward"), {})[value] = array
+    for of_direction in found.values():
+        if set(of_direction) != set(values):
+            raise ValueError(f"values {', '.join(of_direction)}, expected {', '.join(values)}")
+    return tuple(Direction(*key, of_direction) for key, of_direction in found.items())
