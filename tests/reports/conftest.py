@@ -46,7 +46,7 @@ def write_run(
 
 
 def _write_metrics(folder: Path, epochs: int, random: np.random.Generator) -> None:
-    """Lightning's CSVLogger: a row a call, empty where the call logged nothing of a column."""
+    """Write metrics.csv as Lightning's CSVLogger does: a row per call, other columns empty."""
     columns = [
         "epoch", "grad_norm", "lr-AdamW", "step", "test/accuracy", "test/loss",
         "train/accuracy", "train/loss", "val/accuracy", "val/loss",

@@ -1,4 +1,4 @@
-"""Curves and areas equal scikit-learn's, calibration torchmetrics', intervals the literature's."""
+"""Curves equal scikit-learn's, calibration equals torchmetrics', intervals the literature's."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_curves_equal_scikit_learns(levels: int, share: float) -> None:
 
 
 def test_a_curve_counted_by_hand() -> None:
-    """Scores 0.9 + , 0.8 - , 0.7 + , 0.7 - : the two that tie are accepted together."""
+    """Scores 0.9 +, 0.8 -, 0.7 +, 0.7 -: equal scores are one step."""
     ours = make_curve("x", np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.7]))
     assert ours.false_positive_rate.tolist() == [0, 0, 0.5, 1]
     assert ours.true_positive_rate.tolist() == [0, 0.5, 0.5, 1]
@@ -98,7 +98,7 @@ def test_more_classes_give_one_each_and_their_macro_average(make_run: MakeRun) -
     assert area == pytest.approx(macro.average_precision, abs=2e-3)
 
 
-def test_classes_without_a_curve_are_left_out() -> None:
+def test_classes_without_a_curve_are_omitted() -> None:
     thirds = np.full((4, 3), 1 / 3)
     assert class_curves(predictions([0, 0, 0, 0], thirds)) == []
     assert class_curves(predictions([1], np.array([[0.2, 0.8]]))) == []
@@ -141,12 +141,12 @@ def test_calibration_error_equals_torchmetrics(classes: int) -> None:
     assert ((bins.starts <= bins.confidence) & (bins.confidence <= bins.starts + 1 / 15)).all()
 
 
-def test_certainty_itself_falls_into_the_last_bin() -> None:
+def test_probability_one_is_in_the_last_bin() -> None:
     bins = reliability(predictions([0, 1], np.array([[1.0, 0.0], [1.0, 0.0]])))
     assert (bins.counts.tolist(), bins.hits.tolist(), bins.error) == ([2], [1], 0.5)
 
 
-def test_length_bins_hold_equal_shares_and_never_part_equal_lengths() -> None:
+def test_length_bins_have_equal_counts_and_keep_equal_lengths_together() -> None:
     greatest, position = length_bins(np.arange(1, 1001))
     assert greatest.tolist() == list(range(100, 1001, 100))
     assert np.bincount(position).tolist() == [100] * 10

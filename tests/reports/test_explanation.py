@@ -102,7 +102,7 @@ def kind(value: str) -> str:
 
 
 class Page(HTMLParser):
-    """The parts of a page that a browser would show, fetch or run."""
+    """The parts of a page that a browser shows, fetches or runs."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -153,11 +153,11 @@ def test_the_page_embeds_the_plots_beside_it(tmp_path):
     )
     html = draw_explanation(folder).read_text(encoding="utf-8")
     sources = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
-    pictures = {path.name: path.read_bytes() for path in folder.glob("*.png")}
-    assert {base64.b64decode(source) for source in sources} == set(pictures.values())
+    plots = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    assert {base64.b64decode(source) for source in sources} == set(plots.values())
     wheres = [f"layer{n}_{way}" for n in (1, 2) for way in ("forward", "backward")]
     drawn = {f"{kind}_{where}.png" for kind in ("gates", "path") for where in wheres}
-    assert set(pictures) == drawn | {"prediction.png"}
+    assert set(plots) == drawn | {"prediction.png"}
 
 
 def test_the_page_names_truncated_words_and_a_large_completeness_error(tmp_path):

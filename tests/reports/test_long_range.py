@@ -30,7 +30,7 @@ def write_one(sweep: Path, model: str, distance: int, seed: int, **options: obje
             "class_names": ["heads", "tails"],
             "options": {"distance": distance},
         },
-        # The seeds differ at the middle distance alone.
+        # Seeds differ only at the middle distance.
         "test/accuracy": ACCURACY[model] - 0.01 * (seed - 1) * (distance == 100),
     }
     (folder / "result.json").write_text(json.dumps(result | options))

@@ -73,7 +73,7 @@ def test_every_reason_is_named() -> None:
         "optimizer.lr: 0.1 recorded, 0.2 here",
         "trainer.accelerator: cpu recorded, gpu here",
         "torch: 2 recorded, 3 here",
-        "extra: unknown recorded, 1 here",
+        "extra: null recorded, 1 here",
         "cpu: x recorded, y here",
         "git_commit: abc recorded, def here",
         "threads: 2 recorded, 1 here (OMP_NUM_THREADS=2)",

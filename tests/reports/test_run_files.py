@@ -1,4 +1,4 @@
-"""What a run left on disk is read exactly, and what is missing or broken is named in one line."""
+"""Files of a run are read exactly; a missing or malformed one is named in one line."""
 
 import json
 from collections.abc import Callable
@@ -72,7 +72,7 @@ def test_predictions_keep_order_classes_and_awkward_names(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("read", [read_result, read_metrics, read_predictions])
-def test_absent_and_empty_files_are_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
+def test_missing_and_empty_files_are_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(CheckpointError, match=r"(result\.json|metrics\.csv|predictions\.csv): no"):
         read(tmp_path)
     for name in ("result.json", "metrics.csv", "predictions.csv"):
@@ -89,7 +89,7 @@ def test_absent_and_empty_files_are_named(tmp_path: Path, read: Callable[[Path],
         ("predictions.csv", read_predictions),
     ],
 )
-def test_a_file_cut_off_anywhere_is_refused_or_read_as_far_as_it_is_whole(
+def test_a_truncated_file_is_refused_or_read_up_to_a_whole_line(
     make_run: MakeRun, name: str, read: Callable[[Path], object]
 ) -> None:
     run = make_run(examples=3, epochs=1)
@@ -121,7 +121,9 @@ def test_a_file_cut_off_anywhere_is_refused_or_read_as_far_as_it_is_whole(
         ("probability_bad", "bad", "fewer than two columns probability_<class>"),
     ],
 )
-def test_a_broken_row_is_named_by_its_line(tmp_path: Path, old: str, new: str, says: str) -> None:
+def test_a_malformed_row_is_named_by_line(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
     text = "name,label,prediction,length,loss,probability_bad,probability_good\n"
     text += "a,good,good,7,0.105,0.1,0.9\n"
     (tmp_path / "predictions.csv").write_text(text.replace(old, new, 1))

@@ -44,12 +44,12 @@ def test_an_evaluation_has_no_validation(make_run: MakeRun) -> None:
     assert "GRU on files, seed 1" in text
 
 
-def test_plain_text_where_there_is_no_terminal(make_run: MakeRun) -> None:
+def test_plain_text_without_a_terminal(make_run: MakeRun) -> None:
     assert "\x1b" not in printed(make_run(examples=3))
     assert "\x1b" in printed(make_run("other", examples=3), force_terminal=True)
 
 
-def test_the_folder_can_be_copied_from_a_narrow_terminal(make_run: MakeRun) -> None:
+def test_the_path_is_not_wrapped_in_a_narrow_terminal(make_run: MakeRun) -> None:
     run = make_run("a long [bold]name[/bold] " * 5, examples=3)
     assert f"Run folder: {run}\n" in printed(run, width=40)
 

@@ -99,35 +99,24 @@ def print_comparison(comparison: Comparison, console: "Console | None" = None) -
 
 
 def _reasons(recorded: Mapping[str, Any], reproduced: Mapping[str, Any]) -> Iterator[str]:
-    for name, first, second in _diff_groups(recorded, reproduced):
-        hint = f" (OMP_NUM_THREADS={first})" if name == "threads" else ""
-        yield f"{name}: {first} recorded, {second} here{hint}"
+    for first, second in zip(_causes(recorded), _causes(reproduced), strict=True):
+        for name, *values in diff_options(first, second):
+            before, here = map(_format_value, values)
+            hint = f" (OMP_NUM_THREADS={before})" if name == "threads" else ""
+            yield f"{name}: {before} recorded, {here} here{hint}"
     if recorded_options(reproduced).get("trainer.accelerator") == "gpu":
         yield "a GPU does not fix the order of every sum"
 
 
-def _diff_groups(
-    recorded: Mapping[str, Any], reproduced: Mapping[str, Any]
-) -> Iterator[tuple[str, str, str]]:
-    """Yield what differs in options, versions, machine, commit and number of threads."""
-
-    def parts(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        return [
-            _effective_options(result),
-            _group(result, "versions"),
-            _group(result, "machine"),
-            {"git_commit": result.get("git_commit")},
-            {"threads": _group(result, "timing").get("threads")},
-        ]
-
-    for first, second in zip(parts(recorded), parts(reproduced), strict=True):
-        for name, *values in diff_options(first, second):
-            known = [name in flatten(part) for part in (first, second)]
-            before, after = (
-                _format_value(value) if is_known else "unknown"
-                for value, is_known in zip(values, known, strict=True)
-            )
-            yield name, before, after
+def _causes(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what the metrics of a run depend on, in groups."""
+    return [
+        _effective_options(result),
+        _group(result, "versions"),
+        _group(result, "machine"),
+        {"git_commit": result.get("git_commit")},
+        {"threads": _group(result, "timing").get("threads")},
+    ]
 
 
 def _effective_options(result: Mapping[str, Any]) -> dict[str, Any]:

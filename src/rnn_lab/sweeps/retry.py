@@ -110,7 +110,7 @@ def _compare(then: RunRecord, job: JobDir) -> None:
     if comparison.differing and not comparison.reasons:
         raise UserError(
             f"reproduce={then.path}: {comparison.format_differing()}, though the code, the "
-            "versions and the machine are the same: one of the two result.json is not what was computed"
+            "versions and the machine are the same: one of the two result.json was changed"
         )
 
 

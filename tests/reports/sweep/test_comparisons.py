@@ -48,13 +48,13 @@ def test_equals_scipys_on_many_examples() -> None:
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.0015)
     far = np.abs(reference.bootstrap_distribution - found.difference) >= abs(found.difference)
     assert found.p_value == pytest.approx(far.mean(), abs=0.01)
-    # McNemar's exact test asks the same of one seed: the two agree but for their last digits.
+    # For one seed, McNemar's exact test is nearly the same test.
     wins, losses = np.sum(first > second), np.sum(first < second)
     mcnemar = stats.binomtest(int(wins), int(wins + losses)).pvalue
     assert found.p_value == pytest.approx(mcnemar, abs=0.03)
 
 
-def test_p_values_of_equal_models_are_spread_evenly() -> None:
+def test_p_values_of_equal_models_are_uniform() -> None:
     random = np.random.default_rng(5)
     found = [
         paired_bootstrap(*(random.random((2, 500)) < 0.8).astype(float), resamples=1000).p_value
@@ -64,7 +64,7 @@ def test_p_values_of_equal_models_are_spread_evenly() -> None:
     assert np.mean(found) == pytest.approx(0.5, abs=0.06)
 
 
-def test_the_ends_of_the_scale() -> None:
+def test_equal_and_opposite_models() -> None:
     same = np.array([1.0, 0, 1])
     found = paired_bootstrap(same, same)
     assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
@@ -137,7 +137,7 @@ def test_synthetic_examples_of_different_data_sets_are_not_compared(tmp_path: Pa
     assert reasons == ["", *["different synthetic examples with the same names"] * 2]
 
 
-def test_a_damaged_file_is_named_and_the_others_are_compared(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_other_groups_are_compared(tmp_path: Path) -> None:
     two_models(tmp_path)
     write_job(tmp_path, "rnn", correct=[1] * 4, accuracy=0.7, model__name="rnn")
     (tmp_path / "rnn" / "predictions.csv").write_text("name,label\n")

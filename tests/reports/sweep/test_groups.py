@@ -1,4 +1,4 @@
-"""Means over seeds, and how sure they are."""
+"""Means over seeds and their confidence intervals."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_the_interval_is_students(n: int) -> None:
     assert (found.low, found.high) == pytest.approx((low, high))
 
 
-def test_a_table_of_1908_still_holds() -> None:
+def test_the_interval_equals_students_table() -> None:
     # t = 4.303 for two degrees of freedom: three runs at 1, 2, 3 have s = 1.
     found = seed_stats([1.0, 2.0, 3.0])
     assert found.high == pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3)
@@ -50,7 +50,7 @@ def test_groups_are_runs_that_differ_in_the_seed_alone(tmp_path: Path) -> None:
     assert sorted(job.name for job in worse.jobs) == ["a1", "a2"]
 
 
-def test_groups_stand_in_the_order_of_validation_not_of_the_test(tmp_path: Path) -> None:
+def test_groups_are_sorted_by_validation_not_by_test(tmp_path: Path) -> None:
     for name, lr, accuracy, test in (("a", 0.1, 0.9, 0.1), ("b", 0.2, 0.8, 0.9)):
         write_job(
             tmp_path, name, accuracy=accuracy, optimizer__lr=lr, result={"test/accuracy": test}
@@ -60,7 +60,7 @@ def test_groups_stand_in_the_order_of_validation_not_of_the_test(tmp_path: Path)
     assert (second.validation.mean, second.test.mean) == (0.8, 0.9)
 
 
-def test_runs_that_differ_in_nothing_are_one_group(tmp_path: Path) -> None:
+def test_runs_that_differ_only_in_the_seed_are_one_group(tmp_path: Path) -> None:
     write_job(tmp_path, "a", seed=1)
     write_job(tmp_path, "b", seed=2)
     (group,) = group_jobs(read_jobs(tmp_path))

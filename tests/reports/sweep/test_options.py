@@ -1,4 +1,4 @@
-"""What varies in a sweep is found in its composed configs."""
+"""The varied options of a sweep are found in its composed configs."""
 
 import json
 from pathlib import Path
@@ -23,20 +23,20 @@ def configs(tmp_path: Path, *options: dict[str, object]) -> list[dict[str, objec
     ]
 
 
-def test_options_that_differ_whatever_the_command_line_said(tmp_path: Path) -> None:
+def test_varied_options_do_not_depend_on_the_command_line(tmp_path: Path) -> None:
     found = configs(
         tmp_path,
         {"model__name": "lstm", "model__forget_bias": 3.0, "seed": 1},
         {"model__name": "gru", "model__reset": "after", "seed": 2, "optimizer__lr": 0.004},
     )
-    # optimizer.lr was given once, as the default; an option of one model alone has one value;
-    # the split's seed only repeats the seed.
+    # optimizer.lr is given once, with its default; options of one model have one value each;
+    # data.split_seed only repeats the seed.
     assert varied_options(found) == ["model.name", "seed"]
     assert resolve(found[1], "data.split_seed") == 2
     assert resolve(found[1], "model.forget_bias") == ABSENT
 
 
-def test_names_places_and_speed_are_no_options(tmp_path: Path) -> None:
+def test_names_paths_and_speed_do_not_vary(tmp_path: Path) -> None:
     found = configs(
         tmp_path,
         {"name": "a", "tags": ["x"], "trial": {"number": 1}, "data__cache_dir": "here"},
@@ -45,7 +45,7 @@ def test_names_places_and_speed_are_no_options(tmp_path: Path) -> None:
     assert varied_options(found) == []
 
 
-def test_numbers_words_truth_and_null_are_told_apart(tmp_path: Path) -> None:
+def test_numbers_strings_booleans_and_null_are_distinct(tmp_path: Path) -> None:
     values = [1, 1.0, True, "1", None]
     found = configs(tmp_path, *({"trainer__patience": value} for value in values))
     assert varied_options(found) == ["trainer.patience"]
@@ -57,7 +57,7 @@ def test_numbers_words_truth_and_null_are_told_apart(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_seed_of_its_own_is_another_option_than_the_seed(tmp_path: Path) -> None:
+def test_a_split_seed_of_its_own_varies(tmp_path: Path) -> None:
     found = configs(tmp_path, {"seed": 1}, {"seed": 2}, {"seed": 1, "data__split_seed": 7})
     varied = varied_options(found)
     assert varied == ["data.split_seed", "seed"]
@@ -65,7 +65,7 @@ def test_a_seed_of_its_own_is_another_option_than_the_seed(tmp_path: Path) -> No
     assert one == two != other
 
 
-def test_references_that_read_the_environment_or_run_in_circles_stay_as_they_are(
+def test_references_to_the_environment_and_cycles_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "tell nobody")
@@ -74,7 +74,7 @@ def test_references_that_read_the_environment_or_run_in_circles_stay_as_they_are
     assert str(resolve(config, "seed")).startswith("${")
 
 
-def test_a_run_without_its_config_tells_by_its_result(tmp_path: Path) -> None:
+def test_a_run_without_a_config_uses_its_result(tmp_path: Path) -> None:
     result = {
         "model": {"name": "gru", "parameters": 9},
         "optimizer": {"lr": 0.1},
@@ -105,7 +105,7 @@ def test_lists_and_hydras_own_yaml_are_read(tmp_path: Path) -> None:
     assert found["data.class_names"] == '["no", "yes"]'
 
 
-def test_columns_have_short_names_where_those_are_clear() -> None:
+def test_columns_have_short_names_unless_ambiguous() -> None:
     assert short_names(["model.name", "optimizer.lr", "seed"]) == {
         "model.name": "model",
         "optimizer.lr": "lr",

@@ -36,7 +36,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 
 def show(browser: Chromium, sweep: Path, width: int = 1400) -> list[str]:
-    """Report the sweep, open its page, and return the runs that its table shows."""
+    """Report the sweep, open its page and return the runs in its table."""
     report_sweep(sweep, Console(file=io.StringIO()))
     browser.open(sweep / "sweep.html", width=width)
     check(browser, sweep / "sweep.html")
@@ -46,7 +46,7 @@ def show(browser: Chromium, sweep: Path, width: int = 1400) -> list[str]:
 
 
 def check(browser: Chromium, page: Path) -> None:
-    """The page ran to its end, without an error, and asked for nothing but itself."""
+    """Assert that the script ran without an error and the page requested only itself."""
     assert browser.errors == []
     assert browser.value("document.documentElement.dataset.ready") == "yes"
     assert browser.requests == [page.resolve().as_uri()]
@@ -58,7 +58,7 @@ def column(browser: Chromium, heading: str) -> list[str]:
 
 
 def twelve_runs(folder: Path) -> Path:
-    """Two models, two rates, three seeds; test metrics in the opposite order."""
+    """Write two models, two learning rates, three seeds; test metrics in the opposite order."""
     random = np.random.default_rng(0)
     for i in range(12):
         model, rate, seed = ("lstm", "gru")[i % 2], (1e-5, 0.004)[i // 2 % 2], i // 4 + 1
@@ -88,7 +88,7 @@ def test_twelve_runs(browser: Chromium, tmp_path: Path) -> None:
     assert axes == ["model.name", "optimizer.lr", "val/accuracy"]
 
 
-def test_a_click_sorts_and_the_test_columns_do_not(browser: Chromium, tmp_path: Path) -> None:
+def test_a_click_sorts_but_not_by_test_columns(browser: Chromium, tmp_path: Path) -> None:
     show(browser, twelve_runs(tmp_path / "twelve"))
     browser.click("#runs th:nth-child(5) button")  # the rate
     assert column(browser, "lr") == ["1e-05"] * 6 + ["0.004"] * 6
@@ -156,7 +156,7 @@ def test_brushing_an_axis_selects_the_runs_that_cross_it(browser: Chromium, tmp_
     assert browser.errors == []
 
 
-def test_every_status_and_what_a_search_leaves(browser: Chromium, tmp_path: Path) -> None:
+def test_every_status_and_the_importances_of_a_search(browser: Chromium, tmp_path: Path) -> None:
     statuses = ["finished", "pruned", "failed", "unfinished"]
     for i, status in enumerate(statuses * 4):
         folder = write_job(
@@ -199,7 +199,7 @@ def test_two_hundred_runs(browser: Chromium, tmp_path: Path) -> None:
     assert len(browser.texts("#curves .line")) == 200
 
 
-def test_names_and_values_that_are_markup_are_only_text(browser: Chromium, tmp_path: Path) -> None:
+def test_markup_in_names_and_values_is_only_text(browser: Chromium, tmp_path: Path) -> None:
     evil = (
         "</td><script>document.title='hacked'</script><img src=x onerror=document.title='hacked'>"
     )
@@ -230,7 +230,7 @@ def test_names_and_values_that_are_markup_are_only_text(browser: Chromium, tmp_p
         ("<body>", "<body onload='undefined_function()'>"),
     ],
 )
-def test_an_error_on_the_page_would_be_seen(
+def test_an_error_on_the_page_is_detected(
     browser: Chromium, tmp_path: Path, old: str, new: str
 ) -> None:
     write_job(tmp_path, "run")
@@ -242,7 +242,7 @@ def test_an_error_on_the_page_would_be_seen(
         check(browser, page)
 
 
-def test_an_error_of_the_script_itself_would_be_seen(
+def test_an_error_of_the_script_is_detected(
     browser: Chromium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import shutil

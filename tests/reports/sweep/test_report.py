@@ -29,7 +29,7 @@ def summary(sweep: Path) -> dict[str, dict[str, str]]:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """Two models of two seeds, one pruned, one failed, one damaged."""
+    """Write two models with two seeds each, one pruned, one failed and one damaged job."""
     folder = tmp_path / "a sweep"
     for seed in (1, 2):
         for model, accuracy in (("lstm", 0.88), ("gru", 0.89)):
@@ -44,7 +44,7 @@ def sweep(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_table_ranks_and_names_every_failure(sweep: Path) -> None:
+def test_the_table_ranks_runs_and_names_failures(sweep: Path) -> None:
     text = reported(sweep)
     rows = [line.split() for line in text.splitlines()]
     assert [row[:3] for row in rows if row[1:2] and row[1].endswith(("seed1", "seed2"))] == [
@@ -72,7 +72,7 @@ def test_a_narrow_terminal_truncates_no_name_and_no_metric(sweep: Path) -> None:
     assert f"log: {sweep / 'broken' / 'train.log'}\n" in text
 
 
-def test_the_summary_has_a_row_a_run_and_a_column_an_option(sweep: Path) -> None:
+def test_the_summary_has_a_row_per_run_and_a_column_per_option(sweep: Path) -> None:
     jobs = report_sweep(sweep, Console(file=io.StringIO()))
     rows = summary(sweep)
     assert list(rows) == [job.name for job in jobs]
@@ -88,7 +88,7 @@ def test_the_summary_has_a_row_a_run_and_a_column_an_option(sweep: Path) -> None
     assert rows["damaged"]["model.name"] == ""
 
 
-def test_names_that_would_be_markup_are_shown_as_they_are(tmp_path: Path) -> None:
+def test_markup_in_names_is_printed_as_text(tmp_path: Path) -> None:
     name = "[red]x[/red] [/]"
     write_job(tmp_path, name, optimizer__name="[b]a[/b]")
     write_job(tmp_path, "y", optimizer__name="adam")
@@ -96,7 +96,7 @@ def test_names_that_would_be_markup_are_shown_as_they_are(tmp_path: Path) -> Non
     assert name in text and "[b]a[/b]" in text
 
 
-def test_a_report_leaves_the_jobs_as_they_were(sweep: Path) -> None:
+def test_a_report_changes_no_job(sweep: Path) -> None:
     def contents() -> dict[Path, bytes]:
         files = (path for path in sweep.rglob("*") if path.is_file() and path.parent != sweep)
         return {path: path.read_bytes() for path in files}

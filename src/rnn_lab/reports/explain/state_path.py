@@ -58,9 +58,7 @@ def plot_state_path(explanation: Explanation, columns: Columns, direction: Direc
     upper.grid(False, axis="x")
     align_y_label(upper, columns)
     add_legend(upper, loc="upper left", bbox_to_anchor=(1, 1))
-    plane = make_pixel_axes(
-        figure, (LEFT, plane_top, *PLANE_SIZE), f"Principal components of the {title}"
-    )
+    plane = make_pixel_axes(figure, (LEFT, plane_top, *PLANE_SIZE), "Principal components")
     bar_axes = make_pixel_axes(figure, (LEFT + PLANE_SIZE[0] + 14, plane_top, 10, PLANE_SIZE[1]))
     _plot_plane(plane, bar_axes, explanation, direction)
     return figure

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.reports.formatting import order_metrics
+from rnn_lab.reports.formatting import format_count, order_metrics
 from rnn_lab.reports.job_files import (
     JobStatus,
     find_job_dirs,
@@ -27,6 +27,7 @@ Status = JobStatus | Literal["damaged"]
 STATUSES: tuple[Status, ...] = (
     "finished", "pruned", "running", "unfinished", "failed", "damaged",
 )  # fmt: skip
+PROBLEM_STATUSES = ("failed", "damaged", "unfinished")
 DEFAULT_MONITOR = "val/accuracy"
 
 EpochCurve = tuple[list[int], list[float]]  # epochs, and the value of a metric in each
@@ -114,6 +115,18 @@ def rank(jobs: Sequence[JobSummary]) -> list[JobSummary]:
 def sweep_metrics(jobs: Sequence[JobSummary]) -> list[str]:
     """Return the names of the metrics that any job has: validation first, then test."""
     return order_metrics(name for job in jobs for name in job.metrics)
+
+
+def has_issues(job: JobSummary) -> bool:
+    """Return whether a job failed, was interrupted, or has a damaged file."""
+    return bool(job.error) or job.status in PROBLEM_STATUSES
+
+
+def format_statuses(jobs: Sequence[JobSummary]) -> str:
+    """Return "12 runs: 10 finished, 2 failed"."""
+    counts = Counter(job.status for job in jobs)
+    parts = [f"{counts[status]} {status}" for status in STATUSES if counts[status]]
+    return f"{format_count(len(jobs), 'run')}: {', '.join(parts)}"
 
 
 def _read_job(folder: Path) -> dict[str, Any]:

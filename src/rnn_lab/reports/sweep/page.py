@@ -35,6 +35,8 @@ from rnn_lab.reports.sweep.comparisons import (
 from rnn_lab.reports.sweep.groups import group_jobs
 from rnn_lab.reports.sweep.jobs import (
     JobSummary,
+    format_statuses,
+    has_issues,
     read_importances,
     smaller_is_better,
     sweep_metrics,
@@ -42,7 +44,6 @@ from rnn_lab.reports.sweep.jobs import (
 )
 from rnn_lab.reports.sweep.options import format_value, resolve, short_names, varied_options
 from rnn_lab.reports.sweep.scales import is_number
-from rnn_lab.reports.sweep.table import format_statuses, has_issues
 
 TEMPLATES = Path(__file__).parent
 
