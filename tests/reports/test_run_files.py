@@ -121,9 +121,7 @@ def test_a_truncated_file_is_refused_or_read_up_to_a_whole_line(
         ("probability_bad", "bad", "fewer than two columns probability_<class>"),
     ],
 )
-def test_a_malformed_row_is_named_by_line(
-    tmp_path: Path, old: str, new: str, says: str
-) -> None:
+def test_a_malformed_row_is_named_by_line(tmp_path: Path, old: str, new: str, says: str) -> None:
     text = "name,label,prediction,length,loss,probability_bad,probability_good\n"
     text += "a,good,good,7,0.105,0.1,0.9\n"
     (tmp_path / "predictions.csv").write_text(text.replace(old, new, 1))

@@ -90,9 +90,7 @@ def test_a_slash_in_an_override_nests_folders(tmp_path: Path) -> None:
         (b'{"timing": 7}', "int"),
     ],
 )
-def test_a_damaged_job_has_its_own_status(
-    tmp_path: Path, content: bytes, says: str
-) -> None:
+def test_a_damaged_job_has_its_own_status(tmp_path: Path, content: bytes, says: str) -> None:
     write_job(tmp_path, "good")
     result = write_job(tmp_path, "bad") / "result.json"
     whole = json.loads(result.read_text())
