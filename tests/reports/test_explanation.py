@@ -81,8 +81,7 @@ def write_explanation(
         "logit_difference": 0.5 + attributions.sum() / (1 - gap),
         "baseline_logit_difference": 0.5,
         "steps": 64,
-        "values": values
-        or {value: {"kind": kind(value), "symbol": value[:1]} for value in GATES[name]},
+        "values": values or {key: describe(key) for key in GATES[name]},
     }
     folder.mkdir(exist_ok=True)
     (folder / "explanation.json").write_text(json.dumps(about))
@@ -96,9 +95,11 @@ def write_explanation(
     return folder
 
 
-def kind(value: str) -> str:
-    """The kind of a value of a built-in cell."""
-    return {"C": "state", "h": "state"}.get(value, "candidate" if "tilde" in value else "gate")
+def describe(key: str) -> dict[str, str]:
+    """The description of a value of a built-in cell."""
+    kind = {"C": "state", "h": "state"}.get(key, "candidate" if "tilde" in key else "gate")
+    name = {"C": "cell state", "h": "hidden state"}.get(key, f"{kind} of {key[0]}")
+    return {"kind": kind, "name": name, "symbol": key[:1]}
 
 
 class Page(HTMLParser):
@@ -228,34 +229,42 @@ def test_a_unit_has_the_same_row_in_every_heatmap(tmp_path):
 
 def test_a_cell_with_other_gates_shows_them_by_name(tmp_path):
     values = {
-        "g": {"kind": "gate", "symbol": r"\gamma"},
-        "x_tilde": {"kind": "candidate", "symbol": r"\tilde{x}"},
-        "s": {"kind": "state", "symbol": "s"},
-        "h": {"kind": "state", "symbol": "$% broken"},
+        "g": {"kind": "gate", "name": "growth gate", "symbol": r"\gamma", "ends": ["$0$", "up"]},
+        "x_tilde": {"kind": "candidate", "name": "proposal", "symbol": r"\tilde{x}"},
+        "s": {"kind": "state", "name": "slow state", "symbol": "s", "meaning": "costs $1"},
+        "h": {"kind": "state", "name": "<b>output</b>", "symbol": "$% broken"},
     }
     folder = write_explanation(tmp_path, ("a", "b", "c"), name="my_gru", values=values)
     explanation = read_explanation(folder)
     (direction,) = explanation.directions
-    assert [state.name for state in explanation.states] == ["s", "h"]
-    assert explanation.memory.name == "s"
+    assert explanation.states == ["s", "h"]
+    assert explanation.memory == "s"
     figure = make_plots(explanation)["gates_layer1_forward"]
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_images()]
-    assert titles == [r"gate $\gamma$", r"candidate $\tilde{x}$", "state $s$", "hidden state h"]
+    assert titles == [
+        r"growth gate $\gamma$",
+        r"proposal $\tilde{x}$",
+        r"slow state $s$: costs \$1",
+        "<b>output</b>",
+    ]
     (gate, *others) = [image for axes in figure.axes for image in axes.get_images()]
     assert gate.get_clim() == (0, 1)
     assert all(image.get_clim()[0] == -image.get_clim()[1] for image in others)
     order = unit_order(direction.values["s"])
     np.testing.assert_array_equal(gate.get_array(), direction.values["g"][:, order].T)
     page = draw_explanation(folder).read_text(encoding="utf-8")
-    assert "of the state s over time" in page
+    assert "of the slow state over time" in page
     assert "the my GRU" in " ".join(t.get_text() for t in figure.texts)
 
 
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"h": {"kind": "door", "symbol": "h"}}, "value h: unknown kind 'door'"),
-        ({"h": {"kind": "state", "symbol": "h"}, "C": {"kind": "state", "symbol": "C"}}, "C"),
+        ({"h": describe("h") | {"kind": "door"}}, "impossible value of a cell: .*door"),
+        ({"h": describe("h") | {"ends": ["one"]}}, "impossible value of a cell"),
+        ({"h": describe("h") | {"name": 3}}, "impossible value of a cell"),
+        ({"h": describe("h"), "C": describe("C")}, "values h, expected h, C"),
+        ({"h": describe("f")}, "no state among the values"),
         ({"h": {"kind": "state"}}, "symbol"),
     ],
 )

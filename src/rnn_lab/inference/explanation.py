@@ -20,9 +20,18 @@ from rnn_lab.models.trace import trace
 from rnn_lab.reports.formatting import format_model, format_run
 from rnn_lab.reports.run_files import read_result
 
-# What the values of a cell are, by name, and their symbols in its equations. Others are gates.
-_KINDS = {"C_tilde": "candidate", "h_tilde": "candidate", "C": "state", "h": "state"}
-_SYMBOLS = {"C_tilde": r"\tilde{C}", "h_tilde": r"\tilde{h}"}
+# Kind, name and symbol of the values of a cell, by key.
+_VALUES = {
+    "f": ("gate", "forget gate", "f"),
+    "i": ("gate", "input gate", "i"),
+    "o": ("gate", "output gate", "o"),
+    "z": ("gate", "update gate", "z"),
+    "r": ("gate", "reset gate", "r"),
+    "C_tilde": ("candidate", "candidate", r"\tilde{C}"),
+    "h_tilde": ("candidate", "candidate", r"\tilde{h}"),
+    "C": ("state", "cell state", "C"),
+    "h": ("state", "hidden state", "h"),
+}
 
 
 def write_explanation(folder: Path, run: LoadedModel, text: str) -> None:
@@ -81,14 +90,16 @@ def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarr
 
 
 def describe_values(states: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return the kind (gate, candidate or state) and symbol of each value of a cell.
+    """Return kind (gate, candidate or state), name and symbol of each value of a cell, by key.
 
-    `states` are the names <layer>_<direction>_<value> of `gates_and_states`.
+    `states` are the names <layer>_<direction>_<key> of `gates_and_states`.
     """
-    names = dict.fromkeys(name.split("_", 2)[2] for name in states)
+    keys = dict.fromkeys(name.split("_", 2)[2] for name in states)
     return {
-        name: {"kind": _KINDS.get(name, "gate"), "symbol": _SYMBOLS.get(name, name)}
-        for name in names
+        key: dict(
+            zip(("kind", "name", "symbol"), _VALUES.get(key, ("gate", key, key)), strict=True)
+        )
+        for key in keys
     }
 
 

@@ -12,7 +12,7 @@ from rnn_lab.reports.plot_style import INK
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEFT, RIGHT = 92, 140  # pixels beside the columns, for axis labels and colour bars
+LEFT, RIGHT = 92, 150  # pixels beside the columns, for axis labels and colour bars
 PLOT_WIDTH, MIN_COLUMN, MAX_COLUMN = 1080, 3, 120  # pixels
 MIN_FIGURE_WIDTH = 1000  # pixels
 MAX_WIDTH = 20_000  # pixels of all columns; with more tokens they get narrower than MIN_COLUMN

@@ -1,6 +1,7 @@
 """Read the files of an explanation, explanation.json and states.npz, into one object."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,21 +18,20 @@ ValueKind = Literal["gate", "candidate", "state"]
 
 @dataclass(frozen=True)
 class CellValue:
-    """What a value of a cell is: a gate (0 to 1), a candidate or a state, and its symbol."""
+    """How a cell describes one of the values that it computes at each step."""
 
-    name: str  # in states.npz
     kind: ValueKind
+    name: str  # "forget gate"
     symbol: str  # TeX, as in the equations of the cell: "f", r"\tilde{C}"
+    meaning: str = ""
+    ends: Sequence[str] = ("closed", "open")  # what a gate does at 0 and at 1
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(ValueKind) or not isinstance(self.symbol, str):
-            raise ValueError(f"value {self.name}: unknown kind {self.kind!r}")
-
-    @property
-    def title(self) -> str:
-        """The name of a state in a sentence: "cell state", "hidden state" or "state s"."""
-        known = {"h": "hidden state", "C": "cell state"}
-        return known.get(self.name, f"{self.kind} {self.name}")
+        texts = (self.name, self.symbol, self.meaning, *self.ends)
+        if self.kind not in get_args(ValueKind) or len(self.ends) != 2:
+            raise ValueError(f"impossible value of a cell: {self}")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"impossible value of a cell: {self}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Explanation:
     logit_difference: float  # of the predicted class to the mean of the others
     baseline_logit_difference: float  # the same for padding alone
     steps: int  # of the integration
-    values: dict[str, CellValue]  # in the order in which the cell computes them
+    values: dict[str, CellValue]  # by their keys in states.npz, in the order of computation
     directions: tuple[Direction, ...]
 
     @property
@@ -104,13 +104,13 @@ class Explanation:
         return np.array([self.attributions[w.start : w.stop].sum() for w in self.words_read])
 
     @property
-    def states(self) -> list[CellValue]:
-        """The states that the cell passes on to the next time step."""
-        return [value for value in self.values.values() if value.kind == "state"]
+    def states(self) -> list[str]:
+        """The keys of the states, which the cell passes on to the next time step."""
+        return [key for key, value in self.values.items() if value.kind == "state"]
 
     @property
-    def memory(self) -> CellValue:
-        """The state that carries what was read: the first one computed, an LSTM's cell state."""
+    def memory(self) -> str:
+        """The key of the state that holds what was read: the first computed, an LSTM's C."""
         return self.states[0]
 
     def describe(self, direction: Direction) -> str:
@@ -140,7 +140,7 @@ def read_explanation(folder: Path) -> Explanation:
     try:
         content = json.loads(read_text(path))
         words = tuple(Word(w["word"], w["start"], w["stop"], w["known"]) for w in content["words"])
-        values = {name: CellValue(name, **value) for name, value in content["values"].items()}
+        values = {key: CellValue(**value) for key, value in content["values"].items()}
         content |= {"words": words, "class_names": tuple(content["class_names"]), "values": values}
         for name in ("probabilities", "attributions"):
             content[name] = np.array(content[name], dtype=np.float64)
@@ -160,10 +160,12 @@ def read_explanation(folder: Path) -> Explanation:
 def _read_directions(
     arrays: dict[str, np.ndarray], values: dict[str, CellValue]
 ) -> tuple[Direction, ...]:
+    if not any(value.kind == "state" for value in values.values()):
+        raise ValueError("no state among the values of the cell")
     found: dict[tuple[int, bool], dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
-        layer, direction, value = name.split("_", 2)
-        found.setdefault((int(layer), direction == "backward"), {})[value] = array
+        layer, direction, key = name.split("_", 2)
+        found.setdefault((int(layer), direction == "backward"), {})[key] = array
     for of_direction in found.values():
         if set(of_direction) != set(values):
             raise ValueError(f"values {', '.join(of_direction)}, expected {', '.join(values)}")

@@ -1,12 +1,13 @@
 """Plot every gate and state of one direction as a heatmap, tokens across and units down."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rnn_lab.reports.explain.columns import LEFT, Columns, label_words
 from rnn_lab.reports.explain.explanation_data import CellValue, Direction, Explanation
-from rnn_lab.reports.formatting import escape_math
+from rnn_lab.reports.formatting import escape_math, plot_label
 from rnn_lab.reports.plot_style import (
     BLUE,
     HEADLINE_HEIGHT,
@@ -26,36 +27,10 @@ MIN_HEIGHT, MAX_HEIGHT = 120, 256  # pixels of a heatmap
 SCALE_QUANTILE = 0.95  # of the absolute values that a scale around zero covers at least
 COLOUR_BAR = (12, 10)  # pixels: its distance from the heatmap, and its width
 
-# Titles of the values of the built-in cells. Other cells' are made of their kind and symbol.
-TITLES: dict[str, dict[str, str]] = {
-    "lstm": {
-        "f": "forget gate $f$: share of the old cell state that is kept",
-        "i": "input gate $i$: share of the candidate that enters the cell state",
-        "C_tilde": r"candidate $\tilde{C}$: what the word would add to the cell state",
-        "C": r"cell state $C = f \, C_{before} + i \, \tilde{C}$: what is remembered",
-        "o": "output gate $o$: share of the cell state that is output",
-        "h": r"hidden state $h = o \, \tanh(C)$: what is output of the cell state",
-    },
-    "gru": {
-        "z": "update gate $z$: share of the state that is replaced",
-        "r": "reset gate $r$: share of the old state that the candidate reads",
-        "h_tilde": r"candidate $\tilde{h}$: what the word would replace the state with",
-        "h": r"hidden state $h = (1 - z) \, h_{before} + z \, \tilde{h}$: what is remembered",
-    },
-    "rnn": {"h": "hidden state $h$: recomputed from scratch at every word"},
-}
-# What 0 and 1 mean for a gate, beside its colour bar.
-GATE_ENDS: dict[str, dict[str, tuple[str, str]]] = {
-    "lstm": {"f": ("forgets", "keeps"), "o": ("hides", "shows")},
-    "gru": {"z": ("keeps", "replaces"), "r": ("none", "all")},
-}
-DEFAULT_ENDS = ("closed", "open")
-
 
 def plot_gates(explanation: Explanation, columns: Columns, direction: Direction) -> "Figure":
     """Plot every value of a direction; a unit has the same row in each heatmap."""
-    cell = explanation.model["name"]
-    order = unit_order(direction.values[explanation.memory.name])
+    order = unit_order(direction.values[explanation.memory])
     height = min(-(-MIN_HEIGHT // len(order)) * len(order), MAX_HEIGHT)
     top = HEADLINE_HEIGHT + columns.label_height + 26
     bottom = top + len(explanation.values) * (height + GAP) - GAP
@@ -65,14 +40,11 @@ def plot_gates(explanation: Explanation, columns: Columns, direction: Direction)
         f"Gates and states of {explanation.describe(direction)}",
         explanation.run,
     )
-    for position, value in enumerate(explanation.values.values()):
+    for position, (key, value) in enumerate(explanation.values.items()):
         box = (LEFT, top + position * (height + GAP), columns.width, height)
-        axes = make_pixel_axes(figure, box, value_title(cell, value), y_label=f"{len(order)} units")
-        ends = GATE_ENDS.get(cell, {}).get(value.name, DEFAULT_ENDS)
-        _plot_heatmap(
-            axes, box, direction.values[value.name][:, order].T,
-            ends if value.kind == "gate" else None,
-        )  # fmt: skip
+        axes = make_pixel_axes(figure, box, value_title(value), y_label=f"{len(order)} units")
+        ends = value.ends if value.kind == "gate" else None
+        _plot_heatmap(axes, box, direction.values[key][:, order].T, ends)
         label_words(axes, columns)
         axes.tick_params(labelbottom=position == len(explanation.values) - 1)
         axes.set_yticks([])
@@ -86,24 +58,17 @@ def plot_gates(explanation: Explanation, columns: Columns, direction: Direction)
     return figure
 
 
-def value_title(cell: str, value: CellValue) -> str:
-    """Return the title of a value of `cell`: that of a built-in cell, or its kind and symbol."""
-    symbol = tex_symbol(value)
-    default = {"h": f"hidden state {symbol}", "C": f"cell state {symbol}"}
-    fallback = default.get(value.name, f"{value.kind} {symbol}")
-    return TITLES.get(cell, {}).get(value.name, fallback)
-
-
-def tex_symbol(value: CellValue) -> str:
-    """Return the symbol of a value for matplotlib, its plain name if that is no valid TeX."""
+def value_title(value: CellValue) -> str:
+    """Return "forget gate $f$: ...", without a symbol that is no valid TeX."""
     from matplotlib.mathtext import MathTextParser
 
-    symbol = f"${value.symbol}$"
+    symbol = f" ${value.symbol}$" if value.symbol else ""
     try:
         MathTextParser("path").parse(symbol)
     except ValueError:
-        return escape_math(value.name)
-    return symbol
+        symbol = ""
+    meaning = f": {escape_math(value.meaning)}" if value.meaning else ""
+    return f"{escape_math(value.name)}{symbol}{meaning}"
 
 
 def unit_order(memory: np.ndarray) -> np.ndarray:
@@ -127,7 +92,7 @@ def _plot_heatmap(
     axes: "Axes",
     box: tuple[int, int, int, int],
     values: np.ndarray,
-    gate_ends: tuple[str, str] | None,
+    gate_ends: Sequence[str] | None,
 ) -> None:
     """Plot values [units, time] with a colour bar: from 0 to 1 for a gate, else around zero.
 
@@ -150,7 +115,8 @@ def _plot_heatmap(
     bar = axes.figure.colorbar(image, cax=bar_axes)
     bar.outline.set_visible(False)
     if gate_ends:
-        bar.set_ticks([0, 0.5, 1], labels=[f"0 {gate_ends[0]}", "0.5", f"1 {gate_ends[1]}"])
+        closed, opened = map(plot_label, gate_ends)
+        bar.set_ticks([0, 0.5, 1], labels=[f"0 {closed}", "0.5", f"1 {opened}"])
     else:
         end = f"{most:.0f}" if most >= 100 else f"{most:.2g}"
         at_most, at_least = ("\N{LESS-THAN OR EQUAL TO} ", "\N{GREATER-THAN OR EQUAL TO} ")

@@ -13,8 +13,7 @@ from rnn_lab.reports.explain.columns import (
     word_label,
 )
 from rnn_lab.reports.explain.explanation_data import Direction, Explanation
-from rnn_lab.reports.explain.gates import tex_symbol
-from rnn_lab.reports.formatting import format_percent
+from rnn_lab.reports.formatting import format_percent, plot_label
 from rnn_lab.reports.plot_style import (
     COLOURS,
     HEADLINE_HEIGHT,
@@ -41,23 +40,24 @@ def plot_state_path(explanation: Explanation, columns: Columns, direction: Direc
 
     The plane is that of the first two principal components.
     """
-    title = explanation.memory.title
+    memory = plot_label(explanation.values[explanation.memory].name)
     top = HEADLINE_HEIGHT + 20
     plane_top = top + NORM_HEIGHT + columns.label_height + GAP
-    headline = f"Path of the {title} of {explanation.describe(direction)}"
+    headline = f"Path of the {memory} of {explanation.describe(direction)}"
     height = plane_top + PLANE_SIZE[1] + 62
     figure = make_pixel_figure(columns.figure_width, height, headline, explanation.run)
     upper = make_pixel_axes(
         figure, (LEFT, top, columns.width, NORM_HEIGHT), "Norm of the state", y_label="norm"
     )
-    for state, colour in zip(explanation.states, COLOURS, strict=False):
-        norms = np.linalg.norm(direction.values[state.name], axis=1)
-        upper.plot(norms, color=colour, linewidth=1.6, label=tex_symbol(state))
+    for key, colour in zip(explanation.states, COLOURS, strict=False):
+        norms = np.linalg.norm(direction.values[key], axis=1)
+        label = plot_label(explanation.values[key].name, 12)
+        upper.plot(norms, color=colour, linewidth=1.6, label=label)
     upper.set_ylim(bottom=0)
     label_words(upper, columns)
     upper.grid(False, axis="x")
     align_y_label(upper, columns)
-    add_legend(upper, loc="upper left", bbox_to_anchor=(1, 1))
+    add_legend(upper, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
     plane = make_pixel_axes(figure, (LEFT, plane_top, *PLANE_SIZE), "Principal components")
     bar_axes = make_pixel_axes(figure, (LEFT + PLANE_SIZE[0] + 14, plane_top, 10, PLANE_SIZE[1]))
     _plot_plane(plane, bar_axes, explanation, direction)
@@ -87,7 +87,7 @@ def _plot_plane(
 ) -> None:
     from matplotlib.collections import LineCollection
 
-    states = direction.values[explanation.memory.name]
+    states = direction.values[explanation.memory]
     states = states[::-1] if direction.backward else states  # in reading order
     path, shares = principal_path(np.concatenate([np.zeros_like(states[:1]), states]))
     segments = np.stack([path[:-1], path[1:]], axis=1)  # [time, 2 ends, 2]
