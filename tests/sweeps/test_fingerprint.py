@@ -12,6 +12,7 @@ import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
 from rnn_lab.data.config import TextOptions
 from rnn_lab.data.sources.registry import SOURCES
 from rnn_lab.errors import ConfigError
+from rnn_lab.models.config import ModelConfig
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, StrictConfig, validate
 from tests.test_conf import CONF, composed

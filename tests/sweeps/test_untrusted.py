@@ -35,17 +35,17 @@ ALIASES = "a0: &a0 [x, x]\n" + "".join(
 
 
 def test_a_config_of_aliases_is_not_unfolded(tmp_path):
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config" / "config.yaml").write_text(ALIASES)
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text(ALIASES)
     with pytest.raises(CheckpointError, match=r"config\.yaml: .*alias"):
         read_config(tmp_path)
 
 
 def test_a_config_that_would_make_objects_is_not_read(tmp_path):
-    (tmp_path / "config").mkdir()
+    (tmp_path / ".hydra").mkdir()
     marker = tmp_path / "marker"
     text = f"!!python/object/apply:os.system ['touch {marker}']"
-    (tmp_path / "config" / "config.yaml").write_text(f"a: {text}\n_target_: os.abort\n")
+    (tmp_path / ".hydra" / "config.yaml").write_text(f"a: {text}\n_target_: os.abort\n")
     with pytest.raises(CheckpointError, match=r"config\.yaml"):
         read_config(tmp_path)
     assert not marker.exists()

@@ -161,9 +161,9 @@ def test_strings_stay_strings(tmp_path):
     [
         ("", "empty"),
         ("[1]", "expected an object"),
-        ('{"model": ', "not whole JSON"),
-        ("[" * 100_000, "not whole JSON"),
-        ('{"seed": ' + "9" * 5000 + "}", "not whole JSON"),
+        ('{"model": ', "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"seed": ' + "9" * 5000 + "}", "not valid JSON"),
         ('{"checkpoint": "best.ckpt"}', "of a test by eval.py"),
         ('{"schema_version": 2, "seed": 1, "model": {}}', "has no 'optimizer'"),
         (" " * 2**21, "not a result.json"),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from rnn_lab.data.config import SHARED_OPTIONS, DataOptions
+from rnn_lab.data.config import SHARED_OPTIONS, DataOptions, TextOptions
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch
 from rnn_lab.errors import DataError
