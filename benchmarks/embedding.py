@@ -3,8 +3,8 @@
 A batch holds a small part of the vocabulary. Dense, every row of the embedding takes part in each
 step: its gradient is mostly zeros, and AdamW moves it all the same. By rows
 (`optimizer.embedding_gradient=rows`), only those of the batch's words do, brought to where the
-dense optimizer has them. Timed are the embedding alone (look-up, its backward, the norm and
-clipping of its gradient, AdamW), and a whole step of an LSTM's training.
+dense optimizer has them. Timed are embedding only (look-up, its backward, the norm and
+clipping of its gradient, AdamW), and a whole step of LSTM training step.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from rnn_lab.models.config import OptimizerConfig
 from rnn_lab.models.embedding import Embedding, clip_params
 from rnn_lab.models.optimizers import build_optimizer
 
-DENSE, ROWS, SPARSE_ADAM = "dense", "by rows", "torch.optim.SparseAdam"
-EMBEDDING, TRAINING = "the embedding alone", "an LSTM's training"
+DENSE, ROWS, SPARSE_ADAM = "dense", "lazy", "torch.optim.SparseAdam"
+EMBEDDING, TRAINING = "embedding only", "LSTM training step"
 SIZE = 128
-HEADER = ("vocabulary", "what", "gradient", "a step", "over dense", "words a batch")
+HEADER = ("vocabulary", "what", "gradient", "per step", "vs dense", "unique tokens per batch")
 
 
 def main() -> None:
@@ -128,7 +128,7 @@ def embedding_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step
 
 
 def training_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step:
-    """A step of an LSTM's training: forward, cross-entropy, backward, clipping, AdamW."""
+    """A step of LSTM training step: forward, cross-entropy, backward, clipping, AdamW."""
     model = RecurrentClassifier(plain_model("lstm", SIZE), vocab_size, num_classes=2)
     optimizer = build_optimizer(OptimizerConfig(), model, by_rows=gradient == ROWS)
 

@@ -35,7 +35,7 @@ from rnn_lab.models.config import ModelConfig
 
 OURS, PACKED = "ours", "torch, packed"
 BATCH_SIZE = 256  # predict.py's own
-HEADER = ("model", "contender", "reviews/s", "over packed", "one review, p50", "one review, p99")
+HEADER = ("model", "contender", "reviews/s", "vs packed", "one review, p50", "one review, p99")
 NOTES = """\
 {reviews:,} test reviews of {corpus} in a .jsonl file, in batches of {batch_size}; \
 {singles:,} of them one at a time. Float32."""

@@ -24,8 +24,8 @@ from benchmarks.reviews import BATCH_SIZE, load_sample
 from benchmarks.tables import markdown_table, report
 from benchmarks.training_speed import GATES
 
-HEADER = ("model", "size", "operation", "of a step's time")
-PRODUCT_HEADER = ("model", "size", "product of a time step", "of the rate of 2048 x 2048")
+HEADER = ("model", "size", "operation", "share of step time")
+PRODUCT_HEADER = ("model", "size", "matmul of a time step", "of 2048 x 2048 rate")
 
 
 def main() -> None:

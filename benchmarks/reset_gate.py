@@ -23,7 +23,7 @@ from rnn_lab.models.layers import GRU
 
 RESETS: tuple[Literal["before", "after"], ...] = ("before", "after")
 PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-HEADER = ("size", "directions", "precision", "before", "after", "before over after")
+HEADER = ("size", "directions", "precision", "before", "after", "before / after")
 NOTES = """\
 The GRU layer alone, forward and backward, {batch} sequences of {steps} steps. Before and after in \
 steps/s, where a step is one of time for the whole batch. The bar is a ratio of 70 %."""

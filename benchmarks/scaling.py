@@ -35,7 +35,7 @@ LARGEST_MEMORY = 1.5  # GiB
 WIDEST_SPREAD = 0.1  # of the cost of a review
 GIB = 2**30
 HEADER = (
-    *("copies", "reviews", "to prepare, a review", "to train, a review"),
+    *("copies", "reviews", "prepare, per review", "train, per review"),
     *("peak memory, first run", "anonymous", "peak memory, second run", "anonymous"),
 )
 

@@ -30,7 +30,7 @@ from rnn_lab.training.run import silence_lightning
 from rnn_lab.validation import validate
 
 OURS, PACKED, KERAS = "ours", "torch, packed", "Keras"
-HEADER = ("model", "contender", "accuracy", "reached after", "ours is faster", "best", "at")
+HEADER = ("model", "contender", "accuracy", "reached after", "speedup of ours", "best", "at")
 NOTES = """\
 Default options of train.py; test accuracy read every quarter of an epoch with the clock stopped. \
 Ours: all of a run's training (Lightning, validation, checkpoints), from a warm cache. Peers: bare \

@@ -19,7 +19,7 @@ from benchmarks.contenders import (
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 HEADER = (
     *("model", "size", "directions", "contender"),
-    *("reviews/s", "tokens/s", "padding", "of product rate", "over packed"),
+    *("reviews/s", "tokens/s", "padding", "of matmul rate", "vs packed"),
 )
 BAR_HEADER = ("what", "at least", "fastest precision", "float32", "met")
 
@@ -115,7 +115,7 @@ def _share_bars(measured: dict[tuple[str, int], Group]) -> Iterator[tuple[str, .
             if ours in group.ours():
                 share = group.share(Key(ours, 1))
                 cells = ("-", f"{100 * share:.0f} %")
-                what = f"LSTM 128/128, {ours}, of the product rate"
+                what = f"LSTM 128/128, {ours}, of the matmul rate"
                 best, plain = cells if ours == OURS else cells[::-1]
                 yield what, text, best, plain, _met(share >= least)
 
@@ -123,11 +123,11 @@ def _share_bars(measured: dict[tuple[str, int], Group]) -> Iterator[tuple[str, .
 def _worst_bars(groups: list[Group]) -> Iterator[tuple[str, ...]]:
     best = max(_both_over_one(group, group.ours()[0]) for group in groups)
     plain = max(_both_over_one(group, OURS) for group in groups)
-    what, most = "both directions over one, in time, the worst", WIDEST_BIDIRECTIONAL
+    what, most = "time of both directions over one, worst case", WIDEST_BIDIRECTIONAL
     yield what, f"at most {most}x", f"{best:.2f}x", f"{plain:.2f}x", _met(best <= most)
     best = min(min(_over_peers(group, group.ours()[0])) for group in groups)
     plain = min(min(_over_peers(group, OURS)) for group in groups)
-    what = "float32 over the fastest peer, the worst"
+    what = "float32 over the fastest peer, worst case"
     yield what, "1x", f"{best:.2f}x", f"{plain:.2f}x", _met(plain > 1)
 
 

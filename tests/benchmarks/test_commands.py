@@ -46,7 +46,7 @@ def test_embedding(workplace: Path) -> None:
     done = open_warm("benchmarks/embedding.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
     names = [line.split("|")[3].strip() for line in done.stdout.splitlines()[-5:]]
-    assert names == ["dense", "by rows", "torch.optim.SparseAdam", "dense", "by rows"]
+    assert names == ["dense", "lazy", "torch.optim.SparseAdam", "dense", "lazy"]
 
 
 @pytest.mark.slow
