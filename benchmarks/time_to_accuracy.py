@@ -34,8 +34,8 @@ HEADER = ("model", "contender", "accuracy", "reached after", "speedup of ours", 
 NOTES = """\
 Default options of train.py; test accuracy is measured every quarter of an epoch with the clock \
 stopped. Ours: a run's whole training (Lightning, validation, checkpoints), from a warm cache. \
-Peers: bare loops with the same network, batches, optimizer and learning rates, in processes of their own, \
-stopped after {limit:g} seconds."""
+Peers: bare loops with the same network, batches, optimizer and learning rates, in processes of \
+their own, stopped after {limit:g} seconds."""
 
 
 def main() -> None:
