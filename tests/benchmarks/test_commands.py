@@ -54,7 +54,7 @@ def test_profile_step(workplace: Path) -> None:
     options = ("--models", "gru", "--sizes", "8", "--batches", "1", "--seconds", "0")
     done = open_warm("benchmarks/profile_step.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
-    assert "Recurrence" in done.stdout
+    assert "FusedRNN" in done.stdout
     assert "| gru   | 8    | 64 x 24 by 24 x 8" in done.stdout
 
 
