@@ -33,7 +33,7 @@ from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process,
 from benchmarks.plain_process import PlainProcess
 from benchmarks.reviews import BATCH_SIZE, MAX_LENGTH, Sample, load_sample
 from benchmarks.tables import markdown_table, report
-from benchmarks.training_speed import HEADER, TARGET_HEADER, Group, Key, table_rows, target_rows
+from benchmarks.training_speed import HEADER, TARGET_HEADER, Key, Rounds, table_rows, target_rows
 
 NOTES = """\
 {reviews} reviews of {corpus} in {batches} batches of {batch_size}, cut to {max_length} tokens, \
@@ -123,7 +123,7 @@ def measure(
     options: argparse.Namespace,
     plain: PlainProcess,
     keras: KerasProcess | None,
-) -> Group:
+) -> Rounds:
     """Measure all contenders of one model and size in turn."""
     bf16 = has_fast_bf16()
     contenders: dict[Key, Contender] = {}
@@ -144,7 +144,7 @@ def measure(
     if bf16:
         turns[Key(PRODUCT_BF16)] = lambda seconds: product_rate(torch.bfloat16, seconds)
     turns |= {key: reviews_per_second(contender) for key, contender in contenders.items()}
-    return Group(
+    return Rounds(
         model=model,
         size=size,
         tokens_per_review=sample.tokens / sample.reviews,

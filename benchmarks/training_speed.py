@@ -46,7 +46,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Group:
+class Rounds:
     """The rounds of all contenders of one model and size."""
 
     model: str
@@ -76,7 +76,7 @@ class Group:
         return sorted(measured, key=lambda name: -self.rate(Key(name, 1)))
 
 
-def table_rows(groups: list[Group]) -> Iterator[tuple[str, ...]]:
+def table_rows(groups: list[Rounds]) -> Iterator[tuple[str, ...]]:
     """Yield the rows below HEADER."""
     for group in groups:
         for key, padding in group.padding.items():
@@ -94,13 +94,13 @@ def table_rows(groups: list[Group]) -> Iterator[tuple[str, ...]]:
             )
 
 
-def target_rows(groups: list[Group]) -> list[tuple[str, ...]]:
+def target_rows(groups: list[Rounds]) -> list[tuple[str, ...]]:
     """Return the rows below TARGET_HEADER for the measured models and sizes."""
     measured = {(group.model, group.size): group for group in groups}
     return [*_ratio_targets(measured), *_share_targets(measured), *_worst_case_targets(groups)]
 
 
-def _ratio_targets(measured: dict[tuple[str, int], Group]) -> Iterator[tuple[str, ...]]:
+def _ratio_targets(measured: dict[tuple[str, int], Rounds]) -> Iterator[tuple[str, ...]]:
     for model, size, peer, least, aim in RATIOS:
         group = measured.get((model, size))
         if group and Key(peer, 1) in group.padding:
@@ -109,7 +109,7 @@ def _ratio_targets(measured: dict[tuple[str, int], Group]) -> Iterator[tuple[str
             yield what, f"{least:g}x{aim}", f"{best:.1f}x", f"{plain:.1f}x", _met(best >= least)
 
 
-def _share_targets(measured: dict[tuple[str, int], Group]) -> Iterator[tuple[str, ...]]:
+def _share_targets(measured: dict[tuple[str, int], Rounds]) -> Iterator[tuple[str, ...]]:
     if group := measured.get(("lstm", 128)):
         for ours, (least, text) in SHARES.items():
             if ours in group.ours():
@@ -120,7 +120,7 @@ def _share_targets(measured: dict[tuple[str, int], Group]) -> Iterator[tuple[str
                 yield what, text, best, plain, _met(share >= least)
 
 
-def _worst_case_targets(groups: list[Group]) -> Iterator[tuple[str, ...]]:
+def _worst_case_targets(groups: list[Rounds]) -> Iterator[tuple[str, ...]]:
     best = max(_both_over_one(group, group.ours()[0]) for group in groups)
     plain = max(_both_over_one(group, OURS) for group in groups)
     what, most = "time of both directions over one, worst case", WIDEST_BIDIRECTIONAL
@@ -131,11 +131,11 @@ def _worst_case_targets(groups: list[Group]) -> Iterator[tuple[str, ...]]:
     yield what, "1x", f"{best:.2f}x", f"{plain:.2f}x", _met(plain > 1)
 
 
-def _both_over_one(group: Group, ours: str) -> float:
+def _both_over_one(group: Rounds, ours: str) -> float:
     return median_ratio(group.rounds, Key(ours, 1), Key(ours, 2))
 
 
-def _over_peers(group: Group, ours: str) -> Iterator[float]:
+def _over_peers(group: Rounds, ours: str) -> Iterator[float]:
     """Yield the ratio to every peer but `UNPACKED`, which is torch's layer on our batches."""
     for key in group.padding:
         if key.contender not in (OURS, OURS_BF16, UNPACKED):

@@ -3,18 +3,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contenders import OURS, OURS_BF16, PACKED, PRODUCT, PRODUCT_BF16, TUTORIAL, UNPACKED
-from benchmarks.training_speed import HEADER, TARGET_HEADER, Group, Key, table_rows, target_rows
+from benchmarks.training_speed import HEADER, TARGET_HEADER, Key, Rounds, table_rows, target_rows
 
 TOKENS = 200.0
 
 
-def group(model: str = "lstm", **rates: float) -> Group:
+def group(model: str = "lstm", **rates: float) -> Rounds:
     """One round: reviews/s in one direction; half as many in both."""
     names = {"ours": OURS, "bf16": OURS_BF16, "packed": PACKED, "tutorial": TUTORIAL}
     figures = {Key(names[name], 1): rate for name, rate in rates.items()}
     figures |= {Key(name, 2): rate / 2 for (name, _), rate in figures.items()}
     padding = dict.fromkeys(figures, 0.02)
-    return Group(
+    return Rounds(
         model, 128, TOKENS, padding, [figures | {Key(PRODUCT): 1e11, Key(PRODUCT_BF16): 4e11}]
     )
 
