@@ -108,7 +108,7 @@ ForeignCodeError read_torch_file DealtBatchSampler standing_in start_from leave_
 stands_elsewhere StoredTexts in_pieces let_go Ragged RaggedWriter text_fault format_of
 PLAIN_TEXT_COLUMNS PLAIN_LABEL_COLUMNS cut_validation order_tokens torchtext_loads
 ReviewDataModule evenly_spaced classify_embedded in_cudnn clippable catch_up up_to_date
-moves_by_rows by_rows FEWEST_ROWS MOST_STEPS RowUpdates AdamRows MomentumRows Recurrence
+moves_by_rows by_rows FEWEST_ROWS RowUpdates AdamRows MomentumRows Recurrence
 GRUBeforeFunction traced_logits HalfDone find_half_done half_done describe_making is_misfit
 NotOursError cannot_go_on how_to_go_on train_here in_sweep FinishedRun read_finished_run
 announce_demo announce_duplicates GoBackError say_goes_back LastCheckpoint WholeCheckpoints
@@ -130,15 +130,13 @@ misfit again retries
 
 # Modules that moved.
 MODULES = """
-door files torch_file secrets imports cores log_file options batching token_batching corpus_store
+door files torch_file secrets imports cores log_file batching token_batching corpus_store
 stored_texts mapped ragged encoded torchtext_words modules recurrent arguments recurrence
 gru_before_function gru_before_steps parts row_optimizers row_updates half_done last_words again
 comparison keep announce finite last_checkpoint checkpoint_file random_state interrupt machine
 replicas result attempts claim ending folder varied launched submitted worker_death outcomes
 classify canvas wording wrong curves
 """
-# A new module may have an old one's name for another thing.
-MODULES_IN_USE = {"options": ("src/rnn_lab/data/options.py",)}
 
 
 class Text(NamedTuple):
@@ -194,12 +192,7 @@ def test_no_old_identifier_is_left() -> None:
 
 
 def test_no_old_module_is_left() -> None:
-    found = [
-        file
-        for file in paths(("src/**/*.py",))
-        if Path(file).stem in MODULES.split()
-        and file not in MODULES_IN_USE.get(Path(file).stem, ())
-    ]
+    found = [file for file in paths(("src/**/*.py",)) if Path(file).stem in MODULES.split()]
     assert not found, "\n".join(found)
 
 
