@@ -34,7 +34,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     r"rooms?(?! for)": ("src/rnn_lab/**/*.js",),
     r"half[- ]done": (),
     r"anew": (),
-    r"(?<!batch )halvings": (),
+    r"(?<!batch )halvings": ("CHANGELOG.md",),
     r"strangers?": (),
     r"verdicts?": ("src/rnn_lab/data/sources/demo.py",),  # of a film review
     r"by rows": (),
