@@ -117,7 +117,7 @@ def embedding_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step
         optimizer = torch.optim.SparseAdam(list(embedding.parameters()), lr=1e-3)
     else:
         embedding = Embedding(vocab_size, SIZE)
-        optimizer = build_optimizer(OptimizerConfig(), embedding, by_rows=gradient == LAZY)
+        optimizer = build_optimizer(OptimizerConfig(), embedding, lazy=gradient == LAZY)
 
     def step(number: int) -> None:
         optimizer.zero_grad()
@@ -130,7 +130,7 @@ def embedding_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step
 def training_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step:
     """A step of LSTM training step: forward, cross-entropy, backward, clipping, AdamW."""
     model = RecurrentClassifier(plain_model("lstm", SIZE), vocab_size, num_classes=2)
-    optimizer = build_optimizer(OptimizerConfig(), model, by_rows=gradient == LAZY)
+    optimizer = build_optimizer(OptimizerConfig(), model, lazy=gradient == LAZY)
 
     def step(number: int) -> None:
         batch = batches[number]

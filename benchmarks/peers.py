@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnn_lab.models.config import ModelConfig
+from rnn_lab.models.layers import RecurrentLayer
 
 LAYERS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {
     "rnn": nn.RNN,
@@ -46,9 +47,9 @@ class TextbookClassifier(nn.Module):
 class PackedLayer(nn.Module):
     """torch's layer on packed sequences, with the interface and the parameters of ours."""
 
-    def __init__(self, ours: nn.RNNBase) -> None:
+    def __init__(self, ours: RecurrentLayer) -> None:
         super().__init__()
-        self.layer = LAYERS[ours.mode.partition("_")[0].lower()](
+        self.layer = LAYERS[ours.cell.name](
             ours.input_size,
             ours.hidden_size,
             ours.num_layers,

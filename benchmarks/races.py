@@ -22,7 +22,7 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.lightning_module import build_classifier
-from rnn_lab.models.optimizers import build_optimizer, build_scheduler, learning_rate_factor
+from rnn_lab.models.optimizers import build_optimizer, build_scheduler
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.trainer import build_trainer
 
@@ -135,7 +135,7 @@ def race_keras(config: RunConfig, data: TextDataModule, goal: Goal, threads: int
         raise SystemExit("Keras supports only model.pooling=last and model.num_layers=1")
     _, epochs = _training(config, data)
     rows = [batch for epoch in epochs for batch in epoch]
-    factors = [learning_rate_factor(config.scheduler, i / len(rows)) for i in range(len(rows))]
+    factors = [config.scheduler.factor(i / len(rows)) for i in range(len(rows))]
     width = max(map(len, rows))
     plan: dict[str, Any] = {
         "options": json.dumps(

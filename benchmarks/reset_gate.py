@@ -65,7 +65,7 @@ def measure(
     lengths = torch.full((options.batch_size,), options.steps)
 
     def steps_per_second(reset: Literal["before", "after"]) -> Callable[[float], float]:
-        layer = GRU(size, size, bidirectional=directions == 2, reset=reset)
+        layer = GRU(size, size, bidirectional=directions == 2, reset_after=reset == "after")
 
         def one_pass() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
