@@ -50,6 +50,7 @@ EXAMPLES = [title for title, text in SECTIONS.items() if commands(text)]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a function that runs the commands of a section once, and returns the folder."""
     folder = tmp_path_factory.mktemp("project")
+    commands_of = {title: commands(text) for title, text in SECTIONS.items()}
     for text in SECTIONS.values():
         for block in BLOCK.finditer(text):
             if block["file"] is not None:
@@ -58,20 +59,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
                 path.write_text(block["text"], encoding="utf-8")
 
     @functools.cache
+    def error_of(title: str) -> str:
+        return next(filter(None, (run_one(command, folder) for command in commands_of[title])), "")
+
     def run_section(title: str) -> Path:
-        for command in commands(SECTIONS[title]):
-            run_one(command, folder)
+        assert not error_of(title), error_of(title)
         return folder
 
     return run_section
 
 
-def run_one(command: list[str], folder: Path) -> None:
-    """Run `rnn-lab <name> <arguments>`, which is `python <name>.py` in a clone."""
+def run_one(command: list[str], folder: Path) -> str:
+    """Run `rnn-lab <name>`, which is `python <name>.py` in a clone; return its error, if any."""
     program, name, *arguments = command
     assert program == "rnn-lab"
     done = run_warm_command(f"{name}.py", *arguments, cwd=folder)
-    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+    return f"{shlex.join(command)}\n{done.stdout}{done.stderr}" if done.returncode else ""
 
 
 def result_of(run_dir: Path) -> dict:
@@ -109,8 +112,9 @@ def test_the_cell_resumes(run: Run) -> None:
     (run_dir / "result.json").unlink()
     train, *_ = commands(SECTIONS["Add a cell"])
 
-    run_one(train, folder)
+    error = run_one(train, folder)
 
+    assert not error, error
     after = result_of(run_dir)
     metrics = [name for name in before if name.startswith(("val/", "test/"))]
     assert metrics
