@@ -3,8 +3,11 @@
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.cli.runner import PROJECT
 from tests.test_conf import composed
@@ -49,7 +52,7 @@ def test_the_readme_is_short_and_names_every_task() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page) -> None:
+def test_links_lead_somewhere(page: Path) -> None:
     broken = []
     for match in LINK.finditer(re.sub(FENCE, "", page.read_text(encoding="utf-8"))):
         target, _, anchor = match["target"].partition("#")
@@ -61,6 +64,17 @@ def test_links_lead_somewhere(page) -> None:
         ):
             broken.append(match["target"])
     assert not broken
+
+
+def test_the_python_example_runs(
+    mood_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", README, flags=re.M | re.S)
+    names: dict[str, Any] = {"inputs": torch.zeros(2, 5, 128), "lengths": torch.tensor([5, 3])}
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("<run dir>", str(mood_run)), names)
+    assert names["outputs"].shape == (2, 5, 128)
+    assert (tmp_path / "why" / "explanation.html").exists()
 
 
 COMMANDS = dict(train_commands())
