@@ -86,7 +86,7 @@ def mood_run(
 def _train_on_moods(reviews: Path, cwd: Path) -> None:
     done = run_warm_command(
         "train.py",
-        *("data=files", f"data.train={reviews}", "model=gru", "logger=none", "trainer=cpu"),
+        *("data=files", f"data.train_path={reviews}", "model=gru", "logger=none", "trainer=cpu"),
         *("model.hidden_size=16", "model.embedding_dim=16", "optimizer.lr=0.03"),
         *("trainer.max_epochs=4", "data.batch_size=16", "hydra.run.dir=run"),
         cwd=cwd,

@@ -48,7 +48,7 @@ def test_embedding(workplace: Path) -> None:
     done = run_warm_command("benchmarks/embedding.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
     names = [line.split("|")[3].strip() for line in done.stdout.splitlines()[-5:]]
-    assert names == ["dense", "by rows", "torch.optim.SparseAdam", "dense", "by rows"]
+    assert names == ["dense", "lazy", "torch.optim.SparseAdam", "dense", "lazy"]
 
 
 @pytest.mark.slow
@@ -56,7 +56,7 @@ def test_profile_step(workplace: Path) -> None:
     options = ("--models", "gru", "--sizes", "8", "--batches", "1", "--seconds", "0")
     done = run_warm_command("benchmarks/profile_step.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
-    assert "Recurrence" in done.stdout
+    assert "FusedRNN" in done.stdout
     assert "| gru   | 8    | 64 x 24 by 24 x 8" in done.stdout
 
 

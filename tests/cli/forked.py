@@ -25,7 +25,7 @@ from tests.cli.runner import PROJECT, command_environment
 
 IMPORTED = (
     *("matplotlib.backends.backend_agg", "matplotlib.pyplot", "rich.table"),
-    *("hydra_plugins.joblib_launcher", "hydra_plugins.submitit_launcher"),
+    "hydra_plugins.rnn_lab_launchers",
     *("rnn_lab.inference.evaluate", "rnn_lab.inference.explanation"),
     "rnn_lab.reports.explain.page",
     *("rnn_lab.reports.sweep.report", "rnn_lab.sweeps.retry", "rnn_lab.training.train"),
@@ -131,14 +131,14 @@ def import_all() -> None:
         import torch
 
         from rnn_lab.models.layers import GRU
-        from rnn_lab.reports.plot_style import new_axes, new_figure, save
+        from rnn_lab.reports.plot_style import make_axes, make_figure, save_png
 
         outputs, _ = GRU(1, 1)(torch.zeros(1, 1, 1), torch.ones(1, dtype=torch.int64))
         outputs.sum().backward()
-        figure = new_figure(4, 4, "headline", "run")
-        new_axes(figure, 111, "title", "x", "y")
+        figure = make_figure(4, 4, "headline", "run")
+        make_axes(figure, 111, "title", "x", "y")
         with tempfile.TemporaryDirectory() as folder:
-            save(figure, Path(folder) / "figure.png")
+            save_png(figure, Path(folder) / "figure.png")
 
 
 def fork(

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from rnn_lab.reports.formatting import run_words
+from rnn_lab.reports.formatting import format_run
 from rnn_lab.reports.run_files import read_result
 from tests.cli.forked import run_warm_command
 from tests.cli.runner import PROJECT, run_command
@@ -14,7 +14,7 @@ PAGE = {
     "gates_layer1_forward.png",
     "path_layer1_forward.png",
     "states.npz",
-    "verdict.png",
+    "prediction.png",
 }
 
 
@@ -27,10 +27,10 @@ def test_a_page_lies_in_the_run_and_says_what_predict_says(tmp_path, mood_run):
     (folder,) = (mood_run / "explain").iterdir()
     assert folder.name.startswith("an-awful-awful-film-x-b-")
     assert {path.name for path in folder.iterdir()} == PAGE
-    assert done.stdout.splitlines()[-1] == f"explained in {folder / 'explanation.html'}"
+    assert done.stdout.splitlines()[-1] == f"explanation: {folder / 'explanation.html'}"
     page = (folder / "explanation.html").read_text()
     assert "&lt;b&gt;" in page and "<b>" not in page.partition("</title>")[0]
-    assert run_words(read_result(mood_run)) in page
+    assert format_run(read_result(mood_run)) in page
     assert [path for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
 
 

@@ -116,7 +116,7 @@ def test_a_killed_process_of_submitit_is_told_and_the_others_go_on(tmp_path):
 def test_a_sweep_of_pairs_tests_every_review_once_and_goes_on_past_one_that_fails(tmp_path):
     """Two jobs, each in two processes; the second has one review to validate on."""
     jobs = ("trainer=ddp_cpu", "data.eval_batch_size=8", "logger=wandb")
-    jobs += ("data.validation=random", "data.val_fraction=0.1,0.02")
+    jobs += ("data.val_split=random", "data.val_fraction=0.1,0.02")
     done = run_warm_command("train.py", "-m", *SMALL, *jobs, cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

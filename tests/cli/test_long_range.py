@@ -64,9 +64,12 @@ def test_wandb_has_the_gradient_flow(sweep):
         assert list(curve.values()) == pytest.approx(written)
 
 
+REPORT = "from rnn_lab.reports.command import main"
+
+
 def test_the_report_draws_it(sweep):
     done = subprocess.run(
-        [sys.executable, "-m", "rnn_lab.reports.long_range", str(sweep)],
+        [sys.executable, "-c", f"{REPORT}; main(['long_range={sweep}'])"],
         cwd=PROJECT,
         env=os.environ | {"COLUMNS": "100"},
         capture_output=True,

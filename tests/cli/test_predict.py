@@ -59,7 +59,7 @@ def test_any_text_arrives_to_the_letter(text):
     arrived, environment = [], dict(os.environ)
     argv, sys.argv = sys.argv, ["predict.py", "run=somewhere", f"text={text}", "batch_size=7"]
     try:
-        hydra_entrypoint("predict", verbatim=("run", "text", "input", "output"))(arrived.append)()
+        hydra_entrypoint("predict", raw_args=("run", "text", "input", "output"))(arrived.append)()
     finally:
         sys.argv = argv
     assert dict(os.environ) == environment  # of the processes that are started next
@@ -175,7 +175,7 @@ def test_a_full_disk_behind_stdout_is_one_line(tmp_path, mood_run):
         )
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
-        "error: standard output: cannot be written: No space left on device; make room there"
+        "error: standard output: cannot be written: No space left on device; free some space there"
     ]
 
 

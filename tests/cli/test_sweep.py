@@ -11,10 +11,10 @@ from pathlib import Path
 
 import hydra
 import pytest
-
-import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
 from rnn_lab.sweeps.fingerprint import config_fingerprint
 from rnn_lab.sweeps.job_dir import JobDir
+
+import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
 from tests.cli.forked import Started, run_warm_command
 from tests.cli.runner import PROJECT
 from tests.test_conf import CONF

@@ -50,7 +50,7 @@ def test_help_is_written_for_people(tmp_path):
         ("trainer.precision=fp8", "Choose from: auto, 32-true, bf16-mixed, 16-mixed"),
         ("modle=gru", "modle: no such option. Did you mean model?"),
         ("model=gru,lstm", "model=gru,lstm"),
-        ("data=files", "data.train"),
+        ("data=files", "data.train_path"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_data_is_read(tmp_path, argument, said):
@@ -148,7 +148,7 @@ def test_a_run_folder_holds_the_whole_run(sweep):
         assert result["synthetic"] is True
         assert result["data"]["num_examples"] == {"train": 360, "validation": 40, "test": 100}
         for counts in result["data"]["duplicates"].values():
-            assert counts["test_in_train"] == {"reviews": 0, "label_conflicts": 0}
+            assert counts["test_in_train"] == {"examples": 0, "label_conflicts": 0}
         assert "Reviews that stand in training too" in (folder / "train.log").read_text()
         assert result["timing"]["train_examples_per_s"] > 0
         assert result["timing"]["peak_memory_bytes"] > 50e6
@@ -311,7 +311,7 @@ def test_the_users_own_texts(tmp_path):
         "train.py",
         "model=lstm",
         "data=files",
-        "data.train=mine.csv",
+        "data.train_path=mine.csv",
         "data.label_column=mood",
         "data.on_bad_lines=skip",
         "data.batch_size=8",

@@ -90,7 +90,8 @@ CODE = (
 def test_code_is_named_and_not_run(tmp_path, attack):
     marker, path = tmp_path / "marker", tmp_path / "attack.ckpt"
     attack(path, marker)
-    with pytest.raises(UnsafeCheckpointError, match=r"^refused: (it would run|holds) [\w.]+; .*$"):
+    refusal = r"^refused: (it would run|contains) [\w.]+; .*$"
+    with pytest.raises(UnsafeCheckpointError, match=refusal):
         safe_load(path)
     assert not marker.exists()
 
@@ -255,6 +256,6 @@ def test_a_command_refuses_in_one_line(tmp_path, script):
     assert (done.returncode, done.stdout) == (1, "")
     assert line == (
         f"error: {tmp_path}/attack.ckpt: refused: it would run posix.system; "
-        "checkpoints hold plain data only"
+        "checkpoints contain plain data only"
     )
     assert not (tmp_path / "marker").exists()

@@ -90,7 +90,7 @@ def test_a_secret_in_a_command_is_refused_before_a_file_is_written(tmp_path, giv
     done = run_command("train.py", *given, *SMALL, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ") and "holds a secret" in line and "planted" not in line
+    assert line.startswith("error: ") and "contains a secret" in line and "planted" not in line
     assert not list(tmp_path.rglob("*.*"))
 
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import TrialState
+from rnn_lab.sweeps.job_dir import JobDir
 
-from rnn_lab.data.array_storage import open_array
 from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.data.storage import open_array
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.reports.run_files import read_result
@@ -38,17 +39,17 @@ ALIASES = "a0: &a0 [x, x]\n" + "".join(
 
 
 def test_config_of_aliases_is_not_expanded(tmp_path):
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config" / "config.yaml").write_text(ALIASES)
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text(ALIASES)
     with pytest.raises(CheckpointError, match=r"config\.yaml: .*alias"):
         read_config(tmp_path)
 
 
 def test_config_that_builds_objects_is_refused(tmp_path):
-    (tmp_path / "config").mkdir()
+    (tmp_path / ".hydra").mkdir()
     marker = tmp_path / "marker"
     text = f"!!python/object/apply:os.system ['touch {marker}']"
-    (tmp_path / "config" / "config.yaml").write_text(f"a: {text}\n_target_: os.abort\n")
+    (tmp_path / ".hydra" / "config.yaml").write_text(f"a: {text}\n_target_: os.abort\n")
     with pytest.raises(CheckpointError, match=r"config\.yaml"):
         read_config(tmp_path)
     assert not marker.exists()

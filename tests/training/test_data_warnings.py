@@ -12,7 +12,7 @@ def logged(tmp_path, caplog, test: list[str]) -> logging.LogRecord:
     for name, texts in {"train": [f"text {i}" for i in range(400)], "test": test}.items():
         rows = [f"{text},{i % 2}" for i, text in enumerate(texts)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *rows]))
-    paths = {name: str(tmp_path / f"{name}.csv") for name in ("train", "test")}
+    paths = {f"{name}_path": str(tmp_path / f"{name}.csv") for name in ("train", "test")}
     data = TextDataModule(FilesConfig(cache_dir=str(tmp_path / "cache"), **paths))
     data.setup()
     with caplog.at_level(logging.INFO):

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnn_lab.data.samplers import BucketBatchSampler
-from rnn_lab.data.token_sampler import TokenBatchSampler
+from rnn_lab.data.samplers import BucketBatchSampler, TokenBatchSampler
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.resume import ResumePoint, find_resume_point

@@ -5,6 +5,9 @@ from typing import Annotated, Union, get_args, get_origin
 
 import pytest
 
+from rnn_lab.data.config import TextOptions
+from rnn_lab.data.sources.registry import SOURCES
+from rnn_lab.models.config import ModelConfig
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import config_fingerprint
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, StrictConfig
@@ -15,9 +18,9 @@ COVERED = {
     "seed",
     *(f"model.{name}" for name in ("name", "embedding_dim", "hidden_size", "num_layers")),
     *(f"model.{name}" for name in ("bidirectional", "dropout", "word_dropout", "pooling")),
-    *(f"model.{name}" for name in ("forget_bias", "reset")),
-    *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay", "momentum")),
-    "optimizer.embedding_gradient",
+    *(f"model.{name}" for name in ("forget_bias", "reset_after")),
+    *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay")),
+    "optimizer.sparse_embedding",
     *(f"scheduler.{name}" for name in ("name", "warmup_ratio")),
     *(
         f"data.{name}"
@@ -26,8 +29,12 @@ COVERED = {
     *(f"data.{name}" for name in ("truncation_side", "val_fraction", "split_seed")),
     "data.drop_duplicates",
     *(f"data.{name}" for name in ("batch_size", "max_tokens_per_batch", "eval_batch_size")),
-    *(f"data.{name}" for name in ("validation", "num_train", "num_test", "data_seed")),
-    *(f"data.{name}" for name in ("distance", "train", "test", "test_fraction", "text_column")),
+    *(f"data.{name}" for name in ("val_split", "num_train", "num_test", "data_seed")),
+    *(
+        f"data.{name}"
+        for name in ("distance", "train_path", "val_path", "test_path", "test_fraction")
+    ),
+    "data.text_column",
     *(f"data.{name}" for name in ("label_column", "class_names", "encoding", "on_bad_lines")),
     *(f"trainer.{name}" for name in ("accelerator", "devices", "strategy", "num_nodes")),
     *(f"trainer.{name}" for name in ("precision", "max_epochs", "gradient_clip_val")),
@@ -54,7 +61,11 @@ def options_of(kind) -> set[str]:
         return set().union(*(options_of(one) for one in get_args(kind)))
     if not (isinstance(kind, type) and issubclass(kind, StrictConfig)):
         return set()
+    if kind is TextOptions:  # which any registered source may extend
+        return set().union(*(options_of(source.config) for source in SOURCES.values()))
     names = set()
+    own_of_cells = (options_of(cell) for cell in kind.__subclasses__() if kind is ModelConfig)
+    names = names.union(*own_of_cells)
     for name, field in kind.model_fields.items():
         inner = set() if name in FINGERPRINT_EXCLUDED else options_of(field.annotation)
         names |= {f"{name}.{deeper}" for deeper in inner} or {name}
@@ -63,7 +74,13 @@ def options_of(kind) -> set[str]:
 
 def test_every_option_is_classified():
     every = options_of(RunConfig)
-    assert every >= {"seed", "logger", "data.distance", "data.train", "trainer.enable_progress_bar"}
+    assert every >= {
+        "seed",
+        "logger",
+        "data.distance",
+        "data.train_path",
+        "trainer.enable_progress_bar",
+    }
     assert not COVERED & FINGERPRINT_EXCLUDED
     assert every - COVERED - FINGERPRINT_EXCLUDED == set()
     assert COVERED - every == set(), "no longer an option"
@@ -72,8 +89,8 @@ def test_every_option_is_classified():
 @pytest.fixture(scope="module")
 def configs() -> list[RunConfig]:
     """Return a config of every source, so that each option is in one of them."""
-    files = ("data=files", "data.train=mine.csv")
-    choices = (BASE, ("data=imdb",), ("data=long_range",), files)
+    files = ("data=files", "data.train_path=mine.csv")
+    choices = (BASE, ("data=imdb", "model=lstm"), ("data=long_range",), files)
     return [composed(*overrides) for overrides in choices]
 
 

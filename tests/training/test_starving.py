@@ -75,7 +75,7 @@ def test_full_disk_ends_a_run_in_one_line_and_it_resumes_bit_by_bit(tmp_path):
             inside=way,
         )
         check(read_only, "Read-only file system; choose a place that is not read-only")
-        reason = "No space left on device; make room there"
+        reason = "No space left on device; free some space there"
     for one in found:
         check(one, reason)
     assert found[0]["left"] == [] and found[-1]["left"] == ["best.ckpt", "last.ckpt"]

@@ -1,22 +1,30 @@
-"""The version of the files that a run leaves; files of another version are refused."""
+"""The version of the files that a run leaves: checkpoints, result.json and exported files."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from rnn_lab.errors import CheckpointError, sanitize
 
+SCHEMA_KEY = "schema_version"
 SCHEMA_VERSION = 2
 
 
-def check_schema(found: Mapping[str, Any], what: str) -> None:
-    """Make sure that a file has the schema version of this release.
+def schema_mismatch(found: Any) -> str | None:
+    """Return what is wrong with a file's value under SCHEMA_KEY; None if it is this version's."""
+    if type(found) is int and found == SCHEMA_VERSION:
+        return None
+    has = "no schema_version" if found is None else f"schema_version {sanitize(repr(found), 40)}"
+    return f"has {has}; this version of rnn-lab reads schema_version {SCHEMA_VERSION}"
+
+
+def check_schema(found: Any, what: str) -> None:
+    """Make sure that a file has the schema version of this package.
+
+    Args:
+        found: what the file has under SCHEMA_KEY; None: nothing.
+        what: begins the message, such as the file's path.
 
     Raises:
-        CheckpointError: it has another one, or none. No message has the path.
+        CheckpointError: it is another version; the message names both.
     """
-    version = found.get("schema_version")
-    if version != SCHEMA_VERSION:
-        shown = "none" if version is None else sanitize(repr(version), 40)
-        raise CheckpointError(
-            f"{what} has schema version {shown}; this release reads version {SCHEMA_VERSION}"
-        )
+    if mismatch := schema_mismatch(found):
+        raise CheckpointError(f"{what}: {mismatch}")

@@ -1,7 +1,6 @@
 """One job of a sweep, whatever sweeper chose it and wherever it is launched: folder and outcome."""
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -28,16 +27,22 @@ from rnn_lab.errors import (
     WriteError,
     user_message,
 )
-from rnn_lab.io.atomic import is_locked, read_text, write_json
+from rnn_lab.io.atomic import write_json
 from rnn_lab.io.locks import LockHeldError, acquire, lock_owner, write_owner
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.ranks import is_rank_zero
+from rnn_lab.reports.job_files import (
+    JOB_LOCK,
+    JobFile,
+    JobStatus,
+    find_job_dirs,
+    job_file,
+    job_status,
+    read_job_file,
+)
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 
 log = logging.getLogger(__name__)
-
-Status = Literal["finished", "pruned", "failed", "running", "unfinished"]
-_LOCK = "job.lock"
 
 
 @dataclass(frozen=True)
@@ -52,32 +57,25 @@ class JobDir:
         return self.path.name
 
     @property
-    def status(self) -> Status:
+    def status(self) -> JobStatus:
         """What became of the job so far."""
-        for file, status in (("result", "finished"), ("pruned", "pruned"), ("failure", "failed")):
-            if (self.path / f"{file}.json").exists():
-                return status  # type: ignore[return-value]
-        return "running" if is_locked(self.path / _LOCK) else "unfinished"
+        return job_status(self.path)
 
     @property
     def failed_at(self) -> int | None:
         """When failure.json was written, in nanoseconds; None without one."""
         try:
-            return (self.path / "failure.json").stat().st_mtime_ns
+            return job_file(self.path, "failure").stat().st_mtime_ns
         except OSError:
             return None
 
-    def read(self, file: Literal["job", "result", "pruned", "failure"]) -> dict[str, Any]:
+    def read(self, file: JobFile) -> dict[str, Any]:
         """Return the content of that file; nothing where it is absent or damaged."""
-        try:
-            content = json.loads(read_text(self.path / f"{file}.json"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_job_file(self.path, file)
 
     def write(self, file: Literal["job", "failure"], content: dict[str, Any]) -> None:
         """Write that file, completely or not at all."""
-        write_json(self.path / f"{file}.json", content)
+        write_json(job_file(self.path, file), content)
 
     def value(self, monitor: str) -> float:
         """Return the metric that a sweeper optimizes; NaN where there is none."""
@@ -94,7 +92,7 @@ class JobDir:
         Raises:
             LockHeldError: another process has locked it.
         """
-        return acquire(self.path / _LOCK, f"hydra.run.dir={self.path}")
+        return acquire(self.path / JOB_LOCK, f"hydra.run.dir={self.path}")
 
     @contextmanager
     def locked(self, *, wait: bool = True) -> Iterator[bool]:
@@ -109,7 +107,7 @@ class JobDir:
         except LockHeldError:
             if not wait:
                 raise
-            waited, path = True, self.path / _LOCK
+            waited, path = True, self.path / JOB_LOCK
             print(
                 f"{self.name}: locked by {lock_owner(path)}; waiting for it to finish", flush=True
             )
@@ -144,7 +142,7 @@ class JobDir:
             "batch_halvings": before.get("batch_halvings", 0) if resumes else 0,
         }
         self.write("job", job)
-        (self.path / "failure.json").unlink(missing_ok=True)
+        job_file(self.path, "failure").unlink(missing_ok=True)
 
     def update(self, **values: int) -> None:
         """Update values in job.json."""
@@ -162,9 +160,7 @@ class JobDir:
 
 def job_dirs(sweep: Path) -> list[JobDir]:
     """Return the jobs of the sweep in that folder, by name, also those that never started."""
-    marks = (("job.json", 1), ("result.json", 1), (".hydra/overrides.yaml", 2))
-    found = {path.parents[up - 1] for file, up in marks for path in sweep.rglob(file)}
-    return [JobDir(path) for path in sorted(found)]
+    return [JobDir(path) for path in find_job_dirs(sweep)]
 
 
 def run_job(train: Callable[[], None], config: DictConfig, *, traces: bool = False) -> float:

@@ -147,7 +147,7 @@ def _compare(record: RunRecord, job: JobDir) -> None:
     print_comparison(comparison)
     if comparison.differing and not comparison.reasons:
         raise UserError(
-            f"reproduce={record.path}: {comparison.differing_words()}, though the code, the "
+            f"reproduce={record.path}: {comparison.format_differing()}, though the code, the "
             "versions and the machine are the same: one of the two result.json is not what was "
             "computed"
         )

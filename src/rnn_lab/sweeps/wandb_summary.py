@@ -60,7 +60,7 @@ def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary]) -> None:
     run.log(logged)
     best = next((job for job in jobs if job.rank == 1), None)
     if best and (checkpoint := best.folder / "checkpoints" / "best.ckpt").exists():
-        about = {"folder": best.name, **best.figures}
+        about = {"folder": best.name, **best.metrics}
         artifact = wandb.Artifact(f"sweep-{run.id}", type="model", metadata=about)
         artifact.add_file(str(checkpoint), name="best.ckpt")
         run.log_artifact(artifact, aliases=["best"])
@@ -77,7 +77,7 @@ def _metrics(jobs: Sequence[JobSummary]) -> dict[str, Any]:
     }
     if jobs and jobs[0].rank == 1:
         metrics |= {"monitor": monitor, "best/folder": jobs[0].name}
-        metrics |= {f"best/{name}": value for name, value in jobs[0].figures.items()}
+        metrics |= {f"best/{name}": value for name, value in jobs[0].metrics.items()}
     return metrics
 
 

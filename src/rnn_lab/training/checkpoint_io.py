@@ -11,6 +11,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import atomic_write_bytes, translating_os_errors
 from rnn_lab.io.safe_load import safe_load
+from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
@@ -33,7 +34,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if path.name == BEST:
                 _keep_earlier(path)
         with atomic_write_bytes(path) as file:
-            torch.save(checkpoint, file)
+            torch.save({SCHEMA_KEY: SCHEMA_VERSION} | checkpoint, file)
         if path.name == LAST:
             with translating_os_errors(path):
                 _earlier(path.with_name(BEST)).unlink(missing_ok=True)

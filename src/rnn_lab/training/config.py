@@ -16,8 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from rnn_lab.data.config import DataConfig
-from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
+from rnn_lab.data.config import DataOptions
+from rnn_lab.models.config import ModelOptions, OptimizerConfig, SchedulerConfig
 from rnn_lab.tracking.config import LoggerConfig
 from rnn_lab.validation import StrictConfig, unknown_choice_message, validate
 
@@ -175,8 +175,8 @@ class RunConfig(StrictConfig):
     test: bool = True
     ckpt_path: str | None = None
     plugins: tuple[str, ...] = ()
-    model: ModelConfig
-    data: DataConfig
+    model: ModelOptions
+    data: DataOptions
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     trainer: TrainerConfig
@@ -205,8 +205,10 @@ class RunConfig(StrictConfig):
     @classmethod
     def _training_texts_are_named(cls, options: Any) -> Any:
         data = options.get("data", {}) if isinstance(options, dict) else {}
-        if isinstance(data, dict) and data.get("source") == "files" and not data.get("train"):
-            raise ValueError("data.train is not set; say data.train=<file or folder of texts>")
+        if isinstance(data, dict) and data.get("source") == "files" and not data.get("train_path"):
+            raise ValueError(
+                "data.train_path is not set; give data.train_path=<file or folder of texts>"
+            )
         return options
 
     @model_validator(mode="after")

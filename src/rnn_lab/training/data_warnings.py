@@ -34,7 +34,7 @@ def log_duplicates(data: TextDataModule) -> None:
     same, words = (data.duplicates[kind] for kind in ("exact", "by_token"))
     sizes = {name: len(split) for name, split in data.splits.items()}
     found = [
-        f"{words[where]['reviews']:,} {meaning} ({same[where]['reviews']:,} exactly)"
+        f"{words[where]['examples']:,} {meaning} ({same[where]['examples']:,} exactly)"
         for where, meaning in (
             ("train", "within training"),
             ("validation_in_train", f"of {sizes.get('validation', 0):,} validation examples"),
@@ -44,9 +44,9 @@ def log_duplicates(data: TextDataModule) -> None:
     ]
     label_conflicts = sum(counts["label_conflicts"] for counts in words.values())
     leaks = any(
-        words[f"{name}_in_train"]["reviews"] >= WARNING_SHARE * sizes[name]
+        words[f"{name}_in_train"]["examples"] >= WARNING_SHARE * sizes[name]
         for name in ("validation", "test")
-        if words.get(f"{name}_in_train", {"reviews": 0})["reviews"]
+        if words.get(f"{name}_in_train", {"examples": 0})["examples"]
     )
     log.log(
         logging.WARNING if leaks else logging.INFO,

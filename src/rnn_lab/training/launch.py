@@ -6,6 +6,7 @@ from typing import Any
 
 from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
 from rnn_lab.fast_import import fast_imports
+from rnn_lab.plugins import require_extra
 from rnn_lab.ranks import is_rank_zero, is_worker
 from rnn_lab.training.process import flush_denormals, skip_final_gc, tune_malloc
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
@@ -52,6 +53,8 @@ def train_in_process(
     tune_malloc()
     if spec.config.data.tokenizer == TorchtextVocabulary.tokenizer:
         require_torchtext()
+    if spec.config.logger.name == "tensorboard":
+        require_extra("tensorboard", "logger=tensorboard")
     flush_denormals()
     with fast_imports():
         from rnn_lab.training.callbacks.nonfinite import NonFiniteError

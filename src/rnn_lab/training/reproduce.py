@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
-from rnn_lab.io.schema import check_schema
+from rnn_lab.io.schema import SCHEMA_KEY, check_schema
 from rnn_lab.reports.run_files import read_object
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import options_signature
@@ -28,12 +28,11 @@ REPRODUCE = "reproduce"
 # Options that stand for other options, or for a place among many runs.
 _NOT_ALONE = {"experiment", "search", "sweep", "trial"}
 # Where a run trains and how it rounds, which may have to differ on this machine.
-_LOCAL = {"trainer.accelerator", "trainer.precision", "optimizer.embedding_gradient"}
+_LOCAL = {"trainer.accelerator", "trainer.precision", "optimizer.sparse_embedding"}
 # Code, which the file may not name: the user has to.
 _CODE = {"plugins", "callbacks", "metrics"}
 # Where a user's own texts are: whether they are the same ones is checked when they are read.
-_TEXTS = {"data.train", "data.test"}
-_METHODS = {"stratified", "random"}  # values of data.validation that are no file
+_TEXTS = {"data.train_path", "data.test_path"}
 _GROUPS = ("model", "optimizer", "scheduler", "trainer")
 _MAX_BYTES = 2**20  # a result.json has some 4,000
 
@@ -67,10 +66,7 @@ def read_run_record(place: str) -> RunRecord:
     result = read_object(path)
     if "checkpoint" in result:
         raise CheckpointError(f"{path}: of a test by eval.py; give that of a training run")
-    try:
-        check_schema(result, "result.json")
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    check_schema(result.get(SCHEMA_KEY), str(path))
     options: dict[str, Any] = {name: _part(path, result, name) for name in _GROUPS}
     options["model"] = {n: v for n, v in options["model"].items() if n != "parameters"}
     options["data"] = _part(path, _part(path, result, "data"), "options")
@@ -189,8 +185,8 @@ def _quoted(path: Path, name: str, value: Any) -> str:
 def _allowed(record: RunRecord) -> frozenset[str]:
     texts = set()
     if isinstance(record.config.data, FilesConfig):
-        is_method = record.config.data.validation in _METHODS
-        texts = _TEXTS | (set() if is_method else {"data.validation"})
+        has_validation = record.config.data.val_path is not None
+        texts = _TEXTS | ({"data.val_path"} if has_validation else set())
     return (FINGERPRINT_EXCLUDED - _NOT_ALONE - {REPRODUCE}) | _LOCAL | _CODE | texts
 
 
@@ -202,7 +198,7 @@ def _may_be_given(name: str, record: RunRecord) -> bool:
 def _where_texts_are(data: "TextDataModule") -> str:
     source = data.config.source
     if source == "files":
-        return "name them, under their old file names: data.train=<path> (and data.test)"
+        return "name them, under their old file names: data.train_path=<path>"
     if source == "imdb":
         return "name their folder: data.root=<folder>"
     return "another version of this project made them"

@@ -22,7 +22,8 @@ from rnn_lab.errors import (
 )
 from rnn_lab.io.atomic import find_os_error, write_error
 from rnn_lab.io.safe_load import UnsafeCheckpointError
-from rnn_lab.io.schema import check_schema
+from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
+from rnn_lab.paths import command
 from rnn_lab.reports.run_diff import diff_options
 from rnn_lab.tracking.metrics_csv import read_metrics
 from rnn_lab.training.callbacks.exact_checkpoint import RESUME
@@ -122,9 +123,9 @@ def find_resume_point(
         return None
     try:
         checkpoint = read_checkpoint(last)
+        _check_version(last, checkpoint)
         if RESUME not in checkpoint:
             raise CheckpointError("not a checkpoint that a run can be resumed from")
-        _check_version(last, checkpoint)
         _check_content(last, checkpoint)
         _check_files(folder, checkpoint)
     except UnsafeCheckpointError as error:
@@ -171,7 +172,7 @@ def resume_command(spec: RunSpec) -> str:
     from rnn_lab.training.reproduce import collapse
 
     given = [o for o in collapse(spec.raw_overrides) if not o.startswith("resume=")]
-    return shlex.join(["python", "train.py", *given, f"hydra.run.dir={spec.output_dir}"])
+    return f"{command('train')} {shlex.join([*given, f'hydra.run.dir={spec.output_dir}'])}"
 
 
 def write_failure(spec: RunSpec, error: Exception) -> WriteError | None:
@@ -198,11 +199,8 @@ def write_failure(spec: RunSpec, error: Exception) -> WriteError | None:
 
 
 def _check_version(path: Path, checkpoint: dict[str, Any]) -> None:
-    state = checkpoint[RESUME]
-    try:
-        check_schema(state if isinstance(state, dict) else {}, "checkpoint")
-    except CheckpointError as error:
-        raise IncompatibleCheckpointError(f"{path}: {error}; resume=never starts over") from None
+    if mismatch := schema_mismatch(checkpoint.get(SCHEMA_KEY)):
+        raise IncompatibleCheckpointError(f"{path}: {mismatch}; resume=never starts over")
 
 
 def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:

@@ -16,8 +16,9 @@ import torch
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.hardware import Hardware, describe_hardware
 from rnn_lab.io.atomic import write_json
-from rnn_lab.io.schema import SCHEMA_VERSION
+from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
 from rnn_lab.models.lightning_module import TextClassifier
+from rnn_lab.paths import project_root
 from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
 from rnn_lab.training.callbacks.monitors import Throughput
@@ -28,12 +29,11 @@ from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
 
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "tokenizers", "wandb")
-PROJECT = Path(__file__).resolve().parents[3]
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Write `result` to result.json in `folder`, completely or not at all."""
-    write_json(folder / "result.json", {"schema_version": SCHEMA_VERSION} | dict(result))
+    write_json(folder / "result.json", {SCHEMA_KEY: SCHEMA_VERSION} | dict(result))
 
 
 def run_identity(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def run_metadata(
         "model": config.model.model_dump() | {"parameters": parameters},
         "data": describe_data(data) | {"duplicates": data.duplicates},
         "optimizer": config.optimizer.model_dump()
-        | {"embedding_gradient": model.embedding_gradient},
+        | {"sparse_embedding": model.uses_sparse_embedding},
         "scheduler": config.scheduler.model_dump(),
         "trainer": config.trainer.model_dump() | asdict(hardware),
         "callbacks": _class_names(config.callbacks),
@@ -112,10 +112,13 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the project's commit, marked `-dirty` where files differ from it; None outside git."""
+    """Return the commit of the clone, marked `-dirty` where files differ; None for a wheel."""
+    root = project_root()
+    if root is None:  # the folder of a wheel may be within some other repository
+        return None
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -21,9 +21,8 @@ from hydra.plugins.launcher import Launcher
 
 from rnn_lab.cpu import num_cores
 from rnn_lab.errors import ConfigError
+from rnn_lab.paths import project_root
 from rnn_lab.sweeps.launchers.common import dead_job_result, is_done, resolve_n_jobs, run_inline
-
-PROJECT = Path(__file__).resolve().parents[4]
 
 Submit = Callable[[list[int]], list[submitit.Job[JobReturn]]]
 HasEnded = Callable[[submitit.Job[JobReturn]], str | None]
@@ -220,10 +219,13 @@ def _submitter(
 def _python(*, threads: int, visible_gpus: bool = False) -> str:
     """Return the shell command of Python in a job.
 
-    A job finds this project wherever it starts, and has its number of threads before it imports
-    torch. submitit hides all GPUs from local jobs, unless `visible_gpus`.
+    A job imports this package wherever it starts: from the clone if this process does, else as
+    installed. Its number of threads is set before it imports torch. submitit hides all GPUs from
+    local jobs, unless `visible_gpus`.
     """
-    paths = [str(PROJECT / "src"), str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    root = project_root()
+    clone = [] if root is None else [str(root / "src")]
+    paths = [*clone, *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {
         "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),

@@ -18,7 +18,6 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.apply_func import apply_to_collection
 
-from rnn_lab.io.schema import SCHEMA_VERSION
 from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.checkpoint_io import LAST
 from rnn_lab.training.config import TrainerConfig
@@ -252,7 +251,6 @@ class ExactCheckpoint(Checkpoint):
             torch.distributed.all_gather_object(ranks, mine)
         csv = next((logger for logger in trainer.loggers if isinstance(logger, MetricsCsv)), None)
         self._note = self._metadata | {
-            "schema_version": SCHEMA_VERSION,
             "epoch": trainer.current_epoch,
             "batch_idx": batch,
             "training_complete": training_complete,
