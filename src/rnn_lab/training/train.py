@@ -22,7 +22,7 @@ from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactChe
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.checkpoint_io import read_checkpoint
 from rnn_lab.training.data_warnings import log_duplicates, warn_demo_fallback
-from rnn_lab.training.instantiate import build_objects
+from rnn_lab.training.instantiate import build_objects, metric_factories
 from rnn_lab.training.reproduce import check_same_data
 from rnn_lab.training.resume import (
     ResumePoint,
@@ -68,7 +68,12 @@ def train(
     resume_point, rollbacks = prepare_resume(spec, data, metadata, rollbacks)
 
     model = build_classifier(
-        config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
+        config.model,
+        data.vocab_size,
+        data.num_classes,
+        config.optimizer,
+        config.scheduler,
+        metric_factories(config.metrics),
     )
     with finishing_wandb(shutdown):
         loggers = build_loggers(config.logger, describe_run(spec, data, resume_point))
