@@ -30,7 +30,7 @@ FINGERPRINT_EXCLUDED = frozenset(
         "trainer.checkpoint_every_n_minutes",
         *("trainer.profiler", "trainer.enable_model_summary", "trainer.inference_mode"),
         "trainer.num_sanity_val_steps",  # with a random state of its own
-        # Where they take effect, the run would have no figure without: result.json says so.
+        # Where they take effect, the run would have no metrics without them: result.json says so.
         *("trainer.on_nonfinite", "trainer.max_rollbacks"),
     }
 )
