@@ -125,17 +125,17 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
         where = ".".join(str(part) for part in first["loc"])
         reason = sanitize(f"{where}: {first['msg']}{_plugin_hint(first)}")
         raise CheckpointError(f"{path}: not a complete checkpoint of train.py: {reason}") from None
-    made, names = state.hyper_parameters, tuple(state.data.class_names)
-    if made.num_classes != len(set(names)) or made.vocab_size != text_encoder.vocab_size:
+    saved, names = state.hyper_parameters, tuple(state.data.class_names)
+    if saved.num_classes != len(set(names)) or saved.vocab_size != text_encoder.vocab_size:
         raise CheckpointError(
-            f"{path}: damaged: a network of {made.num_classes} classes and {made.vocab_size} "
+            f"{path}: damaged: a network of {saved.num_classes} classes and {saved.vocab_size} "
             f"tokens with {len(set(names))} class names and {text_encoder.vocab_size} tokens"
         )
     return LoadedModel(
-        model=_build(path, made, state.state_dict).to(target),
+        model=_build(path, saved, state.state_dict).to(target),
         text_encoder=text_encoder,
         class_names=names,
-        model_config=made.model,
+        model_config=saved.model,
         data_config=state.data.config,
         corpus_fingerprint=state.data.corpus_fingerprint,
         path=path,
@@ -173,16 +173,16 @@ def _check_torch() -> None:
         )
 
 
-def _build(path: Path, made: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
+def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
     """Build the network without allocating memory, then assign the checkpoint's tensors."""
     if not all(_is_plain(tensor) for tensor in weights.values()):
         raise CheckpointError(f"{path}: damaged: its weights are not plain float32 tensors")
-    if made.model.num_layers > len(weights):
+    if saved.model.num_layers > len(weights):
         raise CheckpointError(f"{path}: damaged: fewer weights than layers")
     mine = {name.removeprefix(CLASSIFIER): tensor for name, tensor in weights.items()}
     try:
         with torch.device("meta"), _NoRandomWeights():
-            model = RecurrentClassifier(made.model, made.vocab_size, made.num_classes)
+            model = RecurrentClassifier(saved.model, saved.vocab_size, saved.num_classes)
         model.load_state_dict(mine, strict=True, assign=True)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         reason = sanitize(re.sub(r"\s+", " ", str(error)).strip())
