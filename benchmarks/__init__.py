@@ -1,1 +1,1 @@
-"""Speed beside peers: every figure of benchmarks/README.md has its command here."""
+"""Benchmarks: every number in benchmarks/README.md has its command here."""

@@ -1,4 +1,4 @@
-"""Timing in rounds. Machines drift: only figures of one round are compared with each other."""
+"""Time contenders in rounds. Machines drift: compare only measurements of one round."""
 
 import statistics
 import time
@@ -9,7 +9,7 @@ Name = TypeVar("Name")
 
 
 def seconds_per_pass(one_pass: Callable[[], object], at_least: float) -> float:
-    """Seconds that `one_pass` takes, repeated until `at_least` seconds are gone."""
+    """Return the mean seconds of `one_pass`, repeated until `at_least` seconds have passed."""
     passes, started = 0, time.perf_counter()
     while passes == 0 or time.perf_counter() - started < at_least:
         one_pass()
@@ -20,36 +20,36 @@ def seconds_per_pass(one_pass: Callable[[], object], at_least: float) -> float:
 def interleave(
     contenders: Mapping[Name, Callable[[float], float]], rounds: int, seconds: float
 ) -> list[dict[Name, float]]:
-    """Let all contenders run in turn, round after round.
+    """Run all contenders in turn, round after round.
 
     Args:
-        contenders: each takes the least seconds to run and returns its figure.
-        rounds: how often everyone has a turn.
-        seconds: of a turn. Who has used up the seconds of all rounds has no more turns, so that
-            slow contenders, which always finish a pass, do not hold up the others.
+        contenders: each takes the minimum seconds to run and returns its measurement.
+        rounds: number of turns per contender.
+        seconds: of a turn. A contender that has used the seconds of all rounds has no more turns,
+            so that slow contenders, which always finish a pass, do not delay the others.
 
     Returns:
-        the figures of each round; every contender is in the first.
+        The measurements of each round; the first round has every contender.
     """
     used = dict.fromkeys(contenders, 0.0)
-    figures: list[dict[Name, float]] = []
+    measured: list[dict[Name, float]] = []
     for number in range(rounds):
-        figures.append({})
+        measured.append({})
         for name, turn in contenders.items():
             if number == 0 or used[name] < rounds * seconds:
                 started = time.perf_counter()
-                figures[-1][name] = turn(seconds)
+                measured[-1][name] = turn(seconds)
                 used[name] += time.perf_counter() - started
-    return figures
+    return measured
 
 
 def median(rounds: list[dict[Name, float]], name: Name) -> float:
-    """The median figure of `name` over the rounds that it took part in."""
-    return statistics.median(figures[name] for figures in rounds if name in figures)
+    """Return the median of `name` over the rounds that measured it."""
+    return statistics.median(row[name] for row in rounds if name in row)
 
 
 def median_ratio(rounds: list[dict[Name, float]], over: Name, under: Name) -> float:
-    """The median of `over` divided by `under`, over the rounds in which both took part."""
+    """Return the median of `over` divided by `under`, over the rounds that measured both."""
     return statistics.median(
-        figures[over] / figures[under] for figures in rounds if {over, under} <= figures.keys()
+        row[over] / row[under] for row in rounds if {over, under} <= row.keys()
     )

@@ -1,7 +1,7 @@
-"""Who is measured: ours, torch's layers four ways, and Keras two ways, at the same work.
+"""The contenders: ours, torch's layers in four variants and Keras in two, on the same work.
 
 The work is a step of training: embedding 30,000 x size, recurrent layer, final state, linear layer,
-cross-entropy, backward, AdamW. Batches lie ready, so no contender is timed at making them.
+cross-entropy, backward, AdamW. Batches are built beforehand and are not timed.
 """
 
 import json
@@ -35,14 +35,14 @@ KERAS, KERAS_FIXED = "Keras", f"Keras, {MAX_LENGTH} tokens"
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that trains on the sample: `turn(seconds)` says how long a pass takes it."""
+    """Something that trains on the sample: `turn(seconds)` returns the seconds of a pass."""
 
     turn: Callable[[float], float]
-    padding: float  # share of what it computes on
+    padding: float  # share of the positions it computes
 
 
 def plain_model(name: str, size: int, *, bidirectional: bool = False) -> ModelConfig:
-    """A model of that size, without what a peer does not have."""
+    """Return a model of that size without features that a peer lacks."""
     return ModelConfig.model_validate(
         {
             "name": name,
@@ -57,10 +57,10 @@ def plain_model(name: str, size: int, *, bidirectional: bool = False) -> ModelCo
 
 
 def torch_contenders(config: ModelConfig, sample: Sample, *, bf16: bool) -> dict[str, Contender]:
-    """Ours and torch's. All but the tutorial's have the bucketed batches, all the same optimizer.
+    """Build ours and torch's: all with one optimizer, all but the tutorial's with bucketed batches.
 
-    So packed and unpacked differ from each other and from ours in the recurrent layer alone: the
-    process is set up as train.py does it for all of them.
+    Packed, unpacked and ours then differ in the recurrent layer alone: the process has the
+    settings of train.py for all of them.
     """
 
     def ours() -> nn.Module:
@@ -76,7 +76,7 @@ def torch_contenders(config: ModelConfig, sample: Sample, *, bf16: bool) -> dict
 
 
 def textbook_contender(config: ModelConfig, batches: Sequence[Batch], *, packed: bool) -> Contender:
-    """torch's layer over packed sequences, or over the padded blocks."""
+    """Build torch's layer on packed sequences, or on the padded blocks."""
     model = TextbookClassifier(config, VOCAB_SIZE, num_classes=2, packed=packed)
     return _torch_contender(model, batches)
 
@@ -105,10 +105,10 @@ def _torch_contender(
 
 
 class KerasProcess:
-    """benchmarks.keras_peer in a process of its own; idle while others have their turn."""
+    """benchmarks.keras_peer in a process of its own, idle during the turns of others."""
 
     def __init__(self, threads: int, folder: Path) -> None:
-        """`folder` is a temporary one, through which data is handed over."""
+        """Start the process; `folder` is a temporary one for the data it reads."""
         self._folder = folder
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.keras_peer", str(threads)],
@@ -120,10 +120,10 @@ class KerasProcess:
         )
 
     def ask(self, do: str, **request: Any) -> Any:
-        """Let Peer's method `do` answer.
+        """Call Peer's method `do` and return its result.
 
         Raises:
-            RuntimeError: Keras failed; the message is the end of what it printed.
+            RuntimeError: Keras failed; the message is the end of its output.
         """
         print(
             json.dumps({"do": do, **request}), file=cast(IO[str], self._process.stdin), flush=True
@@ -134,7 +134,7 @@ class KerasProcess:
         return json.loads(answer)
 
     def share(self, sample: Sample) -> None:
-        """Hand over the batches: bucketed, and padded to MAX_LENGTH."""
+        """Write the batches for the process: bucketed, and padded to MAX_LENGTH."""
         arrays: dict[str, np.ndarray] = {}
         for number, batch in enumerate(sample.bucketed):
             tokens = batch.tokens.numpy().astype(np.int32)  # [batch, time]
@@ -148,7 +148,7 @@ class KerasProcess:
         np.savez(self._folder / "batches.npz", **arrays)  # type: ignore[arg-type]
 
     def contenders(self, config: ModelConfig, sample: Sample) -> dict[str, Contender]:
-        """Keras on our batches, and on batches of fixed length, as its layers make them."""
+        """Build Keras on our batches, and on batches of fixed length, as its layers make them."""
 
         def contender(prefix: str, padding: float) -> Contender:
             number = self.ask(
@@ -167,6 +167,6 @@ class KerasProcess:
         }
 
     def close(self) -> None:
-        """Let the process end."""
+        """End the process."""
         cast(IO[str], self._process.stdin).close()
         self._process.wait(timeout=60)

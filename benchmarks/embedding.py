@@ -1,10 +1,10 @@
-"""What the embedding's gradient costs, dense and by rows: `python benchmarks/embedding.py`.
+"""Measure dense and lazy updates of the embedding: `python benchmarks/embedding.py`.
 
-A batch holds a small part of the vocabulary. Dense, every row of the embedding takes part in each
-step: its gradient is mostly zeros, and AdamW moves it all the same. By rows
-(`optimizer.embedding_gradient=rows`), only those of the batch's words do, brought to where the
-dense optimizer has them. Timed are the embedding alone (look-up, its backward, the norm and
-clipping of its gradient, AdamW), and a whole step of an LSTM's training.
+A batch contains a small part of the vocabulary. With a dense gradient, AdamW updates every row of
+the embedding in each step, although most of the gradient is zero. With lazy updates
+(`optimizer.sparse_embedding=true`) it updates only the rows of the batch's words, to the values
+that the dense optimizer gives them. Two things are timed: the embedding alone (look-up, backward,
+norm and clipping of the gradient, AdamW) and a whole training step of an LSTM.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from rnn_lab.models.config import OptimizerConfig
 from rnn_lab.models.embedding import Embedding, clip_params
 from rnn_lab.models.optimizers import build_optimizer
 
-DENSE, ROWS, SPARSE_ADAM = "dense", "by rows", "torch.optim.SparseAdam"
-EMBEDDING, TRAINING = "the embedding alone", "an LSTM's training"
+DENSE, LAZY, SPARSE_ADAM = "dense", "lazy", "torch.optim.SparseAdam"
+EMBEDDING, TRAINING = "embedding only", "LSTM training step"
 SIZE = 128
-HEADER = ("vocabulary", "what", "gradient", "a step", "over dense", "words a batch")
+HEADER = ("vocabulary", "what", "gradient", "per step", "vs dense", "unique tokens per batch")
 
 
 def main() -> None:
-    """Measure, print, and write the table where asked."""
+    """Measure, print the table, and write it to --markdown."""
     options = parse()
     prepare_process(options.threads)
     lines = []
@@ -68,34 +68,34 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--vocab-sizes", nargs="+", type=int, default=[30_000, 100_000])
-    parser.add_argument("--batches", type=int, default=4, help="that stand for the epoch")
+    parser.add_argument("--batches", type=int, default=4, help="that represent the epoch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.8, help="of a turn, at least one pass")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE too")
     return parser.parse_args()
 
 
-Step = Callable[[int], None]  # with the batch of that number
+Step = Callable[[int], None]  # on the batch with that index
 
 
 def contenders(vocab_size: int, sample: Sample) -> dict[tuple[str, str], Step]:
-    """What is timed, each with each kind of gradient."""
+    """Build each step with each kind of gradient."""
     batches = sample.bucketed
     steps: dict[tuple[str, str], Step] = {}
-    for gradient in (DENSE, ROWS, SPARSE_ADAM):
+    for gradient in (DENSE, LAZY, SPARSE_ADAM):
         steps[EMBEDDING, gradient] = embedding_step(gradient, vocab_size, batches)
-    for gradient in (DENSE, ROWS):
+    for gradient in (DENSE, LAZY):
         steps[TRAINING, gradient] = training_step(gradient, vocab_size, batches)
     return steps
 
 
 def timed(step: Step, sample: Sample) -> Callable[[float], float]:
-    """Seconds of a step, the mean over the batches of `sample`."""
+    """Return a turn that measures the seconds of a step, the mean over the batches of `sample`."""
     numbers = range(len(sample.bucketed))
 
     def one_pass() -> None:
@@ -107,9 +107,9 @@ def timed(step: Step, sample: Sample) -> Callable[[float], float]:
 
 
 def embedding_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step:
-    """Our optimizer's step for an embedding, or SparseAdam's."""
+    """Build our optimizer's step for an embedding, or SparseAdam's."""
     tokens = [batch.tokens.t() for batch in batches]  # each [time, batch]
-    slopes = [torch.randn(*one.shape, SIZE) for one in tokens]
+    gradients = [torch.randn(*one.shape, SIZE) for one in tokens]
     embedding: nn.Embedding
     optimizer: torch.optim.Optimizer
     if gradient == SPARSE_ADAM:
@@ -117,20 +117,20 @@ def embedding_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step
         optimizer = torch.optim.SparseAdam(list(embedding.parameters()), lr=1e-3)
     else:
         embedding = Embedding(vocab_size, SIZE)
-        optimizer = build_optimizer(OptimizerConfig(), embedding, by_rows=gradient == ROWS)
+        optimizer = build_optimizer(OptimizerConfig(), embedding, lazy=gradient == LAZY)
 
     def step(number: int) -> None:
         optimizer.zero_grad()
-        embedding(tokens[number]).backward(slopes[number])
+        embedding(tokens[number]).backward(gradients[number])
         clip_and_step(optimizer, embedding)
 
     return step
 
 
 def training_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step:
-    """A step of an LSTM's training: forward, cross-entropy, backward, clipping, AdamW."""
+    """A step of LSTM training step: forward, cross-entropy, backward, clipping, AdamW."""
     model = RecurrentClassifier(plain_model("lstm", SIZE), vocab_size, num_classes=2)
-    optimizer = build_optimizer(OptimizerConfig(), model, by_rows=gradient == ROWS)
+    optimizer = build_optimizer(OptimizerConfig(), model, lazy=gradient == LAZY)
 
     def step(number: int) -> None:
         batch = batches[number]
@@ -142,7 +142,7 @@ def training_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step:
 
 
 def clip_and_step(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-    """As train.py does by default."""
+    """Clip and step as train.py does by default."""
     parameters: list[Tensor] = clip_params(model.parameters())
     nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()

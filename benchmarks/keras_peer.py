@@ -1,7 +1,7 @@
-"""Keras on TensorFlow, in a process of its own: beside torch the two would fight for threads.
+"""Train with Keras on TensorFlow in a process of its own; with torch they would share threads.
 
-Requests come in as lines of JSON, answers go out likewise: `python -m benchmarks.keras_peer
-THREADS`. Nothing of torch is imported here.
+Requests are lines of JSON on stdin, answers lines of JSON on stdout: `python -m
+benchmarks.keras_peer THREADS`. This module does not import torch.
 """
 
 import json
@@ -22,13 +22,13 @@ Batches = list[tuple[np.ndarray, np.ndarray]]  # tokens int32 [batch, time], lab
 
 
 class Peer:
-    """Answers requests; each public method is one."""
+    """Answers requests; each public method is a request."""
 
     def __init__(self) -> None:
         self._contenders: list[tuple[Any, Batches]] = []
 
     def clear(self) -> int:
-        """Forget every model."""
+        """Delete every model."""
         import keras
 
         self._contenders.clear()
@@ -36,13 +36,13 @@ class Peer:
         return 0
 
     def add(self, model: dict[str, Any], vocab_size: int, batches: str, prefix: str) -> int:
-        """Build a model for the batches of a file, and run its first steps, which trace it.
+        """Build a model for the batches of a file and run its first steps, which trace it.
 
-        Keras traces once for the first shape and once for all others, not once a shape: only XLA
-        (jit_compile) would, for seconds each, so it is left to what Keras chooses by itself.
+        Keras traces once for the first shape and once for all others. XLA (jit_compile) would
+        compile for each shape, for seconds each, so the choice is left to Keras.
 
         Returns:
-            its number.
+            The model's number.
         """
         network, arrays = build(model, vocab_size), load_batches(batches, prefix)
         for tokens, labels in arrays[:3]:
@@ -51,7 +51,7 @@ class Peer:
         return len(self._contenders) - 1
 
     def turn(self, number: int, seconds: float) -> float:
-        """Seconds that a pass over the batches takes."""
+        """Return the seconds of a pass over the batches."""
         network, batches = self._contenders[number]
 
         def one_pass() -> None:
@@ -61,12 +61,12 @@ class Peer:
         return seconds_per_pass(one_pass, seconds)
 
     def learn(self, setup: str, limit: float, target: float) -> list[tuple[float, float]]:
-        """Train by the plan of a file until test accuracy reaches `target` or `limit` seconds go.
+        """Train by the plan of a file until test accuracy reaches `target` or for `limit` seconds.
 
         Testing stops the clock.
 
         Returns:
-            the curve: seconds on the clock and test accuracy.
+            The curve: seconds on the clock and test accuracy.
         """
         with np.load(setup) as file:
             plan = {name: file[name] for name in file.files}
@@ -89,7 +89,7 @@ class Peer:
 
 
 def build(model: dict[str, Any], vocab_size: int, optimizer: dict[str, Any] | None = None) -> Any:
-    """The network of a ModelConfig, with masks so that padding is not read, in float32."""
+    """Build the network of a ModelConfig in float32, with masks so that padding is not read."""
     import keras
     from keras import layers
 
@@ -123,7 +123,7 @@ def build(model: dict[str, Any], vocab_size: int, optimizer: dict[str, Any] | No
 
 
 def load_batches(path: str, prefix: str) -> Batches:
-    """The batches of a file whose arrays are named `<prefix>_tokens_0`, `<prefix>_labels_0`, ..."""
+    """Load the batches of a file: arrays `<prefix>_tokens_0`, `<prefix>_labels_0`, ..."""
     with np.load(path) as file:
         count = sum(name.startswith(f"{prefix}_tokens_") for name in file.files)
         return [(file[f"{prefix}_tokens_{i}"], file[f"{prefix}_labels_{i}"]) for i in range(count)]
@@ -132,25 +132,25 @@ def load_batches(path: str, prefix: str) -> Batches:
 def read_batch(
     plan: dict[str, np.ndarray], split: str, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens int32 [batch, time], padded on the right with 0, and labels [batch]."""
+    """Return tokens int32 [batch, time], padded on the right with 0, and labels [batch]."""
     longest = plan[f"{split}_lengths"][rows].max()
     return plan[f"{split}_tokens"][rows, :longest], plan[f"{split}_labels"][rows]
 
 
 def accuracy(network: Any, plan: dict[str, np.ndarray]) -> float:
-    """The share of the test reviews that `network` labels right."""
+    """Return the share of the test reviews that `network` labels correctly."""
     order = np.argsort(plan["test_lengths"])
-    right = 0
+    correct = 0
     for rows in np.array_split(order, max(1, len(order) // 256)):
         tokens, labels = read_batch(plan, "test", rows)
-        right += int((network.predict_on_batch(tokens).argmax(axis=1) == labels).sum())
-    return right / len(order)
+        correct += int((network.predict_on_batch(tokens).argmax(axis=1) == labels).sum())
+    return correct / len(order)
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until stdin ends."""
     threads = int(sys.argv[1])
-    answers, sys.stdout = sys.stdout, sys.stderr  # whatever Keras prints is no answer
+    answers, sys.stdout = sys.stdout, sys.stderr  # Keras prints to stdout
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -1,10 +1,11 @@
-"""torch's own layers, used as a textbook and as a tutorial use them."""
+"""torch's own layers, as textbooks and tutorials use them."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnn_lab.models.config import ModelConfig
+from rnn_lab.models.layers import RecurrentLayer
 
 LAYERS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {
     "rnn": nn.RNN,
@@ -16,8 +17,8 @@ LAYERS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {
 class TextbookClassifier(nn.Module):
     """Embedding, torch's layer, final state, linear layer.
 
-    Packed, the final state is that of the last real token. Unpacked it has read the padding too,
-    which is wrong, as tutorials are: it is here for its speed.
+    Packed, the final state is that of the last real token. Unpacked, it includes the padding,
+    which is wrong but common in tutorials: it is measured for its speed.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int, num_classes: int, packed: bool):
@@ -34,7 +35,7 @@ class TextbookClassifier(nn.Module):
         self.linear = nn.Linear(directions * config.hidden_size, num_classes)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Tokens int64 [batch, time] and lengths [batch] to logits [batch, num_classes]."""
+        """Map tokens int64 [batch, time] and lengths [batch] to logits [batch, num_classes]."""
         inputs = self.embedding(tokens)  # [batch, time, embedding_dim]
         if self.packed:
             inputs = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
@@ -44,11 +45,11 @@ class TextbookClassifier(nn.Module):
 
 
 class PackedLayer(nn.Module):
-    """torch's layer on packed sequences, called as ours is, over the very parameters of ours."""
+    """torch's layer on packed sequences, with the interface and the parameters of ours."""
 
-    def __init__(self, ours: nn.RNNBase) -> None:
+    def __init__(self, ours: RecurrentLayer) -> None:
         super().__init__()
-        self.layer = LAYERS[ours.mode.partition("_")[0].lower()](
+        self.layer = LAYERS[ours.cell.name](
             ours.input_size,
             ours.hidden_size,
             ours.num_layers,
@@ -60,14 +61,14 @@ class PackedLayer(nn.Module):
             setattr(self.layer, name, parameter)
 
     def forward(self, inputs: Tensor, lengths: Tensor, **_: object) -> tuple[Tensor, None]:
-        """Inputs [batch, time, features] to outputs [batch, time, directions * hidden_size]."""
+        """Map inputs [batch, time, features] to outputs [batch, time, directions * hidden_size]."""
         packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
         outputs, _ = self.layer(packed)
         time = inputs.shape[1]
         return pad_packed_sequence(outputs, batch_first=True, total_length=time)[0], None
 
     def last_hidden(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Inputs [batch, time, features] to [batch, directions * hidden_size]."""
+        """Map inputs [batch, time, features] to final states [batch, directions * hidden_size]."""
         packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
         _, state = self.layer(packed)
         hidden = state[0] if isinstance(state, tuple) else state

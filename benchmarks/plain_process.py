@@ -1,6 +1,6 @@
-"""torch's packed loop in a process as torch sets one up: what a textbook's reader gets.
+"""torch's packed loop in a process with torch's default settings, as in a textbook.
 
-Denormal numbers are kept and freed memory goes back to the system, unlike where train.py runs.
+Denormal numbers are kept and freed memory returns to the system, unlike in train.py.
 """
 
 import multiprocessing
@@ -16,27 +16,27 @@ from rnn_lab.models.config import ModelConfig
 
 
 class PlainProcess:
-    """A process beside ours; idle while others have their turn."""
+    """A second process, idle during the turns of others."""
 
     def __init__(self, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")  # nothing that was set here is inherited
+        context = multiprocessing.get_context("spawn")  # inherits none of our settings
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
         self._process.start()
         theirs.close()
 
     def packed(self, config: ModelConfig, sample: Sample) -> Contender:
-        """The packed loop over the bucketed batches, in this process.
+        """Build the packed loop over the bucketed batches in that process.
 
         Raises:
-            EOFError: the process has ended.
+            EOFError: the process ended.
         """
         arrays = [[part.numpy() for part in batch] for batch in sample.bucketed]
         number, padding = self._ask(config, arrays)
         return Contender(lambda seconds: self._ask(number, seconds), padding)
 
     def close(self) -> None:
-        """Let the process end."""
+        """End the process."""
         self._pipe.close()
         self._process.join(timeout=60)
 

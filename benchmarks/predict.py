@@ -1,8 +1,8 @@
-"""Speed of prediction: `python benchmarks/predict.py`.
+"""Measure prediction speed: `python benchmarks/predict.py`.
 
-Reviews/s over a file of reviews, from reading a line to its probabilities, as predict.py does it;
-and the latency of one review in a process that has the model loaded. The packed peer is the same
-network with the same weights and batches over torch's packed sequences.
+Reviews/s over a file, from reading a line to its probabilities, as in predict.py; and the latency
+of one review in a process that has loaded the model. The packed peer is the same network with the
+same weights and batches on torch's packed sequences.
 """
 
 import argparse
@@ -34,15 +34,15 @@ from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
 
 OURS, PACKED = "ours", "torch, packed"
-BATCH_SIZE = 256  # predict.py's own
-HEADER = ("model", "contender", "reviews/s", "over packed", "one review, p50", "one review, p99")
+BATCH_SIZE = 256  # the default of predict.py
+HEADER = ("model", "contender", "reviews/s", "vs packed", "one review, p50", "one review, p99")
 NOTES = """\
 {reviews:,} test reviews of {corpus} in a .jsonl file, in batches of {batch_size}; \
 {singles:,} of them one at a time. Float32."""
 
 
 def main() -> None:
-    """Measure, print, and write the table where asked."""
+    """Measure, print the table, and write it to --markdown."""
     options = parse()
     prepare_process(options.threads)
     data = load_reviews(options.cache_dir)
@@ -69,22 +69,22 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     models = ["lstm", "gru", "rnn"]
     parser.add_argument("--models", nargs="+", default=models, choices=models)
-    parser.add_argument("--run", help="a finished run, in place of models with random weights")
-    parser.add_argument("--reviews", type=int, default=2_000, help="in the file")
+    parser.add_argument("--run", help="a finished run instead of models with random weights")
+    parser.add_argument("--reviews", type=int, default=2_000, help="number in the file")
     parser.add_argument("--singles", type=int, default=300, help="classified one at a time")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE too")
     return parser.parse_args()
 
 
 def fresh_runs(data: TextDataModule, models: list[str]) -> list[LoadedModel]:
-    """Models of the default sizes with random weights, which are as fast as trained ones."""
+    """Build models of the default sizes with random weights, as fast as trained ones."""
     runs = []
     for name in models:
         config = ModelConfig.model_validate({"name": name})
@@ -104,7 +104,7 @@ def fresh_runs(data: TextDataModule, models: list[str]) -> list[LoadedModel]:
 
 
 def with_packed_layer(run: LoadedModel) -> LoadedModel:
-    """The same run over torch's packed sequences."""
+    """Return the same run on torch's packed sequences."""
     model = copy.deepcopy(run.model)
     model.recurrent = PackedLayer(model.recurrent)  # type: ignore[assignment]
     return dataclasses.replace(run, model=model.eval())
@@ -113,7 +113,7 @@ def with_packed_layer(run: LoadedModel) -> LoadedModel:
 def measure(
     run: LoadedModel, path: Path, texts: list[str], options: argparse.Namespace
 ) -> list[tuple[str, ...]]:
-    """The lines of one model below HEADER."""
+    """Return the rows of one model below HEADER."""
     contenders = {OURS: run, PACKED: with_packed_layer(run)}
 
     def reviews_per_second(contender: LoadedModel) -> Callable[[float], float]:
@@ -126,7 +126,7 @@ def measure(
         return turn
 
     turns = {name: reviews_per_second(contender) for name, contender in contenders.items()}
-    latencies(contenders, texts[0])  # the first review of a process pays for what is loaded late
+    latencies(contenders, texts[0])  # the first review of a process includes lazy loading
     rounds = interleave(turns, options.rounds, seconds=60)
     singles = [latencies(contenders, text) for text in texts[: options.singles]]
     lines: list[tuple[str, ...]] = []
@@ -146,7 +146,7 @@ def measure(
 
 
 def latencies(contenders: dict[str, LoadedModel], text: str) -> dict[str, float]:
-    """Seconds from one text to its probabilities, by contender."""
+    """Return the seconds from one text to its probabilities, by contender."""
     seconds = {}
     for name, run in contenders.items():
         started = time.perf_counter()

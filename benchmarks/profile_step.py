@@ -1,9 +1,8 @@
-"""Where the time of a training step goes, and what bounds it: `python benchmarks/profile_step.py`.
+"""Profile a training step and its matrix products: `python benchmarks/profile_step.py`.
 
-For each model, the operations that a step spends most of its time in (torch.profiler, their own
-time), and the rate of the matrix products that its time steps are made of: a batch of 64 rows
-through the recurrent weights, and back. No layer that multiplies step by step can be faster than
-those products.
+For each model, the operations with the most time of their own in a step (torch.profiler), and the
+rate of the matrix products of its time steps: a batch of 64 rows by the recurrent weights, and
+backward. No layer that multiplies step by step can be faster than those products.
 """
 
 import argparse
@@ -24,12 +23,12 @@ from benchmarks.reviews import BATCH_SIZE, load_sample
 from benchmarks.tables import markdown_table, report
 from benchmarks.training_speed import GATES
 
-HEADER = ("model", "size", "operation", "of a step's time")
-PRODUCT_HEADER = ("model", "size", "product of a time step", "of the rate of 2048 x 2048")
+HEADER = ("model", "size", "operation", "share of step time")
+PRODUCT_HEADER = ("model", "size", "matmul of a time step", "of 2048 x 2048 rate")
 
 
 def main() -> None:
-    """Measure, print, and write the tables where asked."""
+    """Measure, print the tables, and write them to --markdown."""
     options = parse()
     prepare_process(options.threads)
     _, sample = load_sample(options.cache_dir, options.batches)
@@ -40,7 +39,7 @@ def main() -> None:
         for size in options.sizes:
             config = plain_model(model, size)
             turn = torch_contenders(config, sample, bf16=bf16)[name].turn
-            turn(options.seconds)  # memory and kernels are there from here on
+            turn(options.seconds)  # allocates memory and builds kernels
             with profile(activities=[ProfilerActivity.CPU]) as profiler:
                 turn(0.0)
             events = profiler.key_averages()
@@ -65,25 +64,27 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     models = ["lstm", "gru"]
     parser.add_argument("--models", nargs="+", default=models, choices=[*models, "rnn"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[128], metavar="SIZE")
-    parser.add_argument("--float32", action="store_true", help="though bfloat16 is faster here")
-    parser.add_argument("--batches", type=int, default=4, help="that stand for the epoch")
-    parser.add_argument("--operations", type=int, default=8, help="lines a model")
+    parser.add_argument("--float32", action="store_true", help="even if bfloat16 is faster")
+    parser.add_argument("--batches", type=int, default=4, help="that represent the epoch")
+    parser.add_argument("--operations", type=int, default=8, help="rows per model")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables to FILE too"
+    )
     return parser.parse_args()
 
 
 def step_products(
     gates: int, size: int, dtype: torch.dtype, seconds: float
 ) -> list[tuple[str, float]]:
-    """The shapes of a time step's products, forward and back, and their share of the full rate."""
+    """Return the shapes of a time step's products and their share of the full rate."""
     found = []
     full = product_rate(dtype, seconds)
     for inner, outer in ((size, gates), (gates, size)):

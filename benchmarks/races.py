@@ -1,4 +1,4 @@
-"""Training against the clock: until a test accuracy is reached, or the time is up."""
+"""Train until a test accuracy is reached or a time limit has passed."""
 
 import json
 import multiprocessing
@@ -20,10 +20,13 @@ from benchmarks.contenders import KerasProcess
 from benchmarks.peers import PackedLayer
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
+from rnn_lab.hardware import Hardware, choose_precision
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.lightning_module import build_classifier
-from rnn_lab.models.optimizers import build_optimizer, build_scheduler, learning_rate_factor
+from rnn_lab.models.optimizers import build_optimizer, build_scheduler
+from rnn_lab.training.callbacks import build_callbacks
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.trainer import build_trainer
 
 Curve = list[tuple[float, float]]  # seconds on the clock, test accuracy
@@ -32,14 +35,14 @@ TESTS_AN_EPOCH = 4
 
 
 class Goal(NamedTuple):
-    """Where a race ends."""
+    """When a race ends."""
 
     accuracy: float
     limit: float  # seconds, for peers
 
 
 class _TestClock(Callback):
-    """Reads the test split every quarter of an epoch with the clock stopped."""
+    """Measure test accuracy every quarter of an epoch with the clock stopped."""
 
     def __init__(self, goal: Goal, test: list[Batch]) -> None:
         self.curve: Curve = []
@@ -54,18 +57,18 @@ class _TestClock(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Test, and end the run where the goal is reached."""
+        """Test, and stop the run if the goal is reached."""
         if (batch_idx + 1) % test_every(int(trainer.num_training_batches)) == 0:
             stopped = time.perf_counter()
             classifier: Any = module.classifier
             self.curve.append((stopped - self._start, accuracy(classifier, self._test)))
-            _tell("ours", self.curve)
+            _print_last("ours", self.curve)
             trainer.should_stop = self.curve[-1][1] >= self._goal.accuracy
             self._start += time.perf_counter() - stopped
 
 
 def race_ours(config: RunConfig, goal: Goal) -> Curve:
-    """train.py's own training, from the encoded reviews on disk; its epochs are its limit."""
+    """Run train.py's training from the encoded reviews on disk; its epochs are its limit."""
     data = TextDataModule(config.data, seed=config.seed, allow_fallback=True)
     data.setup()
     clock = _TestClock(goal, list(data.test_dataloader()))
@@ -76,16 +79,17 @@ def race_ours(config: RunConfig, goal: Goal) -> Curve:
         model = build_classifier(
             config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
         )
-        trainer = build_trainer(config.trainer, Path(folder), [], accelerator="cpu", devices=1)
-        trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+        hardware = Hardware("cpu", 1, choose_precision(config.trainer, "cpu"))
+        callbacks = [*build_callbacks(RunSpec(config, Path(folder))), clock]
+        trainer = build_trainer(config.trainer, hardware, Path(folder), [], callbacks)
         trainer.fit(model, datamodule=data)
     return clock.curve
 
 
 def race_packed(config: RunConfig, goal: Goal, threads: int) -> Curve:
-    """The same network over torch's packed sequences, in float32, in a bare loop.
+    """Train the same network on torch's packed sequences, in float32, in a bare loop.
 
-    It has a process of its own, as torch sets one up: ours is set up otherwise.
+    It runs in a process of its own with torch's default settings.
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn) as process:
@@ -99,7 +103,7 @@ def _packed_loop(config: RunConfig, goal: Goal, threads: int) -> Curve:
     data.setup()
     test = list(data.test_dataloader())
     classifier = RecurrentClassifier(config.model, data.vocab_size, data.num_classes)
-    # Tested by our layer over the same parameters, which is sooner done: the results are equal.
+    # Our layer tests the same parameters: equal results, sooner.
     ours, packed = classifier.recurrent, PackedLayer(classifier.recurrent)
     optimizer = build_optimizer(config.optimizer, classifier)
     dataset, epochs = _training(config, data)
@@ -123,19 +127,19 @@ def _packed_loop(config: RunConfig, goal: Goal, threads: int) -> Curve:
         if step % every == 0 or spent > goal.limit:
             classifier.recurrent = ours
             curve.append((spent, accuracy(classifier, test)))
-            _tell("packed", curve)
+            _print_last("packed", curve)
             if spent > goal.limit or curve[-1][1] >= goal.accuracy:
                 break
     return curve
 
 
 def race_keras(config: RunConfig, data: TextDataModule, goal: Goal, threads: int) -> Curve:
-    """The same network of Keras, in float32, in a bare loop of `train_on_batch`."""
+    """Train the same network in Keras, in float32, in a bare loop of `train_on_batch`."""
     if config.model.pooling != "last" or config.model.num_layers != 1:
-        raise SystemExit("Keras runs beside model.pooling=last and model.num_layers=1 only")
+        raise SystemExit("Keras supports only model.pooling=last and model.num_layers=1")
     _, epochs = _training(config, data)
     rows = [batch for epoch in epochs for batch in epoch]
-    factors = [learning_rate_factor(config.scheduler, i / len(rows)) for i in range(len(rows))]
+    factors = [config.scheduler.factor(i / len(rows)) for i in range(len(rows))]
     width = max(map(len, rows))
     plan: dict[str, Any] = {
         "options": json.dumps(
@@ -151,7 +155,7 @@ def race_keras(config: RunConfig, data: TextDataModule, goal: Goal, threads: int
             }
         ),
         "learning_rates": config.optimizer.lr * np.array(factors),
-        # [steps, batch]; -1 stands for no review
+        # [steps, batch]; -1: no review
         "rows": np.stack([np.pad(r, (0, width - len(r)), constant_values=-1) for r in rows]),
     }
     for name in ("train", "test"):
@@ -167,33 +171,33 @@ def race_keras(config: RunConfig, data: TextDataModule, goal: Goal, threads: int
         setup = str(Path(folder) / "plan.npz")
         curve = keras.ask("learn", setup=setup, limit=goal.limit, target=goal.accuracy)
         keras.close()
-    _tell("Keras", curve)
+    _print_last("Keras", curve)
     return [(seconds, tested) for seconds, tested in curve]
 
 
 def accuracy(classifier: RecurrentClassifier, batches: Iterable[Batch]) -> float:
-    """The share of the reviews that `classifier` labels right, in float32."""
+    """Return the share of reviews that `classifier` labels correctly, in float32."""
     training = classifier.training
     classifier.eval()
-    right = total = 0
+    correct = total = 0
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         for batch in batches:
             predicted = classifier(batch.tokens, batch.lengths).argmax(dim=1)  # [batch]
-            right += int((predicted == batch.labels).sum())
+            correct += int((predicted == batch.labels).sum())
             total += len(batch.labels)
     classifier.train(training)
-    return right / total
+    return correct / total
 
 
 def test_every(batches_an_epoch: int) -> int:
-    """Steps between two looks at the test split."""
+    """Return the steps between two measurements on the test split."""
     return max(1, batches_an_epoch // TESTS_AN_EPOCH)
 
 
 def _training(
     config: RunConfig, data: TextDataModule
 ) -> tuple[BatchDataset, list[list[np.ndarray]]]:
-    """The training split, and the rows of each batch of each epoch, as ours has them."""
+    """Return the training split and the rows of each batch of each epoch, as in ours."""
     dataset = _dataset(data, "train")
     sampler = BucketBatchSampler(
         dataset.lengths, config.data.batch_size, shuffle=True, seed=config.seed
@@ -213,6 +217,6 @@ def _dataset(data: TextDataModule, name: str) -> BatchDataset:
     )
 
 
-def _tell(name: str, curve: Curve) -> None:
+def _print_last(name: str, curve: Curve) -> None:
     seconds, tested = curve[-1]
     print(f"{name}: {seconds:6.0f} s  {100 * tested:.2f} %", file=sys.stderr)

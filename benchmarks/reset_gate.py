@@ -1,7 +1,7 @@
-"""The price of the reset gate before the product: `python benchmarks/reset_gate.py`.
+"""Measure a GRU with the reset gate before the product: `python benchmarks/reset_gate.py`.
 
-The GRU layer alone, forward and backward over full sequences, with `model.reset=before` and
-`after`. The two take turns; a ratio is the median of the ratios within rounds.
+The GRU layer alone, forward and backward over full sequences, with `model.reset_after=false` and
+`true`. The two take turns; a ratio is the median of the ratios within rounds.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from rnn_lab.models.layers import GRU
 
 RESETS: tuple[Literal["before", "after"], ...] = ("before", "after")
 PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-HEADER = ("size", "directions", "precision", "before", "after", "before over after")
+HEADER = ("size", "directions", "precision", "before", "after", "before / after")
 NOTES = """\
-The GRU layer alone, forward and backward, {batch} sequences of {steps} steps. Before and after in \
-steps/s, where a step is one of time for the whole batch. The bar is a ratio of 70 %."""
+The GRU layer alone, forward and backward, {batch} sequences of {steps} steps. Reset before and \
+after the product in steps/s, where a step is one time step of the batch. The target is 70 %."""
 
 
 def main() -> None:
-    """Measure, print, and write the table where asked."""
+    """Measure, print the table, and write it to --markdown."""
     options = parse()
     prepare_process(options.threads)
     lines = []
@@ -45,27 +45,27 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 256], metavar="SIZE")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=400, help="of time in every sequence")
+    parser.add_argument("--steps", type=int, default=400, help="time steps in every sequence")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.5, help="of a turn, at least one pass")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE too")
     return parser.parse_args()
 
 
 def measure(
     size: int, directions: int, dtype: torch.dtype, options: argparse.Namespace
 ) -> tuple[str, ...]:
-    """A line below HEADER."""
+    """Return a row below HEADER."""
     inputs = torch.randn(options.batch_size, options.steps, size, requires_grad=True)
     lengths = torch.full((options.batch_size,), options.steps)
 
     def steps_per_second(reset: Literal["before", "after"]) -> Callable[[float], float]:
-        layer = GRU(size, size, bidirectional=directions == 2, reset=reset)
+        layer = GRU(size, size, bidirectional=directions == 2, reset_after=reset == "after")
 
         def one_pass() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):

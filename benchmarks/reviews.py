@@ -1,4 +1,4 @@
-"""The reviews that every contender reads: a few batches that stand for a whole epoch."""
+"""Choose the reviews that every contender reads: a few batches that represent an epoch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +18,22 @@ BATCH_SIZE = 64
 class Sample:
     """The same reviews in two kinds of batches."""
 
-    bucketed: list[Batch]  # reviews of like length, as our sampler makes them
-    random: list[Batch]  # reviews as they come, as most tutorials make them
+    bucketed: list[Batch]  # of similar length, as our sampler makes them
+    random: list[Batch]  # shuffled, as in most tutorials
 
     @property
     def reviews(self) -> int:
-        """Reviews in all batches."""
+        """Number of reviews in all batches."""
         return sum(len(batch.labels) for batch in self.bucketed)
 
     @property
     def tokens(self) -> int:
-        """Real tokens in all batches."""
+        """Number of real tokens in all batches."""
         return sum(int(batch.lengths.sum()) for batch in self.bucketed)
 
 
 def load_reviews(cache_dir: Path, vocab_size: int = VOCAB_SIZE) -> TextDataModule:
-    """IMDB where it is on disk ($IMDB_ROOT, or data/), else the demo reviews; encoded."""
+    """Load and encode IMDB if it is on disk ($IMDB_ROOT or data/), else the demo reviews."""
     config = AutoConfig(
         max_vocab_size=vocab_size, max_length=MAX_LENGTH, download=False, cache_dir=str(cache_dir)
     )
@@ -45,17 +45,17 @@ def load_reviews(cache_dir: Path, vocab_size: int = VOCAB_SIZE) -> TextDataModul
 def load_sample(
     cache_dir: Path, batches: int, vocab_size: int = VOCAB_SIZE
 ) -> tuple[TextDataModule, Sample]:
-    """The reviews, and so many batches that stand for an epoch of them."""
+    """Load the reviews and choose batches that represent an epoch of them."""
     data = load_reviews(cache_dir, vocab_size)
     dataset = BatchDataset(data.splits["train"], max_length=MAX_LENGTH, truncation_side="right")
     return data, choose_batches(dataset, batches)
 
 
 def choose_batches(dataset: BatchDataset, count: int, seed: int = 0) -> Sample:
-    """`count` batches of an epoch, whose lengths are spread as those of the whole epoch.
+    """Choose `count` batches of an epoch with the length distribution of the whole epoch.
 
-    The epoch's batches are put in the order of their tokens and cut into `count` equal parts; the
-    middle of each part is taken.
+    The epoch's batches are sorted by their number of tokens and cut into `count` equal parts; the
+    middle batch of each part is chosen.
     """
     sampler = BucketBatchSampler(dataset.lengths, BATCH_SIZE, shuffle=True, seed=seed)
     epoch = [rows for rows in sampler if len(rows) == BATCH_SIZE]
@@ -70,6 +70,6 @@ def choose_batches(dataset: BatchDataset, count: int, seed: int = 0) -> Sample:
 
 
 def padding_share(batches: list[Batch], padded_to: int | None = None) -> float:
-    """The share of the positions of `batches` that is padding."""
-    places = sum(len(batch.labels) * (padded_to or batch.tokens.shape[1]) for batch in batches)
-    return 1 - sum(int(batch.lengths.sum()) for batch in batches) / places
+    """Return the share of the positions of `batches` that is padding."""
+    positions = sum(len(batch.labels) * (padded_to or batch.tokens.shape[1]) for batch in batches)
+    return 1 - sum(int(batch.lengths.sum()) for batch in batches) / positions

@@ -1,11 +1,10 @@
-"""Memory and cost as the data grows: `python benchmarks/scaling.py`.
+"""Measure memory and cost per review as the data grows: `python benchmarks/scaling.py`.
 
-The training reviews are written to a file once, 4 and 16 times over, and train.py, a process of its
-own, trains with the default options on each for the same number of steps: first with an empty
-cache, which prepares the reviews, then again, which finds them prepared. Peak memory is the largest
-resident size of the process; the anonymous part of it, looked at every 10 ms where the system is
-Linux, leaves out the pages of mapped files, which the system takes back when it is short of memory.
-A figure is the median over rounds.
+1, 4 and 16 copies of the training reviews are written to a file each, and train.py, in a process of
+its own, trains with the default options on each for the same number of steps: first with an empty
+cache, which prepares the reviews, then with the prepared reviews. Peak memory is the largest
+resident size of the process. Its anonymous part, sampled every 10 ms on Linux, excludes the pages
+of mapped files, which the system reclaims when memory is short. Numbers are medians over rounds.
 """
 
 import argparse
@@ -32,16 +31,16 @@ from rnn_lab.data.corpus import Corpus
 PROJECT = Path(__file__).resolve().parents[1]
 TEST_REVIEWS = 1_000
 LARGEST_MEMORY = 1.5  # GiB
-WIDEST_SPREAD = 0.1  # of the cost of a review
+WIDEST_SPREAD = 0.1  # of the cost per review
 GIB = 2**30
 HEADER = (
-    *("copies", "reviews", "to prepare, a review", "to train, a review"),
+    *("copies", "reviews", "prepare, per review", "train, per review"),
     *("peak memory, first run", "anonymous", "peak memory, second run", "anonymous"),
 )
 
 
 def main() -> None:
-    """Measure, print, and write the table where asked."""
+    """Measure, print the table, and write it to --markdown."""
     options = parse()
     corpus = load_reviews(options.cache_dir).corpus
     runs: dict[int, list[dict[str, float]]] = {copies: [] for copies in options.copies}
@@ -55,18 +54,18 @@ def main() -> None:
                 print(f"round {number}: {copies} copies", file=sys.stderr)
                 reviews = copies * len(corpus.train)
                 runs[copies].append(measure(folder, copies, reviews, number, options))
-    figures = {copies: middle(runs[copies]) for copies in runs}
+    medians = {copies: median_of_rounds(runs[copies]) for copies in runs}
     paragraphs = [
         describe_machine(options.threads) + f"; reviews: {corpus.name}",
         f"Default options of train.py, {options.steps} steps of training.",
-        markdown_table(HEADER, [line(c, len(corpus.train), figures[c]) for c in figures]),
-        verdict(list(figures.values())),
+        markdown_table(HEADER, [table_row(c, len(corpus.train), medians[c]) for c in medians]),
+        check_targets(list(medians.values())),
     ]
     report(paragraphs, options.markdown)
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--copies", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--steps", type=int, default=300, help="of training")
@@ -74,13 +73,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
     parser.add_argument("--scratch", type=Path, help="folder for some GiB of temporary files")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE too")
     parser.add_argument("overrides", nargs="*", help="options of train.py, such as model=lstm")
     return parser.parse_args()
 
 
 def write_texts(path: Path, corpus: Corpus, *, copies: int, most: int | None = None) -> None:
-    """The training reviews of `corpus`, so many times over; or `most` of its test reviews."""
+    """Write `copies` of the training reviews of `corpus`, or at most `most` of its test reviews."""
     split = corpus.train if most is None else corpus.test
     assert split is not None
     rows = range(len(split))
@@ -114,10 +113,10 @@ def measure(
 def train(
     folder: Path, work: Path, copies: int, name: str, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """The `timing` of one run of train.py, what it took in all, and its most anonymous memory."""
+    """Return the `timing` of one run of train.py, its wall time and its peak anonymous memory."""
     command: Sequence[str] = [
         *(sys.executable, str(PROJECT / "train.py"), "data=files", "logger=none", "trainer=cpu"),
-        *(f"data.train={folder}/train{copies}.jsonl", f"data.test={folder}/test.jsonl"),
+        *(f"data.train_path={folder}/train{copies}.jsonl", f"data.test_path={folder}/test.jsonl"),
         *(f"data.cache_dir={work}/cache", f"hydra.run.dir={work}/{name}"),
         *(
             "trainer.max_epochs=1",
@@ -127,68 +126,68 @@ def train(
         *(f"trainer.limit_train_batches={options.steps}", *options.overrides),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
-    began = time.perf_counter()
+    started = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     anonymous = 0
     while process.poll() is None:
         anonymous = max(anonymous, anonymous_bytes(process.pid))
         time.sleep(0.01)
-    took = time.perf_counter() - began
+    wall_seconds = time.perf_counter() - started
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     timing: dict[str, Any] = json.loads((work / name / "result.json").read_text())["timing"]
-    return timing | {"wall_seconds": took, "peak_anonymous_bytes": anonymous}
+    return timing | {"wall_seconds": wall_seconds, "peak_anonymous_bytes": anonymous}
 
 
 def anonymous_bytes(process: int) -> int:
-    """The resident memory of a process that no file stands behind; 0 where it cannot be told."""
+    """Return the anonymous resident memory of a process in bytes; 0 if it is unknown."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return 0
     sizes = [line.split()[1] for line in lines if line.startswith("RssAnon:")]
-    return 1024 * int(sizes[0]) if sizes else 0  # a process that has just ended has none
+    return 1024 * int(sizes[0]) if sizes else 0  # a process that has just ended has no such line
 
 
-def middle(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """The median of each figure."""
-    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
+def median_of_rounds(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """Return the median of each measurement."""
+    return {name: statistics.median(row[name] for row in rounds) for name in rounds[0]}
 
 
-def line(copies: int, reviews: int, figures: dict[str, float]) -> tuple[str, ...]:
-    """One line below HEADER."""
+def table_row(copies: int, reviews: int, medians: dict[str, float]) -> tuple[str, ...]:
+    """Return a row below HEADER."""
     return (
         str(copies),
         f"{copies * reviews:,}",
-        f"{1e6 * figures['prepare']:.0f} µs",
-        f"{1e6 * figures['train']:.0f} µs",
+        f"{1e6 * medians['prepare']:.0f} µs",
+        f"{1e6 * medians['train']:.0f} µs",
         *(
-            f"{figures[f'{turn} {part}'] / GIB:.2f} GiB"
+            f"{medians[f'{turn} {part}'] / GIB:.2f} GiB"
             for turn in ("first", "second")
             for part in ("memory", "anonymous")
         ),
     )
 
 
-def verdict(figures: list[dict[str, float]]) -> str:
-    """Whether the bars were met: peak memory of the first size, and flat cost and memory."""
-    memory = max(figures[0]["first memory"], figures[0]["second memory"]) / GIB
+def check_targets(runs: list[dict[str, float]]) -> str:
+    """Return whether the targets are met: peak memory of the first size, flat cost and memory."""
+    memory = max(runs[0]["first memory"], runs[0]["second memory"]) / GIB
     met = "met" if memory < LARGEST_MEMORY else "NOT met"
     lines = [f"- peak memory under {LARGEST_MEMORY} GiB: {memory:.2f} GiB, {met}"]
     names = {
-        "train": "cost of training a review",
-        "prepare": "cost of preparing a review",
+        "train": "training cost per review",
+        "prepare": "preparation cost per review",
         "first memory": "memory of a run that prepares",
-        "first anonymous": "the anonymous part of it",
-        "second memory": "memory of a run over prepared reviews",
-        "second anonymous": "the anonymous part of it",
+        "first anonymous": "its anonymous part",
+        "second memory": "memory of a run with prepared reviews",
+        "second anonymous": "its anonymous part",
     }
     for name, what in names.items():
-        if not figures[0][name]:  # anonymous memory, elsewhere than on Linux
+        if not runs[0][name]:  # anonymous memory is known on Linux only
             continue
-        grown = max(run[name] for run in figures) / figures[0][name] - 1
-        met = "met" if grown <= WIDEST_SPREAD else "NOT met"
-        lines.append(f"- {what} flat within {WIDEST_SPREAD:.0%}: grows by {grown:.0%}, {met}")
+        growth = max(run[name] for run in runs) / runs[0][name] - 1
+        met = "met" if growth <= WIDEST_SPREAD else "NOT met"
+        lines.append(f"- {what} flat within {WIDEST_SPREAD:.0%}: grows by {growth:.0%}, {met}")
     return "\n".join(lines)
 
 

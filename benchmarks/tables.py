@@ -1,4 +1,4 @@
-"""Tables that read well on a terminal and in benchmarks/README.md."""
+"""Format tables for the terminal and for benchmarks/README.md."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from rnn_lab.io.atomic import atomic_write
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns."""
+    """Return a Markdown table with aligned columns."""
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     lines.insert(1, ["-" * width for width in widths])
@@ -20,7 +20,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def report(paragraphs: Sequence[str], markdown: Path | None) -> None:
-    """Print the paragraphs, and write them to the file `markdown` where one is named."""
+    """Print the paragraphs, and write them to the file `markdown` if one is given."""
     text = "\n\n".join(paragraphs)
     print(text)
     if markdown is not None:

@@ -1,7 +1,7 @@
-"""Training speed beside peers, in one table: `python benchmarks/throughput.py`.
+"""Compare training speed with peers: `python benchmarks/throughput.py`.
 
-For each model and size all contenders, in one and in both directions, train in turn on the same
-batches, round after round. A figure is the median over rounds, a ratio the median of the ratios
+For each model and size, all contenders, in one and in both directions, train in turn on the same
+batches, round after round. A number is the median over rounds, a ratio the median of the ratios
 within rounds.
 """
 
@@ -33,24 +33,24 @@ from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process,
 from benchmarks.plain_process import PlainProcess
 from benchmarks.reviews import BATCH_SIZE, MAX_LENGTH, Sample, load_sample
 from benchmarks.tables import markdown_table, report
-from benchmarks.training_speed import BAR_HEADER, HEADER, Group, Key, bar_rows, table_rows
+from benchmarks.training_speed import HEADER, TARGET_HEADER, Key, Rounds, table_rows, target_rows
 
 NOTES = """\
 {reviews} reviews of {corpus} in {batches} batches of {batch_size}, cut to {max_length} tokens, \
-{tokens:.0f} tokens a review. All torch contenders but "random batches" have the same bucketed \
+{tokens:.0f} tokens per review. All torch contenders but "random batches" have the same bucketed \
 batches, so that packed, unpacked and ours differ in the recurrent layer alone; all have the same \
-optimizer. "torch, packed" runs in a process as torch sets one up, all others as train.py does it. \
-"random batches" are the same reviews shuffled. Unpacked and random batches read the \
-padding as text and give wrong states: they are here for their speed. Keras masks the padding, on \
-our batches and on batches padded to {max_length}.
+optimizer. "torch, packed" runs in a process with torch's default settings, all others with those \
+of train.py. "random batches" are the same reviews shuffled. Unpacked and random batches read the \
+padding as text and give wrong states: they are measured for their speed. Keras masks the padding, \
+on our batches and on batches padded to {max_length}.
 
 FLOPs are those of the recurrent layer on real tokens: forward 2 * gates * hidden * \
-(input + hidden) a token and direction, backward twice that. Their share is of the rate of a \
-2048 x 2048 matrix product in the same round (bfloat16 for bfloat16, else float32)."""
+(input + hidden) per token and direction, backward twice that. Their share is relative to the \
+rate of a 2048 x 2048 matrix product in the same round (bfloat16 for bfloat16, else float32)."""
 
 
 def main() -> None:
-    """Measure, print, and write the tables where asked."""
+    """Measure, print the tables, and write them to --markdown."""
     options = parse()
     prepare_process(options.threads)
     started = time.perf_counter()
@@ -80,32 +80,34 @@ def main() -> None:
             tokens=sample.tokens / sample.reviews,
         ),
         markdown_table(HEADER, table_rows(groups)),
-        markdown_table(BAR_HEADER, bar_rows(groups)),
+        markdown_table(TARGET_HEADER, target_rows(groups)),
         f"Measured in {time.perf_counter() - started:,.0f} seconds.",
     ]
     report(paragraphs, options.markdown)
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     has_keras = importlib.util.find_spec("keras") is not None
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     models = ["lstm", "gru", "rnn"]
     parser.add_argument("--models", nargs="+", default=models, choices=models)
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 256], metavar="SIZE")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--batches", type=int, default=8, help="that stand for the epoch")
+    parser.add_argument("--batches", type=int, default=8, help="that represent the epoch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.8, help="of a turn, at least one pass")
     parser.add_argument(
         "--keras",
         action=argparse.BooleanOptionalAction,
         default=has_keras,
-        help="beside Keras (requirements-benchmark.txt); by default where it is installed",
+        help="include Keras (requirements-benchmark.txt); default: if it is installed",
     )
-    parser.add_argument("--quick", action="store_true", help="one short batch: a try, no figures")
+    parser.add_argument("--quick", action="store_true", help="one short batch, as a check")
     parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables to FILE too"
+    )
     options = parser.parse_args()
     if options.keras and not has_keras:
         parser.error("--keras: not installed; pip install -r requirements-benchmark.txt")
@@ -121,8 +123,8 @@ def measure(
     options: argparse.Namespace,
     plain: PlainProcess,
     keras: KerasProcess | None,
-) -> Group:
-    """All contenders of one model and size, in turn."""
+) -> Rounds:
+    """Measure all contenders of one model and size in turn."""
     bf16 = has_fast_bf16()
     contenders: dict[Key, Contender] = {}
     if keras:
@@ -142,7 +144,7 @@ def measure(
     if bf16:
         turns[Key(PRODUCT_BF16)] = lambda seconds: product_rate(torch.bfloat16, seconds)
     turns |= {key: reviews_per_second(contender) for key, contender in contenders.items()}
-    return Group(
+    return Rounds(
         model=model,
         size=size,
         tokens_per_review=sample.tokens / sample.reviews,

@@ -1,10 +1,10 @@
-"""Seconds of training to 88 % test accuracy: `python benchmarks/time_to_accuracy.py`.
+"""Measure the time to 88 % test accuracy: `python benchmarks/time_to_accuracy.py`.
 
-Ours is the product itself: Lightning's Trainer as train.py makes it, with validation, checkpoints
-and the default options; the clock starts before the encoded reviews are opened (the cache is warm)
-and includes all of that. A peer is a bare loop with the same network, batches, optimizer, learning
-rates and gradient clipping; only its recurrent layer is its own. The test split is read every
-quarter of an epoch with the clock stopped: it ends the race and chooses nothing.
+Ours is a complete run: Lightning's Trainer as train.py builds it, with validation, checkpoints and
+the default options; the clock starts before the encoded reviews are opened (the cache is warm). A
+peer is a bare loop with the same network, batches, optimizer, learning rates and gradient clipping
+and a recurrent layer of its own. Test accuracy is measured every quarter of an epoch with the clock
+stopped: it ends the race and selects nothing.
 """
 
 import argparse
@@ -26,20 +26,20 @@ from benchmarks.races import Curve, Goal, race_keras, race_ours, race_packed
 from benchmarks.tables import markdown_table, report
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.run import silence_lightning
+from rnn_lab.training.train import silence_lightning
 from rnn_lab.validation import validate
 
 OURS, PACKED, KERAS = "ours", "torch, packed", "Keras"
-HEADER = ("model", "contender", "accuracy", "reached after", "ours is faster", "best", "at")
+HEADER = ("model", "contender", "accuracy", "reached after", "speedup of ours", "best", "at")
 NOTES = """\
-Default options of train.py; test accuracy read every quarter of an epoch with the clock stopped. \
-Ours: all of a run's training (Lightning, validation, checkpoints), from a warm cache. Peers: bare \
-loops with the same network, batches, optimizer and learning rates, in processes of their own, \
-stopped after {limit:g} seconds."""
+Default options of train.py; test accuracy is measured every quarter of an epoch with the clock \
+stopped. Ours: a run's whole training (Lightning, validation, checkpoints), from a warm cache. \
+Peers: bare loops with the same network, batches, optimizer and learning rates, in processes of \
+their own, stopped after {limit:g} seconds."""
 
 
 def main() -> None:
-    """Measure, print, and write the table where asked."""
+    """Measure, print the table, and write it to --markdown."""
     options = parse()
     prepare_process(options.threads)
     silence_lightning()
@@ -48,7 +48,7 @@ def main() -> None:
     for model in options.models:
         config = compose(model, options)
         data = TextDataModule(config.data, seed=config.seed, allow_fallback=True)
-        data.setup()  # from here on the cache is warm
+        data.setup()  # warms the cache
         curves: dict[str, Curve] = {OURS: race_ours(config, goal)}
         if options.packed:
             curves[PACKED] = race_packed(config, goal, options.threads)
@@ -64,18 +64,18 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     has_keras = importlib.util.find_spec("keras") is not None
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     models = ["lstm", "gru"]
     parser.add_argument("--models", nargs="+", default=models, choices=[*models, "rnn"])
     parser.add_argument("--accuracy", type=float, default=0.88, help="of the test split")
-    parser.add_argument("--limit", type=float, default=1500, help="seconds that a peer has")
+    parser.add_argument("--limit", type=float, default=1500, help="seconds per peer")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--packed", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--keras", action=argparse.BooleanOptionalAction, default=has_keras)
     parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE too")
     parser.add_argument("overrides", nargs="*", help="options of train.py, such as data=demo")
     options = parser.parse_args()
     if options.keras and not has_keras:
@@ -84,7 +84,7 @@ def parse() -> argparse.Namespace:
 
 
 def compose(model: str, options: argparse.Namespace) -> RunConfig:
-    """The default config of train.py, on the processor."""
+    """Compose the default config of train.py, on the CPU."""
     fixed = [f"model={model}", "trainer=cpu", "logger=none", "trainer.enable_progress_bar=false"]
     fixed += [f"data.cache_dir={options.cache_dir.resolve()}"]
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
@@ -94,7 +94,7 @@ def compose(model: str, options: argparse.Namespace) -> RunConfig:
 
 
 def row(model: str, name: str, curves: dict[str, Curve], accuracy: float) -> tuple[str, ...]:
-    """One contender's line below HEADER."""
+    """Return one contender's row below HEADER."""
 
     def reached(curve: Curve) -> float | None:
         return next((seconds for seconds, tested in curve if tested >= accuracy), None)

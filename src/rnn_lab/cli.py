@@ -44,10 +44,9 @@ OmegaConf.register_new_resolver("command", command, replace=True)
 
 
 def _job_dir(*, _root_: DictConfig) -> str:
-    from rnn_lab.sweeps.fingerprint import job_dir
+    from rnn_lab.sweeps.naming import job_dir_name
 
-    _load_plugins_of(_root_)
-    return job_dir(_root_)
+    return job_dir_name(_root_)
 
 
 OmegaConf.register_new_resolver("job_dir", _job_dir, replace=True)
@@ -213,9 +212,9 @@ def _expand_reproduce(arguments: list[str]) -> list[str]:
 
 
 def _run_job(call_task: Callable[[], None], config: DictConfig, show_traces: bool) -> float:
-    from rnn_lab.sweeps.job import run_training_job
+    from rnn_lab.sweeps.job import run_job
 
-    return run_training_job(call_task, config, traces=show_traces)
+    return run_job(call_task, config, traces=show_traces)
 
 
 def _sweep() -> AbstractContextManager[None]:

@@ -80,7 +80,7 @@ def export(arguments: Sequence[str] | None = None) -> None:
 
 def report(arguments: Sequence[str] | None = None) -> None:
     """Compare the runs of a sweep."""
-    from rnn_lab.reports.__main__ import main
+    from rnn_lab.reports.command import main
 
     main(arguments)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.soak import COLUMNS, FEW, footprint, many_runs, slope
+from benchmarks.soak import COLUMNS, RUN_OPTIONS, footprint, many_runs, slope
 
 
 @pytest.mark.slow
@@ -14,7 +14,7 @@ from benchmarks.soak import COLUMNS, FEW, footprint, many_runs, slope
 def test_a_dozen_runs_leave_no_file_thread_or_memory_behind(tmp_path: Path) -> None:
     # In float32: oneDNN keeps what it compiled for each shape of bfloat16 products, up to a bound.
     small = ("data.num_train=40", "data.num_test=20", "trainer.precision=32-true")
-    rows = many_runs(tmp_path, 12, (*FEW, *small))
+    rows = many_runs(tmp_path, 12, (*RUN_OPTIONS, *small))
     assert [row["number"] for row in rows] == list(range(1, 13))
     settled = rows[3:]  # the first ones import, and fill caches
     for name in ("files", "threads", "children"):

@@ -3,18 +3,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contenders import OURS, OURS_BF16, PACKED, PRODUCT, PRODUCT_BF16, TUTORIAL, UNPACKED
-from benchmarks.training_speed import BAR_HEADER, HEADER, Group, Key, bar_rows, table_rows
+from benchmarks.training_speed import HEADER, TARGET_HEADER, Key, Rounds, table_rows, target_rows
 
 TOKENS = 200.0
 
 
-def group(model: str = "lstm", **rates: float) -> Group:
+def group(model: str = "lstm", **rates: float) -> Rounds:
     """One round: reviews/s in one direction; half as many in both."""
     names = {"ours": OURS, "bf16": OURS_BF16, "packed": PACKED, "tutorial": TUTORIAL}
     figures = {Key(names[name], 1): rate for name, rate in rates.items()}
     figures |= {Key(name, 2): rate / 2 for (name, _), rate in figures.items()}
     padding = dict.fromkeys(figures, 0.02)
-    return Group(
+    return Rounds(
         model, 128, TOKENS, padding, [figures | {Key(PRODUCT): 1e11, Key(PRODUCT_BF16): 4e11}]
     )
 
@@ -46,16 +46,16 @@ def test_the_table_has_a_line_for_each_contender() -> None:
 
 
 def test_bars_are_held_against_the_fastest_precision() -> None:
-    met = {row[0]: row for row in bar_rows([group(ours=700.0, bf16=1400.0, packed=40.0)])}
-    assert all(len(row) == len(BAR_HEADER) for row in met.values())
+    met = {row[0]: row for row in target_rows([group(ours=700.0, bf16=1400.0, packed=40.0)])}
+    assert all(len(row) == len(TARGET_HEADER) for row in met.values())
     assert met["LSTM 128/128 over torch, packed"][2:] == ("35.0x", "17.5x", "yes")
-    missed = {row[0]: row for row in bar_rows([group(ours=700.0, bf16=1300.0, packed=40.0)])}
+    missed = {row[0]: row for row in target_rows([group(ours=700.0, bf16=1300.0, packed=40.0)])}
     assert missed["LSTM 128/128 over torch, packed"][2:] == ("32.5x", "17.5x", "NO")
 
 
 def test_a_peer_that_wins_anywhere_is_told_of() -> None:
     def last(**rates: float) -> tuple[str, ...]:
-        return bar_rows([group(ours=700.0, bf16=1400.0, packed=40.0, **rates)])[-1]
+        return target_rows([group(ours=700.0, bf16=1400.0, packed=40.0, **rates)])[-1]
 
     assert last(tutorial=500.0)[2:] == ("2.80x", "1.40x", "yes")
     assert last(tutorial=1000.0)[2:] == ("1.40x", "0.70x", "NO")

@@ -11,7 +11,7 @@ from rnn_lab.errors import UserError
 from rnn_lab.inference.lock_callbacks import lock_test_dir
 from rnn_lab.inference.predict import predict
 from rnn_lab.io.locks import LockHeldError
-from tests.cli.forked import Started, open_warm
+from tests.cli.forked import Started, run_warm_command
 from tests.io.test_locks import HOLD, another
 
 SMALL = (
@@ -33,7 +33,7 @@ def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_wit
         time.sleep(0.02)
     before = contents(tmp_path / "run" / "config")
     other = (*SMALL, "trainer.max_epochs=2")
-    second = open_warm("train.py", *other, cwd=tmp_path)
+    second = run_warm_command("train.py", *other, cwd=tmp_path)
     assert second.returncode == 1
     assert re.fullmatch(
         rf"error: hydra\.run\.dir=\S+: locked by process {first.pid} on \S+; wait .*\n",
@@ -42,7 +42,7 @@ def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_wit
     first.send_signal(signal.SIGKILL)
     first.wait()
     job = (tmp_path / "run" / "job.json").read_bytes()
-    refused = open_warm("train.py", *other, cwd=tmp_path)  # not for the lock any more
+    refused = run_warm_command("train.py", *other, cwd=tmp_path)  # not for the lock any more
     assert refused.returncode == 1
     assert "trainer.max_epochs=500 there, 2 here" in refused.stderr
     assert contents(tmp_path / "run" / "config") == before
@@ -58,7 +58,7 @@ def test_two_tests_do_not_share_a_folder_and_none_goes_over_a_training(tmp_path,
     before = contents(mood_run)
     with pytest.raises(UserError, match="contains a training run; choose another folder"):
         lock_test_dir(mood_run)
-    done = open_warm("eval.py", f"run={mood_run}", f"hydra.run.dir={mood_run}", cwd=tmp_path)
+    done = run_warm_command("eval.py", f"run={mood_run}", f"hydra.run.dir={mood_run}", cwd=tmp_path)
     assert done.returncode == 1
     assert "contains a training run" in done.stderr and len(done.stderr.splitlines()) == 1
     assert contents(mood_run) == before

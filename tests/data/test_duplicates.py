@@ -28,7 +28,7 @@ def by_plain_python(splits: dict[str, list[tuple[object, int]]]) -> dict[str, di
         times = Counter(text for text, _ in reviews)
         labels = {text: {label for other, label in reviews if other == text} for text in times}
         counts[name] = {
-            "reviews": sum(n - 1 for n in times.values()),
+            "examples": sum(n - 1 for n in times.values()),
             "label_conflicts": sum(n - 1 for text, n in times.items() if len(labels[text]) > 1),
         }
     names = list(splits)
@@ -39,7 +39,7 @@ def by_plain_python(splits: dict[str, list[tuple[object, int]]]) -> dict[str, di
                 for text, _ in splits[later]
             ]
             counts[f"{later}_in_{first}"] = {
-                "reviews": sum(map(bool, labels_in_first)),
+                "examples": sum(map(bool, labels_in_first)),
                 "label_conflicts": sum(
                     any(m != label for m in labels)
                     for labels, (_, label) in zip(labels_in_first, splits[later], strict=True)
@@ -100,7 +100,12 @@ def files(tmp_path):
     }
     return FilesConfig(
         cache_dir=str(tmp_path / "cache"),
-        **{name: write_csv(tmp_path / f"{name}.csv", rows) for name, rows in given.items()},
+        **{
+            f"{'val' if name == 'validation' else name}_path": write_csv(
+                tmp_path / f"{name}.csv", rows
+            )
+            for name, rows in given.items()
+        },
     )
 
 
@@ -114,15 +119,15 @@ def set_up(config: FilesConfig) -> TextDataModule:
 def test_a_run_knows_its_duplicates(files, tokenizer):
     duplicates = set_up(files.model_copy(update={"tokenizer": tokenizer})).duplicates
     assert duplicates["exact"] == {
-        "train": {"reviews": 0, "label_conflicts": 0},
-        "validation": {"reviews": 0, "label_conflicts": 0},
-        "test": {"reviews": 0, "label_conflicts": 0},
-        "validation_in_train": {"reviews": 1, "label_conflicts": 0},
-        "test_in_train": {"reviews": 3, "label_conflicts": 1},
-        "test_in_validation": {"reviews": 0, "label_conflicts": 0},
+        "train": {"examples": 0, "label_conflicts": 0},
+        "validation": {"examples": 0, "label_conflicts": 0},
+        "test": {"examples": 0, "label_conflicts": 0},
+        "validation_in_train": {"examples": 1, "label_conflicts": 0},
+        "test_in_train": {"examples": 3, "label_conflicts": 1},
+        "test_in_validation": {"examples": 0, "label_conflicts": 0},
     }
-    assert duplicates["by_token"]["validation_in_train"] == {"reviews": 2, "label_conflicts": 0}
-    assert duplicates["by_token"]["test_in_validation"] == {"reviews": 1, "label_conflicts": 0}
+    assert duplicates["by_token"]["validation_in_train"] == {"examples": 2, "label_conflicts": 0}
+    assert duplicates["by_token"]["test_in_validation"] == {"examples": 1, "label_conflicts": 0}
 
 
 def test_duplicates_are_left_out_of_training_where_that_is_asked_for(files):
@@ -131,14 +136,14 @@ def test_duplicates_are_left_out_of_training_where_that_is_asked_for(files):
     assert sizes == {"train": 20, "validation": 3, "test": 4}
     assert {name: len(split) for name, split in dropped.splits.items()} == sizes | {"train": 16}
     for counts in dropped.duplicates.values():
-        assert counts["test_in_train"]["reviews"] == counts["validation_in_train"]["reviews"] == 0
+        assert counts["test_in_train"]["examples"] == counts["validation_in_train"]["examples"] == 0
     # Neither their words nor themselves: "0", "3", "4" and "10" stand in no other training text.
     words = set(kept.text_encoder.vocabulary.state()) - set(dropped.text_encoder.vocabulary.state())
     assert words == {"0", "3", "4", "10"}
 
 
 def test_training_that_is_all_test_leaves_nothing(tmp_path, files):
-    config = files.model_copy(update={"test": files.train, "drop_duplicates": True})
+    config = files.model_copy(update={"test_path": files.train_path, "drop_duplicates": True})
     with pytest.raises(DataError, match=r"data\.drop_duplicates=true none is left"):
         set_up(config)
 
@@ -147,7 +152,7 @@ def test_a_second_start_reads_no_text(tmp_path):
     corpus = make_corpus(["one", "one", "two"], ["two", "three"])
     rows = np.arange(3), np.arange(0)
     first = count_duplicates(split_hashes(corpus, tmp_path, *rows))
-    assert first["exact"]["test_in_train"]["reviews"] == 1
+    assert first["exact"]["test_in_train"]["examples"] == 1
     textless = [dataclasses.replace(split, texts=()) for split in corpus.splits.values()]
     corpus = dataclasses.replace(corpus, train=textless[0], test=textless[1])
     assert count_duplicates(split_hashes(corpus, tmp_path, *rows)) == first

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnn_lab.data.config import DataConfig, FilesConfig
+from rnn_lab.data.config import FilesConfig, TextOptions
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch
 from rnn_lab.data.text_encoder import TextEncoder
@@ -16,6 +16,7 @@ from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, WordVocabulary
 from rnn_lab.models.lightning_module import build_classifier
 
 SPLITS = ("train", "validation", "test")
+PATH_OPTIONS = {"train": "train_path", "validation": "val_path", "test": "test_path"}
 
 
 def write(path: Path, reviews: list[tuple[str, str]]) -> str:
@@ -32,17 +33,20 @@ def planted(split: str, number: int = 40) -> list[tuple[str, str]]:
 def given(tmp_path: Path, name: str = "", **options) -> FilesConfig:
     """A file for each split, those of `options` in place of planted ones."""
     reviews = {split: options.pop(split, planted(split)) for split in SPLITS}
-    paths = {split: write(tmp_path / f"{name}{split}.csv", reviews[split]) for split in SPLITS}
+    paths = {
+        PATH_OPTIONS[split]: write(tmp_path / f"{name}{split}.csv", reviews[split])
+        for split in SPLITS
+    }
     return FilesConfig(cache_dir=str(tmp_path / "cache"), batch_size=8, **paths, **options)
 
 
 def cut(tmp_path: Path, **options) -> FilesConfig:
     """One file that validation and test are cut from."""
     path = write(tmp_path / "all.csv", planted("any", 100))
-    return FilesConfig(cache_dir=str(tmp_path / "cache"), batch_size=8, train=path, **options)
+    return FilesConfig(cache_dir=str(tmp_path / "cache"), batch_size=8, train_path=path, **options)
 
 
-def set_up(config: DataConfig, **arguments) -> TextDataModule:
+def set_up(config: TextOptions, **arguments) -> TextDataModule:
     data = TextDataModule(config, **arguments)
     data.setup()
     return data

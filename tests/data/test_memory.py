@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rnn_lab.data.cache import build_once
-from rnn_lab.data.text_storage import MemmapTexts, TextWriter
+from rnn_lab.data.storage import MemmapTexts, TextWriter
 from tests.cli.runner import PROJECT
 
 # Prepares so many reviews of 500 characters, and prints what the process held at most [MB].
@@ -35,7 +35,7 @@ with path.open("w", newline="") as file:
     csv.writer(file).writerows([("text", "label"), *[("", "bad")] * 10])
     csv.writer(file).writerows(rows)
 
-config = FilesConfig(train=str(path), cache_dir=str(folder / "cache"), on_bad_lines="skip")
+config = FilesConfig(train_path=str(path), cache_dir=str(folder / "cache"), on_bad_lines="skip")
 corpus = load_corpus(config)
 train_rows, _ = split_validation(corpus, config)
 vocabulary = fit_vocabulary(corpus, train_rows, config)

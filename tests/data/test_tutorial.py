@@ -41,8 +41,8 @@ def test_batches_are_those_of_the_tutorial(tmp_path: Path, kind) -> None:
     config = composed(
         "experiment=tutorial",
         "data=files",
-        f"data.train={tmp_path}/train.csv",
-        f"data.test={tmp_path}/test.csv",
+        f"data.train_path={tmp_path}/train.csv",
+        f"data.test_path={tmp_path}/test.csv",
         f"data.cache_dir={tmp_path}/cache",
         f"data.tokenizer={kind.tokenizer}",
     )

@@ -67,9 +67,9 @@ def test_the_reset_gate_stands_where_it_was_trained(mood_run, state, tmp_path):
     tokens, lengths = torch.arange(2, 11).view(1, 9), torch.tensor([9])
     logits = {}
     for reset in ("before", "after", None):
-        options |= {"reset": reset}
-        if reset is None:  # of a time before the option
-            del options["reset"]
+        options |= {"reset_after": reset == "after"}
+        if reset is None:  # the default
+            del options["reset_after"]
         path = tmp_path / f"{reset}.ckpt"
         torch.save(state, path)
         logits[reset] = load_model(str(path)).model(tokens, lengths)
@@ -177,13 +177,17 @@ def change(*keys):
         (change("hyper_parameters", "model", "hidden_size"), 10**15, "do not fit"),
         (change("hyper_parameters", "model", "hidden_size"), 10**40, "do not fit"),
         (change("hyper_parameters", "model", "num_layers"), 10**12, "fewer weights than layers"),
-        (change("hyper_parameters", "model", "name"), "lstm", "only model=gru has a reset gate"),
+        (change("hyper_parameters", "model", "name"), "lstm", "only model=gru has this option"),
         (
             change("hyper_parameters", "model"),
             {"name": "lstm", "embedding_dim": 16, "hidden_size": 16},
             "do not fit",
         ),
-        (change("hyper_parameters", "model", "name"), "transformer", "'rnn', 'lstm' or 'gru'"),
+        (
+            change("hyper_parameters", "model", "name"),
+            "transformer",
+            "no such cell. Choose from: gru",
+        ),
         (change("hyper_parameters", "vocab_size"), -5, "vocab_size"),
         (change("hyper_parameters", "vocab_size"), 10**6, "tokens with 3 class names"),
         (change("hyper_parameters", "num_classes"), 4, "4 classes"),

@@ -15,7 +15,7 @@ from rnn_lab.commands import export
 from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.load import load_model
 from rnn_lab.inference.safetensors_io import digest, write_safetensors
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_predict_gives_the_same_line_to_the_last_digit(mood_run, exported, tmp_p
     texts = tmp_path / "texts.txt"
     texts.write_text("the film was lovely\nawful\npassable music, then it ended\n")
     said = [
-        open_warm("predict.py", f"run={run}", f"input={texts}", cwd=tmp_path)
+        run_warm_command("predict.py", f"run={run}", f"input={texts}", cwd=tmp_path)
         for run in (mood_run, exported)
     ]
     assert said[0].returncode == 0 and said[0].stdout.count("\n") == 3

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from rnn_lab.data.config import DataConfig, TextOptions
+from rnn_lab.data.config import SHARED_OPTIONS, DataOptions, TextOptions
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch
 from rnn_lab.errors import DataError
@@ -18,7 +18,7 @@ from rnn_lab.inference.lock_callbacks import lock_test_dir
 from rnn_lab.models.metrics import build_metrics
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
-from rnn_lab.training.predictions import write_predictions
+from rnn_lab.training.artifacts import write_predictions
 from rnn_lab.training.run_metadata import describe_data, git_commit, versions, write_result
 from rnn_lab.validation import StrictConfig, validate
 
@@ -48,7 +48,7 @@ def evaluate(options: dict[str, Any]) -> None:
     if checked.data is None and data.corpus.fingerprint != run.corpus_fingerprint:
         raise DataError(
             f"{run.path}: the texts have changed since its training, so its test split may contain "
-            "texts that it was trained on; name the texts to test: data=files data.test=<path>"
+            "texts that it was trained on; name the texts to test: data=files data.test_path=<path>"
         )
     tested = test(run, data.test_dataloader())
     folder = Path(checked.output_dir)
@@ -59,7 +59,7 @@ def evaluate(options: dict[str, Any]) -> None:
         lock.release()
 
 
-def data_config(run: LoadedModel, options: EvaluateOptions) -> DataConfig:
+def data_config(run: LoadedModel, options: EvaluateOptions) -> TextOptions:
     """Return the options of the run's own texts, or of `options.data`, batched as in the run.
 
     Raises:
@@ -67,8 +67,7 @@ def data_config(run: LoadedModel, options: EvaluateOptions) -> DataConfig:
     """
     chosen = run.data_config.model_dump(exclude=LOCAL_OPTIONS) | {"cache_dir": options.cache_dir}
     if options.data is not None:
-        shared = TextOptions.model_fields
-        chosen = {name: chosen[name] for name in chosen if name in shared} | options.data
+        chosen = {name: chosen[name] for name in chosen if name in SHARED_OPTIONS} | options.data
         if chosen["source"] == "files":
             chosen["class_names"] = list(run.class_names)
     if options.batch_size is not None:
@@ -77,7 +76,7 @@ def data_config(run: LoadedModel, options: EvaluateOptions) -> DataConfig:
 
 
 class _Data(StrictConfig):
-    data: DataConfig
+    data: DataOptions
 
 
 def test(run: LoadedModel, batches: Iterable[Batch]) -> TestResult:

@@ -17,7 +17,7 @@ from rnn_lab.inference.integrated_gradients import MAX_TOKENS_AT_ONCE, integrate
 from rnn_lab.inference.load import LoadedModel
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.models.trace import trace
-from rnn_lab.reports.formatting import model_words, run_words
+from rnn_lab.reports.formatting import format_model, format_run
 from rnn_lab.reports.run_files import read_result
 
 
@@ -73,6 +73,7 @@ class Explanation:
 def explain_text(run: LoadedModel, text: str) -> Explanation:
     """Explain the prediction of `run`, whose network is on the CPU, for `text`."""
     tokens = run.text_encoder.encode(text)  # [time]
+    states = gates_and_states(run, tokens)
     probabilities = prefix_probabilities(run, tokens)
     predicted = int(probabilities[-1].argmax())
     found = integrated_gradients(run.model, tokens, predicted)
@@ -80,6 +81,9 @@ def explain_text(run: LoadedModel, text: str) -> Explanation:
     about = {
         "run": _describe(run),
         "model": run.model_config.model_dump(),
+        "values": {
+            name: value._asdict() for name, value in run.model.recurrent.cell.values.items()
+        },
         "class_names": run.class_names,
         "vocab_size": run.text_encoder.vocab_size,
         "max_length": run.text_encoder.max_length,
@@ -107,7 +111,7 @@ def explain_text(run: LoadedModel, text: str) -> Explanation:
         ),
         prefix_probabilities=probabilities,
         attributions=found.tokens,
-        states=gates_and_states(run, tokens),
+        states=states,
         about=about,
     )
 
@@ -128,7 +132,7 @@ def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarr
             0
         ].numpy()
         for one in traces
-        for gate in one.steps[0]._fields
+        for gate in one.steps[0]
     }
 
 
@@ -148,5 +152,5 @@ def _describe(run: LoadedModel) -> str:
     """Return the name of the run for plots: from its result.json, if it is in a run folder."""
     if run.path.parent.name == "checkpoints":
         with contextlib.suppress(CheckpointError):
-            return run_words(read_result(run.path.parent.parent))
-    return f"{model_words({'model': run.model_config.model_dump()})}, {run.path.name}"
+            return format_run(read_result(run.path.parent.parent))
+    return f"{format_model({'model': run.model_config.model_dump()})}, {run.path.name}"

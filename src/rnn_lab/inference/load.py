@@ -16,14 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from rnn_lab.data.config import DataConfig
+from rnn_lab.data.config import DataOptions, TextOptions
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.inference.safetensors_io import SUFFIX, read_safetensors
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
+from rnn_lab.models.config import ModelConfig, ModelOptions, OptimizerConfig, SchedulerConfig
 
 DATA = "TextDataModule"  # key of the data's state in a checkpoint
 CLASSIFIER = "classifier."  # prefix of the network's weights within the LightningModule
@@ -37,7 +37,7 @@ class LoadedModel:
     text_encoder: TextEncoder
     class_names: tuple[str, ...]
     model_config: ModelConfig
-    data_config: DataConfig
+    data_config: TextOptions
     corpus_fingerprint: str  # of the texts that it was trained, validated and tested on
     path: Path  # of the checkpoint
     # The parts of the checkpoint beside its weights, in plain types.
@@ -51,7 +51,7 @@ class _Plain(BaseModel):
 class _HyperParameters(_Plain, extra="forbid"):
     """The hyper-parameters that a TextClassifier saves, and no others."""
 
-    model: ModelConfig
+    model: ModelOptions
     vocab_size: int = Field(gt=0)
     num_classes: int = Field(ge=2)
     optimizer: OptimizerConfig
@@ -61,7 +61,7 @@ class _HyperParameters(_Plain, extra="forbid"):
 class _Data(_Plain):
     """The state of a rnn_lab.data.datamodule.TextDataModule."""
 
-    config: DataConfig
+    config: DataOptions
     class_names: list[str]
     corpus_fingerprint: str
     text_encoder: Any  # TextEncoder checks its own state

@@ -52,7 +52,7 @@ def predict_text(options: PredictOptions) -> None:
         from rnn_lab.inference.load import load_model
 
     run = load_model(options.run, options.device)
-    run.model.recurrent.compiled = False  # numba takes a second to import: too long for one text
+    run.model.recurrent.use_numba = False  # numba takes a second to import: too long for one text
     (probabilities,) = classify(run, [run.text_encoder.encode(text)], batch_size=1)
     print_ranking(dict(zip(run.class_names, probabilities.tolist(), strict=True)))
 

@@ -141,13 +141,13 @@ class SGD(_LazyOptimizer, torch.optim.SGD):
         return LazyMomentum(weight, state, momentum=group["momentum"])
 
 
-def follow_embeddings(optimizer: _LazyOptimizer, model: nn.Module, *, by_rows: bool) -> None:
+def follow_embeddings(optimizer: _LazyOptimizer, model: nn.Module, *, lazy: bool) -> None:
     """Let `optimizer` move the embeddings of `model` by rows, or dense: not as one before did."""
     for module in model.modules():
         if isinstance(module, Embedding):
             module.flush()
             module.lazy_rows = None
-            if by_rows:
+            if lazy:
                 optimizer.follow(module)
 
 

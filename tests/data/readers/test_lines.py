@@ -63,7 +63,7 @@ def test_what_cannot_be_decoded_costs_its_own_line(encoding):
 def test_utf_16_taken_for_utf_8_is_told():
     first, *others = read("good film\nbad film\n".encode("utf-16"), "txt")
     assert first == BadRow(1, "is not utf-8: byte 0xff (is the file utf-16?)")
-    assert {row.reason for row in others} == {"holds a NUL character (is the file utf-8?)"}
+    assert {row.reason for row in others} == {"contains a NUL character (is the file utf-8?)"}
 
 
 @pytest.mark.parametrize("format", ["csv", "tsv", "jsonl", "txt"])
