@@ -6,7 +6,7 @@ the seconds of its import.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from rnn_lab.data.config import DataOptions, TextOptions
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
+from rnn_lab.hardware import available_devices
 from rnn_lab.inference.safetensors_io import SUFFIX, read_safetensors
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
@@ -216,11 +217,9 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def _device(name: str) -> torch.device:
-    available: Sequence[str] = ["cpu"]
-    if torch.cuda.is_available():
-        available = ["cuda", "cpu"]
-    elif torch.backends.mps.is_available():
-        available = ["mps", "cpu"]
+    devices = available_devices()
+    torch_names = {"gpu": "cuda", "mps": "mps", "cpu": "cpu"}  # the fastest first
+    available = [device for kind, device in torch_names.items() if kind in devices]
     if name == "auto":
         return torch.device(available[0])
     if name not in available:
