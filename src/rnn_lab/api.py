@@ -13,7 +13,7 @@ from rnn_lab.data.readers.records import Record
 from rnn_lab.errors import DataError
 from rnn_lab.inference.batch_predict import predict_rows
 from rnn_lab.inference.load import LoadedModel, load_model
-from rnn_lab.plugins import require_extra
+from rnn_lab.plugins import load_plugins, require_extra
 
 if TYPE_CHECKING:
     from rnn_lab.inference.explanation import Explanation
@@ -134,6 +134,9 @@ class Model:
 def load(run_or_file: str | Path, *, device: str = "auto") -> Model:
     """Load a trained run. Nothing in its files is run or imported, so they may be untrusted.
 
+    A run with a cell or pooling of a plugin needs that plugin: import it first. Plugins that are
+    installed packages are imported here.
+
     >>> import rnn_lab
     >>> model = rnn_lab.load(path)
     >>> model.class_names
@@ -147,6 +150,7 @@ def load(run_or_file: str | Path, *, device: str = "auto") -> Model:
         CheckpointError: there is no such run, or it cannot be used; the message says why.
         ConfigError: this machine has no such device.
     """
+    load_plugins(())
     return Model(load_model(run_or_file, device))
 
 

@@ -67,24 +67,6 @@ class RecordOutputDir(Callback):
         _record(config, "hydra.sweep.dir")
 
 
-class LoadPlugins(Callback):
-    """Hydra callback that imports the modules of `plugins=[...]` before anything is validated."""
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Import the plugins of a single run."""
-        self._load(config)
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Import the plugins of a sweep."""
-        self._load(config)
-
-    def _load(self, config: DictConfig) -> None:
-        try:
-            _load_plugins_of(config)
-        except (ConfigError, OmegaConfBaseException) as error:
-            _exit_with(user_message(error))  # Hydra turns all but SystemExit into a warning
-
-
 def _load_plugins_of(config: DictConfig) -> None:
     names = OmegaConf.select(config, "plugins")
     load_plugins(list(names) if isinstance(names, ListConfig) else names or [])

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from rnn_lab.cli import hydra_entrypoint
 
@@ -96,6 +97,17 @@ def test_a_mistake_is_one_line(compose, arguments, line):
 
 def test_a_config_dir_that_is_not_there_is_one_line(compose):
     assert "nowhere' not found" in compose("--config-dir=nowhere")
+
+
+@pytest.mark.parametrize("option", ["output_dir=tested", "hydra.run.dir=tested"])
+def test_the_output_folder_of_a_test_is_named_by_either_option(monkeypatch, tmp_path, option):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["eval.py", "run=somewhere", option])
+    folders = []
+    hydra_entrypoint("eval")(lambda options: folders.append(HydraConfig.get().runtime.output_dir))()
+    assert folders == [str(tmp_path / "tested")]
+    assert {path.name for path in tmp_path.iterdir()} == {"tested"}
+    assert (tmp_path / "tested" / ".hydra" / "config.yaml").exists()
 
 
 def test_a_plugin_is_imported_before_anything_is_validated(compose, tmp_path):

@@ -8,9 +8,9 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
-from rnn_lab.cli import CONF
 from rnn_lab.io.atomic import is_locked
 from rnn_lab.io.locks import acquire
+from rnn_lab.paths import conf_dir
 from rnn_lab.sweeps.lock_callbacks import LockOutputDir
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from tests.io.test_locks import HOLD, another
@@ -18,7 +18,7 @@ from tests.io.test_locks import HOLD, another
 
 def compose(folder: Path, *overrides: str) -> DictConfig:
     """Compose conf/train.yaml with Hydra's own part."""
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return hydra.compose(
             "train", [*overrides, f"hydra.run.dir={folder}"], return_hydra_config=True
         )

@@ -13,7 +13,6 @@ import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import TrialState
-from rnn_lab.sweeps.job_dir import JobDir
 
 from rnn_lab.data.bpe import SubwordVocabulary
 from rnn_lab.data.storage import open_array

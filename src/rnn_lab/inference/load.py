@@ -6,7 +6,7 @@ the seconds of its import.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from rnn_lab.data.config import DataOptions, TextOptions
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
+from rnn_lab.hardware import available_devices
 from rnn_lab.inference.safetensors_io import SUFFIX, read_safetensors
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
@@ -125,17 +126,17 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
         where = ".".join(str(part) for part in first["loc"])
         reason = sanitize(f"{where}: {first['msg']}{_plugin_hint(first)}")
         raise CheckpointError(f"{path}: not a complete checkpoint of train.py: {reason}") from None
-    made, names = state.hyper_parameters, tuple(state.data.class_names)
-    if made.num_classes != len(set(names)) or made.vocab_size != text_encoder.vocab_size:
+    saved, names = state.hyper_parameters, tuple(state.data.class_names)
+    if saved.num_classes != len(set(names)) or saved.vocab_size != text_encoder.vocab_size:
         raise CheckpointError(
-            f"{path}: damaged: a network of {made.num_classes} classes and {made.vocab_size} "
+            f"{path}: damaged: a network of {saved.num_classes} classes and {saved.vocab_size} "
             f"tokens with {len(set(names))} class names and {text_encoder.vocab_size} tokens"
         )
     return LoadedModel(
-        model=_build(path, made, state.state_dict).to(target),
+        model=_build(path, saved, state.state_dict).to(target),
         text_encoder=text_encoder,
         class_names=names,
-        model_config=made.model,
+        model_config=saved.model,
         data_config=state.data.config,
         corpus_fingerprint=state.data.corpus_fingerprint,
         path=path,
@@ -173,16 +174,16 @@ def _check_torch() -> None:
         )
 
 
-def _build(path: Path, made: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
+def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
     """Build the network without allocating memory, then assign the checkpoint's tensors."""
     if not all(_is_plain(tensor) for tensor in weights.values()):
         raise CheckpointError(f"{path}: damaged: its weights are not plain float32 tensors")
-    if made.model.num_layers > len(weights):
+    if saved.model.num_layers > len(weights):
         raise CheckpointError(f"{path}: damaged: fewer weights than layers")
     mine = {name.removeprefix(CLASSIFIER): tensor for name, tensor in weights.items()}
     try:
         with torch.device("meta"), _NoRandomWeights():
-            model = RecurrentClassifier(made.model, made.vocab_size, made.num_classes)
+            model = RecurrentClassifier(saved.model, saved.vocab_size, saved.num_classes)
         model.load_state_dict(mine, strict=True, assign=True)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         reason = sanitize(re.sub(r"\s+", " ", str(error)).strip())
@@ -216,11 +217,9 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def _device(name: str) -> torch.device:
-    available: Sequence[str] = ["cpu"]
-    if torch.cuda.is_available():
-        available = ["cuda", "cpu"]
-    elif torch.backends.mps.is_available():
-        available = ["mps", "cpu"]
+    devices = available_devices()
+    torch_names = {"gpu": "cuda", "mps": "mps", "cpu": "cpu"}  # the fastest first
+    available = [device for kind, device in torch_names.items() if kind in devices]
     if name == "auto":
         return torch.device(available[0])
     if name not in available:
