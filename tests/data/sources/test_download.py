@@ -134,7 +134,7 @@ def test_a_refusal_is_told_with_its_status(server, target):
 def test_a_stall_ends_the_wait_and_keeps_what_came(server, target):
     server.sends, server.then = HALF, "stall"
     started = time.monotonic()
-    with pytest.raises(DataError, match=r"no answer for 0\.5 seconds"):
+    with pytest.raises(DataError, match=r"no response for 0\.5 seconds"):
         download(server.url, target, MD5, timeout=0.5)
     assert time.monotonic() - started < 5
     assert part_of(target).read_bytes() == CONTENT[:HALF]
@@ -150,7 +150,7 @@ def test_a_server_that_accepts_and_never_answers_counts_as_no_network(target, mo
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
         started = time.monotonic()
-        with pytest.raises(DataError, match=r"no answer for 0\.5 seconds"):
+        with pytest.raises(DataError, match=r"no response for 0\.5 seconds"):
             download(url, target, MD5, timeout=0.5)
     assert time.monotonic() - started < 5
 
@@ -174,7 +174,7 @@ def test_an_answer_that_never_gets_going_counts_as_no_network(target, monkeypatc
         dripping.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/file"
         started = time.monotonic()
-        with pytest.raises(DataError, match=r"no answer for 0\.5 seconds"):
+        with pytest.raises(DataError, match=r"no response for 0\.5 seconds"):
             download(url, target, MD5, timeout=0.5)
         assert time.monotonic() - started < 5
         stop.set()
