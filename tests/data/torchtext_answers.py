@@ -1,4 +1,4 @@
-"""The results of torchtext: computed by it if it is installed, else by its rules in plain Python."""
+"""The results of torchtext, or of its rules in plain Python if it is not installed."""
 
 import hashlib
 import re
