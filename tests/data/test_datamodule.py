@@ -115,9 +115,7 @@ def test_the_vocabulary_has_no_word_of_validation_only(tmp_path: Path) -> None:
             assert set(batch.tokens[:, 1].tolist()) == {1}
 
 
-def test_every_epoch_has_every_text_once_in_a_new_order(
-    demo, tmp_path: Path
-) -> None:
+def test_every_epoch_has_every_text_once_in_a_new_order(demo, tmp_path: Path) -> None:
     seen = {}
     for seed in (0, 0, 1):
         torch.manual_seed(len(seen))
