@@ -2,9 +2,9 @@
 
 A batch holds a small part of the vocabulary. A dense optimizer moves every row at every step, also
 without a gradient: its moments decay, and the first one still moves it. A row that is not read can
-wait. When it is read, or has a gradient, all steps that it missed are applied at once, so that it is
-where the dense optimizer has it. (torch.optim.SparseAdam drops the missed steps, and so trains
-another model.)
+wait. When it is read, or has a gradient, all missed steps are applied at once: it is then where the
+dense optimizer has it. (torch.optim.SparseAdam drops the missed steps, and so trains another
+model.)
 
 AdamW (Kingma and Ba 2015, algorithm 1; decay apart from the gradient: Loshchilov and Hutter 2019,
 algorithm 2) at step t, with gradient g, learning rate a_t and weight decay d:
@@ -71,9 +71,7 @@ class LazyRows(ABC):
         self.moments = moments
         self._cached: _Read | None = None
         self._steps = 0  # since the last flush
-        self._written = torch.zeros(
-            len(weight), dtype=torch.int64
-        )  # of each row
+        self._written = torch.zeros(len(weight), dtype=torch.int64)  # of each row
         start = torch.tensor(self.lag_columns, dtype=torch.float64)
         # The missed updates of a row that was last written at step 0, 1, ... and `_steps`.
         self._lags = start.repeat(FLUSH_INTERVAL + 1, 1)  # [FLUSH_INTERVAL + 1, columns]
