@@ -11,15 +11,15 @@ TOKENS = 200.0
 def group(model: str = "lstm", **rates: float) -> Rounds:
     """Return one round: reviews/s in one direction, half as many in both."""
     names = {"ours": OURS, "bf16": OURS_BF16, "packed": PACKED, "tutorial": TUTORIAL}
-    measured_rates = {Key(names[name], 1): rate for name, rate in rates.items()}
-    measured_rates |= {Key(name, 2): rate / 2 for (name, _), rate in measured_rates.items()}
-    padding = dict.fromkeys(measured_rates, 0.02)
+    row = {Key(names[name], 1): rate for name, rate in rates.items()}
+    row |= {Key(name, 2): rate / 2 for (name, _), rate in row.items()}
+    padding = dict.fromkeys(row, 0.02)
     return Rounds(
         model,
         128,
         TOKENS,
         padding,
-        [measured_rates | {Key(PRODUCT): 1e11, Key(PRODUCT_BF16): 4e11}],
+        [row | {Key(PRODUCT): 1e11, Key(PRODUCT_BF16): 4e11}],
     )
 
 
