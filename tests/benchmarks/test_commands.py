@@ -1,4 +1,4 @@
-"""Every benchmark runs, as a user would run it, on little work. What it measures is no figure."""
+"""Every benchmark runs from the command line on little work; its numbers mean nothing here."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ FEW = ("data=demo", "data.num_train=200", "data.num_test=40", "model.hidden_size
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder without IMDB, whose cache the benchmarks share."""
+    """Return a folder without IMDB, with one cache for all benchmarks."""
     return tmp_path_factory.mktemp("benchmarks")
 
 
