@@ -164,12 +164,32 @@ def _be(asked: dict[str, Any], received: list[int], there: socket.socket, parent
         finish(status)
 
 
+def _learn_rank_late() -> None:
+    """Let a process that trains with others have its rank, which Lightning takes when imported."""
+    from lightning_utilities.core.rank_zero import rank_zero_only
+
+    from rnn_lab.training import distributed
+
+    replica = distributed._replica
+
+    def ranked(local_rank: int, *arguments: Any) -> None:
+        rank_zero_only.rank = local_rank  # these processes are of one machine
+        replica(local_rank, *arguments)
+
+    distributed._replica = ranked
+
+
 def _run(command: list[str]) -> None:
     how, *rest = command
     if how == "-c":
+        _learn_rank_late()
         sys.argv = ["-c", *rest[1:]]
         exec(rest[0], {"__name__": "__main__"})
     elif how == "-m":
+        if rest[0].startswith("submitit.local"):  # whose caller makes the folder after this start
+            folder = Path(rest[1].replace("%j", str(os.getpid())))
+            while not folder.exists():
+                time.sleep(0.01)
         sys.argv = rest
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
