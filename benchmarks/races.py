@@ -20,10 +20,13 @@ from benchmarks.contenders import KerasProcess
 from benchmarks.peers import PackedLayer
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
+from rnn_lab.hardware import Hardware, choose_precision
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.lightning_module import build_classifier
 from rnn_lab.models.optimizers import build_optimizer, build_scheduler
+from rnn_lab.training.callbacks import build_callbacks
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.trainer import build_trainer
 
 Curve = list[tuple[float, float]]  # seconds on the clock, test accuracy
@@ -76,8 +79,9 @@ def race_ours(config: RunConfig, goal: Goal) -> Curve:
         model = build_classifier(
             config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
         )
-        trainer = build_trainer(config.trainer, Path(folder), [], accelerator="cpu", devices=1)
-        trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+        hardware = Hardware("cpu", 1, choose_precision(config.trainer, "cpu"))
+        callbacks = [*build_callbacks(RunSpec(config, Path(folder))), clock]
+        trainer = build_trainer(config.trainer, hardware, Path(folder), [], callbacks)
         trainer.fit(model, datamodule=data)
     return clock.curve
 

@@ -26,7 +26,7 @@ from benchmarks.races import Curve, Goal, race_keras, race_ours, race_packed
 from benchmarks.tables import markdown_table, report
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.run import silence_lightning
+from rnn_lab.training.train import silence_lightning
 from rnn_lab.validation import validate
 
 OURS, PACKED, KERAS = "ours", "torch, packed", "Keras"

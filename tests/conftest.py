@@ -12,11 +12,11 @@ import pytest
 from filelock import FileLock
 
 from rnn_lab.fast_import import fast_imports
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 from tests.cli.runner import PROJECT
 
-# Before torch is imported, and for the doors that the tests open: tensors here are so small that a
-# second thread costs more than it brings.
+# Set before torch is imported, for this process and the commands that the tests run: tensors here
+# are so small that a second thread costs more than it saves.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # And commands that are started with -m find the package and the tests of this checkout.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(PROJECT / "src"), str(PROJECT)])
@@ -26,7 +26,7 @@ MOODS = {"bad": "awful", "good": "lovely", "so so": "passable"}
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[Any]:
-    """Import what the tests import, as a door does."""
+    """Import what the tests import, as a command does."""
     with fast_imports():
         return (yield)
 
@@ -84,9 +84,9 @@ def mood_run(
 
 
 def _train_on_moods(reviews: Path, cwd: Path) -> None:
-    done = open_warm(
+    done = run_warm_command(
         "train.py",
-        *("data=files", f"data.train={reviews}", "model=gru", "logger=none", "trainer=cpu"),
+        *("data=files", f"data.train_path={reviews}", "model=gru", "logger=none", "trainer=cpu"),
         *("model.hidden_size=16", "model.embedding_dim=16", "optimizer.lr=0.03"),
         *("trainer.max_epochs=4", "data.batch_size=16", "hydra.run.dir=run"),
         cwd=cwd,

@@ -1,4 +1,4 @@
-"""What docs/theory.md says of the code is so: its quotes, commands, pictures and numbers."""
+"""docs/theory.md is right about the code: its quotes, commands, pictures and numbers."""
 
 import ast
 import contextlib
@@ -14,7 +14,7 @@ import hydra
 import pytest
 import torch
 
-from tests.models.cells.test_worked_example import SENTENCE, VECTORS, weights_of
+from tests.models.test_worked_example import SENTENCE, VECTORS, weights_of
 from tests.test_conf import CONF, composed
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -23,10 +23,10 @@ TEXT = THEORY.read_text(encoding="utf-8")
 
 LINK = r"\[(?:tests/|src/)[\w/.]+\]\(\.\./(?P<file>[\w/.]+)\)"
 # "In [file](../file), `function`" opens a table of its lines, one code span a row.
-OPENING = re.compile(rf"^In {LINK}, `(?P<function>\w+)`")
+OPENING = re.compile(rf"^(?:It is set in|In) {LINK}, `(?P<function>[\w.]+)`")
 # "[file](../file), `function`: `line`" and "`line` in [file](../file)" within a text.
-QUOTE = re.compile(rf"{LINK}(?:,\s+`(?P<function>\w+)`)?:\s+`(?P<line>[^`]+)`")
-NAMED = re.compile(rf"{LINK}, `(?P<function>\w+)`")
+QUOTE = re.compile(rf"{LINK}(?:,\s+`(?P<function>[\w.]+)`)?:\s+`(?P<line>[^`]+)`")
+NAMED = re.compile(rf"{LINK}, `(?P<function>[\w.]+)`")
 IN_FILE = re.compile(rf"`(?P<line>[^`]+)`\s+in\s+{LINK}")
 COMMAND = re.compile(r"python (?:-m [\w.]+|\w+\.py)[^`\n]*")
 
@@ -49,9 +49,13 @@ def lines_of(file: str, function: str | None) -> list[str]:
     source = (PROJECT / file).read_text(encoding="utf-8")
     if function is None:
         return [line.strip() for line in source.splitlines()]
+    *owner, function = function.split(".")
+    scope: ast.AST = ast.parse(source)
+    for name in owner:
+        scope = next(n for n in ast.walk(scope) if isinstance(n, ast.ClassDef) and n.name == name)
     functions = [
         node
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(scope)
         if isinstance(node, ast.FunctionDef) and node.name == function
     ]
     assert functions, f"{file} has no {function}"
@@ -65,10 +69,12 @@ def test_every_quoted_line_stands_where_the_text_says():
         assert line in lines_of(file, function), (file, function, line)
     for match in NAMED.finditer(TEXT):
         assert lines_of(match["file"], match["function"])
-    # Every equation of the three cells has its line: none was lost to a change of layout.
-    for cell, equations in {"rnn": 1, "lstm": 6, "gru": 6}.items():
-        file = f"src/rnn_lab/models/cells/{cell}.py"
-        assert len({line for of, function, line in found if of == file and function}) == equations
+    # Every equation of the cells has its line: none was lost to a change of layout.
+    equations = {"RNNCell": 1, "LSTMCell": 6, "GRUCell": 6}
+    equations |= {"MinGRUCell": 3, "MinLSTMCell": 3, "PeepholeLSTMCell": 3}
+    for cell, number in equations.items():
+        lines = {line for _, function, line in found if function == f"{cell}.step"}
+        assert len({line for line in lines if " = " in line}) == number, cell
     assert len(found) >= 24
 
 
@@ -120,9 +126,11 @@ def jobs(overrides: list[str]) -> list[list[str]]:
 
 def test_every_option_is_one():
     options = set(re.findall(r"`((?:model|data|trainer)\.\w+=[\w.]+)`", TEXT))
-    assert options >= {"model.reset=before", "model.reset=after", "model.forget_bias=3"}
+    assert options >= {"model.reset_after=false", "model.reset_after=true", "model.forget_bias=3"}
     for option in options:
-        model = {"reset": "gru", "forget_bias": "lstm"}.get(re.split("[.=]", option)[1], "rnn")
+        model = {"reset_after": "gru", "forget_bias": "lstm"}.get(
+            re.split("[.=]", option)[1], "rnn"
+        )
         composed(f"model={model}", option)
 
 
@@ -157,11 +165,11 @@ def test_the_worked_example_has_the_numbers_of_the_cells():
         (direction,) = scope["trace"](layer, scope["inputs"], torch.tensor([len(SENTENCE)]))
         heads, _, *rows = table(name)
         names = [re.sub(r"\$(?:\\(tilde) )?(\w)\$", r"\2_\1", head).rstrip("_") for head in heads]
-        assert set(names[1:]) == set(direction.steps[0]._fields)
+        assert set(names[1:]) == set(direction.steps[0])
         assert [row[0] for row in rows] == SENTENCE
         for row, step in zip(rows, direction.steps, strict=True):
             for gate, cell in zip(names[1:], row[1:], strict=True):
-                values = getattr(step, gate)[0].tolist()
+                values = step[gate][0].tolist()
                 assert cell == ", ".join(f"{value:.3f}" for value in values), (name, gate)
 
 

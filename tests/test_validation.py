@@ -1,8 +1,11 @@
+from typing import Annotated
+
 import pytest
+from pydantic import BeforeValidator
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import unknown_choice_message, validate
+from rnn_lab.validation import StrictConfig, unknown_choice_message, validate
 
 GOOD = {
     "model": {"name": "gru"},
@@ -28,13 +31,16 @@ def test_defaults_pass():
         (with_option("model", "hidden_size", -1), "model.hidden_size=-1: input should be greater"),
         (with_option("model", "pooling", "sum"), "Choose from: last, mean, max"),
         (with_option("model", "dropout", 1.0), "model.dropout=1.0: input should be less than 1"),
-        (with_option("data", "source", "imbd"), "data.source=imbd: impossible value. Choose from:"),
+        (
+            with_option("data", "source", "imbd"),
+            "data.source=imbd: impossible value. Did you mean imdb? Choose from: ",
+        ),
         (with_option("data", "num_trian", 5), "data.num_trian: no such option"),
-        (with_option("data", "validation", "by_film"), "data.validation=by_film: impossible value"),
+        (with_option("data", "val_split", "by_film"), "data.val_split=by_film: impossible value"),
         (with_option("trainer", "devices", 0), "trainer.devices"),
         (with_option("trainer", "limit_train_batches", 1.5), "trainer.limit_train_batches"),
         (with_option("logger", "name", "mlflow"), "Choose from: wandb, csv, none, tensorboard"),
-        (GOOD | {"data": {"source": "files"}}, "data.train is not set"),
+        (GOOD | {"data": {"source": "files"}}, "data.train_path is not set"),
         (GOOD | {"seed": -1}, "seed=-1"),
     ],
 )
@@ -53,6 +59,67 @@ def test_two_bad_options_are_two_lines():
         "seed",
         "model.num_layers",
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            with_option("data", "max_lenght", 5),
+            "data.max_lenght: no such option. Did you mean max_length?",
+        ),
+        (
+            with_option("model", "hiden_size", 5),
+            "model.hiden_size: no such option. Did you mean hidden_size?",
+        ),
+        (
+            with_option("logger", "mode", "of"),
+            "logger.mode: no such option",
+        ),
+        (GOOD | {"sede": 5}, "sede: no such option. Did you mean seed?"),
+        (
+            GOOD | {"data": {"source": "files", "train": "x.csv", "class_names": ["a", 5]}},
+            "data.class_names.1=5: input should be a valid string",
+        ),
+    ],
+)
+def test_an_unknown_option_is_named_by_its_path_with_the_one_that_was_meant(options, line):
+    with pytest.raises(ConfigError) as caught:
+        validate(RunConfig, options)
+    assert str(caught.value) == line
+
+
+class ByName(StrictConfig):
+    """A group that is validated by a registry: without a union, and without a tag."""
+
+    name: str
+    sizes: tuple[int, ...] = ()
+
+
+def look_up(value):
+    return value if isinstance(value, ByName) else ByName.model_validate(value)
+
+
+class Registered(StrictConfig):
+    group: Annotated[ByName, BeforeValidator(look_up)]
+
+
+@pytest.mark.parametrize(
+    ("group", "line"),
+    [
+        ({"name": "a", "sises": 5}, "group.sises: no such option. Did you mean sizes?"),
+        (
+            {"name": "sizes", "sizes": [1, "b"]},
+            "group.sizes.1=b: input should be a valid integer, unable to parse string as an "
+            "integer",
+        ),
+        ({"sizes": []}, "group.name: no value given"),
+    ],
+)
+def test_a_group_of_a_registry_has_the_same_messages(group, line):
+    with pytest.raises(ConfigError) as caught:
+        validate(Registered, {"group": group})
+    assert str(caught.value) == line
 
 
 def test_the_name_that_was_meant_is_offered():

@@ -1,7 +1,7 @@
-"""The way in for train, eval, predict and explain.py: compose a config, call one function.
+"""Run a task as a Hydra command: compose a config, call one function, print errors as one line.
 
-A mistake that the user can mend is one line on stderr and exit status 1. Anything else is a
-fault of ours and keeps its stack trace. HYDRA_FULL_ERROR=1 shows the trace of everything.
+An error that the user can fix is one line on stderr and exit status 1. Any other error is a fault
+of the program and keeps its stack trace. HYDRA_FULL_ERROR=1 shows the trace of every error.
 """
 
 import contextlib
@@ -9,120 +9,134 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import yaml
+from hydra._internal.utils import get_args_parser  # the one place that knows Hydra's own flags
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rnn_lab.errors import UserError, sanitize, user_message
+from rnn_lab.errors import ConfigError, UserError, sanitize, user_message
 from rnn_lab.io.atomic import find_os_error, write_error
+from rnn_lab.paths import command, conf_dir
+from rnn_lab.plugins import load_plugins
 from rnn_lab.validation import unknown_choice_message
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
 Task = Callable[[dict[str, Any]], None]
 
 
-# For conf: ${coalesce:value,default} is the default where the value is null, and ${job_dir:} the
-# name of the folder of the config it stands in. Worker processes import this file before they ask.
+# Resolvers of conf: ${coalesce:value,default} is the default where the value is null, ${job_dir:}
+# the name of a job's folder, and ${command:train} how the user types that command. Worker processes
+# import this file before they resolve anything.
 OmegaConf.register_new_resolver(
     "coalesce", lambda value, default: default if value is None else value, replace=True
 )
+OmegaConf.register_new_resolver("command", command, replace=True)
 
 
-def _job_folder(*, _root_: DictConfig) -> str:
-    from rnn_lab.sweeps.fingerprint import job_dir
+def _job_dir(*, _root_: DictConfig) -> str:
+    from rnn_lab.sweeps.naming import job_dir_name
 
-    return job_dir(_root_)
-
-
-OmegaConf.register_new_resolver("job_dir", _job_folder, replace=True)
+    return job_dir_name(_root_)
 
 
-_folders: list[Path] = []  # that Hydra was told to make
+OmegaConf.register_new_resolver("job_dir", _job_dir, replace=True)
+
+
+_output_dirs: list[Path] = []  # that Hydra creates
 
 
 class RecordOutputDir(Callback):
-    """What conf/*.yaml has Hydra call: where it is about to write, should it be unable to."""
+    """Hydra callback that remembers the output folder, to name it where it cannot be written."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember the folder of the run."""
-        _folders.append(Path(config.hydra.run.dir).absolute())
+        """Record the folder of the run."""
+        _record(config, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember the folder of the sweep."""
-        _folders.append(Path(config.hydra.sweep.dir).absolute())
+        """Record the folder of the sweep."""
+        _record(config, "hydra.sweep.dir")
+
+
+def _load_plugins_of(config: DictConfig) -> None:
+    names = OmegaConf.select(config, "plugins")
+    load_plugins(list(names) if isinstance(names, ListConfig) else names or [])
+
+
+def _record(config: DictConfig, option: str) -> None:
+    try:
+        _output_dirs.append(Path(str(OmegaConf.select(config, option))).absolute())
+    except OmegaConfBaseException as error:
+        _exit_with(user_message(error))
 
 
 def hydra_entrypoint(
-    config_name: str, *, verbatim: Sequence[str] = (), jobs: bool = False
+    config_name: str, *, raw_args: Sequence[str] = (), sweepable: bool = False
 ) -> Callable[[Task], Callable[[], None]]:
-    """Make `task` the whole of a program: its argument is conf/`config_name`.yaml, composed.
+    """Turn `task` into a command; its argument is conf/`config_name`.yaml, composed and resolved.
 
-    `verbatim` names options taken from the command line to the letter, since a review holds
-    commas, quotes and `${...}` that Hydra's grammar would read as its own. With `jobs`, each call
-    of `task` is a job of rnn_lab.sweeps: known by its folder, done once, and no end of the others
-    when it fails; and `reproduce=<result.json>` stands for the options of that run.
+    Args:
+        config_name: the primary config.
+        raw_args: options whose values are taken from the command line literally. A text contains
+            commas, quotes and `${...}`, which Hydra's grammar would interpret.
+        sweepable: whether each call of `task` is a job of rnn_lab.sweeps. A job has a folder of its
+            own, is not repeated once it is finished, and does not end the other jobs when it
+            fails. `reproduce=<result.json>` then stands for the options of that run.
+
+    Returns:
+        a decorator. The command has no arguments and reads sys.argv.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
         @functools.wraps(task)
         def program() -> None:
-            user_wants_traces = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
-            taken = _take_verbatim(sys.argv, verbatim)
+            show_traces = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
+            raw_values = _take_raw_args(sys.argv, raw_args)
 
             def run(config: DictConfig) -> float | None:
-                def do() -> None:
+                def call_task() -> None:
                     options = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
                     assert isinstance(options, dict)
-                    task({str(key): value for key, value in options.items()} | taken)
+                    task({str(key): value for key, value in options.items()} | raw_values)
 
                 try:
-                    if jobs:
-                        return _do_job(do, config, user_wants_traces)
-                    do()
-                except (UserError, OmegaConfBaseException) as error:
-                    # In a sweep the other jobs go on: the exception is this job's result.
-                    if user_wants_traces or HydraConfig.get().mode == RunMode.MULTIRUN:
-                        raise
-                    _exit_with(user_message(error))
+                    _load_plugins_of(config)
+                    if sweepable:
+                        return _run_job(call_task, config, show_traces)
+                    call_task()
                 except Exception as error:
-                    refused = find_os_error(error)
-                    if (
-                        user_wants_traces
-                        or HydraConfig.get().mode == RunMode.MULTIRUN
-                        or not refused
-                    ):
+                    # In a sweep the other jobs continue: the exception is this job's result.
+                    line = _line_of(error)
+                    if show_traces or HydraConfig.get().mode == RunMode.MULTIRUN or line is None:
                         raise
-                    _exit_with(str(_refused(refused)))
+                    _exit_with(line)
                 return None
 
-            main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
             try:
-                if jobs:
-                    sys.argv[1:] = _with_options_of_result(sys.argv[1:])
-                with _raising_errors(), _sweep() if jobs else contextlib.nullcontext():
+                _check_flags(sys.argv[1:])
+                if sweepable:
+                    sys.argv[1:] = _expand_reproduce(sys.argv[1:])
+                main = hydra.main(
+                    version_base="1.3", config_path=str(conf_dir()), config_name=config_name
+                )
+                with _raising_errors(), _sweep() if sweepable else contextlib.nullcontext():
                     main(functools.wraps(task)(run))()
-            except (UserError, HydraException, OmegaConfBaseException) as error:
-                if user_wants_traces:
-                    raise
-                _exit_with(_command_line_error(error, config_name))
             except Exception as error:
-                refused = find_os_error(error)
-                if user_wants_traces or refused is None:
+                line = _line_of(error, config_name)
+                if show_traces or line is None:
                     raise
-                _exit_with(str(_refused(refused)))
+                _exit_with(line)
             except KeyboardInterrupt as interrupt:
-                if not interrupt.args:  # else the run has said how to go on
+                if not interrupt.args:  # else the run has printed how to resume it
                     print("stopped", file=sys.stderr)
                 sys.exit(130)
 
@@ -133,7 +147,7 @@ def hydra_entrypoint(
 
 @contextlib.contextmanager
 def _raising_errors() -> Iterator[None]:
-    """Let Hydra raise what is raised inside, which it would print."""
+    """Have Hydra raise the errors within the context, which it would print."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -144,8 +158,8 @@ def _raising_errors() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def _take_verbatim(argv: list[str], names: Sequence[str]) -> dict[str, str]:
-    """Remove `name=value` arguments of those names from `argv` and return their values."""
+def _take_raw_args(argv: list[str], names: Sequence[str]) -> dict[str, str]:
+    """Remove the `name=value` arguments of those names from `argv` and return their values."""
     taken = {}
     for argument in argv[1:]:
         name, equals, value = argument.partition("=")
@@ -155,7 +169,23 @@ def _take_verbatim(argv: list[str], names: Sequence[str]) -> dict[str, str]:
     return taken
 
 
-def _with_options_of_result(arguments: list[str]) -> list[str]:
+def _check_flags(arguments: Sequence[str]) -> Path | None:
+    """Return the folder of `--config-dir`, if any.
+
+    Raises:
+        ConfigError: Hydra does not accept a flag; by itself it would print its long usage.
+    """
+    parser = get_args_parser()
+
+    def fail(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; options are given as name=value, without dashes")
+
+    parser.error = fail  # type: ignore[method-assign]
+    folder = parser.parse_args(list(arguments)).config_dir
+    return Path(folder).absolute() if folder else None
+
+
+def _expand_reproduce(arguments: list[str]) -> list[str]:
     if not any(argument.startswith("reproduce=") for argument in arguments):
         return arguments
     from rnn_lab.training.reproduce import expand
@@ -163,10 +193,10 @@ def _with_options_of_result(arguments: list[str]) -> list[str]:
     return expand(arguments)
 
 
-def _do_job(do: Callable[[], None], config: DictConfig, traces: bool) -> float:
-    from rnn_lab.sweeps.job import run_training_job
+def _run_job(call_task: Callable[[], None], config: DictConfig, show_traces: bool) -> float:
+    from rnn_lab.sweeps.job import run_job
 
-    return run_training_job(do, config, traces=traces)
+    return run_job(call_task, config, traces=show_traces)
 
 
 def _sweep() -> AbstractContextManager[None]:
@@ -175,36 +205,79 @@ def _sweep() -> AbstractContextManager[None]:
     return summarize_on_exit()
 
 
+def _line_of(error: Exception, config_name: str | None = None) -> str | None:
+    """Return what to print for an error that the user can fix; None for a fault of the program.
+
+    With `config_name` it may be an error of composing that config.
+    """
+    if config_name and isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+        what = f"{group}={choice}: no such choice"
+        return unknown_choice_message(what, choice, list(error.options))
+    unknown = re.search(r"Could not override '([^']+)'", str(error))
+    if config_name and isinstance(error, HydraException) and unknown:
+        return _unknown_option(unknown[1], config_name)
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"{mark.name}:{mark.line + 1}: not valid YAML: {error.problem}"
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return user_message(error)
+    refused = find_os_error(error)
+    return None if refused is None else str(_refused(refused))
+
+
 def _refused(error: OSError) -> UserError:
-    """What the system refused, in a line: a file, else anything in the folder of the run."""
+    """Name the file that the system refused, or else the output folder."""
     name = error.filename2 or error.filename
     if name is None:
-        return write_error(error, _folders[-1] if _folders else Path.cwd())
+        return write_error(error, _output_dirs[-1] if _output_dirs else Path.cwd())
     return write_error(error, Path(os.fsdecode(name)).absolute(), what="cannot be used")
 
 
-def _command_line_error(error: Exception, config_name: str) -> str:
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        return unknown_choice_message(
-            f"{group}={choice}: no such choice", choice, list(error.options)
-        )
-    unknown = re.search(r"Could not override '([^']+)'", str(error))
-    return _unknown_option(unknown[1], config_name) if unknown else user_message(error)
-
-
 def _unknown_option(name: str, config_name: str) -> str:
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        # The group choices decide which options there are; the dotted overrides do not.
-        groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
-        choices = [a for a in sys.argv[1:] if a.partition("=")[0] in groups and "," not in a]
-        config = hydra.compose(config_name, overrides=choices)
-    parent, _, _ = name.rpartition(".")
-    siblings = OmegaConf.select(config, parent) if parent else config
+    """Return a message about an option, or group, that the config on the command line lacks."""
+    name = name.partition("@")[0]
+    user_dir = _check_flags(sys.argv[1:])
+    folders = [conf_dir(), *([user_dir] if user_dir and user_dir.is_dir() else [])]
+    groups = {
+        path.relative_to(folder).as_posix()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_dir()
+    }
+    config = _compose_choices(config_name, groups, folders[1:])
+    parent, _, _ = name.replace("/", ".").rpartition(".")
+    siblings = OmegaConf.select(config, parent) if parent and config is not None else config
     if not isinstance(siblings, DictConfig):
         return f"{name}: no such option"
-    return unknown_choice_message(f"{name}: no such option", name, [str(key) for key in siblings])
+    names = {str(key) for key in siblings if not str(key).startswith("_")}
+    if not parent:
+        names = (names | {group for group in groups if "/" not in group}) - {"hydra"}
+    what = f"{name}: no such option"
+    return unknown_choice_message(what, name, list(names)) if names else what
+
+
+def _compose_choices(
+    config_name: str, groups: Collection[str], user_dirs: Sequence[Path]
+) -> DictConfig | None:
+    """Compose the config with the group choices on the command line, which decide its options.
+
+    A choice may itself be what is wrong: then the config is composed without any.
+    """
+    choices = [
+        argument
+        for argument in sys.argv[1:]
+        if argument.partition("=")[0].lstrip("+") in groups and "," not in argument
+    ]
+    path = [f"hydra.searchpath=[{user_dir.as_uri()}]" for user_dir in user_dirs]
+    for overrides in ([*path, *choices], []):
+        GlobalHydra.instance().clear()
+        with (
+            contextlib.suppress(HydraException, OmegaConfBaseException, yaml.YAMLError),
+            hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"),
+        ):
+            return hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
+    return None
 
 
 def _exit_with(lines: str) -> NoReturn:

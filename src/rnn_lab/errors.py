@@ -1,6 +1,9 @@
-"""Errors that a user can mend. A door shows each as one line and exits with status 1."""
+"""Errors that the user can fix. A command prints each as one line and exits with status 1."""
 
 import re
+
+# Lines that OmegaConf adds to its messages.
+_OMEGACONF_DETAILS = re.compile(r"^\s*(full_key: |object_type=|reference_type=).*$", re.MULTILINE)
 
 
 class UserError(Exception):
@@ -8,23 +11,23 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """An option has an impossible value; the message names the option and its choices."""
+    """An option has an invalid value; the message names the option and its choices."""
 
 
 class OutputDirConflictError(ConfigError):
-    """The folder holds another run, which stays as it is."""
+    """The output folder contains another run, which is left unchanged."""
 
 
 class DataError(UserError):
-    """Reviews are missing, damaged or malformed; the message names the file and line."""
+    """Texts are missing, damaged or malformed; the message names the file and line."""
 
 
 class MissingDataError(DataError):
-    """There are no reviews, and none can be fetched; the message says what to put where."""
+    """No texts are on disk and none can be downloaded; the message says what to put where."""
 
 
 class WriteError(UserError):
-    """The system does not let a file be written; the message names it, why, and what to do."""
+    """The system refuses to write a file; the message names it, the reason and what to do."""
 
 
 class CheckpointError(UserError):
@@ -32,17 +35,26 @@ class CheckpointError(UserError):
 
 
 def sanitize(text: str, longest: int = 300) -> str:
-    """Return what a file says as a terminal may have it: in one line, and no control characters."""
+    """Return untrusted text for a terminal: one line, no control characters, at most `longest`."""
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return plain if len(plain) <= longest else f"{plain[:longest]}..."
 
 
 def user_message(error: Exception) -> str:
-    """Return what to tell the user: a UserError's own lines, another error's text in one."""
+    """Return the text to print: a UserError's own lines, any other error in one line."""
     text = str(error)
     if isinstance(error, UserError):
         return text
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing:
         return f"{missing[1]}: no value given; add {missing[1]}=... to the command"
+    if option := getattr(error, "full_key", None):  # an error of OmegaConf
+        return f"{option}: {_one_line(_OMEGACONF_DETAILS.sub('', text))}"
+    if override := getattr(error, "override", None):  # an error of Hydra's grammar
+        reason = _one_line(text).partition(" See https://")[0]
+        return f"{override}: not a valid override: {reason}. Quote values with special characters"
+    return _one_line(text)
+
+
+def _one_line(text: str) -> str:
     return re.sub(r"\s*\n\s*", " ", text.strip())

@@ -1,4 +1,4 @@
-"""train.log: a run does not end, nor say a thing twice, because a line of it cannot be written."""
+"""The handler of train.log: a log that cannot be written ends no run and is reported once."""
 
 import logging
 import os
@@ -9,53 +9,53 @@ from rnn_lab.io.atomic import write_error
 
 
 class FaultTolerantFileHandler(logging.FileHandler):
-    """logging.FileHandler that tells once where the system refuses the file, and goes on."""
+    """logging.FileHandler that reports the first write error and ignores the later ones."""
 
     def __init__(self, filename: str) -> None:
-        self._told = False
+        self._reported = False
         try:
             super().__init__(filename, encoding="utf-8")
         except OSError as error:
             super().__init__(filename, encoding="utf-8", delay=True)
-            self._tell(error)
+            self._report(error)
 
     def _open(self) -> TextIOWrapper:
-        # A folder may be a stranger's, and its train.log a link to a file of the user's.
+        # In an untrusted folder train.log could be a link to a file of the user's.
         no_link = getattr(os, "O_NOFOLLOW", 0)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | no_link
         return os.fdopen(os.open(self.baseFilename, flags, 0o666), "a", encoding="utf-8")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, where that is possible."""
+        """Write a line; report the first error of opening the file."""
         try:
             super().emit(record)
-        except OSError as error:  # of opening the file
-            self._tell(error)
+        except OSError as error:
+            self._report(error)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Tell of the system's errors; any other is shown as logging does."""
+        """Report the first error of the system; print any other error as logging does."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
-            self._tell(error)
+            self._report(error)
         else:
             super().handleError(record)
 
     def flush(self) -> None:
-        """Hydra calls this at the end of each job."""
+        """Flush; Hydra calls this at the end of each job."""
         try:
             super().flush()
         except OSError as error:
-            self._tell(error)
+            self._report(error)
 
     def close(self) -> None:
-        """What is still held back is lost with the file."""
+        """Close the file; lines that are still buffered may be lost."""
         try:
             super().close()
         except OSError as error:
-            self._tell(error)
+            self._report(error)
 
-    def _tell(self, error: OSError) -> None:
-        if not self._told:
-            self._told = True
-            said = write_error(error, self.baseFilename, what="this log cannot be written")
-            print(f"{said}; it goes on without", file=sys.stderr, flush=True)
+    def _report(self, error: OSError) -> None:
+        if not self._reported:
+            self._reported = True
+            line = write_error(error, self.baseFilename, what="this log cannot be written")
+            print(f"{line}; the run continues without it", file=sys.stderr, flush=True)

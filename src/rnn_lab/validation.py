@@ -1,20 +1,22 @@
-"""Checked options: what a config may hold, and one clear line for what it may not."""
+"""Strict configuration schemas, and one clear line for each invalid option."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rnn_lab.errors import ConfigError
 
-# Names, places and speed: what no figure of a run depends on. All other options of train.py count,
-# a new one too, so that no result is ever taken for that of another config.
+# Names, places and speed: no metric of a run depends on them. Every other option of train.py is
+# part of the fingerprint, a new one too, so that no result is taken for that of another config.
 FINGERPRINT_EXCLUDED = frozenset(
     {
         *(
             "name",
             "tags",
+            "plugins",
+            "paths",
             "experiment",
             "logger",
             "sweep",
@@ -26,14 +28,16 @@ FINGERPRINT_EXCLUDED = frozenset(
         *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
         *("trainer.enable_progress_bar", "trainer.checkpoint_every_n_steps"),
         "trainer.checkpoint_every_n_minutes",
-        # Where they take effect, the run would have no figure without: result.json says so.
+        *("trainer.profiler", "trainer.enable_model_summary", "trainer.inference_mode"),
+        "trainer.num_sanity_val_steps",  # with a random state of its own
+        # Where they take effect, the run would have no metrics without them: result.json says so.
         *("trainer.on_nonfinite", "trainer.max_rollbacks"),
     }
 )
 
 
 class StrictConfig(BaseModel):
-    """A group of options: no others than those named, none changed after the check."""
+    """A group of options that accepts no other names and is immutable once validated."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,57 +49,92 @@ def validate(schema: type[Schema], options: Mapping[str, Any]) -> Schema:
     """Return `options` as a `schema`.
 
     Raises:
-        ConfigError: an option is unknown or impossible; one line for each.
+        ConfigError: an option is unknown or has an invalid value; one line for each.
     """
     try:
         return schema.model_validate(dict(options))
     except ValidationError as error:
-        raise ConfigError("\n".join(_line(details) for details in error.errors())) from None
+        lines = [_line(details, schema, options) for details in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
-def flatten(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Return groups of options under their dotted names: {"model.hidden_size": 128, ...}."""
+def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested options under their dotted names: {"model.hidden_size": 128, ...}."""
     found: dict[str, Any] = {}
     for name, value in options.items():
         inner = isinstance(value, Mapping)
-        found |= flatten(value, f"{before}{name}.") if inner else {f"{before}{name}": value}
+        found |= flatten(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
     return found
 
 
-def unknown_choice_message(what: str, name: str, choices: list[str]) -> str:
-    """Say that `name` is not among `choices`, and which of them was probably meant."""
+def unknown_choice_message(what: str, name: str, choices: Sequence[str]) -> str:
+    """Return "`what`. Did you mean ...? Choose from: ...", where `name` is not in `choices`."""
+    return f"{what}.{_suggestion(name, choices)} Choose from: {', '.join(sorted(choices))}"
+
+
+def _suggestion(name: str, choices: Sequence[str]) -> str:
     close = get_close_matches(name.rpartition(".")[2], choices, n=1)
-    meant = f" Did you mean {close[0]}?" if close else ""
-    return f"{what}.{meant} Choose from: {', '.join(sorted(choices))}"
+    return f" Did you mean {close[0]}?" if close else ""
 
 
-def _line(details: Any) -> str:
-    name, value = _option_name(details), details["input"]
+def _line(details: Any, schema: type[BaseModel], options: Mapping[str, Any]) -> str:
+    path = _option_path(details["loc"], options)
+    name, value = ".".join(path), details["input"]
     context = details.get("ctx", {})
     if details["type"] == "extra_forbidden":
-        return f"{name}: no such option"
+        names = sorted(_field_names(schema, path[:-1]) - {path[-1]})  # one of another member
+        suggestion = _suggestion(path[-1], names)
+        return f"{name}: no such option{'.' if suggestion else ''}{suggestion}"
     if details["type"] == "missing":
         return f"{name}: no value given"
     if details["type"] == "union_tag_invalid":
-        choices, tag = (
-            context["expected_tags"].replace("'", ""),
-            context["discriminator"].strip("'"),
-        )
+        choices = context["expected_tags"].replace("'", "")
+        tag = context["discriminator"].strip("'")
         return f"{name}.{tag}={context['tag']}: impossible value. Choose from: {choices}"
     if details["type"] == "literal_error":
         choices = context["expected"].replace("'", "").replace(" or ", ", ")
         return f"{name}={value}: impossible value. Choose from: {choices}"
-    if details["type"] == "secret":  # which the value would tell
+    if details["type"] == "secret":  # the value itself is not printed
         return f"{name}: {details['msg']}"
     reason = str(context["error"]) if "error" in context else details["msg"]
-    if isinstance(value, Mapping):  # what does not fit together names its options itself
+    if isinstance(value, Mapping):  # an error about several options names them itself
         return reason
     return f"{name}={value}: {reason[0].lower()}{reason[1:]}"
 
 
-def _option_name(details: Any) -> str:
-    # A discriminated union puts the chosen member's tag into the path: data.imdb.max_length.
-    path = [str(part) for part in details["loc"]]
-    if len(path) > 2 and path[0] in {"data", "logger"}:
-        del path[1]
-    return ".".join(path)
+def _option_path(location: Sequence[str | int], options: Mapping[str, Any]) -> list[str]:
+    """Return the names that lead to an option.
+
+    The location of an error within a discriminated union has one part more, the chosen member's
+    tag, which is a value of the group and not a name in it: data.imdb.max_length.
+    """
+    path: list[str] = []
+    group: Any = options
+    for position, part in enumerate(location):
+        is_last = position == len(location) - 1
+        if not is_last and isinstance(group, Mapping) and part not in group:
+            if part in [value for value in group.values() if isinstance(value, str)]:
+                continue
+            group = None
+        elif isinstance(group, Mapping):
+            group = group.get(part)
+        else:
+            group = None
+        path.append(str(part))
+    return path
+
+
+def _field_names(schema: type[BaseModel], path: Sequence[str]) -> set[str]:
+    """Return the option names of the group at `path`; of a union those of all its members."""
+    groups = {schema}
+    for name in path:
+        fields = [group.model_fields[name] for group in groups if name in group.model_fields]
+        groups = {group for field in fields for group in _schemas_in(field.annotation)}
+    return {name for group in groups for name in group.model_fields}
+
+
+def _schemas_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _schemas_in(argument)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 
 FEW = ("data=demo", "data.num_train=200", "data.num_test=40", "model.hidden_size=8")
 
@@ -18,7 +18,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_throughput(workplace: Path) -> None:
     options = ("--quick", "--no-keras", "--models", "gru", "--sizes", "8", "--threads", "1")
-    done = open_warm("benchmarks/throughput.py", *options, "--markdown", "speed.md", cwd=workplace)
+    done = run_warm_command(
+        "benchmarks/throughput.py", *options, "--markdown", "speed.md", cwd=workplace
+    )
     assert done.returncode == 0, done.stderr
     assert "| gru   | 8/8" in done.stdout
     assert "synthetic demo corpus" in done.stdout
@@ -29,7 +31,7 @@ def test_throughput(workplace: Path) -> None:
 def test_reset_gate(workplace: Path) -> None:
     options = ("--sizes", "8", "--batch-size", "2", "--steps", "5", "--rounds", "1")
     options += ("--seconds", "0", "--threads", "1", "--markdown", "reset.md")
-    done = open_warm("benchmarks/reset_gate.py", *options, cwd=workplace)
+    done = run_warm_command("benchmarks/reset_gate.py", *options, cwd=workplace)
     assert done.returncode == 0, done.stderr
     lines = [line.split("|")[1:4] for line in done.stdout.splitlines()[-4:]]
     assert [[cell.strip() for cell in line] for line in lines] == [
@@ -43,7 +45,7 @@ def test_reset_gate(workplace: Path) -> None:
 @pytest.mark.slow
 def test_embedding(workplace: Path) -> None:
     options = ("--vocab-sizes", "500", "--batches", "1", "--rounds", "1", "--seconds", "0")
-    done = open_warm("benchmarks/embedding.py", *options, "--threads", "1", cwd=workplace)
+    done = run_warm_command("benchmarks/embedding.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
     names = [line.split("|")[3].strip() for line in done.stdout.splitlines()[-5:]]
     assert names == ["dense", "lazy", "torch.optim.SparseAdam", "dense", "lazy"]
@@ -52,7 +54,7 @@ def test_embedding(workplace: Path) -> None:
 @pytest.mark.slow
 def test_profile_step(workplace: Path) -> None:
     options = ("--models", "gru", "--sizes", "8", "--batches", "1", "--seconds", "0")
-    done = open_warm("benchmarks/profile_step.py", *options, "--threads", "1", cwd=workplace)
+    done = run_warm_command("benchmarks/profile_step.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert "FusedRNN" in done.stdout
     assert "| gru   | 8    | 64 x 24 by 24 x 8" in done.stdout
@@ -61,7 +63,7 @@ def test_profile_step(workplace: Path) -> None:
 @pytest.mark.slow
 def test_predict(workplace: Path) -> None:
     options = ("--models", "lstm", "--reviews", "40", "--singles", "5", "--rounds", "1")
-    done = open_warm("benchmarks/predict.py", *options, "--threads", "1", cwd=workplace)
+    done = run_warm_command("benchmarks/predict.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert [line.split("|")[2].strip() for line in done.stdout.splitlines()[-2:]] == [
         "ours",
@@ -72,7 +74,7 @@ def test_predict(workplace: Path) -> None:
 @pytest.mark.slow
 def test_time_to_accuracy(workplace: Path) -> None:
     options = ("--models", "gru", "--no-keras", "--threads", "1", "--accuracy", "0.01", *FEW)
-    done = open_warm("benchmarks/time_to_accuracy.py", *options, cwd=workplace)
+    done = run_warm_command("benchmarks/time_to_accuracy.py", *options, cwd=workplace)
     assert done.returncode == 0, done.stderr
     ours, packed = done.stdout.splitlines()[-2:]
     assert "| 1 %" in ours
@@ -82,7 +84,7 @@ def test_time_to_accuracy(workplace: Path) -> None:
 @pytest.mark.slow
 def test_scaling(workplace: Path) -> None:
     options = ("--copies", "1", "2", "--steps", "3", "--rounds", "1", "--threads", "1")
-    done = open_warm("benchmarks/scaling.py", *options, "model.hidden_size=8", cwd=workplace)
+    done = run_warm_command("benchmarks/scaling.py", *options, "model.hidden_size=8", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert "| 2      | 40,000" in done.stdout
     assert "peak memory under 1.5 GiB" in done.stdout

@@ -1,6 +1,6 @@
-"""Opens doors in processes that are forked from one that has imported what they will.
+"""Runs commands in processes that are forked from one that has imported what they will.
 
-Importing is most of what a short run takes. What a test asks is answered as by `open_door`, which
+Importing is most of what a short run takes. What a test asks is answered as by `run_command`, which
 stays for tests of a start itself: an import that fails, a variable that is read by one. As a
 program it does what each line of its standard input asks, and answers in a line.
 """
@@ -21,43 +21,43 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rnn_lab.fast_import import fast_imports
-from tests.cli.runner import PROJECT, door_environment
+from tests.cli.runner import PROJECT, command_environment
 
 IMPORTED = (
     *("matplotlib.backends.backend_agg", "matplotlib.pyplot", "rich.table"),
-    *("hydra_plugins.joblib_launcher", "hydra_plugins.submitit_launcher"),
+    "hydra_plugins.rnn_lab_launchers",
     *("rnn_lab.inference.evaluate", "rnn_lab.inference.explanation"),
     "rnn_lab.reports.explain.page",
-    *("rnn_lab.reports.sweep.report", "rnn_lab.sweeps.retry", "rnn_lab.training.run"),
+    *("rnn_lab.reports.sweep.report", "rnn_lab.sweeps.retry", "rnn_lab.training.train"),
     *("wandb.sdk.data_types._private", "wandb.sdk.launch.inputs.internal"),
 )
 
 
-def open_warm(
-    door: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None
+def run_warm_command(
+    script: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python <door> <arguments>` in `cwd`, as `open_door` does."""
+    """Run `python <script> <arguments>` in `cwd`, as `run_command` does."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        status = Started(door, *arguments, cwd=cwd, out=out, err=err, env=env).wait()
+        status = Started(script, *arguments, cwd=cwd, out=out, err=err, env=env).wait()
         said = out.read_bytes().decode(), err.read_bytes().decode()
-    return subprocess.CompletedProcess([door, *arguments], status, *said)
+    return subprocess.CompletedProcess([script, *arguments], status, *said)
 
 
 class Started:
-    """`python <door> <arguments>`, at work in `cwd`; both its streams go to `out` without `err`."""
+    """`python <script> <arguments>` at work in `cwd`; both streams go to `out` without `err`."""
 
     def __init__(
         self,
-        door: str,
+        script: str,
         *arguments: str,
         cwd: Path,
         out: Path,
         err: Path | None = None,
         env: dict[str, str] | None = None,
     ) -> None:
-        environment = door_environment(cwd) | (env or {})
-        asked = {"door": door, "arguments": arguments, "environment": environment}
+        environment = command_environment(cwd) | (env or {})
+        asked = {"script": script, "arguments": arguments, "environment": environment}
         self.pid: int = _ask(
             start=asked | {"cwd": str(cwd), "out": str(out), "err": str(err or out)}
         )
@@ -105,7 +105,7 @@ def _server() -> subprocess.Popen[str]:
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.cli.forked"],
         cwd=PROJECT,
-        env=door_environment(home),
+        env=command_environment(home),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -115,7 +115,7 @@ def _server() -> subprocess.Popen[str]:
 
 
 def main() -> None:
-    """Start a door, or tell how one has ended, for each line of input."""
+    """Start a command, or tell how one has ended, for each line of input."""
     import_all()
     for line in sys.stdin:
         asked = json.loads(line)
@@ -124,25 +124,25 @@ def main() -> None:
 
 
 def import_all() -> None:
-    """Import what doors do, with what comes at first use: compiled steps and fonts."""
+    """Import what commands do, with what comes at first use: compiled steps and fonts."""
     with fast_imports():
         for name in IMPORTED:
             importlib.import_module(name)
         import torch
 
         from rnn_lab.models.layers import GRU
-        from rnn_lab.reports.plot_style import new_axes, new_figure, save
+        from rnn_lab.reports.plot_style import make_axes, make_figure, save_png
 
         outputs, _ = GRU(1, 1)(torch.zeros(1, 1, 1), torch.ones(1, dtype=torch.int64))
         outputs.sum().backward()
-        figure = new_figure(4, 4, "headline", "run")
-        new_axes(figure, 111, "title", "x", "y")
+        figure = make_figure(4, 4, "headline", "run")
+        make_axes(figure, 111, "title", "x", "y")
         with tempfile.TemporaryDirectory() as folder:
-            save(figure, Path(folder) / "figure.png")
+            save_png(figure, Path(folder) / "figure.png")
 
 
 def fork(
-    door: str,
+    script: str,
     arguments: list[str],
     *,
     cwd: str | Path,
@@ -151,7 +151,7 @@ def fork(
     environment: dict[str, str] | None = None,
     before: Callable[[], None] | None = None,
 ) -> int:
-    """Open a door in a forked process; `before` is called there first. Returns its id.
+    """Start a command in a forked process; `before` is called there first. Returns its id.
 
     `out` and `err` are appended to; without an `environment` it has that of this process.
     """
@@ -172,7 +172,7 @@ def fork(
             before()
         _take_media_folder()
 
-    _be(door, arguments, prepare)
+    _be(script, arguments, prepare)
 
 
 def status_of(pid: int, *, wait: bool = False) -> int | None:
@@ -181,13 +181,13 @@ def status_of(pid: int, *, wait: bool = False) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def _be(door: str, arguments: list[str], prepare: Callable[[], None]) -> NoReturn:
+def _be(script: str, arguments: list[str], prepare: Callable[[], None]) -> NoReturn:
     """Never come back, whatever fails: the caller's work is that of the process forked from."""
     status: Any = 1
     try:
         prepare()
-        sys.argv = [door, *arguments]
-        importlib.import_module(".".join(Path(door).with_suffix("").parts)).main()
+        sys.argv = [script, *arguments]
+        importlib.import_module(".".join(Path(script).with_suffix("").parts)).main()
         status = 0
     except SystemExit as end:
         status = end.code

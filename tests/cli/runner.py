@@ -1,4 +1,4 @@
-"""Opens a door as a user would: a process of its own, in a folder of its own."""
+"""Runs a command as a user would: a process of its own, in a folder of its own."""
 
 import os
 import subprocess
@@ -8,14 +8,14 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def open_door(
-    door: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None, stdin: bytes = b""
+def run_command(
+    script: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None, stdin: bytes = b""
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python <door> <arguments>` in `cwd` without an IMDB, a W&B account or a terminal."""
+    """Run `python <script> <arguments>` in `cwd` without an IMDB, a W&B account or a terminal."""
     done = subprocess.run(
-        [sys.executable, str(PROJECT / door), *arguments],
+        [sys.executable, str(PROJECT / script), *arguments],
         cwd=cwd,
-        env=door_environment(cwd) | (env or {}),
+        env=command_environment(cwd) | (env or {}),
         input=stdin,
         capture_output=True,
         timeout=300,
@@ -25,7 +25,7 @@ def open_door(
     )
 
 
-def door_environment(cwd: Path) -> dict[str, str]:
+def command_environment(cwd: Path) -> dict[str, str]:
     """This process's environment, without an IMDB and a W&B account."""
     environment = {
         name: value

@@ -2,14 +2,14 @@
 
 import json
 
-from tests.cli.forked import open_warm
-from tests.cli.runner import open_door
+from tests.cli.forked import run_warm_command
+from tests.cli.runner import run_command
 
 
 def test_gives_the_figures_of_the_run(mood_run):
     """In the folder in which train.py ran: the same reviews, found in the same place."""
     cwd = mood_run.parent
-    done = open_warm("eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=cwd)
+    done = run_warm_command("eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=cwd)
     assert done.returncode == 0, done.stderr
     trained = json.loads((mood_run / "result.json").read_text())
     tested = json.loads((cwd / "tested" / "result.json").read_text())
@@ -27,7 +27,7 @@ def test_gives_the_figures_of_the_run(mood_run):
 
 
 def test_a_mistake_is_one_line(tmp_path, mood_run):
-    done = open_door("eval.py", f"run={mood_run}", "data=flies", cwd=tmp_path)
+    done = run_command("eval.py", f"run={mood_run}", "data=flies", cwd=tmp_path)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "Did you mean files?" in line
@@ -35,6 +35,6 @@ def test_a_mistake_is_one_line(tmp_path, mood_run):
 
 
 def test_help_lists_the_sources_of_reviews(tmp_path):
-    done = open_door("eval.py", "--help", cwd=tmp_path)
+    done = run_command("eval.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "data: auto, demo, files, imdb, long_range" in done.stdout

@@ -3,10 +3,10 @@
 import subprocess
 import sys
 
-from rnn_lab.reports.formatting import run_words
+from rnn_lab.reports.formatting import format_run
 from rnn_lab.reports.run_files import read_result
-from tests.cli.forked import open_warm
-from tests.cli.runner import PROJECT, open_door
+from tests.cli.forked import run_warm_command
+from tests.cli.runner import PROJECT, run_command
 
 PAGE = {
     "explanation.html",
@@ -14,23 +14,23 @@ PAGE = {
     "gates_layer1_forward.png",
     "path_layer1_forward.png",
     "states.npz",
-    "verdict.png",
+    "prediction.png",
 }
 
 
 def test_a_page_lies_in_the_run_and_says_what_predict_says(tmp_path, mood_run):
     text = 'An awful, "awful" film: ${x} <b>'
-    done = open_warm("explain.py", f"run={mood_run}", f"text={text}", cwd=tmp_path)
+    done = run_warm_command("explain.py", f"run={mood_run}", f"text={text}", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    predicted = open_warm("predict.py", f"run={mood_run}", f"text={text}", cwd=tmp_path)
+    predicted = run_warm_command("predict.py", f"run={mood_run}", f"text={text}", cwd=tmp_path)
     assert done.stdout.startswith(predicted.stdout)
     (folder,) = (mood_run / "explain").iterdir()
     assert folder.name.startswith("an-awful-awful-film-x-b-")
     assert {path.name for path in folder.iterdir()} == PAGE
-    assert done.stdout.splitlines()[-1] == f"explained in {folder / 'explanation.html'}"
+    assert done.stdout.splitlines()[-1] == f"explanation: {folder / 'explanation.html'}"
     page = (folder / "explanation.html").read_text()
     assert "&lt;b&gt;" in page and "<b>" not in page.partition("</title>")[0]
-    assert run_words(read_result(mood_run)) in page
+    assert format_run(read_result(mood_run)) in page
     assert [path for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
 
 
@@ -39,7 +39,7 @@ def test_a_mistake_is_one_line(tmp_path):
         ((f"run={tmp_path}", "text=x", "outptu=y"), "Did you mean output?"),
         ((f"run={tmp_path}", "text=x"), "looked for"),
     ]:
-        done = open_warm("explain.py", *arguments, cwd=tmp_path)
+        done = run_warm_command("explain.py", *arguments, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
@@ -47,7 +47,7 @@ def test_a_mistake_is_one_line(tmp_path):
 
 
 def test_help_shows_a_sentence_and_needs_no_torch(tmp_path):
-    done = open_door("explain.py", "--help", cwd=tmp_path)
+    done = run_command("explain.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert 'text="the cat sat on the mat"' in done.stdout
     code = (

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.forked import open_warm
-from tests.cli.runner import PROJECT, open_door
+from tests.cli.forked import run_warm_command
+from tests.cli.runner import PROJECT, run_command
 
 SMALL = ("experiment=smoke", "data.num_train=43", "data.num_test=21", "sweep=mine")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -67,7 +67,9 @@ def test_help_loads_no_launcher():
 
 def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
     launcher = "hydra/launcher=submitit_slurm"
-    done = open_door("train.py", "-m", *SMALL, launcher, cwd=tmp_path, env={"PATH": str(tmp_path)})
+    done = run_command(
+        "train.py", "-m", *SMALL, launcher, cwd=tmp_path, env={"PATH": str(tmp_path)}
+    )
     assert done.returncode == 1
     assert "error: hydra/launcher=submitit_slurm: there is no srun on this machine" in done.stderr
     assert "Traceback" not in done.stderr
@@ -104,7 +106,7 @@ def test_a_killed_process_of_submitit_is_told_and_the_others_go_on(tmp_path):
     assert died < said.index("seed=2", died + len(job.name) + 200)  # the moment it happens
     assert set(finished(tmp_path)) == {2}
     assert f"error:   {job.name} unfinished" in said
-    done = open_door("train.py", "-m", *SMALL, "trainer=cpu", "seed=1,2", *local, cwd=tmp_path)
+    done = run_command("train.py", "-m", *SMALL, "trainer=cpu", "seed=1,2", *local, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert set(finished(tmp_path)) == {1, 2}
     assert len(re.findall("^local job", done.stdout, re.MULTILINE)) == 1
@@ -114,8 +116,8 @@ def test_a_killed_process_of_submitit_is_told_and_the_others_go_on(tmp_path):
 def test_a_sweep_of_pairs_tests_every_review_once_and_goes_on_past_one_that_fails(tmp_path):
     """Two jobs, each in two processes; the second has one review to validate on."""
     jobs = ("trainer=ddp_cpu", "data.eval_batch_size=8", "logger=wandb")
-    jobs += ("data.validation=random", "data.val_fraction=0.1,0.02")
-    done = open_warm("train.py", "-m", *SMALL, *jobs, cwd=tmp_path)
+    jobs += ("data.val_split=random", "data.val_fraction=0.1,0.02")
+    done = run_warm_command("train.py", "-m", *SMALL, *jobs, cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     (failure,) = tmp_path.glob("runs/mine/*/failure.json")
@@ -130,7 +132,9 @@ def test_a_sweep_of_pairs_tests_every_review_once_and_goes_on_past_one_that_fail
         names = [row["name"] for row in csv.DictReader(file)]
     assert len(set(names)) == len(names) == 21
     shutil.copytree(folder, tmp_path / "run")
-    done = open_warm("eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=tmp_path)
+    done = run_warm_command(
+        "eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     two, one = read(folder / "result.json"), read(tmp_path / "tested" / "result.json")
     compared = [name for name in one if name.startswith("test/")]

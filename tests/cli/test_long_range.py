@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 from tests.cli.runner import PROJECT, inspect_wandb
 
 SMALL = ("data.num_train=40", "data.num_test=20", "data.batch_size=16", "trainer.max_epochs=1")
@@ -18,7 +18,7 @@ SMALL = ("data.num_train=40", "data.num_test=20", "data.batch_size=16", "trainer
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory) -> Path:
     cwd = tmp_path_factory.mktemp("long_range")
-    done = open_warm(
+    done = run_warm_command(
         *("train.py", "-m", "experiment=long_range", "model=rnn,gru", "data.distance=6", *SMALL),
         *("logger=wandb", "hydra.sweep.dir=runs/long_range"),
         cwd=cwd,
@@ -64,9 +64,12 @@ def test_wandb_has_the_gradient_flow(sweep):
         assert list(curve.values()) == pytest.approx(written)
 
 
+REPORT = "from rnn_lab.reports.command import main"
+
+
 def test_the_report_draws_it(sweep):
     done = subprocess.run(
-        [sys.executable, "-m", "rnn_lab.reports.long_range", str(sweep)],
+        [sys.executable, "-c", f"{REPORT}; main(['long_range={sweep}'])"],
         cwd=PROJECT,
         env=os.environ | {"COLUMNS": "100"},
         capture_output=True,
@@ -78,7 +81,9 @@ def test_the_report_draws_it(sweep):
 
 
 def test_a_signal_out_of_reach_is_one_line(tmp_path):
-    done = open_warm("train.py", "experiment=long_range", "data.distance=20000", cwd=tmp_path)
+    done = run_warm_command(
+        "train.py", "experiment=long_range", "data.distance=20000", cwd=tmp_path
+    )
     assert done.returncode == 1
     assert done.stderr == (
         "error: data.max_length=10001: the signal word would be cut off; "

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from rnn_lab.cli import hydra_entrypoint
 from rnn_lab.inference.batch_predict import classify
 from rnn_lab.inference.load import load_model
-from tests.cli.forked import open_warm
-from tests.cli.runner import PROJECT, door_environment, open_door
+from tests.cli.forked import run_warm_command
+from tests.cli.runner import PROJECT, command_environment, run_command
 
 PLAIN = 'It\'s not bad, is it? ${x} (50% off)! [a, b] {c: d} = \\e "f" #g ~h lovely'
 
 
 def test_a_text_arrives_to_the_letter(tmp_path, mood_run):
-    done = open_door("predict.py", f"run={mood_run}", f"text={PLAIN}", cwd=tmp_path)
+    done = run_command("predict.py", f"run={mood_run}", f"text={PLAIN}", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     run = load_model(str(mood_run))
     (probabilities,) = classify(run, [run.text_encoder.encode(PLAIN)], 1)
@@ -41,7 +41,7 @@ def test_a_text_waits_for_no_compiler(tmp_path, mood_run):
     done = subprocess.run(
         [sys.executable, "-c", program, f"run={mood_run}", f"text={PLAIN}"],
         cwd=tmp_path,
-        env=door_environment(tmp_path),
+        env=command_environment(tmp_path),
         capture_output=True,
         text=True,
     )
@@ -59,7 +59,7 @@ def test_any_text_arrives_to_the_letter(text):
     arrived, environment = [], dict(os.environ)
     argv, sys.argv = sys.argv, ["predict.py", "run=somewhere", f"text={text}", "batch_size=7"]
     try:
-        hydra_entrypoint("predict", verbatim=("run", "text", "input", "output"))(arrived.append)()
+        hydra_entrypoint("predict", raw_args=("run", "text", "input", "output"))(arrived.append)()
     finally:
         sys.argv = argv
     assert dict(os.environ) == environment  # of the processes that are started next
@@ -70,7 +70,7 @@ def test_any_text_arrives_to_the_letter(text):
 
 
 def test_stdin_to_stdout(tmp_path, mood_run):
-    done = open_door(
+    done = run_command(
         "predict.py",
         *(f"run={mood_run}", "input=-"),
         cwd=tmp_path,
@@ -101,7 +101,7 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path, mood_run):
 
 def test_a_text_that_is_no_text_is_told(tmp_path, mood_run):
     given = b"caf\xe9 lovely".decode("utf-8", "surrogateescape")  # as the shell passes it on
-    done = open_warm("predict.py", f"run={mood_run}", f"text={given}", cwd=tmp_path)
+    done = run_warm_command("predict.py", f"run={mood_run}", f"text={given}", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: text: is not utf-8: byte 0xe9\n"
 
@@ -168,14 +168,14 @@ def test_a_full_disk_behind_stdout_is_one_line(tmp_path, mood_run):
         done = subprocess.run(
             [sys.executable, str(PROJECT / "predict.py"), f"run={mood_run}", "input=-"],
             cwd=tmp_path,
-            env=door_environment(tmp_path),
+            env=command_environment(tmp_path),
             input=b"lovely\n",
             stdout=full,
             stderr=subprocess.PIPE,
         )
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
-        "error: standard output: cannot be written: No space left on device; make room there"
+        "error: standard output: cannot be written: No space left on device; free some space there"
     ]
 
 
@@ -185,14 +185,14 @@ def test_a_mistake_is_one_line(tmp_path, mood_run):
         ((f"run={mood_run}", "text=x", "batchsize=3"), "Did you mean batch_size?"),
         ((f"run={tmp_path}", "text=x"), "looked for"),
     ]:
-        done = open_warm("predict.py", *arguments, cwd=tmp_path)
+        done = run_warm_command("predict.py", *arguments, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
 
 def test_help_names_every_kind_of_input(tmp_path):
-    done = open_door("predict.py", "--help", cwd=tmp_path)
+    done = run_command("predict.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
     for name in ("text=", "input=reviews.txt", "reviews.csv", "reviews.jsonl", "input=-"):
         assert name in done.stdout

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 
 SMALL = (
     *("trainer=cpu", "logger=none", "data.num_train=100", "data.num_test=40"),
@@ -61,9 +61,9 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
         texts = mood_reviews.read_text()
         texts = texts.replace("awful", text, 1) if text else texts
         (tmp_path / folder / mood_reviews.name).write_text(texts)
-    kept, other = (f"data.train={folder}/{mood_reviews.name}" for folder in ("kept", "other"))
+    kept, other = (f"data.train_path={folder}/{mood_reviews.name}" for folder in ("kept", "other"))
     again, cheated, *refused = [
-        open_warm("train.py", f"reproduce={run}", *options, "logger=none", cwd=tmp_path)
+        run_warm_command("train.py", f"reproduce={run}", *options, "logger=none", cwd=tmp_path)
         for run, *options in (
             (mailed, kept, "hydra.run.dir=again"),
             (edited, "hydra.run.dir=cheated"),
@@ -73,7 +73,7 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
         )
     ]
     assert again.returncode == 0, again.stderr
-    assert "All 12 figures are the same, to the last bit." in again.stdout
+    assert "All 12 metrics are bit-identical." in again.stdout
     assert figures(tmp_path / "again") == figures(mood_run)
     for name in ("label", "loss", "prediction"):
         assert column(tmp_path / "again", name) == column(mood_run, name)
@@ -83,7 +83,7 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
     assert cheated.returncode == 1
     assert rows(cheated.stdout)["test/loss"] == ["0.123", str(read(mood_run)["test/loss"]), "NO"]
     (line,) = [line for line in cheated.stderr.splitlines() if line.startswith("error: ")]
-    assert f"reproduce={edited / 'result.json'}: 1 of 12 figures differ (test/loss)" in line
+    assert f"reproduce={edited / 'result.json'}: 1 of 12 metrics differ (test/loss)" in line
     assert figures(tmp_path / "cheated") == figures(mood_run)
 
     said = (
@@ -100,7 +100,7 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
 
 RUNS = {
     "lstm": ("model=lstm", "model.bidirectional=true", "data.max_tokens_per_batch=2000", "seed=5"),
-    "rows": ("optimizer=sgd", "optimizer.embedding_gradient=rows", "trainer.max_epochs=2"),
+    "rows": ("optimizer=sgd", "optimizer.sparse_embedding=true", "trainer.max_epochs=2"),
     "tutorial": ("experiment=tutorial", "data=demo", "trainer.max_epochs=1"),
     "many/job": ("-m", "seed=3", "hydra.sweep.dir=many", "hydra.sweep.subdir=job"),
 }
@@ -111,12 +111,14 @@ def test_runs_of_every_kind_run_again_to_the_same_bits(tmp_path):
     for name, chosen in RUNS.items():
         experiment = () if "experiment=tutorial" in chosen else ("experiment=smoke",)
         place = () if "-m" in chosen else (f"hydra.run.dir={name}",)
-        done = open_warm("train.py", *chosen, *experiment, *SMALL, *place, cwd=tmp_path)
+        done = run_warm_command("train.py", *chosen, *experiment, *SMALL, *place, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         place = (f"hydra.run.dir=again/{name}",)
-        done = open_warm("train.py", f"reproduce={name}", "logger=none", *place, cwd=tmp_path)
+        done = run_warm_command(
+            "train.py", f"reproduce={name}", "logger=none", *place, cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
-        assert "figures are the same, to the last bit" in done.stdout
+        assert "metrics are bit-identical" in done.stdout
     for name in RUNS:
         assert figures(tmp_path / "again" / name) == figures(tmp_path / name)
         for column_name in ("label", "loss", "prediction"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.forked import Started, open_warm
+from tests.cli.forked import Started, run_warm_command
 from tests.cli.runner import inspect_wandb
 
 SMALL = (
@@ -55,11 +55,11 @@ def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
     command = shlex.split(line.partition("goes on with: ")[2])
     assert command[:2] == ["python", "train.py"]
 
-    refused = open_warm("train.py", *command[2:], "model.hidden_size=32", cwd=tmp_path)
+    refused = run_warm_command("train.py", *command[2:], "model.hidden_size=32", cwd=tmp_path)
     assert refused.returncode == 1
     assert "model.hidden_size=16 there, 32 here" in refused.stderr.splitlines()[-1]
 
-    done = open_warm("train.py", *command[2:], cwd=tmp_path)
+    done = run_warm_command("train.py", *command[2:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "goes on in epoch" in done.stderr
     result = json.loads((tmp_path / "run/result.json").read_text())

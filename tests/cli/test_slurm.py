@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.runner import PROJECT, open_door
+from tests.cli.runner import PROJECT, run_command
 
 SMALL = (
     *("experiment=smoke", "data.num_train=40", "data.num_test=21", "sweep=mine"),
@@ -128,7 +128,7 @@ def test_cancelled_and_preempted_jobs_end_as_an_undisturbed_one(tmp_path):
 
 def test_two_tasks_of_one_job_train_together(tmp_path):
     line = ("trainer=ddp_cpu", "logger=wandb", "hydra.launcher.tasks_per_node=2")
-    done = open_door("train.py", "-m", *SMALL, *line, cwd=tmp_path)
+    done = run_command("train.py", "-m", *SMALL, *line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("runs/mine/.submitit/*/*/*_1_log.out"))) == 1  # a second task
     (folder,) = (path.parent for path in tmp_path.glob("runs/mine/*/result.json"))
@@ -144,7 +144,7 @@ def test_two_tasks_of_one_job_train_together(tmp_path):
 
 
 def test_what_slurm_refuses_is_one_line(tmp_path):
-    done = open_door(
+    done = run_command(
         "train.py", "-m", *SMALL, "trainer=cpu", "hydra.launcher.partition=nowhere", cwd=tmp_path
     )
     assert done.returncode == 1

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import hydra
 import pytest
-
-import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
 from rnn_lab.sweeps.fingerprint import config_fingerprint
 from rnn_lab.sweeps.job_dir import JobDir
-from tests.cli.forked import Started, open_warm
+
+import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
+from tests.cli.forked import Started, run_warm_command
 from tests.cli.runner import PROJECT
 from tests.test_conf import CONF
 
@@ -79,7 +79,7 @@ def test_two_processes_do_no_job_twice(twice):
 def test_the_same_line_again_only_answers(twice):
     cwd, _ = twice
     before = results(cwd)
-    done = open_warm("train.py", "-m", *SMALL, "seed=1,2", cwd=cwd)
+    done = run_warm_command("train.py", "-m", *SMALL, "seed=1,2", cwd=cwd)
     assert done.returncode == 0, done.stderr
     assert results(cwd) == before
     assert len(re.findall("finished before", done.stdout)) == 2

@@ -11,8 +11,8 @@ import torch
 
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
-from tests.cli.forked import open_warm
-from tests.cli.runner import PROJECT, inspect_wandb, open_door
+from tests.cli.forked import run_warm_command
+from tests.cli.runner import PROJECT, inspect_wandb, run_command
 from tests.data.torchtext_answers import INSTALLED
 
 SMOKE = "experiment=smoke"
@@ -28,7 +28,7 @@ def read_result(folder: Path) -> dict:
 
 
 def test_help_is_written_for_people(tmp_path):
-    done = open_door("train.py", "--help", cwd=tmp_path)
+    done = run_command("train.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
     for line in (
         "data: auto, demo, files, imdb, long_range",
@@ -50,11 +50,11 @@ def test_help_is_written_for_people(tmp_path):
         ("trainer.precision=fp8", "Choose from: auto, 32-true, bf16-mixed, 16-mixed"),
         ("modle=gru", "modle: no such option. Did you mean model?"),
         ("model=gru,lstm", "model=gru,lstm"),
-        ("data=files", "data.train"),
+        ("data=files", "data.train_path"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_data_is_read(tmp_path, argument, said):
-    done = open_door("train.py", argument, cwd=tmp_path)
+    done = run_command("train.py", argument, cwd=tmp_path)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -70,7 +70,7 @@ def test_options_are_checked_before_torch_is_imported():
 def test_the_tutorial_gives_the_ids_of_our_own_pipeline(tmp_path):
     """By torchtext itself where it is installed: then basic_english must agree with it."""
     tokenizer = "torchtext" if INSTALLED else "basic_english"
-    done = open_warm(
+    done = run_warm_command(
         "train.py",
         *("experiment=tutorial", f"data.tokenizer={tokenizer}", "data=demo", "data.num_train=400"),
         *("data.num_test=100", "model.hidden_size=16", "trainer.max_epochs=1", "logger=none"),
@@ -96,8 +96,8 @@ def test_torchtext_where_it_does_not_load_is_one_line(tmp_path, fault):
     if fault is not None:
         (tmp_path / "torchtext").mkdir()
         (tmp_path / "torchtext" / "__init__.py").write_text(f"raise {fault}")
-    door = ("train.py", "experiment=tutorial", "data.tokenizer=torchtext")
-    done = open_door(*door, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    script = ("train.py", "experiment=tutorial", "data.tokenizer=torchtext")
+    done = run_command(*script, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: data.tokenizer=torchtext: torchtext loads only beside torch 2.3")
@@ -110,7 +110,7 @@ def test_torchtext_where_it_does_not_load_is_one_line(tmp_path, fault):
 def sweep(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """Six runs of one process, each with a W&B run of its own."""
     cwd = tmp_path_factory.mktemp("sweep")
-    done = open_warm(
+    done = run_warm_command(
         "train.py", "-m", "model=rnn,lstm,gru", "seed=1,2", SMOKE, "logger=wandb", cwd=cwd
     )
     assert done.returncode == 0, done.stderr
@@ -148,7 +148,7 @@ def test_a_run_folder_holds_the_whole_run(sweep):
         assert result["synthetic"] is True
         assert result["data"]["num_examples"] == {"train": 360, "validation": 40, "test": 100}
         for counts in result["data"]["duplicates"].values():
-            assert counts["test_in_train"] == {"reviews": 0, "label_conflicts": 0}
+            assert counts["test_in_train"] == {"examples": 0, "label_conflicts": 0}
         assert "Reviews that stand in training too" in (folder / "train.log").read_text()
         assert result["timing"]["train_examples_per_s"] > 0
         assert result["timing"]["peak_memory_bytes"] > 50e6
@@ -239,12 +239,14 @@ def test_a_sweep_is_one_group_in_wandb_with_a_summary(sweep):
 @pytest.mark.slow
 def test_the_summary_of_a_sweep_that_grew_stays_one(tmp_path):
     line = ("-m", SMOKE, "data.num_train=40", "data.num_test=20", "logger=wandb", "sweep=mine")
-    first = open_warm("train.py", *line, "optimizer.lr=0.01", "model=gru,lstm", cwd=tmp_path)
+    first = run_warm_command("train.py", *line, "optimizer.lr=0.01", "model=gru,lstm", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     before, _ = offline_run(tmp_path / "runs" / "mine")
     importances = {"val/accuracy": {"optimizer.lr": 0.75, "model": 0.25}}
     (tmp_path / "runs" / "mine" / "importances.json").write_text(json.dumps(importances))
-    again = open_warm("train.py", *line, "optimizer.lr=0.01,0.002512", "model=gru", cwd=tmp_path)
+    again = run_warm_command(
+        "train.py", *line, "optimizer.lr=0.01,0.002512", "model=gru", cwd=tmp_path
+    )
     assert again.returncode == 0, again.stderr
     after, _ = offline_run(tmp_path / "runs" / "mine")
     assert after["run_id"] == before["run_id"]
@@ -259,7 +261,7 @@ def test_the_summary_of_a_sweep_that_grew_stays_one(tmp_path):
 def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
     cwd, _ = sweep
     first = next(folder for folder in run_folders(cwd) if folder.name.startswith("gru_seed2_"))
-    done = open_warm("train.py", "model=gru", "seed=2", SMOKE, "logger=csv", cwd=tmp_path)
+    done = run_warm_command("train.py", "model=gru", "seed=2", SMOKE, "logger=csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (second,) = run_folders(tmp_path)
     weights = [
@@ -278,7 +280,7 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
 
 def test_without_imdb_a_single_run_says_that_it_takes_the_demo_reviews(tmp_path):
     small = ("trainer.limit_train_batches=3", "trainer.max_epochs=1", "logger=csv")
-    done = open_warm("train.py", "model=gru", *NO_IMDB, *small, cwd=tmp_path)
+    done = run_warm_command("train.py", "model=gru", *NO_IMDB, *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "DEMO REVIEWS, NOT IMDB" in done.stdout
     (folder,) = run_folders(tmp_path)
@@ -290,7 +292,7 @@ def test_without_imdb_a_single_run_says_that_it_takes_the_demo_reviews(tmp_path)
 
 @pytest.mark.parametrize("arguments", [("data=imdb",), ("-m", "seed=1,2")])
 def test_without_imdb_nothing_else_falls_back(tmp_path, arguments):
-    done = open_warm("train.py", *arguments, *NO_IMDB, "logger=csv", cwd=tmp_path)
+    done = run_warm_command("train.py", *arguments, *NO_IMDB, "logger=csv", cwd=tmp_path)
     assert done.returncode == 1
     assert "data=demo" in done.stderr and "aclImdb_v1.tar.gz" in done.stderr
     assert "Traceback" not in done.stderr
@@ -305,11 +307,11 @@ def test_the_users_own_texts(tmp_path):
     ]
     rows.insert(2, ",glad")
     (tmp_path / "mine.csv").write_text("\n".join(rows))
-    done = open_door(
+    done = run_command(
         "train.py",
         "model=lstm",
         "data=files",
-        "data.train=mine.csv",
+        "data.train_path=mine.csv",
         "data.label_column=mood",
         "data.on_bad_lines=skip",
         "data.batch_size=8",
@@ -331,7 +333,7 @@ def test_a_finished_run_is_not_written_over(sweep):
     cwd, _ = sweep
     folder = run_folders(cwd)[0]
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    done = open_warm("train.py", SMOKE, "seed=9", f"hydra.run.dir={folder}", cwd=cwd)
+    done = run_warm_command("train.py", SMOKE, "seed=9", f"hydra.run.dir={folder}", cwd=cwd)
     assert done.returncode == 1
     assert "finished run" in done.stderr
     del before[folder / "job.lock"]

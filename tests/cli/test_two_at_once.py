@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from rnn_lab.errors import UserError
-from rnn_lab.inference.lock_callbacks import claim_test
+from rnn_lab.inference.lock_callbacks import lock_test_dir
 from rnn_lab.inference.predict import predict
 from rnn_lab.io.locks import LockHeldError
-from tests.cli.forked import Started, open_warm
+from tests.cli.forked import Started, run_warm_command
 from tests.io.test_locks import HOLD, another
 
 SMALL = (
@@ -33,16 +33,16 @@ def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_wit
         time.sleep(0.02)
     before = contents(tmp_path / "run" / "config")
     other = (*SMALL, "trainer.max_epochs=2")
-    second = open_warm("train.py", *other, cwd=tmp_path)
+    second = run_warm_command("train.py", *other, cwd=tmp_path)
     assert second.returncode == 1
     assert re.fullmatch(
-        rf"error: hydra\.run\.dir=\S+: process {first.pid} on \S+ is at it; wait .*\n",
+        rf"error: hydra\.run\.dir=\S+: locked by process {first.pid} on \S+; wait .*\n",
         second.stderr,
     )
     first.send_signal(signal.SIGKILL)
     first.wait()
     job = (tmp_path / "run" / "job.json").read_bytes()
-    refused = open_warm("train.py", *other, cwd=tmp_path)  # not for the lock any more
+    refused = run_warm_command("train.py", *other, cwd=tmp_path)  # not for the lock any more
     assert refused.returncode == 1
     assert "trainer.max_epochs=500 there, 2 here" in refused.stderr
     assert contents(tmp_path / "run" / "config") == before
@@ -52,15 +52,15 @@ def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_wit
 
 def test_two_tests_do_not_share_a_folder_and_none_goes_over_a_training(tmp_path, mood_run):
     with another(HOLD, tmp_path / "eval.lock") as process, pytest.raises(LockHeldError) as refused:
-        claim_test(tmp_path)
+        lock_test_dir(tmp_path)
     assert f"process {process.pid} on" in str(refused.value)
-    claim_test(tmp_path)
+    lock_test_dir(tmp_path)
     before = contents(mood_run)
-    with pytest.raises(UserError, match="holds a training run; choose another folder"):
-        claim_test(mood_run)
-    done = open_warm("eval.py", f"run={mood_run}", f"hydra.run.dir={mood_run}", cwd=tmp_path)
+    with pytest.raises(UserError, match="contains a training run; choose another folder"):
+        lock_test_dir(mood_run)
+    done = run_warm_command("eval.py", f"run={mood_run}", f"hydra.run.dir={mood_run}", cwd=tmp_path)
     assert done.returncode == 1
-    assert "holds a training run" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "contains a training run" in done.stderr and len(done.stderr.splitlines()) == 1
     assert contents(mood_run) == before
 
 
@@ -70,7 +70,7 @@ def test_two_predictions_do_not_share_an_output(tmp_path, mood_run):
     output.write_text("before")
     options = {"run": str(mood_run), "input": str(tmp_path / "texts.txt"), "output": str(output)}
     with another(HOLD, tmp_path / ".out.jsonl.lock") as process:
-        with pytest.raises(LockHeldError, match=f"^output=.*: process {process.pid} on"):
+        with pytest.raises(LockHeldError, match=f"^output=.*: locked by process {process.pid} on"):
             predict(options)
         assert output.read_text() == "before"
     predict(options)

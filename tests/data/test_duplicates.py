@@ -16,19 +16,19 @@ from rnn_lab.errors import DataError
 from tests.data.made import make_corpus, make_split
 from tests.data.torchtext_answers import basic_english_of_torchtext
 
-# A few texts over and over: some the same to the letter, some word for word, some in no word.
+# Few texts, so that they repeat: some have equal texts, some only equal tokens.
 TEXTS = ["good", "Good", "good ", "good.", "good .", "bad", "bad film", '"bad" film', ":", ";", "ß"]
 REVIEWS = st.lists(st.tuples(st.sampled_from(TEXTS), st.integers(0, 2)), min_size=1, max_size=12)
 
 
 def by_plain_python(splits: dict[str, list[tuple[object, int]]]) -> dict[str, dict[str, int]]:
-    """Every count by comparing each review with every other."""
+    """Compute every count by comparing each text with every other."""
     counts = {}
     for name, reviews in splits.items():
         times = Counter(text for text, _ in reviews)
         labels = {text: {label for other, label in reviews if other == text} for text in times}
         counts[name] = {
-            "reviews": sum(n - 1 for n in times.values()),
+            "examples": sum(n - 1 for n in times.values()),
             "label_conflicts": sum(n - 1 for text, n in times.items() if len(labels[text]) > 1),
         }
     names = list(splits)
@@ -39,7 +39,7 @@ def by_plain_python(splits: dict[str, list[tuple[object, int]]]) -> dict[str, di
                 for text, _ in splits[later]
             ]
             counts[f"{later}_in_{first}"] = {
-                "reviews": sum(map(bool, labels_in_first)),
+                "examples": sum(map(bool, labels_in_first)),
                 "label_conflicts": sum(
                     any(m != label for m in labels)
                     for labels, (_, label) in zip(labels_in_first, splits[later], strict=True)
@@ -50,7 +50,7 @@ def by_plain_python(splits: dict[str, list[tuple[object, int]]]) -> dict[str, di
 
 @settings(max_examples=40, deadline=None)
 @given(train=REVIEWS, held_out=st.lists(st.integers(0, 11)), validation=REVIEWS, test=REVIEWS)
-def test_counts_are_those_of_plain_python(train, held_out, validation, test):
+def test_counts_equal_those_of_plain_python(train, held_out, validation, test):
     texts, labels = zip(*train, strict=True)
     test_texts, test_labels = zip(*test, strict=True)
     corpus = make_corpus(texts, test_texts)
@@ -91,7 +91,7 @@ def write_csv(path: Path, reviews: list[tuple[str, str]]) -> str:
 
 @pytest.fixture
 def files(tmp_path):
-    """Of the training texts two stand in validation and three in test, one by another label."""
+    """Two training texts also occur in validation and three in test, one with another label."""
     train = [(f"training {i}", "ab"[i % 2]) for i in range(20)]
     given = {
         "train": train,
@@ -100,7 +100,12 @@ def files(tmp_path):
     }
     return FilesConfig(
         cache_dir=str(tmp_path / "cache"),
-        **{name: write_csv(tmp_path / f"{name}.csv", rows) for name, rows in given.items()},
+        **{
+            f"{'val' if name == 'validation' else name}_path": write_csv(
+                tmp_path / f"{name}.csv", rows
+            )
+            for name, rows in given.items()
+        },
     )
 
 
@@ -111,34 +116,34 @@ def set_up(config: FilesConfig) -> TextDataModule:
 
 
 @pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
-def test_a_run_knows_its_duplicates(files, tokenizer):
+def test_the_data_module_counts_duplicates(files, tokenizer):
     duplicates = set_up(files.model_copy(update={"tokenizer": tokenizer})).duplicates
     assert duplicates["exact"] == {
-        "train": {"reviews": 0, "label_conflicts": 0},
-        "validation": {"reviews": 0, "label_conflicts": 0},
-        "test": {"reviews": 0, "label_conflicts": 0},
-        "validation_in_train": {"reviews": 1, "label_conflicts": 0},
-        "test_in_train": {"reviews": 3, "label_conflicts": 1},
-        "test_in_validation": {"reviews": 0, "label_conflicts": 0},
+        "train": {"examples": 0, "label_conflicts": 0},
+        "validation": {"examples": 0, "label_conflicts": 0},
+        "test": {"examples": 0, "label_conflicts": 0},
+        "validation_in_train": {"examples": 1, "label_conflicts": 0},
+        "test_in_train": {"examples": 3, "label_conflicts": 1},
+        "test_in_validation": {"examples": 0, "label_conflicts": 0},
     }
-    assert duplicates["by_token"]["validation_in_train"] == {"reviews": 2, "label_conflicts": 0}
-    assert duplicates["by_token"]["test_in_validation"] == {"reviews": 1, "label_conflicts": 0}
+    assert duplicates["by_token"]["validation_in_train"] == {"examples": 2, "label_conflicts": 0}
+    assert duplicates["by_token"]["test_in_validation"] == {"examples": 1, "label_conflicts": 0}
 
 
-def test_duplicates_are_left_out_of_training_where_that_is_asked_for(files):
+def test_drop_duplicates_removes_leaked_texts_from_training(files):
     kept, dropped = set_up(files), set_up(files.model_copy(update={"drop_duplicates": True}))
     sizes = {name: len(split) for name, split in kept.splits.items()}
     assert sizes == {"train": 20, "validation": 3, "test": 4}
     assert {name: len(split) for name, split in dropped.splits.items()} == sizes | {"train": 16}
     for counts in dropped.duplicates.values():
-        assert counts["test_in_train"]["reviews"] == counts["validation_in_train"]["reviews"] == 0
-    # Neither their words nor themselves: "0", "3", "4" and "10" stand in no other training text.
+        assert counts["test_in_train"]["examples"] == counts["validation_in_train"]["examples"] == 0
+    # Their words are dropped too: "0", "3", "4" and "10" occur in no other training text.
     words = set(kept.text_encoder.vocabulary.state()) - set(dropped.text_encoder.vocabulary.state())
     assert words == {"0", "3", "4", "10"}
 
 
-def test_training_that_is_all_test_leaves_nothing(tmp_path, files):
-    config = files.model_copy(update={"test": files.train, "drop_duplicates": True})
+def test_a_training_split_of_leaked_texts_only_is_an_error(tmp_path, files):
+    config = files.model_copy(update={"test_path": files.train_path, "drop_duplicates": True})
     with pytest.raises(DataError, match=r"data\.drop_duplicates=true none is left"):
         set_up(config)
 
@@ -147,7 +152,7 @@ def test_a_second_start_reads_no_text(tmp_path):
     corpus = make_corpus(["one", "one", "two"], ["two", "three"])
     rows = np.arange(3), np.arange(0)
     first = count_duplicates(split_hashes(corpus, tmp_path, *rows))
-    assert first["exact"]["test_in_train"]["reviews"] == 1
+    assert first["exact"]["test_in_train"]["examples"] == 1
     textless = [dataclasses.replace(split, texts=()) for split in corpus.splits.values()]
     corpus = dataclasses.replace(corpus, train=textless[0], test=textless[1])
     assert count_duplicates(split_hashes(corpus, tmp_path, *rows)) == first

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -5,17 +6,26 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
+from rnn_lab.data.config import DemoConfig
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.encode import EncodedSplit
-from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
+from rnn_lab.data.samplers import (
+    Batch,
+    BatchDataset,
+    BucketBatchSampler,
+    DistributedBatchSampler,
+    TokenBatchSampler,
+)
 from rnn_lab.errors import DataError
 
-some_lengths = st.lists(st.integers(1, 30), min_size=1, max_size=200).map(np.array)
+some_lengths = st.lists(st.integers(1, 30), min_size=1, max_size=300).map(np.array)
 
 
 def make_encoded(lengths: np.ndarray, seed: int = 0) -> EncodedSplit:
-    """Reviews of these lengths, stored in another order than their own, and labels."""
+    """Labelled texts of these lengths, stored in another order."""
     rng = np.random.default_rng(seed)
     starts = np.empty(len(lengths), dtype=np.int64)
     order = rng.permutation(len(lengths))
@@ -24,13 +34,13 @@ def make_encoded(lengths: np.ndarray, seed: int = 0) -> EncodedSplit:
     return EncodedSplit(ids, starts, lengths, rng.integers(0, 3, len(lengths)))
 
 
-def batches_of(sampler: BucketBatchSampler, epoch: int = 0) -> list[list[int]]:
+def batches_of(sampler: DistributedBatchSampler, epoch: int = 0) -> list[list[int]]:
     sampler.set_epoch(epoch)
     return [batch.tolist() for batch in sampler]
 
 
 @given(some_lengths, st.integers(1, 40), st.sampled_from(["left", "right"]), st.data())
-def test_a_batch_is_its_reviews_side_by_side(lengths, max_length, side, data) -> None:
+def test_a_batch_contains_its_texts_side_by_side(lengths, max_length, side, data) -> None:
     split = make_encoded(lengths)
     dataset = BatchDataset(split, max_length=max_length, truncation_side=side)
     rows = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=9))
@@ -47,7 +57,7 @@ def test_a_batch_is_its_reviews_side_by_side(lengths, max_length, side, data) ->
 
 
 @given(some_lengths, st.integers(1, 20), st.booleans(), st.integers(0, 5))
-def test_every_review_is_in_one_batch_an_epoch(lengths, batch_size, shuffle, epoch) -> None:
+def test_every_text_is_in_one_batch_per_epoch(lengths, batch_size, shuffle, epoch) -> None:
     sampler = BucketBatchSampler(lengths, batch_size, shuffle=shuffle, seed=3)
     batches = batches_of(sampler, epoch)
     assert sorted(sum(batches, [])) == list(range(len(lengths)))  # noqa: RUF017
@@ -109,7 +119,7 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     assert len({str(batches) for batches in different}) == 5
 
 
-def test_other_reviews_share_a_batch_in_every_epoch() -> None:
+def test_other_texts_share_a_batch_in_every_epoch() -> None:
     lengths = np.arange(400)  # no two alike, so that only the pools mix them
     sampler = BucketBatchSampler(lengths, 16, shuffle=True)
     first, second = ({frozenset(batch) for batch in batches_of(sampler, i)} for i in (0, 1))
@@ -122,12 +132,12 @@ def test_the_order_is_the_same_on_every_machine() -> None:
     assert batches_of(sampler, epoch=1) == [[4, 6], [3, 0], [1, 2], [5]]
 
 
-def test_evaluation_goes_from_long_to_short() -> None:
+def test_evaluation_batches_go_from_long_to_short() -> None:
     sampler = BucketBatchSampler(np.array([2, 9, 2, 5, 9]), 2, shuffle=False)
     assert batches_of(sampler) == batches_of(sampler, 4) == [[1, 4], [3, 0], [2]]
 
 
-def test_batches_hold_reviews_of_like_length() -> None:
+def test_batches_contain_texts_of_similar_length() -> None:
     lengths = np.random.default_rng(0).lognormal(5.2, 0.6, 10_000).clip(1, 400).astype(int)
     padded = sum(
         len(batch) * lengths[batch].max() for batch in BucketBatchSampler(lengths, 64, shuffle=True)
@@ -143,8 +153,8 @@ def test_padding_of_imdb_is_under_five_per_cent(tokenized_imdb) -> None:
     assert 1 - lengths.sum() / padded < 0.05
 
 
-def test_fewer_reviews_than_devices_is_an_error() -> None:
-    with pytest.raises(DataError, match="3 reviews cannot feed 4 devices"):
+def test_fewer_texts_than_devices_is_an_error() -> None:
+    with pytest.raises(DataError, match="3 texts are too few for 4 devices"):
         BucketBatchSampler(np.ones(3, dtype=int), 2, shuffle=False, num_replicas=4)
 
 
@@ -161,7 +171,7 @@ def test_loads_through_a_data_loader(num_workers: int) -> None:
     assert [batch.indices.tolist() for batch in batches] == batches_of(sampler)
 
 
-def test_in_place_of_a_batch_that_is_left_out_comes_the_next():
+def test_the_next_batch_replaces_an_excluded_one():
     lengths = np.arange(1, 41)
     whole = BucketBatchSampler(lengths, 8, shuffle=True, seed=1)
     sampler = BucketBatchSampler(lengths, 8, shuffle=True, seed=1)
@@ -175,3 +185,80 @@ def test_in_place_of_a_batch_that_is_left_out_comes_the_next():
     sampler.exclude_batches(frozenset((0, number) for number in range(5)))
     with pytest.raises(DataError, match="all 5 batches"):
         list(sampler)
+
+
+@given(some_lengths, st.integers(30, 300))
+def test_every_text_is_in_one_batch_of_tokens_per_epoch(lengths, max_tokens_per_batch) -> None:
+    sampler = TokenBatchSampler(lengths, max_tokens_per_batch, seed=3)
+    epochs = [batches_of(sampler, epoch) for epoch in range(3)]
+    for batches in epochs:
+        assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+        assert len(batches) == len(sampler)
+        for batch in batches:
+            assert 1 <= len(batch) * lengths[batch].max() <= max_tokens_per_batch
+    sizes = [sorted(map(len, batches)) for batches in epochs]
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+@given(st.integers(2, 5), st.integers(30, 300), st.data())
+def test_ranks_share_every_batch_of_tokens_without_loss_or_repeat(
+    replicas, max_tokens_per_batch, data
+) -> None:
+    size = data.draw(st.integers(replicas, 300))
+    lengths = np.random.default_rng(size).integers(1, 31, size)
+    ranks = [
+        batches_of(
+            TokenBatchSampler(lengths, max_tokens_per_batch, rank=rank, num_replicas=replicas), 2
+        )
+        for rank in range(replicas)
+    ]
+    rows = [row for batches in ranks for batch in batches for row in batch]
+    assert sorted(rows) == list(range(size))
+    assert len({len(batches) for batches in ranks}) == 1
+    for shares in zip(*ranks, strict=True):
+        assert min(map(len, shares)) >= 1
+        # A share has one more text if the rest was too small for a batch of its own.
+        assert all((len(s) - 1) * lengths[s].max() <= max_tokens_per_batch for s in shares)
+
+
+def test_batches_of_tokens_are_full_and_differ_between_epochs() -> None:
+    lengths = np.random.default_rng(0).integers(20, 401, 20_000)
+    sampler = TokenBatchSampler(lengths, 16_384, seed=1)
+    first, second = (batches_of(sampler, epoch) for epoch in (0, 1))
+    places = [len(batch) * lengths[batch].max() for batch in first]
+    assert np.mean(places) > 0.95 * 16_384
+    # The 32 batches of a pool span 380 lengths, 12 each: the padding is half of 12, of 210.
+    assert lengths.sum() / sum(places) > 0.96
+    together = {frozenset(pair) for batch in first for pair in itertools.pairwise(batch)}
+    again = {frozenset(pair) for batch in second for pair in itertools.pairwise(batch)}
+    # Two neighbours are in the same one of eight pools by chance, and rarely adjacent.
+    assert len(together & again) < len(together) / 8
+    # The order of batches does not depend on their lengths.
+    assert abs(np.corrcoef(np.arange(len(first)), list(map(len, first)))[0, 1]) < 0.2
+
+
+def test_the_order_of_batches_of_tokens_is_a_function_of_seed_and_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 31, 500)
+    one, same, other = (TokenBatchSampler(lengths, 200, seed=seed) for seed in (1, 1, 2))
+    assert batches_of(one, 4) == batches_of(same, 4)
+    assert batches_of(one, 4) != batches_of(one, 5)
+    assert batches_of(one, 4) != batches_of(other, 4)
+
+
+def test_fewer_texts_than_devices_is_an_error_for_batches_of_tokens() -> None:
+    with pytest.raises(DataError, match="2 texts are too few for 3 devices"):
+        TokenBatchSampler(np.array([4, 5]), 10, num_replicas=3)
+
+
+def test_the_option_max_tokens_per_batch(tmp_path) -> None:
+    with pytest.raises(ValidationError, match=r"at least data\.max_length=50"):
+        DemoConfig(max_tokens_per_batch=49, max_length=50)
+    config = DemoConfig(
+        num_train=400, num_test=20, max_tokens_per_batch=1_000, cache_dir=str(tmp_path)
+    )
+    data = TextDataModule(config)
+    data.setup()
+    batches = list(data.train_dataloader())
+    assert max(batch.tokens.numel() for batch in batches) <= 1_000
+    assert sum(len(batch.labels) for batch in batches) == len(data.splits["train"])
+    assert len({len(batch.labels) for batch in batches}) >= 3

@@ -96,14 +96,14 @@ def test_refuses_what_is_no_vocabulary(kind, tokens) -> None:
 
 
 def test_duplicates_of_imdb(imdb_corpus, tokenized_imdb, imdb_cache) -> None:
-    """The counts of plain Python over the archive, and those that others have published."""
+    """The counts of plain Python over the archive, and published counts."""
     keys = split_hashes(imdb_corpus, imdb_cache, np.arange(25_000), np.arange(0))
     counts = count_duplicates(keys)
     for kind, train, test in (("exact", 96, 199), ("by_token", 99, 201)):
         assert counts[kind] == {
-            "train": {"reviews": train, "label_conflicts": 0},
-            "test": {"reviews": test, "label_conflicts": 0},
-            "test_in_train": {"reviews": 123, "label_conflicts": 0},
+            "train": {"examples": train, "label_conflicts": 0},
+            "test": {"examples": test, "label_conflicts": 0},
+            "test_in_train": {"examples": 123, "label_conflicts": 0},
         }
     train = set(imdb_corpus.train.texts)
     assert len(train) == 25_000 - 96

@@ -40,7 +40,7 @@ def options(mood_run, tmp_path, **data):
 
 
 def test_other_reviews_by_the_figures_of_scikit_learn(tmp_path, mood_run, others):
-    evaluate(options(mood_run, tmp_path, test=str(others)))
+    evaluate(options(mood_run, tmp_path, test_path=str(others)))
 
     result = json.loads((tmp_path / "tested" / "result.json").read_text())
     with (tmp_path / "tested" / "predictions.csv").open(newline="") as file:
@@ -70,7 +70,7 @@ def test_other_reviews_by_the_figures_of_scikit_learn(tmp_path, mood_run, others
 def test_some_of_the_classes_keep_their_numbers(tmp_path, mood_run):
     path = tmp_path / "good.csv"
     path.write_text("text,label\na lovely film,good\nso lovely,good\npassable,so so\n")
-    evaluate(options(mood_run, tmp_path, test=str(path)))
+    evaluate(options(mood_run, tmp_path, test_path=str(path)))
     result = json.loads((tmp_path / "tested" / "result.json").read_text())
     assert result["test/accuracy"] == 1
     with (tmp_path / "tested" / "predictions.csv").open(newline="") as file:
@@ -81,7 +81,7 @@ def test_a_label_that_the_run_does_not_know(tmp_path, mood_run):
     path = tmp_path / "strange.csv"
     path.write_text("text,label\na lovely film,good\nawful,dreadful\n")
     with pytest.raises(DataError, match=r"dreadful.*bad, good, so so"):
-        evaluate(options(mood_run, tmp_path, test=str(path)))
+        evaluate(options(mood_run, tmp_path, test_path=str(path)))
     assert not (tmp_path / "tested").exists()
 
 
@@ -89,23 +89,24 @@ def test_reviews_changed_since_the_run_are_not_its_test_split(tmp_path, mood_run
     """A longer file is cut elsewhere: reviews trained on would be tested on."""
     reviews, run = shutil.copy(mood_reviews, tmp_path), tmp_path / "moved.ckpt"
     content = torch.load(mood_run / "checkpoints" / "best.ckpt", weights_only=True)
-    content["TextDataModule"]["config"]["train"] = str(reviews)
+    content["TextDataModule"]["config"]["train_path"] = str(reviews)
     torch.save(content, run)
     evaluate(options(run, tmp_path) | {"data": None})  # the same ones, in another folder
     shutil.rmtree(tmp_path / "tested")
 
     with Path(reviews).open("a") as file:
         file.write("one more lovely film,good\n")
-    with pytest.raises(DataError, match=r"not those of its training.* data=files data\.test="):
+    refusal = r"have changed since its training.* data=files data\.test="
+    with pytest.raises(DataError, match=refusal):
         evaluate(options(run, tmp_path) | {"data": None})
     assert not (tmp_path / "tested").exists()
 
 
 def test_other_reviews_are_cut_and_batched_as_the_run_did(tmp_path, mood_run):
     run = load_model(str(mood_run))
-    wanted = options(mood_run, tmp_path, test="x.csv", encoding="latin-1") | {"batch_size": 3}
+    wanted = options(mood_run, tmp_path, test_path="x.csv", encoding="latin-1") | {"batch_size": 3}
     config = data_config(run, EvaluateOptions(**wanted))
-    assert (config.source, config.test, config.train) == ("files", "x.csv", None)
+    assert (config.source, config.test_path, config.train_path) == ("files", "x.csv", None)
     assert config.encoding == "latin-1"
     assert config.max_length == run.data_config.max_length
     assert config.eval_batch_size == 3
@@ -119,7 +120,7 @@ def test_other_reviews_are_cut_and_batched_as_the_run_did(tmp_path, mood_run):
         ({"run": "nowhere"}, "nowhere: no such run folder"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"data": {"source": "files", "tset": "x.csv"}}, r"data\.tset: no such option"),
-        ({"data": {"source": "files", "test": "x.csv"}}, r"x\.csv: there is no such file"),
+        ({"data": {"source": "files", "test_path": "x.csv"}}, r"x\.csv: no such file"),
         ({"data": {"source": "files"}}, "data=files needs data"),
         (
             {"data": {"source": "demo", "num_train": 20, "num_test": 20}},

@@ -4,7 +4,7 @@ import torch
 
 from rnn_lab.data.bpe import SubwordVocabulary
 from rnn_lab.inference.batch_predict import classify
-from rnn_lab.inference.explanation import gates_and_states, write_explanation
+from rnn_lab.inference.explanation import explain_text, gates_and_states
 from rnn_lab.reports.explain.explanation_data import read_explanation
 from tests.inference.untrained import untrained_run
 
@@ -12,7 +12,7 @@ TEXT = "The film was not bad, not bad at all."
 
 
 def explained(folder, run, text):
-    write_explanation(folder, run, text)
+    explain_text(run, text).write(folder)
     return read_explanation(folder)
 
 
@@ -26,7 +26,7 @@ def test_the_verdict_so_far_is_that_of_the_words_so_far(tmp_path, network):
         ids = run.text_encoder.encode(" ".join(words[:count]))
         (alone,) = classify(run, [ids], 1)
         np.testing.assert_allclose(explanation.probabilities[count - 1], alone, atol=1e-6)
-    assert explanation.verdict == run.class_names[alone.argmax()]
+    assert explanation.prediction == run.class_names[alone.argmax()]
     assert explanation.completeness_error < 0.01
 
 
@@ -40,7 +40,7 @@ def test_words_beyond_max_length_are_kept_and_marked(tmp_path, side, read):
     assert len(explanation.words) == 7
     assert [word.text for word in explanation.words if not word.known] == ["zzz"]
     assert explanation.probabilities.shape == (3, 2)
-    assert explanation.moved.shape == (3,)
+    assert explanation.word_attributions.shape == (3,)
 
 
 def test_a_text_without_a_word_is_one_unknown_word(tmp_path):
@@ -61,7 +61,7 @@ def test_subwords_are_joined(tmp_path):
     first, *others = explanation.words_read
     assert first.start == 0 and others[-1].stop == 9
     assert sum(word.stop - word.start for word in explanation.words_read) == 9
-    assert explanation.moved.sum() == pytest.approx(explanation.attributions.sum())
+    assert explanation.word_attributions.sum() == pytest.approx(explanation.attributions.sum())
 
 
 def test_gates_and_states_are_those_of_the_network():

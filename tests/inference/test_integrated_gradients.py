@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from rnn_lab.inference.integrated_gradients import (
-    FEWEST_STEPS,
-    MOST_STEPS,
+    MAX_STEPS,
+    MIN_STEPS,
     integrated_gradients,
 )
 from tests.inference.untrained import untrained_run
@@ -44,7 +44,7 @@ def test_the_shares_sum_to_the_logit_difference(network, class_names):
     assert found.baseline == pytest.approx(baseline, abs=1e-5)
     assert abs(difference - baseline) > 0.001
     assert found.tokens.sum() == pytest.approx(difference - baseline, rel=0.01)
-    assert FEWEST_STEPS <= found.steps <= MOST_STEPS
+    assert MIN_STEPS <= found.steps <= MAX_STEPS
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)

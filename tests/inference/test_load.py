@@ -67,9 +67,9 @@ def test_the_reset_gate_stands_where_it_was_trained(mood_run, state, tmp_path):
     tokens, lengths = torch.arange(2, 11).view(1, 9), torch.tensor([9])
     logits = {}
     for reset in ("before", "after", None):
-        options |= {"reset": reset}
-        if reset is None:  # of a time before the option
-            del options["reset"]
+        options |= {"reset_after": reset == "after"}
+        if reset is None:  # the default
+            del options["reset_after"]
         path = tmp_path / f"{reset}.ckpt"
         torch.save(state, path)
         logits[reset] = load_model(str(path)).model(tokens, lengths)
@@ -177,30 +177,34 @@ def change(*keys):
         (change("hyper_parameters", "model", "hidden_size"), 10**15, "do not fit"),
         (change("hyper_parameters", "model", "hidden_size"), 10**40, "do not fit"),
         (change("hyper_parameters", "model", "num_layers"), 10**12, "fewer weights than layers"),
-        (change("hyper_parameters", "model", "name"), "lstm", "only model=gru has a reset gate"),
+        (change("hyper_parameters", "model", "name"), "lstm", "only model=gru has this option"),
         (
             change("hyper_parameters", "model"),
             {"name": "lstm", "embedding_dim": 16, "hidden_size": 16},
             "do not fit",
         ),
-        (change("hyper_parameters", "model", "name"), "transformer", "'rnn', 'lstm' or 'gru'"),
+        (
+            change("hyper_parameters", "model", "name"),
+            "transformer",
+            "no such cell. Choose from: gru",
+        ),
         (change("hyper_parameters", "vocab_size"), -5, "vocab_size"),
         (change("hyper_parameters", "vocab_size"), 10**6, "tokens with 3 class names"),
         (change("hyper_parameters", "num_classes"), 4, "4 classes"),
-        (change("hyper_parameters"), [1, 2], "not a whole"),
+        (change("hyper_parameters"), [1, 2], "not a complete"),
         (change("state_dict", "classifier.linear.bias"), torch.zeros(3, 3), "do not fit"),
-        (change("state_dict", "classifier.linear.bias"), torch.tensor([1, 2, 3]), "not plain"),
-        (change("state_dict", "classifier.linear.bias"), "zeros", "not a whole"),
+        (change("state_dict", "classifier.linear.bias"), torch.tensor([1, 2, 3]), "plain float32"),
+        (change("state_dict", "classifier.linear.bias"), "zeros", "not a complete"),
         (change("state_dict", "classifier.linear.bias"), torch.tensor([0, 1, torch.nan]), "finite"),
         (change("state_dict", "classifier.extra"), torch.zeros(3), "do not fit"),
         (change("state_dict"), {}, "fewer weights"),
-        (change("state_dict"), None, "not a whole"),
+        (change("state_dict"), None, "not a complete"),
         (change("TextDataModule", "class_names"), ["bad", "good"], "2 class names"),
         (change("TextDataModule", "class_names"), ["bad", "good", "good"], "2 class names"),
-        (change("TextDataModule", "class_names"), 5, "not a whole"),
+        (change("TextDataModule", "class_names"), 5, "not a complete"),
         (change("TextDataModule", "text_encoder"), {"vocabulary": 3}, "text encoder"),
         (change("TextDataModule", "config", "source"), "ftp", "source"),
-        (change("TextDataModule"), None, "not a whole checkpoint of train.py"),
+        (change("TextDataModule"), None, "not a complete checkpoint of train.py"),
     ],
 )
 def test_parts_that_do_not_fit(tmp_path, state, spoil, value, said):
@@ -238,11 +242,78 @@ def test_a_zip_bomb(tmp_path, mood_run):
     assert "compressed" in refused(path)
 
 
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (1, "has schema_version 1; "),
+        (3, "has schema_version 3; "),
+        (None, "has no schema_version; "),
+    ],
+)
+def test_a_checkpoint_of_another_schema_version_is_refused_by_its_number(
+    tmp_path, state, version, said
+):
+    assert state["schema_version"] == 2
+    state["schema_version"] = version
+    if version is None:
+        del state["schema_version"]
+    state["hyper_parameters"]["reset"] = "an option of that time"
+    path = tmp_path / "other.ckpt"
+    torch.save(state, path)
+    assert f"{said}this version of rnn-lab reads schema_version 2" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        change("hyper_parameters", "model", "name"),
+        change("hyper_parameters", "model", "pooling"),
+        change("TextDataModule", "config", "source"),
+    ],
+    ids=["cell", "pooling", "source"],
+)
+def test_an_unknown_name_is_not_imported_and_a_plugin_is_suggested(
+    tmp_path, monkeypatch, state, spoil
+):
+    """The name of a module that would register it, were it imported."""
+    (tmp_path / "planted_plugin.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    spoil(state, "planted_plugin")
+    path = tmp_path / "unknown.ckpt"
+    torch.save(state, path)
+    message = refused(path)
+    assert message.endswith("; if a plugin defines it, load that: plugins=[<module>]")
+    assert "planted_plugin" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "place",
+    [(), ("hyper_parameters",), ("hyper_parameters", "model"), ("TextDataModule", "config")],
+    ids=str,
+)
+def test_the_plugins_that_a_file_names_are_not_imported(tmp_path, monkeypatch, state, place):
+    (tmp_path / "planted_plugin.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    part = state
+    for key in place:
+        part = part[key]
+    part["plugins"] = ["planted_plugin"]
+    path = tmp_path / "planted.ckpt"
+    torch.save(state, path)
+    if place:
+        assert "not permitted" in refused(path)
+    else:  # a part of the checkpoint that nothing reads
+        load_model(str(path))
+    assert "planted_plugin" not in sys.modules
+
+
 @pytest.mark.parametrize("content", [{"state_dict": {}}, {"epoch": 3}, [1, 2], torch.zeros(3)])
 def test_the_checkpoint_of_another_program(tmp_path, content):
     path = tmp_path / "other.ckpt"
     torch.save(content, path)
-    assert "not a whole checkpoint of train.py" in refused(path)
+    assert "not a complete checkpoint of train.py" in refused(path)
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from rnn_lab.commands import export
 from rnn_lab.errors import CheckpointError
-from rnn_lab.inference.export import main
 from rnn_lab.inference.load import load_model
 from rnn_lab.inference.safetensors_io import digest, write_safetensors
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 
 
 @pytest.fixture(scope="module")
 def exported(mood_run, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "model.safetensors"
-    main([f"run={mood_run}", f"output={path}"])
+    export([f"run={mood_run}", f"output={path}"])
     return path
 
 
@@ -57,7 +57,7 @@ def test_the_same_bits_as_the_checkpoint(mood_run, exported, tmp_path):
         assert getattr(theirs, name) == getattr(ours, name)
     assert theirs.text_encoder.fingerprint == ours.text_encoder.fingerprint
     assert load_file(exported).keys() == weights.keys()  # to others a plain file of weights
-    main([f"run={exported}", f"output={tmp_path / 'again.safetensors'}"])
+    export([f"run={exported}", f"output={tmp_path / 'again.safetensors'}"])
     assert (tmp_path / "again.safetensors").read_bytes() == exported.read_bytes()
 
 
@@ -65,7 +65,7 @@ def test_predict_gives_the_same_line_to_the_last_digit(mood_run, exported, tmp_p
     texts = tmp_path / "texts.txt"
     texts.write_text("the film was lovely\nawful\npassable music, then it ended\n")
     said = [
-        open_warm("predict.py", f"run={run}", f"input={texts}", cwd=tmp_path)
+        run_warm_command("predict.py", f"run={run}", f"input={texts}", cwd=tmp_path)
         for run in (mood_run, exported)
     ]
     assert said[0].returncode == 0 and said[0].stdout.count("\n") == 3
@@ -74,10 +74,10 @@ def test_predict_gives_the_same_line_to_the_last_digit(mood_run, exported, tmp_p
 
 def test_another_ending_is_refused(mood_run, capsys, tmp_path):
     with pytest.raises(SystemExit):
-        main([f"run={mood_run}", f"output={tmp_path}/model.pt"])
+        export([f"run={mood_run}", f"output={tmp_path}/model.pt"])
     assert capsys.readouterr().err.startswith("error: output=")
     with pytest.raises(SystemExit):
-        main([f"run={tmp_path}"])
+        export([f"run={tmp_path}"])
     assert "no finished run" in capsys.readouterr().err
 
 
@@ -102,6 +102,11 @@ CASES = {
     "another network": (set_(*MODEL, "name", value="lstm"), "only model=gru"),
     "classes": (set_(*DATA, "class_names", value=["a"]), "class names"),
     "vocabulary": (set_(*DATA, "text_encoder", "vocabulary", value=3), "vocabulary"),
+    "plugins": (set_(*MODEL, "plugins", value=["os"]), "not permitted"),
+    "cell": (set_(*MODEL, "name", value="planted"), "if a plugin defines it, load that: plugins=["),
+    "old": (set_("about", "schema_version", value=1), "has schema_version 1; this version of"),
+    "new": (set_("about", "schema_version", value=3), "reads schema_version 2"),
+    "unversioned": (lambda header, about: about.pop("schema_version"), "has no schema_version; "),
     "more parts": (set_("about", "more", value=1), "no description of a run"),
     "no metadata": (lambda header, about: header.pop("__metadata__"), "no description of a run"),
     "huge tensor": (set_("header", "linear.bias", "shape", value=[10**9]), "cannot be read"),

@@ -53,7 +53,7 @@ def test_says_why_it_cannot_be_written(tmp_path, name):
 
 
 def test_a_full_disk_is_named_with_what_to_do():
-    said = "^/dev/full: cannot be written: No space left on device; make room there$"
+    said = "^/dev/full: cannot be written: No space left on device; free some space there$"
     with pytest.raises(WriteError, match=said), atomic_write(Path("/dev/full")) as file:
         file.write("anything")
 
@@ -77,8 +77,8 @@ def test_a_log_on_a_full_disk_is_told_of_once(capfd):
     log.handlers[0].close()
     said = capfd.readouterr().err.splitlines()
     assert said == [
-        "/dev/full: this log cannot be written: No space left on device; make room there; "
-        "it goes on without"
+        "/dev/full: this log cannot be written: No space left on device; free some space there; "
+        "the run continues without it"
     ]
 
 

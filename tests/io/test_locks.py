@@ -53,7 +53,8 @@ def test_the_second_is_told_who_is_there(tmp_path):
         with pytest.raises(LockHeldError) as refused:
             acquire(tmp_path / "lock", "hydra.run.dir=run")
         assert str(refused.value).startswith(
-            f"hydra.run.dir=run: process {process.pid} on {socket.gethostname()} is at it;"
+            f"hydra.run.dir=run: locked by process {process.pid} on {socket.gethostname()}; "
+            "wait for it to finish, "
         )
     lock = acquire(tmp_path / "lock", "there")  # it has been killed
     assert (tmp_path / "lock").read_text() == f"{os.getpid()} {socket.gethostname()}\n"

@@ -17,7 +17,7 @@ from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.load import load_model
 from rnn_lab.io.safe_load import UnsafeCheckpointError, safe_load
 from rnn_lab.models.lightning_module import TextClassifier
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 from tests.cli.runner import PROJECT
 from tests.inference.untrained import untrained_run
 
@@ -90,7 +90,8 @@ CODE = (
 def test_code_is_named_and_not_run(tmp_path, attack):
     marker, path = tmp_path / "marker", tmp_path / "attack.ckpt"
     attack(path, marker)
-    with pytest.raises(UnsafeCheckpointError, match=r"^refused: (it would run|holds) [\w.]+; .*$"):
+    refusal = r"^refused: (it would run|contains) [\w.]+; .*$"
+    with pytest.raises(UnsafeCheckpointError, match=refusal):
         safe_load(path)
     assert not marker.exists()
 
@@ -247,14 +248,14 @@ def test_text_of_a_file_does_not_reach_the_terminal_as_control_characters(tmp_pa
     assert str(refused.value).isprintable() and "evil\\n" in str(refused.value)
 
 
-@pytest.mark.parametrize("door", ["predict.py", "explain.py"])
-def test_a_door_refuses_in_one_line(tmp_path, door):
+@pytest.mark.parametrize("script", ["predict.py", "explain.py"])
+def test_a_command_refuses_in_one_line(tmp_path, script):
     evil_data_pkl(tmp_path / "attack.ckpt", tmp_path / "marker")
-    done = open_warm(door, f"run={tmp_path}/attack.ckpt", "text=good", cwd=tmp_path)
+    done = run_warm_command(script, f"run={tmp_path}/attack.ckpt", "text=good", cwd=tmp_path)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")
     assert line == (
         f"error: {tmp_path}/attack.ckpt: refused: it would run posix.system; "
-        "checkpoints hold plain data only"
+        "checkpoints contain plain data only"
     )
     assert not (tmp_path / "marker").exists()

@@ -11,8 +11,8 @@ from rnn_lab.data.config import ImdbConfig
 from rnn_lab.errors import ConfigError
 from rnn_lab.io.secret_scan import find_secret, git_remote, strip_credentials
 from rnn_lab.validation import validate
-from tests.cli.forked import open_warm
-from tests.cli.runner import open_door
+from tests.cli.forked import run_warm_command
+from tests.cli.runner import run_command
 
 KEY = "local-planted0123456789abcdef0123456789abcdef01"  # of the form that W&B takes
 SMALL = (
@@ -87,10 +87,10 @@ def test_what_is_no_secret_or_a_reference_to_one_is_let_through(options):
     ids=["option", "environment", "database"],
 )
 def test_a_secret_in_a_command_is_refused_before_a_file_is_written(tmp_path, given):
-    done = open_door("train.py", *given, *SMALL, cwd=tmp_path)
+    done = run_command("train.py", *given, *SMALL, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ") and "holds a secret" in line and "planted" not in line
+    assert line.startswith("error: ") and "contains a secret" in line and "planted" not in line
     assert not list(tmp_path.rglob("*.*"))
 
 
@@ -128,7 +128,7 @@ def test_a_run_leaves_no_key_that_it_was_given(tmp_path):
     author = ("-c", "user.name=a", "-c", "user.email=a@example.com")
     subprocess.run([*repository, *author, "commit", "-qm", "a", "--allow-empty"], check=True)
     secrets = {"WANDB_API_KEY": KEY, "OPENAI_API_KEY": "planted-other-key"}
-    run = open_warm("train.py", *SMALL, "hydra.run.dir=runs/one", cwd=tmp_path, env=secrets)
+    run = run_warm_command("train.py", *SMALL, "hydra.run.dir=runs/one", cwd=tmp_path, env=secrets)
     assert run.returncode == 0, run.stderr
     planted = ["plantedtoken", *secrets.values()]
     binary = list(tmp_path.glob("runs/one/wandb/offline-run-*/*.wandb"))
@@ -148,7 +148,7 @@ def test_sweeps_and_searches_leave_no_key_that_they_were_given(tmp_path):
     search = ("-m", "seed=1,2", "hydra/sweeper=optuna", "hydra.sweep.dir=runs/search")
     search += ("hydra.sweeper.n_trials=1", "hydra.sweeper.storage='${oc.env:STUDIES}'")
     for arguments in (sweep, search):
-        done = open_warm("train.py", *arguments, *SMALL, cwd=tmp_path, env=environment)
+        done = run_warm_command("train.py", *arguments, *SMALL, cwd=tmp_path, env=environment)
         told = done.stdout + done.stderr
         assert done.returncode == 0, told
         assert KEY not in told and "planteddatabase" not in told

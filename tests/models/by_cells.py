@@ -1,8 +1,7 @@
-"""A layer through its cells: the reference that the fast layers are held to."""
+"""A layer through its cell's steps: the reference that layers are held to."""
 
 import torch
 
-from rnn_lab.models.layers import LSTM
 from rnn_lab.models.trace import trace
 
 
@@ -11,8 +10,8 @@ def by_cells(layer, inputs, lengths, state=None):
     traces = trace(layer, inputs, lengths, state)
     top = traces[-(1 + layer.bidirectional) :]
     outputs = torch.cat([direction.values("h") for direction in top], dim=2)
-    names = ("h", "C") if isinstance(layer, LSTM) else ("h",)
     final = tuple(
-        torch.stack([getattr(direction.steps[-1], name) for direction in traces]) for name in names
+        torch.stack([direction.steps[-1][name] for direction in traces])
+        for name in layer.cell.states
     )
     return outputs, final if len(final) > 1 else final[0]

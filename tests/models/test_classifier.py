@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from rnn_lab.errors import ConfigError
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import ModelConfig
+from rnn_lab.models.config import GRUConfig, LSTMConfig, ModelConfig, validate_model
 
 TORCH_LAYERS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 VOCAB_SIZE = 30
@@ -19,7 +20,9 @@ every_pooling = pytest.mark.parametrize("pooling", ["last", "mean", "max"])
 def build(name: str, num_classes: int = 3, **options) -> RecurrentClassifier:
     torch.manual_seed(0)
     options = {"embedding_dim": 7, "hidden_size": 6, "dropout": 0.5} | options
-    classifier = RecurrentClassifier(ModelConfig(name=name, **options), VOCAB_SIZE, num_classes)
+    classifier = RecurrentClassifier(
+        validate_model({"name": name} | options), VOCAB_SIZE, num_classes
+    )
     # Larger weights than at the start of training, so that a mistake shows in the logits; not so
     # large that the plain network turns chaotic and makes a difference of every rounding.
     bound = 2 / options["hidden_size"] ** 0.5
@@ -179,22 +182,22 @@ def test_word_dropout_hides_whole_words_in_training_only():
 
 
 def test_forget_gates_start_open():
-    config = ModelConfig(
-        name="lstm", hidden_size=8, num_layers=2, bidirectional=True, forget_bias=1
-    )
+    config = LSTMConfig(name="lstm", hidden_size=8, num_layers=2, bidirectional=True, forget_bias=1)
     layers = RecurrentClassifier(config, VOCAB_SIZE, 2).recurrent
     for suffix in ("l0", "l0_reverse", "l1", "l1_reverse"):
         bias = getattr(layers, f"bias_ih_{suffix}") + getattr(layers, f"bias_hh_{suffix}")
         assert torch.equal(bias[8:16], torch.ones(8))
         assert bias[:8].abs().max() < 1 and bias[:8].std() > 0
     with pytest.raises(ValueError, match="forget"):
-        ModelConfig(name="gru", forget_bias=1.0)
+        GRUConfig(name="gru", forget_bias=1.0)
+    with pytest.raises(ConfigError, match=r"model.forget_bias: only model=lstm.* not gru"):
+        validate_model({"name": "gru", "forget_bias": 1.0})
 
 
-def test_the_reset_gate_stands_where_the_config_says():
-    resets = {reset: build("gru", reset=reset).recurrent.reset for reset in ("before", "after")}
-    assert resets == {"before": "before", "after": "after"}
-    assert build("gru").recurrent.reset == "after"
+def test_the_reset_gate_is_where_the_config_says():
+    for reset_after in (False, True):
+        assert build("gru", reset_after=reset_after).recurrent.cell.reset_after is reset_after
+    assert build("gru").recurrent.cell.reset_after is True
     for name in ("rnn", "lstm"):
-        with pytest.raises(ValueError, match=f"model.reset: only model=gru .* not {name}"):
-            ModelConfig(name=name, reset="before")
+        with pytest.raises(ConfigError, match=f"model.reset_after: only model=gru .* not {name}"):
+            validate_model({"name": name, "reset_after": False})

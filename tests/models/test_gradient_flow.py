@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import ModelConfig
+from rnn_lab.models.config import validate_model
 from rnn_lab.models.gradient_flow import gradient_norms
 
 LENGTHS = [7, 2, 5, 1, 7]
@@ -16,7 +16,7 @@ TORCH = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 def make_classifier(name: str, **options) -> RecurrentClassifier:
     torch.manual_seed(3)
-    config = ModelConfig(name=name, embedding_dim=3, hidden_size=4, **options)
+    config = validate_model({"name": name, "embedding_dim": 3, "hidden_size": 4} | options)
     classifier = RecurrentClassifier(config, vocab_size=9, num_classes=2).double()
     with torch.no_grad():
         classifier.embedding.weight[1:].normal_()  # so large that no gate is linear

@@ -8,8 +8,10 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnn_lab.models.dropout import dropout
-from rnn_lab.models.fast.fused_rnn import GRU_CELL, RNN_CELL, FusedRNN
+from rnn_lab.models.fast import fused_rnn
+from rnn_lab.models.fast.cudnn import run_packed
 from rnn_lab.models.layers import GRU, LSTM, RNN
+from rnn_lab.models.sequences import reversal_index, reverse
 
 PAIRS = {"rnn": (RNN, nn.RNN), "lstm": (LSTM, nn.LSTM), "gru": (GRU, nn.GRU)}
 KINDS = pytest.mark.parametrize("kind", sorted(PAIRS))
@@ -85,7 +87,7 @@ def test_equals_packed(
     torch.manual_seed(seed)
     input_size, hidden_size, num_layers = sizes
     ours, theirs = pair(kind, input_size, hidden_size, num_layers, bidirectional, dtype)
-    ours.compiled = compiled
+    ours.use_numba = compiled
     inputs = torch.randn(len(lengths), max(lengths) + extra, input_size, dtype=dtype)
     if time_major:
         inputs = inputs.transpose(0, 1).contiguous().transpose(0, 1)
@@ -100,7 +102,7 @@ def test_equals_packed(
 @KINDS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equals_packed_over_several_blocks_of_time(kind, dtype, monkeypatch):
-    monkeypatch.setattr("rnn_lab.models.fast.time_blocks._BLOCK_ELEMENTS", 2**17)
+    monkeypatch.setattr("rnn_lab.models.fast.fused_rnn._BLOCK_ELEMENTS", 2**17)
     torch.manual_seed(0)
     ours, theirs = pair(kind, 8, 32, bidirectional=True, dtype=dtype)
     inputs = torch.randn(64, 400, 8, dtype=dtype)
@@ -125,14 +127,16 @@ def test_only_some_results_in_the_loss(kind):
         assert_equal(*gradients, 1e-5)
 
 
-@pytest.mark.parametrize(("cell", "gates"), [(GRU_CELL, 3), (RNN_CELL, 1)], ids=["gru", "rnn"])
+@pytest.mark.parametrize(
+    ("cell", "gates"), [(fused_rnn.GRU_RESET_AFTER, 3), (fused_rnn.RNN, 1)], ids=["gru", "rnn"]
+)
 def test_gradcheck(cell, gates):
     torch.manual_seed(0)
     lengths = torch.tensor([4, 1, 3])
     shapes = [(5, 3, 2), (3, 3), (gates * 3, 2), (gates * 3, 3), (gates * 3,), (gates * 3,)]
     arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
     assert torch.autograd.gradcheck(
-        lambda inputs, *others: FusedRNN.apply(cell, inputs, lengths, *others, True), arguments
+        lambda x, *others: fused_rnn.FusedRNN.apply(cell, x, lengths, *others, True), arguments
     )
 
 
@@ -220,11 +224,13 @@ def test_the_way_taken_on_other_devices(kind):
     state = random_state(kind, (4, 3, 4))
     expected = results(packed, theirs, inputs, lengths, state)
 
-    def run(layer, inputs, *rest):
-        outputs, final = layer._run_packed(inputs, *rest)
-        return pad_packed_sequence(outputs, batch_first=True, total_length=5)[0], final
-
-    assert_equal(results(run, ours, inputs, lengths, state), expected, 1e-6)
+    assert_equal(results(run_packed, ours, inputs, lengths, state), expected, 1e-6)
+    # Weights that are assigned, as from a checkpoint, are the ones that run.
+    other, theirs = pair(kind, 3, 4, num_layers=2, bidirectional=True)
+    ours.load_state_dict(other.state_dict(), assign=True)
+    expected = results(packed, theirs, inputs, lengths, state)
+    assert_equal(results(run_packed, ours, inputs, lengths, state), expected, 1e-6)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
 
 
 @KINDS
@@ -314,3 +320,23 @@ def test_bad_initial_states_are_named(kind):
         assert str(list(shape)) in str(found.value)
     with pytest.raises(ValueError, match="initial_state must be"):
         layer(INPUTS, LENGTHS, (torch.zeros(2, 2, 4),) * (3 - parts))
+
+
+@given(lengths=st.lists(st.integers(1, 8), min_size=1, max_size=6), extra=st.integers(0, 3))
+def test_reverses_each_within_its_length_and_leaves_padding(lengths, extra):
+    time = max(lengths) + extra
+    sequences = torch.randn(time, len(lengths), 2)
+    expected = sequences.clone()
+    for row, length in enumerate(lengths):
+        expected[:length, row] = sequences[:length, row].flip(0)
+    order = reversal_index(torch.tensor(lengths), time)
+    assert torch.equal(reverse(sequences, order), expected)
+    assert torch.equal(reverse(expected, order), sequences)
+
+
+def test_gradient_of_reverse():
+    lengths = torch.tensor([3, 1, 4])
+    sequences = torch.randn(5, 3, 2, dtype=torch.float64, requires_grad=True)
+    order = reversal_index(lengths, 5)
+    assert torch.autograd.gradcheck(lambda x: reverse(x, order), [sequences])
+    assert torch.autograd.gradgradcheck(lambda x: reverse(x, order), [sequences])

@@ -30,7 +30,7 @@ class Pair:
         kinds = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
         ours = getattr(lazy_optim, kinds[name])
         self.optimizer = ours(self.ours.parameters(), **options)
-        lazy_optim.follow_embeddings(self.optimizer, self.ours, by_rows=True)
+        lazy_optim.follow_embeddings(self.optimizer, self.ours, lazy=True)
         reference = getattr(torch.optim, kinds[name])
         self.reference = reference(self.dense.parameters(), foreach=False, **options)
 
@@ -235,8 +235,8 @@ def test_a_training_that_was_saved_and_one_that_goes_on_have_the_bits_of_one_lef
         assert torch.equal(later.weights()[0], alone.weights()[0])
 
 
-@pytest.mark.parametrize("then_by_rows", [True, False])
-def test_a_saved_optimizer_goes_on_by_rows_or_dense(then_by_rows):
+@pytest.mark.parametrize("then_lazy", [True, False])
+def test_a_saved_optimizer_goes_on_lazy_or_dense(then_lazy):
     pair = Pair(lr=0.1)
     for _ in range(20):
         pair.step(few_tokens())
@@ -244,8 +244,8 @@ def test_a_saved_optimizer_goes_on_by_rows_or_dense(then_by_rows):
     state = copy.deepcopy(pair.optimizer.state_dict())
     later = Pair(lr=0.1)
     later.ours.load_state_dict(weights)
-    lazy_optim.follow_embeddings(later.optimizer, later.ours, by_rows=then_by_rows)
-    if not then_by_rows:
+    lazy_optim.follow_embeddings(later.optimizer, later.ours, lazy=then_lazy)
+    if not then_lazy:
         later.optimizer = lazy_optim.AdamW(later.ours.parameters(), lr=0.1)
     later.optimizer.load_state_dict(state)
     for one in (pair, later):
@@ -253,22 +253,22 @@ def test_a_saved_optimizer_goes_on_by_rows_or_dense(then_by_rows):
         for _ in range(20):
             one.step(few_tokens())
     found, expected = later.weights()[0], pair.weights()[0]
-    if then_by_rows:
+    if then_lazy:
         assert torch.equal(found, expected)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
 
 
 def test_all_other_parameters_move_as_ever():
-    def train(*, by_rows: bool) -> dict[str, Tensor]:
+    def train(*, lazy: bool) -> dict[str, Tensor]:
         torch.manual_seed(5)
         model = nn.Sequential(Embedding(VOCAB_SIZE, FEATURES), nn.Linear(FEATURES, 2))
-        optimizer = build_optimizer(OptimizerConfig(lr=0.1), model, by_rows=by_rows)
+        optimizer = build_optimizer(OptimizerConfig(lr=0.1), model, lazy=lazy)
         for _ in range(10):
             optimizer.zero_grad()
             optimizer.step(lambda: (model(few_tokens()) ** 2).sum().backward())
         return model.state_dict()
 
-    torch.testing.assert_close(train(by_rows=True), train(by_rows=False), rtol=0, atol=1e-6)
+    torch.testing.assert_close(train(lazy=True), train(lazy=False), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
@@ -285,13 +285,32 @@ def test_distinct_words_as_torch_finds_them():
 
 
 def test_rows_where_they_pay():
-    def chosen(option: str = "auto", vocab_size: int = LAZY_MIN_VOCAB, **where) -> bool:
+    def chosen(option: str | bool = "auto", vocab_size: int = LAZY_MIN_VOCAB, **where) -> bool:
         where = {"device_type": "cpu", "processes": 1, "precision": "32-true"} | where
-        return use_lazy_embedding(OptimizerConfig(embedding_gradient=option), vocab_size, **where)
+        return use_lazy_embedding(OptimizerConfig(sparse_embedding=option), vocab_size, **where)
 
-    assert chosen() and chosen(precision="bf16-mixed") and chosen("rows", 10)
-    assert not chosen(vocab_size=LAZY_MIN_VOCAB - 1) and not chosen("dense")
+    assert chosen() and chosen(precision="bf16-mixed") and chosen(True, 10)
+    assert not chosen(vocab_size=LAZY_MIN_VOCAB - 1) and not chosen(False)
     for elsewhere in ({"device_type": "cuda"}, {"processes": 2}, {"precision": "16-mixed"}):
         assert not chosen(**elsewhere)
-        with pytest.raises(ConfigError, match=r"embedding_gradient=rows: .*auto, dense"):
-            chosen("rows", **elsewhere)
+        with pytest.raises(ConfigError, match=r"sparse_embedding=true: .*auto, false"):
+            chosen(True, **elsewhere)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "nadam"},
+        {"name": "sgd", "nesterov": True, "momentum": 0.9, "weight_decay": 0.0},
+        {"name": "adamw", "amsgrad": True},
+        {"name": "adamw", "betas": [0.999, 0.9]},  # whose missed steps have no finite sum
+    ],
+)
+def test_only_updates_that_can_be_lazy_are(options):
+    where = {"device_type": "cpu", "processes": 1, "precision": "32-true"}
+    assert not use_lazy_embedding(OptimizerConfig(**options), LAZY_MIN_VOCAB, **where)
+    config = OptimizerConfig(**options, sparse_embedding=True)
+    with pytest.raises(ConfigError, match=r"sparse_embedding=true: not with optimizer"):
+        use_lazy_embedding(config, LAZY_MIN_VOCAB, **where)
+    lazily = OptimizerConfig(betas=[0.8, 0.95], eps=1e-6)
+    assert use_lazy_embedding(lazily, LAZY_MIN_VOCAB, **where)

@@ -38,23 +38,23 @@ class Figures(Callback):
         self.losses.append(float(trainer.callback_metrics["val/loss"]))
 
 
-def module(gradient: str, **optimizer) -> TextClassifier:
+def module(sparse: bool | str, **optimizer) -> TextClassifier:
     L.seed_everything(1)
     return build(
         model={"word_dropout": 0.3, "pooling": "max"},
-        optimizer={"embedding_gradient": gradient} | optimizer,
+        optimizer={"sparse_embedding": sparse} | optimizer,
         scheduler={"name": "cosine"},
     )
 
 
-def fit(gradient: str, optimizer=None, **options) -> tuple[TextClassifier, Figures]:
-    model, figures = module(gradient, **(optimizer or {})), Figures()
+def fit(sparse: bool, optimizer=None, **options) -> tuple[TextClassifier, Figures]:
+    model, figures = module(sparse, **(optimizer or {})), Figures()
     run = trainer(
         **{"max_epochs": 2, "log_every_n_steps": 1, "num_sanity_val_steps": 0} | options,
         callbacks=[GradNormMonitor(), figures],
     )
     run.fit(model, loader(TRAIN), loader(HELD_OUT))
-    assert model.embedding_gradient == gradient
+    assert model.uses_sparse_embedding is sparse
     return model, figures
 
 
@@ -70,7 +70,7 @@ def fit(gradient: str, optimizer=None, **options) -> tuple[TextClassifier, Figur
 )
 def test_a_run_by_rows_is_the_run_with_dense_gradients(optimizer, options):
     options = {"precision": "64-true"} | options  # in which rounding is too small to matter
-    (rows, of_rows), (dense, of_dense) = (fit(g, optimizer, **options) for g in ("rows", "dense"))
+    (rows, of_rows), (dense, of_dense) = (fit(g, optimizer, **options) for g in (True, False))
     for name, expected in dense.named_parameters():
         # The weights as they lie there, though the last step had no validation after it.
         found = rows.get_parameter(name)
@@ -83,13 +83,13 @@ def test_a_run_by_rows_is_the_run_with_dense_gradients(optimizer, options):
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_learns_by_rows_what_it_learns_dense(precision):
-    losses = [fit(g, precision=precision, max_epochs=3)[1].losses for g in ("rows", "dense")]
+    losses = [fit(g, precision=precision, max_epochs=3)[1].losses for g in (True, False)]
     assert losses[0] == pytest.approx(losses[1], abs=5e-3)
 
 
 def test_a_resumed_run_by_rows_ends_where_it_would_have(tmp_path: Path):
     def train(folder: str, **options) -> TextClassifier:
-        model = module("rows")
+        model = module(True)
         keep = ModelCheckpoint(
             tmp_path / folder, filename="{step}", every_n_train_steps=7, save_top_k=-1
         )
@@ -109,13 +109,13 @@ def test_a_resumed_run_by_rows_ends_where_it_would_have(tmp_path: Path):
 
 
 def test_by_itself_from_a_large_vocabulary_on():
-    for vocab_size, gradient in ((LAZY_MIN_VOCAB, "rows"), (LAZY_MIN_VOCAB - 1, "dense")):
+    for vocab_size, sparse in ((LAZY_MIN_VOCAB, True), (LAZY_MIN_VOCAB - 1, False)):
         model = module("auto")
         model.hparams["vocab_size"] = vocab_size
         trainer(max_steps=1).fit(model, loader(TRAIN))
-        assert model.embedding_gradient == gradient
+        assert model.uses_sparse_embedding is sparse
 
 
 def test_where_rows_cannot_be_a_run_says_so_before_it_trains():
-    with pytest.raises(ConfigError, match="embedding_gradient=rows"):
-        trainer(max_steps=1, precision="bf16-true").fit(module("rows"), loader(TRAIN))
+    with pytest.raises(ConfigError, match="sparse_embedding=true"):
+        trainer(max_steps=1, precision="bf16-true").fit(module(True), loader(TRAIN))

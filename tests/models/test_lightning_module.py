@@ -227,9 +227,8 @@ def test_a_checkpoint_holds_data_only_and_gives_the_model_back(
             "dropout": 0.1,
             "word_dropout": 0.1,
             "pooling": "max",
-            "forget_bias": None,
-            "reset": None,
-        },
+        }
+        | {"lstm": {"forget_bias": None}, "gru": {"reset_after": True}}.get(name, {}),
         "vocab_size": VOCAB_SIZE,
         "num_classes": 2,
         "optimizer": OptimizerConfig(lr=1e-2).model_dump(),

@@ -6,8 +6,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassMatthewsCorrCoef
 
+from rnn_lab.errors import ConfigError
 from rnn_lab.models.metrics import build_metrics
 
 
@@ -110,3 +113,30 @@ def test_metrics_start_anew_after_a_reset():
     assert values == pytest.approx(
         {"accuracy": 1, "f1": 1, "auroc": 1, "calibration_error": 0, "loss": 0}, abs=1e-6
     )
+
+
+def test_extra_metrics_stand_beside_the_others():
+    probabilities, labels = random_case(3)
+    extra = {"matthews": MulticlassMatthewsCorrCoef}
+    metrics = build_metrics(3, "val/", extra)
+    metrics.update(preds=probabilities, target=labels, value=torch.ones(200))
+    found = {name: float(value) for name, value in metrics.compute().items()}
+    plain = evaluate(probabilities, labels, [200])
+    assert found.keys() == plain.keys() | {"val/matthews"}
+    expected = matthews_corrcoef(labels, probabilities.argmax(1))
+    assert found["val/matthews"] == pytest.approx(expected, abs=1e-6)
+    assert found["val/accuracy"] == plain["val/accuracy"]
+
+
+def test_impossible_extra_metrics_are_one_line():
+    def broken(num_classes: int) -> Metric:
+        raise TypeError("no such argument: averge")
+
+    for extra, message in (
+        ({"accuracy": MulticlassMatthewsCorrCoef}, "metrics.accuracy: a name beside accuracy"),
+        ({"broken": broken}, "metrics.broken: cannot be built: no such argument: averge"),
+        ({"none": lambda num_classes: None}, "metrics.none: is not a torchmetrics.Metric"),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            build_metrics(2, "val/", extra)
+        assert "\n" not in str(caught.value)

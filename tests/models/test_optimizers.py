@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
-from rnn_lab.models.optimizers import build_optimizer, build_scheduler
+from rnn_lab.models.optimizers import build_optimizer, build_scheduler, optimizer_classes
+from rnn_lab.validation import validate
 
 
 class Model(nn.Module):
@@ -54,7 +56,8 @@ def test_only_weight_matrices_decay():
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_steps_equal_the_plain_optimizer_of_torch(name):
     ours, theirs = Model(), Model()
-    config = OptimizerConfig(name=name, lr=0.05, weight_decay=0.1, momentum=0.9)
+    momentum = {"momentum": 0.9} if name == "sgd" else {}
+    config = OptimizerConfig(name=name, lr=0.05, weight_decay=0.1, **momentum)
     optimizer = build_optimizer(config, ours)
     recurrent = list(theirs.recurrent.parameters())  # two matrices, two biases
     matrices = [*recurrent[:2], theirs.linear.weight]
@@ -133,3 +136,80 @@ def test_the_length_may_become_known_at_the_first_step(name):
     lengths = iter([math.inf])  # asked once when built, before training
     late = learning_rates(config, 20, lambda: next(lengths, 20))
     assert late == learning_rates(config, 20, 20)
+
+
+def test_any_optimizer_of_torch_by_name_with_its_arguments():
+    config = OptimizerConfig(name="NAdam", lr=0.1, betas=[0.8, 0.95], eps=1e-5, weight_decay=0.0)
+    ours, theirs = Model(), Model()
+    optimizer = build_optimizer(config, ours)
+    reference = torch.optim.NAdam(theirs.parameters(), lr=0.1, betas=(0.8, 0.95), eps=1e-5)
+    assert type(optimizer) is torch.optim.NAdam
+    for seed in range(3):
+        gradients(ours, seed)
+        gradients(theirs, seed)
+        optimizer.step()
+        reference.step()
+    for value, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(value, expected)
+
+
+def test_arguments_reach_the_optimizers_with_lazy_updates():
+    optimizer = build_optimizer(OptimizerConfig(betas=[0.8, 0.95], eps=1e-5), Model())
+    for group in optimizer.param_groups:
+        assert (group["betas"], group["eps"], group["amsgrad"]) == ((0.8, 0.95), 1e-5, False)
+    sgd = OptimizerConfig(name="sgd", momentum=0.9, nesterov=True)
+    assert build_optimizer(sgd, Model()).param_groups[0]["nesterov"] is True
+
+
+@pytest.mark.parametrize("name", sorted({*optimizer_classes()} - {"muon"}))  # it has no biases
+def test_every_optimizer_makes_a_step(name):
+    model = Model()
+    before = model.linear.weight.detach().clone()
+    optimizer = build_optimizer(OptimizerConfig(name=name, lr=0.1, weight_decay=0.0), model)
+    for seed in range(2):  # some make no step from the first gradient
+        gradients(model, seed)
+        optimizer.step()
+    assert not torch.equal(model.linear.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "adamm"}, r"optimizer.name=adamm: .*no such optimizer. Did you mean adam\w*\?"),
+        ({"beta": 0.9}, r"optimizer.beta: AdamW has no such option. Did you mean betas\? Choose"),
+        ({"momentum": 0.9}, r"optimizer.momentum: AdamW has no such option"),
+        ({"_target_": 1}, r"optimizer._target_: AdamW has no such option"),
+        ({"_target_": "os.system"}, r"_target_=os.system: give a number"),
+        ({"params": 1}, r"optimizer.params: AdamW has no such option"),
+        ({"betas": [0.9, 1.5]}, r"optimizer.name=adamw: Invalid beta parameter at index 1: 1.5"),
+        ({"name": "sgd", "momentum": 1.0}, r"optimizer.momentum=1.0: give a number from 0"),
+        ({"name": "sgd", "momentum": "0.9"}, r"momentum=0.9: give a number"),
+        ({"name": "LBFGS"}, r"optimizer.name=lbfgs: it computes the loss several times"),
+        ({"name": "sparseadam"}, r"optimizer.name=sparseadam: it takes sparse gradients only"),
+        ({"name": "rprop"}, r"optimizer.weight_decay=0.01: Rprop has none"),
+        ({"sparse_embedding": "rows"}, r"sparse_embedding=rows: impossible.*auto, true, false"),
+    ],
+)
+def test_impossible_optimizers_are_one_line(options, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        validate(OptimizerConfig, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_argument_that_is_null_is_torchs_default():
+    assert OptimizerConfig(betas=None, eps=None) == OptimizerConfig()
+    assert OptimizerConfig(betas=None).arguments == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "cosin"}, r"name=cosin: no such schedule. Did you mean cosine\?"),
+        ({"warm_up": 0.1}, r"scheduler.warm_up: one_cycle has no such option"),
+        ({"warmup_ratio": 1.0}, r"warmup_ratio=1.0"),
+    ],
+)
+def test_impossible_schedules_are_one_line(options, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        validate(SchedulerConfig, options)
+    assert "\n" not in str(caught.value)

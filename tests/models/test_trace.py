@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import ModelConfig
+from rnn_lab.models.config import validate_model
 from rnn_lab.models.layers import GRU, LSTM, RNN
 from rnn_lab.models.trace import logits_with_trace, trace
 
@@ -40,13 +40,13 @@ def test_every_gate_in_the_order_of_the_tokens(name):
     real = torch.arange(6) < torch.tensor(LENGTHS)[:, None]
     for direction in traces:
         assert len(direction.steps) == 6
-        assert direction.steps[0]._fields == GATES[name]
+        assert tuple(direction.steps[0]) == GATES[name]
         for gate in GATES[name]:
             values = direction.values(gate)
             assert values.shape == (3, 6, 4)
             assert values[~real].eq(0).all()
             for row, length in enumerate(LENGTHS):
-                read = torch.stack([getattr(step, gate)[row] for step in direction.steps[:length]])
+                read = torch.stack([step[gate][row] for step in direction.steps[:length]])
                 assert torch.equal(
                     values[row, :length], read.flip(0) if direction.backward else read
                 )
@@ -60,7 +60,7 @@ def test_equals_the_layer(name):
     torch.testing.assert_close(top, outputs, rtol=0, atol=1e-12)
     states = {"h": final[0], "C": final[1]} if name == "lstm" else {"h": final}
     for part, expected in states.items():
-        found = torch.stack([getattr(direction.steps[-1], part) for direction in traces])
+        found = torch.stack([direction.steps[-1][part] for direction in traces])
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
@@ -70,8 +70,8 @@ def test_gradients_of_the_states_are_whole_and_pass_through_padding(name):
     weights = torch.randn(3, 4, dtype=torch.float64)
     for direction in traces:
         # The final state alone is in the loss, as with pooling=last.
-        loss = (direction.steps[-1].h * weights).sum()
-        gradients = torch.autograd.grad(loss, [step.h for step in direction.steps])
+        loss = (direction.steps[-1]["h"] * weights).sum()
+        gradients = torch.autograd.grad(loss, [step["h"] for step in direction.steps])
         for row, length in enumerate(LENGTHS):
             for gradient in gradients[length - 1 :]:
                 assert torch.equal(gradient[row], weights[row])
@@ -82,13 +82,13 @@ def test_gradients_of_the_states_are_those_of_moving_them(name):
     layer, inputs, traces = traced(name, num_layers=1, bidirectional=False)
     (steps,) = (direction.steps for direction in traces)
     row, length, eps = 1, 5, 1e-6
-    (gradient,) = torch.autograd.grad(steps[-1].h[row].sum(), [steps[0].h])
+    (gradient,) = torch.autograd.grad(steps[-1]["h"][row].sum(), [steps[0]["h"]])
     for unit in range(4):
         ends = []
         for sign in (1, -1):  # the rest of the review, from a state that was moved
-            h = steps[0].h[row].detach().clone()
+            h = steps[0]["h"][row].detach().clone()
             h[unit] += sign * eps
-            state = (h, steps[0].C[row].detach()) if name == "lstm" else (h,)
+            state = (h, steps[0]["C"][row].detach()) if name == "lstm" else (h,)
             state = tuple(part.view(1, 1, 4) for part in state)
             rest, lengths = inputs[row : row + 1, 1:length], torch.tensor([length - 1])
             outputs, _ = layer(rest, lengths, state if name == "lstm" else state[0])
@@ -104,15 +104,11 @@ def test_gradients_of_the_states_are_those_of_moving_them(name):
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_traced_logits_equal_the_classifiers(name, reset, pooling, bidirectional):
     torch.manual_seed(0)
-    config = ModelConfig(
-        name=name,
-        embedding_dim=3,
-        hidden_size=4,
-        num_layers=2,
-        bidirectional=bidirectional,
-        pooling=pooling,
-        reset=reset,
-    )
+    options = {"embedding_dim": 3, "hidden_size": 4, "num_layers": 2, "name": name}
+    options |= {"bidirectional": bidirectional, "pooling": pooling}
+    if reset is not None:
+        options["reset_after"] = reset == "after"
+    config = validate_model(options)
     classifier = RecurrentClassifier(config, vocab_size=9, num_classes=3).double()
     with torch.no_grad():
         for parameter in classifier.parameters():

@@ -1,4 +1,4 @@
-"""A real headless Chromium, told what to do over a pair of pipes (its DevTools protocol)."""
+"""A real headless Chromium, controlled over a pair of pipes by the DevTools protocol."""
 
 import base64
 import fcntl
@@ -16,13 +16,13 @@ PATIENCE = 60  # seconds for one answer: machines that test are busy
 
 
 def find_chromium() -> str | None:
-    """Return the path of a Chromium or a Chrome, None where there is none."""
+    """Return the path of a Chromium or Chrome, None if none is installed."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
 class Chromium:
-    """One browser with one tab. `errors` are the page's own, `requests` all that it asked for."""
+    """One browser with one tab. `errors` and `requests` are those of the open page."""
 
     def __init__(self, program: str, profile: Path) -> None:
         to_browser, self._write = (_high(fd) for fd in os.pipe())
@@ -51,7 +51,7 @@ class Chromium:
             self.call(f"{domain}.enable")
 
     def open(self, page: Path, width: int = 1400, height: int = 900) -> None:
-        """Show a file, and wait until it is loaded and its script has run."""
+        """Open a file and wait until it is loaded and its script has run."""
         self.errors, self.requests, self._loaded = [], [], False
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -61,7 +61,7 @@ class Chromium:
         self._wait_for(lambda message: self._loaded)
 
     def value(self, expression: str) -> Any:
-        """Return what an expression of JavaScript comes to, in the page."""
+        """Return the value of a JavaScript expression in the page."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
@@ -72,24 +72,35 @@ class Chromium:
         return self.value(f"{listed}.map(one => one.textContent.trim())")
 
     def point_at(self, x: float, y: float, *, click: bool = False) -> None:
-        """Move the pointer, and click."""
+        """Move the pointer to a point and click there if asked."""
         kinds = ["mouseMoved", *(["mousePressed", "mouseReleased"] if click else [])]
         for kind in kinds:
             button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press the pointer at `start`, move it to `end` in two steps and release it there."""
+        middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+        pressed = {"button": "left", "buttons": 1, "clickCount": 1}
+        self.point_at(*start)
+        for kind, (x, y) in (
+            ("mousePressed", start), ("mouseMoved", middle), ("mouseMoved", end),
+            ("mouseReleased", end),
+        ):  # fmt: skip
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **pressed)
 
     def click(self, selector: str) -> None:
         """Click in the middle of the first element that a CSS selector finds."""
         self.point_at(*self.middle(selector), click=True)
 
     def middle(self, selector: str) -> tuple[float, float]:
-        """Scroll an element into sight and return its middle."""
+        """Scroll an element into view and return its middle."""
         one = f"document.querySelector({json.dumps(selector)})"
         self.value(f"{one}.scrollIntoView({{block: 'center', inline: 'center'}})")
         box = self.value(f"{one}.getBoundingClientRect().toJSON()")
         return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
-    def picture(self, path: Path) -> None:
+    def screenshot(self, path: Path) -> None:
         """Write a PNG of the whole page."""
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
@@ -103,7 +114,7 @@ class Chromium:
         os.close(self._read)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Return the answer to one command."""
+        """Send a command and return its result."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -124,27 +135,31 @@ class Chromium:
                 self._left += read
             line, _, self._left = self._left.partition(b"\0")
             message = json.loads(line)
-            self._take_note(message.get("method"), message.get("params", {}))
+            self._record(message.get("method"), message.get("params", {}))
             if wanted(message):
                 return message
 
-    def _take_note(self, event: str | None, told: dict[str, Any]) -> None:
+    def _record(self, event: str | None, params: dict[str, Any]) -> None:
         if event == "Page.loadEventFired":
             self._loaded = True
         elif event == "Network.requestWillBeSent":
-            self.requests.append(told["request"]["url"])
+            self.requests.append(params["request"]["url"])
         elif event == "Runtime.exceptionThrown":
-            details = told["exceptionDetails"]
+            details = params["exceptionDetails"]
             thrown = details.get("exception", {}).get("description", "")
             self.errors.append(f"{details['text']} {thrown}")
-        elif event == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
-            self.errors.append(told["entry"]["text"])
-        elif event == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
-            self.errors.append(" ".join(str(a.get("value")) for a in told["args"]))
+        elif event == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.errors.append(params["entry"]["text"])
+        elif event == "Runtime.consoleAPICalled" and params["type"] in (
+            "error",
+            "warning",
+            "assert",
+        ):
+            self.errors.append(" ".join(str(a.get("value")) for a in params["args"]))
 
 
 def _high(fd: int) -> int:
-    """Move a descriptor out of the way of 3 and 4, which the browser reads and writes."""
+    """Move a descriptor above 3 and 4, which the browser reads from and writes to."""
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
     os.close(fd)
     return moved

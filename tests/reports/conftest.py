@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, written out by hand: no model, no Lightning."""
+"""Run folders as training writes them, made by hand: no model, no Lightning."""
 
 import csv
 import json
@@ -13,19 +13,20 @@ def write_run(
     folder: Path,
     *,
     class_names: tuple[str, ...] = ("neg", "pos"),
-    reviews: int = 2000,
+    examples: int = 2000,
     epochs: int = 5,
     seed: int = 0,
     **result: object,
 ) -> Path:
-    """A run whose model is right about nine times in ten, and less on long reviews."""
+    """Write a run whose accuracy is about 90 %, and less on long texts."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
     _write_metrics(folder, epochs, random)
-    _write_predictions(folder, class_names, reviews, random)
+    _write_predictions(folder, class_names, examples, random)
     metrics = {"accuracy": 0.9012, "f1": 0.9008, "auroc": 0.9623, "loss": 0.2581}
     metrics["calibration_error"] = 0.0213
     written = {
+        "schema_version": 2,
         "run_name": "gru-imdb-1",
         "synthetic": False,
         "demo_fallback": False,
@@ -34,7 +35,7 @@ def write_run(
         **{f"val/{name}": value for name, value in metrics.items()},
         **{f"test/{name}": value - 0.01 for name, value in metrics.items()},
         "model": {"name": "gru", "hidden_size": 128, "bidirectional": False},
-        "data": {"source": "auto", "name": "imdb", "num_examples": {"test": reviews}},
+        "data": {"source": "auto", "name": "imdb", "num_examples": {"test": examples}},
         "timing": {
             "wall_time_s": 187.4,
             "train_examples_per_s": 1234.5,
@@ -46,7 +47,7 @@ def write_run(
 
 
 def _write_metrics(folder: Path, epochs: int, random: np.random.Generator) -> None:
-    """Lightning's CSVLogger: a row a call, empty where the call logged nothing of a column."""
+    """Write metrics.csv as Lightning's CSVLogger does: a row per call, other columns empty."""
     columns = [
         "epoch", "grad_norm", "lr-AdamW", "step", "test/accuracy", "test/loss",
         "train/accuracy", "train/loss", "val/accuracy", "val/loss",
@@ -76,14 +77,14 @@ def _write_metrics(folder: Path, epochs: int, random: np.random.Generator) -> No
 
 
 def _write_predictions(
-    folder: Path, class_names: tuple[str, ...], reviews: int, random: np.random.Generator
+    folder: Path, class_names: tuple[str, ...], examples: int, random: np.random.Generator
 ) -> None:
     classes = len(class_names)
-    labels = random.integers(classes, size=reviews)
-    lengths = np.minimum(np.exp(random.normal(5.1, 0.6, reviews)).astype(int) + 1, 400)
+    labels = random.integers(classes, size=examples)
+    lengths = np.minimum(np.exp(random.normal(5.1, 0.6, examples)).astype(int) + 1, 400)
     hardness = 1 + lengths / 300 + (labels == classes // 2)
-    logits = random.normal(0, 1, (reviews, classes)) * hardness[:, None]
-    logits[np.arange(reviews), labels] += 3.5
+    logits = random.normal(0, 1, (examples, classes)) * hardness[:, None]
+    logits[np.arange(examples), labels] += 3.5
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     probabilities = probabilities.astype(np.float32)
     with (folder / "predictions.csv").open("w", newline="") as file:
@@ -108,10 +109,10 @@ def write_gradient_flow(
     distances: int = 30,
     rate: float = 0.8,
 ) -> None:
-    """A gradient that falls by `rate` a step, and from moment to moment falls less steeply."""
+    """Write gradients that decay by `rate` per time step, and less after each optimizer step."""
     with (folder / "gradient_flow.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["step", "layer", "direction", "distance", "norm", "reviews"])
+        writer.writerow(["step", "layer", "direction", "distance", "norm", "examples"])
         for moment, step in enumerate(steps):
             for layer in range(layers):
                 for direction in directions:

@@ -1,4 +1,4 @@
-"""Folders of sweeps as their jobs leave them, written out by hand: no model, no Lightning."""
+"""Sweep folders as jobs write them, made by hand: no model, no Lightning."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import yaml
 
 
 def composed(**options: object) -> dict[str, object]:
-    """A composed config as Hydra saves it, `model__name="lstm"` in place of what it would have."""
+    """Return a composed config as Hydra saves it, with options such as `model__name="lstm"`."""
     config: dict[str, object] = {
         "seed": 1,
         "name": None,
@@ -37,16 +37,16 @@ def write_job(
     accuracy: float = 0.9,
     status: str = "finished",
     epochs: int = 4,
-    reviews: int = 300,
+    examples: int = 300,
     correct: Sequence[bool] | None = None,
     result: Mapping[str, object] | None = None,
     **options: object,
 ) -> Path:
-    """A job of `status` whose best epoch is its last but one, with that validation accuracy."""
+    """Write a job of `status` whose last epoch but one has the best validation accuracy."""
     folder = sweep / called
-    (folder / "config").mkdir(parents=True)
+    (folder / ".hydra").mkdir(parents=True)
     config = composed(**options)
-    (folder / "config" / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     overrides = [f"{option.replace('__', '.')}={value}" for option, value in options.items()]
     (folder / "job.json").write_text(json.dumps({"overrides": overrides, "trial": None}))
     curve = [accuracy - 0.3 * 0.4**epoch for epoch in range(epochs)]
@@ -54,13 +54,14 @@ def write_job(
         curve[-2 if epochs > 1 else -1] = accuracy
         write_metrics(folder, curve)
     best = max(epochs - 2, 0)
-    figures = {"val/accuracy": accuracy, "val/loss": 1 - accuracy}
+    metrics = {"val/accuracy": accuracy, "val/loss": 1 - accuracy}
     if status == "finished":
-        right = list(correct) if correct is not None else _right(accuracy - 0.01, reviews, called)
+        right = list(correct) if correct is not None else _right(accuracy - 0.01, examples, called)
         write_correctness(folder, right)
         written = {
-            "run_name": called, "synthetic": False, "demo_fallback": False, "seed": config["seed"],
-            "best_epoch": best, "epochs": epochs, "monitored_metric": "val/accuracy", **figures,
+            "schema_version": 2, "run_name": called, "seed": config["seed"],
+            "synthetic": False, "demo_fallback": False,
+            "best_epoch": best, "epochs": epochs, "monitored_metric": "val/accuracy", **metrics,
             "test/accuracy": float(np.mean(right)), "test/loss": 1.01 - accuracy,
             "model": config["model"], "data": {"name": "imdb", "fingerprint": "f" * 64},
             "timing": {"wall_time_s": 9.5, "train_examples_per_s": 1234.5},
@@ -68,7 +69,7 @@ def write_job(
         (folder / "result.json").write_text(json.dumps(written | dict(result or {})))
     elif status == "pruned":
         pruned = {"epoch": epochs - 1, "monitored_metric": "val/accuracy", "value": accuracy}
-        pruned |= {"best_epoch": best, "epochs": epochs, **figures}
+        pruned |= {"best_epoch": best, "epochs": epochs, **metrics}
         (folder / "pruned.json").write_text(json.dumps(pruned))
     elif status == "failed":
         failure = {
@@ -79,13 +80,13 @@ def write_job(
     return folder
 
 
-def _right(share: float, reviews: int, name: str) -> list[bool]:
+def _right(share: float, examples: int, name: str) -> list[bool]:
     random = np.random.default_rng(list(name.encode()))
-    return list(random.random(reviews) < share)
+    return list(random.random(examples) < share)
 
 
 def write_metrics(folder: Path, curve: Sequence[float]) -> None:
-    """The val/ figures as Lightning's CSVLogger writes them."""
+    """Write val/ metrics as Lightning's CSVLogger does."""
     with (folder / "metrics.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["epoch", "step", "train/loss", "val/accuracy", "val/loss"])
@@ -97,7 +98,7 @@ def write_metrics(folder: Path, curve: Sequence[float]) -> None:
 def write_correctness(
     folder: Path, right: Sequence[bool], names: Sequence[str] | None = None
 ) -> None:
-    """predictions.csv of two classes by turns, right where `right` says so."""
+    """Write predictions.csv with alternating labels, correct where `right` is true."""
     classes = ("neg", "pos")
     with (folder / "predictions.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

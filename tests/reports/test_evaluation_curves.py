@@ -1,4 +1,4 @@
-"""Curves and areas equal scikit-learn's, calibration torchmetrics', intervals the literature's."""
+"""Curves equal scikit-learn's, calibration equals torchmetrics', intervals the literature's."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +12,9 @@ from torchmetrics.classification import MulticlassCalibrationError
 from rnn_lab.reports.evaluation_curves import (
     MACRO,
     class_curves,
-    curve,
     length_bins,
     load_curves,
+    make_curve,
     reliability,
     wilson_interval,
 )
@@ -43,7 +43,7 @@ def test_curves_equal_scikit_learns(levels: int, share: float) -> None:
     positive = random.random(500) < share
     positive[:2] = [True, False]
     scores = np.round((random.random(500) + positive) / 2 * levels) / levels
-    ours = curve("x", positive, scores)
+    ours = make_curve("x", positive, scores)
 
     false_rate, true_rate, _ = metrics.roc_curve(positive, scores, drop_intermediate=False)
     np.testing.assert_allclose(ours.false_positive_rate, false_rate, atol=1e-12)
@@ -59,8 +59,8 @@ def test_curves_equal_scikit_learns(levels: int, share: float) -> None:
 
 
 def test_a_curve_counted_by_hand() -> None:
-    """Scores 0.9 + , 0.8 - , 0.7 + , 0.7 - : the two that tie are accepted together."""
-    ours = curve("x", np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.7]))
+    """Scores 0.9 +, 0.8 -, 0.7 +, 0.7 -: equal scores are one step."""
+    ours = make_curve("x", np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.7]))
     assert ours.false_positive_rate.tolist() == [0, 0, 0.5, 1]
     assert ours.true_positive_rate.tolist() == [0, 0.5, 0.5, 1]
     assert ours.precision.tolist() == [1, 1, 0.5, 0.5]
@@ -69,7 +69,7 @@ def test_a_curve_counted_by_hand() -> None:
 
 
 def test_two_classes_give_the_curve_of_the_second(make_run: MakeRun) -> None:
-    run = make_run(reviews=300)
+    run = make_run(examples=300)
     (only,) = load_curves(run)
     test = read_predictions(run)
     assert only.name == "pos"
@@ -79,7 +79,7 @@ def test_two_classes_give_the_curve_of_the_second(make_run: MakeRun) -> None:
 
 
 def test_more_classes_give_one_each_and_their_macro_average(make_run: MakeRun) -> None:
-    run = make_run(class_names=("a", "b", "c", "d"), reviews=400)
+    run = make_run(class_names=("a", "b", "c", "d"), examples=400)
     *classes, macro = load_curves(run)
     test = read_predictions(run)
     assert [one.name for one in classes] == ["a", "b", "c", "d"]
@@ -98,7 +98,7 @@ def test_more_classes_give_one_each_and_their_macro_average(make_run: MakeRun) -
     assert area == pytest.approx(macro.average_precision, abs=2e-3)
 
 
-def test_classes_without_a_curve_are_left_out() -> None:
+def test_classes_without_a_curve_are_omitted() -> None:
     thirds = np.full((4, 3), 1 / 3)
     assert class_curves(predictions([0, 0, 0, 0], thirds)) == []
     assert class_curves(predictions([1], np.array([[0.2, 0.8]]))) == []
@@ -108,7 +108,7 @@ def test_classes_without_a_curve_are_left_out() -> None:
 
 
 def test_a_thinned_curve_keeps_its_ends_and_its_shape(make_run: MakeRun) -> None:
-    (whole,) = load_curves(make_run(reviews=3000))
+    (whole,) = load_curves(make_run(examples=3000))
     thin = whole.thinned(200)
     assert len(whole.recall) > 1000
     for name in ("false_positive_rate", "true_positive_rate", "recall", "precision"):
@@ -141,17 +141,17 @@ def test_calibration_error_equals_torchmetrics(classes: int) -> None:
     assert ((bins.starts <= bins.confidence) & (bins.confidence <= bins.starts + 1 / 15)).all()
 
 
-def test_certainty_itself_falls_into_the_last_bin() -> None:
+def test_probability_one_is_in_the_last_bin() -> None:
     bins = reliability(predictions([0, 1], np.array([[1.0, 0.0], [1.0, 0.0]])))
     assert (bins.counts.tolist(), bins.hits.tolist(), bins.error) == ([2], [1], 0.5)
 
 
-def test_length_bins_hold_equal_shares_and_never_part_equal_lengths() -> None:
+def test_length_bins_have_equal_counts_and_keep_equal_lengths_together() -> None:
     greatest, position = length_bins(np.arange(1, 1001))
     assert greatest.tolist() == list(range(100, 1001, 100))
     assert np.bincount(position).tolist() == [100] * 10
 
-    cut = np.minimum(np.arange(1, 1001), 400)  # most reviews cut to 400 tokens
+    cut = np.minimum(np.arange(1, 1001), 400)  # most texts truncated to 400 tokens
     greatest, position = length_bins(cut)
     assert greatest.tolist() == [100, 200, 300, 400]
     assert np.bincount(position).tolist() == [100, 100, 100, 700]

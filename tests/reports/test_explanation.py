@@ -1,4 +1,4 @@
-"""The page and pictures of an explanation, from files written out by hand."""
+"""The page and plots of an explanation, from files written by hand."""
 
 import base64
 import json
@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from rnn_lab.errors import CheckpointError
+from rnn_lab.reports.explain.columns import LINE_HEIGHT, make_columns
 from rnn_lab.reports.explain.explanation_data import read_explanation
 from rnn_lab.reports.explain.gates import unit_order
-from rnn_lab.reports.explain.page import draw_explanation, page, shade
-from rnn_lab.reports.explain.plots import figures
+from rnn_lab.reports.explain.page import draw_explanation, render_page, shade
+from rnn_lab.reports.explain.plots import make_plots
 from rnn_lab.reports.explain.state_path import principal_path
-from rnn_lab.reports.explain.words import LINE_HEIGHT, columns_of
 
 GATES = {
     "lstm": ("f", "i", "C_tilde", "C", "o", "h"),
@@ -53,12 +53,13 @@ def write_explanation(
     unknown: tuple[int, ...] = (),
     cut: int = 0,
     gap: float = 0.0,
+    values: dict[str, dict[str, str]] | None = None,
 ) -> Path:
-    """Each word a token, the first `cut` of them not read; the shares lack `gap` of their sum."""
+    """Write a token per word, the first `cut` not read; attributions lack `gap` of their sum."""
     random = np.random.default_rng(0)
     time = len(words) - cut
     probabilities = random.dirichlet(np.ones(len(class_names)), time)
-    moved = random.normal(size=time)
+    attributions = random.normal(size=time)
     about = {
         "run": f"{name.upper()} on <i>reviews</i>, seed 1",
         "model": {"name": name, "num_layers": layers, "bidirectional": len(directions) > 1},
@@ -76,10 +77,11 @@ def write_explanation(
             for i, word in enumerate(words)
         ],
         "probabilities": probabilities.tolist(),
-        "attributions": moved.tolist(),
-        "logit_difference": 0.5 + moved.sum() / (1 - gap),
+        "attributions": attributions.tolist(),
+        "logit_difference": 0.5 + attributions.sum() / (1 - gap),
         "baseline_logit_difference": 0.5,
         "steps": 64,
+        "values": values or {key: describe(key) for key in GATES[name]},
     }
     folder.mkdir(exist_ok=True)
     (folder / "explanation.json").write_text(json.dumps(about))
@@ -87,14 +89,21 @@ def write_explanation(
         f"{layer}_{direction}_{gate}": random.uniform(0, 1, (time, hidden)).astype(np.float32)
         for layer in range(layers)
         for direction in directions
-        for gate in GATES[name]
+        for gate in about["values"]
     }
     np.savez(folder / "states.npz", **states)
     return folder
 
 
+def describe(key: str) -> dict[str, str]:
+    """The description of a value of a built-in cell."""
+    kind = {"C": "state", "h": "state"}.get(key, "candidate" if "tilde" in key else "gate")
+    name = {"C": "cell state", "h": "hidden state"}.get(key, f"{kind} of {key[0]}")
+    return {"kind": kind, "name": name, "symbol": key[:1]}
+
+
 class Page(HTMLParser):
-    """The parts of a page that a browser would show, fetch or run."""
+    """The parts of a page that a browser shows, fetches or runs."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -118,7 +127,7 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def test_the_page_holds_every_word_and_nothing_that_a_word_could_do(tmp_path):
+def test_the_page_contains_every_word_and_no_word_is_markup(tmp_path):
     names = ("<b>neg</b>", "_pos & $co$", '"so" so', "\ud800\n")
     folder = write_explanation(tmp_path, HOSTILE, class_names=names)
     html = draw_explanation(folder).read_text(encoding="utf-8")
@@ -139,59 +148,59 @@ def test_the_page_holds_every_word_and_nothing_that_a_word_could_do(tmp_path):
     assert re.search(r"https?://", html) is None
 
 
-def test_the_page_holds_the_pictures_that_lie_beside_it(tmp_path):
+def test_the_page_embeds_the_plots_beside_it(tmp_path):
     folder = write_explanation(
         tmp_path, ("a", "b"), name="rnn", layers=2, directions=("forward", "backward")
     )
     html = draw_explanation(folder).read_text(encoding="utf-8")
     sources = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
-    pictures = {path.name: path.read_bytes() for path in folder.glob("*.png")}
-    assert {base64.b64decode(source) for source in sources} == set(pictures.values())
+    plots = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    assert {base64.b64decode(source) for source in sources} == set(plots.values())
     wheres = [f"layer{n}_{way}" for n in (1, 2) for way in ("forward", "backward")]
     drawn = {f"{kind}_{where}.png" for kind in ("gates", "path") for where in wheres}
-    assert set(pictures) == drawn | {"verdict.png"}
+    assert set(plots) == drawn | {"prediction.png"}
 
 
-def test_the_page_says_what_was_not_read_and_what_is_rough(tmp_path):
-    (picture := tmp_path / "verdict.png").write_bytes(b"")
+def test_the_page_names_truncated_words_and_a_large_completeness_error(tmp_path):
+    (plot := tmp_path / "prediction.png").write_bytes(b"")
 
     def shown(folder: Path) -> str:
-        html = page(read_explanation(folder), {"verdict": picture})
+        html = render_page(read_explanation(folder), {"prediction": plot})
         return " ".join(" ".join(Page(html).text).split())
 
     words = tuple(f"w{i}" for i in range(12))
     cut = shown(write_explanation(tmp_path / "cut", words, unknown=(9, 10), cut=4, gap=0.05))
     assert "2 of 8 words are not among the 30,000 tokens" in cut
-    assert "longer than the 8 tokens" in cut and "4 words were cut off" in cut
+    assert "longer than data.max_length, 8 tokens: 4 words were not read" in cut
     assert "completeness error of 5.00 %" in cut
-    assert "take the shares as rough" in cut
+    assert "the attributions are only approximate" in cut
     whole = shown(write_explanation(tmp_path / "whole", words))
     assert "completeness error of 0.00 %" in whole
-    for absent in ("not among", "cut off", "as rough"):
+    for absent in ("not among", "not read", "approximate"):
         assert absent not in whole
 
 
 @pytest.mark.parametrize("length", [1, 6, 40, 400, 3000])
-def test_words_below_the_columns_never_touch_and_columns_stay_visible(tmp_path, length):
+def test_labels_never_overlap_and_columns_stay_visible(tmp_path, length):
     words = tuple(f"word{i}" for i in range(length))
     explanation = read_explanation(write_explanation(tmp_path, words, name="rnn", hidden=3))
-    columns = columns_of(explanation)
+    columns = make_columns(explanation)
     assert columns.width / length >= 3
     distances = np.diff(columns.positions) * columns.width / length
     assert (distances >= LINE_HEIGHT).all()
     named = [words[int(position)] for position in columns.positions]
     assert list(columns.labels) == named
-    most = int(np.abs(explanation.moved).argmax())
+    most = int(np.abs(explanation.word_attributions).argmax())
     assert f"word{most}" in named
     assert len(named) == length or length > 60
 
 
 @pytest.mark.parametrize(("name", "length"), [("rnn", 1), ("gru", 6), ("lstm", 80)])
-def test_nothing_written_in_a_picture_is_cut_off(tmp_path, name, length):
+def test_no_text_of_a_plot_is_cut_off(tmp_path, name, length):
     words = tuple(f"extraordinary{i}" for i in range(length))
     names = ("a class of a very, very long name", "another one of the same length or so")
     folder = write_explanation(tmp_path, words, name=name, class_names=names)
-    for title, figure in figures(read_explanation(folder)).items():
+    for title, figure in make_plots(read_explanation(folder)).items():
         figure.draw_without_rendering()
         texts = [text for text in figure.findobj(match=_is_shown_text) if text.get_text()]
         assert texts
@@ -207,18 +216,67 @@ def _is_shown_text(artist) -> bool:
     return isinstance(artist, Text) and artist.get_visible()
 
 
-def test_the_gates_are_drawn_with_a_unit_in_the_same_row_of_each(tmp_path):
+def test_a_unit_has_the_same_row_in_every_heatmap(tmp_path):
     explanation = read_explanation(write_explanation(tmp_path, ("a", "b", "c")))
     (direction,) = explanation.directions
     order = unit_order(direction.values["C"])
     assert sorted(order) == list(range(12))
-    axes = figures(explanation)["gates_layer1_forward"].axes
+    axes = make_plots(explanation)["gates_layer1_forward"].axes
     images = [image.get_array() for one in axes for image in one.get_images()]
     for image, gate in zip(images, GATES["lstm"], strict=True):
         np.testing.assert_array_equal(image, direction.values[gate][:, order].T)
 
 
-def test_units_that_move_together_stand_together():
+def test_a_cell_with_other_gates_shows_them_by_name(tmp_path):
+    values = {
+        "g": {"kind": "gate", "name": "growth gate", "symbol": r"\gamma", "ends": ["$0$", "up"]},
+        "x_tilde": {"kind": "candidate", "name": "proposal", "symbol": r"\tilde{x}"},
+        "s": {"kind": "state", "name": "slow state", "symbol": "s", "meaning": "costs $1"},
+        "h": {"kind": "state", "name": "<b>output</b>", "symbol": "$% broken"},
+    }
+    folder = write_explanation(tmp_path, ("a", "b", "c"), name="my_gru", values=values)
+    explanation = read_explanation(folder)
+    (direction,) = explanation.directions
+    assert explanation.states == ["s", "h"]
+    assert explanation.memory == "s"
+    figure = make_plots(explanation)["gates_layer1_forward"]
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_images()]
+    assert titles == [
+        r"growth gate $\gamma$",
+        r"proposal $\tilde{x}$",
+        r"slow state $s$: costs \$1",
+        "<b>output</b>",
+    ]
+    (gate, *others) = [image for axes in figure.axes for image in axes.get_images()]
+    assert gate.get_clim() == (0, 1)
+    assert all(image.get_clim()[0] == -image.get_clim()[1] for image in others)
+    order = unit_order(direction.values["s"])
+    np.testing.assert_array_equal(gate.get_array(), direction.values["g"][:, order].T)
+    page = draw_explanation(folder).read_text(encoding="utf-8")
+    assert "of the slow state over time" in page
+    assert "the my GRU" in " ".join(t.get_text() for t in figure.texts)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"h": describe("h") | {"kind": "door"}}, "impossible value of a cell: .*door"),
+        ({"h": describe("h") | {"ends": ["one"]}}, "impossible value of a cell"),
+        ({"h": describe("h") | {"name": 3}}, "impossible value of a cell"),
+        ({"h": describe("h"), "C": describe("C")}, "values h, expected h, C"),
+        ({"h": describe("f")}, "no state among the values"),
+        ({"h": {"kind": "state"}}, "symbol"),
+    ],
+)
+def test_values_that_do_not_describe_the_states_are_refused(tmp_path, values, says):
+    folder = write_explanation(tmp_path, ("a",), name="rnn")
+    path = folder / "explanation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"values": values}))
+    with pytest.raises(CheckpointError, match=says):
+        read_explanation(folder)
+
+
+def test_units_with_similar_values_are_side_by_side():
     time = np.linspace(0, 1, 9)[:, None]
     signs = np.array([1, -1, 1, -1, 1])
     order = unit_order(time * signs * [1.0, 1.1, 0.9, 1.0, 1.2])
@@ -236,7 +294,7 @@ def test_principal_path_keeps_distances_in_a_plane():
 
 
 @pytest.mark.parametrize("strength", np.linspace(-1, 1, 9))
-def test_words_can_be_read_on_their_colour(strength):
+def test_words_are_readable_on_their_colour(strength):
     """WCAG 2.1: a contrast of 4.5 to 1 or more."""
 
     def luminance(colour: str) -> float:
@@ -250,10 +308,10 @@ def test_words_can_be_read_on_their_colour(strength):
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
-def test_a_folder_that_is_no_explanation_is_named(tmp_path):
+def test_a_folder_without_an_explanation_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"explanation\.json: no such file"):
         draw_explanation(tmp_path)
     folder = write_explanation(tmp_path, ("a",))
     (folder / "states.npz").write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match=r"states\.npz: not a whole file"):
+    with pytest.raises(CheckpointError, match=r"states\.npz: not a valid explanation"):
         draw_explanation(folder)

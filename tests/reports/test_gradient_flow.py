@@ -1,4 +1,4 @@
-"""gradient_flow.csv is read exactly and drawn: a curve a moment, axes a layer and direction."""
+"""gradient_flow.csv is read exactly and plotted: a curve per step, axes per layer and direction."""
 
 import warnings
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.reports.gradient_flow import gradient_flow
-from rnn_lab.reports.plot_style import save
+from rnn_lab.reports.gradient_flow import plot_gradient_flow
+from rnn_lab.reports.plot_style import save_png
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_files import read_gradient_flow
 from tests.reports.conftest import write_gradient_flow
@@ -21,7 +21,7 @@ MakeRun = Callable[..., Path]
 
 def test_curves_are_read_in_order(tmp_path: Path) -> None:
     (tmp_path / "gradient_flow.csv").write_text(
-        "step,layer,direction,distance,norm,reviews\n"
+        "step,layer,direction,distance,norm,examples\n"
         "0,0,forward,0,0.5,32\n0,0,forward,1,0.25,30\n"
         "0,0,backward,0,1e-200,32\n0,0,backward,1,0.0,30\n"
         "56,0,forward,0,2.5,32\n56,0,forward,1,nan,30\n"
@@ -42,9 +42,9 @@ def test_a_run_that_measured_none_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("step,layer,direction,distance,reviews\n0,0,forward,0,3\n", "no column 'norm'"),
+        ("step,layer,direction,distance,examples\n0,0,forward,0,3\n", "no column 'norm'"),
         ("step,layer,direction,distance,norm\n0,0,forward,0,x\n", r"csv:2: 'x' is not a number"),
-        ("step,layer,direction,distance,norm\n0,0,forward,0,0.5", "cut off in its last line"),
+        ("step,layer,direction,distance,norm\n0,0,forward,0,0.5", "truncated in its last line"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, says: str) -> None:
@@ -54,10 +54,10 @@ def test_a_broken_file_is_named(tmp_path: Path, text: str, says: str) -> None:
 
 
 @pytest.mark.parametrize("moments", [1, 2, 30])
-def test_a_curve_a_moment(tmp_path: Path, moments: int) -> None:
+def test_a_curve_per_step(tmp_path: Path, moments: int) -> None:
     write_gradient_flow(tmp_path, steps=[7 * i for i in range(moments)], distances=50)
     flows = read_gradient_flow(tmp_path)
-    (axes,) = gradient_flow("a run", flows).axes
+    (axes,) = plot_gradient_flow("a run", flows).axes
     curves = [line for line in axes.lines if len(line.get_xdata()) == 50]
     assert axes.get_yscale() == "log"
     assert len(curves) == moments
@@ -68,9 +68,9 @@ def test_a_curve_a_moment(tmp_path: Path, moments: int) -> None:
     assert (named[0], named[-1]) == ("0", f"{7 * (moments - 1)}")
 
 
-def test_axes_a_layer_and_direction(tmp_path: Path) -> None:
+def test_axes_per_layer_and_direction(tmp_path: Path) -> None:
     write_gradient_flow(tmp_path, layers=2, directions=("forward", "backward"))
-    figure = gradient_flow("a run", read_gradient_flow(tmp_path))
+    figure = plot_gradient_flow("a run", read_gradient_flow(tmp_path))
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == [f"Layer {n}, {way}" for n in (1, 2) for way in ("forward", "backward")]
     assert [axes.get_xlabel() for axes in figure.axes[:2]] == [
@@ -80,20 +80,20 @@ def test_axes_a_layer_and_direction(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.5, 1e-3, 0.0, 1.1])
-def test_vanished_and_exploding_gradients_can_be_drawn(tmp_path: Path, rate: float) -> None:
+def test_vanished_and_exploding_gradients_are_plotted(tmp_path: Path, rate: float) -> None:
     write_gradient_flow(tmp_path, rate=rate, distances=400)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = gradient_flow("a run", read_gradient_flow(tmp_path))
-        save(figure, tmp_path / "flow.png")
+        figure = plot_gradient_flow("a run", read_gradient_flow(tmp_path))
+        save_png(figure, tmp_path / "flow.png")
     lowest, highest = figure.axes[0].get_ylim()
     assert 1e-39 < lowest < 0.3 < highest
     words = "\n".join(text.get_text() for text in figure.findobj(Text))
-    assert ("below what float32 can hold" in words) == (rate in (0.5, 1e-3))
+    assert ("below this, float32 underflows" in words) == (rate in (0.5, 1e-3))
 
 
-def test_it_is_drawn_with_the_other_pictures(make_run: MakeRun) -> None:
-    run = make_run(reviews=30)
+def test_it_is_among_the_plots_of_a_run(make_run: MakeRun) -> None:
+    run = make_run(examples=30)
     write_gradient_flow(run)
     assert run / "plots" / "gradient_flow.png" in draw_plots(run)
     height, width, _ = imread(run / "plots" / "gradient_flow.png").shape

@@ -1,4 +1,4 @@
-"""Every picture is drawn, says what run it is of, and shows the numbers of the run's files."""
+"""Every plot is drawn, names its run and shows the numbers in the run's files."""
 
 import warnings
 from collections.abc import Callable
@@ -37,17 +37,17 @@ def line(axes: Any, label: str) -> Any:
 @pytest.mark.parametrize(
     "options",
     [
-        {"reviews": 500},
-        {"reviews": 500, "class_names": ("a", "b", "c")},
-        {"reviews": 900, "class_names": tuple(f"a rather long class name {i}" for i in range(20))},
-        {"reviews": 90, "class_names": tuple(f"class {i}" for i in range(30))},
-        {"reviews": 3, "epochs": 1},
-        {"reviews": 1, "epochs": 1, "best_epoch": None},
-        {"reviews": 60, "class_names": (r"$\frac$", "100 %")},
+        {"examples": 500},
+        {"examples": 500, "class_names": ("a", "b", "c")},
+        {"examples": 900, "class_names": tuple(f"a rather long class name {i}" for i in range(20))},
+        {"examples": 90, "class_names": tuple(f"class {i}" for i in range(30))},
+        {"examples": 3, "epochs": 1},
+        {"examples": 1, "epochs": 1, "best_epoch": None},
+        {"examples": 60, "class_names": (r"$\frac$", "100 %")},
     ],
-    ids=["two", "three", "twenty", "thirty", "tiny", "one review", "odd names"],
+    ids=["two", "three", "twenty", "thirty", "tiny", "one example", "odd names"],
 )
-def test_every_picture_is_drawn(make_run: MakeRun, options: dict[str, Any]) -> None:
+def test_every_plot_is_drawn(make_run: MakeRun, options: dict[str, Any]) -> None:
     run = make_run(**options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -59,41 +59,41 @@ def test_every_picture_is_drawn(make_run: MakeRun, options: dict[str, Any]) -> N
         assert 500 < width < 1500 and 400 < height < 1300, path.name
 
 
-def test_figures_say_what_run_they_are_of(make_run: MakeRun) -> None:
+def test_plots_name_their_run(make_run: MakeRun) -> None:
     model = {"name": "lstm", "bidirectional": True}
-    demo = make_run("demo", reviews=50, synthetic=True, model=model)
+    demo = make_run("demo", examples=50, synthetic=True, model=model)
     for run, title in (
-        (make_run(reviews=50), "GRU on IMDB reviews, seed 1"),
+        (make_run(examples=50), "GRU on IMDB reviews, seed 1"),
         (demo, "bidirectional LSTM on synthetic demo reviews, seed 1"),
     ):
-        figures = plots.figures(run)
+        figures = plots.make_plots(run)
         assert list(figures) == NAMES
         assert all(title in words(figure) for figure in figures.values())
 
 
-def test_learning_curves_mark_the_chosen_epoch(make_run: MakeRun) -> None:
-    metrics = read_metrics(make_run(reviews=3, epochs=6))
-    figure = plots.learning_curves("a run", metrics, 4)
+def test_learning_curves_mark_the_best_epoch(make_run: MakeRun) -> None:
+    metrics = read_metrics(make_run(examples=3, epochs=6))
+    figure = plots.plot_learning_curves("a run", metrics, 4)
     loss, accuracy, rate, norm = figure.axes
     expected = 0.3 + 0.4 * 0.5 ** np.arange(6) + 0.02 * np.maximum(0, np.arange(6) - 2)
     np.testing.assert_allclose(line(loss, "validation").get_ydata(), expected)
-    np.testing.assert_allclose(line(loss, "epoch chosen").get_xydata(), [[4, expected[4]]])
+    np.testing.assert_allclose(line(loss, "best epoch").get_xydata(), [[4, expected[4]]])
     np.testing.assert_allclose(
-        line(accuracy, "epoch chosen").get_xydata(), [[4, 1.05 - expected[4] / 2]]
+        line(accuracy, "best epoch").get_xydata(), [[4, 1.05 - expected[4] / 2]]
     )
     assert rate.lines[0].get_ydata().max() == pytest.approx(2e-3, rel=0.1)
     assert len(norm.lines[0].get_xdata()) == 48
-    assert f"epoch 4 chosen, validation accuracy {100 * (1.05 - expected[4] / 2):.1f} %" in words(
+    assert f"best epoch 4, validation accuracy {100 * (1.05 - expected[4] / 2):.1f} %" in words(
         figure
     )
 
 
 def test_learning_curves_need_no_learning_rate_or_gradient_norm(make_run: MakeRun) -> None:
-    metrics = read_metrics(make_run(reviews=3))
+    metrics = read_metrics(make_run(examples=3))
     del metrics["grad_norm"]
-    assert len(plots.learning_curves("a run", metrics, 1).axes) == 3
+    assert len(plots.plot_learning_curves("a run", metrics, 1).axes) == 3
     del metrics["lr-AdamW"]
-    assert len(plots.learning_curves("a run", metrics, 1).axes) == 2
+    assert len(plots.plot_learning_curves("a run", metrics, 1).axes) == 2
 
 
 def test_confusion_matrix_shows_counts_and_row_percentages(tmp_path: Path) -> None:
@@ -103,20 +103,20 @@ def test_confusion_matrix_shows_counts_and_row_percentages(tmp_path: Path) -> No
         + "b,neg,pos,5,1.6,0.2,0.8\n" * 500
         + "c,pos,pos,5,0.2,0.2,0.8\n" * 4
     )
-    figure = plots.confusion_matrix("a run", read_predictions(tmp_path))
+    figure = plots.plot_confusion_matrix("a run", read_predictions(tmp_path))
     (axes,) = figure.axes
     cells = {text.get_position(): text.get_text() for text in axes.texts}
-    # The column is what was predicted, the row what was labelled; no text where no review is.
+    # (predicted class, true class); a cell without examples has no text
     assert cells == {(0, 0): "1,500\n75.0 %", (1, 0): "500\n25.0 %", (1, 1): "4\n100.0 %"}
     assert [label.get_text() for label in axes.get_xticklabels()] == ["neg", "pos"]
-    assert "75.0 % of 2,004 test reviews right" in words(figure)
+    assert "75.0 % of 2,004 test examples correct" in words(figure)
 
 
 def test_roc_and_precision_recall_name_areas_and_base_rate(make_run: MakeRun) -> None:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    test = read_predictions(make_run(reviews=700))
-    left, right = plots.roc_and_precision_recall("a run", test).axes
+    test = read_predictions(make_run(examples=700))
+    left, right = plots.plot_roc_and_precision_recall("a run", test).axes
     scores = test.probabilities[:, 1]
     assert f"pos: {roc_auc_score(test.labels, scores):.3f}" in words(left.get_legend())
     legend = words(right.get_legend())
@@ -125,13 +125,15 @@ def test_roc_and_precision_recall_name_areas_and_base_rate(make_run: MakeRun) ->
 
 
 def test_a_test_split_of_one_class_has_no_curve_and_says_so(make_run: MakeRun) -> None:
-    text = words(plots.roc_and_precision_recall("a run", read_predictions(make_run(reviews=1))))
-    assert "all of one class" in text
+    text = words(
+        plots.plot_roc_and_precision_recall("a run", read_predictions(make_run(examples=1)))
+    )
+    assert "all test examples\nhave the same class" in text
 
 
 def test_accuracy_by_length_counts_every_review_once(make_run: MakeRun) -> None:
-    test = read_predictions(make_run(reviews=5000))
-    upper, lower = plots.length_and_accuracy("a run", test).axes
+    test = read_predictions(make_run(examples=5000))
+    upper, lower = plots.plot_length_and_accuracy("a run", test).axes
     counts = np.array([bar.get_height() for bar in lower.patches])
     assert counts.sum() == 5000
     assert (np.abs(counts - 500) < 60).all()
@@ -143,8 +145,8 @@ def test_accuracy_by_length_counts_every_review_once(make_run: MakeRun) -> None:
     assert f"median: {np.median(test.lengths):,.0f} tokens" in words(upper.figure)
 
 
-def test_runs_can_draw_at_once_and_over_old_pictures(make_run: MakeRun) -> None:
-    runs = [make_run(str(i), reviews=100, seed=i) for i in range(2)]
+def test_runs_can_be_plotted_in_parallel_and_over_old_plots(make_run: MakeRun) -> None:
+    runs = [make_run(str(i), examples=100, seed=i) for i in range(2)]
     alone = [path.read_bytes() for path in plots.draw_plots(runs[0])]
     (runs[0] / "plots" / "calibration.png").write_bytes(b"old")
     with ThreadPoolExecutor() as pool:

@@ -1,4 +1,4 @@
-"""What a run left on disk is read exactly, and what is missing or broken is named in one line."""
+"""Files of a run are read exactly; a missing or malformed one is named in one line."""
 
 import json
 from collections.abc import Callable
@@ -72,7 +72,7 @@ def test_predictions_keep_order_classes_and_awkward_names(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("read", [read_result, read_metrics, read_predictions])
-def test_absent_and_empty_files_are_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
+def test_missing_and_empty_files_are_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(CheckpointError, match=r"(result\.json|metrics\.csv|predictions\.csv): no"):
         read(tmp_path)
     for name in ("result.json", "metrics.csv", "predictions.csv"):
@@ -89,10 +89,10 @@ def test_absent_and_empty_files_are_named(tmp_path: Path, read: Callable[[Path],
         ("predictions.csv", read_predictions),
     ],
 )
-def test_a_file_cut_off_anywhere_is_refused_or_read_as_far_as_it_is_whole(
+def test_a_truncated_file_is_refused_or_read_up_to_a_whole_line(
     make_run: MakeRun, name: str, read: Callable[[Path], object]
 ) -> None:
-    run = make_run(reviews=3, epochs=1)
+    run = make_run(examples=3, epochs=1)
     whole = (run / name).read_bytes()
     refused = 0
     for size in range(len(whole)):
@@ -117,11 +117,11 @@ def test_a_file_cut_off_anywhere_is_refused_or_read_as_far_as_it_is_whole(
         ),
         ("a,good,good,7", "a,good,good,x", r"predictions\.csv:2: 'x' is not a number"),
         ("0.1,0.9", "nan,0.9", r"predictions\.csv:2: probability_bad is not a number"),
-        ("0.1,0.9", "0.9", r"predictions\.csv:2: 6 fields where 7 belong"),
+        ("0.1,0.9", "0.9", r"predictions\.csv:2: 6 fields, expected 7"),
         ("probability_bad", "bad", "fewer than two columns probability_<class>"),
     ],
 )
-def test_a_broken_row_is_named_by_its_line(tmp_path: Path, old: str, new: str, says: str) -> None:
+def test_a_malformed_row_is_named_by_line(tmp_path: Path, old: str, new: str, says: str) -> None:
     text = "name,label,prediction,length,loss,probability_bad,probability_good\n"
     text += "a,good,good,7,0.105,0.1,0.9\n"
     (tmp_path / "predictions.csv").write_text(text.replace(old, new, 1))
@@ -140,7 +140,7 @@ def test_a_broken_row_is_named_by_its_line(tmp_path: Path, old: str, new: str, s
 def test_a_result_without_its_keys_is_refused(
     make_run: MakeRun, change: Callable[[dict[str, object]], object], says: str
 ) -> None:
-    path = make_run(reviews=3) / "result.json"
+    path = make_run(examples=3) / "result.json"
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(CheckpointError, match=says):
         read_result(path.parent)

@@ -1,4 +1,4 @@
-"""The worst reviews come first, with what the model said of them."""
+"""The examples with the highest loss come first, with their predictions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +18,12 @@ def test_highest_loss_first(tmp_path: Path) -> None:
         HighLossExample("second", "neg", "pos", 0.99, 4.605),
         HighLossExample("third", "pos", "neg", 0.6, 0.916),
     ]
-    assert [review.name for review in top_losses(tmp_path, 10)] == [
+    assert [example.name for example in top_losses(tmp_path, 10)] == [
         "second", "third", "first", "fourth",
     ]  # fmt: skip
 
 
 def test_as_many_as_asked(make_run: Callable[..., Path]) -> None:
-    losses = [review.loss for review in top_losses(make_run(reviews=500), 50)]
+    losses = [example.loss for example in top_losses(make_run(examples=500), 50)]
     assert len(losses) == 50
     assert losses == sorted(losses, reverse=True)

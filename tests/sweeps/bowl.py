@@ -1,4 +1,4 @@
-"""A program of Hydra's that takes no time: what a search finds is known beforehand."""
+"""A Hydra program that takes no time: the result of a search is known beforehand."""
 
 import json
 import os

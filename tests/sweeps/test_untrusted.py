@@ -1,9 +1,11 @@
-"""The folder of a sweep, a report or a cache that a stranger has made: nothing in it is run."""
+"""An untrusted sweep, report or cache folder: nothing in it is run."""
 
 import json
 import os
 import pickle
 import socket
+from collections.abc import Iterator
+from typing import get_args
 
 import numpy as np
 import optuna
@@ -12,13 +14,13 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import TrialState
 
-from rnn_lab.data.array_storage import open_array
 from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.data.storage import open_array
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.reports.run_files import read_result
 from rnn_lab.reports.sweep.options import read_config
-from rnn_lab.sweeps.job_dir import JobDir
+from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.launchers.submitit_jobs import _new_folder
 from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions
 from rnn_lab.sweeps.search.space import parse_space
@@ -26,7 +28,8 @@ from rnn_lab.sweeps.search.study import open_storage, open_study
 from rnn_lab.sweeps.search.summary import print_search, print_trial
 from rnn_lab.sweeps.search.workers import SEEN, Worker
 from rnn_lab.training.config import RunConfig
-from tests.cli.forked import open_warm
+from rnn_lab.validation import StrictConfig
+from tests.cli.forked import run_warm_command
 from tests.io.test_safe_load import Attack
 
 ALIASES = "a0: &a0 [x, x]\n" + "".join(
@@ -34,25 +37,25 @@ ALIASES = "a0: &a0 [x, x]\n" + "".join(
 )
 
 
-def test_a_config_of_aliases_is_not_unfolded(tmp_path):
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config" / "config.yaml").write_text(ALIASES)
+def test_config_of_aliases_is_not_expanded(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text(ALIASES)
     with pytest.raises(CheckpointError, match=r"config\.yaml: .*alias"):
         read_config(tmp_path)
 
 
-def test_a_config_that_would_make_objects_is_not_read(tmp_path):
-    (tmp_path / "config").mkdir()
+def test_config_that_builds_objects_is_refused(tmp_path):
+    (tmp_path / ".hydra").mkdir()
     marker = tmp_path / "marker"
     text = f"!!python/object/apply:os.system ['touch {marker}']"
-    (tmp_path / "config" / "config.yaml").write_text(f"a: {text}\n_target_: os.abort\n")
+    (tmp_path / ".hydra" / "config.yaml").write_text(f"a: {text}\n_target_: os.abort\n")
     with pytest.raises(CheckpointError, match=r"config\.yaml"):
         read_config(tmp_path)
     assert not marker.exists()
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "deep", "huge"])
-def test_a_result_that_no_run_writes_is_told_of_at_once(tmp_path, kind):
+def test_impossible_result_is_refused_at_once(tmp_path, kind):
     path = tmp_path / "result.json"
     if kind == "pipe":
         os.mkfifo(path)
@@ -62,13 +65,13 @@ def test_a_result_that_no_run_writes_is_told_of_at_once(tmp_path, kind):
         path.write_text("[" * 200_000)
     else:
         with path.open("wb") as file:
-            file.truncate(2**40)  # of nothing: it takes no disk
+            file.truncate(2**40)  # sparse: it takes no disk
     with pytest.raises(CheckpointError, match=r"result\.json: "):
         read_result(tmp_path)
     assert JobDir(tmp_path).read("result") == {}
 
 
-def test_a_pickle_in_a_cache_is_not_read(tmp_path):
+def test_pickle_in_a_cache_is_refused(tmp_path):
     marker, path = tmp_path / "marker", tmp_path / "values.npy"
     np.save(path, np.array([Attack(marker)], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="object"):
@@ -79,13 +82,13 @@ def test_a_pickle_in_a_cache_is_not_read(tmp_path):
     assert not marker.exists()
 
 
-def test_the_results_of_launched_jobs_are_looked_for_where_nothing_was_before(tmp_path):
+def test_results_of_launched_jobs_are_read_from_a_new_folder(tmp_path):
     first, second = (_new_folder(f"{tmp_path}/.submitit/%j") for _ in range(2))
     assert first != second and first.name == second.name == "%j"
     assert first.parents[1] == tmp_path / ".submitit"
 
 
-def test_a_normalizer_that_makes_gigabytes_of_a_word_is_refused():
+def test_normalizer_that_expands_a_word_to_gigabytes_is_refused():
     own = json.loads(SubwordVocabulary.train(["a film"], max_vocab_size=260, min_freq=1).state())
     grow = {"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaa"}
     own["normalizer"] = {"type": "Sequence", "normalizers": [grow] * 10}
@@ -93,8 +96,8 @@ def test_a_normalizer_that_makes_gigabytes_of_a_word_is_refused():
         SubwordVocabulary(json.dumps(own))
 
 
-def test_what_is_named_in_an_error_is_not_spelt_out():
-    """A few lists in one another are more letters than fit in memory."""
+def test_values_in_errors_are_shortened():
+    """A few nested lists are more characters than fit in memory."""
     bomb: list[object] = ["x"]
     for _ in range(60):
         bomb = [bomb, bomb]
@@ -106,11 +109,11 @@ def test_what_is_named_in_an_error_is_not_spelt_out():
 
 
 @pytest.mark.slow
-def test_a_half_done_run_of_a_stranger_is_refused_or_runs_nothing(tmp_path):
+def test_untrusted_unfinished_run_is_refused_or_runs_nothing(tmp_path):
     small = ("data=demo", "data.num_train=60", "data.num_test=20", "model.hidden_size=4")
     small += ("model=rnn", "model.embedding_dim=4", "trainer=cpu", "logger=none")
     small += ("trainer.max_epochs=1", "hydra.run.dir=run")
-    assert open_warm("train.py", *small, cwd=tmp_path).returncode == 0
+    assert run_warm_command("train.py", *small, cwd=tmp_path).returncode == 0
     (tmp_path / "run" / "result.json").unlink()
     last, best = (tmp_path / "run" / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     whole, whole_best = (torch.load(path, weights_only=True) for path in (last, best))
@@ -118,22 +121,36 @@ def test_a_half_done_run_of_a_stranger_is_refused_or_runs_nothing(tmp_path):
     other = whole["state_dict"] | {"classifier.recurrent.weight_hh_l0": torch.zeros(5, 5)}
     torch.save(whole | {"state_dict": other}, last)
     torch.save(whole_best | {"state_dict": other}, best)
-    done = open_warm("train.py", *small, cwd=tmp_path)
+    done = run_warm_command("train.py", *small, cwd=tmp_path)
     assert done.returncode == 1 and last.exists() and "Traceback" not in done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert f"{last}: cannot be gone on with: RuntimeError: " in line
+    assert f"{last}: cannot be resumed from: RuntimeError: " in line
 
     names = {"_instantiator": "os.abort", "_target_": "os.abort", "_class_path": "os.abort"}
     torch.save(whole | {"hyper_parameters": whole["hyper_parameters"] | names}, last)
     torch.save(whole_best, best)
-    done = open_warm("train.py", *small, cwd=tmp_path)
+    done = run_warm_command("train.py", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
-def test_no_option_of_a_run_names_what_to_call():
-    """So that a saved config, checked, calls nothing."""
+def test_three_options_alone_can_name_code():
+    """Those that no file of a run is read for; a file with a profiler is refused."""
+    free_form = {name for name, kind in fields_of(RunConfig) if "Any" in str(kind)}
+    assert free_form == {"callbacks", "metrics", "trainer.profiler"}
     names = json.dumps(RunConfig.model_json_schema())
     assert "_target_" not in names and "_instantiator" not in names
+
+
+def fields_of(schema: type[StrictConfig], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the dotted name and the annotation of each option under `schema`."""
+    for name, field in schema.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        kinds += [part for kind in kinds for part in get_args(kind)]
+        groups = [k for k in kinds if isinstance(k, type) and issubclass(k, StrictConfig)]
+        for group in groups:
+            yield from fields_of(group, f"{prefix}{name}.")
+        if not groups:
+            yield f"{prefix}{name}", field.annotation
 
 
 def open_a_study(path, **directions):
@@ -152,22 +169,24 @@ def open_a_study(path, **directions):
         b'{"op_code":"\\u001b]0;title\\u0007"}\n',
     ],
 )
-def test_a_journal_that_no_search_writes_is_told_of_in_a_line(tmp_path, content):
+def test_impossible_journal_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "study.journal"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"storage=.*study\.journal: not a journal") as error:
+    with pytest.raises(
+        ConfigError, match=r"storage=.*study\.journal: not an Optuna journal"
+    ) as error:
         open_storage(str(path))
     assert str(error.value).isprintable()
     assert path.read_bytes() == content
 
 
-def test_a_pipe_is_no_journal_and_not_waited_for(tmp_path):
+def test_pipe_is_refused_as_a_journal_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "study.journal")
     with pytest.raises(ConfigError, match="not a file"):
         open_storage(str(tmp_path / "study.journal"))
 
 
-def test_a_study_that_searches_the_other_way_is_not_taken_for_this_one(tmp_path):
+def test_study_with_other_directions_is_refused(tmp_path):
     storage = open_storage(str(tmp_path / "study.journal"))
     optuna.create_study(study_name="s", storage=storage, directions=["minimize"])
     with pytest.raises(ConfigError, match=r"has other directions: \['minimize'\]"):
@@ -175,8 +194,8 @@ def test_a_study_that_searches_the_other_way_is_not_taken_for_this_one(tmp_path)
 
 
 @pytest.mark.parametrize("seen", [{"host": socket.gethostname(), "at": 0}, {"at": "x"}, "x", 3])
-def test_a_study_does_not_say_which_file_is_opened_as_a_lock(tmp_path, seen):
-    """A lock is emptied when it is taken."""
+def test_study_cannot_name_a_file_to_open_as_a_lock(tmp_path, seen):
+    """A lock file is emptied when it is locked."""
     (tmp_path / "sweep").mkdir()
     (tmp_path / "poetry.lock").write_text("kept")
     study = open_a_study(tmp_path / "sweep" / "study.journal", **{"val/loss": "minimize"})
@@ -188,14 +207,12 @@ def test_a_study_does_not_say_which_file_is_opened_as_a_lock(tmp_path, seen):
     worker = Worker(study, tmp_path / "sweep", n_trials=3, timeout=30)
     space = parse_space(["x=interval(0,1)"], OverridesParser.create())
     with worker:
-        taken = worker.take(3, space, SamplerOptions(name="random"))
-    assert [trial.number for trial in taken] == [0, 1, 2]
+        claimed = worker.claim(3, space, SamplerOptions(name="random"))
+    assert [trial.number for trial in claimed] == [0, 1, 2]
     assert (tmp_path / "poetry.lock").read_text() == "kept"
 
 
-def test_what_a_study_says_of_its_trials_does_not_reach_the_terminal_as_control_characters(
-    tmp_path, capsys
-):
+def test_control_characters_of_a_study_do_not_reach_the_terminal(tmp_path, capsys):
     study = open_a_study(tmp_path / "study.journal", **{"val/loss": "minimize"})
     trial = study.ask()
     for name in ("folder", "reason"):

@@ -24,7 +24,7 @@ def test_freed_memory_is_kept():
 
 
 def test_denormals_are_zero_in_every_thread():
-    # A process of its own: the setting would stay, and threads that are there do not take it.
+    # In a process of its own: the setting would stay, and running threads do not get it.
     code = """
 import torch
 from rnn_lab.training.process import flush_denormals
@@ -39,8 +39,8 @@ assert not small.grad.any(), small.grad
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_peak_memory_is_in_bytes_and_that_of_the_process_alone():
-    """What the process held that started it, is not its own."""
+def test_peak_memory_is_in_bytes_and_excludes_the_parent_process():
+    """The memory of the process that started it does not count."""
     program = """
 from rnn_lab.training.process import peak_memory_bytes
 before = peak_memory_bytes()

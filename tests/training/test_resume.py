@@ -1,153 +1,202 @@
-"""A run that was killed goes on where it was."""
+"""Which unfinished run can be resumed, and the files beside its checkpoint."""
 
-import json
-import re
-from collections.abc import Sequence
+import csv
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from tests.cli.forked import open_warm
+from rnn_lab.data.samplers import BucketBatchSampler, TokenBatchSampler
+from rnn_lab.errors import CheckpointError, ConfigError
+from rnn_lab.tracking.metrics_csv import MetricsCsv
+from rnn_lab.training.resume import ResumePoint, find_resume_point
 
-SMALL = (
-    *("experiment=smoke", "logger=csv", "trainer=cpu", "model.dropout=0.5"),
-    *("data.num_train=200", "data.num_test=40", "model.embedding_dim=8", "model.hidden_size=8"),
-)  # six batches an epoch
-
-
-MODULE = "rnn_lab.models.lightning_module.TextClassifier"
+METADATA = {"signature": {"seed": 1, "model.hidden_size": 16}, "versions": {"torch": "2"}}
 
 
-def kill(cwd: Path, *arguments: str, small: Sequence[str] = SMALL, **plan: Any) -> dict[str, Any]:
-    """Carry out a plan of tests/training/killing.py; returns what it prints."""
-    plan["arguments"] = [*small, *arguments]
-    done = open_warm("tests/training/killing.py", str(cwd), json.dumps(plan), cwd=cwd)
-    assert done.returncode == 0, done.stderr + (cwd / "log").read_text()
-    return json.loads(done.stdout)
+def interrupt(folder: Path, **state) -> Path:
+    """Return the folder of a run that was interrupted in epoch 1."""
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    torch.save({"epoch": 0}, checkpoints / "best.ckpt")
+    (folder / "metrics.csv").write_text("step,lr\r\n1,0.5\r\n2,0.25\r\n3,0.1")
+    resume = {
+        "schema_version": 2,
+        "epoch": 1,
+        "batch_idx": 2,
+        "training_complete": False,
+        "metrics_rows": 2,
+        "seconds": 1.0,
+        "ranks": [],
+        **METADATA,
+    }
+    resume |= state
+    best = {"BestCheckpoint": {"best_model_path": "/elsewhere/checkpoints/best.ckpt"}}
+    torch.save({"global_step": 8, "callbacks": best, "resume": resume}, checkpoints / "last.ckpt")
+    return folder
 
 
-def aim(call: str, number: int = 1, **more: str) -> dict[str, Any]:
-    """A kill at that call of a function, see tests/training/aims.py."""
-    return {"call": call, "number": number} | more
+def test_empty_folder_has_no_resume_point(tmp_path, capsys):
+    assert find_resume_point(tmp_path, "auto", METADATA) is None
+    assert capsys.readouterr().err == ""
 
 
-@pytest.mark.slow
-def test_killed_in_a_step_and_while_a_checkpoint_is_written_it_ends_with_the_same_bits(tmp_path):
-    """First in a step within an epoch, then in writing last.ckpt within the next epoch."""
-    found = kill(
-        tmp_path,
-        *("trainer.max_epochs=2", "trainer.checkpoint_every_n_steps=2"),
-        *("trainer.gradient_flow=3", "trainer.log_every_n_steps=1"),
-        runs={"killed": [aim("torch.Tensor.backward", 6), aim("os.fsync", 3)]},
-    )["runs"]
-    assert found == {"killed": {"statuses": [-9, -9, 0], "differences": []}}
-    log = (tmp_path / "log").read_text()
-    assert "goes on in epoch 0 after 4 batches (step 4)" in log
+def test_unfinished_run_is_found_and_partial_files_are_removed(tmp_path, capsys):
+    interrupt(tmp_path)
+    (tmp_path / "checkpoints" / ".last.ckpt.123.partial").write_bytes(b"PK")
+    found = find_resume_point(tmp_path, "auto", METADATA)
+    assert isinstance(found, ResumePoint)
+    assert (found.path.name, found.global_step, found.state["batch_idx"]) == ("last.ckpt", 8, 2)
+    assert capsys.readouterr().err == "resumes in epoch 1 after 2 batches (step 8)\n"
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
-@pytest.mark.slow
-def test_killed_wherever_it_hurts_it_ends_with_the_same_bits(tmp_path):
-    """Each start of a run comes a little further than the one before."""
-    best, last, keep = {"file": "best.ckpt"}, {"file": "last.ckpt"}, "rnn_lab.training.artifacts"
-    kills = [
-        aim("rnn_lab.data.cache._signatures"),  # of a cache that is full, but has no name yet
-        aim("rnn_lab.data.ragged_storage.RaggedArrayWriter.append", when="after"),
-        aim("torch.save", when="half", **best),
-        aim("pathlib.Path.replace", when="after", **best),
-        aim("torch.save", when="half", **last),
-        aim(f"{MODULE}.validation_step", when="after"),
-        aim("pathlib.Path.replace", when="after", **last),
-        aim("torch.save", 2, when="half", **best),
-        aim("pathlib.Path.replace", 1, when="after", **best),
-        aim(f"{MODULE}.on_test_epoch_end"),
-        aim(f"{keep}.write_predictions", when="after"),
-        aim("matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", 2, when="after"),
-        aim("pathlib.Path.replace", 4, file=".finishing", when="after"),
-    ]
-    found = kill(
-        tmp_path,
-        *("trainer.max_epochs=4", "trainer.monitor=val/loss", "trainer.checkpoint_every_n_steps=4"),
-        "data.cache_dir={run}_cache",
-        runs={"killed": kills},
-    )["runs"]
-    assert found == {"killed": {"statuses": [-9] * len(kills) + [0], "differences": []}}
+def test_other_options_are_refused_by_name(tmp_path):
+    interrupt(tmp_path)
+    other = METADATA | {"signature": {"seed": 2, "model.hidden_size": 32}}
+    with pytest.raises(ConfigError) as refused:
+        find_resume_point(tmp_path, "auto", other)
+    (line,) = str(refused.value).splitlines()
+    assert "seed=1 (saved), 2 (requested); model.hidden_size=16 (saved), 32 (requested)" in line
+    assert "resume=never" in line
+    assert find_resume_point(tmp_path, "never", other) is None
+    assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
-@pytest.mark.slow
-def test_a_download_that_is_killed_goes_on_and_never_ends_with_half_an_archive(tmp_path):
-    download = "rnn_lab.data.sources.download"
-    kills = [
-        aim("queue.Queue.get", 4),  # three pieces have come, the first of them the header
-        aim(f"{download}._md5"),
-        aim("pathlib.Path.replace", file=".part", when="after"),
-        aim("rnn_lab.data.sources.imdb._split"),
-    ]
-    found = kill(
-        tmp_path,
-        *("logger=csv", "trainer=cpu", "data=imdb", "data.batch_size=32", "trainer.max_epochs=1"),
-        *("data.val_fraction=0.2", "model.embedding_dim=8", "model.hidden_size=8"),
-        *("data.cache_dir={run}_cache", "data.root={run}_root"),
-        small=(),
-        archive=True,
-        runs={"killed": kills},
-    )["runs"]
-    assert found == {"killed": {"statuses": [-9, -9, -9, -9, 0], "differences": []}}
-    size = (tmp_path / "archive").stat().st_size
-    _, first, second, third = (tmp_path / "asked").read_text().splitlines()
-    assert first == "None"
-    assert second.startswith("bytes=") and 0 < int(second[6:-1]) < size
-    assert third == f"bytes={size}-"  # whole, but for its name
-    archives = [tmp_path / name / "aclImdb_v1.tar.gz" for name in ("whole_root", "killed_root")]
-    assert [path.read_bytes() for path in archives] == [(tmp_path / "archive").read_bytes()] * 2
+def test_other_versions_are_printed(tmp_path, capsys):
+    interrupt(tmp_path)
+    assert find_resume_point(tmp_path, "auto", METADATA | {"versions": {"torch": "3"}}) is not None
+    assert "torch 2 then, 3 now" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_a_signal_at_any_moment_ends_it_in_order_and_it_goes_on_to_the_same_bits(tmp_path):
-    term, ctrl_c = {"signal": "SIGTERM"}, {"signal": "SIGINT"}
-    kills = [
-        aim("rnn_lab.data.ragged_storage.RaggedArrayWriter.append", **term),
-        aim("rnn_lab.training.run.build_classifier", **ctrl_c),
-        aim("torch.Tensor.backward", 2, **term),
-        aim(f"{MODULE}.validation_step", **ctrl_c),
-        aim("os.fsync", file="best.ckpt", **term),
-        aim(f"{MODULE}.test_step", **ctrl_c),
-        aim("rnn_lab.training.artifacts.draw_plots", **term),
-    ]
-    found = kill(
-        tmp_path,
-        *("trainer.max_epochs=3", "trainer.monitor=val/loss", "data.eval_batch_size=8"),
-        *("logger=wandb", "data.cache_dir={run}_cache"),
-        runs={"stopped": kills},
-    )
-    statuses = [143 if "TERM" in one["signal"] else 130 for one in kills]
-    assert found["runs"] == {"stopped": {"statuses": [*statuses, 0], "differences": []}}
-    assert max(found["stops"]) < 10, found["stops"]
-    log = (tmp_path / "log").read_text()
-    assert re.findall(r"^interrupted; (\w+ \w+) with: python train.py", log, re.MULTILINE) == (
-        ["starts anew"] * 2 + ["goes on"] * 5
-    )
-    assert re.findall(r"goes on in epoch (\d) after (\d) batches", log)[:2] == [
-        ("0", "2"),
-        ("0", "5"),  # of six: the validation that was stopped is made again, after the sixth
-    ]
+class Attack:
+    """Pickled, it creates a file where it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return (Path.touch, (self.mark,))
 
 
-@pytest.mark.slow
+def truncate(folder: Path) -> str:
+    whole = (folder / "checkpoints" / "last.ckpt").read_bytes()
+    (folder / "checkpoints" / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    return "cut off"
+
+
+def change_a_byte(folder: Path) -> str:
+    whole = bytearray((folder / "checkpoints" / "last.ckpt").read_bytes())
+    whole[whole.index(b"hidden_size")] ^= 1
+    (folder / "checkpoints" / "last.ckpt").write_bytes(whole)
+    return "damaged in"
+
+
+def lose_the_best(folder: Path) -> str:
+    (folder / "checkpoints" / "best.ckpt").unlink()
+    return "best.ckpt beside it"
+
+
+def lose_rows(folder: Path) -> str:
+    (folder / "metrics.csv").write_text("step,lr\r\n1,0.5\r\n2,0.2")
+    return "metrics.csv does not hold the 2 rows that were written"
+
+
+@pytest.mark.parametrize("harm", [truncate, change_a_byte, lose_the_best, lose_rows])
+def test_damaged_files_are_reported_in_one_line_and_the_run_starts_over(tmp_path, capsys, harm):
+    interrupt(tmp_path)
+    message = harm(tmp_path)
+    assert find_resume_point(tmp_path, "auto", METADATA) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line and line.endswith("; the run starts over")
+    assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, name):
+    interrupt(tmp_path)
+    path = tmp_path / "checkpoints" / f"{name}.ckpt"
+    torch.save({"epoch": Attack(tmp_path / "mark")}, path)
+    if name == "last":
+        torch.save({"resume": Attack(tmp_path / "mark")}, path)
+    with pytest.raises(
+        CheckpointError, match=r"last\.ckpt: .*would run .*resume=never starts over"
+    ):
+        find_resume_point(tmp_path, "auto", METADATA)
+    assert path.exists() and not (tmp_path / "mark").exists()
+    torch.load(path, weights_only=False)  # the attack is real
+    assert (tmp_path / "mark").exists()
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("state", "message"),
     [
-        ("trainer.accumulate_grad_batches=2", "trainer.gradient_flow=epoch", "logger=wandb"),
-        ("data.max_tokens_per_batch=3000", "data.max_length=300", "data.num_workers=1"),
+        ({"epoch": -1}, "epoch"),
+        ({"batch_idx": "2"}, "batch_idx"),
+        ({"metrics_rows": None}, "metrics_rows"),
+        ({"ranks": [{"rng_state": 1, "metric_sums": {}}]}, "ranks.0.rng_state"),
+        ({"signature": []}, "signature"),
     ],
+    ids=["epoch", "batch_idx", "metrics_rows", "ranks", "signature"],
 )
-def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, options):
-    """A sample of tests/training/fifty_kills.json."""
-    found = kill(
-        tmp_path,
-        *("trainer.max_epochs=4", "trainer.patience=1", *options),
-        *("trainer.checkpoint_every_n_minutes=0.0005",),
-        random_kills=2,
-        seed=len(options),
-    )["runs"]
-    assert all(run["differences"] == [] for run in found.values()), found
+def test_impossible_state_is_refused_and_kept(tmp_path, state, message):
+    interrupt(tmp_path, **state)
+    with pytest.raises(CheckpointError) as refused:
+        find_resume_point(tmp_path, "auto", METADATA)
+    (line,) = str(refused.value).splitlines()
+    assert f"last.ckpt: not a last.ckpt of train.py: resume.{message}: " in line
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize(("version", "shown"), [(1, "1"), (3, "3"), ("2", "'2'"), (None, "none")])
+def test_other_schema_version_is_refused_by_name(tmp_path, version, shown):
+    """And kept: the release that wrote it can resume it."""
+    interrupt(tmp_path, schema_version=version)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    with pytest.raises(CheckpointError) as refused:
+        find_resume_point(tmp_path, "auto", METADATA)
+    assert str(refused.value) == (
+        f"{last}: checkpoint has schema version {shown}; this release reads version 2; "
+        "resume=never starts over"
+    )
+    assert last.exists()
+    assert find_resume_point(tmp_path, "never", METADATA) is None and not last.exists()
+
+
+def test_metrics_continue_after_the_kept_rows(tmp_path):
+    """Later rows, of which one is cut off, are written again."""
+    whole = MetricsCsv(tmp_path / "whole")
+    interrupt(tmp_path / "cut", metrics_rows=2)
+    resumed = MetricsCsv(tmp_path / "cut", keep=2)
+    for step, metrics in ((1, {"lr": 0.5}), (2, {"lr": 0.25})):
+        whole.log_metrics(metrics, step)
+    for logger in (whole, resumed):
+        logger.log_metrics({"lr": 0.125}, 3)
+        logger.log_metrics({"val/loss": 1.5}, 4)
+    assert whole.rows == resumed.rows == 4
+    written = (tmp_path / "cut" / "metrics.csv").read_bytes()
+    assert written == (tmp_path / "whole" / "metrics.csv").read_bytes()
+    rows = list(csv.reader(written.decode().splitlines()))
+    assert rows == [["lr", "step", "val/loss"], ["0.5", "1", ""], ["0.25", "2", ""],
+                    ["0.125", "3", ""], ["", "4", "1.5"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [BucketBatchSampler, TokenBatchSampler])
+def test_batches_resume_within_an_epoch_and_the_next_one_is_whole(kind):
+    lengths = np.random.default_rng(0).integers(1, 50, 200)
+    options = {"shuffle": True} if kind is BucketBatchSampler else {}
+    whole, resumed = (kind(lengths, 64, seed=3, **options) for _ in range(2))
+    whole.set_epoch(2)
+    resumed.resume_at(2, 2)
+    expected = list(whole)[2:]
+    for set_again in (False, True):  # Lightning sets the epoch after it began to iterate
+        if set_again:
+            resumed.set_epoch(2)
+        assert all(map(np.array_equal, expected, list(resumed)))
+    assert len(resumed) == len(whole) == len(expected) + 2
+    for sampler in (whole, resumed):
+        sampler.set_epoch(3)
+    rest = list(resumed)
+    assert len(rest) == len(whole)
+    assert all(map(np.array_equal, list(whole), rest))

@@ -5,12 +5,15 @@ import re
 from rnn_lab.training.run_metadata import git_commit, versions, write_result
 
 
-def test_a_figure_that_cannot_be_had_is_null(tmp_path):
+def test_nan_metric_is_null(tmp_path):
     write_result(tmp_path, {"val/auroc": math.nan, "test/accuracy": 0.5, "tags": ["größe"]})
     text = (tmp_path / "result.json").read_text(encoding="utf-8")
-    # Strict JSON: no reader but Python's takes NaN.
+    # Strict JSON: only Python's reader accepts NaN.
     result = json.loads(text, parse_constant=lambda name: 1 / 0)
-    assert result == {"val/auroc": None, "test/accuracy": 0.5, "tags": ["größe"]}
+    assert result == {
+        **{"schema_version": 2, "val/auroc": None, "test/accuracy": 0.5},
+        "tags": ["größe"],
+    }
 
 
 def test_versions_and_commit():

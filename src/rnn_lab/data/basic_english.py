@@ -1,7 +1,7 @@
-"""Review -> words: torchtext's `basic_english`.
+"""Text -> words: the `basic_english` tokenizer of torchtext.
 
-This file needs nothing but the standard library: `rnn_lab.data.tokenize` also runs it as a program,
-one worker a core, which reads a pickled list of texts and answers with `number_tokens` of them.
+This file imports only the standard library: `rnn_lab.data.tokenize` also runs it as a program, one
+worker per core, which reads a pickled list of texts and writes the result of `number_tokens`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ BASIC_ENGLISH_VERSION = 1  # part of every cache key; raise it when `basic_engli
 
 
 def basic_english(text: str) -> list[str]:
-    """Lower-case, set punctuation apart, drop double quotes, line breaks, colons and semicolons.
+    """Lower the case, separate punctuation, drop double quotes, line breaks, colons, semicolons.
 
-    Equal, token for token, to torchtext 0.18's `get_tokenizer("basic_english")`, which makes the
-    same replacements by twelve regular expressions; chained `str.replace` is three times as fast.
-    The order matters: a quote inside `<br "/>` goes before the line break is looked for.
+    The tokens equal those of torchtext 0.18's `get_tokenizer("basic_english")`, which makes the
+    same replacements with twelve regular expressions; chained `str.replace` is three times as
+    fast. The order matters: the quote in `<br "/>` is removed before line breaks are replaced.
     """
     return (
         text.lower()
@@ -44,8 +44,8 @@ def number_tokens(texts: Iterable[str]) -> tuple[list[str], array[int], array[in
     """Number the distinct tokens of `texts` in order of first appearance.
 
     Returns:
-        The distinct tokens; the number of every token of every text, one after the other
-        (uint32); the count of tokens of each text (uint32).
+        The distinct tokens; the number of every token of every text, concatenated (uint32); the
+        number of tokens of each text (uint32).
     """
     number: defaultdict[str, int] = defaultdict(count().__next__)
     numbers, lengths = array("I"), array("I")
@@ -57,5 +57,5 @@ def number_tokens(texts: Iterable[str]) -> tuple[list[str], array[int], array[in
 
 
 if __name__ == "__main__":
-    result = number_tokens(pickle.load(sys.stdin.buffer))  # written by our own parent process
+    result = number_tokens(pickle.load(sys.stdin.buffer))  # written by the parent process
     pickle.dump(result, sys.stdout.buffer, protocol=pickle.HIGHEST_PROTOCOL)

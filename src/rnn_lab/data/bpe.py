@@ -1,4 +1,4 @@
-"""Reviews -> subword ids: byte-pair encoding (Sennrich et al. 2016) by Hugging Face tokenizers."""
+"""Texts -> subword ids: byte-pair encoding (Sennrich et al. 2016) by Hugging Face tokenizers."""
 
 import json
 import os
@@ -18,19 +18,19 @@ SMALLEST_VOCABULARY = len(SPECIALS) + 256
 
 
 class SubwordVocabulary:
-    """Byte-level byte pairs, learnt from the training reviews.
+    """Byte-level byte pairs, learned from the training texts.
 
-    Over bytes, so that no word of any language is unknown; lower-case and without `<br />`, as
-    `basic_english` is, so that the two differ in how they cut words and in nothing else.
+    It works on bytes, so that no word of any language is unknown. Like `basic_english`, it lowers
+    the case and drops `<br />`, so that the two differ only in how they cut words.
     """
 
     tokenizer = "bpe"
 
     def __init__(self, state: str) -> None:
-        """Take a tokenizer's JSON; reading it runs no code.
+        """Take the JSON of a tokenizer. Reading it runs no code.
 
         Raises:
-            ValueError: `state` is not the JSON of such a tokenizer.
+            ValueError: `state` is not the JSON of a tokenizer of `train`.
         """
         from tokenizers import Tokenizer
 
@@ -43,7 +43,7 @@ class SubwordVocabulary:
             raise ValueError(f"is not a tokenizer: {error or type(error).__name__}") from error
         if [self._tokenizer.id_to_token(i) for i in (PAD_ID, UNK_ID)] != list(SPECIALS):
             raise ValueError(f"does not begin with {', '.join(SPECIALS)}")
-        # A review that spells out "<pad>" must not pass for padding.
+        # The word "<pad>" in a text must not be taken for padding.
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -52,8 +52,8 @@ class SubwordVocabulary:
     def train(
         cls, texts: Iterable[str], *, max_vocab_size: int, min_freq: int
     ) -> "SubwordVocabulary":
-        """Learn pairs that occur `min_freq` times until there are `max_vocab_size` ids in all."""
-        # Said aloud, or the library warns whenever a data-loading worker is forked later.
+        """Learn pairs that occur `min_freq` times, up to `max_vocab_size` ids in total."""
+        # Set explicitly, or the library warns whenever a data-loading worker is forked later.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         from tokenizers import trainers
         from tokenizers.pre_tokenizers import ByteLevel
@@ -66,22 +66,22 @@ class SubwordVocabulary:
             initial_alphabet=sorted(ByteLevel.alphabet()),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(map(_storable, texts), trainer)
+        tokenizer.train_from_iterator(map(_encodable, texts), trainer)
         return cls(tokenizer.to_str())
 
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size()
 
     def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
-        """The ids of each text, int64 [its subwords]."""
-        encodings = self._tokenizer.encode_batch_fast([_storable(text) for text in texts])
+        """Return the ids of each text, int64 [its subwords]."""
+        encodings = self._tokenizer.encode_batch_fast([_encodable(text) for text in texts])
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
     def words(self, text: str) -> list[tuple[str, np.ndarray]]:
-        """Each word of `text` as it is read, and the ids of its subwords; all as `encode_all`."""
+        """Return each word of `text` and the ids of its subwords, as in `encode_all`."""
         from tokenizers.decoders import ByteLevel
 
-        encoding = self._tokenizer.encode(_storable(text))
+        encoding = self._tokenizer.encode(_encodable(text))
         words = []
         for _, group in groupby(range(len(encoding.ids)), encoding.word_ids.__getitem__):
             positions = list(group)
@@ -90,26 +90,26 @@ class SubwordVocabulary:
         return words
 
     def state(self) -> str:
-        """All that `SubwordVocabulary(state)` needs, in plain types."""
+        """Return the state for `SubwordVocabulary(state)`, in plain types."""
         return self._tokenizer.to_str()
 
 
 def _check(state: Any) -> None:
-    """Raise an error unless this is what `train` gives: its pairs, and a pipeline that is ours.
+    """Raise an error unless `state` has the pipeline of `train`; its pairs may differ.
 
-    A normalizer of a stranger's could make gigabytes of a word, or take for ever.
+    The normalizer of an untrusted file could expand a word to gigabytes or never return.
     """
     ours = json.loads(_untrained().to_str())
     for part in ours:
         if part not in {"model", "added_tokens"} and state[part] != ours[part]:
             raise ValueError(f"has another {part}")
-    learnt = {"vocab", "merges"}
-    if any(state["model"][part] != ours["model"][part] for part in ours["model"].keys() - learnt):
+    learned = {"vocab", "merges"}
+    if any(state["model"][part] != ours["model"][part] for part in ours["model"].keys() - learned):
         raise ValueError("has another model")
     if [token["content"] for token in state["added_tokens"]] != list(SPECIALS):
         raise ValueError(f"has other special tokens than {', '.join(SPECIALS)}")
     if sorted(state["model"]["vocab"].values()) != list(range(len(state["model"]["vocab"]))):
-        raise ValueError("does not number its subwords from 0 up")
+        raise ValueError("does not number its subwords from 0")
 
 
 def _untrained() -> "Tokenizer":
@@ -128,6 +128,6 @@ def _untrained() -> "Tokenizer":
     return tokenizer
 
 
-def _storable(text: str) -> str:
-    """Half a surrogate pair, which JSON can spell, has no UTF-8: it becomes "?"."""
+def _encodable(text: str) -> str:
+    """Replace half a surrogate pair, which JSON can spell and UTF-8 cannot, by "?"."""
     return text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Folders that are either whole or absent, built once however many runs want them."""
+"""Cache folders that are either complete or absent, built once for all runs."""
 
 import ctypes
 import json
@@ -19,45 +19,45 @@ _SAMPLED_BYTES = 4096
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """Return `folder`, first filled by `build` if it does not exist yet or is damaged.
+    """Return `folder`; call `build` first if it does not exist or is damaged.
 
-    `build` writes into a temporary sibling that is renamed when complete, so a process killed
-    half-way leaves no half-filled folder. Runs that want the same folder at once wait on a lock
-    (released by the system when its holder dies) and find it built.
+    `build` writes into a temporary sibling, which is renamed when complete, so that a killed
+    process leaves no incomplete folder. Concurrent runs wait on a lock, which the system releases
+    when its owner dies, and then find the complete folder.
 
     Raises:
         WriteError: the folder cannot be written.
     """
-    if _is_whole(folder):
+    if _is_complete(folder):
         return folder
     partial = folder.with_name(folder.name + ".partial")
     lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with lock:
-            if not _is_whole(folder):
+            if not _is_complete(folder):
                 for leftover in (partial, folder):
                     shutil.rmtree(leftover, ignore_errors=True)
                 _fill(partial, build)
                 partial.replace(folder)
-                _give_back_freed_memory()
+                _trim_heap()
     except UserError:
         raise
-    except Exception as error:  # a full disk, a folder of someone else's
+    except Exception as error:  # a full disk, a folder without permission
         if refused := find_os_error(error) or (error if isinstance(error, OSError) else None):
             raise write_error(refused, folder, what="the cache cannot be filled") from error
         raise
     return folder
 
 
-def _give_back_freed_memory() -> None:
-    """Have the system take back what building has freed, where the C library can (glibc).
+def _trim_heap() -> None:
+    """Return freed memory to the system, if the C library can (glibc).
 
-    glibc keeps freed pieces of less than 32 MiB, in a heap for each thread that asked for any, and
-    training would come on top of them: how much, is chance and grows with the data.
+    glibc keeps freed blocks below 32 MiB in one heap per thread, and training would need its
+    memory in addition. The amount varies and grows with the data.
     """
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not in musl
         if trim is not None:
             trim(0)
 
@@ -72,7 +72,7 @@ def _fill(partial: Path, build: Callable[[Path], None]) -> None:
         raise
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     try:
         return bool(json.loads((folder / _MANIFEST).read_text()) == _signatures(folder))
     except (OSError, ValueError, RecursionError):
@@ -80,10 +80,10 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _signatures(folder: Path) -> dict[str, list[int]]:
-    """Size and a checksum of both ends of every file.
+    """Return size and a checksum of both ends of every file.
 
-    What a full disk, a crash or a power cut does to a file shows there, and a gigabyte is judged
-    as fast as a line.
+    They show what a full disk, a crash or a power cut does to a file, and take the same time for a
+    large file as for a small one.
     """
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != _MANIFEST)
     return {path.relative_to(folder).as_posix(): _signature(path) for path in files}

@@ -1,50 +1,265 @@
-"""Labelled reviews as every source gives them, before any token is cut."""
+"""Labelled texts as every source returns them, in memory or in a cache on disk."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from rnn_lab.data.text_storage import MemmapTexts
+from rnn_lab.data.storage import (
+    ArrayWriter,
+    MemmapTexts,
+    TextWriter,
+    hash_bytes,
+    hash_texts,
+    open_array,
+)
+from rnn_lab.errors import DataError
+
+CACHE_FORMAT = 3  # part of every cache key; raise it when the files of a CorpusWriter change
+SPLITS = ("train", "validation", "test")
+_CHUNK_ROWS = 2**16
 
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled texts. All fields have one entry a review."""
+    """Labelled texts. Every field has one entry per example."""
 
     texts: Sequence[str]
-    labels: np.ndarray  # int64, an index into Corpus.class_names
-    names: Sequence[str]  # where each text came from: "train/pos/0_9.txt", "reviews.csv:12"
-    groups: np.ndarray | None = None  # int64, the film of each review, where known
+    labels: np.ndarray  # int64, indices into Corpus.class_names
+    names: Sequence[str] = ()  # where each text is from: "train/pos/0_9.txt"; default: its number
+    groups: np.ndarray | None = None  # int64, examples that data.val_split=by_film keeps together
+    hashes: np.ndarray | None = None  # uint64 [examples, 2], see hash_texts; default: computed
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__  # the dataclass is frozen
+        set_field(self, "labels", np.asarray(self.labels, dtype=np.int64))
+        if self.groups is not None:
+            set_field(self, "groups", np.asarray(self.groups, dtype=np.int64))
+        if not len(self.names):
+            set_field(self, "names", [str(row) for row in range(len(self.labels))])
+        if self.hashes is None:
+            set_field(self, "hashes", hash_texts(self.texts))
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: np.ndarray) -> "Split":
-        """The reviews at `rows`, in that order; texts that are on disk stay there."""
-        groups = None if self.groups is None else self.groups[rows]
-        return Split(_take(self.texts, rows), self.labels[rows], _take(self.names, rows), groups)
+    @property
+    def text_hashes(self) -> np.ndarray:
+        """The field `hashes`, which is never None once the split exists."""
+        assert self.hashes is not None
+        return self.hashes
+
+    def take(self, rows: np.ndarray) -> Split:
+        """Return the examples at `rows`, in that order. Texts on disk stay on disk."""
+        return Split(
+            texts=_take(self.texts, rows),
+            labels=self.labels[rows],
+            names=_take(self.names, rows),
+            groups=None if self.groups is None else self.groups[rows],
+            hashes=self.text_hashes[rows],
+        )
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set: its splits, its classes, and a fingerprint of all that it holds."""
+    """A data set: its splits, its classes and a fingerprint of its content."""
 
-    name: str  # "imdb", "demo", "long_range" or "files"
+    name: str  # "imdb", "demo", "files", ...: names runs and messages
     class_names: tuple[str, ...]
     train: Split
-    validation: Split | None  # None: to be cut from `train`
-    test: Split | None
-    fingerprint: str  # sha256 (hex) of the content: texts, labels, order
-    synthetic: bool = False
-    skipped: Sequence[str] = ()  # one line for each row passed over
+    validation: Split | None = None  # None: split off `train`, see data.val_split
+    test: Split | None = None
+    fingerprint: str = ""  # default: content_fingerprint
+    synthetic: bool = False  # texts that no one wrote: reports say so
+    skipped: Sequence[str] = ()  # one line for each row that could not be used
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        if not self.fingerprint:
+            fingerprint = content_fingerprint(self.class_names, self.splits)
+            object.__setattr__(self, "fingerprint", fingerprint)
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The given splits by name, in the order train, validation, test."""
+        """The splits that exist, by name, in the order train, validation, test."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
 
 def _take(texts: Sequence[str], rows: np.ndarray) -> Sequence[str]:
     return texts.take(rows) if isinstance(texts, MemmapTexts) else [texts[row] for row in rows]
+
+
+def content_fingerprint(class_names: Sequence[str], splits: Mapping[str, Split]) -> str:
+    """Return a sha256 (hex) over classes, texts, labels, names and groups, in their order.
+
+    The texts enter by their hashes, which are computed when the texts are written, so that no text
+    is read again.
+    """
+    digest = hashlib.sha256()
+
+    def update(what: str, chunks: Iterable[bytes]) -> None:
+        size = 0
+        for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+        digest.update(f"\n{what} {size}\n".encode())
+
+    update("classes", [json.dumps(list(class_names)).encode()])
+    for split_name, split in splits.items():
+        for field, values in (
+            ("labels", split.labels),
+            ("groups", split.groups),
+            ("texts", split.text_hashes),
+        ):
+            if values is not None:
+                update(f"{split_name} {field}", _chunk_bytes(values))
+        names = (name.encode("utf-8", "surrogatepass") for name in split.names)
+        update(f"{split_name} names", (b"%d:%s" % (len(name), name) for name in names))
+    return digest.hexdigest()
+
+
+def _chunk_bytes(values: np.ndarray) -> Iterable[bytes]:
+    for first in range(0, len(values), _CHUNK_ROWS):
+        yield values[first : first + _CHUNK_ROWS].tobytes()
+
+
+class CorpusWriter:
+    """Write a corpus into a folder as its texts arrive, in one pass; `open_corpus` reads it.
+
+    The texts may arrive in any order: `finish` says which rows form which split. Use it in a
+    `with` statement and call `finish` within.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._texts, self._names = TextWriter(folder, "texts"), TextWriter(folder, "names")
+        self._hashes = ArrayWriter(folder / "hashes.npy", np.uint64)
+        self._skipped = TextWriter(folder, "skipped")
+        self._rows = 0
+
+    def append(self, text: str, name: str) -> None:
+        """Append a text and where it is from."""
+        encoded = text.encode("utf-8")
+        self._texts.append(encoded)
+        self._hashes.append(hash_bytes(encoded))
+        self._names.append(name)
+        self._rows += 1
+
+    def skip(self, line: str) -> None:
+        """Record a row that cannot be used, as one line."""
+        self._skipped.append(line)
+
+    @property
+    def rows(self) -> int:
+        """The number of texts so far: the row of the next one."""
+        return self._rows
+
+    def finish(
+        self,
+        name: str,
+        class_names: Sequence[str],
+        *,
+        rows: Mapping[str, np.ndarray],
+        labels: np.ndarray,
+        groups: np.ndarray | None = None,
+        synthetic: bool = False,
+    ) -> None:
+        """Complete the folder.
+
+        Args:
+            name: of the corpus.
+            class_names: of its labels.
+            rows: of each split, int64, by its name: "train" and perhaps "validation", "test".
+            labels: of all rows, int64 [rows].
+            groups: of all rows, int64 [rows], where known.
+            synthetic: as in Corpus.
+        """
+        self.__exit__()
+        for split in rows:
+            for field, values in (("rows", rows[split]), ("labels", labels[rows[split]])):
+                np.save(self._folder / f"{split}_{field}.npy", values)
+            if groups is not None:
+                np.save(self._folder / f"{split}_groups.npy", groups[rows[split]])
+            self._write_hashes(split, rows[split])
+        names = [split for split in SPLITS if split in rows]
+        splits = {split: _open_split(self._folder, split) for split in names}
+        meta = {
+            "name": name,
+            "class_names": list(class_names),
+            "synthetic": synthetic,
+            "splits": names,
+            "fingerprint": content_fingerprint(class_names, splits),
+        }
+        (self._folder / "meta.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
+
+    def _write_hashes(self, split: str, rows: np.ndarray) -> None:
+        hashes = _open_hashes(self._folder / "hashes.npy")
+        with ArrayWriter(self._folder / f"{split}_hashes.npy", np.uint64) as file:
+            for first in range(0, len(rows), _CHUNK_ROWS):
+                file.append(hashes[rows[first : first + _CHUNK_ROWS]])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for writer in (self._texts, self._names, self._hashes, self._skipped):
+            writer.__exit__(*error)
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """Open the folder of a CorpusWriter without reading any text.
+
+    Raises:
+        DataError: the folder is damaged.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        splits = {name: _open_split(folder, name) for name in meta["splits"]}
+        return Corpus(
+            name=meta["name"],
+            class_names=tuple(meta["class_names"]),
+            train=splits["train"],
+            validation=splits.get("validation"),
+            test=splits.get("test"),
+            fingerprint=meta["fingerprint"],
+            synthetic=meta["synthetic"],
+            skipped=MemmapTexts.open(folder, "skipped"),
+        )
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise DataError(f"{folder}: this cache is damaged, delete the folder: {error}") from error
+
+
+def _open_split(folder: Path, name: str) -> Split:
+    rows, groups = open_array(folder / f"{name}_rows.npy"), folder / f"{name}_groups.npy"
+    return Split(
+        texts=MemmapTexts.open(folder, "texts", rows),
+        labels=open_array(folder / f"{name}_labels.npy"),
+        names=MemmapTexts.open(folder, "names", rows),
+        groups=open_array(groups) if groups.exists() else None,
+        hashes=_open_hashes(folder / f"{name}_hashes.npy"),
+    )
+
+
+def _open_hashes(path: Path) -> np.ndarray:
+    return open_array(path).reshape(-1, 2)
+
+
+def stat_key(files: Iterable[Path | os.DirEntry[str]], options: str = "") -> str:
+    """Return a cache key for the content of files, derived from path, size and time alone.
+
+    Give absolute paths in a fixed order, so that the key is the same from every working folder.
+    """
+    digest = hashlib.sha256(f"{CACHE_FORMAT}\n{options}".encode())
+    for path in files:
+        stat = path.stat()
+        line = f"\n{os.fspath(path)} {stat.st_size} {stat.st_mtime_ns}"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]

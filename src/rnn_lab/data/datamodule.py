@@ -1,4 +1,4 @@
-"""Everything between a `data` config and the batches of a run."""
+"""The LightningDataModule: from the options of `data` to the batches of a run."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,24 +11,29 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from rnn_lab.data.config import AutoConfig, DataConfig
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.duplicates import DuplicateCounts, count_duplicates, leaked_rows, split_hashes
 from rnn_lab.data.encode import EncodedSplit, encode_corpus, fit_vocabulary
-from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler, DistributedBatchSampler
+from rnn_lab.data.options import TextOptions
+from rnn_lab.data.samplers import (
+    Batch,
+    BatchDataset,
+    BucketBatchSampler,
+    DistributedBatchSampler,
+    TokenBatchSampler,
+)
 from rnn_lab.data.sources.registry import load_corpus
 from rnn_lab.data.splits import split_validation
 from rnn_lab.data.text_encoder import TextEncoder
-from rnn_lab.data.token_sampler import TokenBatchSampler
 from rnn_lab.errors import CheckpointError, DataError
 
 
 class TextDataModule(L.LightningDataModule):
-    """The reviews of one corpus as batches.
+    """The texts of one corpus as batches.
 
-    After `setup`: `corpus`, `text_encoder`, `class_names`, `splits` (those of "train",
-    "validation" and "test" that there are). A Trainer must leave the samplers alone
-    (`use_distributed_sampler=False`): they share the batches out among its ranks themselves.
+    `setup` sets `corpus`, `text_encoder`, `class_names` and `splits` (the non-empty ones of
+    "train", "validation" and "test"). Use it with `Trainer(use_distributed_sampler=False)`: its
+    samplers divide the batches among the ranks themselves.
     """
 
     corpus: Corpus
@@ -36,20 +41,20 @@ class TextDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        config: DataConfig,
+        config: TextOptions,
         *,
         seed: int = 0,
         allow_fallback: bool = False,
         text_encoder: TextEncoder | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
-        """Promise the reviews of `config`, in batches whose order depends on `seed` alone.
+        """Store the arguments; `setup` loads the texts.
 
         Args:
-            config: checked options.
-            seed: of the order of the training batches.
-            allow_fallback: take the demo reviews where `data=auto` finds no others.
-            text_encoder: of a finished run, to be used in place of a new vocabulary.
+            config: the validated options of a data source.
+            seed: of the order of the training batches, which depends on nothing else.
+            allow_fallback: use the demo reviews if `data=auto` finds no IMDB.
+            text_encoder: of a finished run, used instead of a new vocabulary.
             class_names: of a finished run: labels become indices into these.
         """
         super().__init__()
@@ -60,33 +65,31 @@ class TextDataModule(L.LightningDataModule):
         self._class_names = None if class_names is None else tuple(class_names)
         self._is_set_up = False
         self._start = (0, 0)
-        self._left_out: frozenset[tuple[int, int]] = frozenset()
+        self._excluded: frozenset[tuple[int, int]] = frozenset()
 
     def prepare_data(self) -> None:
-        """Fetch, cut and encode the reviews into the cache, where they are not there yet."""
+        """Download, tokenize and encode the texts into the cache, unless the cache has them."""
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Map the encoded reviews into memory, all splits at whatever stage.
+        """Map the encoded texts of all splits into memory, at any `stage`.
 
         Raises:
-            DataError: the reviews cannot be had, or are not of the expected classes.
+            DataError: the texts are missing, malformed or not of the expected classes.
         """
         if self._is_set_up:
             return
-        config, cache_dir = self.config, Path(self.config.cache_dir)
-        corpus = load_corpus(config, allow_fallback=self._allow_fallback)
-        if isinstance(config, AutoConfig):
-            # A checkpoint must name what was found: elsewhere `auto` may find other reviews.
-            config = self.config = config.demo() if corpus.synthetic else config.imdb()
+        corpus = load_corpus(self.config, allow_fallback=self._allow_fallback)
+        config = self.config = self.config.resolve(corpus)
+        cache_dir = Path(config.cache_dir)
         train_rows, validation_rows = split_validation(corpus, config)
         if self._text_encoder is None:
             if config.drop_duplicates:
-                keys = split_hashes(corpus, cache_dir, train_rows, validation_rows)
-                train_rows = train_rows[~leaked_rows(keys)]
+                hashes = split_hashes(corpus, cache_dir, train_rows, validation_rows)
+                train_rows = train_rows[~leaked_rows(hashes)]
                 if not len(train_rows):
                     raise DataError(
-                        f"{corpus.name}: every training review stands in validation or test too; "
+                        f"{corpus.name}: every training text also occurs in validation or test; "
                         "with data.drop_duplicates=true none is left"
                     )
             vocabulary = fit_vocabulary(corpus, train_rows, config)
@@ -97,7 +100,7 @@ class TextDataModule(L.LightningDataModule):
         splits["train"] = splits["train"].take(train_rows)
         self._train_rows = train_rows
         self._class_names = self._class_names or corpus.class_names
-        new_label = _translate(corpus.class_names, self._class_names)
+        new_label = _label_indices(corpus.class_names, self._class_names)
         self.splits = {
             name: replace(split, labels=new_label[split.labels])
             for name, split in splits.items()
@@ -109,12 +112,12 @@ class TextDataModule(L.LightningDataModule):
 
     @cached_property
     def duplicates(self) -> dict[str, dict[str, DuplicateCounts]]:
-        """How many reviews stand more than once; see `count_duplicates`."""
+        """The number of duplicates, see `count_duplicates`."""
         return count_duplicates(split_hashes(self.corpus, Path(self.config.cache_dir), *self._rows))
 
     @property
     def text_encoder(self) -> TextEncoder:
-        """What turns a review into ids."""
+        """The tokenizer and vocabulary that turn a text into ids."""
         assert self._text_encoder is not None, "call setup first"
         return self._text_encoder
 
@@ -135,7 +138,7 @@ class TextDataModule(L.LightningDataModule):
         return self.text_encoder.vocab_size
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of like length in an order of each epoch's own."""
+        """Return batches of texts of similar length, in another order in each epoch."""
         dataset, config = self._dataset("train"), self.config
         lengths, seed, replicas = dataset.lengths, self._seed, self._replicas()
         sampler: DistributedBatchSampler
@@ -145,33 +148,33 @@ class TextDataModule(L.LightningDataModule):
             size = config.batch_size
             sampler = BucketBatchSampler(lengths, size, shuffle=True, seed=seed, **replicas)
         sampler.resume_at(*self._start)
-        sampler.exclude_batches(self._left_out)
+        sampler.exclude_batches(self._excluded)
         return self._dataloader(dataset, sampler)
 
     def resume_at(self, epoch: int, batch: int) -> None:
-        """Let the training batches begin in the midst of an epoch, for a training that goes on."""
+        """Start the training batches within an epoch, to resume an interrupted run."""
         self._start = (epoch, batch)
 
     def exclude_batches(self, batches: frozenset[tuple[int, int]]) -> None:
-        """Train without these batches, each an epoch and a number: see DistributedBatchSampler."""
-        self._left_out = batches
+        """Skip these training batches, each an epoch and a number: see DistributedBatchSampler."""
+        self._excluded = batches
 
     def training_texts(self, rows: Sequence[int]) -> list[tuple[str, str]]:
-        """Name and text of reviews of the training split, by their positions in it."""
+        """Return name and text of examples of the training split, by their positions in it."""
         train = self.corpus.train
         places = [int(self._train_rows[row]) for row in rows]
         return [(train.names[place], train.texts[place]) for place in places]
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation reviews, the longest first."""
+        """Return the validation texts, the longest first."""
         return self.dataloader_for("validation")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The test reviews, the longest first."""
+        """Return the test texts, the longest first."""
         return self.dataloader_for("test")
 
     def dataloader_for(self, split: str) -> DataLoader[Batch]:
-        """Every review of a split once, the longest first.
+        """Return every text of a split once, the longest first.
 
         Raises:
             DataError: there is no such split.
@@ -183,7 +186,7 @@ class TextDataModule(L.LightningDataModule):
         return self._dataloader(dataset, sampler)
 
     def sample_evenly(self, split: str, count: int) -> Batch:
-        """`count` reviews of a split (all, where there are fewer), always the same ones.
+        """Return `count` texts of a split (or all, if there are fewer), always the same ones.
 
         Raises:
             DataError: there is no such split.
@@ -195,7 +198,7 @@ class TextDataModule(L.LightningDataModule):
     def _dataset(self, name: str) -> BatchDataset:
         if name not in self.splits:
             raise DataError(
-                f"{self.corpus.name}: no {name} reviews; there are: {', '.join(self.splits)}"
+                f"{self.corpus.name}: has no split {name}; choose from: {', '.join(self.splits)}"
             )
         return BatchDataset(
             self.splits[name],
@@ -204,7 +207,7 @@ class TextDataModule(L.LightningDataModule):
         )
 
     def _replicas(self) -> dict[str, int]:
-        """This process among those that share each batch."""
+        """The rank of this process among those that share each batch."""
         return {
             "rank": self.trainer.global_rank if self.trainer else 0,
             "num_replicas": self.trainer.world_size if self.trainer else 1,
@@ -213,10 +216,10 @@ class TextDataModule(L.LightningDataModule):
     def _dataloader(
         self, dataset: BatchDataset, sampler: DistributedBatchSampler
     ) -> DataLoader[Batch]:
-        # As `sampler`, not `batch_sampler`: the dataset takes a batch at a time, and Lightning
-        # tells only a `sampler` of the epoch.
+        # As `sampler`, not `batch_sampler`: the dataset returns a whole batch, and Lightning calls
+        # `set_epoch` of a `sampler` only.
         workers = self.config.num_workers
-        return _ReviewLoader(
+        return _ReproducibleLoader(
             dataset,
             batch_size=None,
             sampler=sampler,
@@ -226,7 +229,7 @@ class TextDataModule(L.LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a finished run needs of its data, in plain types; part of its checkpoints."""
+        """Return what prediction and testing need, in plain types; checkpoints contain it."""
         return {
             "config": self.config.model_dump(mode="json"),
             "text_encoder": self.text_encoder.state_dict(),
@@ -235,7 +238,7 @@ class TextDataModule(L.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a checkpoint's encoder and classes; after `setup`, make sure of them.
+        """Use the encoder and classes of a checkpoint; after `setup`, check that they are equal.
 
         Raises:
             CheckpointError: the checkpoint was trained with another vocabulary or other classes.
@@ -250,11 +253,12 @@ class TextDataModule(L.LightningDataModule):
             raise CheckpointError(f"the checkpoint's classes are {', '.join(class_names)}")
 
 
-class _ReviewLoader(DataLoader[Batch]):
-    """A loader that takes one number an epoch from torch's default generator, as DataLoader does.
+class _ReproducibleLoader(DataLoader[Batch]):
+    """Draw one number per epoch from torch's default generator, with and without workers.
 
-    With workers DataLoader takes one when it starts them and none later. The dropout masks would
-    then depend on the number of workers, and in a resumed training on when it was interrupted.
+    DataLoader without workers draws one per epoch; with workers it draws one when it starts them
+    and none later. The dropout masks would then depend on the number of workers, and in a resumed
+    run on the time of the interruption.
     """
 
     def __iter__(self) -> Any:
@@ -263,13 +267,15 @@ class _ReviewLoader(DataLoader[Batch]):
         return super().__iter__()
 
 
-def _translate(names: Sequence[str], known: Sequence[str]) -> np.ndarray:
-    """The index into `known` of each of `names`, int64 [names].
+def _label_indices(names: Sequence[str], known: Sequence[str]) -> np.ndarray:
+    """Return the index into `known` of each of `names`, int64 [names].
 
     Raises:
-        DataError: one is not known.
+        DataError: a name is not known.
     """
     for name in names:
         if name not in known:
-            raise DataError(f"label {name!r} is none of the run's: {', '.join(known)}")
+            raise DataError(
+                f"unknown label {name!r}; the classes of the run are: {', '.join(known)}"
+            )
     return np.array([known.index(name) for name in names], dtype=np.int64)

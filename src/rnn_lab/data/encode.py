@@ -1,4 +1,4 @@
-"""The corpus as ids, cached on disk and memory-mapped."""
+"""Fit a vocabulary and encode a corpus as ids, cached on disk and memory-mapped."""
 
 import hashlib
 import json
@@ -12,12 +12,11 @@ import numpy as np
 from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION
 from rnn_lab.data.bpe import BPE_VERSION, SubwordVocabulary
 from rnn_lab.data.cache import build_once
-from rnn_lab.data.config import TextOptions
 from rnn_lab.data.corpus import Corpus
+from rnn_lab.data.options import TextOptions
 from rnn_lab.data.progress import progress_bar
-from rnn_lab.data.ragged_storage import RaggedArray, RaggedArrayWriter
+from rnn_lab.data.storage import RaggedArray, RaggedArrayWriter, chunked
 from rnn_lab.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
-from rnn_lab.data.text_storage import chunked
 from rnn_lab.data.tokenize import tokenize_corpus
 from rnn_lab.data.torchtext_backend import TORCHTEXT_VERSION, TorchtextVocabulary
 from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary, sort_by_frequency
@@ -27,36 +26,36 @@ _VERSIONS = {
     TorchtextVocabulary.tokenizer: TORCHTEXT_VERSION,
     SubwordVocabulary.tokenizer: BPE_VERSION,
 }
-_PIECE = 1_000  # reviews that a library tokenizes at a time
+_CHUNK = 1_000  # texts per call of a tokenizer library
 
-_Piece = tuple[np.ndarray, np.ndarray]  # ids of some reviews, one after the other; their lengths
+_Chunk = tuple[np.ndarray, np.ndarray]  # concatenated ids; length of each text
 
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """Reviews as whole sequences of ids: a text is cut to its longest length batch by batch.
+    """Labelled texts as whole sequences of ids; batches truncate them to data.max_length.
 
-    Review i is ids[starts[i] : starts[i] + lengths[i]].
+    Text i is ids[starts[i] : starts[i] + lengths[i]].
     """
 
-    ids: np.ndarray  # uint16 or uint32 [ids of all reviews], memory-mapped
-    starts: np.ndarray  # int64 [reviews]
-    lengths: np.ndarray  # int64 [reviews], each at least 1
-    labels: np.ndarray  # int64 [reviews]
+    ids: np.ndarray  # uint16 or uint32 [ids of all texts], memory-mapped
+    starts: np.ndarray  # int64 [examples]
+    lengths: np.ndarray  # int64 [examples], each at least 1
+    labels: np.ndarray  # int64 [examples]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> "EncodedSplit":
-        """The reviews at `rows`, over the same ids."""
+        """Return the examples at `rows`, over the same ids."""
         return EncodedSplit(self.ids, self.starts[rows], self.lengths[rows], self.labels[rows])
 
 
 def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vocabulary:
-    """The vocabulary of the training part, the reviews of `corpus.train` at `rows`; cached.
+    """Return the vocabulary of the texts of `corpus.train` at `rows`; cached.
 
     Raises:
-        ConfigError: torchtext is asked for and not to be had.
+        ConfigError: data.tokenizer=torchtext and torchtext cannot be loaded.
         WriteError: the cache cannot be written.
     """
     settings = {
@@ -83,8 +82,8 @@ def _fit_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVo
     chosen = np.zeros(len(corpus.train), dtype=bool)
     chosen[rows] = True
     counts = np.zeros(len(tokenized.tokens), dtype=np.int64)
-    for piece, numbers, lengths in tokenized.splits["train"].pieces():
-        training = numbers[np.repeat(chosen[piece], lengths)]
+    for chunk, numbers, lengths in tokenized.splits["train"].chunks():
+        training = numbers[np.repeat(chosen[chunk], lengths)]
         counts += np.bincount(training, minlength=len(counts))
     return WordVocabulary(
         sort_by_frequency(
@@ -105,7 +104,7 @@ def _fit_torchtext(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> To
 
 
 def _fit_subwords(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> SubwordVocabulary:
-    assert options.max_vocab_size is not None  # TextOptions sees to it
+    assert options.max_vocab_size is not None  # TextOptions checks it
     return SubwordVocabulary.train(
         _training_texts(corpus, rows, "Learning subwords"),
         max_vocab_size=options.max_vocab_size,
@@ -130,7 +129,7 @@ _FIT: dict[str, Callable[[Corpus, np.ndarray, TextOptions], Vocabulary]] = {
 def encode_corpus(
     corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path
 ) -> dict[str, EncodedSplit]:
-    """Every split of `corpus` in the ids of `vocabulary`; cached.
+    """Encode every split of `corpus` with `vocabulary`; cached.
 
     Raises:
         WriteError: the cache cannot be written.
@@ -155,7 +154,7 @@ def encode_corpus(
 
 def _encode_into(corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path, folder: Path) -> None:
     dtype = _id_dtype(vocabulary)
-    encoded: dict[str, Iterator[_Piece]]
+    encoded: dict[str, Iterator[_Chunk]]
     if isinstance(vocabulary, WordVocabulary):
         tokenized = tokenize_corpus(corpus, cache_dir)
         id_of_number = vocabulary.ids(tokenized.tokens).astype(dtype)
@@ -167,28 +166,28 @@ def _encode_into(corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path, folder
             name: _encode_texts(split.texts, vocabulary, f"Encoding {name}")
             for name, split in corpus.splits.items()
         }
-    for name, pieces in encoded.items():
+    for name, chunks in encoded.items():
         with RaggedArrayWriter(folder, name, dtype) as file:
-            for ids, lengths in pieces:
+            for ids, lengths in chunks:
                 file.append(*_with_unk_for_empty(ids, lengths))
 
 
-def _renumber(split: RaggedArray, id_of_number: np.ndarray) -> Iterator[_Piece]:
-    for _, numbers, lengths in split.pieces():
+def _renumber(split: RaggedArray, id_of_number: np.ndarray) -> Iterator[_Chunk]:
+    for _, numbers, lengths in split.chunks():
         yield id_of_number[numbers], lengths
 
 
-def _encode_texts(texts: Sequence[str], vocabulary: Vocabulary, title: str) -> Iterator[_Piece]:
+def _encode_texts(texts: Sequence[str], vocabulary: Vocabulary, title: str) -> Iterator[_Chunk]:
     with progress_bar(title, len(texts)) as advance:
-        for piece in chunked(texts, _PIECE):
-            ids = vocabulary.encode_all(piece)
+        for chunk in chunked(texts, _CHUNK):
+            ids = vocabulary.encode_all(chunk)
             lengths = np.array([len(text_ids) for text_ids in ids])
             yield np.concatenate(ids).astype(_id_dtype(vocabulary)), lengths
-            advance(len(piece))
+            advance(len(chunk))
 
 
-def _with_unk_for_empty(ids: np.ndarray, lengths: np.ndarray) -> _Piece:
-    """A review without a token becomes one <unk>, so that no length is 0."""
+def _with_unk_for_empty(ids: np.ndarray, lengths: np.ndarray) -> _Chunk:
+    """Encode a text without tokens as one <unk>, so that no length is 0."""
     starts = np.cumsum(lengths) - lengths
     return np.insert(ids, starts[lengths == 0], UNK_ID), np.maximum(lengths, 1)
 

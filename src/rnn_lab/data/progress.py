@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, and silence everywhere else."""
+"""A progress bar on a terminal, nothing elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 def progress_bar(
     description: str, total: int | None, *, done: int = 0, in_bytes: bool = False
 ) -> Iterator[Callable[[int], None]]:
-    """Show how far `total` has come; the caller hands each advance to the function it is given."""
+    """Show a progress bar; the caller passes each advance to the function that this yields."""
     if not sys.stderr.isatty():
         yield lambda advance: None
         return

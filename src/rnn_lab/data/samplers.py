@@ -1,4 +1,4 @@
-"""Encoded reviews -> batches of one length, padded as little as can be."""
+"""Encoded texts -> batches of texts of similar length, with little padding."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -14,25 +14,25 @@ from rnn_lab.data.encode import EncodedSplit
 from rnn_lab.data.vocabulary import PAD_ID
 from rnn_lab.errors import DataError
 
-# How many batches' worth of shuffled reviews are sorted by length together: many, and there is
-# little padding; too many, and the same reviews share a batch in every epoch.
+# How many batches of shuffled examples form a pool that is sorted by length. Large pools have
+# little padding; with too large pools the same texts share a batch in every epoch.
 _LARGEST_POOL, _FEWEST_POOLS = 50, 8
 
 
 class Batch(NamedTuple):
-    """Reviews side by side. Every field is int64."""
+    """Padded texts. Every field is int64."""
 
     tokens: Tensor  # [batch, time], padded on the right with <pad>
     lengths: Tensor  # [batch], each at least 1
     labels: Tensor  # [batch]
-    indices: Tensor  # [batch], the position of each review in its split
+    indices: Tensor  # [batch], the position of each text in its split
 
 
 class BatchDataset(Dataset[Batch]):
-    """A split whose item is a whole batch: `dataset[rows]`, straight from the memory map."""
+    """A split whose items are whole batches, `dataset[rows]`, read from the memory map."""
 
     def __init__(self, split: EncodedSplit, *, max_length: int, truncation_side: str) -> None:
-        """Cut every review to `max_length`: its beginning goes on "left", its end on "right"."""
+        """Truncate texts to `max_length`: at the beginning ("left") or at the end ("right")."""
         self.lengths = np.minimum(split.lengths, max_length)
         surplus = split.lengths - self.lengths
         self._starts = split.starts + surplus if truncation_side == "left" else split.starts
@@ -58,7 +58,7 @@ class BatchDataset(Dataset[Batch]):
 
 
 class DistributedBatchSampler(Sampler[np.ndarray], ABC):
-    """Batches of rows, each dealt out among replicas by stride; the epoch decides their order."""
+    """Batches of rows, each divided among the replicas by stride, in an order set by the epoch."""
 
     def __init__(self, lengths: np.ndarray, *, seed: int, rank: int, num_replicas: int) -> None:
         """Sample the rows 0 .. len(lengths) - 1.
@@ -67,79 +67,81 @@ class DistributedBatchSampler(Sampler[np.ndarray], ABC):
             DataError: there are fewer rows than replicas.
         """
         if len(lengths) < num_replicas:
-            raise DataError(f"{len(lengths)} reviews cannot feed {num_replicas} devices")
+            raise DataError(f"{len(lengths)} texts are too few for {num_replicas} devices")
         self._lengths = lengths
         self._rank, self._num_replicas = rank, num_replicas
         self._seed, self._epoch = seed, 0
-        self._had = (0, 0)
-        self._left_out: frozenset[tuple[int, int]] = frozenset()
+        self._start = (0, 0)
+        self._excluded: frozenset[tuple[int, int]] = frozenset()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order; Lightning calls this before each."""
+        """Select the order of `epoch`; Lightning calls this before every epoch."""
         self._epoch = epoch
 
     def resume_at(self, epoch: int, batch: int) -> None:
-        """Begin with `epoch` and its batch number `batch`: a training has had those before."""
-        self._epoch, self._had = epoch, (epoch, batch)
+        """Start in `epoch` with its batch number `batch`, after the batches of an earlier run."""
+        self._epoch, self._start = epoch, (epoch, batch)
 
     def exclude_batches(self, batches: frozenset[tuple[int, int]]) -> None:
-        """Have no part in training for these, each an epoch and the number of a batch in it.
+        """Skip these batches, each given as an epoch and the number of a batch in it.
 
-        In place of one comes the next that is not left out, which is seen twice then: epochs and
-        schedules keep their lengths.
+        The next batch is used twice instead, so that epochs and schedules keep their lengths.
         """
-        self._left_out = batches
+        self._excluded = batches
 
     def __iter__(self) -> Iterator[np.ndarray]:
         rng = np.random.Generator(np.random.PCG64([self._seed, self._epoch]))
-        epoch, had = self._had
+        epoch, first = self._start
         batches = self._batches(rng)
-        if left_out := {number for epoch, number in self._left_out if epoch == self._epoch}:
-            batches = _without(list(batches), left_out)
-        for batch in islice(batches, had if self._epoch == epoch else 0, None):
+        if excluded := {number for epoch, number in self._excluded if epoch == self._epoch}:
+            batches = _replace_excluded(list(batches), excluded)
+        for batch in islice(batches, first if self._epoch == epoch else 0, None):
             yield batch[self._rank :: self._num_replicas]
 
     @abstractmethod
     def _batches(self, rng: np.random.Generator) -> Iterable[np.ndarray]:
-        """The batches of all replicas together, in the order of an epoch."""
+        """Return the batches of all replicas together, in the order of an epoch."""
 
 
-def _without(batches: list[np.ndarray], left_out: Collection[int]) -> Iterable[np.ndarray]:
-    """`batches` with the next other one in the place of each of `left_out`; after the last, the
-    first.
+def _replace_excluded(batches: list[np.ndarray], excluded: Collection[int]) -> Iterable[np.ndarray]:
+    """Yield `batches` with a replacement for each excluded one.
 
     Raises:
-        DataError: no batch is left.
+        DataError: all batches are excluded.
     """
     count = len(batches)
-    if all(number in left_out for number in range(count)):
-        raise DataError(f"all {count} batches of an epoch are left out")
+    if all(number in excluded for number in range(count)):
+        raise DataError(f"all {count} batches of an epoch are excluded")
     for number in range(count):
-        yield batches[replacement_batch(number, left_out, count)]
+        yield batches[replacement_batch(number, excluded, count)]
 
 
-def replacement_batch(number: int, left_out: Collection[int], count: int) -> int:
-    """Which of an epoch's `count` batches comes as batch `number`, where some are left out."""
-    while number in left_out:
+def replacement_batch(number: int, excluded: Collection[int], count: int) -> int:
+    """Return which of the `count` batches of an epoch is used as batch `number`.
+
+    That is the next one which is not excluded; the first batch follows the last.
+    """
+    while number in excluded:
         number = (number + 1) % count
     return number
 
 
 def batches_in_pool(batches: int) -> int:
-    """How many of an epoch's batches have their rows sorted by length together."""
+    """Return how many of the batches of an epoch form a pool that is sorted by length."""
     return min(_LARGEST_POOL, max(1, batches // _FEWEST_POOLS))
 
 
 class BucketBatchSampler(DistributedBatchSampler):
-    """Batches of rows of like length: every row once an epoch, the last small batch too.
+    """Batches of rows of similar length. Every row occurs once per epoch.
 
-    With `shuffle`, the rows are permuted anew each epoch, sorted by length within pools of up to
-    50 batches, cut into batches, and the batches shuffled; the order is a function of
-    (`seed`, epoch) alone. Without, the longest come first.
+    With `shuffle`, each epoch permutes the rows, sorts them by length within pools of up to 50
+    batches, cuts the pools into batches and shuffles the batches. The order is a function of
+    (`seed`, epoch) alone. Without `shuffle`, the longest rows come first.
 
-    Under several replicas each global batch of `batch_size * num_replicas` rows is dealt out by
-    stride: no row is repeated or lost, and every rank has equally many batches, none empty. Fewer
-    than `num_replicas` rows left over join the batch before (a rank's share grows by one).
+    With several replicas, each global batch of `batch_size * num_replicas` rows is divided by
+    stride: no row is repeated or lost, and every rank has the same number of batches, none empty.
+    Fewer than `num_replicas` remaining rows join the batch before, so that the share of a rank
+    grows by one.
     """
 
     def __init__(
@@ -176,9 +178,81 @@ class BucketBatchSampler(DistributedBatchSampler):
         return rows[np.lexsort((self._lengths[rows], pool))]
 
     def _bounds(self) -> np.ndarray:
-        """Where global batches begin and end, [batches + 1]."""
+        """Return where global batches begin and end, int64 [batches + 1]."""
         size = len(self._lengths)
         bounds = np.arange(0, size, self._global_batch_size)
         if len(bounds) > 1 and size - bounds[-1] < self._num_replicas:
             bounds = bounds[:-1]
         return np.append(bounds, size)
+
+
+class TokenBatchSampler(DistributedBatchSampler):
+    """Batches of rows of similar length of at most `max_tokens_per_batch` tokens, padding included.
+
+    Every row occurs once per epoch. All rows are sorted by length. Each group of neighbours gives
+    one row to each pool, by chance, in every epoch; pools are cut into batches, and the batches
+    are shuffled. The cuts follow from the longest row of each group, so that every epoch has the
+    same number of batches, of the same sizes. The order is a function of (`seed`, epoch) alone.
+
+    With several replicas, `max_tokens_per_batch` applies to each of them: batches hold
+    `num_replicas` times as many tokens and are divided by stride, as in BucketBatchSampler.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        max_tokens_per_batch: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        num_replicas: int = 1,
+    ) -> None:
+        """Sample the rows 0 .. len(lengths) - 1.
+
+        Raises:
+            DataError: there are fewer rows than replicas.
+        """
+        super().__init__(lengths, seed=seed, rank=rank, num_replicas=num_replicas)
+        self._max_tokens = max_tokens_per_batch
+        batches = max(1, int(lengths.sum()) // (max_tokens_per_batch * num_replicas))
+        pools = batches // batches_in_pool(batches)
+        self._pools = max(1, min(pools, len(lengths) // num_replicas))
+        ordered = np.sort(lengths)
+        self._cuts = [
+            self._cut(ordered[self._longest_neighbours(pool)]) for pool in range(self._pools)
+        ]
+
+    def __len__(self) -> int:
+        return sum(len(cuts) + 1 for cuts in self._cuts)
+
+    def _batches(self, rng: np.random.Generator) -> Iterable[np.ndarray]:
+        rows = rng.permutation(len(self._lengths))
+        rows = rows[np.argsort(self._lengths[rows], kind="stable")]  # random among equals
+        neighbours = np.arange(len(rows)) // self._pools
+        rows = rows[np.lexsort((rng.random(len(rows)), neighbours))]
+        batches = [
+            batch
+            for pool, cuts in enumerate(self._cuts)
+            for batch in np.split(rows[pool :: self._pools], cuts)
+        ]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _longest_neighbours(self, pool: int) -> np.ndarray:
+        """Return the sorted position of the longest candidate for each row of a pool."""
+        neighbours_begin = np.arange(0, len(self._lengths) - pool, self._pools)
+        return np.minimum(neighbours_begin + self._pools, len(self._lengths)) - 1
+
+    def _cut(self, lengths: np.ndarray) -> list[int]:
+        """Return where the batches of a pool begin, except the first; `lengths` [rows] ascend.
+
+        The longest rows are cut first, because the longest row decides how many fit. Every replica
+        needs a row of every batch, so that the shortest rows may join the batch before.
+        """
+        cuts: list[int] = []
+        begin = len(lengths)
+        while True:
+            fits = self._max_tokens // int(lengths[begin - 1])  # rows of one replica
+            begin -= max(fits, 1) * self._num_replicas
+            if begin < self._num_replicas:
+                return cuts[::-1]
+            cuts.append(begin)

@@ -1,4 +1,4 @@
-"""Any text -> the ids a model was trained on. Travels inside the checkpoint."""
+"""Any text -> the ids that a model was trained on. Checkpoints contain it."""
 
 import hashlib
 import json
@@ -21,10 +21,9 @@ _VOCABULARIES: dict[str, type[Vocabulary]] = {
 
 
 def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:
-    """The vocabulary of that kind.
+    """Return the vocabulary of that tokenizer.
 
-    What torchtext gave ids to is read everywhere: where there is no torchtext, `WordVocabulary`
-    gives the same.
+    A vocabulary of torchtext can be read without torchtext: `WordVocabulary` gives the same ids.
 
     Raises:
         ValueError: there is no such tokenizer, or `state` is not a vocabulary of it.
@@ -43,7 +42,7 @@ def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:
 
 
 def vocabulary_fingerprint(vocabulary: Vocabulary) -> str:
-    """sha256 (hex) of what gives a token its id: the same with torchtext and without."""
+    """Return a sha256 (hex) of the mapping from token to id, equal with and without torchtext."""
     kind = WordVocabulary if isinstance(vocabulary, TorchtextVocabulary) else vocabulary
     content = json.dumps([kind.tokenizer, vocabulary.state()])
     return hashlib.sha256(content.encode()).hexdigest()
@@ -51,15 +50,15 @@ def vocabulary_fingerprint(vocabulary: Vocabulary) -> str:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A vocabulary, and how long a text may be."""
+    """A vocabulary and the truncation of long texts."""
 
     vocabulary: Vocabulary
-    max_length: int  # tokens kept of a text
-    truncation_side: Literal["left", "right"]  # which end of a longer text is cut
+    max_length: int  # tokens kept of each text
+    truncation_side: Literal["left", "right"]  # the end that is cut off a longer text
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, <pad> and <unk> among them."""
+        """Number of ids, including <pad> and <unk>."""
         return len(self.vocabulary)
 
     @property
@@ -69,28 +68,28 @@ class TextEncoder:
 
     @property
     def kept(self) -> slice:
-        """The tokens of a text that are read."""
+        """The slice of the tokens of a text that is kept."""
         right = self.truncation_side == "right"
         return slice(self.max_length) if right else slice(-self.max_length, None)
 
     def encode(self, text: str) -> np.ndarray:
-        """The ids of one text, int64 [1 <= length <= max_length]."""
+        """Return the ids of one text, int64 [1 <= length <= max_length]."""
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
-        """The ids of each text. A text without a token is one <unk>."""
+        """Return the ids of each text. A text without tokens is one <unk>."""
         kept, unknown = self.kept, np.array([UNK_ID])
         return [ids[kept] if len(ids) else unknown for ids in self.vocabulary.encode_all(texts)]
 
     def words(self, text: str) -> list[tuple[str, np.ndarray]]:
-        """Each word of one text, as it is read, and its ids int64 [1 or more], before any cut.
+        """Return each word of one text and its ids, int64 [1 or more], without truncation.
 
-        Their ids, one after the other and cut to `kept`, are those of `encode`.
+        Their ids, concatenated and cut to `kept`, are those of `encode`.
         """
         return self.vocabulary.words(text) or [(UNK, np.array([UNK_ID]))]
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain strings, numbers and lists; `from_state_dict` reads them back."""
+        """Return the state in plain types, for `from_state_dict`."""
         return {
             "tokenizer": self.vocabulary.tokenizer,
             "vocabulary": self.vocabulary.state(),
@@ -100,10 +99,10 @@ class TextEncoder:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "TextEncoder":
-        """Rebuild an encoder from a checkpoint, trusting nothing in it.
+        """Build an encoder from the state in an untrusted checkpoint.
 
         Raises:
-            CheckpointError: `state` is not what `state_dict` gives.
+            CheckpointError: `state` is not the result of `state_dict`.
         """
         fields = {"tokenizer", "vocabulary", "max_length", "truncation_side"}
         if not isinstance(state, Mapping) or set(state) != fields:

@@ -1,4 +1,4 @@
-"""A corpus cut into tokens, cached: what every vocabulary of that corpus starts from."""
+"""Cut a corpus into tokens, once: vocabularies, ids and duplicates start from the cached tokens."""
 
 from __future__ import annotations
 
@@ -22,77 +22,127 @@ from rnn_lab.data import basic_english as tokenizer
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.progress import progress_bar
-from rnn_lab.data.ragged_storage import RaggedArray, RaggedArrayWriter
-from rnn_lab.data.text_storage import chunked
+from rnn_lab.data.storage import (
+    ArrayWriter,
+    RaggedArray,
+    RaggedArrayWriter,
+    chunked,
+    hash_bytes,
+    open_array,
+)
 
-_PIECE = 2_500  # reviews a worker takes at a time
+_CHUNK = 2_500  # texts per call of a worker
+_CACHE_FORMAT = 2  # part of the cache key; raise it when the files of a folder change
 
-# The distinct tokens of a piece; the number of each of its tokens; the tokens of each review.
+# The distinct tokens of a chunk; the number of each of its tokens; the token count of each text.
 _Numbered = tuple[list[str], "array[int]", "array[int]"]
 
 
 @dataclass(frozen=True)
-class TokenizedCorpus:
-    """Every split as numbers into one list of the distinct tokens of the whole corpus."""
+class TextHashes:
+    """Keys of texts, equal for equal texts: 64 bits of BLAKE2b, see `hash_bytes`."""
 
-    tokens: list[str]
-    splits: dict[str, RaggedArray]  # by the names of Corpus.splits
+    text: np.ndarray  # uint64 [examples], of the exact text
+    words: np.ndarray  # uint64 [examples], of the `basic_english` tokens
+    labels: np.ndarray  # int64 [examples]
+
+    def take(self, rows: np.ndarray) -> TextHashes:
+        """Return the keys of the examples at `rows`."""
+        return TextHashes(self.text[rows], self.words[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class TokenizedCorpus:
+    """Every split as numbers of tokens, in dicts by the names of Corpus.splits."""
+
+    tokens: list[str]  # the distinct tokens of the whole corpus; token i has the number i
+    splits: dict[str, RaggedArray]  # the numbers of each text
+    hashes: dict[str, TextHashes]
 
 
 def tokenize_corpus(corpus: Corpus, cache_dir: Path) -> TokenizedCorpus:
-    """`basic_english` of the whole corpus: independent of any cut, vocabulary or option.
+    """Cut the whole corpus with `basic_english`; independent of splits, vocabulary and options.
+
+    One pass over the texts gives the numbers and the hashes of the tokens.
 
     Raises:
         WriteError: the cache cannot be written.
     """
-    version = tokenizer.BASIC_ENGLISH_VERSION
+    version = f"{tokenizer.BASIC_ENGLISH_VERSION}.{_CACHE_FORMAT}"
     folder = cache_dir / "tokens" / f"basic_english-{version}-{corpus.fingerprint[:20]}"
     build_once(folder, partial(_tokenize_into, corpus))
-    tokens = json.loads((folder / "tokens.json").read_text())
-    return TokenizedCorpus(tokens, {name: RaggedArray.load(folder, name) for name in corpus.splits})
+    return TokenizedCorpus(
+        tokens=json.loads((folder / "tokens.json").read_text()),
+        splits={name: RaggedArray.load(folder, name) for name in corpus.splits},
+        hashes={
+            name: TextHashes(
+                text=open_array(folder / f"{name}_text_hashes.npy"),
+                words=open_array(folder / f"{name}_word_hashes.npy"),
+                labels=split.labels,
+            )
+            for name, split in corpus.splits.items()
+        },
+    )
 
 
 def _tokenize_into(corpus: Corpus, folder: Path) -> None:
     number: defaultdict[str, int] = defaultdict(count().__next__)
     for name, split in corpus.splits.items():
-        with RaggedArrayWriter(folder, name, np.uint32) as file:
-            for tokens, numbers, lengths in _number_in_pieces(split.texts, name):
-                # Pieces arrive in order, so the numbers do not depend on how many there were.
+        first = 0
+        with (
+            RaggedArrayWriter(folder, name, np.uint32) as file,
+            ArrayWriter(folder / f"{name}_text_hashes.npy", np.uint64) as text_hashes,
+            ArrayWriter(folder / f"{name}_word_hashes.npy", np.uint64) as word_hashes,
+        ):
+            for tokens, chunk_numbers, chunk_lengths in _number_chunks(split.texts, name):
+                # Chunks arrive in order, so the numbers do not depend on the size of a chunk.
                 renumber = np.fromiter(map(number.__getitem__, tokens), np.uint32, len(tokens))
-                file.append(renumber[np.asarray(numbers)], np.asarray(lengths))
+                numbers, lengths = renumber[np.asarray(chunk_numbers)], np.asarray(chunk_lengths)
+                file.append(numbers, lengths)
+                word_hashes.append(_hash_rows(numbers, lengths))
+                text_hashes.append(split.text_hashes[first : first + len(lengths), 0])
+                first += len(lengths)
     (folder / "tokens.json").write_text(json.dumps(list(number)))
 
 
-def _number_in_pieces(texts: Sequence[str], name: str) -> Iterator[_Numbered]:
-    """`number_tokens` of a few thousand texts at a time, in order, on every core.
+def _hash_rows(values: np.ndarray, lengths: np.ndarray) -> bytes:
+    """Return the first 64 bits of the hash of each row; `values` holds the rows, concatenated."""
+    content, itemsize = values.tobytes(), values.itemsize
+    ends = np.cumsum(lengths, dtype=np.int64) * itemsize
+    spans = zip((ends - lengths * itemsize).tolist(), ends.tolist(), strict=True)
+    return b"".join(hash_bytes(content[start:end])[:8] for start, end in spans)
 
-    No more pieces are read than there are workers to take them, and one to go on with.
+
+def _number_chunks(texts: Sequence[str], name: str) -> Iterator[_Numbered]:
+    """Yield `number_tokens` of some texts at a time, in order, computed on every core.
+
+    At most one chunk more than there are workers is read ahead.
     """
-    workers = min(-(-len(texts) // _PIECE), num_cores())
-    number_piece = tokenizer.number_tokens if workers <= 1 else _number_in_worker
+    workers = min(-(-len(texts) // _CHUNK), num_cores())
+    number_chunk = tokenizer.number_tokens if workers <= 1 else _number_in_worker
     title = f"Tokenizing {name}"
     with progress_bar(title, len(texts)) as advance, ThreadPoolExecutor(max(workers, 1)) as pool:
-        under_way: deque[Future[_Numbered]] = deque()
+        pending: deque[Future[_Numbered]] = deque()
 
         def next_result() -> _Numbered:
-            numbered = under_way.popleft().result()
+            numbered = pending.popleft().result()
             advance(len(numbered[2]))
             return numbered
 
-        for piece in chunked(texts, _PIECE):
-            under_way.append(pool.submit(number_piece, piece))
-            if len(under_way) > workers:
+        for chunk in chunked(texts, _CHUNK):
+            pending.append(pool.submit(number_chunk, chunk))
+            if len(pending) > workers:
                 yield next_result()
-        while under_way:
+        while pending:
             yield next_result()
 
 
 def _number_in_worker(texts: list[str]) -> _Numbered:
-    """`number_tokens` in a process of its own, or here if none can be had.
+    """Return `number_tokens`, computed in a child process, or here if none can be started.
 
-    A plain child process rather than multiprocessing: it imports no caller's main module, may be
-    started from a daemonic process, inherits neither threads nor the cache's lock, and ends by
-    itself when this process dies.
+    Not multiprocessing: a plain child process does not import the main module of the caller, can
+    be started from a daemonic process, inherits neither threads nor the lock of the cache, and
+    exits when this process dies.
     """
     command = [sys.executable or "", "-I", tokenizer.__file__]
     try:

@@ -1,4 +1,4 @@
-"""Words -> ids by torchtext itself, where it is installed: see requirements-torchtext.txt.
+"""Words -> ids by torchtext itself, if it is installed: see requirements-torchtext.txt.
 
 `rnn_lab.data.basic_english` and `rnn_lab.data.vocabulary` give the same tokens and ids without it.
 """
@@ -15,29 +15,29 @@ from rnn_lab.errors import ConfigError
 
 TORCHTEXT_VERSION = 1  # part of every cache key; raise it when the pipeline below changes
 
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def require_torchtext() -> Any:
     """Return the module `torchtext`.
 
     Raises:
-        ConfigError: it is not in this environment, or not beside the torch it was built for.
+        ConfigError: it is not installed, or not with the torch that it was built for.
     """
     try:
         import torchtext
-    except (ImportError, OSError) as error:  # OSError: another torch lacks symbols of its library
+    except (ImportError, OSError) as error:  # OSError: its library needs symbols of another torch
         raise ConfigError(
-            "data.tokenizer=torchtext: torchtext loads only beside torch 2.3, never beside torch "
-            "2.4 or later: pip install -r requirements-torchtext.txt in an environment of its own. "
-            "Here data.tokenizer=basic_english gives the same tokens and ids"
+            "data.tokenizer=torchtext: torchtext loads only with torch 2.3, not with torch 2.4 or "
+            "later: pip install -r requirements-torchtext.txt in a separate environment. "
+            "data.tokenizer=basic_english gives the same tokens and ids"
         ) from error
     torchtext.disable_torchtext_deprecation_warning()
     return torchtext
 
 
 def torchtext_available() -> bool:
-    """Whether this is the environment of requirements-torchtext.txt."""
+    """Return whether this is the environment of requirements-torchtext.txt."""
     try:
         require_torchtext()
     except ConfigError:
@@ -54,7 +54,7 @@ class TorchtextVocabulary:
         """Take the tokens in the order of their ids.
 
         Raises:
-            ConfigError: torchtext is not to be had.
+            ConfigError: torchtext cannot be loaded.
             ValueError: `tokens` is not a list of distinct strings that begins with the specials.
         """
         require_torchtext()
@@ -72,7 +72,7 @@ class TorchtextVocabulary:
         """Count the words of `texts` and keep the most frequent, specials first.
 
         Raises:
-            ConfigError: torchtext is not to be had.
+            ConfigError: torchtext cannot be loaded.
         """
         require_torchtext()
         from torchtext.vocab import build_vocab_from_iterator
@@ -89,22 +89,22 @@ class TorchtextVocabulary:
         return len(self._vocab)
 
     def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
-        """The ids of each text, int64 [its tokens]."""
+        """Return the ids of each text, int64 [its tokens]."""
         return [self._ids(self._tokenize(text)) for text in texts]
 
     def words(self, text: str) -> list[tuple[str, np.ndarray]]:
-        """Each word of `text` as it is read, and its one id; the ids are those of `encode_all`."""
+        """Return each word of `text` and its id, int64 [1], as in `encode_all`."""
         tokens = self._tokenize(text)
         return list(zip(tokens, self._ids(tokens)[:, None], strict=True))
 
     def state(self) -> list[str]:
-        """All that `TorchtextVocabulary(state)` needs, in plain types: the same as of words."""
+        """Return the state, in plain types: the same as that of WordVocabulary."""
         tokens: list[str] = self._vocab.get_itos()
         return tokens
 
     def _ids(self, tokens: list[str]) -> np.ndarray:
         ids = np.array(self._vocab(tokens), dtype=np.int64)  # [tokens]
-        ids[ids == PAD_ID] = UNK_ID  # a review that spells out "<pad>" is not padding
+        ids[ids == PAD_ID] = UNK_ID  # the word "<pad>" in a text is not padding
         return ids
 
 
@@ -112,5 +112,5 @@ def _basic_english() -> Callable[[str], list[str]]:
     from torchtext.data.utils import get_tokenizer
 
     tokenize: Callable[[str], list[str]] = get_tokenizer("basic_english")
-    # torchtext's library reads UTF-8, which has no half of a surrogate pair.
-    return lambda text: tokenize(_HALF_A_PAIR.sub("\ufffd", text))
+    # The library of torchtext reads UTF-8, which cannot encode half a surrogate pair.
+    return lambda text: tokenize(_LONE_SURROGATE.sub("\ufffd", text))

@@ -1,4 +1,4 @@
-"""Words -> ids, in torchtext's order."""
+"""Words -> ids, in the order of torchtext."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,10 +19,10 @@ def sort_by_frequency(
     max_tokens: int | None = None,
     specials: Sequence[str] = SPECIALS,
 ) -> list[str]:
-    """The specials, then the tokens from frequent to rare, equals in alphabetical order.
+    """Return the specials, then the tokens by falling frequency, equal ones in alphabetical order.
 
-    The order of torchtext 0.18's `build_vocab_from_iterator(..., special_first=True)`, where
-    `max_tokens` counts the specials. Tokens of count 0 are left out.
+    This is the order of torchtext 0.18's `build_vocab_from_iterator(..., special_first=True)`.
+    `max_tokens` counts the specials. Tokens of count 0 are dropped.
     """
     by_frequency = sorted(zip(tokens, counts, strict=True), key=lambda pair: (-pair[1], pair[0]))
     if max_tokens is not None:
@@ -48,30 +48,30 @@ class WordVocabulary:
         if tuple(self.tokens[: len(SPECIALS)]) != SPECIALS:
             raise ValueError(f"does not begin with {', '.join(SPECIALS)}")
         if not all(isinstance(token, str) for token in self.tokens):
-            raise ValueError("holds a token that is not a string")
+            raise ValueError("contains a token that is not a string")
         self._ids = {token: i for i, token in enumerate(self.tokens)}
         if len(self._ids) != len(self.tokens):
-            raise ValueError("holds a token twice")
-        # A review that spells out "<pad>" must not pass for padding.
+            raise ValueError("contains a token twice")
+        # The word "<pad>" in a text must not be taken for padding.
         self._ids[PAD] = UNK_ID
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def ids(self, tokens: Iterable[str]) -> np.ndarray:
-        """The id of each token, <unk> for an unknown one; int64 [tokens]."""
+        """Return the id of each token, <unk> for an unknown one: int64 [tokens]."""
         get = self._ids.get
         return np.fromiter((get(token, UNK_ID) for token in tokens), np.int64)
 
     def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
-        """The ids of each text, int64 [its tokens]."""
+        """Return the ids of each text, int64 [its tokens]."""
         return [self.ids(basic_english(text)) for text in texts]
 
     def words(self, text: str) -> list[tuple[str, np.ndarray]]:
-        """Each word of `text` as it is read, and its one id; the ids are those of `encode_all`."""
+        """Return each word of `text` and its id, int64 [1], as in `encode_all`."""
         tokens = basic_english(text)
         return list(zip(tokens, self.ids(tokens)[:, None], strict=True))
 
     def state(self) -> list[str]:
-        """All that `WordVocabulary(state)` needs, in plain types."""
+        """Return the state for `WordVocabulary(state)`, in plain types."""
         return self.tokens

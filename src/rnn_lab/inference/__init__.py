@@ -1,1 +1,1 @@
-"""A finished run, put to use: its checkpoint, tested and asked for predictions."""
+"""Use a trained run: load it, test it, predict, explain, export."""

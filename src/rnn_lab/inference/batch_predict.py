@@ -1,4 +1,4 @@
-"""From token ids to the probability of every class."""
+"""Predict class probabilities in batches, from token ids or from a stream of rows."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -10,16 +10,16 @@ from torch.nn.utils.rnn import pad_sequence
 from rnn_lab.data.readers.records import BadRow, Record
 from rnn_lab.inference.load import LoadedModel
 
-WINDOW = 4096  # records held at once: enough to batch by length, whatever the length of the input
-WINDOW_TOKENS = 2**22  # of them together, but for the last: 32 MiB, where texts are kept whole
+WINDOW = 4096  # rows held at once: enough to batch by length, however long the input is
+WINDOW_TOKENS = 2**22  # tokens of a window, except for its last row: 32 MiB
 
 
-# The line of a row, its own id, and the ids of its tokens or why it has none.
+# The line of a row, its own id, and the ids of its tokens or the reason why it has none.
 _Encoded = tuple[int, str | int | None, np.ndarray | str]
 
 
-class Prediction(NamedTuple):
-    """What became of one row of the input: probabilities [classes], or the error."""
+class RowPrediction(NamedTuple):
+    """The result of one row of the input: probabilities [classes], or the error."""
 
     line: int
     id: str | int | None  # the row's own, where it has one
@@ -27,23 +27,44 @@ class Prediction(NamedTuple):
     error: str | None = None
 
 
-def classify(run: LoadedModel, reviews: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
-    """Class probabilities, float32 [reviews, classes], of reviews given as token ids.
+def classify(run: LoadedModel, texts: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
+    """Return the class probabilities, float32 [texts, classes], of texts given as token ids.
 
-    Batches hold reviews of about the same length, so that little is computed on padding.
+    A batch holds texts of similar length, so that little is computed on padding.
     """
     device = next(run.model.parameters()).device
-    probabilities = np.empty((len(reviews), len(run.class_names)), dtype=np.float32)
-    order = np.argsort([len(review) for review in reviews], kind="stable")
+    probabilities = np.empty((len(texts), len(run.class_names)), dtype=np.float32)
+    order = np.argsort([len(text) for text in texts], kind="stable")
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = [torch.from_numpy(reviews[row]) for row in rows]
-            lengths = torch.tensor([len(review) for review in batch])
+            batch = [torch.from_numpy(texts[row]) for row in rows]
+            lengths = torch.tensor([len(text) for text in batch])
             tokens = pad_sequence(batch, batch_first=True)  # [batch, time]
             logits = run.model(tokens.to(device), lengths.to(device))  # [batch, classes]
             probabilities[rows] = logits.softmax(dim=1).cpu().numpy()
     return probabilities
+
+
+def predict_rows(
+    run: LoadedModel, rows: Iterable[Record | BadRow], batch_size: int
+) -> Iterator[RowPrediction]:
+    """Yield one RowPrediction for each row, in order; at most one window of rows is in memory."""
+    # Each text is replaced by a copy of its ids as it is read: a window of long texts stays small.
+    encoded: Iterator[_Encoded] = (
+        (row.line, None, row.reason)
+        if isinstance(row, BadRow)
+        else (row.line, row.id, run.text_encoder.encode(row.text).copy())
+        for row in rows
+    )
+    for window in _windows(encoded):
+        texts = [text for *_, text in window if not isinstance(text, str)]
+        predicted = iter(classify(run, texts, batch_size))
+        for line, name, text in window:
+            if isinstance(text, str):
+                yield RowPrediction(line, name, None, text)
+            else:
+                yield RowPrediction(line, name, next(predicted))
 
 
 def _windows(rows: Iterable[_Encoded]) -> Iterator[list[_Encoded]]:
@@ -57,25 +78,3 @@ def _windows(rows: Iterable[_Encoded]) -> Iterator[list[_Encoded]]:
             window, tokens = [], 0
     if window:
         yield window
-
-
-def predict_rows(
-    run: LoadedModel, rows: Iterable[Record | BadRow], batch_size: int
-) -> Iterator[Prediction]:
-    """Yield one Prediction for each row, in order, holding one window of rows at a time."""
-    # A text becomes its ids as it is read, and a copy of those that are kept frees the others: a
-    # window of long texts stays small.
-    encoded: Iterator[_Encoded] = (
-        (row.line, None, row.reason)
-        if isinstance(row, BadRow)
-        else (row.line, row.id, run.text_encoder.encode(row.text).copy())
-        for row in rows
-    )
-    for window in _windows(encoded):
-        reviews = [review for *_, review in window if not isinstance(review, str)]
-        answers = iter(classify(run, reviews, batch_size))
-        for line, name, review in window:
-            if isinstance(review, str):
-                yield Prediction(line, name, None, review)
-            else:
-                yield Prediction(line, name, next(answers))

@@ -1,4 +1,4 @@
-"""The options of eval.py, predict.py and explain.py: what their files in conf may hold."""
+"""The options of eval.py, predict.py, explain.py and export, as their files in conf list them."""
 
 from typing import Any, Literal, Self
 
@@ -11,6 +11,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 class _RunOptions(StrictConfig):
     run: str
+    plugins: tuple[str, ...] = ()
 
     @field_validator("run", mode="before")
     @classmethod
@@ -23,7 +24,7 @@ class _RunOptions(StrictConfig):
 
 
 class EvaluateOptions(_RunOptions):
-    """A finished run, the reviews to test it on, and where to leave the figures."""
+    """A finished run, the texts to test it on, and where to write the metrics."""
 
     device: Device = "auto"
     output_dir: str
@@ -33,7 +34,7 @@ class EvaluateOptions(_RunOptions):
 
 
 class PredictOptions(_RunOptions):
-    """A finished run and the texts to label: one `text`, or a stream of them."""
+    """A finished run and the texts to label: one `text`, or all of `input`."""
 
     device: Device = "auto"
     text: str | None = None
@@ -61,4 +62,4 @@ class ExplainOptions(_RunOptions):
     """A finished run, the text to explain, and the folder for the page."""
 
     text: str | None = None
-    output: str | None = None  # None: a folder named after the text, in the run's `explain`
+    output: str | None = None  # None: a folder named after the text, under `explain` in the run

@@ -1,4 +1,4 @@
-"""eval.py: a finished run, tested on its own reviews or on others."""
+"""eval.py: test a finished run on its own test split or on other texts."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,37 +8,37 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from rnn_lab.data.config import DataConfig, TextOptions
+from rnn_lab.data.config import SHARED_OPTIONS, DataOptions, TextOptions
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch
 from rnn_lab.errors import DataError
 from rnn_lab.inference.config import EvaluateOptions
 from rnn_lab.inference.load import LoadedModel, load_model
-from rnn_lab.inference.lock_callbacks import claim_test
+from rnn_lab.inference.lock_callbacks import lock_test_dir
 from rnn_lab.models.metrics import build_metrics
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
-from rnn_lab.training.predictions import write_predictions
+from rnn_lab.training.artifacts import write_predictions
 from rnn_lab.training.run_metadata import describe_data, git_commit, versions, write_result
 from rnn_lab.validation import StrictConfig, validate
 
-# What is this machine's to say, and not a checkpoint's that may come from anywhere.
+# Options of this machine, which are not taken from a checkpoint: it may be untrusted.
 LOCAL_OPTIONS = {"url", "num_workers", "cache_dir"}
 
 
 class TestResult(NamedTuple):
-    """The figures of a split, and what became of each of its reviews, in the split's order."""
+    """The metrics of a split, and the result of each of its texts, in the split's order."""
 
-    figures: dict[str, float]  # test/accuracy, test/f1, test/auroc, test/loss, ...
-    probabilities: np.ndarray  # float32 [reviews, classes]
-    losses: np.ndarray  # float32 [reviews], cross-entropy in nats
+    metrics: dict[str, float]  # test/accuracy, test/f1, test/auroc, test/loss, ...
+    probabilities: np.ndarray  # float32 [texts, classes]
+    losses: np.ndarray  # float32 [texts], cross-entropy in nats
 
 
 def evaluate(options: dict[str, Any]) -> None:
-    """Test a run; leave result.json, predictions.csv and plots in `output_dir`; print a table.
+    """Test a run; write result.json, predictions.csv and plots to `output_dir`; print a table.
 
     Raises:
-        UserError: an option, the run or the reviews cannot be used.
+        UserError: an option, the run or the texts cannot be used.
     """
     checked = validate(EvaluateOptions, options)
     run = load_model(checked.run, checked.device)
@@ -47,26 +47,27 @@ def evaluate(options: dict[str, Any]) -> None:
     data.setup()
     if checked.data is None and data.corpus.fingerprint != run.corpus_fingerprint:
         raise DataError(
-            f"{run.path}: the reviews are not those of its training, so that its test split may "
-            "hold some that it was trained on; say what to test on: data=files data.test=<path>"
+            f"{run.path}: the texts have changed since its training, so its test split may contain "
+            "texts that it was trained on; name the texts to test: data=files data.test_path=<path>"
         )
     tested = test(run, data.test_dataloader())
     folder = Path(checked.output_dir)
-    lock = claim_test(folder)
-    save_test_artifacts(folder, run, data, tested)
-    lock.release()
+    lock = lock_test_dir(folder)
+    try:
+        save_test_artifacts(folder, run, data, tested)
+    finally:
+        lock.release()
 
 
-def data_config(run: LoadedModel, options: EvaluateOptions) -> DataConfig:
-    """The run's own reviews, or those of `options.data` in the run's way of making batches.
+def data_config(run: LoadedModel, options: EvaluateOptions) -> TextOptions:
+    """Return the options of the run's own texts, or of `options.data`, batched as in the run.
 
     Raises:
-        ConfigError: an option of `options.data` is unknown or impossible.
+        ConfigError: an option of `options.data` is unknown or has an invalid value.
     """
     chosen = run.data_config.model_dump(exclude=LOCAL_OPTIONS) | {"cache_dir": options.cache_dir}
     if options.data is not None:
-        shared = TextOptions.model_fields
-        chosen = {name: chosen[name] for name in chosen if name in shared} | options.data
+        chosen = {name: chosen[name] for name in chosen if name in SHARED_OPTIONS} | options.data
         if chosen["source"] == "files":
             chosen["class_names"] = list(run.class_names)
     if options.batch_size is not None:
@@ -75,11 +76,11 @@ def data_config(run: LoadedModel, options: EvaluateOptions) -> DataConfig:
 
 
 class _Data(StrictConfig):
-    data: DataConfig
+    data: DataOptions
 
 
 def test(run: LoadedModel, batches: Iterable[Batch]) -> TestResult:
-    """Classify every batch; the figures are those that train.py gives for the same batches."""
+    """Classify every batch; the metrics are those of train.py for the same batches."""
     device = next(run.model.parameters()).device
     metrics = build_metrics(len(run.class_names), prefix="test/").to(device)
     indices, probabilities, losses = [], [], []
@@ -104,13 +105,13 @@ def test(run: LoadedModel, batches: Iterable[Batch]) -> TestResult:
 def save_test_artifacts(
     folder: Path, run: LoadedModel, data: TextDataModule, tested: TestResult
 ) -> None:
-    """Write all that a test leaves, and print its table."""
-    reviews, encoded = data.corpus.test, data.splits["test"]
-    assert reviews is not None
+    """Write all outputs of a test, and print its table."""
+    texts, encoded = data.corpus.test, data.splits["test"]
+    assert texts is not None
     write_predictions(
         folder / "predictions.csv",
         class_names=run.class_names,
-        names=reviews.names,
+        names=texts.names,
         labels=encoded.labels,
         lengths=encoded.lengths,
         losses=tested.losses,
@@ -126,6 +127,6 @@ def save_test_artifacts(
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    write_result(folder, about | tested.figures)
+    write_result(folder, about | tested.metrics)
     draw_plots(folder)
     print_run(folder)

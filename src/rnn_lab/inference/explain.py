@@ -1,4 +1,4 @@
-"""explain.py: why a run labels a text as it does, in a page and pictures."""
+"""explain.py: show why a run labels a text as it does, in a page with plots."""
 
 import hashlib
 import re
@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from rnn_lab.data.readers.records import text_error
-from rnn_lab.errors import ConfigError, sanitize
+from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import fast_imports, gc_disabled
 from rnn_lab.inference.config import ExplainOptions
+from rnn_lab.inference.predict import print_ranking
+from rnn_lab.plugins import require_extra
 from rnn_lab.validation import validate
 
-NAME_LETTERS = 40
+NAME_LENGTH = 40  # characters of a folder name, without its hash
 
 
 def explain(options: dict[str, Any]) -> None:
-    """Write explanation.html, its pictures and its numbers to a folder; print the verdict.
+    """Write explanation.html, its plots and its data to a folder; print the prediction.
 
     Raises:
         UserError: an option or the run cannot be used, or the folder cannot be written.
@@ -26,38 +28,32 @@ def explain(options: dict[str, Any]) -> None:
         raise ConfigError('text: is empty; give a text to explain: text="..."')
     if fault := text_error(text, "utf-8"):
         raise ConfigError(f"text: {fault}")
-    # torch takes seconds to import: only once the options are known to be sound.
+    require_extra("explain", "explain")
+    # torch takes seconds to import: only once the options are valid.
     with fast_imports():
         from rnn_lab.inference.load import load_model
 
     run = load_model(checked.run)
     with gc_disabled():
-        from rnn_lab.inference.explanation import write_explanation
-        from rnn_lab.reports.explain.explanation_data import read_explanation
-        from rnn_lab.reports.explain.page import draw_explanation
+        from rnn_lab.inference.explanation import explain_text
 
     folder = Path(checked.output).expanduser() if checked.output else folder_for(run.path, text)
-    write_explanation(folder, run, text)
-    page = draw_explanation(folder)
-    explained = read_explanation(folder)
-    ranking = [(sanitize(name), probability) for name, probability in explained.ranking]
-    width = max(len(name) for name, _ in ranking)
-    print(ranking[0][0])
-    for name, probability in ranking:
-        print(f"  {name:{width}}  {100 * probability:5.1f} %")
-    print(f"explained in {page}")
+    explanation = explain_text(run, text)
+    page = explanation.save(folder)
+    print_ranking(explanation.probabilities)
+    print(f"explanation: {page}")
 
 
 def folder_for(checkpoint: Path, text: str) -> Path:
-    """Where the page of `text` goes: explain/<its first words> in the run's folder."""
+    """Return the folder for the page of `text`: explain/<its first words> in the run folder."""
     parent = checkpoint.parent
     return (parent.parent if parent.name == "checkpoints" else parent) / "explain" / _name(text)
 
 
 def _name(text: str) -> str:
-    """A folder name that tells people which text it is, and is no other text's."""
+    """Return a readable folder name that is different for every text."""
     name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    if name.replace("-", " ") == text and len(name) <= NAME_LETTERS:
+    if name.replace("-", " ") == text and len(name) <= NAME_LENGTH:
         return name
-    mark = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
-    return "-".join(filter(None, (name[:NAME_LETTERS].strip("-"), mark)))
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return "-".join(filter(None, (name[:NAME_LENGTH].strip("-"), digest)))

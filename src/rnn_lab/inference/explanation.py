@@ -1,7 +1,8 @@
-"""What an explanation holds, computed and written: explanation.json and states.npz."""
+"""Explain one prediction: attributions of words, predictions after each token, gates and states."""
 
 import contextlib
 import json
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,55 +13,117 @@ import torch
 from rnn_lab.data.vocabulary import UNK_ID
 from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.batch_predict import classify
-from rnn_lab.inference.integrated_gradients import TOKENS_AT_ONCE, integrated_gradients
+from rnn_lab.inference.integrated_gradients import MAX_TOKENS_AT_ONCE, integrated_gradients
 from rnn_lab.inference.load import LoadedModel
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.models.trace import trace
-from rnn_lab.reports.formatting import model_words, run_words
+from rnn_lab.reports.formatting import format_model, format_run
 from rnn_lab.reports.run_files import read_result
 
 
-def write_explanation(folder: Path, run: LoadedModel, text: str) -> None:
-    """Explain the verdict of `run`, whose network is on the CPU, on `text`.
+@dataclass(frozen=True)
+class WordAttribution:
+    """One word as the network reads it, and its share of the prediction."""
 
-    `explanation.json` holds the words, the class probabilities after each token read so far, and
-    the integrated gradients; `states.npz` every gate and state of each layer and direction, float32
-    [time, hidden], under the names <layer>_<direction>_<gate>. rnn_lab.reports.explain
-    reads them.
+    text: str
+    attribution: float  # of the logit difference; 0.0 for a word that was cut off
+    known: bool  # False: read as <unk>
+    start: int  # of its tokens among those that were read
+    stop: int  # equal to `start` for a word that was cut off
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One prediction explained. `time` is the tokens that were read, in the order of the text.
+
+    Attributions are integrated gradients of the logit of the predicted class minus the mean of the
+    other logits. They sum to that difference for the text minus the same for padding.
     """
+
+    text: str
+    prediction: str  # the most probable class
+    probabilities: dict[str, float]  # of every class
+    words: tuple[WordAttribution, ...]
+    prefix_probabilities: np.ndarray  # float32 [time, classes], after the first 1, 2, ... tokens
+    attributions: np.ndarray  # float64 [time], one a token
+    states: dict[str, np.ndarray]  # float32 [time, hidden] of <layer>_<direction>_<gate>
+    about: dict[str, Any] = field(repr=False)  # the contents of explanation.json
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the page explanation.html with its plots and data to `folder`; return its path.
+
+        Raises:
+            WriteError: a file cannot be written; says why.
+        """
+        from rnn_lab.reports.explain.page import draw_explanation
+
+        folder = Path(folder).expanduser()
+        self.write(folder)
+        return draw_explanation(folder)
+
+    def write(self, folder: Path) -> None:
+        """Write explanation.json and states.npz, which rnn_lab.reports.explain reads."""
+        with atomic_write(folder / "explanation.json") as file:
+            json.dump(self.about, file, indent=1)
+            file.write("\n")
+        with atomic_write(folder / "states.npz") as file:
+            np.savez_compressed(file.buffer, allow_pickle=False, **self.states)
+
+
+def explain_text(run: LoadedModel, text: str) -> Explanation:
+    """Explain the prediction of `run`, whose network is on the CPU, for `text`."""
     tokens = run.text_encoder.encode(text)  # [time]
+    states = gates_and_states(run, tokens)
     probabilities = prefix_probabilities(run, tokens)
     predicted = int(probabilities[-1].argmax())
-    moved = integrated_gradients(run.model, tokens, predicted)
+    found = integrated_gradients(run.model, tokens, predicted)
+    words = _words(run, text)
     about = {
-        "run": _words_of(run),
+        "run": _describe(run),
         "model": run.model_config.model_dump(),
+        "values": {
+            name: value._asdict() for name, value in run.model.recurrent.cell.values.items()
+        },
         "class_names": run.class_names,
         "vocab_size": run.text_encoder.vocab_size,
         "max_length": run.text_encoder.max_length,
         "text": text,
-        "words": _words(run, text),
+        "words": words,
         "probabilities": [[float(str(p)) for p in row] for row in probabilities],
-        "attributions": moved.tokens.tolist(),
-        "logit_difference": moved.difference,
-        "baseline_logit_difference": moved.baseline,
-        "steps": moved.steps,
+        "attributions": found.tokens.tolist(),
+        "logit_difference": found.difference,
+        "baseline_logit_difference": found.baseline,
+        "steps": found.steps,
     }
-    with atomic_write(folder / "explanation.json") as file:
-        json.dump(about, file, indent=1)
-        file.write("\n")
-    with atomic_write(folder / "states.npz") as file:
-        np.savez_compressed(file.buffer, allow_pickle=False, **gates_and_states(run, tokens))
+    return Explanation(
+        text=text,
+        prediction=run.class_names[predicted],
+        probabilities=dict(zip(run.class_names, probabilities[-1].tolist(), strict=True)),
+        words=tuple(
+            WordAttribution(
+                text=word["word"],
+                attribution=float(found.tokens[word["start"] : word["stop"]].sum()),
+                known=word["known"],
+                start=word["start"],
+                stop=word["stop"],
+            )
+            for word in words
+        ),
+        prefix_probabilities=probabilities,
+        attributions=found.tokens,
+        states=states,
+        about=about,
+    )
 
 
 def prefix_probabilities(run: LoadedModel, tokens: np.ndarray) -> np.ndarray:
-    """Class probabilities, float32 [time, classes]: row t is what predict says of t + 1 tokens."""
+    """Return class probabilities, float32 [time, classes]: row t is for the first t + 1 tokens."""
     prefixes = [tokens[:end] for end in range(1, len(tokens) + 1)]
-    return classify(run, prefixes, max(1, TOKENS_AT_ONCE // len(tokens)))
+    return classify(run, prefixes, max(1, MAX_TOKENS_AT_ONCE // len(tokens)))
 
 
 def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarray]:
-    """Every value of every cell, float32 [time, hidden], in the order of the tokens."""
+    """Return every value of every cell, float32 [time, hidden], in the order of the tokens."""
     with torch.no_grad():
         embedded = run.model.embed(torch.from_numpy(tokens)[None])  # [1, time, embedding_dim]
         traces = trace(run.model.recurrent, embedded, torch.tensor([len(tokens)]))
@@ -69,12 +132,12 @@ def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarr
             0
         ].numpy()
         for one in traces
-        for gate in one.steps[0]._fields
+        for gate in one.steps[0]
     }
 
 
 def _words(run: LoadedModel, text: str) -> list[dict[str, Any]]:
-    """Each word of `text`, with the range of its tokens among those read: empty where cut off."""
+    """Return each word with the range of its tokens among those read, empty for a cut-off word."""
     words = run.text_encoder.words(text)
     ends = np.cumsum([0, *(len(ids) for _, ids in words)])
     first, last, _ = run.text_encoder.kept.indices(int(ends[-1]))
@@ -85,9 +148,9 @@ def _words(run: LoadedModel, text: str) -> list[dict[str, Any]]:
     ]
 
 
-def _words_of(run: LoadedModel) -> str:
-    """How pictures name the run: by its result.json where the checkpoint lies in a run's folder."""
+def _describe(run: LoadedModel) -> str:
+    """Return the name of the run for plots: from its result.json, if it is in a run folder."""
     if run.path.parent.name == "checkpoints":
         with contextlib.suppress(CheckpointError):
-            return run_words(read_result(run.path.parent.parent))
-    return f"{model_words({'model': run.model_config.model_dump()})}, {run.path.name}"
+            return format_run(read_result(run.path.parent.parent))
+    return f"{format_model({'model': run.model_config.model_dump()})}, {run.path.name}"

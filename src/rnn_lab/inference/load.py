@@ -1,12 +1,12 @@
-"""The checkpoint of a finished run, read as if a stranger had sent it.
+"""Load the network of a finished run from an untrusted checkpoint or exported file.
 
-Nothing in the file is run or imported. The network is built from the checked numbers and names
-that describe it, and takes its weights from tensors that fit. So Lightning is not needed here,
-nor the seconds that it takes to start.
+Nothing in the file is run or imported. The network is built from the validated numbers and names
+in the file and takes its weights from the tensors that fit. So loading needs no Lightning, and not
+the seconds of its import.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,29 +16,32 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from rnn_lab.data.config import DataConfig
+from rnn_lab.data.config import DataOptions, TextOptions
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
+from rnn_lab.hardware import available_devices
 from rnn_lab.inference.safetensors_io import SUFFIX, read_safetensors
 from rnn_lab.io.safe_load import safe_load
+from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
+from rnn_lab.models.config import ModelConfig, ModelOptions, OptimizerConfig, SchedulerConfig
 
-CLASSIFIER = "classifier."  # the name of the network within the LightningModule
+DATA = "TextDataModule"  # key of the data's state in a checkpoint
+CLASSIFIER = "classifier."  # prefix of the network's weights within the LightningModule
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a checkpoint holds: a network ready to predict, and all that its input needs."""
+    """A network ready to predict, and what its input needs."""
 
     model: RecurrentClassifier
     text_encoder: TextEncoder
     class_names: tuple[str, ...]
     model_config: ModelConfig
-    data_config: DataConfig
-    corpus_fingerprint: str  # of the reviews that it was trained, validated and tested on
+    data_config: TextOptions
+    corpus_fingerprint: str  # of the texts that it was trained, validated and tested on
     path: Path  # of the checkpoint
-    # What the checkpoint holds beside weights, in plain types.
+    # The parts of the checkpoint beside its weights, in plain types.
     about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
 
@@ -47,9 +50,9 @@ class _Plain(BaseModel):
 
 
 class _HyperParameters(_Plain, extra="forbid"):
-    """What a TextClassifier saves of its making, and nothing beside."""
+    """The hyper-parameters that a TextClassifier saves, and no others."""
 
-    model: ModelConfig
+    model: ModelOptions
     vocab_size: int = Field(gt=0)
     num_classes: int = Field(ge=2)
     optimizer: OptimizerConfig
@@ -57,29 +60,34 @@ class _HyperParameters(_Plain, extra="forbid"):
 
 
 class _Data(_Plain):
-    """What a rnn_lab.data.datamodule.TextDataModule saves."""
+    """The state of a rnn_lab.data.datamodule.TextDataModule."""
 
-    config: DataConfig
+    config: DataOptions
     class_names: list[str]
     corpus_fingerprint: str
     text_encoder: Any  # TextEncoder checks its own state
 
 
 class _Checkpoint(_Plain):
-    """The parts of a Lightning checkpoint that are read here."""
+    """The parts of a Lightning checkpoint that loading needs."""
 
     state_dict: dict[str, Tensor]
     hyper_parameters: _HyperParameters
-    data: _Data = Field(alias="TextDataModule")
+    data: _Data = Field(alias=DATA)
 
 
-def find_checkpoint(run: str) -> Path:
-    """Return the file that `run` means: itself, or a run folder's best checkpoint, else its last.
+def find_checkpoint(run: str | Path) -> Path:
+    """Return the file that `run` stands for, in every command and in rnn_lab.load.
+
+    That is a .ckpt or .safetensors file itself. Of a run folder, or its result.json, it is the best
+    checkpoint, or else the last one. `~` is the home folder.
 
     Raises:
-        CheckpointError: there is none; names the places looked at.
+        CheckpointError: there is none; names the paths that were tried.
     """
     path = Path(run).expanduser()
+    if path.name == "result.json":
+        path = path.parent
     if path.is_file():
         return path
     if not path.exists():
@@ -93,19 +101,22 @@ def find_checkpoint(run: str) -> Path:
     raise CheckpointError(f"{run}: no finished run; looked for {places[0]} and {places[1].name}")
 
 
-def load_model(run: str, device: str = "cpu") -> LoadedModel:
-    """Read a run folder or a file into a float32 network in evaluation mode on `device`.
+def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
+    """Load a run folder or file as a float32 network in evaluation mode on `device`.
 
     Raises:
-        CheckpointError: there is no checkpoint, it is damaged, not of this project, of parts that
-            do not fit each other, or holds anything but plain data; or torch is too old to read
-            one safely.
+        CheckpointError: there is no checkpoint; or it is damaged, not of this project, of another
+            schema version, inconsistent, or contains anything but plain data; or torch is too old
+            to read one safely.
         ConfigError: this machine has no such device.
     """
     target = _device(device)
     path = find_checkpoint(run)
     try:
         content = _read(path)
+        is_ours = isinstance(content, dict) and DATA in content
+        if is_ours and (mismatch := schema_mismatch(content.get(SCHEMA_KEY))):
+            raise CheckpointError(mismatch)
         state = _Checkpoint.model_validate(content)
         text_encoder = TextEncoder.from_state_dict(state.data.text_encoder)
     except CheckpointError as error:
@@ -113,24 +124,34 @@ def load_model(run: str, device: str = "cpu") -> LoadedModel:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        said = sanitize(f"{where}: {first['msg']}")
-        raise CheckpointError(f"{path}: not a whole checkpoint of train.py: {said}") from None
-    made, names = state.hyper_parameters, tuple(state.data.class_names)
-    if made.num_classes != len(set(names)) or made.vocab_size != text_encoder.vocab_size:
+        reason = sanitize(f"{where}: {first['msg']}{_plugin_hint(first)}")
+        raise CheckpointError(f"{path}: not a complete checkpoint of train.py: {reason}") from None
+    saved, names = state.hyper_parameters, tuple(state.data.class_names)
+    if saved.num_classes != len(set(names)) or saved.vocab_size != text_encoder.vocab_size:
         raise CheckpointError(
-            f"{path}: damaged: a network of {made.num_classes} classes and {made.vocab_size} "
+            f"{path}: damaged: a network of {saved.num_classes} classes and {saved.vocab_size} "
             f"tokens with {len(set(names))} class names and {text_encoder.vocab_size} tokens"
         )
     return LoadedModel(
-        model=_build(path, made, state.state_dict).to(target),
+        model=_build(path, saved, state.state_dict).to(target),
         text_encoder=text_encoder,
         class_names=names,
-        model_config=made.model,
+        model_config=saved.model,
         data_config=state.data.config,
         corpus_fingerprint=state.data.corpus_fingerprint,
         path=path,
-        about={name: content[name] for name in ("hyper_parameters", "TextDataModule")},
+        about={name: content[name] for name in ("hyper_parameters", DATA)},
     )
+
+
+def _plugin_hint(details: Any) -> str:
+    """Return the advice for a name that this process has nothing registered under."""
+    unknown_name = details["type"] != "missing" and (
+        details["loc"][-1:] in (("name",), ("pooling",), ("source",))
+        or details["type"] == "union_tag_invalid"
+        or re.search(r"\b(name|pooling|source)=", details["msg"])
+    )
+    return "; if a plugin defines it, load that: plugins=[<module>]" if unknown_name else ""
 
 
 def _read(path: Path) -> Any:
@@ -138,31 +159,31 @@ def _read(path: Path) -> Any:
         if path.suffix == SUFFIX:
             return read_safetensors(path)
         _check_torch()
-        return safe_load(path, in_place=True)
+        return safe_load(path, mmap=True)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}") from None
 
 
 def _check_torch() -> None:
-    # CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10): a file made for it makes
+    # CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10): a crafted file makes
     # torch.load(weights_only=True) run code. torch compares its versions by number.
     if torch.__version__ < "2.10":
         raise CheckpointError(
             f"not read by torch {torch.__version__}: before 2.10 a file can make torch.load run "
-            "code. The environment of requirements.txt reads it, and can export it as .safetensors"
+            "code. The environment of requirements.txt reads it and can export it as .safetensors"
         )
 
 
-def _build(path: Path, made: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
-    """Build the network without memory of its own, then give it the checkpoint's tensors."""
+def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
+    """Build the network without allocating memory, then assign the checkpoint's tensors."""
     if not all(_is_plain(tensor) for tensor in weights.values()):
-        raise CheckpointError(f"{path}: damaged: its weights are not plain tensors of float32")
-    if made.model.num_layers > len(weights):
+        raise CheckpointError(f"{path}: damaged: its weights are not plain float32 tensors")
+    if saved.model.num_layers > len(weights):
         raise CheckpointError(f"{path}: damaged: fewer weights than layers")
     mine = {name.removeprefix(CLASSIFIER): tensor for name, tensor in weights.items()}
     try:
         with torch.device("meta"), _NoRandomWeights():
-            model = RecurrentClassifier(made.model, made.vocab_size, made.num_classes)
+            model = RecurrentClassifier(saved.model, saved.vocab_size, saved.num_classes)
         model.load_state_dict(mine, strict=True, assign=True)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         reason = sanitize(re.sub(r"\s+", " ", str(error)).strip())
@@ -173,7 +194,7 @@ def _build(path: Path, made: _HyperParameters, weights: dict[str, Tensor]) -> Re
 
 
 class _NoRandomWeights(TorchFunctionMode):
-    """Leaves out `normal_`, which on a tensor without memory imports all of torch's compiler."""
+    """Skips `normal_`, which for a tensor without memory imports all of torch's compiler."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -191,16 +212,14 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    # Some at a time: the file is mapped, and its weights need never all be in memory.
+    # In parts: the file is memory-mapped, and its weights need not all be in memory at once.
     return all(bool(part.isfinite().all()) for part in tensor.view(-1).split(2**20))
 
 
 def _device(name: str) -> torch.device:
-    available: Sequence[str] = ["cpu"]
-    if torch.cuda.is_available():
-        available = ["cuda", "cpu"]
-    elif torch.backends.mps.is_available():
-        available = ["mps", "cpu"]
+    devices = available_devices()
+    torch_names = {"gpu": "cuda", "mps": "mps", "cpu": "cpu"}  # the fastest first
+    available = [device for kind, device in torch_names.items() if kind in devices]
     if name == "auto":
         return torch.device(available[0])
     if name not in available:

@@ -1,4 +1,4 @@
-"""The folder of a test is claimed before Hydra writes into it, as a run's folder is."""
+"""Lock the output folder of a test before Hydra writes into it."""
 
 import sys
 from pathlib import Path
@@ -14,26 +14,27 @@ from rnn_lab.io.locks import acquire
 
 
 class LockOutputDir(Callback):
-    """What conf/eval.yaml has Hydra call first. It swallows exceptions, but no SystemExit."""
+    """Hydra callback of conf/eval.yaml. Hydra ignores its exceptions, except SystemExit."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Take the folder of the test that begins, or end the program with a line."""
+        """Lock the folder of the test that starts, or exit with a one-line error."""
         try:
-            self._lock = claim_test(Path(config.hydra.run.dir).absolute())
+            self._lock = lock_test_dir(Path(config.hydra.run.dir).absolute())
         except UserError as error:
             sys.exit(f"error: {error}")
 
 
-def claim_test(folder: Path) -> FileLock:
-    """Keep other processes off the `folder` of a test for as long as the lock is kept.
+def lock_test_dir(folder: Path) -> FileLock:
+    """Lock the `folder` of a test against other processes until the lock is released.
 
     Raises:
-        UserError: another is at it, or a training's result is there, which a test's would replace.
+        UserError: another process holds the lock, or the folder contains a training run, whose
+            result a test would overwrite.
     """
     if (folder / "job.json").exists() or (folder / "checkpoints").exists():
-        raise UserError(f"hydra.run.dir={folder}: holds a training run; choose another folder")
+        raise UserError(f"output_dir={folder}: contains a training run; choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(error, folder) from error
-    return acquire(folder / "eval.lock", f"hydra.run.dir={folder}")
+    return acquire(folder / "eval.lock", f"output_dir={folder}")

@@ -1,10 +1,10 @@
-"""predict.py: the label of one text, or of a stream of them."""
+"""predict.py: label one text, or every row of a file or stream."""
 
 import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -19,18 +19,18 @@ from rnn_lab.io.locks import locked
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:
-    from rnn_lab.inference.batch_predict import Prediction
+    from rnn_lab.inference.batch_predict import RowPrediction
 
-Write = Callable[["Prediction"], None]
+Write = Callable[["RowPrediction"], None]
 
-NAMED_LINES = 10  # bad lines that the summary names; the output names them all
+NAMED_LINES = 10  # bad lines that the summary lists; the output has them all
 
 
 def predict(options: dict[str, Any]) -> None:
-    """Label one `text` for people, or every row of `input` for programs.
+    """Label one `text`, as a table for people, or every row of `input`, as JSON or CSV.
 
     Raises:
-        UserError: an option, the run or the input cannot be used, or no row of the input could be.
+        UserError: an option, the run or the input cannot be used, or no row of the input can.
     """
     checked = validate(PredictOptions, options)
     if checked.text is not None:
@@ -43,43 +43,48 @@ def predict_text(options: PredictOptions) -> None:
     """Print the label of `options.text`, then the probability of every class."""
     text = cast(str, options.text)
     if not text.strip():
-        raise ConfigError("text: is empty; give a review to label")
+        raise ConfigError("text: is empty; give a text to label")
     if fault := text_error(text, "utf-8"):
         raise ConfigError(f"text: {fault}")
-    # torch takes seconds to import: only once the options are known to be sound.
+    # torch takes seconds to import: only once the options are valid.
     with fast_imports():
         from rnn_lab.inference.batch_predict import classify
         from rnn_lab.inference.load import load_model
 
     run = load_model(options.run, options.device)
-    run.model.recurrent.compiled = False  # not worth its loading, for one text
+    run.model.recurrent.use_numba = False  # numba takes a second to import: too long for one text
     (probabilities,) = classify(run, [run.text_encoder.encode(text)], batch_size=1)
-    names = [sanitize(name) for name in run.class_names]
-    ranked = sorted(zip(probabilities, names, strict=True), reverse=True)
+    print_ranking(dict(zip(run.class_names, probabilities.tolist(), strict=True)))
+
+
+def print_ranking(probabilities: Mapping[str, float]) -> None:
+    """Print the most probable class, then all classes by probability."""
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
+    names = [sanitize(name) for name, _ in ranked]
     width = max(map(len, names))
-    print(ranked[0][1])
-    for probability, name in ranked:
+    print(names[0])
+    for name, (_, probability) in zip(names, ranked, strict=True):
         print(f"  {name:{width}}  {100 * probability:5.1f} %")
 
 
 def predict_stream(options: PredictOptions) -> None:
-    """Write one line of JSON or CSV for each row of `options.input`, in its order.
+    """Write one line of JSON or CSV for each row of `options.input`, in order.
 
-    A row that cannot be used has an `error` in place of its label, and is named on stderr.
+    A row that cannot be used has an `error` in place of its label, and is listed on stderr.
     """
     source = cast(str, options.input)
     writer = _writer_of(options, source)
     rows = _rows(options, source)
-    first = next(rows, None)  # a missing or foreign file is told of before anything is loaded
+    first = next(rows, None)  # a missing or unreadable file is reported before the model is loaded
     if first is None:
-        raise DataError(f"{source}: holds no text")
+        raise DataError(f"{source}: contains no text")
     with fast_imports():
         from rnn_lab.inference.batch_predict import predict_rows
         from rnn_lab.inference.load import load_model
 
     run = load_model(options.run, options.device)
     total = 0
-    bad: list[Prediction] = []
+    bad: list[RowPrediction] = []
     bad_count = 0
     with _output(options.output) as file, _progress(options.output) as show:
         write = writer(file, run.class_names)
@@ -112,17 +117,17 @@ def _writer_of(options: PredictOptions, source: str) -> Callable[[TextIO, Sequen
     if options.output == "-":
         return _json_lines
     if source != "-" and _path(options.output).resolve() == _path(source).resolve():
-        raise ConfigError(f"output={options.output}: is the input; choose another name")
+        raise ConfigError(f"output={options.output}: is the input file; choose another name")
     writers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv_rows}
     suffix = _path(options.output).suffix.lower()
     if suffix not in writers:
         choices = ", ".join([*writers, "- (JSON lines on stdout)"])
-        raise ConfigError(f"output={options.output}: unknown ending. Choose from: {choices}")
+        raise ConfigError(f"output={options.output}: unknown extension. Choose from: {choices}")
     return writers[suffix]
 
 
 def _json_lines(file: TextIO, class_names: Sequence[str]) -> Write:
-    def write(prediction: "Prediction") -> None:
+    def write(prediction: "RowPrediction") -> None:
         line: dict[str, Any] = {"line": prediction.line}
         if prediction.id is not None:
             line["id"] = prediction.id
@@ -143,7 +148,7 @@ def _csv_rows(file: TextIO, class_names: Sequence[str]) -> Write:
         ["line", "id", "label", *(f"probability_{name}" for name in class_names), "error"]
     )
 
-    def write(prediction: "Prediction") -> None:
+    def write(prediction: "RowPrediction") -> None:
         if prediction.probabilities is None:
             writer.writerow(
                 [prediction.line, prediction.id, "", *([""] * len(class_names)), prediction.error]
@@ -173,14 +178,14 @@ def _output(output: str) -> Iterator[TextIO]:
     except OSError as error:
         # Python flushes stdout once more as it ends, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # the reader, `head` say, has enough
+        if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has closed the pipe
             sys.exit(0)
         raise write_error(error, "standard output") from error
 
 
 @contextmanager
 def _progress(output: str) -> Iterator[Callable[[int], None]]:
-    """Count on stderr while it is a terminal, unless the answers go to that terminal too."""
+    """Count texts on stderr if it is a terminal and the predictions go elsewhere."""
     if not sys.stderr.isatty() or (output == "-" and sys.stdout.isatty()):
         yield lambda count: None
         return
@@ -193,9 +198,9 @@ def _progress(output: str) -> Iterator[Callable[[int], None]]:
         yield lambda count: progress.update(task, completed=count)
 
 
-def _summarize(source: str, total: int, bad_count: int, bad: Sequence["Prediction"]) -> None:
+def _summarize(source: str, total: int, bad_count: int, bad: Sequence["RowPrediction"]) -> None:
     if bad_count == total:
-        raise DataError(f"{source}:{bad[0].line}: {bad[0].error}; no line could be used")
+        raise DataError(f"{source}:{bad[0].line}: {bad[0].error}; no line can be used")
     for prediction in bad:
         print(f"{source}:{prediction.line}: {prediction.error}", file=sys.stderr)
     if bad_count > len(bad):

@@ -1,8 +1,8 @@
-"""A trained network as one .safetensors file: a format that cannot hold code, read in any torch.
+"""Exported runs: one .safetensors file each, a format that cannot contain code.
 
-The tensors are those of RecurrentClassifier, under its own names. All that predicting
- needs beside them stands in the file's metadata, as JSON under one key: what a
-checkpoint of train.py has under the same names.
+The tensors are those of RecurrentClassifier, under its own names. The file's metadata holds the
+rest that predicting needs as JSON under one key: the parts of a checkpoint of train.py, under the
+same names, the schema version, and a checksum. Any version of torch can read such a file.
 """
 
 import hashlib
@@ -17,22 +17,24 @@ from torch import Tensor
 
 from rnn_lab.errors import CheckpointError, sanitize
 from rnn_lab.io.atomic import atomic_write_bytes
+from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION, schema_mismatch
 
 SUFFIX = ".safetensors"
-_KEY = "rnn-lab"  # of the metadata. One alone: the library writes several in any order
+_KEY = "rnn-lab"  # of the metadata. One key, because the library writes several in any order
 _DIGEST = "sha256"
 _PARTS = {"hyper_parameters", "TextDataModule"}
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
-    """Return a file's content as a checkpoint holds it; tensors stay in the file until used.
+    """Return a file's content in the form of a checkpoint; tensors stay in the file until used.
 
     Raises:
-        CheckpointError: it is no such file, or damaged. No message has the path.
+        CheckpointError: it is not such a file, has another schema version, or is damaged. The
+            message does not have the path.
     """
     from safetensors import safe_open
 
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block
         raise CheckpointError("not a regular file")
     try:
         with safe_open(path, framework="pt") as file:
@@ -41,15 +43,18 @@ def read_safetensors(path: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged file can fail anywhere in the reader
         reason = sanitize(str(error).partition("\n")[0]) or type(error).__name__
         raise CheckpointError(f"cannot be read as safetensors: {reason}") from None
-    if not isinstance(about, dict) or set(about) != _PARTS | {_DIGEST}:
+    is_ours = isinstance(about, dict) and (SCHEMA_KEY in about or set(about) > _PARTS)
+    if is_ours and (mismatch := schema_mismatch(about.get(SCHEMA_KEY))):
+        raise CheckpointError(mismatch)
+    if not isinstance(about, dict) or set(about) != _PARTS | {SCHEMA_KEY, _DIGEST}:
         raise CheckpointError(f"has no description of a run under {_KEY!r} in its metadata")
     if about.pop(_DIGEST) != digest(weights, about):
-        raise CheckpointError("damaged: its checksum is another")
+        raise CheckpointError("damaged: its checksum does not match")
     return about | {"state_dict": weights}
 
 
 def digest(weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
-    """sha256 (hex) of all that a file says: against damage, and no proof of where it comes from."""
+    """Return the sha256 (hex) of a file's content, to detect damage; it proves no origin."""
     found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(weights.items()):
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -60,17 +65,21 @@ def digest(weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
 def write_safetensors(
     path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Write what `read_safetensors` reads: `about` are the parts of a checkpoint beside weights.
+    """Write a file for `read_safetensors`. The same run gives the same bytes.
 
-    The same run gives the same bytes.
+    Args:
+        path: the file, whole or absent.
+        weights: of a RecurrentClassifier.
+        about: the parts of a checkpoint beside its weights.
 
     Raises:
-        UserError: the file cannot be written; says why.
+        WriteError: the file cannot be written; says why.
     """
     from safetensors.torch import save
 
     assert set(about) == _PARTS
-    described = json.dumps(dict(about) | {_DIGEST: digest(weights, about)})
-    content = save(dict(weights), metadata={_KEY: described})
+    described: dict[str, Any] = {SCHEMA_KEY: SCHEMA_VERSION, **about}
+    described |= {_DIGEST: digest(weights, described)}
+    content = save(dict(weights), metadata={_KEY: json.dumps(described)})
     with atomic_write_bytes(path) as file:
         file.write(content)

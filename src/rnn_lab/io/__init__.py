@@ -1,1 +1,1 @@
-"""Files: atomic writes, locks, untrusted checkpoints, secrets."""
+"""Files: atomic writes, locks, untrusted checkpoints, the secret scan, the schema version."""

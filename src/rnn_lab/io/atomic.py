@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Atomic writes: a file is either whole or absent, and a refused write is one clear line."""
 
 import contextlib
 import errno
@@ -13,40 +13,40 @@ from typing import Any, BinaryIO, TextIO
 
 from rnn_lab.errors import UserError, WriteError
 
-# What is no fault of the program, and what the user can do about it.
+# Errors that are not a fault of the program, and what the user can do about each.
 _WHAT_TO_DO = {
-    errno.ENOSPC: "make room there",
-    errno.EDQUOT: "make room there",
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there",
     errno.EFBIG: "the system limits the size of a file (ulimit -f)",
-    errno.EROFS: "choose a place that is not read-only",
-    errno.EACCES: "choose another place, or get the right to it",
-    errno.EPERM: "choose another place, or get the right to it",
-    errno.ENOTDIR: "choose another place",
-    errno.ELOOP: "it is a link, which is not followed",
-    errno.EIO: "see to the disk",
-    errno.ENOENT: "its folder was deleted or moved meanwhile",
+    errno.EROFS: "choose a folder that is not read-only",
+    errno.EACCES: "choose another folder, or get permission to write there",
+    errno.EPERM: "choose another folder, or get permission to write there",
+    errno.ENOTDIR: "choose another folder",
+    errno.ELOOP: "it is a symbolic link, which is not followed",
+    errno.EIO: "check the disk",
+    errno.ENOENT: "its folder was deleted or moved in the meantime",
 }
 
-_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 def write_error(error: OSError, path: Path | str, *, what: str = "cannot be written") -> WriteError:
-    """Say in one line why `path` cannot be written, and what to do."""
+    """Return an error of one line: why `path` cannot be written, and what to do."""
     advice = _WHAT_TO_DO.get(error.errno or 0)
     reason = f"{path}: {what}: {error.strerror or error}"
     return WriteError(f"{reason}; {advice}" if advice else reason)
 
 
 def find_os_error(error: BaseException) -> OSError | None:
-    """Return the error by which the system refused a file: `error` itself, or what it came of.
+    """Return the system's error behind `error`: itself, its cause or its context.
 
-    A library that writes may raise another in its place. None: it is a fault of ours.
+    A library that writes may raise another error in its place. None: it is a fault of the program.
     """
     if isinstance(error, OSError) and error.errno in _WHAT_TO_DO:
         return error
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _OF_THE_DISK:
+        if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS:
             return cause
         cause = cause.__cause__ or cause.__context__
     return None
@@ -54,7 +54,7 @@ def find_os_error(error: BaseException) -> OSError | None:
 
 @contextmanager
 def translating_os_errors(path: Path) -> Iterator[None]:
-    """Tell of the file `path` where the system refuses to have it written inside.
+    """Raise a WriteError about `path` where the system refuses a write within the context.
 
     Raises:
         WriteError: says why, and what to do.
@@ -70,23 +70,23 @@ def translating_os_errors(path: Path) -> Iterator[None]:
         raise write_error(refused, path) from error
 
 
-LARGEST_TEXT = 2**30  # bytes; predictions of ten million reviews
+MAX_TEXT_BYTES = 2**30  # predictions of ten million texts
 
 
 @contextmanager
 def atomic_write(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
-    """Open `path` for writing under a temporary name, which it loses when complete.
+    """Open `path` for writing under a temporary name, and rename it when complete.
 
-    An error or a kill on the way leaves untouched what stood at `path` before. A device or pipe
-    is written to as it is. A link is replaced, and what it leads to is left alone: in a folder that
-    a stranger made it could lead to any file of the user's. Text is UTF-8; a lone surrogate, which
-    UTF-8 cannot hold, is written as the escape that JSON reads back.
+    An error or a kill in between leaves an earlier file at `path` unchanged. A device or pipe is
+    written to directly. A symbolic link is replaced and its target is left alone: in an untrusted
+    folder it could lead to any file of the user's. Text is UTF-8; a lone surrogate, which UTF-8
+    cannot encode, is written as the escape that JSON reads back.
 
     Raises:
         WriteError: the file cannot be written; says why.
     """
     path = path.absolute()
-    # Unlike Path's, these take what cannot be looked at for missing: opening it then says why.
+    # Unlike Path's methods, these return False where access is denied: opening it then says why.
     link, file, there = (look(path) for look in (os.path.islink, os.path.isfile, os.path.exists))
     replaced = link or file or not there
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial") if replaced else path
@@ -107,7 +107,8 @@ def atomic_write(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path` as `atomic_write` does.
 
-    A figure that cannot be had (the AUROC of a split with one class) is null: JSON has no NaN.
+    A number that is not finite (the AUROC of a split with one class) becomes null, because JSON
+    has no NaN.
     """
     finite = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -119,44 +120,26 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file of a run's or a sweep's folder, which a stranger may have made.
+    """Return the text of a file in a run's or sweep's folder, which is untrusted.
 
     Raises:
-        OSError: it cannot be read, is no regular file (a pipe would be waited for, and a device has
-            no end), or larger than any that is written there.
+        OSError: it cannot be read, is not a regular file (reading a pipe would block, and a device
+            has no end), or is larger than MAX_TEXT_BYTES.
         UnicodeDecodeError: it is not UTF-8.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or a pipe is waited for here
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe must not block
     with os.fdopen(handle, encoding="utf-8") as file:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if found.st_size > LARGEST_TEXT:
-            raise OSError(errno.EFBIG, "too large to be what a run leaves", str(path))
+        if found.st_size > MAX_TEXT_BYTES:
+            raise OSError(errno.EFBIG, "too large for a file of a run", str(path))
         return file.read()
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock file `path`; looking needs no right to write."""
-    import fcntl
-
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        # Shared, so that two that look at once do not take one another for the holder.
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)  # which gives the lock back
-    return False
 
 
 @contextmanager
 def atomic_write_bytes(path: Path) -> Iterator[BinaryIO]:
-    """Open `path` for writing bytes as `atomic_write` does; it is on the disk before it is renamed.
+    """Open `path` for writing bytes as `atomic_write` does, flushed to the disk before the rename.
 
     Raises:
         WriteError: the file cannot be written; says why.

@@ -1,7 +1,7 @@
-"""Lock files: one process at a time at a folder or file, and which one that is.
+"""Lock files: one process at a time in a folder or at a file, and the name of that process.
 
-The system releases the lock of a process that dies, however it dies: what is left is a file that
-nobody holds, and is in nobody's way.
+The system releases the lock of a process that dies, however it dies. The file that it leaves
+behind is not locked and is in nobody's way.
 """
 
 import os
@@ -15,26 +15,27 @@ from filelock import FileLock, Timeout
 from rnn_lab.errors import UserError
 from rnn_lab.io.atomic import write_error
 
-_LOOK = 0.2  # seconds; longer than another's look at the lock takes
+_TIMEOUT = 0.2  # seconds; longer than the look of another process at the lock takes
 
 
 class LockHeldError(UserError):
-    """Another process is at it."""
+    """Another process holds the lock."""
 
 
 def acquire(path: Path, what: str) -> FileLock:
-    """Take the lock file `path`, which this process may have already, for as long as what is
-    returned is kept and not released.
+    """Acquire the lock file `path` and return the lock, to be kept until it is released.
+
+    This process may hold the lock already.
 
     Raises:
         LockHeldError: another process holds it; the message begins with `what` and names that one.
     """
     lock = FileLock(path, is_singleton=True)
     try:
-        lock.acquire(timeout=_LOOK)
+        lock.acquire(timeout=_TIMEOUT)
     except Timeout:
         raise LockHeldError(
-            f"{what}: {lock_owner(path)} is at it; wait for its end, or choose another place"
+            f"{what}: locked by {lock_owner(path)}; wait for it to finish, or choose another place"
         ) from None
     except OSError as error:
         raise write_error(error, path) from error
@@ -44,7 +45,7 @@ def acquire(path: Path, what: str) -> FileLock:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path` inside, and leave none behind.
+    """Hold the lock file `path` within the context, and delete it at the end.
 
     Raises:
         LockHeldError: as `acquire`.
@@ -57,17 +58,36 @@ def locked(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # while held: who waits for it sees that it guards no name
+        # Deleted while held: a process that waits for it sees that the lock guards no name.
+        path.unlink(missing_ok=True)
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock file `path`; needs no right to write."""
+    import fcntl
+
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # Shared, so that two processes that look at once do not take each other for the owner.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)  # which releases the lock
+    return False
+
+
 def write_owner(path: Path) -> None:
-    """Write into the lock file, which this process holds, who holds it."""
+    """Write this process and host into the lock file, which this process holds."""
     path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
 
 
 def lock_owner(path: Path) -> str:
-    """Name who holds the lock file, as far as it says."""
+    """Return "process 123 on host" for the owner of a lock file, as far as the file tells."""
     try:
         pid, host = path.read_text(encoding="utf-8").split()
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
-"""A file of torch.save, read without running or importing anything that is in it.
+"""Load an untrusted file of torch.save without running or importing anything that it names.
 
-torch.load(weights_only=True) alone is not trusted with a stranger's file: it has had holes, and a
-few bytes can make it take all memory. So the archive and the names in its pickle are looked at
-first, and of those names only the few let through that our own checkpoints have.
+torch.load(weights_only=True) alone is not enough: it has had vulnerabilities, and a few bytes can
+make it allocate all memory. So the archive and the names in its pickle are checked first. Only the
+few names that the checkpoints of this project contain are allowed.
 """
 
 import pickletools
@@ -22,26 +22,26 @@ _NAMES = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_tensor_v2"
     r"|torch (Float|Double|Half|BFloat16|Long|Int|Short|Byte|Char|Bool)Storage"
 )
-# Opcodes that call or import by other means than a GLOBAL with its name. torch.save has none.
-_FOREIGN = {
+# Opcodes that call or import other than by a GLOBAL with a name. torch.save writes none of them.
+_FORBIDDEN_OPCODES = {
     *("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"),
     *("NEXT_BUFFER", "READONLY_BUFFER"),
 }
 
 
 class UnsafeCheckpointError(CheckpointError):
-    """A checkpoint that would run code. No training leaves such a one, however it ends."""
+    """A checkpoint that would run code. No training writes one, however it ends."""
 
 
-def safe_load(path: Path, *, in_place: bool = False) -> Any:
-    """Return the numbers, names and tensors in a file of torch.save.
+def safe_load(path: Path, *, mmap: bool = False) -> Any:
+    """Return the numbers, strings and tensors in a file of torch.save.
 
-    All of it is compared with its checksums. `in_place` leaves tensors in the file until they are
-    used.
+    All of it is verified against its checksums. With `mmap`, tensors stay in the file until they
+    are used.
 
     Raises:
         UnsafeCheckpointError: it names anything that could be run.
-        CheckpointError: it is no such file, or damaged. No message has the path.
+        CheckpointError: it is not such a file, or damaged. The message does not have the path.
     """
     try:
         _check_regular(path)
@@ -50,14 +50,14 @@ def safe_load(path: Path, *, in_place: bool = False) -> Any:
             if damaged := archive.testzip():
                 raise CheckpointError(f"damaged in {sanitize(damaged)}")
             _check_pickle(archive)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=in_place)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         for tensor in _tensors(content):
             _check_size(tensor)
     except CheckpointError:
         raise
     except zipfile.BadZipFile as error:
         is_whole = "CRC" in str(error)
-        raise CheckpointError("damaged" if is_whole else "cut off, or not a checkpoint") from None
+        raise CheckpointError("damaged" if is_whole else "truncated, or not a checkpoint") from None
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}") from None
     except Exception as error:  # a damaged file can fail anywhere in the reader
@@ -67,42 +67,44 @@ def safe_load(path: Path, *, in_place: bool = False) -> Any:
 
 
 def _check_regular(path: Path) -> None:
-    """A pipe would be waited for, and a device has no end."""
+    """Refuse a pipe, whose reading would block, and a device, which has no end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise CheckpointError("not a regular file")
 
 
 def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
-    """Make sure that nothing in the archive is larger than in the file of `size` bytes."""
+    """Make sure that nothing in the archive grows when it is read from the file of `size` bytes."""
     entries = archive.infolist()
-    # torch stores and never compresses: anything else could grow without bound when read.
+    # torch never compresses: a compressed entry could grow without bound.
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError("compressed, which checkpoints never are")
     if sum(entry.file_size for entry in entries) > size:
         raise CheckpointError("its parts are larger than the file")
     if len({entry.filename for entry in entries}) < len(entries) or archive.comment:
-        raise CheckpointError("not an archive of torch.save")  # two readers may see two archives
+        raise CheckpointError(
+            "not an archive of torch.save"
+        )  # two readers may read two different archives
 
 
 def _check_pickle(archive: zipfile.ZipFile) -> None:
-    """Read the names in the pickle, which are not looked up."""
+    """Check the names in the pickle without importing them."""
     pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise CheckpointError("not an archive of torch.save")
     for opcode, argument, _ in pickletools.genops(archive.read(pickles[0])):
-        if opcode.name in _FOREIGN:
+        if opcode.name in _FORBIDDEN_OPCODES:
             raise UnsafeCheckpointError(
-                f"refused: holds {opcode.name}; checkpoints hold plain data only"
+                f"refused: contains {opcode.name}; checkpoints contain plain data only"
             )
         if opcode.name == "GLOBAL" and not _NAMES.fullmatch(str(argument)):
             name = sanitize(str(argument).replace(" ", "."))
             raise UnsafeCheckpointError(
-                f"refused: it would run {name}; checkpoints hold plain data only"
+                f"refused: it would run {name}; checkpoints contain plain data only"
             )
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:
-    """Every tensor in nested dictionaries, lists and tuples, which may hold themselves."""
+    """Yield every tensor in nested dictionaries, lists and tuples, which may contain themselves."""
     seen: set[int] = set()
     waiting = [content]
     while waiting:
@@ -115,6 +117,6 @@ def _tensors(content: Any) -> Iterator[Tensor]:
 
 
 def _check_size(tensor: Tensor) -> None:
-    # Strides of 0 make a few bytes as large as one likes, which a copy would then be.
+    # Strides of 0 stretch a few bytes to any size, which a copy would then have.
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise CheckpointError("damaged: a tensor in it is larger than its bytes")

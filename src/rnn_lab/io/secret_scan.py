@@ -1,8 +1,8 @@
-"""Secrets stay out of what a run leaves: a config that spells one out is refused.
+"""Refuse configs that contain a secret, so that run outputs never do.
 
-Hydra writes the whole config and the command line into the run's folder, W&B logs both, and a sweep
-hands them to its jobs. So a key or password is refused before any file is written; one that stands
-in the environment, as `${oc.env:NAME}`, is written as that reference.
+Hydra writes the whole config and the command line into the run folder, W&B logs both, and a sweep
+passes them to its jobs. So a key or password is refused before any file is written. A reference to
+the environment, `${oc.env:NAME}`, is allowed, and is written as that reference.
 """
 
 import os
@@ -18,33 +18,35 @@ from omegaconf import DictConfig, OmegaConf
 
 _WORDS = r"(?:(?:api|access|private)_?key|secret|passw(?:or)?d|credentials?|(?<![a-z])token)"
 _NAME = re.compile(rf"{_WORDS}$|(?:^|_)pwd$", re.IGNORECASE)
-_PLAIN = r"(?:['\"]?(?!\$|null\b)[^\s'\"&])"  # begins a value that is no reference, and not empty
+_PLAIN = (
+    r"(?:['\"]?(?!\$|null\b)[^\s'\"&])"  # start of a value that is neither a reference nor empty
+)
 _ASSIGNED = re.compile(rf"([\w.-]*?{_WORDS})\s*=\s*{_PLAIN}", re.IGNORECASE)
 _IN_URL = re.compile(r"\b(?:https?://[^/\s@'\"]+@|[\w.+-]+://[^/\s:@'\"]*:[^/\s@'\"]+@)")
 
 
 class RejectSecrets(Callback):
-    """What conf/train.yaml and conf/eval.yaml have Hydra call before it writes anything."""
+    """Hydra callback of conf/train.yaml and conf/eval.yaml, called before anything is written."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Look at a run's config."""
+        """Scan the config of a single run."""
         reject_secrets(config)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Look at a sweep's config; its overrides are those of all jobs."""
+        """Scan the config of a sweep, whose overrides are those of all jobs."""
         reject_secrets(config)
 
 
 def reject_secrets(config: DictConfig) -> None:
-    """End the program with one line, which names the option, where `config` spells out a secret.
+    """Exit with one line, which names the option, if `config` contains a secret.
 
     Raises:
-        SystemExit: with status 1. Hydra makes a warning of any other error here.
+        SystemExit: with status 1. Hydra turns any other error of a callback into a warning.
     """
     if name := find_secret(config):
         print(
-            f"error: {name}: holds a secret, and options are written into the run's folder and "
-            "logged; set an environment variable and give '${oc.env:<its name>}' (for W&B: "
+            f"error: {name}: contains a secret, and options are written into the run folder and "
+            "logged; set an environment variable and use '${oc.env:<its name>}' (for W&B: "
             "`wandb login`, or WANDB_API_KEY in the environment)",
             file=sys.stderr,
         )
@@ -52,28 +54,28 @@ def reject_secrets(config: DictConfig) -> None:
 
 
 def find_secret(config: DictConfig) -> str | None:
-    """Return the name of an option with a secret in it; None where there is none.
+    """Return the name of the first option that contains a secret; None if no option does.
 
-    That is: a name such as `api_key`, `WANDB_API_KEY` or `db_password` with a value, and a URL with
-    a password.
+    A secret is the value of a name such as `api_key`, `WANDB_API_KEY` or `db_password`, or a URL
+    with a password.
     """
     plain = OmegaConf.to_container(config, resolve=False)
     for name, value in _leaves(plain):
         if value in (None, "") or isinstance(value, bool) or str(value).startswith("${"):
             continue
         if isinstance(value, str):
-            given = name.startswith("hydra.overrides.")  # a list of option=value
-            option = value.partition("=")[0] if given else name
+            is_override = name.startswith("hydra.overrides.")  # a list of option=value
+            option = value.partition("=")[0] if is_override else name
             if assigned := _ASSIGNED.search(value):
                 return option if option.endswith(assigned[1]) else f"{option}: {assigned[1]}"
-            if _holds_password(value):
+            if _has_password(value):
                 return option
         if _NAME.search(name.rpartition(".")[2]):
             return name
     return None
 
 
-def _holds_password(text: str) -> bool:
+def _has_password(text: str) -> bool:
     return any("${" not in found[0] for found in _IN_URL.finditer(text))
 
 
@@ -89,29 +91,29 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def raw_overrides(hydra: Any) -> list[str]:
-    """Return the overrides of a job, of Hydra's own config, with references unresolved in them.
+    """Return the overrides of a job from Hydra's own config, with references left unresolved.
 
-    To read them one by one would put what stands in the environment into their place.
+    Reading them one by one would put the values of environment variables in their place.
     """
-    given = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-    assert isinstance(given, list)
-    return [str(override) for override in given]
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    return [str(override) for override in overrides]
 
 
 def strip_credentials(url: str) -> str:
     """Return a URL without the user, password or token before its host."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # not a URL: nothing is known of its parts
+    except ValueError:  # not a URL: its parts are unknown
         return ""
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def git_remote() -> str | None:
-    """Return the URL of the repository's remote as W&B may have it.
+    """Return the URL of the repository's remote without credentials, for W&B.
 
-    W&B itself leaves out a password and leaves in a user, which is where a token often stands. None
-    where there is nothing to leave out, and W&B is left to look by itself.
+    W&B itself removes a password and keeps the user, which is often a token. None: the URL has no
+    credentials, and W&B can read it by itself.
     """
     name = os.environ.get("WANDB_GIT_REMOTE", "origin")
     command = ["git", "config", "--get", f"remote.{name}.url"]

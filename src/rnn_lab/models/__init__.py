@@ -1,1 +1,55 @@
-"""Recurrent layers -> classifier -> LightningModules. Knows nothing of files or trainers."""
+"""Recurrent layers, the classifier on top of them, and the LightningModule that trains it.
+
+`RNN`, `LSTM` and `GRU` are torch.nn's layers for padded sequences of different lengths, usable in
+any project. `register_cell`, `register_pooling` and `register_schedule` add to what the options
+`model.name`, `model.pooling` and `scheduler.name` can name. Models know nothing of files or
+trainers.
+
+>>> import torch
+>>> from rnn_lab.models import GRU
+>>> gru = GRU(input_size=3, hidden_size=4, bidirectional=True)
+>>> outputs, h = gru(torch.zeros(2, 5, 3), lengths=torch.tensor([5, 2]))
+>>> outputs.shape, h.shape
+(torch.Size([2, 5, 8]), torch.Size([2, 2, 4]))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rnn_lab.models.cells import Cell, Value, register_cell
+    from rnn_lab.models.config import ModelConfig
+    from rnn_lab.models.fast.paths import register_fast_path
+    from rnn_lab.models.layers import GRU, LSTM, RNN, RecurrentLayer
+    from rnn_lab.models.pooling import register_pooling
+    from rnn_lab.models.schedules import register_schedule
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Cell",
+    "ModelConfig",
+    "RecurrentLayer",
+    "Value",
+    "register_cell",
+    "register_fast_path",
+    "register_pooling",
+    "register_schedule",
+]
+_MODULES = {
+    "cells": ("Cell", "Value", "register_cell"),
+    "config": ("ModelConfig",),
+    "fast.paths": ("register_fast_path",),
+    "layers": ("GRU", "LSTM", "RNN", "RecurrentLayer"),
+    "pooling": ("register_pooling",),
+    "schedules": ("register_schedule",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily: rnn_lab.models.config, which every command imports first, needs no torch.
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

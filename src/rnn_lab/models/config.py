@@ -1,51 +1,226 @@
-"""The `model`, `optimizer` and `scheduler` options: what those groups of conf may hold."""
+"""Options of the groups `model`, `optimizer` and `scheduler`.
 
-from typing import Annotated, Literal, Self
+Options that only one cell, optimizer or schedule has are flat, beside the others:
+model.forget_bias=3, optimizer.betas=[0.9,0.95]. Importing this module does not import torch.
+"""
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+import inspect
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self
 
-from rnn_lab.validation import StrictConfig
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    model_validator,
+)
+
+from rnn_lab.models.registry import CELLS, POOLINGS, SCHEDULES
+from rnn_lab.validation import StrictConfig, validate
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ModelConfig(StrictConfig):
-    """Embedding, dropout, recurrent layers, pooling, linear layer."""
+    """Options of a classifier with any cell.
 
-    name: Literal["rnn", "lstm", "gru"]
+    A cell with options of its own has a subclass, given to `register_cell`. The fields that the
+    subclass adds are the arguments of the cell's constructor.
+    """
+
+    name: Annotated[str, AfterValidator(CELLS.check)]
     embedding_dim: PositiveInt = 128
     hidden_size: PositiveInt = 128
     num_layers: PositiveInt = 1
     bidirectional: bool = False
     dropout: Probability = 0.5
     word_dropout: Probability = 0.1
-    pooling: Literal["last", "mean", "max"] = "last"
-    forget_bias: float | None = None
-    reset: Literal["before", "after"] | None = None
+    pooling: Annotated[str, AfterValidator(POOLINGS.check)] = "last"
 
-    @model_validator(mode="after")
-    def _gates_are_there(self) -> Self:
-        if self.forget_bias is not None and self.name != "lstm":
-            raise ValueError(
-                f"model.forget_bias: only model=lstm has a forget gate, not {self.name}"
-            )
-        if self.reset is not None and self.name != "gru":
-            raise ValueError(f"model.reset: only model=gru has a reset gate, not {self.name}")
-        return self
+    @property
+    def cell_options(self) -> dict[str, Any]:
+        """Return the options that only this cell has: arguments of its constructor."""
+        own = type(self).model_fields.keys() - ModelConfig.model_fields.keys()
+        return {name: getattr(self, name) for name in type(self).model_fields if name in own}
+
+
+class LSTMConfig(ModelConfig):
+    """Options of model=lstm."""
+
+    forget_bias: float | None = None
+
+
+class GRUConfig(ModelConfig):
+    """Options of model=gru."""
+
+    reset_after: bool = True
+
+
+# By name of the cell. `register_cell` adds those of other cells.
+CELL_CONFIGS: dict[str, type[ModelConfig]] = {
+    "rnn": ModelConfig,
+    "lstm": LSTMConfig,
+    "gru": GRUConfig,
+}
+
+
+def _as_config_of_cell(options: Any) -> Any:
+    """Validate `options` with the config class of the cell that they name."""
+    if not isinstance(options, Mapping):
+        return options
+    name = options.get("name")
+    if not isinstance(name, str) or (name not in CELL_CONFIGS and name not in CELLS):
+        of_all = {key: value for key, value in options.items() if key in ModelConfig.model_fields}
+        return ModelConfig.model_validate(of_all)  # names what is wrong with the name
+    config_class = CELL_CONFIGS[name]
+    for option in options.keys() - config_class.model_fields.keys():
+        cells = [cell for cell, other in CELL_CONFIGS.items() if option in other.model_fields]
+        if cells:
+            cells_text = ", ".join(f"model={cell}" for cell in sorted(cells))
+            raise ValueError(f"model.{option}: only {cells_text} has this option, not {name}")
+    return config_class.model_validate(dict(options))
+
+
+# A field of this type takes the options of any registered cell and holds its own config class.
+ModelOptions = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(_as_config_of_cell)]
+
+
+class _Model(StrictConfig):
+    model: ModelOptions
+
+
+def validate_model(options: ModelConfig | Mapping[str, Any]) -> ModelConfig:
+    """Return `options` as the config class of the cell that `options["name"]` names.
+
+    >>> validate_model({"name": "lstm", "forget_bias": 3.0}).cell_options
+    {'forget_bias': 3.0}
+
+    Raises:
+        ConfigError: an option is unknown or impossible; one line for each.
+    """
+    return validate(_Model, {"model": options}).model
+
+
+def _plain_arguments(options: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `options` without those beside `fields` that are null.
+
+    Raises:
+        ValueError: one of them is not a number, a boolean or a list of numbers.
+    """
+    found = {}
+    for name, value in options.items():
+        if name not in fields:
+            if value is None:
+                continue
+            values = value if isinstance(value, list | tuple) else [value]
+            if not all(isinstance(one, bool | int | float) for one in values):
+                raise ValueError(f"{name}={value}: give a number, true, false or a list of numbers")
+            value = tuple(value) if isinstance(value, list) else value
+        found[name] = value
+    return found
+
+
+def check_arguments(group: str, name: str, arguments: Mapping[str, Any], known: list[str]) -> None:
+    """Make sure that `arguments` are among the `known` ones of the optimizer or schedule `name`.
+
+    Raises:
+        ValueError: one is not; suggests one that is.
+    """
+    for argument in arguments:
+        if argument not in known:
+            close = get_close_matches(argument, known, n=1)
+            meant = f" Did you mean {close[0]}?" if close else ""
+            choices = f" Choose from: {', '.join(known)}" if known else ""
+            raise ValueError(f"{group}.{argument}: {name} has no such option.{meant}{choices}")
+
+
+def _auto_or_bool(value: Any) -> Any:
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError("impossible value. Choose from: auto, true, false")
+    return value
 
 
 class OptimizerConfig(StrictConfig):
-    """torch.optim's optimizer of that name; see conf/optimizer/adamw.yaml."""
+    """An optimizer of torch.optim, with its arguments beside the options that all have.
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    >>> OptimizerConfig(name="NAdam", lr=1e-3, betas=[0.9, 0.95]).arguments
+    {'betas': (0.9, 0.95)}
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = "adamw"
     lr: PositiveFloat = 4e-3
     weight_decay: NonNegativeFloat = 0.01
-    momentum: Probability = 0.0
-    embedding_gradient: Literal["auto", "dense", "rows"] = "auto"
+    sparse_embedding: Annotated[bool | Literal["auto"], BeforeValidator(_auto_or_bool)] = "auto"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the optimizer's class that are no field here."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalized(cls, options: Any) -> Any:
+        if not isinstance(options, dict):
+            return options
+        options = _plain_arguments(options, cls.model_fields)
+        if isinstance(options.get("name"), str):
+            options["name"] = options["name"].lower()
+        return options
+
+    @model_validator(mode="after")
+    def _arguments_exist(self) -> Self:
+        momentum = self.arguments.get("momentum", 0)
+        if isinstance(momentum, bool | tuple) or not 0 <= momentum < 1:
+            raise ValueError(f"optimizer.momentum={momentum}: give a number from 0 to below 1")
+        # The default ones are known to exist: no torch is needed to check them.
+        usual = {"adamw": set(), "adam": set(), "sgd": {"momentum"}}.get(self.name)
+        if usual is None or not self.arguments.keys() <= usual:
+            from rnn_lab.models.optimizers import check_optimizer
+
+            check_optimizer(self)
+        return self
 
 
 class SchedulerConfig(StrictConfig):
-    """The learning rate over the steps of a run."""
+    """The learning rate over the steps of a run, by a registered schedule.
 
-    name: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    Options of the schedule's own stand beside the fields.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Annotated[str, AfterValidator(SCHEDULES.check)] = "one_cycle"
+    warmup_ratio: Probability = 0.1
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the options that only this schedule has."""
+        return dict(self.model_extra or {})
+
+    def factor(self, progress: float) -> float:
+        """Return the share of the optimizer's learning rate at `progress`, 0 to 1, of the run.
+
+        >>> SchedulerConfig(name="constant", warmup_ratio=0.5).factor(0.25)
+        0.5
+        """
+        return SCHEDULES[self.name](progress, self.warmup_ratio, **self.arguments)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalized(cls, options: Any) -> Any:
+        return _plain_arguments(options, cls.model_fields) if isinstance(options, dict) else options
+
+    @model_validator(mode="after")
+    def _arguments_exist(self) -> Self:
+        if self.arguments:
+            known = list(inspect.signature(SCHEDULES[self.name]).parameters)[2:]
+            check_arguments("scheduler", self.name, self.arguments, known)
+        return self

@@ -1,55 +1,144 @@
-"""RNN, LSTM and GRU over sequences of different lengths, without packing.
+"""Recurrent layers over sequences of different lengths: any cell, in both directions, in depth.
 
-torch.nn's layers on packed sequences are right but many times slower on a CPU than on one padded
-block. Padding stands on the right, so that a forward direction over the block is right on every
-real step, and a backward direction is a forward one over each sequence reversed within its own
-length. What the padding computed is set to zero, and no gradient reaches it.
+Sequences are padded on the right. A forward direction over the padded block is right on every real
+step. A backward direction is a forward one over each sequence reversed within its own length. What
+the padding computed is set to zero, and no gradient reaches it.
+
+`reference_steps` is the loop over time that defines every layer. Where a faster way to compute the
+same is registered (`rnn_lab.models.fast`), a layer takes it: packed sequences, which is how torch's
+own layers take lengths, are many times slower on a CPU than one padded block.
 """
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from rnn_lab.models.cells import CELLS, Cell, GRUCell, LSTMCell, RNNCell, State, Weights
 from rnn_lab.models.dropout import dropout
 from rnn_lab.models.fast.autocast import autocast_dtype, is_autocast_enabled
-from rnn_lab.models.fast.torch_layers import torch_lstm, torch_rnn
-from rnn_lab.models.gru_reset_before_steps import gru_before_by_steps
-from rnn_lab.models.layer_arguments import State, check_inputs, initial_state_parts
-from rnn_lab.models.padding import zero_padding
-from rnn_lab.models.reverse import reversal_index, reverse
+from rnn_lab.models.fast.cudnn import has_cudnn, run_packed
+from rnn_lab.models.fast.paths import find_fast_path
+from rnn_lab.models.sequences import reversal_index, reverse, zero_padding
 
-# Elements of the gates of a block of time steps: 8 MiB in float32. A whole review's fit no cache,
-# and being of another size at every step, leave memory behind that later steps cannot use.
-_LSTM_BLOCK = 2**21
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-class _VariableLength(nn.RNNBase):
-    """What the three layers share."""
+def reference_steps(
+    cell: Cell, inputs: Tensor, lengths: Tensor, state: State, weights: Weights
+) -> Iterator[dict[str, Tensor]]:
+    """Run one direction of one layer step by step; yield all values of the cell at each step.
 
-    state_parts = 1
-    has_cudnn = True  # and so fast over packed sequences
-    # False: steps that are not compiled, slower and as right. For a process that reads a single
-    # sequence: to load the compiled ones and their compiler takes a second. An LSTM has none.
-    compiled = True
+    Beyond a sequence's end its state stays as it was, and gradients pass straight through. Each
+    yielded state is the very tensor that the next step reads.
+
+    Args:
+        cell: any cell.
+        inputs: [time, batch, features], in the order in which the direction reads.
+        lengths: [batch], on the device of the inputs.
+        state: the initial state, parts of [batch, hidden].
+        weights: of this direction, by name.
+    """
+    for time, x in enumerate(inputs):
+        values = cell.step(x, state, weights)
+        if time == 0 and values.keys() != cell.values.keys():
+            raise ValueError(
+                f"cell {cell.name}: its step returns {', '.join(values)}, but its values are "
+                f"{', '.join(cell.values)}"
+            )
+        real = (time < lengths)[:, None]  # [batch, 1]
+        state = tuple(
+            torch.where(real, values[name], before)
+            for name, before in zip(cell.states, state, strict=True)
+        )
+        yield values | dict(zip(cell.states, state, strict=True))
+
+
+def run_reference(
+    cell: Cell, inputs: Tensor, lengths: Tensor, state: State, weights: Weights
+) -> tuple[Tensor, State]:
+    """Return the outputs [time, batch, hidden] of `reference_steps` and the final state."""
+    outputs = []
+    for values in reference_steps(cell, inputs, lengths, state, weights):
+        outputs.append(values["h"])
+        state = tuple(values[name] for name in cell.states)
+    return torch.stack(outputs), state
+
+
+class RecurrentLayer(nn.Module):
+    """Layers of any registered cell over sequences of different lengths.
+
+    Weights are named as torch.nn's: weight_ih_l0, weight_ih_l0_reverse, weight_ih_l1 and so on.
+    """
+
+    # False: do not load compiled code, which takes a second. For a process that reads one text.
+    use_numba = True
 
     def __init__(
         self,
+        cell: Cell | str,
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(
-            input_size,  # type: ignore[arg-type]
-            hidden_size,
-            num_layers,
-            batch_first=True,
-            dropout=dropout if num_layers > 1 else 0.0,
-            bidirectional=bidirectional,
-        )
+        """Create the weights.
+
+        Args:
+            cell: a cell, or the name of a registered one for its default options.
+            input_size: features of the inputs.
+            hidden_size: features of the state, per direction.
+            num_layers: layers on top of one another.
+            bidirectional: whether each layer also reads from the end.
+            dropout: probability, on the outputs of every layer but the last, in training.
+
+        Raises:
+            ValueError: an unknown cell, or an impossible size or probability.
+        """
+        super().__init__()
+        if min(input_size, hidden_size, num_layers) < 1 or not 0 <= dropout <= 1:
+            raise ValueError("sizes must be positive, and dropout from 0 to 1")
+        self.cell: Cell = CELLS[cell]() if isinstance(cell, str) else cell
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.num_layers, self.bidirectional = num_layers, bidirectional
+        self.dropout = dropout if num_layers > 1 else 0.0
+        self._weight_names: list[dict[str, str]] = []  # of each direction: short name -> full name
+        for layer in range(num_layers):
+            features = input_size if layer == 0 else hidden_size * self.directions
+            for end in ("", "_reverse")[: self.directions]:
+                shapes = self.cell.weight_shapes(features, hidden_size)
+                self._weight_names.append({name: f"{name}_l{layer}{end}" for name in shapes})
+                for name, shape in shapes.items():
+                    self.register_parameter(
+                        f"{name}_l{layer}{end}", nn.Parameter(torch.empty(shape))
+                    )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights, in the order of torch.nn's layers."""
+        for index in range(len(self._weight_names)):
+            self.cell.reset_weights(self.weights(index), self.hidden_size)
+
+    @property
+    def directions(self) -> int:
+        """Return 2 if bidirectional, else 1."""
+        return 1 + self.bidirectional
+
+    @property
+    def has_cudnn(self) -> bool:
+        """Return whether cuDNN has this layer, so that it runs packed on a GPU."""
+        return has_cudnn(self.cell)
+
+    def weights(self, index: int) -> dict[str, Tensor]:
+        """Return the weights of one direction: layer 0 forward, layer 0 backward, layer 1 ..."""
+        return {short: getattr(self, name) for short, name in self._weight_names[index].items()}
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """Return the weights of every direction of every layer, as torch.nn's layers do."""
+        return [list(self.weights(index).values()) for index in range(len(self._weight_names))]
 
     def forward(
         self,
@@ -61,12 +150,12 @@ class _VariableLength(nn.RNNBase):
         """Run over the real steps of every sequence.
 
         Args:
-            inputs: [batch, time, input_size], right-padded. A transposed view of memory that lies
+            inputs: [batch, time, input_size], right-padded. A transposed view of contiguous
                 [time, batch, input_size] is read without a copy.
             lengths: integers [batch], each from 1 to time.
-            initial_state: as torch.nn's, [num_layers * directions, batch, hidden_size] (for the
-                LSTM a pair of them); None is zeros.
-            need_final_state: False returns None for it, which spares the LSTM some work.
+            initial_state: as torch.nn's, [num_layers * directions, batch, hidden_size], and a tuple
+                of these for a cell with several states (LSTM: h and C); None is zeros.
+            need_final_state: False returns None for it, which spares some cells some work.
 
         Returns:
             outputs [batch, time, directions * hidden_size], zero beyond each length, and the final
@@ -76,35 +165,71 @@ class _VariableLength(nn.RNNBase):
         Raises:
             ValueError: a length below 1 or beyond time, or a wrong shape; names the argument.
         """
-        lengths, state = self._check(inputs, lengths, initial_state)
+        lengths, state = self.check_arguments(inputs, lengths, initial_state)
         if self._packs(inputs):
-            packed_outputs, final_state = self._run_packed(inputs, lengths, initial_state)
-            outputs, _ = pad_packed_sequence(
-                packed_outputs, batch_first=True, total_length=inputs.shape[1]
-            )
+            outputs, final_state = run_packed(self, inputs, lengths, initial_state)
             return outputs, final_state if need_final_state else None
-        outputs, finals = self._run_layers(inputs, lengths, state, need_cell=need_final_state)
+        outputs, finals = self._run_layers(inputs, lengths, state, need_state=need_final_state)
         if not need_final_state:
             return outputs.transpose(0, 1), None
         parts = tuple(torch.stack(part) for part in zip(*finals, strict=True))
         return outputs.transpose(0, 1), parts if len(parts) > 1 else parts[0]
 
     def last_hidden(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """The top layer's hidden state after all that each of its directions has read.
+        """Return the top layer's hidden state after each of its directions has read everything.
 
-        Arguments and errors are those of `forward`; it is a part of forward's final state, sooner
-        had: the outputs of every step are not made ready for use.
-
-        Returns: [batch, directions * hidden_size].
+        Arguments and errors are those of `forward`. It is a part of forward's final state, without
+        the time to prepare the outputs of every step: [batch, directions * hidden_size].
         """
-        lengths, state = self._check(inputs, lengths, None)
-        directions = 1 + self.bidirectional
+        lengths, state = self.check_arguments(inputs, lengths, None)
         if self._packs(inputs):
-            _, final_state = self._run_packed(inputs, lengths, None)
-            hidden = final_state[0] if self.state_parts > 1 else final_state
-            return torch.cat(list(hidden[-directions:]), dim=1)
-        _, finals = self._run_layers(inputs, lengths, state, need_outputs=False, need_cell=False)
-        return torch.cat([final[0] for final in finals[-directions:]], dim=1)
+            _, final_state = run_packed(self, inputs, lengths, None)
+            hidden = final_state[0] if len(self.cell.states) > 1 else final_state
+            return torch.cat(list(hidden[-self.directions :]), dim=1)
+        _, finals = self._run_layers(inputs, lengths, state, need_outputs=False, need_state=False)
+        return torch.cat([final[0] for final in finals[-self.directions :]], dim=1)
+
+    def check_arguments(
+        self, inputs: Tensor, lengths: Tensor, initial_state: Any
+    ) -> tuple[Tensor, State]:
+        """Return lengths as int64 on the CPU, and the initial state as a tuple of its parts.
+
+        Raises:
+            ValueError: an argument of `forward` has a wrong shape, type or value; names it.
+        """
+        if inputs.dim() != 3 or inputs.shape[2] != self.input_size:
+            raise ValueError(
+                f"inputs must be [batch, time, {self.input_size}], got {list(inputs.shape)}"
+            )
+        batch, time, _ = inputs.shape
+        if batch == 0:
+            raise ValueError("inputs must hold at least one sequence, got none")
+        dtype = next(self.parameters()).dtype
+        if inputs.dtype != dtype and not is_autocast_enabled(inputs.device.type):
+            raise ValueError(f"inputs must be {dtype} as the weights are, got {inputs.dtype}")
+        if lengths.dtype not in _INTEGERS or list(lengths.shape) != [batch]:
+            raise ValueError(
+                f"lengths must be integers [{batch}], one for each sequence of inputs, "
+                f"got {lengths.dtype} {list(lengths.shape)}"
+            )
+        shortest, longest = (int(bound) for bound in lengths.aminmax())
+        if shortest < 1 or longest > time:
+            raise ValueError(
+                f"lengths must be from 1 to the {time} steps of inputs, got {shortest} to {longest}"
+            )
+        return lengths.to("cpu", torch.int64), self._state_parts(inputs, initial_state)
+
+    def _state_parts(self, inputs: Tensor, initial_state: Any) -> State:
+        count = len(self.cell.states)
+        shape = (self.num_layers * self.directions, inputs.shape[0], self.hidden_size)
+        if initial_state is None:
+            return (inputs.new_zeros(shape),) * count
+        state = (initial_state,) if isinstance(initial_state, Tensor) else tuple(initial_state)
+        if len(state) != count or any(tuple(part.shape) != shape for part in state):
+            wanted = " and ".join([str(list(shape))] * count)
+            found = " and ".join(str(list(part.shape)) for part in state)
+            raise ValueError(f"initial_state must be {wanted}, got {found}")
+        return state
 
     def _run_layers(
         self,
@@ -113,12 +238,12 @@ class _VariableLength(nn.RNNBase):
         state: State,
         *,
         need_outputs: bool = True,
-        need_cell: bool = True,
+        need_state: bool = True,
     ) -> tuple[Tensor, list[State]]:
-        """All layers and directions, on a CPU or where cuDNN has no such layer.
+        """Run all layers and directions, except those that cuDNN runs.
 
         Returns outputs [time, batch, directions * hidden_size], and for each layer and direction
-        its final state, parts of [batch, hidden_size].
+        its final state, parts of [batch, hidden_size]; without `need_state` at least h.
         """
         lengths = lengths.to(inputs.device)
         product = self._product_type(inputs.device.type)
@@ -128,82 +253,73 @@ class _VariableLength(nn.RNNBase):
         for layer in range(self.num_layers):
             if layer > 0:
                 outputs = dropout(outputs, self.dropout, self.training)
-            read = need_outputs and layer == self.num_layers - 1  # by someone who sees the padding
+            top = layer == self.num_layers - 1
             directions = []
-            for backward in range(1 + self.bidirectional):
+            for backward in range(self.directions):
                 start = tuple(part[len(finals)].to(product) for part in state)
-                weights = tuple(self.all_weights[len(finals)])
                 source = reverse(outputs, order) if backward else outputs
-                output, final = self._run(source, lengths, start, weights, read, need_cell)
+                output, final = self._run_direction(
+                    source, lengths, start, len(finals), need_outputs and top, need_state
+                )
                 finals.append(final)
-                if read or layer < self.num_layers - 1:
+                if need_outputs or not top:
                     directions.append(reverse(output, order) if backward else output)
             if directions:
                 outputs = torch.cat(directions, dim=2) if self.bidirectional else directions[0]
         return outputs, finals
 
-    def _run(
+    def _run_direction(
         self,
         inputs: Tensor,
         lengths: Tensor,
         state: State,
-        weights: State,
+        index: int,
         zeroed: bool,
-        need_cell: bool,
+        need_state: bool,
     ) -> tuple[Tensor, State]:
-        """One direction of one layer, on a CPU or where cuDNN has no such layer.
+        """Run one direction of one layer, by a fast path if there is one.
 
-        inputs [time, batch, features] and state, parts of [batch, hidden], have the type of matrix
-        products. Returns outputs [time, batch, hidden], which with `zeroed` are zero beyond each
-        length, and the final state, shaped as state; without `need_cell` its hidden part alone.
+        inputs [time, batch, features] and the parts of `state` have the type of matrix products.
+        Returns outputs [time, batch, hidden], with `zeroed` zero beyond each length, and the final
+        state, shaped as `state`.
         """
-        if not self.compiled:
-            parameters = [weight.to(inputs.dtype) for weight in weights]
-            h = state[0][None]
-            outputs = torch_rnn(self.mode, inputs, h, parameters, train=self.training)
-            last = outputs[lengths - 1, torch.arange(len(lengths))]
-            return zero_padding(outputs, lengths), (last,)
-        from rnn_lab.models.fast.fused_rnn import CELLS, FusedRNN
-
-        keep, cell = torch.is_grad_enabled(), CELLS[self.mode]
-        outputs, last = FusedRNN.apply(cell, inputs, lengths, *state, *weights, keep)
-        return outputs, (last,)
+        path = find_fast_path(self, inputs)
+        if path is None:
+            output, final = run_reference(self.cell, inputs, lengths, state, self.weights(index))
+        else:
+            output, final = path.run(self, inputs, lengths, state, self.weights(index), need_state)
+        if zeroed and not (path and path.zeroes_padding):
+            output = zero_padding(output, lengths)
+        # Under autocast the reference loop adds biases in float32.
+        return output.to(inputs.dtype), tuple(part.to(inputs.dtype) for part in final)
 
     def _packs(self, inputs: Tensor) -> bool:
-        """Whether packed sequences are the fast way."""
+        """Return whether packed sequences are the fast way."""
         return inputs.device.type != "cpu" and self.has_cudnn
 
-    def _run_packed(
-        self, inputs: Tensor, lengths: Tensor, initial_state: Any
-    ) -> tuple[PackedSequence, Any]:
-        """Elsewhere than on a CPU, where packed sequences are fast."""
-        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        return super().forward(packed, initial_state)
-
     def _product_type(self, device: str) -> torch.dtype:
-        dtype: torch.dtype = self.all_weights[0][0].dtype
+        dtype = next(self.parameters()).dtype
         if is_autocast_enabled(device) and dtype != torch.float64:
             return autocast_dtype(device)
         return dtype
 
-    def _check(self, inputs: Tensor, lengths: Tensor, initial_state: Any) -> tuple[Tensor, State]:
-        """Lengths as int64 on the CPU, and the initial state in parts."""
-        check_inputs(self, inputs, lengths)
-        state = initial_state_parts(self, inputs, initial_state, self.state_parts)
-        return lengths.to("cpu", torch.int64), state
+    def extra_repr(self) -> str:
+        """Return the sizes and the cell's options, for print."""
+        named = type(self) is RecurrentLayer
+        options: dict[str, Any] = {"cell": self.cell.name} if named else {}
+        options |= {"num_layers": self.num_layers, "bidirectional": self.bidirectional}
+        options |= {"dropout": self.dropout} | vars(self.cell)
+        listed = (f"{name}={value}" for name, value in options.items())
+        return f"{self.input_size}, {self.hidden_size}, {', '.join(listed)}"
 
 
-class RNN(_VariableLength, nn.RNN):  # type: ignore[misc]  # takes lengths, not packing
-    """Elman's network (Elman 1990) with tanh, as torch.nn.RNN."""
+class RNN(RecurrentLayer):
+    """torch.nn.RNN (Elman 1990, with tanh) for padded sequences with lengths.
 
-
-class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not packing
-    """Gated recurrent unit (Cho et al. 2014) in two forms, with the weights of torch.nn.GRU.
-
-    reset="after" is torch.nn.GRU: the reset gate scales the state's product, and z is the share of
-    the old state. reset="before" are the equations of Chung et al. (2014): the reset gate scales
-    the state before the product, and z is the share of the new candidate. rnn_lab.models.cells.gru
-    compares them.
+    >>> layer = RNN(input_size=3, hidden_size=4)
+    >>> outputs, h = layer(torch.zeros(2, 5, 3), lengths=torch.tensor([5, 2]))
+    >>> outputs.shape, h.shape
+    (torch.Size([2, 5, 4]), torch.Size([1, 2, 4]))
     """
 
     def __init__(
@@ -213,80 +329,56 @@ class GRU(_VariableLength, nn.GRU):  # type: ignore[misc]  # takes lengths, not 
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        reset: Literal["before", "after"] = "after",
     ) -> None:
-        """Take `reset` beside what every layer takes.
-
-        Raises:
-            ValueError: `reset` is neither.
-        """
-        super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout)
-        if reset not in ("before", "after"):
-            raise ValueError(f"reset must be before or after, got {reset}")
-        self.reset = reset
-        self.has_cudnn = reset == "after"
-
-    def _run(
-        self,
-        inputs: Tensor,
-        lengths: Tensor,
-        state: State,
-        weights: State,
-        zeroed: bool,
-        need_cell: bool,
-    ) -> tuple[Tensor, State]:
-        if self.reset == "after":
-            return super()._run(inputs, lengths, state, weights, zeroed, need_cell)
-        if inputs.device.type != "cpu" or not self.compiled:
-            return gru_before_by_steps(inputs, lengths, state, weights)
-        from rnn_lab.models.fast.fused_gru_reset_before import FusedGRUResetBefore
-
-        keep = torch.is_grad_enabled()
-        outputs, last = FusedGRUResetBefore.apply(inputs, lengths, *state, *weights, keep)
-        return outputs, (last,)
-
-    def extra_repr(self) -> str:
-        """Say which form this is."""
-        return f"{super().extra_repr()}, reset={self.reset}"
+        """Create the weights; see RecurrentLayer."""
+        super().__init__(RNNCell(), input_size, hidden_size, num_layers, bidirectional, dropout)
 
 
-class LSTM(_VariableLength, nn.LSTM):  # type: ignore[misc]  # takes lengths, not packing
-    """Long short-term memory with forget gates (Gers et al. 2000), as torch.nn.LSTM.
+class LSTM(RecurrentLayer):
+    """torch.nn.LSTM for padded sequences with lengths; its weights fit torch.nn.LSTM.
 
-    On a CPU torch gives an unpacked LSTM in float32 or bfloat16 to oneDNN, which is near the speed
-    of its matrix products. It returns the cell state after the last padded step only. So that this
-    is the one of the last real step, padding is told to keep it: one more input, 1 on padding and
-    0 elsewhere, whose weights open the forget gate and close the input gate.
+    >>> layer = LSTM(input_size=3, hidden_size=4, bidirectional=True, forget_bias=1.0)
+    >>> outputs, (h, C) = layer(torch.zeros(2, 5, 3), lengths=torch.tensor([5, 2]))
+    >>> outputs.shape, h.shape, C.shape
+    (torch.Size([2, 5, 8]), torch.Size([2, 2, 4]), torch.Size([2, 2, 4]))
+    >>> bool((outputs[1, 2:] == 0).all())
+    True
     """
 
-    state_parts = 2
-
-    def _run(
+    def __init__(
         self,
-        inputs: Tensor,
-        lengths: Tensor,
-        state: State,
-        weights: State,
-        zeroed: bool,
-        need_cell: bool,
-    ) -> tuple[Tensor, State]:
-        h, c = state
-        weight_ih, *others = (weight.to(inputs.dtype) for weight in weights)
-        time, batch, _ = inputs.shape
-        if need_cell:
-            padding = (torch.arange(time)[:, None] >= lengths)[:, :, None]  # [time, batch, 1]
-            saturated = torch.finfo(weight_ih.dtype).max / 4  # sigmoid: exactly 0 or 1
-            keep = weight_ih.new_zeros(4, self.hidden_size)  # input, forget, cell, output
-            keep[0], keep[1] = -saturated, saturated
-            weight_ih = torch.cat([weight_ih, keep.view(-1, 1)], dim=1)
-            inputs = torch.cat([inputs, padding.to(inputs.dtype)], dim=2)
-        blocks = []
-        h, c = h[None], c[None]
-        for block in inputs.split(max(1, _LSTM_BLOCK // (batch * 4 * self.hidden_size))):
-            output, h, c = torch_lstm(block, (h, c), [weight_ih, *others], train=self.training)
-            blocks.append(output)
-        outputs = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
-        last = outputs[lengths - 1, torch.arange(batch)]
-        if zeroed:
-            outputs = zero_padding(outputs, lengths)
-        return outputs, (last, c[0]) if need_cell else (last,)
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        forget_bias: float | None = None,
+    ) -> None:
+        """Create the weights; `forget_bias` is where forget gates start, see RecurrentLayer."""
+        cell = LSTMCell(forget_bias)
+        super().__init__(cell, input_size, hidden_size, num_layers, bidirectional, dropout)
+
+
+class GRU(RecurrentLayer):
+    """torch.nn.GRU for padded sequences with lengths; its weights fit torch.nn.GRU.
+
+    `reset_after=True` is torch.nn.GRU. False are the equations of Chung et al. (2014), with the
+    reset gate before the product; GRUCell compares the two.
+
+    >>> layer = GRU(input_size=3, hidden_size=4, num_layers=2, reset_after=False)
+    >>> layer.last_hidden(torch.zeros(2, 5, 3), lengths=torch.tensor([5, 2])).shape
+    torch.Size([2, 4])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        reset_after: bool = True,
+    ) -> None:
+        """Create the weights; see RecurrentLayer."""
+        cell = GRUCell(reset_after)
+        super().__init__(cell, input_size, hidden_size, num_layers, bidirectional, dropout)

@@ -1,8 +1,8 @@
-"""The classifiers as LightningModules: what a step of training, validation and testing does."""
+"""The classifier as a LightningModule: what a step of training, validation and testing does."""
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
 import torch
@@ -13,9 +13,14 @@ from torchmetrics import MetricCollection
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
+from rnn_lab.models.config import (
+    ModelConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    validate_model,
+)
 from rnn_lab.models.embedding import clip_params
-from rnn_lab.models.metrics import build_metrics
+from rnn_lab.models.metrics import MetricFactory, build_metrics
 from rnn_lab.models.optimizers import build_optimizer, build_scheduler, use_lazy_embedding
 from rnn_lab.validation import validate
 
@@ -24,16 +29,15 @@ if TYPE_CHECKING:
 
 
 class TextClassifier(L.LightningModule):
-    """What the three classifiers share. Hyper-parameters are kept as plain dicts and numbers.
+    """A classifier with any registered cell. Hyper-parameters are saved as plain dicts and numbers.
 
-    Logs, each a mean over reviews and not over batches: train/loss and train/accuracy (while the
-    weights move), and of val/ and test/ accuracy, f1, auroc, calibration_error and loss.
-
-    Raises:
-        ConfigError: an option is unknown or impossible.
+    Logs, each a mean over texts and not over batches: train/loss and train/accuracy (while the
+    weights move), and of val/ and test/ accuracy, f1, auroc, calibration_error, loss and extra
+    metrics.
     """
 
-    name: ClassVar[str]
+    # Of a subclass for one cell: the cell's name and the options that differ from ModelConfig's.
+    model_defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,
@@ -42,15 +46,30 @@ class TextClassifier(L.LightningModule):
         num_classes: int,
         optimizer: OptimizerConfig | Mapping[str, Any],
         scheduler: SchedulerConfig | Mapping[str, Any],
+        metrics: Mapping[str, MetricFactory] | None = None,
     ) -> None:
+        """Build the network.
+
+        Args:
+            model: the options of the group `model`; so `optimizer` and `scheduler`.
+            vocab_size: number of token ids; 0 is padding.
+            num_classes: number of classes.
+            optimizer: see OptimizerConfig.
+            scheduler: see SchedulerConfig.
+            metrics: extra metrics, see `build_metrics`. They are code, so no checkpoint names them.
+
+        Raises:
+            ConfigError: an option is unknown or impossible.
+        """
         super().__init__()
-        model_config = validate(ModelConfig, dict(model))
+        name = dict(model).get("name", self.model_defaults.get("name"))
+        if name != self.model_defaults.get("name", name):
+            raise ConfigError(
+                f"model.name={name}: {type(self).__name__} is for {self.model_defaults['name']}"
+            )
+        model_config = validate_model({**self.model_defaults, **dict(model)})
         self.optimizer_config = validate(OptimizerConfig, dict(optimizer))
         self.scheduler_config = validate(SchedulerConfig, dict(scheduler))
-        if model_config.name != self.name:
-            raise ConfigError(
-                f"model.name={model_config.name}: {type(self).__name__} is {self.name}"
-            )
         self.save_hyperparameters(
             {
                 "model": model_config.model_dump(),
@@ -63,19 +82,19 @@ class TextClassifier(L.LightningModule):
         )
         self.gradient_norm = torch.zeros(())  # of the last step, before it was clipped
         self.classifier = RecurrentClassifier(model_config, vocab_size, num_classes)
-        self.val_metrics = build_metrics(num_classes, prefix="val/")
-        self.test_metrics = build_metrics(num_classes, prefix="test/")
+        self.val_metrics = build_metrics(num_classes, "val/", metrics)
+        self.test_metrics = build_metrics(num_classes, "test/", metrics)
 
     @property
-    def embedding_gradient(self) -> Literal["dense", "rows"]:
-        """What `optimizer.embedding_gradient` has come to, once a training has begun."""
-        return "dense" if self.classifier.embedding.lazy_rows is None else "rows"
+    def uses_sparse_embedding(self) -> bool:
+        """Return what `optimizer.sparse_embedding` was resolved to, once training has begun."""
+        return self.classifier.embedding.lazy_rows is not None
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Tokens int64 [batch, time] and lengths [batch] to logits float32 [batch, num_classes].
+        """Return logits float32 [batch, num_classes] of tokens int64 [batch, time].
 
-        Outside training always computed in float32, so that a review scores the same whatever the
-        precision of the training, the batch size and the reviews beside it.
+        Outside training they are computed in float32, so that the score of a text does not depend
+        on the precision of the training, the batch size and the texts beside it.
         """
         if self.training:
             return self.classifier(tokens, lengths).float()
@@ -83,7 +102,7 @@ class TextClassifier(L.LightningModule):
             return self.classifier(tokens, lengths)
 
     def training_step(self, batch: "Batch", batch_idx: int) -> Tensor:
-        """The mean cross-entropy of a batch, a scalar."""
+        """Return the mean cross-entropy of a batch, a scalar."""
         logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
         loss = F.cross_entropy(logits, batch.labels)
         accuracy = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
@@ -124,11 +143,11 @@ class TextClassifier(L.LightningModule):
         self._log_metrics(self.test_metrics)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer, and a schedule that moves at each of its steps.
+        """Return the optimizer, and a schedule that is stepped with it.
 
         Raises:
-            ConfigError: a run without an end, and a schedule that needs one; or
-                `embedding_gradient=rows` where only dense gradients do.
+            ConfigError: the run has no end and the schedule needs one, or `sparse_embedding=true`
+                is impossible here.
         """
         schedule = self.scheduler_config
         endless = self.trainer.max_epochs == -1 and self.trainer.max_steps == -1
@@ -137,14 +156,14 @@ class TextClassifier(L.LightningModule):
                 f"trainer.max_epochs=-1: scheduler={schedule.name} needs to know the end. "
                 "Set trainer.max_epochs, or scheduler=constant with scheduler.warmup_ratio=0"
             )
-        by_rows = use_lazy_embedding(
+        lazy = use_lazy_embedding(
             self.optimizer_config,
             self.hparams["vocab_size"],
             device_type=self.trainer.strategy.root_device.type,
             processes=self.trainer.world_size,
             precision=self.trainer.precision,
         )
-        optimizer = build_optimizer(self.optimizer_config, self, by_rows=by_rows)
+        optimizer = build_optimizer(self.optimizer_config, self, lazy=lazy)
         scheduler = build_scheduler(schedule, optimizer, self._total_steps)
         return {
             "optimizer": optimizer,
@@ -159,13 +178,13 @@ class TextClassifier(L.LightningModule):
     ) -> None:
         """Clip as Lightning does, by the norm of the whole gradient or by value; keep that norm.
 
-        torch clips no sparse gradients: their rows are clipped in their place.
+        torch cannot clip sparse gradients: their rows are clipped instead.
         """
         by_value = gradient_clip_algorithm == "value"
         if by_value or not gradient_clip_val:
             norms = [p.grad.norm() for p in self.parameters() if p.grad is not None]
             self.gradient_norm = torch.stack(norms).norm()
-        if self.embedding_gradient == "dense":
+        if not self.uses_sparse_embedding:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
         else:
             parameters = clip_params(self.parameters())
@@ -175,15 +194,15 @@ class TextClassifier(L.LightningModule):
             self.gradient_norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def on_train_end(self) -> None:
-        """Leave no row of the embedding behind."""
+        """Bring every row of the embedding up to date."""
         self.classifier.embedding.flush()
 
     def _total_steps(self) -> float:
-        # `estimated_stepping_batches` loads the training data where nobody has yet. Done inside
-        # configure_optimizers that comes before a checkpoint is restored, and Lightning then never
-        # gives a resumed data loader its state back (its issue 20550). So the schedule is told its
-        # length at the first step; its beginning, which is all it needs before, is the same for
-        # every length.
+        # `estimated_stepping_batches` loads the training data if it is not loaded yet. Inside
+        # configure_optimizers that is before a checkpoint is restored, and Lightning then never
+        # gives a resumed data loader its state back (its issue 20550). So the schedule learns its
+        # length at the first step. Before, it needs its beginning only, which is the same for every
+        # length.
         if self.trainer.train_dataloader is None:
             return math.inf
         return self.trainer.estimated_stepping_batches
@@ -201,42 +220,56 @@ class TextClassifier(L.LightningModule):
         }
 
     def _log_metrics(self, metrics: MetricCollection) -> None:
-        # Already over the reviews of all processes; sync_dist only tells Lightning that we know.
+        # Already over the texts of all processes; sync_dist only avoids a warning of Lightning.
         for name, value in metrics.compute().items():
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                raise ConfigError(f"metrics.{name.partition('/')[2]}: must compute one number")
             self.log(name, value, prog_bar=name.endswith(("accuracy", "loss")), sync_dist=True)
         metrics.reset()
 
 
 class RNNClassifier(TextClassifier):
-    """The plain recurrent network (Elman 1990)."""
+    """A TextClassifier with the plain recurrent network (Elman 1990).
 
-    name = "rnn"
+    It pools the mean over all steps: its last state has forgotten most of a long text.
+    """
+
+    model_defaults: ClassVar = {"name": "rnn", "pooling": "mean"}
 
 
 class LSTMClassifier(TextClassifier):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997) with forget gates."""
+    """A TextClassifier with an LSTM (Hochreiter and Schmidhuber 1997) with forget gates.
 
-    name = "lstm"
+    Forget gates start at sigmoid(3): 95 % of a cell is kept per step (Tallec and Ollivier 2018).
+    """
+
+    model_defaults: ClassVar = {"name": "lstm", "forget_bias": 3.0}
 
 
 class GRUClassifier(TextClassifier):
-    """The gated recurrent unit (Cho et al. 2014)."""
+    """A TextClassifier with a gated recurrent unit (Cho et al. 2014).
 
-    name = "gru"
+    Its reset gate is after the product of the state, as in PyTorch and cuDNN.
+    """
+
+    model_defaults: ClassVar = {"name": "gru", "reset_after": True}
 
 
 def build_classifier(
-    model: ModelConfig | Mapping[str, Any],
-    vocab_size: int,
-    num_classes: int,
-    optimizer: OptimizerConfig | Mapping[str, Any],
-    scheduler: SchedulerConfig | Mapping[str, Any],
+    model: ModelConfig | Mapping[str, Any], *arguments: Any, **named: Any
 ) -> TextClassifier:
-    """The classifier that `model.name` asks for.
+    """Build the LightningModule for `model.name`: a subclass for its cell, or TextClassifier.
+
+    The other arguments are those of TextClassifier.
+
+    >>> model = build_classifier({"name": "mingru"}, 100, 2, {"lr": 1e-3}, {"name": "cosine"})
+    >>> type(model).__name__, type(model.classifier.recurrent.cell).__name__
+    ('TextClassifier', 'MinGRUCell')
 
     Raises:
         ConfigError: an option is unknown or impossible.
     """
-    config = validate(ModelConfig, dict(model))
-    classes = {c.name: c for c in (RNNClassifier, LSTMClassifier, GRUClassifier)}
-    return classes[config.name](config, vocab_size, num_classes, optimizer, scheduler)
+    config = validate_model(model)
+    subclasses = (RNNClassifier, LSTMClassifier, GRUClassifier)
+    by_name = {kind.model_defaults["name"]: kind for kind in subclasses}
+    return by_name.get(config.name, TextClassifier)(config, *arguments, **named)

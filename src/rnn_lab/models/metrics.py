@@ -1,10 +1,12 @@
-"""What a split is judged by: accuracy, F1, AUROC, calibration and loss, over all its reviews."""
+"""Metrics of a split: accuracy, F1, AUROC, calibration error and loss, over all its texts."""
 
 import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassAUROC,
@@ -13,12 +15,16 @@ from torchmetrics.classification import (
 )
 from torchmetrics.utilities.data import dim_zero_cat
 
+from rnn_lab.errors import ConfigError
+
+MetricFactory = Callable[[int], Any]  # from the number of classes to a torchmetrics.Metric
+
 
 class MacroAUROC(MulticlassAUROC):
     """Mean over classes of the area under the one-against-rest ROC curve; exact, no thresholds.
 
-    A class that none of the reviews has, or all of them have, has no such curve, and is left out:
-    torchmetrics counts it as 0, which reads as a ranking worse than chance. With no class left,
+    A class that no text has, or that all have, has no such curve and is excluded: torchmetrics
+    counts it as 0, which reads as a ranking worse than chance. If no class is left, the result is
     NaN. With two classes both areas are the binary AUROC.
     """
 
@@ -26,10 +32,10 @@ class MacroAUROC(MulticlassAUROC):
         super().__init__(num_classes, average="none", validate_args=False)
 
     def compute(self) -> Tensor:  # type: ignore[override]  # one number, not a curve
-        """The mean area, a scalar."""
+        """Return the mean area, a scalar."""
         labels = dim_zero_cat(self.target)
         counts = torch.bincount(labels, minlength=self.num_classes)
-        with warnings.catch_warnings():  # of the classes that are left out below
+        with warnings.catch_warnings():  # about the classes that are excluded below
             warnings.simplefilter("ignore")
             areas = super().compute()  # [num_classes]
         return areas[(counts > 0) & (counts < len(labels))].mean()
@@ -47,21 +53,51 @@ class CalibrationError(MulticlassCalibrationError):
         super().update(preds.clamp(max=1 - 2**-24), target)
 
 
-def build_metrics(num_classes: int, prefix: str) -> MetricCollection:
-    """Metrics named prefix + accuracy, f1, auroc, calibration_error, loss.
+def build_metrics(
+    num_classes: int, prefix: str, extra: Mapping[str, MetricFactory] | None = None
+) -> MetricCollection:
+    """Build metrics named prefix + accuracy, f1, auroc, calibration_error, loss, and `extra`.
 
     They are updated with `update(preds=, target=, value=)`: probabilities [batch, num_classes]
-    (not logits, which torchmetrics takes for probabilities where they happen to lie in [0, 1]),
-    labels [batch] and the loss of each review [batch].
+    (not logits, which torchmetrics takes for probabilities if they happen to be in [0, 1]), labels
+    [batch] and the loss of each text [batch]. Each metric gets those that its own update names.
+
+    Args:
+        num_classes: 2 or more.
+        prefix: of all names.
+        extra: further metrics by name, each built as factory(num_classes).
+
+    >>> from torchmetrics.classification import MulticlassMatthewsCorrCoef
+    >>> metrics = build_metrics(2, "val/", {"matthews": MulticlassMatthewsCorrCoef})
+    >>> sorted(metrics.keys())
+    ['val/accuracy', 'val/auroc', 'val/calibration_error', 'val/f1', 'val/loss', 'val/matthews']
+
+    Raises:
+        ConfigError: an extra metric has a built-in name, or cannot be built.
     """
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-            "f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
-            "auroc": MacroAUROC(num_classes),
-            "calibration_error": CalibrationError(num_classes),
-            # By default the mean is over those losses that are numbers: it would hide the others.
-            "loss": MeanMetric(nan_strategy="disable"),
-        },
-        prefix=prefix,
-    )
+    metrics: dict[str, Metric | MetricCollection] = {
+        "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+        "f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
+        "auroc": MacroAUROC(num_classes),
+        "calibration_error": CalibrationError(num_classes),
+        # By default NaN is left out of the mean: it would hide non-finite losses.
+        "loss": MeanMetric(nan_strategy="disable"),
+    }
+    for name, factory in (extra or {}).items():
+        if name in metrics or not name.isidentifier():
+            raise ConfigError(
+                f"metrics.{name}: a name beside {', '.join(metrics)}, of letters, digits and _"
+            )
+        metrics[name] = _build_metric(name, factory, num_classes)
+    return MetricCollection(metrics, prefix=prefix)
+
+
+def _build_metric(name: str, factory: MetricFactory, num_classes: int) -> Metric:
+    try:
+        metric = factory(num_classes)
+    except Exception as error:  # the code of the user's module, or arguments it does not take
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"metrics.{name}: cannot be built: {reason}") from error
+    if not isinstance(metric, Metric):
+        raise ConfigError(f"metrics.{name}: is not a torchmetrics.Metric")
+    return metric

@@ -1,33 +1,90 @@
-"""The optimizer, and the learning rate over the steps of a run."""
+"""Build the optimizer and the learning-rate schedule of a run."""
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
+from rnn_lab.models.config import OptimizerConfig, SchedulerConfig, check_arguments
+from rnn_lab.models.embedding import Embedding
 from rnn_lab.models.lazy_optim import SGD, Adam, AdamW, follow_embeddings
+from rnn_lab.validation import unknown_choice_message
 
-LAZY_MIN_VOCAB = (
-    50_000  # of a vocabulary: below, what is saved is lost in a step (benchmarks/README.md)
-)
-_BY_ROWS = ("32-true", "64-true", "bf16-mixed")  # precisions
+# Of a vocabulary. Below, a lazy step saves no time (benchmarks/README.md).
+LAZY_MIN_VOCAB = 50_000
+_LAZY_PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+# Optimizers with lazy updates, and the arguments that these know.
+_LAZY_ARGUMENTS = {"adamw": {"betas", "eps"}, "adam": {"betas", "eps"}, "sgd": {"momentum"}}
+_OURS: dict[str, Any] = {"adamw": AdamW, "adam": Adam, "sgd": SGD}
+_REFUSED = {
+    "lbfgs": "it computes the loss several times per step, which the training step does not offer",
+    "sparseadam": "it takes sparse gradients only. See optimizer.sparse_embedding",
+}
+
+
+@functools.cache
+def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
+    """Return the optimizers of torch.optim that a run can use, by name in lower case."""
+    found = {
+        name.lower(): value
+        for name, value in vars(torch.optim).items()
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
+    }
+    return {name: found[name] for name in sorted(found.keys() - _REFUSED.keys() - {"optimizer"})}
+
+
+def check_optimizer(config: OptimizerConfig) -> None:
+    """Make sure that torch.optim has the optimizer, and that it takes the arguments.
+
+    Raises:
+        ValueError: no such optimizer or argument, or an impossible value.
+    """
+    if config.name in _REFUSED:
+        raise ValueError(f"optimizer.name={config.name}: {_REFUSED[config.name]}")
+    classes = optimizer_classes()
+    if config.name not in classes:
+        what = f"optimizer.name={config.name}: torch.optim has no such optimizer"
+        raise ValueError(unknown_choice_message(what, config.name, list(classes)))
+    optimizer = classes[config.name]
+    known = list(inspect.signature(optimizer).parameters)
+    fields = {"params", *OptimizerConfig.model_fields}
+    check_arguments(
+        "optimizer", optimizer.__name__, config.arguments, [n for n in known if n not in fields]
+    )
+    if config.weight_decay > 0 and "weight_decay" not in known:
+        raise ValueError(
+            f"optimizer.weight_decay={config.weight_decay}: {optimizer.__name__} has none. Give 0"
+        )
+    try:
+        optimizer([nn.Parameter(torch.zeros(1))], lr=config.lr, **config.arguments)  # type: ignore[call-arg]
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"optimizer.name={config.name}: {reason}") from None
 
 
 def build_optimizer(
-    config: OptimizerConfig, model: nn.Module, *, by_rows: bool = False
+    config: OptimizerConfig, model: nn.Module, *, lazy: bool = False
 ) -> torch.optim.Optimizer:
-    """torch.optim's optimizer of that name, with weight decay on weight matrices only.
+    """Build an optimizer of torch.optim, with weight decay on weight matrices only.
 
     Biases only shift, and have nothing to gain from being small. A row of an embedding is looked
     up, not multiplied with: decay would shrink it at every step, but the gradient only renews it
     when its token occurs, so that rare words would fade.
 
-    With `by_rows` the gradient of each embedding of ours is sparse, and a step moves only its rows:
-    see src/rnn_lab/models/lazy_rows.py.
+    With `lazy` the gradient of each `Embedding` is sparse, and a step moves only its rows; see
+    `lazy_rows.py`.
+
+    >>> build_optimizer(OptimizerConfig(name="nadam", eps=1e-6), nn.Linear(2, 2)).defaults["eps"]
+    1e-06
+
+    Raises:
+        ValueError: `lazy` with an optimizer that has no lazy updates.
     """
     embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
     decayed: list[nn.Parameter] = []
@@ -39,16 +96,20 @@ def build_optimizer(
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
+    arguments: dict[str, Any] = {"lr": config.lr} | config.arguments
+    if config.name not in _OURS:
+        if lazy:
+            raise ValueError(f"optimizer {config.name} has no lazy updates")
+        for module in model.modules():
+            if isinstance(module, Embedding):
+                module.flush()
+                module.lazy_rows = None
+        return optimizer_classes()[config.name](groups, **arguments)
     # `fused` is one pass over memory: most of a step is the embedding, and torch's default takes
     # ten times as long over it on a CPU. torch 2.3, beside torchtext, has it on GPUs only.
-    fused = True if torch.__version__ >= "2.4" else None
-    optimizer: SGD | Adam | AdamW
-    if config.name == "sgd":
-        optimizer = SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
-    else:
-        kind = AdamW if config.name == "adamw" else Adam
-        optimizer = kind(groups, lr=config.lr, fused=fused)
-    follow_embeddings(optimizer, model, by_rows=by_rows)
+    fused = {"fused": True} if torch.__version__ >= "2.4" else {}
+    optimizer: SGD | Adam | AdamW = _OURS[config.name](groups, **(fused | arguments))
+    follow_embeddings(optimizer, model, lazy=lazy)
     # A fused optimizer offers to undo float16's loss scaling inside its step. That comes after the
     # clipping of gradients, so Lightning refuses to clip. Without the offer it is undone before.
     optimizer._step_supports_amp_scaling = False
@@ -58,24 +119,41 @@ def build_optimizer(
 def use_lazy_embedding(
     config: OptimizerConfig, vocab_size: int, *, device_type: str, processes: int, precision: str
 ) -> bool:
-    """Whether a step moves only those rows of the embedding that the batch has.
+    """Return whether a step moves only those rows of the embedding that the batch has.
 
-    By itself where it is faster: on a CPU, from a vocabulary of LAZY_MIN_VOCAB on. A GPU moves all
-    rows in less time than it takes to find some; gradients of several processes are averaged
-    dense; and float16's loss scaling knows no sparse ones.
+    With `sparse_embedding=auto` where it is faster: on a CPU, from a vocabulary of LAZY_MIN_VOCAB
+    on. A GPU moves all rows in less time than it takes to find some; gradients of several processes
+    are averaged dense; and float16's loss scaling supports no sparse ones.
 
     Raises:
-        ConfigError: `embedding_gradient=rows` where that cannot be.
+        ConfigError: `sparse_embedding=true` where that is impossible.
     """
-    possible = device_type == "cpu" and processes == 1 and precision in _BY_ROWS
-    if config.embedding_gradient == "rows":
+    if config.sparse_embedding is False:
+        return False
+    possible = device_type == "cpu" and processes == 1 and precision in _LAZY_PRECISIONS
+    if config.sparse_embedding is True:
+        if not _has_lazy_updates(config):
+            raise ConfigError(
+                f"optimizer.sparse_embedding=true: not with optimizer={config.name} and its "
+                "arguments. Choose from: adamw and adam (betas, eps), sgd (momentum)"
+            )
         if not possible:
             raise ConfigError(
-                "optimizer.embedding_gradient=rows: only in one process on a processor, with "
-                "trainer.precision=32-true or bf16-mixed. Choose from: auto, dense"
+                "optimizer.sparse_embedding=true: only in one process on a CPU, with "
+                "trainer.precision=32-true or bf16-mixed. Choose from: auto, false"
             )
         return True
-    return possible and config.embedding_gradient == "auto" and vocab_size >= LAZY_MIN_VOCAB
+    return possible and _has_lazy_updates(config) and vocab_size >= LAZY_MIN_VOCAB
+
+
+def _has_lazy_updates(config: OptimizerConfig) -> bool:
+    arguments = config.arguments
+    known = _LAZY_ARGUMENTS.get(config.name)
+    if known is None or not arguments.keys() <= known:
+        return False
+    # What a row of Adam misses is a finite sum only then (lazy_rows.py).
+    beta1, beta2 = arguments.get("betas", (0.9, 0.999))
+    return bool(beta1 < math.sqrt(beta2))
 
 
 def build_scheduler(
@@ -83,36 +161,14 @@ def build_scheduler(
     optimizer: torch.optim.Optimizer,
     total_steps: int | Callable[[], float],
 ) -> LambdaLR:
-    """The schedule of that name, to be stepped after every optimizer step.
+    """Build the schedule, to be stepped after every optimizer step.
 
-    `total_steps` may be a function, asked anew at each step, for a length that is only known once
-    training has begun; until then it says infinity.
+    `total_steps` may be a function, called at each step, for a length that is only known once
+    training has begun; until then it returns infinity.
     """
 
     def factor(step: int) -> float:
         steps = total_steps() if callable(total_steps) else total_steps
-        return learning_rate_factor(config, min(step / steps, 1.0))
+        return config.factor(min(step / steps, 1.0))
 
     return LambdaLR(optimizer, factor)
-
-
-def learning_rate_factor(config: SchedulerConfig, progress: float) -> float:
-    """The share of the optimizer's lr after `progress`, from 0 to 1, of the run.
-
-    one_cycle: along half cosines from 1/25 up to 1 over the warm-up, then down to 4e-7, with the
-    end points of torch's OneCycleLR (Smith and Topin 2018). cosine: in a straight line from 0 up
-    to 1, then along a half cosine to 0 (Loshchilov and Hutter 2017, equation 5). constant: in a
-    straight line from 0 up to 1, then 1.
-    """
-    warmup = config.warmup_ratio
-    if progress < warmup:
-        rise = progress / warmup
-        return _half_cosine(1 / 25, 1.0, rise) if config.name == "one_cycle" else rise
-    if config.name == "constant":
-        return 1.0
-    fall = (progress - warmup) / (1 - warmup)
-    return _half_cosine(1.0, 4e-7 if config.name == "one_cycle" else 0.0, fall)
-
-
-def _half_cosine(start: float, end: float, fraction: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2

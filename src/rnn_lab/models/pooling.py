@@ -1,20 +1,52 @@
-"""From the outputs of every step to one vector a review. Steps past a review's end never count.
+"""Poolings: from the outputs of every step to one vector per text.
 
-Each function takes outputs [batch, time, features] and lengths [batch], 1 <= length <= time, and
-gives [batch, features].
+A pooling takes outputs [batch, time, features], which are zero beyond each length, and lengths
+[batch], from 1 to time, and returns [batch, features]. Padding must not change its result.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from rnn_lab.errors import ConfigError
+from rnn_lab.models.registry import POOLINGS
+
+Pooling = TypeVar("Pooling", bound=Callable[..., Any])
 
 
+def register_pooling(name: str) -> Callable[[Pooling], Pooling]:
+    """Register a function, or a class of nn.Module, as the pooling `model.pooling=<name>`.
+
+    A function is called as pooling(outputs, lengths). A class is built as pooling(features), and
+    called like a function; its weights are part of the model.
+
+    >>> @register_pooling("first")
+    ... def first(outputs, lengths):
+    ...     return outputs[:, 0]
+    >>> pool(torch.ones(2, 5, 3), torch.tensor([5, 2]), "first").shape
+    torch.Size([2, 3])
+
+    Raises:
+        ConfigError: another pooling has that name, or it is neither function nor nn.Module.
+    """
+
+    def register(pooling: Pooling) -> Pooling:
+        if isinstance(pooling, type) and not issubclass(pooling, nn.Module):
+            raise ConfigError(f"pooling {name}: a class must be a torch.nn.Module")
+        POOLINGS.register(name, pooling)
+        return pooling
+
+    return register
+
+
+@register_pooling("last")
 def last(outputs: Tensor, lengths: Tensor, bidirectional: bool = False) -> Tensor:
-    """The final state of each direction: all that it has read.
+    """Return the final state of each direction, which has read everything.
 
     The forward direction ends at the last real step. The backward direction reads from the end to
-    the beginning, so its final state stands at step 0; at the last real step it has read one token.
+    the beginning, so its final state is at step 0; at the last real step it has read one token.
     """
     final = (lengths - 1)[:, None].repeat(1, outputs.size(2))  # [batch, features]
     if bidirectional:
@@ -22,40 +54,54 @@ def last(outputs: Tensor, lengths: Tensor, bidirectional: bool = False) -> Tenso
     return _at_steps(outputs, final)
 
 
+@register_pooling("mean")
 def mean(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """The mean over real steps. Outputs past each length must be zero, as ours are."""
+    """Return the mean over real steps."""
     return outputs.sum(dim=1) / lengths[:, None].to(outputs.dtype)
 
 
+@register_pooling("max")
 def maximum(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """The maximum over real steps, feature by feature.
+    """Return the maximum over real steps, feature by feature.
 
-    The zeros past the end would win over features that are negative throughout, and masking them
-    would copy the whole block: each review is read up to its own length instead. The gradient goes
-    to one step a feature.
+    The zeros beyond the end would win over features that are negative throughout, and masking them
+    would copy the whole block. So each text is read up to its own length. The gradient goes to one
+    step per feature.
     """
     with torch.no_grad():
         argmax = torch.stack(
             [
-                review[:length].max(dim=0).indices  # faster on a CPU than argmax
-                for review, length in zip(outputs, lengths.tolist(), strict=True)
+                text[:length].max(dim=0).indices  # faster on a CPU than argmax
+                for text, length in zip(outputs, lengths.tolist(), strict=True)
             ]
         )  # [batch, features]
     return _at_steps(outputs, argmax)
 
 
+def build_pooling(name: str, features: int) -> nn.Module | None:
+    """Return the module of a registered pooling that is a class; None for a function."""
+    pooling = POOLINGS[name]
+    return pooling(features) if isinstance(pooling, type) else None
+
+
 def pool(
     outputs: Tensor,
     lengths: Tensor,
-    pooling: Literal["last", "mean", "max"],
+    pooling: str,
     bidirectional: bool = False,
+    module: nn.Module | None = None,
 ) -> Tensor:
-    """One of the above by its name; `bidirectional` says that features are two directions."""
+    """Pool by the function of that name, or by the `module` that `build_pooling` returned.
+
+    `bidirectional` says that the first half of the features is one direction, and the second half
+    the other.
+    """
     if pooling == "last":
         return last(outputs, lengths, bidirectional)
-    return mean(outputs, lengths) if pooling == "mean" else maximum(outputs, lengths)
+    run: Callable[[Tensor, Tensor], Tensor] = module or POOLINGS[pooling]
+    return run(outputs, lengths)
 
 
 def _at_steps(outputs: Tensor, steps: Tensor) -> Tensor:
-    """outputs[b, steps[b, f], f]: [batch, features]."""
+    """Return outputs[b, steps[b, f], f]: [batch, features]."""
     return outputs.gather(1, steps.to(outputs.device)[:, None]).squeeze(1)

@@ -1,1 +1,4 @@
-"""Reads what finished runs left on disk; draws plots and tables."""
+"""Plots, tables and pages from the files of finished runs.
+
+Nothing here needs the model, the data or a trainer: reports read the files of run folders alone.
+"""

@@ -1,4 +1,4 @@
-"""What a table of predictions shows beyond one figure: ranking, calibration, certainty."""
+"""Compute ROC, precision-recall and calibration curves, and length bins, from predictions."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +12,11 @@ MACRO = "macro average"
 
 @dataclass(frozen=True)
 class Curve:
-    """One class against the rest, from the strictest threshold to the loosest.
+    """The ROC and precision-recall curves of one class against the rest.
 
-    Fawcett, "An introduction to ROC analysis", 2006; ties in score are one step. All arrays are
-    float64 [thresholds + 1] and start before the first review is accepted.
+    Fawcett, "An introduction to ROC analysis", 2006; equal scores are one step. All arrays are
+    float64 [thresholds + 1], from the highest threshold to the lowest, and start where no example
+    is accepted yet.
     """
 
     name: str  # the class taken as positive, or MACRO
@@ -25,10 +26,10 @@ class Curve:
     precision: np.ndarray  # precision[i] holds on (recall[i - 1], recall[i]]
     auroc: float
     average_precision: float
-    base_rate: float  # share of positives: the precision of a coin
+    base_rate: float  # share of positives: the precision of random guesses
 
     def thinned(self, max_points: int) -> "Curve":
-        """Return the curve with at most `max_points` points, both ends kept."""
+        """Return the curve with at most `max_points` points, both ends included."""
 
         def pick(points: np.ndarray) -> np.ndarray:
             keep = np.linspace(0, len(points) - 1, min(max_points, len(points)))
@@ -46,25 +47,28 @@ class Curve:
 def load_curves(run_folder: Path) -> list[Curve]:
     """Return the ROC and precision-recall curves of a run's test split.
 
-    Two classes give one curve, of the second class; more give one a class and then their macro
-    average. A class that no test review has, or that all have, has no curve.
+    With two classes that is one curve, of the second class. With more it is one per class, then
+    their macro average. A class that no test example has, or that all have, has no curve.
     """
     return class_curves(read_predictions(run_folder))
 
 
 def class_curves(predictions: Predictions) -> list[Curve]:
-    """Return the curves of `load_curves` from predictions already read."""
+    """Return the curves of `load_curves` for `predictions`."""
     names = predictions.class_names
     curves = []
     for index in [1] if len(names) == 2 else range(len(names)):
         positive = predictions.labels == index
         if positive.any() and not positive.all():
-            curves.append(curve(names[index], positive, predictions.probabilities[:, index]))
+            curves.append(make_curve(names[index], positive, predictions.probabilities[:, index]))
     return [*curves, _macro_average(curves)] if len(names) > 2 and curves else curves
 
 
-def curve(name: str, positive: np.ndarray, scores: np.ndarray) -> Curve:
-    """Return the curve of `scores` float [reviews] for `positive` bool [reviews], both kinds in."""
+def make_curve(name: str, positive: np.ndarray, scores: np.ndarray) -> Curve:
+    """Return the curve of `scores` float [examples] for `positive` bool [examples].
+
+    `positive` needs at least one True and one False.
+    """
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     hits = np.cumsum(positive[order])[ends]
@@ -85,7 +89,7 @@ def curve(name: str, positive: np.ndarray, scores: np.ndarray) -> Curve:
 
 
 def _macro_average(curves: list[Curve]) -> Curve:
-    """Average the classes at equal false-positive rate, and at equal recall, each counting once."""
+    """Average the curves at equal false-positive rate, and at equal recall, without weights."""
     grid = np.linspace(0, 1, 1001)
     rises = [np.interp(grid, c.false_positive_rate, c.true_positive_rate) for c in curves]
     precisions = [c.precision[np.searchsorted(c.recall, grid)] for c in curves]
@@ -112,22 +116,23 @@ def wilson_interval(hits: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, n
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often the model is right when it is so sure; one entry for each bin with reviews in it.
+    """A reliability diagram: accuracy by confidence, one entry per bin that has examples.
 
-    Guo et al., "On Calibration of Modern Neural Networks", 2017: the probability of the predicted
-    class, in bins of equal width, and their expected calibration error (equation 3).
+    Guo et al., "On Calibration of Modern Neural Networks", 2017: confidence is the probability of
+    the predicted class, in bins of equal width; `error` is the expected calibration error
+    (equation 3).
     """
 
     width: float  # of every bin
-    starts: np.ndarray  # least probability of each bin
-    confidence: np.ndarray  # mean probability of the predicted class
-    hits: np.ndarray  # int64, reviews classified as labelled
-    counts: np.ndarray  # int64, reviews
+    starts: np.ndarray  # lower bound of each bin
+    confidence: np.ndarray  # mean confidence in each bin
+    hits: np.ndarray  # int64, correct predictions
+    counts: np.ndarray  # int64, examples
     error: float
 
 
 def reliability(predictions: Predictions, bins: int = 15) -> Reliability:
-    """Return the reliability diagram of `predictions`, in `bins` bins."""
+    """Return the reliability diagram of `predictions` with `bins` bins."""
     confidence = predictions.probabilities.max(axis=1)
     position = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(position, minlength=bins)
@@ -140,10 +145,10 @@ def reliability(predictions: Predictions, bins: int = 15) -> Reliability:
 
 
 def length_bins(lengths: np.ndarray, bins: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """Cut `lengths` int [reviews] into at most `bins` bins of about as many reviews each.
+    """Split `lengths` int [examples] into at most `bins` bins of about equal counts.
 
-    Returns the greatest length of each bin [bins], and the bin of each review [reviews]. Reviews
-    of one length stay together, so the bins are fewer or uneven where many are cut to one length.
+    Returns the greatest length of each bin [bins], and the bin of each example [examples]. Examples
+    of one length share a bin, so bins are fewer or uneven if many are truncated to one length.
     """
     ends = -(np.arange(1, bins + 1) * len(lengths) // -bins)  # rounded up
     greatest = np.unique(np.sort(lengths)[ends - 1])

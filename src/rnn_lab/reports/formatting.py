@@ -1,64 +1,93 @@
-"""How reports name a run's model and data, and write its numbers."""
+"""Format metrics, durations and the names of models, data and runs for tables, plots and pages."""
 
 import math
+import re
+from collections.abc import Iterable
 from typing import Any
 
-METRICS = {
+METRIC_NAMES = {
     "accuracy": "accuracy",
     "f1": "F1 (macro)",
     "auroc": "AUROC",
     "loss": "loss",
     "calibration_error": "calibration error",
 }
-SPLITS = {"val": "validation", "test": "test"}
+SPLIT_NAMES = {"val": "validation", "test": "test"}
+_CELL = re.compile("lstm|gru|rnn")
 
 
-def model_words(result: dict[str, Any]) -> str:
-    """Return "GRU", "bidirectional LSTM" ..."""
-    name: str = result["model"]["name"].upper()
+def format_model(result: dict[str, Any]) -> str:
+    """Return "GRU", "minLSTM", "bidirectional LSTM" ..., from a run's result.json."""
+    name = format_cell(result["model"]["name"])
     return f"bidirectional {name}" if result["model"].get("bidirectional") else name
 
 
-def data_words(result: dict[str, Any]) -> str:
-    """Return "IMDB reviews" ...; data that a generator made are always called synthetic."""
+def format_cell(name: str) -> str:
+    """Return the name of a cell as papers write it: "LSTM", "minGRU", "peephole LSTM"."""
+    return _CELL.sub(lambda cell: cell[0].upper(), name).replace("_", " ")
+
+
+def format_data(result: dict[str, Any]) -> str:
+    """Return "IMDB reviews" ..., from result.json. Generated data is always called synthetic."""
     name: str = result["data"]["name"]
     if name == "long_range":
-        return f"synthetic texts, {result['data']['options']['distance']:,} words to remember"
+        return f"synthetic long-range texts, distance {result['data']['options']['distance']:,}"
     if result["synthetic"]:
         return "synthetic demo reviews"
     return "IMDB reviews" if name == "imdb" else name
 
 
-def run_words(result: dict[str, Any]) -> str:
-    """Return "GRU on IMDB reviews, seed 1"; a checkpoint alone does not tell its seed."""
+def format_run(result: dict[str, Any]) -> str:
+    """Return "GRU on IMDB reviews, seed 1". A result without a seed omits it."""
     seed = "" if result["seed"] is None else f", seed {result['seed']}"
-    return f"{model_words(result)} on {data_words(result)}{seed}"
+    return f"{format_model(result)} on {format_data(result)}{seed}"
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """Return a share as "88.9 %"."""
-    return number(None if share is None else 100 * share, f".{digits}f", " %")
+def format_percent(share: float | None, digits: int = 1) -> str:
+    """Return a share as "88.9 %", None and NaN as "-"."""
+    return format_number(None if share is None else 100 * share, f".{digits}f", " %")
 
 
-def number(value: float | None, form: str, unit: str = "") -> str:
-    """Return `value` formatted, or a dash where a run has none."""
-    return "-" if value is None or math.isnan(value) else f"{value:{form}}{unit}"
+def format_number(value: float | None, spec: str, unit: str = "") -> str:
+    """Return `value` in the format `spec`, None and NaN as "-"."""
+    return "-" if value is None or math.isnan(value) else f"{value:{spec}}{unit}"
 
 
-def figure(metric: str, value: float | None) -> str:
-    """Return the figure of "accuracy", "val/loss" ... as tables show it."""
-    if metric.rpartition("/")[2] in ("accuracy", "f1"):
-        return percent(value, 2)
-    return number(value, ".4f")
+def format_metric(metric: str, value: float | None) -> str:
+    """Return a value of "accuracy", "val/loss" ... as tables show it."""
+    if is_share(metric):
+        return format_percent(value, 2)
+    return format_number(value, ".4f")
 
 
-def metric_words(name: str) -> str:
+def is_share(metric: str) -> bool:
+    """Return whether "val/accuracy" ... is shown as a percentage."""
+    return metric.rpartition("/")[2] in ("accuracy", "f1")
+
+
+def format_metric_name(name: str) -> str:
     """Return "validation accuracy" for "val/accuracy"."""
     split, _, metric = name.partition("/")
-    return f"{SPLITS.get(split, split)} {METRICS.get(metric, metric)}"
+    return f"{SPLIT_NAMES.get(split, split)} {METRIC_NAMES.get(metric, metric)}"
 
 
-def duration(seconds: float) -> str:
+def order_metrics(names: Iterable[str]) -> list[str]:
+    """Return the val/ and test/ metrics among `names`: validation first, then as METRIC_NAMES.
+
+    Metrics that a user added come after the built-in ones, in their own order.
+    """
+    found = [name for name in dict.fromkeys(names) if name.partition("/")[0] in SPLIT_NAMES]
+    splits, metrics = list(SPLIT_NAMES), list(METRIC_NAMES)
+
+    def position(name: str) -> tuple[int, int]:
+        split, _, metric = name.partition("/")
+        known = metrics.index(metric) if metric in metrics else len(metrics)
+        return splits.index(split), known
+
+    return sorted(found, key=position)
+
+
+def format_duration(seconds: float) -> str:
     """Return "42 s", "3 min 5 s" or "2 h 3 min"."""
     whole = round(seconds)
     if whole < 60:
@@ -68,14 +97,26 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def shortened(name: str, letters: int = 24) -> str:
-    """Return a class name as a plot has room for it, its two ends kept."""
-    name = " ".join(name.split())
-    if len(name) > letters:
-        name = name[: letters // 2] + "…" + name[-letters // 2 + 1 :]
-    return plain(name)
+def format_count(count: int, noun: str) -> str:
+    """Return "1 run" or "1,200 runs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def plain(text: str) -> str:
+def shorten(text: str, max_length: int = 24) -> str:
+    """Return `text` in one line of at most `max_length` characters, its start and end kept."""
+    text = " ".join(text.split())
+    if len(text) <= max_length:
+        return text
+    start = max_length // 2
+    return f"{text[:start]}…{text[-(max_length - start - 1) :]}"
+
+
+def plot_label(text: str, max_length: int = 24) -> str:
+    """Return `text` as a plot can show it: short, printable and free of mathematics."""
+    shown = (c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return escape_math(shorten("".join(shown), max_length))
+
+
+def escape_math(text: str) -> str:
     """Escape the dollar signs that matplotlib would read as mathematics."""
     return text.replace("$", r"\$")

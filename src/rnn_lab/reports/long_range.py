@@ -1,22 +1,17 @@
-"""Over how many words a network remembers: one picture and one table of a long-range sweep.
+"""Plot and tabulate a sweep of `experiment=long_range`: how far back each model remembers."""
 
-    python -m rnn_lab.reports.long_range runs/long_range
-
-reads the runs of `experiment=long_range` in that folder (or in several), draws long_range.png
-beside them and prints the table, in Markdown.
-"""
-
-import argparse
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnn_lab.errors import CheckpointError, UserError
-from rnn_lab.reports.gradient_flow import log_norms
-from rnn_lab.reports.long_range_runs import Sweep, read_sweep
+from rnn_lab.errors import CheckpointError
+from rnn_lab.reports.formatting import format_model
+from rnn_lab.reports.gradient_flow import use_log_norms
+from rnn_lab.reports.job_files import find_job_dirs, job_status
 from rnn_lab.reports.plot_style import (
     AMBER,
     BLUE,
@@ -27,34 +22,142 @@ from rnn_lab.reports.plot_style import (
     PINK,
     SKY,
     add_legend,
-    new_axes,
-    new_figure,
-    percentages,
-    save,
-    whole_numbers,
+    make_axes,
+    make_figure,
+    use_integer_ticks,
+    use_percent_ticks,
 )
-from rnn_lab.reports.run_files import GradientFlow, read_gradient_flow
+from rnn_lab.reports.run_files import GradientFlow, read_gradient_flow, read_result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"rnn": (ORANGE, PINK), "gru": (GREEN, INK), "lstm": (SKY, BLUE, AMBER, PINK, INK)}
+# The order of the lines, and colours for the variants of each cell. Other cells follow.
+CELL_COLOURS = {"rnn": (ORANGE, PINK), "gru": (GREEN, INK), "lstm": (SKY, BLUE, AMBER, PINK, INK)}
+OTHER_COLOURS = (PINK, AMBER, INK, ORANGE, SKY, BLUE, GREEN)
+MARKERS = "os^Dvp*"
 
 
-def markdown_table(sweep: Sweep) -> str:
-    """A row a model, a column a distance: mean accuracy and, behind it, the lowest and highest."""
+@dataclass(frozen=True)
+class LongRangeRun:
+    """One finished run of the sweep."""
+
+    folder: Path
+    model: str  # the label of its line: cell and variant
+    cell: str  # rnn, lstm, gru ...
+    distance: int
+    seed: int
+    accuracy: float  # of the test split
+    chance: float  # accuracy of random guesses
+
+
+@dataclass(frozen=True)
+class LongRangeSweep:
+    """The finished runs by model, distance and seed, and the unfinished ones."""
+
+    runs: dict[tuple[str, int, int], LongRangeRun]
+    unfinished: tuple[Path, ...]  # folders without a result
+
+    @property
+    def models(self) -> list[str]:
+        """The labels of the lines: RNN, GRU, LSTM, other cells; of one cell the shortest first."""
+        cells = {run.model: run.cell for run in self.runs.values()}
+        known = list(CELL_COLOURS)
+
+        def position(model: str) -> tuple[int, str, int, str]:
+            cell = cells[model]
+            known_position = known.index(cell) if cell in known else len(known)
+            return known_position, cell, len(model), model
+
+        return sorted(cells, key=position)
+
+    @property
+    def distances(self) -> list[int]:
+        """The distances of all runs, ascending."""
+        return sorted({distance for _, distance, _ in self.runs})
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of all runs, ascending."""
+        return sorted({seed for _, _, seed in self.runs})
+
+    @property
+    def missing(self) -> list[tuple[str, int, int]]:
+        """The combinations of model, distance and seed without a finished run."""
+        grid = product(self.models, self.distances, self.seeds)
+        return [key for key in grid if key not in self.runs]
+
+    def accuracies(self, model: str, distance: int) -> np.ndarray:
+        """Return test accuracies, float64 [finished seeds], possibly none."""
+        found = (self.runs.get((model, distance, seed)) for seed in self.seeds)
+        return np.array([run.accuracy for run in found if run is not None])
+
+
+def read_long_range(folders: Sequence[Path]) -> LongRangeSweep:
+    """Read the runs of `experiment=long_range` in `folders`.
+
+    Raises:
+        CheckpointError: there is none, a run used other data, or two runs are the same.
+    """
+    runs: dict[tuple[str, int, int], LongRangeRun] = {}
+    unfinished = []
+    for sweep in folders:
+        if not sweep.is_dir():
+            raise CheckpointError(f"{sweep}: no such folder; give the folder of a sweep")
+        for folder in find_job_dirs(sweep):
+            if job_status(folder) != "finished":
+                unfinished.append(folder)
+                continue
+            run = _read_run(folder)
+            key = run.model, run.distance, run.seed
+            if key in runs:
+                raise CheckpointError(
+                    f"{run.folder}: {run.model} at distance {run.distance}, seed {run.seed} "
+                    f"is in {runs[key].folder} too; give only one of them"
+                )
+            runs[key] = run
+    if not runs:
+        raise CheckpointError(f"{', '.join(map(str, folders))}: contains no finished run")
+    return LongRangeSweep(runs, tuple(unfinished))
+
+
+def _read_run(folder: Path) -> LongRangeRun:
+    result = read_result(folder)
+    if result["data"]["name"] != "long_range":
+        raise CheckpointError(f"{folder}: a run of {result['data']['name']}, not of long_range")
+    label = format_model(result)
+    if (bias := result["model"].get("forget_bias")) is not None:
+        label += f", forget bias {bias:g}"
+    if result["model"].get("reset_after") is False:
+        label += ", reset before"
+    return LongRangeRun(
+        folder,
+        label,
+        result["model"]["name"],
+        result["data"]["options"]["distance"],
+        result["seed"],
+        result["test/accuracy"],
+        1 / len(result["data"]["class_names"]),
+    )
+
+
+def format_markdown(sweep: LongRangeSweep) -> str:
+    """Return a Markdown table, a row per model and a column per distance.
+
+    A cell holds the mean test accuracy in percent and, in brackets, the lowest and the highest.
+    """
     lines = [
         "| model | " + " | ".join(f"{distance:,}" for distance in sweep.distances) + " |",
         "| --- |" + " --- |" * len(sweep.distances),
     ]
     for model in sweep.models:
-        cells = [_cell(sweep, model, distance) for distance in sweep.distances]
+        cells = [_format_cell(sweep, model, distance) for distance in sweep.distances]
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(sweep: Sweep, model: str, distance: int) -> str:
+def _format_cell(sweep: LongRangeSweep, model: str, distance: int) -> str:
     found = 100 * sweep.accuracies(model, distance)
     if not len(found):
         return "no run"
@@ -66,144 +169,118 @@ def _cell(sweep: Sweep, model: str, distance: int) -> str:
     return cell
 
 
-def draw_long_range(sweep: Sweep, flow_distance: int | None = None) -> "Figure":
-    """Accuracy against distance; beside it the gradient flow at one distance, start and end.
+def plot_long_range(sweep: LongRangeSweep, flow_distance: int | None = None) -> "Figure":
+    """Plot accuracy by distance, and the gradient flow at one distance before and after training.
 
-    `flow_distance` None is the middle one of those that have a gradient_flow.csv.
+    `flow_distance` None is the middle one of those with a gradient_flow.csv.
+
+    Raises:
+        CheckpointError: no run measured the gradient flow at `flow_distance`.
     """
     seeds = len(sweep.seeds)
-    words = f"mean of {seeds} seeds, small dots are single runs" if seeds > 1 else "one seed"
-    if sweep.gaps:
-        words += f"; missing runs: {len(sweep.gaps)} of {len(sweep.gaps) + len(sweep.runs)}"
-    figure = new_figure(12.5, 6.6, "How far back can it remember? One word, then fillers", words)
+    subtitle = f"mean of {seeds} seeds, small dots are single runs" if seeds > 1 else "one seed"
+    if sweep.missing:
+        total = len(sweep.missing) + len(sweep.runs)
+        subtitle += f"; missing runs: {len(sweep.missing)} of {total}"
+    headline = "Long-range memory: recall the first word after many filler words"
+    figure = make_figure(12.5, 6.6, headline, subtitle)
     grid = figure.add_gridspec(2, 2, width_ratios=[1.15, 1])
-    left = new_axes(
-        figure, grid[:, 0], "Test accuracy", "words between the one that matters and the end"
-    )
-    looks = _looks(sweep)
-    _draw_accuracy(left, sweep, looks)
+    left = make_axes(figure, grid[:, 0], "Test accuracy", "distance: words from signal to end")
+    styles = _line_styles(sweep)
+    _plot_accuracy(left, sweep, styles)
 
-    flows, distance = _flows(sweep, flow_distance)
-    upper = new_axes(figure, grid[0, 1], y_label="norm of dL/dh")
-    lower = new_axes(figure, grid[1, 1], "", "words to the end of the text", "norm of dL/dh")
-    upper.set_title("Gradient flow: no run measured it", fontsize=11, loc="left", color=INK)
+    flows, distance = _gradient_flows(sweep, flow_distance)
+    upper = make_axes(figure, grid[0, 1], y_label="norm of dL/dh")
+    lower = make_axes(figure, grid[1, 1], "", "words to the end of the text", "norm of dL/dh")
+    upper.set_title("Gradient flow: not measured by any run", fontsize=11, loc="left", color=INK)
     if flows:
-        at = f"{distance:,} words"
-        upper.set_title(f"Gradient flow over {at}, before training", fontsize=11, loc="left")
-        lower.set_title("the same after training", fontsize=11, loc="left", color=INK)
-        _draw_flows(upper, {model: first for model, first, _ in flows}, looks)
-        _draw_flows(lower, {model: last for model, _, last in flows}, looks)
+        title = f"Gradient flow at distance {distance:,}, before training"
+        upper.set_title(title, fontsize=11, loc="left")
+        lower.set_title("Gradient flow after training", fontsize=11, loc="left", color=INK)
+        _plot_flows(upper, {model: first for model, first, _ in flows}, styles)
+        _plot_flows(lower, {model: last for model, _, last in flows}, styles)
     return figure
 
 
-def _looks(sweep: Sweep) -> dict[str, dict[str, Any]]:
-    """A colour and a marker for each line."""
-    left = {kind: list(colours) for kind, colours in COLOURS.items()}
-    kinds = {run.model: run.kind for run in sweep.runs.values()}
-    markers = "os^Dvp*"
-    return {
-        model: {
-            "color": left[kinds[model]].pop(0) if left[kinds[model]] else GREY,
-            "marker": markers[i % len(markers)],
-        }
-        for i, model in enumerate(sweep.models)
-    }
+def _line_styles(sweep: LongRangeSweep) -> dict[str, dict[str, Any]]:
+    """Return a colour and a marker for each line."""
+    unused = {cell: list(colours) for cell, colours in CELL_COLOURS.items()}
+    other = list(OTHER_COLOURS)
+    cells = {run.model: run.cell for run in sweep.runs.values()}
+    styles = {}
+    for i, model in enumerate(sweep.models):
+        colours = unused.get(cells[model], other)
+        colour = colours.pop(0) if colours else GREY
+        styles[model] = {"color": colour, "marker": MARKERS[i % len(MARKERS)]}
+    return styles
 
 
-def _draw_accuracy(axes: "Axes", sweep: Sweep, looks: dict[str, dict[str, Any]]) -> None:
+def _plot_accuracy(axes: "Axes", sweep: LongRangeSweep, styles: dict[str, dict[str, Any]]) -> None:
     from matplotlib.ticker import NullLocator
 
     chance = next(iter(sweep.runs.values())).chance
     axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.4, label="chance")
     for i, model in enumerate(sweep.models):
-        # A little to the side of one another: lines at 100 % would hide each other.
-        aside = 1.045 ** (i - (len(sweep.models) - 1) / 2)
+        # Lines are shifted a little, or those at 100 % would hide one another.
+        shift = 1.045 ** (i - (len(sweep.models) - 1) / 2)
         found = {distance: sweep.accuracies(model, distance) for distance in sweep.distances}
         for distance, accuracies in found.items():
-            x = np.full(len(accuracies), distance * aside)
-            axes.plot(x, accuracies, ms=3.5, linestyle="", alpha=0.55, **looks[model])
-        means = [(distance * aside, a.mean()) for distance, a in found.items() if len(a)]
-        axes.plot(*zip(*means, strict=True), ms=7, linewidth=1.8, label=model, **looks[model])
+            x = np.full(len(accuracies), distance * shift)
+            axes.plot(x, accuracies, ms=3.5, linestyle="", alpha=0.55, **styles[model])
+        means = [(distance * shift, a.mean()) for distance, a in found.items() if len(a)]
+        axes.plot(*zip(*means, strict=True), ms=7, linewidth=1.8, label=model, **styles[model])
     axes.set_xscale("log")
     axes.set_xticks(sweep.distances, [f"{distance:,}" for distance in sweep.distances])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(chance - 0.12, 1.03)
-    percentages(axes.yaxis)
+    use_percent_ticks(axes.yaxis)
     add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3)
 
 
-Flows = list[tuple[str, GradientFlow, GradientFlow]]
+_Flows = list[tuple[str, GradientFlow, GradientFlow]]
 
 
-def _flows(sweep: Sweep, distance: int | None) -> tuple[Flows, int | None]:
-    """The first and the last gradient flow of each model at one distance, means over seeds.
-
-    Raises:
-        CheckpointError: no run has measured it at the `distance` asked for.
-    """
+def _gradient_flows(sweep: LongRangeSweep, distance: int | None) -> tuple[_Flows, int | None]:
+    """Return the first and last gradient flow of each model at one distance, means over seeds."""
     measured = sorted(
         {run.distance for run in sweep.runs.values() if read_gradient_flow(run.folder)}
     )
     if distance is not None and distance not in measured:
         known = ", ".join(map(str, measured)) or "none"
-        raise CheckpointError(f"gradient flow at distance {distance}: measured are {known}")
+        raise CheckpointError(
+            f"gradient flow at distance {distance}: not measured. Choose from: {known}"
+        )
     if not measured:
         return [], None
     distance = distance or measured[len(measured) // 2]
-    flows: Flows = []
+    flows: _Flows = []
     for model in sweep.models:
         runs = [r for r in sweep.runs.values() if (r.model, r.distance) == (model, distance)]
         if ends := [pair for run in runs if (pair := _first_and_last(run.folder))]:
             firsts, lasts = zip(*ends, strict=True)
-            flows.append((model, _mean(firsts), _mean(lasts)))
+            flows.append((model, _geometric_mean(firsts), _geometric_mean(lasts)))
     return flows, distance
 
 
 def _first_and_last(folder: Path) -> tuple[GradientFlow, GradientFlow] | None:
-    """Of the highest layer, read forward; None where the run measured none."""
+    """Return the flows of the highest layer's forward direction, None if not measured."""
     flows = [flow for flow in read_gradient_flow(folder) if flow.direction == "forward"]
     highest = [flow for flow in flows if flow.layer == flows[-1].layer]
     return (highest[0], highest[-1]) if highest else None
 
 
-def _mean(flows: Sequence[GradientFlow]) -> GradientFlow:
-    """The geometric mean, since norms of different seeds lie orders of magnitude apart."""
+def _geometric_mean(flows: Sequence[GradientFlow]) -> GradientFlow:
+    """Average over seeds, whose norms are orders of magnitude apart."""
     with np.errstate(divide="ignore"):
         norms = np.exp(np.mean([np.log(flow.norms) for flow in flows], axis=0))
     first = flows[0]
     return GradientFlow(first.step, first.layer, first.direction, first.distances, norms)
 
 
-def _draw_flows(
-    axes: "Axes", flows: dict[str, GradientFlow], looks: dict[str, dict[str, Any]]
+def _plot_flows(
+    axes: "Axes", flows: dict[str, GradientFlow], styles: dict[str, dict[str, Any]]
 ) -> None:
     for model, flow in flows.items():
-        axes.plot(flow.distances, flow.norms, color=looks[model]["color"], linewidth=1.8)
-    log_norms(axes, list(flows.values()))
-    whole_numbers(axes.xaxis)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw the picture of the sweep and print its table."""
-    parser = argparse.ArgumentParser(prog="rnn_lab.reports.long_range", description=__doc__)
-    parser.add_argument("sweep", type=Path, nargs="+", help="folder of a sweep, or several")
-    parser.add_argument("--output", type=Path, help="the PNG; long_range.png in the folder")
-    parser.add_argument("--flow-distance", type=int, help="where gradient flow is shown")
-    given = parser.parse_args(arguments)
-    try:
-        sweep = read_sweep(given.sweep)
-        figure = draw_long_range(sweep, given.flow_distance)
-        path = save(figure, given.output or given.sweep[0] / "long_range.png")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    print(markdown_table(sweep))
-    for folder in sweep.unfinished:
-        print(f"not finished: {folder}")
-    for model, distance, seed in sweep.gaps:
-        print(f"no run: {model}, distance {distance}, seed {seed}")
-    print(f"Picture: {path}")
-
-
-if __name__ == "__main__":
-    main()
+        axes.plot(flow.distances, flow.norms, color=styles[model]["color"], linewidth=1.8)
+    use_log_norms(axes, list(flows.values()))
+    use_integer_ticks(axes.xaxis)

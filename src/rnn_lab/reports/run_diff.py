@@ -1,50 +1,80 @@
-"""Two runs of one config beside each other: the same figures, and if not, for what reason."""
+"""Compare two runs: which options and metrics differ, and what could explain it."""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rnn_lab.reports.formatting import SPLIT_NAMES
+from rnn_lab.reports.run_files import recorded_options
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _COUNTS = ("best_epoch", "epochs")
-_SPLITS = ("val/", "test/")
-# Where a user's own texts lay: their fingerprint says whether they are the same.
-_PLACES = {"data.train", "data.test", "data.validation"}
-_NAMED = 3  # figures
-_LETTERS = 60  # of a value of a file that may hold anything
+_MAX_NAMED = 3  # differing metrics in the one-line summary
+_MAX_LENGTH = 60  # characters of a value: the file may contain anything
+
+
+def option_key(value: Any) -> tuple[str, Any]:
+    """Return a hashable key, equal for equal values of an option.
+
+    1, true and "1" are three values; 1 and 1.0 are one, and so are a list and a tuple.
+    """
+    if isinstance(value, bool):
+        return "bool", value
+    if isinstance(value, int | float):
+        return "number", value
+    if value is None or isinstance(value, str):
+        return type(value).__name__, value
+    return "json", json.dumps(value, sort_keys=True, default=str)
+
+
+def diff_options(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return (name, value in `a`, value in `b`) of every option that differs.
+
+    Groups of options are compared under dotted names ("model.hidden_size"). An option that one of
+    the two does not have counts as null.
+    """
+    first, second = flatten(a), flatten(b)
+    return [
+        (name, first.get(name), second.get(name))
+        for name in dict.fromkeys([*first, *second])
+        if option_key(first.get(name)) != option_key(second.get(name))
+    ]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures of two runs, and in what else the runs differ."""
+    """The metrics of two runs, and the reasons why they may differ."""
 
-    figures: dict[str, tuple[Any, Any]]  # name -> then, now
+    metrics: dict[str, tuple[Any, Any]]  # name -> recorded, reproduced
     reasons: list[str]
 
     @property
     def differing(self) -> list[str]:
-        """The names of the figures that differ in a bit."""
-        return [name for name, (then, now) in self.figures.items() if then != now]
+        """The names of the metrics that are not bit-identical."""
+        return [name for name, (first, second) in self.metrics.items() if first != second]
 
-    def differing_words(self) -> str:
-        """Return "2 of 12 figures differ (val/loss, test/loss)"."""
-        named = [*map(_plain, self.differing[:_NAMED]), *["..."] * (len(self.differing) > _NAMED)]
-        return f"{len(self.differing)} of {len(self.figures)} figures differ ({', '.join(named)})"
+    def format_differing(self) -> str:
+        """Return "2 of 12 metrics differ (val/loss, test/loss)"."""
+        named = [_format_value(name) for name in self.differing[:_MAX_NAMED]]
+        named += ["..."] * (len(self.differing) > _MAX_NAMED)
+        return f"{len(self.differing)} of {len(self.metrics)} metrics differ ({', '.join(named)})"
 
 
-def compare_runs(then: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
-    """Compare the contents of two result.json, the second of this machine and now."""
-    names = dict.fromkeys((*_COUNTS, *(name for name in (*now, *then) if name.startswith(_SPLITS))))
-    figures = {name: (then.get(name), now.get(name)) for name in names}
-    return Comparison(figures, list(_reasons(then, now)))
+def compare_runs(recorded: Mapping[str, Any], reproduced: Mapping[str, Any]) -> Comparison:
+    """Compare the contents of two result.json, the second one made here and now."""
+    splits = tuple(f"{split}/" for split in SPLIT_NAMES)
+    found = (name for name in (*reproduced, *recorded) if name.startswith(splits))
+    names = dict.fromkeys((*_COUNTS, *found))
+    metrics = {name: (recorded.get(name), reproduced.get(name)) for name in names}
+    return Comparison(metrics, list(_reasons(recorded, reproduced)))
 
 
 def print_comparison(comparison: Comparison, console: "Console | None" = None) -> None:
-    """Print every figure then and now, whether they are the same, and what else is not."""
+    """Print both values of every metric, whether they are equal, and what else differs."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -52,49 +82,54 @@ def print_comparison(comparison: Comparison, console: "Console | None" = None) -
 
     console = console or Console()
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("figure")
-    for column in ("then", "now", "same"):
+    table.add_column("metric")
+    for column in ("recorded", "reproduced", "equal"):
         table.add_column(column, justify="right")
-    for name, (then, now) in comparison.figures.items():
-        row = (_plain(name), _plain(then), _plain(now), "yes" if then == now else "NO")
-        table.add_row(*(Text(cell) for cell in row))
+    for name, pair in comparison.metrics.items():
+        row = (name, *pair, "yes" if pair[0] == pair[1] else "NO")
+        table.add_row(*(Text(_format_value(cell)) for cell in row))
     console.print(table)
     lines = list(comparison.reasons)
     if not comparison.differing:
-        lines.insert(0, f"All {len(comparison.figures)} figures are the same, to the last bit.")
+        lines.insert(0, f"All {len(comparison.metrics)} metrics are bit-identical.")
     elif comparison.reasons:
-        lines.insert(0, f"{comparison.differing_words()}. The runs differ in more than that:")
+        lines.insert(0, f"{comparison.format_differing()}. The runs also differ in:")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _reasons(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for name, was, made in _differences(_options(then), _options(now)):
-        yield f"{name}: {was} then, {made} now"
-    for part in ("versions", "machine"):
-        for name, was, made in _differences(_group(then, part), _group(now, part)):
-            yield f"{name}: {was} then, {made} now"
-    timings = _group(then, "timing"), _group(now, "timing")
-    for name, (before, after) in {"git_commit": (then, now), "threads": timings}.items():
-        if before.get(name) != after.get(name):
-            said = _plain(before.get(name))
-            hint = f" (OMP_NUM_THREADS={said})" if name == "threads" else ""
-            yield f"{name}: {said} then, {_plain(after.get(name))} now{hint}"
-    if _options(now).get("trainer.accelerator") == "gpu":
-        yield "on a GPU not every sum has an order of its own"
+def _reasons(recorded: Mapping[str, Any], reproduced: Mapping[str, Any]) -> Iterator[str]:
+    for first, second in zip(_causes(recorded), _causes(reproduced), strict=True):
+        for name, *values in diff_options(first, second):
+            before, here = map(_format_value, values)
+            hint = f" (OMP_NUM_THREADS={before})" if name == "threads" else ""
+            yield f"{name}: {before} recorded, {here} here{hint}"
+    if recorded_options(reproduced).get("trainer.accelerator") == "gpu":
+        yield "a GPU does not fix the order of every sum"
 
 
-def _options(result: Mapping[str, Any]) -> dict[str, Any]:
-    groups = {name: _group(result, name) for name in ("model", "optimizer", "scheduler", "trainer")}
-    options = flatten(groups | {"data": _group(_group(result, "data"), "options")})
-    without = FINGERPRINT_EXCLUDED | _PLACES
-    return {name: value for name, value in options.items() if name not in without}
+def _causes(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what the metrics of a run depend on, in groups."""
+    return [
+        _effective_options(result),
+        _group(result, "versions"),
+        _group(result, "machine"),
+        {"git_commit": result.get("git_commit")},
+        {"threads": _group(result, "timing").get("threads")},
+    ]
 
 
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for name in now:
-        if then.get(name) != now[name]:
-            yield name, _plain(then.get(name, "unknown")), _plain(now[name])
+def _effective_options(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that results depend on.
+
+    Paths of the user's own texts do not count: the fingerprint tells whether the texts are equal.
+    """
+    return {
+        name: value
+        for name, value in recorded_options(result).items()
+        if name not in FINGERPRINT_EXCLUDED
+        and not (name.startswith("data.") and name.endswith("_path"))
+    }
 
 
 def _group(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -102,7 +137,7 @@ def _group(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _plain(value: Any) -> str:
-    """Return a value as it may go to a terminal, whatever file it comes from."""
+def _format_value(value: Any) -> str:
+    """Return a value safe to print: it may come from an untrusted file."""
     text = value if isinstance(value, str) and value.isprintable() else json.dumps(value)
-    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}..."
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}..."

@@ -1,13 +1,13 @@
-"""The files of a run folder, read into checked dictionaries and NumPy arrays.
+"""Read the files of a run folder into checked dictionaries and NumPy arrays.
 
-A file that is absent, empty, cut off or malformed raises a CheckpointError of one line that names
-it. What training writes is described in the README; nothing here needs the model or the data.
+A file that is missing, empty, truncated or malformed raises a CheckpointError, one line that names
+the file.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,43 +16,50 @@ import numpy as np
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import read_text
+from rnn_lab.validation import flatten
 
+CONFIG_DIR = ".hydra"  # of a run folder: the composed config and the overrides
 _RESULT_KEYS = ("model", "data", "seed", "synthetic", "best_epoch")
 _PREDICTION_COLUMNS = ("name", "label", "prediction", "length", "loss")
 _PROBABILITY = "probability_"
+_OPTION_GROUPS = ("model", "optimizer", "scheduler", "trainer")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The test split as the model saw it; every array has one entry a review."""
+    """The predictions of the test split, one entry per example in every array."""
 
     class_names: tuple[str, ...]
-    names: list[str]  # where each review came from
-    labels: np.ndarray  # int64 [reviews], an index into class_names
-    predicted: np.ndarray  # int64 [reviews], an index into class_names
-    lengths: np.ndarray  # int64 [reviews], tokens
-    losses: np.ndarray  # float64 [reviews], cross-entropy in nats
-    probabilities: np.ndarray  # float64 [reviews, classes]
+    names: list[str]  # where each example came from: file and line
+    labels: np.ndarray  # int64 [examples], an index into class_names
+    predicted: np.ndarray  # int64 [examples], an index into class_names
+    lengths: np.ndarray  # int64 [examples], tokens
+    losses: np.ndarray  # float64 [examples], cross-entropy in nats
+    probabilities: np.ndarray  # float64 [examples, classes]
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether each review was classified as labelled: bool [reviews]."""
+        """Whether each prediction equals the label: bool [examples]."""
         return self.predicted == self.labels
 
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """The norm of dL/dh_t by distance from the end, at one moment of a training."""
+    """The norm of dL/dh_t by distance from the end, measured at one optimizer step."""
 
-    step: int  # optimizer steps made
+    step: int  # optimizer steps done
     layer: int  # from 0, the lowest
     direction: str  # "forward" or "backward"
-    distances: np.ndarray  # int64 [distances], steps to the last one that the direction reads
-    norms: np.ndarray  # float64 [distances], means over reviews
+    distances: np.ndarray  # int64 [distances], time steps to the last one that the direction reads
+    norms: np.ndarray  # float64 [distances], means over examples
 
 
 def read_result(run_folder: Path) -> dict[str, Any]:
-    """Return result.json: the metrics of a run and all that it was made of."""
+    """Return result.json: the metrics, options, data and timings of a run.
+
+    Raises:
+        CheckpointError: the file cannot be read or lacks a key that every report needs.
+    """
     path = run_folder / "result.json"
     result = read_object(path)
     for key in _RESULT_KEYS:
@@ -64,21 +71,36 @@ def read_result(run_folder: Path) -> dict[str, Any]:
     return result
 
 
+def recorded_options(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options in a result.json under dotted names: {"model.hidden_size": 128, ...}."""
+    data = result.get("data")
+    options = {
+        **{name: result[name] for name in _OPTION_GROUPS if isinstance(result.get(name), Mapping)},
+        "data": data.get("options") or {} if isinstance(data, Mapping) else {},
+        "seed": result.get("seed"),
+    }
+    return flatten(options)
+
+
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file."""
+    """Return the JSON object in a file.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not contain one.
+    """
     try:
         found = json.loads(_read(path))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not whole JSON ({error})") from None
+        raise CheckpointError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: expected an object, found {type(found).__name__}")
     return found
 
 
 def read_metrics(run_folder: Path, *, being_written: bool = False) -> dict[str, np.ndarray]:
-    """Return each column of metrics.csv as float64 [rows], NaN where a row left it empty.
+    """Return each column of metrics.csv as float64 [rows], NaN where a cell is empty.
 
-    Of a file that is `being_written`, a last line that is cut off is left out.
+    With `being_written`, a truncated last line is ignored.
     """
     path = run_folder / "metrics.csv"
     header, rows = _read_table(path, being_written=being_written)
@@ -89,7 +111,7 @@ def read_metrics(run_folder: Path, *, being_written: bool = False) -> dict[str, 
 
 
 def by_epoch(metrics: dict[str, np.ndarray], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the epochs in which `column` was logged and its mean in each; both may be empty."""
+    """Return the epochs that logged `column` and its mean in each, both empty if none did."""
     if column not in metrics or "epoch" not in metrics:
         return np.empty(0), np.empty(0)
     logged = ~np.isnan(metrics[column]) & ~np.isnan(metrics["epoch"])
@@ -98,13 +120,13 @@ def by_epoch(metrics: dict[str, np.ndarray], column: str) -> tuple[np.ndarray, n
 
 
 def by_step(metrics: dict[str, np.ndarray], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the optimizer steps at which `column` was logged and its value at each."""
+    """Return the optimizer steps that logged `column` and its value at each."""
     logged = ~np.isnan(metrics[column])
     return metrics["step"][logged], metrics[column][logged]
 
 
 def read_predictions(run_folder: Path) -> Predictions:
-    """Return predictions.csv; its classes are those of the probability columns, in their order."""
+    """Return predictions.csv. The order of its probability columns is that of the classes."""
     path = run_folder / "predictions.csv"
     header, rows = _read_table(path)
     column = {name: position for position, name in enumerate(header)}
@@ -147,7 +169,7 @@ def read_predictions(run_folder: Path) -> Predictions:
 
 
 def read_gradient_flow(run_folder: Path) -> list[GradientFlow]:
-    """Return gradient_flow.csv, the earliest moment first; empty where a run measured none."""
+    """Return gradient_flow.csv, the earliest step first; [] if the run did not measure it."""
     path = run_folder / "gradient_flow.csv"
     if not path.exists():
         return []
@@ -174,7 +196,7 @@ def read_gradient_flow(run_folder: Path) -> list[GradientFlow]:
 
 
 def by_place(flows: Iterable[GradientFlow]) -> dict[tuple[int, str], list[GradientFlow]]:
-    """The gradient flows of each layer and direction, moments in the order given."""
+    """Group gradient flows by layer and direction, steps in the order given."""
     places: dict[tuple[int, str], list[GradientFlow]] = {}
     for flow in flows:
         places.setdefault((flow.layer, flow.direction), []).append(flow)
@@ -198,20 +220,20 @@ def _read(path: Path) -> str:
 def _read_table(
     path: Path, *, being_written: bool = False
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return a CSV's header and its rows, each with its line number; there is at least one."""
+    """Return the header of a CSV and its rows, at least one, each with its line number."""
     text = _read(path)
     if being_written:
         text = text[: text.rfind("\n") + 1] or "\n"
     if not text.endswith("\n"):
-        raise CheckpointError(f"{path}: cut off in its last line")
+        raise CheckpointError(f"{path}: truncated in its last line")
     reader: Iterator[list[str]] = csv.reader(io.StringIO(text))
     header = next(reader)
     rows = [(reader.line_num, row) for row in reader]  # type: ignore[attr-defined]
     if not rows:
-        raise CheckpointError(f"{path}: has a header and no rows")
+        raise CheckpointError(f"{path}: has no rows")
     for line, row in rows:
         if len(row) != len(header):
-            raise CheckpointError(f"{path}:{line}: {len(row)} fields where {len(header)} belong")
+            raise CheckpointError(f"{path}:{line}: {len(row)} fields, expected {len(header)}")
     return header, rows
 
 

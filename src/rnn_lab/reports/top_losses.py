@@ -1,4 +1,4 @@
-"""The test reviews that a model got most wrong: the first place to look for what it misses."""
+"""The test examples with the highest loss: where to look first for what a model misses."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,17 +9,17 @@ from rnn_lab.reports.run_files import read_predictions
 
 
 class HighLossExample(NamedTuple):
-    """One review of the test split."""
+    """One example of the test split."""
 
-    name: str  # where it came from
+    name: str  # where it came from: file and line
     label: str
     prediction: str
-    probability: float  # that the model gave its prediction
+    probability: float  # of the prediction
     loss: float  # cross-entropy in nats
 
 
 def top_losses(run_folder: Path, n: int) -> list[HighLossExample]:
-    """Return the `n` test reviews of highest loss (or as many as there are), highest first."""
+    """Return the `n` test examples with the highest loss, or all if there are fewer."""
     test = read_predictions(run_folder)
     return [
         HighLossExample(

@@ -1,78 +1,212 @@
-"""One job of a sweep, whatever sweeper gives it and wherever it is launched."""
+"""One job of a sweep, whatever sweeper chose it and wherever it is launched: folder and outcome."""
 
 import contextlib
 import logging
 import math
 import os
+import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rnn_lab.errors import ConfigError, OutputDirConflictError, UserError, WriteError, user_message
+from rnn_lab.errors import (
+    ConfigError,
+    OutputDirConflictError,
+    UserError,
+    WriteError,
+    user_message,
+)
+from rnn_lab.io.atomic import write_json
+from rnn_lab.io.locks import LockHeldError, acquire, lock_owner, write_owner
 from rnn_lab.io.secret_scan import raw_overrides
-from rnn_lab.sweeps.fingerprint import config_fingerprint
-from rnn_lab.sweeps.job_dir import JobDir
+from rnn_lab.ranks import is_rank_zero
+from rnn_lab.reports.job_files import (
+    JOB_LOCK,
+    JobFile,
+    JobStatus,
+    find_job_dirs,
+    job_file,
+    job_status,
+    read_job_file,
+)
+from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 
 log = logging.getLogger(__name__)
 
 
-def run_training_job(do: Callable[[], None], config: DictConfig, *, traces: bool = False) -> float:
-    """Call `do` for the job that `config` composes, unless it is done. Returns its value.
+@dataclass(frozen=True)
+class JobDir:
+    """The folder of one job of a sweep, or of the one run of a command."""
 
-    A sweeper gets the monitored validation figure, and NaN for a job that failed: the error is
-    printed and stands in failure.json, and the other jobs go on. Of a single run the error is
-    raised. `traces` prints stack traces too, which else stand in train.log alone.
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The name of the job in messages."""
+        return self.path.name
+
+    @property
+    def status(self) -> JobStatus:
+        """The status of the job."""
+        return job_status(self.path)
+
+    @property
+    def failed_at(self) -> int | None:
+        """When failure.json was written, in nanoseconds; None without one."""
+        try:
+            return job_file(self.path, "failure").stat().st_mtime_ns
+        except OSError:
+            return None
+
+    def read(self, file: JobFile) -> dict[str, Any]:
+        """Return the content of that file; nothing where it is absent or damaged."""
+        return read_job_file(self.path, file)
+
+    def write(self, file: Literal["job", "failure"], content: dict[str, Any]) -> None:
+        """Write that file, completely or not at all."""
+        write_json(job_file(self.path, file), content)
+
+    def value(self, monitor: str) -> float:
+        """Return the metric that a sweeper optimizes; NaN where there is none."""
+        status = self.status
+        if status == "finished":
+            found = self.read("result").get(monitor)
+        else:
+            found = self.read("pruned").get("value") if status == "pruned" else None
+        return float(found) if isinstance(found, int | float) else math.nan
+
+    def acquire(self) -> FileLock:
+        """Lock the job for as long as the lock is kept and not released.
+
+        Raises:
+            LockHeldError: another process has locked it.
+        """
+        return acquire(self.path / JOB_LOCK, f"hydra.run.dir={self.path}")
+
+    @contextmanager
+    def locked(self, *, wait: bool = True) -> Iterator[bool]:
+        """Lock the job inside; yields whether another process had to be waited for.
+
+        Raises:
+            LockHeldError: another process has locked it, and `wait` is False.
+        """
+        waited = False
+        try:
+            lock = self.acquire()
+        except LockHeldError:
+            if not wait:
+                raise
+            waited, path = True, self.path / JOB_LOCK
+            print(
+                f"{self.name}: locked by {lock_owner(path)}; waiting for it to finish", flush=True
+            )
+            lock = FileLock(path, is_singleton=True)
+            lock.acquire()
+            write_owner(path)
+        try:
+            yield waited
+        finally:
+            lock.release()
+
+    def has_other_unfinished_run(self, fingerprint: str) -> bool:
+        """Return whether the folder contains an unfinished run of another fingerprint."""
+        begun = self.read("job").get("fingerprint")
+        return begun not in (None, fingerprint) and self._last_checkpoint.exists()
+
+    def start(self, *, fingerprint: str, overrides: list[str], trial: int | None) -> None:
+        """Write job.json and remove an earlier failure.
+
+        An unfinished run with a smaller batch keeps its batch_halvings: it is resumed.
+        """
+        before = self.read("job")
+        resumes = before.get("fingerprint") == fingerprint and self._last_checkpoint.exists()
+        job = {
+            "fingerprint": fingerprint,
+            "overrides": overrides,
+            "trial": trial,
+            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "attempts": 0,
+            "batch_halvings": before.get("batch_halvings", 0) if resumes else 0,
+        }
+        self.write("job", job)
+        job_file(self.path, "failure").unlink(missing_ok=True)
+
+    def update(self, **values: int) -> None:
+        """Update values in job.json."""
+        self.write("job", self.read("job") | values)
+
+    def discard_checkpoints(self) -> None:
+        """Remove what a run could be resumed from."""
+        for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "rollbacks.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+    @property
+    def _last_checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "last.ckpt"
+
+
+def job_dirs(sweep: Path) -> list[JobDir]:
+    """Return the jobs of the sweep in that folder, by name, also those that never started."""
+    return [JobDir(path) for path in find_job_dirs(sweep)]
+
+
+def run_job(train: Callable[[], None], config: DictConfig, *, traces: bool = False) -> float:
+    """Call `train` for the job of `config`, unless the job is done; return the job's value.
+
+    A sweeper gets the monitored validation metric, and NaN for a job that failed: its error is
+    printed and written to failure.json, and the other jobs continue. The error of a single run is
+    raised. `traces` prints stack traces too, which otherwise are in train.log alone.
 
     Raises:
-        OutputDirConflictError: the folder holds a finished run, or another half-done one.
-        LockHeldError: another process is at the run of this command.
+        OutputDirConflictError: the folder contains a finished run, or another unfinished one.
+        LockHeldError: another process trains the run of this command.
     """
     hydra = HydraConfig.get()
     job = JobDir(Path(hydra.runtime.output_dir))
     is_multirun = hydra.mode == RunMode.MULTIRUN
     monitor = str(OmegaConf.select(config, "trainer.monitor", default=None))
-    if not is_first_process():  # the first one of those that train together answers for them
+    if not is_rank_zero():  # the first of the processes that train together keeps the records
         if job.status != "finished":
-            do()
+            train()
         return job.value(monitor)
-    fingerprint = config_fingerprint(config)
+    fingerprint = job_fingerprint(resolve_options(config))
     failed_at = job.failed_at
-    with job.held(wait=is_multirun) as waited:
+    with job.locked(wait=is_multirun) as waited:
         if _is_done(job, fingerprint, monitor, is_multirun=is_multirun):
             return job.value(monitor)
         if is_multirun and waited and job.failed_at != failed_at and job.status == "failed":
-            print(f"{job.name}: failed there", flush=True)
+            print(f"{job.name}: failed in that process", flush=True)
             return math.nan
         before = job.read("job")
         try:
-            job.begin(
+            job.start(
                 fingerprint=fingerprint,
                 overrides=raw_overrides(hydra),
                 trial=OmegaConf.select(config, "trial.number", default=None),
             )
-            do()
+            train()
         except Exception as error:
             if not is_multirun and isinstance(error, OutputDirConflictError):
                 job.write("job", before)
                 raise
-            if job.status != "pruned":  # by whatever means a pruned run is left
-                _tell(job, error, traces=traces, is_multirun=is_multirun)
+            if job.status != "pruned":  # a pruned run may end in an exception
+                _record_failure(job, error, traces=traces, is_multirun=is_multirun)
                 if not is_multirun:
                     raise
         return job.value(monitor)
-
-
-def is_first_process() -> bool:
-    """Whether this is the first, or the only, one of the processes that train a run together."""
-    # As Lightning tells them apart, without the seconds that importing it takes.
-    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
-    return next((int(rank) for rank in ranks if rank is not None), 0) == 0
 
 
 def _is_done(job: JobDir, fingerprint: str, monitor: str, *, is_multirun: bool) -> bool:
@@ -80,38 +214,38 @@ def _is_done(job: JobDir, fingerprint: str, monitor: str, *, is_multirun: bool) 
     if status == "finished":
         if not is_multirun:
             raise OutputDirConflictError(
-                f"hydra.run.dir={job.path}: holds a finished run; choose another folder"
+                f"hydra.run.dir={job.path}: contains a finished run; choose another folder"
             )
         if job.read("result").get("config_fingerprint") != fingerprint:
             raise ConfigError(
-                f"hydra.sweep.subdir={job.path}: holds the finished run of another config; "
-                "each needs a folder of its own, as ${job_dir:} gives it"
+                f"hydra.sweep.subdir={job.path}: contains the finished run of another config; "
+                "each config needs its own folder, as ${job_dir:} names it"
             )
     elif status != "pruned" or not is_multirun:
         return False
-    print(f"{job.name}: {status} before, {monitor} {job.value(monitor):.4f}", flush=True)
+    print(f"{job.name}: already {status}, {monitor} {job.value(monitor):.4f}", flush=True)
     return True
 
 
-def _tell(job: JobDir, error: Exception, *, traces: bool, is_multirun: bool) -> None:
-    """Say what went wrong: on stderr, in train.log, in failure.json."""
+def _record_failure(job: JobDir, error: Exception, *, traces: bool, is_multirun: bool) -> None:
+    """Report what went wrong: on stderr, in train.log, in failure.json."""
     hydra = HydraConfig.get()
     log_file = job.path / f"{hydra.job.name}.log"
     trace = "".join(traceback.format_exception(error))
-    log.info("%s failed:\n%s", job.name, trace)  # the terminal shows warnings and errors alone
+    log.info("%s failed:\n%s", job.name, trace)  # the terminal shows warnings and errors only
     overrides = raw_overrides(hydra)
-    begun = job.read("job")
-    finished = job.status == "finished"  # what failed came after: a picture, the dashboard
+    started = job.read("job")
+    finished = job.status == "finished"  # the failure came later: a plot, the dashboard
     if not finished:
         failure = {
             "error": error_line(error),
             "type": type(error).__name__,
-            "attempts": begun.get("attempts", 0),
-            "batch_halvings": begun.get("batch_halvings", 0),
+            "attempts": started.get("attempts", 0),
+            "batch_halvings": started.get("batch_halvings", 0),
             "overrides": overrides,
             "log": str(log_file),
         }
-        with contextlib.suppress(WriteError):  # of what failed is told all the same
+        with contextlib.suppress(WriteError):  # the failure is printed anyway
             job.write("failure", failure)
     if is_multirun:
         what = "finished, but" if finished else "failed:"
@@ -126,7 +260,7 @@ def _tell(job: JobDir, error: Exception, *, traces: bool, is_multirun: bool) -> 
 
 
 def error_line(error: Exception) -> str:
-    """Return what happened in one line, a fault of ours with the kind of the exception."""
+    """Return an error in one line; one that is not a UserError with its class."""
     if isinstance(error, UserError | OmegaConfBaseException):
         return "; ".join(user_message(error).splitlines())
     first = next(iter(str(error).strip().splitlines()), "")

@@ -1,7 +1,7 @@
-"""A run's folder is claimed before Hydra writes into it.
+"""Lock a run's folder before Hydra writes into it.
 
-Hydra makes the folder and writes the composed config there before it calls us. What is refused must
-not have left its config in another run's folder by then.
+Hydra makes the folder and writes the composed config there before it calls the program. A run that
+is refused must not have replaced the config in another run's folder by then.
 """
 
 import sys
@@ -14,33 +14,33 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from rnn_lab.errors import ConfigError, OutputDirConflictError, UserError
 from rnn_lab.io.atomic import write_error
-from rnn_lab.sweeps.fingerprint import config_fingerprint
-from rnn_lab.sweeps.job import is_first_process
-from rnn_lab.sweeps.job_dir import JobDir
+from rnn_lab.ranks import is_rank_zero
+from rnn_lab.sweeps.job import JobDir
+from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from rnn_lab.training.config import check_sweep_name
 
 
 class LockOutputDir(Callback):
-    """What conf/train.yaml has Hydra call first. It swallows exceptions, but no SystemExit."""
+    """Called by Hydra first; see conf/train.yaml. Hydra swallows exceptions, but not SystemExit."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Take the folder of the one run that begins, or end the program with a line."""
+        """Lock the folder of a single run, or exit with one line."""
         try:
             check_sweep_name(OmegaConf.select(config, "sweep"))
-            if is_first_process():  # which answers for those that train with it
-                self._lock = _claim(JobDir(Path(config.hydra.run.dir).absolute()), config)
+            if is_rank_zero():
+                self._lock = _lock(JobDir(Path(config.hydra.run.dir).absolute()), config)
         except UserError as error:
             sys.exit(f"error: {error}")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """End the program with a line where the sweep's folder is not under runs/."""
+        """Exit with one line where the sweep's folder is not under runs/."""
         try:
             check_sweep_name(OmegaConf.select(config, "sweep"))
         except ConfigError as error:
             sys.exit(f"error: {error}")
 
 
-def _claim(job: JobDir, config: DictConfig) -> FileLock:
+def _lock(job: JobDir, config: DictConfig) -> FileLock:
     try:
         job.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -48,9 +48,10 @@ def _claim(job: JobDir, config: DictConfig) -> FileLock:
     lock = job.acquire()
     if job.status == "finished":
         raise OutputDirConflictError(
-            f"hydra.run.dir={job.path}: holds a finished run; choose another folder"
+            f"hydra.run.dir={job.path}: contains a finished run; choose another folder"
         )
-    if config.get("resume") != "never" and job.has_other_unfinished_run(config_fingerprint(config)):
+    fingerprint = job_fingerprint(resolve_options(config))
+    if config.get("resume") != "never" and job.has_other_unfinished_run(fingerprint):
         with read_write(config), open_dict(config):
             config.hydra.output_subdir = None  # it will probably be refused
     return lock

@@ -1,9 +1,11 @@
-"""A job tried again: after an error as often as asked, out of memory at half the batch."""
+"""Train a run, and train it again after an error; out of memory, with half the batch size."""
 
 import gc
 import logging
 import sys
 import traceback
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,66 +14,57 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import ConfigError, UserError
+from rnn_lab.io.secret_scan import raw_overrides
+from rnn_lab.ranks import is_rank_zero, is_worker
 from rnn_lab.reports.run_diff import compare_runs, print_comparison
-from rnn_lab.sweeps.fingerprint import fingerprint
-from rnn_lab.sweeps.job import error_line, is_first_process
-from rnn_lab.sweeps.job_dir import JobDir
-from rnn_lab.training.config import RunConfig
-from rnn_lab.training.distributed import is_worker
+from rnn_lab.sweeps.job import JobDir, error_line
+from rnn_lab.sweeps.naming import sweep_label
+from rnn_lab.sweeps.search import search_callbacks
+from rnn_lab.training.config import parse_run_config
+from rnn_lab.training.launch import launch
 from rnn_lab.training.reproduce import RunRecord, read_run_record
-from rnn_lab.training.train import train
-from rnn_lab.validation import validate
+from rnn_lab.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
-# As it is worded by PyTorch's allocators, the system, cuBLAS and the C++ library.
-_NO_MEMORY = (
+# As PyTorch's allocators, the system, cuBLAS and the C++ library word it.
+_OUT_OF_MEMORY = (
     *("can't allocate memory", "out of memory", "Cannot allocate memory"),
     *("ALLOC_FAILED", "bad_alloc"),
 )
 
 
 class OutOfMemoryError(UserError):
-    """Not even one review at a time fits."""
+    """Not even a batch of one example fits into memory."""
 
 
-def train_with_retries(options: dict[str, Any]) -> None:
+def train_with_retries(options: Mapping[str, Any]) -> None:
     """Train the run of conf/train.yaml, composed into `options`, in the folder Hydra made for it.
 
-    An attempt that failed is made again `options["max_retries"]` times and goes on from its last
-    checkpoint. One that runs out of memory starts anew at half the batch, with twice as many
-    batches a step, down to one review. What the user must mend is not tried again, and neither
-    is one of several processes that srun or torchrun started: the others would wait for it.
+    A run that fails is trained again `max_retries` times and resumes from its last checkpoint. On
+    out-of-memory it starts over with half the batch size and doubled gradient accumulation, down to
+    one example. Errors that the user has to correct are not retried, and neither is one of several
+    processes that srun or torchrun started: the others would wait for it.
 
     Raises:
-        UserError: as `train`; OutOfMemoryError where no batch is small enough; for a run again,
-            figures that are not those of the first.
+        UserError: as training.launch; OutOfMemoryError where no batch is small enough; for a
+            reproduced run, metrics that differ from the first run's.
         Exception: that of the last attempt.
     """
-    config = validate(RunConfig, options)
-    job = JobDir(Path(HydraConfig.get().runtime.output_dir))
-    if not is_first_process():
-        return train(config, options)
-    if config.sweep is not None and HydraConfig.get().mode == RunMode.RUN:
-        raise ConfigError(f"sweep={config.sweep}: names a folder of many runs; add -m")
-    if config.reproduce is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise ConfigError(f"reproduce={config.reproduce}: is one run; leave out -m")
-    then = None if config.reproduce is None else read_run_record(config.reproduce)
-    # A smaller batch makes it no other job.
-    marks: dict[str, Any] = {
-        "config_fingerprint": fingerprint(config),
-        "monitored_metric": config.trainer.monitor,
-    }
-    batch_halvings, retries = job.read("job").get("batch_halvings", 0), config.max_retries
-    for _ in range(batch_halvings):
-        options = halve_batch(options)
-    attempt = 0
+    spec = make_run_spec(options)
+    if not is_rank_zero():
+        return launch(spec, search_callbacks)
+    _check_combination(spec)
+    reproduce = spec.config.reproduce
+    record = None if reproduce is None else read_run_record(reproduce)
+    job = JobDir(spec.output_dir)
+    for _ in range(job.read("job").get("batch_halvings", 0)):
+        spec = spec.with_half_batch()
+    retries = spec.config.max_retries
     while True:
-        attempt += 1
-        job.note(attempts=attempt, batch_halvings=batch_halvings)
-        marks |= {"batch_halvings": batch_halvings}
+        job.update(attempts=spec.attempt, batch_halvings=spec.batch_halvings)
         try:
-            train(validate(RunConfig, options), options, marks=marks)
+            launch(spec, search_callbacks)
             break
         except (UserError, OmegaConfBaseException):
             raise
@@ -79,83 +72,89 @@ def train_with_retries(options: dict[str, Any]) -> None:
             if is_worker() or job.status in ("finished", "pruned"):
                 raise
             if is_out_of_memory(error):
-                smaller = halve_batch(options)
-                if smaller == options:
+                smaller = spec.with_half_batch()
+                if smaller is spec:
                     raise OutOfMemoryError(
-                        f"out of memory, even at {_batch(options)}: {error_line(error)}"
+                        f"out of memory, even with {spec.describe_batch()}: {error_line(error)}"
                     ) from error
-                said = f"out of memory at {_batch(options)}; again at {_batch(smaller)}"
-                options, batch_halvings = smaller, batch_halvings + 1
+                message = f"out of memory with {spec.describe_batch()}; "
+                message += f"starts over with {smaller.describe_batch()}"
+                spec = smaller
                 job.discard_checkpoints()
             elif retries > 0:
-                said = f"{error_line(error)}; trying again, {retries} of {config.max_retries} left"
+                of = spec.config.max_retries
+                message = f"{error_line(error)}; retrying, {retries} of {of} retries left"
                 retries -= 1
             else:
                 raise
-            log.info("Attempt %d:\n%s", attempt, traceback.format_exc())
-        print(f"{job.name}: {said}", file=sys.stderr, flush=True)
+            log.info("Attempt %d:\n%s", spec.attempt, traceback.format_exc())
+        spec = replace(spec, attempt=spec.attempt + 1)
+        print(f"{job.name}: {message}", file=sys.stderr, flush=True)
         _free_memory()
-    if then is not None:
-        _compare(then, job)
+    if record is not None:
+        _compare(record, job)
 
 
-def _compare(then: RunRecord, job: JobDir) -> None:
-    """Print the figures of a run beside those of the run that it repeats.
+def make_run_spec(options: Mapping[str, Any]) -> RunSpec:
+    """Return the run of `options` in the folder and the sweep that Hydra gave it.
 
     Raises:
-        UserError: some differ, and nothing that is known of the two says why.
+        ConfigError: an option is unknown or impossible.
     """
-    comparison = compare_runs(then.result, job.read("result"))
-    print_comparison(comparison)
-    if comparison.differing and not comparison.reasons:
-        raise UserError(
-            f"reproduce={then.path}: {comparison.differing_words()}, though the code, the versions "
-            "and the machine are the same: one of the two result.json is not what was computed"
-        )
+    hydra = HydraConfig.get()
+    overrides = raw_overrides(hydra)
+    sweep = None
+    if hydra.mode == RunMode.MULTIRUN:
+        sweep = sweep_label(Path(hydra.sweep.dir), overrides, options)
+    return RunSpec(
+        config=parse_run_config(options),
+        output_dir=Path(hydra.runtime.output_dir),
+        raw_overrides=tuple(overrides),
+        sweep=sweep,
+        shares_terminal=hydra.runtime.choices.get("hydra/launcher") == "joblib",
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of the processor or of an accelerator, in `error` or its causes."""
+    """Return whether memory ran out, of the CPU or an accelerator, in `error` or its causes."""
     cause: BaseException | None = error
     while cause is not None:
-        told = isinstance(cause, RuntimeError | OSError) and any(
-            words in str(cause) for words in _NO_MEMORY
+        is_worded = isinstance(cause, RuntimeError | OSError) and any(
+            words in str(cause) for words in _OUT_OF_MEMORY
         )
-        if told or isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+        named = type(cause).__name__ == "OutOfMemoryError"
+        if is_worded or named or isinstance(cause, MemoryError):
             return True
         cause = cause.__cause__
     return False
 
 
-def halve_batch(options: dict[str, Any]) -> dict[str, Any]:
-    """Return `options` with half the batch and twice as many batches a step.
+def _check_combination(spec: RunSpec) -> None:
+    config = spec.config
+    if config.sweep is not None and spec.sweep is None:
+        raise ConfigError(f"sweep={config.sweep}: names the folder of a sweep; add -m")
+    if config.reproduce is not None and spec.sweep is not None:
+        raise ConfigError(f"reproduce={config.reproduce}: is one run; leave out -m")
 
-    Batches of validation are halved too. Where all are as small as can be, `options` come back.
+
+def _compare(record: RunRecord, job: JobDir) -> None:
+    """Print the metrics of a run beside those of the run that it reproduces.
+
+    Raises:
+        UserError: some differ, and nothing that is known of the two runs explains it.
     """
-    data, trainer = options["data"], options["trainer"]
-    smaller = {"eval_batch_size": max(1, data["eval_batch_size"] // 2)}
-    if data.get("max_tokens_per_batch") is not None:  # a batch holds the longest review
-        smaller["max_tokens_per_batch"] = max(data["max_length"], data["max_tokens_per_batch"] // 2)
-    else:
-        smaller["batch_size"] = max(1, data["batch_size"] // 2)
-    train_sizes = [name for name in smaller if name != "eval_batch_size"]
-    shrinks = any(smaller[name] < data[name] for name in train_sizes)
-    batches = trainer["accumulate_grad_batches"] * (2 if shrinks else 1)
-    return options | {
-        "data": data | smaller,
-        "trainer": trainer | {"accumulate_grad_batches": batches},
-    }
-
-
-def _batch(options: dict[str, Any]) -> str:
-    data = options["data"]
-    size = "batch_size" if data.get("max_tokens_per_batch") is None else "max_tokens_per_batch"
-    batches = options["trainer"]["accumulate_grad_batches"]
-    return f"data.{size}={data[size]} trainer.accumulate_grad_batches={batches}"
+    comparison = compare_runs(record.result, job.read("result"))
+    print_comparison(comparison)
+    if comparison.differing and not comparison.reasons:
+        raise UserError(
+            f"reproduce={record.path}: {comparison.format_differing()}, though the code, the "
+            "versions and the machine are the same: one of the two result.json is not what was "
+            "computed"
+        )
 
 
 def _free_memory() -> None:
-    """Let go of what a failed attempt held: its tensors stand in cycles."""
+    """Free what a failed attempt held: its tensors are in reference cycles."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

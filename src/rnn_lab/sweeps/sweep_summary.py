@@ -1,7 +1,7 @@
-"""The end of a sweep: what became of every job, and the exit status.
+"""The end of a sweep: the status of every job, and the exit status.
 
-Hydra tells a program neither that it ran many jobs nor what came of them, so the sweep's folder is
-noted when Hydra starts it, and read when it is over.
+Hydra does not tell the program that it ran a sweep, nor the outcome of its jobs. So the folder of
+the sweep is recorded when Hydra starts it, and read when it is over.
 """
 
 import contextlib
@@ -17,54 +17,54 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_lab.errors import ConfigError, UserError
-from rnn_lab.sweeps.job_dir import JobDir, job_dirs
+from rnn_lab.sweeps.job import JobDir, job_dirs
 from rnn_lab.validation import validate
 
 _started: list[Path] = []
-_logger: dict[str, Any] = {}  # of the command, for the sweep as a whole
+_logger: dict[str, Any] = {}  # options of the command, for the summary of the sweep
 
 
 class SweepTracker(Callback):
-    """What conf/train.yaml has Hydra call, under every sweeper and launcher."""
+    """Called by Hydra with every sweeper and launcher; see conf/train.yaml."""
 
     def __init__(self) -> None:
-        self._before: JobReturn | None = None  # the job before, in this process
+        self._previous: JobReturn | None = None  # the previous job in this process
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember the folder of the sweep that begins in this process."""
+        """Record the folder of the sweep that starts in this process."""
         _started.append(Path(config.hydra.sweep.dir).absolute())
         logger = OmegaConf.to_container(config.logger, resolve=True) if "logger" in config else {}
         assert isinstance(logger, dict)
         _logger.update({str(key): value for key, value in logger.items()})
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """Let go of what the job before has left in memory.
+        """Free the memory of the previous job.
 
         Its trainer, network and data refer to one another, so that they and their open files would
-        stay until Python next looks for such circles. Hydra's launcher holds on to every job's
-        config for the sweeper, which goes by the folder alone.
+        stay until Python's next garbage collection. Hydra's launcher keeps every job's config for
+        the sweeper, which needs its folder only.
         """
-        if self._before is None:
+        if self._previous is None:
             return
-        hydra_config = self._before.hydra_cfg
+        hydra_config = self._previous.hydra_cfg
         if hydra_config is not None:
             place = {"output_dir": hydra_config.hydra.runtime.output_dir}
-            self._before.hydra_cfg = OmegaConf.create({"hydra": {"runtime": place}})
-        self._before.cfg = None
-        self._before = None
+            self._previous.hydra_cfg = OmegaConf.create({"hydra": {"runtime": place}})
+        self._previous.cfg = None
+        self._previous = None
         gc.collect()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        """Remember the job until the next begins: other callbacks may still read its config."""
-        self._before = job_return
+        """Keep the job until the next starts: other callbacks may still read its config."""
+        self._previous = job_return
 
 
 @contextmanager
 def summarize_on_exit() -> Iterator[None]:
-    """Tell what became of the sweep that runs inside, also where its sweeper raises.
+    """Print the summary of the sweep that runs inside, also where its sweeper raises.
 
     Raises:
-        SystemExit: with status 1, where a job failed or is unfinished.
+        SystemExit: with status 1 if a job failed or is unfinished.
     """
     _started.clear()
     _logger.clear()
@@ -74,21 +74,21 @@ def summarize_on_exit() -> Iterator[None]:
         for sweep in _started:
             print_summary(sweep)
         raise
-    undone = [job for sweep in _started for job in print_summary(sweep)]
+    not_done = [job for sweep in _started for job in print_summary(sweep)]
     if _logger.get("name") == "wandb" and _logger.get("mode") != "disabled":
-        from rnn_lab.sweeps.wandb_summary import summarise_in_wandb
-        from rnn_lab.training.config import WandbConfig
+        from rnn_lab.sweeps.wandb_summary import log_sweep_summary
+        from rnn_lab.tracking.config import WandbConfig
 
-        with contextlib.suppress(ConfigError):  # then every job has said so
+        with contextlib.suppress(ConfigError):  # which every job has reported
             config = validate(WandbConfig, _logger)
             for sweep in _started:
-                summarise_in_wandb(sweep, config)
-    if undone:
+                log_sweep_summary(sweep, config)
+    if not_done:
         sys.exit(1)
 
 
 def print_summary(sweep: Path) -> list[JobDir]:
-    """Print a table of the sweep and name its failed and unfinished jobs, which are returned."""
+    """Print a table of the sweep; list and return its failed and unfinished jobs."""
     jobs = job_dirs(sweep)
     if not jobs:
         return []
@@ -96,16 +96,16 @@ def print_summary(sweep: Path) -> list[JobDir]:
 
     try:
         report_sweep(sweep)
-    except UserError as error:  # the failures are told all the same
+    except UserError as error:  # the failures are listed anyway
         print(f"error: {error}", file=sys.stderr)
-    undone = [job for job in jobs if job.status in ("failed", "unfinished")]
-    if undone:
-        print(f"error: {len(undone)} of {len(jobs)} jobs are not done:", file=sys.stderr)
-    for job in undone:
-        print(f"error:   {_became(job)}", file=sys.stderr)
-    return undone
+    not_done = [job for job in jobs if job.status in ("failed", "unfinished")]
+    if not_done:
+        print(f"error: {len(not_done)} of {len(jobs)} jobs are not done:", file=sys.stderr)
+    for job in not_done:
+        print(f"error:   {_outcome(job)}", file=sys.stderr)
+    return not_done
 
 
-def _became(job: JobDir) -> str:
+def _outcome(job: JobDir) -> str:
     error = f": {job.read('failure').get('error')}" if job.status == "failed" else ""
     return f"{job.name} {job.status}{error}"

@@ -1,7 +1,8 @@
-"""Where a run's curves go: always metrics.csv, and the dashboard that was asked for."""
+"""The loggers of a run: metrics.csv always, and the dashboard that was chosen."""
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import gc_disabled
 from rnn_lab.io.secret_scan import git_remote
+from rnn_lab.tracking.config import LoggerConfig, WandbConfig
 from rnn_lab.tracking.metrics_csv import MetricsCsv, read_metrics
 from rnn_lab.tracking.wandb_logger import FaultTolerantWandbLogger, finish_wandb
 from rnn_lab.tracking.wandb_resume import (
@@ -20,35 +22,30 @@ from rnn_lab.tracking.wandb_resume import (
     replay_metrics,
     run_id,
 )
-from rnn_lab.training.config import LoggerConfig, WandbConfig
-from rnn_lab.training.resume import ResumePoint
 
 
-def build_loggers(
-    config: LoggerConfig,
-    folder: Path,
-    *,
-    name: str,
-    tags: list[str],
-    group: str | None,
-    options: dict[str, Any],
-    resume_point: ResumePoint | None = None,
-) -> list[Logger]:
-    """Return the loggers of the run called `name` that lives in `folder`.
+@dataclass(frozen=True)
+class RunDescription:
+    """What loggers show of a run, and the point where a resumed one continues."""
 
-    `group` is the sweep that the run is part of; `options` are what it was composed from. Where
-    the run goes on from `resume_point`, so do its curves.
-    """
-    rows = resume_point.state["rows"] if resume_point else 0
-    loggers: list[Logger] = [MetricsCsv(folder, keep=rows)]
+    folder: Path
+    name: str
+    tags: list[str]
+    group: str | None  # the sweep that the run is part of
+    options: dict[str, Any]
+    metrics_rows: int = 0  # of metrics.csv, to keep
+    global_step: int | None = None  # of the checkpoint that the run resumes from
+
+
+def build_loggers(config: LoggerConfig, run: RunDescription) -> list[Logger]:
+    """Return the loggers of a run: metrics.csv always, and the dashboard that was chosen."""
+    loggers: list[Logger] = [MetricsCsv(run.folder, keep=run.metrics_rows)]
     if config.name == "tensorboard":
-        # What was written after the checkpoint is written again: TensorBoard is to hide the first.
-        purge = resume_point.global_step if resume_point else None
-        loggers.append(TensorBoardLogger(folder, "tensorboard", version="", purge_step=purge))
+        # Events after the checkpoint are written again: TensorBoard is to hide the first ones.
+        purge = run.global_step
+        loggers.append(TensorBoardLogger(run.folder, "tensorboard", version="", purge_step=purge))
     elif isinstance(config, WandbConfig) and config.mode != "disabled":
-        group = config.group or group
-        described = {"name": name, "tags": tags, "group": group, "config": options}
-        loggers.append(_open_wandb(config, folder, described, rows))
+        loggers.append(_open_wandb(config, run))
     return loggers
 
 
@@ -62,12 +59,15 @@ def wandb_logger(loggers: list[Logger]) -> FaultTolerantWandbLogger | None:
 def open_wandb_run(
     config: WandbConfig, folder: Path, described: dict[str, Any]
 ) -> tuple[Any, bool]:
-    """Open a W&B run in `folder`: online with an account, else offline, where `auto` ends too.
+    """Open a W&B run in `folder`: online with an account, else offline.
 
-    Returns the run and whether it is offline.
+    `mode=auto` falls back to offline where W&B cannot be reached.
+
+    Returns:
+        The run, and whether it is offline.
 
     Raises:
-        ConfigError: W&B does not start as it was told to.
+        ConfigError: W&B does not start in the chosen mode.
     """
     with gc_disabled():
         import wandb
@@ -84,18 +84,21 @@ def open_wandb_run(
         return _init(config, folder, described, offline=True), True
 
 
-def _open_wandb(
-    config: WandbConfig, folder: Path, described: dict[str, Any], rows: int
-) -> FaultTolerantWandbLogger:
-    """Open the W&B run of the run in `folder`.
+def _open_wandb(config: WandbConfig, run_of: RunDescription) -> FaultTolerantWandbLogger:
+    """Open the W&B run of a run.
 
-    An interrupted run keeps its id. One that was offline has its first `rows` rows of metrics.csv
+    A resumed run keeps its id. One that was offline has the rows of metrics.csv that it keeps
     logged again.
     """
+    folder = run_of.folder
+    described: dict[str, Any] = {
+        "name": run_of.name,
+        "tags": run_of.tags,
+        "group": config.group or run_of.group,
+        "config": run_of.options,
+    }
     if getattr(rank_zero_only, "rank", 0) != 0:
-        return FaultTolerantWandbLogger(
-            save_dir=folder
-        )  # of several processes the first has the run
+        return FaultTolerantWandbLogger(save_dir=folder)  # only the first process opens the run
     earlier = earlier_runs(folder)
     if earlier:
         described |= {"id": run_id(earlier[-1])}
@@ -105,7 +108,7 @@ def _open_wandb(
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     if offline or (earlier and is_offline(earlier[-1])):
-        replay_metrics(run, read_metrics(folder / "metrics.csv")[:rows])
+        replay_metrics(run, read_metrics(folder / "metrics.csv")[: run_of.metrics_rows])
         delete_offline_runs(earlier)
     if offline:
         place = Path(run.dir).parent
@@ -119,7 +122,7 @@ def _open_wandb(
 def _init(config: WandbConfig, folder: Path, described: dict[str, Any], *, offline: bool) -> Any:
     import wandb
 
-    with gc_disabled():  # the first of a process imports the whole of W&B's client
+    with gc_disabled():  # the first call in a process imports all of W&B's client
         return wandb.init(
             dir=folder,
             project=config.project,
@@ -137,10 +140,10 @@ def _git() -> dict[str, Any]:
 
 
 def _is_offline(config: WandbConfig) -> bool:
-    """Whether W&B is to stay offline. Without an account it would stop at a prompt.
+    """Return whether W&B is to be offline. Without an account it would wait at a prompt.
 
     Raises:
-        ConfigError: `online` was asked for without an account.
+        ConfigError: the mode is `online` and there is no account.
     """
     import wandb
 

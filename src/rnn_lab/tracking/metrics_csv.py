@@ -1,4 +1,4 @@
-"""metrics.csv, which an interrupted run goes on with: no row lost and none twice."""
+"""metrics.csv, which a resumed run continues: no row is lost and none is written twice."""
 
 import csv
 import os
@@ -16,21 +16,21 @@ class MetricsCsv(CSVLogger):
     """Lightning's CSVLogger on the file metrics.csv of a run folder."""
 
     def __init__(self, folder: Path, *, keep: int = 0) -> None:
-        """Go on after the first `keep` rows of the file that is there; without any, write anew."""
+        """Keep the first `keep` rows of an existing file; with 0, start over."""
         super().__init__(folder, name="", version="", flush_logs_every_n_steps=1)
         self._keep = keep
 
     @property
     @rank_zero_experiment
     def experiment(self) -> "_MetricsFile":
-        """The writer; the first process alone has one."""
+        """The writer; only the first process has one."""
         if self._experiment is None:
             self._experiment = _MetricsFile(self.log_dir, self._keep)
         return self._experiment  # type: ignore[return-value]
 
     @property
     def rows(self) -> int:
-        """How many rows the file holds."""
+        """The number of rows of the file."""
         return self.experiment.rows
 
 
@@ -41,7 +41,7 @@ class _MetricsFile(ExperimentWriter):
         kept = read_metrics(self._path)[:keep] if keep else []
         self.rows = len(kept)
         self.metrics_keys = sorted({name for row in kept for name in row})
-        self._write_anew(kept)
+        self._rewrite(kept)
 
     def _check_log_dir_exists(self) -> None:
         pass  # Lightning's would remove the file
@@ -50,11 +50,11 @@ class _MetricsFile(ExperimentWriter):
         if not self.metrics:
             return
         new_keys = self._record_new_keys()
-        metrics, self.metrics = self.metrics, []  # what could not be written is not tried again
+        metrics, self.metrics = self.metrics, []  # not written again where writing fails
         if new_keys:  # the header changes
-            self._write_anew(read_metrics(self._path) + metrics)
+            self._rewrite(read_metrics(self._path) + metrics)
         else:
-            # "r+" and not "a", which would go on without its beginning in a file that was deleted.
+            # "r+" and not "a", which would continue a deleted file without its beginning.
             with (
                 translating_os_errors(self._path),
                 self._path.open("r+", encoding="utf-8", newline="") as file,
@@ -63,7 +63,7 @@ class _MetricsFile(ExperimentWriter):
                 csv.DictWriter(file, self.metrics_keys).writerows(metrics)
         self.rows += len(metrics)
 
-    def _write_anew(self, rows: list[dict[str, Any]]) -> None:
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         if not rows:
             self._path.unlink(missing_ok=True)
             return
@@ -74,9 +74,9 @@ class _MetricsFile(ExperimentWriter):
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Return the rows of metrics.csv, each the figures that it has; none where there is no file.
+    """Return the rows of metrics.csv, each with the metrics that it has; none without a file.
 
-    A row that a kill cut off is the last one, and is left out.
+    A last row that a kill cut off is left out.
     """
     if not path.exists():
         return []

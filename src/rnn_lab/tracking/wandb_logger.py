@@ -1,4 +1,4 @@
-"""W&B beside a run: where its process, its files or its line fail, the run goes on without."""
+"""A W&B logger that ends no run: where W&B fails, the training continues without it."""
 
 import contextlib
 import logging
@@ -20,43 +20,43 @@ _PATIENCE = 5.0  # seconds
 
 
 class FaultTolerantWandbLogger(WandbLogger):
-    """Lightning's WandbLogger; where W&B fails it says so once, and the training goes on."""
+    """Lightning's WandbLogger; a failure of W&B is reported once, and the training continues."""
 
-    lost = False
+    failed = False
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log to W&B while it is there."""
-        if not self.lost:
+        """Log to W&B, unless it has failed."""
+        if not self.failed:
             with self.tolerate():
                 super().log_metrics(metrics, step)
 
     @contextmanager
     def tolerate(self) -> Iterator[None]:
-        """Go on where W&B, its process or its files fail inside."""
+        """Continue where W&B, its process or its files fail inside."""
         try:
             yield
         except Exception as error:
-            if not _is_of_wandb(error):
+            if not _is_from_wandb(error):
                 raise
-            self.lost = True
-            _tell(str(error).partition("\n")[0] or type(error).__name__)
-            log.info("W&B has not all of the run", exc_info=error)
+            self.failed = True
+            _report(str(error).partition("\n")[0] or type(error).__name__)
+            log.info("W&B does not have all of the run", exc_info=error)
 
 
-def _is_of_wandb(error: Exception) -> bool:
-    theirs = type(error).__module__.partition(".")[0] == "wandb"
-    return theirs or isinstance(error, ConnectionError) or find_os_error(error) is not None
+def _is_from_wandb(error: Exception) -> bool:
+    is_theirs = type(error).__module__.partition(".")[0] == "wandb"
+    return is_theirs or isinstance(error, ConnectionError) or find_os_error(error) is not None
 
 
-def _tell(reason: str) -> None:
-    print(f"W&B has not all of the run: {reason}", file=sys.stderr, flush=True)
+def _report(reason: str) -> None:
+    print(f"W&B does not have all of the run: {reason}", file=sys.stderr, flush=True)
 
 
 def finish_wandb(exit_code: int = 0, *, stopped: str | None = None) -> None:
-    """Close this process's W&B run: the next one would go on in it.
+    """Finish this process's W&B run: otherwise the next run would be logged to it.
 
-    One that a signal ends has its name as `stopped` in the summary, and is not waited for longer
-    than the signal's sender may wait for the process.
+    A run that a signal stops has the signal's name as `stopped` in its summary, and is not waited
+    for longer than the sender of the signal may wait for this process.
     """
     wandb = sys.modules.get("wandb")
     run = None if wandb is None else wandb.run
@@ -72,11 +72,15 @@ def finish_wandb(exit_code: int = 0, *, stopped: str | None = None) -> None:
         finish.start()
         finish.join(_PATIENCE)
         if finish.is_alive():
-            line = f"W&B is slow to take the run; later: `wandb sync {folder.parent}`"
+            line = (
+                f"W&B is slow to finish the run; upload it later with `wandb sync {folder.parent}`"
+            )
             print(line, file=sys.stderr)
     with contextlib.suppress(OSError):
-        if os.statvfs(folder).f_bavail == 0:  # its process tells nobody what it could not write
-            _tell(f"{folder.parent}: no space left")
+        if (
+            os.statvfs(folder).f_bavail == 0
+        ):  # W&B's process does not report what it could not write
+            _report(f"{folder.parent}: no space left")
 
 
 def _finish(run: Any, exit_code: int) -> None:
@@ -84,10 +88,10 @@ def _finish(run: Any, exit_code: int) -> None:
     try:
         run.finish(exit_code=exit_code)
     except Exception as error:
-        if not _is_of_wandb(error):
+        if not _is_from_wandb(error):
             raise
-        _tell("its process has ended")
-        log.info("W&B has not all of the run", exc_info=error)
+        _report("its process has ended")
+        log.info("W&B does not have all of the run", exc_info=error)
         with contextlib.suppress(Exception):
-            wandb.teardown()  # which it would try at the end of this process, with a trace
+            wandb.teardown()  # or it fails at the end of this process, with a stack trace
         wandb.sdk.lib.module.unset_globals()

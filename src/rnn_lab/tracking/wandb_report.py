@@ -1,4 +1,4 @@
-"""What a finished run adds to its W&B dashboard: plots, the most wrong reviews, the checkpoint."""
+"""The plots, the examples of highest loss and the best checkpoint of a run, for W&B."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,22 +16,41 @@ from rnn_lab.reports.run_files import (
 )
 from rnn_lab.reports.top_losses import top_losses
 
-POINTS = 500  # of a curve: as many as a screen can show
+POINTS = 500  # of a curve: as many as a screen shows
 
 
 def report_to_wandb(
-    run: Any, folder: Path, text_of: Callable[[str], str], checkpoint: Path
+    run: Any, folder: Path, text_of: Callable[[str], str], checkpoint: Path | None
 ) -> None:
-    """Log to the open W&B `run` what the run folder holds of its test split.
+    """Log to the open W&B `run` what the output folder holds, its test metrics above all.
 
-    `text_of` gives the text of a test review by its name; `checkpoint` is the chosen epoch's.
+    `text_of` returns the text of a test example by its name; `checkpoint` is of the best epoch.
     """
     import wandb
 
-    result, test = read_result(folder), read_predictions(folder)
+    result = read_result(folder)
     run.summary.update({key: value for key, value in result.items() if "/" in key})
     run.summary["best_epoch"] = result["best_epoch"]
 
+    charts = _test_charts(folder, text_of) if (folder / "predictions.csv").exists() else {}
+    for (layer, direction), flows in by_place(read_gradient_flow(folder)).items():
+        charts[f"gradient_flow/layer{layer}_{direction}"] = _flow_lines(flows)
+    for plot in sorted((folder / "plots").glob("*.png")):
+        charts[f"plots/{plot.stem}"] = wandb.Image(str(plot))
+    run.log(charts)
+
+    if checkpoint is None:
+        return
+    artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata={"run": result["run_name"]})
+    artifact.add_file(str(checkpoint), name="best.ckpt")
+    run.log_artifact(artifact, aliases=["best"])
+
+
+def _test_charts(folder: Path, text_of: Callable[[str], str]) -> dict[str, Any]:
+    """Return the confusion matrix, the curves and the examples of highest loss."""
+    import wandb
+
+    test = read_predictions(folder)
     charts: dict[str, Any] = {
         "test/confusion_matrix": wandb.plot.confusion_matrix(
             y_true=test.labels.tolist(),
@@ -46,24 +65,16 @@ def report_to_wandb(
     if roc:
         charts["test/roc"] = _curves(roc, "false positive rate", "true positive rate")
         charts["test/precision_recall"] = _curves(precision_recall, "recall", "precision")
-    for (layer, direction), flows in by_place(read_gradient_flow(folder)).items():
-        charts[f"gradient_flow/layer{layer}_{direction}"] = _flow_lines(flows)
     wrong = top_losses(folder, 100)
     charts["test/top_losses"] = wandb.Table(
         columns=["text", *wrong[0]._fields] if wrong else ["text"],
         data=[[text_of(review.name), *review] for review in wrong],
     )
-    for picture in sorted((folder / "plots").glob("*.png")):
-        charts[f"plots/{picture.stem}"] = wandb.Image(str(picture))
-    run.log(charts)
-
-    artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata={"run": result["run_name"]})
-    artifact.add_file(str(checkpoint), name="best.ckpt")
-    run.log_artifact(artifact, aliases=["best"])
+    return charts
 
 
 def _flow_lines(flows: list[GradientFlow]) -> Any:
-    """A line a moment. W&B's charts of lines have no logarithmic scale: the logarithm is shown."""
+    """Return a line per measurement; log10, since W&B's line charts have no logarithmic scale."""
     import wandb
 
     floor = np.finfo(np.float64).tiny
@@ -83,7 +94,7 @@ def _rows(name: str, x: Any, y: Any) -> list[list[Any]]:
 def _curves(rows: list[list[Any]], x: str, y: str) -> Any:
     import wandb
 
-    # W&B's own preset for such curves; its roc_curve and pr_curve would need scikit-learn.
+    # W&B's own preset; its roc_curve and pr_curve need scikit-learn.
     return wandb.plot_table(
         "wandb/area-under-curve/v0",
         wandb.Table(columns=["class", x, y], data=rows),

@@ -1,7 +1,7 @@
-"""An interrupted run in W&B: one run all the same, with whole curves.
+"""A resumed run in W&B: still one run, with complete curves.
 
-A W&B run that was offline cannot be gone on with: of two folders with one id the later takes the
-place of the earlier when they are uploaded. So the later is given all that the earlier held.
+An offline W&B run cannot be resumed: of two folders with one id the later replaces the earlier when
+they are uploaded. So the later run logs all that the earlier one had.
 """
 
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def earlier_runs(folder: Path) -> list[Path]:
-    """Return the folders of the W&B runs that an interrupted run left, the latest last."""
+    """Return the folders of the W&B runs of an interrupted run, the latest last."""
     runs = (folder / "wandb").glob("*run-*-*")
     return sorted((run for run in runs if run.is_dir()), key=_started)
 
@@ -21,17 +21,17 @@ def run_id(run: Path) -> str:
 
 
 def is_offline(run: Path) -> bool:
-    """Whether the W&B run in that folder was offline."""
+    """Return whether the W&B run in that folder was offline."""
     return run.name.startswith("offline-")
 
 
 def replay_metrics(run: Any, rows: list[dict[str, str]]) -> None:
     """Log rows of metrics.csv to the open W&B `run`, as Lightning's WandbLogger did."""
     for row in rows:
-        figures = {name: float(cell) for name, cell in row.items() if name != "step"}
-        if "epoch" in figures:
-            figures["epoch"] = int(figures["epoch"])
-        run.log(figures | {"trainer/global_step": int(row["step"])})
+        metrics = {name: float(cell) for name, cell in row.items() if name != "step"}
+        if "epoch" in metrics:
+            metrics["epoch"] = int(metrics["epoch"])
+        run.log(metrics | {"trainer/global_step": int(row["step"])})
 
 
 def delete_offline_runs(earlier: list[Path]) -> None:

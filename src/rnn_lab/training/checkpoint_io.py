@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or absent, and read without running anything that is in them."""
+"""Checkpoint files: written atomically, and read without running anything in them."""
 
 import os
 import shutil
@@ -11,36 +11,37 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import atomic_write_bytes, translating_os_errors
 from rnn_lab.io.safe_load import safe_load
+from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints under a temporary name beside the place they are for.
+    """Write checkpoints under a temporary name in their folder, then rename them.
 
-    Lightning writes them in the system's temporary folder. From there to another disk they are
-    copied and not renamed, and a kill leaves half a file in the place of the former one.
+    Lightning writes to the system's temporary folder. Moving a file from there to another disk
+    copies it, and a kill leaves half a file in place of the earlier one.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write `checkpoint` to the file `path`; keep the best.ckpt before it for a while."""
+        """Write `checkpoint` to `path`; keep the earlier best.ckpt until last.ckpt is written."""
         path = Path(path)
         with translating_os_errors(path):
-            # Without its parents: a run whose folder was deleted is not to go on in half of one.
+            # Without its parents: a run whose folder was deleted must not continue in a new one.
             path.parent.mkdir(exist_ok=True)
             if path.name == BEST:
-                _keep_former(path)
+                _keep_earlier(path)
         with atomic_write_bytes(path) as file:
-            torch.save(checkpoint, file)
+            torch.save({SCHEMA_KEY: SCHEMA_VERSION} | checkpoint, file)
         if path.name == LAST:
             with translating_os_errors(path):
-                _former(path.with_name(BEST)).unlink(missing_ok=True)
+                _earlier(path.with_name(BEST)).unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint of a training holds: numbers, names and tensors.
+    """Return the content of a training checkpoint: numbers, names and tensors.
 
     Raises:
         UnsafeCheckpointError: it would run code.
@@ -53,24 +54,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def restore_best(folder: Path) -> None:
-    """Put back the best.ckpt that last.ckpt knows of, where the run was killed between the two."""
-    former = _former(folder / BEST)
-    if former.exists():
-        former.replace(folder / BEST)
-        former.unlink(missing_ok=True)  # two names of one file: then `replace` leaves both
+    """Restore the best.ckpt that belongs to last.ckpt, where a kill came between the two."""
+    earlier = _earlier(folder / BEST)
+    if earlier.exists():
+        earlier.replace(folder / BEST)
+        earlier.unlink(missing_ok=True)  # two names of one file: then `replace` leaves both
 
 
-def _former(best: Path) -> Path:
-    return best.with_name(f".{best.name}.former")
+def _earlier(best: Path) -> Path:
+    return best.with_name(f".{best.name}.earlier")
 
 
-def _keep_former(best: Path) -> None:
-    former = _former(best)
-    if not best.exists() or former.exists():
+def _keep_earlier(best: Path) -> None:
+    earlier = _earlier(best)
+    if not best.exists() or earlier.exists():
         return
     try:
-        os.link(best, former)
+        os.link(best, earlier)
     except OSError:  # a file system without hard links
-        partial = former.with_name(f"{former.name}.partial")
+        partial = earlier.with_name(f"{earlier.name}.partial")
         shutil.copyfile(best, partial)
-        partial.replace(former)
+        partial.replace(earlier)

@@ -1,6 +1,9 @@
-"""Everything that train.py may be told: the whole of conf/train.yaml, checked."""
+"""The options of train.py: everything that conf/train.yaml may hold, checked."""
 
+import json
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -9,12 +12,30 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
-from rnn_lab.data.config import DataConfig
-from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
-from rnn_lab.validation import StrictConfig, validate
+from rnn_lab.data.config import DataOptions
+from rnn_lab.models.config import ModelOptions, OptimizerConfig, SchedulerConfig
+from rnn_lab.tracking.config import LoggerConfig
+from rnn_lab.validation import StrictConfig, unknown_choice_message, validate
+
+METRICS = ("val/accuracy", "val/f1", "val/auroc", "val/loss")  # that may select an epoch
+
+# Arguments of Lightning's Trainer that the project sets itself, and the option to use instead.
+RESERVED_TRAINER_OPTIONS = {
+    "logger": "logger=<a file of conf/logger>",
+    "callbacks": "callbacks=<a file of conf/callbacks>",
+    "default_root_dir": "hydra.run.dir=<folder>",
+    "enable_checkpointing": "trainer.checkpoint_every_n_steps and trainer.monitor",
+    "use_distributed_sampler": "trainer=ddp, which repeats no example",
+    "plugins": "plugins=[<module>] for modules of your own",
+    "barebones": "debug=profiler",
+    "model_registry": "logger=wandb, which logs the best checkpoint as an artifact",
+    "limit_predict_batches": "predict.py",
+    "enable_autolog_hparams": "logger=none",
+}
 
 
 def _share_or_number(value: Any) -> Any:
@@ -22,6 +43,10 @@ def _share_or_number(value: Any) -> Any:
     if not number or value <= 0 or (value > 1 and not isinstance(value, int)):
         raise ValueError("give a share of the batches, above 0 to 1.0, or a number of batches")
     return value
+
+
+def _none_share_or_number(value: Any) -> Any:
+    return value if value in (0, 0.0) and not isinstance(value, bool) else _share_or_number(value)
 
 
 def _auto_or_number(value: Any) -> Any:
@@ -37,7 +62,7 @@ def _epoch_or_number(value: Any) -> Any:
     return value
 
 
-def _name_of_a_folder(value: Any) -> Any:
+def _folder_name(value: Any) -> Any:
     name = str(value) if isinstance(value, int) else value
     if isinstance(name, str) and not re.fullmatch(r"\w[\w.+-]*", name):
         raise ValueError("give a name for the folder of the sweep under runs/")
@@ -45,69 +70,81 @@ def _name_of_a_folder(value: Any) -> Any:
 
 
 BatchLimit = Annotated[float | int, BeforeValidator(_share_or_number)]
+OverfitBatches = Annotated[float | int, BeforeValidator(_none_share_or_number)]
 Devices = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)]
 MeasureInterval = Annotated[int | Literal["epoch"] | None, BeforeValidator(_epoch_or_number)]
-SweepName = Annotated[str, BeforeValidator(_name_of_a_folder)]
-Monitor = Literal["val/accuracy", "val/f1", "val/auroc", "val/loss"]
+SweepName = Annotated[str, BeforeValidator(_folder_name)]
+Endless = Literal[-1]
+# An object of the user's own conf or command line, as hydra.utils.instantiate builds it.
+Target = dict[str, Any]
 
 
 class TrainerConfig(StrictConfig):
-    """Where and how long a run trains; see conf/trainer/auto.yaml."""
+    """The options of Lightning's Trainer, and a few more; see conf/trainer/auto.yaml."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: Devices = 1
     strategy: Literal["auto", "ddp"] = "auto"
     num_nodes: PositiveInt = 1
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    max_epochs: PositiveInt = 3
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = "auto"
+    max_epochs: PositiveInt | Endless = 3
     gradient_clip_val: PositiveFloat | None = 1.0
     accumulate_grad_batches: PositiveInt = 1
-    monitor: Monitor = "val/accuracy"
-    patience: PositiveInt | None = None
     limit_train_batches: BatchLimit = 1.0
     limit_val_batches: BatchLimit = 1.0
     limit_test_batches: BatchLimit = 1.0
     log_every_n_steps: PositiveInt = 20
-    gradient_flow: MeasureInterval = None
     enable_progress_bar: bool = True
+    # Passed to the Trainer as they are; the defaults are Lightning's but where the YAML says why.
+    fast_dev_run: bool | PositiveInt = False
+    min_epochs: PositiveInt | None = None
+    max_steps: PositiveInt | Endless = -1
+    min_steps: PositiveInt | None = None
+    max_time: str | dict[str, int] | None = None
+    overfit_batches: OverfitBatches = 0.0
+    val_check_interval: BatchLimit = 1.0
+    check_val_every_n_epoch: PositiveInt = 1
+    num_sanity_val_steps: Annotated[int, Field(ge=-1)] = 0
+    gradient_clip_algorithm: Literal["norm", "value"] = "norm"
+    deterministic: bool | Literal["warn"] | None = None
+    benchmark: bool | None = None
+    inference_mode: bool = True
+    profiler: Literal["simple", "advanced", "pytorch"] | Target | None = None
+    detect_anomaly: bool = False
+    sync_batchnorm: bool = False
+    reload_dataloaders_every_n_epochs: NonNegativeInt = 0
+    enable_model_summary: bool = False
+    # The project's own.
+    monitor: str = "val/accuracy"
+    monitor_mode: Literal["auto", "min", "max"] = "auto"
+    patience: PositiveInt | None = None
+    gradient_flow: MeasureInterval = None
     on_nonfinite: Literal["stop", "rollback"] = "stop"
     max_rollbacks: PositiveInt = 3
     checkpoint_every_n_steps: PositiveInt | None = None
     checkpoint_every_n_minutes: PositiveFloat | None = 5.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, options: Any) -> Any:
+        for name in options if isinstance(options, Mapping) else ():
+            if instead := RESERVED_TRAINER_OPTIONS.get(str(name)):
+                raise ValueError(f"trainer.{name}: is set by the project; use {instead}")
+            if name not in cls.model_fields:
+                message = f"trainer.{name}: no such option"
+                raise ValueError(unknown_choice_message(message, str(name), [*cls.model_fields]))
+        return options
+
     @property
-    def monitor_mode(self) -> Literal["min", "max"]:
+    def metric_mode(self) -> Literal["min", "max"]:
         """Whether a smaller or a larger `monitor` is better."""
-        return "min" if self.monitor == "val/loss" else "max"
-
-
-class WandbConfig(StrictConfig):
-    """Weights & Biases; see conf/logger/wandb.yaml."""
-
-    name: Literal["wandb"]
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "rnn-lab"
-    entity: str | None = None
-    group: str | None = None
-
-
-class CsvConfig(StrictConfig):
-    """The run folder's own metrics.csv and nothing else."""
-
-    name: Literal["csv", "none"]
-
-
-class TensorBoardConfig(StrictConfig):
-    """TensorBoard event files in the run folder."""
-
-    name: Literal["tensorboard"]
-
-
-LoggerConfig = Annotated[WandbConfig | CsvConfig | TensorBoardConfig, Field(discriminator="name")]
+        if self.monitor_mode != "auto":
+            return self.monitor_mode
+        return "min" if self.monitor.endswith(("loss", "error")) else "max"
 
 
 class TrialConfig(StrictConfig):
-    """Which trial of a search a run is; see `trial` in conf/train.yaml."""
+    """The trial of a search that a run is; see `trial` in conf/train.yaml."""
 
     number: NonNegativeInt | None = None
     study: str | None = None
@@ -120,18 +157,33 @@ class TrialConfig(StrictConfig):
         return self
 
 
+class PathsConfig(StrictConfig):
+    """Where a run reads and writes; see conf/paths/default.yaml."""
+
+    data_dir: str = "data"
+    cache_dir: str = "data/cache"
+    log_dir: str = "runs"
+
+
 class RunConfig(StrictConfig):
-    """One run."""
+    """The options of one run."""
 
     seed: Annotated[NonNegativeInt, Field(lt=2**32)] = 1
     name: str | None = None
     tags: tuple[str, ...] = ()
-    model: ModelConfig
-    data: DataConfig
+    train: bool = True
+    test: bool = True
+    ckpt_path: str | None = None
+    plugins: tuple[str, ...] = ()
+    model: ModelOptions
+    data: DataOptions
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     trainer: TrainerConfig
     logger: LoggerConfig
+    callbacks: dict[str, Target | None] = Field(default_factory=dict)
+    metrics: dict[str, Target] = Field(default_factory=dict)
+    paths: PathsConfig = PathsConfig()
     experiment: str | None = None
     sweep: SweepName | None = None
     max_retries: NonNegativeInt = 0
@@ -139,13 +191,64 @@ class RunConfig(StrictConfig):
     trial: TrialConfig = TrialConfig()
     reproduce: str | None = None
 
+    @field_validator("callbacks", "metrics", mode="before")
+    @classmethod
+    def _targets(cls, entries: Any) -> Any:
+        for name, entry in (entries or {}).items():
+            if entry is not None and (not isinstance(entry, dict) or "_target_" not in entry):
+                raise ValueError(
+                    f"{name}: needs a _target_, the class to build: _target_: my.Class"
+                )
+        return entries or {}
+
     @model_validator(mode="before")
     @classmethod
     def _training_texts_are_named(cls, options: Any) -> Any:
         data = options.get("data", {}) if isinstance(options, dict) else {}
-        if isinstance(data, dict) and data.get("source") == "files" and not data.get("train"):
-            raise ValueError("data.train is not set; say data.train=<file or folder of texts>")
+        if isinstance(data, dict) and data.get("source") == "files" and not data.get("train_path"):
+            raise ValueError(
+                "data.train_path is not set; give data.train_path=<file or folder of texts>"
+            )
         return options
+
+    @model_validator(mode="after")
+    def _monitor_is_logged(self) -> Self:
+        monitor = self.trainer.monitor
+        choices = [*METRICS, *(f"val/{name}" for name in self.metrics)]
+        if monitor not in choices:
+            message = f"trainer.monitor={monitor}: impossible value"
+            raise ValueError(unknown_choice_message(message, monitor, choices))
+        return self
+
+    @model_validator(mode="after")
+    def _has_something_to_do(self) -> Self:
+        if not self.train and not self.test:
+            raise ValueError("train=false test=false: nothing to do. Set one of them to true")
+        if not self.train and self.ckpt_path is None:
+            raise ValueError("train=false: name the checkpoint to test, ckpt_path=<file>")
+        return self
+
+
+def parse_run_config(options: Mapping[str, Any]) -> RunConfig:
+    """Return `options`, composed from conf/train.yaml, as a checked RunConfig.
+
+    The modules that `plugins` names are imported first: they register what other options name.
+    Hydra asks for a run's folder, for its lock and for the run itself at different moments; the
+    same options are checked once.
+
+    Raises:
+        ConfigError: an option is unknown or impossible; one line for each.
+    """
+    return _parse(json.dumps(options, sort_keys=False, default=str))
+
+
+@lru_cache(maxsize=64)
+def _parse(options: str) -> RunConfig:
+    from rnn_lab.plugins import load_plugins
+
+    plain = json.loads(options)
+    load_plugins(plain.get("plugins") or ())
+    return validate(RunConfig, plain)
 
 
 class _Sweep(StrictConfig):

@@ -1,8 +1,8 @@
-"""Data parallel training: a process a device, each with its share of every batch.
+"""Data parallel training: one process per device, each with its share of every batch.
 
 Lightning would start the other processes by repeating the command line, which in a sweep is a whole
-sweep again, and would leave this process one of a group that the next run cannot join. So all of
-them are started here, this process waits, and when one fails the others end with it.
+sweep again, and would leave this process in a process group that the next run cannot join. So all
+of them are started here, this process waits, and when one fails the others are ended.
 """
 
 import math
@@ -14,74 +14,72 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log
+from omegaconf import OmegaConf
+
 from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import fast_imports
-from rnn_lab.training.config import RunConfig
 from rnn_lab.training.process import die_with_parent, skip_final_gc
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
+from rnn_lab.training.spec import CallbackFactory, RunSpec
 
-# Seconds in which a process may end by itself: when another has failed; when it is to save its
-# training; when another has seen it saved.
+# Trains in one process, as training.launch.train_in_process.
+Train = Callable[[RunSpec, CallbackFactory, GracefulShutdown], None]
+
+# Seconds in which a process may end by itself: after another failed; to save a checkpoint; after
+# another saved it.
 _GRACE, _SAVING, _CLOSING = 3.0, 60.0, 7.0
-_TERMINATED = 128 + signal.SIGTERM  # exit status of a run that SIGTERM ended in order
+_TERMINATED = 128 + signal.SIGTERM  # exit status of a run that SIGTERM stopped cleanly
 
 
 class WorkerError(RuntimeError):
-    """One of the processes has ended without saying why."""
-
-
-def is_worker() -> bool:
-    """Whether this process is one of several that train together, started here or elsewhere."""
-    return "LOCAL_RANK" in os.environ or started_by_srun()
-
-
-def started_by_srun() -> bool:
-    """Whether srun started several tasks, of which this is one."""
-    return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    """One of the processes ended without an error of its own."""
 
 
 def launch_ddp(
-    config: RunConfig, options: dict[str, Any], marks: dict[str, Any], signals: GracefulShutdown
+    train: Train, spec: RunSpec, make_callbacks: CallbackFactory, shutdown: GracefulShutdown
 ) -> None:
-    """Train the run of `config` in as many processes as it has devices; wait for their end.
+    """Call `train` for the run of `spec` in one process per device; wait for their end.
 
     Raises:
-        Interrupted: by one of `signals`, or by one that a process was sent.
-        ConfigError: this machine has fewer devices, or nobody says where the other machines are.
+        Interrupted: `shutdown` or one of the processes received a signal.
+        ConfigError: this machine has fewer devices, or the other machines are not known.
         WorkerError: a process was killed.
         Exception: that of the process that failed first.
     """
     with fast_imports():
         from torch import multiprocessing
 
-        from rnn_lab.training.hardware import choose_accelerator, choose_devices
+        from rnn_lab.hardware import choose_accelerator, choose_devices
 
-    trainer = config.trainer
+    trainer = spec.config.trainer
     devices = choose_devices(trainer, choose_accelerator(trainer))
     node = _node(trainer.num_nodes)
     errors = multiprocessing.get_context("spawn").SimpleQueue()
-    signals.kept = True
-    with _ctrl_c_left_to_this_process():
+    shutdown.deferred = True
+    with _ctrl_c_only_here():
         context = multiprocessing.start_processes(
-            _replica,
-            (devices, node, _what_hydra_says(), (config, options, marks), errors),
+            _worker,
+            (devices, node, _log_config(), (train, spec, make_callbacks), errors),
             nprocs=devices,
             join=False,
             start_method="spawn",
         )
     assert context is not None
     try:
-        failed = _wait(context.processes, signals)
+        failed = _wait(context.processes, shutdown)
     finally:
         _end(context.processes)
     if any(process.exitcode == _TERMINATED for process in context.processes):
-        signals.received = signals.received or signal.SIGTERM  # who stops one stops the run
-    signals.raise_received()
+        # A signal to one of the processes stops the run.
+        shutdown.received = shutdown.received or signal.SIGTERM
+    shutdown.raise_received()
     if not errors.empty():
         raise pickle.loads(errors.get())
     if failed is not None:
@@ -91,15 +89,15 @@ def launch_ddp(
         )
 
 
-def _wait(processes: Any, signals: GracefulShutdown) -> int | None:
+def _wait(processes: Any, shutdown: GracefulShutdown) -> int | None:
     """Wait until all have ended, or one has failed and the others have had their time.
 
-    Returns the one that failed first. What comes in by `signals` is passed on.
+    Forwards a signal that `shutdown` receives. Returns the process that failed first.
     """
-    passed_on, deadline, failed = False, math.inf, None
+    forwarded, deadline, failed = False, math.inf, None
     while running := [process for process in processes if process.exitcode is None]:
-        if signals.received is not None and not passed_on:
-            passed_on, deadline = True, time.monotonic() + _SAVING
+        if shutdown.received is not None and not forwarded:
+            forwarded, deadline = True, time.monotonic() + _SAVING
             for process in running:
                 process.terminate()
         if failed is None:
@@ -118,16 +116,16 @@ def _first_failed(processes: Any) -> int | None:
 
 
 @contextmanager
-def _ctrl_c_left_to_this_process() -> Iterator[None]:
-    """Let processes that are started inside ignore Ctrl-C, which their whole group is sent."""
+def _ctrl_c_only_here() -> Iterator[None]:
+    """Let processes that are started inside ignore Ctrl-C, which is sent to the whole group."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, former)
+        signal.signal(signal.SIGINT, previous)
 
 
 def _status(exit_code: int) -> str:
@@ -136,26 +134,25 @@ def _status(exit_code: int) -> str:
     return f"signal {signal.Signals(-exit_code).name}"
 
 
-def _replica(
+def _worker(
     local_rank: int,
     devices: int,
     node: dict[str, str],
-    hydra: dict[str, Any],
-    run: tuple[RunConfig, dict[str, Any], dict[str, Any]],
+    log_config: Any,
+    run: tuple[Train, RunSpec, CallbackFactory],
     errors: Any,
 ) -> None:
-    """Be one of the processes: what `_node` says, and its place on this machine."""
+    """Train as one of the processes, with the variables of `_node` and of its place."""
+    train, spec, make_callbacks = run
     die_with_parent()
     rank = int(node["NODE_RANK"]) * devices + local_rank
     os.environ |= node | {"LOCAL_RANK": str(local_rank), "RANK": str(rank)}
-    os.environ["WORLD_SIZE"] = str(run[0].trainer.num_nodes * devices)
-    _take_over(hydra, logs=rank == 0)
-    from rnn_lab.training.train import train_in_process
-
-    config, options, marks = run
-    with GracefulShutdown(passed_on=True) as signals:
+    os.environ["WORLD_SIZE"] = str(spec.config.trainer.num_nodes * devices)
+    if rank == 0:
+        configure_log(*log_config)
+    with GracefulShutdown(forwarded=True) as shutdown:
         try:
-            train_in_process(config, options, marks, signals)
+            train(spec, make_callbacks, shutdown)
         except Interrupted as interrupted:
             skip_final_gc()
             sys.exit(128 + interrupted.signum)
@@ -164,36 +161,18 @@ def _replica(
             sys.exit(1)
 
 
-def _what_hydra_says() -> dict[str, Any]:
-    """Return Hydra's own config, in plain types and without references to the task's."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    said = OmegaConf.to_container(HydraConfig.get(), resolve=True)
-    assert isinstance(said, dict)
-    return {str(key): value for key, value in said.items()}
-
-
-def _take_over(said: dict[str, Any], *, logs: bool) -> None:
-    """Let Hydra say here what it says in the process that started this one."""
-    from hydra.conf import HydraConf
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.core.utils import configure_log
-    from omegaconf import OmegaConf, open_dict
-
-    config = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})
-    with open_dict(config.hydra):
-        config.hydra.merge_with(said)
-    HydraConfig.instance().set_config(config)
-    if logs:
-        configure_log(config.hydra.job_logging, config.hydra.verbose)
+def _log_config() -> Any:
+    """Return the arguments of configure_log with which Hydra set up logging here."""
+    config = HydraConfig.get()
+    resolved = OmegaConf.to_container(config.job_logging, resolve=True)
+    return OmegaConf.create(resolved), config.verbose
 
 
 def _node(num_nodes: int) -> dict[str, str]:
-    """Say where the processes of all machines meet, and which machine this is.
+    """Return where the processes of all machines meet, and which machine this is.
 
     Raises:
-        ConfigError: there are several machines, and the environment does not tell.
+        ConfigError: there are several machines, and the environment does not say.
     """
     if num_nodes == 1:
         with socket.socket() as free:
@@ -210,20 +189,20 @@ def _node(num_nodes: int) -> dict[str, str]:
 
 
 def _pickled(error: Exception) -> bytes:
-    """Return the error for the process that waits, with its trace as a note."""
+    """Return the error for the waiting process, with its stack trace as a note."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
         pickled = pickle.dumps(error)
         pickle.loads(pickled)
     except Exception:
-        told = WorkerError(f"{type(error).__name__}: {error}")
-        told.add_note(error.__notes__[-1])
-        pickled = pickle.dumps(told)
+        reported = WorkerError(f"{type(error).__name__}: {error}")
+        reported.add_note(error.__notes__[-1])
+        pickled = pickle.dumps(reported)
     return pickled
 
 
 def _end(processes: Any) -> None:
-    """Leave none behind."""
+    """Kill the processes that are still alive."""
     for process in processes:
         if process.is_alive():
             process.kill()

@@ -1,4 +1,4 @@
-"""The process that trains: its memory, numbers close to zero, and its end."""
+"""Settings of the process that trains: memory, denormal numbers, its end."""
 
 import contextlib
 import ctypes
@@ -11,9 +11,9 @@ from pathlib import Path
 def tune_malloc() -> None:
     """Let the C library reuse blocks of up to 32 MiB instead of returning each to the system.
 
-    Every step allocates blocks of the same sizes. glibc returns a freed one at once, so that the
-    next step has it zeroed page by page again: a fifth of the time of an LSTM step on a CPU.
-    Elsewhere than on glibc it does nothing.
+    Every step allocates blocks of the same sizes. glibc returns a freed one at once, and the next
+    step has it zeroed page by page again: a fifth of the time of an LSTM step on a CPU. Without
+    glibc this does nothing.
     """
     if sys.platform != "linux":
         return
@@ -25,8 +25,8 @@ def tune_malloc() -> None:
 
 
 def peak_memory_bytes() -> int:
-    """Return the largest resident size that this process has had."""
-    # getrusage goes on from what the parent held when it started this process, a sweep's for one.
+    """Return the largest resident size of this process so far."""
+    # getrusage starts from what the parent had when it started this process, in a sweep for one.
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024
@@ -35,12 +35,12 @@ def peak_memory_bytes() -> int:
 
 
 def flush_denormals() -> None:
-    """Let the processor take numbers below 1e-38 (1e-308 in float64) for zero.
+    """Let the CPU treat numbers below 1e-38 (1e-308 in float64) as zero.
 
-    Gradients that vanish through the steps become such numbers before they become zero, and most
-    processors are a hundred times slower at them: training in float32 takes several times as long
-    without this. The setting is one of each thread, which hands it on to the threads that it
-    starts: call this before torch has any.
+    Gradients that vanish over the steps become such numbers before they become zero, and most CPUs
+    are a hundred times slower at them: training in float32 takes several times as long without
+    this. The setting belongs to a thread and to the threads that it starts: call this before torch
+    has started any.
     """
     import torch
 
@@ -48,15 +48,16 @@ def flush_denormals() -> None:
 
 
 def skip_final_gc() -> None:
-    """Spare this process, which is about to end, a look through all that torch has made for it.
+    """Let this process, which is about to end, skip its last garbage collection.
 
-    Python would take more than a second for that, of the few that a stopped run may have.
+    It would go through all objects of torch for more than a second, of the few that a stopped run
+    may have.
     """
     gc.freeze()
 
 
 def die_with_parent() -> None:
-    """Let the system kill this process when the one that started it dies, on Linux."""
+    """Let the system kill this process when its parent dies, on Linux."""
     if sys.platform != "linux":
         return
     set_parent_death_signal, kill = 1, 9  # prctl(2), signal(7)

@@ -1,8 +1,8 @@
 """Reproduce a run: `python train.py reproduce=<result.json>` trains with that run's options.
 
-The file may come from anywhere. Its numbers and names are checked as if they were typed, none of
-them is looked up or followed as a reference, and what only says where files lie (the archive, its
-address, the cache) is not taken from it.
+The file may come from anywhere. Its values are checked as if they were typed, and none of them is
+looked up, followed as a reference or built as an object. Options that only say where files are
+(the archive, its address, the cache) are not taken from it.
 """
 
 from collections.abc import Sequence
@@ -15,59 +15,68 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
+from rnn_lab.io.schema import SCHEMA_KEY, check_schema
 from rnn_lab.reports.run_files import read_object
 from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten, validate
+from rnn_lab.training.spec import options_signature
+from rnn_lab.validation import FINGERPRINT_EXCLUDED, validate
 
 if TYPE_CHECKING:
     from rnn_lab.data.datamodule import TextDataModule
 
 REPRODUCE = "reproduce"
-# Not of a run again: these stand for other options, or for a place among many runs.
+# Options that stand for other options, or for a place among many runs.
 _NOT_ALONE = {"experiment", "search", "sweep", "trial"}
-# Where it trains and how it rounds, which on this machine may have to differ.
-_NAMED = {"trainer.accelerator", "trainer.precision", "optimizer.embedding_gradient"}
-# Where a user's own texts lie: whether they are the same ones is seen when they are read.
-_TEXTS = {"data.train", "data.test"}
-_CUTS = {"stratified", "random"}  # values of data.validation that are no file
+# Where a run trains and how it rounds, which may have to differ on this machine.
+_LOCAL = {"trainer.accelerator", "trainer.precision", "optimizer.sparse_embedding"}
+# Code, which the file may not name: the user has to.
+_CODE = {"plugins", "callbacks", "metrics"}
+# Where a user's own texts are: whether they are the same ones is checked when they are read.
+_TEXTS = {"data.train_path", "data.test_path"}
 _GROUPS = ("model", "optimizer", "scheduler", "trainer")
-_LARGEST = 2**20  # bytes; a result.json has some 4,000
+_MAX_BYTES = 2**20  # a result.json has some 4,000
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a result.json says of a run: as it stands there, and the options in it, checked."""
+    """What a result.json says of a run: its content, and the options in it, checked."""
 
     path: Path
     result: dict[str, Any]
     config: RunConfig
 
     @property
-    def deciding(self) -> dict[str, Any]:
-        """The options that figures depend on, flat: {"model.hidden_size": 128, ...}."""
-        groups = {*_GROUPS, "seed", "data"}
-        options = flatten(self.config.model_dump(mode="json", include=groups))
-        return {name: value for name, value in options.items() if name not in FINGERPRINT_EXCLUDED}
+    def signature(self) -> dict[str, Any]:
+        """The options that the metrics depend on, flat: {"model.hidden_size": 128, ...}."""
+        groups = {*_GROUPS, "seed", "data", "train", "test"}
+        return options_signature(self.config.model_dump(mode="json", include=groups))
 
 
 def read_run_record(place: str) -> RunRecord:
-    """Read the result.json at `place`, or in the run folder `place`.
+    """Read the result.json at `place`, or in the output folder `place`.
 
     Raises:
-        CheckpointError: it cannot be read, or does not hold the options of a training.
+        CheckpointError: it cannot be read, or does not hold the options of a training run.
     """
     path = Path(place).expanduser().absolute()
     if path.is_dir():
         path = path / "result.json"
-    if path.exists() and (not path.is_file() or path.stat().st_size > _LARGEST):
+    if path.exists() and (not path.is_file() or path.stat().st_size > _MAX_BYTES):
         raise CheckpointError(f"{path}: not a result.json")
     result = read_object(path)
     if "checkpoint" in result:
-        raise CheckpointError(f"{path}: of a test by eval.py; give that of a training")
+        raise CheckpointError(f"{path}: of a test by eval.py; give that of a training run")
+    check_schema(result.get(SCHEMA_KEY), str(path))
     options: dict[str, Any] = {name: _part(path, result, name) for name in _GROUPS}
     options["model"] = {n: v for n, v in options["model"].items() if n != "parameters"}
     options["data"] = _part(path, _part(path, result, "data"), "options")
     options |= {"seed": result.get("seed"), "logger": {"name": "none"}}
+    for group, values in options.items():
+        if isinstance(values, dict) and "_target_" in str(values):
+            raise CheckpointError(f"{path}: {group}: names code to run, which is refused")
+    monitor = str(options["trainer"].get("monitor", "")).partition("/")[2]
+    if names := [name for name in result.get("metrics", {}) if name == monitor]:
+        options["metrics"] = {names[0]: {"_target_": "named on the command line"}}
     try:
         config = validate(RunConfig, options)
     except ConfigError as error:
@@ -80,80 +89,92 @@ def expand(arguments: Sequence[str]) -> list[str]:
 
     Raises:
         CheckpointError: there is no such run, or its result.json is not one.
-        ConfigError: an argument would change the figures; names it.
+        ConfigError: an argument would change the metrics; names it.
     """
     places = [argument for argument in arguments if argument.startswith(f"{REPRODUCE}=")]
     if not places or places[-1] == f"{REPRODUCE}=null":
         return list(arguments)
-    run = read_run_record(places[-1].partition("=")[2])
-    recorded = _overrides(run)
+    _load_plugins(arguments)
+    record = read_run_record(places[-1].partition("=")[2])
+    recorded = _overrides(record)
     given = [argument for argument in arguments if argument not in places]
     named = set()
     for argument in given:
         if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
-            continue  # Hydra's own flags and what they are given
+            continue  # Hydra's own flags and their values
         name = OverridesParser.create().parse_override(argument).key_or_group
-        if not _may_be_given(name, run):
+        if not _may_be_given(name, record):
             raise ConfigError(
-                f"{argument}: is taken from {run.path}. Beside {REPRODUCE}= only names, places and "
-                f"speed may be given: {', '.join(sorted(_allowed(run)))}, hydra.run.dir"
+                f"{argument}: is taken from {record.path}. Beside {REPRODUCE}= only names, places "
+                f"and speed may be given: {', '.join(sorted(_allowed(record)))}, hydra.run.dir"
             )
         named.add(name)
     recorded = {name: text for name, text in recorded.items() if name not in named}
     return [*recorded.values(), *given]
 
 
-def as_given(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides of a run as its command had them, `expand` undone."""
+def collapse(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of a run as its command had them: `expand` undone."""
     quoted = [text for text in overrides if text.startswith(f"{REPRODUCE}='")]
     if not quoted:
         return list(overrides)
     place = str(OverridesParser.create().parse_override(quoted[0]).value())
     try:
         expanded = set(_overrides(read_run_record(place)).values())
-    except CheckpointError:  # it is gone by now
+    except CheckpointError:  # the file is gone by now
         return list(overrides)
     return [f"{REPRODUCE}={place}", *(text for text in overrides if text not in expanded)]
 
 
-def check_reviews(place: str, data: "TextDataModule") -> None:
-    """Make sure, before anything is trained, that `data` holds the reviews of that run.
+def check_same_data(place: str, data: "TextDataModule") -> None:
+    """Make sure, before anything is trained, that `data` holds the texts of that run.
 
     Raises:
-        DataError: they, or the vocabulary made of them, are others.
+        DataError: the texts, or the vocabulary made of them, differ.
     """
-    run = read_run_record(place)
-    then, words = _part(run.path, run.result, "data"), data.text_encoder.fingerprint
+    record = read_run_record(place)
+    then, vocabulary = _part(record.path, record.result, "data"), data.text_encoder.fingerprint
     if then.get("fingerprint") != data.corpus.fingerprint:
         raise DataError(
-            f"{run.path}: its reviews were others (fingerprint {_short(then.get('fingerprint'))}, "
-            f"here {_short(data.corpus.fingerprint)}); {_where_reviews_lie(data)}"
+            f"{record.path}: was trained on other texts (fingerprint "
+            f"{_short(then.get('fingerprint'))}, here {_short(data.corpus.fingerprint)}); "
+            f"{_where_texts_are(data)}"
         )
-    if then.get("vocabulary_fingerprint") != words:
+    if then.get("vocabulary_fingerprint") != vocabulary:
         raise DataError(
-            f"{run.path}: its vocabulary was another (fingerprint "
-            f"{_short(then.get('vocabulary_fingerprint'))}, here {_short(words)}), of the same "
-            "reviews: it was made by other versions of this project or of its tokenizer"
+            f"{record.path}: had another vocabulary (fingerprint "
+            f"{_short(then.get('vocabulary_fingerprint'))}, here {_short(vocabulary)}) of the "
+            "same texts: it was built by another version of this project or of its tokenizer"
         )
 
 
-def _overrides(run: RunRecord) -> dict[str, str]:
-    """Return what Hydra is to be told of a run, by the name of the option."""
-    config = run.config
-    said = {REPRODUCE: f"{REPRODUCE}={_written(run.path, REPRODUCE, str(run.path))}"}
+def _load_plugins(arguments: Sequence[str]) -> None:
+    """Import the modules of a `plugins=` argument, which register what the record may name."""
+    from rnn_lab.plugins import load_plugins
+
+    for argument in arguments:
+        if argument.startswith("plugins="):
+            names = OverridesParser.create().parse_override(argument).value()
+            load_plugins([str(n) for n in (names if isinstance(names, list) else [names])])
+
+
+def _overrides(record: RunRecord) -> dict[str, str]:
+    """Return Hydra's overrides for a run, by the name of the option."""
+    config = record.config
+    said = {REPRODUCE: f"{REPRODUCE}={_quoted(record.path, REPRODUCE, str(record.path))}"}
     said |= {name: f"{name}={getattr(config, name).name}" for name in _GROUPS[:3]}
     said |= {"data": f"data={config.data.source}", "trainer": "trainer=auto"}
-    for name, value in run.deciding.items():
-        said[name] = f"++{name}={_written(run.path, name, value)}"
+    for name, value in record.signature.items():
+        said[name] = f"++{name}={_quoted(record.path, name, value)}"
     return said
 
 
-def _written(path: Path, name: str, value: Any) -> str:
+def _quoted(path: Path, name: str, value: Any) -> str:
     """Return a value in Hydra's grammar, in which a string in quotes is that string."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
-        return f"[{','.join(_written(path, name, item) for item in value)}]"
+        return f"[{','.join(_quoted(path, name, item) for item in value)}]"
     if not isinstance(value, str):
         return repr(value)
     if "${" in value:
@@ -161,30 +182,31 @@ def _written(path: Path, name: str, value: Any) -> str:
     return QuotedString(value, Quote.single).with_quotes()
 
 
-def _allowed(run: RunRecord) -> frozenset[str]:
+def _allowed(record: RunRecord) -> frozenset[str]:
     texts = set()
-    if isinstance(run.config.data, FilesConfig):
-        cut = run.config.data.validation in _CUTS
-        texts = _TEXTS | (set() if cut else {"data.validation"})
-    return (FINGERPRINT_EXCLUDED - _NOT_ALONE - {REPRODUCE}) | _NAMED | texts
+    if isinstance(record.config.data, FilesConfig):
+        has_validation = record.config.data.val_path is not None
+        texts = _TEXTS | ({"data.val_path"} if has_validation else set())
+    return (FINGERPRINT_EXCLUDED - _NOT_ALONE - {REPRODUCE}) | _LOCAL | _CODE | texts
 
 
-def _may_be_given(name: str, run: RunRecord) -> bool:
-    return name in _allowed(run) or name.split(".")[0].split("/")[0] in {"hydra", "logger"}
+def _may_be_given(name: str, record: RunRecord) -> bool:
+    group = name.split(".")[0].split("/")[0]
+    return name in _allowed(record) or group in {"hydra", "logger", "paths", *_CODE}
 
 
-def _where_reviews_lie(data: "TextDataModule") -> str:
+def _where_texts_are(data: "TextDataModule") -> str:
     source = data.config.source
     if source == "files":
-        return "say where they lie, under their old file names: data.train=<path> (and data.test)"
+        return "name them, under their old file names: data.train_path=<path>"
     if source == "imdb":
-        return "say where they lie: data.root=<folder>"
+        return "name their folder: data.root=<folder>"
     return "another version of this project made them"
 
 
 def _part(path: Path, result: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(result.get(name), dict):
-        raise CheckpointError(f"{path}: has no {name!r}, which a run again needs")
+        raise CheckpointError(f"{path}: has no {name!r}, which reproducing the run needs")
     part: dict[str, Any] = result[name]
     return part
 

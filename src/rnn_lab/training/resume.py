@@ -1,6 +1,10 @@
-"""What an interrupted run left in its folder, and whether this run may go on from it."""
+"""Resume an interrupted run from its last.ckpt, or say why that cannot be."""
 
+import os
+import shlex
+import shutil
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,139 +13,194 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 from torch import Tensor
 
-from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.errors import CheckpointError, OutputDirConflictError, sanitize
+from rnn_lab.errors import (
+    CheckpointError,
+    ConfigError,
+    OutputDirConflictError,
+    WriteError,
+    sanitize,
+)
+from rnn_lab.io.atomic import find_os_error, write_error
 from rnn_lab.io.safe_load import UnsafeCheckpointError
+from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
+from rnn_lab.paths import command
+from rnn_lab.reports.run_diff import diff_options
 from rnn_lab.tracking.metrics_csv import read_metrics
 from rnn_lab.training.callbacks.exact_checkpoint import RESUME
 from rnn_lab.training.checkpoint_io import BEST, LAST, read_checkpoint, restore_best
-from rnn_lab.training.config import RunConfig
 from rnn_lab.training.rollbacks import ROLLBACKS
 from rnn_lab.training.run_metadata import git_commit, versions
-from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
+from rnn_lab.training.spec import RunSpec
 
-_NAMED = 3  # differing options
+_SHOWN = 3  # differing options in a message
+_FILES = ("metrics.csv", "gradient_flow.csv", ROLLBACKS)
 
 
 class IncompatibleCheckpointError(CheckpointError):
-    """A whole checkpoint that no run of this project left, or a run that is not this one."""
+    """An intact checkpoint that this run cannot resume from."""
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A training that goes on: from which checkpoint, and what that says of it."""
+    """The checkpoint that a run resumes from, and what it holds beside Lightning's own state."""
 
     path: Path
-    state: dict[str, Any]  # see rnn_lab.training.callbacks.exact_checkpoint
+    state: Mapping[str, Any]  # see training.callbacks.exact_checkpoint
     global_step: int
 
+    @property
+    def metrics_rows(self) -> int:
+        """Rows of metrics.csv that were written before the checkpoint."""
+        return int(self.state["metrics_rows"])
 
-class _Ranks(BaseModel):
-    """What a process of the training keeps."""
+
+class _RankState(BaseModel):
+    """What each process of a training keeps."""
 
     model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
-    random: dict[str, Any]
-    sums: dict[str, tuple[Tensor, Tensor]]
+    rng_state: dict[str, Any]
+    metric_sums: dict[str, tuple[Tensor, Tensor]]
 
 
-class _State(BaseModel):
-    """What rnn_lab.training.callbacks.exact_checkpoint puts under RESUME."""
+class _ResumeState(BaseModel):
+    """What training.callbacks.exact_checkpoint saves under RESUME."""
 
     model_config = ConfigDict(strict=True)
 
     epoch: NonNegativeInt
-    batch: NonNegativeInt
-    trained: bool
-    rows: NonNegativeInt
+    batch_idx: NonNegativeInt
+    training_complete: bool
+    metrics_rows: NonNegativeInt
     seconds: float
-    ranks: list[_Ranks]
+    ranks: list[_RankState]
     signature: dict[str, Any]
     versions: dict[str, str | None]
 
 
 class _Checkpoint(BaseModel):
-    """The parts of last.ckpt that are read here; the others are Lightning's to read."""
+    """The parts of last.ckpt that are read here; Lightning reads the others."""
 
     model_config = ConfigDict(strict=True)
 
     global_step: NonNegativeInt
     callbacks: dict[str, dict[str, Any]]
-    resume: _State = Field(alias=RESUME)
+    resume: _ResumeState = Field(alias=RESUME)
 
 
-def describe_making(
-    config: RunConfig, data: TextDataModule, *, accelerator: str, devices: int, precision: str
-) -> dict[str, Any]:
-    """Return what decides over every figure of a run, in plain types, to be kept with it."""
-    options = config.model_dump(
-        mode="json", include={"seed", "model", "optimizer", "scheduler", "trainer"}
-    )
-    options["data"] = data.config.model_dump(mode="json")
-    options["trainer"] |= {"accelerator": accelerator, "devices": devices, "precision": precision}
-    signature = {
-        name: value for name, value in flatten(options).items() if name not in FINGERPRINT_EXCLUDED
-    }
-    # Where reviews are found is without effect; this says whether they are the same.
-    signature["the reviews"] = data.corpus.fingerprint
-    signature["the vocabulary"] = data.text_encoder.fingerprint
-    return {"signature": signature, "versions": versions() | {"commit": git_commit()}}
+def resume_metadata(signature: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint says of its run: the signature, versions and the commit."""
+    return {"signature": dict(signature), "versions": versions() | {"commit": git_commit()}}
 
 
 def find_resume_point(
-    folder: Path, resume: Literal["auto", "never"], making: dict[str, Any]
+    folder: Path,
+    resume: Literal["auto", "never"],
+    metadata: Mapping[str, Any],
+    *,
+    ckpt_path: str | None = None,
 ) -> ResumePoint | None:
-    """Return the half-done run in `folder` that a run of that making goes on with, if any.
+    """Return the checkpoint in `folder` that a run with this metadata resumes from.
 
-    Where there is one that cannot be gone on with exactly, because a file of it is damaged or
-    gone, it says so and removes its checkpoints, for the run to start anew. With `never` it only
-    removes them.
+    A checkpoint that cannot be resumed exactly, because one of its files is damaged or gone, is
+    removed with a message, and the run starts over. `resume=never` only removes it. With
+    `ckpt_path`, the files of that run are copied into an empty folder first.
 
     Raises:
-        OutputDirConflictError: the half-done run was made with other options; names the first ones.
-        CheckpointError: it would run code, or is whole and by another program.
+        OutputDirConflictError: the unfinished run has other options; names the first ones.
+        CheckpointError: the checkpoint would run code, is not one of this project, or of another
+            version of its format.
     """
     checkpoints = folder / "checkpoints"
     last = checkpoints / LAST
     stale = [last, checkpoints / BEST, folder / ROLLBACKS]
-    _tidy(folder)
+    _remove_partial_files(folder)
     if resume == "never":
         _remove(stale)
-        return None
+    if ckpt_path is not None and not last.exists():
+        _copy_run(Path(ckpt_path).expanduser(), folder)
     if not last.exists():
         return None
     try:
         checkpoint = read_checkpoint(last)
+        _check_version(last, checkpoint)
         if RESUME not in checkpoint:
-            raise CheckpointError("by a version of this project that could not go on exactly")
+            raise CheckpointError("not a checkpoint that a run can be resumed from")
         _check_content(last, checkpoint)
         _check_files(folder, checkpoint)
     except UnsafeCheckpointError as error:
-        raise CheckpointError(f"{last}: {error}; resume=never starts anew") from None
+        raise CheckpointError(f"{last}: {error}; resume=never starts over") from None
     except IncompatibleCheckpointError:
         raise
     except CheckpointError as error:
-        _say(f"{last}: {error}; the run starts anew")
+        _print(f"{last}: {error}; the run starts over")
         _remove(stale)
         return None
     state = checkpoint[RESUME]
-    _check_making(folder, state, making)
+    _check_signature(folder, state, metadata, ckpt_path)
     resume_point = ResumePoint(last, state, checkpoint["global_step"])
-    _say(_where(resume_point))
+    _print(_where(resume_point))
     return resume_point
 
 
 def incompatible_checkpoint(path: Path, error: Exception) -> IncompatibleCheckpointError:
-    """Return what to tell where a checkpoint is whole, and its parts do not fit this run."""
+    """Return the error for an intact checkpoint whose parts do not fit this run."""
     reason = sanitize(" ".join(str(error).split()))
-    said = f"cannot be gone on with: {type(error).__name__}: {reason}"
-    return IncompatibleCheckpointError(f"{path}: {said}; resume=never starts anew")
+    said = f"cannot be resumed from: {type(error).__name__}: {reason}"
+    return IncompatibleCheckpointError(f"{path}: {said}; resume=never starts over")
 
 
 def is_state_mismatch(error: Exception) -> bool:
-    """Whether `error` is one that comes of taking over a checkpoint whose parts do not fit."""
+    """Return whether `error` comes of loading a checkpoint whose parts do not fit."""
     kinds = (AttributeError, IndexError, KeyError, TypeError, ValueError, CheckpointError)
     return isinstance(error, kinds) or "loading state_dict" in str(error)
+
+
+def resume_hint(spec: RunSpec) -> str:
+    """Return the last line of an interrupted run: the command that resumes it."""
+    if spec.result_path.exists():
+        return f"interrupted; the run was finished: {spec.output_dir}"
+    if spec.sweep is not None:
+        sweep_dir = spec.sweep.dir
+        return f"interrupted; resume with: the same command and hydra.sweep.dir={sweep_dir}"
+    what = "resume" if (spec.checkpoint_dir / LAST).exists() else "start over"
+    return f"interrupted; {what} with: {resume_command(spec)}"
+
+
+def resume_command(spec: RunSpec) -> str:
+    """Return the shell command that trains the run again in its folder."""
+    from rnn_lab.training.reproduce import collapse
+
+    given = [o for o in collapse(spec.raw_overrides) if not o.startswith("resume=")]
+    return f"{command('train')} {shlex.join([*given, f'hydra.run.dir={spec.output_dir}'])}"
+
+
+def write_failure(spec: RunSpec, error: Exception) -> WriteError | None:
+    """Return the error to show where a file could not be written, with how to resume.
+
+    None: `error` is of another kind.
+    """
+    refused = find_os_error(error)
+    if not spec.output_dir.exists():
+        return WriteError(
+            f"{spec.output_dir}: was deleted or moved while the run trained; "
+            "the same command starts over"
+        )
+    if isinstance(error, WriteError):
+        line = str(error)
+    elif refused is not None:
+        name = refused.filename2 or refused.filename or spec.output_dir
+        line = str(write_error(refused, os.fsdecode(name)))
+    else:
+        return None
+    if spec.sweep is not None:
+        return WriteError(line)
+    return WriteError(f"{line}; then {resume_hint(spec).removeprefix('interrupted; ')}")
+
+
+def _check_version(path: Path, checkpoint: dict[str, Any]) -> None:
+    if mismatch := schema_mismatch(checkpoint.get(SCHEMA_KEY)):
+        raise IncompatibleCheckpointError(f"{path}: {mismatch}; resume=never starts over")
 
 
 def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -152,83 +211,106 @@ def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
         where = ".".join(str(part) for part in first["loc"])
         said = sanitize(f"{where}: {first['msg']}")
         raise IncompatibleCheckpointError(
-            f"{path}: not what train.py leaves: {said}; resume=never starts anew"
+            f"{path}: not a last.ckpt of train.py: {said}; resume=never starts over"
         ) from None
+
+
+def _check_files(folder: Path, checkpoint: dict[str, Any]) -> None:
+    """Check the files beside last.ckpt that a resumed run needs.
+
+    Raises:
+        CheckpointError: one is damaged, or shorter than it was.
+    """
+    if checkpoint["callbacks"].get("BestCheckpoint", {}).get("best_model_path"):
+        try:
+            best = read_checkpoint(folder / "checkpoints" / BEST)
+        except CheckpointError as error:
+            raise type(error)(f"{BEST} beside it: {error}") from None
+        if not isinstance(best.get("epoch"), int) or _shapes(best) != _shapes(checkpoint):
+            raise CheckpointError(f"{BEST} beside it: not of the same run")
+    flow = checkpoint["callbacks"].get("GradientFlow", {"rows": 0})
+    written = {"metrics": checkpoint[RESUME]["metrics_rows"], "gradient_flow": flow["rows"]}
+    for name, rows in written.items():
+        if len(read_metrics(folder / f"{name}.csv")) < rows:
+            raise CheckpointError(f"{name}.csv does not hold the {rows} rows that were written")
 
 
 def _shapes(checkpoint: dict[str, Any]) -> Any:
     weights = checkpoint.get("state_dict")
     return isinstance(weights, dict) and {
-        name: getattr(w, "shape", w) for name, w in weights.items()
+        name: getattr(weight, "shape", weight) for name, weight in weights.items()
     }
 
 
-def _check_files(folder: Path, checkpoint: dict[str, Any]) -> None:
-    """Make sure of the files beside last.ckpt that a resumed run needs.
-
-    Raises:
-        CheckpointError: one is damaged, or not as long as it was.
-    """
-    for state in checkpoint["callbacks"].values():
-        if state.get("best_model_path"):
-            best = folder / "checkpoints" / Path(state["best_model_path"]).name
-            try:
-                content = read_checkpoint(best)
-            except CheckpointError as error:
-                raise type(error)(f"{best.name} beside it: {error}") from None
-            epoch = content.get("epoch")
-            if not isinstance(epoch, int) or _shapes(content) != _shapes(checkpoint):
-                raise CheckpointError(f"{best.name} beside it: not of the same run")
-    flow = checkpoint["callbacks"].get("GradientFlow", {"rows": 0})
-    for name, rows in (("metrics", checkpoint[RESUME]["rows"]), ("gradient_flow", flow["rows"])):
-        if len(read_metrics(folder / f"{name}.csv")) < rows:
-            raise CheckpointError(f"{name}.csv does not hold the {rows} rows that were written")
-
-
-def _check_making(folder: Path, state: dict[str, Any], making: dict[str, Any]) -> None:
-    there, here = state["signature"], making["signature"]
-    differ = [
-        f"{name}={there.get(name)} there, {here.get(name)} here"
-        for name in dict.fromkeys([*there, *here])
-        if there.get(name) != here.get(name)
+def _check_signature(
+    folder: Path, state: dict[str, Any], metadata: Mapping[str, Any], ckpt_path: str | None
+) -> None:
+    differences = [
+        f"{name}={saved} (saved), {requested} (requested)"
+        for name, saved, requested in diff_options(state["signature"], metadata["signature"])
     ]
-    if differ:
-        more = f" (and {len(differ) - _NAMED} more)" if len(differ) > _NAMED else ""
+    if ckpt_path is not None:  # other options are asked for: a longer training, say
+        differences = [line for line in differences if not line.startswith("ckpt_path=")]
+        if differences:
+            _print(f"{ckpt_path}: resumed with other options: {'; '.join(differences)}")
+    elif differences:
+        hidden = len(differences) - _SHOWN
+        more = f" (and {hidden} more)" if hidden > 0 else ""
         raise OutputDirConflictError(
-            f"hydra.run.dir={folder}: holds a half-done run with other options: "
-            f"{'; '.join(differ[:_NAMED])}{more}. Choose another folder, or resume=never to start "
-            "anew in this one"
+            f"hydra.run.dir={folder}: contains an unfinished run with different options: "
+            f"{'; '.join(differences[:_SHOWN])}{more}. Choose another folder, or resume=never to "
+            "start over in this one"
         )
-    was, now = state["versions"], making["versions"]
-    changed = [f"{name} {was.get(name)} then, {now[name]} now" for name in now
-               if was.get(name) != now[name]]  # fmt: skip
+    changed = [
+        f"{name} {saved} then, {now} now"
+        for name, saved, now in diff_options(state["versions"], metadata["versions"])
+    ]
     if changed:
-        _say(f"the last digits of figures may differ, the run was begun with: {'; '.join(changed)}")
+        _print(f"the last digits of metrics may differ, the run began with: {'; '.join(changed)}")
 
 
 def _where(resume_point: ResumePoint) -> str:
     state = resume_point.state
-    if state["trained"]:
-        return "the training was done: goes on with the test"
+    if state["training_complete"]:
+        return "the training was complete: resumes with the test"
     return (
-        f"goes on in epoch {state['epoch']} after {state['batch']} batches "
+        f"resumes in epoch {state['epoch']} after {state['batch_idx']} batches "
         f"(step {resume_point.global_step})"
     )
 
 
 @rank_zero_only
-def _tidy(folder: Path) -> None:
-    """Clear away what a kill left half-written."""
+def _copy_run(checkpoint: Path, folder: Path) -> None:
+    """Copy what a run needs to resume from `checkpoint` of another folder."""
+    if not checkpoint.is_file():
+        raise ConfigError(f"ckpt_path={checkpoint}: there is no such file")
+    if checkpoint.name != LAST:
+        raise ConfigError(
+            f"ckpt_path={checkpoint}: only a {LAST} can be resumed from; "
+            "train=false tests any checkpoint"
+        )
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        if (source := checkpoint.parent.parent / name).is_file():
+            shutil.copyfile(source, folder / name)
+    for name in (BEST, LAST):
+        if (source := checkpoint.with_name(name)).is_file():
+            shutil.copyfile(source, folder / "checkpoints" / name)
+
+
+@rank_zero_only
+def _remove_partial_files(folder: Path) -> None:
+    """Remove files that a killed process left half-written."""
     _remove([*folder.glob(".*.partial"), *(folder / "checkpoints").glob(".*.partial")])
     restore_best(folder / "checkpoints")
 
 
 @rank_zero_only
-def _remove(paths: Any) -> None:
+def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
 
 
 @rank_zero_only
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

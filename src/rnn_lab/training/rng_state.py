@@ -1,4 +1,4 @@
-"""The random number generators of this process: all that a resumed training draws from."""
+"""The states of the random number generators that a training draws from."""
 
 import random
 from typing import Any

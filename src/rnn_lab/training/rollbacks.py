@@ -1,4 +1,4 @@
-"""How often a training was turned back to its last checkpoint: what is kept of it, and said."""
+"""The rollbacks of a run to its last checkpoint: what is saved of them, and printed."""
 
 import json
 import sys
@@ -12,17 +12,17 @@ ROLLBACKS = "rollbacks.json"  # in the run folder
 
 @dataclass(frozen=True)
 class Rollback:
-    """How a training went wrong, and from where it goes on."""
+    """Where a training became non-finite, and the checkpoint it resumed from."""
 
     step: int  # of the optimizer, from 0
     epoch: int
-    batches: tuple[int, ...]  # of the epoch, from 0: left out from now on
-    to_step: int  # of the checkpoint gone back to; 0: the start
+    batches: tuple[int, ...]  # of the epoch, from 0: excluded from now on
+    to_step: int  # of the checkpoint; 0: the start
     why: str
 
 
 class RollbackRequestedError(Exception):
-    """The training is to go on from its last checkpoint, after `rollbacks`, the latest last."""
+    """The training is to resume from its last checkpoint, after `rollbacks`, the latest last."""
 
     def __init__(self, rollbacks: tuple[Rollback, ...]) -> None:
         super().__init__(rollbacks[-1].why)
@@ -31,15 +31,17 @@ class RollbackRequestedError(Exception):
 
 @rank_zero_only
 def print_rollback(rollbacks: tuple[Rollback, ...]) -> None:
-    """Say why, and where the training goes on after the latest rollback."""
+    """Print why, and where the training resumes after the latest rollback."""
     latest = rollbacks[-1]
     without = f" and without batch {', '.join(map(str, latest.batches))}" if latest.batches else ""
-    line = f"{latest.why}; goes back to step {latest.to_step}, at half the learning rate{without}"
+    line = (
+        f"{latest.why}; rolls back to step {latest.to_step}, with half the learning rate{without}"
+    )
     print(line, file=sys.stderr, flush=True)
 
 
 def read_rollbacks(folder: Path) -> tuple[Rollback, ...]:
-    """Return how often the half-done run in `folder` has been turned back."""
+    """Return the rollbacks of the unfinished run in `folder`."""
     try:
         found = json.loads((folder / ROLLBACKS).read_text(encoding="utf-8"))["rollbacks"]
     except (OSError, ValueError, KeyError):
@@ -48,5 +50,5 @@ def read_rollbacks(folder: Path) -> tuple[Rollback, ...]:
 
 
 def excluded_batches(rollbacks: tuple[Rollback, ...]) -> frozenset[tuple[int, int]]:
-    """The epoch and number of each batch that takes no part any more."""
+    """Return the epoch and number of each batch that is excluded from training."""
     return frozenset((one.epoch, number) for one in rollbacks for number in one.batches)

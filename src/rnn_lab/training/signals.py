@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and a queue's signal: a run ends in order, its training with a checkpoint."""
+"""SIGTERM, Ctrl-C and preemption signals: a run stops cleanly, its training with a checkpoint."""
 
 import contextlib
 import os
@@ -9,18 +9,17 @@ import time
 from types import FrameType
 from typing import Any, Self
 
-# By which a cluster tells a job to make room. submitit puts the job back into the queue then.
+# By which a cluster preempts a job; submitit then puts the job back into the queue.
 PREEMPTION_SIGNALS = [
     getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 ]
 
-# Seconds. A second signal within them is the first again: some are sent to a whole group.
-_SAME = 1.0
-_PUT_BACK = 10.0
+_SAME_SIGNAL = 1.0  # seconds; some signals are sent to a whole group and arrive twice
+_REQUEUE = 10.0  # seconds for another process to put the job back into the queue
 
 
 class Interrupted(BaseException):
-    """The signal `signum` asked this process to end."""
+    """The signal `signum` asked this process to stop."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -28,63 +27,62 @@ class Interrupted(BaseException):
 
 
 class GracefulShutdown:
-    """While entered, SIGTERM and SIGINT end the run in order.
+    """While entered, SIGTERM and SIGINT stop the run cleanly.
 
-    A signal raises Interrupted at once, unless `kept`: then somebody looks now and then at
-    `received`, who saves and then raises. A second one, a second later, raises in any case. A
-    queue's signal, where somebody waits for it, is given to them in place of Interrupted.
+    A signal raises Interrupted at once, unless `deferred`: then the training checks `received`
+    between steps, saves a checkpoint and calls `raise_received`. A second signal, a second later,
+    raises in any case. A preemption signal with a handler of its own, such as submitit's, is passed
+    to that handler in place of Interrupted.
     """
 
-    def __init__(self, *, passed_on: bool = False) -> None:
-        """Listen; where signals are `passed_on` by the process that started this one, to SIGTERM
-        alone and without a word.
-        """
+    def __init__(self, *, forwarded: bool = False) -> None:
+        """Handle signals; where the parent process forwards them, SIGTERM alone, silently."""
         self.received: int | None = None
-        self.kept = False
-        self._passed_on = passed_on
+        self.deferred = False
+        self._forwarded = forwarded
         self._received_at = 0.0
-        self._makes_room = False
-        self._former: dict[int, Any] = {}
+        self._is_preempting = False
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGTERM, *(() if self._passed_on else (signal.SIGINT,))):
-                self._former[signum] = signal.signal(signum, self._handle)
+            for signum in (signal.SIGTERM, *(() if self._forwarded else (signal.SIGINT,))):
+                self._previous[signum] = signal.signal(signum, self._handle)
             for signum in PREEMPTION_SIGNALS:
                 if callable(signal.getsignal(signum)):
-                    self._former[signum] = signal.signal(signum, self._handle)
+                    self._previous[signum] = signal.signal(signum, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for signum, handler in self._former.items():
+        for signum, handler in self._previous.items():
             signal.signal(signum, handler)
 
     def raise_received(self) -> None:
-        """Raise Interrupted where a signal has been received."""
+        """Raise Interrupted if a signal has been received."""
         if self.received is not None:
             self._raise(self.received)
 
     def _raise(self, signum: int) -> None:
-        """Let make room who waits for that, and ends in SystemExit; else raise Interrupted."""
-        if signum in PREEMPTION_SIGNALS and signum in self._former:
-            self._makes_room = True
-            self._former[signum](signum, None)
-            self._makes_room = False
-            if not self.kept:
+        """Call the handler of a preemption signal, which ends in SystemExit; else raise."""
+        if signum in PREEMPTION_SIGNALS and signum in self._previous:
+            self._is_preempting = True
+            self._previous[signum](signum, None)
+            self._is_preempting = False
+            if not self.deferred:
                 return
-            time.sleep(_PUT_BACK)  # one of several processes, of which another puts the job back
+            time.sleep(_REQUEUE)  # one of several processes: another one requeues the job
         raise Interrupted(signum)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self._makes_room:
-            return  # the queue ends its job with SIGTERM, before we have said all to it
-        former, late = self.received, time.monotonic() - self._received_at > _SAME
-        if former == signal.SIGTERM and signum in PREEMPTION_SIGNALS and self.kept:
+        if self._is_preempting:
+            return  # the queue ends its job with SIGTERM while its own handler still runs
+        earlier, late = self.received, time.monotonic() - self._received_at > _SAME_SIGNAL
+        if earlier == signal.SIGTERM and signum in PREEMPTION_SIGNALS and self.deferred:
             self.received = signum  # some clusters send both, in that order
-        elif former is None or late:
+        elif earlier is None or late:
             self.received, self._received_at = signum, time.monotonic()
-            if not self.kept or former is not None:
+            if not self.deferred or earlier is not None:
                 self._raise(signum)
-            if not self._passed_on:
-                with contextlib.suppress(OSError):  # `print` may be what has been interrupted
+            if not self._forwarded:
+                with contextlib.suppress(OSError):  # not print, which may be what was interrupted
                     os.write(sys.stderr.fileno(), b"stopping after this step ...\n")

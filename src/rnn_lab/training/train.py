@@ -1,85 +1,255 @@
-"""What a run needs before torch is imported, and the run."""
+"""Train, validate and test one run."""
 
+import logging
 import signal
-import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
+import lightning as L
+import torch
 
-from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
-from rnn_lab.fast_import import fast_imports
-from rnn_lab.sweeps.job import is_first_process
-from rnn_lab.training.config import RunConfig
-from rnn_lab.training.distributed import is_worker, launch_ddp
-from rnn_lab.training.process import flush_denormals, skip_final_gc, tune_malloc
-from rnn_lab.training.resume_hint import resume_hint, write_failure
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.errors import OutputDirConflictError
+from rnn_lab.hardware import resolve_hardware
+from rnn_lab.models.lightning_module import TextClassifier, build_classifier
+from rnn_lab.tracking.loggers import RunDescription, build_loggers, finish_wandb
+from rnn_lab.training.artifacts import save_artifacts
+from rnn_lab.training.callbacks import build_callbacks, find_callback, skips_test
+from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
+from rnn_lab.training.callbacks.monitors import ValidationHistory
+from rnn_lab.training.checkpoint_io import read_checkpoint
+from rnn_lab.training.data_warnings import log_duplicates, warn_demo_fallback
+from rnn_lab.training.instantiate import build_objects, metric_factories
+from rnn_lab.training.reproduce import check_same_data
+from rnn_lab.training.resume import (
+    ResumePoint,
+    find_resume_point,
+    incompatible_checkpoint,
+    is_state_mismatch,
+    resume_metadata,
+)
+from rnn_lab.training.rollbacks import Rollback, excluded_batches, read_rollbacks
+from rnn_lab.training.run_metadata import run_identity, run_metadata
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
+from rnn_lab.training.spec import CallbackFactory, RunSpec, no_callbacks
+from rnn_lab.training.trainer import build_trainer
 
 
 def train(
-    config: RunConfig, options: dict[str, Any], *, marks: dict[str, Any] | None = None
+    spec: RunSpec,
+    shutdown: GracefulShutdown,
+    *,
+    make_callbacks: CallbackFactory = no_callbacks,
+    rollbacks: tuple[Rollback, ...] | None = None,
 ) -> None:
-    """Train, test and describe the run of `config`, which was composed into `options`.
+    """Train, test and save the run of `spec`; resume it where its folder holds an unfinished run.
 
-    Data parallel, it is the processes started for it that do so. `marks` are written into its
-    result.json too. SIGTERM ends it with SystemExit, Ctrl-C with KeyboardInterrupt, both after the
-    line that says how to go on.
+    A resumed run ends as it would have ended without the interruption; on a CPU, bit by bit.
+    `rollbacks` are those of this process so far.
 
     Raises:
-        UserError: whatever the user can mend; for an impossible option, before data is read.
+        RollbackRequestedError: the run is to go back to its last checkpoint.
+        UserError: whatever the user can correct.
+        Interrupted: `shutdown` received a signal.
     """
-    with GracefulShutdown() as signals:
-        try:
-            if config.trainer.strategy == "ddp" and not is_worker():
-                launch_ddp(config, options, marks or {}, signals)
-            else:
-                train_in_process(config, options, marks or {}, signals)
-        except Interrupted as interrupted:
-            skip_final_gc()
-            if is_first_process():
-                line = resume_hint(Path(HydraConfig.get().runtime.output_dir))
-                print(line, file=sys.stderr, flush=True)
-            if interrupted.signum == signal.SIGINT:
-                raise KeyboardInterrupt("told") from None
-            sys.exit(128 + interrupted.signum)
+    silence_lightning()
+    refuse_finished_run(spec)
+    config = spec.config
+    hardware = resolve_hardware(config.trainer)
+
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    data = load_data(spec)
+    shutdown.raise_received()  # a library may have swallowed what the signal raised
+
+    metadata = resume_metadata(spec.signature(hardware, data))
+    resume_point, rollbacks = prepare_resume(spec, data, metadata, rollbacks)
+
+    model = build_classifier(
+        config.model,
+        data.vocab_size,
+        data.num_classes,
+        config.optimizer,
+        config.scheduler,
+        metric_factories(config.metrics),
+    )
+    with finishing_wandb(shutdown):
+        loggers = build_loggers(config.logger, describe_run(spec, data, resume_point))
+        resume_state = resume_point.state if resume_point else None
+        callbacks = [
+            *build_callbacks(
+                spec, shutdown, rollbacks=rollbacks, metadata=metadata, resume_state=resume_state
+            ),
+            *build_objects(config.callbacks, "callbacks", L.Callback),
+            *make_callbacks(spec),
+        ]
+        trainer = build_trainer(config.trainer, hardware, spec.output_dir, loggers, callbacks)
+
+        metrics: dict[str, Any] = {}
+        if config.train:
+            metrics |= fit(trainer, model, data, resume_point)
+        if config.test and not skips_test(trainer):
+            metrics |= test(trainer, model, data, None if config.train else config.ckpt_path)
+        if config.trainer.fast_dev_run:
+            print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
+        elif trainer.is_global_zero and not skips_test(trainer):
+            result = run_identity(config, data) | metrics
+            result |= run_metadata(spec, data, trainer, hardware)
+            save_artifacts(spec.output_dir, result, data, trainer)
 
 
-def train_in_process(
-    config: RunConfig, options: dict[str, Any], marks: dict[str, Any], signals: GracefulShutdown
-) -> None:
-    """Do the run of `config` in this process, and again where it is turned back.
+def refuse_finished_run(spec: RunSpec) -> None:
+    """Raise an OutputDirConflictError where the output folder contains a finished run."""
+    if spec.result_path.exists():
+        raise OutputDirConflictError(
+            f"hydra.run.dir={spec.output_dir}: contains a finished run; choose another folder"
+        )
+
+
+def load_data(spec: RunSpec) -> TextDataModule:
+    """Return the data of a run, ready to be read; warn about what a user would want to know.
 
     Raises:
-        UserError: as `train`.
-        Interrupted: by one of `signals`.
+        DataError: the texts cannot be read, or are not those of the run to reproduce.
     """
-    tune_malloc()
-    if config.data.tokenizer == TorchtextVocabulary.tokenizer:
-        require_torchtext()
-    flush_denormals()
-    with fast_imports():
-        from rnn_lab.training.callbacks.nonfinite import NonFiniteError
-        from rnn_lab.training.rollbacks import RollbackRequestedError, print_rollback
-        from rnn_lab.training.run import is_multirun, run
+    config = spec.config
+    allow_fallback = spec.sweep is None
+    data = TextDataModule(config.data, seed=config.seed, allow_fallback=allow_fallback)
+    data.prepare_data()
+    data.setup()
+    if run_identity(config, data)["demo_fallback"]:
+        warn_demo_fallback()
+    log_duplicates(data)
+    if config.reproduce is not None:
+        check_same_data(config.reproduce, data)
+    return data
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    rollbacks = None
+
+def prepare_resume(
+    spec: RunSpec,
+    data: TextDataModule,
+    metadata: dict[str, Any],
+    rollbacks: tuple[Rollback, ...] | None,
+) -> tuple[ResumePoint | None, tuple[Rollback, ...]]:
+    """Let the training batches begin where the unfinished run in the folder stopped.
+
+    Returns:
+        The checkpoint to resume from, None for a run that starts over; and the rollbacks so far.
+    """
+    config = spec.config
+    if not config.train or config.trainer.fast_dev_run:
+        return None, ()
+    resume = config.resume if rollbacks is None else "auto"
+    resume_point = find_resume_point(spec.output_dir, resume, metadata, ckpt_path=config.ckpt_path)
+    if rollbacks is None:
+        rollbacks = read_rollbacks(spec.output_dir) if resume == "auto" else ()
+    data.exclude_batches(excluded_batches(rollbacks))
+    if resume_point is not None:
+        data.resume_at(resume_point.state["epoch"], resume_point.state["batch_idx"])
+    return resume_point, rollbacks
+
+
+def fit(
+    trainer: L.Trainer,
+    model: TextClassifier,
+    data: TextDataModule,
+    resume_point: ResumePoint | None,
+) -> dict[str, Any]:
+    """Train, from `resume_point` where there is one.
+
+    Returns:
+        The validation metrics of the epoch that validation selected.
+
+    Raises:
+        IncompatibleCheckpointError: the parts of the checkpoint do not fit this run.
+    """
+    checkpoint = resume_point.path if resume_point else None
     try:
-        while True:
-            try:
-                run(config, options, marks=marks, signals=signals, rollbacks=rollbacks)
-                return
-            except RollbackRequestedError as error:
-                rollbacks = error.rollbacks
-            print_rollback(rollbacks)
-    except NonFiniteError as error:
-        if config.trainer.on_nonfinite == "rollback" or is_multirun():
-            raise
-        command = resume_hint(folder).partition("with: ")[2]
-        raise NonFiniteError(f"{error}: {command} trainer.on_nonfinite=rollback") from error
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Exception as error:
-        signals.raise_received()  # nobody looks any more
-        if (told := write_failure(folder, error)) is None:
+        restoring = find_callback(trainer, ExactCheckpoint).is_restoring
+        if resume_point is None or not restoring or not is_state_mismatch(error):
             raise
-        raise told from error
+        raise incompatible_checkpoint(resume_point.path, error) from error
+    best = find_callback(trainer, BestCheckpoint).best_model_path
+    if not best:  # fast_dev_run saves no checkpoint
+        return {}
+    saved = torch.load(best, weights_only=True, mmap=True)
+    history = find_callback(trainer, ValidationHistory).by_step
+    epochs = {"best_epoch": saved["epoch"], "epochs": trainer.current_epoch}
+    return epochs | history[saved["global_step"]]
+
+
+def test(
+    trainer: L.Trainer, model: TextClassifier, data: TextDataModule, checkpoint: str | None
+) -> dict[str, Any]:
+    """Return the test metrics of `checkpoint`, or of the one that validation selected.
+
+    Raises:
+        CheckpointError: `checkpoint` cannot be read, or would run code.
+    """
+    best: str | None = find_callback(trainer, BestCheckpoint).best_model_path or None
+    epochs: dict[str, Any] = {}
+    if checkpoint is not None:
+        best = str(Path(checkpoint).expanduser())
+        epoch = read_checkpoint(Path(best)).get("epoch")
+        epochs = {"best_epoch": epoch, "epochs": None}
+    tested = trainer.test(model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True)
+    return epochs | dict(tested[0])
+
+
+@contextmanager
+def finishing_wandb(shutdown: GracefulShutdown) -> Iterator[None]:
+    """Finish the W&B run that is started inside, with the exit code of what is inside."""
+    exit_code, stopped = 1, None
+    try:
+        yield
+        exit_code = 0
+    except (Interrupted, SystemExit):  # the latter, where the job is put back into the queue
+        if shutdown.received is not None:
+            exit_code = 128 + shutdown.received
+            stopped = signal.Signals(shutdown.received).name
+        raise
+    finally:
+        finish_wandb(exit_code, stopped=stopped)
+
+
+def silence_lightning() -> None:
+    """Leave Lightning's messages to the log file, and drop those that mean nothing here."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()  # Hydra's root handlers have them already
+    for meaningless in (
+        r"Experiment logs directory .* exists and is not empty",  # Hydra made it a moment ago
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+        r"The '\w+_dataloader' does not have many workers",  # a batch is cheaper than a process
+        r"Checkpoint directory .* exists and is not empty",  # a resumed run
+        r"You're resuming from a checkpoint that ended before the epoch",  # the sampler resumes too
+        r"The `srun` command is available on your system but is not used",  # nor needed
+        r"The number of training batches \(\d+\) is smaller than the logging interval",
+    ):
+        warnings.filterwarnings("ignore", meaningless)
+
+
+def describe_run(
+    spec: RunSpec, data: TextDataModule, resume_point: ResumePoint | None
+) -> RunDescription:
+    """Return what loggers show of a run; never the storage of a study, which may be secret."""
+    identity = run_identity(spec.config, data)
+    options = spec.config.model_dump(mode="json")
+    options["trial"].pop("storage")
+    name, group = identity["run_name"], None
+    if spec.sweep is not None:
+        name = f"{name} {spec.sweep.run_name}".strip()
+        group = spec.sweep.dir.name
+        options["search"] = dict(spec.sweep.parameters)
+    return RunDescription(
+        spec.output_dir,
+        name,
+        identity["tags"],
+        group,
+        options,
+        metrics_rows=resume_point.metrics_rows if resume_point else 0,
+        global_step=resume_point.global_step if resume_point else None,
+    )

@@ -1,9 +1,7 @@
 """Lightning's Trainer for one run, from the `trainer` options."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from lightning.fabric.plugins.environments import (
@@ -12,56 +10,57 @@ from lightning.fabric.plugins.environments import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
-from rnn_lab.training.callbacks.monitors import build_callbacks, has_own_terminal
+from rnn_lab.hardware import Hardware
+from rnn_lab.ranks import started_by_srun
 from rnn_lab.training.checkpoint_io import AtomicCheckpointIO
 from rnn_lab.training.config import TrainerConfig
-from rnn_lab.training.distributed import started_by_srun
-from rnn_lab.training.hardware import Accelerator, choose_precision
+from rnn_lab.training.instantiate import build_object
+
+# Options that the Trainer takes as they are.
+_PASSED = {
+    *("strategy", "num_nodes", "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"),
+    *("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "profiler"),
+    *("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches"),
+    *("fast_dev_run", "val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps"),
+    *("log_every_n_steps", "deterministic", "benchmark", "inference_mode", "detect_anomaly"),
+    *("sync_batchnorm", "reload_dataloaders_every_n_epochs", "enable_model_summary"),
+}
 
 
 def build_trainer(
     config: TrainerConfig,
+    hardware: Hardware,
     folder: Path,
     loggers: list[Logger],
-    *,
-    accelerator: Accelerator,
-    devices: int,
-    callbacks: Sequence[Callback] = (),
-    **last_checkpoint: Any,
+    callbacks: list[Callback],
 ) -> L.Trainer:
-    """Return the Trainer of the run in `folder`, with `callbacks` beside its own.
-
-    `last_checkpoint` are further arguments of rnn_lab.training.callbacks.monitors.build_callbacks.
-    """
+    """Return the Trainer of the run in `folder`."""
     # cuBLAS repeats its results only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    options = config.model_dump(include=_PASSED)
+    if options["deterministic"] is None and hardware.accelerator == "gpu":
+        options["deterministic"] = "warn"
+    if isinstance(config.profiler, dict):
+        options["profiler"] = build_object(config.profiler, "trainer.profiler", Profiler)
     trainer = L.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        strategy=config.strategy,
-        num_nodes=config.num_nodes,
-        precision=choose_precision(config, accelerator),
-        max_epochs=config.max_epochs,
-        gradient_clip_val=config.gradient_clip_val,
-        accumulate_grad_batches=config.accumulate_grad_batches,
-        limit_train_batches=config.limit_train_batches,
-        limit_val_batches=config.limit_val_batches,
-        limit_test_batches=config.limit_test_batches,
-        log_every_n_steps=config.log_every_n_steps,
-        enable_progress_bar=config.enable_progress_bar and has_own_terminal(),
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        deterministic="warn" if accelerator == "gpu" else None,
-        use_distributed_sampler=False,  # it would test some reviews twice to even the ranks out
+        **options,
+        accelerator=hardware.accelerator,
+        devices=hardware.devices,
+        precision=hardware.precision,
+        enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
+        use_distributed_sampler=False,  # it would test some examples twice to even the ranks out
         default_root_dir=folder,
-        callbacks=[*build_callbacks(config, folder, **last_checkpoint), *callbacks],
+        callbacks=callbacks,
         plugins=[AtomicCheckpointIO(), choose_environment(config)],
         logger=loggers,
     )
+    # Private: Lightning has no option to leave signals alone. tests/training/
+    # test_lightning_private.py fails when this changes.
     trainer._signal_connector = _NoSignals(trainer)
     return trainer
 
@@ -69,8 +68,8 @@ def build_trainer(
 class _NoSignals(_SignalConnector):
     """Leaves signals to rnn_lab.training.signals.
 
-    Lightning would stop where nothing can be saved, and in one of several processes tell the others
-    in the midst of whatever they are telling each other.
+    Lightning would stop where nothing can be saved, and would make one of several processes
+    communicate with the others in the middle of another communication.
     """
 
     def register_signal_handlers(self) -> None:
@@ -78,11 +77,10 @@ class _NoSignals(_SignalConnector):
 
 
 def choose_environment(config: TrainerConfig) -> ClusterEnvironment:
-    """Return who started this process and its like, so that Lightning need not guess.
+    """Return what started this process, so that Lightning need not guess.
 
-    Under Slurm it would see to a second life of the job itself. That is for submitit to do, or for
-    Slurm; where both do, a job is put back into the queue twice. The run goes on from its own
-    last.ckpt, whoever does.
+    Under Slurm, Lightning would requeue the job. That is submitit's or Slurm's task: where both do,
+    a job is queued twice. The run resumes from its own last.ckpt in any case.
     """
     if config.strategy == "ddp" and TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()

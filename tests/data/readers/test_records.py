@@ -40,7 +40,7 @@ def test_broken_csv_rows_are_reported_and_the_rows_after_them_read():
         BadRow(3, "empty text"),
         BadRow(4, "empty label"),
         BadRow(5, "is not utf-8: byte 0xff (is the file utf-16?)"),
-        BadRow(6, "holds a NUL character (is the file utf-8?)"),
+        BadRow(6, "contains a NUL character (is the file utf-8?)"),
         BadRow(7, "3 columns where the header has 2"),
         Record(8, "end", "0"),
     ]
@@ -97,16 +97,16 @@ def test_unlabelled_tables_need_a_text_column_only():
     assert read("id,Review\n7,fine\n", labelled=False) == [Record(2, "fine", None, "7")]
 
 
-def test_columns_are_guessed_whatever_their_case_or_order():
+def test_columns_are_inferred_in_any_case_and_order():
     assert read("id, Sentiment ,REVIEW\n7,pos,fine\n") == [Record(2, "fine", "pos")]
 
 
 @pytest.mark.parametrize(
     ("header", "options", "message"),
     [
-        ("alpha,beta", {}, "no column is plainly the text.*alpha, beta"),
-        ("text,review,label", {}, "more than one column may be plainly the text"),
-        ("text,beta", {}, "no column is plainly the label.*text, beta"),
+        ("alpha,beta", {}, "no column has a common name for the text.*alpha, beta"),
+        ("text,review,label", {}, "more than one column has a common name for the text"),
+        ("text,beta", {}, "no column has a common name for the label.*text, beta"),
         ("text,label", {"text_column": "words"}, "no column 'words'.*text, label"),
         ("text,text,label", {"text_column": "text"}, "more than one column 'text'"),
     ],
@@ -128,7 +128,7 @@ def test_encodings():
     assert read(text.encode("latin-1")) == [BadRow(2, "is not utf-8: byte 0xe9")]
     with pytest.raises(DataError, match="1: is not utf-8: byte 0xff"):
         read(text.encode("utf-16"))
-    with pytest.raises(DataError, match="no text encoding 'utf-9'"):
+    with pytest.raises(DataError, match="no such text encoding: 'utf-9'"):
         read(text, encoding="utf-9")
     assert read(b"\xff\xfet\0e\0x", "txt", encoding="utf-16", labelled=False) == [
         BadRow(1, "is not utf-16: byte 0x78")
@@ -212,14 +212,14 @@ def test_strange_json_costs_its_own_line():
     assert found[2] == "has 'text' more than once"
     assert found[3] == "has 'label' more than once"
     assert found[4] == found[5] == "empty label"
-    assert found[8] == "is not read: holds an integer of thousands of digits"
-    assert found[9] == "holds half a character"
-    assert found[10] == "holds a NUL character"
+    assert found[8] == "is not read: contains an integer with thousands of digits"
+    assert found[9] == "contains half a surrogate pair"
+    assert found[10] == "contains a NUL character"
     assert found[11].startswith("is not JSON: ")
     assert found[11].endswith(" at column 29")
 
 
-def test_json_nested_deeply_is_told_in_few_words():
+def test_deeply_nested_json_has_a_short_message():
     lines = [f'{{"text": {"[" * depth + "]" * depth}, "label": 1}}' for depth in (3, 900, 100_000)]
     found = reasons(lines)
     assert found[1] == found[2] == "'text' is not a string: a list"
@@ -235,9 +235,12 @@ def test_the_first_json_row_that_names_its_text_settles_the_columns():
     lines = ['{"version": 1}', "half {", '{"body": "good"}', '{"review": "bad", "body": "fine"}']
     found = read("\n".join(lines), "jsonl", labelled=False)
     assert [row.line for row in found] == [1, 2, 3, 4]
-    assert "no column is plainly the text; set text_column to one of: version" in found[0].reason
+    assert (
+        "no column has a common name for the text; set text_column to one of: version"
+        in found[0].reason
+    )
     assert found[2:] == [Record(3, "good", None), Record(4, "fine", None)]
-    with pytest.raises(DataError, match=r"<stream>:1: no column is plainly the text.*version"):
+    with pytest.raises(DataError, match=r"<stream>:1: no column has a common name.*version"):
         read("\n".join(lines[:2]), "jsonl", labelled=False)
 
 
@@ -252,15 +255,15 @@ def test_a_row_that_swallowed_lines_says_which():
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ("a good film\nbad\n", {}, ":1: no column is plainly the text.*: a good film"),
-        ("text,Text\na,b\n", {}, ":1: more than one column may be plainly the text"),
+        ("a good film\nbad\n", {}, ":1: no column has a common name for the text.*: a good film"),
+        ("text,Text\na,b\n", {}, ":1: more than one column has a common name for the text"),
         ('"text\na\n', {}, ":1: broken quotes"),
-        ("te\0xt\na\n", {}, ":1: holds a NUL"),
+        ("te\0xt\na\n", {}, ":1: contains a NUL"),
         (",".join(f"c{i}" for i in range(5_000)), {}, "c19 and 4,980 more$"),
     ],
     ids=["no header", "two of a name", "an open quote", "a NUL", "5,000 columns"],
 )
-def test_a_header_that_is_none(content, options, message):
+def test_an_invalid_header(content, options, message):
     with pytest.raises(DataError, match=message):
         read(content, labelled=False, **options)
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from rnn_lab.models.fast import blas, kernels
-from rnn_lab.models.fast.threads import parallel_over_batch
+from rnn_lab.models.fast import kernels, native
+from rnn_lab.models.fast.native import parallel_over_batch
 from rnn_lab.models.layers import GRU, RNN
 from tests.models.test_layers import assert_equal, packed, results, unpacked
 
 LAYERS = pytest.mark.parametrize(
     ("ours", "theirs", "options"),
-    [(RNN, nn.RNN, {}), (GRU, nn.GRU, {}), (GRU, None, {"reset": "before"})],
+    [(RNN, nn.RNN, {}), (GRU, nn.GRU, {}), (GRU, None, {"reset_after": False})],
     ids=["rnn", "gru", "gru, reset before"],
 )
 
@@ -73,7 +73,7 @@ def test_bfloat16_is_the_nearest_as_torch_has_it():
 def test_bfloat16_is_near_float32_whatever_the_steps_products_have(
     ours, theirs, options, fast_gemm, monkeypatch
 ):
-    if fast_gemm and blas.function_in_torch("GEMM_BF16BF16F32") is None:
+    if fast_gemm and native.function_in_torch("GEMM_BF16BF16F32") is None:
         pytest.skip("torch brings no library with a product of bfloat16 that can be called")
     monkeypatch.setattr("rnn_lab.models.fast.fused_rnn.has_fast_bf16_gemm", lambda: fast_gemm)
     torch.manual_seed(0)
@@ -94,16 +94,16 @@ def test_scipys_product_does_as_well(ours, theirs, options, dtype, monkeypatch):
     layer = ours(5, 6, bidirectional=True, **options).to(dtype)
     inputs, lengths = torch.randn(20, 9, 5, dtype=dtype), torch.randint(1, 10, (20,))
     expected = results(unpacked, layer, inputs, lengths)
-    addresses = [blas.gemm_address(dtype)]
-    monkeypatch.setattr(blas, "function_in_torch", lambda name: None)
-    blas.gemm_address.cache_clear()
+    addresses = [native.gemm_address(dtype)]
+    monkeypatch.setattr(native, "function_in_torch", lambda name: None)
+    native.gemm_address.cache_clear()
     try:
         found = results(unpacked, layer, inputs, lengths)
-        addresses.append(blas.gemm_address(dtype))
+        addresses.append(native.gemm_address(dtype))
         with pytest.raises(ValueError, match=r"no matrix product of torch\.bfloat16 can be called"):
-            blas.gemm_address(torch.bfloat16)
+            native.gemm_address(torch.bfloat16)
     finally:
-        blas.gemm_address.cache_clear()
+        native.gemm_address.cache_clear()
     assert_equal(found, expected, 1e-5 if dtype == torch.float32 else 1e-12)
     assert addresses[0] != addresses[1]
 

@@ -1,4 +1,4 @@
-"""The paired bootstrap, against every resample there is and against SciPy's."""
+"""The paired bootstrap equals the enumeration of all resamples and SciPy's bootstrap."""
 
 from itertools import product
 from pathlib import Path
@@ -8,18 +8,20 @@ import pytest
 from scipy import stats
 
 from rnn_lab.reports.sweep.comparisons import (
-    MOST_GROUPS,
+    MAX_GROUPS,
     choose_groups,
     compare_groups,
-    holm,
+    correct_p_values,
     paired_bootstrap,
 )
 from rnn_lab.reports.sweep.groups import group_jobs
 from rnn_lab.reports.sweep.jobs import read_jobs
 from tests.reports.sweep_folders import write_correctness, write_job
 
+OTHER_EXAMPLES = "different test examples or labels"
 
-def test_as_the_enumeration_of_all_resamples() -> None:
+
+def test_equals_the_enumeration_of_all_resamples() -> None:
     first = np.array([1, 1, 0.5, 1, 0, 1.0])
     second = np.array([0, 1, 1, 0.5, 0, 0.5])
     differences = first - second
@@ -32,7 +34,7 @@ def test_as_the_enumeration_of_all_resamples() -> None:
     assert found.p_value == pytest.approx(exact_p, abs=0.005)
 
 
-def test_as_scipys_on_many_reviews() -> None:
+def test_equals_scipys_on_many_examples() -> None:
     random = np.random.default_rng(0)
     first = (random.random(800) < 0.85).astype(float)
     second = np.where(random.random(800) < 0.8, first, random.random(800) < 0.7)
@@ -46,13 +48,13 @@ def test_as_scipys_on_many_reviews() -> None:
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.0015)
     far = np.abs(reference.bootstrap_distribution - found.difference) >= abs(found.difference)
     assert found.p_value == pytest.approx(far.mean(), abs=0.01)
-    # McNemar's exact test asks the same of one seed: the two agree but for their last digits.
+    # For one seed, McNemar's exact test is nearly the same test.
     wins, losses = np.sum(first > second), np.sum(first < second)
     mcnemar = stats.binomtest(int(wins), int(wins + losses)).pvalue
     assert found.p_value == pytest.approx(mcnemar, abs=0.03)
 
 
-def test_p_values_of_equal_models_are_spread_evenly() -> None:
+def test_p_values_of_equal_models_are_uniform() -> None:
     random = np.random.default_rng(5)
     found = [
         paired_bootstrap(*(random.random((2, 500)) < 0.8).astype(float), resamples=1000).p_value
@@ -62,7 +64,7 @@ def test_p_values_of_equal_models_are_spread_evenly() -> None:
     assert np.mean(found) == pytest.approx(0.5, abs=0.06)
 
 
-def test_the_ends_of_the_scale() -> None:
+def test_equal_and_opposite_models() -> None:
     same = np.array([1.0, 0, 1])
     found = paired_bootstrap(same, same)
     assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
@@ -72,9 +74,9 @@ def test_the_ends_of_the_scale() -> None:
 
 
 def test_holms_correction_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.6, 0.7]) == [1, 1]
-    assert holm([]) == []
+    assert correct_p_values([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert correct_p_values([0.6, 0.7]) == [1, 1]
+    assert correct_p_values([]) == []
 
 
 def two_models(sweep: Path, **options: object) -> None:
@@ -82,19 +84,19 @@ def two_models(sweep: Path, **options: object) -> None:
     write_job(sweep, "gru", accuracy=0.8, correct=[1, 0, 0, 0], model__name="gru", **options)
 
 
-def test_reviews_are_matched_by_name(tmp_path: Path) -> None:
+def test_examples_are_matched_by_name(tmp_path: Path) -> None:
     two_models(tmp_path)
-    # The same four reviews in another order: 0, 2 (neg) and 1, 3 (pos) keep their labels.
+    # The same four examples in another order: 0, 2 (neg) and 1, 3 (pos) keep their labels.
     names = [f"test/{i}.txt" for i in (2, 3, 0, 1)]
     write_correctness(tmp_path / "gru", [1, 1, 0, 0], names)
     (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
     first, second = np.array([1, 1, 1, 0.0]), np.array([0, 0, 1, 1.0])
     assert pair.test == paired_bootstrap(first, second)
-    assert pair.reviews == 4
+    assert pair.examples == 4
     assert pair.corrected_p == pair.test.p_value
 
 
-def test_seeds_are_averaged_review_by_review(tmp_path: Path) -> None:
+def test_seeds_are_averaged_per_example(tmp_path: Path) -> None:
     two_models(tmp_path, seed=1)
     write_job(tmp_path, "2", accuracy=0.9, correct=[0, 1, 0, 0], model__name="lstm", seed=2)
     (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
@@ -105,12 +107,16 @@ def test_seeds_are_averaged_review_by_review(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "right", "says"),
     [
-        (["a", "b", "c", "d"], [1, 0, 0, 0], "other test reviews"),
-        (None, [1, 0], "2 test reviews against 4"),
-        ([f"test/{i}.txt" for i in (1, 0, 2, 3)], [1, 0, 0, 0], "other labels"),
+        (["a", "b", "c", "d"], [1, 0, 0, 0], OTHER_EXAMPLES),
+        (None, [1, 0], "2 test examples against 4"),
+        (
+            [f"test/{i}.txt" for i in (1, 0, 2, 3)],
+            [1, 0, 0, 0],
+            "different test examples or labels",
+        ),
     ],
 )
-def test_other_reviews_are_not_compared(
+def test_different_examples_are_not_compared(
     tmp_path: Path, names: list[str] | None, right: list[bool], says: str
 ) -> None:
     two_models(tmp_path)
@@ -120,7 +126,7 @@ def test_other_reviews_are_not_compared(
     assert says in pair.reason
 
 
-def test_made_up_reviews_have_the_same_names_in_every_data_set(tmp_path: Path) -> None:
+def test_synthetic_examples_of_different_data_sets_are_not_compared(tmp_path: Path) -> None:
     data = {"name": "demo", "fingerprint": "a"}
     two_models(tmp_path, result={"synthetic": True, "data": data})
     (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
@@ -128,10 +134,10 @@ def test_made_up_reviews_have_the_same_names_in_every_data_set(tmp_path: Path) -
     write_job(tmp_path, "rnn", correct=[1] * 4, accuracy=0.7, model__name="rnn",
               result={"synthetic": True, "data": data | {"fingerprint": "b"}})  # fmt: skip
     reasons = [pair.reason for pair in compare_groups(group_jobs(read_jobs(tmp_path)))]
-    assert reasons == ["", *["other made-up reviews under the same names"] * 2]
+    assert reasons == ["", *["different synthetic examples with the same names"] * 2]
 
 
-def test_a_damaged_file_is_named_and_the_others_are_compared(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_other_groups_are_compared(tmp_path: Path) -> None:
     two_models(tmp_path)
     write_job(tmp_path, "rnn", correct=[1] * 4, accuracy=0.7, model__name="rnn")
     (tmp_path / "rnn" / "predictions.csv").write_text("name,label\n")
@@ -145,10 +151,10 @@ def test_validation_alone_chooses_what_is_compared(tmp_path: Path) -> None:
         model, accuracy = ("gru", 0.9 - i / 100) if i < 8 else ("lstm", 0.5 - i / 100)
         write_job(
             tmp_path, f"{i}", accuracy=accuracy, model__name=model, optimizer__lr=float(i),
-            reviews=2, result={"test/accuracy": i / 10},
+            examples=2, result={"test/accuracy": i / 10},
         )  # fmt: skip
     write_job(tmp_path, "f", status="failed", model__name="rnn")
     groups = group_jobs(read_jobs(tmp_path))
     chosen = [group.jobs[0].name for group in choose_groups(groups)]
     assert chosen == ["0", "1", "2", "3", "4", "8"]  # the best of each model, then the next best
-    assert len(compare_groups(groups)) == MOST_GROUPS * (MOST_GROUPS - 1) // 2
+    assert len(compare_groups(groups)) == MAX_GROUPS * (MAX_GROUPS - 1) // 2

@@ -1,4 +1,4 @@
-"""Means over seeds, and how sure they are."""
+"""Means over seeds and their confidence intervals."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rnn_lab.reports.sweep.groups import EVERY_RUN, group_jobs, spread
+from rnn_lab.reports.sweep.groups import ALL_RUNS, group_jobs, seed_stats
 from rnn_lab.reports.sweep.jobs import read_jobs
 from tests.reports.sweep_folders import write_job
 
@@ -14,7 +14,7 @@ from tests.reports.sweep_folders import write_job
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
 def test_the_interval_is_students(n: int) -> None:
     values = np.random.default_rng(n).normal(0.9, 0.01, n)
-    found = spread(values.tolist())
+    found = seed_stats(values.tolist())
     low, high = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
     assert found.n == n
     assert found.mean == pytest.approx(values.mean())
@@ -22,17 +22,17 @@ def test_the_interval_is_students(n: int) -> None:
     assert (found.low, found.high) == pytest.approx((low, high))
 
 
-def test_a_table_of_1908_still_holds() -> None:
+def test_the_interval_equals_students_table() -> None:
     # t = 4.303 for two degrees of freedom: three runs at 1, 2, 3 have s = 1.
-    found = spread([1.0, 2.0, 3.0])
+    found = seed_stats([1.0, 2.0, 3.0])
     assert found.high == pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3)
 
 
 def test_one_run_has_no_interval_and_none_has_no_mean() -> None:
-    one = spread([0.9])
+    one = seed_stats([0.9])
     assert (one.n, one.mean, one.deviation, one.low, one.high) == (1, 0.9, None, None, None)
-    assert (spread([]).n, spread([]).mean) == (0, None)
-    assert spread([0.5, 0.5]).low == spread([0.5, 0.5]).high == 0.5
+    assert (seed_stats([]).n, seed_stats([]).mean) == (0, None)
+    assert seed_stats([0.5, 0.5]).low == seed_stats([0.5, 0.5]).high == 0.5
 
 
 def test_groups_are_runs_that_differ_in_the_seed_alone(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_groups_are_runs_that_differ_in_the_seed_alone(tmp_path: Path) -> None:
     assert sorted(job.name for job in worse.jobs) == ["a1", "a2"]
 
 
-def test_groups_stand_in_the_order_of_validation_not_of_the_test(tmp_path: Path) -> None:
+def test_groups_are_sorted_by_validation_not_by_test(tmp_path: Path) -> None:
     for name, lr, accuracy, test in (("a", 0.1, 0.9, 0.1), ("b", 0.2, 0.8, 0.9)):
         write_job(
             tmp_path, name, accuracy=accuracy, optimizer__lr=lr, result={"test/accuracy": test}
@@ -60,8 +60,8 @@ def test_groups_stand_in_the_order_of_validation_not_of_the_test(tmp_path: Path)
     assert (second.validation.mean, second.test.mean) == (0.8, 0.9)
 
 
-def test_runs_that_differ_in_nothing_are_one_group(tmp_path: Path) -> None:
+def test_runs_that_differ_only_in_the_seed_are_one_group(tmp_path: Path) -> None:
     write_job(tmp_path, "a", seed=1)
     write_job(tmp_path, "b", seed=2)
     (group,) = group_jobs(read_jobs(tmp_path))
-    assert (group.label, group.validation.n) == (EVERY_RUN, 2)
+    assert (group.label, group.validation.n) == (ALL_RUNS, 2)

@@ -1,4 +1,4 @@
-"""Every job of a sweep is found and said what became of it, however damaged its folder is."""
+"""Every job of a sweep is found with its status, however damaged its folder is."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def statuses(sweep: Path) -> dict[str, str]:
     return {job.name: job.status for job in read_jobs(sweep)}
 
 
-def test_statuses_in_their_order(tmp_path: Path) -> None:
+def test_jobs_are_sorted_by_status(tmp_path: Path) -> None:
     for status in ("finished", "pruned", "failed", "unfinished"):
         write_job(tmp_path, status, status=status)
     running = write_job(tmp_path, "running", status="running", epochs=0)
@@ -25,10 +25,10 @@ def test_statuses_in_their_order(tmp_path: Path) -> None:
         found = statuses(tmp_path)
     assert found == {name: name for name in found} | {"finished at last": "finished"}
     assert len(found) == 6
-    assert statuses(tmp_path)["running"] == "unfinished"  # its process died: no lock is left
+    assert statuses(tmp_path)["running"] == "unfinished"  # its process ended and released the lock
 
 
-def test_what_is_known_of_each(tmp_path: Path) -> None:
+def test_fields_of_each_status(tmp_path: Path) -> None:
     write_job(tmp_path, "a", accuracy=0.91, result={"batch_halvings": 1})
     write_job(tmp_path, "b", accuracy=0.8, status="pruned", epochs=3)
     write_job(tmp_path, "c", status="failed", epochs=2)
@@ -41,18 +41,18 @@ def test_what_is_known_of_each(tmp_path: Path) -> None:
         4,
         1,
     )
-    assert finished.figures["val/accuracy"] == 0.91
-    assert finished.reviews_per_second == 1234.5
+    assert finished.metrics["val/accuracy"] == 0.91
+    assert finished.train_examples_per_s == 1234.5
     assert finished.curves["val/accuracy"][0] == [0, 1, 2, 3]
     assert finished.curves["val/accuracy"][1][2] == 0.91
     assert (pruned.rank, pruned.best_epoch, pruned.epochs) == (None, 1, 3)
-    assert pruned.figures == {"val/accuracy": 0.8, "val/loss": pytest.approx(0.2)}
+    assert pruned.metrics == {"val/accuracy": 0.8, "val/loss": pytest.approx(0.2)}
     assert failed.error == "OutOfMemoryError: CUDA out of memory"
     assert (failed.attempts, failed.log) == (2, str(tmp_path / "c" / "train.log"))
-    assert (failed.figures, failed.epochs) == ({}, 2)
+    assert (failed.metrics, failed.epochs) == ({}, 2)
 
 
-def test_ranks_are_those_of_validation_alone(tmp_path: Path) -> None:
+def test_validation_alone_ranks(tmp_path: Path) -> None:
     for name, accuracy, test in (("a", 0.8, 0.99), ("b", 0.9, 0.5), ("c", 0.9, 0.6), ("d", 0.7, 1)):
         write_job(tmp_path, name, accuracy=accuracy, result={"test/accuracy": test})
     write_job(tmp_path, "e", accuracy=0.95, status="pruned")
@@ -60,7 +60,7 @@ def test_ranks_are_those_of_validation_alone(tmp_path: Path) -> None:
     assert ranks == [("b", 1), ("c", 1), ("a", 3), ("d", 4), ("e", None)]
 
 
-def test_a_loss_ranks_from_below_and_no_figure_has_no_rank(tmp_path: Path) -> None:
+def test_a_lower_loss_ranks_higher_and_a_missing_metric_has_no_rank(tmp_path: Path) -> None:
     for name, loss in (("a", 0.5), ("b", 0.3), ("c", None)):
         write_job(tmp_path, name, result={"val/loss": loss, "monitored_metric": "val/loss"})
     jobs = read_jobs(tmp_path)
@@ -68,16 +68,19 @@ def test_a_loss_ranks_from_below_and_no_figure_has_no_rank(tmp_path: Path) -> No
     assert [(job.name, job.rank) for job in jobs] == [("b", 1), ("a", 2), ("c", None)]
 
 
-def test_a_slash_in_an_override_makes_folders_in_folders(tmp_path: Path) -> None:
-    write_job(tmp_path, "data.train=texts/a.csv")
-    write_job(tmp_path, "data.train=texts/b.csv")
-    assert sorted(statuses(tmp_path)) == ["data.train=texts/a.csv", "data.train=texts/b.csv"]
+def test_a_slash_in_an_override_nests_folders(tmp_path: Path) -> None:
+    write_job(tmp_path, "data.train_path=texts/a.csv")
+    write_job(tmp_path, "data.train_path=texts/b.csv")
+    assert sorted(statuses(tmp_path)) == [
+        "data.train_path=texts/a.csv",
+        "data.train_path=texts/b.csv",
+    ]
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b'{"model":', "result.json: not whole JSON"),
+        (b'{"model":', "result.json: not valid JSON"),
         (b"", "result.json: empty"),
         (b"\xff\xfe", "result.json: cannot be read"),
         (b"[]", "expected an object"),
@@ -87,7 +90,7 @@ def test_a_slash_in_an_override_makes_folders_in_folders(tmp_path: Path) -> None
         (b'{"timing": 7}', "int"),
     ],
 )
-def test_a_damaged_folder_is_a_row_that_says_so(tmp_path: Path, content: bytes, says: str) -> None:
+def test_a_damaged_job_has_its_own_status(tmp_path: Path, content: bytes, says: str) -> None:
     write_job(tmp_path, "good")
     result = write_job(tmp_path, "bad") / "result.json"
     whole = json.loads(result.read_text())
@@ -101,9 +104,9 @@ def test_a_damaged_folder_is_a_row_that_says_so(tmp_path: Path, content: bytes, 
     assert says in bad.error and "\n" not in bad.error
 
 
-def test_a_file_cut_off_anywhere_raises_nothing(tmp_path: Path) -> None:
+def test_truncated_files_never_raise(tmp_path: Path) -> None:
     for status in ("finished", "pruned", "failed", "unfinished"):
-        folder = write_job(tmp_path, status, status=status, epochs=1, reviews=2)
+        folder = write_job(tmp_path, status, status=status, epochs=1, examples=2)
         for path in (path for path in folder.rglob("*") if path.is_file()):
             whole = path.read_bytes()
             for size in range(0, len(whole), 19):
@@ -114,9 +117,9 @@ def test_a_file_cut_off_anywhere_raises_nothing(tmp_path: Path) -> None:
         assert read_job(folder, tmp_path).error.count("\n") == 0
 
 
-def test_what_a_run_needs_beside_its_result_may_be_damaged(tmp_path: Path) -> None:
+def test_config_and_metrics_of_a_finished_run_may_be_damaged(tmp_path: Path) -> None:
     folder = write_job(tmp_path, "a", model__hidden_size=64)
-    (folder / "config" / "config.yaml").write_text("model: {name: gru")
+    (folder / ".hydra" / "config.yaml").write_text("model: {name: gru")
     (folder / "metrics.csv").write_text("step,val/accuracy\n1,high\n")
     (job,) = read_jobs(tmp_path)
     assert (job.status, job.rank, job.curves) == ("finished", 1, {})
@@ -124,7 +127,7 @@ def test_what_a_run_needs_beside_its_result_may_be_damaged(tmp_path: Path) -> No
     assert job.config["model.hidden_size"] == 64  # from result.json
 
 
-def test_the_row_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+def test_a_row_that_is_being_written_is_ignored(tmp_path: Path) -> None:
     folder = write_job(tmp_path, "a", status="unfinished", epochs=2)
     metrics = folder / "metrics.csv"
     metrics.write_text(metrics.read_text() + "2,29,,0.9")
@@ -132,17 +135,17 @@ def test_the_row_that_is_being_written_is_left_out(tmp_path: Path) -> None:
     assert (job.epochs, job.error) == (2, "")
 
 
-def test_folders_that_are_no_sweep_are_named(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_sweep_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
         read_jobs(tmp_path / "absent")
-    with pytest.raises(CheckpointError, match="no run in it"):
+    with pytest.raises(CheckpointError, match="contains no run"):
         read_jobs(tmp_path)
     run = write_job(tmp_path, "run")
     with pytest.raises(CheckpointError, match=r"run: the folder of a single run"):
         read_jobs(run)
 
 
-def test_importances_of_each_figure_are_read_where_there_are_some(tmp_path: Path) -> None:
+def test_importances_of_each_metric_are_read(tmp_path: Path) -> None:
     path = tmp_path / "importances.json"
     assert read_importances(tmp_path, "val/f1") == {}
     shares = {"model.dropout": 0.2, "optimizer.lr": 0.8}
@@ -156,7 +159,7 @@ def test_importances_of_each_figure_are_read_where_there_are_some(tmp_path: Path
         assert read_importances(tmp_path, "val/f1") == {}
 
 
-def test_predictions_play_no_part(tmp_path: Path) -> None:
+def test_predictions_are_not_read(tmp_path: Path) -> None:
     folder = write_job(tmp_path, "a")
     write_correctness(folder, [])
     assert statuses(tmp_path) == {"a": "finished"}

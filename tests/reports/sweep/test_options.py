@@ -1,4 +1,4 @@
-"""What varies in a sweep is found in its composed configs."""
+"""The varied options of a sweep are found in its composed configs."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,12 @@ import pytest
 
 from rnn_lab.reports.sweep.options import (
     ABSENT,
+    format_value,
+    group_key,
     read_config,
-    resolved,
-    same_but_seed,
+    resolve,
     short_names,
     varied_options,
-    written,
 )
 from tests.reports.sweep_folders import composed, write_job
 
@@ -23,20 +23,20 @@ def configs(tmp_path: Path, *options: dict[str, object]) -> list[dict[str, objec
     ]
 
 
-def test_options_that_differ_whatever_the_command_line_said(tmp_path: Path) -> None:
+def test_varied_options_do_not_depend_on_the_command_line(tmp_path: Path) -> None:
     found = configs(
         tmp_path,
         {"model__name": "lstm", "model__forget_bias": 3.0, "seed": 1},
-        {"model__name": "gru", "model__reset": "after", "seed": 2, "optimizer__lr": 0.004},
+        {"model__name": "gru", "model__reset_after": True, "seed": 2, "optimizer__lr": 0.004},
     )
-    # optimizer.lr was given once, as the default; an option of one model alone has one value;
-    # the split's seed only repeats the seed.
+    # optimizer.lr is given once, with its default; options of one model have one value each;
+    # data.split_seed only repeats the seed.
     assert varied_options(found) == ["model.name", "seed"]
-    assert resolved(found[1], "data.split_seed") == 2
-    assert resolved(found[1], "model.forget_bias") == ABSENT
+    assert resolve(found[1], "data.split_seed") == 2
+    assert resolve(found[1], "model.forget_bias") == ABSENT
 
 
-def test_names_places_and_speed_are_no_options(tmp_path: Path) -> None:
+def test_names_paths_and_speed_do_not_vary(tmp_path: Path) -> None:
     found = configs(
         tmp_path,
         {"name": "a", "tags": ["x"], "trial": {"number": 1}, "data__cache_dir": "here"},
@@ -45,36 +45,36 @@ def test_names_places_and_speed_are_no_options(tmp_path: Path) -> None:
     assert varied_options(found) == []
 
 
-def test_numbers_words_truth_and_null_are_told_apart(tmp_path: Path) -> None:
+def test_numbers_strings_booleans_and_null_are_distinct(tmp_path: Path) -> None:
     values = [1, 1.0, True, "1", None]
     found = configs(tmp_path, *({"trainer__patience": value} for value in values))
     assert varied_options(found) == ["trainer.patience"]
-    keys = [same_but_seed(config, ["trainer.patience"]) for config in found]
+    keys = [group_key(config, ["trainer.patience"]) for config in found]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 4
-    assert [written(config["trainer.patience"]) for config in found] == [
+    assert [format_value(config["trainer.patience"]) for config in found] == [
         "1", "1.0", "true", "1", "null",
     ]  # fmt: skip
 
 
-def test_a_seed_of_its_own_is_another_option_than_the_seed(tmp_path: Path) -> None:
+def test_a_split_seed_of_its_own_varies(tmp_path: Path) -> None:
     found = configs(tmp_path, {"seed": 1}, {"seed": 2}, {"seed": 1, "data__split_seed": 7})
     varied = varied_options(found)
     assert varied == ["data.split_seed", "seed"]
-    one, two, other = (same_but_seed(config, varied) for config in found)
+    one, two, other = (group_key(config, varied) for config in found)
     assert one == two != other
 
 
-def test_references_that_read_the_environment_or_run_in_circles_stay_as_they_are(
+def test_references_to_the_environment_and_cycles_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "tell nobody")
     (config,) = configs(tmp_path, {"name": "${oc.env:SECRET}", "seed": "${data.split_seed}"})
-    assert config["name"] == "${oc.env:SECRET}" == resolved(config, "name")
-    assert str(resolved(config, "seed")).startswith("${")
+    assert config["name"] == "${oc.env:SECRET}" == resolve(config, "name")
+    assert str(resolve(config, "seed")).startswith("${")
 
 
-def test_a_run_without_its_config_tells_by_its_result(tmp_path: Path) -> None:
+def test_a_run_without_a_config_uses_its_result(tmp_path: Path) -> None:
     result = {
         "model": {"name": "gru", "parameters": 9},
         "optimizer": {"lr": 0.1},
@@ -97,15 +97,15 @@ def test_a_run_without_its_config_tells_by_its_result(tmp_path: Path) -> None:
 def test_lists_and_hydras_own_yaml_are_read(tmp_path: Path) -> None:
     from omegaconf import OmegaConf
 
-    (tmp_path / "config").mkdir()
+    (tmp_path / ".hydra").mkdir()
     config = OmegaConf.create(composed(optimizer__lr=1e-5, data__class_names=["no", "yes"]))
-    OmegaConf.save(config, tmp_path / "config" / "config.yaml")
+    OmegaConf.save(config, tmp_path / ".hydra" / "config.yaml")
     found = read_config(tmp_path)
     assert found["optimizer.lr"] == 1e-5
     assert found["data.class_names"] == '["no", "yes"]'
 
 
-def test_columns_have_short_names_where_those_are_clear() -> None:
+def test_columns_have_short_names_unless_ambiguous() -> None:
     assert short_names(["model.name", "optimizer.lr", "seed"]) == {
         "model.name": "model",
         "optimizer.lr": "lr",

@@ -1,4 +1,4 @@
-"""sweep.html in a real Chromium: every run, every table, no error, nothing from elsewhere."""
+"""sweep.html in a real Chromium: every run, every table, no error, no request."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 
 def show(browser: Chromium, sweep: Path, width: int = 1400) -> list[str]:
-    """Report the sweep, open its page, and return the runs that its table shows."""
+    """Report the sweep, open its page and return the runs in its table."""
     report_sweep(sweep, Console(file=io.StringIO()))
     browser.open(sweep / "sweep.html", width=width)
     check(browser, sweep / "sweep.html")
@@ -46,7 +46,7 @@ def show(browser: Chromium, sweep: Path, width: int = 1400) -> list[str]:
 
 
 def check(browser: Chromium, page: Path) -> None:
-    """The page ran to its end, without an error, and asked for nothing but itself."""
+    """Assert that the script ran without an error and the page requested only itself."""
     assert browser.errors == []
     assert browser.value("document.documentElement.dataset.ready") == "yes"
     assert browser.requests == [page.resolve().as_uri()]
@@ -58,7 +58,7 @@ def column(browser: Chromium, heading: str) -> list[str]:
 
 
 def twelve_runs(folder: Path) -> Path:
-    """Two models, two rates, three seeds; the test figures stand the other way round."""
+    """Write two models, two learning rates, three seeds; test metrics in the opposite order."""
     random = np.random.default_rng(0)
     for i in range(12):
         model, rate, seed = ("lstm", "gru")[i % 2], (1e-5, 0.004)[i // 2 % 2], i // 4 + 1
@@ -77,8 +77,8 @@ def test_twelve_runs(browser: Chromium, tmp_path: Path) -> None:
     assert [job.rank for job in jobs] == list(range(1, 13))
     assert len(browser.texts("#curves .line")) == len(browser.texts("#parallel .line")) == 12
     words = browser.value("document.body.innerText")
-    assert "Validation alone selects." in words
-    assert "10,000 resamples of the reviews, seed 0" in words
+    assert "Selection uses validation only." in words
+    assert "10,000 resamples of the examples, seed 0" in words
 
     groups = browser.texts("#groups tbody tr td:nth-child(1)")
     assert groups == [f"model={m}, lr={lr}" for lr in ("0.004", "1e-05") for m in ("gru", "lstm")]
@@ -88,7 +88,7 @@ def test_twelve_runs(browser: Chromium, tmp_path: Path) -> None:
     assert axes == ["model.name", "optimizer.lr", "val/accuracy"]
 
 
-def test_a_click_sorts_and_the_test_columns_do_not(browser: Chromium, tmp_path: Path) -> None:
+def test_a_click_sorts_but_not_by_test_columns(browser: Chromium, tmp_path: Path) -> None:
     show(browser, twelve_runs(tmp_path / "twelve"))
     browser.click("#runs th:nth-child(5) button")  # the rate
     assert column(browser, "lr") == ["1e-05"] * 6 + ["0.004"] * 6
@@ -111,13 +111,52 @@ def test_hovering_over_a_line_names_its_run(browser: Chromium, tmp_path: Path) -
     browser.point_at(*browser.middle("#curves [data-run=gru_2] circle"))
     tip = browser.value("document.getElementById('tip').innerText")
     assert tip == "gru_2 · rank 2 · validation accuracy 50.00 %\nlr=0.2"
-    lit = browser.value("[...document.querySelectorAll('.lit')].map(one => one.dataset.run)")
-    assert lit == ["gru_2"] * 3  # its row and its line in both charts
+    highlighted = browser.value(
+        "[...document.querySelectorAll('.highlighted')].map(one => one.dataset.run)"
+    )
+    assert highlighted == ["gru_2"] * 3  # its row and its line in both charts
     browser.point_at(2, 2)
     assert browser.value("document.getElementById('tip').hidden")
 
 
-def test_every_status_and_what_a_search_leaves(browser: Chromium, tmp_path: Path) -> None:
+def brush(browser: Chromium, axis: int, start: float, end: float) -> None:
+    """Drag along an axis of the parallel coordinates, from and to shares of its length."""
+    browser.middle("#parallel")  # scrolls it into view
+    handle = f"document.querySelectorAll('#parallel .handle')[{axis}]"
+    box = browser.value(f"{handle}.getBoundingClientRect().toJSON()")
+    x = box["x"] + box["width"] / 2
+    browser.drag((x, box["y"] + start * box["height"]), (x, box["y"] + end * box["height"]))
+
+
+def selected(browser: Chromium) -> list[str]:
+    lines = "[...document.querySelectorAll('#parallel .line:not(.unselected)')]"
+    return sorted(browser.value(f"{lines}.map(one => one.dataset.run)"))
+
+
+def test_brushing_an_axis_selects_the_runs_that_cross_it(browser: Chromium, tmp_path: Path) -> None:
+    sweep = twelve_runs(tmp_path / "twelve")
+    show(browser, sweep)
+    every = sorted(browser.texts("#runs tbody td.name"))
+    assert selected(browser) == every
+    brush(browser, 0, 0.5, 1.0)  # the lower end of model.name
+    gru = sorted(name for name in every if name.startswith("gru"))
+    assert selected(browser) == gru
+    assert browser.texts("#selected") == ["Selected: 6 of 12 runs."]
+    rows = "[...document.querySelectorAll('#runs tbody tr.unselected')]"
+    dimmed = browser.value(f"{rows}.map(one => one.dataset.run)")
+    assert sorted(dimmed) == sorted(set(every) - set(gru))
+    assert len(browser.texts("#curves .line.unselected")) == 6
+    brush(browser, 1, 0.5, 0.0)  # the upper end of lr: narrows the selection
+    assert selected(browser) == ["gru_03", "gru_07", "gru_11"]
+    brush(browser, 0, 0.5, 0.5)  # a click clears the axis
+    assert len(selected(browser)) == 6
+    brush(browser, 1, 0.2, 0.2)
+    assert selected(browser) == every
+    assert browser.texts("#selected") == [""]
+    assert browser.errors == []
+
+
+def test_every_status_and_the_importances_of_a_search(browser: Chromium, tmp_path: Path) -> None:
     statuses = ["finished", "pruned", "failed", "unfinished"]
     for i, status in enumerate(statuses * 4):
         folder = write_job(
@@ -126,7 +165,7 @@ def test_every_status_and_what_a_search_leaves(browser: Chromium, tmp_path: Path
             model__pooling=["last", "mean"][i % 2], model__bidirectional=i % 4 < 2,
         )  # fmt: skip
         (folder / "job.json").write_text(json.dumps({"trial": i, "overrides": []}))
-    (tmp_path / "damaged" / "config").mkdir(parents=True)
+    (tmp_path / "damaged" / ".hydra").mkdir(parents=True)
     (tmp_path / "damaged" / "result.json").write_text('{"val/accuracy": 0.9')
     shares = {"val/accuracy": {"optimizer.lr": 0.75, "model.pooling": 0.25}}
     (tmp_path / "importances.json").write_text(json.dumps({"importances": shares}))
@@ -136,7 +175,7 @@ def test_every_status_and_what_a_search_leaves(browser: Chromium, tmp_path: Path
         "finished": 4, "pruned": 4, "failed": 4, "unfinished": 4, "damaged": 1,
     }  # fmt: skip
     assert sorted(map(int, filter(None, column(browser, "trial")))) == list(range(16))
-    assert len(browser.texts("#troubled tbody tr")) == 9
+    assert len(browser.texts("#issues tbody tr")) == 9
     bars = browser.texts(".shares > div")
     assert bars == ["optimizer.lr", "", "75.0 %", "model.pooling", "", "25.0 %"]
     assert "log scale" in browser.texts("#parallel text")
@@ -154,13 +193,13 @@ def test_one_run_in_any_window(browser: Chromium, tmp_path: Path, width: int) ->
 def test_two_hundred_runs(browser: Chromium, tmp_path: Path) -> None:
     for i in range(200):
         write_job(tmp_path, f"run {i}", accuracy=0.5 + i / 500, optimizer__lr=1e-4 * 1.03**i,
-                  seed=i, reviews=2)  # fmt: skip
+                  seed=i, examples=2)  # fmt: skip
     shown = show(browser, tmp_path)
     assert sorted(shown) == sorted(f"run {i}" for i in range(200))
     assert len(browser.texts("#curves .line")) == 200
 
 
-def test_names_and_values_that_are_markup_are_only_text(browser: Chromium, tmp_path: Path) -> None:
+def test_markup_in_names_and_values_is_only_text(browser: Chromium, tmp_path: Path) -> None:
     evil = (
         "</td><script>document.title='hacked'</script><img src=x onerror=document.title='hacked'>"
     )
@@ -173,7 +212,7 @@ def test_names_and_values_that_are_markup_are_only_text(browser: Chromium, tmp_p
     (tmp_path / "importances.json").write_text(json.dumps({evil: 1.0}))
     shown = show(browser, tmp_path)
     assert evil in shown and len(shown) == 3
-    assert evil in browser.value("document.querySelector('#troubled').innerText")
+    assert evil in browser.value("document.querySelector('#issues').innerText")
     browser.point_at(*browser.middle("#curves .line circle"))
     links = browser.value("[...document.querySelectorAll('#runs a')].map(one => one.protocol)")
     assert links == ["file:"] * 3
@@ -191,7 +230,7 @@ def test_names_and_values_that_are_markup_are_only_text(browser: Chromium, tmp_p
         ("<body>", "<body onload='undefined_function()'>"),
     ],
 )
-def test_an_error_on_the_page_would_be_seen(
+def test_an_error_on_the_page_is_detected(
     browser: Chromium, tmp_path: Path, old: str, new: str
 ) -> None:
     write_job(tmp_path, "run")
@@ -203,7 +242,7 @@ def test_an_error_on_the_page_would_be_seen(
         check(browser, page)
 
 
-def test_an_error_of_the_script_itself_would_be_seen(
+def test_an_error_of_the_script_is_detected(
     browser: Chromium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import shutil
@@ -211,10 +250,10 @@ def test_an_error_of_the_script_itself_would_be_seen(
     from rnn_lab.reports.sweep import page as sweep_page
 
     for name in ("page.html", "page.js"):
-        shutil.copy(sweep_page.HERE / name, tmp_path / name)
+        shutil.copy(sweep_page.TEMPLATES / name, tmp_path / name)
     script = tmp_path / "page.js"
-    script.write_text(script.read_text().replace("let lit = [];", "let lit = []; lit.no_such();"))
-    monkeypatch.setattr(sweep_page, "HERE", tmp_path)
+    script.write_text(script.read_text().replace("let highlighted = [];", "tip.no_such();"))
+    monkeypatch.setattr(sweep_page, "TEMPLATES", tmp_path)
     write_job(tmp_path / "sweep", "run")
     with pytest.raises(AssertionError, match="no_such is not a function"):
         show(browser, tmp_path / "sweep")

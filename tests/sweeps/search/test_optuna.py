@@ -1,4 +1,4 @@
-"""hydra/sweeper=optuna, in processes of its own: what is tried, by whom, and what is left."""
+"""hydra/sweeper=optuna in real processes: the trials, their workers, and the files."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from rnn_lab.sweeps.search.study import open_storage
 from tests.cli.forked import Started
-from tests.cli.runner import PROJECT, open_door
+from tests.cli.runner import PROJECT, run_command
 from tests.sweeps.bowl import main
 
 SPACE = ("x=interval(-2,3)", "kind=bad,good")
@@ -21,7 +21,7 @@ OPTUNA = ("-m", f"hydra.searchpath=[{PROJECT / 'conf'}]", "hydra/sweeper=optuna"
 
 @pytest.fixture
 def search(tmp_path, monkeypatch, capsys):
-    """Search in this process: what it says."""
+    """Search in this process and return its output."""
 
     def run(*arguments: str) -> str:
         monkeypatch.chdir(tmp_path)
@@ -33,7 +33,7 @@ def search(tmp_path, monkeypatch, capsys):
 
 
 def start(*arguments: str, cwd: Path) -> Started:
-    """Begin to search in a process of its own."""
+    """Start a search in another process."""
     return Started("tests/sweeps/bowl.py", *OPTUNA, *arguments, cwd=cwd, out=cwd / "said")
 
 
@@ -43,18 +43,18 @@ def study_in(folder: Path, storage: str = "study.journal") -> optuna.Study:
 
 
 def wait_for(process: Started, folder: Path, results: int) -> None:
-    """Wait until a search has so many results and is at its next."""
+    """Wait until a search has so many results and works on the next trial."""
     for _ in range(3000):
         done = len(list(folder.glob("*/result.json")))
         if done >= results and len(list(folder.glob("*/done_by.txt"))) > done:
             return
         assert process.poll() is None, process.said()
         time.sleep(0.01)
-    raise AssertionError("it does not get on")
+    raise AssertionError("the search makes no progress")
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path, search):
+def test_killed_search_resumes_with_the_same_trials(tmp_path, search):
     wanted = (*SPACE, "hydra.sweeper.n_trials=12", "hydra.sweeper.sampler.n_startup_trials=5")
     said = search(*wanted, "hydra.sweep.dir=whole/bowl")
     whole = study_in(tmp_path / "whole" / "bowl")
@@ -75,9 +75,9 @@ def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path, search)
     resumed = study_in(folder)
     assert [trial.state for trial in resumed.trials] == 12 * [TrialState.COMPLETE]
     assert [trial.params for trial in resumed.trials] == [trial.params for trial in whole.trials]
-    # The one that was at work when killed was begun twice, the others once.
-    begun = [len((folder / str(n) / "done_by.txt").read_text().splitlines()) for n in range(12)]
-    assert begun == 7 * [1] + [2] + 4 * [1]
+    # The trial that was running when killed was started twice, the others once.
+    started = [len((folder / str(n) / "done_by.txt").read_text().splitlines()) for n in range(12)]
+    assert started == 7 * [1] + [2] + 4 * [1]
 
     shares = json.loads((folder / "importances.json").read_text())
     assert shares["trials"] == 12
@@ -106,8 +106,8 @@ def test_two_workers_share_a_database_and_a_failed_job_is_a_failed_trial(
     assert said.count("failed: x=3 is too large") == 2
     by = [file.read_text() for file in (tmp_path / "sweep").glob("*/done_by.txt")]
     assert len(by) == 6 and {len(pids.splitlines()) for pids in by} == {1}
-    assert len(set(by)) == 2  # both had a share
-    # The database's address, which may hold a password, is in no file but its own.
+    assert len(set(by)) == 2  # both worked
+    # The database's address, which may hold a password, is in no file but the database.
     for file in (tmp_path / "sweep").rglob("*"):
         assert file.is_dir() or storage not in file.read_text(), file
 
@@ -115,7 +115,7 @@ def test_two_workers_share_a_database_and_a_failed_job_is_a_failed_trial(
     assert len(study_in(tmp_path / "sweep", storage).trials) == 8
 
 
-def test_several_objectives_give_the_runs_that_none_beats(tmp_path, search):
+def test_several_objectives_give_the_pareto_front(tmp_path, search):
     said = search(
         *("x=range(-2,4)", "hydra.sweeper.sampler.name=grid", "hydra.sweeper.pruner.name=none"),
         "hydra.sweeper.directions={val/loss:minimize,timing.wall_time_s:minimize}",
@@ -127,8 +127,8 @@ def test_several_objectives_give_the_runs_that_none_beats(tmp_path, search):
     assert "val/loss 0, timing.wall_time_s 2" in said
 
 
-def test_a_bad_search_is_one_line_before_anything_is_run(tmp_path):
-    done = open_door("train.py", "search=lstm", "model.dropout=interval(0,2)", cwd=tmp_path)
+def test_impossible_search_is_refused_in_one_line_before_any_run(tmp_path):
+    done = run_command("train.py", "search=lstm", "model.dropout=interval(0,2)", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: model.dropout=2: input should be less than 1\n"
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""A search of 30 trials on the demo reviews, pruned, killed and resumed: train.py itself."""
+"""A search of 30 trials on demo reviews with train.py itself: pruned, killed and resumed."""
 
 import signal
 import time
@@ -12,10 +12,13 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.hardware import resolve_hardware
 from rnn_lab.models.lightning_module import build_classifier
 from rnn_lab.sweeps.search.study import open_storage
-from rnn_lab.training.callbacks.monitors import ValidationHistory, find_callback
+from rnn_lab.training.callbacks import build_callbacks, find_callback
+from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.trainer import build_trainer
 from rnn_lab.validation import validate
 from tests.cli.forked import Started
@@ -40,7 +43,7 @@ RUN = (
 )
 SEARCH = (
     *("hydra/sweeper=optuna", f"hydra.sweeper.n_trials={TRIALS}", "hydra.sweep.dir=sweep"),
-    # At random, so that an unpruned search would try the same.
+    # Random, so that a search without pruning would have the same trials.
     *("hydra.sweeper.sampler.name=random", "hydra.sweeper.pruner.n_startup_trials=3"),
     *("optimizer.lr=tag(log,interval(0.0003,0.3))", "model.pooling=choice(mean,max)"),
 )
@@ -60,22 +63,24 @@ def composed(*overrides: str) -> RunConfig:
     return validate(RunConfig, OmegaConf.to_container(config, resolve=True))
 
 
-def trained_to_the_end(config: RunConfig, data: TextDataModule, folder: Path) -> float:
-    """The best validation loss of the run that train.py would have made of `config`."""
+def train_without_pruning(config: RunConfig, data: TextDataModule, folder: Path) -> float:
+    """Return the best validation loss of the run of `config` without pruning."""
     folder.mkdir()
     L.seed_everything(config.seed, workers=True, verbose=False)
     model = build_classifier(
         config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
     )
-    trainer = build_trainer(config.trainer, folder, [], accelerator="cpu", devices=1)
+    callbacks = build_callbacks(RunSpec(config, folder))
+    hardware = resolve_hardware(config.trainer)
+    trainer = build_trainer(config.trainer, hardware, folder, [], callbacks)
     trainer.fit(model, datamodule=data)
-    of_epoch = find_callback(trainer, ValidationHistory).of_epoch
-    return min(figures["val/loss"] for figures in of_epoch.values())
+    history = find_callback(trainer, ValidationHistory).by_epoch
+    return min(metrics["val/loss"] for metrics in history.values())
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_path, monkeypatch):
+def test_pruning_halves_the_epochs_and_finds_as_good_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "sweep"
     process = search(tmp_path)
@@ -96,7 +101,7 @@ def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_pat
     assert sum(epochs) <= TRIALS * EPOCHS / 2
     for trial in study.trials:
         files = {file.name for file in Path(trial.user_attrs["folder"]).iterdir()}
-        if trial.state == TrialState.PRUNED:  # the test split stays unread
+        if trial.state == TrialState.PRUNED:  # the test split is not read
             assert "pruned.json" in files and not {"result.json", "predictions.csv"} & files
         else:
             assert "result.json" in files and "pruned.json" not in files
@@ -106,18 +111,18 @@ def test_pruning_halves_the_epochs_and_finds_as_good_a_run_though_killed(tmp_pat
     data.prepare_data()
     data.setup()
     missed = [
-        trained_to_the_end(
+        train_without_pruning(
             composed(*t.user_attrs["overrides"]), data, tmp_path / f"whole{t.number}"
         )
         for t in pruned
     ]
-    # What the search kept, it would have had without pruning too, to the digit.
+    # The best run has the same metric, to the digit, without pruning.
     best = study.best_trial
     again = composed(*best.user_attrs["overrides"])
-    assert trained_to_the_end(again, data, tmp_path / "whole") == min(
+    assert train_without_pruning(again, data, tmp_path / "whole") == min(
         best.intermediate_values.values()
     )
     print(f"{sum(epochs)} of {TRIALS * EPOCHS} epochs; best val/loss {best.value:.4f}")
     print(f"{len(pruned)} pruned, whose best would have been {sorted(missed)[:5]}")
     assert best.value <= min(missed) + 0.02
-    assert best.value < 0.5  # learnt: chance is 0.693
+    assert best.value < 0.5  # chance is 0.693

@@ -1,4 +1,4 @@
-"""The parts of a search, on studies of Optuna's and a Trainer of Lightning's."""
+"""The parts of a search, on real studies of Optuna and with a real Trainer."""
 
 import json
 import time
@@ -13,10 +13,12 @@ from omegaconf import OmegaConf
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions, search_options
-from rnn_lab.sweeps.search.pruning import Pruning, record_pruned
+from rnn_lab.sweeps.search.pruning import Pruning
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import build_sampler, open_storage, open_study
 from rnn_lab.sweeps.search.workers import SEEN, Worker
+from rnn_lab.training.callbacks import skips_test
+from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.config import TrialConfig
 
@@ -46,14 +48,14 @@ def study_of(path, space="x=interval(0,1)", directions=LOSS, **pruner):
         ("a=lstm,gru", ["lstm", "gru"]),
         ("a='x, y',null,[1,2]", ["'x, y'", "null", "[1,2]"]),
         ("a=1,true", ["1", "True"]),
-        ("a=range(1,10,4)", ["1", "5", "9"]),  # Hydra's range leaves its end out
+        ("a=range(1,10,4)", ["1", "5", "9"]),  # Hydra's range excludes its end
         ("a=range(6,3,-1)", ["4", "5", "6"]),
         ("a=range(0.1,0.5,0.1)", ["0.1", "0.2", "0.3", "0.4"]),
         ("a=int(interval(1,3))", ["1", "2", "3"]),
         ("+a=tag(log,range(1,4))", ["1", "2", "3"]),
     ],
 )
-def test_a_space_in_hydras_syntax_holds_hydras_values(line, values):
+def test_space_in_hydras_syntax_has_hydras_values(line, values):
     (dimension,) = space_of(line).dimensions
     assert dimension.name == "a"
     key = line.partition("=")[0]
@@ -65,7 +67,7 @@ def test_a_space_in_hydras_syntax_holds_hydras_values(line, values):
     assert reached == {f"{key}={v}" for v in values}
 
 
-def test_an_interval_is_drawn_from_as_a_whole_and_a_logarithmic_one_by_powers():
+def test_interval_is_sampled_uniformly_or_by_logarithm():
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     (flat,) = space_of("a=interval(0.001,1)").dimensions
     (log,) = space_of("b=tag(log,interval(0.001,1))").dimensions
@@ -75,7 +77,7 @@ def test_an_interval_is_drawn_from_as_a_whole_and_a_logarithmic_one_by_powers():
     assert flat.override(1 / 3) == "a=0.333333"
 
 
-def test_the_last_word_on_an_option_counts():
+def test_last_override_of_an_option_counts():
     space = space_of("a=choice(1,2)", "b=1,2", "c=7", "a=3", "c=interval(0,1)")
     assert space.fixed == ["a=3"]
     assert [dimension.name for dimension in space.dimensions] == ["b", "c"]
@@ -92,7 +94,7 @@ def test_the_last_word_on_an_option_counts():
         ("a=interval(2,1)", "the interval is empty: 2.0 is above 1.0"),
     ],
 )
-def test_a_bad_space_is_one_line(line, said):
+def test_impossible_space_is_refused_in_one_line(line, said):
     with pytest.raises(ConfigError, match=r"^[^\n]*$") as error:
         space_of(line)
     assert said in str(error.value) and (line in str(error.value) or "nothing" in said)
@@ -108,14 +110,14 @@ def test_a_bad_space_is_one_line(line, said):
         ({"directions": {"val/f1": "maximize", "epochs": "minimize"}}, "pruner.name=none"),
     ],
 )
-def test_a_bad_option_of_the_sweeper_is_one_line(options, said):
+def test_impossible_option_of_the_sweeper_is_refused_in_one_line(options, said):
     with pytest.raises(ConfigError, match=r"^hydra\.sweeper\.[^\n]*$") as error:
         search_options(OmegaConf.create(options))
     assert said in str(error.value)
 
 
 @pytest.mark.parametrize(("name", "seeds", "trials"), [("tpe", range(8), 32), ("gp", [0], 20)])
-def test_samplers_learn_where_it_is_good(name, seeds, trials):
+def test_samplers_beat_random_search(name, seeds, trials):
     def later_trials(options):
         study = optuna.create_study()
         (x,), (y,) = space_of("x=interval(0,1)").dimensions, space_of("y=interval(0,1)").dimensions
@@ -130,45 +132,45 @@ def test_samplers_learn_where_it_is_good(name, seeds, trials):
         for seed in seeds
         for value in later_trials(SamplerOptions(name=name, seed=seed, n_startup_trials=8))
     ]
-    # Drawn at random, x is 0.123 from the best on average, y is 0.093: the variance of a uniform
-    # number, 1/12, and the square of what its mean, 1/2, lacks.
+    # Expected for random x and y: the variance of a uniform number, 1/12, and the square of the
+    # distance of its mean, 1/2, from the best.
     by_chance = 1 / 12 + 0.2**2 + 1 / 12 + 0.1**2
     assert sum(learnt) / len(learnt) < 0.6 * by_chance
 
 
-def test_workers_take_no_trial_twice_and_only_what_the_dead_left(tmp_path):
+def test_workers_claim_no_trial_twice_but_those_of_dead_workers(tmp_path):
     space = space_of("x=interval(0,1)")
     path = tmp_path / "study.journal"
     one, two = (Worker(study_of(path), tmp_path, n_trials=5, timeout=30) for _ in range(2))
     with two:
         with one:
             for worker in (one, two):
-                worker.plan(space, RANDOM)
-            first, second = one.take(2, space, RANDOM), two.take(2, space, RANDOM)
+                worker.enqueue(space, RANDOM)
+            first, second = one.claim(2, space, RANDOM), two.claim(2, space, RANDOM)
             assert [trial.number for trial in first + second] == [0, 1, 2, 3]
             assert len({trial.values["x"] for trial in first + second}) == 4
-            assert [trial.number for trial in two.take(3, space, RANDOM)] == [4]
-            assert two.take(1, space, RANDOM) == []
-        assert two.take(9, space, RANDOM) == first  # `one` is gone: the same trials, same values
+            assert [trial.number for trial in two.claim(3, space, RANDOM)] == [4]
+            assert two.claim(1, space, RANDOM) == []
+        assert two.claim(9, space, RANDOM) == first  # `one` is gone: the same trials, same values
         assert len(two.study.trials) == 5
 
 
-def test_a_worker_of_another_machine_is_dead_when_it_has_been_silent(tmp_path):
+def test_worker_of_another_machine_is_dead_without_a_heartbeat(tmp_path):
     space = space_of("x=interval(0,1)")
     path = tmp_path / "study.journal"
     here = Worker(study_of(path), tmp_path, n_trials=1, timeout=30)
     there = Worker(study_of(path), tmp_path / "elsewhere", n_trials=1, timeout=30)
     there.host = "another"
     with here, there:
-        there.plan(space, RANDOM)
+        there.enqueue(space, RANDOM)
         there.study.set_user_attr(SEEN + there.name, {"host": "another", "at": time.time() - 29})
-        (taken,) = there.take(1, space, RANDOM)
-        assert here.take(1, space, RANDOM) == []
+        (claimed,) = there.claim(1, space, RANDOM)
+        assert here.claim(1, space, RANDOM) == []
         there.study.set_user_attr(SEEN + there.name, {"host": "another", "at": time.time() - 31})
-        assert here.take(1, space, RANDOM) == [taken]
+        assert here.claim(1, space, RANDOM) == [claimed]
 
 
-def test_a_study_keeps_its_objectives_and_choices(tmp_path):
+def test_study_keeps_its_objectives_and_choices(tmp_path):
     path = tmp_path / "study.journal"
     study = study_of(path, "x=choice(1,2)")
     space_of("x=choice(1,2)").dimensions[0].suggest(study.ask())
@@ -179,7 +181,7 @@ def test_a_study_keeps_its_objectives_and_choices(tmp_path):
         study_of(path, "x=choice(1,2)", directions={"val/f1": "maximize"})
 
 
-def test_a_journal_cut_off_by_a_full_disk_is_read_and_written_on(tmp_path):
+def test_journal_cut_off_by_a_full_disk_is_read_and_extended(tmp_path):
     path = tmp_path / "study.journal"
     study_of(path).ask()
     with path.open("ab") as file:
@@ -191,14 +193,14 @@ def test_a_journal_cut_off_by_a_full_disk_is_read_and_written_on(tmp_path):
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
-def test_a_storage_that_cannot_be_opened_keeps_its_password():
+def test_error_of_a_storage_does_not_show_its_password():
     with pytest.raises(ConfigError, match="cannot be opened") as error:
         open_storage("postgresql+pg8000://someone:secret@nowhere/a")
     assert "secret" not in str(error.value) and "someone:***@nowhere" in str(error.value)
 
 
-class Told(L.LightningModule):
-    """Learns nothing; its val/loss of each epoch is given."""
+class ScriptedLosses(L.LightningModule):
+    """A module that learns nothing and logs a given val/loss in each epoch."""
 
     def __init__(self, losses):
         super().__init__()
@@ -215,46 +217,44 @@ class Told(L.LightningModule):
 
 
 def train(folder, losses, trial, *, resume=None):
-    """Train as train.py does; returns whether the search stopped it."""
+    """Train as train.py does and return whether the search stopped it."""
     batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(2, 1)))
-    best = ModelCheckpoint(
-        folder, filename="best", monitor="val/loss", enable_version_counter=False
-    )
+    best = BestCheckpoint(folder, "val/loss", "min")
     last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
     trainer = L.Trainer(
         max_epochs=len(losses),
-        callbacks=[best, last, ValidationHistory(), Pruning(TrialConfig(**trial))],
+        callbacks=[best, last, ValidationHistory(), Pruning(TrialConfig(**trial), folder)],
         accelerator="cpu",
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
         logger=False,
     )
-    trainer.fit(Told(losses), batches, batches, ckpt_path=resume)
-    return record_pruned(trainer, folder)
+    trainer.fit(ScriptedLosses(losses), batches, batches, ckpt_path=resume)
+    return skips_test(trainer)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_hopeless_run_is_stopped_and_an_interrupted_one_does_not_report_twice(tmp_path):
+def test_bad_run_is_pruned_and_an_interrupted_one_reports_each_epoch_once(tmp_path):
     path = tmp_path / "study.journal"
     study = study_of(path, name="median", n_startup_trials=1)
     where = {"study": "s", "storage": str(path)}
     for number, losses in enumerate([[0.5, 0.375, 0.25, 0.125], [0.375, 0.625, 0.5, 0.0]]):
         study.ask()
         stopped = train(tmp_path / str(number), losses, {"number": number, **where})
-        told = study.trials[number].intermediate_values
+        reported = study.trials[number].intermediate_values
         if number == 0:
-            assert not stopped and told == {1: 0.5, 2: 0.375, 3: 0.25, 4: 0.125}
+            assert not stopped and reported == {1: 0.5, 2: 0.375, 3: 0.25, 4: 0.125}
             study.tell(0, 0.125)
     # Its best, 0.375, is as good as the first run's after two epochs, and worse after three.
-    assert stopped and told == {1: 0.375, 2: 0.625, 3: 0.5}
+    assert stopped and reported == {1: 0.375, 2: 0.625, 3: 0.5}
     assert json.loads((tmp_path / "1" / "pruned.json").read_text()) == {
         **{"epoch": 2, "epochs": 3, "monitored_metric": "val/loss", "value": 0.5},
         **{"best_epoch": 0, "val/loss": 0.375},
     }
-    # Interrupted before the checkpoint of its last epoch, it repeats what it has told.
+    # Interrupted before the checkpoint of its last epoch, it repeats the epochs it has reported.
     again = train(tmp_path / "1", [9.0, 9.0, 9.0, 0.0], {"number": 1, **where})
-    assert again and study.trials[1].intermediate_values == told
+    assert again and study.trials[1].intermediate_values == reported
 
     study.ask()
     third, losses = tmp_path / "2", [0.125, 0.125, 0.875, 0.875]

@@ -1,4 +1,4 @@
-"""last.ckpt in a real Trainer: a training that stops between two steps goes on to the same bits."""
+"""last.ckpt in a real Trainer: a training that stops between two steps resumes bit by bit."""
 
 import csv
 import random
@@ -12,38 +12,37 @@ import torch
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.models.lightning_module import build_classifier
-from rnn_lab.tracking.loggers import build_loggers
-from rnn_lab.training.callbacks.monitors import Throughput, find_callback
+from rnn_lab.training.callbacks import find_callback
+from rnn_lab.training.callbacks.monitors import Throughput
 from rnn_lab.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint, restore_best
-from rnn_lab.training.config import CsvConfig, TrainerConfig
 from rnn_lab.training.resume import ResumePoint
 from rnn_lab.training.rng_state import random_state, set_random_state
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
-from rnn_lab.training.trainer import build_trainer
 from tests.training.killing import TIMING, differences
+from tests.training.small_trainer import small_trainer
 
 STEPS = 6  # an epoch
 
 
 class StopAfter(L.Callback):
-    """As SIGTERM would, in the step with that number."""
+    """Stop as SIGTERM does, in the step with that number."""
 
-    def __init__(self, signals: GracefulShutdown, step: int) -> None:
-        self._signals, self._step = signals, step
+    def __init__(self, shutdown: GracefulShutdown, step: int) -> None:
+        self._shutdown, self._step = shutdown, step
 
     def on_before_zero_grad(self, trainer, module, optimizer) -> None:
         if trainer.global_step == self._step:
-            self._signals.received = 15
+            self._shutdown.received = 15
 
 
 class StopInValidation(StopAfter):
-    """As SIGTERM would, in the validation after the step with that number."""
+    """Stop as SIGTERM does, in the validation after the step with that number."""
 
     on_before_zero_grad = L.Callback.on_before_zero_grad
 
     def on_validation_batch_start(self, trainer, *_) -> None:
         if trainer.global_step == self._step:
-            self._signals.received = 15
+            self._shutdown.received = 15
 
 
 def train(
@@ -54,7 +53,7 @@ def train(
     stop: type[StopAfter] = StopAfter,
     **options,
 ) -> L.Trainer:
-    """Train on two epochs of demo reviews, from the last.ckpt in `folder` where there is one."""
+    """Train on demo reviews for two epochs, or resume from the last.ckpt in `folder`."""
     L.seed_everything(0, verbose=False)
     random.seed(0)
     data = TextDataModule(
@@ -66,31 +65,21 @@ def train(
     if last.exists():
         content = read_checkpoint(last)
         resume_point = ResumePoint(last, content["resume"], content["global_step"])
-        data.resume_at(resume_point.state["epoch"], resume_point.state["batch"])
+        data.resume_at(resume_point.state["epoch"], resume_point.state["batch_idx"])
     small = {"name": "lstm", "embedding_dim": 4, "hidden_size": 4, "dropout": 0.5}
     model = build_classifier(small, data.vocab_size, 2, {"name": "adamw"}, {"name": "one_cycle"})
-    described = {"name": "run", "tags": [], "group": None, "options": {}}
-    loggers = build_loggers(CsvConfig(name="csv"), folder, resume_point=resume_point, **described)
-    config = TrainerConfig(
-        precision="32-true",
-        enable_progress_bar=False,
-        log_every_n_steps=1,
-        **({"max_epochs": 2} | options),
-    )
-    signals = GracefulShutdown()
-    resumed = resume_point.state if resume_point else None
-    trainer = build_trainer(
-        config, folder, loggers, accelerator="cpu", devices=1, resumed=resumed, signals=signals
-    )
+    shutdown = GracefulShutdown()
+    options = {"enable_progress_bar": False, "log_every_n_steps": 1, "max_epochs": 2} | options
+    trainer = small_trainer(folder, resume_point=resume_point, shutdown=shutdown, **options)
     if stop_after is not None:
-        trainer.callbacks.insert(0, stop(signals, stop_after))
+        trainer.callbacks.insert(0, stop(shutdown, stop_after))
     path = resume_point.path if resume_point else None
     trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
     return trainer
 
 
-def kept(folder: Path) -> dict:
-    """All of the checkpoints that is not timing, and the files beside them."""
+def outputs(folder: Path) -> dict:
+    """Return the checkpoints without timings, and the files beside them."""
     left = {}
     for name in ("best.ckpt", "last.ckpt"):
         content = torch.load(folder / "checkpoints" / name, weights_only=True)
@@ -100,7 +89,7 @@ def kept(folder: Path) -> dict:
         for state in content["callbacks"].values():
             for path in [key for key in state if "path" in key] + ["best_k_models"]:
                 state.pop(path, None)
-        content.pop("loops")  # counts of the validation of one epoch are not needed
+        content.pop("loops")  # the validation counters of an epoch are not needed
         left[name] = content
     for name in ("metrics.csv", "gradient_flow.csv"):
         path = folder / name
@@ -118,28 +107,28 @@ def cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, cache) -> Path:
-    """A training that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("whole")
+def uninterrupted(tmp_path_factory, cache) -> Path:
+    """A training without an interruption."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     train(folder, cache, gradient_flow=4)
     return folder
 
 
 @pytest.mark.parametrize("stops", [(2,), (STEPS - 1, STEPS), (3, STEPS + 1, 2 * STEPS - 1)])
-def test_a_training_that_stops_goes_on_to_the_same_bits(tmp_path, cache, whole, stops):
+def test_interrupted_training_resumes_bit_by_bit(tmp_path, cache, uninterrupted, stops):
     for stop in stops:
         with pytest.raises(Interrupted):
             train(tmp_path, cache, stop_after=stop, gradient_flow=4)
     trainer = train(tmp_path, cache, gradient_flow=4)
-    assert list(differences(kept(whole), kept(tmp_path))) == []
-    assert find_callback(trainer, Throughput).reviews == 2 * 180
+    assert list(differences(outputs(uninterrupted), outputs(tmp_path))) == []
+    assert find_callback(trainer, Throughput).examples == 2 * 180
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
-def test_a_training_that_stops_in_validation_loses_no_more_than_a_step(tmp_path, cache, accumulate):
+def test_interrupted_validation_loses_one_step_at_most(tmp_path, cache, accumulate):
     options = {"accumulate_grad_batches": accumulate, "gradient_flow": 4}
-    (tmp_path / "whole").mkdir()
-    train(tmp_path / "whole", cache, **options)
+    (tmp_path / "uninterrupted").mkdir()
+    train(tmp_path / "uninterrupted", cache, **options)
     steps = -(-STEPS // accumulate)  # an epoch
     for epoch in range(2):
         with pytest.raises(Interrupted):
@@ -147,14 +136,14 @@ def test_a_training_that_stops_in_validation_loses_no_more_than_a_step(tmp_path,
             train(tmp_path, cache, stop=StopInValidation, stop_after=stop_after, **options)
         last = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
         assert last["resume"]["epoch"] == epoch
-        assert last["resume"]["batch"] == (steps - 1) * accumulate
+        assert last["resume"]["batch_idx"] == (steps - 1) * accumulate
         assert last["global_step"] == (epoch + 1) * steps - 1
     train(tmp_path, cache, **options)
-    assert list(differences(kept(tmp_path / "whole"), kept(tmp_path))) == []
+    assert list(differences(outputs(tmp_path / "uninterrupted"), outputs(tmp_path))) == []
 
 
-def test_a_training_that_was_done_is_not_trained_on(tmp_path, cache):
-    """Also where it had stopped early."""
+def test_complete_training_is_not_continued(tmp_path, cache):
+    """Nor one that stopped early."""
     options = {"patience": 1, "max_epochs": 9, "limit_train_batches": 1}
     before = train(tmp_path, cache, **options)
     assert before.current_epoch < 9
@@ -166,17 +155,19 @@ def test_a_training_that_was_done_is_not_trained_on(tmp_path, cache):
     assert all(torch.equal(weights[name], found[name]) for name in weights)
 
 
-def test_gathered_gradients_are_never_between_two_checkpoints(tmp_path, cache):
-    """They are not kept, so that a checkpoint waits for the step of the optimizer."""
+def test_checkpoint_waits_for_accumulated_gradients(tmp_path, cache):
+    """They are in no checkpoint, so it is written after the step of the optimizer."""
     options = {"accumulate_grad_batches": 2}
-    (tmp_path / "whole").mkdir()
-    train(tmp_path / "whole", cache, **options)
+    (tmp_path / "uninterrupted").mkdir()
+    train(tmp_path / "uninterrupted", cache, **options)
     with pytest.raises(Interrupted):
         train(tmp_path / "stopped", cache, stop_after=1, **options)
     resumed = read_checkpoint(tmp_path / "stopped" / "checkpoints" / "last.ckpt")["resume"]
-    assert (resumed["epoch"], resumed["batch"]) == (0, 4)  # not after three batches
+    assert (resumed["epoch"], resumed["batch_idx"]) == (0, 4)  # not after three batches
     train(tmp_path / "stopped", cache, **options)
-    assert list(differences(kept(tmp_path / "whole"), kept(tmp_path / "stopped"))) == []
+    assert (
+        list(differences(outputs(tmp_path / "uninterrupted"), outputs(tmp_path / "stopped"))) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,7 +190,7 @@ def test_last_checkpoint_is_written_within_an_epoch(tmp_path, cache, often):
     assert written == list(every)
 
 
-def test_random_numbers_go_on_where_they_were():
+def test_random_number_generators_are_restored():
     def draw() -> tuple:
         return (
             torch.rand(3).tolist(),
@@ -218,7 +209,7 @@ def test_random_numbers_go_on_where_they_were():
     assert draw() == expected
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_former_whole(tmp_path):
+def test_failed_write_keeps_the_earlier_checkpoint(tmp_path):
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
     with pytest.raises(Exception, match="pickle"):
@@ -227,8 +218,8 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_former_whole(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_the_best_checkpoint_is_that_which_the_last_one_knows(tmp_path):
-    """The process may be killed after best.ckpt of an epoch and before its last.ckpt."""
+def test_best_checkpoint_belongs_to_the_last_one(tmp_path):
+    """The process may be killed between writing the best.ckpt and the last.ckpt of an epoch."""
     write = AtomicCheckpointIO().save_checkpoint
     write({"epoch": 0}, tmp_path / "best.ckpt")
     write({"epoch": 0}, tmp_path / "last.ckpt")

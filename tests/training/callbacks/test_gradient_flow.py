@@ -1,4 +1,4 @@
-"""The callback in a real Trainer on real reviews: what it leaves, and that it changes nothing."""
+"""The callback in a real Trainer: what it writes, and that it changes no result."""
 
 import copy
 from pathlib import Path
@@ -13,10 +13,7 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.models.gradient_flow import gradient_norms
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
 from rnn_lab.reports.run_files import by_step, read_gradient_flow, read_metrics
-from rnn_lab.tracking.loggers import build_loggers
-from rnn_lab.training.config import LoggerConfig, TrainerConfig
-from rnn_lab.training.trainer import build_trainer
-from rnn_lab.validation import validate
+from tests.training.small_trainer import small_trainer
 
 
 @pytest.fixture
@@ -33,23 +30,13 @@ def train(folder: Path, data: TextDataModule, logger: str = "csv", model: dict |
     classifier = build_classifier(
         small, data.vocab_size, 2, {"name": "adamw"}, {"name": "one_cycle"}
     )
-    from pydantic import TypeAdapter
-
-    config = TypeAdapter(LoggerConfig).validate_python({"name": logger})
-    loggers = build_loggers(config, folder, name="run", tags=[], group=None, options={})
-    trainer = build_trainer(
-        validate(TrainerConfig, {"max_epochs": 2, "precision": "32-true"} | options),
-        folder,
-        loggers,
-        accelerator="cpu",
-        devices=1,
-    )
+    trainer = small_trainer(folder, logger=logger, **({"max_epochs": 2} | options))
     trainer.fit(classifier, datamodule=data)
     return trainer, classifier
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_training_is_bit_for_bit_what_it_is_without(tmp_path, data, precision):
+def test_training_is_bit_identical_with_and_without_it(tmp_path, data, precision):
     ends = []
     for when in (None, 2):
         folder = tmp_path / str(when)
@@ -79,12 +66,12 @@ def test_training_is_bit_for_bit_what_it_is_without(tmp_path, data, precision):
         ({"gradient_flow": 100}, [0, 12]),
     ],
 )
-def test_moments(tmp_path, data, options, steps):
+def test_steps_of_measurement(tmp_path, data, options, steps):
     train(tmp_path, data, **options)
     assert [flow.step for flow in read_gradient_flow(tmp_path)] == steps
 
 
-def test_what_is_written_is_the_flow_of_the_model_at_that_moment(tmp_path, data):
+def test_written_norms_are_those_of_the_model_at_that_step(tmp_path, data):
     model = {"name": "gru", "bidirectional": True}
     _, classifier = train(tmp_path, data, model=model, gradient_flow="epoch")
     probe = data.sample_evenly("train", 32)
@@ -117,6 +104,6 @@ def test_tensorboard_has_the_curves(tmp_path, data):
     assert [point.value for point in curve] == pytest.approx(norms, rel=1e-5)
 
 
-def test_the_probe_is_a_small_split_whole(data):
+def test_probe_of_a_small_split_is_all_of_it(data):
     data.setup()
     assert data.sample_evenly("validation", 32).indices.tolist() == list(range(10))

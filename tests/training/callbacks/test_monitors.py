@@ -1,7 +1,6 @@
 """The callbacks in a real Trainer."""
 
 import csv
-from pathlib import Path
 
 import lightning as L
 import pytest
@@ -10,25 +9,23 @@ from torch.utils.data import DataLoader
 
 from rnn_lab.data.samplers import Batch
 from rnn_lab.models.lightning_module import build_classifier
-from rnn_lab.tracking.loggers import build_loggers
+from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.monitors import (
     PredictionCollector,
     Throughput,
     ValidationHistory,
-    find_callback,
 )
-from rnn_lab.training.config import CsvConfig, TrainerConfig
-from rnn_lab.training.trainer import build_trainer
+from tests.training.small_trainer import small_trainer
 
 
 def batches(count: int, size: int = 4) -> DataLoader:
     generator = torch.Generator().manual_seed(0)
-    made = []
+    built = []
     for i in range(count):
         tokens = torch.randint(2, 20, (size, 6), generator=generator)
         indices = torch.arange(size * (count - i - 1), size * (count - i))  # the last ones first
-        made.append(Batch(tokens, torch.full((size,), 6), tokens[:, 0] % 2, indices))
-    return DataLoader(made, batch_size=None)
+        built.append(Batch(tokens, torch.full((size,), 6), tokens[:, 0] % 2, indices))
+    return DataLoader(built, batch_size=None)
 
 
 @pytest.fixture
@@ -38,22 +35,15 @@ def model():
     return build_classifier(small, 20, 2, {"name": "adamw"}, {"name": "one_cycle"})
 
 
-def make_trainer(folder: Path, **options) -> L.Trainer:
-    config = TrainerConfig(precision="32-true", **options)
-    loggers = build_loggers(
-        CsvConfig(name="csv"), folder, name="run", tags=[], group=None, options={}
-    )
-    return build_trainer(config, folder, loggers, accelerator="cpu", devices=1)
-
-
 @pytest.fixture
 def trainer(tmp_path):
-    return make_trainer(tmp_path, max_epochs=3, log_every_n_steps=2)
+    return small_trainer(tmp_path, max_epochs=3, log_every_n_steps=2)
 
 
-def test_figures_of_every_epoch_are_kept_and_survive_a_checkpoint(trainer, model, tmp_path):
+def test_metrics_of_every_epoch_are_kept_and_saved(trainer, model, tmp_path):
     trainer.fit(model, batches(4), batches(2))
-    kept = find_callback(trainer, ValidationHistory).of_epoch
+    history = find_callback(trainer, ValidationHistory)
+    kept = history.by_epoch
     assert sorted(kept) == [0, 1, 2]
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["val/accuracy"]]
@@ -63,10 +53,11 @@ def test_figures_of_every_epoch_are_kept_and_survive_a_checkpoint(trainer, model
     checkpoint = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
     fresh = ValidationHistory()
     fresh.load_state_dict(checkpoint["callbacks"]["ValidationHistory"])
-    assert fresh.of_epoch == kept
+    assert fresh.by_epoch == kept
+    assert fresh.by_step == history.by_step == {4 * (n + 1): kept[n] for n in range(3)}
 
 
-def test_learning_rate_and_gradient_norm_are_written_every_n_steps(trainer, model, tmp_path):
+def test_learning_rate_and_gradient_norm_are_logged_every_n_steps(trainer, model, tmp_path):
     trainer.fit(model, batches(4), batches(2))
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["grad_norm"]]
@@ -75,7 +66,7 @@ def test_learning_rate_and_gradient_norm_are_written_every_n_steps(trainer, mode
     assert float(rows[-1]["lr"]) < 2e-3
 
 
-def test_gradient_norm_is_that_before_clipping(tmp_path, model):
+def test_gradient_norm_is_logged_before_clipping(tmp_path, model):
     norms = []
 
     class Watch(L.Callback):
@@ -83,7 +74,7 @@ def test_gradient_norm_is_that_before_clipping(tmp_path, model):
             flat = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
             norms.append(float(torch.cat(flat).norm()))
 
-    trainer = make_trainer(tmp_path, max_epochs=1, log_every_n_steps=1, gradient_clip_val=1e-4)
+    trainer = small_trainer(tmp_path, max_epochs=1, log_every_n_steps=1, gradient_clip_val=1e-4)
     trainer.callbacks.append(Watch())
     trainer.fit(model, batches(3), batches(1))
     with (tmp_path / "metrics.csv").open(newline="") as file:
@@ -92,14 +83,14 @@ def test_gradient_norm_is_that_before_clipping(tmp_path, model):
     assert min(written) > 1e-3
 
 
-def test_throughput_counts_every_training_review(trainer, model):
+def test_throughput_counts_every_training_example(trainer, model):
     trainer.fit(model, batches(4), batches(2))
     throughput = find_callback(trainer, Throughput)
-    assert throughput.reviews == 3 * 4 * 4
-    assert throughput.reviews_per_second == pytest.approx(throughput.reviews / throughput.seconds)
+    assert throughput.examples == 3 * 4 * 4
+    assert throughput.examples_per_s == pytest.approx(throughput.examples / throughput.seconds)
 
 
-def test_predictions_come_in_the_order_of_the_split(trainer, model):
+def test_predictions_are_in_the_order_of_the_split(trainer, model):
     test = batches(3)
     trainer.test(model, test, verbose=False)
     predictions = find_callback(trainer, PredictionCollector)
@@ -112,8 +103,8 @@ def test_predictions_come_in_the_order_of_the_split(trainer, model):
 
 
 def test_patience_stops_a_run(tmp_path, model):
-    trainer = make_trainer(tmp_path, max_epochs=50, patience=2, monitor="val/accuracy")
-    # The labels of validation are the other way round: the better trained, the worse.
-    turned = [batch._replace(labels=1 - batch.labels) for batch in batches(4)]
-    trainer.fit(model, batches(4), DataLoader(turned, batch_size=None))
+    trainer = small_trainer(tmp_path, max_epochs=50, patience=2, monitor="val/accuracy")
+    # The validation labels are swapped: the better trained, the worse.
+    swapped = [batch._replace(labels=1 - batch.labels) for batch in batches(4)]
+    trainer.fit(model, batches(4), DataLoader(swapped, batch_size=None))
     assert trainer.current_epoch < 50

@@ -1,26 +1,23 @@
-"""A loss, gradient, weight or validation loss that is no finite number, in a real Trainer."""
+"""A non-finite loss, gradient, weight or validation loss, in a real Trainer."""
 
 import json
-from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
-from rnn_lab.tracking.loggers import build_loggers
-from rnn_lab.training.callbacks.monitors import find_callback
+from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.nonfinite import NonFiniteError, NonFiniteGuard
 from rnn_lab.training.checkpoint_io import read_checkpoint
-from rnn_lab.training.config import CsvConfig, TrainerConfig
 from rnn_lab.training.rollbacks import RollbackRequestedError, read_rollbacks
-from rnn_lab.training.trainer import build_trainer
-from tests.cli.forked import open_warm
+from tests.cli.forked import run_warm_command
 from tests.training.callbacks.test_monitors import batches, model  # noqa: F401
+from tests.training.small_trainer import small_trainer
 
 
-class Plant(L.Callback):
-    """An infinite number in the vector of one word, for the batches of some number."""
+class SpoilEmbedding(L.Callback):
+    """Make the vector of one word infinite, in the batch of some number."""
 
     def __init__(self, at: int, word: int) -> None:
         self.at, self.word = at, word
@@ -31,21 +28,14 @@ class Plant(L.Callback):
                 module.classifier.embedding.weight[self.word] = torch.inf
 
 
-def make_trainer(folder: Path, *callbacks: L.Callback, **options) -> L.Trainer:
-    config = TrainerConfig(**({"precision": "32-true", "max_epochs": 2} | options))
-    csv = CsvConfig(name="csv")
-    loggers = build_loggers(csv, folder, name="run", tags=[], group=None, options={})
-    return build_trainer(config, folder, loggers, accelerator="cpu", devices=1, callbacks=callbacks)
-
-
 def word_of(loader, number: int) -> int:
     return int(list(loader)[number].tokens[0, 0])
 
 
-def test_it_stops_at_the_step_and_keeps_the_batch(tmp_path, model):  # noqa: F811
+def test_non_finite_loss_stops_the_step_and_saves_the_batch(tmp_path, model):  # noqa: F811
     train = batches(6)
-    planted = Plant(3, word_of(train, 3))
-    trainer = make_trainer(tmp_path, planted, checkpoint_every_n_steps=2)
+    spoil = SpoilEmbedding(3, word_of(train, 3))
+    trainer = small_trainer(tmp_path, spoil, checkpoint_every_n_steps=2, max_epochs=2)
     with pytest.raises(NonFiniteError, match=r"the loss .* step 3 \(epoch 0, batch 3\)") as error:
         trainer.fit(model, train, batches(2))
     assert "\n" not in str(error.value)
@@ -59,19 +49,21 @@ def test_it_stops_at_the_step_and_keeps_the_batch(tmp_path, model):  # noqa: F81
     assert all(tensor.isfinite().all() for tensor in last["state_dict"].values())
 
 
-def test_of_gathered_batches_the_one_is_named(tmp_path, model):  # noqa: F811
+def test_one_of_several_accumulated_batches_is_named(tmp_path, model):  # noqa: F811
     train = batches(6)
     tokens = list(train)[1].tokens
-    tokens[0, 0] = 19  # a word that stands in one batch alone
+    tokens[0, 0] = 19  # a word of one batch alone
     loader = [b._replace(tokens=torch.where(b.tokens == 19, 2, b.tokens)) if i != 1 else b
               for i, b in enumerate(train)]  # fmt: skip
-    trainer = make_trainer(tmp_path, Plant(0, 19), accumulate_grad_batches=3)
+    trainer = small_trainer(
+        tmp_path, SpoilEmbedding(0, 19), accumulate_grad_batches=3, max_epochs=2
+    )
     with pytest.raises(NonFiniteError, match=r"step 0 \(epoch 0, batch 1\)"):
         trainer.fit(model, torch.utils.data.DataLoader(loader, batch_size=None), batches(2))
 
 
 class SpoilGradient(L.Callback):
-    """An infinite number in a gradient, as an overflow leaves it."""
+    """Make a gradient infinite, as an overflow does."""
 
     def __init__(self, *steps: int) -> None:
         self.steps = steps
@@ -82,25 +74,25 @@ class SpoilGradient(L.Callback):
 
 
 @pytest.mark.parametrize("clipped", [1.0, None], ids=["clipped", "not clipped"])
-def test_a_gradient_alone_is_enough(tmp_path, model, clipped):  # noqa: F811
-    trainer = make_trainer(tmp_path, SpoilGradient(2), gradient_clip_val=clipped)
+def test_non_finite_gradient_stops(tmp_path, model, clipped):  # noqa: F811
+    trainer = small_trainer(tmp_path, SpoilGradient(2), gradient_clip_val=clipped, max_epochs=2)
     with pytest.raises(NonFiniteError, match=r"the gradient .* step 2"):
         trainer.fit(model, batches(4), batches(2))
 
 
 class Overflow(L.Callback):
-    """A gradient that float16 does not hold, at one step."""
+    """Make a gradient overflow float16, at one step."""
 
     def on_after_backward(self, trainer, module) -> None:
         if trainer.global_step == 2:
             module.classifier.linear.bias.grad[0] = torch.inf
 
 
-@pytest.mark.parametrize("scale", [65536.0, 1.0], ids=["scaled", "nothing left to scale"])
-def test_an_overflow_is_a_failure_only_where_no_loss_scale_is_left(tmp_path, model, scale):  # noqa: F811
-    trainer = make_trainer(tmp_path, Overflow(), max_epochs=1)
+@pytest.mark.parametrize("scale", [65536.0, 1.0], ids=["scaled", "scale used up"])
+def test_overflow_is_an_error_when_the_loss_scale_is_used_up(tmp_path, model, scale):  # noqa: F811
+    trainer = small_trainer(tmp_path, Overflow(), max_epochs=1)
     scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-    # Lightning takes float16 on a processor for a mistake; torch's autocast and scaler have it.
+    # Lightning refuses float16 on a CPU; torch's autocast and scaler support it.
     trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu", scaler)
     if scale > 1:
         trainer.fit(model, batches(4), batches(2))
@@ -112,7 +104,7 @@ def test_an_overflow_is_a_failure_only_where_no_loss_scale_is_left(tmp_path, mod
 
 
 class SpoilWeight(L.Callback):
-    """A weight that is no number, after the last step of an epoch."""
+    """Make a weight NaN, after the last step of an epoch."""
 
     def __init__(self, when: str) -> None:
         self.when = when
@@ -133,35 +125,34 @@ class SpoilWeight(L.Callback):
 @pytest.mark.parametrize(
     ("when", "what"), [("saving", "a weight"), ("validation", "the validation loss")]
 )
-def test_what_is_no_number_is_written_as_no_checkpoint(tmp_path, model, when, what):  # noqa: F811
+def test_non_finite_weights_are_not_saved(tmp_path, model, when, what):  # noqa: F811
     """Neither as best.ckpt nor as last.ckpt."""
-    trainer = make_trainer(tmp_path, SpoilWeight(when), max_epochs=1)
+    trainer = small_trainer(tmp_path, SpoilWeight(when), max_epochs=1)
     with pytest.raises(NonFiniteError, match=what):
         trainer.fit(model, batches(4), batches(6))
     assert not list((tmp_path / "checkpoints").glob("*"))
 
 
-def test_going_back_is_written_down_and_capped(tmp_path, model):  # noqa: F811
+def test_rollbacks_are_recorded_and_limited(tmp_path, model):  # noqa: F811
     train = batches(4)
-    options = {"on_nonfinite": "rollback", "max_rollbacks": 1}
-    trainer = make_trainer(tmp_path, SpoilGradient(2), **options)
+    options = {"on_nonfinite": "rollback", "max_rollbacks": 1, "max_epochs": 2}
+    trainer = small_trainer(tmp_path, SpoilGradient(2), **options)
     with pytest.raises(RollbackRequestedError):
         trainer.fit(model, train, batches(2))
     whole_lrs = trainer.lr_scheduler_configs[0].scheduler.base_lrs
     (rollback,) = read_rollbacks(tmp_path)
     assert (rollback.step, rollback.epoch, rollback.batches, rollback.to_step) == (2, 0, (2,), 0)
-    again = make_trainer(tmp_path, SpoilGradient(1), **options)
-    again.callbacks[0].rollbacks = (rollback,)
+    again = small_trainer(tmp_path, SpoilGradient(1), rollbacks=(rollback,), **options)
     assert find_callback(again, NonFiniteGuard) is again.callbacks[0]
-    with pytest.raises(NonFiniteError, match="went back 1 times before"):
+    with pytest.raises(NonFiniteError, match="was rolled back 1 times"):
         again.fit(model, train, batches(2))
     assert again.lr_scheduler_configs[0].scheduler.base_lrs == [0.5 * lr for lr in whole_lrs]
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_back_is_killed_and_ends_with_the_same_bits(tmp_path):
-    """Stopped and then told to go back, or killed after it, or neither: one result."""
-    done = open_warm("tests/training/poisoned.py", str(tmp_path), cwd=tmp_path)
+def test_killed_run_with_rollback_ends_bit_by_bit(tmp_path):
+    """Stopped and then rolled back, or killed after the rollback, or neither: one result."""
+    done = run_warm_command("tests/training/poisoned.py", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["statuses"] == {"whole": [0], "stopped": [1, 0], "killed": [-9, 0]}

@@ -1,1 +1,1 @@
-"""Rows of files, whatever bytes they hold."""
+"""Read the rows of files, whatever bytes they contain."""

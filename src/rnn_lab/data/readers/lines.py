@@ -1,4 +1,4 @@
-"""Bytes -> numbered lines of text, whatever bytes they are."""
+"""Bytes -> numbered lines of text, for any bytes."""
 
 import codecs
 import io
@@ -9,42 +9,42 @@ from typing import BinaryIO
 
 from rnn_lab.errors import DataError
 
-MAX_CHARACTERS = 2**24  # of a line or text; bounds what one without an end can swallow
-UNREADABLE = re.compile("[\0\ud800-\udfff]")
+MAX_CHARACTERS = 2**24  # of a line or text; bounds the memory for a line without an end
+_INVALID = re.compile("[\0\ud800-\udfff]")
 _LINE_END = re.compile("\r\n?|\n")
 _READ_AT_ONCE = 2**16  # characters
-_NO_BYTE_OF_UTF8 = (0xFE, 0xFF)  # and the two that UTF-16 begins with
+_UTF16_BYTES = (0xFE, 0xFF)  # UTF-16 begins with them, UTF-8 never contains them
 
 
-def _bytes_as_halves(error: UnicodeError) -> tuple[str, int]:
-    """What `surrogateescape` does, for the bytes of every encoding."""
+def _escape_bytes(error: UnicodeError) -> tuple[str, int]:
+    """Do what `surrogateescape` does, for the bytes of every encoding."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     undecodable = error.object[error.start : error.end]
     return "".join(chr(0xDC00 + byte) for byte in undecodable), error.end
 
 
-codecs.register_error("bytes as halves", _bytes_as_halves)
+codecs.register_error("escape bytes", _escape_bytes)
 
 
 def numbered_lines(
     stream: BinaryIO, name: str, encoding: str, newline: str
 ) -> Generator[tuple[int, str], None, None]:
-    r"""Number, from 1, and decode the lines of a stream, each with the end it has.
+    r"""Yield the lines of a stream, decoded, with their ends and their numbers from 1.
 
-    A byte that cannot be decoded stays, as a lone surrogate; a byte order mark is dropped. Of a
-    line longer than MAX_CHARACTERS comes one character more than that. Lines end as `open` has it
-    for `newline`; in a stream without any "\n" they end in "\r" too.
+    A byte that cannot be decoded becomes a lone surrogate; a byte order mark is dropped. A line
+    longer than MAX_CHARACTERS is cut to one character more than that. `newline` is as for `open`;
+    in a stream without any "\n", lines also end in "\r".
 
     Raises:
-        DataError: the encoding is unknown, or the stream cannot be read on; names the line.
+        DataError: the encoding is unknown, or reading fails; names the line.
     """
     try:
         text_stream = io.TextIOWrapper(
-            stream, encoding=encoding, errors="bytes as halves", newline=newline
+            stream, encoding=encoding, errors="escape bytes", newline=newline
         )
     except (LookupError, ValueError) as error:
-        raise DataError(f"{name}: there is no text encoding {encoding!r}") from error
+        raise DataError(f"{name}: no such text encoding: {encoding!r}") from error
     line = 0
     try:
         for line, text in enumerate(_lines(text_stream, newline), start=1):
@@ -55,7 +55,7 @@ def numbered_lines(
         raise DataError(f"{name}:{line + 1}: cannot be read: {error.strerror}") from error
     finally:
         with suppress(ValueError):  # closed already
-            text_stream.detach()  # the stream is its opener's to close
+            text_stream.detach()  # the caller closes the stream
 
 
 def _lines(stream: io.TextIOWrapper, newline: str) -> Iterator[str]:
@@ -73,8 +73,8 @@ def _lines(stream: io.TextIOWrapper, newline: str) -> Iterator[str]:
 
 
 def _ended_by_returns(begun: str, stream: io.TextIOWrapper) -> Iterator[str]:
-    """The lines of a file of an old Mac, whose beginning has been read."""
-    parts: list[str] = []  # of a line whose end has not come yet
+    r"""Yield the lines of a file whose lines end in "\r", given its beginning."""
+    parts: list[str] = []  # of a line whose end was not read yet
     held = 0
     while begun:
         *ended, rest = _LINE_END.split(begun)
@@ -90,17 +90,17 @@ def _ended_by_returns(begun: str, stream: io.TextIOWrapper) -> Iterator[str]:
 
 
 def decoding_error(text: str, encoding: str | None) -> str | None:
-    """Why `text` cannot be what was meant, if so; `encoding` is None where its bytes were good."""
+    """Return why `text` is decoded wrongly, or None; `encoding` is None if its bytes were valid."""
     if len(text) > MAX_CHARACTERS:
         return f"longer than {MAX_CHARACTERS:,} characters"
-    found = UNREADABLE.search(text)
+    found = _INVALID.search(text)
     if found is None:
         return None
     if found[0] == "\0":
         hint = f" (is the file {encoding}?)" if encoding else ""
-        return f"holds a NUL character{hint}"
-    byte = ord(found[0]) - 0xDC00  # undoes _bytes_as_halves
+        return f"contains a NUL character{hint}"
+    byte = ord(found[0]) - 0xDC00  # undoes _escape_bytes
     if encoding is None or not 0 <= byte <= 0xFF:
-        return "holds half a character"
-    hint = " (is the file utf-16?)" if byte in _NO_BYTE_OF_UTF8 else ""
+        return "contains half a surrogate pair"
+    hint = " (is the file utf-16?)" if byte in _UTF16_BYTES else ""
     return f"is not {encoding}: byte 0x{byte:02x}{hint}"

@@ -1,7 +1,7 @@
 """Read CSV, TSV, JSONL or plain lines as a stream of texts, one record at a time.
 
-Memory does not grow with the file, and a row that cannot be read is an item of the stream, not an
-exception: the caller decides whether it ends the job or is counted and passed over.
+Memory does not grow with the file. A malformed row is an item of the stream, not an exception: the
+caller decides whether to stop or to count and skip it.
 """
 
 import json
@@ -32,12 +32,12 @@ DEFAULT_TEXT_COLUMNS = (
 DEFAULT_LABEL_COLUMNS = (
     *("label", "labels", "sentiment", "class", "category", "target", "polarity", "topic"),
 )
-_NAMED_COLUMNS = 20
+_LISTED_COLUMNS = 20  # in an error message
 
 
 @dataclass(frozen=True)
 class Record:
-    """One readable row. `line` is the line of the file it starts on, counted from 1."""
+    """One readable row. `line` is the number of its first line in the file, from 1."""
 
     line: int
     text: str
@@ -47,18 +47,18 @@ class Record:
 
 @dataclass(frozen=True)
 class BadRow:
-    """One row that cannot be used, and why."""
+    """One row that cannot be used, and the reason."""
 
     line: int
     reason: str
 
 
 def infer_format(path: str | Path) -> Format:
-    """The format that a file's ending stands for. Raises DataError for an unknown ending."""
+    """Return the format for the ending of a file. Raises DataError for an unknown ending."""
     suffix = Path(path).suffix.lower()
     if suffix not in FORMAT_BY_SUFFIX:
         choices = ", ".join(FORMAT_BY_SUFFIX)
-        raise DataError(f"{path}: cannot tell its format from the ending; choices: {choices}")
+        raise DataError(f"{path}: unknown file ending; choose from: {choices}")
     return FORMAT_BY_SUFFIX[suffix]
 
 
@@ -73,20 +73,20 @@ def read_records(
 ) -> Iterator[Record | BadRow]:
     """Yield a Record or a BadRow for each row of a file or an open binary stream, in order.
 
-    CSV and TSV need a first line of column names; `text_column` and `label_column` are guessed
-    where they are plain. With `labelled` false no label is looked for and every label is None;
-    `txt`, one text a line, has none to give. Blank lines between rows are passed over, except in
-    `txt`, where each line is a text. A byte order mark is dropped.
+    CSV and TSV need a first line of column names. `text_column` and `label_column` are inferred
+    from common names if they are None. With `labelled` false, and in `txt` (one text per line),
+    every label is None. Blank lines between rows are skipped, except in `txt`. A byte order mark
+    is dropped.
 
     Raises:
-        DataError: the file is missing or cannot be read on, the encoding is unknown, or a table's
-            columns do not name a text (and a label). Raised when the item is asked for.
+        DataError: the file is missing, reading fails, the encoding is unknown, or no column is
+            known to be the text (or the label). Raised when the item is requested.
     """
     name = str(source) if isinstance(source, str | Path) else getattr(source, "name", "<stream>")
     columns = _Columns(name, text_column, label_column, labelled)
     opened = _open(source) if isinstance(source, str | Path) else nullcontext(source)
     newline = "" if format == "csv" else "\n"
-    # A caller may stop half-way: the lines are let go of before their file is closed.
+    # A caller may stop early: the generator of lines is closed before its file.
     with opened as stream, closing(numbered_lines(stream, name, encoding, newline)) as lines:
         if format == "txt":
             rows: Iterator[Record | BadRow] = (
@@ -97,10 +97,10 @@ def read_records(
         else:
             split_rows = csv_rows(lines) if format == "csv" else tsv_rows(lines)
             rows = _table_records(split_rows, columns, encoding)
-        # The bytes of JSON have been looked at: half a character in its texts was spelt out.
-        meant = None if format == "jsonl" else encoding
+        # The bytes of JSON are checked before: a lone surrogate in its texts was an escape.
+        text_encoding = None if format == "jsonl" else encoding
         for row in rows:
-            yield _checked(row, meant) if isinstance(row, Record) else row
+            yield _check(row, text_encoding) if isinstance(row, Record) else row
 
 
 def _open(path: str | Path) -> BinaryIO:
@@ -110,12 +110,12 @@ def _open(path: str | Path) -> BinaryIO:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-class _UnnamedError(Exception):
-    """Columns of which none is plainly the text, or the label; says which there are."""
+class _UnknownColumnError(Exception):
+    """No single column is the text, or the label; the message lists the columns."""
 
 
 class _Columns:
-    """Which columns hold the text and the label, settled by the first row's names."""
+    """The columns of the text and the label, resolved from the names in the first row."""
 
     def __init__(self, name: str, text: str | None, label: str | None, labelled: bool) -> None:
         self.name = name
@@ -123,29 +123,29 @@ class _Columns:
         self.label = label
         self.labelled = labelled
 
-    def settle(self, columns: list[str]) -> None:
+    def resolve(self, columns: list[str]) -> None:
         text = self._choose("text", self.text, DEFAULT_TEXT_COLUMNS, columns)
         if self.labelled:
             self.label = self._choose("label", self.label, DEFAULT_LABEL_COLUMNS, columns)
         self.text = text
 
     def _choose(
-        self, kind: str, wanted: str | None, plain: tuple[str, ...], columns: list[str]
+        self, kind: str, wanted: str | None, known: tuple[str, ...], columns: list[str]
     ) -> str:
-        listed = ", ".join(_short(column) for column in columns[:_NAMED_COLUMNS])
-        if len(columns) > _NAMED_COLUMNS:
-            listed += f" and {len(columns) - _NAMED_COLUMNS:,} more"
+        listed = ", ".join(_short(column) for column in columns[:_LISTED_COLUMNS])
+        if len(columns) > _LISTED_COLUMNS:
+            listed += f" and {len(columns) - _LISTED_COLUMNS:,} more"
         option = f"set {kind}_column to one of: {listed}"
         if wanted is not None:
             if columns.count(wanted) != 1:
-                found = "no" if wanted not in columns else "more than one"
-                raise _UnnamedError(f"has {found} column {wanted!r}; {option}")
+                number = "no" if wanted not in columns else "more than one"
+                raise _UnknownColumnError(f"has {number} column {wanted!r}; {option}")
             return wanted
-        guesses = [column for column in columns if column.lower() in plain]
-        if len(guesses) != 1:
-            found = "no column is" if not guesses else "more than one column may be"
-            raise _UnnamedError(f"{found} plainly the {kind}; {option}")
-        return guesses[0]
+        found = [column for column in columns if column.lower() in known]
+        if len(found) != 1:
+            reason = "more than one column has" if found else "no column has"
+            raise _UnknownColumnError(f"{reason} a common name for the {kind}; {option}")
+        return found[0]
 
 
 def _table_records(
@@ -157,9 +157,9 @@ def _table_records(
             header = [column.strip() for column in fields]
             try:
                 if reason := fault or decoding_error("".join(fields), encoding):
-                    raise _UnnamedError(f"{reason}, in the line of column names")
-                columns.settle(header)
-            except _UnnamedError as error:
+                    raise _UnknownColumnError(f"{reason}, in the line of column names")
+                columns.resolve(header)
+            except _UnknownColumnError as error:
                 raise DataError(f"{columns.name}:{line}: {error}") from None
             text = header.index(cast(str, columns.text))
             label = header.index(cast(str, columns.label)) if columns.labelled else None
@@ -175,20 +175,20 @@ def _table_records(
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that knows which of its keys came more than once."""
+    """A JSON object that records duplicate keys."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        self.twice: set[str] = set()
+        self.duplicate_keys: set[str] = set()
         if len(self) != len(pairs):
             names = [name for name, _ in pairs]
-            self.twice = {name for name in self if names.count(name) > 1}
+            self.duplicate_keys = {name for name in self if names.count(name) > 1}
 
 
 def _json_records(
     lines: Iterable[tuple[int, str]], columns: _Columns, encoding: str
 ) -> Iterator[Record | BadRow]:
-    settled, unnamed = False, ""
+    resolved, unresolved = False, ""
     for line, source in lines:
         if not source.strip():
             continue
@@ -196,29 +196,29 @@ def _json_records(
         if isinstance(row, str):
             yield BadRow(line, row)
             continue
-        if not settled:
+        if not resolved:
             try:
-                columns.settle(list(row))
-                settled = True
-            except _UnnamedError as error:
-                unnamed = unnamed or f"{columns.name}:{line}: {error}"
+                columns.resolve(list(row))
+                resolved = True
+            except _UnknownColumnError as error:
+                unresolved = unresolved or f"{columns.name}:{line}: {error}"
                 yield BadRow(line, str(error))
                 continue
         yield _json_record(line, row, columns)
-    if unnamed and not settled:
-        raise DataError(unnamed)
+    if unresolved and not resolved:
+        raise DataError(unresolved)
 
 
 def _json_object(source: str, encoding: str) -> _Object | str:
-    """The object that a line of JSON holds, or why there is none."""
+    """Return the object in a line of JSON, or the reason why there is none."""
     if reason := decoding_error(source, encoding):
         return reason
     try:
         row = json.loads(source, object_pairs_hook=_Object)
     except json.JSONDecodeError as error:
         return f"is not JSON: {error.msg} at column {error.colno}"
-    except ValueError:  # what Python refuses: more digits than it can turn into an integer soon
-        return "is not read: holds an integer of thousands of digits"
+    except ValueError:  # Python refuses integers with more digits than it converts quickly
+        return "is not read: contains an integer with thousands of digits"
     except RecursionError:
         return "is not read: nested too deeply"
     if not isinstance(row, _Object):
@@ -231,33 +231,33 @@ def _json_record(line: int, row: _Object, columns: _Columns) -> Record | BadRow:
     for key in wanted:
         if key not in row:
             return BadRow(line, f"has no {key!r}")
-        if key in row.twice:
+        if key in row.duplicate_keys:
             return BadRow(line, f"has {key!r} more than once")
     text = row[cast(str, columns.text)]
     if not isinstance(text, str):
-        return BadRow(line, f"{columns.text!r} is not a string: {_described(text)}")
+        return BadRow(line, f"{columns.text!r} is not a string: {_describe(text)}")
     if not columns.labelled:
         name = row.get("id")
         return Record(line, text, None, name if isinstance(name, str | int) else None)
     label = row[cast(str, columns.label)]
     if isinstance(label, dict | list):
-        reason = f"{columns.label!r} is not a name or number: {_described(label)}"
+        reason = f"{columns.label!r} is not a name or number: {_describe(label)}"
         return BadRow(line, reason)
     if label is None or (isinstance(label, float) and not math.isfinite(label)):
-        return Record(line, text, "")  # NaN is how some programs spell a missing value
+        return Record(line, text, "")  # some programs write NaN for a missing value
     if isinstance(label, float) and label.is_integer():
         label = int(label)
     return Record(line, text, label if isinstance(label, str) else json.dumps(label))
 
 
-def _described(value: Any) -> str:
-    if isinstance(value, dict | list):  # which may be nested without end
+def _describe(value: Any) -> str:
+    if isinstance(value, dict | list):  # may be deeply nested
         return "an object" if isinstance(value, dict) else "a list"
     return _short(json.dumps(value))
 
 
-def _checked(record: Record, encoding: str | None) -> Record | BadRow:
-    """The record with its label stripped, or why its content is of no use."""
+def _check(record: Record, encoding: str | None) -> Record | BadRow:
+    """Return the record with its label stripped, or why it cannot be used."""
     if fault := text_error(record.text, encoding):
         return BadRow(record.line, fault)
     if record.label is None:
@@ -269,14 +269,14 @@ def _checked(record: Record, encoding: str | None) -> Record | BadRow:
 
 
 def text_error(text: str, encoding: str | None) -> str | None:
-    """Why a text is of no use: empty, too long, or holding what `encoding` cannot have meant.
+    """Return why a text cannot be used: empty, too long or decoded wrongly; None if it can.
 
-    `encoding` is None where its bytes were good.
+    `encoding` is None if its bytes were valid.
     """
     return decoding_error(text, encoding) or (None if text.strip() else "empty text")
 
 
 def _short(text: str, width: int = 40) -> str:
-    """`text` for a message: in one line, of few letters, all of them to be seen."""
+    """Return `text` for a message: one short line of printable characters."""
     text = text if len(text) <= width else text[: width - 3] + "..."
     return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -1,4 +1,4 @@
-"""Lines -> rows of CSV and TSV; a row that is broken costs no other."""
+"""Lines -> rows of CSV and TSV. A malformed row does not affect other rows."""
 
 import csv
 from collections import deque
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from rnn_lab.data.readers.lines import MAX_CHARACTERS
 
-_LOOKED_AT = 20  # lines of a row that is too long, to tell whether they are rows
+_CHECKED_LINES = 20  # lines within a row that are checked for being rows themselves
 
 
 class TableRow(NamedTuple):
-    """The fields of a row, and the first and the last of its lines."""
+    """The fields of a row, and the numbers of its first and last line."""
 
     line: int
     last_line: int
@@ -21,21 +21,21 @@ class TableRow(NamedTuple):
 
 
 def csv_rows(lines: Iterator[tuple[int, str]]) -> Iterator[TableRow]:
-    """Split CSV rows; after one with broken quotes, start again on the line below its first.
+    """Split CSV rows; after a row with broken quotes, continue on the line after its first.
 
-    A stray quote would otherwise swallow every row up to the next quote. So would one that the next
-    happens to close, which shows by the columns: such a row is broken too where the lines within
-    it are rows by themselves. No line is split more than twice for a quote above it: what has been
-    swallowed holds none that could swallow it all once more.
+    Otherwise a stray quote would swallow every row up to the next quote. If the next quote happens
+    to close it, the number of columns is wrong: such a row counts as broken if the lines within it
+    are rows by themselves. No line is split more than twice because of a quote above it, since the
+    swallowed lines contain no quote that could swallow all of them again.
     """
     csv.field_size_limit(MAX_CHARACTERS)
-    again: deque[tuple[int, str]] = deque()
+    retry: deque[tuple[int, str]] = deque()
     current: list[tuple[int, str]] = []
     width = 0
 
     def feed() -> Iterator[str]:
         characters = 0  # of this row: `current` is cleared for each
-        while line := again.popleft() if again else next(lines, None):
+        while line := retry.popleft() if retry else next(lines, None):
             characters = len(line[1]) + (characters if current else 0)
             current.append(line)
             if characters > MAX_CHARACTERS:
@@ -58,27 +58,27 @@ def csv_rows(lines: Iterator[tuple[int, str]]) -> Iterator[TableRow]:
             continue
         first, last = current[0][0], current[-1][0]
         width = width or len(row)
-        within = [line for _, line in current[1:-1][:_LOOKED_AT]]
+        within = [line for _, line in current[1:-1][:_CHECKED_LINES]]
         if len(row) != width and within and all(_width(line) == width for line in within):
-            fault = fault or f"broken quotes: they take lines {first} to {last} for one row"
+            fault = fault or f"broken quotes: they join lines {first} to {last} into one row"
         yield TableRow(first, last, row, fault)
         if fault:
-            again.extendleft(reversed(current[1:]))
+            retry.extendleft(reversed(current[1:]))
             reader = csv.reader(feed(), strict=True)
 
 
 def _width(line: str) -> int:
-    """The columns of a line of CSV, read as a row."""
+    """Return the number of columns of a line of CSV."""
     with suppress(csv.Error, StopIteration):
         return len(next(csv.reader([line], strict=True)))
     return 0
 
 
 def tsv_rows(lines: Iterable[tuple[int, str]]) -> Iterator[TableRow]:
-    """Split TSV rows, one a line: a field holds neither tab nor line break.
+    """Split TSV rows, one per line: a field contains neither tabs nor line breaks.
 
-    Quotes around a field are taken off where they are balanced, and are plain characters where
-    they are not, as in the many TSV files written without any quoting.
+    Balanced quotes around a field are removed. Unbalanced ones are plain characters, because many
+    TSV files are written without quoting.
     """
     csv.field_size_limit(MAX_CHARACTERS)
     for number, line in lines:

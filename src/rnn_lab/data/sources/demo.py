@@ -1,27 +1,27 @@
-"""Synthetic film reviews whose label needs word order. No one wrote or meant any of them.
+"""Synthetic film reviews whose label depends on word order.
 
-They let every part of the program run without a download, and they are no benchmark: a score on
-them says that a model reads word order, not that it understands reviews.
+They let every part of the program run without a download. They are not a benchmark: a score on
+them shows that a model reads word order, not that it understands reviews.
 
-Each review holds one verdict among distractions. The verdict's templates have a slot for what the
-author holds and one for what the author rejects ("It is not {rejected} at all, it is {held}."),
-so turning the label over swaps two words and leaves the bag of words as it was. Some verdicts hang
-on a cue that stands at the other end of the review ("My sister and I never agree about films."
-... "My sister found this one dull."), where the label is the exclusive or of the two. Around them
-stand praise and blame from other people and for other films, which say nothing of the label, and
-for parts of the film, which lean towards it.
+Each review contains one verdict among distractors. A verdict template has one slot for the
+adjective that the author holds and one for the adjective that the author rejects ("It is not
+{rejected} at all, it is {held}."), so flipping the label swaps two words and keeps the bag of
+words. Some verdicts depend on a cue at the other end of the review ("My sister and I never agree
+about films." ... "My sister found this one dull."): the label is the exclusive or of the two. The
+distractors are praise and blame from other people and for other films, which carry no information,
+and for parts of the film, which correlate with the label.
 """
 
 import random
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
+from pydantic import Field
 
-from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.corpus import Corpus, Split
-from rnn_lab.data.corpus_storage import content_fingerprint
+from rnn_lab.data.options import TextOptions
 from rnn_lab.data.sources.demo_phrases import (
     ADJECTIVES,
     ADVERBS,
@@ -33,19 +33,31 @@ from rnn_lab.data.sources.demo_phrases import (
     SLOTS,
     VERDICTS,
 )
+from rnn_lab.data.sources.registry import register_source
 
 CLASS_NAMES = ("negative", "positive")
-PART_AGREES = 0.75  # how often a remark on a part of the film leans the way of the verdict
-CUE_FAR_FROM_VERDICT = 0.06  # share of reviews whose verdict hangs on a cue elsewhere
+PART_AGREES = 0.75  # probability that a remark on a part of the film agrees with the verdict
+CUE_FAR_FROM_VERDICT = 0.06  # share of reviews whose verdict depends on a distant cue
 
 T = TypeVar("T")
 
 
+class DemoConfig(TextOptions):
+    """The options of demo. conf/data/demo.yaml explains each."""
+
+    source: Literal["demo"] = "demo"
+    num_train: Annotated[int, Field(ge=20, le=1_000_000)] = 20_000
+    num_test: Annotated[int, Field(ge=20, le=1_000_000)] = 5_000
+    data_seed: int = 0
+    val_split: Literal["stratified", "random"] = "stratified"
+
+
+@register_source("demo", DemoConfig)
 def load_demo(config: DemoConfig) -> Corpus:
-    """Synthetic reviews, the same on every machine for one `data_seed`.
+    """Generate reviews, equal on every machine for one `data_seed`.
 
     The two classes are equally frequent in each split, no text occurs twice, and the test split
-    does not depend on the size of the training split.
+    does not depend on the number of training reviews.
     """
     seen: set[str] = set()
     test = _make_split("test", config.num_test, config.data_seed, seen)
@@ -54,9 +66,7 @@ def load_demo(config: DemoConfig) -> Corpus:
         name="demo",
         class_names=CLASS_NAMES,
         train=train,
-        validation=None,
         test=test,
-        fingerprint=content_fingerprint(CLASS_NAMES, [train, test]),
         synthetic=True,
     )
 
@@ -74,17 +84,17 @@ def _make_split(name: str, size: int, seed: int, seen: set[str]) -> Split:
 
 
 class _Writer:
-    """Writes reviews from one stream of random numbers.
+    """Write reviews from one stream of random numbers.
 
-    Only `Random.random` is drawn from: of all its methods it alone is promised to give the same
-    numbers in every version of Python.
+    Only `Random.random` is used: no other method is guaranteed to return the same numbers in every
+    Python version.
     """
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
 
     def review(self, label: int) -> str:
-        """One review of the class `label`, 20 to 80 words long."""
+        """Return a review of the class `label`, 20 to 80 words long."""
         middle = [self._fill(fact) for fact in self._some(FACTS, 0, 1)]
         middle.append(self._remark(self._pick(OTHER_VOICES)))
         for part in self._some(PARTS, 1, 2):

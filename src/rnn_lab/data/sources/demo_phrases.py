@@ -1,4 +1,4 @@
-"""The words and sentences that the demo reviews are put together from."""
+"""The words and sentences of the demo reviews."""
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -9,7 +9,7 @@ def _lines(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.strip().splitlines())
 
 
-# By label: first those that blame, then those that praise.
+# Indexed by label: negative, positive.
 ADJECTIVES = (
     _words("""
         dull tedious clumsy shallow predictable forgettable sloppy bland messy annoying boring
@@ -22,7 +22,7 @@ ADJECTIVES = (
 )
 ADVERBS = (*([""] * 4), *_words("quite really truly rather simply plainly"))
 
-# Turning a label over swaps the adjectives and leaves the bag of words as it was.
+# Flipping the label swaps the two adjectives and keeps the bag of words.
 VERDICTS = _lines("""
     It is not {rejected} at all, it is {held}.
     This is {held}, not {rejected}.
@@ -53,7 +53,7 @@ VERDICTS = _lines("""
     This film is not {rejected}.
     This film is {held}.
 """)
-# A cue that makes the remark the author's own view, one that makes it the opposite, the remark.
+# A cue that makes the remark the author's view, a cue that makes it the opposite, the remark.
 FAR_CUES = (
     (
         "My sister and I always agree about films.",

@@ -1,40 +1,120 @@
-"""Every source of labelled reviews behind one function."""
+"""The data sources by name: a config class and a function that loads a corpus."""
+
+from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from rnn_lab.data.config import AutoConfig, DataConfig, DemoConfig, ImdbConfig, LongRangeConfig
-from rnn_lab.data.corpus import Corpus
-from rnn_lab.data.sources.demo import load_demo
-from rnn_lab.data.sources.imdb import load_imdb
-from rnn_lab.data.sources.long_range import load_long_range
-from rnn_lab.data.sources.text_files import load_files
-from rnn_lab.errors import MissingDataError
+from rnn_lab.data.options import TextOptions
+from rnn_lab.errors import ConfigError, DataError, MissingDataError
+from rnn_lab.validation import unknown_choice_message
+
+if TYPE_CHECKING:
+    from rnn_lab.data.corpus import Corpus
 
 log = logging.getLogger(__name__)
 
+Load = TypeVar("Load", bound="Callable[[Any], Corpus]")
 
-def load_corpus(config: DataConfig, *, allow_fallback: bool = False) -> Corpus:
-    """The reviews that `config` asks for.
 
-    `auto` means IMDB. Where there is none and `allow_fallback` is true, it means the demo reviews
-    instead: the reason is logged as a warning and the corpus is named "demo". An IMDB that is
-    there but damaged is never passed over.
+class Source(NamedTuple):
+    """What `register_source` was given."""
+
+    config: type[TextOptions]
+    load: Callable[[Any], Corpus]
+
+
+SOURCES: dict[str, Source] = {}
+
+
+def register_source(name: str, config: type[TextOptions]) -> Callable[[Load], Load]:
+    """Register the decorated function as the data source `name`.
+
+    The function takes a `config` object and returns a Corpus. A YAML file with `source: <name>` in
+    a folder conf/data makes `data=<file>` select it. `config` is a subclass of TextOptions that
+    declares the options which the source adds.
 
     Raises:
-        DataError: the reviews cannot be had, or are malformed.
+        ConfigError: another function has this name.
+        TypeError: `config` is not a subclass of TextOptions.
     """
-    if isinstance(config, AutoConfig):
-        try:
-            return load_imdb(config.imdb())
-        except MissingDataError as error:
-            if not allow_fallback:
-                raise
-            log.warning("Going on with synthetic demo reviews: %s", error)
-            return load_demo(config.demo())
-    if isinstance(config, ImdbConfig):
-        return load_imdb(config)
-    if isinstance(config, DemoConfig):
-        return load_demo(config)
-    if isinstance(config, LongRangeConfig):
-        return load_long_range(config)
-    return load_files(config)
+    if not (isinstance(config, type) and issubclass(config, TextOptions)):
+        raise TypeError(f"data source {name}: {config!r} is not a subclass of TextOptions")
+
+    def register(load: Load) -> Load:
+        known = SOURCES.get(name)
+        if known is not None and _place(known.load) != _place(load):
+            raise ConfigError(
+                f"data source {name} is registered twice, by {_place(known.load)} and "
+                f"{_place(load)}; rename one"
+            )
+        SOURCES[name] = Source(config, load)
+        return load
+
+    return register
+
+
+def _place(load: Callable[..., Any]) -> str:
+    return f"{load.__module__}.{load.__qualname__}"
+
+
+def find_source(name: Any) -> Source:
+    """Return the source of that name.
+
+    Raises:
+        ValueError: there is none; the message names the option, the nearest name and the choices.
+    """
+    if not isinstance(name, str) or name not in SOURCES:
+        what = f"data.source={name}: impossible value"
+        raise ValueError(
+            unknown_choice_message(what, str(name), sorted(SOURCES))
+            + " (a source of your own also needs plugins=[<its module>])"
+        )
+    return SOURCES[name]
+
+
+def load_corpus(config: TextOptions, *, allow_fallback: bool = False) -> Corpus:
+    """Load the texts that `config` selects.
+
+    If they are missing, `allow_fallback` is true and the source has a fallback, log a warning with
+    the reason and load the fallback. Damaged data is an error in any case.
+
+    Raises:
+        DataError: the texts are missing or malformed.
+    """
+    try:
+        source = find_source(config.source)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    try:
+        corpus = source.load(config)
+    except MissingDataError as error:
+        fallback = config.fallback()
+        if fallback is None or not allow_fallback:
+            raise
+        corpus = load_corpus(fallback)
+        kind = "synthetic texts" if corpus.synthetic else "texts"
+        log.warning("Using the %s of data.source=%s: %s", kind, fallback.source, error)
+        return corpus
+    _check(corpus, config.source)
+    return corpus
+
+
+def _check(corpus: Corpus, source: str) -> None:
+    """Report the mistakes of a source that would be errors far from their cause later."""
+    classes = len(corpus.class_names)
+    if classes < 2:
+        raise DataError(f"data={source}: {classes} class; two or more are needed")
+    for name, split in corpus.splits.items():
+        for field in ("texts", "names", "groups", "hashes"):
+            values = getattr(split, field)
+            if values is not None and len(values) != len(split):
+                raise DataError(
+                    f"data={source}: {name} has {len(values)} {field} and {len(split)} labels"
+                )
+        if len(split) and not 0 <= split.labels.min() <= split.labels.max() < classes:
+            raise DataError(
+                f"data={source}: the labels of {name} are {split.labels.min()} to "
+                f"{split.labels.max()}; with {classes} classes they must be 0 to {classes - 1}"
+            )

@@ -1,136 +1,141 @@
-"""The user's own labelled texts: CSV, TSV, JSONL, or a folder with one folder a class."""
+"""Your own labelled texts: CSV, TSV, JSONL, or a folder with one folder per class."""
 
 import os
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 
 from rnn_lab.data.cache import build_once
-from rnn_lab.data.config import FilesConfig
-from rnn_lab.data.corpus import Corpus, Split
-from rnn_lab.data.corpus_storage import content_fingerprint, open_corpus, stat_key, write_corpus
+from rnn_lab.data.corpus import Corpus, CorpusWriter, open_corpus, stat_key
+from rnn_lab.data.options import Fraction, TextOptions
 from rnn_lab.data.readers.records import BadRow, infer_format, read_records, text_error
+from rnn_lab.data.sources.registry import register_source
 from rnn_lab.data.splits import stratified
-from rnn_lab.data.text_storage import MemmapTexts, TextWriter
 from rnn_lab.errors import ConfigError, DataError
+
+# The options that decide what is read from the files: part of the cache key.
+_READING = {
+    *("train_path", "val_path", "test_path", "test_fraction", "split_seed"),
+    *("text_column", "label_column", "class_names", "encoding", "on_bad_lines"),
+}
+
+
+class FilesConfig(TextOptions):
+    """The options of files. conf/data/files.yaml explains each."""
+
+    source: Literal["files"] = "files"
+    train_path: str | None = None
+    val_path: str | None = None
+    val_split: Literal["stratified", "random"] = "stratified"
+    test_path: str | None = None
+    test_fraction: Fraction = 0.2
+    text_column: str | None = None
+    label_column: str | None = None
+    class_names: list[str] | None = None
+    encoding: str = "utf-8"
+    on_bad_lines: Literal["error", "skip"] = "error"
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of one file: usable where `fault` is empty."""
+    """One row of one file. It is usable if `fault` is empty."""
 
-    place: str  # where it stands, for a message: "data/reviews.csv:12"
-    name: str  # the same, shorter, for tables: "reviews.csv:12"
+    place: str  # for a message: "data/reviews.csv:12"
+    name: str  # for a table: "reviews.csv:12"
     text: str = ""
     label: str = ""
     fault: str = ""
 
 
+@register_source("files", FilesConfig)
 def load_files(config: FilesConfig) -> Corpus:
-    """The labelled texts of `config.train`, and of `validation` and `test` where they are paths.
+    """Load the texts of `train_path`, and of `val_path` and `test_path` where they are given.
 
-    Without a test path, a stratified `test_fraction` of the training rows becomes the test split.
-    Classes are those of `class_names`, or the labels of the training rows in sorted order (numbers
-    by value). Without a training path, a test path and `class_names` make a corpus to test on: its
-    training split is empty. Parsed once, then opened from the cache until a file changes.
+    Without `test_path`, a stratified `test_fraction` of the training rows becomes the test split.
+    The classes are `class_names`, or the labels of the training rows in sorted order (numbers by
+    value). Without `train_path`, `test_path` and `class_names` give a corpus for testing: its
+    training split is empty. The first call parses the files, later calls open the cache until a
+    file changes.
 
     Raises:
-        ConfigError: neither a training path, nor a test path with class names.
-        DataError: a file is missing or has no usable rows or columns, there are fewer than two
-            classes, or, with `on_bad_lines="error"`, a row is broken. With "skip" such rows are
+        ConfigError: there is no training path, and no test path with class names.
+        DataError: a file is missing or has no usable rows or columns, or there are fewer than two
+            classes, or a row is malformed and on_bad_lines="error". With "skip", such rows are
             listed in `Corpus.skipped`.
     """
-    if config.train is None and (config.test is None or config.class_names is None):
-        raise ConfigError("data=files needs data.train=<a .csv, .tsv, .jsonl or folder of classes>")
-    paths = {"train": config.train, "validation": _validation_path(config), "test": config.test}
+    if config.train_path is None and (config.test_path is None or config.class_names is None):
+        raise ConfigError(
+            "data=files needs data.train_path=<a .csv, .tsv, .jsonl or folder of classes>"
+        )
+    paths = {"train": config.train_path, "validation": config.val_path, "test": config.test_path}
     given = {name: Path(path).expanduser() for name, path in paths.items() if path is not None}
     files = (file.absolute() for path in given.values() for file in _files_of(path))
-    options = config.model_dump_json(exclude={"cache_dir", "batch_size", "eval_batch_size"})
-    folder = Path(config.cache_dir) / f"files-{stat_key(files, options)}"
-    return open_corpus(build_once(folder, lambda partial: _store(given, config, partial)))
+    folder = Path(config.cache_dir) / f"files-{stat_key(files, _options_key(config))}"
+    return open_corpus(build_once(folder, lambda partial: _write(given, config, partial)))
 
 
-def _validation_path(config: FilesConfig) -> str | None:
-    return None if config.validation in ("stratified", "random") else config.validation
+def _options_key(config: FilesConfig) -> str:
+    return config.model_dump_json(include=_READING)
 
 
-def _store(paths: dict[str, Path], config: FilesConfig, folder: Path) -> None:
-    """Write the corpus into `folder`: rows as they are read, then each split on its own."""
-    with TemporaryDirectory(dir=folder) as rows:
-        write_corpus(_parse(paths, config, Path(rows)), folder)
-
-
-def _parse(paths: dict[str, Path], config: FilesConfig, folder: Path) -> Corpus:
-    """Read every row; the texts stay in `folder`."""
+def _write(paths: dict[str, Path], config: FilesConfig, folder: Path) -> None:
+    """Copy every usable row of the files into `folder`, in one pass."""
     classes: Sequence[str] | None = config.class_names
-    splits: dict[str, Split] = {}
-    with TextWriter(folder, "skipped") as skipped:
-        for name in ("train", "validation", "test"):
-            if name in paths:
-                splits[name], classes = _read_split(
-                    paths[name], folder / name, classes, config, skipped
-                )
-    assert classes is not None
-    if "train" not in splits:
-        splits["train"] = splits["test"].take(np.arange(0))
-    else:
-        _check_classes(paths["train"], splits["train"], classes)
-    if "test" not in splits:
-        splits["train"], splits["test"] = _cut_test(paths["train"], splits["train"], config)
-    train, validation, test = splits["train"], splits.get("validation"), splits["test"]
-    return Corpus(
-        name="files",
-        class_names=tuple(classes),
-        train=train,
-        validation=validation,
-        test=test,
-        fingerprint=content_fingerprint(classes, [train, validation, test]),
-        skipped=MemmapTexts.open(folder, "skipped"),
-    )
+    rows: dict[str, np.ndarray] = {}
+    labels: list[np.ndarray] = []
+    with CorpusWriter(folder) as corpus:
+        for name, path in paths.items():
+            first = corpus.rows
+            labels_of_split, classes = _copy_rows(path, corpus, classes, config)
+            rows[name] = np.arange(first, corpus.rows)
+            labels.append(labels_of_split)
+        assert classes is not None
+        every_label = np.concatenate(labels)
+        if "train" not in rows:
+            rows["train"] = np.arange(0)
+        else:
+            _check_classes(paths["train"], every_label[rows["train"]], classes)
+        if "test" not in rows:
+            test = _test_rows(paths["train"], every_label[rows["train"]], config)
+            rows["test"], rows["train"] = rows["train"][test], rows["train"][~test]
+        corpus.finish("files", classes, rows=rows, labels=every_label)
 
 
-def _read_split(
-    path: Path,
-    folder: Path,
-    classes: Sequence[str] | None,
-    config: FilesConfig,
-    skipped: TextWriter,
-) -> tuple[Split, Sequence[str]]:
-    """Write every row into `folder`; where `classes` is None, the labels found are the classes."""
-    folder.mkdir()
+def _copy_rows(
+    path: Path, corpus: CorpusWriter, classes: Sequence[str] | None, config: FilesConfig
+) -> tuple[np.ndarray, Sequence[str]]:
+    """Copy the usable rows of `path`; without `classes`, the labels found are the classes.
+
+    Returns:
+        The label of each row copied, int64 [rows]; the classes.
+    """
     number_of_label: dict[str, int] = {}  # in order of first appearance
-    numbers = array("I")  # of each row's label
+    numbers = array("I")  # of the label of each row
     first_skipped = ""
-    with TextWriter(folder, "texts") as texts, TextWriter(folder, "names") as names:
-        for row in _rows(path, config):
-            fault = row.fault
-            if not fault and classes is not None and row.label not in classes:
-                fault = f"unknown label {row.label!r}; the classes are: {', '.join(classes)}"
-            if not fault:
-                texts.append(row.text)
-                names.append(row.name)
-                numbers.append(number_of_label.setdefault(row.label, len(number_of_label)))
-            elif config.on_bad_lines == "skip":
-                skipped.append(f"{row.name}: {fault}")
-                first_skipped = first_skipped or f"; the first skipped: {row.name}: {fault}"
-            else:
-                hint = "(data.on_bad_lines=skip passes such rows over)"
-                raise DataError(f"{row.place}: {fault} {hint}")
+    for row in _rows(path, config):
+        fault = row.fault
+        if not fault and classes is not None and row.label not in classes:
+            fault = f"unknown label {row.label!r}; the classes are: {', '.join(classes)}"
+        if not fault:
+            corpus.append(row.text, row.name)
+            numbers.append(number_of_label.setdefault(row.label, len(number_of_label)))
+        elif config.on_bad_lines == "skip":
+            corpus.skip(f"{row.name}: {fault}")
+            first_skipped = first_skipped or f"; the first skipped: {row.name}: {fault}"
+        else:
+            hint = "(data.on_bad_lines=skip skips such rows)"
+            raise DataError(f"{row.place}: {fault} {hint}")
     if not numbers:
         raise DataError(f"{path}: has no usable rows{first_skipped}")
     if classes is None:
         classes = _sorted_labels(set(number_of_label))
     index = {label: i for i, label in enumerate(classes)}
     index_of_number = np.array([index[label] for label in number_of_label], dtype=np.int64)
-    return Split(
-        texts=MemmapTexts.open(folder, "texts"),
-        labels=index_of_number[np.asarray(numbers)],
-        names=MemmapTexts.open(folder, "names"),
-    ), classes
+    return index_of_number[np.asarray(numbers)], classes
 
 
 def _sorted_labels(labels: set[str]) -> list[str]:
@@ -140,19 +145,20 @@ def _sorted_labels(labels: set[str]) -> list[str]:
         return sorted(labels)
 
 
-def _check_classes(path: Path, train: Split, classes: Sequence[str]) -> None:
-    missing = [label for i, label in enumerate(classes) if not np.any(train.labels == i)]
+def _check_classes(path: Path, labels: np.ndarray, classes: Sequence[str]) -> None:
+    missing = [label for i, label in enumerate(classes) if not np.any(labels == i)]
     if missing:
         raise DataError(f"{path}: has no rows of the class {missing[0]!r}")
     if len(classes) < 2:
         raise DataError(f"{path}: has one class only, {classes[0]!r}; two or more are needed")
 
 
-def _cut_test(path: Path, train: Split, config: FilesConfig) -> tuple[Split, Split]:
-    held_out = stratified(train.labels, config.test_fraction, config.split_seed)
+def _test_rows(path: Path, labels: np.ndarray, config: FilesConfig) -> np.ndarray:
+    """Return a mask, bool [rows], of the training rows that become the test split."""
+    held_out = stratified(labels, config.test_fraction, config.split_seed)
     if not held_out.any():
-        raise DataError(f"{path}: {len(train)} rows are too few to cut a test split from")
-    return train.take(np.flatnonzero(~held_out)), train.take(np.flatnonzero(held_out))
+        raise DataError(f"{path}: {len(labels)} rows are too few to split off a test split")
+    return held_out
 
 
 def _rows(path: Path, config: FilesConfig) -> Iterator[_Row]:
@@ -177,7 +183,7 @@ def _rows(path: Path, config: FilesConfig) -> Iterator[_Row]:
 
 
 def _folder_rows(folder: Path, encoding: str) -> Iterator[_Row]:
-    """One row a file; the folder that a file lies in is its label."""
+    """Yield one row per file. Its label is the name of its folder."""
     for file in _files_of(folder):
         label = file.parent.name
         place, name = str(file), f"{label}/{file.name}"
@@ -188,17 +194,17 @@ def _folder_rows(folder: Path, encoding: str) -> Iterator[_Row]:
             yield _Row(place, name, fault=f"is not {encoding}: byte 0x{byte:02x}")
             continue
         except LookupError as error:
-            raise DataError(f"{folder}: there is no text encoding {encoding!r}") from error
+            raise DataError(f"{folder}: no such text encoding: {encoding!r}") from error
         except OSError as error:
             raise DataError(f"{file}: cannot be read: {error.strerror}") from error
         yield _Row(place, name, text, label, fault=text_error(text, encoding) or "")
 
 
 def _files_of(path: Path) -> Iterator[Path]:
-    """The file itself, or the texts of a folder of classes, sorted by class and name."""
+    """Yield the file itself, or the texts of a folder of classes, sorted by class and name."""
     if not path.is_dir():
         if not path.exists():
-            raise DataError(f"{path}: there is no such file or folder")
+            raise DataError(f"{path}: no such file or folder")
         if infer_format(path) == "txt":
             raise DataError(f"{path}: plain text has no labels; use .csv, .tsv or .jsonl")
         yield path
@@ -206,13 +212,13 @@ def _files_of(path: Path) -> Iterator[Path]:
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(folders) < 2:
         raise DataError(
-            f"{path}: holds {len(folders)} folders; a folder of texts needs one folder a class, "
-            "two or more, each holding .txt files"
+            f"{path}: needs two or more folders, one per class, with .txt files in each; "
+            f"found {len(folders)}"
         )
     for folder in folders:
-        # By name, not by Path: there may be hundreds of thousands, and a Path takes ten times more.
+        # Names, not Paths: there may be hundreds of thousands, and a Path is ten times larger.
         names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".txt"))
         if not names:
-            raise DataError(f"{folder}: holds no .txt files")
+            raise DataError(f"{folder}: contains no .txt files")
         for name in names:
             yield folder / name

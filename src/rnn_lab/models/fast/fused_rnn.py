@@ -1,14 +1,20 @@
-"""One direction of a recurrent layer on a CPU, its gradient written out: faster than autograd's.
+"""One direction of an RNN or GRU layer on a CPU, with a hand-written gradient.
 
-    GRU    r, z = sigmoid(W x_t + b + U h_{t-1} + c), u_t = U_n h_{t-1} + c_n,
-           n_t = tanh(W_n x_t + b_n + r * u_t),
-           h_t = (1 - z) * n_t + z * h_{t-1}                          (Cho et al. 2014, eq. 5 to 8,
-           the reset gate after the product as in cuDNN and torch.nn.GRU)
-    RNN    h_t = tanh(W x_t + b + U h_{t-1} + c)                      (Elman 1990)
+    RNN                  h_t = tanh(W x_t + b + U h_{t-1} + c)                    (Elman 1990)
 
-Time runs in blocks. The input projections of a block are one matrix product before its steps, its
-weight gradients one product after them. All that is between runs in kernels, the products
-of the steps too.
+    GRU, reset after     r, z = sigmoid(W x_t + b + U h_{t-1} + c), u_t = U_n h_{t-1} + c_n,
+                         n_t = tanh(W_n x_t + b_n + r * u_t),
+                         h_t = (1 - z) * n_t + z * h_{t-1}
+                         (Cho et al. 2014, eq. 5 to 8, with the reset gate after the product as in
+                         cuDNN and torch.nn.GRU)
+
+    GRU, reset before    r, z as above, s_t = r_t * h_{t-1},
+                         n_t = tanh(W_n x_t + b_n + U_n s_t + c_n),
+                         h_t = (1 - z_t) * h_{t-1} + z_t * n_t            (Chung et al. 2014, 3.2)
+
+Time is cut into blocks. The input projections of a block are one matrix product before its steps,
+and its weight gradients one product after them. Everything in between runs in the compiled kernels
+of `kernels.py`, the steps' own products included.
 """
 
 from collections.abc import Callable
@@ -21,46 +27,64 @@ from torch.autograd.function import once_differentiable
 
 from rnn_lab.models.fast import kernels
 from rnn_lab.models.fast.autocast import custom_bwd, custom_fwd
-from rnn_lab.models.fast.blas import gemm_address, has_fast_bf16_gemm
-from rnn_lab.models.fast.threads import parallel_over_batch
-from rnn_lab.models.fast.time_blocks import add_product_, time_blocks
+from rnn_lab.models.fast.native import gemm_address, has_fast_bf16_gemm, parallel_over_batch
+
+# Elements of one block: 16 MiB in float32. Each block starts the threads again and has products of
+# its own, which costs more than a block beyond a core's share of the cache.
+_BLOCK_ELEMENTS = 2**22
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What tells one kind of layer from another.
+class FusedCell:
+    """The layout of one cell's steps in memory, and its two kernels.
 
     A step's row has `parts`, each [batch, hidden]. The product of the inputs fills those from
-    `inputs_from` on, in the order of weight_ih's rows. That of the state fills the first
-    `of_states`, in the order of weight_hh's rows, where `rolled` by one part.
+    `inputs_from` on, in the order of weight_ih's rows. Products of the state fill the first
+    sum(`products`) parts, in the order of weight_hh's rows, `rolled` by one part: the first product
+    multiplies h_{t-1}, and the second one, which the GRU with its reset gate before the product
+    has, s_t.
     """
 
     parts: int
     inputs_from: int
-    of_states: int
+    products: tuple[int, ...]  # parts that each fills
     rolled: bool
     run: Callable[..., None]
     run_back: Callable[..., None]
 
+    def columns(self, hidden: int) -> tuple[int, int, list[int]]:
+        """Return the width of a row, where its inputs' columns start, and each product's width."""
+        return (
+            self.parts * hidden,
+            self.inputs_from * hidden,
+            [parts * hidden for parts in self.products],
+        )
 
-GRU_CELL = Cell(4, 1, 3, True, kernels.gru, kernels.gru_back)  # u r z n
-RNN_CELL = Cell(1, 0, 1, False, kernels.rnn, kernels.rnn_back)
-CELLS = {"GRU": GRU_CELL, "RNN_TANH": RNN_CELL}  # by the `mode` of torch.nn's layers
+    def roll(self, rows: Tensor, by: int) -> Tensor:
+        """Return weight_hh's rows in the order of a step's row; with `by` negative, back."""
+        return rows.roll(by, 0) if self.rolled else rows
+
+
+RNN = FusedCell(1, 0, (1,), False, kernels.rnn, kernels.rnn_back)
+GRU_RESET_AFTER = FusedCell(4, 1, (3,), True, kernels.gru, kernels.gru_back)  # u r z n
+GRU_RESET_BEFORE = FusedCell(  # r z n
+    3, 0, (2, 1), False, kernels.gru_before, kernels.gru_before_back
+)
 
 
 class FusedRNN(torch.autograd.Function):
     """One direction of one layer, as a function of its inputs, initial state and weights.
 
-    Products over a block have the type of `inputs`. So do the steps' products, and what is kept for
-    the gradient, where compiled code is fast at it; else both have that of the weights. Everything
-    element-wise has at least float32. With `keep` False nothing is kept.
+    Products over a block have the type of `inputs`. So do the steps' products and the values saved
+    for the gradient, where compiled code is fast at this type; else both have that of the weights.
+    Everything element-wise has at least float32. With `keep` False nothing is saved.
     """
 
     @staticmethod
     @custom_fwd
     def forward(
         ctx: Any,
-        cell: Cell,
+        cell: FusedCell,
         inputs: Tensor,  # [time, batch, input]
         lengths: Tensor,  # [batch]
         h: Tensor,  # [batch, hidden]
@@ -70,37 +94,40 @@ class FusedRNN(torch.autograd.Function):
         bias_hh: Tensor,  # [gates * hidden]
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Outputs [time, batch, hidden], zero beyond each length, and each last real one."""
+        """Return outputs [time, batch, hidden], zero beyond each length, and each last real one."""
         time, batch, _ = inputs.shape
         hidden = weight_hh.shape[1]
-        width, inputs_from, states_to = _columns(cell, hidden)
+        width, inputs_from, products = cell.columns(hidden)
         exact = torch.promote_types(weight_hh.dtype, torch.float32)
-        kept = kept_type(inputs.dtype, exact)
+        kept = _kept_type(inputs.dtype, exact)
         inputs = inputs.contiguous()
         input_map = weight_ih.to(inputs.dtype).t()  # [input, inputs' parts]
-        state_map = _rolled(weight_hh, cell, hidden).to(kept).t().contiguous()
+        state_maps = cell.roll(weight_hh, hidden).to(kept).t().split(products, dim=1)
+        state_maps = [state_map.contiguous() for state_map in state_maps]
         bias = torch.zeros(width, dtype=exact)
         bias[inputs_from:] += bias_ih
-        bias[:states_to] += _rolled(bias_hh, cell, hidden)
+        bias[: sum(products)] += cell.roll(bias_hh, hidden)
 
         history = torch.empty(time + 1, batch, hidden, dtype=kept)  # h_0 to h_time
         history[0] = h
+        reset = [torch.empty(time, batch, hidden, dtype=kept) for _ in products[1:]]  # s
         h = h.to(exact, copy=True).contiguous()
-        product = torch.empty(batch, states_to, dtype=exact)
+        work = [torch.empty(batch, columns, dtype=exact) for columns in products]
         blocks: list[Tensor] = []
-        for start, stop in time_blocks(time, batch * width):
+        for start, stop in _time_blocks(time, batch * width):
             if keep or not blocks:
                 blocks.append(torch.empty(stop - start, batch, width, dtype=kept))
             block = blocks[-1][: stop - start]
-            input_product(inputs[start:stop], input_map, block.view(-1, width)[:, inputs_from:])
-            run_kernel(
+            _input_product(inputs[start:stop], input_map, block.view(-1, width)[:, inputs_from:])
+            _run_kernel(
                 cell.run,
                 gemm_address(kept),
-                *(lengths - start, block, bias, state_map, product, h, history[start : stop + 1]),
+                *(lengths - start, block, bias, *state_maps, *work),
+                *(*(part[start:stop] for part in reset), h, history[start : stop + 1]),
             )
         outputs = history[1:].to(inputs.dtype)
         ctx.cell = cell
-        ctx.save_for_backward(inputs, lengths, weight_ih, weight_hh, history, *blocks)
+        ctx.save_for_backward(inputs, lengths, weight_ih, weight_hh, history, *reset, *blocks)
         ctx.set_materialize_grads(False)
         return outputs, outputs[lengths - 1, torch.arange(batch)]
 
@@ -110,54 +137,67 @@ class FusedRNN(torch.autograd.Function):
     def backward(  # type: ignore[override]
         ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        """Back through the steps, the weights' gradients block by block."""
-        cell: Cell = ctx.cell
-        inputs, lengths, weight_ih, weight_hh, history, *blocks = ctx.saved_tensors
+        """Go back through the steps; the weights' gradients are computed block by block."""
+        cell: FusedCell = ctx.cell
+        inputs, lengths, weight_ih, weight_hh, history, *saved = ctx.saved_tensors
+        reset, blocks = saved[: len(cell.products) - 1], saved[len(cell.products) - 1 :]
         time, batch, _ = inputs.shape
         hidden, product, kept = weight_hh.shape[1], inputs.dtype, history.dtype
         exact = torch.promote_types(weight_hh.dtype, torch.float32)
-        width, inputs_from, states_to = _columns(cell, hidden)
+        width, inputs_from, products = cell.columns(hidden)
         input_map = weight_ih.to(product)  # [inputs' parts, input]
-        state_map = _rolled(weight_hh, cell, hidden).to(kept).contiguous()
+        state_maps = cell.roll(weight_hh, hidden).to(kept).contiguous().split(products)
         d_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
         d_weight_ih = torch.zeros_like(weight_ih, dtype=exact)
         d_weight_hh = torch.zeros_like(weight_hh, dtype=exact)
         d_bias = torch.zeros(1, width, dtype=exact)
 
         d_product = torch.zeros(batch, hidden, dtype=exact)
-        d_h = copy_or_zeros(d_last, d_product)
+        d_h = _copy_or_zeros(d_last, d_product)
+        d_reset = [torch.empty_like(d_product) for _ in reset]
         d_kept = torch.empty_like(blocks[0])
-        spans = time_blocks(time, batch * width)
+        spans = _time_blocks(time, batch * width)
         for (start, stop), block in zip(reversed(spans), reversed(blocks), strict=True):
             d_block, states = d_kept[: stop - start], history[start : stop + 1]
             d_output = states[:0] if d_outputs is None else d_outputs[start:stop].to(kept)
-            run_kernel(
+            _run_kernel(
                 cell.run_back,
                 gemm_address(kept),
-                *(lengths - start, block, state_map, states),
-                *(d_output.contiguous(), d_product, d_h, d_block),
+                *(lengths - start, block, *state_maps, states),
+                *(d_output.contiguous(), *d_reset, d_product, d_h, d_block),
             )
             flat = d_block.view(-1, width).to(product)
-            of_inputs, of_states = flat[:, inputs_from:], flat[:, :states_to]
+            of_inputs = flat[:, inputs_from:]
             if d_inputs is not None:
                 torch.mm(of_inputs, input_map, out=d_inputs[start:stop].view(len(flat), -1))
-            add_product_(d_weight_ih, of_inputs.t(), inputs[start:stop].flatten(0, 1))
-            add_product_(d_weight_hh, of_states.t(), states[:-1].flatten(0, 1).to(product))
-            add_product_(d_bias, flat.new_ones(1, len(flat)), flat)
+            _add_product_(d_weight_ih, of_inputs.t(), inputs[start:stop].flatten(0, 1))
+            of_products = flat[:, : sum(products)].split(products, dim=1)
+            factors = [states[:-1], *(part[start:stop] for part in reset)]
+            d_maps = d_weight_hh.split(products)
+            for d_map, of_state, factor in zip(d_maps, of_products, factors, strict=True):
+                _add_product_(d_map, of_state.t(), factor.flatten(0, 1).to(product))
+            _add_product_(d_bias, flat.new_ones(1, len(flat)), flat)
+        d_bias_hh = cell.roll(d_bias[0, : sum(products)], -hidden)
         return (
             *(None, d_inputs, None, d_h + d_product),
-            *(d_weight_ih, _rolled(d_weight_hh, cell, -hidden)),
-            *(d_bias[0, inputs_from:], _rolled(d_bias[0, :states_to], cell, -hidden), None),
+            *(d_weight_ih, cell.roll(d_weight_hh, -hidden), d_bias[0, inputs_from:], d_bias_hh),
+            None,
         )
 
 
-def kept_type(product: torch.dtype, exact: torch.dtype) -> torch.dtype:
-    """The type of the steps' products and of what is kept beside a block's `product` type."""
+def _time_blocks(time: int, elements_per_step: int) -> list[tuple[int, int]]:
+    """Cut `time` steps into (start, stop) pairs; every block but the last is equally long."""
+    steps = min(time, max(1, _BLOCK_ELEMENTS // elements_per_step))
+    return [(start, min(start + steps, time)) for start in range(0, time, steps)]
+
+
+def _kept_type(product: torch.dtype, exact: torch.dtype) -> torch.dtype:
+    """Return the type of the steps' products and saved values for a block's `product` type."""
     return product if product == torch.bfloat16 and has_fast_bf16_gemm() else exact
 
 
-def input_product(inputs: Tensor, input_map: Tensor, out: Tensor) -> None:
-    """The projections [steps * batch, parts] of inputs [steps, batch, input], typed as `out` is."""
+def _input_product(inputs: Tensor, input_map: Tensor, out: Tensor) -> None:
+    """Write the projections of inputs [steps, batch, input] to out [steps * batch, columns]."""
     flat = inputs.flatten(0, 1)
     if out.dtype == flat.dtype:
         torch.mm(flat, input_map, out=out)
@@ -165,24 +205,22 @@ def input_product(inputs: Tensor, input_map: Tensor, out: Tensor) -> None:
         out.copy_(flat @ input_map)
 
 
-def run_kernel(kernel: Callable[..., None], gemm: int, real: Tensor, *tensors: Tensor) -> None:
+def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left @ right to `total`, in place, whose type may be wider than theirs."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _run_kernel(kernel: Callable[..., None], gemm: int, real: Tensor, *tensors: Tensor) -> None:
     """Call a kernel for all sequences; `real` [batch] and the tensors are its arguments."""
     arrays = [kernels.as_array(tensor) for tensor in (real, *tensors)]
     parallel_over_batch(len(real), lambda first, last: kernel(first, last, gemm, *arrays))
 
 
-def copy_or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
-    """A gradient in memory of its own, typed as `like`; zeros for none."""
+def _copy_or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
+    """Return a copy of the gradient, typed as `like`; zeros for None."""
     if gradient is None:
         return torch.zeros_like(like)
     return torch.empty_like(like).copy_(gradient)
-
-
-def _columns(cell: Cell, hidden: int) -> tuple[int, int, int]:
-    """The width of a row, where its inputs' columns start and where its state's end."""
-    return cell.parts * hidden, cell.inputs_from * hidden, cell.of_states * hidden
-
-
-def _rolled(rows: Tensor, cell: Cell, by: int) -> Tensor:
-    """weight_hh's rows in the order of a step's row, or with `by` negative back in torch's."""
-    return rows.roll(by, 0) if cell.rolled else rows

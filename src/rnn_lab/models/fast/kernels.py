@@ -1,17 +1,17 @@
 """The steps of a recurrent layer and of its gradient, compiled by Numba.
 
-What is left of a step beside its matrix product is some twenty operations on [batch, hidden]. As
-tensor operations each is a pass of its own with a call of its own, and takes longer than the
-product. Here a block of steps is one call, in which each thread takes some of the sequences through
-all of them: a step is one product and one pass over what lies in the processor's cache.
+Beside its matrix product, a step is some twenty operations on [batch, hidden]. As tensor operations
+each is a pass over memory with a call of its own, and takes longer than the product. Here a block
+of steps is one call, in which each thread takes some of the sequences through all of them: a step
+is one product and one pass over what is in the processor's cache.
 
-A block is [steps, batch, ...], and `real` [batch] how many of its steps each sequence has. Beyond,
-outputs and gradients are zero and what is carried along stays as it is. A step's row has parts,
-each `hidden` wide, in the order that the names of a kernel's parts have. Numbers are float32 or
-float64, or bfloat16, which NumPy lacks: these stand as uint16.
+A block is [steps, batch, ...], and `real` [batch] is how many of its steps each sequence has.
+Beyond, outputs and gradients are zero and what is carried along stays as it is. A step's row has
+parts, each `hidden` wide, in the order that the names of a kernel's parts have. Numbers are float32
+or float64, or bfloat16, which NumPy lacks: these are passed as uint16.
 
-One file holds all that is compiled, since a function kept on disk is compiled anew only where the
-file that it stands in has changed.
+All compiled code is in one file, since Numba compiles a cached function again only if its own file
+has changed.
 """
 
 import math
@@ -31,16 +31,16 @@ from torch import Tensor
 _OPTIONS: Any = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 _float, _int, _unsigned = np.float32, np.int32, np.uintp
 
-# LLVM may decide once for all sequences whether two parts of a row overlap in memory, and in these
-# interleaved rows it then takes them to do so: a step would be five times as slow.
+# LLVM may decide once for all sequences whether two parts of a row overlap in memory. In these
+# interleaved rows it then assumes that they do, and a step is five times as slow.
 llvm.set_option("", "--hoist-runtime-checks=false")
 
 
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile `function` when it is first called; keep the result where a place can be written."""
+    """Compile `function` when it is first called; cache the result on disk if possible."""
     try:
         made: Callable[..., None] = numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # no such place
+    except RuntimeError:  # no folder for the cache can be written
         made = numba.njit(**_OPTIONS)(function)
     return made
 
@@ -50,7 +50,7 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
 
 @_compiled
 def gru(first, last, gemm, real, rows, bias, state_map, product, state, history):
-    """Sequences first to last through a block of the GRU, the reset gate after the product.
+    """Run sequences first to last through a block of the GRU, the reset gate after the product.
 
     Args:
         gemm: address of the product of history and state_map.
@@ -58,8 +58,8 @@ def gru(first, last, gemm, real, rows, bias, state_map, product, state, history)
         rows: [steps, batch, u r z n], the sums of the inputs in the last three; becomes u, r, z, n.
         bias: [u r z n].
         state_map: [hidden, u r z].
-        product: [batch, u r z], to work in.
-        state: [batch, hidden], h in the type of the sums; moved on.
+        product: [batch, u r z], working memory.
+        state: [batch, hidden], h in the type of the sums; replaced by the last one.
         history: [steps + 1, batch, hidden], the h of each step; the first is given.
     """
     hidden = _unsigned(history.shape[2])
@@ -88,16 +88,15 @@ def gru(first, last, gemm, real, rows, bias, state_map, product, state, history)
 def gru_back(
     first, last, gemm, real, rows, state_map, history, d_outputs, d_product, d_state, d_rows
 ):
-    """Sequences first to last back through a block of the GRU.
+    """Run sequences first to last back through a block of the GRU.
 
     Args:
         gemm: address of the product of d_rows and state_map.
         real, rows, history: as `gru` left them.
         state_map: [u r z, hidden].
         d_outputs: [steps, batch, hidden], or of no steps where the loss did not use the outputs.
-        d_product: [batch, hidden], the part of dL/dh that has come through the product of the step
-            above.
-        d_state: [batch, hidden], the part that has come past it. Both are moved back.
+        d_product: [batch, hidden], the part of dL/dh through the product of the step above.
+        d_state: [batch, hidden], the other part. Both are replaced by those of the first step.
         d_rows: [steps, batch, u r z n]; the gradient of the sums is written here.
     """
     hidden = _unsigned(history.shape[2])
@@ -128,7 +127,7 @@ def gru_back(
 
 @_compiled
 def rnn(first, last, gemm, real, rows, bias, state_map, product, state, history):
-    """Sequences first to last through a block of the tanh RNN.
+    """Run sequences first to last through a block of the tanh RNN.
 
     Args: as those of `gru`, but rows are [steps, batch, hidden], and `state` is not used.
     """
@@ -148,7 +147,7 @@ def rnn(first, last, gemm, real, rows, bias, state_map, product, state, history)
 def rnn_back(
     first, last, gemm, real, rows, state_map, history, d_outputs, d_product, d_state, d_rows
 ):
-    """Sequences first to last back through a block of the RNN; arguments as those of `gru_back`."""
+    """Run sequences first to last back through a block of the RNN; arguments as `gru_back`'s."""
     hidden = _unsigned(history.shape[2])
     for t in range(len(rows) - 1, -1, -1):
         for b in range(first, last):
@@ -166,19 +165,19 @@ def rnn_back(
         _multiply(gemm, d_rows[t, first:last], state_map, d_product[first:last])
 
 
-# ----------------------------------------------------------------------------- GRU, its other form
+# ------------------------------------------------------------- GRU, reset gate before the product
 
 
 @_compiled
 def gru_before(
     first, last, gemm, real, rows, bias, map_r_z, map_n, of_r_z, of_n, rest, state, history
 ):
-    """Sequences first to last through a block of the GRU, the reset gate before the product.
+    """Run sequences first to last through a block of the GRU, the reset gate before the product.
 
     Args: as those of `gru`, but
         rows: [steps, batch, r z n], the sums of the inputs; becomes r, z, n.
         map_r_z, map_n: [hidden, r z] and [hidden, n].
-        of_r_z, of_n: [batch, r z] and [batch, n], to work in.
+        of_r_z, of_n: [batch, r z] and [batch, n], working memory.
         rest: [steps, batch, hidden]; r * h, of the h below, is written here.
     """
     hidden = _unsigned(history.shape[2])
@@ -223,11 +222,11 @@ def gru_before_back(
     d_state,
     d_rows,
 ):
-    """Sequences first to last back through a block of it.
+    """Run sequences first to last back through a block of `gru_before`.
 
     Args: as those of `gru_back`, but
         map_r_z, map_n: [r z, hidden] and [n, hidden].
-        d_rest: [batch, hidden], to work in.
+        d_rest: [batch, hidden], working memory.
     """
     hidden = _unsigned(history.shape[2])
     for t in range(len(rows) - 1, -1, -1):
@@ -260,22 +259,73 @@ def gru_before_back(
         _multiply(gemm, d_rows[t, first:last], map_r_z, d_product[first:last])
 
 
-# ----------------------------------------------------------------------------- what all are made of
+# ----------------------------------------------------------------------------------- linear scan
+
+
+@_compiled
+def linear_scan(first, last, real, keep, add, history):
+    """Run sequences first to last through h_t = keep_t * h_{t-1} + add_t.
+
+    Args:
+        real: int64 [batch], the length of each sequence.
+        keep, add: [time, batch, hidden].
+        history: [time + 1, batch, hidden], the h of each step; the first is given. Zero beyond
+            each length.
+    """
+    hidden = _unsigned(history.shape[2])
+    for t in range(len(keep)):
+        for b in range(first, last):
+            share, new, below, above = keep[t, b], add[t, b], history[t, b], history[t + 1, b]
+            if t >= real[b]:
+                above[:] = 0
+                continue
+            for j in range(hidden):
+                above[j] = share[j] * below[j] + new[j]
+
+
+@_compiled
+def linear_scan_back(first, last, real, keep, history, d_outputs, d_state, d_keep, d_add):
+    """Run sequences first to last back through `linear_scan`.
+
+    Args:
+        real, keep, history: as `linear_scan` left them.
+        d_outputs: [time, batch, hidden], or of no steps if the loss did not use the outputs.
+        d_state: [batch, hidden], dL/dh of the last real step beside d_outputs; replaced by dL/dh_0.
+        d_keep, d_add: [time, batch, hidden]; the gradients are written here.
+    """
+    hidden = _unsigned(history.shape[2])
+    for t in range(len(keep) - 1, -1, -1):
+        for b in range(first, last):
+            share, below, d_h = keep[t, b], history[t, b], d_state[b]
+            d_share, d_new = d_keep[t, b], d_add[t, b]
+            if t >= real[b]:
+                d_share[:] = 0
+                d_new[:] = 0
+                continue
+            if len(d_outputs):
+                _add(d_h, d_outputs[t, b])
+            for j in range(hidden):
+                d_share[j] = d_h[j] * below[j]
+                d_new[j] = d_h[j]
+                d_h[j] *= share[j]
+
+
+# -------------------------------------------------------------------------------- building blocks
 
 
 def as_array(tensor: Tensor) -> Any:
-    """The memory of a contiguous tensor, as the kernels take it."""
+    """Return the memory of a contiguous tensor as the array that kernels take."""
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(np.uint16)
     return tensor.numpy()
 
 
 def _get(numbers: Any, at: int) -> Any:
-    """The number at a place."""
+    """Return the number at an index."""
 
 
 def _put(numbers: Any, at: int, value: Any) -> None:
-    """Set the number at a place; as bfloat16 to the nearest, halves away from zero."""
+    """Set the number at an index; bfloat16 is rounded to nearest, ties away from zero."""
 
 
 def _sigmoid(x: Any) -> Any:

@@ -1,1 +1,1 @@
-"""The page of one explained text."""
+"""The page and plots of one explained prediction."""

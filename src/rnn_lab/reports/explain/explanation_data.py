@@ -1,28 +1,51 @@
-"""The files of an explanation, which explain.py left in a folder, read into one object."""
+"""Read the files of an explanation, explanation.json and states.npz, into one object."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from rnn_lab.errors import CheckpointError
+from rnn_lab.io.atomic import read_text
+from rnn_lab.reports.formatting import format_cell
+
+ValueKind = Literal["gate", "candidate", "state"]
+
+
+@dataclass(frozen=True)
+class CellValue:
+    """How a cell describes one of the values that it computes at each step."""
+
+    kind: ValueKind
+    name: str  # "forget gate"
+    symbol: str  # TeX, as in the equations of the cell: "f", r"\tilde{C}"
+    meaning: str = ""
+    ends: Sequence[str] = ("closed", "open")  # what a gate does at 0 and at 1
+
+    def __post_init__(self) -> None:
+        texts = (self.name, self.symbol, self.meaning, *self.ends)
+        if self.kind not in get_args(ValueKind) or len(self.ends) != 2:
+            raise ValueError(f"impossible value of a cell: {self}")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"impossible value of a cell: {self}")
 
 
 @dataclass(frozen=True)
 class Word:
-    """One word as the network read it: one token, or several subwords."""
+    """One word of the text: one token, or several subwords."""
 
     text: str
-    start: int  # of its tokens among those that were read
+    start: int  # of its tokens among those that the model read
     stop: int
-    known: bool  # False: read as <unk>
+    known: bool  # False: replaced by <unk>
 
     @property
     def read(self) -> bool:
-        """False for a word that was cut off."""
+        """Whether the model read the word: False for one that was truncated."""
         return self.start < self.stop
 
 
@@ -34,15 +57,10 @@ class Direction:
     backward: bool
     values: dict[str, np.ndarray]
 
-    @property
-    def memory(self) -> np.ndarray:
-        """The state that carries what was read: an LSTM's cell, else the hidden state."""
-        return self.values.get("C", self.values["h"])
-
 
 @dataclass(frozen=True)
 class Explanation:
-    """One verdict: `time` is the tokens read, in the order of the text."""
+    """One explained prediction. `time` is the number of tokens read, in the order of the text."""
 
     run: str
     model: dict[str, Any]
@@ -51,11 +69,12 @@ class Explanation:
     max_length: int
     text: str
     words: tuple[Word, ...]
-    probabilities: np.ndarray  # float64 [time, classes], of the first 1, 2, ... tokens
+    probabilities: np.ndarray  # float64 [time, classes], after the first 1, 2, ... tokens
     attributions: np.ndarray  # float64 [time]
-    logit_difference: float  # of the predicted class against the mean of the others
-    baseline_logit_difference: float  # the same for padding
+    logit_difference: float  # of the predicted class to the mean of the others
+    baseline_logit_difference: float  # the same for padding alone
     steps: int  # of the integration
+    values: dict[str, CellValue]  # by their keys in states.npz, in the order of computation
     directions: tuple[Direction, ...]
 
     @property
@@ -64,29 +83,39 @@ class Explanation:
         return int(self.probabilities[-1].argmax())
 
     @property
-    def verdict(self) -> str:
+    def prediction(self) -> str:
         """The name of the predicted class."""
         return self.class_names[self.predicted]
 
     @property
     def ranking(self) -> list[tuple[str, float]]:
-        """Each class and its probability, the most probable first."""
+        """Every class and its probability, the most probable first."""
         order = np.argsort(-self.probabilities[-1], kind="stable")
         return [(self.class_names[i], float(self.probabilities[-1, i])) for i in order]
 
     @cached_property
     def words_read(self) -> list[Word]:
-        """The words that the network read, whole or in part."""
+        """The words that the model read, whole or in part."""
         return [word for word in self.words if word.read]
 
     @cached_property
-    def moved(self) -> np.ndarray:
-        """How much each word read moved the logit difference: float64 [words read]."""
+    def word_attributions(self) -> np.ndarray:
+        """The contribution of each word read to the logit difference: float64 [words read]."""
         return np.array([self.attributions[w.start : w.stop].sum() for w in self.words_read])
 
-    def name_of(self, direction: Direction) -> str:
-        """Return "the LSTM", or which of its layers and directions it is."""
-        name = f"the {self.model['name'].upper()}"
+    @property
+    def states(self) -> list[str]:
+        """The keys of the states, which the cell passes on to the next time step."""
+        return [key for key, value in self.values.items() if value.kind == "state"]
+
+    @property
+    def memory(self) -> str:
+        """The key of the state that holds what was read: the first computed, an LSTM's C."""
+        return self.states[0]
+
+    def describe(self, direction: Direction) -> str:
+        """Return "the LSTM", with layer and direction if it has several."""
+        name = f"the {format_cell(self.model['name'])}"
         layers = self.model["num_layers"]
         layer = f"layer {direction.layer + 1} of {layers}" if layers > 1 else ""
         reading = "right to left" if direction.backward else "left to right"
@@ -95,39 +124,49 @@ class Explanation:
 
     @property
     def completeness_error(self) -> float:
-        """How far the attributions' sum is from the difference they share out, relative to it."""
+        """The relative difference between the attributions' sum and what it should be."""
         difference = self.logit_difference - self.baseline_logit_difference
         gap = abs(float(self.attributions.sum()) - difference)
         return gap / abs(difference) if difference else float("inf")
 
 
 def read_explanation(folder: Path) -> Explanation:
-    """Read explanation.json and states.npz.
+    """Read explanation.json and states.npz in `folder`.
 
     Raises:
-        CheckpointError: a file is absent or is not what explain.py writes; names it.
+        CheckpointError: a file is missing or damaged; names it.
     """
     path = folder / "explanation.json"
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        words = tuple(Word(w["word"], w["start"], w["stop"], w["known"]) for w in about["words"])
-        about |= {"words": words, "class_names": tuple(about["class_names"])}
+        content = json.loads(read_text(path))
+        words = tuple(Word(w["word"], w["start"], w["stop"], w["known"]) for w in content["words"])
+        values = {key: CellValue(**value) for key, value in content["values"].items()}
+        content |= {"words": words, "class_names": tuple(content["class_names"]), "values": values}
         for name in ("probabilities", "attributions"):
-            about[name] = np.array(about[name], dtype=np.float64)
+            content[name] = np.array(content[name], dtype=np.float64)
         path = folder / "states.npz"
         with np.load(path, allow_pickle=False) as states:
-            values = {name: states[name] for name in states.files}
-        return Explanation(**about, directions=_directions(values))
+            arrays = {name: states[name] for name in states.files}
+        return Explanation(**content, directions=_read_directions(arrays, values))
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; is this a folder of explain.py?") from None
+        raise CheckpointError(
+            f"{path}: no such file; is this the output folder of an explanation?"
+        ) from None
     except Exception as error:  # a damaged file can fail anywhere in the readers
         reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: not a whole file of explain.py: {reason}") from None
+        raise CheckpointError(f"{path}: not a valid explanation: {reason}") from None
 
 
-def _directions(values: dict[str, np.ndarray]) -> tuple[Direction, ...]:
-    gates: dict[tuple[int, bool], dict[str, np.ndarray]] = {}
-    for name, value in values.items():
-        layer, direction, gate = name.split("_", 2)
-        gates.setdefault((int(layer), direction == "backward"), {})[gate] = value
-    return tuple(Direction(*place, of_place) for place, of_place in gates.items())
+def _read_directions(
+    arrays: dict[str, np.ndarray], values: dict[str, CellValue]
+) -> tuple[Direction, ...]:
+    if not any(value.kind == "state" for value in values.values()):
+        raise ValueError("no state among the values of the cell")
+    found: dict[tuple[int, bool], dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        layer, direction, key = name.split("_", 2)
+        found.setdefault((int(layer), direction == "backward"), {})[key] = array
+    for of_direction in found.values():
+        if set(of_direction) != set(values):
+            raise ValueError(f"values {', '.join(of_direction)}, expected {', '.join(values)}")
+    return tuple(Direction(*key, of_direction) for key, of_direction in found.items())

@@ -1,18 +1,20 @@
-"""Every gate and state of one direction: a heatmap each, tokens across and units down."""
+"""Plot every gate and state of one direction as a heatmap, tokens across and units down."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rnn_lab.reports.explain.explanation_data import Direction, Explanation
-from rnn_lab.reports.explain.words import LEFT, Columns, name_words
+from rnn_lab.reports.explain.columns import LEFT, Columns, label_words
+from rnn_lab.reports.explain.explanation_data import CellValue, Direction, Explanation
+from rnn_lab.reports.formatting import escape_math, plot_label
 from rnn_lab.reports.plot_style import (
-    BELOW_HEADLINE,
     BLUE,
+    HEADLINE_HEIGHT,
     ORANGE,
     PALE,
-    new_pixel_figure,
-    pixel_axes,
+    make_pixel_axes,
+    make_pixel_figure,
 )
 
 if TYPE_CHECKING:
@@ -20,114 +22,107 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-GAP = 42  # pixels between two heatmaps, for the lower one's title
-LEAST_HEIGHT, GREATEST_HEIGHT = 120, 256  # pixels of a heatmap
-USUAL_SHARE = 0.95  # of the values that a scale around zero must show
-KEY = (12, 10)  # pixels from a heatmap to its key, and the key's width
+GAP = 42  # pixels between two heatmaps, for the title of the lower one
+MIN_HEIGHT, MAX_HEIGHT = 120, 256  # pixels of a heatmap
+SCALE_QUANTILE = 0.95  # of the absolute values that a scale around zero covers at least
+COLOUR_BAR = (12, 10)  # pixels: its distance from the heatmap, and its width
 
 
-class Gate(NamedTuple):
-    """How a value of a cell is introduced, and what 0 and 1 mean where it is a gate."""
-
-    title: str
-    ends: tuple[str, str] | None = None
-
-
-GATES: dict[str, dict[str, Gate]] = {
-    "lstm": {
-        "f": Gate("forget gate $f$: how much of its old value a cell keeps", ("forgets", "keeps")),
-        "i": Gate("input gate $i$: how much of the candidate enters the cell", ("shut", "open")),
-        "C_tilde": Gate(r"candidate $\tilde{C}$: what the word would write into the cell"),
-        "C": Gate(r"cell state $C = f \, C_{before} + i \, \tilde{C}$: what is remembered"),
-        "o": Gate("output gate $o$: how much of its cell a unit shows", ("hides", "shows")),
-        "h": Gate(r"hidden state $h = o \, \tanh(C)$: what is shown of the cell"),
-    },
-    "gru": {
-        "z": Gate("update gate $z$: how much of a unit is replaced", ("keeps", "replaces")),
-        "r": Gate("reset gate $r$: how much of the old state the candidate sees", ("none", "all")),
-        "h_tilde": Gate(r"candidate $\tilde{h}$: what the word would put in its place"),
-        "h": Gate(r"hidden state $h = (1 - z) \, h_{before} + z \, \tilde{h}$: what is remembered"),
-    },
-    "rnn": {"h": Gate("hidden state $h$: all that is remembered, made anew at every word")},
-}
-
-
-def gates(explanation: Explanation, columns: Columns, direction: Direction) -> "Figure":
-    """Draw every value of a direction; a unit stands in the same row of each heatmap."""
-    known = GATES[explanation.model["name"]]
-    order = unit_order(direction.memory)
-    height = min(-(-LEAST_HEIGHT // len(order)) * len(order), GREATEST_HEIGHT)
-    top = BELOW_HEADLINE + columns.label_height + 26
-    bottom = top + len(direction.values) * (height + GAP) - GAP
-    figure = new_pixel_figure(
+def plot_gates(explanation: Explanation, columns: Columns, direction: Direction) -> "Figure":
+    """Plot every value of a direction; a unit has the same row in each heatmap."""
+    order = unit_order(direction.values[explanation.memory])
+    height = min(-(-MIN_HEIGHT // len(order)) * len(order), MAX_HEIGHT)
+    top = HEADLINE_HEIGHT + columns.label_height + 26
+    bottom = top + len(explanation.values) * (height + GAP) - GAP
+    figure = make_pixel_figure(
         columns.figure_width,
         bottom + columns.label_height + 10,
-        f"Gates and states of {explanation.name_of(direction)}",
+        f"Gates and states of {explanation.describe(direction)}",
         explanation.run,
     )
-    for position, (name, values) in enumerate(direction.values.items()):
-        gate = known.get(name, Gate(name))
+    for position, (key, value) in enumerate(explanation.values.items()):
         box = (LEFT, top + position * (height + GAP), columns.width, height)
-        axes = pixel_axes(figure, box, gate.title, y_label=f"{len(order)} units")
-        _heatmap(axes, box, values[:, order].T, gate)
-        name_words(axes, columns)
-        axes.tick_params(labelbottom=position == len(direction.values) - 1)
+        axes = make_pixel_axes(figure, box, value_title(value), y_label=f"{len(order)} units")
+        ends = value.ends if value.kind == "gate" else None
+        _plot_heatmap(axes, box, direction.values[key][:, order].T, ends)
+        label_words(axes, columns)
+        axes.tick_params(labelbottom=position == len(explanation.values) - 1)
         axes.set_yticks([])
         axes.grid(False)
         axes.spines[:].set_visible(False)
         if position == 0:
-            above = axes.twiny()
-            above.spines[:].set_visible(False)
-            above.tick_params(color=PALE)
-            name_words(above, columns, top=True)
+            upper = axes.twiny()
+            upper.spines[:].set_visible(False)
+            upper.tick_params(color=PALE)
+            label_words(upper, columns, top=True)
     return figure
 
 
-def unit_order(memory: np.ndarray) -> np.ndarray:
-    """Sort units so that those which move together stand together.
+def value_title(value: CellValue) -> str:
+    """Return "forget gate $f$: ...", without a symbol that is no valid TeX."""
+    from matplotlib.mathtext import MathTextParser
 
-    By their weight in the first principal component of the states, [time, hidden], over time: at
-    one end those that rise where those at the other end fall.
+    symbol = f" ${value.symbol}$" if value.symbol else ""
+    try:
+        MathTextParser("path").parse(symbol)
+    except ValueError:
+        symbol = ""
+    meaning = f": {escape_math(value.meaning)}" if value.meaning else ""
+    return f"{escape_math(value.name)}{symbol}{meaning}"
+
+
+def unit_order(memory: np.ndarray) -> np.ndarray:
+    """Return the order of units that puts those with similar values over time side by side.
+
+    Units of `memory` [time, hidden] are sorted by their weight in its first principal component
+    over time: those at one end rise when those at the other fall.
     """
     _, _, components = np.linalg.svd(memory - memory.mean(axis=0), full_matrices=False)
     return np.argsort(-components[0] * np.sign(memory[-1] @ components[0] or 1), kind="stable")
 
 
-def diverging() -> "Colormap":
-    """From orange through white to blue."""
+def diverging_colours() -> "Colormap":
+    """Return a colour map from orange through white to blue."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("orange_white_blue", [ORANGE, "#FFFFFF", BLUE])
 
 
-def _heatmap(axes: "Axes", box: tuple[int, int, int, int], values: np.ndarray, gate: Gate) -> None:
-    """Draw values [units, time] with a key beside them: 0 to 1 for a gate, else around zero.
+def _plot_heatmap(
+    axes: "Axes",
+    box: tuple[int, int, int, int],
+    values: np.ndarray,
+    gate_ends: Sequence[str] | None,
+) -> None:
+    """Plot values [units, time] with a colour bar: from 0 to 1 for a gate, else around zero.
 
-    A few units may count far beyond the others, in a cell state above all: where they would leave
-    the others white, the scale ends early and its key says so.
+    A few units can have far greater values than the others, above all in a cell state. Where those
+    would leave the others white, the scale ends earlier and the colour bar says so.
     """
     sizes = np.abs(values)
-    usual, most = (float(np.quantile(sizes, q)) for q in (USUAL_SHARE, 1))
+    usual, most = (float(np.quantile(sizes, q)) for q in (SCALE_QUANTILE, 1))
     clipped = usual > 0 and most > 2 * usual
     most = usual if clipped else most or 1.0
-    low, high = (0.0, 1.0) if gate.ends else (-most, most)
-    colours = "viridis" if gate.ends else diverging()
+    low, high = (0.0, 1.0) if gate_ends else (-most, most)
+    colours = "viridis" if gate_ends else diverging_colours()
     image = axes.imshow(
         values, cmap=colours, vmin=low, vmax=high, aspect="auto", interpolation="nearest"
     )
     left, top, width, height = box
-    distance, key_width = KEY
-    key = pixel_axes(axes.figure, (left + width + distance, top, key_width, height))  # type: ignore[arg-type]
-    bar = axes.figure.colorbar(image, cax=key)
+    distance, bar_width = COLOUR_BAR
+    bar_box = (left + width + distance, top, bar_width, height)
+    bar_axes = make_pixel_axes(axes.figure, bar_box)  # type: ignore[arg-type]
+    bar = axes.figure.colorbar(image, cax=bar_axes)
     bar.outline.set_visible(False)
-    if gate.ends:
-        bar.set_ticks([0, 0.5, 1], labels=[f"0 {gate.ends[0]}", "0.5", f"1 {gate.ends[1]}"])
+    if gate_ends:
+        closed, opened = map(plot_label, gate_ends)
+        bar.set_ticks([0, 0.5, 1], labels=[f"0 {closed}", "0.5", f"1 {opened}"])
     else:
         end = f"{most:.0f}" if most >= 100 else f"{most:.2g}"
-        least, greatest = ("\N{LESS-THAN OR EQUAL TO} ", "\N{GREATER-THAN OR EQUAL TO} ")
+        at_most, at_least = ("\N{LESS-THAN OR EQUAL TO} ", "\N{GREATER-THAN OR EQUAL TO} ")
         low_end, high_end = f"\N{MINUS SIGN}{end}", f"+{end}"
-        ends = (least + low_end, "0", greatest + high_end) if clipped else (low_end, "0", high_end)
-        bar.set_ticks([low, 0, high], labels=ends)
-    lowest, *_, highest = key.get_yticklabels()
+        labels = (at_most + low_end, "0", at_least + high_end)
+        bar.set_ticks([low, 0, high], labels=labels if clipped else (low_end, "0", high_end))
+    lowest, *_, highest = bar_axes.get_yticklabels()
     lowest.set_verticalalignment("bottom")
     highest.set_verticalalignment("top")

@@ -1,71 +1,74 @@
-"""The way of one direction's state through a text: how long it is, and where it goes."""
+"""Plot the path of one direction's state through a text: its norm and principal components."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnn_lab.reports.explain.explanation_data import Direction, Explanation
-from rnn_lab.reports.explain.words import (
+from rnn_lab.reports.explain.columns import (
     FONT_SIZE,
     LEFT,
     Columns,
-    align_label,
-    name_words,
-    printable,
+    align_y_label,
+    label_words,
+    word_label,
 )
-from rnn_lab.reports.formatting import percent
+from rnn_lab.reports.explain.explanation_data import Direction, Explanation
+from rnn_lab.reports.formatting import format_percent, plot_label
 from rnn_lab.reports.plot_style import (
-    BELOW_HEADLINE,
-    BLUE,
+    COLOURS,
+    HEADLINE_HEIGHT,
     INK,
-    ORANGE,
     add_legend,
-    new_pixel_figure,
-    pixel_axes,
+    make_pixel_axes,
+    make_pixel_figure,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NORMS = 170  # pixels, the height of the curve
-PLANE = (730, 560)  # pixels of the plane of two components
-GAP = 62  # pixels between curve and plane
-MOST_NAMED = 60  # words tried for a place in the plane
-OFFSETS = ((7, 0), (-7, 0), (0, 8), (0, -8), (6, 7), (-6, 7), (6, -7), (-6, -7))  # points
+NORM_HEIGHT = 170  # pixels
+PLANE_SIZE = (730, 560)  # pixels of the plane of two principal components
+GAP = 62  # pixels between the two axes
+MAX_LABELS = 60  # words that may be labelled in the plane
+MAX_DOTS = 60  # tokens; with more, dots would hide the path
+LABEL_OFFSETS = ((7, 0), (-7, 0), (0, 8), (0, -8), (6, 7), (-6, 7), (6, -7), (-6, -7))  # points
 
 
-def state_path(explanation: Explanation, columns: Columns, direction: Direction) -> "Figure":
-    """Draw the norm of the state after each token, and its first two principal components."""
-    symbol = "C" if "C" in direction.values else "h"
-    kind = "cell state" if symbol == "C" else "hidden state"
-    top = BELOW_HEADLINE + 20
-    lower = top + NORMS + columns.label_height + GAP
-    headline = f"Path of the {kind} of {explanation.name_of(direction)}"
-    height = lower + PLANE[1] + 62
-    figure = new_pixel_figure(columns.figure_width, height, headline, explanation.run)
-    upper = pixel_axes(
-        figure, (LEFT, top, columns.width, NORMS), "How long the state is", y_label="norm"
+def plot_state_path(explanation: Explanation, columns: Columns, direction: Direction) -> "Figure":
+    """Plot the norm of the states after each token, and the path of the memory in a plane.
+
+    The plane is that of the first two principal components.
+    """
+    memory = plot_label(explanation.values[explanation.memory].name)
+    top = HEADLINE_HEIGHT + 20
+    plane_top = top + NORM_HEIGHT + columns.label_height + GAP
+    headline = f"Path of the {memory} of {explanation.describe(direction)}"
+    height = plane_top + PLANE_SIZE[1] + 62
+    figure = make_pixel_figure(columns.figure_width, height, headline, explanation.run)
+    upper = make_pixel_axes(
+        figure, (LEFT, top, columns.width, NORM_HEIGHT), "Norm of the state", y_label="norm"
     )
-    for name, colour in (("C", BLUE), ("h", ORANGE if symbol == "C" else BLUE)):
-        if name in direction.values:
-            norms = np.linalg.norm(direction.values[name], axis=1)
-            upper.plot(norms, color=colour, linewidth=1.6, label=f"${name}$")
+    for key, colour in zip(explanation.states, COLOURS, strict=False):
+        norms = np.linalg.norm(direction.values[key], axis=1)
+        label = plot_label(explanation.values[key].name, 12)
+        upper.plot(norms, color=colour, linewidth=1.6, label=label)
     upper.set_ylim(bottom=0)
-    name_words(upper, columns)
+    label_words(upper, columns)
     upper.grid(False, axis="x")
-    align_label(upper, columns)
-    add_legend(upper, loc="upper left", bbox_to_anchor=(1, 1))
-    plane = pixel_axes(figure, (LEFT, lower, *PLANE), "Where it goes")
-    key = pixel_axes(figure, (LEFT + PLANE[0] + 14, lower, 10, PLANE[1]))
-    _plane(plane, key, explanation, direction)
+    align_y_label(upper, columns)
+    add_legend(upper, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
+    plane = make_pixel_axes(figure, (LEFT, plane_top, *PLANE_SIZE), "Principal components")
+    bar_axes = make_pixel_axes(figure, (LEFT + PLANE_SIZE[0] + 14, plane_top, 10, PLANE_SIZE[1]))
+    _plot_plane(plane, bar_axes, explanation, direction)
     return figure
 
 
 def principal_path(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the path [steps, 2] of states [steps, hidden], and each axis' share of the variance.
+    """Return the first two principal components of states [steps, hidden].
 
-    The axes are the states' first two principal components.
+    Returns:
+        the path [steps, 2], and the share of the variance on each of its axes [2].
     """
     centred = states - states.mean(axis=0)
     left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
@@ -74,14 +77,18 @@ def principal_path(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     path[:, :kept] = left[:, :kept] * lengths[:kept]
     shares = np.zeros(2)
     shares[:kept] = lengths[:kept] ** 2 / (float((lengths**2).sum()) or 1.0)
-    turned = np.where(path[-1] < path[0], -1, 1)  # the same picture each time: it ends at the right
-    return path * turned, shares
+    # The sign of a component is arbitrary: the path always ends at the upper right.
+    signs = np.where(path[-1] < path[0], -1, 1)
+    return path * signs, shares
 
 
-def _plane(plane: "Axes", key: "Axes", explanation: Explanation, direction: Direction) -> None:
+def _plot_plane(
+    plane: "Axes", bar_axes: "Axes", explanation: Explanation, direction: Direction
+) -> None:
     from matplotlib.collections import LineCollection
 
-    states = direction.memory[::-1] if direction.backward else direction.memory  # as it reads
+    states = direction.values[explanation.memory]
+    states = states[::-1] if direction.backward else states  # in reading order
     path, shares = principal_path(np.concatenate([np.zeros_like(states[:1]), states]))
     segments = np.stack([path[:-1], path[1:]], axis=1)  # [time, 2 ends, 2]
     time = len(states)
@@ -89,43 +96,45 @@ def _plane(plane: "Axes", key: "Axes", explanation: Explanation, direction: Dire
     line.set_array(np.arange(1, time + 1))
     line.set_clim(1, max(time, 2))
     plane.add_collection(line)
-    if time <= 60:
+    if time <= MAX_DOTS:
         plane.scatter(
             path[1:, 0], path[1:, 1], c=np.arange(1, time + 1), cmap="viridis", s=22, zorder=3
         )
-    marks: dict[str, Any] = {"ms": 10, "markeredgewidth": 1.8, "zorder": 4, "color": INK}
-    plane.plot(*path[0], "o", fillstyle="none", label="before the first word", **marks)
-    plane.plot(*path[-1], "s", fillstyle="none", label="after the last word read", **marks)
+    ends: dict[str, Any] = {"ms": 10, "markeredgewidth": 1.8, "zorder": 4, "color": INK}
+    plane.plot(*path[0], "o", fillstyle="none", label="before the first word", **ends)
+    plane.plot(*path[-1], "s", fillstyle="none", label="after the last word", **ends)
     plane.margins(0.12)
-    plane.set_xlabel(f"first principal component ({percent(shares[0], 0)} of the variance)")
-    plane.set_ylabel(f"second ({percent(shares[1], 0)})")
+    plane.set_xlabel(f"first principal component ({format_percent(shares[0], 0)} of the variance)")
+    plane.set_ylabel(f"second ({format_percent(shares[1], 0)})")
     add_legend(plane, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderpad=0)
-    bar = key.figure.colorbar(line, cax=key)
+    bar = bar_axes.figure.colorbar(line, cax=bar_axes)
     bar.outline.set_visible(False)
     bar.set_ticks([1, max(time, 2)], labels=["first word", "last word"])
-    key.invert_yaxis()
-    first, last = key.get_yticklabels()
+    bar_axes.invert_yaxis()
+    first, last = bar_axes.get_yticklabels()
     first.set_verticalalignment("top")
     last.set_verticalalignment("bottom")
-    _name_points(plane, explanation, path[1:], direction.backward)
+    _label_points(plane, explanation, path[1:], direction.backward)
 
 
-def _name_points(plane: "Axes", explanation: Explanation, path: np.ndarray, backward: bool) -> None:
-    """Write words beside their points where there is room, the weightiest first."""
+def _label_points(
+    plane: "Axes", explanation: Explanation, path: np.ndarray, backward: bool
+) -> None:
+    """Label points with their words where labels fit, the greatest attributions first."""
     from matplotlib.patheffects import withStroke
 
     figure = plane.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()  # now everything has its place
+    figure.draw_without_rendering()  # or the extents below would not be final
     frame = plane.get_window_extent()
-    taken: list[Any] = []
+    placed: list[Any] = []
     time = len(path)
-    for index in np.argsort(-np.abs(explanation.moved), kind="stable")[:MOST_NAMED]:
+    for index in np.argsort(-np.abs(explanation.word_attributions), kind="stable")[:MAX_LABELS]:
         word = explanation.words_read[index]
         step = time - 1 - word.start if backward else word.stop - 1
-        for x, y in OFFSETS:
+        for x, y in LABEL_OFFSETS:
             label = plane.annotate(
-                printable(word.text),
+                word_label(word.text),
                 path[step],
                 (x, y),
                 textcoords="offset points",
@@ -140,7 +149,7 @@ def _name_points(plane: "Axes", explanation: Explanation, path: np.ndarray, back
             inside = (
                 frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 < box.y1 < frame.y1
             )
-            if inside and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
+            if inside and not any(box.overlaps(other) for other in placed):
+                placed.append(box)
                 break
             label.remove()

@@ -1,1 +1,1 @@
-"""The page and tables of a sweep."""
+"""The report of a sweep: tables on the terminal, summary.csv and sweep.html."""

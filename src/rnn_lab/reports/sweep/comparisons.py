@@ -1,4 +1,4 @@
-"""Model against model on the same test reviews, by a paired bootstrap."""
+"""Compare models pairwise on the same test examples, with a paired bootstrap."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,17 +8,17 @@ import numpy as np
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.reports.run_files import read_predictions
-from rnn_lab.reports.sweep.groups import Group
+from rnn_lab.reports.sweep.groups import SeedGroup
 from rnn_lab.reports.sweep.jobs import JobSummary
 
 RESAMPLES = 10_000
-SEED = 0
-MOST_GROUPS = 6  # compared with one another: 15 pairs
+BOOTSTRAP_SEED = 0
+MAX_GROUPS = 6  # compared with one another: 15 pairs
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """The difference of two accuracies on the same reviews."""
+    """The difference of two accuracies on the same examples."""
 
     first: float  # accuracy
     second: float
@@ -29,47 +29,47 @@ class PairedTest:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two groups, `first` the better one by validation."""
+class GroupComparison:
+    """Two seed groups, `first` the better one by validation."""
 
-    first: Group
-    second: Group
-    reviews: int
-    test: PairedTest | None  # None: not comparable, and `reason` says why
+    first: SeedGroup
+    second: SeedGroup
+    examples: int
+    test: PairedTest | None  # None: not comparable, see `reason`
     reason: str = ""
-    corrected_p: float | None = None  # for the number of comparisons
+    corrected_p: float | None = None  # corrected for the number of comparisons
 
 
 @dataclass(frozen=True)
-class _Shares:
-    """How often each test review was right over the seeds of a group."""
+class _Correctness:
+    """The share of a group's seeds that classified each test example correctly."""
 
-    shares: np.ndarray  # float64 [reviews], 0 to 1
+    shares: np.ndarray  # float64 [examples], 0 to 1
     names: list[str]
     labels: list[str]
-    data: str  # fingerprint, where names alone do not tell reviews apart
+    data: str  # fingerprint of generated data, whose names do not identify an example
 
 
 def paired_bootstrap(
-    first: np.ndarray, second: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED
+    first: np.ndarray, second: np.ndarray, resamples: int = RESAMPLES, seed: int = BOOTSTRAP_SEED
 ) -> PairedTest:
-    """Compare `first` and `second` float64 [reviews], each review's correctness from 0 to 1.
+    """Compare `first` and `second` float64 [examples], the correctness of each example, 0 to 1.
 
-    Reviews are drawn with replacement, the same ones for both (Efron and Tibshirani, "An
+    Examples are resampled with replacement, the same ones for both (Efron and Tibshirani, "An
     Introduction to the Bootstrap", 1993). The interval holds the middle 95 % of the differences.
-    The p value, two-sided, is the share of resamples whose difference is as far from the observed
-    one as that is from zero (their section 16.4; Berg-Kirkpatrick et al. 2012), the observed one
-    counted among them, so that it is never zero.
+    The p value is two-sided: the share of resamples whose difference is as far from the observed
+    one as that is from zero (their section 16.4; Berg-Kirkpatrick et al. 2012), with the observed
+    one counted among them, so that it is never zero.
 
-    Only how often each difference of a review was drawn matters: those counts are multinomial, so
-    they are drawn in place of the reviews. That is the same law and takes a thousandth of the time.
+    Only the count of each distinct difference in a resample matters. Those counts are multinomial,
+    so they are drawn instead of the examples: the same distribution in a thousandth of the time.
     """
     differences = first - second
     values, counts = np.unique(np.round(differences, 12), return_counts=True)
-    reviews = len(differences)
-    draws = np.random.default_rng(seed).multinomial(reviews, counts / reviews, size=resamples)
-    observed = float(values @ counts / reviews)
-    resampled = draws @ values / reviews
+    examples = len(differences)
+    draws = np.random.default_rng(seed).multinomial(examples, counts / examples, size=resamples)
+    observed = float(values @ counts / examples)
+    resampled = draws @ values / examples
     low, high = np.quantile(resampled, [0.025, 0.975])
     rounding = 1e-12
     as_far = np.abs(resampled - observed) >= abs(observed) - rounding
@@ -79,7 +79,7 @@ def paired_bootstrap(
     )
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def correct_p_values(p_values: Sequence[float]) -> list[float]:
     """Correct p values for their number (Holm, "A Simple Sequentially Rejective ...", 1979)."""
     order = np.argsort(p_values, kind="stable")
     steps = np.array(p_values)[order] * np.arange(len(p_values), 0, -1)
@@ -88,84 +88,86 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def compare_groups(groups: Sequence[Group]) -> list[Comparison]:
-    """Compare every pair of at most MOST_GROUPS groups, chosen by validation alone.
+def compare_groups(groups: Sequence[SeedGroup]) -> list[GroupComparison]:
+    """Compare every pair of at most MAX_GROUPS groups, chosen by validation alone.
 
-    They are the best of each model, then the best of the others. `groups` stand in the order of
+    They are the best group of each model, then the best of the others. `groups` are sorted by
     their validation means.
     """
     chosen = choose_groups(groups)
-    read = {id(group): _read(group) for group in chosen} if len(chosen) > 1 else {}
+    found = {id(group): _read_correctness(group) for group in chosen} if len(chosen) > 1 else {}
     pairs = [
-        _compare(first, second, read[id(first)], read[id(second)])
+        _compare(first, second, found[id(first)], found[id(second)])
         for first, second in combinations(chosen, 2)
     ]
     tested = [pair.test.p_value for pair in pairs if pair.test]
-    corrected = iter(holm(tested))
+    corrected = iter(correct_p_values(tested))
     return [replace(pair, corrected_p=next(corrected)) if pair.test else pair for pair in pairs]
 
 
-def choose_groups(groups: Sequence[Group]) -> list[Group]:
-    """Return the groups that are compared, in the order of `groups`."""
+def choose_groups(groups: Sequence[SeedGroup]) -> list[SeedGroup]:
+    """Return the groups to compare, in the order of `groups`."""
     ranked = [group for group in groups if group.validation.mean is not None]
     best_of_model = {group.model: group for group in reversed(ranked)}
-    heads = [group for group in ranked if best_of_model[group.model] is group]
+    best = [group for group in ranked if best_of_model[group.model] is group]
     others = [group for group in ranked if best_of_model[group.model] is not group]
-    chosen = (heads + others)[:MOST_GROUPS]
+    chosen = (best + others)[:MAX_GROUPS]
     return [group for group in ranked if any(group is one for one in chosen)]
 
 
-def _compare(first: Group, second: Group, one: _Shares | str, other: _Shares | str) -> Comparison:
+def _compare(
+    first: SeedGroup, second: SeedGroup, one: _Correctness | str, other: _Correctness | str
+) -> GroupComparison:
     for found in (one, other):
         if isinstance(found, str):
-            return Comparison(first, second, 0, None, found)
-    assert isinstance(one, _Shares) and isinstance(other, _Shares)
-    if reason := _why_other_reviews(one, other):
-        return Comparison(first, second, 0, None, reason)
-    test = paired_bootstrap(one.shares, _in_order_of(one, other))
-    return Comparison(first, second, len(one.names), test)
+            return GroupComparison(first, second, 0, None, found)
+    assert isinstance(one, _Correctness) and isinstance(other, _Correctness)
+    if reason := _mismatch(one, other):
+        return GroupComparison(first, second, 0, None, reason)
+    test = paired_bootstrap(one.shares, _aligned_shares(one, other))
+    return GroupComparison(first, second, len(one.names), test)
 
 
-def _read(group: Group) -> _Shares | str:
-    """The group's shares, or why there are none."""
+def _read_correctness(group: SeedGroup) -> _Correctness | str:
+    """Return the correctness averaged over the group's seeds, or why there is none."""
     try:
-        runs = [(job, _shares_of(job)) for job in group.finished]
+        runs = [(job, _job_correctness(job)) for job in group.finished]
     except CheckpointError as error:
         return str(error)
     _, head = runs[0]
     if len(set(head.names)) < len(head.names):
-        return f"{runs[0][0].name}: two test reviews have one name"
+        return f"{runs[0][0].name}: two test examples have the same name"
     total = np.zeros(len(head.names))
     for job, run in runs:
-        if reason := _why_other_reviews(head, run):
+        if reason := _mismatch(head, run):
             return f"{job.name}: {reason}"
-        total += _in_order_of(head, run)
-    return _Shares(total / len(runs), head.names, head.labels, head.data)
+        total += _aligned_shares(head, run)
+    return replace(head, shares=total / len(runs))
 
 
-def _shares_of(job: JobSummary) -> _Shares:
+def _job_correctness(job: JobSummary) -> _Correctness:
     found = read_predictions(job.folder)
     labels = [found.class_names[label] for label in found.labels]
     data = job.data if job.synthetic else ""
-    return _Shares(found.correct.astype(np.float64), found.names, labels, data)
+    return _Correctness(found.correct.astype(np.float64), found.names, labels, data)
 
 
-def _in_order_of(one: _Shares, other: _Shares) -> np.ndarray:
-    """The shares of `other`, its reviews in the order of `one`."""
+def _aligned_shares(one: _Correctness, other: _Correctness) -> np.ndarray:
+    """Return the shares of `other`, its examples in the order of `one`."""
     if one.names == other.names:
         return other.shares
     order = {name: position for position, name in enumerate(other.names)}
     return other.shares[[order[name] for name in one.names]]
 
 
-def _why_other_reviews(one: _Shares, other: _Shares) -> str:
-    """Empty where both hold the same reviews under the same names."""
+def _mismatch(one: _Correctness, other: _Correctness) -> str:
+    """Return why the two are not of the same test examples, "" if they are."""
     if len(one.names) != len(other.names):
-        return f"{len(other.names):,} test reviews against {len(one.names):,}"
-    # A generator gives each of its data sets the same names.
+        return f"{len(other.names):,} test examples against {len(one.names):,}"
+    # A generator gives the examples of each of its data sets the same names.
     if one.data != other.data:
-        return "other made-up reviews under the same names"
+        return "different synthetic examples with the same names"
     if (one.names, one.labels) == (other.names, other.labels):
         return ""
     labelled = [dict(zip(run.names, run.labels, strict=True)) for run in (one, other)]
-    return "" if labelled[0] == labelled[1] else "other test reviews, or other labels"
+    return "" if labelled[0] == labelled[1] else "different test examples or labels"

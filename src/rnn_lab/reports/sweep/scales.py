@@ -1,124 +1,119 @@
-"""Axes of the charts on a sweep's page: from option values and figures to pixels."""
+"""Axes of the charts on a sweep's page: map metrics and option values to pixels, with ticks."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rnn_lab.reports.formatting import figure
-from rnn_lab.reports.sweep.options import ABSENT, cut, written
+from rnn_lab.reports.formatting import is_share, shorten
+from rnn_lab.reports.sweep.options import ABSENT, format_value
 
-ROOM_A_WORD = 26  # pixels between words below numbers
-LOG_FROM = 4  # a ratio of greatest to least that may ask for a logarithmic axis
+WORD_SPACING = 26  # pixels between values that are not numbers, below the numbers
+MIN_TICK_SPACING = 13  # pixels
+MIN_LOG_RATIO = 4  # of the greatest to the least number on a logarithmic axis
+MAX_LABEL = 18  # characters
+_INTERVALS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # between ticks of an axis of epochs
 
 
 @dataclass(frozen=True)
 class Tick:
-    """One mark of an axis."""
+    """One tick of an axis."""
 
-    at: float  # pixels
-    text: str
-    whole: str  # the text uncut
+    position: float  # pixels
+    label: str
+    full_label: str
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Where the values of an option lie on a line of pixels, and its marks."""
+    """The pixel position of each value, and the ticks."""
 
-    place: Callable[[Any], float]
+    position: Callable[[Any], float]
     ticks: tuple[Tick, ...]
     logarithmic: bool = False
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value lies on a scale: truth values are words."""
-    finite = isinstance(value, int | float) and not isinstance(value, bool)
-    return finite and math.isfinite(value)
+    """Return whether a value is a finite number; booleans are not."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
 
 
-def figure_axis(values: Sequence[float], metric: str, start: float, end: float) -> Axis:
-    """Return the axis of a figure over `values`, the least at `start`."""
-    place, ticks = _linear(values, start, end)
-    return Axis(place, tuple(_tick(place(tick), figure_tick(metric, tick)) for tick in ticks))
+def metric_axis(values: Sequence[float], metric: str, start: float, end: float) -> Axis:
+    """Return the axis of a metric over `values`, the least at `start`."""
+    position, ticks = _linear(values, start, end)
+    return Axis(position, tuple(_tick(position(t), _metric_label(metric, t)) for t in ticks))
 
 
-def figure_tick(metric: str, value: float) -> str:
-    """Return "92.5 %" or "0.31"."""
-    if figure(metric, 0).endswith("%"):
-        return f"{round(100 * value, 6):g} %"
-    return f"{round(value, 9):g}"
+def _metric_label(metric: str, value: float) -> str:
+    return f"{round(100 * value, 6):g} %" if is_share(metric) else f"{round(value, 9):g}"
 
 
 def epoch_axis(last: int, start: float, end: float) -> Axis:
     """Return the axis of the epochs 0 to `last`."""
-    step = max(1, math.ceil(last / 12))
-    step = next(nice for nice in (1, 2, 5, 10, 20, 50, 100, 200, 500, step) if nice >= step)
+    least = max(1, math.ceil(last / 12))
+    interval = next((step for step in _INTERVALS if step >= least), least)
     length = (end - start) / max(last, 1)
 
-    def place(epoch: float) -> float:
+    def position(epoch: float) -> float:
         return start + epoch * length if last else (start + end) / 2
 
-    return Axis(place, tuple(_tick(place(e), str(e)) for e in range(0, last + 1, step)))
+    return Axis(position, tuple(_tick(position(e), str(e)) for e in range(0, last + 1, interval)))
 
 
 def option_axis(values: Sequence[Any], start: float, end: float) -> Axis:
-    """Return the axis of an option, numbers by size towards `end`, words and null before them.
+    """Return the axis of an option: words and null from `start`, then numbers up to `end`.
 
-    One number alone, or none, and every value is a word. Numbers that spread over orders of
-    magnitude lie on a logarithmic scale.
+    Numbers that span orders of magnitude get a logarithmic scale. A single number is placed like a
+    word.
     """
     numbers = sorted({value for value in values if is_number(value)})
-    words = _ordered({_key(value): value for value in values if not is_number(value)})
+    words = _sort_words({_key(value): value for value in values if not is_number(value)})
     if len(numbers) < 2:
         words, numbers = words + numbers, []
-        step = (end - start) / max(len(words) - 1, 1)
+        spacing = (end - start) / max(len(words) - 1, 1)
     else:
-        room = min(ROOM_A_WORD * len(words), abs(end - start) / 2)
-        step = math.copysign(room / max(len(words), 1), end - start)
-    alone = not numbers and len(words) == 1
-    places = {
-        _key(word): (start + end) / 2 if alone else start + i * step for i, word in enumerate(words)
-    }
-    ticks = [_tick(places[_key(word)], written(word, whole=False)) for word in words]
-    if len(numbers) < 2:
-        return Axis(lambda value: places[_key(value)], _with_room(ticks))
-    logarithmic = _is_logarithmic(numbers)
-    place, marks = (_logarithmic if logarithmic else _linear)(
-        numbers, start + step * len(words), end
+        space = min(WORD_SPACING * len(words), abs(end - start) / 2)
+        spacing = math.copysign(space / max(len(words), 1), end - start)
+    first = (start + end) / 2 if not numbers and len(words) == 1 else start
+    positions = {_key(word): first + i * spacing for i, word in enumerate(words)}
+    ticks = [_tick(positions[_key(word)], format_value(word, exact=False)) for word in words]
+    if not numbers:
+        return Axis(lambda value: positions[_key(value)], _thin_out(ticks))
+    logarithmic = _needs_log_scale(numbers)
+    number_position, marks = (_logarithmic if logarithmic else _linear)(
+        numbers, start + spacing * len(words), end
     )
     if len(numbers) <= 8:
         marks = [float(number) for number in numbers]
-    ticks += [_tick(place(mark), written(_whole(mark), whole=False)) for mark in marks]
+    ticks += [
+        _tick(number_position(mark), format_value(_as_int(mark), exact=False)) for mark in marks
+    ]
 
-    def on_axis(value: Any) -> float:
-        return place(value) if is_number(value) else places[_key(value)]
+    def position(value: Any) -> float:
+        return number_position(value) if is_number(value) else positions[_key(value)]
 
-    return Axis(on_axis, _with_room(ticks), logarithmic)
+    return Axis(position, _thin_out(ticks), logarithmic)
 
 
-def _with_room(ticks: Sequence[Tick], least: float = 13) -> tuple[Tick, ...]:
-    """Leave out the marks that would lie on the one before, the ends kept."""
+def _thin_out(ticks: Sequence[Tick]) -> tuple[Tick, ...]:
+    """Drop ticks whose labels would overlap, but neither the first nor the last."""
     kept = list(ticks[:1])
     for tick in ticks[1:]:
-        if abs(tick.at - kept[-1].at) >= least:
+        if abs(tick.position - kept[-1].position) >= MIN_TICK_SPACING:
             kept.append(tick)
         elif tick is ticks[-1] and len(kept) > 1:
             kept[-1] = tick
     return tuple(kept)
 
 
-def _is_logarithmic(numbers: Sequence[float]) -> bool:
-    """Whether the numbers, sorted, crowd at the small end of a linear scale."""
-    least, greatest = numbers[0], numbers[-1]
-    if len(numbers) < 3 or least <= 0 or greatest / least < LOG_FROM:
+def _needs_log_scale(numbers: Sequence[float]) -> bool:
+    """Return whether sorted numbers would crowd at the lower end of a linear scale."""
+    least, greatest, n = numbers[0], numbers[-1], len(numbers)
+    if n < 3 or least <= 0 or greatest / least < MIN_LOG_RATIO:
         return False
-    middle = (
-        numbers[len(numbers) // 2]
-        if len(numbers) % 2
-        else math.sqrt(numbers[len(numbers) // 2 - 1] * numbers[len(numbers) // 2])
-    )
-    on_linear = (middle - least) / (greatest - least)
-    return on_linear < 0.35
+    median = math.sqrt(numbers[(n - 1) // 2] * numbers[n // 2])
+    return (median - least) / (greatest - least) < 0.35
 
 
 def _linear(
@@ -128,15 +123,15 @@ def _linear(
 
     least, greatest = min(values), max(values)
     if least == greatest:
-        around = abs(least) * 0.05 or 0.5
-        least, greatest = least - around, greatest + around
+        margin = abs(least) * 0.05 or 0.5
+        least, greatest = least - margin, greatest + margin
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return start + (value - least) / (greatest - least) * (end - start)
 
     ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(least, greatest)
     rounding = (greatest - least) * 1e-9
-    return place, [float(t) for t in ticks if least - rounding <= t <= greatest + rounding]
+    return position, [float(t) for t in ticks if least - rounding <= t <= greatest + rounding]
 
 
 def _logarithmic(
@@ -144,7 +139,7 @@ def _logarithmic(
 ) -> tuple[Callable[[float], float], list[float]]:
     least, greatest = math.log10(min(values)), math.log10(max(values))
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return start + (math.log10(value) - least) / (greatest - least) * (end - start)
 
     decades = range(math.floor(least), math.ceil(greatest) + 1)
@@ -152,22 +147,22 @@ def _logarithmic(
     marks = [part * 10.0**decade for decade in decades for part in parts]
     ends = [float(values[0]), float(values[-1])]
     inside = [mark for mark in marks if ends[0] <= mark <= ends[1]]
-    return place, inside if len(inside) > 1 else ends
+    return position, inside if len(inside) > 1 else ends
 
 
-def _ordered(words: dict[str, Any]) -> list[Any]:
-    """Absent first, then null, truth values and words by letters."""
+def _sort_words(words: dict[str, Any]) -> list[Any]:
+    """Sort values that are not numbers: absent, null, false, true, then strings."""
     order = {ABSENT: 0, "null": 1, "false": 2, "true": 3}
-    return sorted(words.values(), key=lambda v: (order.get(written(v), 4), written(v)))
+    return sorted(words.values(), key=lambda v: (order.get(format_value(v), 4), format_value(v)))
 
 
 def _key(value: Any) -> str:
     return f"number:{float(value)}" if is_number(value) else f"{type(value).__name__}:{value}"
 
 
-def _whole(value: float) -> float | int:
+def _as_int(value: float) -> float | int:
     return int(value) if value == int(value) and abs(value) < 1e15 else value
 
 
-def _tick(at: float, text: str) -> Tick:
-    return Tick(at, cut(text), text)
+def _tick(position: float, label: str) -> Tick:
+    return Tick(position, shorten(label, MAX_LABEL), label)

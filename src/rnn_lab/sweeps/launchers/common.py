@@ -1,4 +1,4 @@
-"""What every launcher that starts processes needs to know of a job it starts."""
+"""What all launchers that start processes share."""
 
 import math
 import sys
@@ -11,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from rnn_lab.cpu import num_cores
 from rnn_lab.errors import ConfigError
-from rnn_lab.sweeps.job_dir import JobDir
+from rnn_lab.sweeps.job import JobDir
 
 
 def resolve_n_jobs(n_jobs: Any, option: str) -> int:
-    """Return how many jobs `n_jobs` stands for: -1 is one a core.
+    """Return the number of jobs that `n_jobs` means: -1 is one per core.
 
     Raises:
         ConfigError: it is not -1 or a number from 1 up.
@@ -28,7 +28,7 @@ def resolve_n_jobs(n_jobs: Any, option: str) -> int:
 
 
 def compose_job(launcher: Any, overrides: Sequence[str]) -> tuple[DictConfig, JobDir]:
-    """Return the config of a job and its folder, which may not be there yet."""
+    """Return the config of a job and its folder, which may not exist yet."""
     loader = launcher.hydra_context.config_loader
     config = loader.load_sweep_config(launcher.config, list(overrides))
     sweep, job = (OmegaConf.select(config, f"hydra.sweep.{key}") for key in ("dir", "subdir"))
@@ -36,12 +36,12 @@ def compose_job(launcher: Any, overrides: Sequence[str]) -> tuple[DictConfig, Jo
 
 
 def is_done(launcher: Any, overrides: Sequence[str]) -> bool:
-    """Whether nothing is left to do in the job's folder."""
+    """Return whether the job is finished or pruned."""
     return compose_job(launcher, overrides)[1].status in ("finished", "pruned")
 
 
 def run_inline(launcher: Any, overrides: Sequence[str], number: int) -> JobReturn:
-    """Do a job in this process, as Hydra's basic launcher does."""
+    """Run a job in this process, as Hydra's basic launcher does."""
     config, _ = compose_job(launcher, overrides)
     with open_dict(config):
         config.hydra.job.id = config.hydra.job.num = number
@@ -57,16 +57,16 @@ def run_inline(launcher: Any, overrides: Sequence[str], number: int) -> JobRetur
 def dead_job_result(
     launcher: Any, overrides: Sequence[str], *, why: str, log: Path | None
 ) -> JobReturn:
-    """Tell of a job whose process is gone, and return NaN for it: the sweep goes on."""
+    """Report a job whose process died, and return NaN for it: the sweep continues."""
     config, folder = compose_job(launcher, overrides)
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
         config.hydra.runtime.output_dir = str(folder.path)
-    told = [
-        f"error: {folder.name} has died: {why}",
+    lines = [
+        f"error: {folder.name}: its process died: {why}",
         f"       overrides: {' '.join(filter_overrides(overrides))}",
         *([f"       log: {log}"] if log else []),
     ]
-    print("\n".join(told), file=sys.stderr, flush=True)
+    print("\n".join(lines), file=sys.stderr, flush=True)
     options = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     end = JobReturn(
         overrides=list(overrides), cfg=options, hydra_cfg=config, status=JobStatus.COMPLETED

@@ -1,6 +1,6 @@
-"""Jobs in joblib's workers, where one that is killed takes all the others along.
+"""Jobs in joblib's workers, where a worker that is killed ends all others.
 
-The system does so to the largest process when memory runs out, without an exception in it.
+The system kills the largest process when memory runs out, without an exception in it.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +17,10 @@ Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
 def launch(
     launcher: Any, launch_all: Launch, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
 ) -> list[JobReturn]:
-    """Run the jobs by `launch_all`; those that a killed worker took along, once more.
+    """Run the jobs by `launch_all`; those that a killed worker ended, once more.
 
-    Those that were under way when it died come last and one by one, so that each ends no other. A
-    job whose worker dies then is told of, and is NaN.
+    Those that were running when it died come last and one by one, so that none ends another. A job
+    whose worker dies then is reported, and its value is NaN.
     """
     resolve_n_jobs(launcher.joblib["n_jobs"], "hydra.launcher.n_jobs")
     try:
@@ -31,8 +31,8 @@ def launch(
             return [
                 dead_job_result(launcher, overrides, why="its worker process was killed", log=None)
             ]
-    under_way = [overrides for overrides in job_overrides if _is_under_way(launcher, overrides)]
-    suspects = under_way or list(job_overrides)
+    running = [overrides for overrides in job_overrides if _was_running(launcher, overrides)]
+    suspects = running or list(job_overrides)
     others = [overrides for overrides in job_overrides if overrides not in suspects]
     ends = {}
     for batch in filter(None, (others, *([one] for one in suspects))):
@@ -43,6 +43,6 @@ def launch(
     return [ends[tuple(overrides)] for overrides in job_overrides]
 
 
-def _is_under_way(launcher: Any, overrides: Sequence[str]) -> bool:
+def _was_running(launcher: Any, overrides: Sequence[str]) -> bool:
     _, folder = compose_job(launcher, overrides)
     return bool(folder.read("job")) and folder.status in ("unfinished", "running")

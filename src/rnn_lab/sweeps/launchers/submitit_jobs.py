@@ -1,7 +1,7 @@
-"""Jobs of a sweep as processes of their own, by submitit: on this machine or in Slurm's queue.
+"""Jobs of a sweep as processes started by submitit: on this machine or in Slurm's queue.
 
-A job that dies is told of at once and leaves the others alone; what it lacks, the same command
-makes good. submitit alone puts a job back into the queue; see training.trainer for Lightning.
+A job that dies is reported immediately and does not affect the others; repeating the command trains
+what it lacks. Only submitit puts a job back into the queue; see training.trainer for Lightning.
 """
 
 import os
@@ -21,16 +21,15 @@ from hydra.plugins.launcher import Launcher
 
 from rnn_lab.cpu import num_cores
 from rnn_lab.errors import ConfigError
+from rnn_lab.paths import project_root
 from rnn_lab.sweeps.launchers.common import dead_job_result, is_done, resolve_n_jobs, run_inline
-
-PROJECT = Path(__file__).resolve().parents[4]
 
 Submit = Callable[[list[int]], list[submitit.Job[JobReturn]]]
 HasEnded = Callable[[submitit.Job[JobReturn]], str | None]
 
-# From first hearing that a job has ended to missing its result: shared disks are late.
+# From the end of a job to giving up on its result: shared disks are late.
 _RESULT_LAG = 5.0  # seconds
-# What Slurm says of jobs that it will not run again. A preempted one it may.
+# States of jobs that Slurm will not run again. It may run a preempted one again.
 _FINAL_STATES = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
     *("OUT_OF_MEMORY", "TIMEOUT"),
@@ -89,21 +88,21 @@ def launch_slurm(
     jobs = _Jobs(launcher, job_overrides, initial_job_idx)
     try:
         return jobs.run(submit, queue.has_ended, len(job_overrides))
-    except submitit.core.utils.FailedJobError as error:  # sbatch said no
-        told = (str(error).strip() or str(error.__cause__)).splitlines()[-1]
-        raise ConfigError(f"hydra/launcher=submitit_slurm: {told}") from error
+    except submitit.core.utils.FailedJobError as error:  # refused by sbatch
+        reason = (str(error).strip() or str(error.__cause__)).splitlines()[-1]
+        raise ConfigError(f"hydra/launcher=submitit_slurm: {reason}") from error
     except KeyboardInterrupt:
         if ids := " ".join(sorted({job.job_id.split("_")[0] for job in jobs.running.values()})):
             print(
-                f"the jobs go on in Slurm; `scancel {ids}` stops them, and the same command with a "
-                "`sweep` waits for them",
+                f"the jobs continue in Slurm; `scancel {ids}` stops them, and the same command "
+                "with `sweep` waits for them",
                 file=sys.stderr,
             )
         raise
 
 
 class _Jobs:
-    """The jobs of one batch, from submission to what became of them."""
+    """The jobs of one batch, from submission to outcome."""
 
     def __init__(
         self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -116,7 +115,7 @@ class _Jobs:
         returns: dict[int, JobReturn] = {}
         waiting = []
         for index, overrides in enumerate(self.overrides):
-            if is_done(self.launcher, overrides):  # no node is needed to say so
+            if is_done(self.launcher, overrides):  # needs no node
                 returns[index] = run_inline(self.launcher, overrides, self.first + index)
             else:
                 waiting.append(index)
@@ -135,8 +134,8 @@ class _Jobs:
     def _outcome(
         self, index: int, job: submitit.Job[JobReturn], has_ended: HasEnded
     ) -> JobReturn | None:
-        """Return what came of the job, a told NaN where it died; None while it runs."""
-        first = job.task(0)  # of several processes, the one that answers
+        """Return the outcome of the job, NaN where it died; None while it runs."""
+        first = job.task(0)  # of several processes, the one that returns the result
         why = None
         if not first.paths.result_pickle.exists():
             why = has_ended(job)
@@ -152,9 +151,9 @@ class _Jobs:
 
 
 class _Queue:
-    """What Slurm says of this user's jobs, asked seldom.
+    """The states of this user's jobs in Slurm, polled seldom.
 
-    From squeue: sacct, which submitit asks, knows nothing where Slurm keeps no accounts.
+    By squeue: sacct, which submitit uses, has no data where Slurm keeps no accounts.
     """
 
     def __init__(self) -> None:
@@ -163,7 +162,7 @@ class _Queue:
         self._ended_at: dict[str, float] = {}
 
     def has_ended(self, job: submitit.Job[JobReturn]) -> str | None:
-        """Say how the job ended; None where it has not, or its result may still turn up."""
+        """Return how the job ended; None where it has not, or its result may still arrive."""
         self._ask()
         state = self._states.get(job.job_id, "gone from the queue") if self._states else "UNKNOWN"
         if state not in _FINAL_STATES and state != "gone from the queue":
@@ -194,10 +193,10 @@ def _submitter(
     job_overrides: Sequence[Sequence[str]],
     initial_job_idx: int,
 ) -> Submit:
-    """Return what submits the jobs of given indices and says which they are."""
+    """Return a function that submits the jobs of given indices and prints their ids."""
 
     def submit(indices: list[int]) -> list[submitit.Job[JobReturn]]:
-        # As Hydra's launcher calls itself in the job: see its __call__.
+        # The arguments of the __call__ of Hydra's launcher, which runs in the job.
         calls = [
             (
                 list(job_overrides[index]),
@@ -218,12 +217,15 @@ def _submitter(
 
 
 def _python(*, threads: int, visible_gpus: bool = False) -> str:
-    """Return the shell command that is Python in a job.
+    """Return the shell command of Python in a job.
 
-    A job finds this project wherever it starts, and its threads are counted before it imports
-    torch. submitit hides all GPUs from local jobs, unless `visible_gpus`.
+    A job imports this package wherever it starts: from the clone if this process does, else as
+    installed. Its number of threads is set before it imports torch. submitit hides all GPUs from
+    local jobs, unless `visible_gpus`.
     """
-    paths = [str(PROJECT / "src"), str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    root = project_root()
+    clone = [] if root is None else [str(root / "src")]
+    paths = [*clone, *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {
         "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
@@ -239,11 +241,11 @@ def _python(*, threads: int, visible_gpus: bool = False) -> str:
 
 
 def _new_folder(pattern: str) -> Path:
-    """Return the folder of this launch's jobs, which nothing is in yet.
+    """Return a new folder for the jobs of this launch.
 
-    A job's result is a pickle, found by the job's number. Numbers come again, those of processes
-    after a restart, and the folder of a sweep may come from a stranger: a result that was there
-    before is never read.
+    A job's result is a pickle, found by the job's number. Numbers repeat, those of processes after
+    a restart for one, and the folder of a sweep may be untrusted: a result that was there before is
+    never read.
     """
     path = Path(pattern)
     return path.parent / secrets.token_hex(4) / path.name

@@ -1,4 +1,4 @@
-"""The `hydra.sweeper` options of hydra/sweeper=optuna."""
+"""The options of hydra/sweeper=optuna."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +12,7 @@ Direction = Literal["maximize", "minimize"]
 
 
 class SamplerOptions(StrictConfig):
-    """What is tried next."""
+    """The sampler: which values are tried next."""
 
     name: Literal["tpe", "gp", "random", "grid"] = "tpe"
     seed: NonNegativeInt | None = 1
@@ -20,7 +20,7 @@ class SamplerOptions(StrictConfig):
 
 
 class PrunerOptions(StrictConfig):
-    """What is stopped early."""
+    """The pruner: which trials are stopped early."""
 
     name: Literal["median", "hyperband", "none"] = "median"
     n_startup_trials: NonNegativeInt = 5
@@ -45,19 +45,19 @@ class SearchOptions(StrictConfig):
     @classmethod
     def _validation_selects(cls, directions: dict[str, Direction] | None) -> Any:
         if directions is not None and not directions:
-            raise ValueError("name a figure, or null for trainer.monitor")
-        if read := [figure for figure in directions or {} if figure.startswith("test/")]:
-            raise ValueError(f"{read[0]}: the test split selects nothing. Choose a val/ figure")
+            raise ValueError("name a metric, or null for trainer.monitor")
+        if read := [metric for metric in directions or {} if metric.startswith("test/")]:
+            raise ValueError(f"{read[0]}: the test split selects nothing. Choose a val/ metric")
         return directions
 
     @model_validator(mode="after")
-    def _pruner_has_a_figure(self) -> Self:
+    def _pruner_has_a_metric(self) -> Self:
         if self.directions is None or self.pruner.name == "none":
             return self
-        figure, *others = self.directions
-        if others or not figure.startswith("val/"):
+        metric, *others = self.directions
+        if others or not metric.startswith("val/"):
             raise ValueError(
-                f"pruner.name={self.pruner.name}: goes by one val/ figure, the directions are "
+                f"pruner.name={self.pruner.name}: needs one val/ metric, the directions are of "
                 f"{', '.join(self.directions)}; add hydra.sweeper.pruner.name=none"
             )
         return self

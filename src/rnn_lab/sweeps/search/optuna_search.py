@@ -1,4 +1,4 @@
-"""A search: Optuna chooses the values, Hydra's launcher runs the jobs, their folders answer."""
+"""A search: Optuna chooses values, Hydra's launcher runs jobs, their folders have the results."""
 
 import warnings
 from collections.abc import Sequence
@@ -23,9 +23,8 @@ from rnn_lab.sweeps.search.space import Space, parse_space
 from rnn_lab.sweeps.search.study import open_storage, open_study
 from rnn_lab.sweeps.search.summary import print_search, print_trial, write_importances
 from rnn_lab.sweeps.search.trial_results import folder_of, read_trial_result
-from rnn_lab.sweeps.search.workers import DESK, ClaimedTrial, Worker
-from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import validate
+from rnn_lab.sweeps.search.workers import CLAIM_LOCK, ClaimedTrial, Worker
+from rnn_lab.training.config import parse_run_config
 
 
 def search(
@@ -51,7 +50,7 @@ def search(
         file.write(OmegaConf.to_yaml(config))
     where = options.storage or str(folder / "study.journal")
     where = where if "://" in where else str(Path(where).resolve())
-    with FileLock(folder / DESK):  # of several that begin at once, one makes the tables
+    with FileLock(folder / CLAIM_LOCK):  # of several workers, one creates the tables
         study = open_study(
             options.study_name or folder.resolve().name,
             open_storage(where),
@@ -64,7 +63,7 @@ def search(
     of_each.append(f"trial.storage={_quoted(_secret_storage(config) or where)}")
     worker = Worker(study, folder, n_trials=options.n_trials, timeout=options.worker_timeout)
     with worker:
-        worker.plan(space, options.sampler)
+        worker.enqueue(space, options.sampler)
         batches = run_trials(worker, space, options, launcher, of_each)
     print_search(study, write_importances(study, folder))
     return batches
@@ -73,21 +72,21 @@ def search(
 def run_trials(
     worker: Worker, space: Space, options: SearchOptions, launcher: Launcher, of_each: list[str]
 ) -> list[Sequence[JobReturn]]:
-    """Take, launch and tell trials until none is left for `worker`."""
+    """Claim trials, run them and record their results until none is left for `worker`."""
     batches = []
-    while taken := worker.take(options.n_jobs, space, options.sampler):
+    while claimed := worker.claim(options.n_jobs, space, options.sampler):
         jobs = [
             [*space.overrides(trial.values), f"trial.number={trial.number}", *of_each]
-            for trial in taken
+            for trial in claimed
         ]
-        batches.append(launcher.launch(jobs, initial_job_idx=taken[0].number))
-        for trial, job in zip(taken, batches[-1], strict=True):
+        batches.append(launcher.launch(jobs, initial_job_idx=claimed[0].number))
+        for trial, job in zip(claimed, batches[-1], strict=True):
             record_trial(worker.study, trial, job, space)
     return batches
 
 
 def record_trial(study: Study, trial: ClaimedTrial, job: JobReturn, space: Space) -> None:
-    """Write down what became of a trial, and print it."""
+    """Record the result of a trial in the study, and print it."""
     outcome = read_trial_result(job, list(study.user_attrs["directions"]))
     overrides = [d.override(trial.values[d.name]) for d in space.dimensions]
     trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, trial.number)
@@ -98,7 +97,7 @@ def record_trial(study: Study, trial: ClaimedTrial, job: JobReturn, space: Space
         if outcome.state.is_finished():
             study.tell(trial.number, values=outcome.values, state=outcome.state)
     except UpdateFinishedTrialError:
-        pass  # another worker took this one for dead, and finished the trial: the same job
+        pass  # another worker considered this one dead and finished the trial: the same job
     print_trial(study, trial.number)
 
 
@@ -118,20 +117,20 @@ def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictC
             own = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
             options = OmegaConf.to_container(own, resolve=True)
             assert isinstance(options, dict)
-            validate(RunConfig, {str(key): value for key, value in options.items()})
+            parse_run_config({str(key): value for key, value in options.items()})
         jobs.append(job)
     return jobs[0]
 
 
 def _monitor(job: DictConfig) -> dict[str, Direction]:
-    figure = OmegaConf.select(job, "trainer.monitor")
-    if figure is None:
-        raise ConfigError("hydra.sweeper.directions: name the figures of result.json to go by")
-    return {figure: "minimize" if figure == "val/loss" else "maximize"}
+    metric = OmegaConf.select(job, "trainer.monitor")
+    if metric is None:
+        raise ConfigError("hydra.sweeper.directions: name the metrics of result.json to optimize")
+    return {metric: "minimize" if metric.endswith(("loss", "error")) else "maximize"}
 
 
 def _text(value: Any) -> str:
-    """Return a plain value of the YAML as an override has it."""
+    """Return a plain value of the YAML in override syntax."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     return str(value)
@@ -142,7 +141,7 @@ def _quoted(text: str) -> str:
 
 
 def _secret_storage(config: DictConfig) -> str | None:
-    """Return a storage that reads the environment as it was given, to keep its password there."""
+    """Return a storage that refers to the environment as written, so no password is saved."""
     sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
     assert isinstance(sweeper, dict)
     given = sweeper["storage"]

@@ -1,7 +1,4 @@
-"""A run that is one trial of a search: it tells its figure each epoch, and may be stopped.
-
-Every run imports this file, so Optuna is imported where a run is such a trial.
-"""
+"""Pruning: a run that is a trial of a search reports its metric, and may be stopped early."""
 
 import math
 import sys
@@ -9,27 +6,36 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+import optuna
+from lightning.pytorch.callbacks import Callback
+from optuna.exceptions import OptunaError
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.io.atomic import write_json
-from rnn_lab.training.callbacks.monitors import ValidationHistory, find_callback
+from rnn_lab.sweeps.search.study import build_pruner, open_storage
+from rnn_lab.training.callbacks import find_callback
+from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint
+from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.config import TrialConfig
 
 
 class Pruning(Callback):
-    """Reports a figure of each epoch to the study; ends the run when the study's pruner says so.
+    """Report a metric of each epoch to the study; stop the run when the study's pruner decides so.
 
-    A step of the study is a number of epochs, from 1. What was reported before the run was
-    interrupted is not reported again, and a decision once made stands. A study that cannot be
-    reached stops no run. Only the first of several processes talks to the study.
+    A step of the study is a number of epochs, from 1. What was reported before an interruption is
+    not reported again, and a decision once made holds. A study that cannot be reached stops no run.
+    Only the first of several processes talks to the study. A pruned run is not tested and leaves
+    pruned.json in its folder.
     """
 
-    def __init__(self, trial: TrialConfig) -> None:
+    state_key = "Pruning"
+
+    def __init__(self, trial: TrialConfig, folder: Path) -> None:
         self.trial = trial
-        self.figure: str | None = None  # reported; None: several directions, none to go by
+        self.folder = folder
+        self.metric: str | None = None  # to report; None: the study has several objectives
         self.value = math.nan
-        self.stopped = False
+        self.skip_test = False
 
     def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         """Look up the study.
@@ -39,10 +45,6 @@ class Pruning(Callback):
         """
         if stage != "fit" or not trainer.is_global_zero:
             return
-        import optuna
-
-        from rnn_lab.sweeps.search.study import build_pruner, open_storage
-
         name, number = self.trial.study, self.trial.number
         assert name is not None and number is not None and self.trial.storage is not None
         try:
@@ -56,37 +58,52 @@ class Pruning(Callback):
         except KeyError:
             raise ConfigError(f"trial.study={name}: there is no trial {number} in it") from None
         self.pruner = build_pruner(self.study)
-        figure, *others = self.study.user_attrs["directions"]
-        if not others and figure.startswith("val/"):
-            self.figure = figure
+        metric, *others = self.study.user_attrs["directions"]
+        if not others and metric.startswith("val/"):
+            self.metric = metric
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Report the epoch before its checkpoint is written, and stop if that is decided."""
+        """Report the epoch before its checkpoint is written, and stop if the pruner decides so."""
         stop = False
-        if self.figure is not None:
-            from optuna.exceptions import OptunaError
-
-            self.value = float(trainer.callback_metrics[self.figure])
+        if self.metric is not None:
+            self.value = float(trainer.callback_metrics[self.metric])
             epochs = trainer.current_epoch + 1
             try:
                 stop = self._report(epochs)
             except (OptunaError, OSError) as error:
                 print(f"study {self.trial.study}: {error}", file=sys.stderr)
-            # The last epoch ends the run anyway, and so does lost patience.
+            # The last epoch ends the run anyway, and so does early stopping.
             stop = stop and not trainer.should_stop and epochs != trainer.max_epochs
         if trainer.strategy.broadcast(stop):
-            self.stopped = trainer.should_stop = True
+            self.skip_test = trainer.should_stop = True
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Write pruned.json for a stopped run.
+
+        It holds the last epoch, the metric that decided, and the val/ metrics of the best epoch.
+        """
+        if not self.skip_test or not trainer.is_global_zero:
+            return
+        history = find_callback(trainer, ValidationHistory).by_epoch
+        best = find_callback(trainer, BestCheckpoint)
+        better = max if best.mode == "max" else min
+        best_epoch = better(history, key=lambda epoch: history[epoch][str(best.monitor)])
+        last = max(history)
+        content: dict[str, Any] = {"epoch": last, "epochs": last + 1}
+        content |= {"monitored_metric": self.metric, "value": self.value}
+        content |= {"best_epoch": best_epoch, **history[best_epoch]}
+        write_json(self.folder / "pruned.json", content)
 
     def state_dict(self) -> dict[str, Any]:
-        """Go into last.ckpt: a run that was killed once it had been stopped is not tested later."""
-        return {"value": self.value, "stopped": self.stopped}
+        """Return what last.ckpt holds: a pruned run that is killed is not tested when resumed."""
+        return {"value": self.value, "pruned": self.skip_test}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Come back from it."""
-        self.value, self.stopped = state_dict["value"], state_dict["stopped"]
+        """Restore the state of a resumed run."""
+        self.value, self.skip_test = state_dict["value"], state_dict["pruned"]
 
     def _report(self, epochs: int) -> bool:
-        """Return whether the run is to stop after so many epochs."""
+        """Report `epochs` epochs; return whether the run is to stop after them."""
         trial = self.storage.get_trial(self.trial_id)
         if trial.state.is_finished():
             return False
@@ -99,32 +116,3 @@ class Pruning(Callback):
         if stop:
             self.storage.set_trial_user_attr(self.trial_id, "stop_after", epochs)
         return stop
-
-
-def search_callbacks(trial: TrialConfig) -> list[Callback]:
-    """Return what a run needs to be a trial of a search; nothing, where it is none."""
-    return [] if trial.number is None else [Pruning(trial)]
-
-
-def record_pruned(trainer: L.Trainer, folder: Path) -> bool:
-    """Return whether the search ended the run; if so, pruned.json is in its folder.
-
-    It holds the last epoch, the figure it was judged by, and the val/ figures of its best epoch.
-    """
-    pruning = next((c for c in trainer.callbacks if isinstance(c, Pruning)), None)  # type: ignore[attr-defined]
-    if pruning is None or not pruning.stopped:
-        return False
-    if trainer.is_global_zero:
-        of_epoch = find_callback(trainer, ValidationHistory).of_epoch
-        chooses = find_callback(trainer, ModelCheckpoint)
-        better = max if chooses.mode == "max" else min
-        best = better(of_epoch, key=lambda epoch: of_epoch[epoch][str(chooses.monitor)])
-        last = max(of_epoch)
-        told: dict[str, Any] = {
-            "epoch": last,
-            "epochs": last + 1,
-            "monitored_metric": pruning.figure,
-        }
-        told |= {"value": pruning.value, "best_epoch": best, **of_epoch[best]}
-        write_json(folder / "pruned.json", told)
-    return True

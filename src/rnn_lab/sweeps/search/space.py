@@ -1,4 +1,4 @@
-"""What a search may choose from: sweep overrides in Hydra's syntax, as Optuna distributions."""
+"""The search space: sweep overrides in Hydra's syntax, as Optuna distributions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The study of a search: where it is kept, what it tries next, and what it stops early."""
+"""The study of a search: its storage, sampler and pruner."""
 
 import itertools
 import json
@@ -25,15 +25,22 @@ from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOption
 from rnn_lab.sweeps.search.space import Space
 
 LARGEST_GRID = 100_000
-# What Optuna raises at a journal that is not one: it takes what stands there for its own.
-STRANGE = (AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+# What Optuna raises for a file that is not a journal: it trusts the content.
+_NOT_A_JOURNAL = (
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class JournalFile(JournalFileBackend):
-    """Optuna's journal, which a full disk does not spoil.
+    """Optuna's journal, which a full disk does not corrupt.
 
-    A line that was cut off on its way to the disk would make one unreadable line with the next
-    one; here it is removed before that is written. Nothing has read it: it has no end.
+    A line that a full disk cut off would form one unreadable line with the next one; it is removed
+    before that is written. Nothing has read it: it has no end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +51,7 @@ class JournalFile(JournalFileBackend):
         super().__init__(str(self.path), self.lock)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write entries behind the last whole line."""
+        """Append entries after the last complete line."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self.lock.acquire()
         try:
@@ -91,9 +98,9 @@ def _open_journal(path: str) -> BaseStorage:
         return JournalStorage(JournalFile(file))
     except OSError as error:
         raise ConfigError(f"{shown}: {error.strerror}") from error
-    except STRANGE as error:
+    except _NOT_A_JOURNAL as error:
         reason = sanitize(str(error), 100) or type(error).__name__
-        raise ConfigError(f"{shown}: not a journal of Optuna, or a damaged one: {reason}") from None
+        raise ConfigError(f"{shown}: not an Optuna journal, or a damaged one: {reason}") from None
 
 
 def open_study(
@@ -105,9 +112,9 @@ def open_study(
     max_epochs: int | None,
     space: Space,
 ) -> Study:
-    """Begin the study of that name, or go on with it.
+    """Create the study of that name, or load it.
 
-    Its user attributes say what a job must know: the figures that it is judged by, and the pruner.
+    Its user attributes hold what a job must know: the metrics to optimize, and the pruner.
 
     Raises:
         ConfigError: that study has other directions or choices.
@@ -133,8 +140,8 @@ def open_study(
                     raise ConfigError(
                         f"{dimension.key}: {other} values: {before}; take another sweep="
                     ) from None
-    told = {"directions": directions, "pruner": pruner.model_dump(), "max_epochs": max_epochs}
-    for key, value in told.items():
+    attributes = {"directions": directions, "pruner": pruner.model_dump(), "max_epochs": max_epochs}
+    for key, value in attributes.items():
         if study.user_attrs.get(key) != value:
             study.set_user_attr(key, value)
     study.pruner = build_pruner(study)
@@ -142,10 +149,10 @@ def open_study(
 
 
 def enqueue_trials(study: Study, space: Space, sampler: SamplerOptions, n_trials: int) -> int:
-    """Put trials that wait into the study until it has `n_trials`; of a grid, each point once.
+    """Enqueue trials until the study has `n_trials`; of a grid, each point once.
 
-    Workers then take what waits: however many they are, and however often they are stopped, there
-    are not more. Returns how many there are to be, which a small grid makes fewer.
+    Workers claim what is enqueued: however many they are, and however often they are stopped, there
+    are not more trials. Returns their number, which a small grid limits.
     """
     trials = study.get_trials(deepcopy=False)
     if sampler.name != "grid":
@@ -168,8 +175,8 @@ def enqueue_trials(study: Study, space: Space, sampler: SamplerOptions, n_trials
 def build_sampler(options: SamplerOptions, number: int) -> BaseSampler:
     """Return the sampler of one trial.
 
-    Each trial has a seed of its own: a search that was stopped goes on as it would have gone, and
-    two workers do not try the same. A grid asks no sampler, its trials are planned.
+    Each trial has its own seed: a resumed search tries what it would have tried, and two workers do
+    not try the same. A grid needs no sampler: all its trials are enqueued.
     """
     seed = None
     if options.seed is not None:
@@ -182,7 +189,7 @@ def build_sampler(options: SamplerOptions, number: int) -> BaseSampler:
 
 
 def build_pruner(study: Study) -> BasePruner:
-    """Return the pruner that the study's attributes name; its steps are epochs, from 1."""
+    """Return the pruner that the study's attributes describe; its steps are epochs, from 1."""
     options = PrunerOptions(**study.user_attrs["pruner"])
     if options.name == "median":
         return MedianPruner(

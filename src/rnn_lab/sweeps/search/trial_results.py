@@ -1,4 +1,4 @@
-"""What became of a trial, as its job's folder tells."""
+"""The result of a trial, read from the folder of its job."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from rnn_lab.io.atomic import read_text
 
 
 class TrialResult(NamedTuple):
-    """What became of a trial: `values` of a complete one, in the order of the directions."""
+    """The result of a trial: `values` of a complete one, in the order of the objectives."""
 
     state: TrialState
     values: list[float] | None = None
@@ -20,11 +20,11 @@ class TrialResult(NamedTuple):
 
 
 def read_trial_result(job: JobReturn, directions: list[str]) -> TrialResult:
-    """Judge a job by the files it left. One that neither raised nor left any is not finished."""
+    """Read the result of a job from its files. Without files and an error it is unfinished."""
     folder = folder_of(job)
     try:
         if (folder / "result.json").exists():
-            return _of_result(json.loads(read_text(folder / "result.json")), directions)
+            return _from_result(json.loads(read_text(folder / "result.json")), directions)
         if (folder / "pruned.json").exists():
             return TrialResult(TrialState.PRUNED)
         if (folder / "failure.json").exists():
@@ -34,7 +34,7 @@ def read_trial_result(job: JobReturn, directions: list[str]) -> TrialResult:
         return TrialResult(TrialState.FAIL, reason=f"{folder}: unreadable: {error}")
     if job.status == JobStatus.FAILED:
         return TrialResult(TrialState.FAIL, reason=str(job._return_value).partition("\n")[0])
-    return TrialResult(TrialState.RUNNING, reason="the same command goes on with it")
+    return TrialResult(TrialState.RUNNING, reason="the same command resumes it")
 
 
 def folder_of(job: JobReturn) -> Path:
@@ -43,18 +43,18 @@ def folder_of(job: JobReturn) -> Path:
     return Path(job.hydra_cfg.hydra.runtime.output_dir)
 
 
-def _of_result(result: dict[str, Any], directions: list[str]) -> TrialResult:
+def _from_result(result: dict[str, Any], directions: list[str]) -> TrialResult:
     values = []
-    for figure in directions:
-        value = _figure(result, figure)
+    for metric in directions:
+        value = _metric(result, metric)
         if value is None or not math.isfinite(value):
-            return TrialResult(TrialState.FAIL, reason=f"result.json has no number for {figure}")
+            return TrialResult(TrialState.FAIL, reason=f"result.json has no number for {metric}")
         values.append(value)
     return TrialResult(TrialState.COMPLETE, values)
 
 
-def _figure(result: dict[str, Any], name: str) -> float | None:
-    """Find `timing.wall_time_s` under `timing`; `val/accuracy` stands at the top."""
+def _metric(result: dict[str, Any], name: str) -> float | None:
+    """Find `timing.wall_time_s` under `timing`; `val/accuracy` is at the top level."""
     found: Any = result
     for part in [name] if name in result else name.split("."):
         found = found.get(part) if isinstance(found, dict) else None

@@ -1,4 +1,4 @@
-"""The searches at work on one study, and which trials they left when they died."""
+"""The workers of a study, and the trials that dead workers left."""
 
 import contextlib
 import os
@@ -19,22 +19,23 @@ from rnn_lab.sweeps.search.config import SamplerOptions
 from rnn_lab.sweeps.search.space import Space
 from rnn_lab.sweeps.search.study import build_sampler, enqueue_trials
 
-DESK = ".search.lock"  # held while trials are planned and taken: no two workers take the same
-SEEN = "seen "  # of the study's attributes that say when a worker last was
+CLAIM_LOCK = ".search.lock"  # held while trials are enqueued and claimed
+SEEN = "seen "  # prefix of the study's attributes with the last sign of life of a worker
 
 
 class ClaimedTrial(NamedTuple):
-    """A trial that a worker has taken, and the values that it is to try, by option."""
+    """A trial that a worker has claimed, and the values to try, by option."""
 
     number: int
     values: dict[str, Any]
 
 
 class Worker:
-    """One search at work on `study`, of which it plans `n_trials`, from the sweep's `folder`.
+    """One process that works on `study`, of `n_trials` trials, from the sweep's `folder`.
 
-    It holds a lock file while it lives, so that another on this machine knows at once when it has
-    died; one elsewhere goes by its signs of life in the study, `timeout` seconds apart at most.
+    It holds a lock file while it lives, so that another worker on this machine knows at once when
+    it has died; one on another machine goes by its heartbeat in the study, which comes within
+    `timeout` seconds.
     """
 
     def __init__(self, study: Study, folder: Path, *, n_trials: int, timeout: int) -> None:
@@ -45,15 +46,15 @@ class Worker:
         self.host = socket.gethostname()
         self.name = f"{self.host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.lock = FileLock(self.folder / f".{self.name}.lock")
-        self.desk = FileLock(self.folder / DESK)
+        self._claim_lock = FileLock(self.folder / CLAIM_LOCK)
         self._ended = threading.Event()
-        self._pulse = threading.Thread(target=self._give_signs_of_life, daemon=True)
+        self._heartbeat = threading.Thread(target=self._send_heartbeats, daemon=True)
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock.acquire()
-        self._write_down(time.time())
-        self._pulse.start()
+        self._record_heartbeat(time.time())
+        self._heartbeat.start()
         return self
 
     def __exit__(
@@ -63,23 +64,23 @@ class Worker:
         trace: TracebackType | None,
     ) -> None:
         self._ended.set()
-        self._pulse.join()
+        self._heartbeat.join()
         with contextlib.suppress(OptunaError, OSError):
-            self._write_down(0.0)
+            self._record_heartbeat(0.0)
         self.lock.release()
         Path(self.lock.lock_file).unlink(missing_ok=True)
 
-    def plan(self, space: Space, sampler: SamplerOptions) -> None:
-        """Put the trials that are to come into the study, where no other worker has."""
-        with self.desk:
+    def enqueue(self, space: Space, sampler: SamplerOptions) -> None:
+        """Enqueue the trials of the study, unless another worker has."""
+        with self._claim_lock:
             self.n_trials = enqueue_trials(self.study, space, sampler, self.n_trials)
 
-    def take(self, count: int, space: Space, sampler: SamplerOptions) -> list[ClaimedTrial]:
-        """Take up to `count` trials: first those that a dead worker left, then planned ones.
+    def claim(self, count: int, space: Space, sampler: SamplerOptions) -> list[ClaimedTrial]:
+        """Claim up to `count` trials: first those that a dead worker left, then enqueued ones.
 
-        There are fewer where fewer are left; none, when this worker's work is done.
+        Returns fewer where fewer are left; none when there is nothing left for this worker.
         """
-        with self.desk:
+        with self._claim_lock:
             open_trials = [t for t in self._trials() if not t.state.is_finished()]
             open_trials.sort(key=lambda t: t.state == TrialState.WAITING)  # RUNNING goes first
             numbers: list[int] = []
@@ -92,7 +93,7 @@ class Worker:
         return self.study.get_trials(deepcopy=False)[: self.n_trials]
 
     def _claim(self, trial: FrozenTrial) -> bool:
-        """Make `trial` this worker's; not if it is another's."""
+        """Make `trial` this worker's, unless it is another's; return whether it is."""
         storage, trial_id = self.study._storage, trial._trial_id
         if trial.state == TrialState.WAITING:
             if not storage.set_trial_state_values(trial_id, state=TrialState.RUNNING):
@@ -111,8 +112,8 @@ class Worker:
         return ClaimedTrial(number, {d.name: d.suggest(trial) for d in space.dimensions})
 
     def _is_alive(self, name: object) -> bool:
-        # None: it died between two lines of `_claim`. A path is no worker's name, and a stranger's
-        # study is not to say which file is opened as a lock, which empties it.
+        # None: it died between two lines of `_claim`. A path is no worker's name, and an untrusted
+        # study must not say which file is opened as a lock, which empties it.
         if not isinstance(name, str) or os.sep in name:
             return False
         seen = self.study.user_attrs.get(SEEN + name)
@@ -124,12 +125,12 @@ class Worker:
         at = seen.get("at")
         return isinstance(at, int | float) and time.time() - at < self.timeout
 
-    def _give_signs_of_life(self) -> None:
+    def _send_heartbeats(self) -> None:
         while not self._ended.wait(self.timeout / 4):
-            with contextlib.suppress(OptunaError, OSError):  # the next one may get through
-                self._write_down(time.time())
+            with contextlib.suppress(OptunaError, OSError):  # the next one may succeed
+                self._record_heartbeat(time.time())
 
-    def _write_down(self, at: float) -> None:
+    def _record_heartbeat(self, at: float) -> None:
         self.study.set_user_attr(SEEN + self.name, {"host": self.host, "at": at})
 
 

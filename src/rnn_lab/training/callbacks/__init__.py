@@ -1,1 +1,82 @@
-"""Lightning callbacks of every run."""
+"""The callbacks of every run; those of the user's `callbacks` option come on top."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
+
+from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
+from rnn_lab.training.callbacks.gradient_flow import GradientFlow
+from rnn_lab.training.callbacks.monitors import (
+    EpochPrinter,
+    GradNormMonitor,
+    PredictionCollector,
+    Throughput,
+    ValidationHistory,
+)
+from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
+from rnn_lab.training.rollbacks import Rollback
+from rnn_lab.training.signals import GracefulShutdown
+from rnn_lab.training.spec import RunSpec
+
+CallbackType = TypeVar("CallbackType", bound=Callback)
+
+
+def build_callbacks(
+    spec: RunSpec,
+    shutdown: GracefulShutdown | None = None,
+    *,
+    rollbacks: tuple[Rollback, ...] = (),
+    metadata: Mapping[str, Any] | None = None,
+    resume_state: Mapping[str, Any] | None = None,
+) -> list[Callback]:
+    """Return the callbacks that every run has.
+
+    Args:
+        spec: of the run.
+        shutdown: receives the signals that ask the training to stop.
+        rollbacks: of the run so far.
+        metadata: of the run, in plain types; saved in last.ckpt.
+        resume_state: what the checkpoint that the run resumes from has under RESUME.
+    """
+    config, folder = spec.config.trainer, spec.output_dir
+    callbacks: list[Callback] = [
+        NonFiniteGuard(config, folder, rollbacks),  # first: no other sees a number that is none
+        BestCheckpoint(spec.checkpoint_dir, config.monitor, config.metric_mode),
+        ExactCheckpoint(
+            config,
+            spec.checkpoint_dir,
+            metadata=metadata,
+            resume_state=resume_state,
+            shutdown=shutdown,
+            extends=spec.config.ckpt_path is not None,
+        ),
+        GradNormMonitor(),
+        Throughput(),
+        ValidationHistory(),
+        PredictionCollector(),
+    ]
+    if config.patience is not None:
+        stop = EarlyStopping(config.monitor, mode=config.metric_mode, patience=config.patience)
+        callbacks.append(stop)
+    if config.gradient_flow is not None:
+        callbacks.append(GradientFlow(config.gradient_flow, folder / "gradient_flow.csv"))
+    if config.enable_progress_bar:
+        bar = TQDMProgressBar(refresh_rate=10)
+        prefix = f"{folder.name}: " if spec.shares_terminal else ""
+        has_terminal = sys.stderr.isatty() and not spec.shares_terminal
+        callbacks.append(bar if has_terminal else EpochPrinter(prefix))
+    return callbacks
+
+
+def find_callback(trainer: L.Trainer, kind: type[CallbackType]) -> CallbackType:
+    """Return the trainer's callback of that class."""
+    return next(c for c in trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
+
+
+def skips_test(trainer: L.Trainer) -> bool:
+    """Return whether a callback decided that the run is not tested, as a pruned trial's does."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return any(getattr(callback, "skip_test", False) for callback in callbacks)

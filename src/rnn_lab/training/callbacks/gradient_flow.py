@@ -1,4 +1,4 @@
-"""Watches, over a training, how far back the gradient reaches; leaves gradient_flow.csv."""
+"""Measure during training how far back the gradient reaches; write gradient_flow.csv."""
 
 import copy
 import csv
@@ -15,23 +15,25 @@ from rnn_lab.io.atomic import atomic_write
 from rnn_lab.models.gradient_flow import GradientNorms, gradient_norms
 from rnn_lab.models.lightning_module import TextClassifier
 
-REVIEWS = 32  # of the training split, the same ones at every measurement
+EXAMPLES = 32  # of the training split, the same ones at every measurement
 LOGGED_DISTANCES = (0, 1, 10, 100, 1000)
 
 
 class GradientFlow(Callback):
-    """Measures the norm of dL/dh_t by distance from the end, on a few reviews trained on.
+    """Measure the norm of dL/dh_t by distance from the end, on a few training examples.
 
-    A copy of the classifier is measured, in float64 on the processor and without dropout: the
-    training goes on bit for bit as it would have without.
+    A copy of the classifier is measured, in float64 on the CPU and without dropout: the training
+    has the same bits as without this callback.
     """
+
+    state_key = "GradientFlow"
 
     def __init__(self, when: Literal["epoch"] | int, path: Path) -> None:
         """Measure at the start, and after each epoch or every `when` steps and at the end.
 
         Args:
             when: "epoch", or a number of optimizer steps.
-            path: of the CSV, written anew with each measurement.
+            path: of the CSV, rewritten with each measurement.
         """
         self._when = when
         self._path = path
@@ -51,27 +53,27 @@ class GradientFlow(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Measure where enough steps have been made."""
+        """Measure every so many steps."""
         if self._when != "epoch" and trainer.global_step % self._when == 0:
             self._measure(trainer, module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Measure where epochs are asked for."""
+        """Measure after each epoch."""
         if self._when == "epoch":
             self._measure(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Measure what came out."""
+        """Measure the trained model."""
         self._measure(trainer, module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Go into the checkpoint: how much of the CSV a resumed run goes on after."""
+        """Return what a checkpoint holds: how many rows of the CSV a resumed run keeps."""
         return {"measured_at": self._measured_at, "rows": len(self._rows)}
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Come back from the checkpoint and the CSV, to train on."""
+        """Restore the rows of a resumed training."""
         state = checkpoint["callbacks"].get(self.state_key)
         if trainer.state.fn != TrainerFn.FITTING or state is None:
             return
@@ -86,7 +88,7 @@ class GradientFlow(Callback):
         self._measured_at = step = trainer.global_step
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, TextDataModule) and isinstance(module, TextClassifier)
-        probe = data.sample_evenly("train", REVIEWS)
+        probe = data.sample_evenly("train", EXAMPLES)
         classifier = copy.deepcopy(module.classifier).to("cpu", torch.float64)
         with torch.autocast("cpu", enabled=False):
             measured = gradient_norms(classifier, probe.tokens, probe.lengths, probe.labels)
@@ -94,12 +96,12 @@ class GradientFlow(Callback):
             direction = "backward" if one.backward else "forward"
             columns = zip(one.norms.tolist(), one.sequences.tolist(), strict=True)
             self._rows += [
-                (step, one.layer, direction, distance, norm, reviews)
-                for distance, (norm, reviews) in enumerate(columns)
+                (step, one.layer, direction, distance, norm, sequences)
+                for distance, (norm, sequences) in enumerate(columns)
             ]
         self._write()
         for logger in trainer.loggers:
-            logger.log_metrics(_figures(measured), step)
+            logger.log_metrics(_metrics(measured), step)
 
     def _write(self) -> None:
         with atomic_write(self._path, newline="") as file:
@@ -108,8 +110,8 @@ class GradientFlow(Callback):
             writer.writerows(self._rows)
 
 
-def _figures(measured: list[GradientNorms]) -> dict[str, float]:
-    """The norms at a few distances, to be followed as curves over the steps of the training."""
+def _metrics(measured: list[GradientNorms]) -> dict[str, float]:
+    """Return the norms at a few distances, to be drawn as curves over the training steps."""
     return {
         f"gradient_flow/layer{one.layer}{'_backward' if one.backward else ''}/distance_{distance}":
         float(one.norms[distance])

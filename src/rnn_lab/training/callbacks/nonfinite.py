@@ -1,8 +1,8 @@
-"""A loss or gradient that is no finite number: found within a step, told, gone back from.
+"""Detect a non-finite loss, gradient or weight within a step; stop, or roll back.
 
-On the processor the figures of a step are looked at when it is done. On an accelerator that would
-make every step wait: they are copied from there as the step ends, and looked at when the next one
-has ended, or before anything is validated or saved.
+On a CPU the values of a step are checked when it is done. On an accelerator that would make every
+step wait: they are copied to the CPU as the step ends, and checked when the next one has ended, or
+before anything is validated or saved.
 """
 
 import json
@@ -28,49 +28,50 @@ from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
 from rnn_lab.training.config import TrainerConfig
 from rnn_lab.training.rollbacks import ROLLBACKS, Rollback, RollbackRequestedError, excluded_batches
 
-REVIEWS = "nonfinite"  # the folder in the run's for the reviews of what went wrong
-LEARNING_RATE = 0.5  # by which a rollback multiplies it
+EXAMPLES = "nonfinite"  # folder within the output folder for the examples of a bad step
+LR_FACTOR = 0.5  # a rollback multiplies the learning rate by it
 
 
 class NonFiniteError(UserError):
-    """The training has come to no finite number; the message says at which step, and what to do."""
+    """The training diverged; the message says at which step, and what to do."""
 
 
 @dataclass(frozen=True)
 class _Step:
-    """What a step of the optimizer was made of, and which of its figures are not finite."""
+    """The batches of an optimizer step, and which of its values are not finite."""
 
     step: int
     epoch: int
     batches: list[tuple[int, Batch]]
-    wrong: Tensor  # bool [batches + 1], on the processor: of the losses, and of the gradient
-    copied: Any = None  # a torch.cuda.Event: `wrong` is there from then on
+    is_bad: Tensor  # bool [batches + 1], on the CPU: the losses, and the gradient
+    copied: Any = None  # a torch.cuda.Event: `is_bad` is valid from then on
 
 
 class NonFiniteGuard(Callback):
-    """Ends or turns back a training whose loss, gradient, weights or validation loss are no number.
+    """Stop or roll back a training with a non-finite loss, gradient, weight or validation loss.
 
-    Data parallel, all processes come to the same verdict. With float16's loss scaling a gradient
-    may overflow: that step is left out and the scale halved, by torch. It is wrong only where there
-    is nothing left of the scale.
+    Data parallel processes decide together. With float16's loss scaling a gradient may overflow:
+    torch skips that step and halves the scale. It is an error only when the scale is used up.
     """
+
+    state_key = "NonFiniteGuard"
 
     def __init__(
         self, config: TrainerConfig, folder: Path, rollbacks: tuple[Rollback, ...] = ()
     ) -> None:
-        """Watch the training of the run in `folder`, which has been turned back so often."""
-        self._may_go_back = config.on_nonfinite == "rollback"
-        self._most = config.max_rollbacks
+        """Guard the training of the run in `folder`, which has had those `rollbacks`."""
+        self._may_roll_back = config.on_nonfinite == "rollback"
+        self._max_rollbacks = config.max_rollbacks
         self._folder = folder
         self.rollbacks = rollbacks
-        self._known = 0  # rollbacks, to the checkpoint that the training goes on from
-        self._gathered: list[tuple[int, Batch, Tensor]] = []
+        self._applied = 0  # rollbacks that the learning rate of the checkpoint includes
+        self._accumulated: list[tuple[int, Batch, Tensor]] = []
         self._last: _Step | None = None
-        self._settled = True
+        self._is_checked = True
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Lower the learning rate by what has happened since the checkpoint was written."""
-        factor = LEARNING_RATE ** (len(self.rollbacks) - self._known)
+        """Lower the learning rate for the rollbacks since the checkpoint was written."""
+        factor = LR_FACTOR ** (len(self.rollbacks) - self._applied)
         if factor == 1:
             return
         for optimizer in trainer.optimizers:
@@ -88,69 +89,69 @@ class NonFiniteGuard(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Look at the step, where the batch completes one, or at the one before."""
-        self._gathered.append((batch_idx, batch, outputs["loss"]))
+        """Check the step that the batch completes, or the one before."""
+        self._accumulated.append((batch_idx, batch, outputs["loss"]))
         step = trainer.global_step - 1
-        made = self._last is None or step != self._last.step
-        if step < 0 or not made or not self._is_whole(trainer, batch_idx):
+        is_new = self._last is None or step != self._last.step
+        if step < 0 or not is_new or not self._is_whole(trainer, batch_idx):
             return
-        self._settle(trainer)
+        self._check(trainer)
         assert isinstance(module, TextClassifier)
-        wrong = _not_finite([loss for _, _, loss in self._gathered], module, trainer)
-        batches = [(number, batch) for number, batch, _ in self._gathered]
-        self._gathered, self._settled = [], False
-        self._last = _Step(step, trainer.current_epoch, batches, *_to_processor(wrong))
+        is_bad = _non_finite([loss for _, _, loss in self._accumulated], module, trainer)
+        batches = [(number, batch) for number, batch, _ in self._accumulated]
+        self._accumulated, self._is_checked = [], False
+        self._last = _Step(step, trainer.current_epoch, batches, *_to_cpu(is_bad))
         if self._last.copied is None:
-            self._settle(trainer)
+            self._check(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """No epoch is judged after a step that nobody has looked at."""
-        self._settle(trainer)
+        """Check the last step before its epoch is validated."""
+        self._check(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """A validation loss that is no number chooses no epoch."""
+        """Let no non-finite validation loss select an epoch."""
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.state.fn == TrainerFn.FITTING and loss is not None and not loss.isfinite():
-            self._end(trainer, "the validation loss", trainer.global_step - 1, [])
+            self._fail(trainer, "the validation loss", trainer.global_step - 1, [])
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Only what is finite is written, be it as best.ckpt or last.ckpt."""
-        self._settle(trainer)
+        """Let no non-finite weight into best.ckpt or last.ckpt."""
+        self._check(trainer)
         kept = {name: checkpoint.get(name) for name in ("state_dict", "optimizer_states")}
         if not all(bool(tensor.isfinite().all()) for tensor in _tensors(kept)):
             batches = self._last.batches if self._last else []
-            self._end(trainer, "a weight", trainer.global_step - 1, batches)
+            self._fail(trainer, "a weight", trainer.global_step - 1, batches)
 
     def state_dict(self) -> dict[str, Any]:
-        """Go into the checkpoint: the rollbacks that its learning rate has seen."""
+        """Return what a checkpoint holds: the rollbacks that its learning rate includes."""
         return {"rollbacks": len(self.rollbacks)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Come back from it."""
-        self._known = state_dict["rollbacks"]
+        """Restore the state of a resumed training."""
+        self._applied = state_dict["rollbacks"]
 
     def _is_whole(self, trainer: L.Trainer, batch_idx: int) -> bool:
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         return last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
-    def _settle(self, trainer: L.Trainer) -> None:
-        """Look at the last step."""
+    def _check(self, trainer: L.Trainer) -> None:
+        """Check the last step."""
         step = self._last
-        if self._settled or step is None:
+        if self._is_checked or step is None:
             return
-        self._settled = True
+        self._is_checked = True
         if step.copied is not None:
             step.copied.synchronize()
-        *losses, gradient = step.wrong.tolist()
+        *losses, gradient = step.is_bad.tolist()
         if any(losses):
-            batches = [b for b, wrong in zip(step.batches, losses, strict=True) if wrong]
-            self._end(trainer, "the loss", step.step, batches, step.epoch)
+            batches = [b for b, is_bad in zip(step.batches, losses, strict=True) if is_bad]
+            self._fail(trainer, "the loss", step.step, batches, step.epoch)
         elif gradient:
-            self._end(trainer, "the gradient", step.step, step.batches, step.epoch)
+            self._fail(trainer, "the gradient", step.step, step.batches, step.epoch)
 
-    def _end(
+    def _fail(
         self,
         trainer: L.Trainer,
         what: str,
@@ -159,22 +160,22 @@ class NonFiniteGuard(Callback):
         epoch: int | None = None,
     ) -> None:
         epoch = trainer.current_epoch if epoch is None else epoch
-        numbers = self._told_apart(trainer, epoch, batches)
+        numbers = self._batch_numbers(trainer, epoch, batches)
         where = f"step {step} (epoch {epoch}{', batch ' if numbers else ''}"
         where += f"{', '.join(map(str, numbers))})"
-        why = f"{what} is no finite number at {where}"
+        why = f"{what} is not finite at {where}"
         if batches:
-            why += f"; its reviews: {self._save_reviews(trainer, step, epoch, batches)}"
-        if not self._may_go_back:
+            why += f"; its examples: {self._save_examples(trainer, step, epoch, batches)}"
+        if not self._may_roll_back:
             raise NonFiniteError(
-                f"{why}. Lower optimizer.lr, or clip by trainer.gradient_clip_val; or say "
-                "trainer.on_nonfinite=rollback, to go on from the last good checkpoint at half the "
-                "learning rate and without that batch"
+                f"{why}. Lower optimizer.lr, or clip by trainer.gradient_clip_val; or set "
+                "trainer.on_nonfinite=rollback to resume from the last good checkpoint with half "
+                "the learning rate and without that batch"
             )
-        if len(self.rollbacks) >= self._most:
+        if len(self.rollbacks) >= self._max_rollbacks:
             raise NonFiniteError(
-                f"{why}. It went back {self._most} times before (trainer.max_rollbacks). Lower "
-                "optimizer.lr, or clip by trainer.gradient_clip_val"
+                f"{why}. It was rolled back {self._max_rollbacks} times (trainer.max_rollbacks). "
+                "Lower optimizer.lr, or clip by trainer.gradient_clip_val"
             )
         saved = next(c for c in trainer.callbacks if isinstance(c, ExactCheckpoint)).saved_step  # type: ignore[attr-defined]
         rollbacks = (*self.rollbacks, Rollback(step, epoch, numbers, saved, why))
@@ -182,66 +183,67 @@ class NonFiniteGuard(Callback):
             write_json(self._folder / ROLLBACKS, {"rollbacks": [asdict(r) for r in rollbacks]})
         raise RollbackRequestedError(rollbacks)
 
-    def _told_apart(
+    def _batch_numbers(
         self, trainer: L.Trainer, epoch: int, batches: list[tuple[int, Batch]]
     ) -> tuple[int, ...]:
-        """The numbers of batches, of which one may have come in the place of another."""
+        """Return the numbers of batches, of which some replace excluded ones."""
         out = {number for at, number in excluded_batches(self.rollbacks) if at == epoch}
         count = len(trainer.train_dataloader)  # type: ignore[arg-type]
         return tuple(replacement_batch(number, out, count) for number, _ in batches)
 
-    def _save_reviews(
+    def _save_examples(
         self, trainer: L.Trainer, step: int, epoch: int, batches: list[tuple[int, Batch]]
     ) -> str:
-        """Write a line of JSON for each review of the batches; says where they are."""
+        """Write a line of JSON for each example of the batches; return where they are."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         mine = [
-            {"step": step, "epoch": epoch, "batch": number, **review}
+            {"step": step, "epoch": epoch, "batch": number, **example}
             for number, batch in batches
-            for review in _described(batch, data)
+            for example in _describe_examples(batch, data)
         ]
         of_ranks: list[list[dict[str, Any]]] = [mine]
         if trainer.world_size > 1:
             of_ranks = [[] for _ in range(trainer.world_size)]
             torch.distributed.all_gather_object(of_ranks, mine)
-        path = self._folder / REVIEWS / f"step{step}.jsonl"
+        path = self._folder / EXAMPLES / f"step{step}.jsonl"
         try:
             if trainer.is_global_zero:
                 with atomic_write(path) as file:
-                    for review in (review for reviews in of_ranks for review in reviews):
-                        file.write(json.dumps(review, ensure_ascii=False) + "\n")
+                    for example in (example for of_rank in of_ranks for example in of_rank):
+                        file.write(json.dumps(example, ensure_ascii=False) + "\n")
         except WriteError as error:
-            return f"not kept ({error})"
+            return f"not saved ({error})"
         return str(path)
 
 
-def _not_finite(losses: list[Tensor], module: TextClassifier, trainer: L.Trainer) -> Tensor:
-    """Which losses are not finite, and whether the gradient is not, bool [losses + 1]."""
+def _non_finite(losses: list[Tensor], module: TextClassifier, trainer: L.Trainer) -> Tensor:
+    """Return which losses are not finite, and whether the gradient is not: bool [losses + 1]."""
     gradient = ~module.gradient_norm.isfinite()
     plugin = trainer.precision_plugin
     if isinstance(plugin, MixedPrecision) and (scaler := plugin.scaler) is not None:
+        # Private: get_scale() would make every step wait for the GPU.
         gradient = gradient & (scaler._get_scale_async() <= 1)  # type: ignore[operator]
-    wrong = torch.stack([*(~loss.isfinite() for loss in losses), gradient])
+    is_bad = torch.stack([*(~loss.isfinite() for loss in losses), gradient])
     if trainer.world_size > 1:
-        agreed = wrong.to(torch.uint8)
+        agreed = is_bad.to(torch.uint8)
         torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MAX)
-        wrong = agreed.bool()
-    return wrong
+        is_bad = agreed.bool()
+    return is_bad
 
 
-def _to_processor(wrong: Tensor) -> tuple[Tensor, Any]:
-    """`wrong` on the processor, and when it will have come there; None: it is there."""
-    if wrong.device.type != "cuda":
-        return wrong.cpu(), None
-    copy = torch.empty(wrong.shape, dtype=wrong.dtype, pin_memory=True)
-    copy.copy_(wrong, non_blocking=True)
+def _to_cpu(is_bad: Tensor) -> tuple[Tensor, Any]:
+    """Return `is_bad` on the CPU, and the event after which it is valid; None: it is now."""
+    if is_bad.device.type != "cuda":
+        return is_bad.cpu(), None
+    copy = torch.empty(is_bad.shape, dtype=is_bad.dtype, pin_memory=True)
+    copy.copy_(is_bad, non_blocking=True)
     copied = torch.cuda.Event()
     copied.record()
     return copy, copied
 
 
-def _described(batch: Batch, data: Any) -> Iterator[dict[str, Any]]:
-    """Where each review of a training batch came from and what it says, as far as that is known."""
+def _describe_examples(batch: Batch, data: Any) -> Iterator[dict[str, Any]]:
+    """Yield where each example of a training batch came from and its text, where known."""
     rows, labels = batch.indices.tolist(), batch.labels.tolist()
     if isinstance(data, TextDataModule):
         texts = data.training_texts(rows)

@@ -1,0 +1,164 @@
+"""The Python interface: load a trained run, predict, explain. `import rnn_lab` exports it.
+
+The examples below use `path`, an exported run with the classes "neg" and "pos".
+"""
+
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnn_lab.data.readers.records import Record
+from rnn_lab.errors import DataError
+from rnn_lab.inference.batch_predict import predict_rows
+from rnn_lab.inference.load import LoadedModel, load_model
+from rnn_lab.plugins import load_plugins, require_extra
+
+if TYPE_CHECKING:
+    from rnn_lab.inference.explanation import Explanation
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable class of one text, and the probability of every class.
+
+    >>> import rnn_lab
+    >>> prediction = rnn_lab.Prediction("pos", {"neg": 0.25, "pos": 0.75})
+    >>> prediction.label, prediction.probabilities["pos"]
+    ('pos', 0.75)
+    """
+
+    label: str
+    probabilities: dict[str, float]  # in the order of Model.class_names
+
+
+class Model:
+    """A trained text classifier, ready to predict; `rnn_lab.load` returns one."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes.
+
+        >>> rnn_lab.load(path).class_names
+        ('neg', 'pos')
+        """
+        return self._loaded.class_names
+
+    def __repr__(self) -> str:
+        """Return the architecture and where it comes from."""
+        classes = ", ".join(self.class_names)
+        return f"<rnn_lab.Model {self._loaded.model_config.name} [{classes}] {self._loaded.path}>"
+
+    def predict(self, texts: Iterable[str], *, batch_size: int = 256) -> list[Prediction]:
+        """Return the prediction of each text, in order.
+
+        Apart from rounding, the probabilities of a text do not depend on the other texts or on the
+        batch size. An empty text is read as one unknown word. `stream` is for more texts than fit
+        into memory.
+
+        >>> model = rnn_lab.load(path)
+        >>> good, bad = model.predict(["a good film", "not good at all"])
+        >>> list(good.probabilities)
+        ['neg', 'pos']
+        >>> round(sum(bad.probabilities.values()), 5)
+        1.0
+
+        Args:
+            texts: any iterable of strings: a list, a generator, a column of a data frame.
+            batch_size: texts per batch.
+
+        Raises:
+            TypeError: `texts` is a single string, or has an item that is not a string.
+            DataError: a text is not valid Unicode; names its position.
+        """
+        return list(self.stream(texts, batch_size=batch_size))
+
+    def stream(self, texts: Iterable[str], *, batch_size: int = 256) -> Iterator[Prediction]:
+        """Yield the prediction of each text, in order; read at most 4096 texts ahead.
+
+        >>> model = rnn_lab.load(path)
+        >>> endless = ("a good film" for _ in iter(int, 1))
+        >>> next(model.stream(endless)).label == model.predict(["a good film"])[0].label
+        True
+
+        Args and errors are those of `predict`.
+        """
+        if isinstance(texts, str | bytes):
+            raise TypeError("texts is a single string; give an iterable of strings: [text]")
+        return self._stream(texts, batch_size)
+
+    def _stream(self, texts: Iterable[str], batch_size: int) -> Iterator[Prediction]:
+        records = (Record(i, _checked(text, i), None) for i, text in enumerate(texts))
+        names = self.class_names
+        for row in predict_rows(self._loaded, records, batch_size):
+            assert row.probabilities is not None  # only a BadRow has none
+            probabilities = dict(zip(names, row.probabilities.tolist(), strict=True))
+            yield Prediction(names[int(row.probabilities.argmax())], probabilities)
+
+    def explain(self, text: str) -> "Explanation":
+        """Explain the prediction for one text; needs the extra `explain`.
+
+        >>> explanation = rnn_lab.load(path).explain("not good at all")
+        >>> [word.text for word in explanation.words]
+        ['not', 'good', 'at', 'all']
+        >>> explanation.prediction == max(
+        ...     explanation.probabilities, key=explanation.probabilities.get
+        ... )
+        True
+        >>> explanation.save(folder).name
+        'explanation.html'
+
+        Returns:
+            the prediction, the attribution of each word, the probabilities after each token, and
+            every gate and state. `save(folder)` writes a page with plots.
+
+        Raises:
+            ConfigError: the extra is not installed.
+            TypeError: `text` is not a string.
+            DataError: it is not valid Unicode.
+        """
+        require_extra("explain", "Model.explain")
+        from rnn_lab.inference.explanation import explain_text
+
+        checked = _checked(text, 0)
+        loaded = self._loaded
+        if next(loaded.model.parameters()).device.type != "cpu":
+            loaded = replace(loaded, model=copy.deepcopy(loaded.model).cpu())
+        return explain_text(loaded, checked)
+
+
+def load(run_or_file: str | Path, *, device: str = "auto") -> Model:
+    """Load a trained run. Nothing in its files is run or imported, so they may be untrusted.
+
+    A run with a cell or pooling of a plugin needs that plugin: import it first. Plugins that are
+    installed packages are imported here.
+
+    >>> import rnn_lab
+    >>> model = rnn_lab.load(path)
+    >>> model.class_names
+    ('neg', 'pos')
+
+    Args:
+        run_or_file: a run folder, its result.json, or a .ckpt or .safetensors file.
+        device: "auto" (the fastest one available), "cpu", "cuda" or "mps".
+
+    Raises:
+        CheckpointError: there is no such run, or it cannot be used; the message says why.
+        ConfigError: this machine has no such device.
+    """
+    load_plugins(())
+    return Model(load_model(run_or_file, device))
+
+
+def _checked(text: object, position: int) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"text {position} is not a string: {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"text {position}: is not valid Unicode: {error.reason}") from None
+    return text

@@ -1,0 +1,112 @@
+"""The commands `rnn-lab train`, `eval`, `predict`, `explain`, `export` and `report`.
+
+train.py, eval.py, predict.py and explain.py in a clone call the same functions. Each imports what
+it needs when it is called, so that help pages and mistakes do not wait for torch.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rnn_lab import __version__
+from rnn_lab.cli import hydra_entrypoint
+from rnn_lab.errors import UserError
+from rnn_lab.fast_import import fast_imports
+from rnn_lab.validation import unknown_choice_message
+
+USAGE = """Train and understand LSTM and GRU text classifiers.
+
+usage: {program} COMMAND [OPTION=VALUE ...]
+
+  train     train a text classifier, or many: a sweep, a search
+  eval      test a trained run
+  predict   label texts with a trained run
+  explain   show why a trained run labels a text as it does
+  export    write a trained run as one .safetensors file, which cannot contain code
+  report    compare the runs of a sweep: a table and a web page
+
+`{program} COMMAND --help` shows the options of a command with examples."""
+
+
+@hydra_entrypoint("train", sweepable=True)
+def train(options: dict[str, Any]) -> None:
+    """Train, test and report one run."""
+    from rnn_lab.sweeps.retry import train_with_retries
+
+    train_with_retries(options)
+
+
+@hydra_entrypoint("eval")  # `run` is Hydra's to read: eval.py -m run=first.ckpt,second.ckpt
+def evaluate(options: dict[str, Any]) -> None:
+    """Test one run on its own test split or on other texts."""
+    from hydra.core.hydra_config import HydraConfig
+
+    with fast_imports():
+        from rnn_lab.inference.evaluate import evaluate
+
+    evaluate(options | {"output_dir": HydraConfig.get().runtime.output_dir})
+
+
+@hydra_entrypoint("predict", raw_args=("run", "text", "input", "output"))
+def predict(options: dict[str, Any]) -> None:
+    """Label one text, or every row of a file."""
+    from rnn_lab.inference.predict import predict
+
+    predict(options)
+
+
+@hydra_entrypoint("explain", raw_args=("run", "text", "output"))
+def explain(options: dict[str, Any]) -> None:
+    """Explain one prediction in a page of words, gates and states."""
+    from rnn_lab.inference.explain import explain
+
+    explain(options)
+
+
+def export(arguments: Sequence[str] | None = None) -> None:
+    """Write a trained run as one .safetensors file."""
+    from rnn_lab.inference.export import USAGE, export
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given in (["--help"], ["-h"]):
+        print(USAGE)
+        return
+    try:
+        print(f"exported to {export(given)}")
+    except UserError as error:
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        sys.exit(1)
+
+
+def report(arguments: Sequence[str] | None = None) -> None:
+    """Compare the runs of a sweep."""
+    from rnn_lab.reports.command import main
+
+    main(arguments)
+
+
+COMMANDS: dict[str, Callable[[], None]] = {
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "explain": explain,
+    "export": export,
+    "report": report,
+}
+
+
+def main() -> None:
+    """Run the command that sys.argv names."""
+    program = "python -m rnn_lab" if sys.argv[0].endswith("__main__.py") else "rnn-lab"
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("--help", "-h", "help"):
+        print(USAGE.format(program=program))
+    elif name in ("--version", "-V"):
+        print(f"rnn-lab {__version__}")
+    elif name in COMMANDS:
+        sys.argv = [f"{program} {name}", *arguments]
+        COMMANDS[name]()
+    else:
+        line = unknown_choice_message(f"{name}: no such command", name, list(COMMANDS))
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,73 @@
+"""The options that every data source has. A source adds its own in a subclass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator
+
+from rnn_lab.data.bpe import SMALLEST_VOCABULARY
+from rnn_lab.validation import StrictConfig
+
+if TYPE_CHECKING:
+    from rnn_lab.data.corpus import Corpus
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class TextOptions(StrictConfig):
+    """How texts become batches. conf/train.yaml explains each option."""
+
+    source: str
+    tokenizer: Literal["basic_english", "torchtext", "bpe"] = "basic_english"
+    max_vocab_size: Annotated[int, Field(ge=3)] | None = 30_000
+    min_freq: PositiveInt = 1
+    max_length: PositiveInt = 400
+    truncation_side: Literal["left", "right"] = "left"
+    val_split: Literal["by_film", "random", "stratified"] = "stratified"
+    val_fraction: Fraction = 0.1
+    split_seed: int = 0
+    drop_duplicates: bool = False
+    batch_size: PositiveInt = 64
+    max_tokens_per_batch: PositiveInt | None = None
+    eval_batch_size: PositiveInt = 256
+    num_workers: Annotated[int, Field(ge=0)] = 0
+    cache_dir: str = "data/cache"
+
+    @field_validator("max_vocab_size")
+    @classmethod
+    def _holds_every_byte(cls, max_vocab_size: int | None, options: ValidationInfo) -> int | None:
+        smallest = SMALLEST_VOCABULARY
+        if options.data.get("tokenizer") == "bpe" and (
+            max_vocab_size is None or max_vocab_size < smallest
+        ):
+            raise ValueError(f"data.tokenizer=bpe needs a number, {smallest} or more")
+        return max_vocab_size
+
+    @field_validator("max_tokens_per_batch")
+    @classmethod
+    def _holds_the_longest(
+        cls, max_tokens_per_batch: int | None, options: ValidationInfo
+    ) -> int | None:
+        longest = options.data.get("max_length")
+        if (
+            max_tokens_per_batch is not None
+            and longest is not None
+            and max_tokens_per_batch < longest
+        ):
+            raise ValueError(
+                f"must be at least data.max_length={longest}, so that a batch holds a whole text"
+            )
+        return max_tokens_per_batch
+
+    def fallback(self) -> TextOptions | None:
+        """Return the options of a source to use where this one finds no data; None: none."""
+        return None
+
+    def resolve(self, corpus: Corpus) -> TextOptions:
+        """Return the options that name what was loaded, for a source that stands for others."""
+        return self
+
+
+# Options that carry over from one source to another. `val_split` has choices of each source.
+SHARED_OPTIONS = frozenset(TextOptions.model_fields) - {"source", "val_split"}

@@ -1,0 +1,138 @@
+"""The hardware of this machine: what there is, what a run asks for, and its fastest precision."""
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from rnn_lab.errors import ConfigError
+
+Accelerator = Literal["cpu", "gpu", "mps"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+
+
+class HardwareOptions(Protocol):
+    """The options of the trainer group that choose hardware."""
+
+    @property
+    def accelerator(self) -> Any: ...  # noqa: D102
+    @property
+    def devices(self) -> Any: ...  # noqa: D102
+    @property
+    def strategy(self) -> Any: ...  # noqa: D102
+    @property
+    def precision(self) -> Any: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run computes on; every `auto` of its options is resolved."""
+
+    accelerator: Accelerator
+    devices: int  # processes on this machine, one a device
+    precision: Precision
+
+
+def resolve_hardware(options: HardwareOptions) -> Hardware:
+    """Return the hardware that the trainer options ask for on this machine.
+
+    Raises:
+        ConfigError: this machine has no such accelerator, or fewer devices.
+    """
+    accelerator = choose_accelerator(options)
+    devices = choose_devices(options, accelerator)
+    return Hardware(accelerator, devices, choose_precision(options, accelerator))
+
+
+def available_devices() -> dict[Accelerator, int]:
+    """Return the number of devices of each kind on this machine."""
+    devices: dict[Accelerator, int] = {"cpu": os.cpu_count() or 1}
+    if torch.cuda.is_available():
+        devices["gpu"] = torch.cuda.device_count()
+    if torch.backends.mps.is_available():
+        devices["mps"] = 1
+    return devices
+
+
+def choose_accelerator(options: HardwareOptions) -> Accelerator:
+    """Return the accelerator asked for; for `auto`, the fastest there is.
+
+    Raises:
+        ConfigError: this machine has no such accelerator.
+    """
+    available = available_devices()
+    if options.accelerator == "auto":
+        return "gpu" if "gpu" in available else "mps" if "mps" in available else "cpu"
+    if options.accelerator not in available:
+        raise ConfigError(
+            f"trainer.accelerator={options.accelerator}: this machine has none. "
+            f"Choose from: auto, {', '.join(available)}"
+        )
+    accelerator: Accelerator = options.accelerator
+    return accelerator
+
+
+def choose_devices(options: HardwareOptions, accelerator: Accelerator) -> int:
+    """Return the number of processes to train in, one a device.
+
+    Raises:
+        ConfigError: there are fewer devices, or several without data parallel training.
+    """
+    count = available_devices()[accelerator]
+    noun = {"cpu": "processor cores", "gpu": "GPUs", "mps": "Apple chips"}[accelerator]
+    if options.devices == "auto":
+        return 1 if accelerator == "cpu" or options.strategy == "auto" else count
+    if options.devices > count:
+        raise ConfigError(
+            f"trainer.devices={options.devices}: this machine has {count} {noun}. "
+            f"Choose from: auto, 1 to {count}"
+        )
+    if options.devices > 1 and options.strategy != "ddp":
+        raise ConfigError(f"trainer.devices={options.devices}: more than one needs trainer=ddp")
+    return int(options.devices)
+
+
+def choose_precision(options: HardwareOptions, accelerator: Accelerator) -> Precision:
+    """Return Lightning's name of the precision; `auto` is bfloat16 where the hardware is fast."""
+    if options.precision != "auto":
+        precision: Precision = options.precision
+        return precision
+    if accelerator == "gpu":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "32-true"
+    if accelerator == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # not in torch 2.3
+        return "bf16-mixed" if is_fast_at_bf16(torch.cpu.get_capabilities()) else "32-true"
+    return "32-true"
+
+
+def is_fast_at_bf16(cpu: Mapping[str, Any]) -> bool:
+    """Return whether `cpu`, as torch.cpu.get_capabilities describes it, gains from bfloat16.
+
+    A CPU with AMX does. Of those with AVX512-BF16 alone only AMD's do: Intel's have half as many
+    units for bfloat16 as for float32, and measure slower.
+    """
+    if cpu.get("amx_tile"):
+        return True
+    return bool(cpu.get("avx512_bf16")) and "Intel" not in cpu["cpu_name"]
+
+
+def describe_hardware(accelerator: Accelerator) -> dict[str, str | None]:
+    """Return the names of the hardware that metrics were computed on: rounding depends on it."""
+    return {
+        "cpu": cpu_info().get("model name") or platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if accelerator == "gpu" else None,
+    }
+
+
+def cpu_info() -> dict[str, str]:
+    """Return the fields of /proc/cpuinfo for one core; on other systems than Linux, none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {name.strip(): value.strip() for name, value in fields.items()}

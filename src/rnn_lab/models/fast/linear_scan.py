@@ -1,0 +1,108 @@
+"""h_t = keep_t * h_{t-1} + add_t over a whole sequence: what is left of a cell without U h.
+
+Where no gate reads the state, all gates of all steps are one matrix product, and a step is two
+operations per unit (Feng et al. 2024, "Were RNNs All We Needed?"). On a CPU these run compiled.
+Elsewhere they run as a parallel prefix scan (Hillis and Steele 1986; Blelloch 1990) in log2(time)
+passes over the sequence, of whose numbers none can overflow while keep is within 0 to 1.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from rnn_lab.models.fast.autocast import custom_bwd, custom_fwd
+
+
+def linear_scan(
+    keep: Tensor, add: Tensor, h: Tensor, lengths: Tensor, *, use_numba: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Return all h_t [time, batch, hidden], and each last real one [batch, hidden].
+
+    Args:
+        keep: [time, batch, hidden].
+        add: [time, batch, hidden].
+        h: h_0, [batch, hidden].
+        lengths: [batch], from 1 to time, on the device of the others.
+        use_numba: False: no compiled code.
+    """
+    if use_numba and keep.device.type == "cpu":
+        exact = torch.promote_types(keep.dtype, torch.float32)
+        outputs, last = _CompiledScan.apply(keep.to(exact), add.to(exact), h.to(exact), lengths)
+        return outputs, last
+    padding = (torch.arange(len(keep), device=lengths.device)[:, None] >= lengths)[:, :, None]
+    outputs = _PrefixScan.apply(keep.masked_fill(padding, 1), add.masked_fill(padding, 0), h)
+    return outputs, outputs[-1]
+
+
+class _CompiledScan(torch.autograd.Function):
+    @staticmethod
+    @custom_fwd
+    def forward(
+        ctx: Any, keep: Tensor, add: Tensor, h: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        from rnn_lab.models.fast.kernels import linear_scan as kernel
+
+        time, batch, hidden = keep.shape
+        keep, add = keep.contiguous(), add.contiguous()
+        history = keep.new_empty(time + 1, batch, hidden)  # h_0 to h_time
+        history[0] = h
+        _run(kernel, lengths, keep, add, history)
+        ctx.save_for_backward(keep, lengths, history)
+        ctx.set_materialize_grads(False)
+        outputs = history[1:]
+        return outputs, outputs[lengths - 1, torch.arange(batch)]
+
+    @staticmethod
+    @once_differentiable
+    @custom_bwd
+    def backward(  # type: ignore[override]
+        ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        from rnn_lab.models.fast.kernels import linear_scan_back as kernel
+
+        keep, lengths, history = ctx.saved_tensors
+        d_h = torch.zeros_like(history[0])
+        if d_last is not None:
+            d_h += d_last
+        d_outputs = history[:0] if d_outputs is None else d_outputs.to(keep.dtype).contiguous()
+        d_keep, d_add = torch.empty_like(keep), torch.empty_like(keep)
+        _run(kernel, lengths, keep, history, d_outputs, d_h, d_keep, d_add)
+        return d_keep, d_add, d_h, None
+
+
+class _PrefixScan(torch.autograd.Function):
+    """The scan and its gradient, which is a scan in the other direction; twice differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, keep: Tensor, add: Tensor, h: Tensor) -> Tensor:
+        outputs = _prefix_scan(keep, torch.cat([torch.addcmul(add[:1], keep[:1], h), add[1:]]))
+        ctx.save_for_backward(keep, h, outputs)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        keep, h, outputs = ctx.saved_tensors
+        # dL/dh_t = d_outputs_t + keep_{t+1} * dL/dh_{t+1}
+        above = torch.cat([keep[1:], torch.zeros_like(keep[:1])])
+        d_h = _prefix_scan(above.flip(0), d_outputs.flip(0)).flip(0)
+        below = torch.cat([h[None], outputs[:-1]])
+        return d_h * below, d_h, d_h[0] * keep[0]
+
+
+def _prefix_scan(keep: Tensor, add: Tensor) -> Tensor:
+    """Return h_t = keep_t * h_{t-1} + add_t from h_0 = 0, [time, ...]."""
+    reach = 1  # each entry covers so many steps
+    while reach < len(keep):
+        add = torch.cat([add[:reach], torch.addcmul(add[reach:], keep[reach:], add[:-reach])])
+        keep = torch.cat([keep[:reach], keep[reach:] * keep[:-reach]])
+        reach *= 2
+    return add
+
+
+def _run(kernel: Any, lengths: Tensor, *tensors: Tensor) -> None:
+    from rnn_lab.models.fast.native import parallel_over_batch
+
+    arrays = [tensor.numpy() for tensor in (lengths, *tensors)]
+    parallel_over_batch(len(lengths), lambda first, last: kernel(first, last, *arrays))

@@ -1,0 +1,188 @@
+"""Fast paths: other ways to compute one direction of a layer, registered by cell.
+
+`RecurrentLayer` takes the first registered path that fits, else the reference loop. All paths give
+the values and gradients of that loop; the tests hold them to it. None is needed to understand a
+layer.
+
+On a CPU, an LSTM is torch's over one padded block, which is oneDNN's where that can compute it. RNN
+and GRU have compiled steps (`fused_rnn.py`), or without Numba torch's, which are slow.
+"""
+
+import functools
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rnn_lab.models.cells import Cell, GRUCell, LSTMCell, RNNCell, State, Weights
+
+if TYPE_CHECKING:
+    from rnn_lab.models.layers import RecurrentLayer
+
+Run = Callable[["RecurrentLayer", Tensor, Tensor, State, Weights, bool], tuple[Tensor, State]]
+Fits = Callable[["RecurrentLayer", Tensor], bool]
+
+# Elements of the gates of a block of time steps: 8 MiB in float32. Those of a long text fit no
+# cache, and their size differs at every step, so that freed memory cannot be used again.
+_LSTM_BLOCK = 2**21
+_ONE_LAYER: dict[str, Any] = {
+    "has_biases": True,
+    "num_layers": 1,
+    "dropout": 0.0,
+    "bidirectional": False,
+    "batch_first": False,
+}
+
+
+class FastPath(NamedTuple):
+    """One direction of one layer, computed otherwise than by the reference loop.
+
+    `run` is called as run(layer, inputs, lengths, state, weights, need_state): inputs [time, batch,
+    features] in the order of reading, lengths [batch], parts of the state [batch, hidden], and
+    weights by name. It returns outputs [time, batch, hidden] and the final state, of which only h
+    is read if not `need_state`.
+    """
+
+    run: Run
+    fits: Fits
+    zeroes_padding: bool  # outputs beyond each length are zero; else they may be anything
+
+
+_PATHS: dict[type[Cell], list[FastPath]] = {}
+
+
+def register_fast_path(
+    cell: type[Cell], *, fits: Fits = lambda layer, inputs: True, zeroes_padding: bool = False
+) -> Callable[[Run], Run]:
+    """Register a function as a way to run a class of cells, but not its subclasses.
+
+    Args:
+        cell: the class.
+        fits: says whether this path can run a layer on these inputs. Paths are asked in the order
+            of their registration.
+        zeroes_padding: whether outputs are zero beyond each length.
+    """
+
+    def register(run: Run) -> Run:
+        _PATHS.setdefault(cell, []).append(FastPath(run, fits, zeroes_padding))
+        return run
+
+    return register
+
+
+def find_fast_path(layer: "RecurrentLayer", inputs: Tensor) -> FastPath | None:
+    """Return the first registered path that fits, or None."""
+    paths = _PATHS.get(type(layer.cell), ())
+    return next((path for path in paths if path.fits(layer, inputs)), None)
+
+
+def on_cpu(layer: "RecurrentLayer", inputs: Tensor) -> bool:
+    """Return whether the inputs are on a CPU."""
+    return inputs.device.type == "cpu"
+
+
+def compiled(layer: "RecurrentLayer", inputs: Tensor) -> bool:
+    """Return whether the inputs are on a CPU, and compiled code may be loaded."""
+    return inputs.device.type == "cpu" and layer.use_numba
+
+
+@register_fast_path(LSTMCell, fits=on_cpu)
+def lstm(
+    layer: "RecurrentLayer",
+    inputs: Tensor,
+    lengths: Tensor,
+    state: State,
+    weights: Weights,
+    need_state: bool,
+) -> tuple[Tensor, State]:
+    """Run an LSTM by torch, which in float32 and bfloat16 is oneDNN: near the speed of a product.
+
+    It returns the cell state after the last padded step only. So that this is the one of the last
+    real step, one more input marks padding: its weights open the forget gate and close the input
+    gate there.
+    """
+    h, c = state
+    weight_ih, *others = (weight.to(inputs.dtype) for weight in weights.values())
+    time, batch, _ = inputs.shape
+    if need_state:
+        padding = (torch.arange(time)[:, None] >= lengths)[:, :, None]  # [time, batch, 1]
+        saturated = torch.finfo(weight_ih.dtype).max / 4  # sigmoid: exactly 0 or 1
+        keep = weight_ih.new_zeros(4, layer.hidden_size)  # input, forget, candidate, output
+        keep[0], keep[1] = -saturated, saturated
+        weight_ih = torch.cat([weight_ih, keep.view(-1, 1)], dim=1)
+        inputs = torch.cat([inputs, padding.to(inputs.dtype)], dim=2)
+    blocks = []
+    h, c = h[None], c[None]
+    supported = _onednn_has_lstm(inputs.dtype)
+    for block in inputs.split(max(1, _LSTM_BLOCK // (batch * 4 * layer.hidden_size))):
+        with nullcontext() if supported else torch.backends.mkldnn.flags(enabled=False):
+            output, h, c = torch._VF.lstm(
+                block, (h, c), [weight_ih, *others], train=layer.training, **_ONE_LAYER
+            )
+        blocks.append(output)
+    outputs = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+    last = outputs[lengths - 1, torch.arange(batch)]
+    return outputs, (last, c[0]) if need_state else (last,)
+
+
+def _fused(
+    layer: "RecurrentLayer",
+    inputs: Tensor,
+    lengths: Tensor,
+    state: State,
+    weights: Weights,
+    need_state: bool,
+) -> tuple[Tensor, State]:
+    """Run an RNN or GRU in compiled steps."""
+    from rnn_lab.models.fast import fused_rnn
+
+    if isinstance(layer.cell, GRUCell):
+        after = layer.cell.reset_after
+        cell = fused_rnn.GRU_RESET_AFTER if after else fused_rnn.GRU_RESET_BEFORE
+    else:
+        cell = fused_rnn.RNN
+    outputs, last = fused_rnn.FusedRNN.apply(
+        cell, inputs, lengths, *state, *weights.values(), torch.is_grad_enabled()
+    )
+    return outputs, (last,)
+
+
+def _by_torch(
+    layer: "RecurrentLayer",
+    inputs: Tensor,
+    lengths: Tensor,
+    state: State,
+    weights: Weights,
+    need_state: bool,
+) -> tuple[Tensor, State]:
+    """Run an RNN, or a GRU with its reset gate after the product, by torch."""
+    run = torch._VF.gru if isinstance(layer.cell, GRUCell) else torch._VF.rnn_tanh
+    parameters = [weight.to(inputs.dtype) for weight in weights.values()]
+    outputs, _ = run(inputs, state[0][None], parameters, train=layer.training, **_ONE_LAYER)
+    return outputs, (outputs[lengths - 1, torch.arange(len(lengths))],)
+
+
+def _torch_has_it(layer: "RecurrentLayer", inputs: Tensor) -> bool:
+    return on_cpu(layer, inputs) and layer.has_cudnn
+
+
+for _cell in (RNNCell, GRUCell):
+    register_fast_path(_cell, fits=compiled, zeroes_padding=True)(_fused)
+    register_fast_path(_cell, fits=_torch_has_it)(_by_torch)
+
+
+@functools.cache
+def _onednn_has_lstm(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN has an LSTM of that type where torch calls it.
+
+    Without AVX-512 it has none of bfloat16. torch 2.3 does not check, later ones do.
+    """
+    one = torch.zeros(1, 1, 1, dtype=dtype)
+    weights = [torch.zeros(4, 1, dtype=dtype)] * 2 + [torch.zeros(4, dtype=dtype)] * 2
+    try:
+        torch._VF.lstm(one, (one, one), weights, True, 1, 0.0, False, False, False)
+    except RuntimeError:
+        return False
+    return True

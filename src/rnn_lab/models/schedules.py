@@ -1,0 +1,75 @@
+"""Learning-rate schedules: the share of the peak learning rate at each point of a run.
+
+A schedule is a function of `progress`, from 0 at the first step to 1 at the last, of
+`warmup_ratio`, and of options of its own, which are the further options of the group `scheduler`:
+
+    @register_schedule("staircase")
+    def staircase(progress: float, warmup_ratio: float, drops: int = 3) -> float:
+        return 0.1 ** int(progress * drops)
+
+    python train.py plugins=[my_module] scheduler.name=staircase +scheduler.drops=4
+"""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+from rnn_lab.models.registry import SCHEDULES
+
+Schedule = TypeVar("Schedule", bound=Callable[..., float])
+
+
+def register_schedule(name: str) -> Callable[[Schedule], Schedule]:
+    """Register a function as the schedule `scheduler.name=<name>`.
+
+    It is called as `schedule(progress, warmup_ratio, **options)` and returns a factor of the
+    optimizer's learning rate.
+
+    >>> @register_schedule("halved_in_the_middle")
+    ... def halved(progress: float, warmup_ratio: float) -> float:
+    ...     return 1.0 if progress < 0.5 else 0.5
+    >>> from rnn_lab.models.config import SchedulerConfig
+    >>> SchedulerConfig(name="halved_in_the_middle").factor(0.7)
+    0.5
+
+    Raises:
+        ConfigError: another schedule has that name.
+    """
+
+    def register(schedule: Schedule) -> Schedule:
+        SCHEDULES.register(name, schedule)
+        return schedule
+
+    return register
+
+
+@register_schedule("one_cycle")
+def one_cycle(progress: float, warmup_ratio: float) -> float:
+    """Rise from 1/25 to 1 along half a cosine, then fall to 4e-7 along another.
+
+    The end points are those of torch's OneCycleLR (Smith and Topin 2018).
+    """
+    if progress < warmup_ratio:
+        return _half_cosine(1 / 25, 1.0, progress / warmup_ratio)
+    return _half_cosine(1.0, 4e-7, (progress - warmup_ratio) / (1 - warmup_ratio))
+
+
+@register_schedule("cosine")
+def cosine(progress: float, warmup_ratio: float) -> float:
+    """Rise linearly from 0 to 1, then fall to 0 along half a cosine.
+
+    Loshchilov and Hutter (2017, equation 5).
+    """
+    if progress < warmup_ratio:
+        return progress / warmup_ratio
+    return _half_cosine(1.0, 0.0, (progress - warmup_ratio) / (1 - warmup_ratio))
+
+
+@register_schedule("constant")
+def constant(progress: float, warmup_ratio: float) -> float:
+    """Rise linearly from 0 to 1, then stay."""
+    return progress / warmup_ratio if progress < warmup_ratio else 1.0
+
+
+def _half_cosine(start: float, end: float, fraction: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2

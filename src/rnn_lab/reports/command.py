@@ -1,0 +1,105 @@
+"""The `report` command: report a sweep, or a sweep of the long-range experiment."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rnn_lab.errors import ConfigError, UserError
+from rnn_lab.validation import unknown_choice_message
+
+USAGE = """rnn-lab report sweep=<folder>
+  Print the runs of a sweep by rank, and write summary.csv and sweep.html to its folder. This also
+  works while the sweep runs. A name stands for runs/<name>, as in `train -m ... sweep=<name>`.
+
+rnn-lab report long_range=<folder>[,<folder>...] [output=<file>] [flow_distance=<distance>]
+  Print the accuracy of each model by distance as a Markdown table, and plot it with the gradient
+  flow. <folder> holds the runs of `train -m experiment=long_range`.
+  output: the PNG to write; default: long_range.png in the first folder
+  flow_distance: distance at which the gradient flow is shown; default: the middle one measured"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `report` and exit with status 1 and one line on a user's mistake."""
+    try:
+        report(sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def report(arguments: Sequence[str]) -> None:
+    """Write the report that `arguments` ask for, `sweep=<folder>` or `long_range=<folder>` first.
+
+    Raises:
+        ConfigError: an argument is unknown, missing or malformed.
+        UserError: the folder cannot be read, or the report cannot be written.
+    """
+    if any(argument in ("--help", "-h") for argument in arguments):
+        print(USAGE)
+        return
+    if not arguments:
+        raise ConfigError("give sweep=<folder> or long_range=<folder>")
+    options = _parse(arguments)
+    kind = next(iter(options))
+    reports: dict[str, Callable[[dict[str, str]], None]] = {
+        "sweep": _report_sweep,
+        "long_range": _report_long_range,
+    }
+    if kind not in reports:
+        raise ConfigError(unknown_choice_message(f"{kind}: no such report", kind, list(reports)))
+    reports[kind](options)
+
+
+def find_sweep(name: str) -> Path:
+    """Return the folder `name`, or runs/<name> where only that exists."""
+    folder, named = Path(name).expanduser(), Path("runs") / name
+    return named if not folder.is_dir() and named.is_dir() else folder
+
+
+def _report_sweep(options: dict[str, str]) -> None:
+    _check_names(options, ("sweep",))
+    from rnn_lab.reports.sweep.report import report_sweep
+
+    report_sweep(find_sweep(options["sweep"]))
+
+
+def _report_long_range(options: dict[str, str]) -> None:
+    _check_names(options, ("long_range", "output", "flow_distance"))
+    distance = options.get("flow_distance")
+    if distance is not None and not distance.isdecimal():
+        raise ConfigError(f"flow_distance={distance}: not a whole number of words")
+    from rnn_lab.reports.long_range import format_markdown, plot_long_range, read_long_range
+    from rnn_lab.reports.plot_style import save_png
+
+    names = options["long_range"]
+    single = find_sweep(names)  # whose name may contain a comma
+    folders = [single] if single.is_dir() else [find_sweep(name) for name in names.split(",")]
+    output = options.get("output")
+    path = Path(output).expanduser() if output else folders[0] / "long_range.png"
+    sweep = read_long_range(folders)
+    save_png(plot_long_range(sweep, None if distance is None else int(distance)), path)
+    print(format_markdown(sweep))
+    for folder in sweep.unfinished:
+        print(f"unfinished: {folder}")
+    for model, at, seed in sweep.missing:
+        print(f"missing: {model}, distance {at}, seed {seed}")
+    print(f"Plot: {path}")
+
+
+def _parse(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the options given as name=value."""
+    options: dict[str, str] = {}
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if not name or not value:
+            raise ConfigError(f"{argument}: expected name=value, such as sweep=<folder>")
+        if name in options:
+            raise ConfigError(f"{name}: given twice")
+        options[name] = value
+    return options
+
+
+def _check_names(options: dict[str, str], known: Sequence[str]) -> None:
+    for name in options:
+        if name not in known:
+            raise ConfigError(unknown_choice_message(f"{name}: no such option", name, list(known)))

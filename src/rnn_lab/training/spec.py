@@ -1,0 +1,136 @@
+"""One run as a value: its options, its folder, its place in a sweep, and its signature."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rnn_lab.training.config import RunConfig
+from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+
+    from rnn_lab.data.datamodule import TextDataModule
+    from rnn_lab.hardware import Hardware
+
+
+@dataclass(frozen=True)
+class SweepLabel:
+    """The sweep that a run is part of, and what the sweep varies."""
+
+    dir: Path
+    run_name: str  # sets the run apart from the others: "lr=0.0031 hidden_size=64"
+    parameters: Mapping[str, Any]  # the swept options and their values in this run
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """All that is known of a run before it trains."""
+
+    config: RunConfig
+    output_dir: Path
+    raw_overrides: Sequence[str] = ()  # as typed: references are not resolved, paths not quoted
+    sweep: SweepLabel | None = None
+    shares_terminal: bool = False  # other runs print to it at the same time
+    attempt: int = 1
+    batch_halvings: int = 0
+    fingerprint: str = field(default="")  # of the config as it was composed
+
+    def __post_init__(self) -> None:
+        if not self.fingerprint:
+            object.__setattr__(self, "fingerprint", config_fingerprint(self.config))
+
+    @property
+    def result_path(self) -> Path:
+        """Where the metrics of the finished run are written."""
+        return self.output_dir / "result.json"
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Where best.ckpt and last.ckpt are written."""
+        return self.output_dir / "checkpoints"
+
+    def signature(self, hardware: Hardware, data: TextDataModule) -> dict[str, Any]:
+        """Return all that decides the metrics of the run, flat: {"model.hidden_size": 128, ...}.
+
+        Every `auto` is replaced by what it means on this machine and for these texts. Where the
+        texts were found decides nothing; their fingerprint says whether they are the same.
+        """
+        options = self.config.model_dump(mode="json")
+        options["data"] = data.config.model_dump(mode="json")
+        options["trainer"] |= {
+            "accelerator": hardware.accelerator,
+            "devices": hardware.devices,
+            "precision": hardware.precision,
+        }
+        return options_signature(options) | {
+            "data.fingerprint": data.corpus.fingerprint,
+            "data.vocabulary_fingerprint": data.text_encoder.fingerprint,
+        }
+
+    def with_half_batch(self) -> RunSpec:
+        """Return the run with half the batch size and twice the gradient accumulation.
+
+        Validation batches are halved too. Where no batch can be smaller, the same run is returned.
+        """
+        data, trainer = self.config.data, self.config.trainer
+        smaller = {"eval_batch_size": max(1, data.eval_batch_size // 2)}
+        if data.max_tokens_per_batch is not None:  # a batch holds the longest text
+            tokens = max(data.max_length, data.max_tokens_per_batch // 2)
+            shrinks = tokens < data.max_tokens_per_batch
+            smaller["max_tokens_per_batch"] = tokens
+        else:
+            size = max(1, data.batch_size // 2)
+            shrinks = size < data.batch_size
+            smaller["batch_size"] = size
+        if not shrinks and smaller["eval_batch_size"] == data.eval_batch_size:
+            return self
+        batches = trainer.accumulate_grad_batches * (2 if shrinks else 1)
+        config = self.config.model_copy(
+            update={
+                "data": data.model_copy(update=smaller),
+                "trainer": trainer.model_copy(update={"accumulate_grad_batches": batches}),
+            }
+        )
+        return replace(self, config=config, batch_halvings=self.batch_halvings + 1)
+
+    def describe_batch(self) -> str:
+        """Return the options of a training step's batch, as the command line has them."""
+        data, trainer = self.config.data, self.config.trainer
+        name = "batch_size" if data.max_tokens_per_batch is None else "max_tokens_per_batch"
+        accumulated = trainer.accumulate_grad_batches
+        return f"data.{name}={getattr(data, name)} trainer.accumulate_grad_batches={accumulated}"
+
+
+# Callbacks that a caller adds to a run. Called in each process that trains, after torch has been
+# imported; a function of a module, since it is sent to these processes.
+CallbackFactory = Callable[[RunSpec], "list[Callback]"]
+
+
+def no_callbacks(spec: RunSpec) -> list[Callback]:
+    """Return no callbacks."""
+    return []
+
+
+def options_signature(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that decide a run's metrics, flat, of a composed or checked config."""
+    return {
+        name: value
+        for name, value in flatten(options).items()
+        if name not in FINGERPRINT_EXCLUDED and name.split(".")[0] not in FINGERPRINT_EXCLUDED
+    }
+
+
+def config_fingerprint(config: RunConfig | Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits of the options that decide a run's metrics.
+
+    The fingerprint knows options, not files: the same file name with other texts has the same one.
+    """
+    options = config.model_dump(mode="json") if isinstance(config, RunConfig) else config
+    text = json.dumps(options_signature(options), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

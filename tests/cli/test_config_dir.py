@@ -1,0 +1,117 @@
+"""A user's own --config-dir: it works as the built-in conf, and so do its error messages."""
+
+import sys
+from typing import Any
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+
+from rnn_lab.cli import hydra_entrypoint
+
+FILES = {
+    "experiment/mine.yaml": """
+        # @package _global_
+        defaults:
+          - override /model: small
+          - override /data: demo
+        seed: 7
+        """,
+    "model/small.yaml": "{name: gru, hidden_size: 8, embedding_dim: 8}",
+    "experiment/group.yaml": "# @package _global_\ndefaults:\n  - override /modle: gru\n",
+    "experiment/choice.yaml": "# @package _global_\ndefaults:\n  - override /model: smal\n",
+    "experiment/yaml.yaml": "# @package _global_\nseed: [1,\n",
+    "experiment/reference.yaml": "# @package _global_\nname: ${nope}\n",
+    "experiment/environment.yaml": "# @package _global_\nname: ${oc.env:NO_SUCH_VARIABLE}\n",
+}
+
+
+@pytest.fixture
+def compose(tmp_path, monkeypatch, capsys):
+    """Run a command with a task that only returns its options, and with the files above."""
+    for name, text in FILES.items():
+        path = tmp_path / "mine" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(line[8:] if line[:8].isspace() else line
+                                  for line in text.splitlines()))  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> dict[str, Any] | str:
+        """Return the composed options, or else the one line of the error."""
+        composed: list[dict[str, Any]] = []
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        try:
+            hydra_entrypoint("train")(composed.append)()
+        except SystemExit as end:
+            assert end.code == 1
+            (line,) = capsys.readouterr().err.splitlines()
+            assert composed == []
+            return line
+        return composed[0]
+
+    return run
+
+
+def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(compose):
+    options = compose("--config-dir=mine", "experiment=mine", "data.num_train=40")
+    assert options["seed"] == 7
+    assert options["model"] == {"name": "gru", "hidden_size": 8, "embedding_dim": 8}
+    assert (options["data"]["source"], options["data"]["num_train"]) == ("demo", 40)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ("experiment=mien",),
+            "experiment=mien: no such choice. Did you mean mine? Choose from: choice, ",
+        ),
+        (("model=smal",), "model=smal: no such choice. Did you mean small? Choose from: gru, lstm"),
+        (("experiment=choice",), "model=smal: no such choice. Did you mean small? Choose from: "),
+        (
+            ("experiment=mine", "model.hiden_size=5"),
+            "model.hiden_size: no such option. Did you mean hidden_size? "
+            "Choose from: embedding_dim, hidden_size, name",
+        ),
+        (("experiment=mine", "data.num_trian=5"), "Did you mean num_train?"),
+        (("experiment=group",), "modle: no such option. Did you mean model? Choose from: data, "),
+        (("experiment=yaml",), "mine/experiment/yaml.yaml:2: not valid YAML: "),
+        (("experiment=reference",), "name: Interpolation key 'nope' not found"),
+        (("experiment=environment",), "Environment variable 'NO_SUCH_VARIABLE' not found"),
+        (("seed=[1,2",), "seed=[1,2: not a valid override: "),
+        (("name=a:b=c, d",), "name=a:b=c, d: not a valid override: "),
+        (("--model", "gru"), "unrecognized arguments: --model; options are given as name=value"),
+        (("hydra.run.dri=x",), "hydra.run.dri: no such option. Did you mean dir? Choose from: dir"),
+        (("hydra/launcher=jblib",), "hydra/launcher=jblib: no such choice. Did you mean joblib?"),
+        (("hydra.launcher.n_job=2",), "hydra.launcher.n_job: no such option"),
+        (("plugins=[no_such_module]",), "plugins=no_such_module: no such module in "),
+        (("plugins=5",), "give a list of module names"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_one_line(compose, arguments, line):
+    if arguments[0].startswith("plugins"):
+        arguments = (f"+{arguments[0]}",)  # added, where conf/train.yaml does not list it
+    said = compose("--config-dir=mine", *arguments)
+    assert said.startswith("error: ") and line in said
+
+
+def test_a_config_dir_that_is_not_there_is_one_line(compose):
+    assert "nowhere' not found" in compose("--config-dir=nowhere")
+
+
+@pytest.mark.parametrize("option", ["output_dir=tested", "hydra.run.dir=tested"])
+def test_the_output_folder_of_a_test_is_named_by_either_option(monkeypatch, tmp_path, option):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["eval.py", "run=somewhere", option])
+    folders = []
+    hydra_entrypoint("eval")(lambda options: folders.append(HydraConfig.get().runtime.output_dir))()
+    assert folders == [str(tmp_path / "tested")]
+    assert {path.name for path in tmp_path.iterdir()} == {"tested"}
+    assert (tmp_path / "tested" / ".hydra" / "config.yaml").exists()
+
+
+def test_a_plugin_is_imported_before_anything_is_validated(compose, tmp_path):
+    """Here the job's folder is named by its validated config."""
+    (tmp_path / "my_plugin_of_the_cli.py").write_text("import sys; sys.plugin_was_here = True")
+    compose("+plugins=[my_plugin_of_the_cli]", "hydra.run.dir=${job_dir:}")
+    assert sys.plugin_was_here  # type: ignore[attr-defined]

@@ -1,0 +1,224 @@
+"""A cell, a pooling, a schedule and a metric of a module outside of the package."""
+
+import importlib
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from torchmetrics import Metric
+
+from rnn_lab.errors import ConfigError
+from rnn_lab.models.config import CELL_CONFIGS, SchedulerConfig, validate_model
+from rnn_lab.models.gradient_flow import gradient_norms
+from rnn_lab.models.layers import RecurrentLayer
+from rnn_lab.models.lightning_module import TextClassifier, build_classifier
+from rnn_lab.models.registry import CELLS, POOLINGS, SCHEDULES
+from rnn_lab.models.trace import logits_with_trace, trace
+from tests.models.by_cells import by_cells
+from tests.models.test_layers import assert_equal, results, unpacked
+from tests.models.test_lightning_module import batches, loader, trainer, which_comes_first
+
+MODULE = """
+import torch
+from torch import nn
+from torchmetrics import Metric
+
+from rnn_lab.models import Cell, ModelConfig, Value
+from rnn_lab.models import register_cell, register_pooling, register_schedule
+
+
+class LeakyConfig(ModelConfig):
+    leak: float = 0.5
+
+
+@register_cell("toy_leaky", LeakyConfig)
+class LeakyCell(Cell):
+    gates = 2  # as no cell of torch has
+    states = ("h", "m")
+    values = {
+        "g": Value("gate", "gate $g$: how much enters", ("none", "all")),
+        "m": Value("state", "memory $m$"),
+        "h": Value("state", "output $h$"),
+    }
+
+    def __init__(self, leak=0.5):
+        self.leak = leak
+
+    def weight_shapes(self, input_size, hidden_size):
+        return super().weight_shapes(input_size, hidden_size) | {"scale": (hidden_size,)}
+
+    def step(self, x, state, weights):
+        h, m = state
+        a, b = (x @ weights["weight_ih"].T + h @ weights["weight_hh"].T
+                + weights["bias_ih"] + weights["bias_hh"]).chunk(2, dim=1)
+        g = torch.sigmoid(a)
+        m = self.leak * m + g * torch.tanh(b)
+        h = weights["scale"] * torch.tanh(m)
+        return {"g": g, "m": m, "h": h}
+
+
+@register_pooling("toy_attention")
+class Attention(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.score = nn.Linear(features, 1)
+
+    def forward(self, outputs, lengths):
+        padding = torch.arange(outputs.shape[1]) >= lengths[:, None]
+        scores = self.score(outputs).squeeze(2).masked_fill(padding, -torch.inf)
+        return (scores.softmax(dim=1)[:, :, None] * outputs).sum(dim=1)
+
+
+@register_pooling("toy_first")
+def first(outputs, lengths):
+    return outputs[:, 0]
+
+
+@register_schedule("toy_staircase")
+def staircase(progress, warmup_ratio, drops=2):
+    return 0.1 ** int(progress * drops)
+
+
+class ErrorRate(Metric):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.add_state("wrong", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("seen", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, preds, target):
+        self.wrong += (preds.argmax(1) != target).sum()
+        self.seen += len(target)
+
+    def compute(self):
+        return self.wrong / self.seen
+
+
+class PerClass(ErrorRate):
+    def compute(self):
+        return torch.zeros(2)
+"""
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    """The user's module, from a folder of their own; forgotten again after these tests."""
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "toys_of_a_user.py").write_text(MODULE)
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module("toys_of_a_user")
+    sys.path.remove(str(folder))
+    for registry in (CELLS, POOLINGS, SCHEDULES):
+        for name in [name for name in registry if name.startswith("toy_")]:
+            del registry._entries[name]
+    del CELL_CONFIGS["toy_leaky"]
+
+
+def build(toys: ModuleType, **options) -> TextClassifier:
+    torch.manual_seed(1)
+    model = {"name": "toy_leaky", "embedding_dim": 16, "hidden_size": 24, "dropout": 0.0}
+    model |= {"leak": 0.9, "pooling": "toy_attention"} | options
+    scheduler = {"name": "toy_staircase", "drops": 3}
+    optimizer = {"name": "nadam", "lr": 1e-2, "weight_decay": 0.0}
+    return build_classifier(model, 20, 2, optimizer, scheduler, {"error_rate": toys.ErrorRate})
+
+
+def test_it_trains_and_its_checkpoint_gives_it_back(toys, tmp_path):
+    model = build(toys, bidirectional=True)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    run = trainer(max_epochs=4, num_sanity_val_steps=0)
+    train, held_out = (batches(which_comes_first(n, s), 32) for n, s in ((512, 0), (100, 1)))
+    run.fit(model, loader(train), loader(held_out))
+    assert all(not torch.equal(w, before[name]) for name, w in model.named_parameters())
+    accuracy = float(run.callback_metrics["val/accuracy"])
+    assert accuracy > 0.9
+    error = float(run.callback_metrics["val/error_rate"])
+    assert error == pytest.approx(1 - accuracy, abs=1e-6)
+    run.save_checkpoint(tmp_path / "last.ckpt")
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert checkpoint["hyper_parameters"]["model"]["leak"] == 0.9
+    assert "toys_of_a_user" not in str(checkpoint["hyper_parameters"])
+    again = build_classifier(**checkpoint["hyper_parameters"])
+    again.load_state_dict(checkpoint["state_dict"])
+    assert again.classifier.recurrent.cell.leak == 0.9
+    batch = held_out[0]
+    with torch.no_grad():
+        logits = again.eval()(batch.tokens, batch.lengths)
+        torch.testing.assert_close(logits, model.eval()(batch.tokens, batch.lengths))
+
+
+def test_its_layer_its_trace_and_its_gradients_agree(toys):
+    torch.manual_seed(0)
+    layer = RecurrentLayer("toy_leaky", 3, 4, num_layers=2, bidirectional=True).double()
+    assert "scale_l1_reverse" in layer.state_dict()
+    assert layer.weight_ih_l0.shape == (8, 3)
+    inputs, lengths = torch.randn(3, 6, 3, dtype=torch.float64), torch.tensor([6, 1, 4])
+    expected = results(by_cells, layer, inputs, lengths)
+    assert_equal(results(unpacked, layer, inputs, lengths), expected, 1e-12)
+    assert list(trace(layer, inputs, lengths)[0].steps[0]) == ["g", "m", "h"]
+
+    classifier = build(toys, num_layers=2, pooling="toy_first").classifier.double()
+    tokens, labels = torch.randint(2, 20, (3, 6)), torch.tensor([0, 1, 1])
+    logits, _ = logits_with_trace(classifier, tokens, lengths)
+    torch.testing.assert_close(logits, classifier.eval()(tokens, lengths))
+    norms = gradient_norms(build(toys).classifier.double(), tokens, lengths, labels)[0].norms
+    assert norms.shape == (6,) and (norms > 0).all()
+
+
+def test_a_pooling_does_not_read_padding(toys):
+    classifier = build(toys).classifier.eval()
+    tokens = torch.randint(2, 20, (1, 6))
+    alone = classifier(tokens, torch.tensor([6]))
+    padded = torch.cat([tokens, torch.zeros(1, 5, dtype=torch.int64)], dim=1)
+    torch.testing.assert_close(classifier(padded, torch.tensor([6])), alone)
+
+
+def test_its_options_are_checked(toys):
+    factors = [SchedulerConfig(name="toy_staircase").factor(p) for p in (0.0, 0.5, 1.0)]
+    assert factors == pytest.approx([1, 0.1, 0.01])
+    for options, message in (
+        ({"name": "toy_leaky", "leak": "much"}, r"model.leak=much"),
+        (
+            {"name": "gru", "leak": 0.1},
+            r"model.leak: only model=toy_leaky has this option, not gru",
+        ),
+        ({"name": "toy_leeky"}, r"model.name=toy_leeky: no such cell. Did you mean toy_leaky\?"),
+        ({"name": "gru", "pooling": "toy_frist"}, r"no such pooling. Did you mean toy_first\?"),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            validate_model(options)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_step_returns_the_values_that_are_described(toys):
+    class Forgetful(toys.LeakyCell):
+        def step(self, x, state, weights):
+            values = super().step(x, state, weights)
+            return {name: values[name] for name in ("m", "h")}
+
+    layer = RecurrentLayer(Forgetful(), 3, 4)
+    with pytest.raises(ValueError, match="its step returns m, h, but its values are g, m, h"):
+        layer(torch.zeros(2, 5, 3), torch.tensor([5, 2]))
+
+
+def test_a_name_belongs_to_one_thing(toys):
+    from rnn_lab.models import Cell, register_cell, register_pooling
+
+    assert CELLS["toy_leaky"] is toys.LeakyCell
+    register_cell("toy_leaky", toys.LeakyConfig)(toys.LeakyCell)  # imported twice
+    with pytest.raises(ConfigError, match=r"cell gru: already registered by rnn_lab.models.cells"):
+        register_cell("gru")(toys.LeakyCell)
+    with pytest.raises(ConfigError, match="pooling last: already registered"):
+        register_pooling("last")(lambda outputs, lengths: outputs[:, 0])
+    with pytest.raises(ConfigError, match="cell toy_none: `states` must begin with h"):
+        register_cell("toy_none")(type("Nothing", (Cell,), {}))
+    with pytest.raises(ConfigError, match="one word"):
+        register_cell("toy/leaky")(toys.LeakyCell)
+
+
+def test_a_metric_is_one_number(toys):
+    model = build_classifier({"name": "gru"}, 20, 2, {}, {}, {"per_class": toys.PerClass})
+    assert isinstance(model.val_metrics["per_class"], Metric)
+    held_out = batches(which_comes_first(50, 1), 32)
+    with pytest.raises(ConfigError, match=r"metrics.per_class: must compute one number"):
+        trainer().test(model, loader(held_out), verbose=False)

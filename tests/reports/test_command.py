@@ -1,0 +1,61 @@
+"""`report` takes a sweep or a long-range sweep; a mistake is one line."""
+
+from pathlib import Path
+
+import pytest
+
+from rnn_lab.errors import ConfigError
+from rnn_lab.reports.command import main, report
+from tests.reports.sweep_folders import write_job
+
+
+def test_a_sweep_is_given_by_folder_or_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "a sweep"
+    write_job(sweep, "gru_seed2")
+    report([f"sweep={sweep}"])
+    assert "gru_seed2" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    sweep.rename(tmp_path / "runs" / "named=oddly")
+    main(["sweep=named=oddly"])
+    assert "runs/named=oddly/sweep.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "give sweep=<folder> or long_range=<folder>"),
+        (["a", "b"], "a: expected name=value, such as sweep=<folder>"),
+        (["sweep="], "sweep=: expected name=value"),
+        (["sweep=nowhere"], "nowhere: no such folder"),
+        (["long_range=nowhere"], "nowhere: no such folder"),
+        (["swep=a"], "swep: no such report. Did you mean sweep?"),
+        (["sweep=a", "output=b"], "output: no such option. Choose from: sweep"),
+        (["long_range=a", "outptu=b"], "outptu: no such option. Did you mean output?"),
+        (["long_range=a", "flow_distance=far"], "flow_distance=far: not a whole number"),
+        (["sweep=a", "sweep=b"], "sweep: given twice"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert exit_.value.code == 1
+    assert error.startswith("error: ") and says in error and error.count("\n") == 1
+
+
+def test_no_option_is_an_error_of_the_function_too() -> None:
+    with pytest.raises(ConfigError, match="give sweep="):
+        report([])
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_option(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([flag])
+    shown = capsys.readouterr().out
+    for option in ("sweep=<folder>", "long_range=<folder>", "output=", "flow_distance="):
+        assert option in shown

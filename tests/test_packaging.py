@@ -1,0 +1,181 @@
+"""The package as it is installed: its requirements, its wheel, and what `import rnn_lab` costs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import rnn_lab
+from rnn_lab.errors import ConfigError
+from rnn_lab.paths import conf_dir, project_root
+from rnn_lab.plugins import require_extra
+from tests.cli.runner import PROJECT
+
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+EXTRAS = PYPROJECT["optional-dependencies"]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_every_pin_satisfies_its_range_and_both_files_list_the_same_packages():
+    listed = [*PYPROJECT["dependencies"]]
+    listed += [line for name, lines in EXTRAS.items() if name != "all" for line in lines]
+    ranges = {canonicalize_name(r.name): r.specifier for r in map(Requirement, listed)}
+    lines = (PROJECT / "requirements.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    pins = {canonicalize_name(name): pinned for name, pinned in pins.items()}
+    assert set(pins) == set(ranges)
+    assert len(ranges) == len(listed)
+    for name, pinned in pins.items():
+        assert pinned in ranges[name], name
+        assert ranges[name].contains("999") is False, f"{name} has no upper bound"
+    assert lines[-1] == "-e ."
+
+
+def test_the_extra_all_is_all_of_them():
+    (line,) = EXTRAS["all"]
+    assert Requirement(line).extras == set(EXTRAS) - {"all"}
+
+
+def test_a_clone_uses_its_own_conf():
+    assert project_root() == PROJECT
+    assert conf_dir() == PROJECT / "conf"
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra"),
+    [("captum", "explain"), ("optuna", "search"), ("tensorboard", "tensorboard")],
+)
+def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(monkeypatch, missing, extra):
+    require_extra(extra, "some=option")
+    monkeypatch.setitem(sys.modules, missing, None)  # as if it were not installed
+    with pytest.raises(ConfigError) as error:
+        require_extra(extra, "some=option")
+    assert str(error.value) == (
+        f"some=option: needs the package {missing}, which is not installed; "
+        f"pip install 'rnn-lab[{extra}]'"
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import rnn_lab; rnn_lab.__version__",
+        "import sys, rnn_lab.commands as c; sys.argv = ['rnn-lab', '--help']; c.main()",
+        "import sys, rnn_lab.commands as c; sys.argv = ['rnn-lab', 'train', '--help']; c.main()",
+        "import sys, rnn_lab.commands as c; sys.argv = ['rnn-lab', 'export', '--help']; c.main()",
+    ],
+    ids=["import", "help", "train help", "export help"],
+)
+def test_the_package_and_help_pages_do_not_import_torch(code, tmp_path):
+    last = (
+        "import atexit, sys; atexit.register(lambda: "
+        "print('imported:', *{'torch', 'lightning', 'pandas', 'wandb'} & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{last}; {code}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout.splitlines()[-1:] == ["imported:"], done.stderr
+
+
+def test_the_python_interface_is_what_all_lists():
+    assert set(dir(rnn_lab)) == {"Model", "Prediction", "__version__", "load"}
+    for name in rnn_lab.__all__:
+        assert getattr(rnn_lab, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        rnn_lab.laod  # noqa: B018
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Install the wheel in an environment away from the clone; return what runs commands there.
+
+    The environment sees the packages of this one, and is inside a git repository of its own.
+    """
+    away = tmp_path_factory.mktemp("away")
+    python = away / "env" / "bin" / "python"
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment |= {"OMP_NUM_THREADS": "1", "HOME": str(away), "COLUMNS": "100"}
+
+    def run(*command: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=away, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    run("git", "init", "-q", ".")
+    run("git", *author, "commit", "-qm", "a", "--allow-empty")
+    pip = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
+    wheels = away / "wheels"
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, PROJECT)
+    run(sys.executable, "-m", "venv", "--without-pip", away / "env")
+    (wheel,) = wheels.glob("rnn_lab-*.whl")
+    run(*pip, "--python", python, "install", "--no-deps", wheel)
+    (site,) = (away / "env").glob("lib/python*/site-packages")
+    (site / "others.pth").write_text(
+        "\n".join(path for path in sys.path if path.endswith("site-packages"))
+    )
+    return lambda *command, **expected: run(python.parent / command[0], *command[1:], **expected)
+
+
+SMALL = (
+    *("data=demo", "data.num_train=200", "data.num_test=60", "model.hidden_size=8"),
+    *("trainer=cpu", "trainer.max_epochs=1", "logger=none"),
+)
+PYTHON = """
+import json, rnn_lab
+assert "site-packages" in rnn_lab.__file__, rnn_lab.__file__
+model = rnn_lab.load("model.safetensors")
+predictions = model.predict(text for text in ["a lovely film", "an awful film"])
+page = model.explain("a lovely film").save("page")
+print(json.dumps([model.class_names, [p.label for p in predictions], page.name]))
+"""
+
+
+@pytest.mark.slow
+def test_a_wheel_trains_predicts_exports_and_has_the_python_interface(installed: Run):
+    assert installed("rnn-lab", "--version").stdout == f"rnn-lab {rnn_lab.__version__}\n"
+    error = installed("rnn-lab", "prdict", code=1).stderr
+    assert error.startswith("error: prdict: no such command. Did you mean predict? Choose from: ")
+    installed("rnn-lab", "train", "model=gru", *SMALL, "hydra.run.dir=run")
+    away = Path(installed("python", "-c", "import os; print(os.getcwd())").stdout.strip())
+    result = json.loads((away / "run" / "result.json").read_text())
+    assert result["git_commit"] is None  # and not that of the repository around the environment
+    predicted = installed("rnn-lab", "predict", "run=run", "text=a lovely film").stdout
+    assert installed("rnn-lab", "export", "run=run").stdout == "exported to model.safetensors\n"
+    again = installed("rnn-lab", "predict", "run=model.safetensors", "text=a lovely film").stdout
+    assert predicted == again
+    class_names, labels, page = json.loads(installed("python", "-c", PYTHON).stdout)
+    assert class_names == ["negative", "positive"]
+    assert labels[0] == predicted.splitlines()[0]
+    assert page == "explanation.html"
+
+
+@pytest.mark.slow
+def test_a_wheel_runs_a_sweep_in_processes_of_its_own(installed: Run):
+    launcher = ("hydra/launcher=submitit_local", "hydra.launcher.n_jobs=1", "sweep=mine")
+    done = installed("rnn-lab", "train", "-m", "seed=1", *SMALL, *launcher)
+    assert re.search(r"sweep\.html", done.stdout)
+    report = installed("rnn-lab", "report", "sweep=mine").stdout
+    assert "gru_seed1_" in report
+
+
+def test_the_version_is_the_installed_one_if_any():
+    try:
+        installed_version = version("rnn-lab")
+    except ModuleNotFoundError:
+        return  # a clone without an installation
+    assert installed_version == rnn_lab.__version__
