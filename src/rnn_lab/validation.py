@@ -54,8 +54,14 @@ def validate(schema: type[Schema], options: Mapping[str, Any]) -> Schema:
     try:
         return schema.model_validate(dict(options))
     except ValidationError as error:
-        lines = [_line(details, schema, options) for details in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+        lines: dict[str, list[str]] = {}  # by option: one that fits no member of a union has several
+        for details in error.errors():
+            name = _union_option(details["loc"], options)
+            line = _line(details, schema, options)
+            lines.setdefault(name or line, []).append(_reason(details) if name else line)
+        raise ConfigError(
+            "\n".join(f"{k}: {' or '.join(v)}" if k != v[0] else k for k, v in lines.items())
+        ) from None
 
 
 def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -100,6 +106,32 @@ def _line(details: Any, schema: type[BaseModel], options: Mapping[str, Any]) -> 
     if isinstance(value, Mapping):  # an error about several options names them itself
         return reason
     return f"{name}={value}: {reason[0].lower()}{reason[1:]}"
+
+
+def _union_option(location: Sequence[str | int], options: Mapping[str, Any]) -> str | None:
+    """Return `option=value` for a value that fits no member of its union; None for other errors.
+
+    The location of such an error is below the value, where there is nothing.
+    """
+    path: list[str] = []
+    value: Any = options
+    for part in location:
+        if isinstance(value, str | int | float | None):
+            return f"{'.'.join(path)}={value}"
+        if isinstance(value, Mapping) and part not in value:
+            if part in [tag for tag in value.values() if isinstance(tag, str)]:
+                continue
+            return None
+        if not isinstance(value, Mapping) and not isinstance(part, int):
+            return None
+        value = value[part]
+        path.append(str(part))
+    return None
+
+
+def _reason(details: Any) -> str:
+    reason = str(details["msg"])
+    return f"{reason[0].lower()}{reason[1:]}".partition(", unable")[0]
 
 
 def _option_path(location: Sequence[str | int], options: Mapping[str, Any]) -> list[str]:

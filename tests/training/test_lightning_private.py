@@ -1,4 +1,4 @@
-"""The private parts of Lightning and torch that the project relies on still behave as it expects."""
+"""The private parts of Lightning and torch that the project uses behave as it expects."""
 
 import signal
 

@@ -83,7 +83,7 @@ class Attack:
 def truncate(folder: Path) -> str:
     whole = (folder / "checkpoints" / "last.ckpt").read_bytes()
     (folder / "checkpoints" / "last.ckpt").write_bytes(whole[: len(whole) // 2])
-    return "cut off"
+    return "truncated, or not a checkpoint"
 
 
 def change_a_byte(folder: Path) -> str:

@@ -1,0 +1,147 @@
+"""train.py on demo reviews: the options that change what a run does, callbacks and debugging."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+
+from tests.cli.forked import run_warm_command
+
+SMALL = (
+    *("data=demo", "trainer=cpu", "trainer.precision=32-true", "logger=none", "data.batch_size=32"),
+    *("data.num_train=200", "data.num_test=40", "model.embedding_dim=8", "model.hidden_size=8"),
+)
+
+
+class CountSteps(L.Callback):
+    """Count the optimizer steps of a run, with those before an interruption."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.steps = file, 0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.steps += 1
+
+    def on_train_end(self, *_: Any) -> None:
+        Path(self.file).write_text(str(self.steps))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.steps = state_dict["steps"]
+
+
+def train(cwd: Path, name: str, *arguments: str, fails: bool = False) -> str:
+    """Train in the folder `name` and return what was printed on stderr."""
+    done = run_warm_command("train.py", *SMALL, *arguments, f"hydra.run.dir={name}", cwd=cwd)
+    assert (done.returncode != 0) == fails, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def result(run: Path) -> dict[str, Any]:
+    return json.loads((run / "result.json").read_text())
+
+
+def epoch_metrics(run: Path) -> list[dict[str, str]]:
+    """Return the rows of metrics.csv that end an epoch, without timings and empty cells."""
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [
+            {n: c for n, c in row.items() if c and "second" not in n}
+            for row in csv.DictReader(file)
+        ]
+    return [row for row in rows if any(name.startswith(("train/", "val/")) for name in row)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two epochs with a constant learning rate."""
+    cwd = tmp_path_factory.mktemp("trained")
+    train(cwd, "run", "trainer.max_epochs=2", "scheduler=constant")
+    return cwd / "run"
+
+
+def test_checkpoint_can_be_tested_without_training(trained, tmp_path):
+    train(tmp_path, "test", "train=false", f"ckpt_path={trained}/checkpoints/best.ckpt")
+    expected, found = result(trained), result(tmp_path / "test")
+    tested = [name for name in expected if name.startswith("test/")]
+    assert len(tested) >= 4 and {n: found[n] for n in tested} == {n: expected[n] for n in tested}
+    assert found["best_epoch"] == expected["best_epoch"]
+    assert not [name for name in found if name.startswith("val/")]
+    predictions = [folder / "predictions.csv" for folder in (trained, tmp_path / "test")]
+    assert predictions[0].read_bytes() == predictions[1].read_bytes()
+
+
+def test_run_without_test_has_no_test_metrics(trained, tmp_path):
+    train(tmp_path, "run", "trainer.max_epochs=2", "scheduler=constant", "test=false")
+    found, expected = result(tmp_path / "run"), result(trained)
+    assert not [name for name in found if name.startswith("test/")]
+    validated = [name for name in expected if name.startswith("val/")]
+    assert {n: found[n] for n in validated} == {n: expected[n] for n in validated}
+    assert not (tmp_path / "run" / "predictions.csv").exists()
+    assert (tmp_path / "run" / "plots" / "learning_curves.png").exists()
+
+
+def test_complete_training_is_extended_from_its_last_checkpoint(trained, tmp_path):
+    options = ("trainer.max_epochs=3", "scheduler=constant")
+    train(tmp_path, "longer", *options, f"ckpt_path={trained}/checkpoints/last.ckpt")
+    train(tmp_path, "whole", *options)
+    longer, whole = (epoch_metrics(tmp_path / name) for name in ("longer", "whole"))
+    assert longer[:4] == epoch_metrics(trained) and len(longer) == 6
+    assert longer == whole
+    assert result(tmp_path / "longer")["epochs"] == 3
+
+
+def test_fast_dev_run_saves_nothing(tmp_path):
+    train(tmp_path, "run", "debug=fast_dev_run")
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_debug_overfit_learns_its_batches(tmp_path):
+    """Of whole batches: Lightning replaces samplers it does not know by one of examples."""
+    train(tmp_path, "run", "debug=overfit", "optimizer.lr=0.03", "test=false")
+    epochs = [row for row in epoch_metrics(tmp_path / "run") if "train/accuracy" in row]
+    assert len(epochs) == 20 and int(epochs[-1]["step"]) == 20 * 3 - 1
+    assert float(epochs[-1]["train/accuracy"]) > 0.95
+    hits = float(epochs[0]["train/accuracy"]) * 3 * 32
+    assert hits == pytest.approx(round(hits), abs=1e-3)  # of 96 examples
+
+
+@pytest.mark.parametrize("name", ["limit", "profiler"])
+def test_debug_config_trains(tmp_path, name):
+    train(tmp_path, "run", f"debug={name}", "data.batch_size=1", "data.eval_batch_size=1")
+    assert result(tmp_path / "run")["epochs"] == {"limit": 3, "profiler": 1}[name]
+
+
+def test_callback_of_the_user_runs_and_is_resumed(tmp_path):
+    target = f"{{_target_: {__name__}.CountSteps, file: {tmp_path}/steps}}"
+    options = (f"+callbacks.count={target}", "trainer.max_epochs=2", "scheduler=constant")
+    train(tmp_path, "run", *options)
+    assert (tmp_path / "steps").read_text() == "12"
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    train(tmp_path, "longer", *options, "trainer.max_epochs=3", f"ckpt_path={last}")
+    assert (tmp_path / "steps").read_text() == "18"
+    assert result(tmp_path / "run")["callbacks"] == {"count": f"{__name__}.CountSteps"}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (
+            "+callbacks.x={_target_: collections.OrderedDict}",
+            "callbacks.x: collections.OrderedDict",
+        ),
+        ("+callbacks.x={_target_: lightning.NoSuchThing}", "callbacks.x: lightning.NoSuchThing"),
+        ("+callbacks.x={patience: 3}", "x: needs a _target_, the class to build"),
+        ("+metrics.x={beta: 2.0}", "x: needs a _target_, the class to build"),
+    ],
+)
+def test_impossible_target_is_refused_in_one_line(tmp_path, option, message):
+    (line,) = train(tmp_path, "run", option, fails=True).splitlines()
+    assert line.startswith("error: ") and message in line
+    assert not list(tmp_path.rglob("*.ckpt"))
