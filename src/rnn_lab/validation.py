@@ -12,25 +12,14 @@ from rnn_lab.errors import ConfigError
 # part of the fingerprint, a new one too, so that no result is taken for that of another config.
 FINGERPRINT_EXCLUDED = frozenset(
     {
-        *(
-            "name",
-            "tags",
-            "plugins",
-            "paths",
-            "experiment",
-            "logger",
-            "sweep",
-            "max_retries",
-            "resume",
-            "trial",
-            "reproduce",
-        ),
+        *("name", "tags", "plugins", "paths", "experiment", "logger", "sweep", "max_retries"),
+        *("resume", "trial", "reproduce"),
         *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
         *("trainer.enable_progress_bar", "trainer.checkpoint_every_n_steps"),
         "trainer.checkpoint_every_n_minutes",
         *("trainer.profiler", "trainer.enable_model_summary", "trainer.inference_mode"),
         "trainer.num_sanity_val_steps",  # with a random state of its own
-        # Where they take effect, the run would have no figure without: result.json says so.
+        # Where they take effect, the run would have no metrics without them: result.json says so.
         *("trainer.on_nonfinite", "trainer.max_rollbacks"),
     }
 )
