@@ -1,4 +1,5 @@
 import gc
+import subprocess
 import sys
 from pathlib import Path
 
@@ -76,3 +77,23 @@ def test_the_collector_is_left_as_it_was(many_objects, context):
     with pytest.raises(ImportError), context():
         __import__("no_such_module_anywhere")
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("use", "loaded"),
+    [
+        ("import torchmetrics", False),
+        ("import torchmetrics; from scipy.signal import find_peaks; find_peaks([0, 1, 0])", True),
+        ("import torchmetrics, scipy.signal.windows as w; w.hann(3)", True),
+    ],
+)
+def test_scipy_signal_is_imported_only_where_it_is_used(use, loaded):
+    code = (
+        "import sys; from rnn_lab.fast_import import fast_imports\n"
+        f"with fast_imports(): {use}\n"
+        "print('scipy.signal._signaltools' in sys.modules)\n"
+        "import scipy.signal\n"
+        "scipy.signal.find_peaks([0, 1, 0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{loaded}\n"

@@ -123,7 +123,7 @@ WrongReview goes_on_with_another start_anew job_folders
 # Identifiers that are ordinary words: no function, class or constant is named like that.
 DEFINITIONS = """
 door written importing claimed sign holder Options flat one_line printable Keys pieces
-unreadable reversal distinct behind compiled unwritten making made about identify keep
+unreadable reversal distinct behind unwritten making made about identify keep
 tell died Taken Spread Group trouble verdict said figure Tested Finite Moments drop marks
 misfit again retries
 """

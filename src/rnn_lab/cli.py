@@ -52,7 +52,7 @@ def _job_dir(*, _root_: DictConfig) -> str:
 OmegaConf.register_new_resolver("job_dir", _job_dir, replace=True)
 
 
-_output_dirs: list[Path] = []  # of the folders that Hydra creates
+_output_dirs: list[Path] = []  # that Hydra creates
 
 
 class RecordOutputDir(Callback):

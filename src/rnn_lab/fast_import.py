@@ -6,8 +6,11 @@ collector scans them again and again during the imports, and once more at exit.
 
 import contextlib
 import gc
+import importlib
 import sys
 from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -28,10 +31,37 @@ def fast_imports() -> Iterator[None]:
 
     For the start of a program only: frozen objects, a model among them, are never collected.
     """
-    modules = len(sys.modules)
-    with gc_disabled():
+    with gc_disabled(), _scipy_signal_postponed():
+        modules = len(sys.modules)
         yield
         if (
             len(sys.modules) > modules
         ):  # else nothing was imported, and only garbage would be frozen
             gc.freeze()
+
+
+class _Postponed(ModuleType):
+    """Stand for scipy.signal until one of its names is used."""
+
+    hamming = None  # torchmetrics looks whether it is there
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":  # asked of every module by inspect
+            raise AttributeError(name)
+        if sys.modules.get("scipy.signal") is self:
+            del sys.modules["scipy.signal"]
+        return getattr(importlib.import_module("scipy.signal"), name)
+
+
+@contextlib.contextmanager
+def _scipy_signal_postponed() -> Iterator[None]:
+    """Spare a sixth of the time: torchmetrics imports scipy.signal to patch a name in it."""
+    if "torchmetrics" in sys.modules or "scipy.signal" in sys.modules:
+        yield
+        return
+    postponed = sys.modules["scipy.signal"] = _Postponed("scipy.signal")
+    try:
+        yield
+    finally:
+        if sys.modules.get("scipy.signal") is postponed:
+            del sys.modules["scipy.signal"]

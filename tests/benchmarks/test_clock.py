@@ -5,14 +5,14 @@ import pytest
 from benchmarks.clock import interleave, median, median_ratio, seconds_per_pass
 
 
-def test_a_pass_is_timed_however_often_it_fits() -> None:
+def test_the_time_of_a_pass_does_not_depend_on_the_number_of_passes() -> None:
     long = seconds_per_pass(lambda: time.sleep(0.05), at_least=0.0)
     short = seconds_per_pass(lambda: time.sleep(0.01), at_least=0.1)
     assert 0.05 <= long < 0.2
     assert 0.01 <= short < 0.05
 
 
-def test_contenders_take_turns_and_the_slow_one_leaves() -> None:
+def test_contenders_alternate_and_a_slow_one_stops_early() -> None:
     turns: list[str] = []
 
     def contender(name: str, seconds: float) -> float:
@@ -30,10 +30,10 @@ def test_contenders_take_turns_and_the_slow_one_leaves() -> None:
     )
 
     assert turns == ["fast", "slow", "fast", "fast"]
-    assert [set(figures) for figures in rounds] == [{"fast", "slow"}, {"fast"}, {"fast"}]
+    assert [set(row) for row in rounds] == [{"fast", "slow"}, {"fast"}, {"fast"}]
 
 
-def test_ratios_compare_figures_of_one_round() -> None:
+def test_ratios_compare_measurements_of_one_round() -> None:
     # The machine halves its speed in the second round, and the peer leaves after it.
     rounds = [{"ours": 100.0, "peer": 10.0}, {"ours": 50.0, "peer": 5.0}, {"ours": 90.0}]
     assert median(rounds, "ours") == 90

@@ -12,7 +12,7 @@ LENGTHS = torch.tensor([3, 7, 1])
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
-def test_the_packed_peer_does_the_same_work(name: str, bidirectional: bool) -> None:
+def test_the_packed_peer_computes_the_same_logits(name: str, bidirectional: bool) -> None:
     config = ModelConfig.model_validate(
         {
             "name": name,
@@ -33,7 +33,7 @@ def test_the_packed_peer_does_the_same_work(name: str, bidirectional: bool) -> N
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
-def test_the_packed_layer_learns_the_parameters_of_ours(name: str) -> None:
+def test_the_packed_layer_trains_our_parameters(name: str) -> None:
     ours = RecurrentLayer(name, 4, 5, num_layers=2, bidirectional=True)
     packed = PackedLayer(ours)
     inputs = torch.randn(3, 7, 4)

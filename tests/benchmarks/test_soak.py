@@ -1,4 +1,4 @@
-"""Many runs in one process hold on to nothing."""
+"""Many runs in one process leak no memory, files or threads."""
 
 import mmap
 import sys
@@ -11,12 +11,12 @@ from benchmarks.soak import COLUMNS, RUN_OPTIONS, footprint, many_runs, slope
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
-def test_a_dozen_runs_leave_no_file_thread_or_memory_behind(tmp_path: Path) -> None:
-    # In float32: oneDNN keeps what it compiled for each shape of bfloat16 products, up to a bound.
+def test_a_dozen_runs_leak_no_file_thread_or_memory(tmp_path: Path) -> None:
+    # In float32: oneDNN caches compiled bfloat16 products by shape, up to a bound.
     small = ("data.num_train=40", "data.num_test=20", "trainer.precision=32-true")
     rows = many_runs(tmp_path, 12, (*RUN_OPTIONS, *small))
     assert [row["number"] for row in rows] == list(range(1, 13))
-    settled = rows[3:]  # the first ones import, and fill caches
+    settled = rows[3:]  # the first ones import and fill caches
     for name in ("files", "threads", "children"):
         assert len({row[name] for row in settled}) == 1, [row[name] for row in rows]
     assert slope(settled, "anonymous") < 2**18, [row["anonymous"] for row in rows]  # bytes a run
@@ -24,7 +24,7 @@ def test_a_dozen_runs_leave_no_file_thread_or_memory_behind(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
-def test_the_footprint_sees_memory_and_files(tmp_path: Path) -> None:
+def test_the_footprint_counts_memory_and_files(tmp_path: Path) -> None:
     before = footprint()
     own = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     with (tmp_path / "file").open("w"), mmap.mmap(-1, 2**24, flags=own) as held:
@@ -35,7 +35,7 @@ def test_the_footprint_sees_memory_and_files(tmp_path: Path) -> None:
     assert set(before) == set(COLUMNS) - {"number"}
 
 
-def test_the_slope_is_by_job_and_not_moved_by_one_that_is_off() -> None:
+def test_the_slope_is_per_job_and_robust_to_one_outlier() -> None:
     rows = [{"number": number, "files": 5 + 2 * number} for number in range(1, 20, 2)]
     rows[4]["files"] = 1000
     assert slope(rows, "files") == 2

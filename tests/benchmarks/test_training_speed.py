@@ -9,13 +9,17 @@ TOKENS = 200.0
 
 
 def group(model: str = "lstm", **rates: float) -> Rounds:
-    """One round: reviews/s in one direction; half as many in both."""
+    """Return one round: reviews/s in one direction, half as many in both."""
     names = {"ours": OURS, "bf16": OURS_BF16, "packed": PACKED, "tutorial": TUTORIAL}
-    figures = {Key(names[name], 1): rate for name, rate in rates.items()}
-    figures |= {Key(name, 2): rate / 2 for (name, _), rate in figures.items()}
-    padding = dict.fromkeys(figures, 0.02)
+    row = {Key(names[name], 1): rate for name, rate in rates.items()}
+    row |= {Key(name, 2): rate / 2 for (name, _), rate in row.items()}
+    padding = dict.fromkeys(row, 0.02)
     return Rounds(
-        model, 128, TOKENS, padding, [figures | {Key(PRODUCT): 1e11, Key(PRODUCT_BF16): 4e11}]
+        model,
+        128,
+        TOKENS,
+        padding,
+        [row | {Key(PRODUCT): 1e11, Key(PRODUCT_BF16): 4e11}],
     )
 
 
@@ -38,14 +42,14 @@ def test_flops_are_those_of_the_matrix_products(model: str, gates: int, directio
     )
 
 
-def test_the_table_has_a_line_for_each_contender() -> None:
+def test_the_table_has_a_row_for_each_contender() -> None:
     rows = list(table_rows([group(ours=700.0, bf16=1400.0, packed=40.0)]))
     assert [len(row) for row in rows] == [len(HEADER)] * 6
     assert rows[1][3:7] == (OURS_BF16, "1,400", "280,000", "2.0 %")
     assert rows[1][-1] == "35.0x"
 
 
-def test_bars_are_held_against_the_fastest_precision() -> None:
+def test_targets_apply_to_the_fastest_precision() -> None:
     met = {row[0]: row for row in target_rows([group(ours=700.0, bf16=1400.0, packed=40.0)])}
     assert all(len(row) == len(TARGET_HEADER) for row in met.values())
     assert met["LSTM 128/128 over torch, packed"][2:] == ("35.0x", "17.5x", "yes")
@@ -53,7 +57,7 @@ def test_bars_are_held_against_the_fastest_precision() -> None:
     assert missed["LSTM 128/128 over torch, packed"][2:] == ("32.5x", "17.5x", "NO")
 
 
-def test_a_peer_that_wins_anywhere_is_told_of() -> None:
+def test_a_faster_peer_is_reported() -> None:
     def last(**rates: float) -> tuple[str, ...]:
         return target_rows([group(ours=700.0, bf16=1400.0, packed=40.0, **rates)])[-1]
 

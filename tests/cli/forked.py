@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from rnn_lab.fast_import import fast_imports
 from tests.cli.runner import PROJECT, command_environment
+from tests.cli.zygote import finish, install, take_media_folder
 
 IMPORTED = (
     *("matplotlib.backends.backend_agg", "matplotlib.pyplot", "rich.table"),
@@ -34,12 +35,21 @@ IMPORTED = (
 
 
 def run_warm_command(
-    script: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None
+    script: str,
+    *arguments: str,
+    cwd: Path,
+    env: dict[str, str] | None = None,
+    warm_children: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python <script> <arguments>` in `cwd`, as `run_command` does."""
+    """Run `python <script> <arguments>` in `cwd`, as `run_command` does.
+
+    With `warm_children` the Python processes that it starts are forked too, see tests.cli.zygote.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        status = Started(script, *arguments, cwd=cwd, out=out, err=err, env=env).wait()
+        status = Started(
+            script, *arguments, cwd=cwd, out=out, err=err, env=env, warm_children=warm_children
+        ).wait()
         said = out.read_bytes().decode(), err.read_bytes().decode()
     return subprocess.CompletedProcess([script, *arguments], status, *said)
 
@@ -55,9 +65,11 @@ class Started:
         out: Path,
         err: Path | None = None,
         env: dict[str, str] | None = None,
+        warm_children: bool = False,
     ) -> None:
         environment = command_environment(cwd) | (env or {})
         asked = {"script": script, "arguments": arguments, "environment": environment}
+        asked["warm_children"] = warm_children
         self.pid: int = _ask(
             start=asked | {"cwd": str(cwd), "out": str(out), "err": str(err or out)}
         )
@@ -150,6 +162,7 @@ def fork(
     err: str | Path,
     environment: dict[str, str] | None = None,
     before: Callable[[], None] | None = None,
+    warm_children: bool = False,
 ) -> int:
     """Start a command in a forked process; `before` is called there first. Returns its id.
 
@@ -170,7 +183,9 @@ def fork(
             os.environ.update(environment)
         if before is not None:
             before()
-        _take_media_folder()
+        take_media_folder()
+        if warm_children:
+            install()
 
     _be(script, arguments, prepare)
 
@@ -191,21 +206,10 @@ def _be(script: str, arguments: list[str], prepare: Callable[[], None]) -> NoRet
         status = 0
     except SystemExit as end:
         status = end.code
-        if isinstance(status, str):
-            print(status, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:
-        for step in (atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
-            step()
-        os._exit(status if isinstance(status, int) else status is not None)
-
-
-def _take_media_folder() -> None:
-    """Have one of its own for W&B, which makes it when imported and removes it in the end."""
-    media = sys.modules["wandb.sdk.data_types._private"].MEDIA_TMP
-    media._finalizer.detach()
-    media.__init__("wandb-media")
+        finish(status)
 
 
 if __name__ == "__main__":

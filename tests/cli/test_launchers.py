@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.forked import run_warm_command
+from tests.cli.forked import Started, run_warm_command
 from tests.cli.runner import PROJECT, run_command
 
 SMALL = ("experiment=smoke", "data.num_train=43", "data.num_test=21", "sweep=mine")
@@ -30,22 +30,17 @@ def read(path: Path) -> dict:
     return json.loads(path.read_text())
 
 
-def kill_when_training(job: str, sweep: subprocess.Popen, cwd: Path) -> None:
+def kill_when_training(job: str, sweep: Started, cwd: Path) -> None:
     """Kill the process that is at the first job of that name, when it has a checkpoint."""
     while not (found := list(cwd.glob(f"runs/mine/{job}_*/checkpoints/last.ckpt"))):
-        assert sweep.poll() is None, sweep.communicate()[0]
+        assert sweep.poll() is None, sweep.said()
         time.sleep(0.02)
     os.kill(read(found[0].parents[1] / "job.json")["pid"], signal.SIGKILL)
 
 
-def start(*arguments: str, cwd: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, str(PROJECT / "train.py"), "-m", *SMALL, "trainer=cpu", *arguments],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(*arguments: str, cwd: Path, warm_children: bool = False) -> Started:
+    line = ("-m", *SMALL, "trainer=cpu", *arguments)
+    return Started("train.py", *line, cwd=cwd, out=cwd / "said", warm_children=warm_children)
 
 
 def test_help_loads_no_launcher():
@@ -82,8 +77,8 @@ def test_joblib_workers_share_the_cores_and_one_that_is_killed_ends_no_job(tmp_p
     joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=12")
     sweep = start("seed=1,2", *joblib, cwd=tmp_path)
     kill_when_training("gru_seed1", sweep, tmp_path)
-    said, _ = sweep.communicate()
-    assert sweep.returncode == 0, said
+    assert sweep.wait() == 0, sweep.said()
+    said = sweep.said()
     assert "Traceback" not in said
     folders = finished(tmp_path)
     assert set(folders) == {1, 2}
@@ -96,17 +91,18 @@ def test_joblib_workers_share_the_cores_and_one_that_is_killed_ends_no_job(tmp_p
 @pytest.mark.slow
 def test_a_killed_process_of_submitit_is_told_and_the_others_go_on(tmp_path):
     local = ("hydra/launcher=submitit_local", "hydra.launcher.n_jobs=1", "trainer.max_epochs=12")
-    sweep = start("seed=1,2", *local, cwd=tmp_path)
+    sweep = start("seed=1,2", *local, cwd=tmp_path, warm_children=True)
     kill_when_training("gru_seed1", sweep, tmp_path)
-    said, _ = sweep.communicate()
-    assert sweep.returncode == 1, said
+    assert sweep.wait() == 1, sweep.said()
+    said = sweep.said()
     assert "Traceback" not in said
     (job,) = tmp_path.glob("runs/mine/gru_seed1_*")
     died = said.index(f"error: {job.name} has died: process ")
     assert died < said.index("seed=2", died + len(job.name) + 200)  # the moment it happens
     assert set(finished(tmp_path)) == {2}
     assert f"error:   {job.name} unfinished" in said
-    done = run_command("train.py", "-m", *SMALL, "trainer=cpu", "seed=1,2", *local, cwd=tmp_path)
+    line = ("-m", *SMALL, "trainer=cpu", "seed=1,2", *local)
+    done = run_warm_command("train.py", *line, cwd=tmp_path, warm_children=True)
     assert done.returncode == 0, done.stderr
     assert set(finished(tmp_path)) == {1, 2}
     assert len(re.findall("^local job", done.stdout, re.MULTILINE)) == 1

@@ -20,7 +20,9 @@ SMALL = (
 def stop(cwd: Path, signum: int, trainer: str) -> tuple[int, str]:
     """Start a run, send it the signal when it trains; its exit status and last line."""
     line = (*SMALL, trainer, "hydra.run.dir=run")
-    started = Started("train.py", *line, cwd=cwd, out=cwd / "out", err=cwd / "err")
+    started = Started(
+        "train.py", *line, cwd=cwd, out=cwd / "out", err=cwd / "err", warm_children=True
+    )
     while not (cwd / "run/checkpoints/last.ckpt").exists():
         assert started.poll() is None, (cwd / "err").read_text()
         time.sleep(0.02)
@@ -59,7 +61,7 @@ def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
     assert refused.returncode == 1
     assert "model.hidden_size=16 there, 32 here" in refused.stderr.splitlines()[-1]
 
-    done = run_warm_command("train.py", *command[2:], cwd=tmp_path)
+    done = run_warm_command("train.py", *command[2:], cwd=tmp_path, warm_children=True)
     assert done.returncode == 0, done.stderr
     assert "goes on in epoch" in done.stderr
     result = json.loads((tmp_path / "run/result.json").read_text())

@@ -1,4 +1,4 @@
-"""What the tests of words, vocabularies and encoded reviews share."""
+"""Fixtures of the tests of tokens, vocabularies and encoded texts."""
 
 import json
 from pathlib import Path
@@ -13,22 +13,22 @@ from rnn_lab.data.tokenize import TokenizedCorpus, tokenize_corpus
 from tests.cli.runner import PROJECT
 from tests.data.torchtext_answers import INSTALLED, answers_on_imdb
 
-# What only torchtext itself can be asked.
+# Tests that need torchtext itself.
 collect_ignore = [] if INSTALLED else ["test_torchtext_backend.py"]
 
 
 @pytest.fixture(scope="session")
 def golden() -> dict:
-    """What the real torchtext 0.18 made of known texts and of IMDB."""
+    """The recorded results of the real torchtext 0.18 for known texts and IMDB."""
     path = PROJECT.parent / "shared" / "golden" / "torchtext_basic_english.json"
     if not path.exists():
-        pytest.skip(f"torchtext's recorded answers are not at {path}")
+        pytest.skip(f"the recorded results of torchtext are not at {path}")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
 def answers(request: pytest.FixtureRequest, shared_folder: Path) -> dict:
-    """What torchtext makes of IMDB: asked now where it is installed, else as recorded."""
+    """The results of torchtext for IMDB: computed if it is installed, else recorded."""
     if not INSTALLED:
         return request.getfixturevalue("golden")["imdb"]
     corpus, path = request.getfixturevalue("imdb_corpus"), shared_folder / "torchtext.json"

@@ -1,4 +1,4 @@
-"""A small corpus, made by hand, for tests that need no particular source."""
+"""A small corpus for tests that need no particular source."""
 
 import hashlib
 import json
@@ -34,8 +34,8 @@ def make_corpus(
     )
 
 
-def varied_reviews(number: int, seed: int = 0) -> list[str]:
-    """Reviews of 0 to 60 words out of 300, the earlier words the more frequent."""
+def random_texts(number: int, seed: int = 0) -> list[str]:
+    """Texts of 0 to 60 words out of 300, the earlier words more frequent."""
     rng = np.random.default_rng(seed)
     words = np.array([f"word{i}" for i in range(300)])
     return [

@@ -14,9 +14,9 @@ from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.vocabulary import PAD_ID, UNK_ID
 from rnn_lab.errors import ConfigError
 from rnn_lab.validation import validate
-from tests.data.made import BLAME, PRAISE, varied_reviews
+from tests.data.made import BLAME, PRAISE, random_texts
 
-TRAINING = varied_reviews(200) + [PRAISE, BLAME] * 5
+TRAINING = random_texts(200) + [PRAISE, BLAME] * 5
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_a_text_cannot_spell_padding(vocabulary) -> None:
         assert set(ids.tolist()).isdisjoint({PAD_ID, UNK_ID})
 
 
-def test_half_a_surrogate_pair_is_a_character_like_any_other(vocabulary) -> None:
+def test_half_a_surrogate_pair_is_like_any_other_character(vocabulary) -> None:
     assert (
         vocabulary.encode_all(["a\ud800b"])[0].tolist()
         == vocabulary.encode_all(["a?b"])[0].tolist()

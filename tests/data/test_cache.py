@@ -12,7 +12,7 @@ from rnn_lab.data.cache import build_once
 from rnn_lab.errors import DataError, UserError, WriteError
 from tests.cli.runner import PROJECT
 
-# Appends a line to <folder>.log at each build, then takes its time over two files.
+# Append a line to <folder>.log at each build, then write two files slowly.
 BUILDER = """
 import sys, time
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_builds_once(tmp_path: Path) -> None:
     build_once(folder, must_not_build)
 
 
-def test_processes_that_want_it_at_once_build_it_once(tmp_path: Path) -> None:
+def test_concurrent_processes_build_it_once(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     processes = [start_builder(folder, 0.3) for _ in range(4)]
     assert [process.wait(timeout=60) for process in processes] == [0] * 4
@@ -72,7 +72,7 @@ def test_processes_that_want_it_at_once_build_it_once(tmp_path: Path) -> None:
     assert (folder / "second").read_text() == "two"
 
 
-def test_a_build_killed_half_way_leaves_nothing_and_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_killed_build_leaves_nothing_and_does_not_block_others(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     killed = start_builder(folder, 1_000)
     wait_for(lambda: builds(folder) == 1)
@@ -86,7 +86,7 @@ def test_a_build_killed_half_way_leaves_nothing_and_holds_nobody_up(tmp_path: Pa
 
 
 @pytest.mark.parametrize("full_disk", [False, True])
-def test_a_build_that_fails_leaves_nothing(tmp_path: Path, full_disk: bool) -> None:
+def test_a_failed_build_leaves_nothing(tmp_path: Path, full_disk: bool) -> None:
     def fail(partial: Path) -> None:
         (partial / "first").write_text("one")
         if full_disk:
@@ -102,7 +102,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, full_disk: bool) -> N
 
 @pytest.mark.parametrize("name", ["first", "deeper/second", "manifest.json"])
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "deleted", "zeroed", "longer"])
-def test_a_damaged_folder_is_built_anew(tmp_path: Path, name: str, damage: str) -> None:
+def test_a_damaged_folder_is_rebuilt(tmp_path: Path, name: str, damage: str) -> None:
     folder = build_once(tmp_path / "cache", build_two_files)
     path = folder / name
     content = path.read_bytes()

@@ -23,7 +23,7 @@ def split(texts=TEXTS, groups=None) -> Split:
 
 
 def write(folder: Path) -> None:
-    """Write TEXTS in another order, of which the test split has none."""
+    """Write TEXTS in another order; the test split is empty."""
     rows = {"train": np.array([3, 0, 2, 1]), "test": np.arange(0)}
     position_of_row = np.argsort(rows["train"])
     with CorpusWriter(folder) as corpus:
@@ -89,7 +89,7 @@ def test_a_split_numbers_its_texts_and_takes_a_list_of_labels():
     assert made.labels.dtype == np.int64
 
 
-def test_a_damaged_store_is_refused_by_name(tmp_path):
+def test_a_damaged_cache_is_named(tmp_path):
     write(tmp_path)
     (tmp_path / "texts.npy").write_bytes(b"")
     with pytest.raises(DataError, match=rf"{tmp_path}: this cache is damaged"):

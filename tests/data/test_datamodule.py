@@ -19,7 +19,7 @@ from rnn_lab.data.samplers import Batch
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.vocabulary import WordVocabulary
 from rnn_lab.errors import CheckpointError, DataError
-from tests.data.made import varied_reviews
+from tests.data.made import random_texts
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def set_up(config, **arguments) -> TextDataModule:
 
 
 class Recorder(L.LightningModule):
-    """Learns nothing much; notes which reviews it is shown, epoch by epoch."""
+    """Record which texts each step receives, per epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def make_trainer(folder: Path, **options) -> L.Trainer:
     )
 
 
-def test_splits_hold_every_review_once_in_its_own_words(demo) -> None:
+def test_splits_contain_every_text_once_as_its_own_ids(demo) -> None:
     data = set_up(demo())
     assert {name: len(split) for name, split in data.splits.items()} == {
         "train": 180,
@@ -100,7 +100,7 @@ def test_splits_hold_every_review_once_in_its_own_words(demo) -> None:
             assert batch.labels[row] == data.corpus.test.labels[batch.indices[row]]
 
 
-def test_vocabulary_has_no_word_from_validation_alone(tmp_path: Path) -> None:
+def test_the_vocabulary_has_no_word_of_validation_only(tmp_path: Path) -> None:
     rows = [{"text": f"film word{i}", "label": "good" if i % 2 else "bad"} for i in range(40)]
     (tmp_path / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = FilesConfig(
@@ -109,13 +109,13 @@ def test_vocabulary_has_no_word_from_validation_alone(tmp_path: Path) -> None:
     data = set_up(config)
     sizes = {name: len(split) for name, split in data.splits.items()}
     assert sum(sizes.values()) == 40
-    assert data.vocab_size == 3 + sizes["train"]  # <pad>, <unk>, film, and one word a review
+    assert data.vocab_size == 3 + sizes["train"]  # <pad>, <unk>, film, and one word per text
     for name in ("validation", "test"):
         for batch in data.dataloader_for(name):
             assert set(batch.tokens[:, 1].tolist()) == {1}
 
 
-def test_trainer_sees_every_review_once_an_epoch_in_a_new_order(demo, tmp_path: Path) -> None:
+def test_every_epoch_has_every_text_once_in_a_new_order(demo, tmp_path: Path) -> None:
     seen = {}
     for seed in (0, 0, 1):
         torch.manual_seed(len(seen))
@@ -133,7 +133,7 @@ def test_trainer_sees_every_review_once_an_epoch_in_a_new_order(demo, tmp_path: 
     assert seen[0]["validation"] == seen[1]["validation"]
 
 
-def test_a_resumed_run_goes_on_with_the_next_order(demo, tmp_path: Path) -> None:
+def test_a_resumed_run_continues_with_the_order_of_the_next_epoch(demo, tmp_path: Path) -> None:
     whole = Recorder()
     make_trainer(tmp_path, max_epochs=3).fit(whole, datamodule=TextDataModule(demo()))
     first = make_trainer(tmp_path, max_epochs=1)
@@ -171,7 +171,7 @@ make_trainer(folder, **options).test(Writer(), datamodule=TextDataModule(config)
 """
 
 
-def test_two_ranks_share_the_reviews(tmp_path: Path) -> None:
+def test_two_ranks_share_the_texts(tmp_path: Path) -> None:
     script = tmp_path / "two_ranks.py"
     script.write_text(TWO_RANKS)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -188,7 +188,7 @@ def test_two_ranks_share_the_reviews(tmp_path: Path) -> None:
         assert len(ranks[0][splits[0]]) == (2 if stage == "fit" else 1)
 
 
-def test_trainer_has_no_complaint_about_the_loaders(demo, tmp_path: Path) -> None:
+def test_the_trainer_does_not_warn_about_the_loaders(demo, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", PossibleUserWarning)
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -197,14 +197,14 @@ def test_trainer_has_no_complaint_about_the_loaders(demo, tmp_path: Path) -> Non
         trainer.fit(Recorder(), datamodule=TextDataModule(demo()))
 
 
-def test_workers_change_nothing(demo) -> None:
+def test_workers_do_not_change_the_batches(demo) -> None:
     alone, helped = set_up(demo()), set_up(demo(num_workers=2))
     for ours, theirs in zip(alone.train_dataloader(), helped.train_dataloader(), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
-def test_a_checkpoint_carries_all_that_prediction_needs(demo, tmp_path, tokenizer) -> None:
+def test_a_checkpoint_contains_what_prediction_needs(demo, tmp_path, tokenizer) -> None:
     data = TextDataModule(demo(tokenizer=tokenizer, max_vocab_size=400))
     trainer = make_trainer(tmp_path, max_epochs=1)
     trainer.fit(Recorder(), datamodule=data)
@@ -234,7 +234,7 @@ def test_a_state_loaded_before_set_up_is_used(demo) -> None:
     assert fresh.text_encoder.fingerprint == trained.text_encoder.fingerprint
 
 
-def test_a_finished_run_reads_other_reviews_with_its_own_words_and_classes(tmp_path) -> None:
+def test_a_finished_run_encodes_other_texts_with_its_own_vocabulary_and_classes(tmp_path) -> None:
     words = WordVocabulary(["<pad>", "<unk>", "film", "good"])
     encoder = TextEncoder(words, max_length=2, truncation_side="left")
     texts = tmp_path / "reviews.csv"
@@ -261,7 +261,7 @@ def test_a_missing_split_is_named(tmp_path: Path) -> None:
         data.dataloader_for("exam")
 
 
-def test_reviews_stay_on_disk(demo) -> None:
+def test_texts_stay_on_disk(demo) -> None:
     data = set_up(demo())
     assert {type(split.ids.base) for split in data.splits.values()} == {np.memmap}
     assert data.splits["train"].ids.base is data.splits["validation"].ids.base
@@ -275,7 +275,7 @@ def test_set_up_is_done_once(demo) -> None:
     assert data.splits is splits
 
 
-def test_only_where_allowed_does_auto_fall_back(tmp_path: Path, monkeypatch) -> None:
+def test_auto_falls_back_only_if_allowed(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     nowhere = {"root": str(tmp_path), "download": False, "cache_dir": str(tmp_path / "cache")}
     config = AutoConfig(**nowhere)
@@ -290,9 +290,9 @@ def test_only_where_allowed_does_auto_fall_back(tmp_path: Path, monkeypatch) -> 
     assert again.corpus.fingerprint == data.state_dict()["corpus_fingerprint"]
 
 
-def test_half_a_surrogate_pair_does_no_harm(tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_is_no_error(tmp_path: Path) -> None:
     path = tmp_path / "reviews.jsonl"
-    rows = [{"text": text, "label": i % 2} for i, text in enumerate(varied_reviews(40))]
+    rows = [{"text": text, "label": i % 2} for i, text in enumerate(random_texts(40))]
     rows[3]["text"] = "half \ud83d a pair"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = FilesConfig(

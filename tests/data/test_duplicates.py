@@ -16,13 +16,13 @@ from rnn_lab.errors import DataError
 from tests.data.made import make_corpus, make_split
 from tests.data.torchtext_answers import basic_english_of_torchtext
 
-# A few texts over and over: some the same to the letter, some word for word, some in no word.
+# Few texts, so that they repeat: some have equal texts, some only equal tokens.
 TEXTS = ["good", "Good", "good ", "good.", "good .", "bad", "bad film", '"bad" film', ":", ";", "ß"]
 REVIEWS = st.lists(st.tuples(st.sampled_from(TEXTS), st.integers(0, 2)), min_size=1, max_size=12)
 
 
 def by_plain_python(splits: dict[str, list[tuple[object, int]]]) -> dict[str, dict[str, int]]:
-    """Every count by comparing each review with every other."""
+    """Compute every count by comparing each text with every other."""
     counts = {}
     for name, reviews in splits.items():
         times = Counter(text for text, _ in reviews)
@@ -50,7 +50,7 @@ def by_plain_python(splits: dict[str, list[tuple[object, int]]]) -> dict[str, di
 
 @settings(max_examples=40, deadline=None)
 @given(train=REVIEWS, held_out=st.lists(st.integers(0, 11)), validation=REVIEWS, test=REVIEWS)
-def test_counts_are_those_of_plain_python(train, held_out, validation, test):
+def test_counts_equal_those_of_plain_python(train, held_out, validation, test):
     texts, labels = zip(*train, strict=True)
     test_texts, test_labels = zip(*test, strict=True)
     corpus = make_corpus(texts, test_texts)
@@ -91,7 +91,7 @@ def write_csv(path: Path, reviews: list[tuple[str, str]]) -> str:
 
 @pytest.fixture
 def files(tmp_path):
-    """Of the training texts two stand in validation and three in test, one by another label."""
+    """Two training texts also occur in validation and three in test, one with another label."""
     train = [(f"training {i}", "ab"[i % 2]) for i in range(20)]
     given = {
         "train": train,
@@ -116,7 +116,7 @@ def set_up(config: FilesConfig) -> TextDataModule:
 
 
 @pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
-def test_a_run_knows_its_duplicates(files, tokenizer):
+def test_the_data_module_counts_duplicates(files, tokenizer):
     duplicates = set_up(files.model_copy(update={"tokenizer": tokenizer})).duplicates
     assert duplicates["exact"] == {
         "train": {"examples": 0, "label_conflicts": 0},
@@ -130,19 +130,19 @@ def test_a_run_knows_its_duplicates(files, tokenizer):
     assert duplicates["by_token"]["test_in_validation"] == {"examples": 1, "label_conflicts": 0}
 
 
-def test_duplicates_are_left_out_of_training_where_that_is_asked_for(files):
+def test_drop_duplicates_removes_leaked_texts_from_training(files):
     kept, dropped = set_up(files), set_up(files.model_copy(update={"drop_duplicates": True}))
     sizes = {name: len(split) for name, split in kept.splits.items()}
     assert sizes == {"train": 20, "validation": 3, "test": 4}
     assert {name: len(split) for name, split in dropped.splits.items()} == sizes | {"train": 16}
     for counts in dropped.duplicates.values():
         assert counts["test_in_train"]["examples"] == counts["validation_in_train"]["examples"] == 0
-    # Neither their words nor themselves: "0", "3", "4" and "10" stand in no other training text.
+    # Their words are dropped too: "0", "3", "4" and "10" occur in no other training text.
     words = set(kept.text_encoder.vocabulary.state()) - set(dropped.text_encoder.vocabulary.state())
     assert words == {"0", "3", "4", "10"}
 
 
-def test_training_that_is_all_test_leaves_nothing(tmp_path, files):
+def test_a_training_split_of_leaked_texts_only_is_an_error(tmp_path, files):
     config = files.model_copy(update={"test_path": files.train_path, "drop_duplicates": True})
     with pytest.raises(DataError, match=r"data\.drop_duplicates=true none is left"):
         set_up(config)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ import pytest
 
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.config import FilesConfig, ImdbConfig
+from rnn_lab.data.corpus import Corpus
+from rnn_lab.data.duplicates import split_hashes
 from rnn_lab.data.encode import EncodedSplit, encode_corpus, fit_vocabulary
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenize import tokenize_corpus
 from rnn_lab.data.vocabulary import UNK_ID
-from tests.data.made import BLAME, PRAISE, make_corpus, make_split, varied_reviews
+from tests.data.made import BLAME, PRAISE, make_corpus, make_split, random_texts
 from tests.data.torchtext_answers import TOKENIZERS, WORD_VOCABULARIES
 
-REVIEWS = [PRAISE, BLAME, "", "Only here: zebra", *varied_reviews(60)]
+REVIEWS = [PRAISE, BLAME, "", "Only here: zebra", *random_texts(60)]
 
 
 def options(cache: Path, **fields) -> FilesConfig:
@@ -94,6 +97,34 @@ def test_a_second_start_reads_no_text(tmp_path: Path, tokenizer: str) -> None:
         assert isinstance(split.ids.base, np.memmap)
 
 
+class CountedTexts(Sequence[str]):
+    """Texts that count how often each is read."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts, self.reads = texts, [0] * len(texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, row: int) -> str:
+        self.reads[row] += row < len(self)
+        return self.texts[row]
+
+
+def test_vocabulary_ids_and_duplicates_take_one_pass_over_the_texts(tmp_path: Path) -> None:
+    splits = {name: make_split(REVIEWS[:40]) for name in ("train", "test")}
+    counted = {name: CountedTexts(list(split.texts)) for name, split in splits.items()}
+    splits = {
+        name: dataclasses.replace(split, texts=counted[name]) for name, split in splits.items()
+    }
+    corpus, rows = Corpus("files", ("a", "b"), **splits), np.arange(40)
+    assert {read for texts in counted.values() for read in texts.reads} == {0}, "hashes are given"
+    encode_corpus(corpus, fit_vocabulary(corpus, rows, options(tmp_path)), tmp_path)
+    hashes = split_hashes(corpus, tmp_path, rows, np.arange(0))
+    assert len(set(hashes["train"].words.tolist())) == len({t.lower() for t in REVIEWS[:40]})
+    assert {read for texts in counted.values() for read in texts.reads} == {1}
+
+
 def test_every_setting_that_changes_the_ids_has_a_cache_of_its_own(tmp_path: Path) -> None:
     corpus, rows = make_corpus(REVIEWS), np.arange(50)
     settings = [
@@ -121,7 +152,7 @@ def test_a_large_vocabulary_keeps_its_ids(tmp_path: Path) -> None:
     assert sorted(encoded.ids.tolist()) == list(range(2, 70_002))
 
 
-def test_a_truncated_cache_is_built_anew(tmp_path: Path) -> None:
+def test_a_truncated_cache_is_rebuilt(tmp_path: Path) -> None:
     corpus = make_corpus(REVIEWS)
     config = options(tmp_path)
     vocabulary = fit_vocabulary(corpus, np.arange(50), config)
@@ -140,8 +171,8 @@ if sys.argv[2] == "one core":
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from pathlib import Path
 from rnn_lab.data.tokenize import tokenize_corpus
-from tests.data.made import make_corpus, varied_reviews
-corpus = make_corpus(varied_reviews(int(sys.argv[3])))
+from tests.data.made import make_corpus, random_texts
+corpus = make_corpus(random_texts(int(sys.argv[3])))
 """
 NO_WORKERS = "sys.executable = '/no/such/python'; "
 NOW = "tokenize_corpus(corpus, Path(sys.argv[1]))"  # no main guard, as in a notebook or script
@@ -178,7 +209,7 @@ def test_tokens_do_not_depend_on_processes(tmp_path: Path, action: str, cores: s
     if cores == "one core" and not hasattr(os, "sched_setaffinity"):
         pytest.skip("this system cannot bind a process to a core")
     assert tokenize_in_a_script(tmp_path, action, cores, "6000").wait(timeout=60) == 0
-    corpus = make_corpus(varied_reviews(6_000))
+    corpus = make_corpus(random_texts(6_000))
     theirs = tokenize_corpus(corpus, tmp_path / "cache")
     rows = [theirs.splits["train"][row] for row in (0, 2_499, 2_500, 5_000, 5_999)]
     words = [" ".join(theirs.tokens[number] for number in row) for row in rows]
@@ -190,7 +221,7 @@ def test_tokens_do_not_depend_on_processes(tmp_path: Path, action: str, cores: s
         np.testing.assert_array_equal(here.splits[name].offsets, theirs.splits[name].offsets)
 
 
-def test_a_run_killed_while_it_tokenizes_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_run_killed_while_it_tokenizes_blocks_no_other(tmp_path: Path) -> None:
     killed = tokenize_in_a_script(tmp_path, NOW, "every core", "60000")
     folder = tmp_path / "cache" / "tokens"
     while not list(folder.glob("*.partial")):

@@ -1,4 +1,4 @@
-"""No review that is held out takes part in the vocabulary or in training."""
+"""Held-out texts do not influence the vocabulary or the training."""
 
 import csv
 from pathlib import Path
@@ -26,12 +26,12 @@ def write(path: Path, reviews: list[tuple[str, str]]) -> str:
 
 
 def planted(split: str, number: int = 40) -> list[tuple[str, str]]:
-    """Reviews that each hold a word that stands nowhere else and names their split."""
+    """Texts that each contain a word which is unique and names their split."""
     return [(f"the film {split}{i}x was fine", "ab"[i % 2]) for i in range(number)]
 
 
 def given(tmp_path: Path, name: str = "", **options) -> FilesConfig:
-    """A file for each split, those of `options` in place of planted ones."""
+    """Write a file for each split, with the texts of `options` or planted ones."""
     reviews = {split: options.pop(split, planted(split)) for split in SPLITS}
     paths = {
         PATH_OPTIONS[split]: write(tmp_path / f"{name}{split}.csv", reviews[split])
@@ -41,7 +41,7 @@ def given(tmp_path: Path, name: str = "", **options) -> FilesConfig:
 
 
 def cut(tmp_path: Path, **options) -> FilesConfig:
-    """One file that validation and test are cut from."""
+    """Write one file, from which validation and test are split off."""
     path = write(tmp_path / "all.csv", planted("any", 100))
     return FilesConfig(cache_dir=str(tmp_path / "cache"), batch_size=8, train_path=path, **options)
 
@@ -53,7 +53,7 @@ def set_up(config: TextOptions, **arguments) -> TextDataModule:
 
 
 def marks_of(data: TextDataModule, config: FilesConfig) -> dict[str, set[str]]:
-    """The word that marks each review of a split, by the places of the batches in the files."""
+    """Return the unique words of the texts of each split."""
     corpus, found = data.corpus, {}
     words = [word for text in corpus.train.texts for word in text.split() if word[-1] == "x"]
     for name in SPLITS:
@@ -68,7 +68,7 @@ def marks_of(data: TextDataModule, config: FilesConfig) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
 @pytest.mark.parametrize("make", [given, cut], ids=["given", "cut"])
-def test_a_word_of_held_out_reviews_alone_is_unknown(tmp_path, make, tokenizer):
+def test_a_word_of_held_out_texts_only_is_unknown(tmp_path, make, tokenizer):
     config = make(tmp_path, tokenizer=tokenizer, max_vocab_size=2_000)
     data = set_up(config)
     marks = marks_of(data, config)
@@ -81,12 +81,12 @@ def test_a_word_of_held_out_reviews_alone_is_unknown(tmp_path, make, tokenizer):
             if tokenizer == "basic_english":
                 assert (ids == UNK_ID).all() == (name != "train")
             elif name != "train" and make is given:
-                # Its pairs of letters have been learnt nowhere: "va", "te", "id" and the like.
+                # No training text has its pairs of letters: "va", "te", "id" and so on.
                 assert len(ids) >= len(name)
 
 
-class Shown(L.LightningModule):
-    """Notes the ids that training is shown, and those that validation is."""
+class IdRecorder(L.LightningModule):
+    """Record the ids that training and validation receive."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,17 +118,17 @@ def fit(model: L.LightningModule, data: TextDataModule, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [given, cut], ids=["given", "cut"])
-def test_training_is_shown_no_held_out_review_and_validation_no_other(tmp_path, make):
+def test_training_receives_no_held_out_text_and_validation_no_other(tmp_path, make):
     config = make(tmp_path)
     every = {word for marks in marks_of(set_up(config), config).values() for word in marks}
     words = WordVocabulary([*SPECIALS, "the", "film", "was", "fine", *sorted(every)])
     data = set_up(config, text_encoder=TextEncoder(words, 10, "left"))
-    shown = Shown()
-    fit(shown, data, tmp_path)
+    recorder = IdRecorder()
+    fit(recorder, data, tmp_path)
     for name, marks in marks_of(data, config).items():
         ids = set(words.ids(marks).tolist())
-        assert shown.ids["train"] & ids == (ids if name == "train" else set())
-        assert shown.ids["validation"] & ids == (ids if name == "validation" else set())
+        assert recorder.ids["train"] & ids == (ids if name == "train" else set())
+        assert recorder.ids["validation"] & ids == (ids if name == "validation" else set())
 
 
 def trained_weights(config: FilesConfig, folder: Path) -> dict[str, Tensor]:
@@ -145,7 +145,7 @@ def trained_weights(config: FilesConfig, folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
-def test_other_held_out_reviews_leave_every_weight_as_it_was(tmp_path, tokenizer):
+def test_other_held_out_texts_do_not_change_any_weight(tmp_path, tokenizer):
     options = {"tokenizer": tokenizer, "max_vocab_size": 400}
     other = [(f"quite different {i} words <br /> and more of them", "b") for i in range(7)]
     before = trained_weights(given(tmp_path, "before", **options), tmp_path)
@@ -154,7 +154,7 @@ def test_other_held_out_reviews_leave_every_weight_as_it_was(tmp_path, tokenizer
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
     shifted = given(tmp_path, "shifted", **options, train=[*planted("train", 39), other[0]])
-    after = trained_weights(shifted, tmp_path)  # such a change is seen where it should be
+    after = trained_weights(shifted, tmp_path)  # a changed training text does change the weights
     assert not all(
         before[key].shape == after[key].shape and torch.equal(before[key], after[key])
         for key in before

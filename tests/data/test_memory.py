@@ -1,4 +1,4 @@
-"""Preparing reviews takes no more memory for many than for few."""
+"""The memory for preparing texts does not grow with their number."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ from rnn_lab.data.cache import build_once
 from rnn_lab.data.storage import MemmapTexts, TextWriter
 from tests.cli.runner import PROJECT
 
-# Prepares so many reviews of 500 characters, and prints what the process held at most [MB].
-# On one core, so that as many pieces are under way for few reviews as for many.
+# Prepare that many texts of 500 characters, and print the peak memory of the process [MB].
+# On one core, so that the number of chunks in progress does not depend on the number of texts.
 PREPARE = """
 import csv, os, random, sys
 from pathlib import Path
@@ -59,12 +59,12 @@ def peak_of_preparing(folder: Path, number: int) -> float:
     return float(done.stdout)
 
 
-def test_four_times_the_reviews_take_no_more_memory(tmp_path: Path) -> None:
+def test_four_times_the_texts_need_no_more_memory(tmp_path: Path) -> None:
     few, many = (peak_of_preparing(tmp_path / str(n), n) for n in (10_000, 40_000))
-    assert many - few < 8, "the texts that were added are 15 MB"
+    assert many - few < 8, "the additional texts have 15 MB"
 
 
-def test_writing_texts_keeps_nothing_of_each(tmp_path: Path) -> None:
+def test_writing_texts_keeps_none_in_memory(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         with TextWriter(tmp_path, "names") as names:
@@ -79,13 +79,13 @@ def test_writing_texts_keeps_nothing_of_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and glibc")
-def test_what_preparing_has_freed_goes_back_to_the_system(tmp_path: Path) -> None:
+def test_memory_freed_by_preparing_is_returned_to_the_system(tmp_path: Path) -> None:
     last = []
 
     def build(folder: Path) -> None:
         (folder / "file").write_text("whole")
         pieces = [bytes(4_000) for _ in range(25_000)]  # 100 MB
-        last.append(pieces[-1])  # the C library gives back by itself only what lies beyond it
+        last.append(pieces[-1])  # the C library itself returns only what follows it in memory
 
     before = anonymous_megabytes()
     build_once(tmp_path / "built", build)

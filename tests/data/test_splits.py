@@ -58,38 +58,38 @@ def test_the_seed_decides(films, method):
     assert cut(1) != cut(2)
 
 
-def test_the_cut_is_the_same_on_every_machine():
-    """Worked out by hand from Random(0): .84 .76 .42 .26 .51 .40 .78 .30 .48 .58."""
+def test_the_split_is_the_same_on_every_machine():
+    """Expected by hand from Random(0): .84 .76 .42 .26 .51 .40 .78 .30 .48 .58."""
     split = corpus([0, 1] * 5)
     _, validation = split_validation(split, ImdbConfig(val_split="random", val_fraction=0.3))
     assert validation.tolist() == [3, 5, 7]
 
 
-def test_the_corpus_own_validation_split_is_respected():
+def test_a_validation_split_of_the_corpus_is_used():
     own = corpus([0, 1]).train
     train, validation = split_validation(corpus([0, 1, 1], validation=own), ImdbConfig())
     assert train.tolist() == [0, 1, 2]
     assert validation.tolist() == []
 
 
-def test_nothing_is_cut_from_nothing():
+def test_an_empty_training_split_stays_empty():
     train, validation = split_validation(corpus([]), ImdbConfig())
     assert len(train) == len(validation) == 0
 
 
-def test_auto_that_fell_back_is_cut_as_the_demo_is():
+def test_auto_that_fell_back_is_split_as_demo():
     demo = corpus([0, 1] * 50, name="demo")
     fallen = split_validation(demo, AutoConfig())
     asked = split_validation(demo, DemoConfig())
     assert [rows.tolist() for rows in fallen] == [rows.tolist() for rows in asked]
 
 
-def test_films_that_are_not_known():
+def test_by_film_without_films():
     with pytest.raises(DataError, match=r"by_film.*choices: random, stratified"):
         split_validation(corpus([0, 1] * 50), ImdbConfig())
 
 
 @pytest.mark.parametrize("config", [ImdbConfig(), ImdbConfig(val_split="random")])
-def test_too_few_reviews(config):
+def test_too_few_texts(config):
     with pytest.raises(DataError, match="too few"):
         split_validation(corpus([0, 1], groups=[5, 5]), config)

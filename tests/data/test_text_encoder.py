@@ -10,7 +10,7 @@ from rnn_lab.data.bpe import SubwordVocabulary
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary
 from rnn_lab.errors import CheckpointError
-from tests.data.made import BLAME, PRAISE, varied_reviews
+from tests.data.made import BLAME, PRAISE, random_texts
 from tests.data.torchtext_answers import WORD_VOCABULARIES
 
 WORDS = WordVocabulary(["<pad>", "<unk>", "the", "film", "was", "good"])
@@ -20,7 +20,7 @@ WORDS = WordVocabulary(["<pad>", "<unk>", "the", "film", "was", "good"])
 def encoder(request) -> TextEncoder:
     if request.param is not SubwordVocabulary:
         return TextEncoder(request.param(WORDS.state()), 20, "right")
-    subwords = SubwordVocabulary.train(varied_reviews(50), max_vocab_size=300, min_freq=1)
+    subwords = SubwordVocabulary.train(random_texts(50), max_vocab_size=300, min_freq=1)
     return TextEncoder(subwords, 20, "right")
 
 

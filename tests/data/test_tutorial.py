@@ -1,4 +1,4 @@
-"""The tutorial's data pipeline, mended, against the batches of experiment=tutorial."""
+"""The data pipeline of the tutorial, corrected, against the batches of experiment=tutorial."""
 
 import csv
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.splits import split_validation
-from tests.data.made import varied_reviews
+from tests.data.made import random_texts
 from tests.data.torchtext_answers import (
     WORD_VOCABULARIES,
     basic_english_of_torchtext,
@@ -31,7 +31,7 @@ def collate(reviews: list[tuple[str, str]], vocabulary: dict[str, int]):
 
 @pytest.mark.parametrize("kind", WORD_VOCABULARIES)
 def test_batches_are_those_of_the_tutorial(tmp_path: Path, kind) -> None:
-    texts = [f"It's review {i}: {text}!" for i, text in enumerate(varied_reviews(160))]
+    texts = [f"It's review {i}: {text}!" for i, text in enumerate(random_texts(160))]
     texts[5] = texts[105] = " ".join(f"word{i % 300}" for i in range(400))  # is cut
     rows = [("pos" if i % 3 else "neg", text) for i, text in enumerate(texts)]
     train, test = rows[:100], rows[100:]

@@ -96,7 +96,7 @@ def test_refuses_what_is_no_vocabulary(kind, tokens) -> None:
 
 
 def test_duplicates_of_imdb(imdb_corpus, tokenized_imdb, imdb_cache) -> None:
-    """The counts of plain Python over the archive, and those that others have published."""
+    """The counts of plain Python over the archive, and published counts."""
     keys = split_hashes(imdb_corpus, imdb_cache, np.arange(25_000), np.arange(0))
     counts = count_duplicates(keys)
     for kind, train, test in (("exact", 96, 199), ("by_token", 99, 201)):

@@ -1,4 +1,4 @@
-"""What torchtext answers: itself where it is installed, else its rules spelt out."""
+"""The results of torchtext, or of its rules in plain Python if it is not installed."""
 
 import hashlib
 import re
@@ -11,12 +11,12 @@ from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
 from rnn_lab.data.vocabulary import WordVocabulary
 
-# Not whether it loads: torchtext that is there and does not load must fail the tests.
+# Not whether it loads: an installed torchtext that does not load must fail the tests.
 INSTALLED = find_spec("torchtext") is not None
 TOKENIZERS = ("basic_english", *(["torchtext"] if INSTALLED else []), "bpe")
 WORD_VOCABULARIES = (WordVocabulary, *([TorchtextVocabulary] if INSTALLED else []))
 
-# What torchtext 0.18's basic_english does, in its order.
+# The replacements of torchtext 0.18's basic_english, in its order.
 BASIC_ENGLISH = [
     (r"\'", " '  "),
     (r"\"", ""),
@@ -64,7 +64,7 @@ def order_of_torchtext(
 
 
 def answers_on_imdb(imdb: Corpus) -> dict:
-    """What the recorded answers say of IMDB, asked of the torchtext that is installed, now."""
+    """Compute the contents of the recorded results for IMDB with the installed torchtext."""
     train, test = (
         [[intern(token) for token in basic_english_of_torchtext(text)] for text in split.texts]
         for split in (imdb.train, imdb.test)
@@ -102,7 +102,7 @@ def _described(order: list[str]) -> dict:
 
 
 def _sha256(reviews: Iterable[Sequence[object]]) -> str:
-    """Of every review's tokens or ids, joined by one space and ended by one newline."""
+    """Hash the tokens or ids of every text, joined by spaces and ended by a newline."""
     digest = hashlib.sha256()
     for review in reviews:
         digest.update((" ".join(map(str, review)) + "\n").encode())

@@ -1,4 +1,4 @@
-"""What fuzzing starts from: small inputs that are nearly right, and those that once failed."""
+"""The first inputs of fuzzing: small inputs that are nearly valid, and former failures."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""What holds for any bytes at all: each target takes bytes and fails where a promise does not hold.
+"""Properties that hold for any bytes: each target takes bytes and fails if one does not hold.
 
 `test_targets.py` gives them Hypothesis's bytes, `python -m tests.fuzz` atheris's.
 """
@@ -35,7 +35,7 @@ SUBWORDS = SubwordVocabulary.train(
 
 
 def read(data: bytes) -> None:
-    """Any file: rows in order, each usable or with its reason, or one line on why not."""
+    """Read any file: rows in order, each usable or with a reason, or a one-line error."""
     kind, content = data[0] if data else 0, data[1:]
     format, labelled = FORMATS[kind % 4], bool(kind & 4) and kind % 4 != 3
     encoding = ENCODINGS[(kind >> 3) % len(ENCODINGS)]
@@ -55,19 +55,19 @@ def read(data: bytes) -> None:
         else:
             assert row.text.strip()
             assert "\0" not in row.text
-            row.text.encode("utf-8")  # no half a character
+            row.text.encode("utf-8")  # no lone surrogate
             assert (row.label is not None) == labelled
             assert row.label is None or row.label.strip() == row.label != ""
     if format == "txt" and encoding == "utf-8" and b"\n" in content:
         lines = content.split(b"\n")
         assert [row.line for row in rows] == list(range(1, len(lines) + (lines[-1] != b"")))
-        for row, line in zip(rows[1:], lines[1:], strict=False):  # a line depends on no other
+        for row, line in zip(rows[1:], lines[1:], strict=False):  # lines are independent
             _, alone = read_records(io.BytesIO(b"\n" + line + b"\n"), "txt", labelled=False)
             assert replace(alone, line=row.line) == row
 
 
 def tokenize(data: bytes) -> None:
-    """Any text: torchtext's tokens, and ids of the vocabulary that never pass for padding."""
+    """Tokenize any text: the tokens of torchtext, and ids that are never the padding id."""
     text = data.decode("utf-8", "surrogateescape")
     tokens = basic_english(text)
     assert tokens == basic_english_of_torchtext(text)
@@ -84,7 +84,7 @@ def tokenize(data: bytes) -> None:
 
 
 def unpack(data: bytes) -> None:
-    """Any archive: parts of the data set no larger than they may be, or one line on why not.
+    """Unpack any archive: parts of the data set within the size limits, or a one-line error.
 
     The first byte says whether the rest is the archive, what has been packed, or that with its
     checksums put right.
@@ -104,7 +104,7 @@ def unpack(data: bytes) -> None:
 
 
 def _with_checksums(content: bytes) -> bytes:
-    """Give every block that may be a header of tar the checksum without which it is not read."""
+    """Correct the checksum of every block that may be a tar header; tarfile reads no other."""
     blocks = [content[start : start + 512] for start in range(0, len(content), 512)]
     for place, block in enumerate(blocks):
         if len(block) == 512 and (place == 0 or block[257:262] == b"ustar"):
@@ -114,7 +114,7 @@ def _with_checksums(content: bytes) -> bytes:
 
 
 def predict_with(run: Path) -> Target:
-    """A target that labels any file: a whole output that answers every row, or none at all."""
+    """Return a target that labels any file: a complete output with every row, or no output."""
 
     def label(data: bytes) -> None:
         kind, content = data[0] if data else 0, data[1:]

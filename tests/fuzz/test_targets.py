@@ -16,7 +16,7 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 
 
 def nearly(name: str) -> st.SearchStrategy[bytes]:
-    """Any bytes, and the seeds of a target with some bytes put in place of others."""
+    """Any bytes, and the seeds of a target with some bytes replaced."""
 
     @st.composite
     def damaged(draw: st.DrawFn) -> bytes:

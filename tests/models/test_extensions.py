@@ -37,9 +37,9 @@ class LeakyCell(Cell):
     gates = 2  # as no cell of torch has
     states = ("h", "m")
     values = {
-        "g": Value("gate", "gate", "g", "how much enters", ends=("none", "all")),
-        "m": Value("state", "memory", "m"),
-        "h": Value("state", "output", "h"),
+        "g": Value("gate", "gate $g$: how much enters", ("none", "all")),
+        "m": Value("state", "memory $m$"),
+        "h": Value("state", "output $h$"),
     }
 
     def __init__(self, leak=0.5):
@@ -188,6 +188,17 @@ def test_its_options_are_checked(toys):
         with pytest.raises(ConfigError, match=message) as caught:
             validate_model(options)
         assert "\n" not in str(caught.value)
+
+
+def test_a_step_returns_the_values_that_are_described(toys):
+    class Forgetful(toys.LeakyCell):
+        def step(self, x, state, weights):
+            values = super().step(x, state, weights)
+            return {name: values[name] for name in ("m", "h")}
+
+    layer = RecurrentLayer(Forgetful(), 3, 4)
+    with pytest.raises(ValueError, match="its step returns m, h, but its values are g, m, h"):
+        layer(torch.zeros(2, 5, 3), torch.tensor([5, 2]))
 
 
 def test_a_name_belongs_to_one_thing(toys):

@@ -10,7 +10,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from rnn_lab.models.dropout import dropout
 from rnn_lab.models.fast import fused_rnn
 from rnn_lab.models.fast.cudnn import run_packed
-from rnn_lab.models.layers import GRU, LSTM, RNN, reversal_index, reverse
+from rnn_lab.models.layers import GRU, LSTM, RNN
+from rnn_lab.models.sequences import reversal_index, reverse
 
 PAIRS = {"rnn": (RNN, nn.RNN), "lstm": (LSTM, nn.LSTM), "gru": (GRU, nn.GRU)}
 KINDS = pytest.mark.parametrize("kind", sorted(PAIRS))

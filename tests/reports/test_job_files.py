@@ -43,4 +43,5 @@ def test_jobs_are_found_in_nested_folders_but_not_through_links(tmp_path: Path) 
     (sweep / "multirun.yaml").touch()
     found = [str(folder.relative_to(sweep)) for folder in find_job_dirs(sweep)]
     assert found == ["a", "b", "c", "data=x/y"]
+    assert find_job_dirs(tmp_path / "absent") == find_job_dirs(sweep / "empty") == []
     assert is_job_dir(sweep / "a") and not is_job_dir(sweep)

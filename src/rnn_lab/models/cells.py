@@ -37,21 +37,14 @@ Weights = Mapping[str, Tensor]
 
 
 class Value(NamedTuple):
-    """How to present a value that a cell computes: its kind, name, symbol and meaning.
+    """How to present a value of a cell: its kind, and its name with its symbol and meaning.
 
-    The title of its plot is "name $symbol$: meaning". `ends` say what a gate does at 0 and at 1.
+    `ends` say what a gate does at 0 and at 1.
     """
 
     kind: Literal["gate", "candidate", "state"]  # a gate is from 0 to 1
-    name: str
-    symbol: str  # in TeX
-    meaning: str = ""
+    title: str  # "forget gate $f$: how much of its old value a cell keeps", the symbol in TeX
     ends: tuple[str, str] = ("shut", "open")
-
-    @property
-    def title(self) -> str:
-        """Return "forget gate $f$: how much of its old value a cell keeps"."""
-        return f"{self.name} ${self.symbol}$" + (f": {self.meaning}" if self.meaning else "")
 
 
 class Cell(ABC):
@@ -61,7 +54,7 @@ class Cell(ABC):
     fields of the config class that is given to `register_cell`.
     """
 
-    name: ClassVar[str]  # set by register_cell
+    name: ClassVar[str] = "cell"  # set by register_cell
     gates: ClassVar[int]  # weight_ih, weight_hh and biases have gates * hidden rows
     states: ClassVar[tuple[str, ...]] = ("h",)  # values carried to the next step; h is the output
     values: ClassVar[dict[str, Value]]  # every value of a step, in the order of computation
@@ -107,7 +100,7 @@ def register_cell(
     ... class LeakyCell(Cell):
     ...     '''h_t = (h_{t-1} + tanh(W x_t + b + U h_{t-1} + c)) / 2.'''
     ...     gates = 1
-    ...     values = {"h": Value("state", "hidden state", "h")}
+    ...     values = {"h": Value("state", "hidden state $h$")}
     ...     def step(self, x, state, weights):
     ...         (h,) = state
     ...         W, U, b, c = weights.values()
@@ -157,7 +150,7 @@ class RNNCell(Cell):
     """
 
     gates = 1
-    values: ClassVar = {"h": Value("state", "hidden state", "h", "all that is remembered")}
+    values: ClassVar = {"h": Value("state", "hidden state $h$: all that is remembered")}
 
     def step(self, x: Tensor, state: State, weights: Weights) -> dict[str, Tensor]:
         """Compute h_t from x_t and h_{t-1}."""
@@ -191,22 +184,14 @@ class LSTMCell(Cell):
     gates = 4
     states = ("h", "C")
     values: ClassVar = {
-        "f": Value(
-            *("gate", "forget gate", "f", "how much of its old value a cell keeps"),
-            ends=("forgets", "keeps"),
-        ),
-        "i": Value("gate", "input gate", "i", "how much of the candidate enters the cell"),
-        "C_tilde": Value(
-            "candidate", "candidate", r"\tilde{C}", "what the word would write into the cell"
-        ),
-        "C": Value(
-            "state", "cell state", r"C = f \, C_{before} + i \, \tilde{C}", "what is remembered"
-        ),
+        "f": Value("gate", "forget gate $f$: how much a cell keeps", ("forgets", "keeps")),
+        "i": Value("gate", "input gate $i$: how much of the candidate enters the cell"),
+        "C_tilde": Value("candidate", r"candidate $\tilde{C}$: what the word would write"),
+        "C": Value("state", r"cell state $C = f \, C_{before} + i \, \tilde{C}$: the memory"),
         "o": Value(
-            *("gate", "output gate", "o", "how much of its cell a unit shows"),
-            ends=("hides", "shows"),
+            "gate", "output gate $o$: how much of its cell a unit shows", ("hides", "shows")
         ),
-        "h": Value("state", "hidden state", r"h = o \, \tanh(C)", "what is shown of the cell"),
+        "h": Value("state", r"hidden state $h = o \, \tanh(C)$: what is shown of the cell"),
     }
 
     def __init__(self, forget_bias: float | None = None) -> None:
@@ -272,21 +257,10 @@ class GRUCell(Cell):
 
     gates = 3
     values: ClassVar = {
-        "z": Value(
-            *("gate", "update gate", "z", "how much of a unit is replaced"),
-            ends=("keeps", "replaces"),
-        ),
-        "r": Value(
-            *("gate", "reset gate", "r", "how much of the old state the candidate sees"),
-            ends=("none", "all"),
-        ),
-        "h_tilde": Value(
-            "candidate", "candidate", r"\tilde{h}", "what the word would put in its place"
-        ),
-        "h": Value(
-            *("state", "hidden state", r"h = (1 - z) \, h_{before} + z \, \tilde{h}"),
-            "what is remembered",
-        ),
+        "z": Value("gate", "update gate $z$: how much of a unit is new", ("keeps", "replaces")),
+        "r": Value("gate", "reset gate $r$: how much of the old state is seen", ("none", "all")),
+        "h_tilde": Value("candidate", r"candidate $\tilde{h}$: what the word would put there"),
+        "h": Value("state", r"hidden state $h = (1-z) \, h_{before} + z \, \tilde{h}$: the memory"),
     }
 
     def __init__(self, reset_after: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""The words' vectors, with a gradient that has the rows of the batch's words and no others."""
+"""An embedding whose gradient can have the rows of the batch's words only."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,9 +15,9 @@ from rnn_lab.models.lazy_rows import LazyRows
 class Embedding(nn.Embedding):
     """torch.nn.Embedding whose row 0 is padding: zero, and without a gradient.
 
-    Where an optimizer has set `lazy_rows`, the gradient of `weight` is sparse [rows, features],
-    and rows that the optimizer has left behind are up to date whenever they are looked up or saved.
-    Who reads `weight` itself in the middle of a training calls `flush` first.
+    If an optimizer has set `lazy_rows`, the gradient of `weight` is sparse [rows, features], and
+    rows with pending updates are brought up to date whenever they are looked up or saved. To read
+    `weight` itself during training, call `flush` first.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
@@ -25,7 +25,7 @@ class Embedding(nn.Embedding):
         self.lazy_rows: LazyRows | None = None
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens int64 [...] to their vectors [..., embedding_dim]."""
+        """Return the vectors [..., embedding_dim] of tokens int64 [...]."""
         if self.lazy_rows is None or not self.training:
             self.flush()
             return super().forward(tokens)
@@ -43,12 +43,12 @@ class Embedding(nn.Embedding):
             destination[f"{prefix}weight"] = self.lazy_rows.flushed_copy()[0]
 
     def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
-        self.flush()  # nothing that the old weights missed may move the new ones
+        self.flush()  # no pending update of the old weights may move the new ones
         super()._load_from_state_dict(*args, **options)
 
 
 class _LookUp(torch.autograd.Function):
-    """The vectors [..., features] at `places` of `table` [n, features], which are `rows` of weight.
+    """Look up `places` in `table` [n, features], which holds `rows` of weight.
 
     The first row is padding. The gradient of weight is sparse: one row for each of `rows`.
     """
@@ -78,9 +78,10 @@ class _LookUp(torch.autograd.Function):
 
 
 def unique_tokens(tokens: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
-    """The different tokens and 0, ascending [n], and the place of each of `tokens` among them.
+    """Return the distinct tokens and 0, ascending [n], and the index of each of `tokens` in them.
 
-    torch.unique sorts the tokens; a list of the vocabulary ticked off takes a sixth of the time.
+    torch.unique sorts the tokens; marking them in a table of the vocabulary takes a sixth of the
+    time.
     """
     occurs = torch.zeros(vocab_size, dtype=torch.bool)
     occurs[0] = True
@@ -92,22 +93,22 @@ def unique_tokens(tokens: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
 
 
 def row_gradient(weight: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Rows [n], distinct, and their gradients [n, features], of `weight.grad` where it is sparse.
+    """Return distinct rows [n] and their gradients [n, features] if `weight.grad` is sparse.
 
-    The gradients are `weight.grad`'s own: changed in place, they change it.
+    The gradients are `weight.grad`'s own: changed in place, they change it. None if it is dense.
     """
     grad = weight.grad
     if grad is None or not grad.is_sparse:
         return None
     rows = grad._indices()[0]
-    # The gradient of a single batch has distinct rows; that it has, autograd forgets on the way.
+    # The gradient of a single batch has distinct rows, but autograd loses the mark that says so.
     if not grad.is_coalesced() and not bool((rows[1:] > rows[:-1]).all()):
         weight.grad = grad = grad.coalesce()
     return grad._indices()[0], grad._values()
 
 
 def clip_params(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Parameters as torch.nn.utils' clipping takes them: for each sparse gradient its rows."""
+    """Return parameters that torch.nn.utils can clip: for each sparse gradient its rows."""
     found = []
     for parameter in parameters:
         if (sparse := row_gradient(parameter)) is not None:

@@ -20,6 +20,7 @@ from rnn_lab.models.dropout import dropout
 from rnn_lab.models.fast.autocast import autocast_dtype, is_autocast_enabled
 from rnn_lab.models.fast.cudnn import has_cudnn, run_packed
 from rnn_lab.models.fast.paths import find_fast_path
+from rnn_lab.models.sequences import reversal_index, reverse, zero_padding
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -41,6 +42,11 @@ def reference_steps(
     """
     for time, x in enumerate(inputs):
         values = cell.step(x, state, weights)
+        if time == 0 and values.keys() != cell.values.keys():
+            raise ValueError(
+                f"cell {cell.name}: its step returns {', '.join(values)}, but its values are "
+                f"{', '.join(cell.values)}"
+            )
         real = (time < lengths)[:, None]  # [batch, 1]
         state = tuple(
             torch.where(real, values[name], before)
@@ -53,8 +59,11 @@ def run_reference(
     cell: Cell, inputs: Tensor, lengths: Tensor, state: State, weights: Weights
 ) -> tuple[Tensor, State]:
     """Return the outputs [time, batch, hidden] of `reference_steps` and the final state."""
-    steps = list(reference_steps(cell, inputs, lengths, state, weights))
-    return torch.stack([step["h"] for step in steps]), tuple(steps[-1][n] for n in cell.states)
+    outputs = []
+    for values in reference_steps(cell, inputs, lengths, state, weights):
+        outputs.append(values["h"])
+        state = tuple(values[name] for name in cell.states)
+    return torch.stack(outputs), state
 
 
 class RecurrentLayer(nn.Module):
@@ -373,59 +382,3 @@ class GRU(RecurrentLayer):
         """Create the weights; see RecurrentLayer."""
         cell = GRUCell(reset_after)
         super().__init__(cell, input_size, hidden_size, num_layers, bidirectional, dropout)
-
-
-# --------------------------------------------------------------- sequences within their own lengths
-
-
-def reversal_index(lengths: Tensor, time: int) -> Tensor:
-    """Return the rows of a flattened [time * batch, ...] tensor that reverse each sequence.
-
-    Step t of a sequence of length n is read from step n - 1 - t, and padding from itself. The
-    permutation, int64 [time * batch], is its own inverse.
-    """
-    steps = torch.arange(time, device=lengths.device)[:, None]  # [time, 1]
-    sources = torch.where(steps < lengths, lengths - 1 - steps, steps)  # [time, batch]
-    return (sources * len(lengths) + torch.arange(len(lengths), device=lengths.device)).flatten()
-
-
-def reverse(sequences: Tensor, order: Tensor) -> Tensor:
-    """Reverse `sequences` [time, batch, features] by the `order` that `reversal_index` gives."""
-    return _Reverse.apply(sequences, order)
-
-
-class _Reverse(torch.autograd.Function):
-    """A gather whose gradient is a gather too: index_select's own would scatter and add."""
-
-    @staticmethod
-    def forward(ctx: Any, sequences: Tensor, order: Tensor) -> Tensor:
-        ctx.save_for_backward(order)
-        return sequences.flatten(0, 1).index_select(0, order).view(sequences.shape)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (order,) = ctx.saved_tensors
-        return reverse(grad, order), None
-
-
-def zero_padding(sequences: Tensor, lengths: Tensor) -> Tensor:
-    """Return [time, batch, ...] with zeros beyond each length, where no gradient passes."""
-    return sequences if int(lengths.min()) >= len(sequences) else _Zeroed.apply(sequences, lengths)
-
-
-class _Zeroed(torch.autograd.Function):
-    """A copy and a few zeros: half the time of masked_fill, which goes over all of it twice."""
-
-    @staticmethod
-    def forward(ctx: Any, sequences: Tensor, lengths: Tensor) -> Tensor:
-        ctx.save_for_backward(lengths)
-        copy = sequences.clone()
-        shortest = max(0, int(lengths.min()))
-        steps = torch.arange(shortest, len(copy), device=lengths.device)
-        copy[shortest:].masked_fill_((steps[:, None] >= lengths)[:, :, None], 0)
-        return copy
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (lengths,) = ctx.saved_tensors
-        return zero_padding(grad, lengths), None

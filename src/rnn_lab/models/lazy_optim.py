@@ -1,4 +1,4 @@
-"""torch's AdamW, Adam and SGD, which leave an embedding with a sparse gradient to LazyRows."""
+"""torch's AdamW, Adam and SGD with lazy updates of embeddings, by LazyRows."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -10,30 +10,31 @@ from torch import Tensor, nn
 from rnn_lab.models.embedding import Embedding, row_gradient
 from rnn_lab.models.lazy_rows import LazyAdam, LazyMomentum, LazyRows
 
-BEHIND = "behind"  # in a saved state: the rows of LazyRows as they are
+PENDING = "pending"  # in a saved state: the rows of LazyRows with their pending updates
 
 
 class _LazyOptimizer(torch.optim.Optimizer):
-    """Mixed into one of torch's optimizers: the weights of some embeddings move by rows.
+    """Mixed into one of torch's optimizers: updates the weights of some embeddings lazily.
 
     The state of such a weight has the names and shapes that torch's optimizer gives it, and is up
-    to date in `state_dict`: a checkpoint may go on by rows or dense, whichever it came from.
+    to date in `state_dict`: a lazy training can resume from a dense one's checkpoint and vice
+    versa.
     """
 
     _embeddings: tuple[Embedding, ...] = ()
 
     def follow(self, embedding: Embedding) -> None:
-        """Move the weight of `embedding`, one of the parameters, by rows from now on.
+        """Update the weight of `embedding`, one of the parameters, lazily from now on.
 
         Raises:
-            ValueError: weight decay that is part of the gradient: every row has one then.
+            ValueError: weight decay is part of the gradient, so that every row has one.
         """
         self._embeddings += (embedding,)
         embedding.lazy_rows = self._start(embedding.weight)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step. Gradients of followed embeddings may be sparse, dense or None."""
+        """Make a step. Gradients of followed embeddings may be sparse, dense or None."""
         if not self._embeddings:
             return super().step(closure)
         loss = None
@@ -44,40 +45,40 @@ class _LazyOptimizer(torch.optim.Optimizer):
         gradients = [weight.grad for weight in weights]
         for embedding in self._embeddings:
             self._step_rows(embedding)
-            embedding.weight.grad = None  # nothing is left to torch's own step
+            embedding.weight.grad = None  # torch's own step skips it
         super().step()
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """As torch's optimizer has it, with every row up to date, and under BEHIND how rows are.
+        """Return torch's state with every row up to date, and under PENDING the rows as they are.
 
-        Nothing is changed by it: when checkpoints are written decides over no bit of a training.
+        It changes nothing, so that results do not depend on when checkpoints are written.
         """
         found = super().state_dict()
-        for number, updates in self._behind():
+        for number, updates in self._pending():
             _, *moments = updates.flushed_copy()
             state = dict(found["state"][number])
             state |= dict(zip(updates.moment_names, moments, strict=True))
-            found["state"][number] = state | {BEHIND: updates.behind()}
+            found["state"][number] = state | {PENDING: updates.pending()}
         return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from that state, saved by rows or dense; of a state by rows, with the same bits."""
+        """Resume from a state, saved lazily or dense; from a lazy one with the same bits."""
         states = {number: dict(state) for number, state in state_dict["state"].items()}
-        behind = {number: state.pop(BEHIND, None) for number, state in states.items()}
+        pending = {number: state.pop(PENDING, None) for number, state in states.items()}
         for embedding in self._embeddings:
             embedding.flush()
         super().load_state_dict(state_dict | {"state": states})
         for embedding in self._embeddings:
             updates = self._start(embedding.weight)
-            if (rows := behind.get(self._number(embedding.weight))) is not None:
+            if (rows := pending.get(self._number(embedding.weight))) is not None:
                 updates.restore(rows)
             embedding.lazy_rows = updates
 
-    def _behind(self) -> Iterator[tuple[int, LazyRows]]:
-        """The number, in a state_dict, of each weight with rows that are not up to date."""
+    def _pending(self) -> Iterator[tuple[int, LazyRows]]:
+        """Yield the number, in a state_dict, of each weight with pending updates."""
         for embedding in self._embeddings:
             updates = embedding.lazy_rows
             if updates is not None and updates.has_pending:
@@ -103,7 +104,7 @@ class _LazyOptimizer(torch.optim.Optimizer):
         raise NotImplementedError
 
     def _zeros(self, weight: Tensor, *names: str) -> dict[str, Tensor]:
-        """The state of `weight`, with zeros for those of `names` that are not there yet."""
+        """Return the state of `weight`, with zeros for those of `names` that are missing."""
         state = self.state[weight]
         for name in names:
             if state.get(name) is None:
@@ -142,7 +143,7 @@ class SGD(_LazyOptimizer, torch.optim.SGD):
 
 
 def follow_embeddings(optimizer: _LazyOptimizer, model: nn.Module, *, lazy: bool) -> None:
-    """Let `optimizer` move the embeddings of `model` by rows, or dense: not as one before did."""
+    """Let `optimizer` update the embeddings of `model` lazily or not, whatever a former one did."""
     for module in model.modules():
         if isinstance(module, Embedding):
             module.flush()
@@ -153,4 +154,4 @@ def follow_embeddings(optimizer: _LazyOptimizer, model: nn.Module, *, lazy: bool
 
 def _refuse_decay(group: dict[str, Any]) -> None:
     if group["weight_decay"] != 0:
-        raise ValueError("weight_decay is part of the gradient here: no row can be left out")
+        raise ValueError("weight_decay is part of the gradient here: no row can be updated lazily")

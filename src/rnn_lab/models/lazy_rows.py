@@ -1,10 +1,10 @@
-"""The rows of an embedding under Adam or SGD, each brought up to date when it is next looked at.
+"""Lazy updates of an embedding under Adam or SGD: a row is brought up to date when it is read.
 
-A batch holds a small part of the vocabulary. A dense optimizer moves every row at every step, those
-without a gradient too: their moments decay, and what is left of the first one goes on moving them.
-A row that no one reads can wait. When it is read, or its gradient comes, all that it missed is made
-up at once, so that it stands where the dense optimizer has it. (torch.optim.SparseAdam leaves out
-what a row misses, and so trains another model.)
+A batch holds a small part of the vocabulary. A dense optimizer moves every row at every step, also
+without a gradient: its moments decay, and the first one still moves it. A row that is not read can
+wait. When it is read, or has a gradient, all missed steps are applied at once: it is then where the
+dense optimizer has it. (torch.optim.SparseAdam drops the missed steps, and so trains another
+model.)
 
 AdamW (Kingma and Ba 2015, algorithm 1; decay apart from the gradient: Loshchilov and Hutter 2019,
 algorithm 2) at step t, with gradient g, learning rate a_t and weight decay d:
@@ -13,7 +13,7 @@ algorithm 2) at step t, with gradient g, learning rate a_t and weight decay d:
     v_t = b2 v_{t-1} + (1 - b2) g_t^2
     w_t = (1 - a_t d) w_{t-1} - a_t m_t / (1 - b1^t) / (sqrt(v_t / (1 - b2^t)) + eps)
 
-A row whose gradient was last there at step s has since then come to
+A row whose last gradient was at step s has by step t become
 
     m_t = b1^(t-s) m_s                      v_t = b2^(t-s) v_s
     w_t = D w_s - m_s sum_i c_i / (sqrt(v_s) / u_i + eps),    i from s + 1 to t
@@ -22,17 +22,17 @@ A row whose gradient was last there at step s has since then come to
     c_i = a_i b1^(i-s) / (1 - b1^i) prod_{j>i} (1 - a_j d)
     u_i = sqrt(1 - b2^i) / b2^((i-s)/2)
 
-Only eps keeps the sum from being a number of s times 1 / sqrt(v_s). With A = sum c_i and
-B = sum c_i u_i, which a whole row shares with all that were last seen when it was,
+But for eps the sum would be 1 / sqrt(v_s) times a number that depends on s only. With A = sum c_i
+and B = sum c_i u_i, which are the same for all rows that were last updated at step s,
 
     sum_i c_i / (sqrt(v_s) / u_i + eps)  =  1 / (sqrt(v_s) / B + eps / A)
 
-is exact for eps far below sqrt(v) and far above it. Between the two the right side is larger, since
+is exact for eps far below sqrt(v) and far above it. In between the right side is larger, since
 u / (sqrt(v) + eps u) is concave in u (Jensen), by no more than the share
 
     Var(u) / (E(u) (sqrt(min u) + sqrt(E(u)))^2)  ~  (std(u) / E(u))^2 / 4,    weights c_i
 
-of what the row has missed. Weights fall with b1^(i-s), so that u hardly changes where they are
+of the missed updates. Weights fall with b1^(i-s), so that u hardly changes where they are
 large: after 1,000 steps the share is 2e-5, after 100 steps 1e-3, in the first ten 5 %.
 """
 
@@ -43,12 +43,12 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-FLUSH_INTERVAL = 1000  # without bringing every row up to date: bounds the table of what rows missed
-_BLOCK = 4096  # rows that are brought up to date at a time: they stay in the processor's cache
+FLUSH_INTERVAL = 1000  # steps between flushes: bounds the table of missed updates
+_BLOCK = 4096  # rows that are flushed at a time: they stay in the processor's cache
 
 
 class _Read(NamedTuple):
-    """What `rows` are now. Reading changes nothing: a step writes."""
+    """`rows` brought up to date. Reading changes nothing: a step writes."""
 
     rows: Tensor  # [n]
     weight: Tensor  # [n, features]
@@ -56,37 +56,37 @@ class _Read(NamedTuple):
 
 
 class LazyRows(ABC):
-    """Moves single rows of a weight as an optimizer would that moves all rows at every step.
+    """Updates single rows of a weight as an optimizer would that updates all rows at every step.
 
-    Between steps, `weight` and `moments` hold some rows as they were; `read` gives them as they
-    are, and `flush` makes all of them so. A deep copy together with the weight is whole.
+    Between steps, some rows of `weight` and `moments` have pending updates; `read` returns rows
+    with them, and `flush` applies all of them. It can be deep-copied together with the weight.
     """
 
-    lag_columns: ClassVar[tuple[float, ...]]  # of the table, for a row that missed nothing
+    lag_columns: ClassVar[tuple[float, ...]]  # of the table, of a row that missed nothing
     moment_names: ClassVar[tuple[str, ...]]  # in a torch optimizer's state
 
     def __init__(self, weight: Tensor, moments: list[Tensor]) -> None:
-        """`moments` are those of a torch optimizer's state, each of the shape of `weight`."""
+        """Take the moments of a torch optimizer's state, each of the shape of `weight`."""
         self.weight = weight
         self.moments = moments
         self._cached: _Read | None = None
-        self._steps = 0  # since every row was up to date
-        self._written = torch.zeros(len(weight), dtype=torch.int64)  # the step of each row's last
+        self._steps = 0  # since the last flush
+        self._written = torch.zeros(len(weight), dtype=torch.int64)  # of each row
         start = torch.tensor(self.lag_columns, dtype=torch.float64)
-        # What a row has missed that was last written at step 0, 1, ... and `_steps`.
-        self._lags = start.repeat(FLUSH_INTERVAL + 1, 1)  # [MOST_STEPS + 1, columns]
+        # The missed updates of a row that was last written at step 0, 1, ... and `_steps`.
+        self._lags = start.repeat(FLUSH_INTERVAL + 1, 1)  # [FLUSH_INTERVAL + 1, columns]
 
     @torch.no_grad()
     def read(self, rows: Tensor) -> Tensor:
-        """Rows, int64 [n], distinct, of the weight as they are now: a copy [n, features]."""
+        """Return a copy [n, features] of distinct rows, int64 [n], of the weight, up to date."""
         self._cached = self._current(rows)
         return self._cached.weight
 
     @torch.no_grad()
     def step(self, rows: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
-        """One step of the optimizer for all rows: `rows` [n] have a gradient [n, features].
+        """Make a step of the optimizer, in which distinct `rows` [n] have a gradient [n, features].
 
-        All others have one of zero. `rows` are distinct.
+        All others have a gradient of zero.
         """
         read = self._cached
         if read is None or not torch.equal(read.rows, rows):
@@ -95,13 +95,13 @@ class LazyRows(ABC):
         self._write(read)
         self._steps += 1
         self._written[rows] = self._steps
-        self._miss_a_step(self._lags[: self._steps], lr, weight_decay)
+        self._add_missed_step(self._lags[: self._steps], lr, weight_decay)
         if self._steps == FLUSH_INTERVAL:
             self.flush()
 
     @torch.no_grad()
     def flush(self) -> None:
-        """Bring every row up to date."""
+        """Apply all pending updates."""
         if self._steps == 0:
             return
         for rows in torch.arange(len(self.weight)).split(_BLOCK):
@@ -112,43 +112,43 @@ class LazyRows(ABC):
 
     @property
     def has_pending(self) -> bool:
-        """Whether some row may not be up to date."""
+        """Return whether some row may have a pending update."""
         return self._steps > 0
 
     @torch.no_grad()
     def flushed_copy(self) -> list[Tensor]:
-        """Copies of the weight and of each moment with every row up to date; nothing is changed."""
+        """Return copies of the weight and of each moment with every row up to date."""
         reads = [self._current(rows) for rows in torch.arange(len(self.weight)).split(_BLOCK)]
         parts = zip(*((read.weight, *read.moments) for read in reads), strict=True)
         return [torch.cat(part) for part in parts]
 
-    def behind(self) -> dict[str, Tensor]:
-        """All that `restore` needs: a training goes on from it with the same bits.
+    def pending(self) -> dict[str, Tensor]:
+        """Return all that `restore` needs to resume a training with the same bits.
 
-        It would not from rows that were brought up to date, since what a row misses is rounded, and
-        for an eps near sqrt(v) approximate, once for each time that it is made up.
+        Rows that were brought up to date would not do: missed updates are rounded, and for an eps
+        near sqrt(v) approximated, each time that they are applied.
         """
         values = zip(("weight", *self.moment_names), (self.weight, *self.moments), strict=True)
         rows = {name: value.detach().clone() for name, value in values}
         return rows | {"written": self._written.clone(), "lags": self._lags[: self._steps].clone()}
 
     @torch.no_grad()
-    def restore(self, behind: dict[str, Tensor]) -> None:
-        """Be as `behind` was given."""
+    def restore(self, pending: dict[str, Tensor]) -> None:
+        """Return to the state in which `pending` was called."""
         for name, value in zip(
             ("weight", *self.moment_names), (self.weight, *self.moments), strict=True
         ):
-            value.copy_(behind[name])
-        self._written.copy_(behind["written"])
-        self._steps = len(behind["lags"])
-        self._lags[: self._steps] = behind["lags"]
+            value.copy_(pending[name])
+        self._written.copy_(pending["written"])
+        self._steps = len(pending["lags"])
+        self._lags[: self._steps] = pending["lags"]
 
     def _current(self, rows: Tensor) -> _Read:
         whole = (self.weight.detach(), *self.moments)
         weight, *moments = (values.index_select(0, rows) for values in whole)
         if self._steps > 0:
             lags = self._lags[self._written[rows]].to(weight.dtype)  # [n, columns]
-            self._make_up(weight, moments, *lags[:, :, None].unbind(1))
+            self._apply_missed(weight, moments, *lags[:, :, None].unbind(1))
         return _Read(rows, weight, moments)
 
     def _write(self, read: _Read) -> None:
@@ -159,7 +159,7 @@ class LazyRows(ABC):
         self._cached = None
 
     @abstractmethod
-    def _make_up(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
+    def _apply_missed(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
         """Bring rows [n, features] up to date in place; each column of `lags` is [n, 1]."""
 
     @abstractmethod
@@ -167,12 +167,12 @@ class LazyRows(ABC):
         """Make the optimizer's step in place."""
 
     @abstractmethod
-    def _miss_a_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
+    def _add_missed_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
         """Add a step without gradient to `lags` [starts, columns] in place."""
 
 
 class LazyAdam(LazyRows):
-    """AdamW, which is Adam where `weight_decay` is 0; b1 has to be below sqrt(b2)."""
+    """AdamW, which is Adam if `weight_decay` is 0; b1 must be below sqrt(b2)."""
 
     lag_columns = (1.0, 1.0, 0.0, 0.0, 1.0)  # b1^(t-s), b2^(t-s), A, B, D
     moment_names = ("exp_avg", "exp_avg_sq")
@@ -186,15 +186,15 @@ class LazyAdam(LazyRows):
         eps: float,
         fused: bool | None,
     ) -> None:
-        """`state` is that of torch.optim.AdamW for `weight`: step, exp_avg and exp_avg_sq."""
+        """Take the state of torch.optim.AdamW for `weight`: step, exp_avg and exp_avg_sq."""
         super().__init__(weight, [state["exp_avg"], state["exp_avg_sq"]])
         self._count = state["step"]
         self._betas, self._eps, self._fused = betas, eps, fused
 
-    def _make_up(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
+    def _apply_missed(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
         mean, square = moments
         decay1, decay2, a, b, kept = lags
-        # Where nothing was missed, or the learning rate was 0, the root is infinite.
+        # If nothing was missed, or the learning rate was 0, the root is infinite.
         missed = a > 0
         root = torch.addcmul(
             torch.where(missed, self._eps / a, torch.inf),
@@ -220,7 +220,7 @@ class LazyAdam(LazyRows):
             maximize=False,
         )
 
-    def _miss_a_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
+    def _add_missed_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
         decay1, decay2, a, b, kept = lags.unbind(1)
         (beta1, beta2), count = self._betas, self._count.item()
         decay1 *= beta1
@@ -235,18 +235,18 @@ class LazyAdam(LazyRows):
 class LazyMomentum(LazyRows):
     """Stochastic gradient descent: p_t = momentum p_{t-1} + g_t, w_t = w_{t-1} - a_t p_t.
 
-    What a row misses is exactly p_s sum_i a_i momentum^(i-s).
+    The missed updates of a row are exactly p_s sum_i a_i momentum^(i-s).
     """
 
     lag_columns = (1.0, 0.0)  # momentum^(t-s), the sum
     moment_names = ("momentum_buffer",)
 
     def __init__(self, weight: Tensor, state: dict[str, Tensor], *, momentum: float) -> None:
-        """`state` is that of torch.optim.SGD for `weight`: momentum_buffer."""
+        """Take the state of torch.optim.SGD for `weight`: momentum_buffer."""
         super().__init__(weight, [state["momentum_buffer"]])
         self._momentum = momentum
 
-    def _make_up(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
+    def _apply_missed(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
         (buffer,), (decay, moved) = moments, lags
         weight.addcmul_(buffer, moved, value=-1)
         buffer.mul_(decay)
@@ -256,7 +256,7 @@ class LazyMomentum(LazyRows):
         buffer.mul_(self._momentum).add_(gradient)
         read.weight.add_(buffer, alpha=-lr)
 
-    def _miss_a_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
+    def _add_missed_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
         decay, moved = lags.unbind(1)
         decay *= self._momentum
         moved += lr * decay

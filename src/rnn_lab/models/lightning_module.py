@@ -256,14 +256,11 @@ class GRUClassifier(TextClassifier):
 
 
 def build_classifier(
-    model: ModelConfig | Mapping[str, Any],
-    vocab_size: int,
-    num_classes: int,
-    optimizer: OptimizerConfig | Mapping[str, Any],
-    scheduler: SchedulerConfig | Mapping[str, Any],
-    metrics: Mapping[str, MetricFactory] | None = None,
+    model: ModelConfig | Mapping[str, Any], *arguments: Any, **named: Any
 ) -> TextClassifier:
     """Build the LightningModule for `model.name`: a subclass for its cell, or TextClassifier.
+
+    The other arguments are those of TextClassifier.
 
     >>> model = build_classifier({"name": "mingru"}, 100, 2, {"lr": 1e-3}, {"name": "cosine"})
     >>> type(model).__name__, type(model.classifier.recurrent.cell).__name__
@@ -273,7 +270,6 @@ def build_classifier(
         ConfigError: an option is unknown or impossible.
     """
     config = validate_model(model)
-    for kind in (RNNClassifier, LSTMClassifier, GRUClassifier):
-        if config.name == kind.model_defaults["name"]:
-            return kind(config, vocab_size, num_classes, optimizer, scheduler, metrics)
-    return TextClassifier(config, vocab_size, num_classes, optimizer, scheduler, metrics)
+    subclasses = (RNNClassifier, LSTMClassifier, GRUClassifier)
+    by_name = {kind.model_defaults["name"]: kind for kind in subclasses}
+    return by_name.get(config.name, TextClassifier)(config, *arguments, **named)

@@ -69,8 +69,8 @@ def build_metrics(
 
     >>> from torchmetrics.classification import MulticlassMatthewsCorrCoef
     >>> metrics = build_metrics(2, "val/", {"matthews": MulticlassMatthewsCorrCoef})
-    >>> list(metrics.keys())
-    ['val/accuracy', 'val/f1', 'val/auroc', 'val/calibration_error', 'val/loss', 'val/matthews']
+    >>> sorted(metrics.keys())
+    ['val/accuracy', 'val/auroc', 'val/calibration_error', 'val/f1', 'val/loss', 'val/matthews']
 
     Raises:
         ConfigError: an extra metric has a built-in name, or cannot be built.

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.layers import RecurrentLayer, reference_steps, reversal_index, reverse
+from rnn_lab.models.layers import RecurrentLayer, reference_steps
+from rnn_lab.models.sequences import reversal_index, reverse
 
 
 @dataclass(frozen=True)

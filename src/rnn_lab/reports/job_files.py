@@ -59,11 +59,12 @@ def is_job_dir(folder: Path) -> bool:
 
 
 def find_job_dirs(sweep: Path) -> list[Path]:
-    """Return the job folders below `sweep`, sorted by path; links are not followed.
+    """Return the job folders below `sweep`, sorted by path; [] if it does not exist.
 
+    Links are not followed.
     A slash in an override nests a job folder: `data.train_path=texts/a.csv`.
     """
-    return sorted(_find_job_dirs(sweep, _MAX_DEPTH))
+    return sorted(_find_job_dirs(sweep, _MAX_DEPTH)) if sweep.is_dir() else []
 
 
 def _find_job_dirs(folder: Path, depth: int) -> list[Path]:

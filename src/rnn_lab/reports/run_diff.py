@@ -40,7 +40,7 @@ def diff_options(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, 
     first, second = flatten(a), flatten(b)
     return [
         (name, first.get(name), second.get(name))
-        for name in dict.fromkeys([*second, *first])
+        for name in dict.fromkeys([*first, *second])
         if option_key(first.get(name)) != option_key(second.get(name))
     ]
 

@@ -58,7 +58,7 @@ class JobDir:
 
     @property
     def status(self) -> JobStatus:
-        """What became of the job so far."""
+        """The status of the job."""
         return job_status(self.path)
 
     @property

@@ -26,7 +26,7 @@ from rnn_lab.tracking.wandb_resume import (
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What loggers show of a run, and from where a resumed one goes on."""
+    """What loggers show of a run, and the point where a resumed one continues."""
 
     folder: Path
     name: str

@@ -112,7 +112,7 @@ def load_data(spec: RunSpec) -> TextDataModule:
     """Return the data of a run, ready to be read; warn about what a user would want to know.
 
     Raises:
-        DataError: the texts cannot be had, or are not those of the run to reproduce.
+        DataError: the texts cannot be read, or are not those of the run to reproduce.
     """
     config = spec.config
     allow_fallback = spec.sweep is None

@@ -60,7 +60,7 @@ def test_what_cannot_be_decoded_costs_its_own_line(encoding):
     assert isinstance(fourth, BadRow)
 
 
-def test_utf_16_taken_for_utf_8_is_told():
+def test_utf_16_read_as_utf_8_is_reported():
     first, *others = read("good film\nbad film\n".encode("utf-16"), "txt")
     assert first == BadRow(1, "is not utf-8: byte 0xff (is the file utf-16?)")
     assert {row.reason for row in others} == {"contains a NUL character (is the file utf-8?)"}
@@ -81,7 +81,7 @@ def test_a_line_without_an_end_in_sight_is_passed_over(format):
 
 
 def test_a_row_of_csv_without_an_end_in_sight_costs_no_other():
-    """Every line of it is short, and so is every field; it is the row that does not end."""
+    """Every line and every field is short, but the row does not end."""
     piece = b'","'.join([b"x" * 100_000] * 10)
     content = b'text,label\n"' + b"\n".join([piece] * 20) + b"\ngood,1\n"
     *broken, last = read(content, "csv", labelled=True)
@@ -93,7 +93,7 @@ def test_a_row_of_csv_without_an_end_in_sight_costs_no_other():
 
 @pytest.mark.parametrize("closing", ["", '5"', '"'], ids=["never", "late", "bare"])
 def test_what_stray_quotes_swallow_is_read_after_all(closing):
-    """Were all that each swallows read again for every line of it, it would take hours."""
+    """It would take hours to read again everything that each quote swallows, for every line."""
     swallowed = b"swallowed,1\n" * 20_000
     content = b'text,label\n"0,1,' + b'\n"1,1,'.join([swallowed] * 3) + closing.encode()
     found = read(content, "csv", labelled=True)
@@ -108,7 +108,7 @@ def test_a_row_of_several_lines_with_a_column_too_many_stays_one():
 
 
 def test_a_stream_that_fails_names_the_line():
-    # The memory of this very process: it can be opened, and its first page cannot be read.
+    # The memory of this process: it can be opened, but its first page cannot be read.
     with (
         open("/proc/self/mem", "rb") as stream,  # noqa: PTH123
         pytest.raises(DataError, match=r"mem:1: cannot be read: Input/output error"),

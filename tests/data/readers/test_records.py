@@ -97,7 +97,7 @@ def test_unlabelled_tables_need_a_text_column_only():
     assert read("id,Review\n7,fine\n", labelled=False) == [Record(2, "fine", None, "7")]
 
 
-def test_columns_are_guessed_whatever_their_case_or_order():
+def test_columns_are_inferred_in_any_case_and_order():
     assert read("id, Sentiment ,REVIEW\n7,pos,fine\n") == [Record(2, "fine", "pos")]
 
 
@@ -219,7 +219,7 @@ def test_strange_json_costs_its_own_line():
     assert found[11].endswith(" at column 29")
 
 
-def test_json_nested_deeply_is_told_in_few_words():
+def test_deeply_nested_json_has_a_short_message():
     lines = [f'{{"text": {"[" * depth + "]" * depth}, "label": 1}}' for depth in (3, 900, 100_000)]
     found = reasons(lines)
     assert found[1] == found[2] == "'text' is not a string: a list"
@@ -263,7 +263,7 @@ def test_a_row_that_swallowed_lines_says_which():
     ],
     ids=["no header", "two of a name", "an open quote", "a NUL", "5,000 columns"],
 )
-def test_a_header_that_is_none(content, options, message):
+def test_an_invalid_header(content, options, message):
     with pytest.raises(DataError, match=message):
         read(content, labelled=False, **options)
 

@@ -21,7 +21,7 @@ HALF = len(CONTENT) // 2
 
 @dataclass
 class Server:
-    """A real HTTP server and how it is to behave."""
+    """A real HTTP server with configurable behaviour."""
 
     url: str = ""
     content: bytes = CONTENT
@@ -78,16 +78,16 @@ def part_of(target):
     return target.with_name("file.bin.part")
 
 
-def test_a_file_arrives_whole_and_is_not_fetched_twice(server, target):
+def test_a_file_is_downloaded_completely_and_once(server, target):
     assert download(server.url, target, MD5).read_bytes() == CONTENT
     download(server.url, target, MD5)
     assert server.asked == [None]
     assert not part_of(target).exists()
 
 
-def test_a_cut_download_goes_on_where_it_stopped(server, target):
+def test_an_interrupted_download_resumes_where_it_stopped(server, target):
     server.sends = HALF
-    with pytest.raises(DataError, match=r"cut after 350,000 of 700,000 bytes; run again"):
+    with pytest.raises(DataError, match=r"interrupted after 350,000 of 700,000 bytes; repeat"):
         download(server.url, target, MD5)
     assert part_of(target).read_bytes() == CONTENT[:HALF]
     assert not target.exists()
@@ -103,13 +103,13 @@ def test_a_server_that_cannot_resume_sends_everything_again(server, target):
     assert download(server.url, target, MD5).read_bytes() == CONTENT
 
 
-def test_a_part_that_was_already_whole_is_used(server, target):
+def test_a_complete_part_is_used(server, target):
     target.parent.mkdir()
     part_of(target).write_bytes(CONTENT)
     assert download(server.url, target, MD5).read_bytes() == CONTENT
 
 
-def test_a_part_that_is_too_long_is_fetched_anew(server, target):
+def test_a_part_that_is_too_long_is_downloaded_again(server, target):
     target.parent.mkdir()
     part_of(target).write_bytes(CONTENT + b"more")
     assert download(server.url, target, MD5).read_bytes() == CONTENT
@@ -126,7 +126,7 @@ def test_a_wrong_file_is_refused_and_deleted(server, target, have):
     assert not part_of(target).exists()
 
 
-def test_a_refusal_is_told_with_its_status(server, target):
+def test_a_refusal_is_reported_with_its_status(server, target):
     with pytest.raises(DataError, match="404 Not Found"):
         download(server.url + "-missing", target, MD5)
 
@@ -134,7 +134,7 @@ def test_a_refusal_is_told_with_its_status(server, target):
 def test_a_stall_ends_the_wait_and_keeps_what_came(server, target):
     server.sends, server.then = HALF, "stall"
     started = time.monotonic()
-    with pytest.raises(DataError, match=r"no answer for 0\.5 seconds"):
+    with pytest.raises(DataError, match=r"no response for 0\.5 seconds"):
         download(server.url, target, MD5, timeout=0.5)
     assert time.monotonic() - started < 5
     assert part_of(target).read_bytes() == CONTENT[:HALF]
@@ -150,13 +150,13 @@ def test_a_server_that_accepts_and_never_answers_counts_as_no_network(target, mo
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
         started = time.monotonic()
-        with pytest.raises(DataError, match=r"no answer for 0\.5 seconds"):
+        with pytest.raises(DataError, match=r"no response for 0\.5 seconds"):
             download(url, target, MD5, timeout=0.5)
     assert time.monotonic() - started < 5
 
 
 def test_an_answer_that_never_gets_going_counts_as_no_network(target, monkeypatch):
-    """Like a name that takes minutes to look up, this is not noticed by a socket's timeout."""
+    """Like a slow name look-up, this does not trigger the timeout of a socket."""
     monkeypatch.setenv("no_proxy", "*")
     stop = threading.Event()
 
@@ -174,7 +174,7 @@ def test_an_answer_that_never_gets_going_counts_as_no_network(target, monkeypatc
         dripping.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/file"
         started = time.monotonic()
-        with pytest.raises(DataError, match=r"no answer for 0\.5 seconds"):
+        with pytest.raises(DataError, match=r"no response for 0\.5 seconds"):
             download(url, target, MD5, timeout=0.5)
         assert time.monotonic() - started < 5
         stop.set()

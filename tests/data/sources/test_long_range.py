@@ -1,4 +1,4 @@
-"""The label is the first word and nothing else, so many words before the last."""
+"""The label depends only on the first word, `distance` words before the last."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_no_fillers_occur_twice_not_even_under_the_other_label():
 
 
 def test_the_fillers_say_nothing_of_the_label(corpus):
-    """Neither which ones there are nor what stands where: a linear model stays at chance."""
+    """Neither their counts nor their positions: a linear model does not beat chance."""
     fillers = [
         [text.partition(" ")[2] for text in split.texts] for split in (corpus.train, corpus.test)
     ]

@@ -42,7 +42,7 @@ def test_each_source(tmp_path):
         load_corpus(ImdbConfig(download=False))
 
 
-def test_auto_falls_back_only_where_it_may(caplog):
+def test_auto_falls_back_only_if_allowed(caplog):
     with pytest.raises(DataError, match="no IMDB reviews"):
         load_corpus(AutoConfig(download=False))
     with caplog.at_level(logging.WARNING):
@@ -53,24 +53,24 @@ def test_auto_falls_back_only_where_it_may(caplog):
     assert "no IMDB reviews" in caplog.text
 
 
-def test_auto_does_not_pass_over_a_damaged_imdb(tmp_path):
+def test_auto_does_not_replace_a_damaged_imdb(tmp_path):
     (tmp_path / "aclImdb_v1.tar.gz").write_bytes(b"not an archive")
     with pytest.raises(DataError, match=r"aclImdb_v1\.tar\.gz"):
         load_corpus(AutoConfig(root=str(tmp_path)), allow_fallback=True)
 
 
-def test_imdb_asked_for_never_falls_back():
+def test_imdb_never_falls_back():
     with pytest.raises(DataError, match="no IMDB reviews"):
         load_corpus(ImdbConfig(download=False), allow_fallback=True)
 
 
-def test_auto_takes_imdb_where_it_is(imdb_root, imdb_cache, imdb_corpus):
+def test_auto_uses_imdb_if_it_is_on_disk(imdb_root, imdb_cache, imdb_corpus):
     config = AutoConfig(root=str(imdb_root), cache_dir=str(imdb_cache))
     assert load_corpus(config, allow_fallback=True).fingerprint == imdb_corpus.fingerprint
 
 
 class Options(BaseModel):
-    """A schema with a field `data`, as that of train.py."""
+    """A schema with a field `data`, as in train.py."""
 
     data: DataOptions
 
@@ -108,7 +108,7 @@ OWN_YAML = """
 
 @pytest.fixture
 def own_source(tmp_path, monkeypatch) -> dict:
-    """The options in the YAML file of a source in a folder of its own, which is registered."""
+    """Register a source from a folder outside the package; return the options of its YAML file."""
     monkeypatch.setattr(registry, "SOURCES", dict(registry.SOURCES))
     (tmp_path / "my_weather.py").write_text(dedent(OWN_SOURCE))
     (tmp_path / "weather.yaml").write_text(dedent(OWN_YAML))

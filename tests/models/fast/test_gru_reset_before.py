@@ -7,7 +7,8 @@ from torch import nn
 from rnn_lab.models.cells import GRUCell
 from rnn_lab.models.dropout import dropout
 from rnn_lab.models.fast.fused_rnn import GRU_RESET_BEFORE, FusedRNN
-from rnn_lab.models.layers import GRU, run_reference, zero_padding
+from rnn_lab.models.layers import GRU, run_reference
+from rnn_lab.models.sequences import zero_padding
 from tests.models.by_cells import by_cells
 from tests.models.test_layers import assert_equal, results, unpacked
 

@@ -11,8 +11,8 @@ import pytest
 from optuna.trial import TrialState
 
 from rnn_lab.sweeps.search.study import open_storage
-from tests.cli.forked import Started
-from tests.cli.runner import PROJECT, run_command
+from tests.cli.forked import Started, run_warm_command
+from tests.cli.runner import PROJECT
 from tests.sweeps.bowl import main
 
 SPACE = ("x=interval(-2,3)", "kind=bad,good")
@@ -128,7 +128,7 @@ def test_several_objectives_give_the_pareto_front(tmp_path, search):
 
 
 def test_impossible_search_is_refused_in_one_line_before_any_run(tmp_path):
-    done = run_command("train.py", "search=lstm", "model.dropout=interval(0,2)", cwd=tmp_path)
+    done = run_warm_command("train.py", "search=lstm", "model.dropout=interval(0,2)", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: model.dropout=2: input should be less than 1\n"
     assert not list(tmp_path.iterdir())

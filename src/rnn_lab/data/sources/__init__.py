@@ -1,1 +1,1 @@
-"""Labelled texts, wherever they come from."""
+"""The built-in data sources, one module each, and the registry."""

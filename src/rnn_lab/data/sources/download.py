@@ -1,4 +1,4 @@
-"""Fetch one large file over an unreliable line: resumed, checked, moved into place whole."""
+"""Download one large file over an unreliable connection: resume it, then check its MD5."""
 
 import hashlib
 import queue
@@ -21,32 +21,32 @@ CHUNK_BYTES = 2**16
 
 
 @dataclass(frozen=True)
-class _Start:
-    """How a server answered: from which byte on it sends, and how long the whole file is."""
+class _Response:
+    """The response of a server: the first byte that it sends, and the size of the file."""
 
     offset: int
     total: int | None
 
 
-class _NothingLeftError(Exception):
-    """HTTP 416: the part asked for begins at or after the end of the file."""
+class _RangeError(Exception):
+    """HTTP 416: the requested range begins at or after the end of the file."""
 
 
 def download(url: str, target: Path, md5: str, *, timeout: float = 10.0) -> Path:
-    """Return `target`, fetched from `url` first if it is not there.
+    """Return `target`; download it from `url` first if it does not exist.
 
-    Bytes gather in `target.part`, which a later call goes on from when the line breaks. The file
-    appears under its own name only when it is whole and its MD5 right. Of several processes, one
-    downloads and the others wait for it.
+    The bytes are written to `target.part`. After an interruption, a later call resumes there. The
+    file gets its own name once it is complete and its MD5 is right. Of several processes, one
+    downloads and the others wait.
 
     Args:
-        md5: the expected MD5 of the whole file, in hex.
-        timeout: seconds without a single byte, or without an answer, that count as no network.
+        md5: the expected MD5 of the file, in hex.
+        timeout: seconds without a byte or a response that count as no network.
 
     Raises:
-        DataError: no network, a server that refuses, a connection cut short (what came is kept
-            for the next call), or a wrong MD5 (what came is deleted).
-        WriteError: the file cannot be written (what came is kept for the next call).
+        DataError: there is no network, the server refuses, the connection is interrupted (the
+            part is kept for the next call) or the MD5 is wrong (the part is deleted).
+        WriteError: the file cannot be written (the part is kept for the next call).
     """
     part = target.with_name(target.name + ".part")
     with translating_os_errors(target):
@@ -55,16 +55,16 @@ def download(url: str, target: Path, md5: str, *, timeout: float = 10.0) -> Path
             if not target.exists():
                 try:
                     _fetch(url, part, timeout)
-                except _NothingLeftError:
-                    if _md5(part) != md5:  # not a finished part but a wrong one: once more
+                except _RangeError:
+                    if _md5(part) != md5:  # not a complete part but a wrong one: start over
                         part.unlink()
                         _fetch(url, part, timeout)
-                _move_if_right(url, part, target, md5)
+                _move_if_valid(url, part, target, md5)
     return target
 
 
 def _fetch(url: str, part: Path, timeout: float) -> None:
-    """Append to `part` what it lacks, or begin it anew where the server cannot resume."""
+    """Append the missing bytes to `part`, or start over if the server cannot resume."""
     have = part.stat().st_size if part.exists() else 0
     label = f"Downloading {part.stem}"
     with (
@@ -78,17 +78,18 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
         size = file.tell()
     if start.total is not None and size < start.total:
         raise DataError(
-            f"{url}: the connection was cut after {size:,} of {start.total:,} bytes; "
-            "run again to go on from there"
+            f"{url}: the connection was interrupted after {size:,} of {start.total:,} bytes; "
+            "repeat the command to resume"
         )
 
 
-def _move_if_right(url: str, part: Path, target: Path, md5: str) -> None:
+def _move_if_valid(url: str, part: Path, target: Path, md5: str) -> None:
     found = _md5(part)
     if found != md5:
         part.unlink()
         raise DataError(
-            f"{url}: what came had the MD5 {found} instead of {md5} and was deleted; run again"
+            f"{url}: the download has the MD5 {found} instead of {md5} and was deleted; "
+            "repeat the command"
         )
     part.replace(target)
 
@@ -99,63 +100,63 @@ def _md5(path: Path) -> str:
 
 
 @contextmanager
-def _receive(url: str, offset: int, timeout: float) -> Iterator[tuple[_Start, Iterator[bytes]]]:
-    """Ask for `url` from byte `offset` on; give the server's answer and the bytes as they come.
+def _receive(url: str, offset: int, timeout: float) -> Iterator[tuple[_Response, Iterator[bytes]]]:
+    """Request `url` from byte `offset`; yield the response and an iterator over the bytes.
 
-    The asking is done by a thread that may be left behind: looking up a name can hang for longer
-    than any socket's timeout, and nothing can interrupt it.
+    A thread makes the request, and may be abandoned: a name look-up can hang for longer than the
+    timeout of a socket, and cannot be interrupted.
     """
-    inbox: queue.Queue[_Start | bytes | Exception] = queue.Queue()
-    given_up = threading.Event()
-    arguments = (url, offset, timeout, inbox, given_up)
-    threading.Thread(target=_ask, args=arguments, daemon=True).start()
+    inbox: queue.Queue[_Response | bytes | Exception] = queue.Queue()
+    abandoned = threading.Event()
+    arguments = (url, offset, timeout, inbox, abandoned)
+    threading.Thread(target=_request, args=arguments, daemon=True).start()
 
-    def take() -> _Start | bytes:
+    def take() -> _Response | bytes:
         try:
             item = inbox.get(timeout=timeout)
         except queue.Empty:
-            raise DataError(f"{url}: no answer for {timeout:g} seconds") from None
+            raise DataError(f"{url}: no response for {timeout:g} seconds") from None
         if isinstance(item, Exception):
             raise _as_data_error(url, item, timeout) from item
         return item
 
     try:
         start = take()
-        assert isinstance(start, _Start)
+        assert isinstance(start, _Response)
         yield start, iter(take, b"")  # type: ignore[arg-type]
     finally:
-        given_up.set()
+        abandoned.set()
 
 
-def _ask(
+def _request(
     url: str,
     offset: int,
     timeout: float,
-    inbox: "queue.Queue[_Start | bytes | Exception]",
-    given_up: threading.Event,
+    inbox: "queue.Queue[_Response | bytes | Exception]",
+    abandoned: threading.Event,
 ) -> None:
-    """Put into `inbox` a _Start, then chunks, the last of them empty; or what went wrong."""
+    """Put a _Response into `inbox`, then chunks, the last one empty; or an exception."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
             length = response.headers["Content-Length"]
             resumed = response.status == HTTPStatus.PARTIAL_CONTENT
             begin = offset if resumed else 0
-            inbox.put(_Start(begin, begin + int(length) if length else None))
+            inbox.put(_Response(begin, begin + int(length) if length else None))
             chunk = b"any"
-            while chunk and not given_up.is_set():
+            while chunk and not abandoned.is_set():
                 chunk = response.read1(CHUNK_BYTES)
                 inbox.put(chunk)
-    except Exception as error:  # every kind: it is raised again where the caller waits
+    except Exception as error:  # of any kind: `take` raises it in the waiting thread
         inbox.put(error)
 
 
 def _as_data_error(url: str, error: Exception, timeout: float) -> Exception:
     if isinstance(error, urllib.error.HTTPError):
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return _NothingLeftError()
-        return DataError(f"{url}: the server answered {error.code} {error.reason}")
+            return _RangeError()
+        return DataError(f"{url}: the server responded {error.code} {error.reason}")
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, TimeoutError):
-        return DataError(f"{url}: no answer for {timeout:g} seconds")
+        return DataError(f"{url}: no response for {timeout:g} seconds")
     return DataError(f"{url}: {reason}")

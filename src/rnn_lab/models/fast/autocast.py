@@ -1,6 +1,6 @@
-"""Autocast on a CPU by torch 2.4's names, and what stands in for them in torch 2.3.
+"""Autocast on a CPU with torch 2.4's function names, also in torch 2.3.
 
-torch 2.3 is met in one place: the environment of requirements-torchtext.txt.
+torch 2.3 is used in one environment only, that of requirements-torchtext.txt.
 """
 
 from collections.abc import Callable
@@ -14,29 +14,29 @@ Pass = Callable[..., Any]
 _TORCH_2_3 = not hasattr(torch.amp, "custom_fwd")
 
 
-def _as_it_is(function: Pass) -> Pass:
-    # The passes here name the type of everything they compute: autocast has nothing to change.
+def _unchanged(function: Pass) -> Pass:
+    # The passes here set the type of everything they compute: autocast has nothing to change.
     return function
 
 
 # Mark the two passes of an autograd function: backward runs under the autocast of forward.
 custom_fwd: Callable[[Pass], Pass] = (
-    _as_it_is if _TORCH_2_3 else partial(torch.amp.custom_fwd, device_type="cpu")
+    _unchanged if _TORCH_2_3 else partial(torch.amp.custom_fwd, device_type="cpu")
 )
 custom_bwd: Callable[[Pass], Pass] = (
-    _as_it_is if _TORCH_2_3 else partial(torch.amp.custom_bwd, device_type="cpu")
+    _unchanged if _TORCH_2_3 else partial(torch.amp.custom_bwd, device_type="cpu")
 )
 
 
 def is_autocast_enabled(device_type: str) -> bool:
-    """Whether autocast is on for "cpu", "cuda" or another device."""
+    """Return whether autocast is on for "cpu", "cuda" or another device."""
     if _TORCH_2_3:
         return torch.is_autocast_cpu_enabled() if device_type == "cpu" else _cuda_autocast()
     return torch.is_autocast_enabled(device_type)
 
 
 def autocast_dtype(device_type: str) -> torch.dtype:
-    """The type that autocast gives to matrix products on "cpu", "cuda" or another device."""
+    """Return autocast's type of matrix products on "cpu", "cuda" or another device."""
     if _TORCH_2_3:
         cpu = device_type == "cpu"
         return torch.get_autocast_cpu_dtype() if cpu else torch.get_autocast_gpu_dtype()

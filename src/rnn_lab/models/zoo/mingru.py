@@ -25,17 +25,9 @@ class MinGRUCell(Cell):
 
     gates = 2
     values: ClassVar = {
-        "z": Value(
-            *("gate", "update gate", "z", "how much of a unit is replaced"),
-            ends=("keeps", "replaces"),
-        ),
-        "h_tilde": Value(
-            "candidate", "candidate", r"\tilde{h}", "what the word would put in its place"
-        ),
-        "h": Value(
-            *("state", "hidden state", r"h = (1 - z) \, h_{before} + z \, \tilde{h}"),
-            "what is remembered",
-        ),
+        "z": Value("gate", "update gate $z$: how much of a unit is new", ("keeps", "replaces")),
+        "h_tilde": Value("candidate", r"candidate $\tilde{h}$: what the word would put there"),
+        "h": Value("state", r"hidden state $h = (1-z) \, h_{before} + z \, \tilde{h}$: the memory"),
     }
 
     def weight_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:

@@ -27,17 +27,10 @@ class MinLSTMCell(Cell):
 
     gates = 3
     values: ClassVar = {
-        "f": Value(
-            *("gate", "forget gate", "f", "how much of its old value a unit keeps"),
-            ends=("forgets", "keeps"),
-        ),
-        "i": Value("gate", "input gate", "i = 1 - f", "how much of the candidate enters the unit"),
-        "h_tilde": Value(
-            "candidate", "candidate", r"\tilde{h}", "what the word would write into the unit"
-        ),
-        "h": Value(
-            "state", "hidden state", r"h = f \, h_{before} + i \, \tilde{h}", "what is remembered"
-        ),
+        "f": Value("gate", "forget gate $f$: how much a unit keeps", ("forgets", "keeps")),
+        "i": Value("gate", "input gate $i = 1 - f$: how much of the candidate enters"),
+        "h_tilde": Value("candidate", r"candidate $\tilde{h}$: what the word would write"),
+        "h": Value("state", r"hidden state $h = f \, h_{before} + i \, \tilde{h}$: the memory"),
     }
 
     def weight_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:

@@ -54,7 +54,7 @@ def _from_result(result: dict[str, Any], directions: list[str]) -> TrialResult:
 
 
 def _metric(result: dict[str, Any], name: str) -> float | None:
-    """Find `timing.wall_time_s` under `timing`; `val/accuracy` stands at the top."""
+    """Find `timing.wall_time_s` under `timing`; `val/accuracy` is at the top level."""
     found: Any = result
     for part in [name] if name in result else name.split("."):
         found = found.get(part) if isinstance(found, dict) else None

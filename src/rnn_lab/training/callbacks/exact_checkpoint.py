@@ -68,7 +68,7 @@ class ExactCheckpoint(Checkpoint):
             metadata: of the run, in plain types; saved in the checkpoint.
             resume_state: what the checkpoint that the training resumes from has under RESUME.
             shutdown: receives the signals that ask the training to stop.
-            extends: whether a complete training goes on, if it may have more epochs now.
+            extends: whether a complete training continues if it may have more epochs now.
         """
         minutes = config.checkpoint_every_n_minutes
         self.path = checkpoint_dir / LAST
