@@ -29,7 +29,7 @@ def test_defaults_pass():
     ("options", "line"),
     [
         (with_option("model", "hidden_size", -1), "model.hidden_size=-1: input should be greater"),
-        (with_option("model", "pooling", "sum"), "Choose from: last, mean, max"),
+        (with_option("model", "pooling", "sum"), "Choose from: last, max, mean"),
         (with_option("model", "dropout", 1.0), "model.dropout=1.0: input should be less than 1"),
         (
             with_option("data", "source", "imbd"),
@@ -78,7 +78,7 @@ def test_two_bad_options_are_two_lines():
         ),
         (GOOD | {"sede": 5}, "sede: no such option. Did you mean seed?"),
         (
-            GOOD | {"data": {"source": "files", "train": "x.csv", "class_names": ["a", 5]}},
+            GOOD | {"data": {"source": "files", "train_path": "x.csv", "class_names": ["a", 5]}},
             "data.class_names.1=5: input should be a valid string",
         ),
     ],

@@ -12,19 +12,8 @@ from rnn_lab.errors import ConfigError
 # part of the fingerprint, a new one too, so that no result is taken for that of another config.
 FINGERPRINT_EXCLUDED = frozenset(
     {
-        *(
-            "name",
-            "tags",
-            "plugins",
-            "paths",
-            "experiment",
-            "logger",
-            "sweep",
-            "max_retries",
-            "resume",
-            "trial",
-            "reproduce",
-        ),
+        *("name", "tags", "plugins", "paths", "experiment", "logger", "sweep", "max_retries"),
+        *("resume", "trial", "reproduce"),
         *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
         *("trainer.enable_progress_bar", "trainer.checkpoint_every_n_steps"),
         "trainer.checkpoint_every_n_minutes",

@@ -96,7 +96,7 @@ def test_reviews_changed_since_the_run_are_not_its_test_split(tmp_path, mood_run
 
     with Path(reviews).open("a") as file:
         file.write("one more lovely film,good\n")
-    refusal = r"have changed since its training.* data=files data\.test="
+    refusal = r"have changed since its training.* data=files data\.test_path="
     with pytest.raises(DataError, match=refusal):
         evaluate(options(run, tmp_path) | {"data": None})
     assert not (tmp_path / "tested").exists()

@@ -8,8 +8,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
-from rnn_lab.io.atomic import is_locked
-from rnn_lab.io.locks import acquire
+from rnn_lab.io.locks import acquire, is_locked
 from rnn_lab.paths import conf_dir
 from rnn_lab.sweeps.lock_callbacks import LockOutputDir
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
