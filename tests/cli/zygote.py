@@ -1,10 +1,9 @@
 """Answers the starts of Python that a command makes by forks of a process that has imported.
 
-A command starts Python again for processes that train together, for a launcher's jobs and in a
-benchmark that runs train.py. Importing is most of the time of such a process. `install` forks a
-zygote from the process as it is, and replaces `fork_exec`, through which subprocess,
-multiprocessing and joblib start processes: the zygote forks in its place. Everything else that
-starts is started as ever. Linux only.
+A command starts Python again for processes that train together and in a benchmark that runs
+train.py. Importing is most of the time of such a process. `install` forks a zygote from the process
+as it is, and replaces `fork_exec`, through which subprocess and multiprocessing start processes:
+the zygote forks in its place. Every other program starts as usual.
 """
 
 import _posixsubprocess
@@ -13,7 +12,6 @@ import fcntl
 import importlib
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
@@ -27,14 +25,15 @@ from typing import Any, NoReturn
 from tests.cli.runner import PROJECT
 
 _SPAWN = "from multiprocessing.spawn import spawn_main"
-_MODULES = ("joblib.externals.loky.backend.popen_loky_posix", "submitit.")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PDEATHSIG, _SUBREAPER = 1, 36  # prctl(2)
 _FREE = 512  # no descriptor that is passed on has such a number
 
 
 def install() -> None:
-    """Let this process's later starts of Python be forks of it as it is now."""
+    """Let this process's later starts of Python be forks of it as it is now, on Linux."""
+    if sys.platform != "linux":
+        return
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     libc = ctypes.CDLL(None)
     libc.prctl(_SUBREAPER, 1)  # the zygote's grandchildren become children of this process
@@ -48,18 +47,20 @@ def install() -> None:
     def fork_exec(args: Sequence[Any], names: Any, close: bool, keep: Any, cwd: Any, env: Any,
                   in_read: int, in_write: int, out_read: int, out_write: int, err_read: int,
                   err_write: int, *rest: Any) -> int:  # fmt: skip
-        command, variables = _python(list(map(os.fsdecode, args)))
+        command = _python(list(map(os.fsdecode, args)))
         if command is None:
             return start(args, names, close, keep, cwd, env, in_read, in_write, out_read,
                          out_write, err_read, err_write, *rest)  # fmt: skip
         given = [os.fsdecode(pair).partition("=") for pair in env or ()]
         environment = dict(os.environ) if env is None else {name: v for name, _, v in given}
         streams = {0: in_read, 1: out_write, 2: err_write}
-        places = {n: fd for n, fd in streams.items() if fd >= 0} | {int(fd): fd for fd in keep}
+        places = {n: fd for n, fd in streams.items() if fd >= 0}
+        # Without the one that tells of a failed exec, whose end Popen waits for.
+        places |= {int(fd): fd for fd in keep if int(fd) != rest[1]}
         asked = {
             "command": command,
             "cwd": str(os.fsdecode(cwd)) if cwd is not None else str(Path.cwd()),
-            "environment": environment | variables,
+            "environment": environment,
             "places": list(places),
             "ignored": [n for n in _SIGNALS if signal.getsignal(n) == signal.SIG_IGN],
             "session": bool(rest[3]),
@@ -89,27 +90,18 @@ def take_media_folder() -> None:
     media.__init__("wandb-media")
 
 
-def _python(args: list[str]) -> tuple[list[str] | None, dict[str, str]]:
-    """What of a command line follows this Python and its switches, and what `env` sets for it.
-
-    None where it is another program, or one whose start is cheap.
-    """
-    variables: dict[str, str] = {}
-    if Path(args[0]).name == "env":
-        del args[0]
-        while "=" in args[0]:
-            name, _, variables[name] = args.pop(0).partition("=")
+def _python(args: list[str]) -> list[str] | None:
+    """What of a command line follows this Python and its switches; None for other programs."""
     if args[0] != sys.executable:
-        return None, {}
+        return None
     rest = args[1:]
     while rest and rest[0].startswith("-") and rest[0] not in ("-c", "-m"):
         rest = rest[2:] if rest[0] in ("-X", "-W") else rest[1:]
     known = len(rest) > 1 and (
         (rest[0] == "-c" and rest[1].startswith(_SPAWN))
-        or (rest[0] == "-m" and rest[1].startswith(_MODULES))
         or (Path(rest[0]).parent == PROJECT and rest[0].endswith(".py"))
     )
-    return (rest, variables) if known else (None, {})
+    return rest if known else None
 
 
 def _serve(there: socket.socket) -> NoReturn:
@@ -185,13 +177,6 @@ def _run(command: list[str]) -> None:
         _learn_rank_late()
         sys.argv = ["-c", *rest[1:]]
         exec(rest[0], {"__name__": "__main__"})
-    elif how == "-m":
-        if rest[0].startswith("submitit.local"):  # whose caller makes the folder after this start
-            folder = Path(rest[1].replace("%j", str(os.getpid())))
-            while not folder.exists():
-                time.sleep(0.01)
-        sys.argv = rest
-        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
         sys.argv = command
         importlib.import_module(Path(how).stem).main()
