@@ -192,7 +192,7 @@ class OptimizerConfig(StrictConfig):
 class SchedulerConfig(StrictConfig):
     """The learning rate over the steps of a run, by a registered schedule.
 
-    Options of the schedule's own stand beside the fields.
+    The options of the schedule itself are given beside these fields.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)

@@ -12,7 +12,7 @@ from rnn_lab.reports.sweep.options import (
     read_config,
     resolve,
     short_names,
-    varied_options,
+    swept_options,
 )
 from tests.reports.sweep_folders import composed, write_job
 
@@ -23,7 +23,7 @@ def configs(tmp_path: Path, *options: dict[str, object]) -> list[dict[str, objec
     ]
 
 
-def test_varied_options_do_not_depend_on_the_command_line(tmp_path: Path) -> None:
+def test_swept_options_do_not_depend_on_the_command_line(tmp_path: Path) -> None:
     found = configs(
         tmp_path,
         {"model__name": "lstm", "model__forget_bias": 3.0, "seed": 1},
@@ -31,7 +31,7 @@ def test_varied_options_do_not_depend_on_the_command_line(tmp_path: Path) -> Non
     )
     # optimizer.lr is given once, with its default; options of one model have one value each;
     # data.split_seed only repeats the seed.
-    assert varied_options(found) == ["model.name", "seed"]
+    assert swept_options(found) == ["model.name", "seed"]
     assert resolve(found[1], "data.split_seed") == 2
     assert resolve(found[1], "model.forget_bias") == ABSENT
 
@@ -42,13 +42,13 @@ def test_names_paths_and_speed_do_not_vary(tmp_path: Path) -> None:
         {"name": "a", "tags": ["x"], "trial": {"number": 1}, "data__cache_dir": "here"},
         {"name": "b", "tags": ["y"], "trial": {"number": 2}, "data__cache_dir": "there"},
     )
-    assert varied_options(found) == []
+    assert swept_options(found) == []
 
 
 def test_numbers_strings_booleans_and_null_are_distinct(tmp_path: Path) -> None:
     values = [1, 1.0, True, "1", None]
     found = configs(tmp_path, *({"trainer__patience": value} for value in values))
-    assert varied_options(found) == ["trainer.patience"]
+    assert swept_options(found) == ["trainer.patience"]
     keys = [group_key(config, ["trainer.patience"]) for config in found]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 4
@@ -59,7 +59,7 @@ def test_numbers_strings_booleans_and_null_are_distinct(tmp_path: Path) -> None:
 
 def test_a_split_seed_of_its_own_varies(tmp_path: Path) -> None:
     found = configs(tmp_path, {"seed": 1}, {"seed": 2}, {"seed": 1, "data__split_seed": 7})
-    varied = varied_options(found)
+    varied = swept_options(found)
     assert varied == ["data.split_seed", "seed"]
     one, two, other = (group_key(config, varied) for config in found)
     assert one == two != other

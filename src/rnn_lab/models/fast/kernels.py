@@ -427,7 +427,7 @@ def _multiply(gemm, left, right, out):
 
 @intrinsic
 def _call_gemm(context, gemm, one, m, n, k, left, left_stride, right, out):
-    """BLAS's gemm(n, m, k), column by column as Fortran has it: the transposed of ours by rows."""
+    """Call BLAS's column-major gemm(n, m, k): the transpose of this row-major product."""
     number = ir.DoubleType() if one == types.float64 else ir.FloatType()
     signature = types.void(types.int64, one, *[types.int64] * 7)
 

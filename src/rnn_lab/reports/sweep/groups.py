@@ -15,7 +15,7 @@ from rnn_lab.reports.sweep.options import (
     format_value,
     group_key,
     short_names,
-    varied_options,
+    swept_options,
 )
 
 CONFIDENCE = 0.95
@@ -75,7 +75,7 @@ def group_jobs(jobs: Sequence[JobSummary]) -> list[SeedGroup]:
     A job whose config cannot be read is in none.
     """
     monitor = sweep_monitor(jobs)
-    varied = varied_options([job.config for job in jobs])
+    varied = swept_options([job.config for job in jobs])
     members: dict[tuple[Any, ...], list[JobSummary]] = {}
     for job in jobs:
         if job.config:

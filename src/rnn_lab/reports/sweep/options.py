@@ -89,7 +89,7 @@ def resolve(config: RawConfig, name: str) -> Any:
     return value
 
 
-def varied_options(configs: Sequence[RawConfig]) -> list[str]:
+def swept_options(configs: Sequence[RawConfig]) -> list[str]:
     """Return the options with two values or more, in the order of the config, the seed last.
 
     Runs that do not have an option are ignored for it: only an LSTM has a forget bias.

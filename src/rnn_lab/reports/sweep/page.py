@@ -42,7 +42,7 @@ from rnn_lab.reports.sweep.jobs import (
     sweep_metrics,
     sweep_monitor,
 )
-from rnn_lab.reports.sweep.options import format_value, resolve, short_names, varied_options
+from rnn_lab.reports.sweep.options import format_value, resolve, short_names, swept_options
 from rnn_lab.reports.sweep.scales import is_number
 
 TEMPLATES = Path(__file__).parent
@@ -84,7 +84,7 @@ def render_page(folder: Path, jobs: Sequence[JobSummary]) -> str:
 
 def _contents(folder: Path, jobs: Sequence[JobSummary]) -> dict[str, Any]:
     monitor = sweep_monitor(jobs)
-    varied = varied_options([job.config for job in jobs])
+    varied = swept_options([job.config for job in jobs])
     short = short_names(varied)
     groups = group_jobs(jobs)
     colours = group_colours(groups)

@@ -26,7 +26,7 @@ from rnn_lab.reports.sweep.options import (
     format_value,
     resolve,
     short_names,
-    varied_options,
+    swept_options,
 )
 from rnn_lab.reports.sweep.page import write_page
 
@@ -62,7 +62,7 @@ def write_summary(folder: Path, jobs: Sequence[JobSummary]) -> Path:
 
     An option that is null is "null"; one that a job does not have is empty.
     """
-    varied = varied_options([job.config for job in jobs])
+    varied = swept_options([job.config for job in jobs])
     metrics = sorted(sweep_metrics(jobs), key=lambda name: (name.startswith("test/"), name))
     path = folder / "summary.csv"
     with atomic_write(path, newline="") as file:
@@ -135,7 +135,7 @@ def runs_table(jobs: Sequence[JobSummary], *, options: bool = True, extras: bool
     from rich.text import Text
 
     monitor = sweep_monitor(jobs)
-    varied = varied_options([job.config for job in jobs]) if options else []
+    varied = swept_options([job.config for job in jobs]) if options else []
     short = short_names(varied)
     test = monitor.replace("val/", "test/")
     table = _make_table("Runs by rank")
