@@ -4,9 +4,8 @@ import torch
 
 from rnn_lab.data.bpe import SubwordVocabulary
 from rnn_lab.inference.batch_predict import classify
-from rnn_lab.inference.explanation import _presentation, explain_text, gates_and_states
-from rnn_lab.models.cells import Value
-from rnn_lab.reports.explain.explanation_data import CellValue, read_explanation
+from rnn_lab.inference.explanation import explain_text, gates_and_states
+from rnn_lab.reports.explain.explanation_data import read_explanation
 from tests.inference.untrained import untrained_run
 
 TEXT = "The film was not bad, not bad at all."
@@ -63,22 +62,6 @@ def test_subwords_are_joined(tmp_path):
     assert first.start == 0 and others[-1].stop == 9
     assert sum(word.stop - word.start for word in explanation.words_read) == 9
     assert explanation.word_attributions.sum() == pytest.approx(explanation.attributions.sum())
-
-
-@pytest.mark.parametrize(
-    ("title", "parts"),
-    [
-        ("forget gate $f$: how much a cell keeps", ("forget gate", "f", "how much a cell keeps")),
-        (r"hidden state $h = o \, \tanh(C)$", ("hidden state", r"h = o \, \tanh(C)", "")),
-        ("memory: all of it", ("memory", "", "all of it")),
-        ("memory", ("memory", "", "")),
-        ("costs 5 $", ("costs 5 $", "", "")),
-    ],
-)
-def test_the_title_of_a_value_is_taken_apart(title, parts):
-    found = _presentation(Value("gate", title, ("shut", "open")))
-    assert (found["name"], found["symbol"], found["meaning"]) == parts
-    assert CellValue(**found).kind == "gate"
 
 
 def test_gates_and_states_are_those_of_the_network():

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -17,12 +16,9 @@ from rnn_lab.inference.batch_predict import classify
 from rnn_lab.inference.integrated_gradients import MAX_TOKENS_AT_ONCE, integrated_gradients
 from rnn_lab.inference.load import LoadedModel
 from rnn_lab.io.atomic import atomic_write
-from rnn_lab.models.cells import Value
 from rnn_lab.models.trace import trace
 from rnn_lab.reports.formatting import format_model, format_run
 from rnn_lab.reports.run_files import read_result
-
-_TITLE = re.compile(r"([^$:]*?)(?: \$([^$]*)\$)?(?:: (.*))?")
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def explain_text(run: LoadedModel, text: str) -> Explanation:
         "run": _describe(run),
         "model": run.model_config.model_dump(),
         "values": {
-            key: _presentation(value) for key, value in run.model.recurrent.cell.values.items()
+            name: value._asdict() for name, value in run.model.recurrent.cell.values.items()
         },
         "class_names": run.class_names,
         "vocab_size": run.text_encoder.vocab_size,
@@ -137,19 +133,6 @@ def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarr
         ].numpy()
         for one in traces
         for gate in one.steps[0]
-    }
-
-
-def _presentation(value: Value) -> dict[str, Any]:
-    """Return how to present a value of a cell, its title "name $symbol$: meaning" in parts."""
-    parts = _TITLE.fullmatch(value.title)
-    name, symbol, meaning = parts.groups(default="") if parts else (value.title, "", "")
-    return {
-        "kind": value.kind,
-        "name": name,
-        "symbol": symbol,
-        "meaning": meaning,
-        "ends": value.ends,
     }
 
 
