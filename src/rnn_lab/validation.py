@@ -43,9 +43,7 @@ def validate(schema: type[Schema], options: Mapping[str, Any]) -> Schema:
     try:
         return schema.model_validate(dict(options))
     except ValidationError as error:
-        lines: dict[
-            str, list[str]
-        ] = {}  # by option: one that fits no member of a union has several
+        lines: dict[str, list[str]] = {}  # by option; a value that fits no union has several
         for details in error.errors():
             name = _union_option(details["loc"], options)
             line = _line(details, schema, options)

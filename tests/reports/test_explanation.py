@@ -99,7 +99,7 @@ def describe(key: str) -> dict[str, str]:
     """The description of a value of a built-in cell."""
     kind = {"C": "state", "h": "state"}.get(key, "candidate" if "tilde" in key else "gate")
     name = {"C": "cell state", "h": "hidden state"}.get(key, f"{kind} of {key[0]}")
-    return {"kind": kind, "name": name, "symbol": key[:1]}
+    return {"kind": kind, "title": f"{name} ${key[:1]}$"}
 
 
 class Page(HTMLParser):
@@ -229,10 +229,10 @@ def test_a_unit_has_the_same_row_in_every_heatmap(tmp_path):
 
 def test_a_cell_with_other_gates_shows_them_by_name(tmp_path):
     values = {
-        "g": {"kind": "gate", "name": "growth gate", "symbol": r"\gamma", "ends": ["$0$", "up"]},
-        "x_tilde": {"kind": "candidate", "name": "proposal", "symbol": r"\tilde{x}"},
-        "s": {"kind": "state", "name": "slow state", "symbol": "s", "meaning": "costs $1"},
-        "h": {"kind": "state", "name": "<b>output</b>", "symbol": "$% broken"},
+        "g": {"kind": "gate", "title": r"growth gate $\gamma$", "ends": ["$0$", "up"]},
+        "x_tilde": {"kind": "candidate", "title": r"proposal $\tilde{x}$"},
+        "s": {"kind": "state", "title": r"slow state $s$: costs \$1"},
+        "h": {"kind": "state", "title": r"<b>output</b> $\broken{$"},
     }
     folder = write_explanation(tmp_path, ("a", "b", "c"), name="my_gru", values=values)
     explanation = read_explanation(folder)
@@ -245,7 +245,7 @@ def test_a_cell_with_other_gates_shows_them_by_name(tmp_path):
         r"growth gate $\gamma$",
         r"proposal $\tilde{x}$",
         r"slow state $s$: costs \$1",
-        "<b>output</b>",
+        r"<b>output</b> \$\broken{\$",
     ]
     (gate, *others) = [image for axes in figure.axes for image in axes.get_images()]
     assert gate.get_clim() == (0, 1)
@@ -262,10 +262,10 @@ def test_a_cell_with_other_gates_shows_them_by_name(tmp_path):
     [
         ({"h": describe("h") | {"kind": "door"}}, "impossible value of a cell: .*door"),
         ({"h": describe("h") | {"ends": ["one"]}}, "impossible value of a cell"),
-        ({"h": describe("h") | {"name": 3}}, "impossible value of a cell"),
+        ({"h": describe("h") | {"title": 3}}, "impossible value of a cell"),
         ({"h": describe("h"), "C": describe("C")}, "values h, expected h, C"),
         ({"h": describe("f")}, "no state among the values"),
-        ({"h": {"kind": "state"}}, "symbol"),
+        ({"h": {"kind": "state"}}, "title"),
     ],
 )
 def test_values_that_do_not_describe_the_states_are_refused(tmp_path, values, says):

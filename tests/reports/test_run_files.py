@@ -133,6 +133,8 @@ def test_a_malformed_row_is_named_by_line(tmp_path: Path, old: str, new: str, sa
     ("change", "says"),
     [
         (lambda result: [], "expected an object, found list"),
+        (lambda result: result | {"schema_version": 1}, "result.json: has schema_version 1; "),
+        (lambda result: result.pop("schema_version") and result, "has no schema_version; "),
         (lambda result: result.pop("seed") and result, "has no 'seed'"),
         (lambda result: result | {"model": "gru"}, "'model' has no 'name'"),
     ],

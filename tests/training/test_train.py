@@ -89,10 +89,9 @@ def test_run_without_test_has_no_test_metrics(trained, tmp_path):
 def test_complete_training_is_extended_from_its_last_checkpoint(trained, tmp_path):
     options = ("trainer.max_epochs=3", "scheduler=constant")
     train(tmp_path, "longer", *options, f"ckpt_path={trained}/checkpoints/last.ckpt")
-    train(tmp_path, "whole", *options)
-    longer, whole = (epoch_metrics(tmp_path / name) for name in ("longer", "whole"))
+    longer = epoch_metrics(tmp_path / "longer")
     assert longer[:4] == epoch_metrics(trained) and len(longer) == 6
-    assert longer == whole
+    assert [row["step"] for row in longer] == ["5", "5", "11", "11", "17", "17"]
     assert result(tmp_path / "longer")["epochs"] == 3
 
 

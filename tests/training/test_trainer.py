@@ -4,6 +4,7 @@ import inspect
 
 import lightning as L
 import pytest
+import torch
 from lightning.pytorch.callbacks import ModelSummary
 from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 
@@ -71,7 +72,8 @@ def test_options_arrive_at_the_trainer(tmp_path):
     assert (trainer.limit_test_batches, trainer.val_check_interval) == (3, 4)
     assert (trainer.check_val_every_n_epoch, trainer.num_sanity_val_steps) == (2, 1)
     assert trainer.log_every_n_steps == 5
-    assert trainer._accelerator_connector.deterministic == "warn"
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
     assert (trainer._inference_mode, trainer._detect_anomaly) == (False, True)
     assert trainer.reload_dataloaders_every_n_epochs == 3
     assert isinstance(trainer.profiler, AdvancedProfiler)

@@ -20,6 +20,7 @@ from rnn_lab.data.samplers import (
     BatchDataset,
     BucketBatchSampler,
     DistributedBatchSampler,
+    RepeatedBatches,
     TokenBatchSampler,
 )
 from rnn_lab.data.sources.registry import load_corpus
@@ -214,10 +215,12 @@ class TextDataModule(L.LightningDataModule):
         }
 
     def _dataloader(
-        self, dataset: BatchDataset, sampler: DistributedBatchSampler
+        self, dataset: BatchDataset, sampler: DistributedBatchSampler | RepeatedBatches
     ) -> DataLoader[Batch]:
         # As `sampler`, not `batch_sampler`: the dataset returns a whole batch, and Lightning calls
         # `set_epoch` of a `sampler` only.
+        if self.trainer is not None and self.trainer.overfit_batches:
+            sampler = RepeatedBatches(sampler)
         workers = self.config.num_workers
         return _ReproducibleLoader(
             dataset,

@@ -3,12 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, SequentialSampler
 
 from rnn_lab.data.encode import EncodedSplit
 from rnn_lab.data.vocabulary import PAD_ID
@@ -73,6 +73,11 @@ class DistributedBatchSampler(Sampler[np.ndarray], ABC):
         self._seed, self._epoch = seed, 0
         self._start = (0, 0)
         self._excluded: frozenset[tuple[int, int]] = frozenset()
+        self._repeats = False
+
+    def repeat_first_epoch(self) -> None:
+        """Let every epoch have the batches of the first one, in its order."""
+        self._repeats = True
 
     def set_epoch(self, epoch: int) -> None:
         """Select the order of `epoch`; Lightning calls this before every epoch."""
@@ -90,7 +95,9 @@ class DistributedBatchSampler(Sampler[np.ndarray], ABC):
         self._excluded = batches
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        rng = np.random.Generator(np.random.PCG64([self._seed, self._epoch]))
+        rng = np.random.Generator(
+            np.random.PCG64([self._seed, 0 if self._repeats else self._epoch])
+        )
         epoch, first = self._start
         batches = self._batches(rng)
         if excluded := {number for epoch, number in self._excluded if epoch == self._epoch}:
@@ -101,6 +108,28 @@ class DistributedBatchSampler(Sampler[np.ndarray], ABC):
     @abstractmethod
     def _batches(self, rng: np.random.Generator) -> Iterable[np.ndarray]:
         """Return the batches of all replicas together, in the order of an epoch."""
+
+
+class RepeatedBatches(SequentialSampler):
+    """The batches of a sampler's first epoch in every epoch, for trainer.overfit_batches.
+
+    Lightning then replaces a sampler of any other class by one of single examples.
+    """
+
+    def __init__(self, sampler: DistributedBatchSampler) -> None:
+        sampler.repeat_first_epoch()
+        super().__init__(sampler)  # type: ignore[arg-type]
+        self._sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, which a resumed run starts within."""
+        self._sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._sampler)
+
+    def __len__(self) -> int:
+        return len(self._sampler)  # type: ignore[arg-type]
 
 
 def _replace_excluded(batches: list[np.ndarray], excluded: Collection[int]) -> Iterable[np.ndarray]:

@@ -37,14 +37,11 @@ Weights = Mapping[str, Tensor]
 
 
 class Value(NamedTuple):
-    """How to present a value of a cell: its kind, and its name with its symbol and meaning.
-
-    `ends` say what a gate does at 0 and at 1.
-    """
+    """How `explain.py` presents a value of a cell."""
 
     kind: Literal["gate", "candidate", "state"]  # a gate is from 0 to 1
     title: str  # "forget gate $f$: how much of its old value a cell keeps", the symbol in TeX
-    ends: tuple[str, str] = ("shut", "open")
+    ends: tuple[str, str] = ("closed", "open")  # what a gate does at 0 and at 1
 
 
 class Cell(ABC):

@@ -55,7 +55,8 @@ MAX_LABELLED_CLASSES = 25  # with more, the numbers in a confusion matrix are to
 def draw_plots(run_folder: Path) -> list[Path]:
     """Draw every plot of a run, or of an evaluation of one, into its folder `plots`.
 
-    An evaluation, whose result.json names a `checkpoint`, has no learning curves.
+    An evaluation, whose result.json names a `checkpoint`, has no learning curves. A run that was
+    not tested has no plots of predictions.
 
     Returns:
         the paths of the plots.
@@ -69,7 +70,7 @@ def draw_plots(run_folder: Path) -> list[Path]:
 
 def make_plots(run_folder: Path) -> dict[str, "Figure"]:
     """Return every plot of a run by name."""
-    result, predictions = read_result(run_folder), read_predictions(run_folder)
+    result = read_result(run_folder)
     run = format_run(result)
     plots = {}
     if "checkpoint" not in result:
@@ -77,6 +78,9 @@ def make_plots(run_folder: Path) -> dict[str, "Figure"]:
         plots["learning_curves"] = plot_learning_curves(run, metrics, result["best_epoch"])
     if flows := read_gradient_flow(run_folder):
         plots["gradient_flow"] = plot_gradient_flow(run, flows)
+    if not any(name.startswith("test/") for name in result):
+        return plots  # the run was not tested
+    predictions = read_predictions(run_folder)
     return plots | {
         "confusion_matrix": plot_confusion_matrix(run, predictions),
         "roc_and_precision_recall": plot_roc_and_precision_recall(run, predictions),

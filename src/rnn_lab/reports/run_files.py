@@ -16,6 +16,7 @@ import numpy as np
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import read_text
+from rnn_lab.io.schema import SCHEMA_KEY, check_schema
 from rnn_lab.validation import flatten
 
 CONFIG_DIR = ".hydra"  # of a run folder: the composed config and the overrides
@@ -58,10 +59,12 @@ def read_result(run_folder: Path) -> dict[str, Any]:
     """Return result.json: the metrics, options, data and timings of a run.
 
     Raises:
-        CheckpointError: the file cannot be read or lacks a key that every report needs.
+        CheckpointError: the file cannot be read, has another schema version, or lacks a key that
+            every report needs.
     """
     path = run_folder / "result.json"
     result = read_object(path)
+    check_schema(result.get(SCHEMA_KEY), str(path))
     for key in _RESULT_KEYS:
         if key not in result:
             raise CheckpointError(f"{path}: has no {key!r}")

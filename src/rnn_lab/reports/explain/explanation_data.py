@@ -1,6 +1,7 @@
 """Read the files of an explanation, explanation.json and states.npz, into one object."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,17 +22,20 @@ class CellValue:
     """How a cell describes one of the values that it computes at each step."""
 
     kind: ValueKind
-    name: str  # "forget gate"
-    symbol: str  # TeX, as in the equations of the cell: "f", r"\tilde{C}"
-    meaning: str = ""
+    title: str  # "forget gate $f$: how much a cell keeps", the symbol in TeX
     ends: Sequence[str] = ("closed", "open")  # what a gate does at 0 and at 1
 
     def __post_init__(self) -> None:
-        texts = (self.name, self.symbol, self.meaning, *self.ends)
+        texts = (self.title, *self.ends)
         if self.kind not in get_args(ValueKind) or len(self.ends) != 2:
             raise ValueError(f"impossible value of a cell: {self}")
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"impossible value of a cell: {self}")
+
+    @property
+    def name(self) -> str:
+        """The title without the symbol and all after it: "forget gate"."""
+        return re.split(r"\s*[$:]", self.title, maxsplit=1)[0]
 
 
 @dataclass(frozen=True)

@@ -59,16 +59,14 @@ def plot_gates(explanation: Explanation, columns: Columns, direction: Direction)
 
 
 def value_title(value: CellValue) -> str:
-    """Return "forget gate $f$: ...", without a symbol that is no valid TeX."""
+    """Return the title of a value, as plain text where it is no valid TeX."""
     from matplotlib.mathtext import MathTextParser
 
-    symbol = f" ${value.symbol}$" if value.symbol else ""
     try:
-        MathTextParser("path").parse(symbol)
+        MathTextParser("path").parse(value.title)
     except ValueError:
-        symbol = ""
-    meaning = f": {escape_math(value.meaning)}" if value.meaning else ""
-    return f"{escape_math(value.name)}{symbol}{meaning}"
+        return escape_math(value.title)
+    return value.title
 
 
 def unit_order(memory: np.ndarray) -> np.ndarray:
