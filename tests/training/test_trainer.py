@@ -74,7 +74,7 @@ def test_options_arrive_at_the_trainer(tmp_path):
     assert trainer.log_every_n_steps == 5
     assert torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(False)
-    assert (trainer._inference_mode, trainer._detect_anomaly) == (False, True)
+    assert (trainer.test_loop.inference_mode, trainer._detect_anomaly) == (False, True)
     assert trainer.reload_dataloaders_every_n_epochs == 3
     assert isinstance(trainer.profiler, AdvancedProfiler)
 

@@ -215,17 +215,16 @@ class TextDataModule(L.LightningDataModule):
         }
 
     def _dataloader(
-        self, dataset: BatchDataset, sampler: DistributedBatchSampler | RepeatedBatches
+        self, dataset: BatchDataset, sampler: DistributedBatchSampler
     ) -> DataLoader[Batch]:
         # As `sampler`, not `batch_sampler`: the dataset returns a whole batch, and Lightning calls
         # `set_epoch` of a `sampler` only.
-        if self.trainer is not None and self.trainer.overfit_batches:
-            sampler = RepeatedBatches(sampler)
+        overfits = self.trainer is not None and self.trainer.overfit_batches  # type: ignore[attr-defined]
         workers = self.config.num_workers
         return _ReproducibleLoader(
             dataset,
             batch_size=None,
-            sampler=sampler,
+            sampler=RepeatedBatches(sampler) if overfits else sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
             generator=torch.Generator() if workers else None,
