@@ -41,7 +41,9 @@ def test_second_process_is_refused(tmp_path):
     config = compose(tmp_path)
     with another(HOLD, tmp_path / "job.lock") as process, pytest.raises(SystemExit) as refused:
         LockOutputDir().on_run_start(config)
-    assert re.match(rf"error: hydra\.run\.dir=\S+: process {process.pid} ", refused.value.code)
+    assert re.match(
+        rf"error: hydra\.run\.dir=\S+: locked by process {process.pid} ", refused.value.code
+    )
     LockOutputDir().on_run_start(compose(tmp_path))  # the other one was killed
 
 
