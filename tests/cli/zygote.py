@@ -78,7 +78,7 @@ def finish(status: Any) -> NoReturn:
 
     if isinstance(status, str):
         print(status, file=sys.stderr)
-    for step in (atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
+    for step in (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
         step()
     os._exit(status if isinstance(status, int) else status is not None)
 
