@@ -78,7 +78,7 @@ def finish(status: Any) -> NoReturn:
 
     if isinstance(status, str):
         print(status, file=sys.stderr)
-    for step in (atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
+    for step in (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
         step()
     os._exit(status if isinstance(status, int) else status is not None)
 
@@ -112,8 +112,7 @@ def _serve(there: socket.socket) -> NoReturn:
         between = os.fork()
         if between == 0:
             parent = os.getpid()
-            if pid := os.fork():
-                there.send(str(pid).encode())
+            if os.fork():
                 os._exit(0)
             _be(json.loads(message), received, there, parent)
         os.waitpid(between, 0)
@@ -125,9 +124,10 @@ def _be(asked: dict[str, Any], received: list[int], there: socket.socket, parent
     """Be the process that is asked for, and never come back."""
     status: Any = 1
     try:
-        there.close()
         while os.getppid() == parent:  # until this is the child of the one that asks
             time.sleep(0.001)
+        there.send(str(os.getpid()).encode())
+        there.close()
         moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, _FREE) for fd in received]
         for fd in received:
             os.close(fd)
