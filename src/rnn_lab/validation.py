@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from rnn_lab.errors import ConfigError
 
@@ -30,6 +30,18 @@ class StrictConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+def _check_targets(entries: Any) -> Any:
+    for name, entry in (entries or {}).items():
+        if entry is not None and (not isinstance(entry, dict) or "_target_" not in entry):
+            raise ValueError(f"{name}: needs a _target_, the class to build: _target_: my.Class")
+    return entries or {}
+
+
+# An object of the user's own conf or command line, as hydra.utils.instantiate builds it.
+Target = dict[str, Any]
+# Several, by name; null removes one that a file of conf names.
+Targets = Annotated[dict[str, Target | None], BeforeValidator(_check_targets)]
 
 Schema = TypeVar("Schema", bound=BaseModel)
 

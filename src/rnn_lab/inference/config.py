@@ -2,9 +2,9 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from rnn_lab.validation import StrictConfig
+from rnn_lab.validation import StrictConfig, Targets
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -31,6 +31,7 @@ class EvaluateOptions(_RunOptions):
     data: dict[str, Any] | None = None  # a source of conf/data; None: the run's own test split
     batch_size: PositiveInt | None = None  # None: as in the run
     cache_dir: str = "data/cache"
+    metrics: Targets = Field(default_factory=dict)
 
 
 class PredictOptions(_RunOptions):

@@ -1,6 +1,6 @@
 """eval.py: test a finished run on its own test split or on other texts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +15,11 @@ from rnn_lab.errors import DataError
 from rnn_lab.inference.config import EvaluateOptions
 from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.inference.lock_callbacks import lock_test_dir
-from rnn_lab.models.metrics import build_metrics
+from rnn_lab.models.metrics import MetricFactory, build_metrics
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.training.artifacts import write_predictions
+from rnn_lab.training.instantiate import metric_factories
 from rnn_lab.training.run_metadata import describe_data, git_commit, versions, write_result
 from rnn_lab.validation import StrictConfig, validate
 
@@ -50,7 +51,7 @@ def evaluate(options: dict[str, Any]) -> None:
             f"{run.path}: the texts have changed since its training, so its test split may contain "
             "texts that it was trained on; name the texts to test: data=files data.test_path=<path>"
         )
-    tested = test(run, data.test_dataloader())
+    tested = test(run, data.test_dataloader(), metric_factories(checked.metrics))
     folder = Path(checked.output_dir)
     lock = lock_test_dir(folder)
     try:
@@ -79,10 +80,15 @@ class _Data(StrictConfig):
     data: DataOptions
 
 
-def test(run: LoadedModel, batches: Iterable[Batch]) -> TestResult:
-    """Classify every batch; the metrics are those of train.py for the same batches."""
+def test(
+    run: LoadedModel, batches: Iterable[Batch], metrics: Mapping[str, MetricFactory] | None = None
+) -> TestResult:
+    """Classify every batch; the metrics are those of train.py for the same batches.
+
+    `metrics` are computed too; see `build_metrics`.
+    """
     device = next(run.model.parameters()).device
-    metrics = build_metrics(len(run.class_names), prefix="test/").to(device)
+    collection = build_metrics(len(run.class_names), "test/", metrics).to(device)
     indices, probabilities, losses = [], [], []
     with torch.inference_mode():
         for batch in batches:
@@ -90,13 +96,13 @@ def test(run: LoadedModel, batches: Iterable[Batch]) -> TestResult:
             logits = run.model(tokens, lengths)  # [batch, classes]
             probability = logits.softmax(dim=1)  # [batch, classes]
             loss = F.cross_entropy(logits, labels, reduction="none")  # [batch]
-            metrics.update(preds=probability, target=labels, value=loss)
+            collection.update(preds=probability, target=labels, value=loss)
             indices.append(batch.indices.numpy())
             probabilities.append(probability.cpu().numpy())
             losses.append(loss.cpu().numpy())
     order = np.argsort(np.concatenate(indices))
     return TestResult(
-        {name: value.item() for name, value in metrics.compute().items()},
+        {name: value.item() for name, value in collection.compute().items()},
         np.concatenate(probabilities)[order],
         np.concatenate(losses)[order],
     )

@@ -12,14 +12,13 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    field_validator,
     model_validator,
 )
 
 from rnn_lab.data.config import DataOptions
 from rnn_lab.models.config import ModelOptions, OptimizerConfig, SchedulerConfig
 from rnn_lab.tracking.config import LoggerConfig
-from rnn_lab.validation import StrictConfig, unknown_choice_message, validate
+from rnn_lab.validation import StrictConfig, Target, Targets, unknown_choice_message, validate
 
 METRICS = ("val/accuracy", "val/f1", "val/auroc", "val/loss")  # that may select an epoch
 
@@ -75,8 +74,6 @@ Devices = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)]
 MeasureInterval = Annotated[int | Literal["epoch"] | None, BeforeValidator(_epoch_or_number)]
 SweepName = Annotated[str, BeforeValidator(_folder_name)]
 Endless = Literal[-1]
-# An object of the user's own conf or command line, as hydra.utils.instantiate builds it.
-Target = dict[str, Any]
 
 
 class TrainerConfig(StrictConfig):
@@ -181,8 +178,8 @@ class RunConfig(StrictConfig):
     scheduler: SchedulerConfig
     trainer: TrainerConfig
     logger: LoggerConfig
-    callbacks: dict[str, Target | None] = Field(default_factory=dict)
-    metrics: dict[str, Target] = Field(default_factory=dict)
+    callbacks: Targets = Field(default_factory=dict)
+    metrics: Targets = Field(default_factory=dict)
     paths: PathsConfig = PathsConfig()
     experiment: str | None = None
     sweep: SweepName | None = None
@@ -190,16 +187,6 @@ class RunConfig(StrictConfig):
     resume: Literal["auto", "never"] = "auto"
     trial: TrialConfig = TrialConfig()
     reproduce: str | None = None
-
-    @field_validator("callbacks", "metrics", mode="before")
-    @classmethod
-    def _targets(cls, entries: Any) -> Any:
-        for name, entry in (entries or {}).items():
-            if entry is not None and (not isinstance(entry, dict) or "_target_" not in entry):
-                raise ValueError(
-                    f"{name}: needs a _target_, the class to build: _target_: my.Class"
-                )
-        return entries or {}
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,6 @@
 """Objects of the user's own conf and command line, built from their `_target_`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -9,13 +9,12 @@ from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.validation import Target, Targets
 
 T = TypeVar("T")
 
 
-def build_objects(
-    targets: Mapping[str, Mapping[str, Any] | None], option: str, kind: type[T]
-) -> list[T]:
+def build_objects(targets: Targets, option: str, kind: type[T]) -> list[T]:
     """Build the object of each entry of `option`; an entry that is null is left out.
 
     Raises:
@@ -26,16 +25,14 @@ def build_objects(
     ]
 
 
-def build_object(
-    target: Mapping[str, Any], option: str, kind: Callable[..., T], **arguments: Any
-) -> T:
+def build_object(target: Target, option: str, kind: Callable[..., T], **arguments: Any) -> T:
     """Build one object with hydra.utils.instantiate.
 
     Raises:
         ConfigError: it cannot be built, or is not a `kind`.
     """
     try:
-        built = instantiate(dict(target), **arguments)
+        built = instantiate(target, **arguments)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error
         reason = str(cause).strip().partition("\n")[0]
@@ -50,11 +47,11 @@ def build_object(
     return cast(T, built)
 
 
-def metric_factories(targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Callable[[int], Any]]:
+def metric_factories(targets: Targets) -> dict[str, Callable[[int], Any]]:
     """Return for each entry of `metrics` a function of the number of classes that builds it."""
     from torchmetrics import Metric
 
-    def build(target: Mapping[str, Any], name: str, num_classes: int) -> Metric:
+    def build(target: Target, name: str, num_classes: int) -> Metric:
         return build_object(target, f"metrics.{name}", Metric, num_classes=num_classes)
 
-    return {name: partial(build, target, name) for name, target in targets.items()}
+    return {name: partial(build, target, name) for name, target in targets.items() if target}
