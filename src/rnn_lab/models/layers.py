@@ -135,11 +135,6 @@ class RecurrentLayer(nn.Module):
         """Return the weights of one direction: layer 0 forward, layer 0 backward, layer 1 ..."""
         return {short: getattr(self, name) for short, name in self._weight_names[index].items()}
 
-    @property
-    def all_weights(self) -> list[list[Tensor]]:
-        """Return the weights of every direction of every layer, as torch.nn's layers do."""
-        return [list(self.weights(index).values()) for index in range(len(self._weight_names))]
-
     def forward(
         self,
         inputs: Tensor,
