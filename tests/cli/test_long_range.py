@@ -86,6 +86,6 @@ def test_a_signal_out_of_reach_is_one_line(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "error: data.max_length=10001: the signal word would be cut off; "
+        "error: data.max_length=10001: cuts off the signal word; "
         "data.distance=20000 needs 20001 or more\n"
     )

@@ -87,8 +87,8 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
     assert figures(tmp_path / "cheated") == figures(mood_run)
 
     said = (
-        "its reviews were others",
-        "its vocabulary was another",
+        "was trained on other texts",
+        "had another vocabulary",
         "model.hidden_size=8: is taken",
     )
     for done, words in zip(refused, said, strict=True):
@@ -122,5 +122,5 @@ def test_runs_of_every_kind_run_again_to_the_same_bits(tmp_path):
     for name in RUNS:
         assert figures(tmp_path / "again" / name) == figures(tmp_path / name)
         for column_name in ("label", "loss", "prediction"):
-            again, first = (column(tmp_path / p / name, column_name) for p in ("reproduce", ""))
+            again, first = (column(tmp_path / p / name, column_name) for p in ("again", ""))
             assert again == first

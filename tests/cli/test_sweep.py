@@ -11,10 +11,10 @@ from pathlib import Path
 
 import hydra
 import pytest
-from rnn_lab.sweeps.fingerprint import config_fingerprint
-from rnn_lab.sweeps.job_dir import JobDir
 
 import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
+from rnn_lab.sweeps.job import JobDir
+from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from tests.cli.forked import Started, run_warm_command
 from tests.cli.runner import PROJECT
 from tests.test_conf import CONF
@@ -71,9 +71,9 @@ def test_two_processes_do_no_job_twice(twice):
     names = sorted(results(cwd))
     assert [name[:10] for name in names] == ["gru_seed1_", "gru_seed2_"]
     trained = re.findall(r"^Run folder: .*/(\S+)$", "".join(said), re.MULTILINE)
-    answered = re.findall(r"^(\S+): finished before, val/accuracy 0\.\d+$", "".join(said), re.M)
+    answered = re.findall(r"^(\S+): already finished, val/accuracy 0\.\d+$", "".join(said), re.M)
     assert sorted(trained) == sorted(answered) == names
-    assert re.search(r"process \d+ on \S+ is at this job; waiting for it", "".join(said))
+    assert re.search(r"locked by process \d+ on \S+; waiting for it", "".join(said))
 
 
 def test_the_same_line_again_only_answers(twice):
@@ -82,7 +82,7 @@ def test_the_same_line_again_only_answers(twice):
     done = run_warm_command("train.py", "-m", *SMALL, "seed=1,2", cwd=cwd)
     assert done.returncode == 0, done.stderr
     assert results(cwd) == before
-    assert len(re.findall("finished before", done.stdout)) == 2
+    assert len(re.findall("already finished", done.stdout)) == 2
     for name, (content, _) in before.items():
         job, result = (
             json.loads((cwd / "runs/mine" / name / "job.json").read_text()),
@@ -120,9 +120,9 @@ def test_a_growing_sweep_runs_what_is_new_and_tells_what_fails(twice):
     assert failure["log"] == str(log) and "model.hidden_size=8" in failure["overrides"]
 
     large = folder_of(cwd, f"model.hidden_size={TOO_LARGE}")
-    assert f"{large.name}: out of memory at data.batch_size=4 " in said
+    assert f"{large.name}: out of memory with data.batch_size=4 " in said
     failure = large.read("failure")
-    assert "out of memory, even at data.batch_size=1 " in failure["error"]
+    assert "out of memory, even with data.batch_size=1 " in failure["error"]
     assert failure["batch_halvings"] == 2 and failure["attempts"] == 3
 
     named = said[said.index("2 of 5 jobs are not done") :]
@@ -163,7 +163,7 @@ def test_out_of_memory_is_tried_again_at_half_the_batch(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (
-        "run: out of memory at data.batch_size=512 trainer.accumulate_grad_batches=1; "
+        "run: out of memory with data.batch_size=512 trainer.accumulate_grad_batches=1; "
         in done.stderr
     )
     result = json.loads((folder / "result.json").read_text())
@@ -172,7 +172,7 @@ def test_out_of_memory_is_tried_again_at_half_the_batch(tmp_path):
     assert smaller == (512 // 2 ** result["batch_halvings"], 2 ** result["batch_halvings"])
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         asked = hydra.compose("train", [*options, "trainer=cpu", "logger=none"])
-    assert result["config_fingerprint"] == config_fingerprint(asked)
+    assert result["config_fingerprint"] == job_fingerprint(resolve_options(asked))
 
 
 @pytest.mark.slow

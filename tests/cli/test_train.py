@@ -32,7 +32,7 @@ def test_help_is_written_for_people(tmp_path):
     assert done.returncode == 0
     for line in (
         "data: auto, demo, files, imdb, long_range",
-        "model: gru, lstm, rnn",
+        "model: gru, lstm, mingru, minlstm, peephole_lstm, rnn",
         "logger: csv, none, tensorboard, wandb",
         "trainer: auto, cpu, ddp, ddp_cpu, gpu, mps",
     ):
@@ -101,7 +101,7 @@ def test_torchtext_where_it_does_not_load_is_one_line(tmp_path, fault):
     done = run_command(*script, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: data.tokenizer=torchtext: torchtext loads only beside torch 2.3")
+    assert line.startswith("error: data.tokenizer=torchtext: torchtext loads only with torch 2.3")
     assert "pip install -r requirements-torchtext.txt" in line
     assert "data.tokenizer=basic_english" in line
     assert not (tmp_path / "data").exists()
@@ -131,7 +131,7 @@ def test_a_run_folder_holds_the_whole_run(sweep):
     cwd, _ = sweep
     for folder in run_folders(cwd):
         for name in (
-            "config/config.yaml",
+            ".hydra/config.yaml",
             "checkpoints/best.ckpt",
             "checkpoints/last.ckpt",
             "metrics.csv",
@@ -150,7 +150,7 @@ def test_a_run_folder_holds_the_whole_run(sweep):
         assert result["data"]["num_examples"] == {"train": 360, "validation": 40, "test": 100}
         for counts in result["data"]["duplicates"].values():
             assert counts["test_in_train"] == {"examples": 0, "label_conflicts": 0}
-        assert "Reviews that stand in training too" in (folder / "train.log").read_text()
+        assert "Duplicates of training examples" in (folder / "train.log").read_text()
         assert result["timing"]["train_examples_per_s"] > 0
         assert result["timing"]["peak_memory_bytes"] > 50e6
 

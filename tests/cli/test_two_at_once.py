@@ -31,7 +31,7 @@ def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_wit
     while not (tmp_path / "run/checkpoints/last.ckpt").exists():
         assert first.poll() is None
         time.sleep(0.02)
-    before = contents(tmp_path / "run" / "config")
+    before = contents(tmp_path / "run" / ".hydra")
     other = (*SMALL, "trainer.max_epochs=2")
     second = run_warm_command("train.py", *other, cwd=tmp_path)
     assert second.returncode == 1
@@ -45,7 +45,7 @@ def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_wit
     refused = run_warm_command("train.py", *other, cwd=tmp_path)  # not for the lock any more
     assert refused.returncode == 1
     assert "trainer.max_epochs=500 there, 2 here" in refused.stderr
-    assert contents(tmp_path / "run" / "config") == before
+    assert contents(tmp_path / "run" / ".hydra") == before
     assert (tmp_path / "run" / "job.json").read_bytes() == job
     assert not (tmp_path / "run" / "failure.json").exists()
 

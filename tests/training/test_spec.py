@@ -53,6 +53,11 @@ COVERED = {
 BASE = ("data=demo", "model=gru")
 
 
+def _is_built_in(config_class: type) -> bool:
+    """Return whether it is not one that another test of this process registered."""
+    return config_class.__module__.startswith("rnn_lab.")
+
+
 def options_of(kind) -> set[str]:
     """Return the dotted options under `kind`; of a union, those of all its members."""
     if get_origin(kind) is Annotated:
@@ -62,10 +67,16 @@ def options_of(kind) -> set[str]:
     if not (isinstance(kind, type) and issubclass(kind, StrictConfig)):
         return set()
     if kind is TextOptions:  # which any registered source may extend
-        return set().union(*(options_of(source.config) for source in SOURCES.values()))
+        return set().union(
+            *(
+                options_of(source.config)
+                for source in SOURCES.values()
+                if _is_built_in(source.config)
+            )
+        )
     names = set()
-    own_of_cells = (options_of(cell) for cell in kind.__subclasses__() if kind is ModelConfig)
-    names = names.union(*own_of_cells)
+    if kind is ModelConfig:
+        names = names.union(*(options_of(c) for c in kind.__subclasses__() if _is_built_in(c)))
     for name, field in kind.model_fields.items():
         inner = set() if name in FINGERPRINT_EXCLUDED else options_of(field.annotation)
         names |= {f"{name}.{deeper}" for deeper in inner} or {name}
