@@ -79,6 +79,20 @@ def unknown_choice_message(what: str, name: str, choices: Sequence[str]) -> str:
     return f"{what}.{_suggestion(name, choices)} Choose from: {', '.join(sorted(choices))}"
 
 
+def check_arguments(group: str, name: str, arguments: Mapping[str, Any], known: list[str]) -> None:
+    """Make sure that `arguments` are among the `known` ones of the optimizer or schedule `name`.
+
+    Raises:
+        ValueError: one is not; suggests one that is.
+    """
+    for argument in arguments:
+        if argument not in known:
+            close = get_close_matches(argument, known, n=1)
+            meant = f" Did you mean {close[0]}?" if close else ""
+            choices = f" Choose from: {', '.join(known)}" if known else ""
+            raise ValueError(f"{group}.{argument}: {name} has no such option.{meant}{choices}")
+
+
 def _suggestion(name: str, choices: Sequence[str]) -> str:
     close = get_close_matches(name.rpartition(".")[2], choices, n=1)
     return f" Did you mean {close[0]}?" if close else ""

@@ -82,7 +82,7 @@ def test_joblib_workers_share_the_cores_and_one_that_is_killed_ends_no_job(tmp_p
     assert "Traceback" not in said
     folders = finished(tmp_path)
     assert set(folders) == {1, 2}
-    assert re.search(r"goes on in epoch \d+", said)
+    assert re.search(r"resumes in epoch \d+", said)
     for folder in folders.values():
         assert f"{folder.name}: epoch 11 (last 11)" in said
         assert read(folder / "result.json")["timing"]["threads"] == max(1, CORES // 2)
@@ -97,7 +97,7 @@ def test_a_killed_process_of_submitit_is_told_and_the_others_go_on(tmp_path):
     said = sweep.said()
     assert "Traceback" not in said
     (job,) = tmp_path.glob("runs/mine/gru_seed1_*")
-    died = said.index(f"error: {job.name} has died: process ")
+    died = said.index(f"error: {job.name}: its process died: process ")
     assert died < said.index("seed=2", died + len(job.name) + 200)  # the moment it happens
     assert set(finished(tmp_path)) == {2}
     assert f"error:   {job.name} unfinished" in said

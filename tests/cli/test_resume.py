@@ -1,4 +1,4 @@
-"""A run that the user stops, and goes on with by the line that it prints last."""
+"""A run that the user stops, and resumes by the command that it prints last."""
 
 import json
 import shlex
@@ -54,7 +54,7 @@ def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
     summary, records = offline_run(tmp_path)
     assert summary["stopped"] == signal.Signals(signum).name
     assert [r["exit"]["exit_code"] for r in records if r["type"] == "exit"] == [status]
-    command = shlex.split(line.partition("goes on with: ")[2])
+    command = shlex.split(line.partition("resume with: ")[2])
     assert command[:2] == ["python", "train.py"]
 
     refused = run_warm_command("train.py", *command[2:], "model.hidden_size=32", cwd=tmp_path)
@@ -63,7 +63,7 @@ def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
 
     done = run_warm_command("train.py", *command[2:], cwd=tmp_path, warm_children=True)
     assert done.returncode == 0, done.stderr
-    assert "goes on in epoch" in done.stderr
+    assert "resumes in epoch" in done.stderr
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["epochs"] == 12
     summary, records = offline_run(tmp_path)

@@ -101,21 +101,21 @@ def test_cancelled_and_preempted_jobs_end_as_an_undisturbed_one(tmp_path):
 
     assert sweep.process.wait(PATIENCE) == 1, sweep.said
     first, second, third = (sweep.folder(number) for number in (1, 2, 3))
-    assert f"error: {first.name} has died: Slurm job {cancelled} is CANCELLED" in sweep.said
+    assert f"error: {first.name}: its process died: Slurm job {cancelled} is CANCELLED" in sweep.said
     assert "error: 1 of 3 jobs are not done:" in sweep.said
     assert f"error:   {first.name} unfinished" in sweep.said
     assert not (first / "result.json").exists()
     for folder in (second, third):
         assert (folder / "result.json").exists()
     (log,) = tmp_path.glob(f"runs/mine/.submitit/*/{preempted}/*_0_log.err")
-    assert len(re.findall("goes on in epoch", log.read_text())) == 1
+    assert len(re.findall("resumes in epoch", log.read_text())) == 1
     job = subprocess.run(["scontrol", "show", "job", preempted], capture_output=True, text=True)
     assert "Restarts=1 " in job.stdout  # by submitit, and by nobody else
 
     again = Sweep(tmp_path, *line)
     assert again.process.wait(PATIENCE) == 0, again.said
     assert len(re.findall("^slurm job ", again.said, re.MULTILINE)) == 1
-    assert len(re.findall("finished before", again.said)) == 2
+    assert len(re.findall("already finished", again.said)) == 2
     weights = [
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         for folder in (first, second, third)

@@ -132,7 +132,7 @@ def test_a_growing_sweep_runs_what_is_new_and_tells_what_fails(twice):
 # train.py in so much memory beyond what its libraries take, those it imports late among them.
 LIMITED = """
 import resource, runpy, sys
-import lightning, scipy.linalg, torch, rnn_lab.models.fast.kernels, rnn_lab.training.run
+import lightning, scipy.linalg, torch, rnn_lab.models.fast.kernels, rnn_lab.training.train
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 limit = taken + int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

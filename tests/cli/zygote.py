@@ -162,13 +162,13 @@ def _learn_rank_late() -> None:
 
     from rnn_lab.training import distributed
 
-    replica = distributed._replica
+    worker = distributed._worker
 
     def ranked(local_rank: int, *arguments: Any) -> None:
         rank_zero_only.rank = local_rank  # these processes are of one machine
-        replica(local_rank, *arguments)
+        worker(local_rank, *arguments)
 
-    distributed._replica = ranked
+    distributed._worker = ranked
 
 
 def _run(command: list[str]) -> None:

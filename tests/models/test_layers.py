@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnn_lab.models.dropout import dropout
 from rnn_lab.models.fast import fused_rnn
-from rnn_lab.models.fast.cudnn import run_packed
+from rnn_lab.models.fast.paths import run_packed
 from rnn_lab.models.layers import GRU, LSTM, RNN
 from rnn_lab.models.sequences import reversal_index, reverse
 

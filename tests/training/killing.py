@@ -91,7 +91,7 @@ def leavings(run: Path) -> dict[str, Any]:
             left[f"{name} {part}"] = content[part]
         left[f"{name} figures"] = content["callbacks"]["ValidationHistory"]
         if name == "last.ckpt":
-            left["reviews"] = content["callbacks"]["Throughput"]["reviews"]
+            left["examples"] = content["callbacks"]["Throughput"]["examples"]
             left["random numbers"] = content["resume"]["ranks"]
     left["files"] = sorted(
         str(path.relative_to(run)) for path in run.rglob("*") if "wandb" not in path.parts

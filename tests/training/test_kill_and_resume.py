@@ -52,7 +52,7 @@ def test_killed_at_every_critical_call(tmp_path):
     best, last, keep = {"file": "best.ckpt"}, {"file": "last.ckpt"}, "rnn_lab.training.artifacts"
     kills = [
         aim("rnn_lab.data.cache._signatures"),  # the cache is complete, but has no name yet
-        aim("rnn_lab.data.ragged_storage.RaggedArrayWriter.append", when="after"),
+        aim("rnn_lab.data.storage.RaggedArrayWriter.append", when="after"),
         aim("torch.save", when="half", **best),
         aim("pathlib.Path.replace", when="after", **best),
         aim("torch.save", when="half", **last),
@@ -106,7 +106,7 @@ def test_killed_download_resumes_and_never_leaves_half_an_archive(tmp_path):
 def test_signals_at_any_moment_stop_cleanly_and_it_resumes_bit_by_bit(tmp_path):
     term, ctrl_c = {"signal": "SIGTERM"}, {"signal": "SIGINT"}
     kills = [
-        aim("rnn_lab.data.ragged_storage.RaggedArrayWriter.append", **term),
+        aim("rnn_lab.data.storage.RaggedArrayWriter.append", **term),
         aim("rnn_lab.training.train.build_classifier", **ctrl_c),
         aim("torch.Tensor.backward", 2, **term),
         aim(f"{MODULE}.validation_step", **ctrl_c),

@@ -6,7 +6,6 @@ model.forget_bias=3, optimizer.betas=[0.9,0.95]. Importing this module does not 
 
 import inspect
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -22,7 +21,7 @@ from pydantic import (
 )
 
 from rnn_lab.models.registry import CELLS, POOLINGS, SCHEDULES
-from rnn_lab.validation import StrictConfig, validate
+from rnn_lab.validation import StrictConfig, check_arguments, validate
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -126,20 +125,6 @@ def _plain_arguments(options: dict[str, Any], fields: Mapping[str, Any]) -> dict
     return found
 
 
-def check_arguments(group: str, name: str, arguments: Mapping[str, Any], known: list[str]) -> None:
-    """Make sure that `arguments` are among the `known` ones of the optimizer or schedule `name`.
-
-    Raises:
-        ValueError: one is not; suggests one that is.
-    """
-    for argument in arguments:
-        if argument not in known:
-            close = get_close_matches(argument, known, n=1)
-            meant = f" Did you mean {close[0]}?" if close else ""
-            choices = f" Choose from: {', '.join(known)}" if known else ""
-            raise ValueError(f"{group}.{argument}: {name} has no such option.{meant}{choices}")
-
-
 def _auto_or_bool(value: Any) -> Any:
     if value != "auto" and not isinstance(value, bool):
         raise ValueError("impossible value. Choose from: auto, true, false")
@@ -183,9 +168,10 @@ class OptimizerConfig(StrictConfig):
         # The default ones are known to exist: no torch is needed to check them.
         usual = {"adamw": set(), "adam": set(), "sgd": {"momentum"}}.get(self.name)
         if usual is None or not self.arguments.keys() <= usual:
-            from rnn_lab.models.optimizers import check_optimizer
+            from rnn_lab.models.torch_optimizers import check_optimizer
 
-            check_optimizer(self)
+            options = set(OptimizerConfig.model_fields)
+            check_optimizer(self.name, self.lr, self.weight_decay, self.arguments, options)
         return self
 
 

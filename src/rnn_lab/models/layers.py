@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from rnn_lab.models.cells import CELLS, Cell, GRUCell, LSTMCell, RNNCell, State, Weights
 from rnn_lab.models.dropout import dropout
 from rnn_lab.models.fast.autocast import autocast_dtype, is_autocast_enabled
-from rnn_lab.models.fast.cudnn import has_cudnn, run_packed
-from rnn_lab.models.fast.paths import find_fast_path
-from rnn_lab.models.sequences import reversal_index, reverse, zero_padding
-
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+from rnn_lab.models.fast.paths import find_fast_path, has_cudnn, run_packed
+from rnn_lab.models.sequences import (
+    check_sequences,
+    check_state,
+    reversal_index,
+    reverse,
+    zero_padding,
+)
 
 
 def reference_steps(
@@ -192,39 +195,9 @@ class RecurrentLayer(nn.Module):
         Raises:
             ValueError: an argument of `forward` has a wrong shape, type or value; names it.
         """
-        if inputs.dim() != 3 or inputs.shape[2] != self.input_size:
-            raise ValueError(
-                f"inputs must be [batch, time, {self.input_size}], got {list(inputs.shape)}"
-            )
-        batch, time, _ = inputs.shape
-        if batch == 0:
-            raise ValueError("inputs must hold at least one sequence, got none")
-        dtype = next(self.parameters()).dtype
-        if inputs.dtype != dtype and not is_autocast_enabled(inputs.device.type):
-            raise ValueError(f"inputs must be {dtype} as the weights are, got {inputs.dtype}")
-        if lengths.dtype not in _INTEGERS or list(lengths.shape) != [batch]:
-            raise ValueError(
-                f"lengths must be integers [{batch}], one for each sequence of inputs, "
-                f"got {lengths.dtype} {list(lengths.shape)}"
-            )
-        shortest, longest = (int(bound) for bound in lengths.aminmax())
-        if shortest < 1 or longest > time:
-            raise ValueError(
-                f"lengths must be from 1 to the {time} steps of inputs, got {shortest} to {longest}"
-            )
-        return lengths.to("cpu", torch.int64), self._state_parts(inputs, initial_state)
-
-    def _state_parts(self, inputs: Tensor, initial_state: Any) -> State:
-        count = len(self.cell.states)
-        shape = (self.num_layers * self.directions, inputs.shape[0], self.hidden_size)
-        if initial_state is None:
-            return (inputs.new_zeros(shape),) * count
-        state = (initial_state,) if isinstance(initial_state, Tensor) else tuple(initial_state)
-        if len(state) != count or any(tuple(part.shape) != shape for part in state):
-            wanted = " and ".join([str(list(shape))] * count)
-            found = " and ".join(str(list(part.shape)) for part in state)
-            raise ValueError(f"initial_state must be {wanted}, got {found}")
-        return state
+        lengths = check_sequences(inputs, lengths, self.input_size, next(self.parameters()).dtype)
+        shape = (self.num_layers * self.directions, len(inputs), self.hidden_size)
+        return lengths, check_state(initial_state, len(self.cell.states), shape, inputs)
 
     def _run_layers(
         self,

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import (
-    ModelConfig,
-    OptimizerConfig,
-    SchedulerConfig,
-    validate_model,
-)
+from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig, validate_model
 from rnn_lab.models.embedding import clip_params
 from rnn_lab.models.metrics import MetricFactory, build_metrics
-from rnn_lab.models.optimizers import build_optimizer, build_scheduler, use_lazy_embedding
+from rnn_lab.models.optimizers import (
+    build_optimizer,
+    build_scheduler,
+    clip_gradient,
+    use_lazy_embedding,
+)
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:
@@ -176,22 +176,12 @@ class TextClassifier(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as Lightning does, by the norm of the whole gradient or by value; keep that norm.
-
-        torch cannot clip sparse gradients: their rows are clipped instead.
-        """
-        by_value = gradient_clip_algorithm == "value"
-        if by_value or not gradient_clip_val:
-            norms = [p.grad.norm() for p in self.parameters() if p.grad is not None]
-            self.gradient_norm = torch.stack(norms).norm()
-        if not self.uses_sparse_embedding:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        """Clip as Lightning does, by the norm of the whole gradient or by value; keep that norm."""
+        if self.uses_sparse_embedding:
+            parameters = clip_params(self.parameters())  # torch cannot clip a sparse gradient
         else:
-            parameters = clip_params(self.parameters())
-        if gradient_clip_val and by_value:
-            nn.utils.clip_grad_value_(parameters, gradient_clip_val)
-        elif gradient_clip_val:
-            self.gradient_norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.gradient_norm = clip_gradient(parameters, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_end(self) -> None:
         """Bring every row of the embedding up to date."""

@@ -1,20 +1,18 @@
 """Build the optimizer and the learning-rate schedule of a run."""
 
-import functools
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.models.config import OptimizerConfig, SchedulerConfig, check_arguments
+from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
 from rnn_lab.models.embedding import Embedding
 from rnn_lab.models.lazy_optim import SGD, Adam, AdamW, follow_embeddings
-from rnn_lab.validation import unknown_choice_message
+from rnn_lab.models.torch_optimizers import optimizer_classes
 
 # Of a vocabulary. Below, a lazy step saves no time (benchmarks/README.md).
 LAZY_MIN_VOCAB = 50_000
@@ -22,50 +20,6 @@ _LAZY_PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 # Optimizers with lazy updates, and the arguments that these know.
 _LAZY_ARGUMENTS = {"adamw": {"betas", "eps"}, "adam": {"betas", "eps"}, "sgd": {"momentum"}}
 _OURS: dict[str, Any] = {"adamw": AdamW, "adam": Adam, "sgd": SGD}
-_REFUSED = {
-    "lbfgs": "it computes the loss several times per step, which the training step does not offer",
-    "sparseadam": "it takes sparse gradients only. See optimizer.sparse_embedding",
-}
-
-
-@functools.cache
-def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
-    """Return the optimizers of torch.optim that a run can use, by name in lower case."""
-    found = {
-        name.lower(): value
-        for name, value in vars(torch.optim).items()
-        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
-    }
-    return {name: found[name] for name in sorted(found.keys() - _REFUSED.keys() - {"optimizer"})}
-
-
-def check_optimizer(config: OptimizerConfig) -> None:
-    """Make sure that torch.optim has the optimizer, and that it takes the arguments.
-
-    Raises:
-        ValueError: no such optimizer or argument, or an impossible value.
-    """
-    if config.name in _REFUSED:
-        raise ValueError(f"optimizer.name={config.name}: {_REFUSED[config.name]}")
-    classes = optimizer_classes()
-    if config.name not in classes:
-        what = f"optimizer.name={config.name}: torch.optim has no such optimizer"
-        raise ValueError(unknown_choice_message(what, config.name, list(classes)))
-    optimizer = classes[config.name]
-    known = list(inspect.signature(optimizer).parameters)
-    fields = {"params", *OptimizerConfig.model_fields}
-    check_arguments(
-        "optimizer", optimizer.__name__, config.arguments, [n for n in known if n not in fields]
-    )
-    if config.weight_decay > 0 and "weight_decay" not in known:
-        raise ValueError(
-            f"optimizer.weight_decay={config.weight_decay}: {optimizer.__name__} has none. Give 0"
-        )
-    try:
-        optimizer([nn.Parameter(torch.zeros(1))], lr=config.lr, **config.arguments)  # type: ignore[call-arg]
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"optimizer.name={config.name}: {reason}") from None
 
 
 def build_optimizer(
@@ -154,6 +108,22 @@ def _has_lazy_updates(config: OptimizerConfig) -> bool:
     # What a row of Adam misses is a finite sum only then (lazy_rows.py).
     beta1, beta2 = arguments.get("betas", (0.9, 0.999))
     return bool(beta1 < math.sqrt(beta2))
+
+
+def clip_gradient(parameters: list[Tensor], limit: float | None, algorithm: str | None) -> Tensor:
+    """Clip the gradient of `parameters` by its norm, or by value with algorithm="value".
+
+    Without a `limit`, None or 0, it stays as it is.
+
+    Returns:
+        The norm that the gradient had, a scalar.
+    """
+    if limit and algorithm != "value":
+        return nn.utils.clip_grad_norm_(parameters, limit)
+    norms = [p.grad.norm() for p in parameters if p.grad is not None]
+    if limit:
+        nn.utils.clip_grad_value_(parameters, limit)
+    return torch.stack(norms).norm()
 
 
 def build_scheduler(

@@ -1,9 +1,57 @@
-"""Padded sequences: reverse each within its own length, and set its padding to zero."""
+"""Padded sequences: check them, reverse each within its own length, zero its padding."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from rnn_lab.models.fast.autocast import is_autocast_enabled
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def check_sequences(inputs: Tensor, lengths: Tensor, input_size: int, dtype: torch.dtype) -> Tensor:
+    """Return `lengths` of `inputs` [batch, time, input_size], of type `dtype`, as int64 on the CPU.
+
+    Raises:
+        ValueError: one has a wrong shape, type or value; names it.
+    """
+    if inputs.dim() != 3 or inputs.shape[2] != input_size:
+        raise ValueError(f"inputs must be [batch, time, {input_size}], got {list(inputs.shape)}")
+    batch, time, _ = inputs.shape
+    if batch == 0:
+        raise ValueError("inputs must hold at least one sequence, got none")
+    if inputs.dtype != dtype and not is_autocast_enabled(inputs.device.type):
+        raise ValueError(f"inputs must be {dtype} as the weights are, got {inputs.dtype}")
+    if lengths.dtype not in _INTEGERS or list(lengths.shape) != [batch]:
+        raise ValueError(
+            f"lengths must be integers [{batch}], one for each sequence of inputs, "
+            f"got {lengths.dtype} {list(lengths.shape)}"
+        )
+    shortest, longest = (int(bound) for bound in lengths.aminmax())
+    if shortest < 1 or longest > time:
+        raise ValueError(
+            f"lengths must be from 1 to the {time} steps of inputs, got {shortest} to {longest}"
+        )
+    return lengths.to("cpu", torch.int64)
+
+
+def check_state(
+    initial_state: Any, parts: int, shape: tuple[int, ...], inputs: Tensor
+) -> tuple[Tensor, ...]:
+    """Return an initial state of so many `parts` as their tuple; zeros, as `inputs`, for None.
+
+    Raises:
+        ValueError: it has other parts, or one has another shape.
+    """
+    if initial_state is None:
+        return (inputs.new_zeros(shape),) * parts
+    state = (initial_state,) if isinstance(initial_state, Tensor) else tuple(initial_state)
+    if len(state) != parts or any(tuple(part.shape) != shape for part in state):
+        wanted = " and ".join([str(list(shape))] * parts)
+        found = " and ".join(str(list(part.shape)) for part in state)
+        raise ValueError(f"initial_state must be {wanted}, got {found}")
+    return state
 
 
 def reversal_index(lengths: Tensor, time: int) -> Tensor:

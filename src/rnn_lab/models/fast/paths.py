@@ -5,24 +5,41 @@ the values and gradients of that loop; the tests hold them to it. None is needed
 layer.
 
 On a CPU, an LSTM is torch's over one padded block, which is oneDNN's where that can compute it. RNN
-and GRU have compiled steps (`fused_rnn.py`), or without Numba torch's, which are slow.
+and GRU have compiled steps (`fused_rnn.py`), or without Numba torch's, which are slow. On a GPU,
+the layers that cuDNN has run over packed sequences, all directions and layers at once.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnn_lab.models.cells import Cell, GRUCell, LSTMCell, RNNCell, State, Weights
 
-if TYPE_CHECKING:
-    from rnn_lab.models.layers import RecurrentLayer
 
-Run = Callable[["RecurrentLayer", Tensor, Tensor, State, Weights, bool], tuple[Tensor, State]]
-Fits = Callable[["RecurrentLayer", Tensor], bool]
+class Layer(Protocol):
+    """What a fast path needs of a `RecurrentLayer`."""
+
+    cell: Cell
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bidirectional: bool
+    dropout: float
+    training: bool
+    use_numba: bool
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Return the weights of all layers and directions, as nn.Module does."""
+        ...
+
+
+Run = Callable[[Any, Tensor, Tensor, State, Weights, bool], tuple[Tensor, State]]
+Fits = Callable[[Layer, Tensor], bool]
 
 # Elements of the gates of a block of time steps: 8 MiB in float32. Those of a long text fit no
 # cache, and their size differs at every step, so that freed memory cannot be used again.
@@ -72,25 +89,25 @@ def register_fast_path(
     return register
 
 
-def find_fast_path(layer: "RecurrentLayer", inputs: Tensor) -> FastPath | None:
+def find_fast_path(layer: Layer, inputs: Tensor) -> FastPath | None:
     """Return the first registered path that fits, or None."""
     paths = _PATHS.get(type(layer.cell), ())
     return next((path for path in paths if path.fits(layer, inputs)), None)
 
 
-def on_cpu(layer: "RecurrentLayer", inputs: Tensor) -> bool:
+def on_cpu(layer: Layer, inputs: Tensor) -> bool:
     """Return whether the inputs are on a CPU."""
     return inputs.device.type == "cpu"
 
 
-def compiled(layer: "RecurrentLayer", inputs: Tensor) -> bool:
+def compiled(layer: Layer, inputs: Tensor) -> bool:
     """Return whether the inputs are on a CPU, and compiled code may be loaded."""
     return inputs.device.type == "cpu" and layer.use_numba
 
 
 @register_fast_path(LSTMCell, fits=on_cpu)
 def lstm(
-    layer: "RecurrentLayer",
+    layer: Layer,
     inputs: Tensor,
     lengths: Tensor,
     state: State,
@@ -128,7 +145,7 @@ def lstm(
 
 
 def _fused(
-    layer: "RecurrentLayer",
+    layer: Layer,
     inputs: Tensor,
     lengths: Tensor,
     state: State,
@@ -150,7 +167,7 @@ def _fused(
 
 
 def _by_torch(
-    layer: "RecurrentLayer",
+    layer: Layer,
     inputs: Tensor,
     lengths: Tensor,
     state: State,
@@ -164,8 +181,8 @@ def _by_torch(
     return outputs, (outputs[lengths - 1, torch.arange(len(lengths))],)
 
 
-def _torch_has_it(layer: "RecurrentLayer", inputs: Tensor) -> bool:
-    return on_cpu(layer, inputs) and layer.has_cudnn
+def _torch_has_it(layer: Layer, inputs: Tensor) -> bool:
+    return on_cpu(layer, inputs) and has_cudnn(layer.cell)
 
 
 for _cell in (RNNCell, GRUCell):
@@ -186,3 +203,51 @@ def _onednn_has_lstm(dtype: torch.dtype) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+_TORCH: dict[type[Cell], type[nn.RNNBase]] = {RNNCell: nn.RNN, LSTMCell: nn.LSTM, GRUCell: nn.GRU}
+
+
+def has_cudnn(cell: Cell) -> bool:
+    """Return whether cuDNN, and so torch.nn, has layers of this cell."""
+    return type(cell) in _TORCH and getattr(cell, "reset_after", True)
+
+
+def run_packed(
+    layer: Layer, inputs: Tensor, lengths: Tensor, initial_state: Any
+) -> tuple[Tensor, Any]:
+    """Run `layer` as torch.nn does; arguments and results are those of its `forward`."""
+    packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+    outputs, final_state = _torch_layer(layer)(packed, initial_state)
+    padded, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
+    return padded, final_state
+
+
+def _torch_layer(layer: Layer) -> nn.RNNBase:
+    """Return torch.nn's layer with the parameters of `layer`, which cuDNN wants in one block.
+
+    It is kept outside of `layer` as a module, so that no weight appears twice in a state_dict.
+    """
+    parameters = dict(layer.named_parameters())
+    # Moved to another device, a parameter is the same object with other memory; assigned by
+    # load_state_dict, it is another object.
+    key = [(id(parameter), parameter.data_ptr()) for parameter in parameters.values()]
+    known = layer.__dict__.get("_torch_layer")
+    if known is not None and known[0] == key:
+        found: nn.RNNBase = known[1]
+    else:
+        found = _TORCH[type(layer.cell)](
+            layer.input_size,  # type: ignore[arg-type]
+            layer.hidden_size,
+            layer.num_layers,
+            batch_first=True,
+            dropout=layer.dropout,
+            bidirectional=layer.bidirectional,
+            device="meta",
+        )
+        for name, parameter in parameters.items():
+            setattr(found, name, parameter)
+        found.flatten_parameters()
+        key = [(id(parameter), parameter.data_ptr()) for parameter in parameters.values()]
+        layer.__dict__["_torch_layer"] = key, found
+    return found.train(layer.training)
