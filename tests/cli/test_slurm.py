@@ -101,7 +101,9 @@ def test_cancelled_and_preempted_jobs_end_as_an_undisturbed_one(tmp_path):
 
     assert sweep.process.wait(PATIENCE) == 1, sweep.said
     first, second, third = (sweep.folder(number) for number in (1, 2, 3))
-    assert f"error: {first.name}: its process died: Slurm job {cancelled} is CANCELLED" in sweep.said
+    assert (
+        f"error: {first.name}: its process died: Slurm job {cancelled} is CANCELLED" in sweep.said
+    )
     assert "error: 1 of 3 jobs are not done:" in sweep.said
     assert f"error:   {first.name} unfinished" in sweep.said
     assert not (first / "result.json").exists()

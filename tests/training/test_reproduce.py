@@ -29,6 +29,10 @@ RUNS = {
             "data.test_path=t.csv",
         ),
     ),
+    "an optimizer without a file": (
+        *("model=rnn", "model.name=peephole_lstm", "model.hidden_size=4"),
+        *("optimizer.name=adagrad", "+optimizer.initial_accumulator_value=0.1"),
+    ),
 }
 
 

@@ -110,7 +110,12 @@ def test_reserved_option_is_refused_with_the_one_to_use(name):
         ),
         *(("overfit_batches", 1.5), ("val_check_interval", 0), ("num_sanity_val_steps", -2)),
         *(("profiler", "simpel"), ("fast_dev_run", "x"), ("gradient_clip_algorithm", "nrom")),
-        *(("limit_val_batches", True), ("max_time", 3), ("deterministic", "maybe")),
+        *(
+            ("limit_val_batches", True),
+            ("max_time", 3),
+            ("max_time", {"days": "x"}),
+            ("deterministic", "maybe"),
+        ),
     ],
 )
 def test_wrong_type_or_value_is_one_line(name, value):

@@ -61,6 +61,15 @@ def _epoch_or_number(value: Any) -> Any:
     return value
 
 
+def _duration(value: Any) -> Any:
+    if isinstance(value, dict) and value and all(isinstance(n, int) for n in value.values()):
+        return value
+    if value is None or isinstance(value, str):
+        return value
+    option = "trainer.max_time: " if isinstance(value, dict) else ""
+    raise ValueError(f"{option}give 00:02:00:00 (days:hours:minutes:seconds) or {{hours: 2}}")
+
+
 def _folder_name(value: Any) -> Any:
     name = str(value) if isinstance(value, int) else value
     if isinstance(name, str) and not re.fullmatch(r"\w[\w.+-]*", name):
@@ -72,6 +81,7 @@ BatchLimit = Annotated[float | int, BeforeValidator(_share_or_number)]
 OverfitBatches = Annotated[float | int, BeforeValidator(_none_share_or_number)]
 Devices = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)]
 MeasureInterval = Annotated[int | Literal["epoch"] | None, BeforeValidator(_epoch_or_number)]
+Duration = Annotated[Any, BeforeValidator(_duration)]
 SweepName = Annotated[str, BeforeValidator(_folder_name)]
 Endless = Literal[-1]
 
@@ -97,7 +107,7 @@ class TrainerConfig(StrictConfig):
     min_epochs: PositiveInt | None = None
     max_steps: PositiveInt | Endless = -1
     min_steps: PositiveInt | None = None
-    max_time: str | dict[str, int] | None = None
+    max_time: Duration | None = None
     overfit_batches: OverfitBatches = 0.0
     val_check_interval: BatchLimit = 1.0
     check_val_every_n_epoch: PositiveInt = 1

@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.io.schema import SCHEMA_KEY, check_schema
+from rnn_lab.paths import conf_dir
 from rnn_lab.reports.run_files import read_object
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import options_signature
@@ -34,6 +35,9 @@ _CODE = {"plugins", "callbacks", "metrics"}
 # Where a user's own texts are: whether they are the same ones is checked when they are read.
 _TEXTS = {"data.train_path", "data.test_path"}
 _GROUPS = ("model", "optimizer", "scheduler", "trainer")
+# Files of conf that hold no option of one cell, optimizer or schedule alone, for a name that has no
+# file. Every value in them is replaced.
+_PLAIN_CHOICES = {"model": "rnn", "optimizer": "adamw", "scheduler": "constant"}
 _MAX_BYTES = 2**20  # a result.json has some 4,000
 
 
@@ -162,7 +166,10 @@ def _overrides(record: RunRecord) -> dict[str, str]:
     """Return Hydra's overrides for a run, by the name of the option."""
     config = record.config
     said = {REPRODUCE: f"{REPRODUCE}={_quoted(record.path, REPRODUCE, str(record.path))}"}
-    said |= {name: f"{name}={getattr(config, name).name}" for name in _GROUPS[:3]}
+    for group, plain in _PLAIN_CHOICES.items():
+        name = getattr(config, group).name
+        has_file = (conf_dir() / group / f"{name}.yaml").exists()
+        said[group] = f"{group}={name if has_file else plain}"
     said |= {"data": f"data={config.data.source}", "trainer": "trainer=auto"}
     for name, value in record.signature.items():
         said[name] = f"++{name}={_quoted(record.path, name, value)}"

@@ -10,9 +10,10 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.errors import OutputDirConflictError
+from rnn_lab.errors import ConfigError, OutputDirConflictError
 from rnn_lab.hardware import resolve_hardware
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
 from rnn_lab.tracking.loggers import RunDescription, build_loggers, finish_wandb
@@ -77,14 +78,12 @@ def train(
     )
     with finishing_wandb(shutdown):
         loggers = build_loggers(config.logger, describe_run(spec, data, resume_point))
-        resume_state = resume_point.state if resume_point else None
-        callbacks = [
-            *build_callbacks(
-                spec, shutdown, rollbacks=rollbacks, metadata=metadata, resume_state=resume_state
-            ),
-            *build_objects(config.callbacks, "callbacks", L.Callback),
-            *make_callbacks(spec),
-        ]
+        state = resume_point.state if resume_point else None
+        callbacks = build_callbacks(
+            spec, shutdown, rollbacks=rollbacks, metadata=metadata, resume_state=state
+        )
+        callbacks += build_objects(config.callbacks, "callbacks", L.Callback)
+        callbacks += make_callbacks(spec)
         trainer = build_trainer(config.trainer, hardware, spec.output_dir, loggers, callbacks)
 
         metrics: dict[str, Any] = {}
@@ -163,11 +162,14 @@ def fit(
         The validation metrics of the epoch that validation selected.
 
     Raises:
+        ConfigError: Lightning refuses the options of the trainer.
         IncompatibleCheckpointError: the parts of the checkpoint do not fit this run.
     """
     checkpoint = resume_point.path if resume_point else None
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except MisconfigurationException as error:  # options that do not go together
+        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
     except Exception as error:
         restoring = find_callback(trainer, ExactCheckpoint).is_restoring
         if resume_point is None or not restoring or not is_state_mismatch(error):
