@@ -132,12 +132,6 @@ def test_errors_name_the_file_or_the_device(path, tmp_path):
             rnn_lab.load(path, device="mps")
 
 
-def test_explain_without_its_extra_is_one_line(path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "captum", None)
-    with pytest.raises(ConfigError, match=r"Model\.explain: .* pip install 'rnn-lab\[explain\]'"):
-        rnn_lab.load(path).explain("a film")
-
-
 def test_a_prediction_imports_nothing_slow_but_torch(path):
     code = (
         "import sys, rnn_lab; rnn_lab.load(sys.argv[1]).class_names;"

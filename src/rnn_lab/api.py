@@ -13,7 +13,7 @@ from rnn_lab.data.readers.records import Record
 from rnn_lab.errors import DataError
 from rnn_lab.inference.batch_predict import predict_rows
 from rnn_lab.inference.load import LoadedModel, load_model
-from rnn_lab.plugins import load_plugins, require_extra
+from rnn_lab.plugins import load_plugins
 
 if TYPE_CHECKING:
     from rnn_lab.inference.explanation import Explanation
@@ -100,7 +100,7 @@ class Model:
             yield Prediction(names[int(row.probabilities.argmax())], probabilities)
 
     def explain(self, text: str) -> "Explanation":
-        """Explain the prediction for one text; needs the extra `explain`.
+        """Explain the prediction for one text.
 
         >>> explanation = rnn_lab.load(path).explain("not good at all")
         >>> [word.text for word in explanation.words]
@@ -117,11 +117,9 @@ class Model:
             every gate and state. `save(folder)` writes a page with plots.
 
         Raises:
-            ConfigError: the extra is not installed.
             TypeError: `text` is not a string.
             DataError: it is not valid Unicode.
         """
-        require_extra("explain", "Model.explain")
         from rnn_lab.inference.explanation import explain_text
 
         checked = _checked(text, 0)

@@ -20,7 +20,6 @@ GROUP = "rnn_lab.plugins"  # of entry points
 
 # What each extra installs, by the names that are imported.
 _EXTRAS = {
-    "explain": ("captum",),
     "launchers": ("hydra_plugins.hydra_joblib_launcher", "hydra_plugins.hydra_submitit_launcher"),
     "search": ("optuna",),
     "tensorboard": ("tensorboard",),

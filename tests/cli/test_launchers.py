@@ -117,7 +117,7 @@ def test_a_sweep_of_pairs_tests_every_review_once_and_goes_on_past_one_that_fail
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     (failure,) = tmp_path.glob("runs/mine/*/failure.json")
-    said = "1 reviews cannot feed 2 devices"
+    said = "too few texts for 2 devices: 1"
     assert done.stderr.count(f"error: {failure.parent.name} failed: {said}") == 1
     assert read(failure)["type"] == "DataError"
     folder = finished(tmp_path)[1]
@@ -128,9 +128,7 @@ def test_a_sweep_of_pairs_tests_every_review_once_and_goes_on_past_one_that_fail
         names = [row["name"] for row in csv.DictReader(file)]
     assert len(set(names)) == len(names) == 21
     shutil.copytree(folder, tmp_path / "run")
-    done = run_warm_command(
-        "eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=tmp_path
-    )
+    done = run_warm_command("eval.py", "run=run", "device=cpu", "output_dir=tested", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     two, one = read(folder / "result.json"), read(tmp_path / "tested" / "result.json")
     compared = [name for name in one if name.startswith("test/")]

@@ -59,7 +59,7 @@ def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
 
     refused = run_warm_command("train.py", *command[2:], "model.hidden_size=32", cwd=tmp_path)
     assert refused.returncode == 1
-    assert "model.hidden_size=16 there, 32 here" in refused.stderr.splitlines()[-1]
+    assert "model.hidden_size=16 (saved), 32 (requested)" in refused.stderr.splitlines()[-1]
 
     done = run_warm_command("train.py", *command[2:], cwd=tmp_path, warm_children=True)
     assert done.returncode == 0, done.stderr

@@ -44,7 +44,7 @@ def test_the_second_of_two_trainings_is_refused_and_the_first_ones_lock_dies_wit
     job = (tmp_path / "run" / "job.json").read_bytes()
     refused = run_warm_command("train.py", *other, cwd=tmp_path)  # not for the lock any more
     assert refused.returncode == 1
-    assert "trainer.max_epochs=500 there, 2 here" in refused.stderr
+    assert "trainer.max_epochs=500 (saved), 2 (requested)" in refused.stderr
     assert contents(tmp_path / "run" / ".hydra") == before
     assert (tmp_path / "run" / "job.json").read_bytes() == job
     assert not (tmp_path / "run" / "failure.json").exists()

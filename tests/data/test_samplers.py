@@ -154,7 +154,7 @@ def test_padding_of_imdb_is_under_five_per_cent(tokenized_imdb) -> None:
 
 
 def test_fewer_texts_than_devices_is_an_error() -> None:
-    with pytest.raises(DataError, match="3 texts are too few for 4 devices"):
+    with pytest.raises(DataError, match="too few texts for 4 devices: 3"):
         BucketBatchSampler(np.ones(3, dtype=int), 2, shuffle=False, num_replicas=4)
 
 
@@ -246,7 +246,7 @@ def test_the_order_of_batches_of_tokens_is_a_function_of_seed_and_epoch() -> Non
 
 
 def test_fewer_texts_than_devices_is_an_error_for_batches_of_tokens() -> None:
-    with pytest.raises(DataError, match="2 texts are too few for 3 devices"):
+    with pytest.raises(DataError, match="too few texts for 3 devices: 2"):
         TokenBatchSampler(np.array([4, 5]), 10, num_replicas=3)
 
 

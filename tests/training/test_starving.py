@@ -74,7 +74,7 @@ def test_full_disk_ends_a_run_in_one_line_and_it_resumes_bit_by_bit(tmp_path):
             ["on_a_read_only_disk"],
             inside=way,
         )
-        check(read_only, "Read-only file system; choose a place that is not read-only")
+        check(read_only, "Read-only file system; choose a folder that is not read-only")
         reason = "No space left on device; free some space there"
     for one in found:
         check(one, reason)
@@ -90,6 +90,6 @@ def test_denied_folder_deleted_folder_and_limited_files(tmp_path):
         ["in_a_folder_that_goes", 3],
         ["with_files_of_at_most", 60_000],
     )
-    check(denied, "Permission denied; choose another place")
+    check(denied, "Permission denied; choose another folder")
     check(gone, "its folder was deleted", "is gone: it was deleted or moved")
     check(limited, "File too large; the system limits")

@@ -67,7 +67,7 @@ class DistributedBatchSampler(Sampler[np.ndarray], ABC):
             DataError: there are fewer rows than replicas.
         """
         if len(lengths) < num_replicas:
-            raise DataError(f"{len(lengths)} texts are too few for {num_replicas} devices")
+            raise DataError(f"too few texts for {num_replicas} devices: {len(lengths)}")
         self._lengths = lengths
         self._rank, self._num_replicas = rank, num_replicas
         self._seed, self._epoch = seed, 0

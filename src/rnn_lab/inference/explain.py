@@ -10,7 +10,6 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import fast_imports, gc_disabled
 from rnn_lab.inference.config import ExplainOptions
 from rnn_lab.inference.predict import print_ranking
-from rnn_lab.plugins import require_extra
 from rnn_lab.validation import validate
 
 NAME_LENGTH = 40  # characters of a folder name, without its hash
@@ -28,7 +27,6 @@ def explain(options: dict[str, Any]) -> None:
         raise ConfigError('text: is empty; give a text to explain: text="..."')
     if fault := text_error(text, "utf-8"):
         raise ConfigError(f"text: {fault}")
-    require_extra("explain", "explain")
     # torch takes seconds to import: only once the options are valid.
     with fast_imports():
         from rnn_lab.inference.load import load_model
