@@ -91,5 +91,5 @@ def test_denied_folder_deleted_folder_and_limited_files(tmp_path):
         ["with_files_of_at_most", 60_000],
     )
     check(denied, "Permission denied; choose another folder")
-    check(gone, "its folder was deleted", "is gone: it was deleted or moved")
+    check(gone, "its folder was deleted", "was deleted or moved while the run trained")
     check(limited, "File too large; the system limits")
