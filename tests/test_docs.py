@@ -63,7 +63,7 @@ def lines_of(file: str, function: str | None) -> list[str]:
     return [line.strip() for part in parts for line in part.splitlines()]
 
 
-def test_every_quoted_line_stands_where_the_text_says():
+def test_every_quoted_line_is_where_the_text_says():
     found = quotes()
     for file, function, line in found:
         assert line in lines_of(file, function), (file, function, line)
@@ -99,18 +99,18 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_every_command_is_one_that_runs(command):
-    door, *arguments = command
-    if door == "train.py":
+    script, *arguments = command
+    if script == "train.py":
         for job in jobs([argument for argument in arguments if argument != "-m"]):
             composed(*job)
-    elif door == "-m" and arguments[0] == "pytest":
+    elif script == "-m" and arguments[0] == "pytest":
         assert all((PROJECT / path).exists() for path in arguments[1:])
-    elif door == "-m":
+    elif script == "-m":
         assert find_spec(arguments[0])
     else:
-        assert (PROJECT / door).exists()
+        assert (PROJECT / script).exists()
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            options = hydra.compose(Path(door).stem)
+            options = hydra.compose(Path(script).stem)
         assert {argument.partition("=")[0] for argument in arguments} <= set(options)
 
 

@@ -6,7 +6,7 @@ from tests.cli.forked import run_warm_command
 from tests.cli.runner import run_command
 
 
-def test_gives_the_figures_of_the_run(mood_run):
+def test_gives_the_metrics_of_the_run(mood_run):
     """In the folder in which train.py ran: the same reviews, found in the same place."""
     cwd = mood_run.parent
     done = run_warm_command("eval.py", "run=run", "device=cpu", "hydra.run.dir=tested", cwd=cwd)

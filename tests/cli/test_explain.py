@@ -18,7 +18,7 @@ PAGE = {
 }
 
 
-def test_a_page_lies_in_the_run_and_says_what_predict_says(tmp_path, mood_run):
+def test_page_is_in_the_run_folder_and_agrees_with_predict(tmp_path, mood_run):
     text = 'An awful, "awful" film: ${x} <b>'
     done = run_warm_command("explain.py", f"run={mood_run}", f"text={text}", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -71,7 +71,7 @@ def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_joblib_workers_share_the_cores_and_one_that_is_killed_ends_no_job(tmp_path, monkeypatch):
+def test_joblib_workers_share_the_cores_and_a_killed_worker_ends_no_job(tmp_path, monkeypatch):
     """Every other worker dies with it, and all their jobs go on where they were."""
     monkeypatch.delenv("OMP_NUM_THREADS")  # of the tests: it would be every worker's
     joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=12")
@@ -89,7 +89,7 @@ def test_joblib_workers_share_the_cores_and_one_that_is_killed_ends_no_job(tmp_p
 
 
 @pytest.mark.slow
-def test_a_killed_process_of_submitit_is_told_and_the_others_go_on(tmp_path):
+def test_killed_submitit_process_is_reported_and_other_jobs_continue(tmp_path):
     local = ("hydra/launcher=submitit_local", "hydra.launcher.n_jobs=1", "trainer.max_epochs=12")
     sweep = start("seed=1,2", *local, cwd=tmp_path)
     kill_when_training("gru_seed1", sweep, tmp_path)
@@ -109,7 +109,7 @@ def test_a_killed_process_of_submitit_is_told_and_the_others_go_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_of_pairs_tests_every_review_once_and_goes_on_past_one_that_fails(tmp_path):
+def test_sweep_of_ddp_jobs_tests_every_text_once_and_continues_past_a_failed_job(tmp_path):
     """Two jobs, each in two processes; the second has one review to validate on."""
     jobs = ("trainer=ddp_cpu", "data.eval_batch_size=8", "logger=wandb")
     jobs += ("data.val_split=random", "data.val_fraction=0.1,0.02")

@@ -99,7 +99,7 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path, mood_run):
     assert json.loads(done.stdout)["label"] == "good"
 
 
-def test_a_text_that_is_no_text_is_told(tmp_path, mood_run):
+def test_invalid_text_is_reported(tmp_path, mood_run):
     given = b"caf\xe9 lovely".decode("utf-8", "surrogateescape")  # as the shell passes it on
     done = run_warm_command("predict.py", f"run={mood_run}", f"text={given}", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")

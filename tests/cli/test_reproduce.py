@@ -1,4 +1,4 @@
-"""`train.py reproduce=<result.json>`, as a user who doubts a figure gives it."""
+"""`train.py reproduce=<result.json>`, as a user who doubts a metric runs it."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ def read(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "result.json").read_text())
 
 
-def figures(folder: Path) -> dict[str, Any]:
+def untimed_result(folder: Path) -> dict[str, Any]:
     """All of a result.json that says what came out."""
     found = read(folder)
     return {name: found[name] for name in found if "/" in name or "epoch" in name}
@@ -51,7 +51,7 @@ def change(folder: Path, place: Path, **changes: Any) -> Path:
 
 
 def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, tmp_path):
-    """Elsewhere, from a copy of that file alone and the texts; others are told of untrained."""
+    """From a copy of that file and the texts; other texts are reported before training."""
     mailed = change(mood_run, tmp_path / "mailed")
     edited = change(mood_run, tmp_path / "edited", **{"test/loss": 0.123})
     of_other_words = {"data.vocabulary_fingerprint": "0" * 64}
@@ -74,7 +74,7 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
     ]
     assert again.returncode == 0, again.stderr
     assert "All 12 metrics are bit-identical." in again.stdout
-    assert figures(tmp_path / "again") == figures(mood_run)
+    assert untimed_result(tmp_path / "again") == untimed_result(mood_run)
     for name in ("label", "loss", "prediction"):
         assert column(tmp_path / "again", name) == column(mood_run, name)
     given = [f"reproduce={mailed / 'result.json'}", kept, "logger=none"]
@@ -84,7 +84,7 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
     assert rows(cheated.stdout)["test/loss"] == ["0.123", str(read(mood_run)["test/loss"]), "NO"]
     (line,) = [line for line in cheated.stderr.splitlines() if line.startswith("error: ")]
     assert f"reproduce={edited / 'result.json'}: 1 of 12 metrics differ (test/loss)" in line
-    assert figures(tmp_path / "cheated") == figures(mood_run)
+    assert untimed_result(tmp_path / "cheated") == untimed_result(mood_run)
 
     said = (
         "was trained on other texts",
@@ -120,7 +120,7 @@ def test_runs_of_every_kind_run_again_to_the_same_bits(tmp_path):
         assert done.returncode == 0, done.stderr
         assert "metrics are bit-identical" in done.stdout
     for name in RUNS:
-        assert figures(tmp_path / "again" / name) == figures(tmp_path / name)
+        assert untimed_result(tmp_path / "again" / name) == untimed_result(tmp_path / name)
         for column_name in ("label", "loss", "prediction"):
             again, first = (column(tmp_path / p / name, column_name) for p in ("again", ""))
             assert again == first

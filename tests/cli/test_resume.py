@@ -46,9 +46,7 @@ def offline_run(cwd: Path) -> tuple[dict, list[dict]]:
     [(signal.SIGINT, 130, "trainer=cpu", 6), (signal.SIGTERM, 143, "trainer=ddp_cpu", 3)],
     ids=["ctrl_c", "sigterm_of_two_processes"],
 )
-def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
-    tmp_path, signum, status, trainer, steps
-):
+def test_stopped_run_resumes_by_the_command_it_prints(tmp_path, signum, status, trainer, steps):
     ended, line = stop(tmp_path, signum, trainer)
     assert ended == status
     summary, records = offline_run(tmp_path)
@@ -69,5 +67,5 @@ def test_a_run_that_is_stopped_goes_on_by_the_line_it_prints(
     summary, records = offline_run(tmp_path)
     assert "stopped" not in summary
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
-    trained = [figures["trainer/global_step"] for figures in history if "grad_norm" in figures]
+    trained = [metrics["trainer/global_step"] for metrics in history if "grad_norm" in metrics]
     assert trained == list(range(12 * steps))

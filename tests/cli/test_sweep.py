@@ -46,7 +46,7 @@ def results(cwd: Path) -> dict[str, tuple[bytes, int]]:
     return {path.parent.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
 
 
-def figures(cwd: Path) -> dict[str, dict]:
+def untimed_results(cwd: Path) -> dict[str, dict]:
     """What two equal sweeps agree in: all of every result but its timing."""
     read = {name: json.loads(content) for name, (content, _) in results(cwd).items()}
     return {
@@ -195,9 +195,9 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
     assert process.wait() == 0, process.said()
     assert finished.items() <= results(killed).items(), "a job was finished twice"
     assert beside.wait() == 0, beside.said()
-    whole = figures(undisturbed)
+    whole = untimed_results(undisturbed)
     assert len(whole) == 8
-    assert figures(killed) == whole
+    assert untimed_results(killed) == whole
     for name in whole:
         predictions = [
             cwd / "runs/mine" / name / "predictions.csv" for cwd in (undisturbed, killed)

@@ -13,7 +13,7 @@ from rnn_lab.inference.config import EvaluateOptions
 from rnn_lab.inference.evaluate import data_config, evaluate
 from rnn_lab.inference.load import load_model
 
-# One in five of these is against its word, so that no figure is a round 1.
+# One in five of these is against its word, so that no metric is exactly 1.
 ROWS = [
     *(("an awful film", "bad"), ("the actor was lovely then", "good"), ("passable", "so so")),
     *(("lovely lovely scene", "bad"), ("awful", "bad"), ("music was passable", "good")),
@@ -39,7 +39,7 @@ def options(mood_run, tmp_path, **data):
     }
 
 
-def test_other_reviews_by_the_figures_of_scikit_learn(tmp_path, mood_run, others):
+def test_other_reviews_have_the_metrics_of_scikit_learn(tmp_path, mood_run, others):
     evaluate(options(mood_run, tmp_path, test_path=str(others)))
 
     result = json.loads((tmp_path / "tested" / "result.json").read_text())
@@ -128,7 +128,7 @@ def test_other_reviews_are_cut_and_batched_as_the_run_did(tmp_path, mood_run):
         ),
     ],
 )
-def test_a_mistake_is_told_and_nothing_is_written(tmp_path, mood_run, change, said):
+def test_mistake_is_one_line_and_nothing_is_written(tmp_path, mood_run, change, said):
     with pytest.raises(UserError, match=said):
         evaluate(options(mood_run, tmp_path) | change)
     assert not (tmp_path / "tested").exists()

@@ -15,7 +15,7 @@ from rnn_lab.inference.explain import explain, folder_for
         ({"output": "file"}, "file/explanation.json: cannot be written"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(tmp_path, monkeypatch, mood_run, options, said):
+def test_mistake_is_one_line(tmp_path, monkeypatch, mood_run, options, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("kept")
     with pytest.raises(UserError, match=said) as error:

@@ -62,7 +62,7 @@ def test_gives_the_logits_of_the_module_that_was_trained(mood_run, state):
     assert run.path == mood_run / "checkpoints" / "best.ckpt"
 
 
-def test_the_reset_gate_stands_where_it_was_trained(mood_run, state, tmp_path):
+def test_reset_gate_is_applied_where_it_was_trained(mood_run, state, tmp_path):
     options = state["hyper_parameters"]["model"]
     tokens, lengths = torch.arange(2, 11).view(1, 9), torch.tensor([9])
     logits = {}

@@ -186,7 +186,7 @@ def test_one_text_is_answered_for_people(capsys, mood_run):
         ({"text": "x", "run": "nowhere"}, "nowhere"),
     ],
 )
-def test_a_mistake_is_told_and_nothing_is_written(tmp_path, monkeypatch, mood_run, options, said):
+def test_mistake_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, mood_run, options, said):
     monkeypatch.chdir(tmp_path)
     for name, content in {"empty": b"", "good": b"lovely\n", "bad": b"\n\0\n"}.items():
         (tmp_path / f"{name}.txt").write_bytes(content)

@@ -58,7 +58,7 @@ def test_a_full_disk_is_named_with_what_to_do():
         file.write("anything")
 
 
-def test_what_a_library_raises_in_place_of_a_full_disk_is_told_as_one(tmp_path):
+def test_error_of_a_library_on_a_full_disk_is_reported_as_a_full_disk(tmp_path):
     """torch, with an error of its own."""
     full = Path("/dev/full").open("wb")  # noqa: SIM115
     with pytest.raises(WriteError, match="No space left"), translating_os_errors(tmp_path / "file"):
@@ -69,7 +69,7 @@ def test_what_a_library_raises_in_place_of_a_full_disk_is_told_as_one(tmp_path):
         raise RuntimeError("a fault of ours")
 
 
-def test_a_log_on_a_full_disk_is_told_of_once(capfd):
+def test_log_on_a_full_disk_is_reported_once(capfd):
     log = logging.Logger("full")
     log.addHandler(FaultTolerantFileHandler("/dev/full"))
     for _ in range(3):

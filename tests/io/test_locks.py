@@ -1,4 +1,4 @@
-"""One process at a time, and what another is told."""
+"""One process at a time, and the message to another one."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def another(code: str, path: Path) -> Iterator[subprocess.Popen[str]]:
             process.send_signal(signal.SIGKILL)
 
 
-def test_the_second_is_told_who_is_there(tmp_path):
+def test_second_process_is_shown_the_owner_of_the_lock(tmp_path):
     with another(HOLD, tmp_path / "lock") as process:
         with pytest.raises(LockHeldError) as refused:
             acquire(tmp_path / "lock", "hydra.run.dir=run")

@@ -216,7 +216,7 @@ for path in sys.argv[1:]:
 
 @pytest.mark.slow
 def test_what_is_no_checkpoint_is_refused_in_a_line_and_in_little_memory(tmp_path):
-    """Wherever one is read: as a finished run, and as a half-done one."""
+    """Wherever one is read: as a finished run, and as an unfinished one."""
     for attack in (*CODE, *BROKEN):
         attack(tmp_path / f"{attack.__name__}.ckpt", tmp_path / "marker")
     paths = sorted(map(str, tmp_path.glob("*.ckpt")))

@@ -110,7 +110,7 @@ def test_a_url_from_the_environment_is_refused_without_its_password():
     ],
     ids=["token", "token and port", "none", "ssh"],
 )
-def test_a_remote_is_told_without_who_may_read_it(tmp_path, monkeypatch, url, shown):
+def test_remote_is_shown_without_its_credentials(tmp_path, monkeypatch, url, shown):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", url], check=True)
     monkeypatch.chdir(tmp_path)
@@ -149,9 +149,9 @@ def test_sweeps_and_searches_leave_no_key_that_they_were_given(tmp_path):
     search += ("hydra.sweeper.n_trials=1", "hydra.sweeper.storage='${oc.env:STUDIES}'")
     for arguments in (sweep, search):
         done = run_warm_command("train.py", *arguments, *SMALL, cwd=tmp_path, env=environment)
-        told = done.stdout + done.stderr
-        assert done.returncode == 0, told
-        assert KEY not in told and "planteddatabase" not in told
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output
+        assert KEY not in output and "planteddatabase" not in output
     assert len(list(tmp_path.glob("runs/*/*/result.json"))) == 2
     assert list(tmp_path.glob("runs/sweep/.submitit/**/*_submitted.pkl"))
     assert holders(tmp_path / "runs", KEY, "planteddatabase") == []

@@ -157,7 +157,7 @@ def test_the_padding_vector_starts_and_stays_zero():
     assert classifier.embedding.weight.grad[0].tolist() == [0.0] * 7
 
 
-def test_dropout_stands_after_the_embedding_and_before_the_linear_layer():
+def test_dropout_is_after_the_embedding_and_before_the_linear_layer():
     classifier = build("gru", dropout=0.9, pooling="mean", hidden_size=500).train()
     seen = {}
     classifier.linear.register_forward_pre_hook(lambda _, args: seen.update(linear=args[0]))

@@ -158,7 +158,7 @@ def test_padding_says_nothing_and_gets_no_gradient(kind):
 
 
 @KINDS
-def test_dropout_stands_between_layers_and_only_in_training(kind):
+def test_dropout_is_between_layers_and_only_in_training(kind):
     torch.manual_seed(0)
     layer = PAIRS[kind][0](3, 4, num_layers=2, dropout=0.5)
     plain = PAIRS[kind][0](3, 4, num_layers=2)

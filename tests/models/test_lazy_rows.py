@@ -1,4 +1,4 @@
-"""An embedding that moves by rows is where a dense optimizer has it."""
+"""An embedding with lazy updates equals that of a dense optimizer."""
 
 import copy
 import math
@@ -18,7 +18,7 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch's
 
 
 class Pair:
-    """The same embedding twice: ours by rows, and torch's own with torch's own optimizer."""
+    """The same embedding twice: ours with lazy updates, and torch's with torch's optimizer."""
 
     def __init__(self, name: str = "adamw", dtype=torch.float64, **options) -> None:
         if name != "sgd":  # so small that what is missed is exact
@@ -208,9 +208,7 @@ def test_new_weights_do_not_move_by_what_the_old_ones_missed():
 
 
 @pytest.mark.parametrize(("name", "options"), KINDS)
-def test_a_training_that_was_saved_and_one_that_goes_on_have_the_bits_of_one_left_alone(
-    name, options
-):
+def test_saving_and_resuming_do_not_change_the_bits(name, options):
     """In float32 with an eps that matters, where making up in two parts is not making up in one."""
     if name != "sgd":
         options = options | {"eps": 1e-3}
@@ -236,7 +234,7 @@ def test_a_training_that_was_saved_and_one_that_goes_on_have_the_bits_of_one_lef
 
 
 @pytest.mark.parametrize("then_lazy", [True, False])
-def test_a_saved_optimizer_goes_on_lazy_or_dense(then_lazy):
+def test_saved_optimizer_resumes_lazy_or_dense(then_lazy):
     pair = Pair(lr=0.1)
     for _ in range(20):
         pair.step(few_tokens())

@@ -1,4 +1,4 @@
-"""Runs whose embedding moves by rows, under real Trainers, beside the same runs dense."""
+"""Runs with lazy updates of the embedding under real Trainers, compared with dense runs."""
 
 from pathlib import Path
 
@@ -48,14 +48,14 @@ def module(sparse: bool | str, **optimizer) -> TextClassifier:
 
 
 def fit(sparse: bool, optimizer=None, **options) -> tuple[TextClassifier, Figures]:
-    model, figures = module(sparse, **(optimizer or {})), Figures()
+    model, metrics = module(sparse, **(optimizer or {})), Figures()
     run = trainer(
         **{"max_epochs": 2, "log_every_n_steps": 1, "num_sanity_val_steps": 0} | options,
-        callbacks=[GradNormMonitor(), figures],
+        callbacks=[GradNormMonitor(), metrics],
     )
     run.fit(model, loader(TRAIN), loader(HELD_OUT))
     assert model.uses_sparse_embedding is sparse
-    return model, figures
+    return model, metrics
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def fit(sparse: bool, optimizer=None, **options) -> tuple[TextClassifier, Figure
         ({}, {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"}),
     ],
 )
-def test_a_run_by_rows_is_the_run_with_dense_gradients(optimizer, options):
+def test_lazy_run_equals_the_run_with_dense_gradients(optimizer, options):
     options = {"precision": "64-true"} | options  # in which rounding is too small to matter
     (rows, of_rows), (dense, of_dense) = (fit(g, optimizer, **options) for g in (True, False))
     for name, expected in dense.named_parameters():
@@ -82,12 +82,12 @@ def test_a_run_by_rows_is_the_run_with_dense_gradients(optimizer, options):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_learns_by_rows_what_it_learns_dense(precision):
+def test_lazy_run_learns_what_a_dense_one_does(precision):
     losses = [fit(g, precision=precision, max_epochs=3)[1].losses for g in (True, False)]
     assert losses[0] == pytest.approx(losses[1], abs=5e-3)
 
 
-def test_a_resumed_run_by_rows_ends_where_it_would_have(tmp_path: Path):
+def test_resumed_lazy_run_ends_as_an_uninterrupted_one(tmp_path: Path):
     def train(folder: str, **options) -> TextClassifier:
         model = module(True)
         keep = ModelCheckpoint(

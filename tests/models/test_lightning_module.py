@@ -103,9 +103,9 @@ def test_learns_a_task_that_needs_word_order(name, precision, train_batches, hel
     model = build(name)
     run = trainer(max_epochs=8, precision=precision, gradient_clip_val=1.0)
     run.fit(model, loader(train_batches))
-    figures = run.test(model, loader(held_out), verbose=False)[0]
-    assert figures["test/accuracy"] > 0.95
-    assert figures["test/auroc"] > 0.98
+    metrics = run.test(model, loader(held_out), verbose=False)[0]
+    assert metrics["test/accuracy"] > 0.95
+    assert metrics["test/auroc"] > 0.98
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
@@ -125,7 +125,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(train_batches, held_ou
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
-def test_figures_are_means_over_reviews(num_classes, held_out):
+def test_metrics_are_means_over_texts(num_classes, held_out):
     # Weights that (nearly) do not move: training, validation and test see the same model.
     L.seed_everything(1)
     model = build(
@@ -136,19 +136,19 @@ def test_figures_are_means_over_reviews(num_classes, held_out):
     uneven = [Batch(*(part[:n] for part in b)) for b, n in zip(held_out, (128, 1, 9), strict=True)]
     run = trainer(max_epochs=1)
     run.fit(model, loader(uneven), loader(uneven))
-    figures = dict(run.callback_metrics)
+    metrics = dict(run.callback_metrics)
     with torch.no_grad():
         outputs = [model.eval()(batch.tokens, batch.lengths) for batch in uneven]
     logits, labels = torch.cat(outputs), torch.cat([batch.labels for batch in uneven])
     loss = torch.nn.functional.cross_entropy(logits, labels)
     accuracy = (logits.argmax(1) == labels).float().mean()
     for split in ("train", "val"):
-        assert figures[f"{split}/loss"] == pytest.approx(float(loss), abs=1e-5)
-        assert figures[f"{split}/accuracy"] == pytest.approx(float(accuracy), abs=1e-6)
+        assert metrics[f"{split}/loss"] == pytest.approx(float(loss), abs=1e-5)
+        assert metrics[f"{split}/accuracy"] == pytest.approx(float(accuracy), abs=1e-6)
     names = ("accuracy", "f1", "auroc", "calibration_error", "loss")
-    assert figures.keys() == {"train/loss", "train/accuracy"} | {f"val/{name}" for name in names}
+    assert metrics.keys() == {"train/loss", "train/accuracy"} | {f"val/{name}" for name in names}
     tested = run.test(model, loader(uneven), verbose=False)[0]
-    assert tested == pytest.approx({f"test/{n}": float(figures[f"val/{n}"]) for n in names})
+    assert tested == pytest.approx({f"test/{n}": float(metrics[f"val/{n}"]) for n in names})
 
 
 def test_logits_that_look_like_probabilities_are_not_taken_for_them(held_out):
@@ -156,10 +156,10 @@ def test_logits_that_look_like_probabilities_are_not_taken_for_them(held_out):
     with torch.no_grad():
         model.classifier.linear.weight.zero_()
         model.classifier.linear.bias.copy_(torch.tensor([0.2, 0.9]))
-    figures = trainer().test(model, loader(held_out), verbose=False)[0]
+    metrics = trainer().test(model, loader(held_out), verbose=False)[0]
     confidence = 1 / (1 + math.exp(0.2 - 0.9))
-    error = abs(figures["test/accuracy"] - confidence)
-    assert figures["test/calibration_error"] == pytest.approx(error, abs=1e-5)
+    error = abs(metrics["test/accuracy"] - confidence)
+    assert metrics["test/calibration_error"] == pytest.approx(error, abs=1e-5)
 
 
 class KeepTestOutputs(Callback):
@@ -379,8 +379,8 @@ class HalfOfTheReviews(L.LightningDataModule):
 
 
 @pytest.mark.slow
-def test_two_processes_log_the_figures_of_one():
-    figures = []
+def test_two_processes_log_the_metrics_of_one():
+    metrics = []
     for options in ({}, {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False}):
         L.seed_everything(1)
         model = build(
@@ -388,6 +388,6 @@ def test_two_processes_log_the_figures_of_one():
         )
         run = trainer(max_epochs=1, **options)
         run.fit(model, datamodule=HalfOfTheReviews(batches(which_comes_first(60, seed=3), 50)))
-        figures.append({name: float(value) for name, value in run.callback_metrics.items()})
-    assert not math.isnan(figures[0]["val/auroc"])
-    assert figures[1] == pytest.approx(figures[0], abs=1e-5)
+        metrics.append({name: float(value) for name, value in run.callback_metrics.items()})
+    assert not math.isnan(metrics[0]["val/auroc"])
+    assert metrics[1] == pytest.approx(metrics[0], abs=1e-5)

@@ -102,7 +102,7 @@ def test_auroc_of_a_single_class_is_not_a_number():
     assert found["val/accuracy"] == pytest.approx(float((probabilities[:, 1] > 0.5).float().mean()))
 
 
-def test_metrics_start_anew_after_a_reset():
+def test_metrics_start_empty_after_a_reset():
     probabilities, labels = random_case(3)
     metrics = build_metrics(3, prefix="")
     metrics.update(preds=probabilities, target=labels, value=torch.ones(200))

@@ -37,7 +37,7 @@ def test_equals_the_classifier_as_written_on_each_review_alone() -> None:
     assert not torch.allclose(theirs(tokens)[1], alone[1])  # the state read after the padding
 
 
-def test_drops_out_as_often_as_it_is_told() -> None:
+def test_dropout_rate_is_the_given_probability() -> None:
     tokens, lengths = torch.randint(1, 50, (2, 5)), torch.tensor([5, 5])
     for dropout, changes in ((0.0, False), (0.9, True)):
         model = TutorialClassifier(50, 7, 64, 3, 2, dropout).train()

@@ -89,7 +89,7 @@ def leavings(run: Path) -> dict[str, Any]:
         content = torch.load(run / "checkpoints" / name, weights_only=True)
         for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
             left[f"{name} {part}"] = content[part]
-        left[f"{name} figures"] = content["callbacks"]["ValidationHistory"]
+        left[f"{name} metrics"] = content["callbacks"]["ValidationHistory"]
         if name == "last.ckpt":
             left["examples"] = content["callbacks"]["Throughput"]["examples"]
             left["random numbers"] = content["resume"]["ranks"]
@@ -232,8 +232,8 @@ def main() -> None:
         print(f"{len(found)} runs, {killed} kills: {' '.join(one['arguments'])}", bad or "")
         runs, kills, unequal = runs + len(found), kills + killed, unequal + len(bad)
         slowest = max([slowest, *plan.stops])
-    told = {"runs": runs, "kills": kills, "runs that differ": unequal}
-    print(json.dumps(told | {"slowest to end after a signal it can hear [s]": round(slowest, 2)}))
+    report = {"runs": runs, "kills": kills, "runs that differ": unequal}
+    print(json.dumps(report | {"slowest to end after a signal it can hear [s]": round(slowest, 2)}))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_padding_says_nothing_and_gets_no_gradient():
     assert gradient[real].ne(0).all()
 
 
-def test_dropout_stands_between_layers_and_only_in_training():
+def test_dropout_is_between_layers_and_only_in_training():
     layer = build(3, 4, num_layers=2, dropout=0.5)
     below, above, plain = build(3, 4), build(4, 4), build(3, 4, num_layers=2)
     state = layer.state_dict()
