@@ -81,7 +81,7 @@ BatchLimit = Annotated[float | int, BeforeValidator(_share_or_number)]
 OverfitBatches = Annotated[float | int, BeforeValidator(_none_share_or_number)]
 Devices = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)]
 MeasureInterval = Annotated[int | Literal["epoch"] | None, BeforeValidator(_epoch_or_number)]
-Duration = Annotated[Any, BeforeValidator(_duration)]
+Duration = Annotated[str | dict[str, int] | None, BeforeValidator(_duration)]
 SweepName = Annotated[str, BeforeValidator(_folder_name)]
 Endless = Literal[-1]
 
@@ -107,7 +107,7 @@ class TrainerConfig(StrictConfig):
     min_epochs: PositiveInt | None = None
     max_steps: PositiveInt | Endless = -1
     min_steps: PositiveInt | None = None
-    max_time: Duration | None = None
+    max_time: Duration = None
     overfit_batches: OverfitBatches = 0.0
     val_check_interval: BatchLimit = 1.0
     check_val_every_n_epoch: PositiveInt = 1
