@@ -68,7 +68,7 @@ class Sweep:
 
     def folder(self, number: int) -> Path:
         """The folder of the sweep's job with that value of log_every_n_steps."""
-        for overrides in self.cwd.glob("runs/mine/*/config/overrides.yaml"):
+        for overrides in self.cwd.glob("runs/mine/*/.hydra/overrides.yaml"):
             if f"trainer.log_every_n_steps={number}\n" in overrides.read_text():
                 return overrides.parents[1]
         return self.cwd / "nowhere"
