@@ -87,8 +87,7 @@ def check_arguments(group: str, name: str, arguments: Mapping[str, Any], known: 
     """
     for argument in arguments:
         if argument not in known:
-            close = get_close_matches(argument, known, n=1)
-            meant = f" Did you mean {close[0]}?" if close else ""
+            meant = _suggestion(argument, known)
             choices = f" Choose from: {', '.join(known)}" if known else ""
             raise ValueError(f"{group}.{argument}: {name} has no such option.{meant}{choices}")
 
