@@ -10,11 +10,10 @@ from torchmetrics import Metric
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import CELL_CONFIGS, SchedulerConfig, validate_model
-from rnn_lab.models.gradient_flow import gradient_norms
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
 from rnn_lab.models.registry import CELLS, POOLINGS, SCHEDULES
-from rnn_lab.models.trace import logits_with_trace, trace
+from rnn_lab.models.trace import gradient_norms, logits_with_trace, trace
 from tests.models.by_cells import by_cells
 from tests.models.test_layers import assert_equal, results, unpacked
 from tests.models.test_lightning_module import batches, loader, trainer, which_comes_first

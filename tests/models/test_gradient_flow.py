@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import validate_model
-from rnn_lab.models.gradient_flow import gradient_norms
+from rnn_lab.models.trace import gradient_norms
 
 LENGTHS = [7, 2, 5, 1, 7]
 TORCH = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -72,7 +72,7 @@ def loss_after_a_push(classifier, name, words, label, place, push) -> Tensor:
     x = classifier.embedding(words)  # [length, features]
     for layer in range(layers):
         outputs = []
-        for backward in range(1 + classifier.bidirectional):
+        for backward in range(classifier.recurrent.directions):
             module = TORCH[name](x.shape[1], hidden).double()
             end = f"_l{layer}" + "_reverse" * backward
             module.load_state_dict(

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from rnn_lab.models.dropout import dropout
 from rnn_lab.models.fast import fused_rnn
 from rnn_lab.models.fast.paths import run_packed
+from rnn_lab.models.functional import dropout, reversal_index, reverse
 from rnn_lab.models.layers import GRU, LSTM, RNN
-from rnn_lab.models.sequences import reversal_index, reverse
 
 PAIRS = {"rnn": (RNN, nn.RNN), "lstm": (LSTM, nn.LSTM), "gru": (GRU, nn.GRU)}
 KINDS = pytest.mark.parametrize("kind", sorted(PAIRS))

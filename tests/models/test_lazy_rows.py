@@ -116,7 +116,7 @@ def test_gradients_as_small_as_epsilon(seen, share, scale):
     weight = nn.Parameter(torch.zeros(2, 1, dtype=torch.float64))
     state = {name: torch.full_like(weight.detach(), value) for name, value in moments.items()}
     state["step"] = torch.tensor(float(seen))
-    ours = lazy_rows.LazyAdam(weight, state, betas=(BETA1, BETA2), eps=EPS, fused=None)
+    ours = lazy_rows.LazyAdam(weight, state, {"betas": (BETA1, BETA2), "eps": EPS, "fused": None})
     dense = 0.0
     for missed in range(1, 200):
         lr = 0.01 * torch.rand(1, generator=generator).item()

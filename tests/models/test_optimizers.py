@@ -9,8 +9,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
-from rnn_lab.models.optimizers import build_optimizer, build_scheduler
-from rnn_lab.models.torch_optimizers import optimizer_classes
+from rnn_lab.models.optimizers import build_optimizer, build_scheduler, optimizer_classes
 from rnn_lab.validation import validate
 
 

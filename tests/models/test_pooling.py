@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from rnn_lab.models.pooling import pool
+from rnn_lab.models.pooling import POOLINGS, last
+
+
+def pool(outputs, lengths, name, bidirectional=False):
+    if name == "last":
+        return last(outputs, lengths, bidirectional)
+    return POOLINGS[name](outputs, lengths)
 
 
 def padded(lengths: list[int], features: int, extra: int = 0, seed: int = 0) -> torch.Tensor:

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from rnn_lab.models.classifier import TutorialClassifier
 from rnn_lab.models.lightning_module import build_classifier
-from rnn_lab.models.tutorial import TutorialClassifier
 from tests.test_conf import composed
 
 

@@ -37,19 +37,13 @@ __all__ = [
     "register_pooling",
     "register_schedule",
 ]
-_MODULES = {
-    "cells": ("Cell", "Value", "register_cell"),
-    "config": ("ModelConfig",),
-    "fast.paths": ("register_fast_path",),
-    "layers": ("GRU", "LSTM", "RNN", "RecurrentLayer"),
-    "pooling": ("register_pooling",),
-    "schedules": ("register_schedule",),
-}
 
 
 def __getattr__(name: str) -> Any:
-    # Lazily: rnn_lab.models.config, which every command imports first, needs no torch.
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    # Lazily, and modules without torch first: a command checks its options before torch is loaded.
+    if name in __all__:
+        for part in ("config", "schedules", "cells", "pooling", "fast.paths", "layers"):
+            module = import_module(f"{__name__}.{part}")
+            if hasattr(module, name):
+                return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

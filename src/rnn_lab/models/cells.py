@@ -1,8 +1,8 @@
 """One step of each recurrent cell, written to be read beside its equations.
 
-A step is a pure function of tensors, of any float type and on any device. It is differentiated by
-plain autograd and names every intermediate value. `rnn_lab.models.layers` runs a step over
-sequences. The fast paths of `rnn_lab.models.fast` compute the same, and the tests hold them to it.
+A step is a pure function of tensors, differentiated by plain autograd. It names every intermediate
+value. `layers.py` runs it over sequences. The fast paths of `fast` compute the same, and the tests
+hold them to it.
 
 Weights belong to one direction of one layer. Those of RNN, LSTM and GRU are torch's:
 
@@ -10,15 +10,9 @@ Weights belong to one direction of one layer. Those of RNN, LSTM and GRU are tor
     weight_hh [gates * hidden, hidden]    the U of all gates
     bias_ih, bias_hh [gates * hidden]     the b and the c of all gates
 
-Papers and tutorials often join the state and the input, with one matrix and one bias per gate:
-W' [h, x] + b'. That is the same: with W' = [U, W] and b' = b + c,
-
-    W' [h, x] + b' = W x + b + U h + c
-
-A batch holds one sequence per row, so that W x is `x @ W.T` here.
-
-To add a cell, write such a class in a module of your own and name the module in plugins=[...].
-The cells of `rnn_lab.models.zoo` are examples.
+Papers and tutorials often join state and input, with one matrix W' = [U, W] and one bias b' = b + c
+per gate. That is the same: W' [h, x] + b' = W x + b + U h + c. A batch holds one sequence per row,
+so that W x is `x @ W.T` here.
 """
 
 from abc import ABC, abstractmethod
@@ -47,8 +41,7 @@ class Value(NamedTuple):
 class Cell(ABC):
     """A recurrent cell: the shapes of its weights, how they start, and one step.
 
-    A cell without options needs no constructor. Options are arguments of the constructor, and
-    fields of the config class that is given to `register_cell`.
+    Options of a cell are arguments of its constructor and fields of its config class.
     """
 
     name: ClassVar[str] = "cell"  # set by register_cell
@@ -59,12 +52,8 @@ class Cell(ABC):
     def weight_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of each weight of one direction of one layer."""
         rows = self.gates * hidden_size
-        return {
-            "weight_ih": (rows, input_size),
-            "weight_hh": (rows, hidden_size),
-            "bias_ih": (rows,),
-            "bias_hh": (rows,),
-        }
+        matrices = {"weight_ih": (rows, input_size), "weight_hh": (rows, hidden_size)}
+        return matrices | {"bias_ih": (rows,), "bias_hh": (rows,)}
 
     def reset_weights(self, weights: Weights, hidden_size: int) -> None:
         """Draw new weights in place, as torch does: uniform between ±1 / sqrt(hidden_size)."""
@@ -76,10 +65,8 @@ class Cell(ABC):
     def step(self, x: Tensor, state: State, weights: Weights) -> dict[str, Tensor]:
         """Return all `values` [batch, hidden] of one step, by name.
 
-        Args:
-            x: the input, [batch, input].
-            state: the values named by `states` of the step before, each [batch, hidden].
-            weights: by the names of `weight_shapes`.
+        `x` is the input, [batch, input]. `state` are the values of the step before that `states`
+        names, each [batch, hidden]. `weights` have the names of `weight_shapes`.
         """
 
 
@@ -89,9 +76,7 @@ AnyCell = TypeVar("AnyCell", bound=Cell)
 def register_cell(
     name: str, config: type[ModelConfig] = ModelConfig
 ) -> Callable[[type[AnyCell]], type[AnyCell]]:
-    """Register a class as the cell `model.name=<name>`.
-
-    `config` declares the cell's own options beside those of every model.
+    """Register a class as the cell `model.name=<name>`, with `config` for the cell's own options.
 
     >>> @register_cell("leaky")
     ... class LeakyCell(Cell):
@@ -102,11 +87,6 @@ def register_cell(
     ...         (h,) = state
     ...         W, U, b, c = weights.values()
     ...         return {"h": (h + torch.tanh(x @ W.T + b + h @ U.T + c)) / 2}
-    >>> from rnn_lab.models import RecurrentLayer
-    >>> layer = RecurrentLayer("leaky", input_size=3, hidden_size=4, bidirectional=True)
-    >>> outputs, h = layer(torch.zeros(2, 5, 3), lengths=torch.tensor([5, 2]))
-    >>> outputs.shape, h.shape
-    (torch.Size([2, 5, 8]), torch.Size([2, 2, 4]))
 
     Raises:
         ConfigError: another cell has that name, or the class is incomplete.
@@ -119,7 +99,7 @@ def register_cell(
                 f"cell {name}: `states` must begin with h, the output, and `values` must describe "
                 "each of them"
             )
-        CELLS.register(name, cell)
+        CELLS.register(name)(cell)
         CELL_CONFIGS[name] = config
         cell.name = name
         return cell
@@ -127,23 +107,11 @@ def register_cell(
     return register
 
 
-def build_cell(config: ModelConfig) -> Cell:
-    """Build the cell that a config names, with the options that only this cell has."""
-    cell: Cell = CELLS[config.name](**config.cell_options)
-    return cell
-
-
-# ------------------------------------------------------------------------------------------- RNN
-
-
 @register_cell("rnn")
 class RNNCell(Cell):
-    """The plain recurrent network (Elman 1990).
+    """The plain recurrent network (Elman 1990; he has the logistic function, torch.nn.RNN tanh).
 
-        h_t = tanh(W x_t + b + U h_{t-1} + c)
-
-    Elman copies the hidden units back as "context units" and squashes with the logistic function.
-    tanh is what is used since, and what torch.nn.RNN has.
+    h_t = tanh(W x_t + b + U h_{t-1} + c)
     """
 
     gates = 1
@@ -159,9 +127,6 @@ class RNNCell(Cell):
         return {"h": h}
 
 
-# ------------------------------------------------------------------------------------------ LSTM
-
-
 @register_cell("lstm", LSTMConfig)
 class LSTMCell(Cell):
     r"""Long short-term memory (Hochreiter and Schmidhuber 1997) with forget gates.
@@ -173,9 +138,9 @@ class LSTMCell(Cell):
         o_t = sigmoid(W_o x_t + b_o + U_o h_{t-1} + c_o)         output gate
         h_t = o_t * tanh(C_t)                                    hidden state
 
-    The paper of 1997 has no forget gate: its cell state only ever adds, f_t = 1. Gers, Schmidhuber
-    and Cummins (2000) let it forget. No peepholes, as in torch.nn.LSTM; `zoo/peephole_lstm.py`
-    has them. Rows of the weights are in torch's order: input, forget, candidate, output.
+    The paper of 1997 has no forget gate: its cell state only ever adds, f_t = 1. Like torch.nn.LSTM
+    this has no peepholes (`zoo/peephole_lstm.py`). Rows of the weights: input, forget, candidate,
+    output.
     """
 
     gates = 4
@@ -221,9 +186,6 @@ class LSTMCell(Cell):
         return {"f": f, "i": i, "C_tilde": C_tilde, "C": C, "o": o, "h": h}
 
 
-# ------------------------------------------------------------------------------------------- GRU
-
-
 @register_cell("gru", GRUConfig)
 class GRUCell(Cell):
     r"""The gated recurrent unit, in its two forms.
@@ -241,15 +203,11 @@ class GRUCell(Cell):
         Chung et al. (2014)   before the product: U (r * h)      (1 - z) * h_{t-1} + z * h~
         torch.nn.GRU, cuDNN   after the product: r * (U h + c)   z * h_{t-1} + (1 - z) * h~
 
-    (Cho et al.: eq. 5 to 8 as published. The first version of their preprint, arXiv 1406.1078v1,
-    had the reset gate after the product.)
-
-    Which of z and 1 - z is called z changes no network, only the sign of its rows of weights,
-    since 1 - sigmoid(a) = sigmoid(-a). The place of the reset gate does change it: after the
+    (Cho et al.: eq. 5 to 8 as published; arXiv 1406.1078v1 had the reset gate after the product.)
+    Which of z and 1 - z is called z changes only the sign of its rows of weights, since
+    1 - sigmoid(a) = sigmoid(-a). The place of the reset gate changes the network: after the
     product it scales each unit's view of the whole state, before it each unit of the state that
-    all units see.
-
-    Rows of the weights are in torch's order: reset, update, candidate.
+    all units see. Rows of the weights: reset, update, candidate.
     """
 
     gates = 3

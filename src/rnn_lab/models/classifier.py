@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from rnn_lab.models.cells import build_cell
-from rnn_lab.models.config import ModelConfig
-from rnn_lab.models.dropout import Dropout
+from rnn_lab.models.cells import CELLS
+from rnn_lab.models.config import LSTMConfig, ModelConfig
 from rnn_lab.models.embedding import Embedding
+from rnn_lab.models.functional import Dropout
 from rnn_lab.models.layers import RecurrentLayer
-from rnn_lab.models.pooling import build_pooling, pool
+from rnn_lab.models.pooling import POOLINGS, last
 
 
 class RecurrentClassifier(nn.Module):
@@ -19,21 +19,13 @@ class RecurrentClassifier(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int, num_classes: int) -> None:
-        """Build the network.
-
-        Args:
-            config: the options of the group `model`.
-            vocab_size: number of token ids; 0 is padding.
-            num_classes: number of logits.
-        """
+        """Build the network of a config, for `vocab_size` token ids, of which 0 is padding."""
         super().__init__()
         self.word_dropout = config.word_dropout
         self.pooling = config.pooling
-        self.bidirectional = config.bidirectional
-        features = config.hidden_size * (2 if config.bidirectional else 1)
         self.embedding = Embedding(vocab_size, config.embedding_dim)
         self.recurrent = RecurrentLayer(
-            build_cell(config),
+            CELLS[config.name](**config.cell_options),
             config.embedding_dim,
             config.hidden_size,
             num_layers=config.num_layers,
@@ -41,13 +33,15 @@ class RecurrentClassifier(nn.Module):
             dropout=config.dropout,
         )
         self.dropout = Dropout(config.dropout)
+        features = self.recurrent.directions * config.hidden_size
         self.linear = nn.Linear(features, num_classes)
         # torch draws embeddings with a standard deviation of 1, ten times the weights that read
         # them: gates saturate, and rare words keep their random vectors.
         with torch.no_grad():
             self.embedding.weight.normal_(0, 0.1)
             self.embedding.weight[0] = 0
-        self.pooling_module = build_pooling(config.pooling, features)
+        pooling = POOLINGS[config.pooling]
+        self.pooling_module = pooling(features) if isinstance(pooling, type) else None
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits [batch, num_classes].
@@ -82,4 +76,33 @@ class RecurrentClassifier(nn.Module):
 
     def pool(self, outputs: Tensor, lengths: Tensor) -> Tensor:
         """Return one vector [batch, features] per text of outputs [batch, time, features]."""
-        return pool(outputs, lengths, self.pooling, self.bidirectional, self.pooling_module)
+        if self.pooling == "last":
+            return last(outputs, lengths, self.recurrent.bidirectional)
+        return (self.pooling_module or POOLINGS[self.pooling])(outputs, lengths)
+
+
+class TutorialClassifier(RecurrentClassifier):
+    """The tutorial's classifier with its argument names: what experiment=tutorial trains.
+
+    Unlike the tutorial's, `forward` takes lengths [batch] beside tokens [batch, time]: it reads the
+    state of each text's last word, not of the padding after it.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int,
+        hidden_dim: int,
+        output_dim: int,  # number of classes, one logit each
+        n_layers: int,
+        dropout: float,  # on embeddings, between layers and before the linear layer
+    ) -> None:
+        config = LSTMConfig(
+            name="lstm",
+            embedding_dim=embedding_dim,
+            hidden_size=hidden_dim,
+            num_layers=n_layers,
+            dropout=dropout,
+            word_dropout=0.0,
+        )
+        super().__init__(config, vocab_size, output_dim)

@@ -29,8 +29,8 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 class ModelConfig(StrictConfig):
     """Options of a classifier with any cell.
 
-    A cell with options of its own has a subclass, given to `register_cell`. The fields that the
-    subclass adds are the arguments of the cell's constructor.
+    A cell with options of its own has a subclass, given to `register_cell`; the fields that it adds
+    are the arguments of the cell's constructor.
     """
 
     name: Annotated[str, AfterValidator(CELLS.check)]
@@ -62,11 +62,8 @@ class GRUConfig(ModelConfig):
 
 
 # By name of the cell. `register_cell` adds those of other cells.
-CELL_CONFIGS: dict[str, type[ModelConfig]] = {
-    "rnn": ModelConfig,
-    "lstm": LSTMConfig,
-    "gru": GRUConfig,
-}
+CELL_CONFIGS: dict[str, type[ModelConfig]]
+CELL_CONFIGS = {"rnn": ModelConfig, "lstm": LSTMConfig, "gru": GRUConfig}
 
 
 def _as_config_of_cell(options: Any) -> Any:
@@ -106,23 +103,34 @@ def validate_model(options: ModelConfig | Mapping[str, Any]) -> ModelConfig:
     return validate(_Model, {"model": options}).model
 
 
-def _plain_arguments(options: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `options` without those beside `fields` that are null.
+class _WithArguments(StrictConfig):
+    """Fields, and beside them arguments: plain values that a class or function takes by name."""
 
-    Raises:
-        ValueError: one of them is not a number, a boolean or a list of numbers.
-    """
-    found = {}
-    for name, value in options.items():
-        if name not in fields:
-            if value is None:
-                continue
-            values = value if isinstance(value, list | tuple) else [value]
-            if not all(isinstance(one, bool | int | float) for one in values):
-                raise ValueError(f"{name}={value}: give a number, true, false or a list of numbers")
-            value = tuple(value) if isinstance(value, list) else value
-        found[name] = value
-    return found
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the options that are no field here."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_arguments(cls, options: Any) -> Any:
+        """Leave out arguments that are null; refuse what is not a number, boolean or list."""
+        if not isinstance(options, dict):
+            return options
+        found = {}
+        for name, value in options.items():
+            if name not in cls.model_fields:
+                if value is None:
+                    continue
+                values = value if isinstance(value, list | tuple) else [value]
+                if not all(isinstance(one, bool | int | float) for one in values):
+                    what = "give a number, true, false or a list of numbers"
+                    raise ValueError(f"{name}={value}: {what}")
+                value = tuple(value) if isinstance(value, list) else value
+            found[name] = value
+        return found
 
 
 def _auto_or_bool(value: Any) -> Any:
@@ -131,34 +139,17 @@ def _auto_or_bool(value: Any) -> Any:
     return value
 
 
-class OptimizerConfig(StrictConfig):
+class OptimizerConfig(_WithArguments):
     """An optimizer of torch.optim, with its arguments beside the options that all have.
 
     >>> OptimizerConfig(name="NAdam", lr=1e-3, betas=[0.9, 0.95]).arguments
     {'betas': (0.9, 0.95)}
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str = "adamw"
+    name: Annotated[str, AfterValidator(str.lower)] = "adamw"
     lr: PositiveFloat = 4e-3
     weight_decay: NonNegativeFloat = 0.01
     sparse_embedding: Annotated[bool | Literal["auto"], BeforeValidator(_auto_or_bool)] = "auto"
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments of the optimizer's class that are no field here."""
-        return dict(self.model_extra or {})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _normalized(cls, options: Any) -> Any:
-        if not isinstance(options, dict):
-            return options
-        options = _plain_arguments(options, cls.model_fields)
-        if isinstance(options.get("name"), str):
-            options["name"] = options["name"].lower()
-        return options
 
     @model_validator(mode="after")
     def _arguments_exist(self) -> Self:
@@ -168,28 +159,17 @@ class OptimizerConfig(StrictConfig):
         # The default ones are known to exist: no torch is needed to check them.
         usual = {"adamw": set(), "adam": set(), "sgd": {"momentum"}}.get(self.name)
         if usual is None or not self.arguments.keys() <= usual:
-            from rnn_lab.models.torch_optimizers import check_optimizer
+            from rnn_lab.models.optimizers import check_optimizer
 
-            options = set(OptimizerConfig.model_fields)
-            check_optimizer(self.name, self.lr, self.weight_decay, self.arguments, options)
+            check_optimizer(self)
         return self
 
 
-class SchedulerConfig(StrictConfig):
-    """The learning rate over the steps of a run, by a registered schedule.
-
-    The options of the schedule itself are given beside these fields.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
+class SchedulerConfig(_WithArguments):
+    """The learning rate over the steps of a run: a registered schedule, beside it its options."""
 
     name: Annotated[str, AfterValidator(SCHEDULES.check)] = "one_cycle"
     warmup_ratio: Probability = 0.1
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Return the options that only this schedule has."""
-        return dict(self.model_extra or {})
 
     def factor(self, progress: float) -> float:
         """Return the share of the optimizer's learning rate at `progress`, 0 to 1, of the run.
@@ -198,11 +178,6 @@ class SchedulerConfig(StrictConfig):
         0.5
         """
         return SCHEDULES[self.name](progress, self.warmup_ratio, **self.arguments)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _normalized(cls, options: Any) -> Any:
-        return _plain_arguments(options, cls.model_fields) if isinstance(options, dict) else options
 
     @model_validator(mode="after")
     def _arguments_exist(self) -> Self:

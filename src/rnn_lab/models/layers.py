@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from rnn_lab.models.cells import CELLS, Cell, GRUCell, LSTMCell, RNNCell, State, Weights
-from rnn_lab.models.dropout import dropout
-from rnn_lab.models.fast.autocast import autocast_dtype, is_autocast_enabled
+from rnn_lab.models.fast.autocast import autocast_dtype
 from rnn_lab.models.fast.paths import find_fast_path, has_cudnn, run_packed
-from rnn_lab.models.sequences import (
-    check_sequences,
-    check_state,
+from rnn_lab.models.functional import (
+    check_arguments,
+    dropout,
     reversal_index,
     reverse,
     zero_padding,
@@ -29,19 +28,16 @@ from rnn_lab.models.sequences import (
 
 
 def reference_steps(
-    cell: Cell, inputs: Tensor, lengths: Tensor, state: State, weights: Weights
+    cell: Cell,
+    inputs: Tensor,  # [time, batch, features], in the order in which the direction reads
+    lengths: Tensor,  # [batch], on the device of the inputs
+    state: State,  # the initial state, parts of [batch, hidden]
+    weights: Weights,  # of this direction, by name
 ) -> Iterator[dict[str, Tensor]]:
     """Run one direction of one layer step by step; yield all values of the cell at each step.
 
     Beyond a sequence's end its state stays as it was, and gradients pass straight through. Each
     yielded state is the very tensor that the next step reads.
-
-    Args:
-        cell: any cell.
-        inputs: [time, batch, features], in the order in which the direction reads.
-        lengths: [batch], on the device of the inputs.
-        state: the initial state, parts of [batch, hidden].
-        weights: of this direction, by name.
     """
     for time, x in enumerate(inputs):
         values = cell.step(x, state, weights)
@@ -80,22 +76,14 @@ class RecurrentLayer(nn.Module):
 
     def __init__(
         self,
-        cell: Cell | str,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
+        cell: Cell | str,  # a cell, or the name of a registered one for its default options
+        input_size: int,  # features of the inputs
+        hidden_size: int,  # features of the state, per direction
+        num_layers: int = 1,  # on top of one another
+        bidirectional: bool = False,  # whether each layer also reads from the end
+        dropout: float = 0.0,  # on the outputs of every layer but the last, in training
     ) -> None:
         """Create the weights.
-
-        Args:
-            cell: a cell, or the name of a registered one for its default options.
-            input_size: features of the inputs.
-            hidden_size: features of the state, per direction.
-            num_layers: layers on top of one another.
-            bidirectional: whether each layer also reads from the end.
-            dropout: probability, on the outputs of every layer but the last, in training.
 
         Raises:
             ValueError: an unknown cell, or an impossible size or probability.
@@ -106,33 +94,23 @@ class RecurrentLayer(nn.Module):
         self.cell: Cell = CELLS[cell]() if isinstance(cell, str) else cell
         self.input_size, self.hidden_size = input_size, hidden_size
         self.num_layers, self.bidirectional = num_layers, bidirectional
+        self.directions = 1 + bidirectional
         self.dropout = dropout if num_layers > 1 else 0.0
         self._weight_names: list[dict[str, str]] = []  # of each direction: short name -> full name
         for layer in range(num_layers):
             features = input_size if layer == 0 else hidden_size * self.directions
             for end in ("", "_reverse")[: self.directions]:
                 shapes = self.cell.weight_shapes(features, hidden_size)
-                self._weight_names.append({name: f"{name}_l{layer}{end}" for name in shapes})
+                names = {name: f"{name}_l{layer}{end}" for name in shapes}
                 for name, shape in shapes.items():
-                    self.register_parameter(
-                        f"{name}_l{layer}{end}", nn.Parameter(torch.empty(shape))
-                    )
+                    self.register_parameter(names[name], nn.Parameter(torch.empty(shape)))
+                self._weight_names.append(names)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw new weights, in the order of torch.nn's layers."""
         for index in range(len(self._weight_names)):
             self.cell.reset_weights(self.weights(index), self.hidden_size)
-
-    @property
-    def directions(self) -> int:
-        """Return 2 if bidirectional, else 1."""
-        return 1 + self.bidirectional
-
-    @property
-    def has_cudnn(self) -> bool:
-        """Return whether cuDNN has this layer, so that it runs packed on a GPU."""
-        return has_cudnn(self.cell)
 
     def weights(self, index: int) -> dict[str, Tensor]:
         """Return the weights of one direction: layer 0 forward, layer 0 backward, layer 1 ..."""
@@ -163,11 +141,11 @@ class RecurrentLayer(nn.Module):
         Raises:
             ValueError: a length below 1 or beyond time, or a wrong shape; names the argument.
         """
-        lengths, state = self.check_arguments(inputs, lengths, initial_state)
+        lengths, state = check_arguments(self, inputs, lengths, initial_state)
         if self._packs(inputs):
             outputs, final_state = run_packed(self, inputs, lengths, initial_state)
             return outputs, final_state if need_final_state else None
-        outputs, finals = self._run_layers(inputs, lengths, state, need_state=need_final_state)
+        outputs, finals = self._run(inputs, lengths, state, need_state=need_final_state)
         if not need_final_state:
             return outputs.transpose(0, 1), None
         parts = tuple(torch.stack(part) for part in zip(*finals, strict=True))
@@ -179,102 +157,67 @@ class RecurrentLayer(nn.Module):
         Arguments and errors are those of `forward`. It is a part of forward's final state, without
         the time to prepare the outputs of every step: [batch, directions * hidden_size].
         """
-        lengths, state = self.check_arguments(inputs, lengths, None)
+        lengths, state = check_arguments(self, inputs, lengths, None)
         if self._packs(inputs):
             _, final_state = run_packed(self, inputs, lengths, None)
             hidden = final_state[0] if len(self.cell.states) > 1 else final_state
-            return torch.cat(list(hidden[-self.directions :]), dim=1)
-        _, finals = self._run_layers(inputs, lengths, state, need_outputs=False, need_state=False)
-        return torch.cat([final[0] for final in finals[-self.directions :]], dim=1)
+        else:
+            finals = self._run(inputs, lengths, state, need_outputs=False, need_state=False)[1]
+            hidden = [h for h, *_ in finals]
+        return torch.cat(list(hidden[-self.directions :]), dim=1)
 
-    def check_arguments(
-        self, inputs: Tensor, lengths: Tensor, initial_state: Any
-    ) -> tuple[Tensor, State]:
-        """Return lengths as int64 on the CPU, and the initial state as a tuple of its parts.
+    def _packs(self, inputs: Tensor) -> bool:
+        """Return whether packed sequences are the fast way: on a GPU, if cuDNN has the layer."""
+        return inputs.device.type != "cpu" and has_cudnn(self.cell)
 
-        Raises:
-            ValueError: an argument of `forward` has a wrong shape, type or value; names it.
-        """
-        lengths = check_sequences(inputs, lengths, self.input_size, next(self.parameters()).dtype)
-        shape = (self.num_layers * self.directions, len(inputs), self.hidden_size)
-        return lengths, check_state(initial_state, len(self.cell.states), shape, inputs)
-
-    def _run_layers(
+    def _run(
         self,
-        inputs: Tensor,
-        lengths: Tensor,
-        state: State,
-        *,
+        inputs: Tensor,  # [batch, time, input_size]
+        lengths: Tensor,  # [batch]
+        state: State,  # parts of [num_layers * directions, batch, hidden_size]
         need_outputs: bool = True,
         need_state: bool = True,
     ) -> tuple[Tensor, list[State]]:
-        """Run all layers and directions, except those that cuDNN runs.
+        """Run all layers and directions, each by a fast path if there is one.
 
         Returns outputs [time, batch, directions * hidden_size], and for each layer and direction
         its final state, parts of [batch, hidden_size]; without `need_state` at least h.
         """
         lengths = lengths.to(inputs.device)
-        product = self._product_type(inputs.device.type)
+        dtype = next(self.parameters()).dtype  # of matrix products
+        if dtype != torch.float64:
+            dtype = autocast_dtype(inputs.device.type) or dtype
         order = reversal_index(lengths, inputs.shape[1]) if self.bidirectional else lengths
-        outputs = inputs.transpose(0, 1).to(product)  # [time, batch, input_size]
+        outputs = inputs.transpose(0, 1).to(dtype)  # [time, batch, input_size]
         finals: list[State] = []
         for layer in range(self.num_layers):
             if layer > 0:
                 outputs = dropout(outputs, self.dropout, self.training)
-            top = layer == self.num_layers - 1
+            needed = need_outputs or layer < self.num_layers - 1
             directions = []
             for backward in range(self.directions):
-                start = tuple(part[len(finals)].to(product) for part in state)
-                source = reverse(outputs, order) if backward else outputs
-                output, final = self._run_direction(
-                    source, lengths, start, len(finals), need_outputs and top, need_state
-                )
-                finals.append(final)
-                if need_outputs or not top:
-                    directions.append(reverse(output, order) if backward else output)
-            if directions:
+                x = reverse(outputs, order) if backward else outputs
+                start = tuple(part[len(finals)].to(dtype) for part in state)  # [batch, hidden_size]
+                weights = self.weights(len(finals))
+                path = find_fast_path(self, x)
+                if path is None:
+                    h, final = run_reference(self.cell, x, lengths, start, weights)
+                else:
+                    h, final = path.run(self, x, lengths, start, weights, need_state)
+                # Under autocast the reference loop adds biases in float32.
+                finals.append(tuple(part.to(dtype) for part in final))
+                if needed:
+                    if layer == self.num_layers - 1 and not (path and path.zeroes_padding):
+                        h = zero_padding(h, lengths)
+                    h = h.to(dtype)  # [time, batch, hidden_size]
+                    directions.append(reverse(h, order) if backward else h)
+            if needed:  # [time, batch, directions * hidden_size]
                 outputs = torch.cat(directions, dim=2) if self.bidirectional else directions[0]
         return outputs, finals
 
-    def _run_direction(
-        self,
-        inputs: Tensor,
-        lengths: Tensor,
-        state: State,
-        index: int,
-        zeroed: bool,
-        need_state: bool,
-    ) -> tuple[Tensor, State]:
-        """Run one direction of one layer, by a fast path if there is one.
-
-        inputs [time, batch, features] and the parts of `state` have the type of matrix products.
-        Returns outputs [time, batch, hidden], with `zeroed` zero beyond each length, and the final
-        state, shaped as `state`.
-        """
-        path = find_fast_path(self, inputs)
-        if path is None:
-            output, final = run_reference(self.cell, inputs, lengths, state, self.weights(index))
-        else:
-            output, final = path.run(self, inputs, lengths, state, self.weights(index), need_state)
-        if zeroed and not (path and path.zeroes_padding):
-            output = zero_padding(output, lengths)
-        # Under autocast the reference loop adds biases in float32.
-        return output.to(inputs.dtype), tuple(part.to(inputs.dtype) for part in final)
-
-    def _packs(self, inputs: Tensor) -> bool:
-        """Return whether packed sequences are the fast way."""
-        return inputs.device.type != "cpu" and self.has_cudnn
-
-    def _product_type(self, device: str) -> torch.dtype:
-        dtype = next(self.parameters()).dtype
-        if is_autocast_enabled(device) and dtype != torch.float64:
-            return autocast_dtype(device)
-        return dtype
-
     def extra_repr(self) -> str:
         """Return the sizes and the cell's options, for print."""
-        named = type(self) is RecurrentLayer
-        options: dict[str, Any] = {"cell": self.cell.name} if named else {}
+        options: dict[str, Any] = {"cell": self.cell.name} if type(self) is RecurrentLayer else {}
         options |= {"num_layers": self.num_layers, "bidirectional": self.bidirectional}
         options |= {"dropout": self.dropout} | vars(self.cell)
         listed = (f"{name}={value}" for name, value in options.items())

@@ -1,6 +1,6 @@
 """torch's AdamW, Adam and SGD with lazy updates of embeddings, by LazyRows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -21,6 +21,7 @@ class _LazyOptimizer(torch.optim.Optimizer):
     versa.
     """
 
+    _kind: type[LazyRows]
     _embeddings: tuple[Embedding, ...] = ()
 
     def follow(self, embedding: Embedding) -> None:
@@ -41,14 +42,13 @@ class _LazyOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        weights = [embedding.weight for embedding in self._embeddings]
-        gradients = [weight.grad for weight in weights]
+        gradients = [embedding.weight.grad for embedding in self._embeddings]
         for embedding in self._embeddings:
             self._step_rows(embedding)
             embedding.weight.grad = None  # torch's own step skips it
         super().step()
-        for weight, gradient in zip(weights, gradients, strict=True):
-            weight.grad = gradient
+        for embedding, gradient in zip(self._embeddings, gradients, strict=True):
+            embedding.weight.grad = gradient
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -57,11 +57,15 @@ class _LazyOptimizer(torch.optim.Optimizer):
         It changes nothing, so that results do not depend on when checkpoints are written.
         """
         found = super().state_dict()
-        for number, updates in self._pending():
-            _, *moments = updates.flushed_copy()
-            state = dict(found["state"][number])
-            state |= dict(zip(updates.moment_names, moments, strict=True))
-            found["state"][number] = state | {PENDING: updates.pending()}
+        for embedding in self._embeddings:
+            rows = embedding.lazy_rows
+            if rows is not None and rows.has_pending:
+                _, *moments = rows.flushed_copy()
+                current = dict(zip(rows.moment_names, moments, strict=True))
+                number = self._number(embedding.weight)
+                found["state"][number] = (
+                    found["state"][number] | current | {PENDING: rows.pending()}
+                )
         return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -72,86 +76,59 @@ class _LazyOptimizer(torch.optim.Optimizer):
             embedding.flush()
         super().load_state_dict(state_dict | {"state": states})
         for embedding in self._embeddings:
-            updates = self._start(embedding.weight)
+            embedding.lazy_rows = self._start(embedding.weight)
             if (rows := pending.get(self._number(embedding.weight))) is not None:
-                updates.restore(rows)
-            embedding.lazy_rows = updates
-
-    def _pending(self) -> Iterator[tuple[int, LazyRows]]:
-        """Yield the number, in a state_dict, of each weight with pending updates."""
-        for embedding in self._embeddings:
-            updates = embedding.lazy_rows
-            if updates is not None and updates.has_pending:
-                yield self._number(embedding.weight), updates
+                embedding.lazy_rows.restore(rows)
 
     def _number(self, weight: Tensor) -> int:
+        """Return the number of a weight in a state_dict."""
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
         return next(i for i, parameter in enumerate(parameters) if parameter is weight)
-
-    def _step_rows(self, embedding: Embedding) -> None:
-        weight, updates = embedding.weight, embedding.lazy_rows
-        if weight.grad is None or updates is None:
-            return
-        sparse = row_gradient(weight)
-        rows, gradient = sparse or (torch.arange(len(weight)), weight.grad)
-        group = self._group(weight)
-        updates.step(rows, gradient, group["lr"], group["weight_decay"])
 
     def _group(self, weight: Tensor) -> dict[str, Any]:
         return next(g for g in self.param_groups if any(p is weight for p in g["params"]))
 
-    def _start(self, weight: Tensor) -> LazyRows:
-        raise NotImplementedError
-
-    def _zeros(self, weight: Tensor, *names: str) -> dict[str, Tensor]:
-        """Return the state of `weight`, with zeros for those of `names` that are missing."""
-        state = self.state[weight]
-        for name in names:
-            if state.get(name) is None:
-                state[name] = torch.zeros_like(weight, requires_grad=False)
-        return state
-
-
-class _LazyAdamOptimizer(_LazyOptimizer):
-    def _start(self, weight: Tensor) -> LazyAdam:
+    def _step_rows(self, embedding: Embedding) -> None:
+        weight, lazy_rows = embedding.weight, embedding.lazy_rows
+        if weight.grad is None or lazy_rows is None:
+            return
+        rows, gradient = row_gradient(weight) or (torch.arange(len(weight)), weight.grad)
         group = self._group(weight)
-        state = self._zeros(weight, "exp_avg", "exp_avg_sq")
-        state.setdefault("step", torch.zeros(()))
-        return LazyAdam(weight, state, betas=group["betas"], eps=group["eps"], fused=group["fused"])
+        lazy_rows.step(rows, gradient, group["lr"], group["weight_decay"])
+
+    def _start(self, weight: Tensor) -> LazyRows:
+        group = self._group(weight)
+        if group["weight_decay"] != 0 and not isinstance(self, torch.optim.AdamW):
+            raise ValueError(
+                "weight_decay is part of the gradient here: no row can be updated lazily"
+            )
+        return self._kind(weight, self.state[weight], group)
 
 
-class AdamW(_LazyAdamOptimizer, torch.optim.AdamW):
+class AdamW(_LazyOptimizer, torch.optim.AdamW):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
+    _kind = LazyAdam
 
-class Adam(_LazyAdamOptimizer, torch.optim.Adam):
+
+class Adam(_LazyOptimizer, torch.optim.Adam):
     """Adam (Kingma and Ba 2015)."""
 
-    def _start(self, weight: Tensor) -> LazyAdam:
-        _refuse_decay(self._group(weight))
-        return super()._start(weight)
+    _kind = LazyAdam
 
 
 class SGD(_LazyOptimizer, torch.optim.SGD):
     """Stochastic gradient descent with momentum."""
 
-    def _start(self, weight: Tensor) -> LazyMomentum:
-        group = self._group(weight)
-        _refuse_decay(group)
-        state = self._zeros(weight, "momentum_buffer")
-        return LazyMomentum(weight, state, momentum=group["momentum"])
+    _kind = LazyMomentum
 
 
-def follow_embeddings(optimizer: _LazyOptimizer, model: nn.Module, *, lazy: bool) -> None:
+def follow_embeddings(optimizer: torch.optim.Optimizer, model: nn.Module, *, lazy: bool) -> None:
     """Let `optimizer` update the embeddings of `model` lazily or not, whatever a former one did."""
     for module in model.modules():
         if isinstance(module, Embedding):
             module.flush()
             module.lazy_rows = None
             if lazy:
+                assert isinstance(optimizer, _LazyOptimizer)
                 optimizer.follow(module)
-
-
-def _refuse_decay(group: dict[str, Any]) -> None:
-    if group["weight_decay"] != 0:
-        raise ValueError("weight_decay is part of the gradient here: no row can be updated lazily")

@@ -37,7 +37,8 @@ large: after 1,000 steps the share is 2e-5, after 100 steps 1e-3, in the first t
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,10 +66,13 @@ class LazyRows(ABC):
     lag_columns: ClassVar[tuple[float, ...]]  # of the table, of a row that missed nothing
     moment_names: ClassVar[tuple[str, ...]]  # in a torch optimizer's state
 
-    def __init__(self, weight: Tensor, moments: list[Tensor]) -> None:
-        """Take the moments of a torch optimizer's state, each of the shape of `weight`."""
+    def __init__(self, weight: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+        """Take a torch optimizer's state and group of `weight`; missing moments start at zero."""
+        for name in self.moment_names:
+            if state.get(name) is None:
+                state[name] = torch.zeros_like(weight, requires_grad=False)
         self.weight = weight
-        self.moments = moments
+        self.moments = [state[name] for name in self.moment_names]
         self._cached: _Read | None = None
         self._steps = 0  # since the last flush
         self._written = torch.zeros(len(weight), dtype=torch.int64)  # of each row
@@ -84,10 +88,7 @@ class LazyRows(ABC):
 
     @torch.no_grad()
     def step(self, rows: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
-        """Make a step of the optimizer, in which distinct `rows` [n] have a gradient [n, features].
-
-        All others have a gradient of zero.
-        """
+        """Make the optimizer's step, where distinct `rows` [n] have a gradient [n, features]."""
         read = self._cached
         if read is None or not torch.equal(read.rows, rows):
             read = self._current(rows)
@@ -128,20 +129,20 @@ class LazyRows(ABC):
         Rows that were brought up to date would not do: missed updates are rounded, and for an eps
         near sqrt(v) approximated, each time that they are applied.
         """
-        values = zip(("weight", *self.moment_names), (self.weight, *self.moments), strict=True)
-        rows = {name: value.detach().clone() for name, value in values}
+        rows = {name: value.detach().clone() for name, value in self._named()}
         return rows | {"written": self._written.clone(), "lags": self._lags[: self._steps].clone()}
 
     @torch.no_grad()
     def restore(self, pending: dict[str, Tensor]) -> None:
         """Return to the state in which `pending` was called."""
-        for name, value in zip(
-            ("weight", *self.moment_names), (self.weight, *self.moments), strict=True
-        ):
+        for name, value in self._named():
             value.copy_(pending[name])
         self._written.copy_(pending["written"])
         self._steps = len(pending["lags"])
         self._lags[: self._steps] = pending["lags"]
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        return zip(("weight", *self.moment_names), (self.weight, *self.moments), strict=True)
 
     def _current(self, rows: Tensor) -> _Read:
         whole = (self.weight.detach(), *self.moments)
@@ -152,9 +153,7 @@ class LazyRows(ABC):
         return _Read(rows, weight, moments)
 
     def _write(self, read: _Read) -> None:
-        for values, current in zip(
-            (self.weight, *self.moments), (read.weight, *read.moments), strict=True
-        ):
+        for (_, values), current in zip(self._named(), (read.weight, *read.moments), strict=True):
             values.index_copy_(0, read.rows, current)
         self._cached = None
 
@@ -177,19 +176,10 @@ class LazyAdam(LazyRows):
     lag_columns = (1.0, 1.0, 0.0, 0.0, 1.0)  # b1^(t-s), b2^(t-s), A, B, D
     moment_names = ("exp_avg", "exp_avg_sq")
 
-    def __init__(
-        self,
-        weight: Tensor,
-        state: dict[str, Tensor],
-        *,
-        betas: tuple[float, float],
-        eps: float,
-        fused: bool | None,
-    ) -> None:
-        """Take the state of torch.optim.AdamW for `weight`: step, exp_avg and exp_avg_sq."""
-        super().__init__(weight, [state["exp_avg"], state["exp_avg_sq"]])
-        self._count = state["step"]
-        self._betas, self._eps, self._fused = betas, eps, fused
+    def __init__(self, weight: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+        super().__init__(weight, state, group)
+        self._count = state.setdefault("step", torch.zeros(()))
+        self._betas, self._eps, self._fused = group["betas"], group["eps"], group["fused"]
 
     def _apply_missed(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
         mean, square = moments
@@ -241,10 +231,9 @@ class LazyMomentum(LazyRows):
     lag_columns = (1.0, 0.0)  # momentum^(t-s), the sum
     moment_names = ("momentum_buffer",)
 
-    def __init__(self, weight: Tensor, state: dict[str, Tensor], *, momentum: float) -> None:
-        """Take the state of torch.optim.SGD for `weight`: momentum_buffer."""
-        super().__init__(weight, [state["momentum_buffer"]])
-        self._momentum = momentum
+    def __init__(self, weight: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+        super().__init__(weight, state, group)
+        self._momentum = group["momentum"]
 
     def _apply_missed(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
         (buffer,), (decay, moved) = moments, lags

@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 class TextClassifier(L.LightningModule):
     """A classifier with any registered cell. Hyper-parameters are saved as plain dicts and numbers.
 
-    Logs, each a mean over texts and not over batches: train/loss and train/accuracy (while the
-    weights move), and of val/ and test/ accuracy, f1, auroc, calibration_error, loss and extra
-    metrics.
+    Logs train/loss and train/accuracy (while the weights move) and the val/ and test/ metrics of
+    `build_metrics`, each a mean over texts and not over batches.
     """
 
     # Of a subclass for one cell: the cell's name and the options that differ from ModelConfig's.
@@ -48,15 +47,10 @@ class TextClassifier(L.LightningModule):
         scheduler: SchedulerConfig | Mapping[str, Any],
         metrics: Mapping[str, MetricFactory] | None = None,
     ) -> None:
-        """Build the network.
+        """Build the network from the options of the groups `model`, `optimizer` and `scheduler`.
 
-        Args:
-            model: the options of the group `model`; so `optimizer` and `scheduler`.
-            vocab_size: number of token ids; 0 is padding.
-            num_classes: number of classes.
-            optimizer: see OptimizerConfig.
-            scheduler: see SchedulerConfig.
-            metrics: extra metrics, see `build_metrics`. They are code, so no checkpoint names them.
+        Of `vocab_size` token ids 0 is padding. `metrics` are extra ones, see `build_metrics`: they
+        are code, so no checkpoint names them.
 
         Raises:
             ConfigError: an option is unknown or impossible.
@@ -93,8 +87,8 @@ class TextClassifier(L.LightningModule):
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return logits float32 [batch, num_classes] of tokens int64 [batch, time].
 
-        Outside training they are computed in float32, so that the score of a text does not depend
-        on the precision of the training, the batch size and the texts beside it.
+        Outside training they are computed in float32: the score of a text does not depend on the
+        precision of the training, the batch size and the texts beside it.
         """
         if self.training:
             return self.classifier(tokens, lengths).float()
@@ -122,11 +116,7 @@ class TextClassifier(L.LightningModule):
         self._evaluate(batch, self.val_metrics)
 
     def test_step(self, batch: "Batch", batch_idx: int) -> dict[str, Tensor]:
-        """Add a batch to the test/ metrics.
-
-        Returns:
-            indices [batch], labels [batch], probabilities [batch, num_classes] and loss [batch].
-        """
+        """Add a batch to the test/ metrics; return its parts and results, each [batch, ...]."""
         return self._evaluate(batch, self.test_metrics)
 
     def predict_step(self, batch: "Batch", batch_idx: int) -> dict[str, Tensor]:
@@ -146,8 +136,8 @@ class TextClassifier(L.LightningModule):
         """Return the optimizer, and a schedule that is stepped with it.
 
         Raises:
-            ConfigError: the run has no end and the schedule needs one, or `sparse_embedding=true`
-                is impossible here.
+            ConfigError: an endless run whose schedule needs an end, or an impossible
+                `sparse_embedding=true`.
         """
         schedule = self.scheduler_config
         endless = self.trainer.max_epochs == -1 and self.trainer.max_steps == -1
@@ -191,8 +181,7 @@ class TextClassifier(L.LightningModule):
         # `estimated_stepping_batches` loads the training data if it is not loaded yet. Inside
         # configure_optimizers that is before a checkpoint is restored, and Lightning then never
         # gives a resumed data loader its state back (its issue 20550). So the schedule learns its
-        # length at the first step. Before, it needs its beginning only, which is the same for every
-        # length.
+        # length at the first step: before, it needs its beginning only, the same for every length.
         if self.trainer.train_dataloader is None:
             return math.inf
         return self.trainer.estimated_stepping_batches
@@ -202,12 +191,8 @@ class TextClassifier(L.LightningModule):
         probabilities = logits.softmax(dim=1)
         losses = F.cross_entropy(logits, batch.labels, reduction="none")  # [batch]
         metrics.update(preds=probabilities, target=batch.labels, value=losses)
-        return {
-            "indices": batch.indices,
-            "labels": batch.labels,
-            "probabilities": probabilities,
-            "loss": losses,
-        }
+        of_batch = {"indices": batch.indices, "labels": batch.labels}  # [batch]
+        return of_batch | {"probabilities": probabilities, "loss": losses}
 
     def _log_metrics(self, metrics: MetricCollection) -> None:
         # Already over the texts of all processes; sync_dist only avoids a warning of Lightning.
@@ -219,7 +204,7 @@ class TextClassifier(L.LightningModule):
 
 
 class RNNClassifier(TextClassifier):
-    """A TextClassifier with the plain recurrent network (Elman 1990).
+    """With the plain recurrent network (Elman 1990).
 
     It pools the mean over all steps: its last state has forgotten most of a long text.
     """
@@ -228,19 +213,16 @@ class RNNClassifier(TextClassifier):
 
 
 class LSTMClassifier(TextClassifier):
-    """A TextClassifier with an LSTM (Hochreiter and Schmidhuber 1997) with forget gates.
+    """With an LSTM (Hochreiter and Schmidhuber 1997) with forget gates.
 
-    Forget gates start at sigmoid(3): 95 % of a cell is kept per step (Tallec and Ollivier 2018).
+    They start at sigmoid(3): 95 % of a cell is kept per step (Tallec and Ollivier 2018).
     """
 
     model_defaults: ClassVar = {"name": "lstm", "forget_bias": 3.0}
 
 
 class GRUClassifier(TextClassifier):
-    """A TextClassifier with a gated recurrent unit (Cho et al. 2014).
-
-    Its reset gate is after the product of the state, as in PyTorch and cuDNN.
-    """
+    """With a gated recurrent unit (Cho et al. 2014), its reset gate as in PyTorch and cuDNN."""
 
     model_defaults: ClassVar = {"name": "gru", "reset_after": True}
 
@@ -248,9 +230,7 @@ class GRUClassifier(TextClassifier):
 def build_classifier(
     model: ModelConfig | Mapping[str, Any], *arguments: Any, **named: Any
 ) -> TextClassifier:
-    """Build the LightningModule for `model.name`: a subclass for its cell, or TextClassifier.
-
-    The other arguments are those of TextClassifier.
+    """Build the LightningModule for `model.name`, a subclass for its cell or a TextClassifier.
 
     >>> model = build_classifier({"name": "mingru"}, 100, 2, {"lr": 1e-3}, {"name": "cosine"})
     >>> type(model).__name__, type(model.classifier.recurrent.cell).__name__
@@ -260,6 +240,5 @@ def build_classifier(
         ConfigError: an option is unknown or impossible.
     """
     config = validate_model(model)
-    subclasses = (RNNClassifier, LSTMClassifier, GRUClassifier)
-    by_name = {kind.model_defaults["name"]: kind for kind in subclasses}
+    by_name = {"rnn": RNNClassifier, "lstm": LSTMClassifier, "gru": GRUClassifier}
     return by_name.get(config.name, TextClassifier)(config, *arguments, **named)

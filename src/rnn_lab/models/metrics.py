@@ -62,10 +62,7 @@ def build_metrics(
     (not logits, which torchmetrics takes for probabilities if they happen to be in [0, 1]), labels
     [batch] and the loss of each text [batch]. Each metric gets those that its own update names.
 
-    Args:
-        num_classes: 2 or more.
-        prefix: of all names.
-        extra: further metrics by name, each built as factory(num_classes).
+    Each `extra` metric is built as factory(num_classes).
 
     >>> from torchmetrics.classification import MulticlassMatthewsCorrCoef
     >>> metrics = build_metrics(2, "val/", {"matthews": MulticlassMatthewsCorrCoef})
@@ -88,16 +85,11 @@ def build_metrics(
             raise ConfigError(
                 f"metrics.{name}: a name beside {', '.join(metrics)}, of letters, digits and _"
             )
-        metrics[name] = _build_metric(name, factory, num_classes)
+        try:
+            metrics[name] = factory(num_classes)
+        except Exception as error:  # the code of the user's module, or arguments it does not take
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"metrics.{name}: cannot be built: {reason}") from error
+        if not isinstance(metrics[name], Metric):
+            raise ConfigError(f"metrics.{name}: is not a torchmetrics.Metric")
     return MetricCollection(metrics, prefix=prefix)
-
-
-def _build_metric(name: str, factory: MetricFactory, num_classes: int) -> Metric:
-    try:
-        metric = factory(num_classes)
-    except Exception as error:  # the code of the user's module, or arguments it does not take
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"metrics.{name}: cannot be built: {reason}") from error
-    if not isinstance(metric, Metric):
-        raise ConfigError(f"metrics.{name}: is not a torchmetrics.Metric")
-    return metric

@@ -1,5 +1,7 @@
-"""Build the optimizer and the learning-rate schedule of a run."""
+"""Build and check the optimizer of a run, clip its gradient, and build its schedule."""
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +12,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
-from rnn_lab.models.embedding import Embedding
 from rnn_lab.models.lazy_optim import SGD, Adam, AdamW, follow_embeddings
-from rnn_lab.models.torch_optimizers import optimizer_classes
+from rnn_lab.validation import check_arguments, unknown_choice_message
 
 # Of a vocabulary. Below, a lazy step saves no time (benchmarks/README.md).
 LAZY_MIN_VOCAB = 50_000
@@ -20,6 +21,48 @@ _LAZY_PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 # Optimizers with lazy updates, and the arguments that these know.
 _LAZY_ARGUMENTS = {"adamw": {"betas", "eps"}, "adam": {"betas", "eps"}, "sgd": {"momentum"}}
 _OURS: dict[str, Any] = {"adamw": AdamW, "adam": Adam, "sgd": SGD}
+_REFUSED = {
+    "lbfgs": "it computes the loss several times per step, which the training step does not offer",
+    "sparseadam": "it takes sparse gradients only. See optimizer.sparse_embedding",
+}
+
+
+@functools.cache
+def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
+    """Return the optimizers of torch.optim that a run can use, by name in lower case."""
+    found = {
+        name.lower(): value
+        for name, value in vars(torch.optim).items()
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
+    }
+    return {name: found[name] for name in sorted(found.keys() - _REFUSED.keys() - {"optimizer"})}
+
+
+def check_optimizer(config: OptimizerConfig) -> None:
+    """Make sure that torch.optim has the optimizer, and that it takes the arguments.
+
+    Raises:
+        ValueError: no such optimizer or argument, or an impossible value.
+    """
+    name = config.name
+    if name in _REFUSED:
+        raise ValueError(f"optimizer.name={name}: {_REFUSED[name]}")
+    classes = optimizer_classes()
+    if name not in classes:
+        what = f"optimizer.name={name}: torch.optim has no such optimizer"
+        raise ValueError(unknown_choice_message(what, name, list(classes)))
+    optimizer = classes[name]
+    known = list(inspect.signature(optimizer).parameters)
+    allowed = [one for one in known if one not in {"params", *OptimizerConfig.model_fields}]
+    check_arguments("optimizer", optimizer.__name__, config.arguments, allowed)
+    if config.weight_decay > 0 and "weight_decay" not in known:
+        decay = f"optimizer.weight_decay={config.weight_decay}"
+        raise ValueError(f"{decay}: {optimizer.__name__} has none. Give 0")
+    try:
+        optimizer([nn.Parameter(torch.zeros(1))], lr=config.lr, **config.arguments)  # type: ignore[call-arg]
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"optimizer.name={name}: {reason}") from None
 
 
 def build_optimizer(
@@ -27,12 +70,10 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build an optimizer of torch.optim, with weight decay on weight matrices only.
 
-    Biases only shift, and have nothing to gain from being small. A row of an embedding is looked
-    up, not multiplied with: decay would shrink it at every step, but the gradient only renews it
-    when its token occurs, so that rare words would fade.
-
-    With `lazy` the gradient of each `Embedding` is sparse, and a step moves only its rows; see
-    `lazy_rows.py`.
+    Biases only shift, and have nothing to gain from being small. A row of an embedding would shrink
+    at every step, but the gradient only renews it when its token occurs: rare words would fade.
+    With `lazy` the gradient of each `Embedding` is sparse, and a step moves only its rows
+    (`lazy_rows.py`).
 
     >>> build_optimizer(OptimizerConfig(name="nadam", eps=1e-6), nn.Linear(2, 2)).defaults["eps"]
     1e-06
@@ -41,32 +82,26 @@ def build_optimizer(
         ValueError: `lazy` with an optimizer that has no lazy updates.
     """
     embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        matrix = parameter.dim() > 1 and parameter not in embeddings
-        (decayed if matrix else plain).append(parameter)
+    decayed = [p for p in model.parameters() if p.dim() > 1 and p not in embeddings]
+    plain = [p for p in model.parameters() if p.dim() <= 1 or p in embeddings]
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
     arguments: dict[str, Any] = {"lr": config.lr} | config.arguments
-    if config.name not in _OURS:
-        if lazy:
-            raise ValueError(f"optimizer {config.name} has no lazy updates")
-        for module in model.modules():
-            if isinstance(module, Embedding):
-                module.flush()
-                module.lazy_rows = None
-        return optimizer_classes()[config.name](groups, **arguments)
-    # `fused` is one pass over memory: most of a step is the embedding, and torch's default takes
-    # ten times as long over it on a CPU. torch 2.3, beside torchtext, has it on GPUs only.
-    fused = {"fused": True} if torch.__version__ >= "2.4" else {}
-    optimizer: SGD | Adam | AdamW = _OURS[config.name](groups, **(fused | arguments))
+    ours = config.name in _OURS
+    if lazy and not ours:
+        raise ValueError(f"optimizer {config.name} has no lazy updates")
+    if ours and torch.__version__ >= "2.4":
+        # One pass over memory: most of a step is the embedding, and torch's default takes ten
+        # times as long over it on a CPU. torch 2.3, beside torchtext, has it on GPUs only.
+        arguments = {"fused": True} | arguments
+    optimizer = (_OURS if ours else optimizer_classes())[config.name](groups, **arguments)
     follow_embeddings(optimizer, model, lazy=lazy)
-    # A fused optimizer offers to undo float16's loss scaling inside its step. That comes after the
-    # clipping of gradients, so Lightning refuses to clip. Without the offer it is undone before.
-    optimizer._step_supports_amp_scaling = False
+    if ours:
+        # A fused optimizer offers to undo float16's loss scaling inside its step. That comes after
+        # the clipping of gradients, so Lightning refuses to clip. Without the offer it is before.
+        optimizer._step_supports_amp_scaling = False
     return optimizer
 
 
@@ -111,12 +146,9 @@ def _has_lazy_updates(config: OptimizerConfig) -> bool:
 
 
 def clip_gradient(parameters: list[Tensor], limit: float | None, algorithm: str | None) -> Tensor:
-    """Clip the gradient of `parameters` by its norm, or by value with algorithm="value".
+    """Clip the gradient by its norm, or by value with algorithm="value"; return its former norm.
 
     Without a `limit`, None or 0, it stays as it is.
-
-    Returns:
-        The norm that the gradient had, a scalar.
     """
     if limit and algorithm != "value":
         return nn.utils.clip_grad_norm_(parameters, limit)

@@ -25,8 +25,6 @@ def register_pooling(name: str) -> Callable[[Pooling], Pooling]:
     >>> @register_pooling("first")
     ... def first(outputs, lengths):
     ...     return outputs[:, 0]
-    >>> pool(torch.ones(2, 5, 3), torch.tensor([5, 2]), "first").shape
-    torch.Size([2, 3])
 
     Raises:
         ConfigError: another pooling has that name, or it is neither function nor nn.Module.
@@ -35,8 +33,7 @@ def register_pooling(name: str) -> Callable[[Pooling], Pooling]:
     def register(pooling: Pooling) -> Pooling:
         if isinstance(pooling, type) and not issubclass(pooling, nn.Module):
             raise ConfigError(f"pooling {name}: a class must be a torch.nn.Module")
-        POOLINGS.register(name, pooling)
-        return pooling
+        return POOLINGS.register(name)(pooling)
 
     return register
 
@@ -76,30 +73,6 @@ def maximum(outputs: Tensor, lengths: Tensor) -> Tensor:
             ]
         )  # [batch, features]
     return _at_steps(outputs, argmax)
-
-
-def build_pooling(name: str, features: int) -> nn.Module | None:
-    """Return the module of a registered pooling that is a class; None for a function."""
-    pooling = POOLINGS[name]
-    return pooling(features) if isinstance(pooling, type) else None
-
-
-def pool(
-    outputs: Tensor,
-    lengths: Tensor,
-    pooling: str,
-    bidirectional: bool = False,
-    module: nn.Module | None = None,
-) -> Tensor:
-    """Pool by the function of that name, or by the `module` that `build_pooling` returned.
-
-    `bidirectional` says that the first half of the features is one direction, and the second half
-    the other.
-    """
-    if pooling == "last":
-        return last(outputs, lengths, bidirectional)
-    run: Callable[[Tensor, Tensor], Tensor] = module or POOLINGS[pooling]
-    return run(outputs, lengths)
 
 
 def _at_steps(outputs: Tensor, steps: Tensor) -> Tensor:

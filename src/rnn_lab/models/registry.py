@@ -1,14 +1,12 @@
 """Names that a user's module can add to: cells, poolings and learning-rate schedules.
 
-This module and `rnn_lab.models.config` import no torch, so that a command can check its options
-before torch is loaded. The built-in names are therefore listed here, beside the modules that
-register them.
+This module and `config.py` import no torch: a command checks its options before torch is loaded.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.validation import unknown_choice_message
@@ -16,41 +14,38 @@ from rnn_lab.validation import unknown_choice_message
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 
 
-class Registry(Generic[Entry]):
-    """Entries by name. Modules that register built-in entries are imported when first needed."""
+class Registry:
+    """Entries by name: classes or functions, of this package and of a user's modules."""
 
-    def __init__(self, kind: str, modules: tuple[str, ...], builtin: tuple[str, ...] = ()) -> None:
-        """Create an empty registry.
+    def __init__(self, kind: str, modules: tuple[str, ...], builtin: tuple[str, ...]) -> None:
+        """Create a registry of `kind`.
 
-        Args:
-            kind: what an entry is, for error messages.
-            modules: modules that register the entries of this package.
-            builtin: names that `check` accepts without importing those modules.
+        `modules`, imported when first needed, register the entries of this package. `check`
+        accepts the names in `builtin` without importing them.
         """
-        self.kind = kind
-        self._modules = modules
-        self._builtin = builtin
-        self._entries: dict[str, Entry] = {}
+        self.kind, self._modules, self._builtin = kind, modules, builtin
+        self._entries: dict[str, Any] = {}
 
-    def register(self, name: str, entry: Entry) -> None:
-        """Add `entry` under `name`.
+    def register(self, name: str) -> Callable[[Entry], Entry]:
+        """Return a decorator that adds a class or function under `name`.
 
         Raises:
             ConfigError: the name is not a word, or belongs to another entry.
         """
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name):
             raise ConfigError(f"{name!r}: the name of a {self.kind} is one word")
-        known = self._entries.get(name)
-        if known is not None and _origin(known) != _origin(entry):
-            raise ConfigError(f"{self.kind} {name}: already registered by {_origin(known)}")
-        self._entries[name] = entry
+
+        def add(entry: Entry) -> Entry:
+            known = self._entries.get(name)
+            if known is not None and _origin(known) != _origin(entry):
+                raise ConfigError(f"{self.kind} {name}: already registered by {_origin(known)}")
+            self._entries[name] = entry
+            return entry
+
+        return add
 
     def check(self, name: str) -> str:
-        """Return `name`.
-
-        Raises:
-            ValueError: no entry has this name; suggests one.
-        """
+        """Return `name`, or raise a ValueError that suggests one if no entry has it."""
         if name not in self._builtin and name not in self:
             raise ValueError(
                 unknown_choice_message(f"no such {self.kind}", name, list(self))
@@ -58,16 +53,9 @@ class Registry(Generic[Entry]):
             )
         return name
 
-    def __getitem__(self, name: str) -> Entry:
-        """Return the entry of that name.
-
-        Raises:
-            ValueError: no entry has this name.
-        """
-        if name not in self._entries:
-            self._load()
-            if name not in self._entries:
-                self.check(name)
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            self.check(name)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
@@ -76,7 +64,6 @@ class Registry(Generic[Entry]):
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over all names, in alphabetical order."""
         self._load()
         return iter(sorted(self._entries))
 
@@ -85,16 +72,10 @@ class Registry(Generic[Entry]):
             import_module(module)
 
 
-CELLS: Registry[Any] = Registry(
-    "cell", ("rnn_lab.models.cells", "rnn_lab.models.zoo"), builtin=("rnn", "lstm", "gru")
-)
-POOLINGS: Registry[Any] = Registry(
-    "pooling", ("rnn_lab.models.pooling",), builtin=("last", "mean", "max")
-)
-SCHEDULES: Registry[Callable[..., float]] = Registry(
-    "schedule", ("rnn_lab.models.schedules",), builtin=("one_cycle", "cosine", "constant")
-)
-
-
 def _origin(entry: Any) -> str:
     return f"{entry.__module__}.{entry.__qualname__}"
+
+
+CELLS = Registry("cell", ("rnn_lab.models.cells", "rnn_lab.models.zoo"), ("rnn", "lstm", "gru"))
+POOLINGS = Registry("pooling", ("rnn_lab.models.pooling",), ("last", "mean", "max"))
+SCHEDULES = Registry("schedule", ("rnn_lab.models.schedules",), ("one_cycle", "cosine", "constant"))

@@ -1,7 +1,8 @@
 """Learning-rate schedules: the share of the peak learning rate at each point of a run.
 
 A schedule is a function of `progress`, from 0 at the first step to 1 at the last, of
-`warmup_ratio`, and of options of its own, which are the further options of the group `scheduler`:
+`warmup_ratio`, and of options of its own, which are the further options of the group `scheduler`.
+`register_schedule` adds one:
 
     @register_schedule("staircase")
     def staircase(progress: float, warmup_ratio: float, drops: int = 3) -> float:
@@ -11,36 +12,10 @@ A schedule is a function of `progress`, from 0 at the first step to 1 at the las
 """
 
 import math
-from collections.abc import Callable
-from typing import TypeVar
 
 from rnn_lab.models.registry import SCHEDULES
 
-Schedule = TypeVar("Schedule", bound=Callable[..., float])
-
-
-def register_schedule(name: str) -> Callable[[Schedule], Schedule]:
-    """Register a function as the schedule `scheduler.name=<name>`.
-
-    It is called as `schedule(progress, warmup_ratio, **options)` and returns a factor of the
-    optimizer's learning rate.
-
-    >>> @register_schedule("halved_in_the_middle")
-    ... def halved(progress: float, warmup_ratio: float) -> float:
-    ...     return 1.0 if progress < 0.5 else 0.5
-    >>> from rnn_lab.models.config import SchedulerConfig
-    >>> SchedulerConfig(name="halved_in_the_middle").factor(0.7)
-    0.5
-
-    Raises:
-        ConfigError: another schedule has that name.
-    """
-
-    def register(schedule: Schedule) -> Schedule:
-        SCHEDULES.register(name, schedule)
-        return schedule
-
-    return register
+register_schedule = SCHEDULES.register
 
 
 @register_schedule("one_cycle")

@@ -1,18 +1,19 @@
-"""Run a layer step by step and keep every value of its cell at every step.
+"""Run a layer step by step and keep every value of its cell, and measure gradients over the steps.
 
 Slow, and for looking: which gate opened at which word, how far a gradient reaches back. The loop is
 the one that defines the layers, `rnn_lab.models.layers.reference_steps`.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.functional import check_arguments, reversal_index, reverse
 from rnn_lab.models.layers import RecurrentLayer, reference_steps
-from rnn_lab.models.sequences import reversal_index, reverse
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,8 @@ class DirectionTrace:
     """What one direction of one layer computed.
 
     `steps` are in the order in which the direction reads: a backward direction starts at each
-    sequence's last real token. A state in a step is the tensor that the next step reads, so that
-    `torch.autograd.grad(loss, [step["h"] for step in steps])` is the whole dL/dh_t. Beyond a
-    sequence's end its state stays as it was, and gradients pass straight through.
+    sequence's last real token. They are those of `reference_steps`, so that
+    `torch.autograd.grad(loss, [step["h"] for step in steps])` is the whole dL/dh_t.
     """
 
     layer: int  # from 0, the lowest
@@ -54,20 +54,10 @@ def trace(
     >>> direction.values("f").shape
     torch.Size([2, 5, 4])
 
-    Args:
-        layer: of any cell and depth, in one or both directions.
-        inputs: [batch, time, input_size], right-padded.
-        lengths: integers [batch], each from 1 to time.
-        initial_state: as for the layer; None is zeros.
-
-    Returns:
-        One trace per layer and direction, in torch's order: layer 0 forward, layer 0 backward,
-        layer 1 forward and so on.
-
-    Raises:
-        ValueError: a length below 1 or beyond time, or a wrong shape; names the argument.
+    Arguments and errors are those of the layer's `forward`. Returns one trace per layer and
+    direction, in torch's order: layer 0 forward, layer 0 backward, layer 1 forward and so on.
     """
-    lengths, state = layer.check_arguments(inputs, lengths, initial_state)
+    lengths, state = check_arguments(layer, inputs, lengths, initial_state)
     lengths = lengths.to(inputs.device)
     order = reversal_index(lengths, inputs.shape[1])
     traces: list[DirectionTrace] = []
@@ -88,21 +78,62 @@ def trace(
 def logits_with_trace(
     classifier: RecurrentClassifier, tokens: Tensor, lengths: Tensor
 ) -> tuple[Tensor, list[DirectionTrace]]:
-    """Return the logits of a classifier in evaluation mode, and the traces they come from.
+    """Return the logits [batch, num_classes] of a classifier, and the traces they come from.
 
-    Args:
-        classifier: runs without its dropout, whatever its mode.
-        tokens: int64 [batch, time], padded on the right.
-        lengths: integers [batch], each from 1 to time.
-
-    Returns:
-        Logits [batch, num_classes], equal to the classifier's, and one trace per layer and
-        direction.
-
-    Raises:
-        ValueError: a length is out of range.
+    Arguments are those of its `forward`. It runs without dropout, whatever its mode.
     """
     traces = trace(classifier.recurrent, classifier.embed(tokens), lengths)
     top = traces[-classifier.recurrent.directions :]
     outputs = torch.cat([direction.values("h") for direction in top], dim=2)
     return classifier.linear(classifier.pool(outputs, lengths)), traces
+
+
+class GradientNorms(NamedTuple):
+    """One direction of one layer. Entry d is of the step d before its last one."""
+
+    layer: int  # from 0, the lowest
+    backward: bool
+    norms: Tensor  # [time], the mean over the sequences that are longer than d
+    sequences: Tensor  # int64 [time], the number of those
+
+
+def gradient_norms(
+    classifier: RecurrentClassifier, tokens: Tensor, lengths: Tensor, labels: Tensor
+) -> list[GradientNorms]:
+    """Return the L2 norm of dL/dh_t for the loss L of each sequence alone, without dropout.
+
+    The gradient is the total one, through every later step and layer: a product of Jacobians
+    dh_{s+1}/dh_s, which shrinks or grows exponentially with their number (Bengio, Simard and
+    Frasconi 1994, section 4; Pascanu, Mikolov and Bengio 2013, equations 3 to 5). Distance counts
+    from each sequence's own end: the last real token for a forward direction, the first one for a
+    backward direction. The `grad` of parameters is not changed.
+
+    Args:
+        classifier: of any float type; in float32, gradients below 1e-38 are rounded to 0.
+        tokens: int64 [batch, time], padded on the right.
+        lengths: int64 [batch], the longest of them time.
+        labels: int64 [batch].
+
+    Returns:
+        One entry per layer and direction, in torch's order.
+    """
+    with torch.enable_grad():
+        logits, traces = logits_with_trace(classifier, tokens, lengths)
+        # Sequences are independent: the gradient of the sum is that of each one's loss.
+        loss = cross_entropy(logits, labels, reduction="sum")
+        states = [step["h"] for trace in traces for step in trace.steps]
+        gradients = torch.stack(torch.autograd.grad(loss, states))
+    time = len(traces[0].steps)
+    # In float64, which can represent the squares of small numbers.
+    norms = gradients.double().norm(dim=2).view(len(traces), time, -1)  # [traces, time, batch]
+
+    steps = lengths - 1 - torch.arange(time, device=lengths.device)[:, None]  # [distance, batch]
+    is_real = steps >= 0
+    sequences = is_real.sum(dim=1)  # [distance]
+    by_distance = [
+        one.gather(0, steps.clamp(min=0)).where(is_real, 0).sum(dim=1) / sequences for one in norms
+    ]
+    return [
+        GradientNorms(trace.layer, trace.backward, mean, sequences)
+        for trace, mean in zip(traces, by_distance, strict=True)
+    ]

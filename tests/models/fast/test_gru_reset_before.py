@@ -5,10 +5,9 @@ import torch
 from torch import nn
 
 from rnn_lab.models.cells import GRUCell
-from rnn_lab.models.dropout import dropout
 from rnn_lab.models.fast.fused_rnn import GRU_RESET_BEFORE, FusedRNN
+from rnn_lab.models.functional import dropout, zero_padding
 from rnn_lab.models.layers import GRU, run_reference
-from rnn_lab.models.sequences import zero_padding
 from tests.models.by_cells import by_cells
 from tests.models.test_layers import assert_equal, results, unpacked
 

@@ -10,8 +10,8 @@ import torch
 
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.models.gradient_flow import gradient_norms
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
+from rnn_lab.models.trace import gradient_norms
 from rnn_lab.reports.run_files import by_step, read_gradient_flow, read_metrics
 from tests.training.small_trainer import small_trainer
 

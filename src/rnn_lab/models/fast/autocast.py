@@ -1,7 +1,4 @@
-"""Autocast on a CPU with torch 2.4's function names, also in torch 2.3.
-
-torch 2.3 is used in one environment only, that of requirements-torchtext.txt.
-"""
+"""Autocast with torch 2.4's names, also in torch 2.3 (requirements-torchtext.txt has that one)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,29 +17,18 @@ def _unchanged(function: Pass) -> Pass:
 
 
 # Mark the two passes of an autograd function: backward runs under the autocast of forward.
-custom_fwd: Callable[[Pass], Pass] = (
-    _unchanged if _TORCH_2_3 else partial(torch.amp.custom_fwd, device_type="cpu")
-)
-custom_bwd: Callable[[Pass], Pass] = (
-    _unchanged if _TORCH_2_3 else partial(torch.amp.custom_bwd, device_type="cpu")
-)
+custom_fwd: Callable[[Pass], Pass] = _unchanged
+custom_bwd: Callable[[Pass], Pass] = _unchanged
+if not _TORCH_2_3:
+    custom_fwd = partial(torch.amp.custom_fwd, device_type="cpu")
+    custom_bwd = partial(torch.amp.custom_bwd, device_type="cpu")
 
 
-def is_autocast_enabled(device_type: str) -> bool:
-    """Return whether autocast is on for "cpu", "cuda" or another device."""
-    if _TORCH_2_3:
-        return torch.is_autocast_cpu_enabled() if device_type == "cpu" else _cuda_autocast()
-    return torch.is_autocast_enabled(device_type)
-
-
-def autocast_dtype(device_type: str) -> torch.dtype:
-    """Return autocast's type of matrix products on "cpu", "cuda" or another device."""
-    if _TORCH_2_3:
-        cpu = device_type == "cpu"
-        return torch.get_autocast_cpu_dtype() if cpu else torch.get_autocast_gpu_dtype()
-    return torch.get_autocast_dtype(device_type)
-
-
-def _cuda_autocast() -> bool:
-    without_argument: Callable[[], bool] = torch.is_autocast_enabled
-    return without_argument()
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """Return autocast's type of matrix products on "cpu", "cuda" and so on; None if it is off."""
+    if not _TORCH_2_3:
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    if device == "cpu":
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    enabled: Callable[[], bool] = torch.is_autocast_enabled  # of a GPU
+    return torch.get_autocast_gpu_dtype() if enabled() else None

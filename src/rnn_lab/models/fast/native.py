@@ -15,11 +15,7 @@ from typing import Any
 import torch
 from numba.extending import get_cython_function_address
 
-_MKL = {
-    torch.float32: "SGEMM",
-    torch.float64: "DGEMM",
-    torch.bfloat16: "GEMM_BF16BF16F32",
-}
+_MKL = {torch.float32: "SGEMM", torch.float64: "DGEMM", torch.bfloat16: "GEMM_BF16BF16F32"}
 _SCIPY = {torch.float32: "sgemm", torch.float64: "dgemm"}
 _MIN_SEQUENCES = 8  # per thread: with fewer, starting the threads costs more than they save
 

@@ -9,10 +9,12 @@ and GRU have compiled steps (`fused_rnn.py`), or without Numba torch's, which ar
 the layers that cuDNN has run over packed sequences, all directions and layers at once.
 """
 
+from __future__ import annotations
+
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,46 +22,25 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnn_lab.models.cells import Cell, GRUCell, LSTMCell, RNNCell, State, Weights
 
-
-class Layer(Protocol):
-    """What a fast path needs of a `RecurrentLayer`."""
-
-    cell: Cell
-    input_size: int
-    hidden_size: int
-    num_layers: int
-    bidirectional: bool
-    dropout: float
-    training: bool
-    use_numba: bool
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Return the weights of all layers and directions, as nn.Module does."""
-        ...
-
+if TYPE_CHECKING:
+    from rnn_lab.models.layers import RecurrentLayer as Layer
 
 Run = Callable[[Any, Tensor, Tensor, State, Weights, bool], tuple[Tensor, State]]
-Fits = Callable[[Layer, Tensor], bool]
+Fits = Callable[[Any, Tensor], bool]
 
 # Elements of the gates of a block of time steps: 8 MiB in float32. Those of a long text fit no
 # cache, and their size differs at every step, so that freed memory cannot be used again.
 _LSTM_BLOCK = 2**21
-_ONE_LAYER: dict[str, Any] = {
-    "has_biases": True,
-    "num_layers": 1,
-    "dropout": 0.0,
-    "bidirectional": False,
-    "batch_first": False,
-}
+_ONE_LAYER: dict[str, Any] = {"has_biases": True, "num_layers": 1, "dropout": 0.0}
+_ONE_LAYER |= {"bidirectional": False, "batch_first": False}
 
 
 class FastPath(NamedTuple):
     """One direction of one layer, computed otherwise than by the reference loop.
 
-    `run` is called as run(layer, inputs, lengths, state, weights, need_state): inputs [time, batch,
-    features] in the order of reading, lengths [batch], parts of the state [batch, hidden], and
-    weights by name. It returns outputs [time, batch, hidden] and the final state, of which only h
-    is read if not `need_state`.
+    `run` is called as run(layer, inputs, lengths, state, weights, need_state): arguments after
+    layer are those of `reference_steps`. It returns outputs [time, batch, hidden] and the final
+    state, of which only h is read if not `need_state`.
     """
 
     run: Run
@@ -75,11 +56,8 @@ def register_fast_path(
 ) -> Callable[[Run], Run]:
     """Register a function as a way to run a class of cells, but not its subclasses.
 
-    Args:
-        cell: the class.
-        fits: says whether this path can run a layer on these inputs. Paths are asked in the order
-            of their registration.
-        zeroes_padding: whether outputs are zero beyond each length.
+    `fits` returns whether this path can run a layer on these inputs; paths are asked in the order
+    of their registration. `zeroes_padding`: outputs are zero beyond each length.
     """
 
     def register(run: Run) -> Run:
@@ -95,24 +73,13 @@ def find_fast_path(layer: Layer, inputs: Tensor) -> FastPath | None:
     return next((path for path in paths if path.fits(layer, inputs)), None)
 
 
-def on_cpu(layer: Layer, inputs: Tensor) -> bool:
-    """Return whether the inputs are on a CPU."""
+def _on_cpu(layer: Layer, inputs: Tensor) -> bool:
     return inputs.device.type == "cpu"
 
 
-def compiled(layer: Layer, inputs: Tensor) -> bool:
-    """Return whether the inputs are on a CPU, and compiled code may be loaded."""
-    return inputs.device.type == "cpu" and layer.use_numba
-
-
-@register_fast_path(LSTMCell, fits=on_cpu)
-def lstm(
-    layer: Layer,
-    inputs: Tensor,
-    lengths: Tensor,
-    state: State,
-    weights: Weights,
-    need_state: bool,
+@register_fast_path(LSTMCell, fits=_on_cpu)
+def _lstm(
+    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
 ) -> tuple[Tensor, State]:
     """Run an LSTM by torch, which in float32 and bfloat16 is oneDNN: near the speed of a product.
 
@@ -145,12 +112,7 @@ def lstm(
 
 
 def _fused(
-    layer: Layer,
-    inputs: Tensor,
-    lengths: Tensor,
-    state: State,
-    weights: Weights,
-    need_state: bool,
+    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
 ) -> tuple[Tensor, State]:
     """Run an RNN or GRU in compiled steps."""
     from rnn_lab.models.fast import fused_rnn
@@ -167,12 +129,7 @@ def _fused(
 
 
 def _by_torch(
-    layer: Layer,
-    inputs: Tensor,
-    lengths: Tensor,
-    state: State,
-    weights: Weights,
-    need_state: bool,
+    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
 ) -> tuple[Tensor, State]:
     """Run an RNN, or a GRU with its reset gate after the product, by torch."""
     run = torch._VF.gru if isinstance(layer.cell, GRUCell) else torch._VF.rnn_tanh
@@ -181,12 +138,16 @@ def _by_torch(
     return outputs, (outputs[lengths - 1, torch.arange(len(lengths))],)
 
 
+def _may_compile(layer: Layer, inputs: Tensor) -> bool:
+    return inputs.device.type == "cpu" and layer.use_numba
+
+
 def _torch_has_it(layer: Layer, inputs: Tensor) -> bool:
-    return on_cpu(layer, inputs) and has_cudnn(layer.cell)
+    return inputs.device.type == "cpu" and has_cudnn(layer.cell)
 
 
 for _cell in (RNNCell, GRUCell):
-    register_fast_path(_cell, fits=compiled, zeroes_padding=True)(_fused)
+    register_fast_path(_cell, fits=_may_compile, zeroes_padding=True)(_fused)
     register_fast_path(_cell, fits=_torch_has_it)(_by_torch)
 
 
@@ -232,10 +193,9 @@ def _torch_layer(layer: Layer) -> nn.RNNBase:
     # Moved to another device, a parameter is the same object with other memory; assigned by
     # load_state_dict, it is another object.
     key = [(id(parameter), parameter.data_ptr()) for parameter in parameters.values()]
-    known = layer.__dict__.get("_torch_layer")
-    if known is not None and known[0] == key:
-        found: nn.RNNBase = known[1]
-    else:
+    found: nn.RNNBase
+    known_key, found = layer.__dict__.get("_torch_layer", (None, None))
+    if known_key != key:
         found = _TORCH[type(layer.cell)](
             layer.input_size,  # type: ignore[arg-type]
             layer.hidden_size,

@@ -12,8 +12,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.io.atomic import atomic_write
-from rnn_lab.models.gradient_flow import GradientNorms, gradient_norms
 from rnn_lab.models.lightning_module import TextClassifier
+from rnn_lab.models.trace import GradientNorms, gradient_norms
 
 EXAMPLES = 32  # of the training split, the same ones at every measurement
 LOGGED_DISTANCES = (0, 1, 10, 100, 1000)

@@ -1,27 +1,32 @@
-"""Padded sequences: check them, reverse each within its own length, zero its padding."""
+"""Tensor functions of the layers: checks of arguments, reversal, zeroed padding and dropout."""
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rnn_lab.models.fast.autocast import is_autocast_enabled
+from rnn_lab.models.fast.autocast import autocast_dtype
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_CHANCES = 2**16  # random numbers of 16 bits: the generator draws four at once
 
 
-def check_sequences(inputs: Tensor, lengths: Tensor, input_size: int, dtype: torch.dtype) -> Tensor:
-    """Return `lengths` of `inputs` [batch, time, input_size], of type `dtype`, as int64 on the CPU.
+def check_arguments(
+    layer: Any, inputs: Tensor, lengths: Tensor, initial_state: Any
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return lengths as int64 on the CPU, and the initial state as a tuple of its parts.
 
     Raises:
-        ValueError: one has a wrong shape, type or value; names it.
+        ValueError: an argument of the layer's `forward` has a wrong shape, type or value; names it.
     """
-    if inputs.dim() != 3 or inputs.shape[2] != input_size:
-        raise ValueError(f"inputs must be [batch, time, {input_size}], got {list(inputs.shape)}")
+    if inputs.dim() != 3 or inputs.shape[2] != layer.input_size:
+        wanted = f"[batch, time, {layer.input_size}]"
+        raise ValueError(f"inputs must be {wanted}, got {list(inputs.shape)}")
     batch, time, _ = inputs.shape
     if batch == 0:
         raise ValueError("inputs must hold at least one sequence, got none")
-    if inputs.dtype != dtype and not is_autocast_enabled(inputs.device.type):
+    dtype = next(layer.parameters()).dtype
+    if inputs.dtype != dtype and autocast_dtype(inputs.device.type) is None:
         raise ValueError(f"inputs must be {dtype} as the weights are, got {inputs.dtype}")
     if lengths.dtype not in _INTEGERS or list(lengths.shape) != [batch]:
         raise ValueError(
@@ -33,25 +38,18 @@ def check_sequences(inputs: Tensor, lengths: Tensor, input_size: int, dtype: tor
         raise ValueError(
             f"lengths must be from 1 to the {time} steps of inputs, got {shortest} to {longest}"
         )
-    return lengths.to("cpu", torch.int64)
+    lengths = lengths.to("cpu", torch.int64)
 
-
-def check_state(
-    initial_state: Any, parts: int, shape: tuple[int, ...], inputs: Tensor
-) -> tuple[Tensor, ...]:
-    """Return an initial state of so many `parts` as their tuple; zeros, as `inputs`, for None.
-
-    Raises:
-        ValueError: it has other parts, or one has another shape.
-    """
+    parts = len(layer.cell.states)
+    shape = (layer.num_layers * layer.directions, batch, layer.hidden_size)
     if initial_state is None:
-        return (inputs.new_zeros(shape),) * parts
+        return lengths, (inputs.new_zeros(shape),) * parts
     state = (initial_state,) if isinstance(initial_state, Tensor) else tuple(initial_state)
     if len(state) != parts or any(tuple(part.shape) != shape for part in state):
         wanted = " and ".join([str(list(shape))] * parts)
         found = " and ".join(str(list(part.shape)) for part in state)
         raise ValueError(f"initial_state must be {wanted}, got {found}")
-    return state
+    return lengths, state
 
 
 def reversal_index(lengths: Tensor, time: int) -> Tensor:
@@ -105,3 +103,30 @@ class _Zeroed(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (lengths,) = ctx.saved_tensors
         return zero_padding(grad, lengths), None
+
+
+class Dropout(nn.Dropout):
+    """torch.nn.Dropout (Srivastava et al. 2014), on a CPU by the faster masks of `dropout`."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return `inputs`, of any shape, with dropout in training."""
+        return dropout(inputs, self.p, self.training)
+
+
+def dropout(inputs: Tensor, p: float, training: bool) -> Tensor:
+    """Return `inputs` with dropout, as torch.nn.functional.dropout.
+
+    On a CPU torch's masks are a quarter of a training step, these a thirtieth. `p` is taken to the
+    nearest 1/65536, and masks come from torch's default generator.
+    """
+    dropped = round(p * _CHANCES)  # how many of the numbers mean zero
+    if not training or dropped == 0:
+        return inputs
+    if inputs.device.type != "cpu":
+        return nn.functional.dropout(inputs, p)
+    numbers = torch.empty(-(-inputs.numel() // 4), dtype=torch.int64)
+    numbers.random_(-(2**63), None)  # all 64 bits: without bounds the highest would be 0
+    chances = numbers.view(torch.int16)[: inputs.numel()]  # -32768 to 32767
+    kept = (chances >= dropped - _CHANCES // 2).to(inputs.dtype)
+    mask = kept.mul_(_CHANCES / (_CHANCES - dropped)).view(inputs.shape)  # its mean is 1
+    return inputs * mask

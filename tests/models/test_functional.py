@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rnn_lab.models.dropout import Dropout, dropout
+from rnn_lab.models.functional import Dropout, dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
