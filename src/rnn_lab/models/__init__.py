@@ -4,13 +4,6 @@
 any project. `register_cell`, `register_pooling` and `register_schedule` add to what the options
 `model.name`, `model.pooling` and `scheduler.name` can name. Models know nothing of files or
 trainers.
-
->>> import torch
->>> from rnn_lab.models import GRU
->>> gru = GRU(input_size=3, hidden_size=4, bidirectional=True)
->>> outputs, h = gru(torch.zeros(2, 5, 3), lengths=torch.tensor([5, 2]))
->>> outputs.shape, h.shape
-(torch.Size([2, 5, 8]), torch.Size([2, 2, 4]))
 """
 
 from importlib import import_module

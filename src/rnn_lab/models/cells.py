@@ -78,16 +78,6 @@ def register_cell(
 ) -> Callable[[type[AnyCell]], type[AnyCell]]:
     """Register a class as the cell `model.name=<name>`, with `config` for the cell's own options.
 
-    >>> @register_cell("leaky")
-    ... class LeakyCell(Cell):
-    ...     '''h_t = (h_{t-1} + tanh(W x_t + b + U h_{t-1} + c)) / 2.'''
-    ...     gates = 1
-    ...     values = {"h": Value("state", "hidden state $h$")}
-    ...     def step(self, x, state, weights):
-    ...         (h,) = state
-    ...         W, U, b, c = weights.values()
-    ...         return {"h": (h + torch.tanh(x @ W.T + b + h @ U.T + c)) / 2}
-
     Raises:
         ConfigError: another cell has that name, or the class is incomplete.
     """

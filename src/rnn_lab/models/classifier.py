@@ -24,14 +24,9 @@ class RecurrentClassifier(nn.Module):
         self.word_dropout = config.word_dropout
         self.pooling = config.pooling
         self.embedding = Embedding(vocab_size, config.embedding_dim)
-        self.recurrent = RecurrentLayer(
-            CELLS[config.name](**config.cell_options),
-            config.embedding_dim,
-            config.hidden_size,
-            num_layers=config.num_layers,
-            bidirectional=config.bidirectional,
-            dropout=config.dropout,
-        )
+        cell = CELLS[config.name](**config.cell_options)
+        sizes = config.embedding_dim, config.hidden_size, config.num_layers
+        self.recurrent = RecurrentLayer(cell, *sizes, config.bidirectional, config.dropout)
         self.dropout = Dropout(config.dropout)
         features = self.recurrent.directions * config.hidden_size
         self.linear = nn.Linear(features, num_classes)
@@ -44,14 +39,10 @@ class RecurrentClassifier(nn.Module):
         self.pooling_module = pooling(features) if isinstance(pooling, type) else None
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return the logits [batch, num_classes].
-
-        Args:
-            tokens: int64 [batch, time], padded on the right.
-            lengths: integers [batch], each from 1 to time.
+        """Return the logits [batch, num_classes] of right-padded tokens int64 [batch, time].
 
         Raises:
-            ValueError: a length is out of range.
+            ValueError: one of the lengths [batch] is not from 1 to time.
         """
         if self.training and self.word_dropout > 0:
             # Whole words are hidden (Dai and Le 2015): as padding, whose vector stays zero.

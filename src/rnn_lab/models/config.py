@@ -94,9 +94,6 @@ class _Model(StrictConfig):
 def validate_model(options: ModelConfig | Mapping[str, Any]) -> ModelConfig:
     """Return `options` as the config class of the cell that `options["name"]` names.
 
-    >>> validate_model({"name": "lstm", "forget_bias": 3.0}).cell_options
-    {'forget_bias': 3.0}
-
     Raises:
         ConfigError: an option is unknown or impossible; one line for each.
     """
@@ -140,11 +137,7 @@ def _auto_or_bool(value: Any) -> Any:
 
 
 class OptimizerConfig(_WithArguments):
-    """An optimizer of torch.optim, with its arguments beside the options that all have.
-
-    >>> OptimizerConfig(name="NAdam", lr=1e-3, betas=[0.9, 0.95]).arguments
-    {'betas': (0.9, 0.95)}
-    """
+    """An optimizer of torch.optim, with its arguments beside the options that all have."""
 
     name: Annotated[str, AfterValidator(str.lower)] = "adamw"
     lr: PositiveFloat = 4e-3
@@ -172,11 +165,7 @@ class SchedulerConfig(_WithArguments):
     warmup_ratio: Probability = 0.1
 
     def factor(self, progress: float) -> float:
-        """Return the share of the optimizer's learning rate at `progress`, 0 to 1, of the run.
-
-        >>> SchedulerConfig(name="constant", warmup_ratio=0.5).factor(0.25)
-        0.5
-        """
+        """Return the share of the optimizer's learning rate at `progress`, 0 to 1, of the run."""
         return SCHEDULES[self.name](progress, self.warmup_ratio, **self.arguments)
 
     @model_validator(mode="after")

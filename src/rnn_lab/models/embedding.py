@@ -15,9 +15,8 @@ from rnn_lab.models.lazy_rows import LazyRows
 class Embedding(nn.Embedding):
     """torch.nn.Embedding whose row 0 is padding: zero, and without a gradient.
 
-    If an optimizer has set `lazy_rows`, the gradient of `weight` is sparse [rows, features], and
-    rows with pending updates are brought up to date whenever they are looked up or saved. To read
-    `weight` itself during training, call `flush` first.
+    If an optimizer has set `lazy_rows`, the gradient of `weight` is sparse, and rows are brought up
+    to date when they are looked up or saved. To read `weight` during training, call `flush` first.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
@@ -63,9 +62,7 @@ class _LookUp(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     @custom_bwd
-    def backward(  # type: ignore[override]
-        ctx: Any, gradient: Tensor
-    ) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         rows, places = ctx.saved_tensors
         summed = gradient.new_zeros(len(rows), gradient.shape[-1])
         # On a CPU twice as fast as torch's own backward of an embedding.
@@ -80,8 +77,7 @@ class _LookUp(torch.autograd.Function):
 def unique_tokens(tokens: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
     """Return the distinct tokens and 0, ascending [n], and the index of each of `tokens` in them.
 
-    torch.unique sorts the tokens; marking them in a table of the vocabulary takes a sixth of the
-    time.
+    torch.unique sorts; marking tokens in a table of the vocabulary takes a sixth of its time.
     """
     occurs = torch.zeros(vocab_size, dtype=torch.bool)
     occurs[0] = True
@@ -93,9 +89,9 @@ def unique_tokens(tokens: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
 
 
 def row_gradient(weight: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return distinct rows [n] and their gradients [n, features] if `weight.grad` is sparse.
+    """Return distinct rows [n] and their gradients [n, features]; None if `weight.grad` is dense.
 
-    The gradients are `weight.grad`'s own: changed in place, they change it. None if it is dense.
+    The gradients are `weight.grad`'s own: changed in place, they change it.
     """
     grad = weight.grad
     if grad is None or not grad.is_sparse:

@@ -19,9 +19,9 @@ def check_arguments(
     Raises:
         ValueError: an argument of the layer's `forward` has a wrong shape, type or value; names it.
     """
-    if inputs.dim() != 3 or inputs.shape[2] != layer.input_size:
-        wanted = f"[batch, time, {layer.input_size}]"
-        raise ValueError(f"inputs must be {wanted}, got {list(inputs.shape)}")
+    size = layer.input_size
+    if inputs.dim() != 3 or inputs.shape[2] != size:
+        raise ValueError(f"inputs must be [batch, time, {size}], got {list(inputs.shape)}")
     batch, time, _ = inputs.shape
     if batch == 0:
         raise ValueError("inputs must hold at least one sequence, got none")

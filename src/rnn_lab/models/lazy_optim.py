@@ -44,11 +44,15 @@ class _LazyOptimizer(torch.optim.Optimizer):
                 loss = closure()
         gradients = [embedding.weight.grad for embedding in self._embeddings]
         for embedding in self._embeddings:
-            self._step_rows(embedding)
-            embedding.weight.grad = None  # torch's own step skips it
+            weight, lazy_rows = embedding.weight, embedding.lazy_rows
+            if weight.grad is not None and lazy_rows is not None:
+                rows, gradient = row_gradient(weight) or (torch.arange(len(weight)), weight.grad)
+                group = self._group(weight)
+                lazy_rows.step(rows, gradient, group["lr"], group["weight_decay"])
+            weight.grad = None  # torch's own step skips it
         super().step()
-        for embedding, gradient in zip(self._embeddings, gradients, strict=True):
-            embedding.weight.grad = gradient
+        for embedding, grad in zip(self._embeddings, gradients, strict=True):
+            embedding.weight.grad = grad
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -87,14 +91,6 @@ class _LazyOptimizer(torch.optim.Optimizer):
 
     def _group(self, weight: Tensor) -> dict[str, Any]:
         return next(g for g in self.param_groups if any(p is weight for p in g["params"]))
-
-    def _step_rows(self, embedding: Embedding) -> None:
-        weight, lazy_rows = embedding.weight, embedding.lazy_rows
-        if weight.grad is None or lazy_rows is None:
-            return
-        rows, gradient = row_gradient(weight) or (torch.arange(len(weight)), weight.grad)
-        group = self._group(weight)
-        lazy_rows.step(rows, gradient, group["lr"], group["weight_decay"])
 
     def _start(self, weight: Tensor) -> LazyRows:
         group = self._group(weight)

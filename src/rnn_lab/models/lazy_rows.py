@@ -37,8 +37,7 @@ large: after 1,000 steps the share is 2e-5, after 100 steps 1e-3, in the first t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,19 +47,11 @@ FLUSH_INTERVAL = 1000  # steps between flushes: bounds the table of missed updat
 _BLOCK = 4096  # rows that are flushed at a time: they stay in the processor's cache
 
 
-class _Read(NamedTuple):
-    """`rows` brought up to date. Reading changes nothing: a step writes."""
-
-    rows: Tensor  # [n]
-    weight: Tensor  # [n, features]
-    moments: list[Tensor]  # each [n, features]
-
-
 class LazyRows(ABC):
     """Updates single rows of a weight as an optimizer would that updates all rows at every step.
 
-    Between steps, some rows of `weight` and `moments` have pending updates; `read` returns rows
-    with them, and `flush` applies all of them. It can be deep-copied together with the weight.
+    Between steps, rows of the weight and its moments may have pending updates: `read` returns rows
+    with them, `flush` applies all. It can be deep-copied together with the weight.
     """
 
     lag_columns: ClassVar[tuple[float, ...]]  # of the table, of a row that missed nothing
@@ -71,9 +62,9 @@ class LazyRows(ABC):
         for name in self.moment_names:
             if state.get(name) is None:
                 state[name] = torch.zeros_like(weight, requires_grad=False)
-        self.weight = weight
-        self.moments = [state[name] for name in self.moment_names]
-        self._cached: _Read | None = None
+        self._names = ("weight", *self.moment_names)
+        self._values = [weight, *(state[name] for name in self.moment_names)]
+        self._cached: tuple[Tensor, list[Tensor]] | None = None  # rows, and their values
         self._steps = 0  # since the last flush
         self._written = torch.zeros(len(weight), dtype=torch.int64)  # of each row
         start = torch.tensor(self.lag_columns, dtype=torch.float64)
@@ -83,17 +74,18 @@ class LazyRows(ABC):
     @torch.no_grad()
     def read(self, rows: Tensor) -> Tensor:
         """Return a copy [n, features] of distinct rows, int64 [n], of the weight, up to date."""
-        self._cached = self._current(rows)
-        return self._cached.weight
+        values = self._current(rows)
+        self._cached = rows, values
+        return values[0]
 
     @torch.no_grad()
     def step(self, rows: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
         """Make the optimizer's step, where distinct `rows` [n] have a gradient [n, features]."""
-        read = self._cached
-        if read is None or not torch.equal(read.rows, rows):
-            read = self._current(rows)
-        self._move(read, gradient, lr, weight_decay)
-        self._write(read)
+        cached_rows, values = self._cached or (None, [])
+        if cached_rows is None or not torch.equal(cached_rows, rows):
+            values = self._current(rows)
+        self._move(values, gradient, lr, weight_decay)
+        self._write(rows, values)
         self._steps += 1
         self._written[rows] = self._steps
         self._add_missed_step(self._lags[: self._steps], lr, weight_decay)
@@ -105,8 +97,8 @@ class LazyRows(ABC):
         """Apply all pending updates."""
         if self._steps == 0:
             return
-        for rows in torch.arange(len(self.weight)).split(_BLOCK):
-            self._write(self._current(rows))
+        for rows in self._blocks():
+            self._write(rows, self._current(rows))
         self._steps = 0
         self._written.zero_()
         self._lags.copy_(torch.tensor(self.lag_columns, dtype=torch.float64))
@@ -119,50 +111,50 @@ class LazyRows(ABC):
     @torch.no_grad()
     def flushed_copy(self) -> list[Tensor]:
         """Return copies of the weight and of each moment with every row up to date."""
-        reads = [self._current(rows) for rows in torch.arange(len(self.weight)).split(_BLOCK)]
-        parts = zip(*((read.weight, *read.moments) for read in reads), strict=True)
-        return [torch.cat(part) for part in parts]
+        blocks = [self._current(rows) for rows in self._blocks()]
+        return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
 
     def pending(self) -> dict[str, Tensor]:
         """Return all that `restore` needs to resume a training with the same bits.
 
-        Rows that were brought up to date would not do: missed updates are rounded, and for an eps
-        near sqrt(v) approximated, each time that they are applied.
+        Rows brought up to date would not do: applied at another time, missed updates are rounded
+        otherwise.
         """
-        rows = {name: value.detach().clone() for name, value in self._named()}
+        named = zip(self._names, self._values, strict=True)
+        rows = {name: value.detach().clone() for name, value in named}
         return rows | {"written": self._written.clone(), "lags": self._lags[: self._steps].clone()}
 
     @torch.no_grad()
     def restore(self, pending: dict[str, Tensor]) -> None:
         """Return to the state in which `pending` was called."""
-        for name, value in self._named():
+        for name, value in zip(self._names, self._values, strict=True):
             value.copy_(pending[name])
         self._written.copy_(pending["written"])
         self._steps = len(pending["lags"])
         self._lags[: self._steps] = pending["lags"]
 
-    def _named(self) -> Iterator[tuple[str, Tensor]]:
-        return zip(("weight", *self.moment_names), (self.weight, *self.moments), strict=True)
+    def _blocks(self) -> tuple[Tensor, ...]:
+        return torch.arange(len(self._written)).split(_BLOCK)
 
-    def _current(self, rows: Tensor) -> _Read:
-        whole = (self.weight.detach(), *self.moments)
-        weight, *moments = (values.index_select(0, rows) for values in whole)
+    def _current(self, rows: Tensor) -> list[Tensor]:
+        """Return copies [n, features] of rows of the weight and of each moment, up to date."""
+        values = [value.detach().index_select(0, rows) for value in self._values]
         if self._steps > 0:
-            lags = self._lags[self._written[rows]].to(weight.dtype)  # [n, columns]
-            self._apply_missed(weight, moments, *lags[:, :, None].unbind(1))
-        return _Read(rows, weight, moments)
+            lags = self._lags[self._written[rows]].to(values[0].dtype)  # [n, columns]
+            self._apply_missed(values, *lags[:, :, None].unbind(1))
+        return values
 
-    def _write(self, read: _Read) -> None:
-        for (_, values), current in zip(self._named(), (read.weight, *read.moments), strict=True):
-            values.index_copy_(0, read.rows, current)
+    def _write(self, rows: Tensor, values: list[Tensor]) -> None:
+        for whole, current in zip(self._values, values, strict=True):
+            whole.index_copy_(0, rows, current)
         self._cached = None
 
     @abstractmethod
-    def _apply_missed(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
+    def _apply_missed(self, values: list[Tensor], *lags: Tensor) -> None:
         """Bring rows [n, features] up to date in place; each column of `lags` is [n, 1]."""
 
     @abstractmethod
-    def _move(self, read: _Read, gradient: Tensor, lr: float, weight_decay: float) -> None:
+    def _move(self, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float) -> None:
         """Make the optimizer's step in place."""
 
     @abstractmethod
@@ -181,8 +173,8 @@ class LazyAdam(LazyRows):
         self._count = state.setdefault("step", torch.zeros(()))
         self._betas, self._eps, self._fused = group["betas"], group["eps"], group["fused"]
 
-    def _apply_missed(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
-        mean, square = moments
+    def _apply_missed(self, values: list[Tensor], *lags: Tensor) -> None:
+        weight, mean, square = values
         decay1, decay2, a, b, kept = lags
         # If nothing was missed, or the learning rate was 0, the root is infinite.
         missed = a > 0
@@ -195,11 +187,11 @@ class LazyAdam(LazyRows):
         mean.mul_(decay1)
         square.mul_(decay2)
 
-    def _move(self, read: _Read, gradient: Tensor, lr: float, weight_decay: float) -> None:
-        mean, square = read.moments
+    def _move(self, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float) -> None:
+        weight, mean, square = values
         beta1, beta2 = self._betas
         adamw(  # torch's own step, which counts in `_count`
-            *([read.weight], [gradient], [mean], [square], [], [self._count]),
+            *([weight], [gradient], [mean], [square], [], [self._count]),
             fused=self._fused,
             amsgrad=False,
             beta1=beta1,
@@ -235,15 +227,15 @@ class LazyMomentum(LazyRows):
         super().__init__(weight, state, group)
         self._momentum = group["momentum"]
 
-    def _apply_missed(self, weight: Tensor, moments: list[Tensor], *lags: Tensor) -> None:
-        (buffer,), (decay, moved) = moments, lags
+    def _apply_missed(self, values: list[Tensor], *lags: Tensor) -> None:
+        (weight, buffer), (decay, moved) = values, lags
         weight.addcmul_(buffer, moved, value=-1)
         buffer.mul_(decay)
 
-    def _move(self, read: _Read, gradient: Tensor, lr: float, weight_decay: float) -> None:
-        (buffer,) = read.moments
+    def _move(self, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float) -> None:
+        weight, buffer = values
         buffer.mul_(self._momentum).add_(gradient)
-        read.weight.add_(buffer, alpha=-lr)
+        weight.add_(buffer, alpha=-lr)
 
     def _add_missed_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
         decay, moved = lags.unbind(1)

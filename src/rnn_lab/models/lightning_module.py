@@ -139,8 +139,8 @@ class TextClassifier(L.LightningModule):
             ConfigError: an endless run whose schedule needs an end, or an impossible
                 `sparse_embedding=true`.
         """
-        schedule = self.scheduler_config
-        endless = self.trainer.max_epochs == -1 and self.trainer.max_steps == -1
+        schedule, trainer = self.scheduler_config, self.trainer
+        endless = trainer.max_epochs == -1 and trainer.max_steps == -1
         if endless and (schedule.name != "constant" or schedule.warmup_ratio > 0):
             raise ConfigError(
                 f"trainer.max_epochs=-1: scheduler={schedule.name} needs to know the end. "
@@ -149,9 +149,9 @@ class TextClassifier(L.LightningModule):
         lazy = use_lazy_embedding(
             self.optimizer_config,
             self.hparams["vocab_size"],
-            device_type=self.trainer.strategy.root_device.type,
-            processes=self.trainer.world_size,
-            precision=self.trainer.precision,
+            device_type=trainer.strategy.root_device.type,
+            processes=trainer.world_size,
+            precision=trainer.precision,
         )
         optimizer = build_optimizer(self.optimizer_config, self, lazy=lazy)
         scheduler = build_scheduler(schedule, optimizer, self._total_steps)
@@ -204,25 +204,19 @@ class TextClassifier(L.LightningModule):
 
 
 class RNNClassifier(TextClassifier):
-    """With the plain recurrent network (Elman 1990).
-
-    It pools the mean over all steps: its last state has forgotten most of a long text.
-    """
+    """A plain network (Elman 1990): its last state has forgotten most of a long text."""
 
     model_defaults: ClassVar = {"name": "rnn", "pooling": "mean"}
 
 
 class LSTMClassifier(TextClassifier):
-    """With an LSTM (Hochreiter and Schmidhuber 1997) with forget gates.
-
-    They start at sigmoid(3): 95 % of a cell is kept per step (Tallec and Ollivier 2018).
-    """
+    """An LSTM whose forget gates start at sigmoid(3): 95 % is kept (Tallec and Ollivier 2018)."""
 
     model_defaults: ClassVar = {"name": "lstm", "forget_bias": 3.0}
 
 
 class GRUClassifier(TextClassifier):
-    """With a gated recurrent unit (Cho et al. 2014), its reset gate as in PyTorch and cuDNN."""
+    """A gated recurrent unit (Cho et al. 2014), its reset gate as in PyTorch and cuDNN."""
 
     model_defaults: ClassVar = {"name": "gru", "reset_after": True}
 
@@ -231,10 +225,6 @@ def build_classifier(
     model: ModelConfig | Mapping[str, Any], *arguments: Any, **named: Any
 ) -> TextClassifier:
     """Build the LightningModule for `model.name`, a subclass for its cell or a TextClassifier.
-
-    >>> model = build_classifier({"name": "mingru"}, 100, 2, {"lr": 1e-3}, {"name": "cosine"})
-    >>> type(model).__name__, type(model.classifier.recurrent.cell).__name__
-    ('TextClassifier', 'MinGRUCell')
 
     Raises:
         ConfigError: an option is unknown or impossible.

@@ -24,8 +24,7 @@ class MacroAUROC(MulticlassAUROC):
     """Mean over classes of the area under the one-against-rest ROC curve; exact, no thresholds.
 
     A class that no text has, or that all have, has no such curve and is excluded: torchmetrics
-    counts it as 0, which reads as a ranking worse than chance. If no class is left, the result is
-    NaN. With two classes both areas are the binary AUROC.
+    counts it as 0, worse than chance. If no class is left, the result is NaN.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -63,11 +62,6 @@ def build_metrics(
     [batch] and the loss of each text [batch]. Each metric gets those that its own update names.
 
     Each `extra` metric is built as factory(num_classes).
-
-    >>> from torchmetrics.classification import MulticlassMatthewsCorrCoef
-    >>> metrics = build_metrics(2, "val/", {"matthews": MulticlassMatthewsCorrCoef})
-    >>> sorted(metrics.keys())
-    ['val/accuracy', 'val/auroc', 'val/calibration_error', 'val/f1', 'val/loss', 'val/matthews']
 
     Raises:
         ConfigError: an extra metric has a built-in name, or cannot be built.

@@ -39,11 +39,7 @@ def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 def check_optimizer(config: OptimizerConfig) -> None:
-    """Make sure that torch.optim has the optimizer, and that it takes the arguments.
-
-    Raises:
-        ValueError: no such optimizer or argument, or an impossible value.
-    """
+    """Raise a ValueError if torch.optim has no such optimizer, argument or value."""
     name = config.name
     if name in _REFUSED:
         raise ValueError(f"optimizer.name={name}: {_REFUSED[name]}")
@@ -75,9 +71,6 @@ def build_optimizer(
     With `lazy` the gradient of each `Embedding` is sparse, and a step moves only its rows
     (`lazy_rows.py`).
 
-    >>> build_optimizer(OptimizerConfig(name="nadam", eps=1e-6), nn.Linear(2, 2)).defaults["eps"]
-    1e-06
-
     Raises:
         ValueError: `lazy` with an optimizer that has no lazy updates.
     """
@@ -96,7 +89,7 @@ def build_optimizer(
         # One pass over memory: most of a step is the embedding, and torch's default takes ten
         # times as long over it on a CPU. torch 2.3, beside torchtext, has it on GPUs only.
         arguments = {"fused": True} | arguments
-    optimizer = (_OURS if ours else optimizer_classes())[config.name](groups, **arguments)
+    optimizer: Any = (_OURS if ours else optimizer_classes())[config.name](groups, **arguments)
     follow_embeddings(optimizer, model, lazy=lazy)
     if ours:
         # A fused optimizer offers to undo float16's loss scaling inside its step. That comes after
@@ -111,8 +104,8 @@ def use_lazy_embedding(
     """Return whether a step moves only those rows of the embedding that the batch has.
 
     With `sparse_embedding=auto` where it is faster: on a CPU, from a vocabulary of LAZY_MIN_VOCAB
-    on. A GPU moves all rows in less time than it takes to find some; gradients of several processes
-    are averaged dense; and float16's loss scaling supports no sparse ones.
+    on. A GPU moves all rows in less time than it takes to find some; several processes average
+    dense gradients; and float16's loss scaling supports no sparse ones.
 
     Raises:
         ConfigError: `sparse_embedding=true` where that is impossible.

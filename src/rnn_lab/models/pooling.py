@@ -22,10 +22,6 @@ def register_pooling(name: str) -> Callable[[Pooling], Pooling]:
     A function is called as pooling(outputs, lengths). A class is built as pooling(features), and
     called like a function; its weights are part of the model.
 
-    >>> @register_pooling("first")
-    ... def first(outputs, lengths):
-    ...     return outputs[:, 0]
-
     Raises:
         ConfigError: another pooling has that name, or it is neither function nor nn.Module.
     """
@@ -66,13 +62,11 @@ def maximum(outputs: Tensor, lengths: Tensor) -> Tensor:
     step per feature.
     """
     with torch.no_grad():
-        argmax = torch.stack(
-            [
-                text[:length].max(dim=0).indices  # faster on a CPU than argmax
-                for text, length in zip(outputs, lengths.tolist(), strict=True)
-            ]
-        )  # [batch, features]
-    return _at_steps(outputs, argmax)
+        steps = [
+            text[:length].max(dim=0).indices  # faster on a CPU than argmax
+            for text, length in zip(outputs, lengths.tolist(), strict=True)
+        ]
+    return _at_steps(outputs, torch.stack(steps))
 
 
 def _at_steps(outputs: Tensor, steps: Tensor) -> Tensor:

@@ -59,17 +59,12 @@ class Registry:
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        if name not in self._entries:
-            self._load()
-        return name in self._entries
+        return name in self._entries or name in list(self)
 
     def __iter__(self) -> Iterator[str]:
-        self._load()
-        return iter(sorted(self._entries))
-
-    def _load(self) -> None:
         for module in self._modules:
             import_module(module)
+        return iter(sorted(self._entries))
 
 
 def _origin(entry: Any) -> str:

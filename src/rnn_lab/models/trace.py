@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.functional import check_arguments, reversal_index, reverse
+from rnn_lab.models.functional import check_arguments, reversal_index, reverse, zero_padding
 from rnn_lab.models.layers import RecurrentLayer, reference_steps
 
 
@@ -38,21 +38,13 @@ class DirectionTrace:
         values = torch.stack([step[name] for step in self.steps])  # [time, batch, hidden]
         if self.backward:
             values = reverse(values, reversal_index(self.lengths, len(values)))
-        padding = torch.arange(len(values), device=values.device)[:, None] >= self.lengths
-        return values.masked_fill(padding[:, :, None], 0).transpose(0, 1)
+        return zero_padding(values, self.lengths).transpose(0, 1)
 
 
 def trace(
     layer: RecurrentLayer, inputs: Tensor, lengths: Tensor, initial_state: Any = None
 ) -> list[DirectionTrace]:
     """Run `layer` over the real steps of every sequence, without its dropout.
-
-    >>> from rnn_lab.models import LSTM
-    >>> (direction,) = trace(LSTM(3, 4), torch.zeros(2, 5, 3), torch.tensor([5, 2]))
-    >>> list(direction.steps[0])
-    ['f', 'i', 'C_tilde', 'C', 'o', 'h']
-    >>> direction.values("f").shape
-    torch.Size([2, 5, 4])
 
     Arguments and errors are those of the layer's `forward`. Returns one trace per layer and
     direction, in torch's order: layer 0 forward, layer 0 backward, layer 1 forward and so on.
@@ -89,7 +81,7 @@ def logits_with_trace(
 
 
 class GradientNorms(NamedTuple):
-    """One direction of one layer. Entry d is of the step d before its last one."""
+    """Of one direction of one layer. Entry d is of the step d before its last one."""
 
     layer: int  # from 0, the lowest
     backward: bool
@@ -108,14 +100,9 @@ def gradient_norms(
     from each sequence's own end: the last real token for a forward direction, the first one for a
     backward direction. The `grad` of parameters is not changed.
 
-    Args:
-        classifier: of any float type; in float32, gradients below 1e-38 are rounded to 0.
-        tokens: int64 [batch, time], padded on the right.
-        lengths: int64 [batch], the longest of them time.
-        labels: int64 [batch].
-
-    Returns:
-        One entry per layer and direction, in torch's order.
+    `tokens` are int64 [batch, time], padded on the right, with lengths [batch], the longest of them
+    time, and labels [batch]. In float32, gradients below 1e-38 are rounded to 0. Returns one entry
+    per layer and direction, in torch's order.
     """
     with torch.enable_grad():
         logits, traces = logits_with_trace(classifier, tokens, lengths)
@@ -130,10 +117,9 @@ def gradient_norms(
     steps = lengths - 1 - torch.arange(time, device=lengths.device)[:, None]  # [distance, batch]
     is_real = steps >= 0
     sequences = is_real.sum(dim=1)  # [distance]
-    by_distance = [
-        one.gather(0, steps.clamp(min=0)).where(is_real, 0).sum(dim=1) / sequences for one in norms
-    ]
+    places = steps.clamp(min=0)
+    means = [one.gather(0, places).where(is_real, 0).sum(dim=1) / sequences for one in norms]
     return [
         GradientNorms(trace.layer, trace.backward, mean, sequences)
-        for trace, mean in zip(traces, by_distance, strict=True)
+        for trace, mean in zip(traces, means, strict=True)
     ]

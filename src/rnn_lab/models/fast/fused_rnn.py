@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 
 from rnn_lab.models.fast import kernels
 from rnn_lab.models.fast.autocast import custom_bwd, custom_fwd
-from rnn_lab.models.fast.native import gemm_address, has_fast_bf16_gemm, parallel_over_batch
+from rnn_lab.models.fast.native import gemm_address, has_fast_bf16_gemm
 
 # Elements of one block: 16 MiB in float32. Each block starts the threads again and has products of
 # its own, which costs more than a block beyond a core's share of the cache.
@@ -54,11 +54,8 @@ class FusedCell:
 
     def columns(self, hidden: int) -> tuple[int, int, list[int]]:
         """Return the width of a row, where its inputs' columns start, and each product's width."""
-        return (
-            self.parts * hidden,
-            self.inputs_from * hidden,
-            [parts * hidden for parts in self.products],
-        )
+        products = [parts * hidden for parts in self.products]
+        return self.parts * hidden, self.inputs_from * hidden, products
 
     def roll(self, rows: Tensor, by: int) -> Tensor:
         """Return weight_hh's rows in the order of a step's row; with `by` negative, back."""
@@ -67,9 +64,8 @@ class FusedCell:
 
 RNN = FusedCell(1, 0, (1,), False, kernels.rnn, kernels.rnn_back)
 GRU_RESET_AFTER = FusedCell(4, 1, (3,), True, kernels.gru, kernels.gru_back)  # u r z n
-GRU_RESET_BEFORE = FusedCell(  # r z n
-    3, 0, (2, 1), False, kernels.gru_before, kernels.gru_before_back
-)
+# r z n
+GRU_RESET_BEFORE = FusedCell(3, 0, (2, 1), False, kernels.gru_before, kernels.gru_before_back)
 
 
 class FusedRNN(torch.autograd.Function):
@@ -99,7 +95,9 @@ class FusedRNN(torch.autograd.Function):
         hidden = weight_hh.shape[1]
         width, inputs_from, products = cell.columns(hidden)
         exact = torch.promote_types(weight_hh.dtype, torch.float32)
-        kept = _kept_type(inputs.dtype, exact)
+        # Of the steps' products and of what is saved.
+        fast = inputs.dtype == torch.bfloat16 and has_fast_bf16_gemm()
+        kept = inputs.dtype if fast else exact
         inputs = inputs.contiguous()
         input_map = weight_ih.to(inputs.dtype).t()  # [input, inputs' parts]
         state_maps = cell.roll(weight_hh, hidden).to(kept).t().split(products, dim=1)
@@ -118,11 +116,15 @@ class FusedRNN(torch.autograd.Function):
             if keep or not blocks:
                 blocks.append(torch.empty(stop - start, batch, width, dtype=kept))
             block = blocks[-1][: stop - start]
-            _input_product(inputs[start:stop], input_map, block.view(-1, width)[:, inputs_from:])
-            _run_kernel(
+            flat = inputs[start:stop].flatten(0, 1)  # [steps * batch, input]
+            of_inputs = block.view(-1, width)[:, inputs_from:]
+            if kept == flat.dtype:
+                torch.mm(flat, input_map, out=of_inputs)
+            else:
+                of_inputs.copy_(flat @ input_map)
+            kernels.run(
                 cell.run,
-                gemm_address(kept),
-                *(lengths - start, block, bias, *state_maps, *work),
+                *(batch, gemm_address(kept), lengths - start, block, bias, *state_maps, *work),
                 *(*(part[start:stop] for part in reset), h, history[start : stop + 1]),
             )
         outputs = history[1:].to(inputs.dtype)
@@ -134,9 +136,7 @@ class FusedRNN(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     @custom_bwd
-    def backward(  # type: ignore[override]
-        ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None) -> Any:  # type: ignore[override]
         """Go back through the steps; the weights' gradients are computed block by block."""
         cell: FusedCell = ctx.cell
         inputs, lengths, weight_ih, weight_hh, history, *saved = ctx.saved_tensors
@@ -153,17 +153,18 @@ class FusedRNN(torch.autograd.Function):
         d_bias = torch.zeros(1, width, dtype=exact)
 
         d_product = torch.zeros(batch, hidden, dtype=exact)
-        d_h = _copy_or_zeros(d_last, d_product)
+        d_h = torch.zeros_like(d_product)
+        if d_last is not None:
+            d_h.copy_(d_last)
         d_reset = [torch.empty_like(d_product) for _ in reset]
         d_kept = torch.empty_like(blocks[0])
         spans = _time_blocks(time, batch * width)
         for (start, stop), block in zip(reversed(spans), reversed(blocks), strict=True):
             d_block, states = d_kept[: stop - start], history[start : stop + 1]
             d_output = states[:0] if d_outputs is None else d_outputs[start:stop].to(kept)
-            _run_kernel(
+            kernels.run(
                 cell.run_back,
-                gemm_address(kept),
-                *(lengths - start, block, *state_maps, states),
+                *(batch, gemm_address(kept), lengths - start, block, *state_maps, states),
                 *(d_output.contiguous(), *d_reset, d_product, d_h, d_block),
             )
             flat = d_block.view(-1, width).to(product)
@@ -191,36 +192,9 @@ def _time_blocks(time: int, elements_per_step: int) -> list[tuple[int, int]]:
     return [(start, min(start + steps, time)) for start in range(0, time, steps)]
 
 
-def _kept_type(product: torch.dtype, exact: torch.dtype) -> torch.dtype:
-    """Return the type of the steps' products and saved values for a block's `product` type."""
-    return product if product == torch.bfloat16 and has_fast_bf16_gemm() else exact
-
-
-def _input_product(inputs: Tensor, input_map: Tensor, out: Tensor) -> None:
-    """Write the projections of inputs [steps, batch, input] to out [steps * batch, columns]."""
-    flat = inputs.flatten(0, 1)
-    if out.dtype == flat.dtype:
-        torch.mm(flat, input_map, out=out)
-    else:
-        out.copy_(flat @ input_map)
-
-
 def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add left @ right to `total`, in place, whose type may be wider than theirs."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     else:
         total += left @ right
-
-
-def _run_kernel(kernel: Callable[..., None], gemm: int, real: Tensor, *tensors: Tensor) -> None:
-    """Call a kernel for all sequences; `real` [batch] and the tensors are its arguments."""
-    arrays = [kernels.as_array(tensor) for tensor in (real, *tensors)]
-    parallel_over_batch(len(real), lambda first, last: kernel(first, last, gemm, *arrays))
-
-
-def _copy_or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
-    """Return a copy of the gradient, typed as `like`; zeros for None."""
-    if gradient is None:
-        return torch.zeros_like(like)
-    return torch.empty_like(like).copy_(gradient)

@@ -27,6 +27,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
+from rnn_lab.models.fast.native import parallel_over_batch
+
 # Sums of products may be fused. Nothing is assumed of infinities and NaN, which must be seen.
 _OPTIONS: Any = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 _float, _int, _unsigned = np.float32, np.int32, np.uintp
@@ -313,8 +315,13 @@ def linear_scan_back(first, last, real, keep, history, d_outputs, d_state, d_kee
 # -------------------------------------------------------------------------------- building blocks
 
 
-def as_array(tensor: Tensor) -> Any:
-    """Return the memory of a contiguous tensor as the array that kernels take."""
+def run(kernel: Callable[..., None], batch: int, *arguments: Tensor | int) -> None:
+    """Call kernel(first, last, *arguments) on parts of the batch in parallel, tensors as arrays."""
+    arrays = [one if isinstance(one, int) else _as_array(one) for one in arguments]
+    parallel_over_batch(batch, lambda first, last: kernel(first, last, *arrays))
+
+
+def _as_array(tensor: Tensor) -> Any:  # of the memory of a contiguous tensor
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(np.uint16)
     return tensor.numpy()

@@ -1,9 +1,9 @@
 """h_t = keep_t * h_{t-1} + add_t over a whole sequence: what is left of a cell without U h.
 
-Where no gate reads the state, all gates of all steps are one matrix product, and a step is two
-operations per unit (Feng et al. 2024, "Were RNNs All We Needed?"). On a CPU these run compiled.
-Elsewhere they run as a parallel prefix scan (Hillis and Steele 1986; Blelloch 1990) in log2(time)
-passes over the sequence, of whose numbers none can overflow while keep is within 0 to 1.
+Where no gate reads the state, all gates of all steps are one matrix product (Feng et al. 2024,
+"Were RNNs All We Needed?"). The rest runs compiled on a CPU, elsewhere as a parallel prefix scan
+(Hillis and Steele 1986; Blelloch 1990) in log2(time) passes over the sequence, of whose numbers
+none can overflow while keep is within 0 to 1.
 """
 
 from typing import Any
@@ -20,12 +20,7 @@ def linear_scan(
 ) -> tuple[Tensor, Tensor]:
     """Return all h_t [time, batch, hidden], and each last real one [batch, hidden].
 
-    Args:
-        keep: [time, batch, hidden].
-        add: [time, batch, hidden].
-        h: h_0, [batch, hidden].
-        lengths: [batch], from 1 to time, on the device of the others.
-        use_numba: False: no compiled code.
+    `keep` and `add` are [time, batch, hidden], `h` is h_0 [batch, hidden], and `lengths` [batch].
     """
     if use_numba and keep.device.type == "cpu":
         exact = torch.promote_types(keep.dtype, torch.float32)
@@ -42,13 +37,13 @@ class _CompiledScan(torch.autograd.Function):
     def forward(
         ctx: Any, keep: Tensor, add: Tensor, h: Tensor, lengths: Tensor
     ) -> tuple[Tensor, Tensor]:
-        from rnn_lab.models.fast.kernels import linear_scan as kernel
+        from rnn_lab.models.fast import kernels
 
         time, batch, hidden = keep.shape
         keep, add = keep.contiguous(), add.contiguous()
         history = keep.new_empty(time + 1, batch, hidden)  # h_0 to h_time
         history[0] = h
-        _run(kernel, lengths, keep, add, history)
+        kernels.run(kernels.linear_scan, batch, lengths, keep, add, history)
         ctx.save_for_backward(keep, lengths, history)
         ctx.set_materialize_grads(False)
         outputs = history[1:]
@@ -57,10 +52,8 @@ class _CompiledScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     @custom_bwd
-    def backward(  # type: ignore[override]
-        ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        from rnn_lab.models.fast.kernels import linear_scan_back as kernel
+    def backward(ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None) -> Any:  # type: ignore[override]
+        from rnn_lab.models.fast import kernels
 
         keep, lengths, history = ctx.saved_tensors
         d_h = torch.zeros_like(history[0])
@@ -68,7 +61,8 @@ class _CompiledScan(torch.autograd.Function):
             d_h += d_last
         d_outputs = history[:0] if d_outputs is None else d_outputs.to(keep.dtype).contiguous()
         d_keep, d_add = torch.empty_like(keep), torch.empty_like(keep)
-        _run(kernel, lengths, keep, history, d_outputs, d_h, d_keep, d_add)
+        tensors = lengths, keep, history, d_outputs, d_h, d_keep, d_add
+        kernels.run(kernels.linear_scan_back, len(lengths), *tensors)
         return d_keep, d_add, d_h, None
 
 
@@ -99,10 +93,3 @@ def _prefix_scan(keep: Tensor, add: Tensor) -> Tensor:
         keep = torch.cat([keep[:reach], keep[reach:] * keep[:-reach]])
         reach *= 2
     return add
-
-
-def _run(kernel: Any, lengths: Tensor, *tensors: Tensor) -> None:
-    from rnn_lab.models.fast.native import parallel_over_batch
-
-    arrays = [tensor.numpy() for tensor in (lengths, *tensors)]
-    parallel_over_batch(len(lengths), lambda first, last: kernel(first, last, *arrays))

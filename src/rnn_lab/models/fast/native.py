@@ -1,9 +1,9 @@
 """What compiled code takes from torch's own library: matrix products and threads.
 
-Products are those that torch itself uses where its library exports them (Intel's MKL), else
-SciPy's. A product of bfloat16 with sums in float32 exists in MKL only, and is fast where the
-processor has AMX. Threads are those of torch's OpenMP, which wait for work between two of its
-operations; any others would have to wait until those sleep.
+Products are those of torch where its library exports them (Intel's MKL), else SciPy's. A product of
+bfloat16 with sums in float32 exists in MKL only, and is fast where the processor has AMX. Threads
+are those of torch's OpenMP, which wait for work between two of its operations; any others would
+have to wait until those sleep.
 """
 
 import ctypes
@@ -27,18 +27,19 @@ def gemm_address(dtype: torch.dtype) -> int:
     Raises:
         ValueError: there is none; see `has_fast_bf16_gemm`.
     """
-    address = _address_in_torch(_MKL[dtype])
-    if address is None:
-        if dtype not in _SCIPY:
-            raise ValueError(f"no matrix product of {dtype} can be called by compiled code here")
-        address = get_cython_function_address("scipy.linalg.cython_blas", _SCIPY[dtype])
-    return address
+    if (function := function_in_torch(_MKL[dtype])) is not None:
+        return ctypes.cast(function, ctypes.c_void_p).value  # type: ignore[return-value]
+    if dtype in _SCIPY:
+        return get_cython_function_address("scipy.linalg.cython_blas", _SCIPY[dtype])
+    raise ValueError(f"no matrix product of {dtype} can be called by compiled code here")
 
 
 @functools.cache
 def has_fast_bf16_gemm() -> bool:
     """Return whether compiled code can multiply bfloat16 faster than float32."""
-    return _has_amx() and _address_in_torch(_MKL[torch.bfloat16]) is not None
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)  # not in torch 2.3
+    usable = has_amx() and torch.cpu._init_amx()
+    return bool(usable) and function_in_torch(_MKL[torch.bfloat16]) is not None
 
 
 def parallel_over_batch(batch: int, work: Callable[[int, int], None]) -> None:
@@ -80,16 +81,6 @@ def _openmp() -> tuple[Callable[..., Any], ...] | None:
         return None
     parallel.argtypes = [_Region, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     return parallel, *others
-
-
-def _has_amx() -> bool:
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)  # not in torch 2.3
-    return supported is not None and bool(supported()) and bool(torch.cpu._init_amx())
-
-
-def _address_in_torch(name: str) -> int | None:
-    function = function_in_torch(name)
-    return None if function is None else ctypes.cast(function, ctypes.c_void_p).value
 
 
 @functools.cache

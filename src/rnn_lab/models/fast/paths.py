@@ -1,8 +1,7 @@
 """Fast paths: other ways to compute one direction of a layer, registered by cell.
 
 `RecurrentLayer` takes the first registered path that fits, else the reference loop. All paths give
-the values and gradients of that loop; the tests hold them to it. None is needed to understand a
-layer.
+the values and gradients of that loop. None is needed to understand a layer.
 
 On a CPU, an LSTM is torch's over one padded block, which is oneDNN's where that can compute it. RNN
 and GRU have compiled steps (`fused_rnn.py`), or without Numba torch's, which are slow. On a GPU,
@@ -73,11 +72,15 @@ def find_fast_path(layer: Layer, inputs: Tensor) -> FastPath | None:
     return next((path for path in paths if path.fits(layer, inputs)), None)
 
 
-def _on_cpu(layer: Layer, inputs: Tensor) -> bool:
-    return inputs.device.type == "cpu"
+def _may_compile(layer: Layer, inputs: Tensor) -> bool:
+    return inputs.device.type == "cpu" and layer.use_numba
 
 
-@register_fast_path(LSTMCell, fits=_on_cpu)
+def _torch_has_it(layer: Layer, inputs: Tensor) -> bool:
+    return inputs.device.type == "cpu" and has_cudnn(layer.cell)
+
+
+@register_fast_path(LSTMCell, fits=_torch_has_it)
 def _lstm(
     layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
 ) -> tuple[Tensor, State]:
@@ -111,23 +114,26 @@ def _lstm(
     return outputs, (last, c[0]) if need_state else (last,)
 
 
+@register_fast_path(RNNCell, fits=_may_compile, zeroes_padding=True)
+@register_fast_path(GRUCell, fits=_may_compile, zeroes_padding=True)
 def _fused(
     layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
 ) -> tuple[Tensor, State]:
     """Run an RNN or GRU in compiled steps."""
     from rnn_lab.models.fast import fused_rnn
 
+    cell = fused_rnn.RNN
     if isinstance(layer.cell, GRUCell):
         after = layer.cell.reset_after
         cell = fused_rnn.GRU_RESET_AFTER if after else fused_rnn.GRU_RESET_BEFORE
-    else:
-        cell = fused_rnn.RNN
     outputs, last = fused_rnn.FusedRNN.apply(
         cell, inputs, lengths, *state, *weights.values(), torch.is_grad_enabled()
     )
     return outputs, (last,)
 
 
+@register_fast_path(RNNCell, fits=_torch_has_it)
+@register_fast_path(GRUCell, fits=_torch_has_it)
 def _by_torch(
     layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
 ) -> tuple[Tensor, State]:
@@ -136,19 +142,6 @@ def _by_torch(
     parameters = [weight.to(inputs.dtype) for weight in weights.values()]
     outputs, _ = run(inputs, state[0][None], parameters, train=layer.training, **_ONE_LAYER)
     return outputs, (outputs[lengths - 1, torch.arange(len(lengths))],)
-
-
-def _may_compile(layer: Layer, inputs: Tensor) -> bool:
-    return inputs.device.type == "cpu" and layer.use_numba
-
-
-def _torch_has_it(layer: Layer, inputs: Tensor) -> bool:
-    return inputs.device.type == "cpu" and has_cudnn(layer.cell)
-
-
-for _cell in (RNNCell, GRUCell):
-    register_fast_path(_cell, fits=_may_compile, zeroes_padding=True)(_fused)
-    register_fast_path(_cell, fits=_torch_has_it)(_by_torch)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from rnn_lab.models.cells import Cell, State, Value, Weights, register_cell
 from rnn_lab.models.fast.linear_scan import linear_scan
 from rnn_lab.models.fast.paths import register_fast_path
-from rnn_lab.models.layers import RecurrentLayer
+from rnn_lab.models.layers import RecurrentLayer as Layer
 
 
 @register_cell("mingru")
@@ -48,12 +48,7 @@ class MinGRUCell(Cell):
 
 @register_fast_path(MinGRUCell)
 def scan(
-    layer: RecurrentLayer,
-    inputs: Tensor,
-    lengths: Tensor,
-    state: State,
-    weights: Weights,
-    need_state: bool,
+    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
 ) -> tuple[Tensor, State]:
     """Run a direction as one matrix product for all steps, then a scan."""
     W, b = (weight.to(inputs.dtype) for weight in weights.values())
