@@ -99,7 +99,7 @@ def register_cell(
 
 @register_cell("rnn")
 class RNNCell(Cell):
-    """The plain recurrent network (Elman 1990; he has the logistic function, torch.nn.RNN tanh).
+    """The plain recurrent network (Elman 1990), with tanh as torch.nn.RNN; Elman has the sigmoid.
 
     h_t = tanh(W x_t + b + U h_{t-1} + c)
     """

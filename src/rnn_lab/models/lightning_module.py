@@ -204,7 +204,7 @@ class TextClassifier(L.LightningModule):
 
 
 class RNNClassifier(TextClassifier):
-    """A plain network (Elman 1990): its last state has forgotten most of a long text."""
+    """A plain network (Elman 1990), pooled by the mean: its last state has forgotten too much."""
 
     model_defaults: ClassVar = {"name": "rnn", "pooling": "mean"}
 
@@ -224,7 +224,7 @@ class GRUClassifier(TextClassifier):
 def build_classifier(
     model: ModelConfig | Mapping[str, Any], *arguments: Any, **named: Any
 ) -> TextClassifier:
-    """Build the LightningModule for `model.name`, a subclass for its cell or a TextClassifier.
+    """Build the LightningModule for `model.name`; the other arguments are TextClassifier's.
 
     Raises:
         ConfigError: an option is unknown or impossible.
