@@ -13,7 +13,6 @@ from rnn_lab.reports.evaluation_curves import (
     MACRO,
     class_curves,
     length_bins,
-    load_curves,
     make_curve,
     reliability,
     wilson_interval,
@@ -69,9 +68,8 @@ def test_a_curve_counted_by_hand() -> None:
 
 
 def test_two_classes_give_the_curve_of_the_second(make_run: MakeRun) -> None:
-    run = make_run(examples=300)
-    (only,) = load_curves(run)
-    test = read_predictions(run)
+    test = read_predictions(make_run(examples=300))
+    (only,) = class_curves(test)
     assert only.name == "pos"
     assert only.auroc == pytest.approx(
         metrics.roc_auc_score(test.labels, test.probabilities[:, 1]), abs=1e-12
@@ -79,9 +77,8 @@ def test_two_classes_give_the_curve_of_the_second(make_run: MakeRun) -> None:
 
 
 def test_more_classes_give_one_each_and_their_macro_average(make_run: MakeRun) -> None:
-    run = make_run(class_names=("a", "b", "c", "d"), examples=400)
-    *classes, macro = load_curves(run)
-    test = read_predictions(run)
+    test = read_predictions(make_run(class_names=("a", "b", "c", "d"), examples=400))
+    *classes, macro = class_curves(test)
     assert [one.name for one in classes] == ["a", "b", "c", "d"]
     assert macro.name == MACRO
     one_hot = np.eye(4)[test.labels]
@@ -108,7 +105,7 @@ def test_classes_without_a_curve_are_omitted() -> None:
 
 
 def test_a_thinned_curve_keeps_its_ends_and_its_shape(make_run: MakeRun) -> None:
-    (whole,) = load_curves(make_run(examples=3000))
+    (whole,) = class_curves(read_predictions(make_run(examples=3000)))
     thin = whole.thinned(200)
     assert len(whole.recall) > 1000
     for name in ("false_positive_rate", "true_positive_rate", "recall", "precision"):

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.reports.explain.columns import LINE_HEIGHT, make_columns
 from rnn_lab.reports.explain.explanation_data import read_explanation
-from rnn_lab.reports.explain.gates import unit_order
 from rnn_lab.reports.explain.page import draw_explanation, render_page, shade
-from rnn_lab.reports.explain.plots import make_plots
-from rnn_lab.reports.explain.state_path import principal_path
+from rnn_lab.reports.explain.plots import (
+    LINE_HEIGHT,
+    make_columns,
+    make_plots,
+    principal_path,
+    unit_order,
+)
 
 GATES = {
     "lstm": ("f", "i", "C_tilde", "C", "o", "h"),

@@ -10,9 +10,8 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.reports.gradient_flow import plot_gradient_flow
 from rnn_lab.reports.plot_style import save_png
-from rnn_lab.reports.plots import draw_plots
+from rnn_lab.reports.plots import draw_plots, plot_gradient_flow
 from rnn_lab.reports.run_files import read_gradient_flow
 from tests.reports.conftest import write_gradient_flow
 

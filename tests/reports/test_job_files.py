@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from rnn_lab.reports.job_files import find_job_dirs, is_job_dir, job_status, read_job_file
+from rnn_lab.reports.run_files import find_job_dirs, is_job_dir, job_status, read_job_file
 
 
 def test_each_file_gives_a_status_and_a_result_outranks_the_others(tmp_path: Path) -> None:

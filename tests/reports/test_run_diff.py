@@ -5,7 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from rnn_lab.reports.run_diff import compare_runs, diff_options, print_comparison
+from rnn_lab.reports.run_files import diff_options
+from rnn_lab.reports.run_summary import compare_runs, print_comparison
 
 
 def result(**changes: Any) -> dict[str, Any]:

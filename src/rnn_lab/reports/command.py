@@ -1,7 +1,7 @@
 """The `report` command: report a sweep, or a sweep of the long-range experiment."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rnn_lab.errors import ConfigError, UserError
@@ -16,6 +16,11 @@ rnn-lab report long_range=<folder>[,<folder>...] [output=<file>] [flow_distance=
   flow. <folder> holds the runs of `train -m experiment=long_range`.
   output: the PNG to write; default: long_range.png in the first folder
   flow_distance: distance at which the gradient flow is shown; default: the middle one measured"""
+
+OPTIONS = {  # of each report; its own name comes first
+    "sweep": ["sweep"],
+    "long_range": ["long_range", "output", "flow_distance"],
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,20 +39,18 @@ def report(arguments: Sequence[str]) -> None:
         ConfigError: an argument is unknown, missing or malformed.
         UserError: the folder cannot be read, or the report cannot be written.
     """
-    if any(argument in ("--help", "-h") for argument in arguments):
+    if "--help" in arguments or "-h" in arguments:
         print(USAGE)
         return
     if not arguments:
         raise ConfigError("give sweep=<folder> or long_range=<folder>")
     options = _parse(arguments)
-    kind = next(iter(options))
-    reports: dict[str, Callable[[dict[str, str]], None]] = {
-        "sweep": _report_sweep,
-        "long_range": _report_long_range,
-    }
-    if kind not in reports:
-        raise ConfigError(unknown_choice_message(f"{kind}: no such report", kind, list(reports)))
-    reports[kind](options)
+    if "sweep" in options:
+        from rnn_lab.reports.sweep.report import report_sweep
+
+        report_sweep(find_sweep(options["sweep"]))
+    else:
+        _report_long_range(options)
 
 
 def find_sweep(name: str) -> Path:
@@ -56,15 +59,27 @@ def find_sweep(name: str) -> Path:
     return named if not folder.is_dir() and named.is_dir() else folder
 
 
-def _report_sweep(options: dict[str, str]) -> None:
-    _check_names(options, ("sweep",))
-    from rnn_lab.reports.sweep.report import report_sweep
-
-    report_sweep(find_sweep(options["sweep"]))
+def _parse(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the options given as name=value."""
+    options: dict[str, str] = {}
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if not name or not value:
+            raise ConfigError(f"{argument}: expected name=value, such as sweep=<folder>")
+        if name in options:
+            raise ConfigError(f"{name}: given twice")
+        options[name] = value
+    kind = next(iter(options))
+    if kind not in OPTIONS:
+        raise ConfigError(unknown_choice_message(f"{kind}: no such report", kind, list(OPTIONS)))
+    for name in options:
+        if name not in OPTIONS[kind]:
+            message = unknown_choice_message(f"{name}: no such option", name, OPTIONS[kind])
+            raise ConfigError(message)
+    return options
 
 
 def _report_long_range(options: dict[str, str]) -> None:
-    _check_names(options, ("long_range", "output", "flow_distance"))
     distance = options.get("flow_distance")
     if distance is not None and not distance.isdecimal():
         raise ConfigError(f"flow_distance={distance}: not a whole number of words")
@@ -84,22 +99,3 @@ def _report_long_range(options: dict[str, str]) -> None:
     for model, at, seed in sweep.missing:
         print(f"missing: {model}, distance {at}, seed {seed}")
     print(f"Plot: {path}")
-
-
-def _parse(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the options given as name=value."""
-    options: dict[str, str] = {}
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if not name or not value:
-            raise ConfigError(f"{argument}: expected name=value, such as sweep=<folder>")
-        if name in options:
-            raise ConfigError(f"{name}: given twice")
-        options[name] = value
-    return options
-
-
-def _check_names(options: dict[str, str], known: Sequence[str]) -> None:
-    for name in options:
-        if name not in known:
-            raise ConfigError(unknown_choice_message(f"{name}: no such option", name, list(known)))

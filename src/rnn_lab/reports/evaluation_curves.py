@@ -1,11 +1,10 @@
 """Compute ROC, precision-recall and calibration curves, and length bins, from predictions."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from rnn_lab.reports.run_files import Predictions, read_predictions
+from rnn_lab.reports.run_files import Predictions
 
 MACRO = "macro average"
 
@@ -35,26 +34,16 @@ class Curve:
             keep = np.linspace(0, len(points) - 1, min(max_points, len(points)))
             return points[keep.round().astype(int)]
 
-        return replace(
-            self,
-            false_positive_rate=pick(self.false_positive_rate),
-            true_positive_rate=pick(self.true_positive_rate),
-            recall=pick(self.recall),
-            precision=pick(self.precision),
-        )
+        lines = ("false_positive_rate", "true_positive_rate", "recall", "precision")
+        return replace(self, **{name: pick(getattr(self, name)) for name in lines})
 
 
-def load_curves(run_folder: Path) -> list[Curve]:
-    """Return the ROC and precision-recall curves of a run's test split.
+def class_curves(predictions: Predictions) -> list[Curve]:
+    """Return the ROC and precision-recall curves of a test split.
 
     With two classes that is one curve, of the second class. With more it is one per class, then
     their macro average. A class that no test example has, or that all have, has no curve.
     """
-    return class_curves(read_predictions(run_folder))
-
-
-def class_curves(predictions: Predictions) -> list[Curve]:
-    """Return the curves of `load_curves` for `predictions`."""
     names = predictions.class_names
     curves = []
     for index in [1] if len(names) == 2 else range(len(names)):

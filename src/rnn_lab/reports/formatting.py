@@ -13,7 +13,6 @@ METRIC_NAMES = {
     "calibration_error": "calibration error",
 }
 SPLIT_NAMES = {"val": "validation", "test": "test"}
-_CELL = re.compile("lstm|gru|rnn")
 
 
 def format_model(result: dict[str, Any]) -> str:
@@ -24,7 +23,7 @@ def format_model(result: dict[str, Any]) -> str:
 
 def format_cell(name: str) -> str:
     """Return the name of a cell as papers write it: "LSTM", "minGRU", "peephole LSTM"."""
-    return _CELL.sub(lambda cell: cell[0].upper(), name).replace("_", " ")
+    return re.sub("lstm|gru|rnn", lambda cell: cell[0].upper(), name).replace("_", " ")
 
 
 def format_data(result: dict[str, Any]) -> str:
@@ -43,21 +42,29 @@ def format_run(result: dict[str, Any]) -> str:
     return f"{format_model(result)} on {format_data(result)}{seed}"
 
 
-def format_percent(share: float | None, digits: int = 1) -> str:
-    """Return a share as "88.9 %", None and NaN as "-"."""
-    return format_number(None if share is None else 100 * share, f".{digits}f", " %")
-
-
 def format_number(value: float | None, spec: str, unit: str = "") -> str:
     """Return `value` in the format `spec`, None and NaN as "-"."""
     return "-" if value is None or math.isnan(value) else f"{value:{spec}}{unit}"
 
 
+def format_percent(share: float | None, digits: int = 1) -> str:
+    """Return a share as "88.9 %", None and NaN as "-"."""
+    return format_number(None if share is None else 100 * share, f".{digits}f", " %")
+
+
+def format_percent_tick(share: float) -> str:
+    """Return a share as "92 %" or "92.5 %", with no more digits than it has."""
+    return f"{round(100 * share, 6):g} %"
+
+
+def format_signed(value: float, digits: int = 2) -> str:
+    """Return "+0.25" or "−0.25"."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
 def format_metric(metric: str, value: float | None) -> str:
     """Return a value of "accuracy", "val/loss" ... as tables show it."""
-    if is_share(metric):
-        return format_percent(value, 2)
-    return format_number(value, ".4f")
+    return format_percent(value, 2) if is_share(metric) else format_number(value, ".4f")
 
 
 def is_share(metric: str) -> bool:
@@ -77,24 +84,21 @@ def order_metrics(names: Iterable[str]) -> list[str]:
     Metrics that a user added come after the built-in ones, in their own order.
     """
     found = [name for name in dict.fromkeys(names) if name.partition("/")[0] in SPLIT_NAMES]
-    splits, metrics = list(SPLIT_NAMES), list(METRIC_NAMES)
+    known = {metric: position for position, metric in enumerate(METRIC_NAMES)}
 
-    def position(name: str) -> tuple[int, int]:
+    def position(name: str) -> tuple[bool, int]:
         split, _, metric = name.partition("/")
-        known = metrics.index(metric) if metric in metrics else len(metrics)
-        return splits.index(split), known
+        return split == "test", known.get(metric, len(known))
 
     return sorted(found, key=position)
 
 
 def format_duration(seconds: float) -> str:
     """Return "42 s", "3 min 5 s" or "2 h 3 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def format_count(count: int, noun: str) -> str:
@@ -102,9 +106,14 @@ def format_count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def one_line(text: Any) -> str:
+    """Return `text` with each run of white space as one space."""
+    return " ".join(str(text).split())
+
+
 def shorten(text: str, max_length: int = 24) -> str:
     """Return `text` in one line of at most `max_length` characters, its start and end kept."""
-    text = " ".join(text.split())
+    text = one_line(text)
     if len(text) <= max_length:
         return text
     start = max_length // 2

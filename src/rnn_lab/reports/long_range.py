@@ -1,42 +1,35 @@
 """Plot and tabulate a sweep of `experiment=long_range`: how far back each model remembers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from rnn_lab.errors import CheckpointError
+from rnn_lab.reports import plot_style as style
 from rnn_lab.reports.formatting import format_model
-from rnn_lab.reports.gradient_flow import use_log_norms
-from rnn_lab.reports.job_files import find_job_dirs, job_status
-from rnn_lab.reports.plot_style import (
-    AMBER,
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PINK,
-    SKY,
-    add_legend,
-    make_axes,
-    make_figure,
-    use_integer_ticks,
-    use_percent_ticks,
+from rnn_lab.reports.plot_style import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
+from rnn_lab.reports.plots import use_flow_scales
+from rnn_lab.reports.run_files import (
+    GradientFlow,
+    find_job_dirs,
+    job_status,
+    read_gradient_flow,
+    read_result,
 )
-from rnn_lab.reports.run_files import GradientFlow, read_gradient_flow, read_result
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # The order of the lines, and colours for the variants of each cell. Other cells follow.
 CELL_COLOURS = {"rnn": (ORANGE, PINK), "gru": (GREEN, INK), "lstm": (SKY, BLUE, AMBER, PINK, INK)}
 OTHER_COLOURS = (PINK, AMBER, INK, ORANGE, SKY, BLUE, GREEN)
 MARKERS = "os^Dvp*"
+
+LineStyles = dict[str, dict[str, Any]]  # of each model: options of Axes.plot
 
 
 @dataclass(frozen=True)
@@ -60,17 +53,21 @@ class LongRangeSweep:
     unfinished: tuple[Path, ...]  # folders without a result
 
     @property
-    def models(self) -> list[str]:
-        """The labels of the lines: RNN, GRU, LSTM, other cells; of one cell the shortest first."""
-        cells = {run.model: run.cell for run in self.runs.values()}
+    def cells(self) -> dict[str, str]:
+        """The cell of each line: RNN, GRU, LSTM, other cells; of one cell the shortest first."""
         known = list(CELL_COLOURS)
 
-        def position(model: str) -> tuple[int, str, int, str]:
-            cell = cells[model]
+        def position(line: tuple[str, str]) -> tuple[int, str, int, str]:
+            model, cell = line
             known_position = known.index(cell) if cell in known else len(known)
             return known_position, cell, len(model), model
 
-        return sorted(cells, key=position)
+        return dict(sorted({(run.model, run.cell) for run in self.runs.values()}, key=position))
+
+    @property
+    def models(self) -> list[str]:
+        """The labels of the lines."""
+        return list(self.cells)
 
     @property
     def distances(self) -> list[int]:
@@ -88,10 +85,14 @@ class LongRangeSweep:
         grid = product(self.models, self.distances, self.seeds)
         return [key for key in grid if key not in self.runs]
 
+    def select(self, model: str, distance: int) -> list[LongRangeRun]:
+        """Return the finished runs of a model at a distance by seed, possibly none."""
+        keys = [(model, distance, seed) for seed in self.seeds]
+        return [self.runs[key] for key in keys if key in self.runs]
+
     def accuracies(self, model: str, distance: int) -> np.ndarray:
         """Return test accuracies, float64 [finished seeds], possibly none."""
-        found = (self.runs.get((model, distance, seed)) for seed in self.seeds)
-        return np.array([run.accuracy for run in found if run is not None])
+        return np.array([run.accuracy for run in self.select(model, distance)])
 
 
 def read_long_range(folders: Sequence[Path]) -> LongRangeSweep:
@@ -124,22 +125,17 @@ def read_long_range(folders: Sequence[Path]) -> LongRangeSweep:
 
 def _read_run(folder: Path) -> LongRangeRun:
     result = read_result(folder)
-    if result["data"]["name"] != "long_range":
-        raise CheckpointError(f"{folder}: a run of {result['data']['name']}, not of long_range")
+    model, data = result["model"], result["data"]
+    if data["name"] != "long_range":
+        raise CheckpointError(f"{folder}: a run of {data['name']}, not of long_range")
     label = format_model(result)
-    if (bias := result["model"].get("forget_bias")) is not None:
+    if (bias := model.get("forget_bias")) is not None:
         label += f", forget bias {bias:g}"
-    if result["model"].get("reset_after") is False:
+    if model.get("reset_after") is False:
         label += ", reset before"
-    return LongRangeRun(
-        folder,
-        label,
-        result["model"]["name"],
-        result["data"]["options"]["distance"],
-        result["seed"],
-        result["test/accuracy"],
-        1 / len(result["data"]["class_names"]),
-    )
+    distance, chance = data["options"]["distance"], 1 / len(data["class_names"])
+    accuracy = result["test/accuracy"]
+    return LongRangeRun(folder, label, model["name"], distance, result["seed"], accuracy, chance)
 
 
 def format_markdown(sweep: LongRangeSweep) -> str:
@@ -147,14 +143,10 @@ def format_markdown(sweep: LongRangeSweep) -> str:
 
     A cell holds the mean test accuracy in percent and, in brackets, the lowest and the highest.
     """
-    lines = [
-        "| model | " + " | ".join(f"{distance:,}" for distance in sweep.distances) + " |",
-        "| --- |" + " --- |" * len(sweep.distances),
-    ]
-    for model in sweep.models:
-        cells = [_format_cell(sweep, model, distance) for distance in sweep.distances]
-        lines.append(f"| {model} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = [["model", *(f"{distance:,}" for distance in sweep.distances)]]
+    rows += [["---"] * len(rows[0])]
+    rows += [[m, *(_format_cell(sweep, m, d) for d in sweep.distances)] for m in sweep.models]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _format_cell(sweep: LongRangeSweep, model: str, distance: int) -> str:
@@ -169,7 +161,7 @@ def _format_cell(sweep: LongRangeSweep, model: str, distance: int) -> str:
     return cell
 
 
-def plot_long_range(sweep: LongRangeSweep, flow_distance: int | None = None) -> "Figure":
+def plot_long_range(sweep: LongRangeSweep, flow_distance: int | None = None) -> Figure:
     """Plot accuracy by distance, and the gradient flow at one distance before and after training.
 
     `flow_distance` None is the middle one of those with a gradient_flow.csv.
@@ -177,47 +169,47 @@ def plot_long_range(sweep: LongRangeSweep, flow_distance: int | None = None) -> 
     Raises:
         CheckpointError: no run measured the gradient flow at `flow_distance`.
     """
-    seeds = len(sweep.seeds)
+    seeds, missing = len(sweep.seeds), len(sweep.missing)
     subtitle = f"mean of {seeds} seeds, small dots are single runs" if seeds > 1 else "one seed"
-    if sweep.missing:
-        total = len(sweep.missing) + len(sweep.runs)
-        subtitle += f"; missing runs: {len(sweep.missing)} of {total}"
+    if missing:
+        subtitle += f"; missing runs: {missing} of {missing + len(sweep.runs)}"
     headline = "Long-range memory: recall the first word after many filler words"
-    figure = make_figure(12.5, 6.6, headline, subtitle)
+    figure = style.make_figure(12.5, 6.6, headline, subtitle)
     grid = figure.add_gridspec(2, 2, width_ratios=[1.15, 1])
-    left = make_axes(figure, grid[:, 0], "Test accuracy", "distance: words from signal to end")
+    x_label = "distance: words from signal to end"
+    left = style.make_axes(figure, grid[:, 0], "Test accuracy", x_label)
     styles = _line_styles(sweep)
     _plot_accuracy(left, sweep, styles)
 
     flows, distance = _gradient_flows(sweep, flow_distance)
-    upper = make_axes(figure, grid[0, 1], y_label="norm of dL/dh")
-    lower = make_axes(figure, grid[1, 1], "", "words to the end of the text", "norm of dL/dh")
-    upper.set_title("Gradient flow: not measured by any run", fontsize=11, loc="left", color=INK)
+    titles = ["Gradient flow: not measured by any run", ""]
     if flows:
-        title = f"Gradient flow at distance {distance:,}, before training"
-        upper.set_title(title, fontsize=11, loc="left")
-        lower.set_title("Gradient flow after training", fontsize=11, loc="left", color=INK)
-        _plot_flows(upper, {model: first for model, first, _ in flows}, styles)
-        _plot_flows(lower, {model: last for model, _, last in flows}, styles)
+        titles[0] = f"Gradient flow at distance {distance:,}, before training"
+        titles[1] = "Gradient flow after training"
+    x_labels = ("", "words to the end of the text")
+    for moment, (title, x_label) in enumerate(zip(titles, x_labels, strict=True)):
+        axes = style.make_axes(figure, grid[moment, 1], title, x_label, "norm of dL/dh")
+        for model, ends in flows.items():
+            flow, colour = ends[moment], styles[model]["color"]
+            axes.plot(flow.distances, flow.norms, color=colour, linewidth=1.8)
+        if flows:
+            use_flow_scales(axes, [ends[moment] for ends in flows.values()])
     return figure
 
 
-def _line_styles(sweep: LongRangeSweep) -> dict[str, dict[str, Any]]:
+def _line_styles(sweep: LongRangeSweep) -> LineStyles:
     """Return a colour and a marker for each line."""
     unused = {cell: list(colours) for cell, colours in CELL_COLOURS.items()}
     other = list(OTHER_COLOURS)
-    cells = {run.model: run.cell for run in sweep.runs.values()}
     styles = {}
-    for i, model in enumerate(sweep.models):
-        colours = unused.get(cells[model], other)
+    for i, (model, cell) in enumerate(sweep.cells.items()):
+        colours = unused.get(cell, other)
         colour = colours.pop(0) if colours else GREY
         styles[model] = {"color": colour, "marker": MARKERS[i % len(MARKERS)]}
     return styles
 
 
-def _plot_accuracy(axes: "Axes", sweep: LongRangeSweep, styles: dict[str, dict[str, Any]]) -> None:
-    from matplotlib.ticker import NullLocator
-
+def _plot_accuracy(axes: Axes, sweep: LongRangeSweep, styles: LineStyles) -> None:
     chance = next(iter(sweep.runs.values())).chance
     axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.4, label="chance")
     for i, model in enumerate(sweep.models):
@@ -233,32 +225,29 @@ def _plot_accuracy(axes: "Axes", sweep: LongRangeSweep, styles: dict[str, dict[s
     axes.set_xticks(sweep.distances, [f"{distance:,}" for distance in sweep.distances])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(chance - 0.12, 1.03)
-    use_percent_ticks(axes.yaxis)
-    add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3)
+    style.use_percent_ticks(axes.yaxis)
+    style.add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3)
 
 
-_Flows = list[tuple[str, GradientFlow, GradientFlow]]
-
-
-def _gradient_flows(sweep: LongRangeSweep, distance: int | None) -> tuple[_Flows, int | None]:
+def _gradient_flows(
+    sweep: LongRangeSweep, distance: int | None
+) -> tuple[dict[str, tuple[GradientFlow, GradientFlow]], int | None]:
     """Return the first and last gradient flow of each model at one distance, means over seeds."""
-    measured = sorted(
-        {run.distance for run in sweep.runs.values() if read_gradient_flow(run.folder)}
-    )
+    measured = sorted({r.distance for r in sweep.runs.values() if read_gradient_flow(r.folder)})
     if distance is not None and distance not in measured:
         known = ", ".join(map(str, measured)) or "none"
         raise CheckpointError(
             f"gradient flow at distance {distance}: not measured. Choose from: {known}"
         )
     if not measured:
-        return [], None
+        return {}, None
     distance = distance or measured[len(measured) // 2]
-    flows: _Flows = []
+    flows = {}
     for model in sweep.models:
-        runs = [r for r in sweep.runs.values() if (r.model, r.distance) == (model, distance)]
-        if ends := [pair for run in runs if (pair := _first_and_last(run.folder))]:
-            firsts, lasts = zip(*ends, strict=True)
-            flows.append((model, _geometric_mean(firsts), _geometric_mean(lasts)))
+        ends = [_first_and_last(run.folder) for run in sweep.select(model, distance)]
+        if found := [pair for pair in ends if pair]:
+            firsts, lasts = zip(*found, strict=True)
+            flows[model] = _geometric_mean(firsts), _geometric_mean(lasts)
     return flows, distance
 
 
@@ -273,14 +262,4 @@ def _geometric_mean(flows: Sequence[GradientFlow]) -> GradientFlow:
     """Average over seeds, whose norms are orders of magnitude apart."""
     with np.errstate(divide="ignore"):
         norms = np.exp(np.mean([np.log(flow.norms) for flow in flows], axis=0))
-    first = flows[0]
-    return GradientFlow(first.step, first.layer, first.direction, first.distances, norms)
-
-
-def _plot_flows(
-    axes: "Axes", flows: dict[str, GradientFlow], styles: dict[str, dict[str, Any]]
-) -> None:
-    for model, flow in flows.items():
-        axes.plot(flow.distances, flow.norms, color=styles[model]["color"], linewidth=1.8)
-    use_log_norms(axes, list(flows.values()))
-    use_integer_ticks(axes.xaxis)
+    return replace(flows[0], norms=norms)

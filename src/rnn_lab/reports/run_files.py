@@ -1,4 +1,4 @@
-"""Read the files of a run folder into checked dictionaries and NumPy arrays.
+"""Read the files of run folders into checked dictionaries and NumPy arrays.
 
 A file that is missing, empty, truncated or malformed raises a CheckpointError, one line that names
 the file.
@@ -7,52 +7,102 @@ the file.
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import read_text
+from rnn_lab.io.locks import is_locked
 from rnn_lab.io.schema import SCHEMA_KEY, check_schema
 from rnn_lab.validation import flatten
 
+JobStatus = Literal["finished", "pruned", "failed", "running", "unfinished"]
+JobFile = Literal["job", "result", "pruned", "failure"]
+
 CONFIG_DIR = ".hydra"  # of a run folder: the composed config and the overrides
+JOB_LOCK = "job.lock"  # held by the process that runs the job
 _RESULT_KEYS = ("model", "data", "seed", "synthetic", "best_epoch")
-_PREDICTION_COLUMNS = ("name", "label", "prediction", "length", "loss")
-_PROBABILITY = "probability_"
 _OPTION_GROUPS = ("model", "optimizer", "scheduler", "trainer")
+_PROBABILITY = "probability_"
+_STATUS_FILES: tuple[tuple[JobFile, JobStatus], ...] = (
+    ("result", "finished"),
+    ("pruned", "pruned"),
+    ("failure", "failed"),
+)
+# Any of these makes a folder a job.
+_JOB_FILES = (
+    CONFIG_DIR, "job.json", "result.json", "pruned.json", "failure.json", "metrics.csv",
+    "checkpoints", "train.log",
+)  # fmt: skip
+_MAX_DEPTH = 4  # of job folders below the sweep
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """The predictions of the test split, one entry per example in every array."""
-
-    class_names: tuple[str, ...]
-    names: list[str]  # where each example came from: file and line
-    labels: np.ndarray  # int64 [examples], an index into class_names
-    predicted: np.ndarray  # int64 [examples], an index into class_names
-    lengths: np.ndarray  # int64 [examples], tokens
-    losses: np.ndarray  # float64 [examples], cross-entropy in nats
-    probabilities: np.ndarray  # float64 [examples, classes]
-
-    @property
-    def correct(self) -> np.ndarray:
-        """Whether each prediction equals the label: bool [examples]."""
-        return self.predicted == self.labels
+# ---- Jobs of a sweep. The sweep commands write these files and decide by them what is left to do;
+# reports show them. Both use these functions, so that they never disagree on a job's status.
 
 
-@dataclass(frozen=True)
-class GradientFlow:
-    """The norm of dL/dh_t by distance from the end, measured at one optimizer step."""
+def job_file(folder: Path, file: JobFile) -> Path:
+    """Return the path of a job's JSON file."""
+    return folder / f"{file}.json"
 
-    step: int  # optimizer steps done
-    layer: int  # from 0, the lowest
-    direction: str  # "forward" or "backward"
-    distances: np.ndarray  # int64 [distances], time steps to the last one that the direction reads
-    norms: np.ndarray  # float64 [distances], means over examples
+
+def job_status(folder: Path) -> JobStatus:
+    """Return the status of the job in `folder`, from the files there and its lock.
+
+    A result outranks a `pruned.json` or `failure.json` that an earlier attempt left. "running" is
+    a job without any of them whose lock is held; "unfinished" one whose process is gone.
+    """
+    for file, status in _STATUS_FILES:
+        if job_file(folder, file).exists():
+            return status
+    return "running" if is_locked(folder / JOB_LOCK) else "unfinished"
+
+
+def read_job_file(folder: Path, file: JobFile) -> dict[str, Any]:
+    """Return the content of a job's JSON file, {} where it is missing or damaged."""
+    try:
+        return read_object(job_file(folder, file))
+    except CheckpointError:
+        return {}
+
+
+def is_job_dir(folder: Path) -> bool:
+    """Return whether a run started in `folder`."""
+    return any((folder / name).exists() for name in _JOB_FILES)
+
+
+def find_job_dirs(sweep: Path, depth: int = _MAX_DEPTH) -> list[Path]:
+    """Return the job folders below `sweep`, sorted by path; [] if it does not exist.
+
+    Links are not followed. A slash in an override nests a job folder: `data.train_path=a/b.csv`.
+    """
+    found: list[Path] = []
+    for path in sweep.iterdir() if depth and sweep.is_dir() else []:
+        if path.is_dir() and not path.is_symlink():
+            found += [path] if is_job_dir(path) else find_job_dirs(path, depth - 1)
+    return sorted(found)
+
+
+# ---- result.json and the options in it
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not contain one.
+    """
+    try:
+        found = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: expected an object, found {type(found).__name__}")
+    return found
 
 
 def read_result(run_folder: Path) -> dict[str, Any]:
@@ -77,27 +127,41 @@ def read_result(run_folder: Path) -> dict[str, Any]:
 def recorded_options(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options in a result.json under dotted names: {"model.hidden_size": 128, ...}."""
     data = result.get("data")
-    options = {
-        **{name: result[name] for name in _OPTION_GROUPS if isinstance(result.get(name), Mapping)},
-        "data": data.get("options") or {} if isinstance(data, Mapping) else {},
-        "seed": result.get("seed"),
-    }
-    return flatten(options)
+    groups = {name: result.get(name) for name in _OPTION_GROUPS}
+    options = {name: group for name, group in groups.items() if isinstance(group, Mapping)}
+    options["data"] = data.get("options") or {} if isinstance(data, Mapping) else {}
+    return flatten({**options, "seed": result.get("seed")})
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file.
+def option_key(value: Any) -> tuple[str, Any]:
+    """Return a hashable key, equal for equal values of an option.
 
-    Raises:
-        CheckpointError: the file cannot be read or does not contain one.
+    1, true and "1" are three values; 1 and 1.0 are one, and so are a list and a tuple.
     """
-    try:
-        found = json.loads(_read(path))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: expected an object, found {type(found).__name__}")
-    return found
+    if isinstance(value, bool):
+        return "bool", value
+    if isinstance(value, int | float):
+        return "number", value
+    if value is None or isinstance(value, str):
+        return type(value).__name__, value
+    return "json", json.dumps(value, sort_keys=True, default=str)
+
+
+def diff_options(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return (name, value in `a`, value in `b`) of every option that differs.
+
+    Groups of options are compared under dotted names ("model.hidden_size"). An option that one of
+    the two does not have counts as null.
+    """
+    first, second = flatten(a), flatten(b)
+    return [
+        (name, first.get(name), second.get(name))
+        for name in dict.fromkeys([*first, *second])
+        if option_key(first.get(name)) != option_key(second.get(name))
+    ]
+
+
+# ---- metrics.csv
 
 
 def read_metrics(run_folder: Path, *, being_written: bool = False) -> dict[str, np.ndarray]:
@@ -105,12 +169,8 @@ def read_metrics(run_folder: Path, *, being_written: bool = False) -> dict[str, 
 
     With `being_written`, a truncated last line is ignored.
     """
-    path = run_folder / "metrics.csv"
-    header, rows = _read_table(path, being_written=being_written)
-    if "step" not in header:
-        raise CheckpointError(f"{path}: has no column 'step'")
-    values = np.array([[_number(path, line, cell or "nan") for cell in row] for line, row in rows])
-    return dict(zip(header, values.T, strict=True))
+    table = _Table(run_folder / "metrics.csv", ("step",), being_written=being_written)
+    return {name: table.numbers(name, empty="nan") for name in table.columns}
 
 
 def by_epoch(metrics: dict[str, np.ndarray], column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -128,47 +188,97 @@ def by_step(metrics: dict[str, np.ndarray], column: str) -> tuple[np.ndarray, np
     return metrics["step"][logged], metrics[column][logged]
 
 
+# ---- predictions.csv
+
+
+class HighLossExample(NamedTuple):
+    """One example of the test split."""
+
+    name: str  # where it came from: file and line
+    label: str
+    prediction: str
+    probability: float  # of the prediction
+    loss: float  # cross-entropy in nats
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of the test split, one entry per example in every array."""
+
+    class_names: tuple[str, ...]
+    names: list[str]  # where each example came from: file and line
+    labels: np.ndarray  # int64 [examples], an index into class_names
+    predicted: np.ndarray  # int64 [examples], an index into class_names
+    lengths: np.ndarray  # int64 [examples], tokens
+    losses: np.ndarray  # float64 [examples], cross-entropy in nats
+    probabilities: np.ndarray  # float64 [examples, classes]
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether each prediction equals the label: bool [examples]."""
+        return self.predicted == self.labels
+
+    def top_losses(self, n: int) -> list[HighLossExample]:
+        """Return the `n` examples with the highest loss, or all: where to look for mistakes."""
+        return [
+            HighLossExample(
+                self.names[i],
+                self.class_names[self.labels[i]],
+                self.class_names[self.predicted[i]],
+                float(self.probabilities[i, self.predicted[i]]),
+                float(self.losses[i]),
+            )
+            for i in np.argsort(-self.losses, kind="stable")[:n]
+        ]
+
+
 def read_predictions(run_folder: Path) -> Predictions:
     """Return predictions.csv. The order of its probability columns is that of the classes."""
     path = run_folder / "predictions.csv"
-    header, rows = _read_table(path)
-    column = {name: position for position, name in enumerate(header)}
-    for name in _PREDICTION_COLUMNS:
-        if name not in column:
-            raise CheckpointError(f"{path}: has no column {name!r}")
-    class_names = tuple(
-        name.removeprefix(_PROBABILITY) for name in header if name.startswith(_PROBABILITY)
-    )
+    table = _Table(path, ("name", "label", "prediction", "length", "loss"))
+    columns = [name for name in table.columns if name.startswith(_PROBABILITY)]
+    class_names = tuple(name.removeprefix(_PROBABILITY) for name in columns)
     if len(class_names) < 2:
         raise CheckpointError(f"{path}: has fewer than two columns {_PROBABILITY}<class>")
     class_index = {name: index for index, name in enumerate(class_names)}
 
     def classes(name: str) -> np.ndarray:
-        found = [class_index.get(row[column[name]], -1) for _, row in rows]
-        if -1 in found:
-            line, row = rows[found.index(-1)]
-            raise CheckpointError(
-                f"{path}:{line}: {name} {row[column[name]]!r} is not one of "
-                + ", ".join(class_names)
-            )
-        return np.array(found, dtype=np.int64)
+        found = np.array([class_index.get(cell, -1) for cell in table.columns[name]])
+        if (found < 0).any():
+            row = int(found.argmin())
+            cell, known = table.columns[name][row], ", ".join(class_names)
+            raise table.error(row, f"{name} {cell!r} is not one of {known}")
+        return found
 
     def numbers(name: str) -> np.ndarray:
-        found = np.array([_number(path, line, row[column[name]]) for line, row in rows])
+        found = table.numbers(name)
         if np.isnan(found).any():
-            line, _ = rows[int(np.isnan(found).argmax())]
-            raise CheckpointError(f"{path}:{line}: {name} is not a number")
+            raise table.error(int(np.isnan(found).argmax()), f"{name} is not a number")
         return found
 
     return Predictions(
         class_names=class_names,
-        names=[row[column["name"]] for _, row in rows],
+        names=list(table.columns["name"]),
         labels=classes("label"),
         predicted=classes("prediction"),
         lengths=numbers("length").astype(np.int64),
         losses=numbers("loss"),
-        probabilities=np.stack([numbers(_PROBABILITY + name) for name in class_names], axis=1),
+        probabilities=np.stack([numbers(name) for name in columns], axis=1),
     )
+
+
+# ---- gradient_flow.csv
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """The norm of dL/dh_t by distance from the end, measured at one optimizer step."""
+
+    step: int  # optimizer steps done
+    layer: int  # from 0, the lowest
+    direction: str  # "forward" or "backward"
+    distances: np.ndarray  # int64 [distances], time steps to the last one that the direction reads
+    norms: np.ndarray  # float64 [distances], means over examples
 
 
 def read_gradient_flow(run_folder: Path) -> list[GradientFlow]:
@@ -176,26 +286,15 @@ def read_gradient_flow(run_folder: Path) -> list[GradientFlow]:
     path = run_folder / "gradient_flow.csv"
     if not path.exists():
         return []
-    header, rows = _read_table(path)
-    column = {name: position for position, name in enumerate(header)}
-    for name in ("step", "layer", "direction", "distance", "norm"):
-        if name not in column:
-            raise CheckpointError(f"{path}: has no column {name!r}")
-    curves: dict[tuple[int, int, str], list[tuple[int, float]]] = {}
-    for line, row in rows:
-        step, layer, distance = (
-            int(_number(path, line, row[column[name]])) for name in ("step", "layer", "distance")
-        )
-        point = (distance, _number(path, line, row[column["norm"]]))
-        curves.setdefault((step, layer, row[column["direction"]]), []).append(point)
-    return [
-        GradientFlow(
-            *key,
-            np.array([distance for distance, _ in points]),
-            np.array([norm for _, norm in points]),
-        )
-        for key, points in curves.items()
-    ]
+    table = _Table(path, ("step", "layer", "direction", "distance", "norm"))
+    whole = (table.numbers(name).astype(np.int64) for name in ("step", "layer", "distance"))
+    steps, layers, distances = whole
+    norms = table.numbers("norm")
+    rows: dict[tuple[int, int, str], list[int]] = {}
+    keys = zip(steps.tolist(), layers.tolist(), table.columns["direction"], strict=True)
+    for row, key in enumerate(keys):
+        rows.setdefault(key, []).append(row)
+    return [GradientFlow(*key, distances[found], norms[found]) for key, found in rows.items()]
 
 
 def by_place(flows: Iterable[GradientFlow]) -> dict[tuple[int, str], list[GradientFlow]]:
@@ -204,6 +303,48 @@ def by_place(flows: Iterable[GradientFlow]) -> dict[tuple[int, str], list[Gradie
     for flow in flows:
         places.setdefault((flow.layer, flow.direction), []).append(flow)
     return places
+
+
+# ---- Text and tables
+
+
+class _Table:
+    """The columns of a CSV file with at least one row."""
+
+    def __init__(self, path: Path, required: Sequence[str], *, being_written: bool = False) -> None:
+        text = _read(path)
+        if being_written:
+            text = text[: text.rfind("\n") + 1] or "\n"
+        if not text.endswith("\n"):
+            raise CheckpointError(f"{path}: truncated in its last line")
+        reader = csv.reader(io.StringIO(text))
+        header = next(reader)
+        rows = [(reader.line_num, row) for row in reader]
+        if not rows:
+            raise CheckpointError(f"{path}: has no rows")
+        for line, row in rows:
+            if len(row) != len(header):
+                raise CheckpointError(f"{path}:{line}: {len(row)} fields, expected {len(header)}")
+        for name in required:
+            if name not in header:
+                raise CheckpointError(f"{path}: has no column {name!r}")
+        self.path, self.lines = path, [line for line, _ in rows]
+        cells = zip(*(row for _, row in rows), strict=True)
+        self.columns = dict(zip(header, cells, strict=True))
+
+    def numbers(self, name: str, *, empty: str = "") -> np.ndarray:
+        """Return a column as float64 [rows], an empty cell as the number `empty`, if given."""
+        values = []
+        for row, cell in enumerate(self.columns[name]):
+            try:
+                values.append(float(cell or empty))
+            except ValueError:
+                raise self.error(row, f"{cell!r} is not a number") from None
+        return np.array(values)
+
+    def error(self, row: int, reason: str) -> CheckpointError:
+        """Return an error that names the line of a row."""
+        return CheckpointError(f"{self.path}:{self.lines[row]}: {reason}")
 
 
 def _read(path: Path) -> str:
@@ -218,30 +359,3 @@ def _read(path: Path) -> str:
     if not text.strip():
         raise CheckpointError(f"{path}: empty")
     return text
-
-
-def _read_table(
-    path: Path, *, being_written: bool = False
-) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header of a CSV and its rows, at least one, each with its line number."""
-    text = _read(path)
-    if being_written:
-        text = text[: text.rfind("\n") + 1] or "\n"
-    if not text.endswith("\n"):
-        raise CheckpointError(f"{path}: truncated in its last line")
-    reader: Iterator[list[str]] = csv.reader(io.StringIO(text))
-    header = next(reader)
-    rows = [(reader.line_num, row) for row in reader]  # type: ignore[attr-defined]
-    if not rows:
-        raise CheckpointError(f"{path}: has no rows")
-    for line, row in rows:
-        if len(row) != len(header):
-            raise CheckpointError(f"{path}:{line}: {len(row)} fields, expected {len(header)}")
-    return header, rows
-
-
-def _number(path: Path, line: int, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise CheckpointError(f"{path}:{line}: {text!r} is not a number") from None

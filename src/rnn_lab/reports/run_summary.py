@@ -1,7 +1,14 @@
-"""Print the summary of a run, from its result.json alone."""
+"""Print the metrics of a run, or those of two runs with what could explain their differences."""
 
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from rnn_lab.reports.formatting import (
     METRIC_NAMES,
@@ -11,22 +18,25 @@ from rnn_lab.reports.formatting import (
     format_run,
     order_metrics,
 )
-from rnn_lab.reports.run_files import read_result
+from rnn_lab.reports.rendering import make_table, print_lines
+from rnn_lab.reports.run_files import diff_options, read_result, recorded_options
+from rnn_lab.validation import FINGERPRINT_EXCLUDED
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+_MAX_NAMED = 3  # differing metrics in the one-line summary
+_MAX_LENGTH = 60  # characters of a value: the file may contain anything
 
 
-def run_table(run_folder: Path) -> "Table":
-    """Return a table of the metrics: validation and test of a run, or test alone of an eval."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
+def print_run(run_folder: Path, console: Console | None = None) -> None:
+    """Print the metrics of a run, its best epoch, its speed and duration, and its folder."""
+    console = console or Console()
     result = read_result(run_folder)
-    title = Text(format_run(result), "bold")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    console.print(_run_table(result))
+    print_lines([*_facts(result), *_output_paths(run_folder)], console)
+
+
+def _run_table(result: dict[str, Any]) -> Table:
+    """Return the validation and test metrics of a run, or the test metrics of an evaluation."""
+    table = make_table(format_run(result))
     table.add_column("")
     splits = ["test"] if "checkpoint" in result else list(SPLIT_NAMES)
     for split in splits:
@@ -38,19 +48,7 @@ def run_table(run_folder: Path) -> "Table":
     return table
 
 
-def print_run(run_folder: Path, console: "Console | None" = None) -> None:
-    """Print the metrics of a run, its best epoch, its speed and duration, and its folder."""
-    from rich.console import Console
-
-    console = console or Console()
-    result = read_result(run_folder)
-    console.print(run_table(run_folder))
-    for line in (*_facts(result), *_output_paths(run_folder)):
-        # Whole lines even in a narrow terminal: a wrapped path cannot be copied.
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _facts(result: dict[str, Any]) -> list[str]:
+def _facts(result: dict[str, Any]) -> Iterator[str]:
     timing = result.get("timing", {})
     facts = []
     if result["best_epoch"] is not None:
@@ -59,15 +57,93 @@ def _facts(result: dict[str, Any]) -> list[str]:
         facts.append(f"{rate:,.0f} training examples/s")
     if (seconds := timing.get("wall_time_s")) is not None:
         facts.append(format_duration(seconds))
-    lines = [" · ".join(facts)] if facts else []
+    if facts:
+        yield " · ".join(facts)
     if result.get("demo_fallback"):
-        lines.append(
-            "IMDB was not available: these metrics are of synthetic demo reviews, not of IMDB."
-        )
-    return lines
+        yield "IMDB was not available: these metrics are of synthetic demo reviews, not of IMDB."
 
 
-def _output_paths(run_folder: Path) -> list[str]:
-    plots = sorted((run_folder / "plots").glob("*.png"))
-    named = ", ".join(plot.stem.replace("_", " ") for plot in plots)
-    return [*([f"Plots in plots/: {named}"] if plots else []), f"Run folder: {run_folder}"]
+def _output_paths(run_folder: Path) -> Iterator[str]:
+    if plots := sorted((run_folder / "plots").glob("*.png")):
+        yield f"Plots in plots/: {', '.join(plot.stem.replace('_', ' ') for plot in plots)}"
+    yield f"Run folder: {run_folder}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The metrics of two runs, and the reasons why they may differ."""
+
+    metrics: dict[str, tuple[Any, Any]]  # name -> recorded, reproduced
+    reasons: list[str]
+
+    @property
+    def differing(self) -> list[str]:
+        """The names of the metrics that are not bit-identical."""
+        return [name for name, (first, second) in self.metrics.items() if first != second]
+
+    def format_differing(self) -> str:
+        """Return "2 of 12 metrics differ (val/loss, test/loss)"."""
+        named = [_format_value(name) for name in self.differing[:_MAX_NAMED]]
+        named += ["..."] * (len(self.differing) > _MAX_NAMED)
+        return f"{len(self.differing)} of {len(self.metrics)} metrics differ ({', '.join(named)})"
+
+
+def compare_runs(recorded: Mapping[str, Any], reproduced: Mapping[str, Any]) -> Comparison:
+    """Compare the contents of two result.json, the second one made here and now."""
+    splits = tuple(f"{split}/" for split in SPLIT_NAMES)
+    found = (name for name in (*reproduced, *recorded) if name.startswith(splits))
+    names = dict.fromkeys(("best_epoch", "epochs", *found))
+    metrics = {name: (recorded.get(name), reproduced.get(name)) for name in names}
+    return Comparison(metrics, list(_reasons(recorded, reproduced)))
+
+
+def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
+    """Print both values of every metric, whether they are equal, and what else differs."""
+    console = console or Console()
+    table = make_table()
+    table.add_column("metric")
+    for column in ("recorded", "reproduced", "equal"):
+        table.add_column(column, justify="right")
+    for name, pair in comparison.metrics.items():
+        row = (name, *pair, "yes" if pair[0] == pair[1] else "NO")
+        table.add_row(*(Text(_format_value(cell)) for cell in row))
+    console.print(table)
+    lines = list(comparison.reasons)
+    if not comparison.differing:
+        lines.insert(0, f"All {len(comparison.metrics)} metrics are bit-identical.")
+    elif lines:
+        lines.insert(0, f"{comparison.format_differing()}. The runs also differ in:")
+    print_lines(lines, console)
+
+
+def _reasons(recorded: Mapping[str, Any], reproduced: Mapping[str, Any]) -> Iterator[str]:
+    for first, second in zip(_causes(recorded), _causes(reproduced), strict=True):
+        for name, *values in diff_options(first, second):
+            before, here = map(_format_value, values)
+            hint = f" (OMP_NUM_THREADS={before})" if name == "threads" else ""
+            yield f"{name}: {before} recorded, {here} here{hint}"
+    if recorded_options(reproduced).get("trainer.accelerator") == "gpu":
+        yield "a GPU does not fix the order of every sum"
+
+
+def _causes(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what the metrics of a run depend on, in groups."""
+    versions, machine, timing = (
+        group if isinstance(group := result.get(name), Mapping) else {}
+        for name in ("versions", "machine", "timing")
+    )
+    options = {
+        name: value
+        for name, value in recorded_options(result).items()
+        if name not in FINGERPRINT_EXCLUDED
+        # Paths of the user's own texts: the fingerprint tells whether the texts are equal.
+        and not (name.startswith("data.") and name.endswith("_path"))
+    }
+    commit, threads = {"git_commit": result.get("git_commit")}, {"threads": timing.get("threads")}
+    return [options, versions, machine, commit, threads]
+
+
+def _format_value(value: Any) -> str:
+    """Return a value safe to print: it may come from an untrusted file."""
+    text = value if isinstance(value, str) and value.isprintable() else json.dumps(value)
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}..."

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_lab.reports.evaluation_curves import load_curves
+from rnn_lab.reports.evaluation_curves import class_curves
 from rnn_lab.reports.run_files import (
     GradientFlow,
     by_place,
@@ -14,7 +14,6 @@ from rnn_lab.reports.run_files import (
     read_predictions,
     read_result,
 )
-from rnn_lab.reports.top_losses import top_losses
 
 POINTS = 500  # of a curve: as many as a screen shows
 
@@ -59,13 +58,13 @@ def _test_charts(folder: Path, text_of: Callable[[str], str]) -> dict[str, Any]:
         )
     }
     roc, precision_recall = [], []
-    for curve in (curve.thinned(POINTS) for curve in load_curves(folder)):
+    for curve in (curve.thinned(POINTS) for curve in class_curves(test)):
         roc += _rows(curve.name, curve.false_positive_rate, curve.true_positive_rate)
         precision_recall += _rows(curve.name, curve.recall, curve.precision)
     if roc:
         charts["test/roc"] = _curves(roc, "false positive rate", "true positive rate")
         charts["test/precision_recall"] = _curves(precision_recall, "recall", "precision")
-    wrong = top_losses(folder, 100)
+    wrong = test.top_losses(100)
     charts["test/top_losses"] = wandb.Table(
         columns=["text", *wrong[0]._fields] if wrong else ["text"],
         data=[[text_of(review.name), *review] for review in wrong],

@@ -24,7 +24,7 @@ from rnn_lab.io.atomic import find_os_error, write_error
 from rnn_lab.io.safe_load import UnsafeCheckpointError
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.paths import command
-from rnn_lab.reports.run_diff import diff_options
+from rnn_lab.reports.run_files import diff_options
 from rnn_lab.tracking.metrics_csv import read_metrics
 from rnn_lab.training.callbacks.exact_checkpoint import RESUME
 from rnn_lab.training.checkpoint_io import BEST, LAST, read_checkpoint, restore_best

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rnn_lab.reports.sweep.comparisons import (
+from rnn_lab.reports.sweep.groups import (
     MAX_GROUPS,
     choose_groups,
     compare_groups,
     correct_p_values,
+    group_jobs,
     paired_bootstrap,
 )
-from rnn_lab.reports.sweep.groups import group_jobs
 from rnn_lab.reports.sweep.jobs import read_jobs
 from tests.reports.sweep_folders import write_correctness, write_job
 

@@ -26,10 +26,8 @@ class CellValue:
     ends: Sequence[str] = ("closed", "open")  # what a gate does at 0 and at 1
 
     def __post_init__(self) -> None:
-        texts = (self.title, *self.ends)
-        if self.kind not in get_args(ValueKind) or len(self.ends) != 2:
-            raise ValueError(f"impossible value of a cell: {self}")
-        if not all(isinstance(text, str) for text in texts):
+        are_texts = all(isinstance(text, str) for text in (self.title, *self.ends))
+        if self.kind not in get_args(ValueKind) or len(self.ends) != 2 or not are_texts:
             raise ValueError(f"impossible value of a cell: {self}")
 
     @property
@@ -51,6 +49,11 @@ class Word:
     def read(self) -> bool:
         """Whether the model read the word: False for one that was truncated."""
         return self.start < self.stop
+
+    @property
+    def middle(self) -> float:
+        """The position of the middle of its tokens."""
+        return (self.start + self.stop - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -153,9 +156,8 @@ def read_explanation(folder: Path) -> Explanation:
             arrays = {name: states[name] for name in states.files}
         return Explanation(**content, directions=_read_directions(arrays, values))
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{path}: no such file; is this the output folder of an explanation?"
-        ) from None
+        hint = "is this the output folder of an explanation?"
+        raise CheckpointError(f"{path}: no such file; {hint}") from None
     except Exception as error:  # a damaged file can fail anywhere in the readers
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: not a valid explanation: {reason}") from None

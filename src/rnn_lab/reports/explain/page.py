@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.colors import to_rgb
 
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.explain.explanation_data import Explanation, Word, read_explanation
 from rnn_lab.reports.explain.plots import make_plots
-from rnn_lab.reports.formatting import format_count, format_percent
-from rnn_lab.reports.html import load_template
-from rnn_lab.reports.plot_style import BLUE, ORANGE, save_png
+from rnn_lab.reports.formatting import format_signed
+from rnn_lab.reports.plot_style import BLUE, ORANGE, mix_colours, save_png
+from rnn_lab.reports.rendering import load_template
 
 TEMPLATE = Path(__file__).parent / "page.html"
 MAX_COMPLETENESS_ERROR = 0.01  # above it the page shows a warning
@@ -28,13 +29,6 @@ class Shade(NamedTuple):
 
     background: str
     ink: str
-
-
-class EmbeddedPlot(NamedTuple):
-    """A PNG in the page."""
-
-    source: str  # a data: address
-    min_width: int  # pixels; in a narrower window it scrolls
 
 
 class ShownWord(NamedTuple):
@@ -70,22 +64,17 @@ def draw_explanation(folder: Path) -> Path:
 
 def render_page(explanation: Explanation, plots: dict[str, Path]) -> str:
     """Return the page as HTML, with `plots`, PNG files by name, embedded."""
-    scale = float(np.abs(explanation.word_attributions).max())
+    words = _shown_words(explanation)
+    scale = max(abs(word.attribution) for word in words)
     # Two, or as many as small attributions need to differ.
     digits = min(max(2, 1 - floor(log10(scale or 1))), 6)
-    template = load_template(
-        TEMPLATE,
-        percent=format_percent,
-        counted=format_count,
-        signed=partial(format_signed, digits=digits),
-    )
-    shown = shown_words(explanation)
-    strongest = sorted(shown, key=lambda word: -abs(word.attribution))
+    strongest = sorted(words, key=lambda word: -abs(word.attribution))
+    template = load_template(TEMPLATE, signed=partial(format_signed, digits=digits))
     return template.render(
         explanation=explanation,
         plots={name: _embed(path) for name, path in plots.items()},
-        words=shown,
-        truncated=truncated_words(explanation),
+        words=words,
+        truncated=_truncated_words(explanation),
         strongest_for=[word for word in strongest if word.attribution > 0][:MAX_STRONGEST],
         strongest_against=[word for word in strongest if word.attribution < 0][:MAX_STRONGEST],
         scale=scale,
@@ -94,26 +83,19 @@ def render_page(explanation: Explanation, plots: dict[str, Path]) -> str:
     )
 
 
-def shown_words(explanation: Explanation) -> list[ShownWord]:
+def _shown_words(explanation: Explanation) -> list[ShownWord]:
     """Return the words read, with deeper colours for greater attributions."""
     attributions = explanation.word_attributions.tolist()
     most = max(map(abs, attributions)) or 1.0
-    probabilities = explanation.probabilities[:, explanation.predicted].tolist()
-    words = zip(explanation.words_read, attributions, strict=True)
-    return [
-        ShownWord(
-            word.text,
-            word.known,
-            attribution,
-            probabilities[word.stop - 1],
-            number,
-            shade(attribution / most),
-        )
-        for number, (word, attribution) in enumerate(words, start=1)
-    ]
+    shown = []
+    for word, attribution in zip(explanation.words_read, attributions, strict=True):
+        probability = float(explanation.probabilities[word.stop - 1, explanation.predicted])
+        number, colours = len(shown) + 1, shade(attribution / most)
+        shown.append(ShownWord(word.text, word.known, attribution, probability, number, colours))
+    return shown
 
 
-def truncated_words(explanation: Explanation) -> dict[str, Any]:
+def _truncated_words(explanation: Explanation) -> dict[str, Any]:
     """Return the words truncated before and after those read; of very many, the nearest."""
     unread: dict[str, list[Word]] = {"before": [], "after": []}
     for word in explanation.words:
@@ -131,26 +113,19 @@ def truncated_words(explanation: Explanation) -> dict[str, Any]:
 
 def shade(strength: float) -> Shade:
     """Return the colours of an attribution from -1 (orange, against) to 1 (blue, for)."""
-    deep = BLUE if strength > 0 else ORANGE
-    parts = [int(deep[i : i + 2], 16) for i in (1, 3, 5)]
-    mixed = [round(255 + (part - 255) * abs(strength)) for part in parts]
+    background = mix_colours("#FFFFFF", BLUE if strength > 0 else ORANGE, abs(strength))
     # Black or white text, whichever has the greater contrast by the relative luminance of WCAG 2.1;
     # it is at least 4.5 to 1.
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.array(mixed) / 255
-    ]
-    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    parts = np.array(to_rgb(background))
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
     dark = (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05)
-    return Shade("#" + "".join(f"{part:02x}" for part in mixed), "#000" if dark else "#fff")
+    return Shade(background, "#000" if dark else "#fff")
 
 
-def format_signed(value: float, digits: int = 2) -> str:
-    """Return "+0.25" or "−0.25"."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _embed(path: Path) -> EmbeddedPlot:
+def _embed(path: Path) -> dict[str, Any]:
+    """Return a PNG as a data: address, and the width below which it scrolls, in pixels."""
     content = path.read_bytes()
     width = int.from_bytes(content[16:20], "big")  # in pixels, from the header of the PNG
     source = "data:image/png;base64," + base64.b64encode(content).decode()
-    return EmbeddedPlot(source, round(MIN_PLOT_SCALE * width))
+    return {"source": source, "min_width": round(MIN_PLOT_SCALE * width)}

@@ -1,25 +1,198 @@
-"""The charts on a sweep's page, as coordinates for its SVG.
+"""The charts on a sweep's page, as coordinates for its SVG: axes with ticks, then lines and bars.
 
 SVG drawn here, not a charting library: a page of twelve runs stays near 45 KB (Plotly's bundle
 alone has 4.8 MB, ECharts' 1.1 MB), and an axis can hold null and words beside a logarithmic scale.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from rnn_lab.reports.formatting import format_metric, format_metric_name, shorten
-from rnn_lab.reports.plot_style import COLOURS, GREY, ORANGE
-from rnn_lab.reports.sweep.groups import SeedGroup, SeedStats
-from rnn_lab.reports.sweep.jobs import EpochCurve, JobSummary, smaller_is_better
-from rnn_lab.reports.sweep.options import SEED, format_value, resolve
-from rnn_lab.reports.sweep.scales import Axis, epoch_axis, metric_axis, option_axis
+import numpy as np
+from matplotlib.ticker import MaxNLocator
 
-OTHER_GROUPS = "#9A9A9A"  # colour of the groups beyond COLOURS
+from rnn_lab.reports.formatting import (
+    format_metric,
+    format_metric_name,
+    format_percent_tick,
+    is_share,
+    shorten,
+)
+from rnn_lab.reports.plot_style import COLOURS, GREY, ORANGE, mix_colours
+from rnn_lab.reports.sweep.groups import SeedGroup
+from rnn_lab.reports.sweep.jobs import JobSummary, smaller_is_better
+from rnn_lab.reports.sweep.options import ABSENT, SEED, format_value, resolve
+
 WIDTH = 1120  # pixels
 AXIS_SPACING = 150  # pixels between parallel axes, at least
 BAR_WIDTH, BAR_HEIGHT = 300, 24  # pixels, of the interval of a group
+PALE_BLUE, DEEP_BLUE = "#B8C7D6", "#00457A"  # of the runs with the lowest and the highest rank
+OTHER_GROUPS = "#9A9A9A"  # colour of the groups beyond COLOURS
+WORD_SPACING = 26  # pixels between values that are not numbers, below the numbers
+MIN_TICK_SPACING = 13  # pixels
+MIN_LOG_RATIO = 4  # of the greatest to the least number on a logarithmic axis
+MAX_LABEL = 18  # characters
+MAX_NUMBERS = 8  # that all have a tick
+EPOCH_INTERVALS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # between ticks of an axis of epochs
 
 Point = tuple[float, float]
+Position = Callable[[Any], float]  # from a value to pixels
+
+
+# ---- Axes
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One tick of an axis."""
+
+    position: float  # pixels
+    label: str
+    full_label: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The pixel position of each value, and the ticks."""
+
+    position: Position
+    ticks: tuple[Tick, ...]
+    logarithmic: bool = False
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number; booleans are not."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
+
+
+def metric_axis(values: Sequence[float], metric: str, start: float, end: float) -> Axis:
+    """Return the axis of a metric over `values`, the least at `start`."""
+
+    def label(value: float) -> str:
+        return format_percent_tick(value) if is_share(metric) else f"{round(value, 9):g}"
+
+    position, marks = _linear(values, start, end)
+    return Axis(position, _make_ticks(position, marks, label))
+
+
+def epoch_axis(last: int, start: float, end: float) -> Axis:
+    """Return the axis of the epochs 0 to `last`."""
+    least = max(1, math.ceil(last / 12))
+    interval = next((step for step in EPOCH_INTERVALS if step >= least), least)
+    span = (0, last) if last else (-1, 1)  # a single epoch is in the middle
+
+    def position(epoch: float) -> float:
+        return float(np.interp(epoch, span, (start, end)))
+
+    return Axis(position, _make_ticks(position, range(0, last + 1, interval), str))
+
+
+def option_axis(values: Sequence[Any], start: float, end: float) -> Axis:
+    """Return the axis of an option: words and null from `start`, then numbers up to `end`.
+
+    Numbers that span orders of magnitude get a logarithmic scale. A single number is placed like a
+    word.
+    """
+    numbers = sorted({value for value in values if is_number(value)})
+    words = _sort_words({_key(value): value for value in values if not is_number(value)})
+    if len(numbers) < 2:
+        words, numbers = words + numbers, []
+        spacing = (end - start) / max(len(words) - 1, 1)
+    else:
+        space = min(WORD_SPACING * len(words), abs(end - start) / 2)
+        spacing = math.copysign(space / max(len(words), 1), end - start)
+    first = (start + end) / 2 if not numbers and len(words) == 1 else start
+    positions = {_key(word): first + i * spacing for i, word in enumerate(words)}
+
+    def word_position(value: Any) -> float:
+        return positions[_key(value)]
+
+    def label(value: Any) -> str:
+        return format_value(value, exact=False)
+
+    ticks = _make_ticks(word_position, words, label)
+    if not numbers:
+        return Axis(word_position, _thin_out(ticks))
+    logarithmic = _needs_log_scale(numbers)
+    scale = _logarithmic if logarithmic else _linear
+    number_position, marks = scale(numbers, start + spacing * len(words), end)
+    marks = list(numbers) if len(numbers) <= MAX_NUMBERS else marks
+    ticks += _make_ticks(number_position, map(_as_int, marks), label)
+
+    def position(value: Any) -> float:
+        return number_position(value) if is_number(value) else word_position(value)
+
+    return Axis(position, _thin_out(ticks), logarithmic)
+
+
+def _make_ticks(
+    position: Position, marks: Iterable[Any], label: Callable[[Any], str]
+) -> tuple[Tick, ...]:
+    named = [(position(mark), label(mark)) for mark in marks]
+    return tuple(Tick(place, shorten(name, MAX_LABEL), name) for place, name in named)
+
+
+def _thin_out(ticks: Sequence[Tick]) -> tuple[Tick, ...]:
+    """Drop ticks whose labels would overlap, but neither the first nor the last."""
+    kept = list(ticks[:1])
+    for tick in ticks[1:]:
+        if abs(tick.position - kept[-1].position) >= MIN_TICK_SPACING:
+            kept.append(tick)
+        elif tick is ticks[-1] and len(kept) > 1:
+            kept[-1] = tick
+    return tuple(kept)
+
+
+def _needs_log_scale(numbers: Sequence[float]) -> bool:
+    """Return whether sorted numbers would crowd at the lower end of a linear scale."""
+    least, greatest, n = numbers[0], numbers[-1], len(numbers)
+    if n < 3 or least <= 0 or greatest / least < MIN_LOG_RATIO:
+        return False
+    median = math.sqrt(numbers[(n - 1) // 2] * numbers[n // 2])
+    return (median - least) / (greatest - least) < 0.35
+
+
+def _linear(values: Sequence[float], start: float, end: float) -> tuple[Position, list[float]]:
+    """Return the positions of numbers from `start` to `end`, and round ones for ticks."""
+    least, greatest = min(values), max(values)
+    if least == greatest:
+        margin = abs(least) * 0.05 or 0.5
+        least, greatest = least - margin, greatest + margin
+    ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(least, greatest).tolist()
+    rounding = (greatest - least) * 1e-9
+    inside = [tick for tick in ticks if least - rounding <= tick <= greatest + rounding]
+    return lambda value: float(np.interp(value, (least, greatest), (start, end))), inside
+
+
+def _logarithmic(values: Sequence[float], start: float, end: float) -> tuple[Position, list[float]]:
+    """Return the same on a logarithmic scale; `values` are sorted."""
+    span = least, greatest = math.log10(values[0]), math.log10(values[-1])
+    decades = range(math.floor(least), math.ceil(greatest) + 1)
+    parts = (1, 2, 5) if greatest - least < 2.5 else (1,)
+    marks = [part * 10.0**decade for decade in decades for part in parts]
+    ends = [float(values[0]), float(values[-1])]
+    inside = [mark for mark in marks if ends[0] <= mark <= ends[1]]
+    marks = inside if len(inside) > 1 else ends
+    return lambda value: float(np.interp(math.log10(value), span, (start, end))), marks
+
+
+def _sort_words(words: Mapping[str, Any]) -> list[Any]:
+    """Sort values that are not numbers: absent, null, false, true, then strings."""
+    order = {ABSENT: 0, "null": 1, "false": 2, "true": 3}
+    return sorted(words.values(), key=lambda v: (order.get(format_value(v), 4), format_value(v)))
+
+
+def _key(value: Any) -> str:
+    return f"number:{float(value)}" if is_number(value) else f"{type(value).__name__}:{value}"
+
+
+def _as_int(value: float) -> float | int:
+    return int(value) if value == int(value) and abs(value) < 1e15 else value
+
+
+# ---- Lines
 
 
 @dataclass(frozen=True)
@@ -27,12 +200,15 @@ class Line:
     """One run in a chart."""
 
     job: JobSummary
-    points: tuple[Point, ...]
+    points: list[Point]
     colour: str
     title: str  # shown on hover
     best_epoch: Point | None = None
-    is_best: bool = False
-    dashed: bool = False  # not finished
+
+    @property
+    def dashed(self) -> bool:
+        """Whether the run is not finished."""
+        return self.job.status != "finished"
 
     @property
     def path(self) -> str:
@@ -41,108 +217,69 @@ class Line:
         return path if len(self.points) > 1 else f"{path}h0.1"
 
 
-@dataclass(frozen=True)
-class CurveChart:
-    """Learning curves of all runs."""
-
-    width: int
-    height: int
-    plot: tuple[int, int, int, int]  # left, top, right, bottom
-    x: Axis
-    y: Axis
-    y_label: str
-    lines: tuple[Line, ...]  # the best ones last, on top
-    missing: int  # runs without a curve
-
-
-@dataclass(frozen=True)
-class ParallelAxis:
-    """One axis of the parallel coordinates."""
-
-    x: float
-    group: str  # "optimizer." of optimizer.lr
-    name: str
-    full_name: str
-    axis: Axis
-
-
-@dataclass(frozen=True)
-class ParallelChart:
-    """Parallel coordinates: the varied options and the monitored validation metric."""
-
-    width: int
-    height: int
-    top: int
-    bottom: int
-    axes: tuple[ParallelAxis, ...]
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True)
-class StatsBar:
-    """The values, mean and interval of one group, in pixels of a scale shared by all groups."""
-
-    dots: tuple[float, ...]
-    mean: float
-    low: float | None
-    high: float | None
-
-
 def group_colours(groups: Sequence[SeedGroup]) -> dict[str, str]:
     """Return the colour of each job by name: distinct ones for the best groups."""
-    colours: dict[str, str] = {}
-    for position, group in enumerate(groups):
-        colour = COLOURS[position] if position < len(COLOURS) else OTHER_GROUPS
-        colours |= {job.name: colour for job in group.jobs}
-    return colours
-
-
-def curve_chart(
-    jobs: Sequence[JobSummary], monitor: str, colours: Mapping[str, str], labels: Mapping[str, str]
-) -> CurveChart | None:
-    """Return the learning curves of `monitor` by epoch, None if no run has one."""
-    drawn = [job for job in jobs if job.curves.get(monitor)]
-    if not drawn:
-        return None
-    left, top, right, bottom = plot = (78, 14, WIDTH - 24, 410)
-    curves: dict[str, EpochCurve] = {job.name: job.curves[monitor] for job in drawn}
-    x = epoch_axis(max(epochs[-1] for epochs, _ in curves.values()), left + 14, right - 14)
-    values = [value for _, found in curves.values() for value in found]
-    y = metric_axis(values, monitor, bottom - 12, top + 12)
-    lines = []
-    for job in reversed(drawn):
-        epochs, found = curves[job.name]
-        points = [(x.position(e), y.position(v)) for e, v in zip(epochs, found, strict=True)]
-        best = dict(zip(epochs, points, strict=True)).get(job.best_epoch or 0)
-        lines.append(
-            Line(
-                job,
-                tuple(points),
-                colours.get(job.name, OTHER_GROUPS),
-                run_title(job, monitor, labels.get(job.name, "")),
-                best_epoch=best if job.best_epoch is not None else None,
-                dashed=job.status != "finished",
-            )
-        )
-    lines.sort(key=lambda line: line.colour != OTHER_GROUPS)
-    label, missing = format_metric_name(monitor), len(jobs) - len(drawn)
-    return CurveChart(WIDTH, 462, plot, x, y, label, tuple(lines), missing)
+    colours = [*COLOURS, *[OTHER_GROUPS] * len(groups)]
+    pairs = zip(groups, colours, strict=False)
+    return {job.name: colour for group, colour in pairs for job in group.jobs}
 
 
 def run_title(job: JobSummary, monitor: str, label: str) -> str:
     """Return the text shown when the pointer is on a run."""
     value = job.metrics.get(monitor)
-    parts = [job.name, "" if job.rank is None else f"rank {job.rank}"]
-    parts += [job.status if job.status != "finished" else ""]
-    if value is not None:
-        parts.append(f"{format_metric_name(monitor)} {format_metric(monitor, value)}")
-    return "\n".join(part for part in (" · ".join(filter(None, parts)), label) if part)
+    parts = [
+        job.name,
+        "" if job.rank is None else f"rank {job.rank}",
+        "" if job.status == "finished" else job.status,
+        "" if value is None else f"{format_metric_name(monitor)} {format_metric(monitor, value)}",
+    ]
+    return "\n".join(filter(None, (" · ".join(filter(None, parts)), label)))
+
+
+def format_options(job: JobSummary, varied: Sequence[str], short: Mapping[str, str]) -> str:
+    """Return "model=gru, lr=0.004, seed=1" for the text shown on hover."""
+    return ", ".join(
+        f"{short[name]}={format_value(resolve(job.config, name), exact=False)}" for name in varied
+    )
+
+
+def curve_chart(
+    jobs: Sequence[JobSummary], monitor: str, colours: Mapping[str, str], labels: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Return the learning curves of `monitor` by epoch, None if no run has one."""
+    drawn = [(job, *job.curves[monitor]) for job in jobs if job.curves.get(monitor)]
+    if not drawn:
+        return None
+    left, top, right, bottom = plot = (78, 14, WIDTH - 24, 410)
+    x = epoch_axis(max(epochs[-1] for _, epochs, _ in drawn), left + 14, right - 14)
+    values = [value for _, _, found in drawn for value in found]
+    y = metric_axis(values, monitor, bottom - 12, top + 12)
+    lines = []
+    for job, epochs, found in reversed(drawn):
+        points = [(x.position(e), y.position(v)) for e, v in zip(epochs, found, strict=True)]
+        at_epoch: dict[int | None, Point] = dict(zip(epochs, points, strict=True))
+        title = run_title(job, monitor, labels.get(job.name, ""))
+        colour = colours.get(job.name, OTHER_GROUPS)
+        lines.append(Line(job, points, colour, title, at_epoch.get(job.best_epoch)))
+    return {
+        "width": WIDTH,
+        "height": 462,
+        "plot": plot,
+        "x": x,
+        "y": y,
+        "y_label": format_metric_name(monitor),
+        "lines": sorted(lines, key=lambda line: line.colour != OTHER_GROUPS),  # the best on top
+        "missing": len(jobs) - len(drawn),  # runs without a curve
+    }
 
 
 def parallel_chart(
     jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str, labels: Mapping[str, str]
-) -> ParallelChart | None:
-    """Return parallel coordinates of the jobs with a value of `monitor`, None if there are none."""
+) -> dict[str, Any] | None:
+    """Return parallel coordinates of the jobs with a value of `monitor`, None if there are none.
+
+    The axes are the varied options and `monitor`.
+    """
     values = {job.name: value for job in jobs if (value := job.metrics.get(monitor)) is not None}
     drawn = [job for job in jobs if job.name in values and job.config]
     options = [name for name in varied if name != SEED] or list(varied)
@@ -151,79 +288,79 @@ def parallel_chart(
     top, bottom, left = 64, 400, 90
     spacing = max(AXIS_SPACING, (WIDTH - 2 * left) / len(options))
     axes = []
-    for i, name in enumerate(options):
-        axis = option_axis([resolve(job.config, name) for job in drawn], bottom, top)
-        group, _, last = name.rpartition(".")
-        axes.append(
-            ParallelAxis(
-                left + i * spacing, f"{group}." if group else "", shorten(last, 22), name, axis
-            )
-        )
+    for i, option in enumerate(options):
+        group, dot, name = option.rpartition(".")
+        axis = option_axis([resolve(job.config, option) for job in drawn], bottom, top)
+        x, label = left + i * spacing, shorten(name, 22)
+        axes.append(_parallel_axis(x, group + dot, label, option, axis))
     ends = (top, bottom) if smaller_is_better(monitor) else (bottom, top)
     metric = metric_axis([values[job.name] for job in drawn], monitor, *ends)
     right = left + len(options) * spacing
-    axes.append(ParallelAxis(right, "validation", monitor.rpartition("/")[2], monitor, metric))
+    name = monitor.rpartition("/")[2]
 
-    ranked = [job for job in drawn if job.rank is not None]
-    num_shades = max(len(ranked) - 1, 1)
+    num_ranked = sum(job.rank is not None for job in drawn)  # which come first
     lines = []
     for position, job in reversed(list(enumerate(drawn))):
         # Runs with equal options are shifted a little, or only the last one would be visible.
         shift = (position / max(len(drawn) - 1, 1) - 0.5) * min(10, len(drawn))
         points = [
-            (axis.x, axis.axis.position(resolve(job.config, name)) + shift)
-            for axis, name in zip(axes, options, strict=False)
+            (one["x"], one["axis"].position(resolve(job.config, one["full_name"])) + shift)
+            for one in axes
         ]
         points.append((right, metric.position(values[job.name])))
         colour = GREY
         if job.rank is not None:
-            colour = ORANGE if job.rank == 1 else shade(1 - ranked.index(job) / num_shades)
+            blue = mix_colours(DEEP_BLUE, PALE_BLUE, position / max(num_ranked - 1, 1))
+            colour = ORANGE if job.rank == 1 else blue
         title = run_title(job, monitor, labels.get(job.name, ""))
-        lines.append(
-            Line(
-                job, tuple(points), colour, title,
-                is_best=job.rank == 1, dashed=job.status != "finished",
-            )
-        )  # fmt: skip
-    return ParallelChart(round(right + left), bottom + 34, top, bottom, tuple(axes), tuple(lines))
+        lines.append(Line(job, points, colour, title))
+    return {
+        "width": round(right + left),
+        "height": bottom + 34,
+        "top": top,
+        "bottom": bottom,
+        "axes": [*axes, _parallel_axis(right, "validation", name, monitor, metric)],
+        "lines": lines,
+    }
 
 
-def shade(strength: float) -> str:
-    """Return a blue, pale for 0 and deep for 1."""
-    pale, deep = (0xB8, 0xC7, 0xD6), (0x00, 0x45, 0x7A)
-    parts = [round(p + (d - p) * strength) for p, d in zip(pale, deep, strict=True)]
-    return "#" + "".join(f"{part:02x}" for part in parts)
+def _parallel_axis(x: float, group: str, name: str, full_name: str, axis: Axis) -> dict[str, Any]:
+    return {"x": x, "group": group, "name": name, "full_name": full_name, "axis": axis}
 
 
-def stats_bars(groups: Sequence[SeedGroup]) -> tuple[list[StatsBar | None], tuple[float, float]]:
-    """Return a bar for each group, and the values at both ends of their scale.
+# ---- Bars
+
+
+def stats_bars(
+    groups: Sequence[SeedGroup],
+) -> tuple[list[dict[str, Any] | None], tuple[float, float]]:
+    """Return the dots, mean, low and high of each group, and the values at the scale's ends.
 
     The scale spans the runs and half as much on either side. Wider intervals are cut off: that of
     two runs can be ten times as wide as their difference.
     """
-    values = [value for group in groups for value in group.validation.values]
+    all_stats = [group.validation for group in groups]
+    values = [value for stats in all_stats for value in stats.values]
     if not values:
         return [None] * len(groups), (0.0, 1.0)
     span = (max(values) - min(values)) or 0.01
-    intervals = [e for g in groups for e in (g.validation.low, g.validation.high) if e is not None]
+    intervals = [e for stats in all_stats for e in (stats.low, stats.high) if e is not None]
     least = max(min([*intervals, *values]), min(values) - 0.5 * span) - 0.03 * span
     greatest = min(max([*intervals, *values]), max(values) + 0.5 * span) + 0.03 * span
 
-    def position(value: float) -> float:
-        inside = min(max(value, least), greatest)
-        return (inside - least) / (greatest - least) * BAR_WIDTH
+    def position(value: float | None) -> float | None:
+        inside = None if value is None else np.interp(value, (least, greatest), (0, BAR_WIDTH))
+        return None if inside is None else float(inside)
 
-    def bar(stats: SeedStats) -> StatsBar | None:
-        if stats.mean is None:
-            return None
-        low, high = (None if end is None else position(end) for end in (stats.low, stats.high))
-        return StatsBar(tuple(map(position, stats.values)), position(stats.mean), low, high)
-
-    return [bar(group.validation) for group in groups], (least, greatest)
-
-
-def format_options(job: JobSummary, varied: Sequence[str], short: Mapping[str, str]) -> str:
-    """Return "model=gru, lr=0.004, seed=1" for the text shown on hover."""
-    return ", ".join(
-        f"{short[name]}={format_value(resolve(job.config, name), exact=False)}" for name in varied
-    )
+    bars = [
+        {
+            "dots": [position(value) for value in stats.values],
+            "mean": position(stats.mean),
+            "low": position(stats.low),
+            "high": position(stats.high),
+        }
+        if stats.values
+        else None
+        for stats in all_stats
+    ]
+    return bars, (least, greatest)

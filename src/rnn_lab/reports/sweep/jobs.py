@@ -5,22 +5,25 @@ A sweep can be read while it runs. A job that cannot be read gets the status "da
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.reports.formatting import format_count, order_metrics
-from rnn_lab.reports.job_files import (
+from rnn_lab.reports.formatting import format_count, one_line, order_metrics
+from rnn_lab.reports.run_files import (
     JobStatus,
+    by_epoch,
     find_job_dirs,
     is_job_dir,
     job_file,
     job_status,
     read_job_file,
+    read_metrics,
+    read_object,
+    read_result,
 )
-from rnn_lab.reports.run_files import by_epoch, read_metrics, read_object, read_result
 from rnn_lab.reports.sweep.options import RawConfig, config_from_result, read_config
 
 Status = JobStatus | Literal["damaged"]
@@ -57,6 +60,11 @@ class JobSummary:
     batch_halvings: int = 0  # how often the batch size was halved after running out of memory
     rank: int | None = None  # among the finished ones, 1 the best
 
+    @property
+    def has_issues(self) -> bool:
+        """Whether the job failed, was interrupted, or has a damaged file."""
+        return bool(self.error) or self.status in PROBLEM_STATUSES
+
 
 def read_jobs(sweep: Path) -> list[JobSummary]:
     """Return every job in the folder `sweep`: the finished ones by rank, then the others.
@@ -71,7 +79,7 @@ def read_jobs(sweep: Path) -> list[JobSummary]:
     folders = find_job_dirs(sweep)
     if not folders:
         raise CheckpointError(f"{sweep}: contains no run")
-    return rank([read_job(folder, sweep) for folder in folders])
+    return _rank([read_job(folder, sweep) for folder in folders])
 
 
 def read_job(folder: Path, sweep: Path) -> JobSummary:
@@ -81,7 +89,7 @@ def read_job(folder: Path, sweep: Path) -> JobSummary:
     try:
         return JobSummary(folder, name=name, **_read_job(folder))
     except Exception as error:  # a damaged file can fail anywhere in the readers
-        reason = _one_line(error) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         return JobSummary(folder, "damaged", name, error=reason)
 
 
@@ -96,30 +104,16 @@ def smaller_is_better(monitor: str) -> bool:
     return monitor.endswith(("/loss", "/calibration_error"))
 
 
-def rank(jobs: Sequence[JobSummary]) -> list[JobSummary]:
-    """Rank the finished jobs by the monitored validation metric; equal values share a rank."""
-    monitor = sweep_monitor(jobs)
-    sign = 1 if smaller_is_better(monitor) else -1
-
-    def cost(job: JobSummary) -> float:
-        value = job.metrics.get(monitor)
-        return math.inf if value is None else sign * value
-
-    ordered = sorted(jobs, key=lambda job: (STATUSES.index(job.status), cost(job)))
-    ranked = [job for job in ordered if job.status == "finished" and cost(job) < math.inf]
-    costs = [cost(job) for job in ranked]
-    ranks = {job.folder: 1 + costs.index(cost(job)) for job in ranked}
-    return [replace(job, rank=ranks.get(job.folder)) for job in ordered]
+def sort_cost(monitor: str, value: float | None) -> float:
+    """Return a number that is smaller for a better `value` of `monitor`, infinity for None."""
+    if value is None:
+        return math.inf
+    return value if smaller_is_better(monitor) else -value
 
 
 def sweep_metrics(jobs: Sequence[JobSummary]) -> list[str]:
     """Return the names of the metrics that any job has: validation first, then test."""
     return order_metrics(name for job in jobs for name in job.metrics)
-
-
-def has_issues(job: JobSummary) -> bool:
-    """Return whether a job failed, was interrupted, or has a damaged file."""
-    return bool(job.error) or job.status in PROBLEM_STATUSES
 
 
 def format_statuses(jobs: Sequence[JobSummary]) -> str:
@@ -129,33 +123,44 @@ def format_statuses(jobs: Sequence[JobSummary]) -> str:
     return f"{format_count(len(jobs), 'run')}: {', '.join(parts)}"
 
 
+def _rank(jobs: Sequence[JobSummary]) -> list[JobSummary]:
+    """Rank the finished jobs by the monitored validation metric; equal values share a rank."""
+    monitor = sweep_monitor(jobs)
+    costs = {job.folder: sort_cost(monitor, job.metrics.get(monitor)) for job in jobs}
+    ordered = sorted(jobs, key=lambda job: (STATUSES.index(job.status), costs[job.folder]))
+    finished = [costs[job.folder] for job in ordered if job.status == "finished"]
+    ranks = {cost: 1 + finished.index(cost) for cost in finished if cost < math.inf}
+    return [
+        replace(job, rank=ranks.get(costs[job.folder]) if job.status == "finished" else None)
+        for job in ordered
+    ]
+
+
 def _read_job(folder: Path) -> dict[str, Any]:
     """Return the fields of a JobSummary but its folder and name."""
     started = read_job_file(folder, "job")
-    trial = started.get("trial")
-    common: dict[str, Any] = {
+    fields = {
         "overrides": _strings(started.get("overrides")),
-        "trial": trial if isinstance(trial, int) else None,
+        "trial": _if_type(int, started.get("trial")),
     }
     status = job_status(folder)
     if status == "finished":
-        return common | _read_finished(folder)
+        return fields | _read_finished(folder)
     config, config_error = _read_config(folder)
     curves, _ = _read_curves(folder, finished=False)
-    monitor = config.get("trainer.monitor")
-    common |= {
+    fields |= {
         "status": status,
         "config": config,
-        "monitor": monitor if isinstance(monitor, str) else None,
+        "monitor": _if_type(str, config.get("trainer.monitor")),
         "curves": curves,
         "epochs": max((len(epochs) for epochs, _ in curves.values()), default=None),
         "error": config_error,
     }
     if status == "pruned":
-        return common | _read_pruned(job_file(folder, "pruned"))
+        return fields | _read_pruned(job_file(folder, "pruned"))
     if status == "failed":
-        return common | _read_failure(job_file(folder, "failure"))
-    return common
+        return fields | _read_failure(job_file(folder, "failure"))
+    return fields
 
 
 def _read_finished(folder: Path) -> dict[str, Any]:
@@ -163,17 +168,15 @@ def _read_finished(folder: Path) -> dict[str, Any]:
     config, config_error = _read_config(folder, result)
     curves, curve_error = _read_curves(folder, finished=True)
     trainer, timing = result.get("trainer") or {}, result.get("timing") or {}
-    rate = timing.get("train_examples_per_s")
-    epoch, epochs = result["best_epoch"], result.get("epochs")
     return {
         "status": "finished",
         "config": config,
         "monitor": result.get("monitored_metric") or trainer.get("monitor"),
-        "metrics": _metrics(job_file(folder, "result"), result),
+        "metrics": _read_metric_values(job_file(folder, "result"), result),
         "curves": curves,
-        "best_epoch": None if epoch is None else int(epoch),
-        "epochs": None if epochs is None else int(epochs),
-        "train_examples_per_s": None if rate is None else float(rate),
+        "best_epoch": _convert(int, result["best_epoch"]),
+        "epochs": _convert(int, result.get("epochs")),
+        "train_examples_per_s": _convert(float, timing.get("train_examples_per_s")),
         "batch_halvings": int(result.get("batch_halvings") or 0),
         "data": str(result["data"].get("fingerprint", "")),
         "synthetic": bool(result["synthetic"]),
@@ -183,12 +186,10 @@ def _read_finished(folder: Path) -> dict[str, Any]:
 
 def _read_pruned(path: Path) -> dict[str, Any]:
     pruned = read_object(path)
-    found: dict[str, Any] = {"metrics": _metrics(path, pruned)}
+    found: dict[str, Any] = {"metrics": _read_metric_values(path, pruned)}
     if isinstance(monitor := pruned.get("monitored_metric"), str):
         found["monitor"] = monitor
-    if isinstance(epoch := pruned.get("best_epoch"), int):
-        found["best_epoch"] = epoch
-    return found
+    return found | {"best_epoch": _if_type(int, pruned.get("best_epoch"))}
 
 
 def _read_failure(path: Path) -> dict[str, Any]:
@@ -196,26 +197,29 @@ def _read_failure(path: Path) -> dict[str, Any]:
         failure = read_object(path)
     except CheckpointError as error:
         return {"error": str(error)}
-    attempts = failure.get("attempts")
     found: dict[str, Any] = {
-        "error": _one_line(failure.get("error") or failure.get("type") or "no reason given"),
+        "error": one_line(failure.get("error") or failure.get("type") or "no reason given"),
         "log": str(failure.get("log") or ""),
-        "attempts": attempts if isinstance(attempts, int) else None,
+        "attempts": _if_type(int, failure.get("attempts")),
     }
-    if overrides := _strings(failure.get("overrides")):
-        found["overrides"] = overrides
-    return found
+    overrides = _strings(failure.get("overrides"))
+    return found | ({"overrides": overrides} if overrides else {})
+
+
+def _if_type(kind: type, value: Any) -> Any:
+    return value if isinstance(value, kind) else None
+
+
+def _convert(kind: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else kind(value)
 
 
 def _strings(values: Any) -> tuple[str, ...]:
     return tuple(map(str, values)) if isinstance(values, list) else ()
 
 
-def _one_line(text: Any) -> str:
-    return " ".join(str(text).split())
-
-
-def _metrics(path: Path, content: dict[str, Any]) -> dict[str, float | None]:
+def _read_metric_values(path: Path, content: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the val/ and test/ metrics in the `content` of the file `path`."""
     metrics: dict[str, float | None] = {}
     for name, value in content.items():
         if not name.startswith(("val/", "test/")):
@@ -261,13 +265,10 @@ def read_importances(sweep: Path, monitor: str) -> dict[str, dict[str, float]]:
         found = content.get("importances", content)
         if not all(isinstance(shares, dict) for shares in found.values()):
             found = {monitor: found}
-        return {
-            str(metric): {
-                str(name): float(share)
-                for name, share in sorted(shares.items(), key=lambda item: -float(item[1]))
-            }
-            for metric, shares in found.items()
-            if shares
-        }
+        importances = {}
+        for metric, shares in found.items():
+            ranked = sorted(shares.items(), key=lambda item: -float(item[1]))
+            importances[metric] = {name: float(share) for name, share in ranked}
+        return {metric: shares for metric, shares in importances.items() if shares}
     except (AttributeError, CheckpointError, TypeError, ValueError):
         return {}

@@ -8,16 +8,17 @@ from typing import Any
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import read_text
-from rnn_lab.reports.run_diff import option_key
-from rnn_lab.reports.run_files import CONFIG_DIR, recorded_options
+from rnn_lab.reports.formatting import one_line
+from rnn_lab.reports.run_files import CONFIG_DIR, option_key, recorded_options
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 
 RawConfig = dict[str, Any]  # dotted name -> a string, number, boolean, null or reference
 
 ABSENT = "\N{EN DASH}"  # shown where a run does not have an option
 SEED = "seed"
-_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _MAX_REFERENCES = 8  # followed in a row; a longer chain is a cycle
+# Parts of the trainer's and the model's options in a result.json that the run computed.
+_COMPUTED = ("model.parameters", "trainer.precision", "trainer.accelerator", "trainer.devices")
 
 
 def read_config(folder: Path, result: Mapping[str, Any] | None = None) -> RawConfig:
@@ -34,16 +35,15 @@ def read_config(folder: Path, result: Mapping[str, Any] | None = None) -> RawCon
     if not path.exists():
         return {} if result is None else config_from_result(result)
     try:
-        config = load_yaml(path)
+        config = _load_yaml(path)
     except Exception as error:  # YAML and OmegaConf have no common error
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: cannot be read ({reason})") from None
+        raise CheckpointError(f"{path}: cannot be read ({one_line(error)})") from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: contains no options")
     return _flat(config)
 
 
-def load_yaml(path: Path) -> Any:
+def _load_yaml(path: Path) -> Any:
     """Return the content of a YAML file of Hydra in plain types, references unresolved.
 
     Raises:
@@ -60,13 +60,11 @@ def load_yaml(path: Path) -> Any:
 
 def config_from_result(result: Mapping[str, Any]) -> RawConfig:
     """Return the options in a run's result.json in the form of `read_config`."""
-    flat = _flat(recorded_options(result))
-    computed = ("trainer.precision", "trainer.accelerator", "trainer.devices")
-    for name in ("model.parameters", *computed):
-        flat.pop(name, None)
-    if flat.get("data.split_seed") == flat[SEED]:
-        flat["data.split_seed"] = "${seed}"
-    return flat
+    options = _flat(recorded_options(result))
+    config = {name: value for name, value in options.items() if name not in _COMPUTED}
+    if config.get("data.split_seed") == config[SEED]:
+        config["data.split_seed"] = "${seed}"
+    return config
 
 
 def _flat(config: Mapping[Any, Any]) -> RawConfig:
@@ -74,7 +72,7 @@ def _flat(config: Mapping[Any, Any]) -> RawConfig:
 
 
 def _plain(value: Any) -> Any:
-    scalar = value is None or isinstance(value, str | bool | int | float)
+    scalar = isinstance(value, str | int | float | None)
     return value if scalar else json.dumps(value, default=str)
 
 
@@ -82,7 +80,7 @@ def resolve(config: RawConfig, name: str) -> Any:
     """Return the value of an option, references followed; ABSENT if the run does not have it."""
     value = config.get(name, ABSENT)
     for _ in range(_MAX_REFERENCES):
-        reference = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
         if reference is None or reference[1] not in config:
             break
         value = config[reference[1]]
@@ -118,12 +116,9 @@ def short_names(varied: Sequence[str]) -> dict[str, str]:
 
     Ambiguous ones keep their full name.
     """
-
-    def short(name: str) -> str:
-        return name.removesuffix(".name").rpartition(".")[2]
-
-    counts = [short(name) for name in varied]
-    return {name: short(name) if counts.count(short(name)) == 1 else name for name in varied}
+    short = {name: name.removesuffix(".name").rpartition(".")[2] for name in varied}
+    taken = list(short.values())
+    return {name: name if taken.count(one) > 1 else one for name, one in short.items()}
 
 
 def format_value(value: Any, *, exact: bool = True) -> str:

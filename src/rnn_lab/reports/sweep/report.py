@@ -6,39 +6,33 @@ Everything is read from the folder, so a sweep can be reported at any time, also
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
 
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.formatting import format_metric, format_metric_name, format_number
+from rnn_lab.reports.rendering import make_table, print_lines
 from rnn_lab.reports.sweep.groups import SeedGroup, SeedStats, group_jobs
 from rnn_lab.reports.sweep.jobs import (
     PROBLEM_STATUSES,
     JobSummary,
     format_statuses,
-    has_issues,
     read_jobs,
     smaller_is_better,
     sweep_metrics,
     sweep_monitor,
 )
-from rnn_lab.reports.sweep.options import (
-    ABSENT,
-    format_value,
-    resolve,
-    short_names,
-    swept_options,
-)
+from rnn_lab.reports.sweep.options import ABSENT, format_value, resolve, short_names, swept_options
 from rnn_lab.reports.sweep.page import write_page
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
 
 MAX_ROWS = 40  # of a table; summary.csv has all
 _STYLES = {"failed": "bold red", "damaged": "bold red", "unfinished": "yellow", "running": "cyan"}
 
 
-def report_sweep(folder: Path, console: "Console | None" = None) -> list[JobSummary]:
+def report_sweep(folder: Path, console: Console | None = None) -> list[JobSummary]:
     """Report the sweep in `folder` and return its jobs: the finished ones by rank, then the others.
 
     Raises:
@@ -46,14 +40,11 @@ def report_sweep(folder: Path, console: "Console | None" = None) -> list[JobSumm
             does not raise: its status is "damaged".
         UserError: summary.csv or sweep.html cannot be written.
     """
-    from rich.console import Console
-
     console = console or Console()
     jobs = read_jobs(folder)
     paths = [write_summary(folder, jobs), write_page(folder, jobs)]
-    print_sweep(jobs, console)
-    line = f"Report: {', '.join(map(str, paths))}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _print_sweep(jobs, console)
+    print_lines([f"Report: {', '.join(map(str, paths))}"], console)
     return jobs
 
 
@@ -80,7 +71,7 @@ def write_summary(folder: Path, jobs: Sequence[JobSummary]) -> Path:
     return path
 
 
-def print_sweep(jobs: Sequence[JobSummary], console: "Console") -> None:
+def _print_sweep(jobs: Sequence[JobSummary], console: Console) -> None:
     """Print the tables of a sweep, then the problems of its jobs."""
     _print_table(next(_fitting_tables(jobs, console)), console)
     if len(jobs) > MAX_ROWS:
@@ -88,23 +79,26 @@ def print_sweep(jobs: Sequence[JobSummary], console: "Console") -> None:
     groups = group_jobs(jobs)
     monitor = sweep_monitor(jobs)
     if any(group.validation.n > 1 for group in groups):
-        _print_table(groups_table(groups, monitor), console)
-    lines = [line for job in jobs for line in job_issues(job)]
-    for line in (*lines, f"{format_statuses(jobs)}.", format_selection(monitor)):
-        # Whole lines even in a narrow terminal: a wrapped path cannot be copied.
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _print_table(_groups_table(groups, monitor), console)
+    better = "lower" if smaller_is_better(monitor) else "higher"
+    selection = (
+        f"Ranked by {format_metric_name(monitor)} only ({better} is better); "
+        "test metrics are not used for selection."
+    )
+    issues = [line for job in jobs for line in _job_issues(job)]
+    print_lines([*issues, f"{format_statuses(jobs)}.", selection], console)
 
 
-def _fitting_tables(jobs: Sequence[JobSummary], console: "Console") -> Iterator["Table"]:
+def _fitting_tables(jobs: Sequence[JobSummary], console: Console) -> Iterator[Table]:
     """Yield tables that fit the terminal, the most complete first."""
     for options, extras in ((True, True), (True, False), (False, True)):
-        table = runs_table(jobs, options=options, extras=extras)
+        table = _runs_table(jobs, options=options, extras=extras)
         if not console.is_terminal or _width(table, console) <= console.width:
             yield table
-    yield runs_table(jobs, options=False, extras=False)
+    yield _runs_table(jobs, options=False, extras=False)
 
 
-def _print_table(table: "Table", console: "Console") -> None:
+def _print_table(table: Table, console: Console) -> None:
     width = console.width
     if not console.is_terminal:  # a file has no width
         console.width = max(width, _width(table, console))
@@ -112,43 +106,28 @@ def _print_table(table: "Table", console: "Console") -> None:
     console.width = width
 
 
-def _width(table: "Table", console: "Console") -> int:
-    from rich.measure import Measurement
-
+def _width(table: Table, console: Console) -> int:
     return Measurement.get(console, console.options.update(width=10_000), table).maximum
 
 
-def format_selection(monitor: str) -> str:
-    """Return the sentence that says what ranks the runs."""
-    better = "lower" if smaller_is_better(monitor) else "higher"
-    return (
-        f"Ranked by {format_metric_name(monitor)} only ({better} is better); "
-        "test metrics are not used for selection."
-    )
-
-
-def runs_table(jobs: Sequence[JobSummary], *, options: bool = True, extras: bool = True) -> "Table":
+def _runs_table(jobs: Sequence[JobSummary], *, options: bool, extras: bool) -> Table:
     """Return a row per job, at most MAX_ROWS.
 
     `options` adds a column per varied option, `extras` the epochs and the training speed.
     """
-    from rich.text import Text
-
     monitor = sweep_monitor(jobs)
     varied = swept_options([job.config for job in jobs]) if options else []
     short = short_names(varied)
     test = monitor.replace("val/", "test/")
-    table = _make_table("Runs by rank")
+    table = make_table("Runs by rank")
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("run", overflow="fold")
     table.add_column("status", no_wrap=True)
     for name in varied:
         table.add_column(Text(short[name]), overflow="fold")
-    for name in (monitor, test):
-        heading = format_metric_name(name).replace(" ", "\n", 1)
+    headings = [format_metric_name(name).replace(" ", "\n", 1) for name in (monitor, test)]
+    for heading in [*headings, *(("epochs", "examples/s") if extras else ())]:
         table.add_column(heading, justify="right", no_wrap=True)
-    for name in ("epochs", "examples/s") if extras else ():
-        table.add_column(name, justify="right", no_wrap=True)
     for job in jobs[:MAX_ROWS]:
         cells: list[str | Text] = [
             "" if job.rank is None else str(job.rank),
@@ -164,49 +143,32 @@ def runs_table(jobs: Sequence[JobSummary], *, options: bool = True, extras: bool
     return table
 
 
-def groups_table(groups: Sequence[SeedGroup], monitor: str) -> "Table":
+def _groups_table(groups: Sequence[SeedGroup], monitor: str) -> Table:
     """Return a row per seed group with a finished run, at most MAX_ROWS."""
-    from rich.text import Text
-
     test = monitor.replace("val/", "test/")
-    table = _make_table("Over seeds: mean ± standard deviation [95 % interval of the mean]")
+    table = make_table("Over seeds: mean ± standard deviation [95 % interval of the mean]")
     table.add_column("options", overflow="fold")
     table.add_column("n", justify="right")
     for name in (monitor, test):
         table.add_column(format_metric_name(name), justify="right", overflow="fold")
     for group in [group for group in groups if group.validation.n][:MAX_ROWS]:
-        table.add_row(
-            Text(group.label),
-            str(group.validation.n),
-            format_stats(monitor, group.validation),
-            format_stats(test, group.test),
-        )
+        metrics = _format_stats(monitor, group.validation), _format_stats(test, group.test)
+        table.add_row(Text(group.label), str(group.validation.n), *metrics)
     return table
 
 
-def format_stats(metric: str, stats: SeedStats) -> str:
+def _format_stats(metric: str, stats: SeedStats) -> str:
     """Return "88.80 % ± 0.21 % [88.28 %, 89.32 %]", or the mean alone of a single seed."""
-    text = format_metric(metric, stats.mean)
-    if stats.deviation is not None:
-        text += f" ± {format_metric(metric, stats.deviation)}"
-        text += f" [{format_metric(metric, stats.low)}, {format_metric(metric, stats.high)}]"
-    return text
+    values = stats.mean, stats.deviation, stats.low, stats.high
+    mean, deviation, low, high = (format_metric(metric, value) for value in values)
+    return mean if stats.deviation is None else f"{mean} ± {deviation} [{low}, {high}]"
 
 
-def job_issues(job: JobSummary) -> list[str]:
-    """Return the lines to print for a job with issues: its error, overrides and log."""
-    if not has_issues(job):
-        return []
-    note = "" if job.status in PROBLEM_STATUSES else ", with errors"
-    lines = [f"{job.status}{note}: {job.folder}"]
-    lines += [f"  {job.error}"] if job.error else []
-    lines += [f"  overrides: {' '.join(job.overrides)}"] if job.overrides else []
-    return lines + ([f"  log: {job.log}"] if job.log else [])
-
-
-def _make_table(title: str) -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    return Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
+def _job_issues(job: JobSummary) -> Iterator[str]:
+    """Yield the lines to print for a job with issues: its error, overrides and log."""
+    if job.has_issues:
+        note = "" if job.status in PROBLEM_STATUSES else ", with errors"
+        yield f"{job.status}{note}: {job.folder}"
+        yield from [f"  {job.error}"] if job.error else []
+        yield from [f"  overrides: {' '.join(job.overrides)}"] if job.overrides else []
+        yield from [f"  log: {job.log}"] if job.log else []

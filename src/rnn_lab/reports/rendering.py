@@ -1,0 +1,42 @@
+"""Tables for the terminal and templates of HTML pages.
+
+Names, values and texts may be anything: a table's cells are plain text, templates escape them, and
+the pages' Content-Security-Policy allows no address and no script but one given by its hash.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rnn_lab.reports.formatting import format_count, format_percent
+
+
+def make_table(title: str = "") -> Table:
+    """Return an empty table with a bold title."""
+    heading = Text(title, "bold") if title else None
+    return Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD)
+
+
+def print_lines(lines: Iterable[str], console: Console) -> None:
+    """Print whole lines even in a narrow terminal: a wrapped path cannot be copied."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def load_template(path: Path, **filters: Callable[..., Any]) -> Template:
+    """Return the template at `path`, with `filters` beside `percent`, `counted` and Jinja's own."""
+    environment = Environment(
+        loader=FileSystemLoader(path.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": format_percent, "counted": format_count, **filters}
+    return environment.get_template(path.name)
