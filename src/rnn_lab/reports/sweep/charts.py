@@ -34,7 +34,7 @@ MIN_TICK_SPACING = 13  # pixels
 MIN_LOG_RATIO = 4  # of the greatest to the least number on a logarithmic axis
 MAX_LABEL = 18  # characters
 MAX_NUMBERS = 8  # that all have a tick
-EPOCH_INTERVALS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # between ticks of an axis of epochs
+ROUND = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])  # ticks of a linear axis
 
 Point = tuple[float, float]
 Position = Callable[[Any], float]  # from a value to pixels
@@ -79,14 +79,9 @@ def metric_axis(values: Sequence[float], metric: str, start: float, end: float) 
 
 def epoch_axis(last: int, start: float, end: float) -> Axis:
     """Return the axis of the epochs 0 to `last`."""
-    least = max(1, math.ceil(last / 12))
-    interval = next((step for step in EPOCH_INTERVALS if step >= least), least)
-    span = (0, last) if last else (-1, 1)  # a single epoch is in the middle
-
-    def position(epoch: float) -> float:
-        return float(np.interp(epoch, span, (start, end)))
-
-    return Axis(position, _make_ticks(position, range(0, last + 1, interval), str))
+    whole = MaxNLocator(nbins=12, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    position, marks = _linear([0, last], start, end, whole)
+    return Axis(position, _make_ticks(position, marks, lambda epoch: f"{epoch:.0f}"))
 
 
 def option_axis(values: Sequence[Any], start: float, end: float) -> Axis:
@@ -154,13 +149,15 @@ def _needs_log_scale(numbers: Sequence[float]) -> bool:
     return (median - least) / (greatest - least) < 0.35
 
 
-def _linear(values: Sequence[float], start: float, end: float) -> tuple[Position, list[float]]:
+def _linear(
+    values: Sequence[float], start: float, end: float, locator: MaxNLocator = ROUND
+) -> tuple[Position, list[float]]:
     """Return the positions of numbers from `start` to `end`, and round ones for ticks."""
     least, greatest = min(values), max(values)
     if least == greatest:
         margin = abs(least) * 0.05 or 0.5
         least, greatest = least - margin, greatest + margin
-    ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(least, greatest).tolist()
+    ticks = locator.tick_values(least, greatest).tolist()
     rounding = (greatest - least) * 1e-9
     inside = [tick for tick in ticks if least - rounding <= tick <= greatest + rounding]
     return lambda value: float(np.interp(value, (least, greatest), (start, end))), inside

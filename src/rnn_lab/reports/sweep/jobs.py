@@ -5,7 +5,7 @@ A sweep can be read while it runs. A job that cannot be read gets the status "da
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -138,24 +138,22 @@ def _rank(jobs: Sequence[JobSummary]) -> list[JobSummary]:
 
 def _read_job(folder: Path) -> dict[str, Any]:
     """Return the fields of a JobSummary but its folder and name."""
-    started = read_job_file(folder, "job")
+    started, status = read_job_file(folder, "job"), job_status(folder)
+    result = read_result(folder) if status == "finished" else None
+    config, config_error = _read_config(folder, result)
+    curves, curve_error = _read_curves(folder, finished=result is not None)
     fields = {
-        "overrides": _strings(started.get("overrides")),
-        "trial": _if_type(int, started.get("trial")),
-    }
-    status = job_status(folder)
-    if status == "finished":
-        return fields | _read_finished(folder)
-    config, config_error = _read_config(folder)
-    curves, _ = _read_curves(folder, finished=False)
-    fields |= {
         "status": status,
         "config": config,
         "monitor": _if_type(str, config.get("trainer.monitor")),
         "curves": curves,
         "epochs": max((len(epochs) for epochs, _ in curves.values()), default=None),
-        "error": config_error,
+        "trial": _if_type(int, started.get("trial")),
+        "error": "; ".join(filter(None, (config_error, curve_error))),
+        "overrides": _strings(started.get("overrides")),
     }
+    if result is not None:
+        return fields | _read_finished(result, job_file(folder, "result"))
     if status == "pruned":
         return fields | _read_pruned(job_file(folder, "pruned"))
     if status == "failed":
@@ -163,33 +161,27 @@ def _read_job(folder: Path) -> dict[str, Any]:
     return fields
 
 
-def _read_finished(folder: Path) -> dict[str, Any]:
-    result = read_result(folder)
-    config, config_error = _read_config(folder, result)
-    curves, curve_error = _read_curves(folder, finished=True)
+def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
     trainer, timing = result.get("trainer") or {}, result.get("timing") or {}
+    epoch, epochs = result["best_epoch"], result.get("epochs")
+    rate = timing.get("train_examples_per_s")
     return {
-        "status": "finished",
-        "config": config,
         "monitor": result.get("monitored_metric") or trainer.get("monitor"),
-        "metrics": _read_metric_values(job_file(folder, "result"), result),
-        "curves": curves,
-        "best_epoch": _convert(int, result["best_epoch"]),
-        "epochs": _convert(int, result.get("epochs")),
-        "train_examples_per_s": _convert(float, timing.get("train_examples_per_s")),
+        "metrics": _read_metric_values(path, result),
+        "best_epoch": None if epoch is None else int(epoch),
+        "epochs": None if epochs is None else int(epochs),
+        "train_examples_per_s": None if rate is None else float(rate),
         "batch_halvings": int(result.get("batch_halvings") or 0),
         "data": str(result["data"].get("fingerprint", "")),
         "synthetic": bool(result["synthetic"]),
-        "error": "; ".join(filter(None, (config_error, curve_error))),
     }
 
 
 def _read_pruned(path: Path) -> dict[str, Any]:
     pruned = read_object(path)
-    found: dict[str, Any] = {"metrics": _read_metric_values(path, pruned)}
-    if isinstance(monitor := pruned.get("monitored_metric"), str):
-        found["monitor"] = monitor
-    return found | {"best_epoch": _if_type(int, pruned.get("best_epoch"))}
+    monitor = _if_type(str, pruned.get("monitored_metric"))
+    metrics, best = _read_metric_values(path, pruned), _if_type(int, pruned.get("best_epoch"))
+    return {"metrics": metrics, "best_epoch": best} | ({"monitor": monitor} if monitor else {})
 
 
 def _read_failure(path: Path) -> dict[str, Any]:
@@ -197,21 +189,17 @@ def _read_failure(path: Path) -> dict[str, Any]:
         failure = read_object(path)
     except CheckpointError as error:
         return {"error": str(error)}
-    found: dict[str, Any] = {
-        "error": one_line(failure.get("error") or failure.get("type") or "no reason given"),
+    error = failure.get("error") or failure.get("type") or "no reason given"
+    overrides = _strings(failure.get("overrides"))
+    return {
+        "error": one_line(error),
         "log": str(failure.get("log") or ""),
         "attempts": _if_type(int, failure.get("attempts")),
-    }
-    overrides = _strings(failure.get("overrides"))
-    return found | ({"overrides": overrides} if overrides else {})
+    } | ({"overrides": overrides} if overrides else {})
 
 
 def _if_type(kind: type, value: Any) -> Any:
     return value if isinstance(value, kind) else None
-
-
-def _convert(kind: Callable[[Any], Any], value: Any) -> Any:
-    return None if value is None else kind(value)
 
 
 def _strings(values: Any) -> tuple[str, ...]:
@@ -265,10 +253,12 @@ def read_importances(sweep: Path, monitor: str) -> dict[str, dict[str, float]]:
         found = content.get("importances", content)
         if not all(isinstance(shares, dict) for shares in found.values()):
             found = {monitor: found}
-        importances = {}
-        for metric, shares in found.items():
-            ranked = sorted(shares.items(), key=lambda item: -float(item[1]))
-            importances[metric] = {name: float(share) for name, share in ranked}
-        return {metric: shares for metric, shares in importances.items() if shares}
+        return {
+            metric: dict(
+                sorted(((k, float(v)) for k, v in shares.items()), key=lambda pair: -pair[1])
+            )
+            for metric, shares in found.items()
+            if shares
+        }
     except (AttributeError, CheckpointError, TypeError, ValueError):
         return {}
