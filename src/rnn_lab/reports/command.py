@@ -17,10 +17,7 @@ rnn-lab report long_range=<folder>[,<folder>...] [output=<file>] [flow_distance=
   output: the PNG to write; default: long_range.png in the first folder
   flow_distance: distance at which the gradient flow is shown; default: the middle one measured"""
 
-OPTIONS = {  # of each report; its own name comes first
-    "sweep": ["sweep"],
-    "long_range": ["long_range", "output", "flow_distance"],
-}
+OPTIONS = {"sweep": ["sweep"], "long_range": ["long_range", "output", "flow_distance"]}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,10 +69,10 @@ def _parse(arguments: Sequence[str]) -> dict[str, str]:
     kind = next(iter(options))
     if kind not in OPTIONS:
         raise ConfigError(unknown_choice_message(f"{kind}: no such report", kind, list(OPTIONS)))
-    for name in options:
-        if name not in OPTIONS[kind]:
-            message = unknown_choice_message(f"{name}: no such option", name, OPTIONS[kind])
-            raise ConfigError(message)
+    known = OPTIONS[kind]
+    if unknown := [name for name in options if name not in known]:
+        what = f"{unknown[0]}: no such option"
+        raise ConfigError(unknown_choice_message(what, unknown[0], known))
     return options
 
 

@@ -1,6 +1,6 @@
 """Compute ROC, precision-recall and calibration curves, and length bins, from predictions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,8 +34,9 @@ class Curve:
             keep = np.linspace(0, len(points) - 1, min(max_points, len(points)))
             return points[keep.round().astype(int)]
 
-        lines = ("false_positive_rate", "true_positive_rate", "recall", "precision")
-        return replace(self, **{name: pick(getattr(self, name)) for name in lines})
+        rates = pick(self.false_positive_rate), pick(self.true_positive_rate)
+        areas = self.auroc, self.average_precision, self.base_rate
+        return Curve(self.name, *rates, pick(self.recall), pick(self.precision), *areas)
 
 
 def class_curves(predictions: Predictions) -> list[Curve]:

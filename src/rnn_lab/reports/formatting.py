@@ -106,14 +106,14 @@ def format_count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def one_line(text: Any) -> str:
+def collapse_whitespace(text: Any) -> str:
     """Return `text` with each run of white space as one space."""
     return " ".join(str(text).split())
 
 
 def shorten(text: str, max_length: int = 24) -> str:
     """Return `text` in one line of at most `max_length` characters, its start and end kept."""
-    text = one_line(text)
+    text = collapse_whitespace(text)
     if len(text) <= max_length:
         return text
     start = max_length // 2

@@ -50,7 +50,7 @@ class LongRangeSweep:
     """The finished runs by model, distance and seed, and the unfinished ones."""
 
     runs: dict[tuple[str, int, int], LongRangeRun]
-    unfinished: tuple[Path, ...]  # folders without a result
+    unfinished: list[Path]  # folders without a result
 
     @property
     def cells(self) -> dict[str, str]:
@@ -101,26 +101,21 @@ def read_long_range(folders: Sequence[Path]) -> LongRangeSweep:
     Raises:
         CheckpointError: there is none, a run used other data, or two runs are the same.
     """
-    runs: dict[tuple[str, int, int], LongRangeRun] = {}
-    unfinished = []
     for sweep in folders:
         if not sweep.is_dir():
             raise CheckpointError(f"{sweep}: no such folder; give the folder of a sweep")
-        for folder in find_job_dirs(sweep):
-            if job_status(folder) != "finished":
-                unfinished.append(folder)
-                continue
-            run = _read_run(folder)
-            key = run.model, run.distance, run.seed
-            if key in runs:
-                raise CheckpointError(
-                    f"{run.folder}: {run.model} at distance {run.distance}, seed {run.seed} "
-                    f"is in {runs[key].folder} too; give only one of them"
-                )
-            runs[key] = run
+    jobs = {folder: job_status(folder) for sweep in folders for folder in find_job_dirs(sweep)}
+    runs: dict[tuple[str, int, int], LongRangeRun] = {}
+    for run in [_read_run(folder) for folder, status in jobs.items() if status == "finished"]:
+        earlier = runs.setdefault((run.model, run.distance, run.seed), run)
+        if earlier is not run:
+            raise CheckpointError(
+                f"{run.folder}: {run.model} at distance {run.distance}, seed {run.seed} "
+                f"is in {earlier.folder} too; give only one of them"
+            )
     if not runs:
         raise CheckpointError(f"{', '.join(map(str, folders))}: contains no finished run")
-    return LongRangeSweep(runs, tuple(unfinished))
+    return LongRangeSweep(runs, [folder for folder in jobs if jobs[folder] != "finished"])
 
 
 def _read_run(folder: Path) -> LongRangeRun:
@@ -184,11 +179,10 @@ def plot_long_range(sweep: LongRangeSweep, flow_distance: int | None = None) -> 
     flows, distance = _gradient_flows(sweep, flow_distance)
     titles = ["Gradient flow: not measured by any run", ""]
     if flows:
-        titles[0] = f"Gradient flow at distance {distance:,}, before training"
-        titles[1] = "Gradient flow after training"
-    x_labels = ("", "words to the end of the text")
-    for moment, (title, x_label) in enumerate(zip(titles, x_labels, strict=True)):
-        axes = style.make_axes(figure, grid[moment, 1], title, x_label, "norm of dL/dh")
+        before = f"Gradient flow at distance {distance:,}, before training"
+        titles = [before, "Gradient flow after training"]
+    for moment, x_label in enumerate(("", "words to the end of the text")):
+        axes = style.make_axes(figure, grid[moment, 1], titles[moment], x_label, "norm of dL/dh")
         for model, ends in flows.items():
             flow, colour = ends[moment], styles[model]["color"]
             axes.plot(flow.distances, flow.norms, color=colour, linewidth=1.8)

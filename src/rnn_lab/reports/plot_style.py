@@ -7,7 +7,6 @@ Figures are drawn without pyplot, whose state is global: several threads can dra
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -29,7 +28,9 @@ DOTS_PER_INCH = 110  # ten inches fill most of a laptop's screen at 100 %
 
 def mix_colours(start: str, end: str, share: float) -> str:
     """Return the hex colour at `share` of the way from `start` to `end`."""
-    return to_hex(np.array(to_rgb(start)) * (1 - share) + np.array(to_rgb(end)) * share)
+    parts = zip(to_rgb(start), to_rgb(end), strict=True)
+    red, green, blue = (a + (b - a) * share for a, b in parts)
+    return to_hex((red, green, blue))
 
 
 def make_figure(width: float, height: float, headline: str, run: str) -> Figure:

@@ -28,11 +28,8 @@ JOB_LOCK = "job.lock"  # held by the process that runs the job
 _RESULT_KEYS = ("model", "data", "seed", "synthetic", "best_epoch")
 _OPTION_GROUPS = ("model", "optimizer", "scheduler", "trainer")
 _PROBABILITY = "probability_"
-_STATUS_FILES: tuple[tuple[JobFile, JobStatus], ...] = (
-    ("result", "finished"),
-    ("pruned", "pruned"),
-    ("failure", "failed"),
-)
+# The first of them that exists decides: an earlier attempt can have left the others.
+_STATUS: dict[JobFile, JobStatus] = {"result": "finished", "pruned": "pruned", "failure": "failed"}
 # Any of these makes a folder a job.
 _JOB_FILES = (
     CONFIG_DIR, "job.json", "result.json", "pruned.json", "failure.json", "metrics.csv",
@@ -53,10 +50,9 @@ def job_file(folder: Path, file: JobFile) -> Path:
 def job_status(folder: Path) -> JobStatus:
     """Return the status of the job in `folder`, from the files there and its lock.
 
-    A result outranks a `pruned.json` or `failure.json` that an earlier attempt left. "running" is
-    a job without any of them whose lock is held; "unfinished" one whose process is gone.
+    "running" is a job whose lock is held; "unfinished" one whose process is gone.
     """
-    for file, status in _STATUS_FILES:
+    for file, status in _STATUS.items():
         if job_file(folder, file).exists():
             return status
     return "running" if is_locked(folder / JOB_LOCK) else "unfinished"
@@ -343,7 +339,6 @@ class _Table:
         return np.array(values)
 
     def error(self, row: int, reason: str) -> CheckpointError:
-        """Return an error that names the line of a row."""
         return CheckpointError(f"{self.path}:{self.lines[row]}: {reason}")
 
 
@@ -351,9 +346,8 @@ def _read(path: Path) -> str:
     try:
         text = read_text(path)
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{path}: no such file; is this the folder of a finished run?"
-        ) from None
+        hint = "is this the folder of a finished run?"
+        raise CheckpointError(f"{path}: no such file; {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from None
     if not text.strip():

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from rnn_lab.reports.formatting import (
@@ -27,15 +26,12 @@ _MAX_LENGTH = 60  # characters of a value: the file may contain anything
 
 
 def print_run(run_folder: Path, console: Console | None = None) -> None:
-    """Print the metrics of a run, its best epoch, its speed and duration, and its folder."""
+    """Print the validation and test metrics of a run, or the test metrics of an evaluation.
+
+    Below them are its best epoch, its speed and duration, its plots and its folder.
+    """
     console = console or Console()
     result = read_result(run_folder)
-    console.print(_run_table(result))
-    print_lines([*_facts(result), *_output_paths(run_folder)], console)
-
-
-def _run_table(result: dict[str, Any]) -> Table:
-    """Return the validation and test metrics of a run, or the test metrics of an evaluation."""
     table = make_table(format_run(result))
     table.add_column("")
     splits = ["test"] if "checkpoint" in result else list(SPLIT_NAMES)
@@ -45,25 +41,22 @@ def _run_table(result: dict[str, Any]) -> Table:
     for metric in dict.fromkeys((*METRIC_NAMES, *added)):
         values = (format_metric(metric, result.get(f"{split}/{metric}")) for split in splits)
         table.add_row(Text(METRIC_NAMES.get(metric, metric)), *values)
-    return table
+    console.print(table)
+    print_lines(_facts(result, run_folder), console)
 
 
-def _facts(result: dict[str, Any]) -> Iterator[str]:
-    timing = result.get("timing", {})
-    facts = []
-    if result["best_epoch"] is not None:
-        facts.append(f"best epoch: {result['best_epoch']}")
-    if (rate := timing.get("train_examples_per_s")) is not None:
-        facts.append(f"{rate:,.0f} training examples/s")
-    if (seconds := timing.get("wall_time_s")) is not None:
-        facts.append(format_duration(seconds))
-    if facts:
-        yield " · ".join(facts)
+def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
+    epoch, timing = result["best_epoch"], result.get("timing", {})
+    rate, seconds = timing.get("train_examples_per_s"), timing.get("wall_time_s")
+    facts = [
+        None if epoch is None else f"best epoch: {epoch}",
+        None if rate is None else f"{rate:,.0f} training examples/s",
+        None if seconds is None else format_duration(seconds),
+    ]
+    if any(facts):
+        yield " · ".join(filter(None, facts))
     if result.get("demo_fallback"):
         yield "IMDB was not available: these metrics are of synthetic demo reviews, not of IMDB."
-
-
-def _output_paths(run_folder: Path) -> Iterator[str]:
     if plots := sorted((run_folder / "plots").glob("*.png")):
         yield f"Plots in plots/: {', '.join(plot.stem.replace('_', ' ') for plot in plots)}"
     yield f"Run folder: {run_folder}"

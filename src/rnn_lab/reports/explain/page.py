@@ -87,7 +87,7 @@ def _shown_words(explanation: Explanation) -> list[ShownWord]:
     """Return the words read, with deeper colours for greater attributions."""
     attributions = explanation.word_attributions.tolist()
     most = max(map(abs, attributions)) or 1.0
-    shown = []
+    shown: list[ShownWord] = []
     for word, attribution in zip(explanation.words_read, attributions, strict=True):
         probability = float(explanation.probabilities[word.stop - 1, explanation.predicted])
         number, colours = len(shown) + 1, shade(attribution / most)

@@ -249,14 +249,15 @@ def _plot_heatmap(
     A few units can have far greater values than the others, above all in a cell state. Where those
     would leave the others white, the scale ends earlier and the colour bar says so.
     """
+    colours: Any = "viridis" if gate_ends else DIVERGING
     if gate_ends:
-        colours, low, high = "viridis", 0.0, 1.0
+        low, high = 0.0, 1.0
         closed, opened = map(plot_label, gate_ends)
         labels = [f"0 {closed}", "0.5", f"1 {opened}"]
     else:
         usual, most = np.quantile(np.abs(values), [SCALE_QUANTILE, 1]).tolist()
         clipped = usual > 0 and most > 2 * usual
-        colours, high = DIVERGING, usual if clipped else most or 1.0
+        high = usual if clipped else most or 1.0
         low = -high
         end = f"{high:.0f}" if high >= 100 else f"{high:.2g}"
         at_most, at_least = ("\N{LESS-THAN OR EQUAL TO} ", "\N{GREATER-THAN OR EQUAL TO} ")

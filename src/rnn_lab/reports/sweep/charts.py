@@ -22,7 +22,7 @@ from rnn_lab.reports.formatting import (
 from rnn_lab.reports.plot_style import COLOURS, GREY, ORANGE, mix_colours
 from rnn_lab.reports.sweep.groups import SeedGroup
 from rnn_lab.reports.sweep.jobs import JobSummary, smaller_is_better
-from rnn_lab.reports.sweep.options import ABSENT, SEED, format_value, resolve
+from rnn_lab.reports.sweep.options import ABSENT, SEED, format_value, resolve, short_names
 
 WIDTH = 1120  # pixels
 AXIS_SPACING = 150  # pixels between parallel axes, at least
@@ -157,7 +157,7 @@ def _linear(
     if least == greatest:
         margin = abs(least) * 0.05 or 0.5
         least, greatest = least - margin, greatest + margin
-    ticks = locator.tick_values(least, greatest).tolist()
+    ticks = map(float, locator.tick_values(least, greatest))
     rounding = (greatest - least) * 1e-9
     inside = [tick for tick in ticks if least - rounding <= tick <= greatest + rounding]
     return lambda value: float(np.interp(value, (least, greatest), (start, end))), inside
@@ -221,27 +221,23 @@ def group_colours(groups: Sequence[SeedGroup]) -> dict[str, str]:
     return {job.name: colour for group, colour in pairs for job in group.jobs}
 
 
-def run_title(job: JobSummary, monitor: str, label: str) -> str:
-    """Return the text shown when the pointer is on a run."""
-    value = job.metrics.get(monitor)
+def run_title(job: JobSummary, varied: Sequence[str], monitor: str) -> str:
+    """Return the text shown when the pointer is on a run: name, metric and varied options."""
+    value, short = job.metrics.get(monitor), short_names(varied)
     parts = [
         job.name,
         "" if job.rank is None else f"rank {job.rank}",
         "" if job.status == "finished" else job.status,
         "" if value is None else f"{format_metric_name(monitor)} {format_metric(monitor, value)}",
     ]
-    return "\n".join(filter(None, (" · ".join(filter(None, parts)), label)))
-
-
-def format_options(job: JobSummary, varied: Sequence[str], short: Mapping[str, str]) -> str:
-    """Return "model=gru, lr=0.004, seed=1" for the text shown on hover."""
-    return ", ".join(
-        f"{short[name]}={format_value(resolve(job.config, name), exact=False)}" for name in varied
-    )
+    values = [format_value(resolve(job.config, name), exact=False) for name in varied]
+    options = [f"{short[name]}={value}" for name, value in zip(varied, values, strict=True)]
+    lines = (" · ".join(filter(None, parts)), ", ".join(options) if job.config else "")
+    return "\n".join(filter(None, lines))
 
 
 def curve_chart(
-    jobs: Sequence[JobSummary], monitor: str, colours: Mapping[str, str], labels: Mapping[str, str]
+    jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str, colours: Mapping[str, str]
 ) -> dict[str, Any] | None:
     """Return the learning curves of `monitor` by epoch, None if no run has one."""
     drawn = [(job, *job.curves[monitor]) for job in jobs if job.curves.get(monitor)]
@@ -255,8 +251,7 @@ def curve_chart(
     for job, epochs, found in reversed(drawn):
         points = [(x.position(e), y.position(v)) for e, v in zip(epochs, found, strict=True)]
         at_epoch: dict[int | None, Point] = dict(zip(epochs, points, strict=True))
-        title = run_title(job, monitor, labels.get(job.name, ""))
-        colour = colours.get(job.name, OTHER_GROUPS)
+        colour, title = colours.get(job.name, OTHER_GROUPS), run_title(job, varied, monitor)
         lines.append(Line(job, points, colour, title, at_epoch.get(job.best_epoch)))
     return {
         "width": WIDTH,
@@ -271,7 +266,7 @@ def curve_chart(
 
 
 def parallel_chart(
-    jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str, labels: Mapping[str, str]
+    jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str
 ) -> dict[str, Any] | None:
     """Return parallel coordinates of the jobs with a value of `monitor`, None if there are none.
 
@@ -309,8 +304,7 @@ def parallel_chart(
         if job.rank is not None:
             blue = mix_colours(DEEP_BLUE, PALE_BLUE, position / max(num_ranked - 1, 1))
             colour = ORANGE if job.rank == 1 else blue
-        title = run_title(job, monitor, labels.get(job.name, ""))
-        lines.append(Line(job, points, colour, title))
+        lines.append(Line(job, points, colour, run_title(job, varied, monitor)))
     return {
         "width": round(right + left),
         "height": bottom + 34,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.reports.formatting import format_count, one_line, order_metrics
+from rnn_lab.reports.formatting import collapse_whitespace, format_count, order_metrics
 from rnn_lab.reports.run_files import (
     JobStatus,
     by_epoch,
@@ -89,7 +89,7 @@ def read_job(folder: Path, sweep: Path) -> JobSummary:
     try:
         return JobSummary(folder, name=name, **_read_job(folder))
     except Exception as error:  # a damaged file can fail anywhere in the readers
-        reason = one_line(error) or type(error).__name__
+        reason = collapse_whitespace(error) or type(error).__name__
         return JobSummary(folder, "damaged", name, error=reason)
 
 
@@ -189,10 +189,10 @@ def _read_failure(path: Path) -> dict[str, Any]:
         failure = read_object(path)
     except CheckpointError as error:
         return {"error": str(error)}
-    error = failure.get("error") or failure.get("type") or "no reason given"
+    reason = failure.get("error") or failure.get("type") or "no reason given"
     overrides = _strings(failure.get("overrides"))
     return {
-        "error": one_line(error),
+        "error": collapse_whitespace(reason),
         "log": str(failure.get("log") or ""),
         "attempts": _if_type(int, failure.get("attempts")),
     } | ({"overrides": overrides} if overrides else {})
@@ -235,12 +235,12 @@ def _read_curves(folder: Path, *, finished: bool) -> tuple[dict[str, EpochCurve]
         metrics = read_metrics(folder, being_written=not finished)
     except CheckpointError as error:
         return {}, str(error) if finished else ""
-    found = {name: by_epoch(metrics, name) for name in metrics if name.startswith("val/")}
-    return {
-        name: (epochs.astype(int).tolist(), values.tolist())
-        for name, (epochs, values) in found.items()
-        if len(epochs)
-    }, ""
+    curves = {}
+    for name in metrics:
+        epochs, values = by_epoch(metrics, name)
+        if name.startswith("val/") and len(epochs):
+            curves[name] = epochs.astype(int).tolist(), values.tolist()
+    return curves, ""
 
 
 def read_importances(sweep: Path, monitor: str) -> dict[str, dict[str, float]]:
@@ -253,12 +253,10 @@ def read_importances(sweep: Path, monitor: str) -> dict[str, dict[str, float]]:
         found = content.get("importances", content)
         if not all(isinstance(shares, dict) for shares in found.values()):
             found = {monitor: found}
-        return {
-            metric: dict(
-                sorted(((k, float(v)) for k, v in shares.items()), key=lambda pair: -pair[1])
-            )
-            for metric, shares in found.items()
-            if shares
-        }
+        importances = {}
+        for metric, shares in found.items():
+            ranked = sorted(shares, key=lambda name: -float(shares[name]))
+            importances[metric] = {name: float(shares[name]) for name in ranked}
+        return {metric: shares for metric, shares in importances.items() if shares}
     except (AttributeError, CheckpointError, TypeError, ValueError):
         return {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import read_text
-from rnn_lab.reports.formatting import one_line
+from rnn_lab.reports.formatting import collapse_whitespace
 from rnn_lab.reports.run_files import CONFIG_DIR, option_key, recorded_options
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 
@@ -37,7 +37,7 @@ def read_config(folder: Path, result: Mapping[str, Any] | None = None) -> RawCon
     try:
         config = _load_yaml(path)
     except Exception as error:  # YAML and OmegaConf have no common error
-        raise CheckpointError(f"{path}: cannot be read ({one_line(error)})") from None
+        raise CheckpointError(f"{path}: cannot be read ({collapse_whitespace(error)})") from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: contains no options")
     return _flat(config)

@@ -52,10 +52,8 @@ def render_page(folder: Path, jobs: Sequence[JobSummary]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     monitor = sweep_monitor(jobs)
     varied = swept_options([job.config for job in jobs])
-    short = short_names(varied)
     found = groups.group_jobs(jobs)
     colours = charts.group_colours(found)
-    labels = {job.name: charts.format_options(job, varied, short) for job in jobs if job.config}
     bars, scale = charts.stats_bars(found)
     return template.render(
         name=folder.resolve().name,
@@ -69,7 +67,7 @@ def render_page(folder: Path, jobs: Sequence[JobSummary]) -> str:
         smaller_is_better=smaller_is_better,
         other_monitors=sorted({j.monitor for j in jobs if j.monitor} - {monitor}),
         varied=varied,
-        short=short,
+        short=short_names(varied),
         values={job.name: [resolve(job.config, name) for name in varied] for job in jobs},
         metrics=sorted(sweep_metrics(jobs), key=lambda name: name != monitor),
         groups=list(zip(found, bars, strict=True)),
@@ -81,8 +79,8 @@ def render_page(folder: Path, jobs: Sequence[JobSummary]) -> str:
         colours=colours,
         num_colours=len(COLOURS),
         other_colour=charts.OTHER_GROUPS,
-        curves=charts.curve_chart(jobs, monitor, colours, labels),
-        parallel=charts.parallel_chart(jobs, varied, monitor, labels),
+        curves=charts.curve_chart(jobs, varied, monitor, colours),
+        parallel=charts.parallel_chart(jobs, varied, monitor),
         importances=read_importances(folder, monitor),
         comparisons=groups.compare_groups(found),
         max_groups=groups.MAX_GROUPS,
