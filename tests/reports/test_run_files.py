@@ -6,11 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.reports.run_files import (
+    HighLossExample,
     by_epoch,
     by_step,
+    find_job_dirs,
+    is_job_dir,
+    job_status,
+    read_job_file,
     read_metrics,
     read_predictions,
     read_result,
@@ -146,3 +152,65 @@ def test_a_result_without_its_keys_is_refused(
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(CheckpointError, match=says):
         read_result(path.parent)
+
+
+def test_highest_loss_first(tmp_path: Path) -> None:
+    (tmp_path / "predictions.csv").write_text(
+        "name,label,prediction,length,loss,probability_neg,probability_pos\n"
+        "first,pos,pos,5,0.105,0.1,0.9\n"
+        "second,neg,pos,9,4.605,0.01,0.99\n"
+        "third,pos,neg,2,0.916,0.6,0.4\n"
+        "fourth,neg,neg,2,0.105,0.9,0.1\n"
+    )
+    test = read_predictions(tmp_path)
+    assert test.top_losses(2) == [
+        HighLossExample("second", "neg", "pos", 0.99, 4.605),
+        HighLossExample("third", "pos", "neg", 0.6, 0.916),
+    ]
+    assert [example.name for example in test.top_losses(10)] == [
+        "second", "third", "first", "fourth",
+    ]  # fmt: skip
+
+
+def test_as_many_as_asked(make_run: MakeRun) -> None:
+    losses = [example.loss for example in read_predictions(make_run(examples=500)).top_losses(50)]
+    assert len(losses) == 50
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_each_file_gives_a_status_and_a_result_outranks_the_others(tmp_path: Path) -> None:
+    assert job_status(tmp_path) == "unfinished"
+    for file, status in (("failure", "failed"), ("pruned", "pruned"), ("result", "finished")):
+        (tmp_path / f"{file}.json").touch()
+        assert job_status(tmp_path) == status
+
+
+def test_a_held_lock_is_a_running_job(tmp_path: Path) -> None:
+    with FileLock(tmp_path / "job.lock"):
+        assert job_status(tmp_path) == "running"
+    assert job_status(tmp_path) == "unfinished"
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "3", "\ud800", "[" * 100_000])
+def test_a_missing_or_damaged_file_is_empty(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "job.json").write_bytes(content.encode(errors="surrogatepass"))
+    assert read_job_file(tmp_path, "job") == {}
+    (tmp_path / "job.json").write_text(json.dumps({"trial": 3}))
+    assert read_job_file(tmp_path, "job") == {"trial": 3}
+
+
+def test_jobs_are_found_in_nested_folders_but_not_through_links(tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    for folder, file in (("b", "job.json"), ("a", "result.json"), ("data=x/y", "metrics.csv")):
+        (sweep / folder).mkdir(parents=True)
+        (sweep / folder / file).touch()
+    (sweep / "c" / ".hydra").mkdir(parents=True)
+    (sweep / "empty").mkdir()
+    (sweep / "a" / "plots").mkdir()
+    (sweep / "link").symlink_to(sweep / "a")
+    (sweep / "multirun.yaml").touch()
+    found = [str(folder.relative_to(sweep)) for folder in find_job_dirs(sweep)]
+    assert found == ["a", "b", "c", "data=x/y"]
+    assert find_job_dirs(tmp_path / "absent") == find_job_dirs(sweep / "empty") == []
+    assert is_job_dir(sweep / "a") and not is_job_dir(sweep)

@@ -1,14 +1,27 @@
-"""Means over seeds and their confidence intervals."""
+"""Means over seeds, their confidence intervals, and comparisons of groups on the same examples.
 
+The paired bootstrap equals the enumeration of all resamples and SciPy's bootstrap.
+"""
+
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from rnn_lab.reports.sweep.groups import ALL_RUNS, group_jobs, seed_stats
+from rnn_lab.reports.sweep.groups import (
+    ALL_RUNS,
+    MAX_GROUPS,
+    choose_groups,
+    compare_groups,
+    correct_p_values,
+    group_jobs,
+    paired_bootstrap,
+    seed_stats,
+)
 from rnn_lab.reports.sweep.jobs import read_jobs
-from tests.reports.sweep_folders import write_job
+from tests.reports.sweep_folders import write_correctness, write_job
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
@@ -65,3 +78,145 @@ def test_runs_that_differ_only_in_the_seed_are_one_group(tmp_path: Path) -> None
     write_job(tmp_path, "b", seed=2)
     (group,) = group_jobs(read_jobs(tmp_path))
     assert (group.label, group.validation.n) == (ALL_RUNS, 2)
+
+
+OTHER_EXAMPLES = "different test examples or labels"
+
+
+def test_equals_the_enumeration_of_all_resamples() -> None:
+    first = np.array([1, 1, 0.5, 1, 0, 1.0])
+    second = np.array([0, 1, 1, 0.5, 0, 0.5])
+    differences = first - second
+    every = np.array([np.mean(drawn) for drawn in product(differences, repeat=6)])  # 46,656
+    observed = differences.mean()
+    found = paired_bootstrap(first, second, resamples=200_000, seed=1)
+    assert found.difference == pytest.approx(observed)
+    assert (found.low, found.high) == pytest.approx(np.quantile(every, [0.025, 0.975]), abs=0.021)
+    exact_p = np.mean(np.abs(every - observed) >= abs(observed) - 1e-12)
+    assert found.p_value == pytest.approx(exact_p, abs=0.005)
+
+
+def test_equals_scipys_on_many_examples() -> None:
+    random = np.random.default_rng(0)
+    first = (random.random(800) < 0.85).astype(float)
+    second = np.where(random.random(800) < 0.8, first, random.random(800) < 0.7)
+    found = paired_bootstrap(first, second)
+    reference = stats.bootstrap(
+        (first, second),
+        lambda a, b, axis: np.mean(a - b, axis=axis),
+        paired=True, vectorized=True, batch=1000, method="percentile", n_resamples=10_000, rng=1,
+    )  # fmt: skip
+    interval = reference.confidence_interval
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.0015)
+    far = np.abs(reference.bootstrap_distribution - found.difference) >= abs(found.difference)
+    assert found.p_value == pytest.approx(far.mean(), abs=0.01)
+    # For one seed, McNemar's exact test is nearly the same test.
+    wins, losses = np.sum(first > second), np.sum(first < second)
+    mcnemar = stats.binomtest(int(wins), int(wins + losses)).pvalue
+    assert found.p_value == pytest.approx(mcnemar, abs=0.03)
+
+
+def test_p_values_of_equal_models_are_uniform() -> None:
+    random = np.random.default_rng(5)
+    found = [
+        paired_bootstrap(*(random.random((2, 500)) < 0.8).astype(float), resamples=1000).p_value
+        for _ in range(300)
+    ]
+    assert np.mean(np.array(found) < 0.05) == pytest.approx(0.05, abs=0.035)
+    assert np.mean(found) == pytest.approx(0.5, abs=0.06)
+
+
+def test_equal_and_opposite_models() -> None:
+    same = np.array([1.0, 0, 1])
+    found = paired_bootstrap(same, same)
+    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    far = paired_bootstrap(np.ones(100), np.zeros(100), resamples=99)
+    assert (far.difference, far.p_value) == (1, 0.01)  # never zero
+    assert paired_bootstrap(same, 1 - same) == paired_bootstrap(same, 1 - same)  # the seed is fixed
+
+
+def test_holms_correction_by_hand() -> None:
+    assert correct_p_values([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert correct_p_values([0.6, 0.7]) == [1, 1]
+    assert correct_p_values([]) == []
+
+
+def two_models(sweep: Path, **options: object) -> None:
+    write_job(sweep, "lstm", accuracy=0.9, correct=[1, 1, 1, 0], model__name="lstm", **options)
+    write_job(sweep, "gru", accuracy=0.8, correct=[1, 0, 0, 0], model__name="gru", **options)
+
+
+def test_examples_are_matched_by_name(tmp_path: Path) -> None:
+    two_models(tmp_path)
+    # The same four examples in another order: 0, 2 (neg) and 1, 3 (pos) keep their labels.
+    names = [f"test/{i}.txt" for i in (2, 3, 0, 1)]
+    write_correctness(tmp_path / "gru", [1, 1, 0, 0], names)
+    (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
+    first, second = np.array([1, 1, 1, 0.0]), np.array([0, 0, 1, 1.0])
+    assert pair.test == paired_bootstrap(first, second)
+    assert pair.examples == 4
+    assert pair.corrected_p == pair.test.p_value
+
+
+def test_seeds_are_averaged_per_example(tmp_path: Path) -> None:
+    two_models(tmp_path, seed=1)
+    write_job(tmp_path, "2", accuracy=0.9, correct=[0, 1, 0, 0], model__name="lstm", seed=2)
+    (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
+    assert pair.test == paired_bootstrap(np.array([0.5, 1, 0.5, 0]), np.array([1, 0, 0, 0.0]))
+    assert pair.test.first == 0.5
+
+
+@pytest.mark.parametrize(
+    ("names", "right", "says"),
+    [
+        (["a", "b", "c", "d"], [1, 0, 0, 0], OTHER_EXAMPLES),
+        (None, [1, 0], "2 test examples against 4"),
+        (
+            [f"test/{i}.txt" for i in (1, 0, 2, 3)],
+            [1, 0, 0, 0],
+            "different test examples or labels",
+        ),
+    ],
+)
+def test_different_examples_are_not_compared(
+    tmp_path: Path, names: list[str] | None, right: list[bool], says: str
+) -> None:
+    two_models(tmp_path)
+    write_correctness(tmp_path / "gru", right, names)
+    (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
+    assert pair.test is None and pair.corrected_p is None
+    assert says in pair.reason
+
+
+def test_synthetic_examples_of_different_data_sets_are_not_compared(tmp_path: Path) -> None:
+    data = {"name": "demo", "fingerprint": "a"}
+    two_models(tmp_path, result={"synthetic": True, "data": data})
+    (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
+    assert pair.test is not None
+    write_job(tmp_path, "rnn", correct=[1] * 4, accuracy=0.7, model__name="rnn",
+              result={"synthetic": True, "data": data | {"fingerprint": "b"}})  # fmt: skip
+    reasons = [pair.reason for pair in compare_groups(group_jobs(read_jobs(tmp_path)))]
+    assert reasons == ["", *["different synthetic examples with the same names"] * 2]
+
+
+def test_a_damaged_file_is_named_and_other_groups_are_compared(tmp_path: Path) -> None:
+    two_models(tmp_path)
+    write_job(tmp_path, "rnn", correct=[1] * 4, accuracy=0.7, model__name="rnn")
+    (tmp_path / "rnn" / "predictions.csv").write_text("name,label\n")
+    pairs = compare_groups(group_jobs(read_jobs(tmp_path)))
+    assert [pair.test is not None for pair in pairs] == [True, False, False]
+    assert "predictions.csv" in pairs[1].reason
+
+
+def test_validation_alone_chooses_what_is_compared(tmp_path: Path) -> None:
+    for i in range(10):
+        model, accuracy = ("gru", 0.9 - i / 100) if i < 8 else ("lstm", 0.5 - i / 100)
+        write_job(
+            tmp_path, f"{i}", accuracy=accuracy, model__name=model, optimizer__lr=float(i),
+            examples=2, result={"test/accuracy": i / 10},
+        )  # fmt: skip
+    write_job(tmp_path, "f", status="failed", model__name="rnn")
+    groups = group_jobs(read_jobs(tmp_path))
+    chosen = [group.jobs[0].name for group in choose_groups(groups)]
+    assert chosen == ["0", "1", "2", "3", "4", "8"]  # the best of each model, then the next best
+    assert len(compare_groups(groups)) == MAX_GROUPS * (MAX_GROUPS - 1) // 2
