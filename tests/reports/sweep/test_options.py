@@ -7,6 +7,7 @@ import pytest
 
 from rnn_lab.reports.sweep.options import (
     ABSENT,
+    config_from_result,
     format_value,
     group_key,
     read_config,
@@ -82,7 +83,7 @@ def test_a_run_without_a_config_uses_its_result(tmp_path: Path) -> None:
         "data": {"name": "imdb", "options": {"batch_size": 64, "split_seed": 5}},
         "seed": 5,
     }
-    config = read_config(tmp_path, json.loads(json.dumps(result)))
+    config = config_from_result(json.loads(json.dumps(result)))
     assert config == {
         "model.name": "gru",
         "optimizer.lr": 0.1,

@@ -218,12 +218,13 @@ def _read_metric_values(path: Path, content: Mapping[str, Any]) -> dict[str, flo
     return metrics
 
 
-def _read_config(folder: Path, result: dict[str, Any] | None = None) -> tuple[RawConfig, str]:
+def _read_config(folder: Path, result: Mapping[str, Any] | None) -> tuple[RawConfig, str]:
     """Return the composed config, or the options in the result, and an error or ""."""
+    recorded = {} if result is None else config_from_result(result)
     try:
-        return read_config(folder, result), ""
+        return read_config(folder) or recorded, ""
     except CheckpointError as error:
-        return ({} if result is None else config_from_result(result)), str(error)
+        return recorded, str(error)
 
 
 def _read_curves(folder: Path, *, finished: bool) -> tuple[dict[str, EpochCurve], str]:

@@ -21,19 +21,18 @@ _MAX_REFERENCES = 8  # followed in a row; a longer chain is a cycle
 _COMPUTED = ("model.parameters", "trainer.precision", "trainer.accelerator", "trainer.devices")
 
 
-def read_config(folder: Path, result: Mapping[str, Any] | None = None) -> RawConfig:
+def read_config(folder: Path) -> RawConfig:
     """Return the composed config of a job, flat: {"model.hidden_size": 128, "seed": 1, ...}.
 
     References such as `${seed}` are kept, so that an option which only repeats another does not
-    vary. Nothing is resolved that reads the environment. Without a config file the options are
-    those in the job's `result`, if given.
+    vary. Nothing is resolved that reads the environment. {} without a config file.
 
     Raises:
         CheckpointError: the file exists and cannot be read.
     """
     path = folder / CONFIG_DIR / "config.yaml"
     if not path.exists():
-        return {} if result is None else config_from_result(result)
+        return {}
     try:
         config = _load_yaml(path)
     except Exception as error:  # YAML and OmegaConf have no common error
