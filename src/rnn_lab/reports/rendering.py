@@ -4,11 +4,10 @@ Names, values and texts may be anything: a table's cells are plain text, templat
 the pages' Content-Security-Policy allows no address and no script but one given by its hash.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -29,14 +28,16 @@ def print_lines(lines: Iterable[str], console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def load_template(path: Path, **filters: Callable[..., Any]) -> Template:
-    """Return the template at `path`, with `filters` beside `percent`, `counted` and Jinja's own."""
-    environment = Environment(
-        loader=FileSystemLoader(path.parent),
+def render_template(path: Path, filters: Mapping[str, Callable[..., Any]], **contents: Any) -> str:
+    """Return the page of the template at `path`, with `filters`, `percent` and `counted`."""
+    import jinja2  # not before: a training run imports this module and writes no page
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(path.parent),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": format_percent, "counted": format_count, **filters}
-    return environment.get_template(path.name)
+    return environment.get_template(path.name).render(contents)

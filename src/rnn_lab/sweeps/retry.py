@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 from rnn_lab.errors import ConfigError, UserError
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.ranks import is_rank_zero, is_worker
-from rnn_lab.reports.run_summary import compare_runs, print_comparison
 from rnn_lab.sweeps.job import JobDir, error_line
 from rnn_lab.sweeps.naming import sweep_label
 from rnn_lab.sweeps.search import search_callbacks
@@ -143,6 +142,8 @@ def _compare(record: RunRecord, job: JobDir) -> None:
     Raises:
         UserError: some differ, and nothing that is known of the two runs explains it.
     """
+    from rnn_lab.reports.run_summary import compare_runs, print_comparison
+
     comparison = compare_runs(record.result, job.read("result"))
     print_comparison(comparison)
     if comparison.differing and not comparison.reasons:

@@ -15,7 +15,7 @@ from rnn_lab.reports.explain.explanation_data import Explanation, Word, read_exp
 from rnn_lab.reports.explain.plots import make_plots
 from rnn_lab.reports.formatting import format_signed
 from rnn_lab.reports.plot_style import BLUE, ORANGE, mix_colours, save_png
-from rnn_lab.reports.rendering import load_template
+from rnn_lab.reports.rendering import render_template
 
 TEMPLATE = Path(__file__).parent / "page.html"
 MAX_COMPLETENESS_ERROR = 0.01  # above it the page shows a warning
@@ -69,8 +69,9 @@ def render_page(explanation: Explanation, plots: dict[str, Path]) -> str:
     # Two, or as many as small attributions need to differ.
     digits = min(max(2, 1 - floor(log10(scale or 1))), 6)
     strongest = sorted(words, key=lambda word: -abs(word.attribution))
-    template = load_template(TEMPLATE, signed=partial(format_signed, digits=digits))
-    return template.render(
+    return render_template(
+        TEMPLATE,
+        {"signed": partial(format_signed, digits=digits)},
         explanation=explanation,
         plots={name: _embed(path) for name, path in plots.items()},
         words=words,

@@ -20,7 +20,7 @@ from rnn_lab.reports.formatting import (
     shorten,
 )
 from rnn_lab.reports.plot_style import COLOURS, GREY, ORANGE, mix_colours
-from rnn_lab.reports.sweep.groups import SeedGroup
+from rnn_lab.reports.sweep.groups import SeedGroup, SeedStats
 from rnn_lab.reports.sweep.jobs import JobSummary, smaller_is_better
 from rnn_lab.reports.sweep.options import ABSENT, SEED, format_value, resolve, short_names
 
@@ -340,18 +340,11 @@ def stats_bars(
     greatest = min(max([*intervals, *values]), max(values) + 0.5 * span) + 0.03 * span
 
     def position(value: float | None) -> float | None:
-        inside = None if value is None else np.interp(value, (least, greatest), (0, BAR_WIDTH))
-        return None if inside is None else float(inside)
+        ends = (least, greatest), (0, BAR_WIDTH)
+        return None if value is None else float(np.interp(value, *ends))
 
-    bars = [
-        {
-            "dots": [position(value) for value in stats.values],
-            "mean": position(stats.mean),
-            "low": position(stats.low),
-            "high": position(stats.high),
-        }
-        if stats.values
-        else None
-        for stats in all_stats
-    ]
-    return bars, (least, greatest)
+    def bar(stats: SeedStats) -> dict[str, Any] | None:
+        ends = {name: position(getattr(stats, name)) for name in ("mean", "low", "high")}
+        return {"dots": [position(value) for value in stats.values]} | ends if stats.n else None
+
+    return [bar(stats) for stats in all_stats], (least, greatest)

@@ -3,15 +3,16 @@
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.formatting import format_metric, format_metric_name, format_signed
 from rnn_lab.reports.plot_style import COLOURS
-from rnn_lab.reports.rendering import load_template
+from rnn_lab.reports.rendering import render_template
 from rnn_lab.reports.sweep import charts, groups
 from rnn_lab.reports.sweep.jobs import (
     JobSummary,
@@ -37,17 +38,16 @@ def write_page(folder: Path, jobs: Sequence[JobSummary]) -> Path:
 
 def render_page(folder: Path, jobs: Sequence[JobSummary]) -> str:
     """Return the page as HTML."""
-    template = load_template(
-        TEMPLATES / "page.html",
-        metric=lambda value, metric: format_metric(metric, value),
-        metric_name=format_metric_name,
-        exact=format_value,
-        brief=lambda value: format_value(value, exact=False),
-        link=lambda job: f"./{quote(os.fsencode(job.folder.relative_to(folder)))}/",
-        points=lambda share: format_signed(100 * share),
-        p_value=lambda p: f"{p:.3f}" if p >= 0.01 else f"{p:.2g}",
-        sort_key=lambda value: value if charts.is_number(value) else "",
-    )
+    filters: dict[str, Callable[..., Any]] = {
+        "metric": lambda value, metric: format_metric(metric, value),
+        "metric_name": format_metric_name,
+        "exact": format_value,
+        "brief": lambda value: format_value(value, exact=False),
+        "link": lambda job: f"./{quote(os.fsencode(job.folder.relative_to(folder)))}/",
+        "points": lambda share: format_signed(100 * share),
+        "p_value": lambda p: f"{p:.3f}" if p >= 0.01 else f"{p:.2g}",
+        "sort_key": lambda value: value if charts.is_number(value) else "",
+    }
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     monitor = sweep_monitor(jobs)
@@ -55,7 +55,9 @@ def render_page(folder: Path, jobs: Sequence[JobSummary]) -> str:
     found = groups.group_jobs(jobs)
     colours = charts.group_colours(found)
     bars, scale = charts.stats_bars(found)
-    return template.render(
+    return render_template(
+        TEMPLATES / "page.html",
+        filters,
         name=folder.resolve().name,
         written_at=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         script=script,
