@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from benchmarks.clock import seconds_per_pass
-from rnn_lab.hardware import choose_precision, cpu_info
+from rnn_lab.process import flush_denormals, tune_malloc
 from rnn_lab.training.config import TrainerConfig
-from rnn_lab.training.process import flush_denormals, tune_malloc
+from rnn_lab.training.hardware import choose_precision, cpu_info
 
 _ROWS = 2048  # of square matrices: large enough for the full rate, a tenth of a second per product
 

@@ -20,12 +20,12 @@ from benchmarks.contenders import KerasProcess
 from benchmarks.peers import PackedLayer
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
-from rnn_lab.hardware import Hardware, choose_precision
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.lightning_module import build_classifier
 from rnn_lab.models.optimizers import build_optimizer, build_scheduler
 from rnn_lab.training.callbacks import build_callbacks
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.hardware import Hardware, choose_precision
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.trainer import build_trainer
 

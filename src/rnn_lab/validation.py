@@ -1,7 +1,8 @@
 """Strict configuration schemas, and one clear line for each invalid option."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -44,6 +45,38 @@ Target = dict[str, Any]
 Targets = Annotated[dict[str, Target | None], BeforeValidator(_check_targets)]
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def build_object(target: Target, option: str, kind: type, **arguments: Any) -> Any:
+    """Build the object of a `_target_` with hydra.utils.instantiate.
+
+    Raises:
+        ConfigError: it cannot be built, or is not a `kind`; names the option.
+    """
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+    from omegaconf.errors import OmegaConfBaseException
+
+    name = target.get("_target_")
+    try:
+        built = instantiate(target, **arguments)
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ConfigError(f"{option}: {name} cannot be built: {reason}") from error
+    if not isinstance(built, kind):
+        expected = f"{kind.__module__.partition('.')[0]} {kind.__name__}"
+        raise ConfigError(f"{option}: {name} is a {type(built).__name__}, not a {expected}")
+    return built
+
+
+def metric_factories(targets: Targets) -> dict[str, Callable[[int], Any]]:
+    """Return for each entry of `metrics` a function of the number of classes that builds it."""
+    from torchmetrics import Metric
+
+    def build(target: Target, name: str, num_classes: int) -> Metric:
+        return build_object(target, f"metrics.{name}", Metric, num_classes=num_classes)
+
+    return {name: partial(build, target, name) for name, target in targets.items() if target}
 
 
 def validate(schema: type[Schema], options: Mapping[str, Any]) -> Schema:

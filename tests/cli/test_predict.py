@@ -110,7 +110,7 @@ MEASURED = """
 import runpy, sys
 sys.argv[0] = "predict.py"
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
-from rnn_lab.training.process import peak_memory_bytes
+from rnn_lab.process import peak_memory_bytes
 print(peak_memory_bytes() // 2**20)
 """
 

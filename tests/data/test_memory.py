@@ -22,7 +22,7 @@ from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.encode import encode_corpus, fit_vocabulary
 from rnn_lab.data.sources.registry import load_corpus
 from rnn_lab.data.splits import split_validation
-from rnn_lab.training.process import peak_memory_bytes
+from rnn_lab.process import peak_memory_bytes
 
 folder, number = Path(sys.argv[1]), int(sys.argv[2])
 if hasattr(os, "sched_setaffinity"):

@@ -197,7 +197,7 @@ import json, resource, sys
 from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.load import load_model
 from rnn_lab.training.checkpoint_io import read_checkpoint
-from rnn_lab.training.process import peak_memory_bytes
+from rnn_lab.process import peak_memory_bytes
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 def peak():

@@ -1,8 +1,11 @@
 import csv
+import json
+import math
+import re
 
 import numpy as np
 
-from rnn_lab.training.artifacts import write_predictions
+from rnn_lab.training.artifacts import git_commit, versions, write_predictions, write_result
 
 
 def test_columns_are_named_by_class_and_numbers_read_back_the_same(tmp_path):
@@ -35,3 +38,20 @@ def test_columns_are_named_by_class_and_numbers_read_back_the_same(tmp_path):
     for i, name in enumerate(names):
         written = np.float32([row[f"probability_{name}"] for row in rows])
         assert np.array_equal(written, probabilities[:, i])
+
+
+def test_nan_metric_is_null(tmp_path):
+    write_result(tmp_path, {"val/auroc": math.nan, "test/accuracy": 0.5, "tags": ["größe"]})
+    text = (tmp_path / "result.json").read_text(encoding="utf-8")
+    # Strict JSON: only Python's reader accepts NaN.
+    result = json.loads(text, parse_constant=lambda name: 1 / 0)
+    assert result == {
+        **{"schema_version": 2, "val/auroc": None, "test/accuracy": 0.5},
+        "tags": ["größe"],
+    }
+
+
+def test_versions_and_commit():
+    assert {"python", "torch", "lightning", "hydra-core", "numpy"} <= versions().keys()
+    commit = git_commit()
+    assert commit is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", commit)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rnn_lab.cpu import num_cores
 from rnn_lab.data import basic_english as tokenizer
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import Corpus
@@ -30,6 +29,7 @@ from rnn_lab.data.storage import (
     hash_bytes,
     open_array,
 )
+from rnn_lab.process import num_cores
 
 _CHUNK = 2_500  # texts per call of a worker
 _CACHE_FORMAT = 2  # part of the cache key; raise it when the files of a folder change

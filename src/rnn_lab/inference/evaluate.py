@@ -18,10 +18,14 @@ from rnn_lab.inference.lock_callbacks import lock_test_dir
 from rnn_lab.models.metrics import MetricFactory, build_metrics
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
-from rnn_lab.training.artifacts import write_predictions
-from rnn_lab.training.instantiate import metric_factories
-from rnn_lab.training.run_metadata import describe_data, git_commit, versions, write_result
-from rnn_lab.validation import StrictConfig, validate
+from rnn_lab.training.artifacts import (
+    describe_data,
+    git_commit,
+    versions,
+    write_predictions,
+    write_result,
+)
+from rnn_lab.validation import StrictConfig, metric_factories, validate
 
 # Options of this machine, which are not taken from a checkpoint: it may be untrusted.
 LOCAL_OPTIONS = {"url", "num_workers", "cache_dir"}

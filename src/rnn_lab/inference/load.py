@@ -19,12 +19,12 @@ from torch.overrides import TorchFunctionMode
 from rnn_lab.data.config import DataOptions, TextOptions
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
-from rnn_lab.hardware import available_devices
 from rnn_lab.inference.safetensors_io import SUFFIX, read_safetensors
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, ModelOptions, OptimizerConfig, SchedulerConfig
+from rnn_lab.training.hardware import available_devices
 
 DATA = "TextDataModule"  # key of the data's state in a checkpoint
 CLASSIFIER = "classifier."  # prefix of the network's weights within the LightningModule

@@ -30,7 +30,7 @@ from rnn_lab.errors import (
 from rnn_lab.io.atomic import write_json
 from rnn_lab.io.locks import LockHeldError, acquire, lock_owner, write_owner
 from rnn_lab.io.secret_scan import raw_overrides
-from rnn_lab.ranks import is_rank_zero
+from rnn_lab.process import is_rank_zero
 from rnn_lab.reports.run_files import (
     JOB_LOCK,
     JobFile,

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from rnn_lab.errors import ConfigError, OutputDirConflictError, UserError
 from rnn_lab.io.atomic import write_error
-from rnn_lab.ranks import is_rank_zero
+from rnn_lab.process import is_rank_zero
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from rnn_lab.training.config import check_sweep_name

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import ConfigError, UserError
 from rnn_lab.io.secret_scan import raw_overrides
-from rnn_lab.ranks import is_rank_zero, is_worker
+from rnn_lab.process import is_rank_zero, is_worker
 from rnn_lab.sweeps.job import JobDir, error_line
 from rnn_lab.sweeps.naming import sweep_label
 from rnn_lab.sweeps.search import search_callbacks

@@ -14,8 +14,7 @@ from rnn_lab.errors import CheckpointError, UserError
 from rnn_lab.reports.sweep.jobs import JobSummary, read_importances, read_jobs, sweep_monitor
 from rnn_lab.reports.sweep.report import write_summary
 from rnn_lab.tracking.config import WandbConfig
-from rnn_lab.tracking.loggers import finish_wandb, open_wandb_run
-from rnn_lab.tracking.wandb_resume import delete_offline_runs, earlier_runs, run_id
+from rnn_lab.tracking.loggers import delete_offline_runs, finish_wandb, open_wandb_run
 
 JOB_TYPE = "sweep-summary"
 
@@ -40,13 +39,10 @@ def log_sweep_summary(sweep: Path, config: WandbConfig) -> None:
 def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary]) -> None:
     import wandb
 
-    earlier = earlier_runs(sweep)
     group = config.group or sweep.name
     described: dict[str, Any] = {"name": f"{sweep.name} summary", "group": group, "tags": ["sweep"]}
     described |= {"job_type": JOB_TYPE, "config": {"sweep": sweep.name}}
-    if earlier:
-        described["id"] = run_id(earlier[-1])
-    run, offline = open_wandb_run(config, sweep, described)
+    run, offline, earlier = open_wandb_run(config, sweep, described)
     if offline:
         delete_offline_runs(earlier)
     run.summary.update(_metrics(jobs))

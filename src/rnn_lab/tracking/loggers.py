@@ -1,27 +1,35 @@
-"""The loggers of a run: metrics.csv always, and the dashboard that was chosen."""
+"""The loggers of a run: metrics.csv always, and the dashboard that was chosen.
 
+A failure of W&B ends no run. A resumed run is still one W&B run with complete curves: an offline
+one cannot be resumed (of two folders with one id the later replaces the earlier at the upload), so
+its rows of metrics.csv are logged again.
+"""
+
+import contextlib
+import logging
 import os
+import shutil
 import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import gc_disabled
+from rnn_lab.io.atomic import find_os_error
 from rnn_lab.io.secret_scan import git_remote
 from rnn_lab.tracking.config import LoggerConfig, WandbConfig
 from rnn_lab.tracking.metrics_csv import MetricsCsv, read_metrics
-from rnn_lab.tracking.wandb_logger import FaultTolerantWandbLogger, finish_wandb
-from rnn_lab.tracking.wandb_resume import (
-    delete_offline_runs,
-    earlier_runs,
-    is_offline,
-    replay_metrics,
-    run_id,
-)
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 5.0  # seconds that W&B may take to finish a run that a signal stops
 
 
 @dataclass(frozen=True)
@@ -38,77 +46,58 @@ class RunDescription:
 
 
 def build_loggers(config: LoggerConfig, run: RunDescription) -> list[Logger]:
-    """Return the loggers of a run: metrics.csv always, and the dashboard that was chosen."""
+    """Return the loggers of a run.
+
+    Raises:
+        ConfigError: W&B does not start in the chosen mode.
+    """
     loggers: list[Logger] = [MetricsCsv(run.folder, keep=run.metrics_rows)]
     if config.name == "tensorboard":
         # Events after the checkpoint are written again: TensorBoard is to hide the first ones.
         purge = run.global_step
         loggers.append(TensorBoardLogger(run.folder, "tensorboard", version="", purge_step=purge))
     elif isinstance(config, WandbConfig) and config.mode != "disabled":
-        loggers.append(_open_wandb(config, run))
+        loggers.append(_wandb_logger(config, run))
     return loggers
 
 
-def wandb_logger(loggers: list[Logger]) -> FaultTolerantWandbLogger | None:
-    """Return the W&B logger among `loggers`, if there is one."""
-    return next(
-        (logger for logger in loggers if isinstance(logger, FaultTolerantWandbLogger)), None
-    )
+class FaultTolerantWandbLogger(WandbLogger):
+    """Lightning's WandbLogger; a failure of W&B is reported once, and the training continues."""
+
+    failed = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log to W&B, unless it has failed."""
+        if not self.failed:
+            with self.tolerate():
+                super().log_metrics(metrics, step)
+
+    @contextmanager
+    def tolerate(self) -> Iterator[None]:
+        """Continue where W&B, its process or its files fail inside."""
+        try:
+            yield
+        except Exception as error:
+            if not _is_from_wandb(error):
+                raise
+            self.failed = True
+            _report(str(error).partition("\n")[0] or type(error).__name__, error)
 
 
-def open_wandb_run(
-    config: WandbConfig, folder: Path, described: dict[str, Any]
-) -> tuple[Any, bool]:
-    """Open a W&B run in `folder`: online with an account, else offline.
-
-    `mode=auto` falls back to offline where W&B cannot be reached.
-
-    Returns:
-        The run, and whether it is offline.
-
-    Raises:
-        ConfigError: W&B does not start in the chosen mode.
-    """
-    with gc_disabled():
-        import wandb
-
-    finish_wandb()
-    offline = _is_offline(config)
-    try:
-        return _init(config, folder, described, offline=offline), offline
-    except (wandb.errors.Error, OSError) as error:
-        reason = str(error).splitlines()[0]
-        if config.mode == "online" or offline:
-            raise ConfigError(f"logger.mode={config.mode}: W&B does not start: {reason}") from error
-        print(f"W&B cannot be reached: {reason}", file=sys.stderr)
-        return _init(config, folder, described, offline=True), True
-
-
-def _open_wandb(config: WandbConfig, run_of: RunDescription) -> FaultTolerantWandbLogger:
-    """Open the W&B run of a run.
-
-    A resumed run keeps its id. One that was offline has the rows of metrics.csv that it keeps
-    logged again.
-    """
+def _wandb_logger(config: WandbConfig, run_of: RunDescription) -> FaultTolerantWandbLogger:
+    """Open the W&B run of a run; a resumed run keeps its id."""
     folder = run_of.folder
-    described: dict[str, Any] = {
-        "name": run_of.name,
-        "tags": run_of.tags,
-        "group": config.group or run_of.group,
-        "config": run_of.options,
-    }
     if getattr(rank_zero_only, "rank", 0) != 0:
         return FaultTolerantWandbLogger(save_dir=folder)  # only the first process opens the run
-    earlier = earlier_runs(folder)
-    if earlier:
-        described |= {"id": run_id(earlier[-1])}
-    run, offline = open_wandb_run(config, folder, described)
+    group = config.group or run_of.group
+    described = {"name": run_of.name, "tags": run_of.tags, "group": group, "config": run_of.options}
+    run, offline, earlier = open_wandb_run(config, folder, described)
     if earlier and not offline and "stopped" in run.summary:
         run.summary["stopped"] = None
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    if offline or (earlier and is_offline(earlier[-1])):
-        replay_metrics(run, read_metrics(folder / "metrics.csv")[: run_of.metrics_rows])
+    if offline or (earlier and _is_offline_run(earlier[-1])):
+        _replay_metrics(run, read_metrics(folder / "metrics.csv")[: run_of.metrics_rows])
         delete_offline_runs(earlier)
     if offline:
         place = Path(run.dir).parent
@@ -119,24 +108,50 @@ def _open_wandb(config: WandbConfig, run_of: RunDescription) -> FaultTolerantWan
     return FaultTolerantWandbLogger(experiment=run, save_dir=folder)
 
 
-def _init(config: WandbConfig, folder: Path, described: dict[str, Any], *, offline: bool) -> Any:
-    import wandb
+def open_wandb_run(
+    config: WandbConfig, folder: Path, described: dict[str, Any]
+) -> tuple[Any, bool, list[Path]]:
+    """Open a W&B run in `folder`, with the id of an interrupted one there: online if possible.
 
-    with gc_disabled():  # the first call in a process imports all of W&B's client
-        return wandb.init(
-            dir=folder,
-            project=config.project,
-            entity=config.entity,
-            mode="offline" if offline else "online",
-            resume=None if offline else "allow",
-            settings=wandb.Settings(init_timeout=20, console="off", silent=True, **_git()),
-            **described,
-        )
+    `mode=auto` falls back to offline where there is no account or W&B cannot be reached.
 
+    Returns:
+        The run, whether it is offline, and the folders of the earlier ones, the latest last.
 
-def _git() -> dict[str, Any]:
-    remote = git_remote()
-    return {"git_remote_url": remote} if remote else {}
+    Raises:
+        ConfigError: W&B does not start in the chosen mode.
+    """
+    with gc_disabled():
+        import wandb
+
+    def init(*, offline: bool) -> Any:
+        remote = git_remote()
+        git = {"git_remote_url": remote} if remote else {}
+        with gc_disabled():  # the first call in a process imports all of W&B's client
+            return wandb.init(
+                dir=folder,
+                project=config.project,
+                entity=config.entity,
+                mode="offline" if offline else "online",
+                resume=None if offline else "allow",
+                settings=wandb.Settings(init_timeout=20, console="off", silent=True, **git),
+                **described,
+            )
+
+    finish_wandb()
+    runs = (run for run in (folder / "wandb").glob("*run-*-*") if run.is_dir())
+    earlier = sorted(runs, key=_started_and_id)
+    if earlier:
+        described = described | {"id": _started_and_id(earlier[-1]).partition("-")[2]}
+    offline = _is_offline(config)
+    try:
+        return init(offline=offline), offline, earlier
+    except (wandb.errors.Error, OSError) as error:
+        reason = str(error).splitlines()[0]
+        if config.mode == "online" or offline:
+            raise ConfigError(f"logger.mode={config.mode}: W&B does not start: {reason}") from error
+        print(f"W&B cannot be reached: {reason}", file=sys.stderr)
+        return init(offline=True), True, earlier
 
 
 def _is_offline(config: WandbConfig) -> bool:
@@ -157,3 +172,78 @@ def _is_offline(config: WandbConfig) -> bool:
             "or choose from: auto, offline, disabled"
         )
     return not has_account
+
+
+def delete_offline_runs(earlier: list[Path]) -> None:
+    """Remove the folders of offline runs whose curves have been logged again."""
+    for run in filter(_is_offline_run, earlier):
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _started_and_id(run: Path) -> str:
+    """Return <time>-<id> of a folder of W&B: offline-run-<time>-<id> or run-<time>-<id>."""
+    return run.name.partition("run-")[2]
+
+
+def _is_offline_run(run: Path) -> bool:
+    return run.name.startswith("offline-")
+
+
+def _replay_metrics(run: Any, rows: list[dict[str, str]]) -> None:
+    """Log rows of metrics.csv as Lightning's WandbLogger did."""
+    for row in rows:
+        metrics = {name: float(cell) for name, cell in row.items() if name != "step"}
+        if "epoch" in metrics:
+            metrics["epoch"] = int(metrics["epoch"])
+        run.log(metrics | {"trainer/global_step": int(row["step"])})
+
+
+def finish_wandb(exit_code: int = 0, *, stopped: str | None = None) -> None:
+    """Finish this process's W&B run: otherwise the next run would be logged to it.
+
+    A run that a signal stops has the signal's name as `stopped` in its summary, and is not waited
+    for longer than the sender of the signal may wait for this process.
+    """
+    wandb = sys.modules.get("wandb")
+    run = None if wandb is None else wandb.run
+    if run is None:
+        return
+    folder = Path(run.dir)
+    if stopped is None:
+        _finish(run, exit_code)
+    else:
+        with contextlib.suppress(Exception):
+            run.summary["stopped"] = stopped
+        finish = threading.Thread(target=_finish, args=(run, exit_code), daemon=True)
+        finish.start()
+        finish.join(_PATIENCE)
+        if finish.is_alive():
+            later = f"upload it later with `wandb sync {folder.parent}`"
+            print(f"W&B is slow to finish the run; {later}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        if os.statvfs(folder).f_bavail == 0:  # which W&B's process does not report
+            _report(f"{folder.parent}: no space left")
+
+
+def _finish(run: Any, exit_code: int) -> None:
+    wandb = sys.modules["wandb"]
+    try:
+        run.finish(exit_code=exit_code)
+    except Exception as error:
+        if not _is_from_wandb(error):
+            raise
+        _report("its process has ended", error)
+        with contextlib.suppress(Exception):
+            wandb.teardown()  # or it fails at the end of this process, with a stack trace
+        wandb.sdk.lib.module.unset_globals()
+
+
+def _is_from_wandb(error: Exception) -> bool:
+    is_theirs = type(error).__module__.partition(".")[0] == "wandb"
+    return is_theirs or isinstance(error, ConnectionError) or find_os_error(error) is not None
+
+
+def _report(reason: str, error: Exception | None = None) -> None:
+    print(f"W&B does not have all of the run: {reason}", file=sys.stderr, flush=True)
+    if error is not None:
+        log.info("W&B does not have all of the run", exc_info=error)

@@ -1,39 +1,40 @@
 """The plots, the examples of highest loss and the best checkpoint of a run, for W&B."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import wandb
 
+from rnn_lab.data.corpus import Split
 from rnn_lab.reports.evaluation_curves import class_curves
-from rnn_lab.reports.run_files import (
-    GradientFlow,
-    by_place,
-    read_gradient_flow,
-    read_predictions,
-    read_result,
-)
+from rnn_lab.reports.run_files import by_place, read_gradient_flow, read_predictions, read_result
 
 POINTS = 500  # of a curve: as many as a screen shows
 
 
-def report_to_wandb(
-    run: Any, folder: Path, text_of: Callable[[str], str], checkpoint: Path | None
-) -> None:
+def report_to_wandb(run: Any, folder: Path, test: Split | None, checkpoint: Path | None) -> None:
     """Log to the open W&B `run` what the output folder holds, its test metrics above all.
 
-    `text_of` returns the text of a test example by its name; `checkpoint` is of the best epoch.
+    `test` is the test split, if any; `checkpoint` is of the best epoch.
     """
-    import wandb
-
     result = read_result(folder)
     run.summary.update({key: value for key, value in result.items() if "/" in key})
     run.summary["best_epoch"] = result["best_epoch"]
 
-    charts = _test_charts(folder, text_of) if (folder / "predictions.csv").exists() else {}
+    charts: dict[str, Any] = {}
+    if test is not None and (folder / "predictions.csv").exists():
+        charts |= _test_charts(folder, test)
+    floor = np.finfo(np.float64).tiny
     for (layer, direction), flows in by_place(read_gradient_flow(folder)).items():
-        charts[f"gradient_flow/layer{layer}_{direction}"] = _flow_lines(flows)
+        charts[f"gradient_flow/layer{layer}_{direction}"] = wandb.plot.line_series(
+            xs=[flow.distances.tolist() for flow in flows],
+            # W&B's line charts have no logarithmic scale.
+            ys=[np.log10(np.maximum(flow.norms, floor)).tolist() for flow in flows],
+            keys=[f"step {flow.step}" for flow in flows],
+            title="log10 of the norm of dL/dh by distance from the end",
+            xname="distance",
+        )
     for plot in sorted((folder / "plots").glob("*.png")):
         charts[f"plots/{plot.stem}"] = wandb.Image(str(plot))
     run.log(charts)
@@ -45,45 +46,29 @@ def report_to_wandb(
     run.log_artifact(artifact, aliases=["best"])
 
 
-def _test_charts(folder: Path, text_of: Callable[[str], str]) -> dict[str, Any]:
-    """Return the confusion matrix, the curves and the examples of highest loss."""
-    import wandb
-
-    test = read_predictions(folder)
+def _test_charts(folder: Path, test: Split) -> dict[str, Any]:
+    predictions = read_predictions(folder)
     charts: dict[str, Any] = {
         "test/confusion_matrix": wandb.plot.confusion_matrix(
-            y_true=test.labels.tolist(),
-            preds=test.predicted.tolist(),
-            class_names=list(test.class_names),
+            y_true=predictions.labels.tolist(),
+            preds=predictions.predicted.tolist(),
+            class_names=list(predictions.class_names),
         )
     }
     roc, precision_recall = [], []
-    for curve in (curve.thinned(POINTS) for curve in class_curves(test)):
+    for curve in (curve.thinned(POINTS) for curve in class_curves(predictions)):
         roc += _rows(curve.name, curve.false_positive_rate, curve.true_positive_rate)
         precision_recall += _rows(curve.name, curve.recall, curve.precision)
     if roc:
         charts["test/roc"] = _curves(roc, "false positive rate", "true positive rate")
         charts["test/precision_recall"] = _curves(precision_recall, "recall", "precision")
-    wrong = test.top_losses(100)
+    wrong = predictions.top_losses(100)
+    rows = {name: row for row, name in enumerate(test.names)}
     charts["test/top_losses"] = wandb.Table(
         columns=["text", *wrong[0]._fields] if wrong else ["text"],
-        data=[[text_of(review.name), *review] for review in wrong],
+        data=[[test.texts[rows[example.name]], *example] for example in wrong],
     )
     return charts
-
-
-def _flow_lines(flows: list[GradientFlow]) -> Any:
-    """Return a line per measurement; log10, since W&B's line charts have no logarithmic scale."""
-    import wandb
-
-    floor = np.finfo(np.float64).tiny
-    return wandb.plot.line_series(
-        xs=[flow.distances.tolist() for flow in flows],
-        ys=[np.log10(np.maximum(flow.norms, floor)).tolist() for flow in flows],
-        keys=[f"step {flow.step}" for flow in flows],
-        title="log10 of the norm of dL/dh by distance from the end",
-        xname="distance",
-    )
 
 
 def _rows(name: str, x: Any, y: Any) -> list[list[Any]]:
@@ -91,8 +76,6 @@ def _rows(name: str, x: Any, y: Any) -> list[list[Any]]:
 
 
 def _curves(rows: list[list[Any]], x: str, y: str) -> Any:
-    import wandb
-
     # W&B's own preset; its roc_curve and pr_curve need scikit-learn.
     return wandb.plot_table(
         "wandb/area-under-curve/v0",

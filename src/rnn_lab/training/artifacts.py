@@ -1,26 +1,41 @@
 """The files that a finished run leaves. result.json comes last: where it is, all others are."""
 
+import contextlib
 import csv
+import platform
 import shutil
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.io.atomic import atomic_write
+from rnn_lab.io.atomic import atomic_write, write_json
+from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
+from rnn_lab.models.lightning_module import TextClassifier
+from rnn_lab.paths import project_root
+from rnn_lab.process import peak_memory_bytes
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
-from rnn_lab.tracking.loggers import wandb_logger
-from rnn_lab.tracking.wandb_report import report_to_wandb
+from rnn_lab.tracking.loggers import FaultTolerantWandbLogger
 from rnn_lab.training.callbacks import find_callback
-from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint
-from rnn_lab.training.callbacks.monitors import PredictionCollector
-from rnn_lab.training.run_metadata import write_result
+from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
+from rnn_lab.training.callbacks.monitors import PredictionCollector, Throughput
+from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
+from rnn_lab.training.config import RunConfig
+from rnn_lab.training.hardware import Hardware, describe_hardware
+from rnn_lab.training.reproduce import collapse
+from rnn_lab.training.spec import RunSpec
 
 STAGE = ".finishing"  # folder within the output folder
+PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "tokenizers", "wandb")
 _IN_PLACE = ("metrics.csv", "gradient_flow.csv")  # were written while the run trained
 
 
@@ -29,8 +44,8 @@ def save_artifacts(
 ) -> None:
     """Write the predictions, result.json and plots of a run, log them, and print its table.
 
-    They are made in a folder of their own and moved when complete: a run that is killed meanwhile
-    is not taken for a finished one.
+    They are made in a folder of their own and moved when complete, result.json last: a run that is
+    killed meanwhile is not taken for a finished one.
     """
     stage = folder / STAGE
     shutil.rmtree(stage, ignore_errors=True)
@@ -38,51 +53,44 @@ def save_artifacts(
     for name in _IN_PLACE:
         if (folder / name).exists():
             shutil.copyfile(folder / name, stage / name)  # plots are drawn from them
-    _save_predictions(stage / "predictions.csv", data, trainer)
+    predictions, test = find_callback(trainer, PredictionCollector), data.corpus.test
+    if predictions.is_complete and test is not None:
+        encoded, rows = data.splits["test"], predictions.indices
+        write_predictions(
+            stage / "predictions.csv",
+            class_names=data.class_names,
+            names=[test.names[row] for row in rows],
+            labels=encoded.labels[rows],
+            lengths=encoded.lengths[rows],
+            losses=predictions.losses,
+            probabilities=predictions.probabilities,
+        )
     if data.corpus.skipped:
         with atomic_write(stage / "skipped_rows.txt") as file:
             file.writelines(f"{row}\n" for row in data.corpus.skipped)
     write_result(stage, result)
     draw_plots(stage)
-    logger = wandb_logger(trainer.loggers)
-    if logger and not logger.failed:
-        best = find_callback(trainer, BestCheckpoint).best_model_path
-        checkpoint = Path(best) if best else None
-        with logger.tolerate():  # the run is complete without its dashboard
-            report_to_wandb(logger.experiment, stage, _TestTexts(data), checkpoint)
-    _move(stage, folder)
+    _report_to_wandb(stage, data, trainer)
+    files = [path for path in stage.rglob("*") if path.is_file() and path.name not in _IN_PLACE]
+    for path in sorted(files, key=lambda path: (path.name == "result.json", path)):
+        target = folder / path.relative_to(stage)
+        target.parent.mkdir(exist_ok=True)
+        path.replace(target)
+    shutil.rmtree(stage, ignore_errors=True)
     print_run(folder)
 
 
-def _save_predictions(path: Path, data: TextDataModule, trainer: L.Trainer) -> None:
-    predictions = find_callback(trainer, PredictionCollector)
-    test = data.corpus.test
-    if not predictions.is_complete or test is None:  # test=false
+def _report_to_wandb(stage: Path, data: TextDataModule, trainer: L.Trainer) -> None:
+    loggers = (x for x in trainer.loggers if isinstance(x, FaultTolerantWandbLogger))
+    logger = next(loggers, None)
+    if logger is None or logger.failed:
         return
-    encoded, rows = data.splits["test"], predictions.indices
-    write_predictions(
-        path,
-        class_names=data.class_names,
-        names=[test.names[row] for row in rows],
-        labels=encoded.labels[rows],
-        lengths=encoded.lengths[rows],
-        losses=predictions.losses,
-        probabilities=predictions.probabilities,
-    )
+    from rnn_lab.tracking.wandb_report import report_to_wandb  # it imports wandb
 
-
-class _TestTexts:
-    """The text of a test example by its name."""
-
-    def __init__(self, data: TextDataModule) -> None:
-        self._split = data.corpus.test
-        self._row: dict[str, int] | None = None
-
-    def __call__(self, name: str) -> str:
-        assert self._split is not None
-        if self._row is None:
-            self._row = {found: row for row, found in enumerate(self._split.names)}
-        return self._split.texts[self._row[name]]
+    best = find_callback(trainer, BestCheckpoint).best_model_path
+    checkpoint = Path(best) if best else None
+    with logger.tolerate():  # the run is complete without its dashboard
+        report_to_wandb(logger.experiment, stage, data.corpus.test, checkpoint)
 
 
 def write_predictions(
@@ -117,13 +125,94 @@ def write_predictions(
             writer.writerow([name, label, prediction, *numbers])
 
 
-def _move(stage: Path, folder: Path) -> None:
-    """Move the files of `stage` into `folder`, result.json last."""
-    files = sorted(path for path in stage.rglob("*") if path.is_file())
-    last = stage / "result.json"
-    for path in (*(path for path in files if path != last), last):
-        place = folder / path.relative_to(stage)
-        if path.name not in _IN_PLACE:
-            place.parent.mkdir(exist_ok=True)
-            path.replace(place)
-    shutil.rmtree(stage, ignore_errors=True)
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write `result` to result.json in `folder`, completely or not at all."""
+    write_json(folder / "result.json", {SCHEMA_KEY: SCHEMA_VERSION} | dict(result))
+
+
+def run_identity(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
+    """Return the name and tags of a run, in which synthetic texts never pass for IMDB."""
+    corpus = data.corpus
+    fallback = config.data.source == "auto" and corpus.synthetic
+    marks = {"synthetic": corpus.synthetic, "fallback-to-demo": fallback}
+    name = config.name or f"{config.model.name}-{corpus.name}-seed{config.seed}"
+    if fallback and "demo" not in name:
+        name += "-demo"
+    return {
+        "run_name": name,
+        "tags": [config.model.name, corpus.name, *config.tags, *(m for m in marks if marks[m])],
+        "synthetic": corpus.synthetic,
+        "demo_fallback": fallback,
+        "seed": config.seed,
+    }
+
+
+def run_metadata(
+    spec: RunSpec, data: TextDataModule, trainer: L.Trainer, hardware: Hardware
+) -> dict[str, Any]:
+    """Return what a run was made of. All that differs between two equal runs is under `timing`."""
+    config, model = spec.config, trainer.lightning_module
+    assert isinstance(model, TextClassifier)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    optimizer = {"sparse_embedding": model.uses_sparse_embedding}
+    rollbacks = find_callback(trainer, NonFiniteGuard).rollbacks
+    return {
+        "model": config.model.model_dump() | {"parameters": parameters},
+        "data": describe_data(data) | {"duplicates": data.duplicates},
+        "optimizer": config.optimizer.model_dump() | optimizer,
+        "scheduler": config.scheduler.model_dump(),
+        "trainer": config.trainer.model_dump() | asdict(hardware),
+        "callbacks": {n: str(t["_target_"]) for n, t in config.callbacks.items() if t},
+        "metrics": {n: str(t["_target_"]) for n, t in config.metrics.items() if t},
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "machine": describe_hardware(hardware.accelerator),
+        "overrides": collapse(spec.raw_overrides),
+        "rollbacks": [asdict(rollback) for rollback in rollbacks],
+        "config_fingerprint": spec.fingerprint,
+        "monitored_metric": config.trainer.monitor,
+        "batch_halvings": spec.batch_halvings,
+        "timing": {
+            "wall_time_s": round(find_callback(trainer, ExactCheckpoint).seconds, 1),
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "train_examples_per_s": round(find_callback(trainer, Throughput).examples_per_s, 1),
+            "peak_memory_bytes": peak_memory_bytes(),
+            "threads": torch.get_num_threads(),  # of each process
+        },
+    }
+
+
+def describe_data(data: TextDataModule) -> dict[str, Any]:
+    """Return what texts and what vocabulary a run used, to compare another run with."""
+    corpus, encoder = data.corpus, data.text_encoder
+    return {
+        "name": corpus.name,
+        "class_names": list(data.class_names),
+        "num_examples": {split: len(encoded) for split, encoded in data.splits.items()},
+        "fingerprint": corpus.fingerprint,
+        "vocab_size": encoder.vocab_size,
+        "vocabulary_fingerprint": encoder.fingerprint,
+        "num_skipped": len(corpus.skipped),
+        "options": data.config.model_dump(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that metrics depend on; torchtext's where it is installed."""
+    found = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    with contextlib.suppress(PackageNotFoundError):
+        found["torchtext"] = version("torchtext")
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the commit of the clone, marked `-dirty` where files differ; None for a wheel."""
+    root = project_root()
+    if root is None:  # the folder of a wheel may be within some other repository
+        return None
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -17,6 +17,7 @@ from pydantic import (
 
 from rnn_lab.data.config import DataOptions
 from rnn_lab.models.config import ModelOptions, OptimizerConfig, SchedulerConfig
+from rnn_lab.plugins import load_plugins
 from rnn_lab.tracking.config import LoggerConfig
 from rnn_lab.validation import StrictConfig, Target, Targets, unknown_choice_message, validate
 
@@ -37,26 +38,28 @@ RESERVED_TRAINER_OPTIONS = {
 }
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def _share_or_number(value: Any) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or value <= 0 or (value > 1 and not isinstance(value, int)):
+    if not _is_count(value) and not (isinstance(value, float) and 0 < value <= 1):
         raise ValueError("give a share of the batches, above 0 to 1.0, or a number of batches")
     return value
 
 
 def _none_share_or_number(value: Any) -> Any:
-    return value if value in (0, 0.0) and not isinstance(value, bool) else _share_or_number(value)
+    return value if value == 0 and value is not False else _share_or_number(value)
 
 
 def _auto_or_number(value: Any) -> Any:
-    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+    if value != "auto" and not _is_count(value):
         raise ValueError("impossible value. Choose from: auto, 1 and up")
     return value
 
 
 def _epoch_or_number(value: Any) -> Any:
-    number = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    if value is not None and value != "epoch" and not number:
+    if value not in (None, "epoch") and not _is_count(value):
         raise ValueError("impossible value. Choose from: null, epoch, a number of steps")
     return value
 
@@ -84,6 +87,7 @@ MeasureInterval = Annotated[int | Literal["epoch"] | None, BeforeValidator(_epoc
 Duration = Annotated[str | dict[str, int] | None, BeforeValidator(_duration)]
 SweepName = Annotated[str, BeforeValidator(_folder_name)]
 Endless = Literal[-1]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
 
 class TrainerConfig(StrictConfig):
@@ -93,7 +97,7 @@ class TrainerConfig(StrictConfig):
     devices: Devices = 1
     strategy: Literal["auto", "ddp"] = "auto"
     num_nodes: PositiveInt = 1
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = "auto"
+    precision: Literal["auto", Precision] = "auto"
     max_epochs: PositiveInt | Endless = 3
     gradient_clip_val: PositiveFloat | None = 1.0
     accumulate_grad_batches: PositiveInt = 1
@@ -241,8 +245,6 @@ def parse_run_config(options: Mapping[str, Any]) -> RunConfig:
 
 @lru_cache(maxsize=64)
 def _parse(options: str) -> RunConfig:
-    from rnn_lab.plugins import load_plugins
-
     plain = json.loads(options)
     load_plugins(plain.get("plugins") or ())
     return validate(RunConfig, plain)
@@ -253,9 +255,5 @@ class _Sweep(StrictConfig):
 
 
 def check_sweep_name(name: Any) -> None:
-    """Make sure that `sweep=<name>` can name a folder under runs/.
-
-    Raises:
-        ConfigError: it cannot.
-    """
+    """Raise a ConfigError unless `sweep=<name>` can name a folder under runs/."""
     validate(_Sweep, {"sweep": name})

@@ -5,7 +5,9 @@ sweep again, and would leave this process in a process group that the next run c
 of them are started here, this process waits, and when one fails the others are ended.
 """
 
+import gc
 import math
+import multiprocessing
 import os
 import pickle
 import signal
@@ -14,10 +16,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import connection
-from typing import Any
+from multiprocessing.context import SpawnProcess
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
@@ -25,12 +28,13 @@ from omegaconf import OmegaConf
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import fast_imports
-from rnn_lab.training.process import die_with_parent, skip_final_gc
+from rnn_lab.process import die_with_parent
+from rnn_lab.training.launch import train_in_process
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.spec import CallbackFactory, RunSpec
 
-# Trains in one process, as training.launch.train_in_process.
-Train = Callable[[RunSpec, CallbackFactory, GracefulShutdown], None]
+if TYPE_CHECKING:
+    import lightning as L
 
 # Seconds in which a process may end by itself: after another failed; to save a checkpoint; after
 # another saved it.
@@ -42,10 +46,8 @@ class WorkerError(RuntimeError):
     """One of the processes ended without an error of its own."""
 
 
-def launch_ddp(
-    train: Train, spec: RunSpec, make_callbacks: CallbackFactory, shutdown: GracefulShutdown
-) -> None:
-    """Call `train` for the run of `spec` in one process per device; wait for their end.
+def launch_ddp(spec: RunSpec, make_callbacks: CallbackFactory, shutdown: GracefulShutdown) -> None:
+    """Train the run of `spec` in one process per device; wait for their end.
 
     Raises:
         Interrupted: `shutdown` or one of the processes received a signal.
@@ -54,42 +56,53 @@ def launch_ddp(
         Exception: that of the process that failed first.
     """
     with fast_imports():
-        from torch import multiprocessing
+        from rnn_lab.training.hardware import choose_accelerator, choose_devices
 
-        from rnn_lab.hardware import choose_accelerator, choose_devices
-
-    trainer = spec.config.trainer
+    trainer, hydra = spec.config.trainer, HydraConfig.get()
     devices = choose_devices(trainer, choose_accelerator(trainer))
-    node = _node(trainer.num_nodes)
-    errors = multiprocessing.get_context("spawn").SimpleQueue()
+    environments = _environments(trainer.num_nodes, devices)
+    job_logging = OmegaConf.create(OmegaConf.to_container(hydra.job_logging, resolve=True))
+    context = multiprocessing.get_context("spawn")
+    errors = context.SimpleQueue()
+    arguments = ((job_logging, hydra.verbose), spec, make_callbacks, errors)
+    processes = [context.Process(target=_worker, args=(e, *arguments)) for e in environments]
     shutdown.deferred = True
-    with _ctrl_c_only_here():
-        context = multiprocessing.start_processes(
-            _worker,
-            (devices, node, _log_config(), (train, spec, make_callbacks), errors),
-            nprocs=devices,
-            join=False,
-            start_method="spawn",
-        )
-    assert context is not None
     try:
-        failed = _wait(context.processes, shutdown)
+        with _ctrl_c_only_here():
+            for process in processes:
+                process.start()
+        failed = _wait(processes, shutdown)
     finally:
-        _end(context.processes)
-    if any(process.exitcode == _TERMINATED for process in context.processes):
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+            if process.pid is not None:
+                process.join()
+    if any(process.exitcode == _TERMINATED for process in processes):
         # A signal to one of the processes stops the run.
         shutdown.received = shutdown.received or signal.SIGTERM
     shutdown.raise_received()
     if not errors.empty():
         raise pickle.loads(errors.get())
     if failed is not None:
-        status = _status(context.processes[failed].exitcode)
+        code = processes[failed].exitcode or 0
+        status = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
         raise WorkerError(
             f"of {devices} processes that train together, process {failed} terminated with {status}"
         )
 
 
-def _wait(processes: Any, shutdown: GracefulShutdown) -> int | None:
+def gather(trainer: "L.Trainer", value: Any) -> list[Any]:
+    """Return the `value` of each of the processes that train together, by rank."""
+    from torch import distributed
+
+    values = [value] * trainer.world_size
+    if trainer.world_size > 1:
+        distributed.all_gather_object(values, value)
+    return values
+
+
+def _wait(processes: list[SpawnProcess], shutdown: GracefulShutdown) -> int | None:
     """Wait until all have ended, or one has failed and the others have had their time.
 
     Forwards a signal that `shutdown` receives. Returns the process that failed first.
@@ -111,7 +124,7 @@ def _wait(processes: Any, shutdown: GracefulShutdown) -> int | None:
     return _first_failed(processes) if failed is None else failed
 
 
-def _first_failed(processes: Any) -> int | None:
+def _first_failed(processes: list[SpawnProcess]) -> int | None:
     return next((i for i, process in enumerate(processes) if process.exitcode), None)
 
 
@@ -128,64 +141,49 @@ def _ctrl_c_only_here() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _status(exit_code: int) -> str:
-    if exit_code > 0:
-        return f"exit code {exit_code}"
-    return f"signal {signal.Signals(-exit_code).name}"
-
-
 def _worker(
-    local_rank: int,
-    devices: int,
-    node: dict[str, str],
-    log_config: Any,
-    run: tuple[Train, RunSpec, CallbackFactory],
+    environment: dict[str, str],
+    log_config: tuple[Any, Any],
+    spec: RunSpec,
+    make_callbacks: CallbackFactory,
     errors: Any,
 ) -> None:
-    """Train as one of the processes, with the variables of `_node` and of its place."""
-    train, spec, make_callbacks = run
     die_with_parent()
-    rank = int(node["NODE_RANK"]) * devices + local_rank
-    os.environ |= node | {"LOCAL_RANK": str(local_rank), "RANK": str(rank)}
-    os.environ["WORLD_SIZE"] = str(spec.config.trainer.num_nodes * devices)
-    if rank == 0:
+    os.environ |= environment
+    if environment["RANK"] == "0":
         configure_log(*log_config)
     with GracefulShutdown(forwarded=True) as shutdown:
         try:
-            train(spec, make_callbacks, shutdown)
+            train_in_process(spec, make_callbacks, shutdown)
         except Interrupted as interrupted:
-            skip_final_gc()
+            gc.freeze()  # as in `launch`
             sys.exit(128 + interrupted.signum)
         except Exception as error:
             errors.put(_pickled(error))
             sys.exit(1)
 
 
-def _log_config() -> Any:
-    """Return the arguments of configure_log with which Hydra set up logging here."""
-    config = HydraConfig.get()
-    resolved = OmegaConf.to_container(config.job_logging, resolve=True)
-    return OmegaConf.create(resolved), config.verbose
-
-
-def _node(num_nodes: int) -> dict[str, str]:
-    """Return where the processes of all machines meet, and which machine this is.
+def _environments(num_nodes: int, devices: int) -> list[dict[str, str]]:
+    """Return for each process here where the processes of all machines meet, and its rank.
 
     Raises:
-        ConfigError: there are several machines, and the environment does not say.
+        ConfigError: there are several machines, and the environment does not name them.
     """
+    names = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
     if num_nodes == 1:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
-    names = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
-    if missing := [name for name in names if name not in os.environ]:
+            node = dict(zip(names, ("127.0.0.1", str(free.getsockname()[1]), "0"), strict=True))
+    elif missing := [name for name in names if name not in os.environ]:
         raise ConfigError(
             f"trainer.num_nodes={num_nodes}: start the same command on each machine by srun or "
             f"torchrun, or set {', '.join(missing)} there"
         )
-    return {name: os.environ[name] for name in names}
+    else:
+        node = {name: os.environ[name] for name in names}
+    node["WORLD_SIZE"] = str(num_nodes * devices)
+    first = int(node["NODE_RANK"]) * devices
+    return [node | {"LOCAL_RANK": str(i), "RANK": str(first + i)} for i in range(devices)]
 
 
 def _pickled(error: Exception) -> bytes:
@@ -199,11 +197,3 @@ def _pickled(error: Exception) -> bytes:
         reported.add_note(error.__notes__[-1])
         pickled = pickle.dumps(reported)
     return pickled
-
-
-def _end(processes: Any) -> None:
-    """Kill the processes that are still alive."""
-    for process in processes:
-        if process.is_alive():
-            process.kill()
-        process.join()

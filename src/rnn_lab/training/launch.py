@@ -1,19 +1,18 @@
 """Start a run: in this process or in several, until it ends, is interrupted or rolled back."""
 
+import gc
 import signal
 import sys
-from typing import Any
 
 from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.plugins import require_extra
-from rnn_lab.ranks import is_rank_zero, is_worker
-from rnn_lab.training.process import flush_denormals, skip_final_gc, tune_malloc
+from rnn_lab.process import flush_denormals, is_rank_zero, is_worker, tune_malloc
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
-from rnn_lab.training.spec import CallbackFactory, RunSpec, no_callbacks
+from rnn_lab.training.spec import CallbackFactory, RunSpec
 
 
-def launch(spec: RunSpec, make_callbacks: CallbackFactory = no_callbacks) -> None:
+def launch(spec: RunSpec, make_callbacks: CallbackFactory) -> None:
     """Train and test the run of `spec`, in as many processes as it has devices.
 
     SIGTERM ends it with SystemExit, Ctrl-C with KeyboardInterrupt, both after a line with the
@@ -27,11 +26,11 @@ def launch(spec: RunSpec, make_callbacks: CallbackFactory = no_callbacks) -> Non
             if spec.config.trainer.strategy == "ddp" and not is_worker():
                 from rnn_lab.training.distributed import launch_ddp
 
-                launch_ddp(train_in_process, spec, make_callbacks, shutdown)
+                launch_ddp(spec, make_callbacks, shutdown)
             else:
                 train_in_process(spec, make_callbacks, shutdown)
         except Interrupted as interrupted:
-            skip_final_gc()
+            gc.freeze()  # or Python collects garbage at its exit, for more than a second
             if is_rank_zero():
                 from rnn_lab.training.resume import resume_hint
 
@@ -57,20 +56,19 @@ def train_in_process(
         require_extra("tensorboard", "logger=tensorboard")
     flush_denormals()
     with fast_imports():
-        from rnn_lab.training.callbacks.nonfinite import NonFiniteError
+        from rnn_lab.training.callbacks.nonfinite import NonFiniteError, RollbackRequestedError
         from rnn_lab.training.resume import resume_command, write_failure
-        from rnn_lab.training.rollbacks import RollbackRequestedError, print_rollback
         from rnn_lab.training.train import train
 
-    rollbacks: Any = None
+    rollbacks = None
     try:
         while True:
             try:
-                train(spec, shutdown, make_callbacks=make_callbacks, rollbacks=rollbacks)
-                return
+                return train(spec, shutdown, make_callbacks, rollbacks)
             except RollbackRequestedError as error:
                 rollbacks = error.rollbacks
-            print_rollback(rollbacks)
+                if is_rank_zero():
+                    print(error, file=sys.stderr, flush=True)
     except NonFiniteError as error:
         if spec.config.trainer.on_nonfinite == "rollback" or spec.sweep is not None:
             raise

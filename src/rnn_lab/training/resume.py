@@ -27,9 +27,8 @@ from rnn_lab.paths import command
 from rnn_lab.reports.run_files import diff_options
 from rnn_lab.tracking.metrics_csv import read_metrics
 from rnn_lab.training.callbacks.exact_checkpoint import RESUME
+from rnn_lab.training.callbacks.nonfinite import ROLLBACKS
 from rnn_lab.training.checkpoint_io import BEST, LAST, read_checkpoint, restore_best
-from rnn_lab.training.rollbacks import ROLLBACKS
-from rnn_lab.training.run_metadata import git_commit, versions
 from rnn_lab.training.spec import RunSpec
 
 _SHOWN = 3  # differing options in a message
@@ -88,11 +87,6 @@ class _Checkpoint(BaseModel):
     resume: _ResumeState = Field(alias=RESUME)
 
 
-def resume_metadata(signature: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint says of its run: the signature, versions and the commit."""
-    return {"signature": dict(signature), "versions": versions() | {"commit": git_commit()}}
-
-
 def find_resume_point(
     folder: Path,
     resume: Literal["auto", "never"],
@@ -123,13 +117,10 @@ def find_resume_point(
         return None
     try:
         checkpoint = read_checkpoint(last)
-        _check_version(last, checkpoint)
-        if RESUME not in checkpoint:
-            raise CheckpointError("not a checkpoint that a run can be resumed from")
         _check_content(last, checkpoint)
         _check_files(folder, checkpoint)
     except UnsafeCheckpointError as error:
-        raise CheckpointError(f"{last}: {error}; resume=never starts over") from None
+        raise _incompatible(last, str(error)) from None
     except IncompatibleCheckpointError:
         raise
     except CheckpointError as error:
@@ -138,22 +129,29 @@ def find_resume_point(
         return None
     state = checkpoint[RESUME]
     _check_signature(folder, state, metadata, ckpt_path)
-    resume_point = ResumePoint(last, state, checkpoint["global_step"])
-    _print(_where(resume_point))
-    return resume_point
+    step = checkpoint["global_step"]
+    if state["training_complete"]:
+        _print("the training was complete: resumes with the test")
+    else:
+        where = f"epoch {state['epoch']} after {state['batch_idx']} batches (step {step})"
+        _print(f"resumes in {where}")
+    return ResumePoint(last, state, step)
 
 
-def incompatible_checkpoint(path: Path, error: Exception) -> IncompatibleCheckpointError:
-    """Return the error for an intact checkpoint whose parts do not fit this run."""
-    reason = sanitize(" ".join(str(error).split()))
-    said = f"cannot be resumed from: {type(error).__name__}: {reason}"
-    return IncompatibleCheckpointError(f"{path}: {said}; resume=never starts over")
+def incompatible_checkpoint(path: Path, error: Exception) -> IncompatibleCheckpointError | None:
+    """Return the error to show for an intact checkpoint whose parts do not fit this run.
 
-
-def is_state_mismatch(error: Exception) -> bool:
-    """Return whether `error` comes of loading a checkpoint whose parts do not fit."""
+    None: `error` is not one of loading such a checkpoint.
+    """
     kinds = (AttributeError, IndexError, KeyError, TypeError, ValueError, CheckpointError)
-    return isinstance(error, kinds) or "loading state_dict" in str(error)
+    if not isinstance(error, kinds) and "loading state_dict" not in str(error):
+        return None
+    reason = f"{type(error).__name__}: {sanitize(' '.join(str(error).split()))}"
+    return _incompatible(path, f"cannot be resumed from: {reason}")
+
+
+def _incompatible(path: Path, reason: str) -> IncompatibleCheckpointError:
+    return IncompatibleCheckpointError(f"{path}: {reason}; resume=never starts over")
 
 
 def resume_hint(spec: RunSpec) -> str:
@@ -186,33 +184,27 @@ def write_failure(spec: RunSpec, error: Exception) -> WriteError | None:
             f"{spec.output_dir}: was deleted or moved while the run trained; "
             "the same command starts over"
         )
-    if isinstance(error, WriteError):
-        line = str(error)
-    elif refused is not None:
+    if not isinstance(error, WriteError):
+        if refused is None:
+            return None
         name = refused.filename2 or refused.filename or spec.output_dir
-        line = str(write_error(refused, os.fsdecode(name)))
-    else:
-        return None
+        error = write_error(refused, os.fsdecode(name))
     if spec.sweep is not None:
-        return WriteError(line)
-    return WriteError(f"{line}; then {resume_hint(spec).removeprefix('interrupted; ')}")
-
-
-def _check_version(path: Path, checkpoint: dict[str, Any]) -> None:
-    if mismatch := schema_mismatch(checkpoint.get(SCHEMA_KEY)):
-        raise IncompatibleCheckpointError(f"{path}: {mismatch}; resume=never starts over")
+        return WriteError(str(error))
+    return WriteError(f"{error}; then {resume_hint(spec).removeprefix('interrupted; ')}")
 
 
 def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
+    if mismatch := schema_mismatch(checkpoint.get(SCHEMA_KEY)):
+        raise _incompatible(path, mismatch)
+    if RESUME not in checkpoint:
+        raise CheckpointError("not a checkpoint that a run can be resumed from")
     try:
         _Checkpoint.model_validate(checkpoint)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        said = sanitize(f"{where}: {first['msg']}")
-        raise IncompatibleCheckpointError(
-            f"{path}: not a last.ckpt of train.py: {said}; resume=never starts over"
-        ) from None
+        where = sanitize(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        raise _incompatible(path, f"not a last.ckpt of train.py: {where}") from None
 
 
 def _check_files(folder: Path, checkpoint: dict[str, Any]) -> None:
@@ -248,9 +240,9 @@ def _check_signature(
     differences = [
         f"{name}={saved} (saved), {requested} (requested)"
         for name, saved, requested in diff_options(state["signature"], metadata["signature"])
+        if ckpt_path is None or name != "ckpt_path"
     ]
     if ckpt_path is not None:  # other options are asked for: a longer training, say
-        differences = [line for line in differences if not line.startswith("ckpt_path=")]
         if differences:
             _print(f"{ckpt_path}: resumed with other options: {'; '.join(differences)}")
     elif differences:
@@ -267,16 +259,6 @@ def _check_signature(
     ]
     if changed:
         _print(f"the last digits of metrics may differ, the run began with: {'; '.join(changed)}")
-
-
-def _where(resume_point: ResumePoint) -> str:
-    state = resume_point.state
-    if state["training_complete"]:
-        return "the training was complete: resumes with the test"
-    return (
-        f"resumes in epoch {state['epoch']} after {state['batch_idx']} batches "
-        f"(step {resume_point.global_step})"
-    )
 
 
 @rank_zero_only

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
     from rnn_lab.data.datamodule import TextDataModule
-    from rnn_lab.hardware import Hardware
+    from rnn_lab.training.hardware import Hardware
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RunSpec:
     shares_terminal: bool = False  # other runs print to it at the same time
     attempt: int = 1
     batch_halvings: int = 0
-    fingerprint: str = field(default="")  # of the config as it was composed
+    fingerprint: str = ""  # of the config as it was composed
 
     def __post_init__(self) -> None:
         if not self.fingerprint:
@@ -63,11 +63,7 @@ class RunSpec:
         """
         options = self.config.model_dump(mode="json")
         options["data"] = data.config.model_dump(mode="json")
-        options["trainer"] |= {
-            "accelerator": hardware.accelerator,
-            "devices": hardware.devices,
-            "precision": hardware.precision,
-        }
+        options["trainer"] |= asdict(hardware)
         return options_signature(options) | {
             "data.fingerprint": data.corpus.fingerprint,
             "data.vocabulary_fingerprint": data.text_encoder.fingerprint,
@@ -79,42 +75,37 @@ class RunSpec:
         Validation batches are halved too. Where no batch can be smaller, the same run is returned.
         """
         data, trainer = self.config.data, self.config.trainer
-        smaller = {"eval_batch_size": max(1, data.eval_batch_size // 2)}
-        if data.max_tokens_per_batch is not None:  # a batch holds the longest text
-            tokens = max(data.max_length, data.max_tokens_per_batch // 2)
-            shrinks = tokens < data.max_tokens_per_batch
-            smaller["max_tokens_per_batch"] = tokens
-        else:
-            size = max(1, data.batch_size // 2)
-            shrinks = size < data.batch_size
-            smaller["batch_size"] = size
-        if not shrinks and smaller["eval_batch_size"] == data.eval_batch_size:
+        name, size, smallest = self._batch_option
+        half, half_eval = max(smallest, size // 2), max(1, data.eval_batch_size // 2)
+        shrinks = half < size
+        if not shrinks and half_eval == data.eval_batch_size:
             return self
         batches = trainer.accumulate_grad_batches * (2 if shrinks else 1)
-        config = self.config.model_copy(
-            update={
-                "data": data.model_copy(update=smaller),
-                "trainer": trainer.model_copy(update={"accumulate_grad_batches": batches}),
-            }
-        )
+        update = {
+            "data": data.model_copy(update={name: half, "eval_batch_size": half_eval}),
+            "trainer": trainer.model_copy(update={"accumulate_grad_batches": batches}),
+        }
+        config = self.config.model_copy(update=update)
         return replace(self, config=config, batch_halvings=self.batch_halvings + 1)
 
     def describe_batch(self) -> str:
         """Return the options of a training step's batch, as the command line has them."""
-        data, trainer = self.config.data, self.config.trainer
-        name = "batch_size" if data.max_tokens_per_batch is None else "max_tokens_per_batch"
-        accumulated = trainer.accumulate_grad_batches
-        return f"data.{name}={getattr(data, name)} trainer.accumulate_grad_batches={accumulated}"
+        name, size, _ = self._batch_option
+        accumulated = self.config.trainer.accumulate_grad_batches
+        return f"data.{name}={size} trainer.accumulate_grad_batches={accumulated}"
+
+    @property
+    def _batch_option(self) -> tuple[str, int, int]:
+        """The option that limits a batch, its value, and its smallest possible value."""
+        data = self.config.data
+        if data.max_tokens_per_batch is None:
+            return "batch_size", data.batch_size, 1
+        return "max_tokens_per_batch", data.max_tokens_per_batch, data.max_length  # one text fits
 
 
 # Callbacks that a caller adds to a run. Called in each process that trains, after torch has been
 # imported; a function of a module, since it is sent to these processes.
 CallbackFactory = Callable[[RunSpec], "list[Callback]"]
-
-
-def no_callbacks(spec: RunSpec) -> list[Callback]:
-    """Return no callbacks."""
-    return []
 
 
 def options_signature(options: Mapping[str, Any]) -> dict[str, Any]:

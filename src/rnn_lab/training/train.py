@@ -11,39 +11,43 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+from rich.panel import Panel
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError, OutputDirConflictError
-from rnn_lab.hardware import resolve_hardware
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
 from rnn_lab.tracking.loggers import RunDescription, build_loggers, finish_wandb
-from rnn_lab.training.artifacts import save_artifacts
+from rnn_lab.training.artifacts import (
+    git_commit,
+    run_identity,
+    run_metadata,
+    save_artifacts,
+    versions,
+)
 from rnn_lab.training.callbacks import build_callbacks, find_callback, skips_test
 from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
+from rnn_lab.training.callbacks.nonfinite import Rollback, excluded_batches, read_rollbacks
 from rnn_lab.training.checkpoint_io import read_checkpoint
-from rnn_lab.training.data_warnings import log_duplicates, warn_demo_fallback
-from rnn_lab.training.instantiate import build_objects, metric_factories
+from rnn_lab.training.hardware import resolve_hardware
 from rnn_lab.training.reproduce import check_same_data
-from rnn_lab.training.resume import (
-    ResumePoint,
-    find_resume_point,
-    incompatible_checkpoint,
-    is_state_mismatch,
-    resume_metadata,
-)
-from rnn_lab.training.rollbacks import Rollback, excluded_batches, read_rollbacks
-from rnn_lab.training.run_metadata import run_identity, run_metadata
+from rnn_lab.training.resume import ResumePoint, find_resume_point, incompatible_checkpoint
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
-from rnn_lab.training.spec import CallbackFactory, RunSpec, no_callbacks
+from rnn_lab.training.spec import CallbackFactory, RunSpec
 from rnn_lab.training.trainer import build_trainer
+from rnn_lab.validation import build_object, metric_factories
+
+log = logging.getLogger(__name__)
+
+WARNING_SHARE = 0.01  # of the validation or test examples that are training examples too
 
 
 def train(
     spec: RunSpec,
     shutdown: GracefulShutdown,
-    *,
-    make_callbacks: CallbackFactory = no_callbacks,
+    make_callbacks: CallbackFactory,
     rollbacks: tuple[Rollback, ...] | None = None,
 ) -> None:
     """Train, test and save the run of `spec`; resume it where its folder holds an unfinished run.
@@ -57,15 +61,18 @@ def train(
         Interrupted: `shutdown` received a signal.
     """
     silence_lightning()
-    refuse_finished_run(spec)
-    config = spec.config
+    config, folder = spec.config, spec.output_dir
+    if spec.result_path.exists():
+        raise OutputDirConflictError(
+            f"hydra.run.dir={folder}: contains a finished run; choose another folder"
+        )
     hardware = resolve_hardware(config.trainer)
-
     L.seed_everything(config.seed, workers=True, verbose=False)
     data = load_data(spec)
     shutdown.raise_received()  # a library may have swallowed what the signal raised
 
-    metadata = resume_metadata(spec.signature(hardware, data))
+    signature, made_by = spec.signature(hardware, data), versions() | {"commit": git_commit()}
+    metadata = {"signature": signature, "versions": made_by}
     resume_point, rollbacks = prepare_resume(spec, data, metadata, rollbacks)
 
     model = build_classifier(
@@ -82,9 +89,11 @@ def train(
         callbacks = build_callbacks(
             spec, shutdown, rollbacks=rollbacks, metadata=metadata, resume_state=state
         )
-        callbacks += build_objects(config.callbacks, "callbacks", L.Callback)
+        for name, target in config.callbacks.items():
+            if target is not None:
+                callbacks.append(build_object(target, f"callbacks.{name}", L.Callback))
         callbacks += make_callbacks(spec)
-        trainer = build_trainer(config.trainer, hardware, spec.output_dir, loggers, callbacks)
+        trainer = build_trainer(config.trainer, hardware, folder, loggers, callbacks)
 
         metrics: dict[str, Any] = {}
         if config.train:
@@ -94,17 +103,8 @@ def train(
         if config.trainer.fast_dev_run:
             print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
         elif trainer.is_global_zero and not skips_test(trainer):
-            result = run_identity(config, data) | metrics
-            result |= run_metadata(spec, data, trainer, hardware)
-            save_artifacts(spec.output_dir, result, data, trainer)
-
-
-def refuse_finished_run(spec: RunSpec) -> None:
-    """Raise an OutputDirConflictError where the output folder contains a finished run."""
-    if spec.result_path.exists():
-        raise OutputDirConflictError(
-            f"hydra.run.dir={spec.output_dir}: contains a finished run; choose another folder"
-        )
+            about = run_metadata(spec, data, trainer, hardware)
+            save_artifacts(folder, run_identity(config, data) | metrics | about, data, trainer)
 
 
 def load_data(spec: RunSpec) -> TextDataModule:
@@ -114,8 +114,7 @@ def load_data(spec: RunSpec) -> TextDataModule:
         DataError: the texts cannot be read, or are not those of the run to reproduce.
     """
     config = spec.config
-    allow_fallback = spec.sweep is None
-    data = TextDataModule(config.data, seed=config.seed, allow_fallback=allow_fallback)
+    data = TextDataModule(config.data, seed=config.seed, allow_fallback=spec.sweep is None)
     data.prepare_data()
     data.setup()
     if run_identity(config, data)["demo_fallback"]:
@@ -124,6 +123,39 @@ def load_data(spec: RunSpec) -> TextDataModule:
     if config.reproduce is not None:
         check_same_data(config.reproduce, data)
     return data
+
+
+@rank_zero_only
+def warn_demo_fallback() -> None:
+    """Print a box that nobody can miss: this run does not train on IMDB."""
+    text = (
+        "IMDB is not on disk and cannot be downloaded, so this run uses synthetic demo reviews."
+        "\nIts metrics say nothing about IMDB. For the real reviews, put aclImdb_v1.tar.gz "
+        "into data/ or set IMDB_ROOT,\nand use data=imdb, which never falls back."
+    )
+    Console().print(Panel(text, title="DEMO REVIEWS, NOT IMDB", border_style="bold yellow"))
+
+
+@rank_zero_only
+def log_duplicates(data: TextDataModule) -> None:
+    """Log how many examples are duplicates; as a warning where splits share too many."""
+    exact, by_token = data.duplicates["exact"], data.duplicates["by_token"]
+    found, is_leaking = [], False
+    for name in ("train", "validation", "test"):
+        where = name if name == "train" else f"{name}_in_train"
+        if where not in by_token:
+            continue
+        size, shared = len(data.splits.get(name, ())), by_token[where]["examples"]
+        of = "within training" if name == "train" else f"of {size:,} {name} examples"
+        found.append(f"{shared:,} {of} ({exact[where]['examples']:,} exactly)")
+        is_leaking |= name != "train" and shared > 0 and shared >= WARNING_SHARE * size
+    log.log(
+        logging.WARNING if is_leaking else logging.INFO,
+        "Duplicates of training examples, word by word: %s; %s have another label. "
+        "result.json has all counts; data.drop_duplicates=true removes them from training",
+        ", ".join(found),
+        f"{sum(counts['label_conflicts'] for counts in by_token.values()):,}",
+    )
 
 
 def prepare_resume(
@@ -171,10 +203,12 @@ def fit(
     except MisconfigurationException as error:  # options that do not go together
         raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
     except Exception as error:
-        restoring = find_callback(trainer, ExactCheckpoint).is_restoring
-        if resume_point is None or not restoring or not is_state_mismatch(error):
+        is_restoring = find_callback(trainer, ExactCheckpoint).is_restoring
+        if checkpoint is None or not is_restoring:
             raise
-        raise incompatible_checkpoint(resume_point.path, error) from error
+        if (reported := incompatible_checkpoint(checkpoint, error)) is None:
+            raise
+        raise reported from error
     best = find_callback(trainer, BestCheckpoint).best_model_path
     if not best:  # fast_dev_run saves no checkpoint
         return {}
@@ -196,8 +230,7 @@ def test(
     epochs: dict[str, Any] = {}
     if checkpoint is not None:
         best = str(Path(checkpoint).expanduser())
-        epoch = read_checkpoint(Path(best)).get("epoch")
-        epochs = {"best_epoch": epoch, "epochs": None}
+        epochs = {"best_epoch": read_checkpoint(Path(best)).get("epoch"), "epochs": None}
     tested = trainer.test(model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True)
     return epochs | dict(tested[0])
 

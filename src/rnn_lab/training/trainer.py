@@ -1,5 +1,6 @@
 """Lightning's Trainer for one run, from the `trainer` options."""
 
+import inspect
 import os
 from pathlib import Path
 
@@ -15,20 +16,18 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
-from rnn_lab.hardware import Hardware
-from rnn_lab.ranks import started_by_srun
+from rnn_lab.process import started_by_srun
 from rnn_lab.training.checkpoint_io import AtomicCheckpointIO
 from rnn_lab.training.config import TrainerConfig
-from rnn_lab.training.instantiate import build_object
+from rnn_lab.training.hardware import Hardware
+from rnn_lab.validation import build_object
 
-# Options that the Trainer takes as they are.
-_PASSED = {
-    *("strategy", "num_nodes", "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"),
-    *("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "profiler"),
-    *("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches"),
-    *("fast_dev_run", "val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps"),
-    *("log_every_n_steps", "deterministic", "benchmark", "inference_mode", "detect_anomaly"),
-    *("sync_batchnorm", "reload_dataloaders_every_n_epochs", "enable_model_summary"),
+# Options that the Trainer takes as they are: the others are resolved, or the project's own.
+_PASSED = TrainerConfig.model_fields.keys() & inspect.signature(L.Trainer).parameters.keys() - {
+    "accelerator",
+    "devices",
+    "precision",
+    "enable_progress_bar",
 }
 
 
@@ -42,7 +41,7 @@ def build_trainer(
     """Return the Trainer of the run in `folder`."""
     # cuBLAS repeats its results only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    options = config.model_dump(include=_PASSED)
+    options = config.model_dump(include=set(_PASSED))
     if options["deterministic"] is None and hardware.accelerator == "gpu":
         options["deterministic"] = "warn"
     if isinstance(config.profiler, dict):
@@ -56,7 +55,7 @@ def build_trainer(
         use_distributed_sampler=False,  # it would test some examples twice to even the ranks out
         default_root_dir=folder,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO(), choose_environment(config)],
+        plugins=[AtomicCheckpointIO(), _environment(config)],
         logger=loggers,
     )
     # Private: Lightning has no option to leave signals alone. tests/training/
@@ -76,7 +75,7 @@ class _NoSignals(_SignalConnector):
         """Register none."""
 
 
-def choose_environment(config: TrainerConfig) -> ClusterEnvironment:
+def _environment(config: TrainerConfig) -> ClusterEnvironment:
     """Return what started this process, so that Lightning need not guess.
 
     Under Slurm, Lightning would requeue the job. That is submitit's or Slurm's task: where both do,

@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.hardware import resolve_hardware
 from rnn_lab.models.lightning_module import build_classifier
 from rnn_lab.sweeps.search.study import open_storage
 from rnn_lab.training.callbacks import build_callbacks, find_callback
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.hardware import resolve_hardware
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.trainer import build_trainer
 from rnn_lab.validation import validate

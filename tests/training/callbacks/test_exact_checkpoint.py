@@ -13,10 +13,10 @@ from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.models.lightning_module import build_classifier
 from rnn_lab.training.callbacks import find_callback
+from rnn_lab.training.callbacks.exact_checkpoint import random_state, set_random_state
 from rnn_lab.training.callbacks.monitors import Throughput
 from rnn_lab.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint, restore_best
 from rnn_lab.training.resume import ResumePoint
-from rnn_lab.training.rng_state import random_state, set_random_state
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from tests.training.killing import TIMING, differences
 from tests.training.small_trainer import small_trainer

@@ -9,8 +9,8 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides, run_job
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from rnn_lab.cpu import num_cores
 from rnn_lab.errors import ConfigError
+from rnn_lab.process import num_cores
 from rnn_lab.sweeps.job import JobDir
 
 

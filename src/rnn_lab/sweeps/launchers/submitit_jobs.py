@@ -19,9 +19,9 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, filter_overrides
 from hydra.plugins.launcher import Launcher
 
-from rnn_lab.cpu import num_cores
 from rnn_lab.errors import ConfigError
 from rnn_lab.paths import project_root
+from rnn_lab.process import num_cores
 from rnn_lab.sweeps.launchers.common import dead_job_result, is_done, resolve_n_jobs, run_inline
 
 Submit = Callable[[list[int]], list[submitit.Job[JobReturn]]]

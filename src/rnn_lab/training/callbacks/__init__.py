@@ -16,8 +16,7 @@ from rnn_lab.training.callbacks.monitors import (
     Throughput,
     ValidationHistory,
 )
-from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
-from rnn_lab.training.rollbacks import Rollback
+from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard, Rollback
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import RunSpec
 
@@ -45,22 +44,14 @@ def build_callbacks(
     callbacks: list[Callback] = [
         NonFiniteGuard(config, folder, rollbacks),  # first: no other sees a number that is none
         BestCheckpoint(spec.checkpoint_dir, config.monitor, config.metric_mode),
-        ExactCheckpoint(
-            config,
-            spec.checkpoint_dir,
-            metadata=metadata,
-            resume_state=resume_state,
-            shutdown=shutdown,
-            extends=spec.config.ckpt_path is not None,
-        ),
+        ExactCheckpoint(spec, metadata or {}, resume_state, shutdown or GracefulShutdown()),
         GradNormMonitor(),
         Throughput(),
         ValidationHistory(),
         PredictionCollector(),
     ]
-    if config.patience is not None:
-        stop = EarlyStopping(config.monitor, mode=config.metric_mode, patience=config.patience)
-        callbacks.append(stop)
+    if (patience := config.patience) is not None:
+        callbacks.append(EarlyStopping(config.monitor, mode=config.metric_mode, patience=patience))
     if config.gradient_flow is not None:
         callbacks.append(GradientFlow(config.gradient_flow, folder / "gradient_flow.csv"))
     if config.enable_progress_bar:

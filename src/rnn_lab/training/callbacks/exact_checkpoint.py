@@ -6,23 +6,24 @@ gradient has been accumulated, and no random number of the next step has been dr
 """
 
 import math
-import os
+import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning as L
+import numpy as np
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.apply_func import apply_to_collection
 
 from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.checkpoint_io import LAST
-from rnn_lab.training.config import TrainerConfig
-from rnn_lab.training.rng_state import random_state, set_random_state
+from rnn_lab.training.distributed import gather
 from rnn_lab.training.signals import PREEMPTION_SIGNALS, GracefulShutdown
+from rnn_lab.training.spec import RunSpec
 
 RESUME = "resume"  # key of a checkpoint for what Lightning does not save
 
@@ -35,11 +36,7 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(self, checkpoint_dir: Path, monitor: str, mode: str) -> None:
         # Not `save_last`: that keeps the last epoch that was better than those before.
         super().__init__(
-            dirpath=checkpoint_dir,
-            filename="best",
-            monitor=monitor,
-            mode=mode,
-            enable_version_counter=False,
+            checkpoint_dir, "best", monitor=monitor, mode=mode, enable_version_counter=False
         )
 
 
@@ -52,42 +49,33 @@ class ExactCheckpoint(Checkpoint):
 
     def __init__(
         self,
-        config: TrainerConfig,
-        checkpoint_dir: Path,
-        *,
-        metadata: Mapping[str, Any] | None = None,
-        resume_state: Mapping[str, Any] | None = None,
-        shutdown: GracefulShutdown | None = None,
-        extends: bool = False,
+        spec: RunSpec,
+        metadata: Mapping[str, Any],
+        resume_state: Mapping[str, Any] | None,
+        shutdown: GracefulShutdown,
     ) -> None:
-        """Write to the folder `checkpoint_dir`.
+        """Write to the folder of `spec`, as often as it says.
 
         Args:
-            config: says how often.
-            checkpoint_dir: of the run.
+            spec: of the run; with its `ckpt_path`, a complete training continues if it may now have
+                more epochs.
             metadata: of the run, in plain types; saved in the checkpoint.
             resume_state: what the checkpoint that the training resumes from has under RESUME.
             shutdown: receives the signals that ask the training to stop.
-            extends: whether a complete training continues if it may have more epochs now.
         """
-        minutes = config.checkpoint_every_n_minutes
-        self.path = checkpoint_dir / LAST
+        config = spec.config.trainer
+        self.path = spec.checkpoint_dir / LAST
+        self.saved_step = 0  # optimizer steps before the saved last.ckpt; 0: none, or the start
         self._every_n_steps = config.checkpoint_every_n_steps
-        self._every_seconds = None if minutes is None else minutes * 60
-        self._metadata = dict(metadata or {})
+        self._every_seconds = (config.checkpoint_every_n_minutes or math.inf) * 60
+        self._extends = spec.config.ckpt_path is not None
+        self._metadata = dict(metadata)
         self._resume_state = resume_state
-        self._extends = extends
+        self._shutdown = shutdown
         self._metric_sums: dict[str, Any] = {}
         self._note: dict[str, Any] | None = None
         self._before_last_step: dict[str, Any] | None = None
-        self._shutdown = shutdown or GracefulShutdown()
-        elapsed = resume_state["seconds"] if resume_state else 0.0
-        self._started = time.perf_counter() - elapsed
-
-    @property
-    def saved_step(self) -> int:
-        """The optimizer steps before the saved last.ckpt; 0: there is none, or it is the start."""
-        return self._saved_step
+        self._started = time.perf_counter() - (resume_state["seconds"] if resume_state else 0.0)
 
     @property
     def seconds(self) -> float:
@@ -99,9 +87,9 @@ class ExactCheckpoint(Checkpoint):
         """Whether a resumed training has not yet restored all of its checkpoint."""
         return self._resume_state is not None
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start to count steps and minutes, and to check for signals."""
-        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
         self._shutdown.deferred = True
         self._group = None
         if trainer.world_size > 1 and torch.distributed.get_backend() != "gloo":
@@ -109,7 +97,7 @@ class ExactCheckpoint(Checkpoint):
             self._group = torch.distributed.new_group(backend="gloo")
 
     def on_train_batch_start(
-        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Restore, or save where that is due, and stop where a signal asks for it."""
         accumulate = trainer.accumulate_grad_batches
@@ -127,14 +115,7 @@ class ExactCheckpoint(Checkpoint):
             if batch_idx + accumulate >= trainer.num_training_batches:
                 self._remember(trainer, batch_idx)
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Add the sums of the epoch's means before the interruption to those of the first step."""
         for name, (value, count) in self._metric_sums.items():
             mean = _epoch_means(trainer)[name]
@@ -142,29 +123,22 @@ class ExactCheckpoint(Checkpoint):
             mean.cumulated_batch_size = count.to(mean.value.device) + mean.cumulated_batch_size
         self._metric_sums = {}
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save the trained weights."""
         self._save(trainer, 0, training_complete=True)
         signum, _ = self._agree(trainer)
         self._shutdown.deferred = False
         self._raise(signum)
 
-    def on_validation_batch_start(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Stop in validation too, which may take long: the run resumes before its last step."""
-        signum, _ = self._agree(trainer)
+        signum = self._agree(trainer)[0]
         if signum is not None and self._before_last_step is not None:
             self._write(trainer, self._before_last_step)
         self._raise(signum)
 
     def on_save_checkpoint(
-        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add to last.ckpt what Lightning does not save, and set its counters between two steps."""
         if self._note is None:
@@ -176,7 +150,7 @@ class ExactCheckpoint(Checkpoint):
             checkpoint["epoch"] -= 1  # the last one that its weights have seen
 
     def on_load_checkpoint(
-        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Stop at once where the training was complete; find best.ckpt where the folder is now."""
         if trainer.state.fn == TrainerFn.FITTING and checkpoint[RESUME]["training_complete"]:
@@ -186,33 +160,30 @@ class ExactCheckpoint(Checkpoint):
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint["callbacks"].get(callback.state_key)
             if isinstance(callback, BestCheckpoint) and state is not None:
-                _relocate(state, os.path.realpath(self.path.parent))
+                _relocate(state, str(self.path.parent.resolve()))
                 callback.current_score = state["current_score"]  # which it forgets
 
-    def _is_due(self, trainer: L.Trainer, batch_idx: int, *, at_once: bool) -> bool:
+    def _is_due(self, trainer: Trainer, batch_idx: int, *, at_once: bool) -> bool:
         step = trainer.global_step
-        if step == self._saved_step:
+        if step == self.saved_step:
             return False
         every = self._every_n_steps
         return batch_idx == 0 or at_once or (every is not None and step % every == 0)
 
-    def _agree(self, trainer: L.Trainer) -> tuple[int | None, bool]:
+    def _agree(self, trainer: Trainer) -> tuple[int | None, bool]:
         """Return a signal that one of the processes has received, and whether saving is due.
 
         All processes return the same and stop in the same step: otherwise they would wait for each
         other.
         """
         signum = self._shutdown.received or 0
-        every = math.inf if self._every_seconds is None else self._every_seconds
-        late = trainer.is_global_zero and time.monotonic() - self._saved_at >= every
+        late = trainer.is_global_zero and time.monotonic() - self._saved_at >= self._every_seconds
         if trainer.world_size > 1:
             # A preemption signal takes precedence over SIGTERM, which some clusters send too.
-            mine = torch.tensor(
-                [signum, signum in PREEMPTION_SIGNALS and signum, late], dtype=torch.int64
-            )
+            mine = torch.tensor([signum, signum * (signum in PREEMPTION_SIGNALS), int(late)])
             torch.distributed.all_reduce(mine, torch.distributed.ReduceOp.MAX, group=self._group)
-            any_signal, make_room, any_late = mine.tolist()
-            signum, late = make_room or any_signal, bool(any_late)
+            any_signal, preemption, any_late = mine.tolist()
+            signum, late = preemption or any_signal, bool(any_late)
         return signum or None, late
 
     def _raise(self, signum: int | None) -> None:
@@ -220,35 +191,31 @@ class ExactCheckpoint(Checkpoint):
             self._shutdown.received = signum
             self._shutdown.raise_received()
 
-    def _remember(self, trainer: L.Trainer, batch: int) -> None:
+    def _remember(self, trainer: Trainer, batch: int) -> None:
         """Keep a copy of the checkpoint before the epoch's last step.
 
         After that step Lightning validates before it calls this callback again. Where last.ckpt
         already is of that step, there is nothing to copy.
         """
-        if trainer.global_step != self._saved_step:
+        if trainer.global_step != self.saved_step:
             self._before_last_step = apply_to_collection(
                 self._content(trainer, batch), torch.Tensor, lambda one: one.to("cpu", copy=True)
             )
 
-    def _save(self, trainer: L.Trainer, batch: int, *, training_complete: bool = False) -> None:
+    def _save(self, trainer: Trainer, batch: int, *, training_complete: bool = False) -> None:
         self._write(trainer, self._content(trainer, batch, training_complete=training_complete))
-        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
-    def _write(self, trainer: L.Trainer, content: dict[str, Any]) -> None:
+    def _write(self, trainer: Trainer, content: dict[str, Any]) -> None:
         if not getattr(trainer, "fast_dev_run", False):
             trainer.strategy.save_checkpoint(content, self.path)
         trainer.strategy.barrier("last.ckpt")
 
     def _content(
-        self, trainer: L.Trainer, batch: int, *, training_complete: bool = False
+        self, trainer: Trainer, batch: int, *, training_complete: bool = False
     ) -> dict[str, Any]:
         """Return the content of last.ckpt before batch number `batch` of the epoch."""
         mine = {"rng_state": random_state(), "metric_sums": _metric_sums(trainer) if batch else {}}
-        ranks = [mine]
-        if trainer.world_size > 1:
-            ranks = [{} for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(ranks, mine)
         csv = next((logger for logger in trainer.loggers if isinstance(logger, MetricsCsv)), None)
         self._note = self._metadata | {
             "epoch": trainer.current_epoch,
@@ -256,7 +223,7 @@ class ExactCheckpoint(Checkpoint):
             "training_complete": training_complete,
             "metrics_rows": csv.rows if csv and trainer.is_global_zero else 0,
             "seconds": self.seconds,
-            "ranks": ranks,
+            "ranks": gather(trainer, mine),
         }
         try:
             # Private: no public method returns a checkpoint without writing it, and one of several
@@ -267,13 +234,13 @@ class ExactCheckpoint(Checkpoint):
             self._note = None
 
 
-def _epoch_means(trainer: L.Trainer) -> Any:
+def _epoch_means(trainer: Trainer) -> Any:
     # Private: Lightning saves and restores these sums in no checkpoint within an epoch, and has no
     # public access to them. tests/training/test_lightning_private.py fails when this changes.
     return trainer.fit_loop.epoch_loop._results
 
 
-def _metric_sums(trainer: L.Trainer) -> dict[str, Any]:
+def _metric_sums(trainer: Trainer) -> dict[str, Any]:
     """Return sum and number of examples of each mean over the unfinished training epoch."""
     return {
         name: (metric.value.cpu(), metric.cumulated_batch_size.cpu())
@@ -297,9 +264,39 @@ def _relocate(state: dict[str, Any], folder: str) -> None:
     """Change the paths in a ModelCheckpoint's state to checkpoints in `folder`."""
 
     def moved(path: str) -> str:
-        return os.path.join(folder, os.path.basename(path)) if path else path  # noqa: PTH118, PTH119
+        return str(Path(folder, Path(path).name)) if path else path
 
     state["dirpath"] = folder
     for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
         state[name] = moved(state[name])
     state["best_k_models"] = {moved(path): at for path, at in state["best_k_models"].items()}
+
+
+def random_state() -> dict[str, Any]:
+    """Return the states of torch's, numpy's and Python's default generators, in plain types."""
+    _, keys, *numpy = np.random.get_state()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": (torch.from_numpy(np.asarray(keys, np.int64)), *numpy),
+        "python": random.getstate(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Set the generators to what `random_state` returned."""
+    torch.set_rng_state(state["torch"])
+    keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state(
+        ("MT19937", keys.numpy().astype(np.uint32), int(position), int(has_gauss), float(gauss))
+    )
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+    if len(state.get("cuda", ())) == torch.cuda.device_count() > 0:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])

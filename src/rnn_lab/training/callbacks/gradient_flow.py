@@ -5,9 +5,8 @@ import csv
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from rnn_lab.data.datamodule import TextDataModule
@@ -40,29 +39,22 @@ class GradientFlow(Callback):
         self._rows: list[tuple[Any, ...]] = []
         self._measured_at: int | None = None
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Measure the untrained model."""
         if self._measured_at is None:
             self._measure(trainer, module)
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Measure every so many steps."""
         if self._when != "epoch" and trainer.global_step % self._when == 0:
             self._measure(trainer, module)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Measure after each epoch."""
         if self._when == "epoch":
             self._measure(trainer, module)
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Measure the trained model."""
         self._measure(trainer, module)
 
@@ -71,7 +63,7 @@ class GradientFlow(Callback):
         return {"measured_at": self._measured_at, "rows": len(self._rows)}
 
     def on_load_checkpoint(
-        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restore the rows of a resumed training."""
         state = checkpoint["callbacks"].get(self.state_key)
@@ -82,7 +74,7 @@ class GradientFlow(Callback):
             with self._path.open(encoding="utf-8", newline="") as file:
                 self._rows = [tuple(row) for row in csv.reader(file)][1 : state["rows"] + 1]
 
-    def _measure(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def _measure(self, trainer: Trainer, module: LightningModule) -> None:
         if not trainer.is_global_zero or self._measured_at == trainer.global_step:
             return
         self._measured_at = step = trainer.global_step
@@ -99,15 +91,12 @@ class GradientFlow(Callback):
                 (step, one.layer, direction, distance, norm, sequences)
                 for distance, (norm, sequences) in enumerate(columns)
             ]
-        self._write()
-        for logger in trainer.loggers:
-            logger.log_metrics(_metrics(measured), step)
-
-    def _write(self) -> None:
         with atomic_write(self._path, newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("step", "layer", "direction", "distance", "norm", "reviews"))
             writer.writerows(self._rows)
+        for logger in trainer.loggers:
+            logger.log_metrics(_metrics(measured), step)
 
 
 def _metrics(measured: list[GradientNorms]) -> dict[str, float]:

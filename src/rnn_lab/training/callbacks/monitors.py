@@ -3,26 +3,25 @@
 import time
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+
+from rnn_lab.training.distributed import gather
 
 
 class GradNormMonitor(Callback):
     """Log `lr`, and `grad_norm`: the L2 norm of the whole gradient before it is clipped."""
 
     def on_before_optimizer_step(
-        self, trainer: L.Trainer, module: L.LightningModule, optimizer: torch.optim.Optimizer
+        self, trainer: Trainer, module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Measure on the steps that loggers record alone: it reads every gradient."""
         if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             norms = [p.grad.norm() for p in module.parameters() if p.grad is not None]
-            metrics = {
-                "lr": optimizer.param_groups[0]["lr"],
-                "grad_norm": torch.stack(norms).norm(),
-            }
+            lr = optimizer.param_groups[0]["lr"]
+            metrics = {"lr": lr, "grad_norm": torch.stack(norms).norm()}
             module.log_dict(metrics, on_step=True, on_epoch=False)
 
 
@@ -32,58 +31,49 @@ class Throughput(Callback):
     state_key = "Throughput"
 
     def __init__(self) -> None:
-        self.examples = 0
-        self.seconds = 0.0
-        self._epoch_examples = 0
-        self._epoch_seconds = 0.0
+        self.examples, self.seconds = 0, 0.0
+        self.epoch_examples, self.epoch_seconds = 0, 0.0
 
     @property
     def examples_per_s(self) -> float:
         """The mean over all epochs, without validation."""
         return self.examples / self.seconds if self.seconds else 0.0
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Restart the clock in an epoch that has begun."""
-        self._start = time.perf_counter() - self._epoch_seconds
+        self._start = time.perf_counter() - self.epoch_seconds
 
-    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock."""
-        self._epoch_examples, self._epoch_seconds = 0, 0.0
+        self.epoch_examples, self.epoch_seconds = 0, 0.0
         self._start = time.perf_counter()
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop the clock after each batch, since validation follows the last one."""
-        self._epoch_examples += len(batch.labels) * trainer.world_size
-        self._epoch_seconds = time.perf_counter() - self._start
+        self.epoch_examples += len(batch.labels) * trainer.world_size
+        self.epoch_seconds = time.perf_counter() - self._start
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Add the epoch to the totals and log its throughput."""
-        self.examples += self._epoch_examples
-        self.seconds += self._epoch_seconds
-        speed = self._epoch_examples / self._epoch_seconds
+        self.examples += self.epoch_examples
+        self.seconds += self.epoch_seconds
+        speed = self.epoch_examples / self.epoch_seconds
         module.log("train/examples_per_second", speed, sync_dist=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
-        epoch = {"epoch_examples": self._epoch_examples, "epoch_seconds": self._epoch_seconds}
-        return {"examples": self.examples, "seconds": self.seconds} | epoch
+        names = ("examples", "seconds", "epoch_examples", "epoch_seconds")
+        return {name: getattr(self, name) for name in names}
 
     def on_load_checkpoint(
-        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restore the counts of a resumed training; a test of a checkpoint leaves them alone."""
         state = checkpoint["callbacks"].get(self.state_key)
         if trainer.state.fn == TrainerFn.FITTING and state is not None:
-            self.examples, self.seconds = state["examples"], state["seconds"]
-            self._epoch_examples = state["epoch_examples"]
-            self._epoch_seconds = state["epoch_seconds"]
+            vars(self).update(state)
 
 
 class ValidationHistory(Callback):
@@ -99,13 +89,10 @@ class ValidationHistory(Callback):
         self.by_step: dict[int, dict[str, float]] = {}
         self.by_epoch: dict[int, dict[str, float]] = {}
 
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Keep the metrics of one validation."""
-        metrics = {
-            name: float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("val/")
-        }
+        found = trainer.callback_metrics.items()
+        metrics = {name: float(value) for name, value in found if name.startswith("val/")}
         self.by_step[trainer.global_step] = metrics
         self.by_epoch[trainer.current_epoch] = metrics
 
@@ -125,7 +112,7 @@ class EpochPrinter(Callback):
         """Begin each line with `prefix`, where several runs print at the same time."""
         self._prefix = prefix
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Print the metrics of the epoch."""
         if trainer.is_global_zero:
             names = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
@@ -145,30 +132,20 @@ class PredictionCollector(Callback):
 
     is_complete = False
 
-    def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Drop the predictions of an earlier test."""
         self._batches: list[dict[str, np.ndarray]] = []
 
     def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, module: LightningModule, outputs: Any, *_: Any
     ) -> None:
         """Keep the predictions of one batch."""
         kept = ("indices", "probabilities", "loss")
         self._batches.append({name: outputs[name].cpu().numpy() for name in kept})
 
-    def on_test_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Gather the batches of all ranks in the order of the split."""
-        batches = self._batches
-        if trainer.world_size > 1:
-            gathered: list[list[dict[str, np.ndarray]]] = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(gathered, batches)
-            batches = [batch for rank in gathered for batch in rank]
+        batches = [batch for of_rank in gather(trainer, self._batches) for batch in of_rank]
         order = np.argsort(np.concatenate([batch["indices"] for batch in batches]))
         self.indices, self.probabilities, self.losses = (
             np.concatenate([batch[name] for batch in batches])[order]

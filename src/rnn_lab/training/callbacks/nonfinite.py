@@ -6,29 +6,28 @@ before anything is validated or saved.
 """
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch, replacement_batch
 from rnn_lab.errors import UserError, WriteError
 from rnn_lab.io.atomic import atomic_write, write_json
-from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
 from rnn_lab.training.config import TrainerConfig
-from rnn_lab.training.rollbacks import ROLLBACKS, Rollback, RollbackRequestedError, excluded_batches
+from rnn_lab.training.distributed import gather
 
 EXAMPLES = "nonfinite"  # folder within the output folder for the examples of a bad step
+ROLLBACKS = "rollbacks.json"  # in the output folder
 LR_FACTOR = 0.5  # a rollback multiplies the learning rate by it
 
 
@@ -37,6 +36,42 @@ class NonFiniteError(UserError):
 
 
 @dataclass(frozen=True)
+class Rollback:
+    """Where a training became non-finite, and the checkpoint it resumed from."""
+
+    step: int  # of the optimizer, from 0
+    epoch: int
+    batches: tuple[int, ...]  # of the epoch, from 0: excluded from now on
+    to_step: int  # of the checkpoint; 0: the start
+    why: str
+
+
+class RollbackRequestedError(Exception):
+    """The training is to resume from its last checkpoint, after `rollbacks`, the latest last."""
+
+    def __init__(self, rollbacks: tuple[Rollback, ...]) -> None:
+        last = rollbacks[-1]
+        without = f" and without batch {', '.join(map(str, last.batches))}" if last.batches else ""
+        to = f"rolls back to step {last.to_step}, with half the learning rate{without}"
+        super().__init__(f"{last.why}; {to}")
+        self.rollbacks = rollbacks
+
+
+def read_rollbacks(folder: Path) -> tuple[Rollback, ...]:
+    """Return the rollbacks of the unfinished run in `folder`."""
+    try:
+        found = json.loads((folder / ROLLBACKS).read_text(encoding="utf-8"))["rollbacks"]
+    except (OSError, ValueError, KeyError):
+        return ()
+    return tuple(Rollback(**one | {"batches": tuple(one["batches"])}) for one in found)
+
+
+def excluded_batches(rollbacks: tuple[Rollback, ...]) -> frozenset[tuple[int, int]]:
+    """Return the epoch and number of each batch that is excluded from training."""
+    return frozenset((one.epoch, number) for one in rollbacks for number in one.batches)
+
+
+@dataclass
 class _Step:
     """The batches of an optimizer step, and which of its values are not finite."""
 
@@ -45,6 +80,7 @@ class _Step:
     batches: list[tuple[int, Batch]]
     is_bad: Tensor  # bool [batches + 1], on the CPU: the losses, and the gradient
     copied: Any = None  # a torch.cuda.Event: `is_bad` is valid from then on
+    is_checked: bool = False
 
 
 class NonFiniteGuard(Callback):
@@ -67,9 +103,8 @@ class NonFiniteGuard(Callback):
         self._applied = 0  # rollbacks that the learning rate of the checkpoint includes
         self._accumulated: list[tuple[int, Batch, Tensor]] = []
         self._last: _Step | None = None
-        self._is_checked = True
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Lower the learning rate for the rollbacks since the checkpoint was written."""
         factor = LR_FACTOR ** (len(self.rollbacks) - self._applied)
         if factor == 1:
@@ -82,47 +117,47 @@ class NonFiniteGuard(Callback):
             schedule.scheduler.base_lrs = [lr * factor for lr in schedule.scheduler.base_lrs]
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Check the step that the batch completes, or the one before."""
         self._accumulated.append((batch_idx, batch, outputs["loss"]))
         step = trainer.global_step - 1
         is_new = self._last is None or step != self._last.step
-        if step < 0 or not is_new or not self._is_whole(trainer, batch_idx):
+        is_whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        is_whole |= trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if step < 0 or not is_new or not is_whole:
             return
         self._check(trainer)
-        assert isinstance(module, TextClassifier)
         is_bad = _non_finite([loss for _, _, loss in self._accumulated], module, trainer)
         batches = [(number, batch) for number, batch, _ in self._accumulated]
-        self._accumulated, self._is_checked = [], False
+        self._accumulated = []
         self._last = _Step(step, trainer.current_epoch, batches, *_to_cpu(is_bad))
         if self._last.copied is None:
             self._check(trainer)
 
-    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Check the last step before its epoch is validated."""
         self._check(trainer)
 
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Let no non-finite validation loss select an epoch."""
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.state.fn == TrainerFn.FITTING and loss is not None and not loss.isfinite():
-            self._fail(trainer, "the validation loss", trainer.global_step - 1, [])
+            self._fail(trainer, "the validation loss")
 
     def on_save_checkpoint(
-        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Let no non-finite weight into best.ckpt or last.ckpt."""
         self._check(trainer)
-        kept = {name: checkpoint.get(name) for name in ("state_dict", "optimizer_states")}
-        if not all(bool(tensor.isfinite().all()) for tensor in _tensors(kept)):
-            batches = self._last.batches if self._last else []
-            self._fail(trainer, "a weight", trainer.global_step - 1, batches)
+        found: list[bool] = []
+        apply_to_collection(
+            [checkpoint.get("state_dict"), checkpoint.get("optimizer_states")],
+            (Tensor, float),
+            lambda value: found.append(bool(torch.as_tensor(value).isfinite().all())),
+        )
+        if not all(found):
+            self._fail(trainer, "a weight", batches=self._last.batches if self._last else [])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds: the rollbacks that its learning rate includes."""
@@ -132,38 +167,35 @@ class NonFiniteGuard(Callback):
         """Restore the state of a resumed training."""
         self._applied = state_dict["rollbacks"]
 
-    def _is_whole(self, trainer: L.Trainer, batch_idx: int) -> bool:
-        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        return last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-
-    def _check(self, trainer: L.Trainer) -> None:
+    def _check(self, trainer: Trainer) -> None:
         """Check the last step."""
         step = self._last
-        if self._is_checked or step is None:
+        if step is None or step.is_checked:
             return
-        self._is_checked = True
+        step.is_checked = True
         if step.copied is not None:
             step.copied.synchronize()
         *losses, gradient = step.is_bad.tolist()
         if any(losses):
             batches = [b for b, is_bad in zip(step.batches, losses, strict=True) if is_bad]
-            self._fail(trainer, "the loss", step.step, batches, step.epoch)
+            self._fail(trainer, "the loss", step.step, step.epoch, batches)
         elif gradient:
-            self._fail(trainer, "the gradient", step.step, step.batches, step.epoch)
+            self._fail(trainer, "the gradient", step.step, step.epoch, step.batches)
 
     def _fail(
         self,
-        trainer: L.Trainer,
+        trainer: Trainer,
         what: str,
-        step: int,
-        batches: list[tuple[int, Batch]],
+        step: int | None = None,
         epoch: int | None = None,
+        batches: list[tuple[int, Batch]] | None = None,
     ) -> None:
+        """Save the examples of `batches`; raise NonFiniteError or RollbackRequestedError."""
+        step = trainer.global_step - 1 if step is None else step
         epoch = trainer.current_epoch if epoch is None else epoch
-        numbers = self._batch_numbers(trainer, epoch, batches)
-        where = f"step {step} (epoch {epoch}{', batch ' if numbers else ''}"
-        where += f"{', '.join(map(str, numbers))})"
-        why = f"{what} is not finite at {where}"
+        numbers = self._batch_numbers(trainer, epoch, batches or [])
+        where = f", batch {', '.join(map(str, numbers))}" if numbers else ""
+        why = f"{what} is not finite at step {step} (epoch {epoch}{where})"
         if batches:
             why += f"; its examples: {self._save_examples(trainer, step, epoch, batches)}"
         if not self._may_roll_back:
@@ -184,7 +216,7 @@ class NonFiniteGuard(Callback):
         raise RollbackRequestedError(rollbacks)
 
     def _batch_numbers(
-        self, trainer: L.Trainer, epoch: int, batches: list[tuple[int, Batch]]
+        self, trainer: Trainer, epoch: int, batches: list[tuple[int, Batch]]
     ) -> tuple[int, ...]:
         """Return the numbers of batches, of which some replace excluded ones."""
         out = {number for at, number in excluded_batches(self.rollbacks) if at == epoch}
@@ -192,7 +224,7 @@ class NonFiniteGuard(Callback):
         return tuple(replacement_batch(number, out, count) for number, _ in batches)
 
     def _save_examples(
-        self, trainer: L.Trainer, step: int, epoch: int, batches: list[tuple[int, Batch]]
+        self, trainer: Trainer, step: int, epoch: int, batches: list[tuple[int, Batch]]
     ) -> str:
         """Write a line of JSON for each example of the batches; return where they are."""
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -201,10 +233,7 @@ class NonFiniteGuard(Callback):
             for number, batch in batches
             for example in _describe_examples(batch, data)
         ]
-        of_ranks: list[list[dict[str, Any]]] = [mine]
-        if trainer.world_size > 1:
-            of_ranks = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(of_ranks, mine)
+        of_ranks = gather(trainer, mine)
         path = self._folder / EXAMPLES / f"step{step}.jsonl"
         try:
             if trainer.is_global_zero:
@@ -216,7 +245,7 @@ class NonFiniteGuard(Callback):
         return str(path)
 
 
-def _non_finite(losses: list[Tensor], module: TextClassifier, trainer: L.Trainer) -> Tensor:
+def _non_finite(losses: list[Tensor], module: Any, trainer: Trainer) -> Tensor:
     """Return which losses are not finite, and whether the gradient is not: bool [losses + 1]."""
     gradient = ~module.gradient_norm.isfinite()
     plugin = trainer.precision_plugin
@@ -253,17 +282,3 @@ def _describe_examples(batch: Batch, data: Any) -> Iterator[dict[str, Any]]:
     tokens, lengths = batch.tokens.tolist(), batch.lengths.tolist()
     for row, label, ids, length in zip(rows, labels, tokens, lengths, strict=True):
         yield {"row": row, "label": label, "tokens": ids[:length]}
-
-
-def _tensors(content: Any) -> Iterator[Tensor]:
-    if isinstance(content, Tensor):
-        if content.is_floating_point():
-            yield content
-    elif isinstance(content, dict):
-        for value in content.values():
-            yield from _tensors(value)
-    elif isinstance(content, list | tuple):
-        for value in content:
-            yield from _tensors(value)
-    elif isinstance(content, float) and not math.isfinite(content):
-        yield torch.tensor(content)

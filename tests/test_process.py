@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from rnn_lab.training.process import tune_malloc
+from rnn_lab.process import tune_malloc
 from tests.cli.runner import PROJECT
 
 
@@ -27,7 +27,7 @@ def test_denormals_are_zero_in_every_thread():
     # In a process of its own: the setting would stay, and running threads do not get it.
     code = """
 import torch
-from rnn_lab.training.process import flush_denormals
+from rnn_lab.process import flush_denormals
 flush_denormals()
 torch.set_num_threads(2)
 small = torch.full([1_000_000], 1e-30, requires_grad=True)
@@ -42,7 +42,7 @@ assert not small.grad.any(), small.grad
 def test_peak_memory_is_in_bytes_and_excludes_the_parent_process():
     """The memory of the process that started it does not count."""
     program = """
-from rnn_lab.training.process import peak_memory_bytes
+from rnn_lab.process import peak_memory_bytes
 before = peak_memory_bytes()
 block = bytearray(300_000_000)
 print(before, peak_memory_bytes())

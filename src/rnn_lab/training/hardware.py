@@ -5,27 +5,14 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.training.config import Precision, TrainerConfig
 
 Accelerator = Literal["cpu", "gpu", "mps"]
-Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
-
-
-class HardwareOptions(Protocol):
-    """The options of the trainer group that choose hardware."""
-
-    @property
-    def accelerator(self) -> Any: ...  # noqa: D102
-    @property
-    def devices(self) -> Any: ...  # noqa: D102
-    @property
-    def strategy(self) -> Any: ...  # noqa: D102
-    @property
-    def precision(self) -> Any: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -37,7 +24,7 @@ class Hardware:
     precision: Precision
 
 
-def resolve_hardware(options: HardwareOptions) -> Hardware:
+def resolve_hardware(options: TrainerConfig) -> Hardware:
     """Return the hardware that the trainer options ask for on this machine.
 
     Raises:
@@ -58,7 +45,7 @@ def available_devices() -> dict[Accelerator, int]:
     return devices
 
 
-def choose_accelerator(options: HardwareOptions) -> Accelerator:
+def choose_accelerator(options: TrainerConfig) -> Accelerator:
     """Return the accelerator asked for; for `auto`, the fastest there is.
 
     Raises:
@@ -72,40 +59,39 @@ def choose_accelerator(options: HardwareOptions) -> Accelerator:
             f"trainer.accelerator={options.accelerator}: this machine has none. "
             f"Choose from: auto, {', '.join(available)}"
         )
-    accelerator: Accelerator = options.accelerator
-    return accelerator
+    return options.accelerator
 
 
-def choose_devices(options: HardwareOptions, accelerator: Accelerator) -> int:
+def choose_devices(options: TrainerConfig, accelerator: Accelerator) -> int:
     """Return the number of processes to train in, one a device.
 
     Raises:
         ConfigError: there are fewer devices, or several without data parallel training.
     """
     count = available_devices()[accelerator]
-    noun = {"cpu": "processor cores", "gpu": "GPUs", "mps": "Apple chips"}[accelerator]
     if options.devices == "auto":
         return 1 if accelerator == "cpu" or options.strategy == "auto" else count
     if options.devices > count:
+        noun = {"cpu": "processor cores", "gpu": "GPUs", "mps": "Apple chips"}[accelerator]
         raise ConfigError(
             f"trainer.devices={options.devices}: this machine has {count} {noun}. "
             f"Choose from: auto, 1 to {count}"
         )
     if options.devices > 1 and options.strategy != "ddp":
         raise ConfigError(f"trainer.devices={options.devices}: more than one needs trainer=ddp")
-    return int(options.devices)
+    return options.devices
 
 
-def choose_precision(options: HardwareOptions, accelerator: Accelerator) -> Precision:
+def choose_precision(options: TrainerConfig, accelerator: Accelerator) -> Precision:
     """Return Lightning's name of the precision; `auto` is bfloat16 where the hardware is fast."""
     if options.precision != "auto":
-        precision: Precision = options.precision
-        return precision
+        return options.precision
+    is_fast = False
     if accelerator == "gpu":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "32-true"
-    if accelerator == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # not in torch 2.3
-        return "bf16-mixed" if is_fast_at_bf16(torch.cpu.get_capabilities()) else "32-true"
-    return "32-true"
+        is_fast = torch.cuda.is_bf16_supported(False)
+    elif accelerator == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # not in torch 2.3
+        is_fast = is_fast_at_bf16(torch.cpu.get_capabilities())
+    return "bf16-mixed" if is_fast else "32-true"
 
 
 def is_fast_at_bf16(cpu: Mapping[str, Any]) -> bool:
@@ -114,9 +100,8 @@ def is_fast_at_bf16(cpu: Mapping[str, Any]) -> bool:
     A CPU with AMX does. Of those with AVX512-BF16 alone only AMD's do: Intel's have half as many
     units for bfloat16 as for float32, and measure slower.
     """
-    if cpu.get("amx_tile"):
-        return True
-    return bool(cpu.get("avx512_bf16")) and "Intel" not in cpu["cpu_name"]
+    has_fast_units = cpu.get("avx512_bf16") and "Intel" not in cpu["cpu_name"]
+    return bool(cpu.get("amx_tile") or has_fast_units)
 
 
 def describe_hardware(accelerator: Accelerator) -> dict[str, str | None]:

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.hardware import (
+from rnn_lab.training.config import TrainerConfig
+from rnn_lab.training.hardware import (
     available_devices,
     choose_accelerator,
     choose_devices,
     choose_precision,
     is_fast_at_bf16,
 )
-from rnn_lab.training.config import TrainerConfig
 
 
 def test_cpu_is_always_available():
