@@ -34,6 +34,12 @@ from rnn_lab.validation import unknown_choice_message
 Task = Callable[[dict[str, Any]], None]
 
 
+def _job_dir(*, _root_: DictConfig) -> str:
+    from rnn_lab.sweeps.naming import job_dir_name
+
+    return job_dir_name(_root_)
+
+
 # Resolvers of conf: ${coalesce:value,default} is the default where the value is null, ${job_dir:}
 # the name of a job's folder, and ${command:train} how the user types that command. Worker processes
 # import this file before they resolve anything.
@@ -41,16 +47,7 @@ OmegaConf.register_new_resolver(
     "coalesce", lambda value, default: default if value is None else value, replace=True
 )
 OmegaConf.register_new_resolver("command", command, replace=True)
-
-
-def _job_dir(*, _root_: DictConfig) -> str:
-    from rnn_lab.sweeps.naming import job_dir_name
-
-    return job_dir_name(_root_)
-
-
 OmegaConf.register_new_resolver("job_dir", _job_dir, replace=True)
-
 
 _output_dirs: list[Path] = []  # that Hydra creates
 
@@ -58,25 +55,16 @@ _output_dirs: list[Path] = []  # that Hydra creates
 class RecordOutputDir(Callback):
     """Hydra callback that remembers the output folder, to name it where it cannot be written."""
 
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+    def on_run_start(self, config: DictConfig, option: str = "hydra.run.dir", **_: Any) -> None:
         """Record the folder of the run."""
-        _record(config, "hydra.run.dir")
+        try:
+            _output_dirs.append(Path(str(OmegaConf.select(config, option))).absolute())
+        except OmegaConfBaseException as error:
+            exit_with(user_message(error))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Record the folder of the sweep."""
-        _record(config, "hydra.sweep.dir")
-
-
-def _load_plugins_of(config: DictConfig) -> None:
-    names = OmegaConf.select(config, "plugins")
-    load_plugins(list(names) if isinstance(names, ListConfig) else names or [])
-
-
-def _record(config: DictConfig, option: str) -> None:
-    try:
-        _output_dirs.append(Path(str(OmegaConf.select(config, option))).absolute())
-    except OmegaConfBaseException as error:
-        _exit_with(user_message(error))
+        self.on_run_start(config, "hydra.sweep.dir")
 
 
 def hydra_entrypoint(
@@ -102,39 +90,51 @@ def hydra_entrypoint(
             show_traces = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
             raw_values = _take_raw_args(sys.argv, raw_args)
 
+            @functools.wraps(task)
             def run(config: DictConfig) -> float | None:
                 def call_task() -> None:
-                    options = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-                    assert isinstance(options, dict)
+                    options: Any = OmegaConf.to_container(
+                        config, resolve=True, throw_on_missing=True
+                    )
                     task({str(key): value for key, value in options.items()} | raw_values)
 
                 try:
-                    _load_plugins_of(config)
+                    names = OmegaConf.select(config, "plugins")
+                    load_plugins(list(names) if isinstance(names, ListConfig) else names or [])
                     if sweepable:
-                        return _run_job(call_task, config, show_traces)
+                        from rnn_lab.sweeps.job import run_job
+
+                        return run_job(call_task, config, traces=show_traces)
                     call_task()
                 except Exception as error:
                     # In a sweep the other jobs continue: the exception is this job's result.
                     line = _line_of(error)
                     if show_traces or HydraConfig.get().mode == RunMode.MULTIRUN or line is None:
                         raise
-                    _exit_with(line)
+                    exit_with(line)
                 return None
 
             try:
                 _check_flags(sys.argv[1:])
+                on_exit: AbstractContextManager[None] = contextlib.nullcontext()
                 if sweepable:
-                    sys.argv[1:] = _expand_reproduce(sys.argv[1:])
+                    from rnn_lab.sweeps.sweep_summary import summarize_on_exit
+
+                    on_exit = summarize_on_exit()
+                    if any(argument.startswith("reproduce=") for argument in sys.argv[1:]):
+                        from rnn_lab.training.reproduce import expand
+
+                        sys.argv[1:] = expand(sys.argv[1:])
                 main = hydra.main(
                     version_base="1.3", config_path=str(conf_dir()), config_name=config_name
                 )
-                with _raising_errors(), _sweep() if sweepable else contextlib.nullcontext():
-                    main(functools.wraps(task)(run))()
+                with _raising_errors(), on_exit:
+                    main(run)()
             except Exception as error:
                 line = _line_of(error, config_name)
                 if show_traces or line is None:
                     raise
-                _exit_with(line)
+                exit_with(line)
             except KeyboardInterrupt as interrupt:
                 if not interrupt.args:  # else the run has printed how to resume it
                     print("stopped", file=sys.stderr)
@@ -143,6 +143,13 @@ def hydra_entrypoint(
         return program
 
     return decorate
+
+
+def exit_with(lines: str) -> NoReturn:
+    """Print each line as an error, and exit with status 1."""
+    for line in lines.splitlines():
+        print(f"error: {sanitize(line, longest=10_000)}", file=sys.stderr)
+    sys.exit(1)
 
 
 @contextlib.contextmanager
@@ -185,26 +192,6 @@ def _check_flags(arguments: Sequence[str]) -> Path | None:
     return Path(folder).absolute() if folder else None
 
 
-def _expand_reproduce(arguments: list[str]) -> list[str]:
-    if not any(argument.startswith("reproduce=") for argument in arguments):
-        return arguments
-    from rnn_lab.training.reproduce import expand
-
-    return expand(arguments)
-
-
-def _run_job(call_task: Callable[[], None], config: DictConfig, show_traces: bool) -> float:
-    from rnn_lab.sweeps.job import run_job
-
-    return run_job(call_task, config, traces=show_traces)
-
-
-def _sweep() -> AbstractContextManager[None]:
-    from rnn_lab.sweeps.sweep_summary import summarize_on_exit
-
-    return summarize_on_exit()
-
-
 def _line_of(error: Exception, config_name: str | None = None) -> str | None:
     """Return what to print for an error that the user can fix; None for a fault of the program.
 
@@ -222,23 +209,19 @@ def _line_of(error: Exception, config_name: str | None = None) -> str | None:
         return f"{mark.name}:{mark.line + 1}: not valid YAML: {error.problem}"
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return user_message(error)
-    refused = find_os_error(error)
-    return None if refused is None else str(_refused(refused))
-
-
-def _refused(error: OSError) -> UserError:
-    """Name the file that the system refused, or else the output folder."""
-    name = error.filename2 or error.filename
-    if name is None:
-        return write_error(error, _output_dirs[-1] if _output_dirs else Path.cwd())
-    return write_error(error, Path(os.fsdecode(name)).absolute(), what="cannot be used")
+    if (refused := find_os_error(error)) is None:
+        return None
+    if (name := refused.filename2 or refused.filename) is None:
+        return str(write_error(refused, _output_dirs[-1] if _output_dirs else Path.cwd()))
+    return str(write_error(refused, Path(os.fsdecode(name)).absolute(), what="cannot be used"))
 
 
 def _unknown_option(name: str, config_name: str) -> str:
     """Return a message about an option, or group, that the config on the command line lacks."""
     name = name.partition("@")[0]
-    user_dir = _check_flags(sys.argv[1:])
-    folders = [conf_dir(), *([user_dir] if user_dir and user_dir.is_dir() else [])]
+    folders = [conf_dir()]
+    if (user_dir := _check_flags(sys.argv[1:])) is not None and user_dir.is_dir():
+        folders.append(user_dir)
     groups = {
         path.relative_to(folder).as_posix()
         for folder in folders
@@ -246,7 +229,7 @@ def _unknown_option(name: str, config_name: str) -> str:
         if path.is_dir()
     }
     config = _compose_choices(config_name, groups, folders[1:])
-    parent, _, _ = name.replace("/", ".").rpartition(".")
+    parent = name.replace("/", ".").rpartition(".")[0]
     siblings = OmegaConf.select(config, parent) if parent and config is not None else config
     if not isinstance(siblings, DictConfig):
         return f"{name}: no such option"
@@ -278,9 +261,3 @@ def _compose_choices(
         ):
             return hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
     return None
-
-
-def _exit_with(lines: str) -> NoReturn:
-    for line in lines.splitlines():
-        print(f"error: {sanitize(line, longest=10_000)}", file=sys.stderr)
-    sys.exit(1)

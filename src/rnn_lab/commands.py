@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rnn_lab import __version__
-from rnn_lab.cli import hydra_entrypoint
+from rnn_lab.cli import exit_with, hydra_entrypoint
 from rnn_lab.errors import UserError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.validation import unknown_choice_message
@@ -74,8 +74,7 @@ def export(arguments: Sequence[str] | None = None) -> None:
     try:
         print(f"exported to {export(given)}")
     except UserError as error:
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        sys.exit(1)
+        exit_with(str(error))
 
 
 def report(arguments: Sequence[str] | None = None) -> None:
@@ -107,6 +106,4 @@ def main() -> None:
         sys.argv = [f"{program} {name}", *arguments]
         COMMANDS[name]()
     else:
-        line = unknown_choice_message(f"{name}: no such command", name, list(COMMANDS))
-        print(f"error: {line}", file=sys.stderr)
-        sys.exit(1)
+        exit_with(unknown_choice_message(f"{name}: no such command", name, list(COMMANDS)))

@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 
 from rnn_lab.io.atomic import write_error
@@ -11,13 +13,12 @@ from rnn_lab.io.atomic import write_error
 class FaultTolerantFileHandler(logging.FileHandler):
     """logging.FileHandler that reports the first write error and ignores the later ones."""
 
+    _reported = False
+
     def __init__(self, filename: str) -> None:
-        self._reported = False
-        try:
-            super().__init__(filename, encoding="utf-8")
-        except OSError as error:
-            super().__init__(filename, encoding="utf-8", delay=True)
-            self._report(error)
+        super().__init__(filename, encoding="utf-8", delay=True)
+        with self._tolerant():
+            self.stream = self._open()
 
     def _open(self) -> TextIOWrapper:
         # In an untrusted folder train.log could be a link to a file of the user's.
@@ -27,35 +28,33 @@ class FaultTolerantFileHandler(logging.FileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; report the first error of opening the file."""
-        try:
+        with self._tolerant():
             super().emit(record)
-        except OSError as error:
-            self._report(error)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Report the first error of the system; print any other error as logging does."""
         error = sys.exc_info()[1]
-        if isinstance(error, OSError):
-            self._report(error)
-        else:
-            super().handleError(record)
+        if not isinstance(error, OSError):
+            return super().handleError(record)
+        with self._tolerant():
+            raise error
 
     def flush(self) -> None:
         """Flush; Hydra calls this at the end of each job."""
-        try:
+        with self._tolerant():
             super().flush()
-        except OSError as error:
-            self._report(error)
 
     def close(self) -> None:
         """Close the file; lines that are still buffered may be lost."""
-        try:
+        with self._tolerant():
             super().close()
-        except OSError as error:
-            self._report(error)
 
-    def _report(self, error: OSError) -> None:
-        if not self._reported:
-            self._reported = True
-            line = write_error(error, self.baseFilename, what="this log cannot be written")
-            print(f"{line}; the run continues without it", file=sys.stderr, flush=True)
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._reported:
+                self._reported = True
+                line = write_error(error, self.baseFilename, what="this log cannot be written")
+                print(f"{line}; the run continues without it", file=sys.stderr, flush=True)

@@ -64,7 +64,11 @@ def require_extra(extra: str, option: str, *, needs: str | None = None) -> None:
         ConfigError: a package is missing; the message has the command that installs it.
     """
     for name in (needs,) if needs else _EXTRAS[extra]:
-        if not _is_installed(name):
+        try:
+            is_installed = find_spec(name) is not None
+        except (ImportError, ValueError):  # a parent package is missing
+            is_installed = False
+        if not is_installed:
             raise ConfigError(
                 f"{option}: needs the package {name.rpartition('.')[2]}, which is not installed; "
                 f"pip install 'rnn-lab[{extra}]'"
@@ -73,13 +77,6 @@ def require_extra(extra: str, option: str, *, needs: str | None = None) -> None:
 
 def _is_module_name(name: Any) -> bool:
     return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except (ImportError, ValueError):  # a parent package is missing
-        return False
 
 
 def _import_module(name: str) -> None:

@@ -44,6 +44,7 @@ Target = dict[str, Any]
 # Several, by name; null removes one that a file of conf names.
 Targets = Annotated[dict[str, Target | None], BeforeValidator(_check_targets)]
 
+_MISSING = object()
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
@@ -88,13 +89,16 @@ def validate(schema: type[Schema], options: Mapping[str, Any]) -> Schema:
     try:
         return schema.model_validate(dict(options))
     except ValidationError as error:
-        lines: dict[str, list[str]] = {}  # by option; a value that fits no union has several
+        reasons: dict[str, list[str]] = {}  # a value that fits no member of a union has several
         for details in error.errors():
-            name = _union_option(details["loc"], options)
-            line = _line(details, schema, options)
-            lines.setdefault(name or line, []).append(_reason(details) if name else line)
+            path, is_member = _option_path(details["loc"], options)
+            if is_member:
+                line = f"{'.'.join(path)}={details['input']}"
+                reasons.setdefault(line, []).append(_reason(details).partition(", unable")[0])
+            else:
+                reasons[_line(path, details, schema)] = []
         raise ConfigError(
-            "\n".join(f"{k}: {' or '.join(v)}" if k != v[0] else k for k, v in lines.items())
+            "\n".join(f"{k}: {' or '.join(v)}" if v else k for k, v in reasons.items())
         ) from None
 
 
@@ -130,77 +134,60 @@ def _suggestion(name: str, choices: Sequence[str]) -> str:
     return f" Did you mean {close[0]}?" if close else ""
 
 
-def _line(details: Any, schema: type[BaseModel], options: Mapping[str, Any]) -> str:
-    path = _option_path(details["loc"], options)
-    name, value = ".".join(path), details["input"]
+def _line(path: list[str], details: Any, schema: type[BaseModel]) -> str:
+    """Return the message about the option at `path`."""
+    name, kind, value = ".".join(path), details["type"], details["input"]
     context = details.get("ctx", {})
-    if details["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         names = sorted(_field_names(schema, path[:-1]) - {path[-1]})  # one of another member
         suggestion = _suggestion(path[-1], names)
         return f"{name}: no such option{'.' if suggestion else ''}{suggestion}"
-    if details["type"] == "missing":
+    if kind == "missing":
         return f"{name}: no value given"
-    if details["type"] == "union_tag_invalid":
+    if kind == "union_tag_invalid":
         choices = context["expected_tags"].replace("'", "")
         tag = context["discriminator"].strip("'")
         return f"{name}.{tag}={context['tag']}: impossible value. Choose from: {choices}"
-    if details["type"] == "literal_error":
+    if kind == "literal_error":
         choices = context["expected"].replace("'", "").replace(" or ", ", ")
         return f"{name}={value}: impossible value. Choose from: {choices}"
-    if details["type"] == "secret":  # the value itself is not printed
+    if kind == "secret":  # the value itself is not printed
         return f"{name}: {details['msg']}"
-    reason = str(context["error"]) if "error" in context else details["msg"]
     if isinstance(value, Mapping):  # an error about several options names them itself
-        return reason
-    return f"{name}={value}: {reason[0].lower()}{reason[1:]}"
-
-
-def _union_option(location: Sequence[str | int], options: Mapping[str, Any]) -> str | None:
-    """Return `option=value` for a value that fits no member of its union; None for other errors.
-
-    The location of such an error is below the value, where there is nothing.
-    """
-    path: list[str] = []
-    value: Any = options
-    for part in location:
-        if isinstance(value, str | int | float | None):
-            return f"{'.'.join(path)}={value}"
-        if isinstance(value, Mapping) and part not in value:
-            if part in [tag for tag in value.values() if isinstance(tag, str)]:
-                continue
-            return None
-        if not isinstance(value, Mapping) and not isinstance(part, int):
-            return None
-        value = value[part]
-        path.append(str(part))
-    return None
+        return str(context.get("error", details["msg"]))
+    return f"{name}={value}: {_reason(details)}"
 
 
 def _reason(details: Any) -> str:
-    reason = str(details["msg"])
-    return f"{reason[0].lower()}{reason[1:]}".partition(", unable")[0]
+    reason = str(details.get("ctx", {}).get("error", details["msg"]))
+    return f"{reason[0].lower()}{reason[1:]}"
 
 
-def _option_path(location: Sequence[str | int], options: Mapping[str, Any]) -> list[str]:
-    """Return the names that lead to an option.
+def _option_path(
+    location: Sequence[str | int], options: Mapping[str, Any]
+) -> tuple[list[str], bool]:
+    """Return the names that lead to an option, and whether it is a value that fits no union.
 
     The location of an error within a discriminated union has one part more, the chosen member's
-    tag, which is a value of the group and not a name in it: data.imdb.max_length.
+    tag, which is a value of the group and not a name in it: data.imdb.max_length. That of a value
+    that fits no member of its union goes on below the value, where there is nothing.
     """
     path: list[str] = []
-    group: Any = options
+    value: Any = options
     for position, part in enumerate(location):
-        is_last = position == len(location) - 1
-        if not is_last and isinstance(group, Mapping) and part not in group:
-            if part in [value for value in group.values() if isinstance(value, str)]:
+        if isinstance(value, Mapping):
+            tags = [tag for tag in value.values() if isinstance(tag, str)]
+            if part not in value and part in tags and position < len(location) - 1:
                 continue
-            group = None
-        elif isinstance(group, Mapping):
-            group = group.get(part)
+            value = value.get(part, _MISSING)
+        elif isinstance(value, list | tuple) and isinstance(part, int):
+            value = value[part]
+        elif isinstance(value, str | int | float | None):
+            return path, True
         else:
-            group = None
+            value = _MISSING
         path.append(str(part))
-    return path
+    return path, False
 
 
 def _field_names(schema: type[BaseModel], path: Sequence[str]) -> set[str]:

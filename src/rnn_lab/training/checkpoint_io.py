@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import atomic_write_bytes, translating_os_errors
@@ -53,6 +54,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+@rank_zero_only
 def restore_best(folder: Path) -> None:
     """Restore the best.ckpt that belongs to last.ckpt, where a kill came between the two."""
     earlier = _earlier(folder / BEST)

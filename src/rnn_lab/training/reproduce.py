@@ -5,6 +5,7 @@ looked up, followed as a reference or built as an object. Options that only say 
 (the archive, its address, the cache) are not taken from it.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from rnn_lab.data.config import FilesConfig
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.io.schema import SCHEMA_KEY, check_schema
 from rnn_lab.paths import conf_dir
+from rnn_lab.plugins import load_plugins
 from rnn_lab.reports.run_files import read_object
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import options_signature
@@ -26,14 +28,16 @@ if TYPE_CHECKING:
     from rnn_lab.data.datamodule import TextDataModule
 
 REPRODUCE = "reproduce"
-# Options that stand for other options, or for a place among many runs.
-_NOT_ALONE = {"experiment", "search", "sweep", "trial"}
-# Where a run trains and how it rounds, which may have to differ on this machine.
-_LOCAL = {"trainer.accelerator", "trainer.precision", "optimizer.sparse_embedding"}
 # Code, which the file may not name: the user has to.
 _CODE = {"plugins", "callbacks", "metrics"}
-# Where a user's own texts are: whether they are the same ones is checked when they are read.
-_TEXTS = {"data.train_path", "data.test_path"}
+# May be given beside it: what no metric depends on, but for what stands for other options or for a
+# place among many runs; code; and where a run trains and how it rounds, which may have to differ.
+_ALLOWED = (
+    FINGERPRINT_EXCLUDED - {"experiment", "search", "sweep", "trial", REPRODUCE}
+    | _CODE
+    | {"trainer.accelerator", "trainer.precision", "optimizer.sparse_embedding"}
+)
+_ALLOWED_GROUPS = {"hydra", "logger", "paths", *_CODE}
 _GROUPS = ("model", "optimizer", "scheduler", "trainer")
 # Files of conf that hold no option of one cell, optimizer or schedule alone, for a name that has no
 # file. Every value in them is replaced.
@@ -48,12 +52,6 @@ class RunRecord:
     path: Path
     result: dict[str, Any]
     config: RunConfig
-
-    @property
-    def signature(self) -> dict[str, Any]:
-        """The options that the metrics depend on, flat: {"model.hidden_size": 128, ...}."""
-        groups = {*_GROUPS, "seed", "data", "train", "test"}
-        return options_signature(self.config.model_dump(mode="json", include=groups))
 
 
 def read_run_record(place: str) -> RunRecord:
@@ -71,8 +69,8 @@ def read_run_record(place: str) -> RunRecord:
     if "checkpoint" in result:
         raise CheckpointError(f"{path}: of a test by eval.py; give that of a training run")
     check_schema(result.get(SCHEMA_KEY), str(path))
-    options: dict[str, Any] = {name: _part(path, result, name) for name in _GROUPS}
-    options["model"] = {n: v for n, v in options["model"].items() if n != "parameters"}
+    options: dict[str, Any] = {name: dict(_part(path, result, name)) for name in _GROUPS}
+    options["model"].pop("parameters", None)
     options["data"] = _part(path, _part(path, result, "data"), "options")
     options |= {"seed": result.get("seed"), "logger": {"name": "none"}}
     for group, values in options.items():
@@ -98,22 +96,28 @@ def expand(arguments: Sequence[str]) -> list[str]:
     places = [argument for argument in arguments if argument.startswith(f"{REPRODUCE}=")]
     if not places or places[-1] == f"{REPRODUCE}=null":
         return list(arguments)
-    _load_plugins(arguments)
+    parser = OverridesParser.create()
+    for argument in arguments:  # plugins register what the record may name
+        if argument.startswith("plugins="):
+            names: Any = parser.parse_override(argument).value()
+            load_plugins([str(n) for n in (names if isinstance(names, list) else [names])])
     record = read_run_record(places[-1].partition("=")[2])
-    recorded = _overrides(record)
+    recorded, allowed = _overrides(record), set(_ALLOWED)
+    if isinstance(record.config.data, FilesConfig):  # the texts are compared when they are read
+        allowed |= {"data.train_path", "data.test_path"}
+        if record.config.data.val_path is not None:
+            allowed.add("data.val_path")
     given = [argument for argument in arguments if argument not in places]
-    named = set()
     for argument in given:
         if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
             continue  # Hydra's own flags and their values
-        name = OverridesParser.create().parse_override(argument).key_or_group
-        if not _may_be_given(name, record):
+        name = parser.parse_override(argument).key_or_group
+        if name not in allowed and re.split("[./]", name)[0] not in _ALLOWED_GROUPS:
             raise ConfigError(
                 f"{argument}: is taken from {record.path}. Beside {REPRODUCE}= only names, places "
-                f"and speed may be given: {', '.join(sorted(_allowed(record)))}, hydra.run.dir"
+                f"and speed may be given: {', '.join(sorted(allowed))}, hydra.run.dir"
             )
-        named.add(name)
-    recorded = {name: text for name, text in recorded.items() if name not in named}
+        recorded.pop(name, None)
     return [*recorded.values(), *given]
 
 
@@ -137,43 +141,41 @@ def check_same_data(place: str, data: "TextDataModule") -> None:
         DataError: the texts, or the vocabulary made of them, differ.
     """
     record = read_run_record(place)
-    then, vocabulary = _part(record.path, record.result, "data"), data.text_encoder.fingerprint
-    if then.get("fingerprint") != data.corpus.fingerprint:
+    recorded = _part(record.path, record.result, "data")
+
+    def difference(key: str, here: str) -> str | None:
+        then = recorded.get(key)
+        if then == here:
+            return None
+        return f"(fingerprint {then if isinstance(then, str) else 'unknown':.12}, here {here:.12})"
+
+    if texts := difference("fingerprint", data.corpus.fingerprint):
+        advice = {
+            "files": "name them, under their old file names: data.train_path=<path>",
+            "imdb": "name their folder: data.root=<folder>",
+        }.get(data.config.source, "another version of this project made them")
+        raise DataError(f"{record.path}: was trained on other texts {texts}; {advice}")
+    if vocabulary := difference("vocabulary_fingerprint", data.text_encoder.fingerprint):
         raise DataError(
-            f"{record.path}: was trained on other texts (fingerprint "
-            f"{_short(then.get('fingerprint'))}, here {_short(data.corpus.fingerprint)}); "
-            f"{_where_texts_are(data)}"
+            f"{record.path}: had another vocabulary {vocabulary} of the same texts: it was built "
+            "by another version of this project or of its tokenizer"
         )
-    if then.get("vocabulary_fingerprint") != vocabulary:
-        raise DataError(
-            f"{record.path}: had another vocabulary (fingerprint "
-            f"{_short(then.get('vocabulary_fingerprint'))}, here {_short(vocabulary)}) of the "
-            "same texts: it was built by another version of this project or of its tokenizer"
-        )
-
-
-def _load_plugins(arguments: Sequence[str]) -> None:
-    """Import the modules of a `plugins=` argument, which register what the record may name."""
-    from rnn_lab.plugins import load_plugins
-
-    for argument in arguments:
-        if argument.startswith("plugins="):
-            names = OverridesParser.create().parse_override(argument).value()
-            load_plugins([str(n) for n in (names if isinstance(names, list) else [names])])
 
 
 def _overrides(record: RunRecord) -> dict[str, str]:
     """Return Hydra's overrides for a run, by the name of the option."""
     config = record.config
-    said = {REPRODUCE: f"{REPRODUCE}={_quoted(record.path, REPRODUCE, str(record.path))}"}
+    overrides = {REPRODUCE: f"{REPRODUCE}={_quoted(record.path, REPRODUCE, str(record.path))}"}
     for group, plain in _PLAIN_CHOICES.items():
         name = getattr(config, group).name
         has_file = (conf_dir() / group / f"{name}.yaml").exists()
-        said[group] = f"{group}={name if has_file else plain}"
-    said |= {"data": f"data={config.data.source}", "trainer": "trainer=auto"}
-    for name, value in record.signature.items():
-        said[name] = f"++{name}={_quoted(record.path, name, value)}"
-    return said
+        overrides[group] = f"{group}={name if has_file else plain}"
+    overrides |= {"data": f"data={config.data.source}", "trainer": "trainer=auto"}
+    groups = {*_GROUPS, "seed", "data", "train", "test"}
+    signature = options_signature(config.model_dump(mode="json", include=groups))
+    for name, value in signature.items():
+        overrides[name] = f"++{name}={_quoted(record.path, name, value)}"
+    return overrides
 
 
 def _quoted(path: Path, name: str, value: Any) -> str:
@@ -189,34 +191,8 @@ def _quoted(path: Path, name: str, value: Any) -> str:
     return QuotedString(value, Quote.single).with_quotes()
 
 
-def _allowed(record: RunRecord) -> frozenset[str]:
-    texts = set()
-    if isinstance(record.config.data, FilesConfig):
-        has_validation = record.config.data.val_path is not None
-        texts = _TEXTS | ({"data.val_path"} if has_validation else set())
-    return (FINGERPRINT_EXCLUDED - _NOT_ALONE - {REPRODUCE}) | _LOCAL | _CODE | texts
-
-
-def _may_be_given(name: str, record: RunRecord) -> bool:
-    group = name.split(".")[0].split("/")[0]
-    return name in _allowed(record) or group in {"hydra", "logger", "paths", *_CODE}
-
-
-def _where_texts_are(data: "TextDataModule") -> str:
-    source = data.config.source
-    if source == "files":
-        return "name them, under their old file names: data.train_path=<path>"
-    if source == "imdb":
-        return "name their folder: data.root=<folder>"
-    return "another version of this project made them"
-
-
 def _part(path: Path, result: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(result.get(name), dict):
         raise CheckpointError(f"{path}: has no {name!r}, which reproducing the run needs")
     part: dict[str, Any] = result[name]
     return part
-
-
-def _short(fingerprint: Any) -> str:
-    return f"{fingerprint!s:.12}" if isinstance(fingerprint, str) else "unknown"

@@ -29,6 +29,7 @@ from rnn_lab.tracking.metrics_csv import read_metrics
 from rnn_lab.training.callbacks.exact_checkpoint import RESUME
 from rnn_lab.training.callbacks.nonfinite import ROLLBACKS
 from rnn_lab.training.checkpoint_io import BEST, LAST, read_checkpoint, restore_best
+from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
 
 _SHOWN = 3  # differing options in a message
@@ -53,20 +54,16 @@ class ResumePoint:
         return int(self.state["metrics_rows"])
 
 
-class _RankState(BaseModel):
-    """What each process of a training keeps."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
+
+class _RankState(_Strict):
     rng_state: dict[str, Any]
     metric_sums: dict[str, tuple[Tensor, Tensor]]
 
 
-class _ResumeState(BaseModel):
-    """What training.callbacks.exact_checkpoint saves under RESUME."""
-
-    model_config = ConfigDict(strict=True)
-
+class _ResumeState(_Strict):
     epoch: NonNegativeInt
     batch_idx: NonNegativeInt
     training_complete: bool
@@ -77,10 +74,8 @@ class _ResumeState(BaseModel):
     versions: dict[str, str | None]
 
 
-class _Checkpoint(BaseModel):
+class _Checkpoint(_Strict):
     """The parts of last.ckpt that are read here; Lightning reads the others."""
-
-    model_config = ConfigDict(strict=True)
 
     global_step: NonNegativeInt
     callbacks: dict[str, dict[str, Any]]
@@ -108,7 +103,8 @@ def find_resume_point(
     checkpoints = folder / "checkpoints"
     last = checkpoints / LAST
     stale = [last, checkpoints / BEST, folder / ROLLBACKS]
-    _remove_partial_files(folder)
+    _remove([*folder.glob(".*.partial"), *checkpoints.glob(".*.partial")])  # a kill left them
+    restore_best(checkpoints)
     if resume == "never":
         _remove(stale)
     if ckpt_path is not None and not last.exists():
@@ -159,16 +155,14 @@ def resume_hint(spec: RunSpec) -> str:
     if spec.result_path.exists():
         return f"interrupted; the run was finished: {spec.output_dir}"
     if spec.sweep is not None:
-        sweep_dir = spec.sweep.dir
-        return f"interrupted; resume with: the same command and hydra.sweep.dir={sweep_dir}"
+        again = f"the same command and hydra.sweep.dir={spec.sweep.dir}"
+        return f"interrupted; resume with: {again}"
     what = "resume" if (spec.checkpoint_dir / LAST).exists() else "start over"
     return f"interrupted; {what} with: {resume_command(spec)}"
 
 
 def resume_command(spec: RunSpec) -> str:
     """Return the shell command that trains the run again in its folder."""
-    from rnn_lab.training.reproduce import collapse
-
     given = [o for o in collapse(spec.raw_overrides) if not o.startswith("resume=")]
     return f"{command('train')} {shlex.join([*given, f'hydra.run.dir={spec.output_dir}'])}"
 
@@ -272,19 +266,11 @@ def _copy_run(checkpoint: Path, folder: Path) -> None:
             "train=false tests any checkpoint"
         )
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    for name in _FILES:
-        if (source := checkpoint.parent.parent / name).is_file():
-            shutil.copyfile(source, folder / name)
-    for name in (BEST, LAST):
-        if (source := checkpoint.with_name(name)).is_file():
-            shutil.copyfile(source, folder / "checkpoints" / name)
-
-
-@rank_zero_only
-def _remove_partial_files(folder: Path) -> None:
-    """Remove files that a killed process left half-written."""
-    _remove([*folder.glob(".*.partial"), *(folder / "checkpoints").glob(".*.partial")])
-    restore_best(folder / "checkpoints")
+    copied = {folder / name: checkpoint.parent.parent / name for name in _FILES}
+    copied |= {folder / "checkpoints" / name: checkpoint.with_name(name) for name in (BEST, LAST)}
+    for target, source in copied.items():
+        if source.is_file():
+            shutil.copyfile(source, target)
 
 
 @rank_zero_only
