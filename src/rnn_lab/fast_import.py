@@ -34,9 +34,7 @@ def fast_imports() -> Iterator[None]:
     with gc_disabled(), _scipy_signal_postponed():
         modules = len(sys.modules)
         yield
-        if (
-            len(sys.modules) > modules
-        ):  # else nothing was imported, and only garbage would be frozen
+        if len(sys.modules) > modules:  # else only garbage would be frozen
             gc.freeze()
 
 

@@ -8,15 +8,15 @@ from tests.cli.runner import PROJECT, command_environment
 FIRST_RUN = """
 import gc, pathlib, sys, weakref
 from rnn_lab.tracking.config import WandbConfig
-from rnn_lab.tracking.loggers import RunDescription, build_loggers, finish_wandb
+from rnn_lab.tracking.loggers import build_loggers, finish_wandb
 
 class Model: pass
 
 model = Model()
 model.trainer = {"model": model}
 weak = weakref.ref(model)
-run = RunDescription(pathlib.Path(sys.argv[1]), "run", [], None, {})
-build_loggers(WandbConfig(name="wandb", mode="offline"), run)
+about = {"name": "run", "tags": [], "group": None, "config": {}}
+build_loggers(WandbConfig(name="wandb", mode="offline"), pathlib.Path(sys.argv[1]), about)
 finish_wandb(0)
 del model
 gc.collect()

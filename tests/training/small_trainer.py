@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning as L
 
-from rnn_lab.tracking.loggers import RunDescription, build_loggers
+from rnn_lab.tracking.loggers import build_loggers
 from rnn_lab.training.callbacks import build_callbacks
 from rnn_lab.training.callbacks.nonfinite import Rollback
 from rnn_lab.training.config import RunConfig
@@ -44,9 +44,10 @@ def small_trainer(
     """Return the Trainer of the run in `folder`: train.py's callbacks, then `callbacks`."""
     spec = small_spec(folder, logger=logger, **options)
     state = resume_point.state if resume_point else None
-    described = RunDescription(
+    loggers = build_loggers(
+        spec.config.logger,
         folder,
-        *("run", [], None, {}),
+        {},
         metrics_rows=resume_point.metrics_rows if resume_point else 0,
         global_step=resume_point.global_step if resume_point else None,
     )
@@ -54,6 +55,6 @@ def small_trainer(
         spec.config.trainer,
         resolve_hardware(spec.config.trainer),
         folder,
-        build_loggers(spec.config.logger, described),
+        loggers,
         [*build_callbacks(spec, shutdown, rollbacks=rollbacks, resume_state=state), *callbacks],
     )

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,32 +31,31 @@ log = logging.getLogger(__name__)
 _PATIENCE = 5.0  # seconds that W&B may take to finish a run that a signal stops
 
 
-@dataclass(frozen=True)
-class RunDescription:
-    """What loggers show of a run, and the point where a resumed one continues."""
+def build_loggers(
+    config: LoggerConfig,
+    folder: Path,
+    about: dict[str, Any],
+    metrics_rows: int = 0,
+    global_step: int | None = None,
+) -> list[Logger]:
+    """Return the loggers of the run in `folder`.
 
-    folder: Path
-    name: str
-    tags: list[str]
-    group: str | None  # the sweep that the run is part of
-    options: dict[str, Any]
-    metrics_rows: int = 0  # of metrics.csv, to keep
-    global_step: int | None = None  # of the checkpoint that the run resumes from
-
-
-def build_loggers(config: LoggerConfig, run: RunDescription) -> list[Logger]:
-    """Return the loggers of a run.
+    Args:
+        config: the dashboard that was chosen.
+        folder: of the run.
+        about: what W&B shows of it: name, tags, group and config.
+        metrics_rows: of metrics.csv, to keep.
+        global_step: of the checkpoint that the run resumes from.
 
     Raises:
         ConfigError: W&B does not start in the chosen mode.
     """
-    loggers: list[Logger] = [MetricsCsv(run.folder, keep=run.metrics_rows)]
+    loggers: list[Logger] = [MetricsCsv(folder, keep=metrics_rows)]
     if config.name == "tensorboard":
         # Events after the checkpoint are written again: TensorBoard is to hide the first ones.
-        purge = run.global_step
-        loggers.append(TensorBoardLogger(run.folder, "tensorboard", version="", purge_step=purge))
+        loggers.append(TensorBoardLogger(folder, "tensorboard", version="", purge_step=global_step))
     elif isinstance(config, WandbConfig) and config.mode != "disabled":
-        loggers.append(_wandb_logger(config, run))
+        loggers.append(_wandb_logger(config, folder, about, metrics_rows))
     return loggers
 
 
@@ -84,20 +82,19 @@ class FaultTolerantWandbLogger(WandbLogger):
             _report(str(error).partition("\n")[0] or type(error).__name__, error)
 
 
-def _wandb_logger(config: WandbConfig, run_of: RunDescription) -> FaultTolerantWandbLogger:
-    """Open the W&B run of a run; a resumed run keeps its id."""
-    folder = run_of.folder
+def _wandb_logger(
+    config: WandbConfig, folder: Path, about: dict[str, Any], metrics_rows: int
+) -> FaultTolerantWandbLogger:
     if getattr(rank_zero_only, "rank", 0) != 0:
         return FaultTolerantWandbLogger(save_dir=folder)  # only the first process opens the run
-    group = config.group or run_of.group
-    described = {"name": run_of.name, "tags": run_of.tags, "group": group, "config": run_of.options}
+    described = about | {"group": config.group or about["group"]}
     run, offline, earlier = open_wandb_run(config, folder, described)
     if earlier and not offline and "stopped" in run.summary:
         run.summary["stopped"] = None
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     if offline or (earlier and _is_offline_run(earlier[-1])):
-        _replay_metrics(run, read_metrics(folder / "metrics.csv")[: run_of.metrics_rows])
+        _replay_metrics(run, read_metrics(folder / "metrics.csv")[:metrics_rows])
         delete_offline_runs(earlier)
     if offline:
         place = Path(run.dir).parent
@@ -155,11 +152,7 @@ def open_wandb_run(
 
 
 def _is_offline(config: WandbConfig) -> bool:
-    """Return whether W&B is to be offline. Without an account it would wait at a prompt.
-
-    Raises:
-        ConfigError: the mode is `online` and there is no account.
-    """
+    """Return whether W&B is to be offline: without an account it would wait at a prompt."""
     import wandb
 
     asked = os.environ.get("WANDB_MODE", "") if config.mode == "auto" else config.mode

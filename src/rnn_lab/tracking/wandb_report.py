@@ -55,12 +55,11 @@ def _test_charts(folder: Path, test: Split) -> dict[str, Any]:
             class_names=list(predictions.class_names),
         )
     }
-    roc, precision_recall = [], []
-    for curve in (curve.thinned(POINTS) for curve in class_curves(predictions)):
-        roc += _rows(curve.name, curve.false_positive_rate, curve.true_positive_rate)
-        precision_recall += _rows(curve.name, curve.recall, curve.precision)
-    if roc:
+    curves = [curve.thinned(POINTS) for curve in class_curves(predictions)]
+    if curves:
+        roc = [(c.name, c.false_positive_rate, c.true_positive_rate) for c in curves]
         charts["test/roc"] = _curves(roc, "false positive rate", "true positive rate")
+        precision_recall = [(c.name, c.recall, c.precision) for c in curves]
         charts["test/precision_recall"] = _curves(precision_recall, "recall", "precision")
     wrong = predictions.top_losses(100)
     rows = {name: row for row, name in enumerate(test.names)}
@@ -71,11 +70,10 @@ def _test_charts(folder: Path, test: Split) -> dict[str, Any]:
     return charts
 
 
-def _rows(name: str, x: Any, y: Any) -> list[list[Any]]:
-    return [[name, float(a), float(b)] for a, b in zip(x, y, strict=True)]
-
-
-def _curves(rows: list[list[Any]], x: str, y: str) -> Any:
+def _curves(curves: list[tuple[str, Any, Any]], x: str, y: str) -> Any:
+    rows = [
+        [name, float(a), float(b)] for name, xs, ys in curves for a, b in zip(xs, ys, strict=True)
+    ]
     # W&B's own preset; its roc_curve and pr_curve need scikit-learn.
     return wandb.plot_table(
         "wandb/area-under-curve/v0",

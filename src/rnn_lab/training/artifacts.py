@@ -105,14 +105,9 @@ def write_predictions(
 ) -> None:
     """Write predictions.csv: one row for each example of the test split, in the order given.
 
-    Args:
-        path: of the file.
-        class_names: names of the model's classes, in their order.
-        names: [examples], where each example came from.
-        labels: integers [examples], an index into `class_names`.
-        lengths: integers [examples], tokens.
-        losses: float [examples], cross-entropy in nats.
-        probabilities: float [examples, classes], written with as many digits as read back the same.
+    `names` [examples] say where each came from; `labels` are indices into `class_names`, `lengths`
+    are tokens, `losses` are cross-entropies in nats (all [examples]); `probabilities` [examples,
+    classes] are written with as many digits as read back the same.
     """
     predicted = probabilities.argmax(axis=1)
     columns = ["name", "label", "prediction", "length", "loss"]

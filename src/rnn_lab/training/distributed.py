@@ -164,11 +164,7 @@ def _worker(
 
 
 def _environments(num_nodes: int, devices: int) -> list[dict[str, str]]:
-    """Return for each process here where the processes of all machines meet, and its rank.
-
-    Raises:
-        ConfigError: there are several machines, and the environment does not name them.
-    """
+    """Return for each process here where the processes of all machines meet, and its rank."""
     names = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
     if num_nodes == 1:
         with socket.socket() as free:

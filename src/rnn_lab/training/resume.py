@@ -202,11 +202,7 @@ def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
 
 
 def _check_files(folder: Path, checkpoint: dict[str, Any]) -> None:
-    """Check the files beside last.ckpt that a resumed run needs.
-
-    Raises:
-        CheckpointError: one is damaged, or shorter than it was.
-    """
+    """Raise a CheckpointError if a file beside last.ckpt is damaged, or shorter than it was."""
     if checkpoint["callbacks"].get("BestCheckpoint", {}).get("best_model_path"):
         try:
             best = read_checkpoint(folder / "checkpoints" / BEST)

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.panel import Panel
 
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.errors import ConfigError, OutputDirConflictError
+from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
-from rnn_lab.tracking.loggers import RunDescription, build_loggers, finish_wandb
+from rnn_lab.tracking.loggers import build_loggers, finish_wandb
 from rnn_lab.training.artifacts import (
     git_commit,
     run_identity,
@@ -37,7 +37,7 @@ from rnn_lab.training.resume import ResumePoint, find_resume_point, incompatible
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.spec import CallbackFactory, RunSpec
 from rnn_lab.training.trainer import build_trainer
-from rnn_lab.validation import build_object, metric_factories
+from rnn_lab.validation import metric_factories
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +62,6 @@ def train(
     """
     silence_lightning()
     config, folder = spec.config, spec.output_dir
-    if spec.result_path.exists():
-        raise OutputDirConflictError(
-            f"hydra.run.dir={folder}: contains a finished run; choose another folder"
-        )
     hardware = resolve_hardware(config.trainer)
     L.seed_everything(config.seed, workers=True, verbose=False)
     data = load_data(spec)
@@ -73,7 +69,7 @@ def train(
 
     signature, made_by = spec.signature(hardware, data), versions() | {"commit": git_commit()}
     metadata = {"signature": signature, "versions": made_by}
-    resume_point, rollbacks = prepare_resume(spec, data, metadata, rollbacks)
+    resumed, rollbacks = prepare_resume(spec, data, metadata, rollbacks)
 
     model = build_classifier(
         config.model,
@@ -84,20 +80,18 @@ def train(
         metric_factories(config.metrics),
     )
     with finishing_wandb(shutdown):
-        loggers = build_loggers(config.logger, describe_run(spec, data, resume_point))
-        state = resume_point.state if resume_point else None
+        rows, step = (resumed.metrics_rows, resumed.global_step) if resumed else (0, None)
+        loggers = build_loggers(config.logger, folder, describe_run(spec, data), rows, step)
+        state = resumed.state if resumed else None
         callbacks = build_callbacks(
             spec, shutdown, rollbacks=rollbacks, metadata=metadata, resume_state=state
         )
-        for name, target in config.callbacks.items():
-            if target is not None:
-                callbacks.append(build_object(target, f"callbacks.{name}", L.Callback))
         callbacks += make_callbacks(spec)
         trainer = build_trainer(config.trainer, hardware, folder, loggers, callbacks)
 
         metrics: dict[str, Any] = {}
         if config.train:
-            metrics |= fit(trainer, model, data, resume_point)
+            metrics |= fit(trainer, model, data, resumed)
         if config.test and not skips_test(trainer):
             metrics |= test(trainer, model, data, None if config.train else config.ckpt_path)
         if config.trainer.fast_dev_run:
@@ -267,24 +261,14 @@ def silence_lightning() -> None:
         warnings.filterwarnings("ignore", meaningless)
 
 
-def describe_run(
-    spec: RunSpec, data: TextDataModule, resume_point: ResumePoint | None
-) -> RunDescription:
-    """Return what loggers show of a run; never the storage of a study, which may be secret."""
+def describe_run(spec: RunSpec, data: TextDataModule) -> dict[str, Any]:
+    """Return what W&B shows of a run; never the storage of a study, which may be secret."""
     identity = run_identity(spec.config, data)
     options = spec.config.model_dump(mode="json")
     options["trial"].pop("storage")
-    name, group = identity["run_name"], None
+    about = {"name": identity["run_name"], "tags": identity["tags"], "group": None}
     if spec.sweep is not None:
-        name = f"{name} {spec.sweep.run_name}".strip()
-        group = spec.sweep.dir.name
+        about["name"] = f"{about['name']} {spec.sweep.run_name}".strip()
+        about["group"] = spec.sweep.dir.name
         options["search"] = dict(spec.sweep.parameters)
-    return RunDescription(
-        spec.output_dir,
-        name,
-        identity["tags"],
-        group,
-        options,
-        metrics_rows=resume_point.metrics_rows if resume_point else 0,
-        global_step=resume_point.global_step if resume_point else None,
-    )
+    return about | {"config": options}

@@ -1,4 +1,4 @@
-"""The callbacks of every run; those of the user's `callbacks` option come on top."""
+"""The callbacks of a run: the built-in ones, then those of the user's `callbacks` option."""
 
 import sys
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ from rnn_lab.training.callbacks.monitors import (
 from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard, Rollback
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import RunSpec
+from rnn_lab.validation import build_object
 
 CallbackType = TypeVar("CallbackType", bound=Callback)
 
@@ -31,14 +32,10 @@ def build_callbacks(
     metadata: Mapping[str, Any] | None = None,
     resume_state: Mapping[str, Any] | None = None,
 ) -> list[Callback]:
-    """Return the callbacks that every run has.
+    """Return the callbacks that every run has, then those of its `callbacks` option.
 
-    Args:
-        spec: of the run.
-        shutdown: receives the signals that ask the training to stop.
-        rollbacks: of the run so far.
-        metadata: of the run, in plain types; saved in last.ckpt.
-        resume_state: what the checkpoint that the run resumes from has under RESUME.
+    `rollbacks` are those of the run so far, `metadata` is saved in last.ckpt, and `resume_state` is
+    what the checkpoint that the run resumes from has under RESUME.
     """
     config, folder = spec.config.trainer, spec.output_dir
     callbacks: list[Callback] = [
@@ -59,6 +56,9 @@ def build_callbacks(
         prefix = f"{folder.name}: " if spec.shares_terminal else ""
         has_terminal = sys.stderr.isatty() and not spec.shares_terminal
         callbacks.append(bar if has_terminal else EpochPrinter(prefix))
+    for name, target in spec.config.callbacks.items():
+        if target is not None:
+            callbacks.append(build_object(target, f"callbacks.{name}", Callback))
     return callbacks
 
 

@@ -57,8 +57,7 @@ class ExactCheckpoint(Checkpoint):
         """Write to the folder of `spec`, as often as it says.
 
         Args:
-            spec: of the run; with its `ckpt_path`, a complete training continues if it may now have
-                more epochs.
+            spec: with a `ckpt_path`, a complete training continues if it now has more epochs.
             metadata: of the run, in plain types; saved in the checkpoint.
             resume_state: what the checkpoint that the training resumes from has under RESUME.
             shutdown: receives the signals that ask the training to stop.
@@ -108,10 +107,11 @@ class ExactCheckpoint(Checkpoint):
         elif batch_idx % accumulate == 0:
             self._before_last_step = None
             if trainer.global_step:
-                signum, late = self._agree(trainer)
-                if self._is_due(trainer, batch_idx, at_once=late or signum is not None):
+                stops, late = self._agree(trainer)
+                if self._is_due(trainer, batch_idx, at_once=late or stops):
                     self._save(trainer, batch_idx)
-                self._raise(signum)
+                if stops:
+                    self._shutdown.raise_received()
             if batch_idx + accumulate >= trainer.num_training_batches:
                 self._remember(trainer, batch_idx)
 
@@ -126,16 +126,17 @@ class ExactCheckpoint(Checkpoint):
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save the trained weights."""
         self._save(trainer, 0, training_complete=True)
-        signum, _ = self._agree(trainer)
+        stops, _ = self._agree(trainer)
         self._shutdown.deferred = False
-        self._raise(signum)
+        if stops:
+            self._shutdown.raise_received()
 
     def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Stop in validation too, which may take long: the run resumes before its last step."""
-        signum = self._agree(trainer)[0]
-        if signum is not None and self._before_last_step is not None:
-            self._write(trainer, self._before_last_step)
-        self._raise(signum)
+        if self._agree(trainer)[0]:
+            if self._before_last_step is not None:
+                self._write(trainer, self._before_last_step)
+            self._shutdown.raise_received()
 
     def on_save_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
@@ -170,8 +171,8 @@ class ExactCheckpoint(Checkpoint):
         every = self._every_n_steps
         return batch_idx == 0 or at_once or (every is not None and step % every == 0)
 
-    def _agree(self, trainer: Trainer) -> tuple[int | None, bool]:
-        """Return a signal that one of the processes has received, and whether saving is due.
+    def _agree(self, trainer: Trainer) -> tuple[bool, bool]:
+        """Return whether one of the processes has received a signal, and whether saving is due.
 
         All processes return the same and stop in the same step: otherwise they would wait for each
         other.
@@ -184,12 +185,9 @@ class ExactCheckpoint(Checkpoint):
             torch.distributed.all_reduce(mine, torch.distributed.ReduceOp.MAX, group=self._group)
             any_signal, preemption, any_late = mine.tolist()
             signum, late = preemption or any_signal, bool(any_late)
-        return signum or None, late
-
-    def _raise(self, signum: int | None) -> None:
-        if signum is not None:
-            self._shutdown.received = signum
-            self._shutdown.raise_received()
+            if signum:
+                self._shutdown.received = signum
+        return bool(signum), late
 
     def _remember(self, trainer: Trainer, batch: int) -> None:
         """Keep a copy of the checkpoint before the epoch's last step.

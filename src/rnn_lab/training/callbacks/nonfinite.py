@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -143,7 +143,7 @@ class NonFiniteGuard(Callback):
         """Let no non-finite validation loss select an epoch."""
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.state.fn == TrainerFn.FITTING and loss is not None and not loss.isfinite():
-            self._fail(trainer, "the validation loss")
+            self._fail(trainer, "the validation loss", [])
 
     def on_save_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
@@ -157,7 +157,7 @@ class NonFiniteGuard(Callback):
             lambda value: found.append(bool(torch.as_tensor(value).isfinite().all())),
         )
         if not all(found):
-            self._fail(trainer, "a weight", batches=self._last.batches if self._last else [])
+            self._fail(trainer, "a weight", self._last.batches if self._last else [])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds: the rollbacks that its learning rate includes."""
@@ -178,22 +178,22 @@ class NonFiniteGuard(Callback):
         *losses, gradient = step.is_bad.tolist()
         if any(losses):
             batches = [b for b, is_bad in zip(step.batches, losses, strict=True) if is_bad]
-            self._fail(trainer, "the loss", step.step, step.epoch, batches)
+            self._fail(trainer, "the loss", batches, (step.step, step.epoch))
         elif gradient:
-            self._fail(trainer, "the gradient", step.step, step.epoch, step.batches)
+            self._fail(trainer, "the gradient", step.batches, (step.step, step.epoch))
 
     def _fail(
         self,
         trainer: Trainer,
         what: str,
-        step: int | None = None,
-        epoch: int | None = None,
-        batches: list[tuple[int, Batch]] | None = None,
-    ) -> None:
-        """Save the examples of `batches`; raise NonFiniteError or RollbackRequestedError."""
-        step = trainer.global_step - 1 if step is None else step
-        epoch = trainer.current_epoch if epoch is None else epoch
-        numbers = self._batch_numbers(trainer, epoch, batches or [])
+        batches: list[tuple[int, Batch]],
+        at: tuple[int, int] | None = None,
+    ) -> NoReturn:
+        """Save the examples of `batches`, and stop or roll back because of step and epoch `at`."""
+        step, epoch = at or (trainer.global_step - 1, trainer.current_epoch)
+        excluded = {n for n_epoch, n in excluded_batches(self.rollbacks) if n_epoch == epoch}
+        count = len(trainer.train_dataloader)  # type: ignore[arg-type]
+        numbers = tuple(replacement_batch(number, excluded, count) for number, _ in batches)
         where = f", batch {', '.join(map(str, numbers))}" if numbers else ""
         why = f"{what} is not finite at step {step} (epoch {epoch}{where})"
         if batches:
@@ -214,14 +214,6 @@ class NonFiniteGuard(Callback):
         if trainer.is_global_zero:
             write_json(self._folder / ROLLBACKS, {"rollbacks": [asdict(r) for r in rollbacks]})
         raise RollbackRequestedError(rollbacks)
-
-    def _batch_numbers(
-        self, trainer: Trainer, epoch: int, batches: list[tuple[int, Batch]]
-    ) -> tuple[int, ...]:
-        """Return the numbers of batches, of which some replace excluded ones."""
-        out = {number for at, number in excluded_batches(self.rollbacks) if at == epoch}
-        count = len(trainer.train_dataloader)  # type: ignore[arg-type]
-        return tuple(replacement_batch(number, out, count) for number, _ in batches)
 
     def _save_examples(
         self, trainer: Trainer, step: int, epoch: int, batches: list[tuple[int, Batch]]
