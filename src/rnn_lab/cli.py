@@ -177,14 +177,10 @@ def _take_raw_args(argv: list[str], names: Sequence[str]) -> dict[str, str]:
 
 
 def _check_flags(arguments: Sequence[str]) -> Path | None:
-    """Return the folder of `--config-dir`, if any.
-
-    Raises:
-        ConfigError: Hydra does not accept a flag; by itself it would print its long usage.
-    """
+    """Return the folder of `--config-dir`, if any; raise a ConfigError for an unknown flag."""
     parser = get_args_parser()
 
-    def fail(message: str) -> NoReturn:
+    def fail(message: str) -> NoReturn:  # Hydra would print its long usage
         raise ConfigError(f"{message}; options are given as name=value, without dashes")
 
     parser.error = fail  # type: ignore[method-assign]

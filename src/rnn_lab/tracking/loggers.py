@@ -38,14 +38,9 @@ def build_loggers(
     metrics_rows: int = 0,
     global_step: int | None = None,
 ) -> list[Logger]:
-    """Return the loggers of the run in `folder`.
+    """Return the loggers of the run in `folder`; `about` has its name, tags, group and config.
 
-    Args:
-        config: the dashboard that was chosen.
-        folder: of the run.
-        about: what W&B shows of it: name, tags, group and config.
-        metrics_rows: of metrics.csv, to keep.
-        global_step: of the checkpoint that the run resumes from.
+    A resumed run keeps `metrics_rows` of metrics.csv, and starts at `global_step`.
 
     Raises:
         ConfigError: W&B does not start in the chosen mode.

@@ -30,9 +30,8 @@ def resolve_hardware(options: TrainerConfig) -> Hardware:
     Raises:
         ConfigError: this machine has no such accelerator, or fewer devices.
     """
-    accelerator = choose_accelerator(options)
-    devices = choose_devices(options, accelerator)
-    return Hardware(accelerator, devices, choose_precision(options, accelerator))
+    found = choose_accelerator(options)
+    return Hardware(found, choose_devices(options, found), choose_precision(options, found))
 
 
 def available_devices() -> dict[Accelerator, int]:

@@ -48,12 +48,7 @@ def launch(spec: RunSpec, make_callbacks: CallbackFactory) -> None:
 def train_in_process(
     spec: RunSpec, make_callbacks: CallbackFactory, shutdown: GracefulShutdown
 ) -> None:
-    """Train the run of `spec` in this process, and again after each rollback.
-
-    Raises:
-        UserError: as `launch`.
-        Interrupted: `shutdown` received a signal.
-    """
+    """Train the run of `spec` in this process, and again after each rollback; see `train`."""
     tune_malloc()
     if spec.config.data.tokenizer == TorchtextVocabulary.tokenizer:
         require_torchtext()

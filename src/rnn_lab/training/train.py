@@ -197,10 +197,10 @@ def fit(
     except MisconfigurationException as error:  # options that do not go together
         raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
     except Exception as error:
-        is_restoring = find_callback(trainer, ExactCheckpoint).is_restoring
-        if checkpoint is None or not is_restoring:
-            raise
-        if (reported := incompatible_checkpoint(checkpoint, error)) is None:
+        reported = None
+        if checkpoint is not None and find_callback(trainer, ExactCheckpoint).is_restoring:
+            reported = incompatible_checkpoint(checkpoint, error)
+        if reported is None:
             raise
         raise reported from error
     best = find_callback(trainer, BestCheckpoint).best_model_path
