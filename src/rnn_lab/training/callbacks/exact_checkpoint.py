@@ -39,6 +39,19 @@ class BestCheckpoint(ModelCheckpoint):
             checkpoint_dir, "best", monitor=monitor, mode=mode, enable_version_counter=False
         )
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state of a resumed training, also where its folder was moved."""
+
+        def moved(path: str) -> str:
+            return str(Path(str(self.dirpath), Path(path).name)) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        state = state_dict | {name: moved(state_dict[name]) for name in paths}
+        state["dirpath"] = self.dirpath
+        state["best_k_models"] = {moved(k): v for k, v in state["best_k_models"].items()}
+        super().load_state_dict(state)
+        self.current_score = state["current_score"]  # which it forgets
+
 
 class ExactCheckpoint(Checkpoint):
     """Write last.ckpt, and restore in a resumed training what Lightning does not.
@@ -153,16 +166,11 @@ class ExactCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Stop at once where the training was complete; find best.ckpt where the folder is now."""
+        """Stop at once where the training was complete."""
         if trainer.state.fn == TrainerFn.FITTING and checkpoint[RESUME]["training_complete"]:
             epochs = checkpoint[RESUME]["epoch"]
             more = trainer.max_epochs in (None, -1) or epochs < trainer.max_epochs
             trainer.should_stop = not (self._extends and more)
-        for callback in trainer.checkpoint_callbacks:
-            state = checkpoint["callbacks"].get(callback.state_key)
-            if isinstance(callback, BestCheckpoint) and state is not None:
-                _relocate(state, str(self.path.parent.resolve()))
-                callback.current_score = state["current_score"]  # which it forgets
 
     def _is_due(self, trainer: Trainer, batch_idx: int, *, at_once: bool) -> bool:
         step = trainer.global_step
@@ -256,18 +264,6 @@ def _set_before_step(loops: dict[str, Any], batch: int) -> None:
         batches[scope]["ready"] = batches[scope]["completed"]
         if batch == 0:
             epochs[scope]["ready"] = epochs[scope]["started"] = epochs[scope]["completed"]
-
-
-def _relocate(state: dict[str, Any], folder: str) -> None:
-    """Change the paths in a ModelCheckpoint's state to checkpoints in `folder`."""
-
-    def moved(path: str) -> str:
-        return str(Path(folder, Path(path).name)) if path else path
-
-    state["dirpath"] = folder
-    for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
-        state[name] = moved(state[name])
-    state["best_k_models"] = {moved(path): at for path, at in state["best_k_models"].items()}
 
 
 def random_state() -> dict[str, Any]:
