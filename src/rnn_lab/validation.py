@@ -1,4 +1,4 @@
-"""Strict configuration schemas, and one clear line for each invalid option."""
+"""Strict configuration schemas, the objects that options name, and one line per invalid option."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -170,7 +170,7 @@ def _option_path(
 
     The location of an error within a discriminated union has one part more, the chosen member's
     tag, which is a value of the group and not a name in it: data.imdb.max_length. That of a value
-    that fits no member of its union goes on below the value, where there is nothing.
+    that fits no member of its union continues below the value, where there is nothing.
     """
     path: list[str] = []
     value: Any = options

@@ -120,11 +120,10 @@ class ExactCheckpoint(Checkpoint):
         elif batch_idx % accumulate == 0:
             self._before_last_step = None
             if trainer.global_step:
-                stops, late = self._agree(trainer)
-                if self._is_due(trainer, batch_idx, at_once=late or stops):
+                signum, late = self._agree(trainer)
+                if self._is_due(trainer, batch_idx, at_once=late or signum is not None):
                     self._save(trainer, batch_idx)
-                if stops:
-                    self._shutdown.raise_received()
+                self._raise(signum)
             if batch_idx + accumulate >= trainer.num_training_batches:
                 self._remember(trainer, batch_idx)
 
@@ -139,17 +138,16 @@ class ExactCheckpoint(Checkpoint):
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save the trained weights."""
         self._save(trainer, 0, training_complete=True)
-        stops, _ = self._agree(trainer)
+        signum = self._agree(trainer)[0]
         self._shutdown.deferred = False
-        if stops:
-            self._shutdown.raise_received()
+        self._raise(signum)
 
     def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Stop in validation too, which may take long: the run resumes before its last step."""
-        if self._agree(trainer)[0]:
-            if self._before_last_step is not None:
-                self._write(trainer, self._before_last_step)
-            self._shutdown.raise_received()
+        signum = self._agree(trainer)[0]
+        if signum is not None and self._before_last_step is not None:
+            self._write(trainer, self._before_last_step)
+        self._raise(signum)
 
     def on_save_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
@@ -179,8 +177,8 @@ class ExactCheckpoint(Checkpoint):
         every = self._every_n_steps
         return batch_idx == 0 or at_once or (every is not None and step % every == 0)
 
-    def _agree(self, trainer: Trainer) -> tuple[bool, bool]:
-        """Return whether one of the processes has received a signal, and whether saving is due.
+    def _agree(self, trainer: Trainer) -> tuple[int | None, bool]:
+        """Return a signal that one of the processes has received, and whether saving is due.
 
         All processes return the same and stop in the same step: otherwise they would wait for each
         other.
@@ -193,9 +191,13 @@ class ExactCheckpoint(Checkpoint):
             torch.distributed.all_reduce(mine, torch.distributed.ReduceOp.MAX, group=self._group)
             any_signal, preemption, any_late = mine.tolist()
             signum, late = preemption or any_signal, bool(any_late)
-            if signum:
-                self._shutdown.received = signum
-        return bool(signum), late
+        return signum or None, late
+
+    def _raise(self, signum: int | None) -> None:
+        if signum is not None:
+            # Not before the checkpoint is saved: then a signal of its own would end this process.
+            self._shutdown.received = signum
+            self._shutdown.raise_received()
 
     def _remember(self, trainer: Trainer, batch: int) -> None:
         """Keep a copy of the checkpoint before the epoch's last step.
