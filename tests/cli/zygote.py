@@ -164,9 +164,9 @@ def _learn_rank_late() -> None:
 
     worker = distributed._worker
 
-    def ranked(local_rank: int, *arguments: Any) -> None:
-        rank_zero_only.rank = local_rank  # these processes are of one machine
-        worker(local_rank, *arguments)
+    def ranked(environment: dict[str, str], *arguments: Any) -> None:
+        rank_zero_only.rank = int(environment["RANK"])
+        worker(environment, *arguments)
 
     distributed._worker = ranked
 
