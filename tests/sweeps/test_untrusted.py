@@ -21,7 +21,7 @@ from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.reports.run_files import read_result
 from rnn_lab.reports.sweep.options import read_config
 from rnn_lab.sweeps.job import JobDir
-from rnn_lab.sweeps.launchers.submitit_jobs import _new_folder
+from rnn_lab.sweeps.launchers import _new_folder
 from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import open_storage, open_study

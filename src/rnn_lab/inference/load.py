@@ -20,7 +20,7 @@ from rnn_lab.data.config import DataOptions, TextOptions
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.hardware import available_devices
-from rnn_lab.inference.safetensors_io import SUFFIX, read_safetensors
+from rnn_lab.inference.export import SUFFIX, read_safetensors
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
@@ -94,11 +94,11 @@ def find_checkpoint(run: str | Path) -> Path:
         raise CheckpointError(f"{run}: no such run folder, .ckpt or .safetensors file")
     if not path.is_dir():
         raise CheckpointError(f"{run}: not a regular file")
-    places = [path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt"]
-    for place in places:
+    best, last = (path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    for place in (best, last):
         if place.is_file():
             return place
-    raise CheckpointError(f"{run}: no finished run; looked for {places[0]} and {places[1].name}")
+    raise CheckpointError(f"{run}: no finished run; looked for {best} and {last.name}")
 
 
 def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
@@ -158,20 +158,17 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == SUFFIX:
             return read_safetensors(path)
-        _check_torch()
+        # CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10): a crafted file makes
+        # torch.load(weights_only=True) run code. torch compares its versions by number.
+        if torch.__version__ < "2.10":
+            raise CheckpointError(
+                f"not read by torch {torch.__version__}: before 2.10 a file can make torch.load "
+                "run code. The environment of requirements.txt reads it and can export it as "
+                ".safetensors"
+            )
         return safe_load(path, mmap=True)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}") from None
-
-
-def _check_torch() -> None:
-    # CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10): a crafted file makes
-    # torch.load(weights_only=True) run code. torch compares its versions by number.
-    if torch.__version__ < "2.10":
-        raise CheckpointError(
-            f"not read by torch {torch.__version__}: before 2.10 a file can make torch.load run "
-            "code. The environment of requirements.txt reads it and can export it as .safetensors"
-        )
 
 
 def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
@@ -217,13 +214,11 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def _device(name: str) -> torch.device:
-    devices = available_devices()
-    torch_names = {"gpu": "cuda", "mps": "mps", "cpu": "cpu"}  # the fastest first
-    available = [device for kind, device in torch_names.items() if kind in devices]
-    if name == "auto":
-        return torch.device(available[0])
-    if name not in available:
+    present = available_devices()
+    devices = {"cuda": "gpu", "mps": "mps", "cpu": "cpu"}  # the fastest first
+    available = [device for device, kind in devices.items() if kind in present]
+    if name not in ("auto", *available):
         raise ConfigError(
             f"device={name}: this machine has none. Choose from: auto, {', '.join(available)}"
         )
-    return torch.device(name)
+    return torch.device(available[0] if name == "auto" else name)

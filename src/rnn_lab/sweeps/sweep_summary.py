@@ -33,9 +33,9 @@ class SweepTracker(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Record the folder of the sweep that starts in this process."""
         _started.append(Path(config.hydra.sweep.dir).absolute())
-        logger = OmegaConf.to_container(config.logger, resolve=True) if "logger" in config else {}
-        assert isinstance(logger, dict)
-        _logger.update({str(key): value for key, value in logger.items()})
+        if "logger" in config:
+            logger: Any = OmegaConf.to_container(config.logger, resolve=True)
+            _logger.update(logger)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Free the memory of the previous job.
@@ -46,8 +46,7 @@ class SweepTracker(Callback):
         """
         if self._previous is None:
             return
-        hydra_config = self._previous.hydra_cfg
-        if hydra_config is not None:
+        if (hydra_config := self._previous.hydra_cfg) is not None:
             place = {"output_dir": hydra_config.hydra.runtime.output_dir}
             self._previous.hydra_cfg = OmegaConf.create({"hydra": {"runtime": place}})
         self._previous.cfg = None
@@ -102,10 +101,6 @@ def print_summary(sweep: Path) -> list[JobDir]:
     if not_done:
         print(f"error: {len(not_done)} of {len(jobs)} jobs are not done:", file=sys.stderr)
     for job in not_done:
-        print(f"error:   {_outcome(job)}", file=sys.stderr)
+        reason = f": {job.read('failure').get('error')}" if job.status == "failed" else ""
+        print(f"error:   {job.name} {job.status}{reason}", file=sys.stderr)
     return not_done
-
-
-def _outcome(job: JobDir) -> str:
-    error = f": {job.read('failure').get('error')}" if job.status == "failed" else ""
-    return f"{job.name} {job.status}{error}"

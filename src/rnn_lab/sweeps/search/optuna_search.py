@@ -1,5 +1,7 @@
 """A search: Optuna chooses values, Hydra's launcher runs jobs, their folders have the results."""
 
+import json
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,25 +12,28 @@ from filelock import FileLock
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.study import Study
+from optuna.trial import TrialState
 
-from rnn_lab.errors import ConfigError
+from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.io.atomic import atomic_write
+from rnn_lab.reports.job_files import job_file
+from rnn_lab.reports.run_files import read_object
+from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.search.config import Direction, SearchOptions, search_options
 from rnn_lab.sweeps.search.space import Space, parse_space
-from rnn_lab.sweeps.search.study import open_storage, open_study
+from rnn_lab.sweeps.search.study import open_storage, open_study, trial_id
 from rnn_lab.sweeps.search.summary import print_search, print_trial, write_importances
-from rnn_lab.sweeps.search.trial_results import folder_of, read_trial_result
 from rnn_lab.sweeps.search.workers import CLAIM_LOCK, ClaimedTrial, Worker
 from rnn_lab.training.config import parse_run_config
 
 
 def search(
-    arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, launcher: Launcher
+    arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, launcher: Launcher
 ) -> list[Sequence[JobReturn]]:
     """Run trials until the study has `n_trials`; return the JobReturns of each batch.
 
@@ -59,10 +64,12 @@ def search(
             max_epochs=OmegaConf.select(job, "trainer.max_epochs"),
             space=space,
         )
-    of_each = [f"trial.study={_quoted(study.study_name)}"]
-    of_each.append(f"trial.storage={_quoted(_secret_storage(config) or where)}")
-    worker = Worker(study, folder, n_trials=options.n_trials, timeout=options.worker_timeout)
-    with worker:
+    # A reference to the environment is passed on as written, so that no password is saved.
+    raw: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+    if "${oc.env:" in str(raw["storage"]):
+        where = raw["storage"]
+    of_each = [f"trial.study={_quoted(study.study_name)}", f"trial.storage={_quoted(where)}"]
+    with Worker(study, folder, n_trials=options.n_trials, timeout=options.worker_timeout) as worker:
         worker.enqueue(space, options.sampler)
         batches = run_trials(worker, space, options, launcher, of_each)
     print_search(study, write_importances(study, folder))
@@ -87,18 +94,45 @@ def run_trials(
 
 def record_trial(study: Study, trial: ClaimedTrial, job: JobReturn, space: Space) -> None:
     """Record the result of a trial in the study, and print it."""
-    outcome = read_trial_result(job, list(study.user_attrs["directions"]))
+    assert job.hydra_cfg is not None
+    folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
+    state, values, reason = read_result(JobDir(folder), list(study.user_attrs["directions"]))
+    if state == TrialState.RUNNING and job.status == JobStatus.FAILED:  # that left no file
+        state, reason = TrialState.FAIL, str(job._return_value).partition("\n")[0]
     overrides = [d.override(trial.values[d.name]) for d in space.dimensions]
-    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, trial.number)
-    notes = {"folder": str(folder_of(job)), "overrides": overrides, "reason": outcome.reason}
+    notes = {"folder": str(folder), "overrides": overrides, "reason": reason}
     try:
         for key, value in notes.items():
-            study._storage.set_trial_user_attr(trial_id, key, value)
-        if outcome.state.is_finished():
-            study.tell(trial.number, values=outcome.values, state=outcome.state)
+            study._storage.set_trial_user_attr(trial_id(study, trial.number), key, value)
+        if state.is_finished():
+            study.tell(trial.number, values=values, state=state)
     except UpdateFinishedTrialError:
         pass  # another worker considered this one dead and finished the trial: the same job
     print_trial(study, trial.number)
+
+
+def read_result(job: JobDir, metrics: list[str]) -> tuple[TrialState, list[float] | None, str]:
+    """Return the state of a trial, the values of `metrics` of a complete one, and the reason."""
+    status = job.status
+    if status == "pruned":
+        return TrialState.PRUNED, None, ""
+    if status == "failed":
+        return TrialState.FAIL, None, str(job.read("failure").get("error", ""))
+    if status != "finished":
+        return TrialState.RUNNING, None, "the same command resumes it"
+    try:
+        result = read_object(job_file(job.path, "result"))
+    except CheckpointError as error:
+        return TrialState.FAIL, None, str(error)
+    values = []
+    for metric in metrics:
+        value: Any = result  # `timing.wall_time_s` is under `timing`; `val/accuracy` is on top
+        for part in [metric] if metric in result else metric.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if type(value) not in (int, float) or not math.isfinite(value):
+            return TrialState.FAIL, None, f"result.json has no number for {metric}"
+        values.append(float(value))
+    return TrialState.COMPLETE, values, ""
 
 
 def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictConfig:
@@ -108,16 +142,14 @@ def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictC
         ConfigError, HydraException: one of them is no config, or holds an impossible value.
     """
     first = {d.name: d.bounds()[0] for d in space.dimensions}
-    tried = [first]
-    tried += [first | {d.name: value} for d in space.dimensions for value in d.bounds()[1:]]
+    others = [first | {d.name: value} for d in space.dimensions for value in d.bounds()[1:]]
     jobs = []
-    for values in tried:
+    for values in (first, *others):
         job = loader.load_sweep_config(config, space.overrides(values))
         if job.hydra.job.name == "train":
             own = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
-            options = OmegaConf.to_container(own, resolve=True)
-            assert isinstance(options, dict)
-            parse_run_config({str(key): value for key, value in options.items()})
+            options: Any = OmegaConf.to_container(own, resolve=True)
+            parse_run_config(options)
         jobs.append(job)
     return jobs[0]
 
@@ -131,18 +163,9 @@ def _monitor(job: DictConfig) -> dict[str, Direction]:
 
 def _text(value: Any) -> str:
     """Return a plain value of the YAML in override syntax."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    return str(value)
+    is_plain = value is None or isinstance(value, bool)
+    return json.dumps(value) if is_plain else str(value)
 
 
 def _quoted(text: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
-
-
-def _secret_storage(config: DictConfig) -> str | None:
-    """Return a storage that refers to the environment as written, so no password is saved."""
-    sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
-    assert isinstance(sweeper, dict)
-    given = sweeper["storage"]
-    return given if given and "${oc.env:" in given else None

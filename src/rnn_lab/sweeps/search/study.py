@@ -25,15 +25,6 @@ from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOption
 from rnn_lab.sweeps.search.space import Space
 
 LARGEST_GRID = 100_000
-# What Optuna raises for a file that is not a journal: it trusts the content.
-_NOT_A_JOURNAL = (
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class JournalFile(JournalFileBackend):
@@ -76,7 +67,7 @@ def open_storage(storage: str) -> BaseStorage:
         ConfigError: it cannot be opened; says why, without the URL's password.
     """
     if "://" not in storage:
-        return _open_journal(storage)
+        return _open_journal(Path(storage))
     shown = storage
     try:
         shown = make_url(storage).render_as_string()  # the password as ***
@@ -89,18 +80,28 @@ def open_storage(storage: str) -> BaseStorage:
         raise ConfigError(f"hydra.sweeper.storage={shown}: cannot be opened: {reason}") from None
 
 
-def _open_journal(path: str) -> BaseStorage:
+def _open_journal(path: Path) -> BaseStorage:
     shown = f"hydra.sweeper.storage={path}"
     try:
-        file = Path(path)
-        if file.exists() and not file.is_file():
+        if path.exists() and not path.is_file():
             raise ConfigError(f"{shown}: not a file")  # a pipe would be waited for
-        return JournalStorage(JournalFile(file))
+        return JournalStorage(JournalFile(path))
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"{shown}: {error.strerror}") from error
-    except _NOT_A_JOURNAL as error:
+    except Exception as error:  # Optuna trusts the content, and fails anywhere in its reader
         reason = sanitize(str(error), 100) or type(error).__name__
         raise ConfigError(f"{shown}: not an Optuna journal, or a damaged one: {reason}") from None
+
+
+def trial_id(study: Study, number: int) -> int:
+    """Return the storage's id of a trial.
+
+    Raises:
+        KeyError: there is no such trial.
+    """
+    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
 
 
 def open_study(
@@ -119,27 +120,24 @@ def open_study(
     Raises:
         ConfigError: that study has other directions or choices.
     """
+    ways = list(directions.values())
     study = optuna.create_study(
-        study_name=name,
-        storage=storage,
-        directions=list(directions.values()),
-        load_if_exists=True,
+        study_name=name, storage=storage, directions=ways, load_if_exists=True
     )
     other = f"study {name} exists and has other"
     its_own = study.user_attrs.get("directions", directions)
-    ways = [direction.name.lower() for direction in study.directions]
-    if its_own != directions or ways != list(directions.values()):
-        shown = sanitize(str(ways if its_own == directions else its_own))
+    its_ways = [direction.name.lower() for direction in study.directions]
+    if its_own != directions or its_ways != ways:
+        shown = sanitize(str(its_ways if its_own == directions else its_own))
         raise ConfigError(f"{other} directions: {shown}; take another sweep=")
-    for trial in study.get_trials(deepcopy=False):
-        for dimension in space.dimensions:
-            if before := trial.distributions.get(dimension.name):
-                try:
-                    check_distribution_compatibility(before, dimension.distribution)
-                except ValueError:
-                    raise ConfigError(
-                        f"{dimension.key}: {other} values: {before}; take another sweep="
-                    ) from None
+    for trial, dim in itertools.product(study.get_trials(deepcopy=False), space.dimensions):
+        if before := trial.distributions.get(dim.name):
+            try:
+                check_distribution_compatibility(before, dim.distribution)
+            except ValueError:
+                raise ConfigError(
+                    f"{dim.key}: {other} values: {before}; take another sweep="
+                ) from None
     attributes = {"directions": directions, "pruner": pruner.model_dump(), "max_epochs": max_epochs}
     for key, value in attributes.items():
         if study.user_attrs.get(key) != value:

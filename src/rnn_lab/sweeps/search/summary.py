@@ -1,7 +1,6 @@
 """The output of a search: a line per trial, the best trial, and the importances of options."""
 
 import functools
-import json
 import os
 import warnings
 from collections import Counter
@@ -11,7 +10,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from rnn_lab.errors import sanitize
-from rnn_lab.io.atomic import atomic_write
+from rnn_lab.io.atomic import write_json
 
 LONGEST = 1_000  # characters of what an untrusted study says of a trial
 WORDS = {
@@ -30,9 +29,8 @@ def print_trial(study: Study, number: int) -> None:
         outcome = f"complete, {_values(study, trial)}"
     elif trial.state == TrialState.PRUNED:
         # A step is a number of epochs. Without one, the same job was pruned as an earlier trial.
-        outcome = (
-            f"pruned after epoch {trial.last_step - 1}" if trial.last_step else "pruned before"
-        )
+        epochs = trial.last_step
+        outcome = f"pruned after epoch {epochs - 1}" if epochs else "pruned before"
     else:
         outcome = f"{WORDS[trial.state]}: {_noted(trial, 'reason')}"
     print(f"trial {number}: {outcome}; {_overrides(trial)}", flush=True)
@@ -73,9 +71,9 @@ def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     importances: dict[str, dict[str, float]] = {}
     for i, metric in enumerate(study.user_attrs["directions"]):
-        maximize = study.directions[i] == StudyDirection.MAXIMIZE
         importances[metric] = {}
         if len(complete) > 1:
+            maximize = study.directions[i] == StudyDirection.MAXIMIZE
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of few trials, which `trials` says
                 shares = get_param_importances(
@@ -84,17 +82,10 @@ def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]
                     target=functools.partial(_loss, i, maximize),
                     normalize=False,  # it would make them equal where nothing is known
                 )
-            if whole := sum(shares.values()):
+            if (whole := sum(shares.values())) > 0:
                 importances[metric] = {option: share / whole for option, share in shares.items()}
-    content = {
-        "study": study.study_name,
-        "evaluator": "PED-ANOVA",
-        "trials": len(complete),
-        "importances": importances,
-    }
-    with atomic_write(folder / "importances.json") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+    about = {"study": study.study_name, "evaluator": "PED-ANOVA", "trials": len(complete)}
+    write_json(folder / "importances.json", about | {"importances": importances})
     return importances
 
 

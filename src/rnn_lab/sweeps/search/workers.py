@@ -7,14 +7,14 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.exceptions import OptunaError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from rnn_lab.io.locks import is_locked
 from rnn_lab.sweeps.search.config import SamplerOptions
 from rnn_lab.sweeps.search.space import Space
 from rnn_lab.sweeps.search.study import build_sampler, enqueue_trials
@@ -57,12 +57,7 @@ class Worker:
         self._heartbeat.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._heartbeat.join()
         with contextlib.suppress(OptunaError, OSError):
@@ -80,17 +75,15 @@ class Worker:
 
         Returns fewer where fewer are left; none when there is nothing left for this worker.
         """
+        claimed: list[FrozenTrial] = []
         with self._claim_lock:
-            open_trials = [t for t in self._trials() if not t.state.is_finished()]
-            open_trials.sort(key=lambda t: t.state == TrialState.WAITING)  # RUNNING goes first
-            numbers: list[int] = []
-            for trial in open_trials:
-                if len(numbers) < count and self._claim(trial):
-                    numbers.append(trial.number)
-        return [self._choose(number, space, sampler) for number in numbers]
-
-    def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)[: self.n_trials]
+            trials = self.study.get_trials(deepcopy=False)[: self.n_trials]
+            trials = [trial for trial in trials if not trial.state.is_finished()]
+            trials.sort(key=lambda trial: trial.state == TrialState.WAITING)  # RUNNING goes first
+            for trial in trials:
+                if len(claimed) < count and self._claim(trial):
+                    claimed.append(trial)
+        return [self._choose(trial, space, sampler) for trial in claimed]
 
     def _claim(self, trial: FrozenTrial) -> bool:
         """Make `trial` this worker's, unless it is another's; return whether it is."""
@@ -103,17 +96,14 @@ class Worker:
         storage.set_trial_user_attr(trial_id, "worker", self.name)
         return True
 
-    def _choose(self, number: int, space: Space, sampler: SamplerOptions) -> ClaimedTrial:
-        self.study.sampler = build_sampler(sampler, number)
-        trial_id = self.study._storage.get_trial_id_from_study_id_trial_number(
-            self.study._study_id, number
-        )
-        trial = Trial(self.study, trial_id)
-        return ClaimedTrial(number, {d.name: d.suggest(trial) for d in space.dimensions})
+    def _choose(self, claimed: FrozenTrial, space: Space, sampler: SamplerOptions) -> ClaimedTrial:
+        self.study.sampler = build_sampler(sampler, claimed.number)
+        trial = Trial(self.study, claimed._trial_id)
+        return ClaimedTrial(trial.number, {d.name: d.suggest(trial) for d in space.dimensions})
 
     def _is_alive(self, name: object) -> bool:
         # None: it died between two lines of `_claim`. A path is no worker's name, and an untrusted
-        # study must not say which file is opened as a lock, which empties it.
+        # study must not say which file is opened.
         if not isinstance(name, str) or os.sep in name:
             return False
         seen = self.study.user_attrs.get(SEEN + name)
@@ -121,7 +111,7 @@ class Worker:
             return False
         lock = self.folder / f".{name}.lock"
         if seen.get("host") == self.host and lock.exists():
-            return not _is_free(lock)
+            return is_locked(lock)
         at = seen.get("at")
         return isinstance(at, int | float) and time.time() - at < self.timeout
 
@@ -132,11 +122,3 @@ class Worker:
 
     def _record_heartbeat(self, at: float) -> None:
         self.study.set_user_attr(SEEN + self.name, {"host": self.host, "at": at})
-
-
-def _is_free(lock: Path) -> bool:
-    try:
-        with FileLock(lock).acquire(timeout=0):
-            return True
-    except Timeout:
-        return False
