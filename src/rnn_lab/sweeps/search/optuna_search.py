@@ -17,18 +17,18 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.job_files import job_file
 from rnn_lab.reports.run_files import read_object
 from rnn_lab.sweeps.job import JobDir
-from rnn_lab.sweeps.search.config import Direction, SearchOptions, search_options
+from rnn_lab.sweeps.search.config import Direction, search_options
 from rnn_lab.sweeps.search.space import Space, parse_space
-from rnn_lab.sweeps.search.study import open_storage, open_study, trial_id
+from rnn_lab.sweeps.search.study import open_storage, open_study
 from rnn_lab.sweeps.search.summary import print_search, print_trial, write_importances
-from rnn_lab.sweeps.search.workers import CLAIM_LOCK, ClaimedTrial, Worker
+from rnn_lab.sweeps.search.workers import CLAIM_LOCK, Worker
 from rnn_lab.training.config import parse_run_config
 
 
@@ -69,41 +69,32 @@ def search(
     if "${oc.env:" in str(raw["storage"]):
         where = raw["storage"]
     of_each = [f"trial.study={_quoted(study.study_name)}", f"trial.storage={_quoted(where)}"]
-    with Worker(study, folder, n_trials=options.n_trials, timeout=options.worker_timeout) as worker:
-        worker.enqueue(space, options.sampler)
-        batches = run_trials(worker, space, options, launcher, of_each)
+    batches = []
+    with Worker(study, space, options, folder) as worker:
+        while trials := worker.claim(options.n_jobs):
+            jobs = [
+                [*space.overrides(trial.params), f"trial.number={trial.number}", *of_each]
+                for trial in trials
+            ]
+            batches.append(launcher.launch(jobs, initial_job_idx=trials[0].number))
+            for trial, job in zip(trials, batches[-1], strict=True):
+                record_trial(study, trial, job, space)
     print_search(study, write_importances(study, folder))
     return batches
 
 
-def run_trials(
-    worker: Worker, space: Space, options: SearchOptions, launcher: Launcher, of_each: list[str]
-) -> list[Sequence[JobReturn]]:
-    """Claim trials, run them and record their results until none is left for `worker`."""
-    batches = []
-    while claimed := worker.claim(options.n_jobs, space, options.sampler):
-        jobs = [
-            [*space.overrides(trial.values), f"trial.number={trial.number}", *of_each]
-            for trial in claimed
-        ]
-        batches.append(launcher.launch(jobs, initial_job_idx=claimed[0].number))
-        for trial, job in zip(claimed, batches[-1], strict=True):
-            record_trial(worker.study, trial, job, space)
-    return batches
-
-
-def record_trial(study: Study, trial: ClaimedTrial, job: JobReturn, space: Space) -> None:
+def record_trial(study: Study, trial: Trial, job: JobReturn, space: Space) -> None:
     """Record the result of a trial in the study, and print it."""
     assert job.hydra_cfg is not None
     folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
     state, values, reason = read_result(JobDir(folder), list(study.user_attrs["directions"]))
     if state == TrialState.RUNNING and job.status == JobStatus.FAILED:  # that left no file
         state, reason = TrialState.FAIL, str(job._return_value).partition("\n")[0]
-    overrides = [d.override(trial.values[d.name]) for d in space.dimensions]
-    notes = {"folder": str(folder), "overrides": overrides, "reason": reason}
     try:
-        for key, value in notes.items():
-            study._storage.set_trial_user_attr(trial_id(study, trial.number), key, value)
+        trial.set_user_attr("folder", str(folder))
+        overrides = [d.override(trial.params[d.name]) for d in space.dimensions]
+        trial.set_user_attr("overrides", overrides)
+        trial.set_user_attr("reason", reason)
         if state.is_finished():
             study.tell(trial.number, values=values, state=state)
     except UpdateFinishedTrialError:

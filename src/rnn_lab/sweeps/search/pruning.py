@@ -12,7 +12,7 @@ from optuna.exceptions import OptunaError
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.io.atomic import write_json
-from rnn_lab.sweeps.search.study import build_pruner, open_storage, trial_id
+from rnn_lab.sweeps.search.study import build_pruner, open_storage
 from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
@@ -51,7 +51,9 @@ class Pruning(Callback):
             storage = open_storage(self.trial.storage)
             self.study = optuna.load_study(study_name=name, storage=storage)
             self.storage = self.study._storage
-            self.trial_id = trial_id(self.study, number)
+            self.trial_id = self.storage.get_trial_id_from_study_id_trial_number(
+                self.study._study_id, number
+            )
         except KeyError:
             raise ConfigError(f"trial.study={name}: there is no trial {number} in it") from None
         self.pruner = build_pruner(self.study)

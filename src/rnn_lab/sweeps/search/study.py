@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from rnn_lab.errors import ConfigError, sanitize
-from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOptions
+from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOptions, SearchOptions
 from rnn_lab.sweeps.search.space import Space
 
 LARGEST_GRID = 100_000
@@ -68,13 +68,13 @@ def open_storage(storage: str) -> BaseStorage:
     """
     if "://" not in storage:
         return _open_journal(Path(storage))
-    shown = storage
     try:
         shown = make_url(storage).render_as_string()  # the password as ***
-        waits = {"timeout": 60} if storage.startswith("sqlite") else {}
-        return RDBStorage(storage, engine_kwargs={"connect_args": waits})
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigError("hydra.sweeper.storage: not the URL of a database") from None
+    waits = {"timeout": 60} if storage.startswith("sqlite") else {}
+    try:
+        return RDBStorage(storage, engine_kwargs={"connect_args": waits})
     except Exception as error:  # whatever the driver of that database raises
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"hydra.sweeper.storage={shown}: cannot be opened: {reason}") from None
@@ -93,15 +93,6 @@ def _open_journal(path: Path) -> BaseStorage:
     except Exception as error:  # Optuna trusts the content, and fails anywhere in its reader
         reason = sanitize(str(error), 100) or type(error).__name__
         raise ConfigError(f"{shown}: not an Optuna journal, or a damaged one: {reason}") from None
-
-
-def trial_id(study: Study, number: int) -> int:
-    """Return the storage's id of a trial.
-
-    Raises:
-        KeyError: there is no such trial.
-    """
-    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
 
 
 def open_study(
@@ -146,28 +137,28 @@ def open_study(
     return study
 
 
-def enqueue_trials(study: Study, space: Space, sampler: SamplerOptions, n_trials: int) -> int:
+def enqueue_trials(study: Study, space: Space, options: SearchOptions) -> int:
     """Enqueue trials until the study has `n_trials`; of a grid, each point once.
 
     Workers claim what is enqueued: however many they are, and however often they are stopped, there
     are not more trials. Returns their number, which a small grid limits.
     """
     trials = study.get_trials(deepcopy=False)
-    if sampler.name != "grid":
-        for _ in range(n_trials - len(trials)):
-            study.add_trial(create_trial(state=TrialState.WAITING))
-        return n_trials
+    missing = max(options.n_trials - len(trials), 0)
+    if options.sampler.name != "grid":
+        study.add_trials([create_trial(state=TrialState.WAITING) for _ in range(missing)])
+        return options.n_trials
     choices = [dimension.points() for dimension in space.dimensions]
     size = math.prod(map(len, choices))
     if size > LARGEST_GRID:
         raise ConfigError(f"sampler.name=grid: {size} points are too many; narrow the space")
     names = [dimension.name for dimension in space.dimensions]
     points = [dict(zip(names, point, strict=True)) for point in itertools.product(*choices)]
-    random.Random(sampler.seed or 0).shuffle(points)
+    random.Random(options.sampler.seed or 0).shuffle(points)
     known = [trial.system_attrs.get("fixed_params") for trial in trials]
-    for point in [p for p in points if p not in known][: max(n_trials - len(trials), 0)]:
+    for point in [point for point in points if point not in known][:missing]:
         study.enqueue_trial(point)
-    return min(n_trials, size)
+    return min(options.n_trials, size)
 
 
 def build_sampler(options: SamplerOptions, number: int) -> BaseSampler:
@@ -179,11 +170,10 @@ def build_sampler(options: SamplerOptions, number: int) -> BaseSampler:
     seed = None
     if options.seed is not None:
         seed = int(np.random.SeedSequence([options.seed, number]).generate_state(1)[0])
-    if options.name == "tpe":
-        return TPESampler(seed=seed, n_startup_trials=options.n_startup_trials)
-    if options.name == "gp":
-        return GPSampler(seed=seed, n_startup_trials=options.n_startup_trials)
-    return RandomSampler(seed=seed)
+    if options.name in ("random", "grid"):
+        return RandomSampler(seed=seed)
+    sampler = TPESampler if options.name == "tpe" else GPSampler
+    return sampler(seed=seed, n_startup_trials=options.n_startup_trials)
 
 
 def build_pruner(study: Study) -> BasePruner:
