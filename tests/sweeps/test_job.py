@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 
 from rnn_lab.io.locks import acquire, is_locked
 from rnn_lab.paths import conf_dir
-from rnn_lab.sweeps.job import JobDir, LockOutputDir, job_dirs
+from rnn_lab.reports.job_files import find_job_dirs
+from rnn_lab.sweeps.job import JobDir, LockOutputDir
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from tests.cli.runner import PROJECT
 from tests.io.test_locks import HOLD, another
@@ -91,7 +92,7 @@ def test_every_job_folder_is_found(tmp_path):
         (tmp_path / name / file).parent.mkdir(parents=True)
         (tmp_path / name / file).touch()
     (tmp_path / "no_job").mkdir()
-    assert [job.path.relative_to(tmp_path).as_posix() for job in job_dirs(tmp_path)] == [
+    assert [path.relative_to(tmp_path).as_posix() for path in find_job_dirs(tmp_path)] == [
         *("a", "b/c", "d"),
     ]
 

@@ -173,7 +173,11 @@ def _read(path: Path) -> Any:
 
 def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
     """Build the network without allocating memory, then assign the checkpoint's tensors."""
-    if not all(_is_plain(tensor) for tensor in weights.values()):
+    # A tensor that is not contiguous can be far larger than its bytes in the file.
+    if not all(
+        tensor.layout == torch.strided and tensor.dtype == torch.float32 and tensor.is_contiguous()
+        for tensor in weights.values()
+    ):
         raise CheckpointError(f"{path}: damaged: its weights are not plain float32 tensors")
     if saved.model.num_layers > len(weights):
         raise CheckpointError(f"{path}: damaged: fewer weights than layers")
@@ -185,7 +189,9 @@ def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> R
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         reason = sanitize(re.sub(r"\s+", " ", str(error)).strip())
         raise CheckpointError(f"{path}: its weights do not fit its network: {reason}") from None
-    if not all(_is_finite(tensor) for tensor in mine.values()):
+    # In parts: the file is memory-mapped, and its weights need not all be in memory at once.
+    parts = (part for tensor in mine.values() for part in tensor.view(-1).split(2**20))
+    if not all(bool(part.isfinite().all()) for part in parts):
         raise CheckpointError(f"{path}: its weights are not finite numbers; the training diverged")
     return model.eval()
 
@@ -200,17 +206,6 @@ class _NoRandomWeights(TorchFunctionMode):
         if func.__name__ == "normal_":
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    # A tensor that is not contiguous can be far larger than its bytes in the file.
-    strided = tensor.layout == torch.strided
-    return strided and tensor.dtype == torch.float32 and tensor.is_contiguous()
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # In parts: the file is memory-mapped, and its weights need not all be in memory at once.
-    return all(bool(part.isfinite().all()) for part in tensor.view(-1).split(2**20))
 
 
 def _device(name: str) -> torch.device:

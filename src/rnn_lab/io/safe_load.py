@@ -88,15 +88,13 @@ def _check_pickle(archive: zipfile.ZipFile) -> None:
     if len(pickles) != 1:
         raise CheckpointError("not an archive of torch.save")
     for opcode, argument, _ in pickletools.genops(archive.read(pickles[0])):
+        fault = None
         if opcode.name in _FORBIDDEN_OPCODES:
-            raise UnsafeCheckpointError(
-                f"refused: contains {opcode.name}; checkpoints contain plain data only"
-            )
-        if opcode.name == "GLOBAL" and not _NAMES.fullmatch(str(argument)):
-            name = sanitize(str(argument).replace(" ", "."))
-            raise UnsafeCheckpointError(
-                f"refused: it would run {name}; checkpoints contain plain data only"
-            )
+            fault = f"contains {opcode.name}"
+        elif opcode.name == "GLOBAL" and not _NAMES.fullmatch(str(argument)):
+            fault = f"it would run {sanitize(str(argument).replace(' ', '.'))}"
+        if fault:
+            raise UnsafeCheckpointError(f"refused: {fault}; checkpoints contain plain data only")
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:

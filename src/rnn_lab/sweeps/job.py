@@ -30,7 +30,6 @@ from rnn_lab.reports.run_files import (
     JOB_LOCK,
     JobFile,
     JobStatus,
-    find_job_dirs,
     job_file,
     job_status,
     read_job_file,
@@ -91,11 +90,7 @@ class JobDir:
 
     @contextmanager
     def locked(self, *, wait: bool = True) -> Iterator[bool]:
-        """Lock the job inside; yields whether another process had to be waited for.
-
-        Raises:
-            LockHeldError: another process has locked it, and `wait` is False.
-        """
+        """Lock the job inside, as `acquire` does; yields whether another process had locked it."""
         waited = False
         try:
             lock = self.acquire()
@@ -142,11 +137,6 @@ class JobDir:
         """Remove what a run could be resumed from."""
         for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "rollbacks.json"):
             (self.path / name).unlink(missing_ok=True)
-
-
-def job_dirs(sweep: Path) -> list[JobDir]:
-    """Return the jobs of the sweep in that folder, by name, also those that never started."""
-    return [JobDir(path) for path in find_job_dirs(sweep)]
 
 
 class LockOutputDir(Callback):

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,8 @@ def launch_local(
     )
     executor.update_parameters(**params)
 
-    def has_ended(job: Job) -> str | None:
-        return f"process {job.job_id} ended" if job.done() else None
-
-    return _Batch(launcher, executor, job_overrides, initial_job_idx).run(has_ended, at_a_time)
+    batch = _Batch(launcher, executor, job_overrides, initial_job_idx)
+    return batch.run(lambda job: f"process {job.job_id} ended" if job.done() else None, at_a_time)
 
 
 def launch_slurm(
@@ -130,19 +129,15 @@ def launch_slurm(
         raise
 
 
+@dataclass
 class _Batch:
     """The jobs of one launch with submitit, from submission to result."""
 
-    def __init__(
-        self,
-        launcher: Any,
-        executor: submitit.AutoExecutor,
-        job_overrides: JobOverrides,
-        initial_job_idx: int,
-    ) -> None:
-        self.launcher, self.executor = launcher, executor
-        self.overrides, self.first = job_overrides, initial_job_idx
-        self.running: dict[int, Job] = {}
+    launcher: Any
+    executor: submitit.AutoExecutor
+    overrides: JobOverrides
+    first: int  # number of the first job
+    running: dict[int, Job] = field(default_factory=dict)
 
     def run(self, has_ended: HasEnded, at_a_time: int) -> list[JobReturn]:
         """Submit the jobs that are not done, wait for all, and return them in order."""
@@ -151,7 +146,15 @@ class _Batch:
         for index, overrides in enumerate(self.overrides):
             config, job_dir = _compose(self.launcher, overrides)
             if job_dir.status in ("finished", "pruned"):  # needs no node
-                results[index] = self._run_here(config, self.first + index)
+                with open_dict(config):
+                    config.hydra.job.id = config.hydra.job.num = self.first + index
+                results[index] = run_job(
+                    self.launcher.task_function,
+                    config,
+                    "hydra.sweep.dir",
+                    "hydra.sweep.subdir",
+                    self.launcher.hydra_context,
+                )
             else:
                 waiting.append(index)
         while waiting or self.running:
@@ -165,17 +168,6 @@ class _Batch:
                     del self.running[index]
             time.sleep(0.3)
         return [results[index] for index in range(len(self.overrides))]
-
-    def _run_here(self, config: DictConfig, number: int) -> JobReturn:
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-        return run_job(
-            hydra_context=self.launcher.hydra_context,
-            task_function=self.launcher.task_function,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
 
     def _submit(self, indices: list[int]) -> None:
         calls = []  # of the __call__ of Hydra's launcher, which runs in the job
@@ -192,16 +184,14 @@ class _Batch:
     def _result(self, index: int, job: Job, has_ended: HasEnded) -> JobReturn | None:
         """Return the result of the job, NaN where it died; None while it runs."""
         first = job.task(0)  # of several processes, the one that returns the result
+        why = has_ended(job)  # asked first: a job writes its result before it ends
         if first.paths.result_pickle.exists():
             try:
                 return first.results()[0]
             except submitit.core.utils.FailedJobError as error:
                 why = _last_line(str(error))
-        else:
-            ended = has_ended(job)
-            if ended is None or first.paths.result_pickle.exists():
-                return None
-            why = ended
+        if why is None:
+            return None
         return _dead_job(self.launcher, self.overrides[index], why, first.paths.stderr)
 
 
@@ -241,18 +231,14 @@ class _Queue:
 
 
 def _resolve_n_jobs(n_jobs: Any) -> int:
-    """Return the number of jobs that `n_jobs` means: -1 is one per core.
-
-    Raises:
-        ConfigError: it is not -1 or a number from 1 up.
-    """
+    """Return the number of jobs that `n_jobs` means, or raise a ConfigError: -1 is one per core."""
     if n_jobs == -1:
         return num_cores()
-    if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs < 1:
-        raise ConfigError(
-            f"hydra.launcher.n_jobs={n_jobs}: impossible value. Choose from: -1, 1 and up"
-        )
-    return n_jobs
+    if type(n_jobs) is int and n_jobs >= 1:
+        return n_jobs
+    raise ConfigError(
+        f"hydra.launcher.n_jobs={n_jobs}: impossible value. Choose from: -1, 1 and up"
+    )
 
 
 def _compose(launcher: Any, overrides: Sequence[str]) -> tuple[DictConfig, JobDir]:
@@ -275,12 +261,10 @@ def _dead_job(
     config, job = _compose(launcher, overrides)
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
         config.hydra.runtime.output_dir = str(job.path)
-    lines = [
-        f"error: {job.name}: its process died: {why}",
-        f"       overrides: {' '.join(filter_overrides(overrides))}",
-        *([f"       log: {log}"] if log else []),
-    ]
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    line = f"error: {job.name}: its process died: {why}"
+    line += f"\n       overrides: {' '.join(filter_overrides(overrides))}"
+    line += f"\n       log: {log}" if log else ""
+    print(line, file=sys.stderr, flush=True)
     result = JobReturn(overrides=list(overrides), hydra_cfg=config, status=JobStatus.COMPLETED)
     result.return_value = math.nan
     return result

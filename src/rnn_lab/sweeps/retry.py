@@ -52,7 +52,7 @@ def train_with_retries(options: Mapping[str, Any]) -> None:
             reproduced run, metrics that differ from the first run's.
         Exception: that of the last attempt.
     """
-    spec = make_run_spec(options)
+    spec = _run_spec(options)
     if not is_rank_zero():
         return launch(spec, _search_callbacks)
     config, job = spec.config, JobDir(spec.output_dir)
@@ -80,8 +80,8 @@ def train_with_retries(options: Mapping[str, Any]) -> None:
                     raise OutOfMemoryError(
                         f"out of memory, even with {spec.describe_batch()}: {error_line(error)}"
                     ) from error
-                batch, smaller_batch = spec.describe_batch(), smaller.describe_batch()
-                message = f"out of memory with {batch}; starts over with {smaller_batch}"
+                message = f"out of memory with {spec.describe_batch()}; starts over with "
+                message += smaller.describe_batch()
                 spec = smaller
                 job.discard_checkpoints()
             elif retries > 0:
@@ -98,12 +98,7 @@ def train_with_retries(options: Mapping[str, Any]) -> None:
         _compare(record, job)
 
 
-def make_run_spec(options: Mapping[str, Any]) -> RunSpec:
-    """Return the run of `options` in the folder and the sweep that Hydra gave it.
-
-    Raises:
-        ConfigError: an option is unknown or impossible.
-    """
+def _run_spec(options: Mapping[str, Any]) -> RunSpec:
     hydra = HydraConfig.get()
     overrides = raw_overrides(hydra)
     is_multirun = hydra.mode == RunMode.MULTIRUN
@@ -135,11 +130,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _compare(record: RunRecord, job: JobDir) -> None:
-    """Print the metrics of a run beside those of the run that it reproduces.
-
-    Raises:
-        UserError: some differ, and nothing that is known of the two runs explains it.
-    """
+    """Print the metrics of a run beside those of the run that it reproduces."""
     from rnn_lab.reports.run_summary import compare_runs, print_comparison
 
     comparison = compare_runs(record.result, job.read("result"))
@@ -155,6 +146,5 @@ def _compare(record: RunRecord, job: JobDir) -> None:
 def _free_memory() -> None:
     """Free what a failed attempt held: its tensors are in reference cycles."""
     gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if "torch" in sys.modules:
+        sys.modules["torch"].cuda.empty_cache()  # of a CPU, there is nothing to empty

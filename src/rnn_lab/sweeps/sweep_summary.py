@@ -17,7 +17,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_lab.errors import ConfigError, UserError
-from rnn_lab.sweeps.job import JobDir, job_dirs
+from rnn_lab.reports.job_files import find_job_dirs
+from rnn_lab.sweeps.job import JobDir
 from rnn_lab.validation import validate
 
 _started: list[Path] = []
@@ -44,11 +45,10 @@ class SweepTracker(Callback):
         stay until Python's next garbage collection. Hydra's launcher keeps every job's config for
         the sweeper, which needs its folder only.
         """
-        if self._previous is None:
+        if self._previous is None or self._previous.hydra_cfg is None:
             return
-        if (hydra_config := self._previous.hydra_cfg) is not None:
-            place = {"output_dir": hydra_config.hydra.runtime.output_dir}
-            self._previous.hydra_cfg = OmegaConf.create({"hydra": {"runtime": place}})
+        place = {"output_dir": self._previous.hydra_cfg.hydra.runtime.output_dir}
+        self._previous.hydra_cfg = OmegaConf.create({"hydra": {"runtime": place}})
         self._previous.cfg = None
         self._previous = None
         gc.collect()
@@ -88,7 +88,7 @@ def summarize_on_exit() -> Iterator[None]:
 
 def print_summary(sweep: Path) -> list[JobDir]:
     """Print a table of the sweep; list and return its failed and unfinished jobs."""
-    jobs = job_dirs(sweep)
+    jobs = [JobDir(path) for path in find_job_dirs(sweep)]
     if not jobs:
         return []
     from rnn_lab.reports.sweep.report import report_sweep

@@ -1,6 +1,5 @@
 """The output of a search: a line per trial, the best trial, and the importances of options."""
 
-import functools
 import os
 import warnings
 from collections import Counter
@@ -45,16 +44,15 @@ def print_search(study: Study, importances: dict[str, dict[str, float]]) -> None
     if not counted[TrialState.COMPLETE]:
         return
     several = len(study.directions) > 1
-    best = study.best_trials if several else [study.best_trial]
     if several:
         print("best trials: a trial that is better in one metric is worse in another")
-    for trial in best:
+    for trial in study.best_trials if several else [study.best_trial]:
+        folder = Path(_noted(trial, "folder"))
+        near = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder
         print(f"best trial {trial.number}: {_values(study, trial)}")
-        print(f"  {_overrides(trial)}")
-        print(f"  {_near(Path(_noted(trial, 'folder')))}")
+        print(f"  {_overrides(trial)}\n  {near}")
     for metric, of_options in importances.items():
-        shares = ", ".join(f"{option} {share:.0%}" for option, share in of_options.items())
-        if shares:
+        if shares := ", ".join(f"{option} {share:.0%}" for option, share in of_options.items()):
             print(f"importances for {metric}: {shares}")
 
 
@@ -73,13 +71,13 @@ def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]
     for i, metric in enumerate(study.user_attrs["directions"]):
         importances[metric] = {}
         if len(complete) > 1:
-            maximize = study.directions[i] == StudyDirection.MAXIMIZE
+            sign = -1 if study.directions[i] == StudyDirection.MAXIMIZE else 1  # less is better
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of few trials, which `trials` says
                 shares = get_param_importances(
                     study,
                     evaluator=PedAnovaImportanceEvaluator(),
-                    target=functools.partial(_loss, i, maximize),
+                    target=lambda trial, i=i, sign=sign: sign * trial.values[i],
                     normalize=False,  # it would make them equal where nothing is known
                 )
             if (whole := sum(shares.values())) > 0:
@@ -87,11 +85,6 @@ def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]
     about = {"study": study.study_name, "evaluator": "PED-ANOVA", "trials": len(complete)}
     write_json(folder / "importances.json", about | {"importances": importances})
     return importances
-
-
-def _loss(i: int, maximize: bool, trial: FrozenTrial) -> float:
-    """Return objective `i` of a trial, with the sign that makes less better."""
-    return -trial.values[i] if maximize else trial.values[i]
 
 
 def _values(study: Study, trial: FrozenTrial) -> str:
@@ -105,7 +98,3 @@ def _overrides(trial: FrozenTrial) -> str:
 
 def _noted(trial: FrozenTrial, name: str) -> str:
     return sanitize(str(trial.user_attrs.get(name, "")), LONGEST)
-
-
-def _near(folder: Path) -> str:
-    return os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
