@@ -23,9 +23,9 @@ from rnn_lab.reports.sweep.options import read_config
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.launchers import _new_folder
 from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions, SearchOptions
+from rnn_lab.sweeps.search.optuna_search import print_search, print_trial
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import open_storage, open_study
-from rnn_lab.sweeps.search.summary import print_search, print_trial
 from rnn_lab.sweeps.search.workers import SEEN, Worker
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import StrictConfig
