@@ -89,18 +89,23 @@ def test(
     """
     device = next(run.model.parameters()).device
     collection = build_metrics(len(run.class_names), "test/", metrics).to(device)
-    found: list[tuple[np.ndarray, ...]] = []  # indices, probabilities, losses of each batch
+    indices, probabilities, losses = [], [], []
     with torch.inference_mode():
         for batch in batches:
             tokens, lengths, labels, _ = (part.to(device) for part in batch)
             logits = run.model(tokens, lengths)  # [batch, classes]
-            probabilities = logits.softmax(dim=1)  # [batch, classes]
-            losses = F.cross_entropy(logits, labels, reduction="none")  # [batch]
-            collection.update(preds=probabilities, target=labels, value=losses)
-            found.append((batch.indices.numpy(), probabilities.cpu().numpy(), losses.cpu().numpy()))
-    indices, *of_texts = map(np.concatenate, zip(*found, strict=True))
-    computed = {name: value.item() for name, value in collection.compute().items()}
-    return TestResult(computed, *(values[np.argsort(indices)] for values in of_texts))
+            probability = logits.softmax(dim=1)  # [batch, classes]
+            loss = F.cross_entropy(logits, labels, reduction="none")  # [batch]
+            collection.update(preds=probability, target=labels, value=loss)
+            indices.append(batch.indices.numpy())
+            probabilities.append(probability.cpu().numpy())
+            losses.append(loss.cpu().numpy())
+    order = np.argsort(np.concatenate(indices))
+    return TestResult(
+        {name: value.item() for name, value in collection.compute().items()},
+        np.concatenate(probabilities)[order],
+        np.concatenate(losses)[order],
+    )
 
 
 def save_test_artifacts(
