@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from rnn_lab.io.locks import acquire, is_locked
 from rnn_lab.paths import conf_dir
-from rnn_lab.reports.job_files import find_job_dirs
+from rnn_lab.reports.run_files import find_job_dirs
 from rnn_lab.sweeps.job import JobDir, LockOutputDir
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from tests.cli.runner import PROJECT

@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_lab.errors import ConfigError, UserError
-from rnn_lab.reports.job_files import find_job_dirs
+from rnn_lab.reports.run_files import find_job_dirs
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.validation import validate
 

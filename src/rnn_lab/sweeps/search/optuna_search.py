@@ -27,8 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
-from rnn_lab.reports.job_files import job_file
-from rnn_lab.reports.run_files import read_object
+from rnn_lab.reports.run_files import job_file, read_object
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.search.config import Direction, search_options
 from rnn_lab.sweeps.search.space import Space, parse_space
