@@ -15,8 +15,8 @@ from rnn_lab import api
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.inference.batch_predict import WINDOW, classify
+from rnn_lab.inference.export import write_safetensors
 from rnn_lab.inference.load import load_model
-from rnn_lab.inference.safetensors_io import write_safetensors
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
 from tests.inference.untrained import untrained_run
 

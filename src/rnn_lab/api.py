@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rnn_lab.data.readers.records import Record
 from rnn_lab.errors import DataError
-from rnn_lab.inference.batch_predict import predict_rows
+from rnn_lab.inference.batch_predict import RowPrediction, predict_rows
 from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.plugins import load_plugins
 
@@ -89,15 +89,13 @@ class Model:
         """
         if isinstance(texts, str | bytes):
             raise TypeError("texts is a single string; give an iterable of strings: [text]")
-        return self._stream(texts, batch_size)
-
-    def _stream(self, texts: Iterable[str], batch_size: int) -> Iterator[Prediction]:
         records = (Record(i, _checked(text, i), None) for i, text in enumerate(texts))
-        names = self.class_names
-        for row in predict_rows(self._loaded, records, batch_size):
-            assert row.probabilities is not None  # only a BadRow has none
-            probabilities = dict(zip(names, row.probabilities.tolist(), strict=True))
-            yield Prediction(names[int(row.probabilities.argmax())], probabilities)
+        return map(self._prediction, predict_rows(self._loaded, records, batch_size))
+
+    def _prediction(self, row: RowPrediction) -> Prediction:
+        assert row.probabilities is not None  # only a BadRow has none
+        probabilities = dict(zip(self.class_names, row.probabilities.tolist(), strict=True))
+        return Prediction(self.class_names[int(row.probabilities.argmax())], probabilities)
 
     def explain(self, text: str) -> "Explanation":
         """Explain the prediction for one text.
@@ -122,8 +120,7 @@ class Model:
         """
         from rnn_lab.inference.explanation import explain_text
 
-        checked = _checked(text, 0)
-        loaded = self._loaded
+        checked, loaded = _checked(text, 0), self._loaded
         if next(loaded.model.parameters()).device.type != "cpu":
             loaded = replace(loaded, model=copy.deepcopy(loaded.model).cpu())
         return explain_text(loaded, checked)

@@ -26,7 +26,7 @@ from tests.cli.zygote import finish, install, take_media_folder
 
 IMPORTED = (
     *("matplotlib.backends.backend_agg", "matplotlib.pyplot", "rich.table"),
-    "hydra_plugins.rnn_lab_launchers",
+    "hydra_plugins.rnn_lab_plugins",
     *("rnn_lab.inference.evaluate", "rnn_lab.inference.explanation"),
     "rnn_lab.reports.explain.page",
     *("rnn_lab.reports.sweep.report", "rnn_lab.sweeps.retry", "rnn_lab.training.train"),

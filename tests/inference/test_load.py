@@ -1,5 +1,4 @@
 import io
-import os
 import pickle
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.load import find_checkpoint, load_model
 from rnn_lab.models.lightning_module import build_classifier
 from tests.cli.runner import PROJECT
+from tests.io.test_safe_load import Attack
 
 
 @pytest.fixture
@@ -113,16 +113,6 @@ def test_flipped_bytes_never_raise_anything_else(mood_run, tmp_path_factory, dat
         load_model(str(path))
     except CheckpointError as error:
         assert "\n" not in str(error)
-
-
-class Attack:
-    """A pickle of this runs a shell command where it is read."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.marker}",)
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy", "plain pickle"])

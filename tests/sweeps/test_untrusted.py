@@ -21,11 +21,11 @@ from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.reports.run_files import read_result
 from rnn_lab.reports.sweep.options import read_config
 from rnn_lab.sweeps.job import JobDir
-from rnn_lab.sweeps.launchers.submitit_jobs import _new_folder
-from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions
+from rnn_lab.sweeps.launchers import _new_folder
+from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions, SearchOptions
+from rnn_lab.sweeps.search.optuna_search import print_search, print_trial
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import open_storage, open_study
-from rnn_lab.sweeps.search.summary import print_search, print_trial
 from rnn_lab.sweeps.search.workers import SEEN, Worker
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import StrictConfig
@@ -204,10 +204,10 @@ def test_study_cannot_name_a_file_to_open_as_a_lock(tmp_path, seen):
     study.ask().set_user_attr("worker", "w")
     study.set_user_attr(SEEN + "w", seen)
     study.ask().set_user_attr("worker", 3)
-    worker = Worker(study, tmp_path / "sweep", n_trials=3, timeout=30)
     space = parse_space(["x=interval(0,1)"], OverridesParser.create())
-    with worker:
-        claimed = worker.claim(3, space, SamplerOptions(name="random"))
+    options = SearchOptions(n_trials=3, worker_timeout=30, sampler=SamplerOptions(name="random"))
+    with Worker(study, space, options, tmp_path / "sweep") as worker:
+        claimed = worker.claim(3)
     assert [trial.number for trial in claimed] == [0, 1, 2]
     assert (tmp_path / "poetry.lock").read_text() == "kept"
 

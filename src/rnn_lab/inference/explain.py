@@ -5,11 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rnn_lab.data.readers.records import text_error
-from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import fast_imports, gc_disabled
 from rnn_lab.inference.config import ExplainOptions
-from rnn_lab.inference.predict import print_ranking
+from rnn_lab.inference.predict import check_text, print_ranking
 from rnn_lab.validation import validate
 
 NAME_LENGTH = 40  # characters of a folder name, without its hash
@@ -22,11 +20,7 @@ def explain(options: dict[str, Any]) -> None:
         UserError: an option or the run cannot be used, or the folder cannot be written.
     """
     checked = validate(ExplainOptions, options)
-    text = checked.text or ""
-    if not text.strip():
-        raise ConfigError('text: is empty; give a text to explain: text="..."')
-    if fault := text_error(text, "utf-8"):
-        raise ConfigError(f"text: {fault}")
+    text = check_text(checked.text)
     # torch takes seconds to import: only once the options are valid.
     with fast_imports():
         from rnn_lab.inference.load import load_model
@@ -43,15 +37,15 @@ def explain(options: dict[str, Any]) -> None:
 
 
 def folder_for(checkpoint: Path, text: str) -> Path:
-    """Return the folder for the page of `text`: explain/<its first words> in the run folder."""
-    parent = checkpoint.parent
-    return (parent.parent if parent.name == "checkpoints" else parent) / "explain" / _name(text)
+    """Return the folder for the page of `text`: explain/<its first words> in the run folder.
 
-
-def _name(text: str) -> str:
-    """Return a readable folder name that is different for every text."""
+    Its name is readable, and different for every text.
+    """
+    run = checkpoint.parent
+    if run.name == "checkpoints":
+        run = run.parent
     name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    if name.replace("-", " ") == text and len(name) <= NAME_LENGTH:
-        return name
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
-    return "-".join(filter(None, (name[:NAME_LENGTH].strip("-"), digest)))
+    if name.replace("-", " ") != text or len(name) > NAME_LENGTH:
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+        name = "-".join(filter(None, (name[:NAME_LENGTH].strip("-"), digest)))
+    return run / "explain" / name

@@ -5,20 +5,27 @@ import json
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from captum.attr import IntegratedGradients
+from torch import Tensor
 
-from rnn_lab.data.vocabulary import UNK_ID
+from rnn_lab.data.vocabulary import PAD_ID, UNK_ID
 from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.batch_predict import classify
-from rnn_lab.inference.integrated_gradients import MAX_TOKENS_AT_ONCE, integrated_gradients
 from rnn_lab.inference.load import LoadedModel
 from rnn_lab.io.atomic import atomic_write
+from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.trace import trace
 from rnn_lab.reports.formatting import format_model, format_run
 from rnn_lab.reports.run_files import read_result
+
+# Of integrated gradients:
+TOLERANCE = 0.01  # relative error of completeness
+MIN_STEPS, MAX_STEPS = 64, 1024
+MAX_TOKENS_AT_ONCE = 25_600  # in one batch of points between baseline and text
 
 
 @dataclass(frozen=True)
@@ -77,18 +84,20 @@ def explain_text(run: LoadedModel, text: str) -> Explanation:
     probabilities = prefix_probabilities(run, tokens)
     predicted = int(probabilities[-1].argmax())
     found = integrated_gradients(run.model, tokens, predicted)
-    words = _words(run, text)
+    words = _words(run, text, found.tokens)
+    cell = run.model.recurrent.cell
     about = {
         "run": _describe(run),
         "model": run.model_config.model_dump(),
-        "values": {
-            name: value._asdict() for name, value in run.model.recurrent.cell.values.items()
-        },
+        "values": {name: value._asdict() for name, value in cell.values.items()},
         "class_names": run.class_names,
         "vocab_size": run.text_encoder.vocab_size,
         "max_length": run.text_encoder.max_length,
         "text": text,
-        "words": words,
+        "words": [
+            {"word": word.text, "start": word.start, "stop": word.stop, "known": word.known}
+            for word in words
+        ],
         "probabilities": [[float(str(p)) for p in row] for row in probabilities],
         "attributions": found.tokens.tolist(),
         "logit_difference": found.difference,
@@ -99,21 +108,63 @@ def explain_text(run: LoadedModel, text: str) -> Explanation:
         text=text,
         prediction=run.class_names[predicted],
         probabilities=dict(zip(run.class_names, probabilities[-1].tolist(), strict=True)),
-        words=tuple(
-            WordAttribution(
-                text=word["word"],
-                attribution=float(found.tokens[word["start"] : word["stop"]].sum()),
-                known=word["known"],
-                start=word["start"],
-                stop=word["stop"],
-            )
-            for word in words
-        ),
+        words=tuple(words),
         prefix_probabilities=probabilities,
         attributions=found.tokens,
         states=states,
         about=about,
     )
+
+
+class Attributions(NamedTuple):
+    """The attribution of every token, and the two logit differences that their sum connects."""
+
+    tokens: np.ndarray  # float64 [time]
+    difference: float  # of the logits, for the text
+    baseline: float  # the same for the baseline
+    steps: int  # points at which the gradient was evaluated
+
+
+def integrated_gradients(
+    model: RecurrentClassifier, tokens: np.ndarray, target: int
+) -> Attributions:
+    """Attribute the logit of class `target` against the other classes to `tokens`, int64 [time].
+
+    The logit difference f is the logit of `target` minus the mean of the others. The gradients of
+    f with respect to the embedded tokens are integrated along the straight line from the baseline,
+    as many tokens of padding, by Gauss-Legendre quadrature (Sundararajan et al. 2017, equation 1).
+    By completeness (proposition 1) the attributions sum to f(text) - f(baseline). The number of
+    steps is doubled until they do so within TOLERANCE, or until it is MAX_STEPS.
+
+    `model` is on the CPU, in evaluation mode.
+    """
+    text = torch.from_numpy(tokens)[None]  # [1, time]
+    lengths = torch.tensor([len(tokens)])
+    classes = model.linear.out_features
+    contrast = torch.full([classes], -1 / (classes - 1))
+    contrast[target] = 1
+
+    def difference(embedded: Tensor, lengths: Tensor) -> Tensor:
+        return model.forward_embedded(embedded, lengths) @ contrast  # [batch]
+
+    with torch.no_grad():
+        embedded, baseline = model.embed(text), model.embed(torch.full_like(text, PAD_ID))
+        at_text, at_baseline = (difference(end, lengths).item() for end in (embedded, baseline))
+    method = IntegratedGradients(difference)
+    steps = MIN_STEPS
+    while True:
+        shares = method.attribute(
+            embedded,
+            baseline,
+            additional_forward_args=(lengths,),
+            n_steps=steps,
+            internal_batch_size=max(1, MAX_TOKENS_AT_ONCE // len(tokens)),
+        )  # [1, time, embedding_dim]
+        found = shares[0].double().sum(dim=1).numpy()
+        wanted = at_text - at_baseline
+        if steps == MAX_STEPS or abs(found.sum() - wanted) < TOLERANCE * abs(wanted):
+            return Attributions(found, at_text, at_baseline, steps)
+        steps *= 2
 
 
 def prefix_probabilities(run: LoadedModel, tokens: np.ndarray) -> np.ndarray:
@@ -127,23 +178,21 @@ def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarr
     with torch.no_grad():
         embedded = run.model.embed(torch.from_numpy(tokens)[None])  # [1, time, embedding_dim]
         traces = trace(run.model.recurrent, embedded, torch.tensor([len(tokens)]))
-    return {
-        f"{one.layer}_{'backward' if one.backward else 'forward'}_{gate}": one.values(gate)[
-            0
-        ].numpy()
-        for one in traces
-        for gate in one.steps[0]
-    }
+    found = {}
+    for one in traces:
+        direction = "backward" if one.backward else "forward"
+        for gate in one.steps[0]:
+            found[f"{one.layer}_{direction}_{gate}"] = one.values(gate)[0].numpy()
+    return found
 
 
-def _words(run: LoadedModel, text: str) -> list[dict[str, Any]]:
-    """Return each word with the range of its tokens among those read, empty for a cut-off word."""
+def _words(run: LoadedModel, text: str, attributions: np.ndarray) -> list[WordAttribution]:
     words = run.text_encoder.words(text)
     ends = np.cumsum([0, *(len(ids) for _, ids in words)])
     first, last, _ = run.text_encoder.kept.indices(int(ends[-1]))
-    ranges = pairwise(np.clip(ends, first, last) - first)
+    ranges = pairwise((np.clip(ends, first, last) - first).tolist())
     return [
-        {"word": word, "start": int(start), "stop": int(stop), "known": UNK_ID not in ids}
+        WordAttribution(word, float(attributions[start:stop].sum()), UNK_ID not in ids, start, stop)
         for (word, ids), (start, stop) in zip(words, ranges, strict=True)
     ]
 

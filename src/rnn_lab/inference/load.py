@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from rnn_lab.data.config import DataOptions, TextOptions
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
-from rnn_lab.inference.safetensors_io import SUFFIX, read_safetensors
+from rnn_lab.inference.export import SUFFIX, read_safetensors
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
@@ -94,11 +94,11 @@ def find_checkpoint(run: str | Path) -> Path:
         raise CheckpointError(f"{run}: no such run folder, .ckpt or .safetensors file")
     if not path.is_dir():
         raise CheckpointError(f"{run}: not a regular file")
-    places = [path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt"]
-    for place in places:
+    best, last = (path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    for place in (best, last):
         if place.is_file():
             return place
-    raise CheckpointError(f"{run}: no finished run; looked for {places[0]} and {places[1].name}")
+    raise CheckpointError(f"{run}: no finished run; looked for {best} and {last.name}")
 
 
 def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
@@ -158,25 +158,26 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == SUFFIX:
             return read_safetensors(path)
-        _check_torch()
+        # CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10): a crafted file makes
+        # torch.load(weights_only=True) run code. torch compares its versions by number.
+        if torch.__version__ < "2.10":
+            raise CheckpointError(
+                f"not read by torch {torch.__version__}: before 2.10 a file can make torch.load "
+                "run code. The environment of requirements.txt reads it and can export it as "
+                ".safetensors"
+            )
         return safe_load(path, mmap=True)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}") from None
 
 
-def _check_torch() -> None:
-    # CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10): a crafted file makes
-    # torch.load(weights_only=True) run code. torch compares its versions by number.
-    if torch.__version__ < "2.10":
-        raise CheckpointError(
-            f"not read by torch {torch.__version__}: before 2.10 a file can make torch.load run "
-            "code. The environment of requirements.txt reads it and can export it as .safetensors"
-        )
-
-
 def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
     """Build the network without allocating memory, then assign the checkpoint's tensors."""
-    if not all(_is_plain(tensor) for tensor in weights.values()):
+    # A tensor that is not contiguous can be far larger than its bytes in the file.
+    if not all(
+        tensor.layout == torch.strided and tensor.dtype == torch.float32 and tensor.is_contiguous()
+        for tensor in weights.values()
+    ):
         raise CheckpointError(f"{path}: damaged: its weights are not plain float32 tensors")
     if saved.model.num_layers > len(weights):
         raise CheckpointError(f"{path}: damaged: fewer weights than layers")
@@ -188,7 +189,9 @@ def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> R
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         reason = sanitize(re.sub(r"\s+", " ", str(error)).strip())
         raise CheckpointError(f"{path}: its weights do not fit its network: {reason}") from None
-    if not all(_is_finite(tensor) for tensor in mine.values()):
+    # In parts: the file is memory-mapped, and its weights need not all be in memory at once.
+    parts = (part for tensor in mine.values() for part in tensor.view(-1).split(2**20))
+    if not all(bool(part.isfinite().all()) for part in parts):
         raise CheckpointError(f"{path}: its weights are not finite numbers; the training diverged")
     return model.eval()
 
@@ -205,25 +208,12 @@ class _NoRandomWeights(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    # A tensor that is not contiguous can be far larger than its bytes in the file.
-    strided = tensor.layout == torch.strided
-    return strided and tensor.dtype == torch.float32 and tensor.is_contiguous()
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # In parts: the file is memory-mapped, and its weights need not all be in memory at once.
-    return all(bool(part.isfinite().all()) for part in tensor.view(-1).split(2**20))
-
-
 def _device(name: str) -> torch.device:
-    devices = available_devices()
-    torch_names = {"gpu": "cuda", "mps": "mps", "cpu": "cpu"}  # the fastest first
-    available = [device for kind, device in torch_names.items() if kind in devices]
-    if name == "auto":
-        return torch.device(available[0])
-    if name not in available:
+    present = available_devices()
+    devices = {"cuda": "gpu", "mps": "mps", "cpu": "cpu"}  # the fastest first
+    available = [device for device, kind in devices.items() if kind in present]
+    if name not in ("auto", *available):
         raise ConfigError(
             f"device={name}: this machine has none. Choose from: auto, {', '.join(available)}"
         )
-    return torch.device(name)
+    return torch.device(available[0] if name == "auto" else name)

@@ -9,7 +9,6 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from rnn_lab.errors import UserError
-from rnn_lab.io.atomic import write_error
 from rnn_lab.io.locks import acquire
 
 
@@ -33,8 +32,4 @@ def lock_test_dir(folder: Path) -> FileLock:
     """
     if (folder / "job.json").exists() or (folder / "checkpoints").exists():
         raise UserError(f"output_dir={folder}: contains a training run; choose another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(error, folder) from error
     return acquire(folder / "eval.lock", f"output_dir={folder}")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from rnn_lab.data.readers.records import BadRow, Record, infer_format, read_records, text_error
+from rnn_lab.data.readers.records import infer_format, read_records, text_error
 from rnn_lab.errors import ConfigError, DataError, sanitize
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import PredictOptions
@@ -33,19 +33,15 @@ def predict(options: dict[str, Any]) -> None:
         UserError: an option, the run or the input cannot be used, or no row of the input can.
     """
     checked = validate(PredictOptions, options)
-    if checked.text is not None:
+    if checked.input is None:
         predict_text(checked)
     else:
-        predict_stream(checked)
+        predict_stream(checked, checked.input)
 
 
 def predict_text(options: PredictOptions) -> None:
     """Print the label of `options.text`, then the probability of every class."""
-    text = cast(str, options.text)
-    if not text.strip():
-        raise ConfigError("text: is empty; give a text to label")
-    if fault := text_error(text, "utf-8"):
-        raise ConfigError(f"text: {fault}")
+    text = check_text(options.text)
     # torch takes seconds to import: only once the options are valid.
     with fast_imports():
         from rnn_lab.inference.batch_predict import classify
@@ -55,6 +51,19 @@ def predict_text(options: PredictOptions) -> None:
     run.model.recurrent.use_numba = False  # numba takes a second to import: too long for one text
     (probabilities,) = classify(run, [run.text_encoder.encode(text)], batch_size=1)
     print_ranking(dict(zip(run.class_names, probabilities.tolist(), strict=True)))
+
+
+def check_text(text: str | None) -> str:
+    """Return the text of the command line.
+
+    Raises:
+        ConfigError: it is empty, or is not valid Unicode.
+    """
+    if text is None or not text.strip():
+        raise ConfigError('text: is empty; give a text: text="..."')
+    if fault := text_error(text, "utf-8"):
+        raise ConfigError(f"text: {fault}")
+    return text
 
 
 def print_ranking(probabilities: Mapping[str, float]) -> None:
@@ -67,14 +76,19 @@ def print_ranking(probabilities: Mapping[str, float]) -> None:
         print(f"  {name:{width}}  {100 * probability:5.1f} %")
 
 
-def predict_stream(options: PredictOptions) -> None:
-    """Write one line of JSON or CSV for each row of `options.input`, in order.
+def predict_stream(options: PredictOptions, source: str) -> None:
+    """Write one line of JSON or CSV for each row of `source`, in order.
 
     A row that cannot be used has an `error` in place of its label, and is listed on stderr.
     """
-    source = cast(str, options.input)
-    writer = _writer_of(options, source)
-    rows = _rows(options, source)
+    writer = _writer_for(options.output, source)
+    rows = read_records(
+        sys.stdin.buffer if source == "-" else Path(source).expanduser(),
+        options.format or ("txt" if source == "-" else infer_format(source)),
+        labelled=False,
+        encoding=options.encoding,
+        text_column=options.text_column,
+    )
     first = next(rows, None)  # a missing or unreadable file is reported before the model is loaded
     if first is None:
         raise DataError(f"{source}: contains no text")
@@ -83,9 +97,8 @@ def predict_stream(options: PredictOptions) -> None:
         from rnn_lab.inference.load import load_model
 
     run = load_model(options.run, options.device)
-    total = 0
-    bad: list[RowPrediction] = []
-    bad_count = 0
+    total = bad_count = 0
+    bad: list[RowPrediction] = []  # the first ones
     with _output(options.output) as file, _progress(options.output) as show:
         write = writer(file, run.class_names)
         for prediction in predict_rows(run, chain([first], rows), options.batch_size):
@@ -94,36 +107,26 @@ def predict_stream(options: PredictOptions) -> None:
             if prediction.error is not None:
                 bad_count += 1
                 bad = [*bad, prediction][:NAMED_LINES]
-    _summarize(source, total, bad_count, bad)
+    if bad_count == total:
+        raise DataError(f"{source}:{bad[0].line}: {bad[0].error}; no line can be used")
+    for prediction in bad:
+        print(f"{source}:{prediction.line}: {prediction.error}", file=sys.stderr)
+    if bad_count > len(bad):
+        print(f"... and {bad_count - len(bad):,} more bad lines", file=sys.stderr)
+    print(f"{total - bad_count:,} of {total:,} texts labelled", file=sys.stderr)
 
 
-def _rows(options: PredictOptions, source: str) -> Iterator[Record | BadRow]:
-    stream: Path | BinaryIO = sys.stdin.buffer if source == "-" else _path(source)
-    format = options.format or ("txt" if source == "-" else infer_format(source))
-    return read_records(
-        stream,
-        format,
-        labelled=False,
-        encoding=options.encoding,
-        text_column=options.text_column,
-    )
-
-
-def _path(name: str) -> Path:
-    return Path(name).expanduser()
-
-
-def _writer_of(options: PredictOptions, source: str) -> Callable[[TextIO, Sequence[str]], Write]:
-    if options.output == "-":
+def _writer_for(output: str, source: str) -> Callable[[TextIO, Sequence[str]], Write]:
+    if output == "-":
         return _json_lines
-    if source != "-" and _path(options.output).resolve() == _path(source).resolve():
-        raise ConfigError(f"output={options.output}: is the input file; choose another name")
+    path = Path(output).expanduser()
+    if source != "-" and path.resolve() == Path(source).expanduser().resolve():
+        raise ConfigError(f"output={output}: is the input file; choose another name")
     writers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv_rows}
-    suffix = _path(options.output).suffix.lower()
-    if suffix not in writers:
+    if path.suffix.lower() not in writers:
         choices = ", ".join([*writers, "- (JSON lines on stdout)"])
-        raise ConfigError(f"output={options.output}: unknown extension. Choose from: {choices}")
-    return writers[suffix]
+        raise ConfigError(f"output={output}: unknown extension. Choose from: {choices}")
+    return writers[path.suffix.lower()]
 
 
 def _json_lines(file: TextIO, class_names: Sequence[str]) -> Write:
@@ -144,19 +147,15 @@ def _json_lines(file: TextIO, class_names: Sequence[str]) -> Write:
 
 def _csv_rows(file: TextIO, class_names: Sequence[str]) -> Write:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        ["line", "id", "label", *(f"probability_{name}" for name in class_names), "error"]
-    )
+    probabilities = [f"probability_{name}" for name in class_names]
+    writer.writerow(["line", "id", "label", *probabilities, "error"])
 
     def write(prediction: "RowPrediction") -> None:
-        if prediction.probabilities is None:
-            writer.writerow(
-                [prediction.line, prediction.id, "", *([""] * len(class_names)), prediction.error]
-            )
-        else:
+        label, numbers = "", [""] * len(class_names)
+        if prediction.probabilities is not None:
             label = class_names[int(prediction.probabilities.argmax())]
             numbers = [str(number) for number in prediction.probabilities]
-            writer.writerow([prediction.line, prediction.id, label, *numbers, ""])
+        writer.writerow([prediction.line, prediction.id, label, *numbers, prediction.error])
 
     return write
 
@@ -164,7 +163,7 @@ def _csv_rows(file: TextIO, class_names: Sequence[str]) -> Write:
 @contextmanager
 def _output(output: str) -> Iterator[TextIO]:
     if output != "-":
-        path = _path(output).resolve()
+        path = Path(output).expanduser().resolve()
         lock = path.with_name(f".{path.name}.lock")
         is_file = path.is_file() or not path.exists()  # not a device, nor a pipe
         alone = locked(lock, f"output={output}") if is_file else nullcontext()
@@ -196,13 +195,3 @@ def _progress(output: str) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None)
         yield lambda count: progress.update(task, completed=count)
-
-
-def _summarize(source: str, total: int, bad_count: int, bad: Sequence["RowPrediction"]) -> None:
-    if bad_count == total:
-        raise DataError(f"{source}:{bad[0].line}: {bad[0].error}; no line can be used")
-    for prediction in bad:
-        print(f"{source}:{prediction.line}: {prediction.error}", file=sys.stderr)
-    if bad_count > len(bad):
-        print(f"... and {bad_count - len(bad):,} more bad lines", file=sys.stderr)
-    print(f"{total - bad_count:,} of {total:,} texts labelled", file=sys.stderr)

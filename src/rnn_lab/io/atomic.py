@@ -74,6 +74,21 @@ MAX_TEXT_BYTES = 2**30  # predictions of ten million texts
 
 
 @contextmanager
+def _replacing(path: Path, mode: str, **options: Any) -> Iterator[Any]:
+    """Open a temporary file that replaces `path` when it is complete."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with translating_os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open(mode, **options) as file:
+                yield file
+            partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
 def atomic_write(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
     """Open `path` for writing under a temporary name, and rename it when complete.
 
@@ -86,22 +101,28 @@ def atomic_write(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
         WriteError: the file cannot be written; says why.
     """
     path = path.absolute()
+    options: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": newline}
     # Unlike Path's methods, these return False where access is denied: opening it then says why.
     link, file, there = (look(path) for look in (os.path.islink, os.path.isfile, os.path.exists))
-    replaced = link or file or not there
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial") if replaced else path
-    try:
-        with translating_os_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            options: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": newline}
-            with partial.open("w", **options) as opened:
-                yield opened
-            if replaced:
-                partial.replace(path)
-    finally:
-        if replaced:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+    if link or file or not there:
+        with _replacing(path, "w", **options) as opened:
+            yield opened
+    else:
+        with translating_os_errors(path), path.open("w", **options) as opened:
+            yield opened
+
+
+@contextmanager
+def atomic_write_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for writing bytes as `atomic_write` does, flushed to the disk before the rename.
+
+    Raises:
+        WriteError: the file cannot be written; says why.
+    """
+    with _replacing(path, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -135,24 +156,3 @@ def read_text(path: Path) -> str:
         if found.st_size > MAX_TEXT_BYTES:
             raise OSError(errno.EFBIG, "too large for a file of a run", str(path))
         return file.read()
-
-
-@contextmanager
-def atomic_write_bytes(path: Path) -> Iterator[BinaryIO]:
-    """Open `path` for writing bytes as `atomic_write` does, flushed to the disk before the rename.
-
-    Raises:
-        WriteError: the file cannot be written; says why.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with translating_os_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)

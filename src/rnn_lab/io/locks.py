@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rnn_lab.errors import UserError
-from rnn_lab.io.atomic import write_error
+from rnn_lab.io.atomic import translating_os_errors, write_error
 
 _TIMEOUT = 0.2  # seconds; longer than the look of another process at the lock takes
 
@@ -22,24 +22,28 @@ class LockHeldError(UserError):
     """Another process holds the lock."""
 
 
-def acquire(path: Path, what: str) -> FileLock:
+def acquire(path: Path, what: str, *, wait: bool = False) -> FileLock:
     """Acquire the lock file `path` and return the lock, to be kept until it is released.
 
-    This process may hold the lock already.
+    This process may hold the lock already. With `wait`, another process may hold it for any time.
 
     Raises:
-        LockHeldError: another process holds it; the message begins with `what` and names that one.
+        LockHeldError: another process holds it, and `wait` is False. The message begins with `what`
+            and names that process.
+        WriteError: the file or its folder cannot be written.
     """
+    with translating_os_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, is_singleton=True)
     try:
-        lock.acquire(timeout=_TIMEOUT)
+        lock.acquire(-1 if wait else _TIMEOUT)
     except Timeout:
         raise LockHeldError(
             f"{what}: locked by {lock_owner(path)}; wait for it to finish, or choose another place"
         ) from None
     except OSError as error:
         raise write_error(error, path) from error
-    write_owner(path)
+    path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
     return lock
 
 
@@ -48,12 +52,8 @@ def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` within the context, and delete it at the end.
 
     Raises:
-        LockHeldError: as `acquire`.
+        UserError: as `acquire`.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(error, path.parent) from error
     lock = acquire(path, what)
     try:
         yield
@@ -79,11 +79,6 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(handle)  # which releases the lock
     return False
-
-
-def write_owner(path: Path) -> None:
-    """Write this process and host into the lock file, which this process holds."""
-    path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
 
 
 def lock_owner(path: Path) -> str:

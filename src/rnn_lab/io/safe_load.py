@@ -44,7 +44,8 @@ def safe_load(path: Path, *, mmap: bool = False) -> Any:
         CheckpointError: it is not such a file, or damaged. The message does not have the path.
     """
     try:
-        _check_regular(path)
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block, and a device has no end
+            raise CheckpointError("not a regular file")
         with zipfile.ZipFile(path) as archive:
             _check_entries(archive, path.stat().st_size)
             if damaged := archive.testzip():
@@ -52,7 +53,9 @@ def safe_load(path: Path, *, mmap: bool = False) -> Any:
             _check_pickle(archive)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         for tensor in _tensors(content):
-            _check_size(tensor)
+            # Strides of 0 stretch a few bytes to any size, which a copy would then have.
+            if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+                raise CheckpointError("damaged: a tensor in it is larger than its bytes")
     except CheckpointError:
         raise
     except zipfile.BadZipFile as error:
@@ -66,12 +69,6 @@ def safe_load(path: Path, *, mmap: bool = False) -> Any:
     return content
 
 
-def _check_regular(path: Path) -> None:
-    """Refuse a pipe, whose reading would block, and a device, which has no end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise CheckpointError("not a regular file")
-
-
 def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
     """Make sure that nothing in the archive grows when it is read from the file of `size` bytes."""
     entries = archive.infolist()
@@ -81,9 +78,8 @@ def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
     if sum(entry.file_size for entry in entries) > size:
         raise CheckpointError("its parts are larger than the file")
     if len({entry.filename for entry in entries}) < len(entries) or archive.comment:
-        raise CheckpointError(
-            "not an archive of torch.save"
-        )  # two readers may read two different archives
+        # Two readers may read two different archives.
+        raise CheckpointError("not an archive of torch.save")
 
 
 def _check_pickle(archive: zipfile.ZipFile) -> None:
@@ -92,15 +88,13 @@ def _check_pickle(archive: zipfile.ZipFile) -> None:
     if len(pickles) != 1:
         raise CheckpointError("not an archive of torch.save")
     for opcode, argument, _ in pickletools.genops(archive.read(pickles[0])):
+        fault = None
         if opcode.name in _FORBIDDEN_OPCODES:
-            raise UnsafeCheckpointError(
-                f"refused: contains {opcode.name}; checkpoints contain plain data only"
-            )
-        if opcode.name == "GLOBAL" and not _NAMES.fullmatch(str(argument)):
-            name = sanitize(str(argument).replace(" ", "."))
-            raise UnsafeCheckpointError(
-                f"refused: it would run {name}; checkpoints contain plain data only"
-            )
+            fault = f"contains {opcode.name}"
+        elif opcode.name == "GLOBAL" and not _NAMES.fullmatch(str(argument)):
+            fault = f"it would run {sanitize(str(argument).replace(' ', '.'))}"
+        if fault:
+            raise UnsafeCheckpointError(f"refused: {fault}; checkpoints contain plain data only")
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:
@@ -114,9 +108,3 @@ def _tensors(content: Any) -> Iterator[Tensor]:
         elif isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
             waiting.extend(value.values() if isinstance(value, dict) else value)
-
-
-def _check_size(tensor: Tensor) -> None:
-    # Strides of 0 stretch a few bytes to any size, which a copy would then have.
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise CheckpointError("damaged: a tensor in it is larger than its bytes")

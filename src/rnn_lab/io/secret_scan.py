@@ -18,9 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 _WORDS = r"(?:(?:api|access|private)_?key|secret|passw(?:or)?d|credentials?|(?<![a-z])token)"
 _NAME = re.compile(rf"{_WORDS}$|(?:^|_)pwd$", re.IGNORECASE)
-_PLAIN = (
-    r"(?:['\"]?(?!\$|null\b)[^\s'\"&])"  # start of a value that is neither a reference nor empty
-)
+# The start of a value that is neither a reference nor empty.
+_PLAIN = r"(?:['\"]?(?!\$|null\b)[^\s'\"&])"
 _ASSIGNED = re.compile(rf"([\w.-]*?{_WORDS})\s*=\s*{_PLAIN}", re.IGNORECASE)
 _IN_URL = re.compile(r"\b(?:https?://[^/\s@'\"]+@|[\w.+-]+://[^/\s:@'\"]*:[^/\s@'\"]+@)")
 
@@ -29,28 +28,19 @@ class RejectSecrets(Callback):
     """Hydra callback of conf/train.yaml and conf/eval.yaml, called before anything is written."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Scan the config of a single run."""
-        reject_secrets(config)
+        """Exit with one line, which names the option, if `config` contains a secret.
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Scan the config of a sweep, whose overrides are those of all jobs."""
-        reject_secrets(config)
+        The overrides of a sweep are those of all its jobs. Hydra turns any error of a callback but
+        SystemExit into a warning.
+        """
+        if name := find_secret(config):
+            sys.exit(
+                f"error: {name}: contains a secret, and options are written into the run folder "
+                "and logged; set an environment variable and use '${oc.env:<its name>}' (for W&B: "
+                "`wandb login`, or WANDB_API_KEY in the environment)"
+            )
 
-
-def reject_secrets(config: DictConfig) -> None:
-    """Exit with one line, which names the option, if `config` contains a secret.
-
-    Raises:
-        SystemExit: with status 1. Hydra turns any other error of a callback into a warning.
-    """
-    if name := find_secret(config):
-        print(
-            f"error: {name}: contains a secret, and options are written into the run folder and "
-            "logged; set an environment variable and use '${oc.env:<its name>}' (for W&B: "
-            "`wandb login`, or WANDB_API_KEY in the environment)",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+    on_multirun_start = on_run_start
 
 
 def find_secret(config: DictConfig) -> str | None:
@@ -59,8 +49,7 @@ def find_secret(config: DictConfig) -> str | None:
     A secret is the value of a name such as `api_key`, `WANDB_API_KEY` or `db_password`, or a URL
     with a password.
     """
-    plain = OmegaConf.to_container(config, resolve=False)
-    for name, value in _leaves(plain):
+    for name, value in _leaves(OmegaConf.to_container(config, resolve=False)):
         if value in (None, "") or isinstance(value, bool) or str(value).startswith("${"):
             continue
         if isinstance(value, str):
@@ -68,15 +57,11 @@ def find_secret(config: DictConfig) -> str | None:
             option = value.partition("=")[0] if is_override else name
             if assigned := _ASSIGNED.search(value):
                 return option if option.endswith(assigned[1]) else f"{option}: {assigned[1]}"
-            if _has_password(value):
+            if any("${" not in url[0] for url in _IN_URL.finditer(value)):
                 return option
         if _NAME.search(name.rpartition(".")[2]):
             return name
     return None
-
-
-def _has_password(text: str) -> bool:
-    return any("${" not in found[0] for found in _IN_URL.finditer(text))
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,31 +16,26 @@ from typing import Any, Literal
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from rnn_lab.errors import (
-    ConfigError,
-    OutputDirConflictError,
-    UserError,
-    WriteError,
-    user_message,
-)
+from rnn_lab.errors import ConfigError, OutputDirConflictError, UserError, WriteError, user_message
 from rnn_lab.io.atomic import write_json
-from rnn_lab.io.locks import LockHeldError, acquire, lock_owner, write_owner
+from rnn_lab.io.locks import LockHeldError, acquire, lock_owner
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.process import is_rank_zero
 from rnn_lab.reports.run_files import (
     JOB_LOCK,
     JobFile,
     JobStatus,
-    find_job_dirs,
     job_file,
     job_status,
     read_job_file,
 )
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
+from rnn_lab.training.config import check_sweep_name
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +59,9 @@ class JobDir:
     @property
     def failed_at(self) -> int | None:
         """When failure.json was written, in nanoseconds; None without one."""
-        try:
+        with contextlib.suppress(OSError):
             return job_file(self.path, "failure").stat().st_mtime_ns
-        except OSError:
-            return None
+        return None
 
     def read(self, file: JobFile) -> dict[str, Any]:
         """Return the content of that file; nothing where it is absent or damaged."""
@@ -86,51 +80,42 @@ class JobDir:
             found = self.read("pruned").get("value") if status == "pruned" else None
         return float(found) if isinstance(found, int | float) else math.nan
 
-    def acquire(self) -> FileLock:
+    def acquire(self, *, wait: bool = False) -> FileLock:
         """Lock the job for as long as the lock is kept and not released.
-
-        Raises:
-            LockHeldError: another process has locked it.
-        """
-        return acquire(self.path / JOB_LOCK, f"hydra.run.dir={self.path}")
-
-    @contextmanager
-    def locked(self, *, wait: bool = True) -> Iterator[bool]:
-        """Lock the job inside; yields whether another process had to be waited for.
 
         Raises:
             LockHeldError: another process has locked it, and `wait` is False.
         """
+        return acquire(self.path / JOB_LOCK, f"hydra.run.dir={self.path}", wait=wait)
+
+    @contextmanager
+    def locked(self, *, wait: bool = True) -> Iterator[bool]:
+        """Lock the job inside, as `acquire` does; yields whether another process had locked it."""
         waited = False
         try:
             lock = self.acquire()
         except LockHeldError:
             if not wait:
                 raise
-            waited, path = True, self.path / JOB_LOCK
-            print(
-                f"{self.name}: locked by {lock_owner(path)}; waiting for it to finish", flush=True
-            )
-            lock = FileLock(path, is_singleton=True)
-            lock.acquire()
-            write_owner(path)
+            waited, owner = True, lock_owner(self.path / JOB_LOCK)
+            print(f"{self.name}: locked by {owner}; waiting for it to finish", flush=True)
+            lock = self.acquire(wait=True)
         try:
             yield waited
         finally:
             lock.release()
 
-    def has_other_unfinished_run(self, fingerprint: str) -> bool:
-        """Return whether the folder contains an unfinished run of another fingerprint."""
-        begun = self.read("job").get("fingerprint")
-        return begun not in (None, fingerprint) and self._last_checkpoint.exists()
+    def unfinished_fingerprint(self) -> str | None:
+        """Return the fingerprint of the run that could be resumed here; None without one."""
+        last = self.path / "checkpoints" / "last.ckpt"
+        return self.read("job").get("fingerprint") if last.exists() else None
 
     def start(self, *, fingerprint: str, overrides: list[str], trial: int | None) -> None:
         """Write job.json and remove an earlier failure.
 
         An unfinished run with a smaller batch keeps its batch_halvings: it is resumed.
         """
-        before = self.read("job")
-        resumes = before.get("fingerprint") == fingerprint and self._last_checkpoint.exists()
+        resumes = self.unfinished_fingerprint() == fingerprint
         job = {
             "fingerprint": fingerprint,
             "overrides": overrides,
@@ -139,7 +124,7 @@ class JobDir:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "attempts": 0,
-            "batch_halvings": before.get("batch_halvings", 0) if resumes else 0,
+            "batch_halvings": self.read("job").get("batch_halvings", 0) if resumes else 0,
         }
         self.write("job", job)
         job_file(self.path, "failure").unlink(missing_ok=True)
@@ -153,14 +138,47 @@ class JobDir:
         for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "rollbacks.json"):
             (self.path / name).unlink(missing_ok=True)
 
-    @property
-    def _last_checkpoint(self) -> Path:
-        return self.path / "checkpoints" / "last.ckpt"
+
+class LockOutputDir(Callback):
+    """Lock a run's folder before Hydra writes into it; called by Hydra first, see conf/train.yaml.
+
+    Hydra makes the folder and writes the composed config there before it calls the program. A run
+    that is refused must not have replaced the config in another run's folder by then. Hydra
+    swallows exceptions of a callback, but not SystemExit.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Lock the folder of a single run, or exit with one line."""
+        try:
+            check_sweep_name(OmegaConf.select(config, "sweep"))
+            if is_rank_zero():
+                self._lock = _lock(JobDir(Path(config.hydra.run.dir).absolute()), config)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Exit with one line where the sweep's folder is not under runs/."""
+        try:
+            check_sweep_name(OmegaConf.select(config, "sweep"))
+        except ConfigError as error:
+            sys.exit(f"error: {error}")
 
 
-def job_dirs(sweep: Path) -> list[JobDir]:
-    """Return the jobs of the sweep in that folder, by name, also those that never started."""
-    return [JobDir(path) for path in find_job_dirs(sweep)]
+def _lock(job: JobDir, config: DictConfig) -> FileLock:
+    lock = job.acquire()
+    if job.status == "finished":
+        raise _finished_run_error(job)
+    other = job.unfinished_fingerprint() not in (None, job_fingerprint(resolve_options(config)))
+    if other and config.get("resume") != "never":
+        with read_write(config), open_dict(config):
+            config.hydra.output_subdir = None  # it will probably be refused
+    return lock
+
+
+def _finished_run_error(job: JobDir) -> OutputDirConflictError:
+    return OutputDirConflictError(
+        f"hydra.run.dir={job.path}: contains a finished run; choose another folder"
+    )
 
 
 def run_job(train: Callable[[], None], config: DictConfig, *, traces: bool = False) -> float:
@@ -213,9 +231,7 @@ def _is_done(job: JobDir, fingerprint: str, monitor: str, *, is_multirun: bool) 
     status = job.status
     if status == "finished":
         if not is_multirun:
-            raise OutputDirConflictError(
-                f"hydra.run.dir={job.path}: contains a finished run; choose another folder"
-            )
+            raise _finished_run_error(job)
         if job.read("result").get("config_fingerprint") != fingerprint:
             raise ConfigError(
                 f"hydra.sweep.subdir={job.path}: contains the finished run of another config; "
@@ -230,15 +246,15 @@ def _is_done(job: JobDir, fingerprint: str, monitor: str, *, is_multirun: bool) 
 def _record_failure(job: JobDir, error: Exception, *, traces: bool, is_multirun: bool) -> None:
     """Report what went wrong: on stderr, in train.log, in failure.json."""
     hydra = HydraConfig.get()
-    log_file = job.path / f"{hydra.job.name}.log"
+    line, log_file = error_line(error), job.path / f"{hydra.job.name}.log"
     trace = "".join(traceback.format_exception(error))
     log.info("%s failed:\n%s", job.name, trace)  # the terminal shows warnings and errors only
     overrides = raw_overrides(hydra)
-    started = job.read("job")
     finished = job.status == "finished"  # the failure came later: a plot, the dashboard
     if not finished:
+        started = job.read("job")
         failure = {
-            "error": error_line(error),
+            "error": line,
             "type": type(error).__name__,
             "attempts": started.get("attempts", 0),
             "batch_halvings": started.get("batch_halvings", 0),
@@ -249,14 +265,9 @@ def _record_failure(job: JobDir, error: Exception, *, traces: bool, is_multirun:
             job.write("failure", failure)
     if is_multirun:
         what = "finished, but" if finished else "failed:"
-        print(
-            f"error: {job.name} {what} {error_line(error)}"
-            f"\n       overrides: {' '.join(overrides)}\n       log: {log_file}",
-            file=sys.stderr,
-            flush=True,
-        )
-        if traces:
-            print(trace, file=sys.stderr, flush=True)
+        lines = [f"error: {job.name} {what} {line}", f"       overrides: {' '.join(overrides)}"]
+        lines += [f"       log: {log_file}", *([trace] if traces else [])]
+        print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def error_line(error: Exception) -> str:

@@ -13,6 +13,7 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.training.config import parse_run_config
 from rnn_lab.training.spec import SweepLabel, config_fingerprint
+from rnn_lab.validation import flatten
 
 _DIGITS = 8  # of the fingerprint in a folder's name
 _ALWAYS_NAMED = {"model", "data", "seed"}  # in the name of every run
@@ -26,9 +27,9 @@ def job_dir_name(config: DictConfig) -> str:
     """
     options = resolve_options(config)
     model = options.get("model")
-    words = (model.get("name") if isinstance(model, dict) else model, f"seed{options.get('seed')}")
-    name = "_".join(str(word) for word in words)
-    return get_valid_filename(f"{name}_{job_fingerprint(options)[:_DIGITS]}")
+    name = model.get("name") if isinstance(model, dict) else model
+    fingerprint = job_fingerprint(options)[:_DIGITS]
+    return get_valid_filename(f"{name}_seed{options.get('seed')}_{fingerprint}")
 
 
 def job_fingerprint(options: Mapping[str, Any]) -> str:
@@ -60,19 +61,28 @@ def resolve_options(config: DictConfig) -> dict[str, Any]:
 def sweep_label(sweep: Path, overrides: Iterable[str], options: Mapping[str, Any]) -> SweepLabel:
     """Return the label of a job in the sweep of that folder.
 
-    Args:
-        sweep: its folder, in which multirun.yaml says what is swept.
-        overrides: of the job.
-        options: that the overrides compose.
+    Its name is what sets it apart from the other jobs: `lr=0.0031 hidden_size=64`. Its parameters
+    are the swept options with their values in `options`, which `overrides` compose; of a group, its
+    choice.
     """
-    swept = swept_options(sweep, overrides)
-    return SweepLabel(sweep, sweep_run_name(swept), search_parameters(swept, options))
+    swept = _swept_options(sweep, overrides)
+    found = flatten(options)
+    name = " ".join(
+        f"{option.rpartition('.')[2]}={_rounded(value)}"
+        for option, value in swept.items()
+        if option not in _ALWAYS_NAMED
+    )
+    parameters = {
+        option: choice if found.get(option) is None else found[option]
+        for option, choice in swept.items()
+    }
+    return SweepLabel(sweep, name, parameters)
 
 
-def swept_options(sweep: Path, overrides: Iterable[str]) -> dict[str, str]:
-    """Return the options that the sweep varies, with their values in `overrides` of one job.
+def _swept_options(sweep: Path, overrides: Iterable[str]) -> dict[str, str]:
+    """Return the options that the command, or the search space, gives several values.
 
-    They are those that the command, or the search space, gives several values.
+    Their values are those in `overrides` of one job.
     """
     path = sweep / "multirun.yaml"  # written by sweepers before the first job
     if not path.exists():
@@ -88,26 +98,6 @@ def swept_options(sweep: Path, overrides: Iterable[str]) -> dict[str, str]:
         for override in parser.parse_overrides(list(overrides))
         if override.key_or_group in names
     }
-
-
-def sweep_run_name(swept: Mapping[str, str]) -> str:
-    """Return what sets a run apart from the others: `lr=0.0031 hidden_size=64`."""
-    return " ".join(
-        f"{option.rpartition('.')[2]}={_rounded(value)}"
-        for option, value in swept.items()
-        if option not in _ALWAYS_NAMED
-    )
-
-
-def search_parameters(swept: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the swept options with their values in `options`; of a group, its choice."""
-    found: dict[str, Any] = {}
-    for name, choice in swept.items():
-        value: Any = options
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        found[name] = choice if isinstance(value, Mapping) or value is None else value
-    return found
 
 
 def _rounded(value: str) -> str:

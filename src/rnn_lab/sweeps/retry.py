@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -18,11 +18,13 @@ from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.process import is_rank_zero, is_worker
 from rnn_lab.sweeps.job import JobDir, error_line
 from rnn_lab.sweeps.naming import sweep_label
-from rnn_lab.sweeps.search import search_callbacks
 from rnn_lab.training.config import parse_run_config
 from rnn_lab.training.launch import launch
 from rnn_lab.training.reproduce import RunRecord, read_run_record
 from rnn_lab.training.spec import RunSpec
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
 
 log = logging.getLogger(__name__)
 
@@ -50,20 +52,22 @@ def train_with_retries(options: Mapping[str, Any]) -> None:
             reproduced run, metrics that differ from the first run's.
         Exception: that of the last attempt.
     """
-    spec = make_run_spec(options)
+    spec = _run_spec(options)
     if not is_rank_zero():
-        return launch(spec, search_callbacks)
-    _check_combination(spec)
-    reproduce = spec.config.reproduce
-    record = None if reproduce is None else read_run_record(reproduce)
-    job = JobDir(spec.output_dir)
+        return launch(spec, _search_callbacks)
+    config, job = spec.config, JobDir(spec.output_dir)
+    if config.sweep is not None and spec.sweep is None:
+        raise ConfigError(f"sweep={config.sweep}: names the folder of a sweep; add -m")
+    if config.reproduce is not None and spec.sweep is not None:
+        raise ConfigError(f"reproduce={config.reproduce}: is one run; leave out -m")
+    record = None if config.reproduce is None else read_run_record(config.reproduce)
     for _ in range(job.read("job").get("batch_halvings", 0)):
         spec = spec.with_half_batch()
-    retries = spec.config.max_retries
+    retries = config.max_retries
     while True:
         job.update(attempts=spec.attempt, batch_halvings=spec.batch_halvings)
         try:
-            launch(spec, search_callbacks)
+            launch(spec, _search_callbacks)
             break
         except (UserError, OmegaConfBaseException):
             raise
@@ -76,13 +80,13 @@ def train_with_retries(options: Mapping[str, Any]) -> None:
                     raise OutOfMemoryError(
                         f"out of memory, even with {spec.describe_batch()}: {error_line(error)}"
                     ) from error
-                message = f"out of memory with {spec.describe_batch()}; "
-                message += f"starts over with {smaller.describe_batch()}"
+                message = f"out of memory with {spec.describe_batch()}; starts over with "
+                message += smaller.describe_batch()
                 spec = smaller
                 job.discard_checkpoints()
             elif retries > 0:
-                of = spec.config.max_retries
-                message = f"{error_line(error)}; retrying, {retries} of {of} retries left"
+                left = f"{retries} of {config.max_retries} retries left"
+                message = f"{error_line(error)}; retrying, {left}"
                 retries -= 1
             else:
                 raise
@@ -94,54 +98,39 @@ def train_with_retries(options: Mapping[str, Any]) -> None:
         _compare(record, job)
 
 
-def make_run_spec(options: Mapping[str, Any]) -> RunSpec:
-    """Return the run of `options` in the folder and the sweep that Hydra gave it.
-
-    Raises:
-        ConfigError: an option is unknown or impossible.
-    """
+def _run_spec(options: Mapping[str, Any]) -> RunSpec:
     hydra = HydraConfig.get()
     overrides = raw_overrides(hydra)
-    sweep = None
-    if hydra.mode == RunMode.MULTIRUN:
-        sweep = sweep_label(Path(hydra.sweep.dir), overrides, options)
+    is_multirun = hydra.mode == RunMode.MULTIRUN
     return RunSpec(
         config=parse_run_config(options),
         output_dir=Path(hydra.runtime.output_dir),
         raw_overrides=tuple(overrides),
-        sweep=sweep,
+        sweep=sweep_label(Path(hydra.sweep.dir), overrides, options) if is_multirun else None,
         shares_terminal=hydra.runtime.choices.get("hydra/launcher") == "joblib",
     )
 
 
+def _search_callbacks(spec: RunSpec) -> "list[Callback]":
+    """Return the callbacks of a run that is a trial of a search; none for other runs."""
+    if spec.config.trial.number is None:
+        return []
+    from rnn_lab.sweeps.search.pruning import Pruning
+
+    return [Pruning(spec.config.trial, spec.output_dir)]
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out, of the CPU or an accelerator, in `error` or its causes."""
-    cause: BaseException | None = error
-    while cause is not None:
-        is_worded = isinstance(cause, RuntimeError | OSError) and any(
-            words in str(cause) for words in _OUT_OF_MEMORY
-        )
-        named = type(cause).__name__ == "OutOfMemoryError"
-        if is_worded or named or isinstance(cause, MemoryError):
-            return True
-        cause = cause.__cause__
-    return False
-
-
-def _check_combination(spec: RunSpec) -> None:
-    config = spec.config
-    if config.sweep is not None and spec.sweep is None:
-        raise ConfigError(f"sweep={config.sweep}: names the folder of a sweep; add -m")
-    if config.reproduce is not None and spec.sweep is not None:
-        raise ConfigError(f"reproduce={config.reproduce}: is one run; leave out -m")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, RuntimeError | OSError) and any(w in str(error) for w in _OUT_OF_MEMORY):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 def _compare(record: RunRecord, job: JobDir) -> None:
-    """Print the metrics of a run beside those of the run that it reproduces.
-
-    Raises:
-        UserError: some differ, and nothing that is known of the two runs explains it.
-    """
+    """Print the metrics of a run beside those of the run that it reproduces."""
     from rnn_lab.reports.run_summary import compare_runs, print_comparison
 
     comparison = compare_runs(record.result, job.read("result"))
@@ -157,6 +146,5 @@ def _compare(record: RunRecord, job: JobDir) -> None:
 def _free_memory() -> None:
     """Free what a failed attempt held: its tensors are in reference cycles."""
     gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if "torch" in sys.modules:
+        sys.modules["torch"].cuda.empty_cache()  # of a CPU, there is nothing to empty

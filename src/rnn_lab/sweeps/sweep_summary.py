@@ -17,7 +17,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from rnn_lab.errors import ConfigError, UserError
-from rnn_lab.sweeps.job import JobDir, job_dirs
+from rnn_lab.reports.run_files import find_job_dirs
+from rnn_lab.sweeps.job import JobDir
 from rnn_lab.validation import validate
 
 _started: list[Path] = []
@@ -33,9 +34,9 @@ class SweepTracker(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Record the folder of the sweep that starts in this process."""
         _started.append(Path(config.hydra.sweep.dir).absolute())
-        logger = OmegaConf.to_container(config.logger, resolve=True) if "logger" in config else {}
-        assert isinstance(logger, dict)
-        _logger.update({str(key): value for key, value in logger.items()})
+        if "logger" in config:
+            logger: Any = OmegaConf.to_container(config.logger, resolve=True)
+            _logger.update(logger)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Free the memory of the previous job.
@@ -44,12 +45,10 @@ class SweepTracker(Callback):
         stay until Python's next garbage collection. Hydra's launcher keeps every job's config for
         the sweeper, which needs its folder only.
         """
-        if self._previous is None:
+        if self._previous is None or self._previous.hydra_cfg is None:
             return
-        hydra_config = self._previous.hydra_cfg
-        if hydra_config is not None:
-            place = {"output_dir": hydra_config.hydra.runtime.output_dir}
-            self._previous.hydra_cfg = OmegaConf.create({"hydra": {"runtime": place}})
+        place = {"output_dir": self._previous.hydra_cfg.hydra.runtime.output_dir}
+        self._previous.hydra_cfg = OmegaConf.create({"hydra": {"runtime": place}})
         self._previous.cfg = None
         self._previous = None
         gc.collect()
@@ -89,7 +88,7 @@ def summarize_on_exit() -> Iterator[None]:
 
 def print_summary(sweep: Path) -> list[JobDir]:
     """Print a table of the sweep; list and return its failed and unfinished jobs."""
-    jobs = job_dirs(sweep)
+    jobs = [JobDir(path) for path in find_job_dirs(sweep)]
     if not jobs:
         return []
     from rnn_lab.reports.sweep.report import report_sweep
@@ -102,10 +101,6 @@ def print_summary(sweep: Path) -> list[JobDir]:
     if not_done:
         print(f"error: {len(not_done)} of {len(jobs)} jobs are not done:", file=sys.stderr)
     for job in not_done:
-        print(f"error:   {_outcome(job)}", file=sys.stderr)
+        reason = f": {job.read('failure').get('error')}" if job.status == "failed" else ""
+        print(f"error:   {job.name} {job.status}{reason}", file=sys.stderr)
     return not_done
-
-
-def _outcome(job: JobDir) -> str:
-    error = f": {job.read('failure').get('error')}" if job.status == "failed" else ""
-    return f"{job.name} {job.status}{error}"

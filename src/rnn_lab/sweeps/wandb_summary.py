@@ -67,12 +67,10 @@ def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary]) -> None:
 
 def _metrics(jobs: Sequence[JobSummary]) -> dict[str, Any]:
     """Return the number of jobs of each status, and the best by its validation metric."""
-    monitor = sweep_monitor(jobs)
-    metrics: dict[str, Any] = {
-        f"jobs/{kind}": n for kind, n in Counter(j.status for j in jobs).items()
-    }
+    counts = Counter(job.status for job in jobs)
+    metrics: dict[str, Any] = {f"jobs/{status}": count for status, count in counts.items()}
     if jobs and jobs[0].rank == 1:
-        metrics |= {"monitor": monitor, "best/folder": jobs[0].name}
+        metrics |= {"monitor": sweep_monitor(jobs), "best/folder": jobs[0].name}
         metrics |= {f"best/{name}": value for name, value in jobs[0].metrics.items()}
     return metrics
 

@@ -12,7 +12,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions, search_options
+from rnn_lab.sweeps.search.config import (
+    PrunerOptions,
+    SamplerOptions,
+    SearchOptions,
+    search_options,
+)
 from rnn_lab.sweeps.search.pruning import Pruning
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import build_sampler, open_storage, open_study
@@ -138,36 +143,41 @@ def test_samplers_beat_random_search(name, seeds, trials):
     assert sum(learnt) / len(learnt) < 0.6 * by_chance
 
 
+def worker_of(study, folder, n_trials):
+    options = SearchOptions(n_trials=n_trials, worker_timeout=30, sampler=RANDOM)
+    return Worker(study, space_of("x=interval(0,1)"), options, folder)
+
+
+def claim(worker, count):
+    """Claim trials and return their numbers and values."""
+    return [(trial.number, trial.params) for trial in worker.claim(count)]
+
+
 def test_workers_claim_no_trial_twice_but_those_of_dead_workers(tmp_path):
-    space = space_of("x=interval(0,1)")
     path = tmp_path / "study.journal"
-    one, two = (Worker(study_of(path), tmp_path, n_trials=5, timeout=30) for _ in range(2))
+    one, two = (worker_of(study_of(path), tmp_path, n_trials=5) for _ in range(2))
     with two:
         with one:
-            for worker in (one, two):
-                worker.enqueue(space, RANDOM)
-            first, second = one.claim(2, space, RANDOM), two.claim(2, space, RANDOM)
-            assert [trial.number for trial in first + second] == [0, 1, 2, 3]
-            assert len({trial.values["x"] for trial in first + second}) == 4
-            assert [trial.number for trial in two.claim(3, space, RANDOM)] == [4]
-            assert two.claim(1, space, RANDOM) == []
-        assert two.claim(9, space, RANDOM) == first  # `one` is gone: the same trials, same values
+            first, second = claim(one, 2), claim(two, 2)
+            assert [number for number, _ in first + second] == [0, 1, 2, 3]
+            assert len({values["x"] for _, values in first + second}) == 4
+            assert [number for number, _ in claim(two, 3)] == [4]
+            assert claim(two, 1) == []
+        assert claim(two, 9) == first  # `one` is gone: the same trials, same values
         assert len(two.study.trials) == 5
 
 
 def test_worker_of_another_machine_is_dead_without_a_heartbeat(tmp_path):
-    space = space_of("x=interval(0,1)")
     path = tmp_path / "study.journal"
-    here = Worker(study_of(path), tmp_path, n_trials=1, timeout=30)
-    there = Worker(study_of(path), tmp_path / "elsewhere", n_trials=1, timeout=30)
+    here = worker_of(study_of(path), tmp_path, n_trials=1)
+    there = worker_of(study_of(path), tmp_path / "elsewhere", n_trials=1)
     there.host = "another"
     with here, there:
-        there.enqueue(space, RANDOM)
         there.study.set_user_attr(SEEN + there.name, {"host": "another", "at": time.time() - 29})
-        (claimed,) = there.claim(1, space, RANDOM)
-        assert here.claim(1, space, RANDOM) == []
+        claimed = claim(there, 1)
+        assert len(claimed) == 1 and claim(here, 1) == []
         there.study.set_user_attr(SEEN + there.name, {"host": "another", "at": time.time() - 31})
-        assert here.claim(1, space, RANDOM) == [claimed]
+        assert claim(here, 1) == claimed
 
 
 def test_study_keeps_its_objectives_and_choices(tmp_path):

@@ -54,8 +54,7 @@ class SearchOptions(StrictConfig):
     def _pruner_has_a_metric(self) -> Self:
         if self.directions is None or self.pruner.name == "none":
             return self
-        metric, *others = self.directions
-        if others or not metric.startswith("val/"):
+        if len(self.directions) > 1 or not next(iter(self.directions)).startswith("val/"):
             raise ValueError(
                 f"pruner.name={self.pruner.name}: needs one val/ metric, the directions are of "
                 f"{', '.join(self.directions)}; add hydra.sweeper.pruner.name=none"
@@ -69,11 +68,10 @@ def search_options(sweeper: DictConfig) -> SearchOptions:
     Raises:
         ConfigError: an option is unknown or impossible; one line for each.
     """
-    options = OmegaConf.to_container(sweeper, resolve=True)
-    assert isinstance(options, dict)
+    options: Any = OmegaConf.to_container(sweeper, resolve=True)
     options.pop("_target_", None)
     try:
-        return validate(SearchOptions, {str(key): value for key, value in options.items()})
+        return validate(SearchOptions, options)
     except ConfigError as error:
         lines = str(error).splitlines()
         raise ConfigError("\n".join(f"hydra.sweeper.{line}" for line in lines)) from None

@@ -1,6 +1,14 @@
-"""A search: Optuna chooses values, Hydra's launcher runs jobs, their folders have the results."""
+"""A search: Optuna chooses values, Hydra's launcher runs jobs, their folders have the results.
 
+Its output is a line per trial, the best trials, and the importances of the options.
+"""
+
+import functools
+import json
+import math
+import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,25 +18,35 @@ from filelock import FileLock
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from rnn_lab.errors import ConfigError
-from rnn_lab.io.atomic import atomic_write
-from rnn_lab.sweeps.search.config import Direction, SearchOptions, search_options
+from rnn_lab.errors import CheckpointError, ConfigError, sanitize
+from rnn_lab.io.atomic import atomic_write, write_json
+from rnn_lab.reports.run_files import job_file, read_object
+from rnn_lab.sweeps.job import JobDir
+from rnn_lab.sweeps.search.config import Direction, search_options
 from rnn_lab.sweeps.search.space import Space, parse_space
 from rnn_lab.sweeps.search.study import open_storage, open_study
-from rnn_lab.sweeps.search.summary import print_search, print_trial, write_importances
-from rnn_lab.sweeps.search.trial_results import folder_of, read_trial_result
-from rnn_lab.sweeps.search.workers import CLAIM_LOCK, ClaimedTrial, Worker
+from rnn_lab.sweeps.search.workers import CLAIM_LOCK, Worker
 from rnn_lab.training.config import parse_run_config
+
+LONGEST = 1_000  # characters of what an untrusted study says of a trial
+WORDS = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
 
 
 def search(
-    arguments: Sequence[str], *, config: DictConfig, loader: ConfigLoader, launcher: Launcher
+    arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, launcher: Launcher
 ) -> list[Sequence[JobReturn]]:
     """Run trials until the study has `n_trials`; return the JobReturns of each batch.
 
@@ -59,46 +77,66 @@ def search(
             max_epochs=OmegaConf.select(job, "trainer.max_epochs"),
             space=space,
         )
-    of_each = [f"trial.study={_quoted(study.study_name)}"]
-    of_each.append(f"trial.storage={_quoted(_secret_storage(config) or where)}")
-    worker = Worker(study, folder, n_trials=options.n_trials, timeout=options.worker_timeout)
-    with worker:
-        worker.enqueue(space, options.sampler)
-        batches = run_trials(worker, space, options, launcher, of_each)
+    # A reference to the environment is passed on as written, so that no password is saved.
+    raw: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+    if "${oc.env:" in str(raw["storage"]):
+        where = raw["storage"]
+    of_each = [f"trial.study={_quoted(study.study_name)}", f"trial.storage={_quoted(where)}"]
+    batches = []
+    with Worker(study, space, options, folder) as worker:
+        while trials := worker.claim(options.n_jobs):
+            jobs = [
+                [*space.overrides(trial.params), f"trial.number={trial.number}", *of_each]
+                for trial in trials
+            ]
+            batches.append(launcher.launch(jobs, initial_job_idx=trials[0].number))
+            for trial, returned in zip(trials, batches[-1], strict=True):
+                record_trial(study, trial, returned, space)
     print_search(study, write_importances(study, folder))
     return batches
 
 
-def run_trials(
-    worker: Worker, space: Space, options: SearchOptions, launcher: Launcher, of_each: list[str]
-) -> list[Sequence[JobReturn]]:
-    """Claim trials, run them and record their results until none is left for `worker`."""
-    batches = []
-    while claimed := worker.claim(options.n_jobs, space, options.sampler):
-        jobs = [
-            [*space.overrides(trial.values), f"trial.number={trial.number}", *of_each]
-            for trial in claimed
-        ]
-        batches.append(launcher.launch(jobs, initial_job_idx=claimed[0].number))
-        for trial, job in zip(claimed, batches[-1], strict=True):
-            record_trial(worker.study, trial, job, space)
-    return batches
-
-
-def record_trial(study: Study, trial: ClaimedTrial, job: JobReturn, space: Space) -> None:
+def record_trial(study: Study, trial: Trial, job: JobReturn, space: Space) -> None:
     """Record the result of a trial in the study, and print it."""
-    outcome = read_trial_result(job, list(study.user_attrs["directions"]))
-    overrides = [d.override(trial.values[d.name]) for d in space.dimensions]
-    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, trial.number)
-    notes = {"folder": str(folder_of(job)), "overrides": overrides, "reason": outcome.reason}
+    assert job.hydra_cfg is not None
+    folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
+    state, values, reason = read_result(JobDir(folder), list(study.user_attrs["directions"]))
+    if state == TrialState.RUNNING and job.status == JobStatus.FAILED:  # that left no file
+        state, reason = TrialState.FAIL, str(job._return_value).partition("\n")[0]
     try:
-        for key, value in notes.items():
-            study._storage.set_trial_user_attr(trial_id, key, value)
-        if outcome.state.is_finished():
-            study.tell(trial.number, values=outcome.values, state=outcome.state)
+        trial.set_user_attr("folder", str(folder))
+        overrides = [d.override(trial.params[d.name]) for d in space.dimensions]
+        trial.set_user_attr("overrides", overrides)
+        trial.set_user_attr("reason", reason)
+        if state.is_finished():
+            study.tell(trial.number, values=values, state=state)
     except UpdateFinishedTrialError:
         pass  # another worker considered this one dead and finished the trial: the same job
     print_trial(study, trial.number)
+
+
+def read_result(job: JobDir, metrics: list[str]) -> tuple[TrialState, list[float] | None, str]:
+    """Return the state of a trial, the values of `metrics` of a complete one, and the reason."""
+    status = job.status
+    if status == "pruned":
+        return TrialState.PRUNED, None, ""
+    if status == "failed":
+        return TrialState.FAIL, None, str(job.read("failure").get("error", ""))
+    if status != "finished":
+        return TrialState.RUNNING, None, "the same command resumes it"
+    try:
+        result = read_object(job_file(job.path, "result"))
+    except CheckpointError as error:
+        return TrialState.FAIL, None, str(error)
+    values = []
+    for metric in metrics:
+        value: Any = result  # `timing.wall_time_s` is under `timing`; `val/accuracy` is on top
+        for part in [metric] if metric in result else metric.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if type(value) not in (int, float) or not math.isfinite(value):
+            return TrialState.FAIL, None, f"result.json has no number for {metric}"
+        values.append(float(value))
+    return TrialState.COMPLETE, values, ""
 
 
 def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictConfig:
@@ -108,16 +146,14 @@ def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictC
         ConfigError, HydraException: one of them is no config, or holds an impossible value.
     """
     first = {d.name: d.bounds()[0] for d in space.dimensions}
-    tried = [first]
-    tried += [first | {d.name: value} for d in space.dimensions for value in d.bounds()[1:]]
+    others = [first | {d.name: value} for d in space.dimensions for value in d.bounds()[1:]]
     jobs = []
-    for values in tried:
+    for values in (first, *others):
         job = loader.load_sweep_config(config, space.overrides(values))
         if job.hydra.job.name == "train":
             own = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
-            options = OmegaConf.to_container(own, resolve=True)
-            assert isinstance(options, dict)
-            parse_run_config({str(key): value for key, value in options.items()})
+            options: Any = OmegaConf.to_container(own, resolve=True)
+            parse_run_config(options)
         jobs.append(job)
     return jobs[0]
 
@@ -131,18 +167,93 @@ def _monitor(job: DictConfig) -> dict[str, Direction]:
 
 def _text(value: Any) -> str:
     """Return a plain value of the YAML in override syntax."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    return str(value)
+    is_plain = value is None or isinstance(value, bool)
+    return json.dumps(value) if is_plain else str(value)
 
 
 def _quoted(text: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
 
 
-def _secret_storage(config: DictConfig) -> str | None:
-    """Return a storage that refers to the environment as written, so no password is saved."""
-    sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
-    assert isinstance(sweeper, dict)
-    given = sweeper["storage"]
-    return given if given and "${oc.env:" in given else None
+def print_trial(study: Study, number: int) -> None:
+    """Print the outcome of a trial in one line."""
+    trial = study.get_trials(deepcopy=False)[number]
+    if trial.state == TrialState.COMPLETE:
+        outcome = f"complete, {_values(study, trial)}"
+    elif trial.state == TrialState.PRUNED:
+        # A step is a number of epochs. Without one, the same job was pruned as an earlier trial.
+        epochs = trial.last_step
+        outcome = f"pruned after epoch {epochs - 1}" if epochs else "pruned before"
+    else:
+        outcome = f"{WORDS[trial.state]}: {_noted(trial, 'reason')}"
+    print(f"trial {number}: {outcome}; {_overrides(trial)}", flush=True)
+
+
+def print_search(study: Study, importances: dict[str, dict[str, float]]) -> None:
+    """Print the number of trials by state, the best ones and their folders, and the importances."""
+    trials = study.get_trials(deepcopy=False)
+    counted = Counter(trial.state for trial in trials)
+    states = ", ".join(f"{counted[s]} {word}" for s, word in WORDS.items() if counted[s])
+    print(f"\nsearch {study.study_name}: {len(trials)} trials: {states}")
+    if not counted[TrialState.COMPLETE]:
+        return
+    several = len(study.directions) > 1
+    if several:
+        print("best trials: a trial that is better in one metric is worse in another")
+    for trial in study.best_trials if several else [study.best_trial]:
+        folder = Path(_noted(trial, "folder"))
+        near = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder
+        print(f"best trial {trial.number}: {_values(study, trial)}")
+        print(f"  {_overrides(trial)}\n  {near}")
+    for metric, of_options in importances.items():
+        if shares := ", ".join(f"{option} {share:.0%}" for option, share in of_options.items()):
+            print(f"importances for {metric}: {shares}")
+
+
+def write_importances(study: Study, folder: Path) -> dict[str, dict[str, float]]:
+    """Write importances.json into the sweep's folder, and return its `importances`.
+
+    They are each option's share in what distinguishes the best tenth of the trials (PED-ANOVA,
+    Watanabe et al. 2023, arXiv 2304.10255), between 0 and 1, 1 in all, by metric and option.
+    Only complete trials count; where they are too few to distinguish options, there are none.
+    """
+    # Seconds where scikit-learn is installed: not before the search is over.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    importances: dict[str, dict[str, float]] = {}
+    for i, metric in enumerate(study.user_attrs["directions"]):
+        importances[metric] = {}
+        if len(complete) > 1:
+            maximize = study.directions[i] == StudyDirection.MAXIMIZE
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of few trials, which `trials` says
+                shares = get_param_importances(
+                    study,
+                    evaluator=PedAnovaImportanceEvaluator(),
+                    target=functools.partial(_loss, i, maximize),
+                    normalize=False,  # it would make them equal where nothing is known
+                )
+            if (whole := sum(shares.values())) > 0:
+                importances[metric] = {option: share / whole for option, share in shares.items()}
+    about = {"study": study.study_name, "evaluator": "PED-ANOVA", "trials": len(complete)}
+    write_json(folder / "importances.json", about | {"importances": importances})
+    return importances
+
+
+def _loss(i: int, maximize: bool, trial: FrozenTrial) -> float:
+    """Return objective `i` of a trial, with the sign that makes less better."""
+    return -trial.values[i] if maximize else trial.values[i]
+
+
+def _values(study: Study, trial: FrozenTrial) -> str:
+    metrics = study.user_attrs["directions"]
+    return ", ".join(f"{f} {v:.4g}" for f, v in zip(metrics, trial.values or [], strict=False))
+
+
+def _overrides(trial: FrozenTrial) -> str:
+    return sanitize(" ".join(trial.user_attrs.get("overrides", [])), LONGEST)
+
+
+def _noted(trial: FrozenTrial, name: str) -> str:
+    return sanitize(str(trial.user_attrs.get(name, "")), LONGEST)

@@ -48,9 +48,8 @@ class Pruning(Callback):
         name, number = self.trial.study, self.trial.number
         assert name is not None and number is not None and self.trial.storage is not None
         try:
-            self.study = optuna.load_study(
-                study_name=name, storage=open_storage(self.trial.storage)
-            )
+            storage = open_storage(self.trial.storage)
+            self.study = optuna.load_study(study_name=name, storage=storage)
             self.storage = self.study._storage
             self.trial_id = self.storage.get_trial_id_from_study_id_trial_number(
                 self.study._study_id, number
@@ -89,10 +88,9 @@ class Pruning(Callback):
         better = max if best.mode == "max" else min
         best_epoch = better(history, key=lambda epoch: history[epoch][str(best.monitor)])
         last = max(history)
-        content: dict[str, Any] = {"epoch": last, "epochs": last + 1}
-        content |= {"monitored_metric": self.metric, "value": self.value}
-        content |= {"best_epoch": best_epoch, **history[best_epoch]}
-        write_json(self.folder / "pruned.json", content)
+        decided = {"monitored_metric": self.metric, "value": self.value}
+        content = {"epoch": last, "epochs": last + 1, **decided, "best_epoch": best_epoch}
+        write_json(self.folder / "pruned.json", content | history[best_epoch])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what last.ckpt holds: a pruned run that is killed is not tested when resumed."""

@@ -13,18 +13,14 @@ from hydra.core.override_parser.types import (
     RangeSweep,
     Sweep,
 )
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.validation import unknown_choice_message
 
 Value = str | int | float | bool | None
+Distribution = CategoricalDistribution | IntDistribution | FloatDistribution
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Dimension:
     """
 
     key: str
-    distribution: BaseDistribution
+    distribution: Distribution
     texts: tuple[str, ...] = ()
 
     @property
@@ -46,15 +42,8 @@ class Dimension:
 
     def suggest(self, trial: Trial) -> Value:
         """Let the sampler choose, or return what it chose before for this trial."""
-        space = self.distribution
-        if isinstance(space, CategoricalDistribution):
-            return trial.suggest_categorical(self.name, space.choices)
-        if isinstance(space, IntDistribution):
-            return trial.suggest_int(
-                self.name, space.low, space.high, step=space.step, log=space.log
-            )
-        assert isinstance(space, FloatDistribution)
-        return trial.suggest_float(self.name, space.low, space.high, step=space.step, log=space.log)
+        value: Value = trial._suggest(self.name, self.distribution)  # as suggest_int and others
+        return value
 
     def override(self, value: Value) -> str:
         """Return the override that gives a job this value."""
@@ -74,7 +63,6 @@ class Dimension:
             return space.choices
         if isinstance(space, IntDistribution):
             return range(space.low, space.high + 1, space.step)
-        assert isinstance(space, FloatDistribution)
         if space.step is None:
             raise ConfigError(
                 f"{self.key}: sampler.name=grid needs values, not an interval; "
@@ -85,10 +73,10 @@ class Dimension:
 
     def bounds(self) -> list[Value]:
         """Return values that show whether all of them are possible: each choice, or both ends."""
-        if isinstance(self.distribution, CategoricalDistribution):
-            return list(self.distribution.choices)
-        assert isinstance(self.distribution, IntDistribution | FloatDistribution)
-        return [self.distribution.low, self.distribution.high]
+        space = self.distribution
+        if isinstance(space, CategoricalDistribution):
+            return list(space.choices)
+        return [space.low, space.high]
 
 
 @dataclass(frozen=True)
@@ -115,28 +103,22 @@ def parse_space(lines: Sequence[str], parser: OverridesParser) -> Space:
         option = override.get_key_element().lstrip("+~")
         latest.pop(option, None)
         latest[option] = override
-    space = Space([], [])
-    for override in latest.values():
-        if override.is_sweep_override():
-            space.dimensions.append(_dimension(override))
-        else:
-            assert override.input_line is not None
-            space.fixed.append(override.input_line)
-    if not space.dimensions:
+    swept = [override for override in latest.values() if override.is_sweep_override()]
+    if not swept:
         raise ConfigError(
             "hydra/sweeper=optuna: nothing to search; take search=lstm, or name a space: "
             "'optimizer.lr=tag(log,interval(0.001,0.02))'"
         )
-    return space
+    fixed = [str(o.input_line) for o in latest.values() if not o.is_sweep_override()]
+    return Space(fixed, [_dimension(override) for override in swept])
 
 
 def _dimension(override: Override) -> Dimension:
     key, sweep = override.get_key_element(), override.value()
     tags = sweep.tags if isinstance(sweep, Sweep) else set()
     for tag in tags - {"log"}:
-        raise ConfigError(
-            unknown_choice_message(f"{override.input_line}: no such tag: {tag}", tag, ["log"])
-        )
+        what = f"{override.input_line}: no such tag: {tag}"
+        raise ConfigError(unknown_choice_message(what, tag, ["log"]))
     try:
         if isinstance(sweep, RangeSweep):
             return Dimension(key, _of_range(sweep, log="log" in tags))
@@ -166,10 +148,10 @@ def _plain(text: str, element: Any) -> Value:
     """Return a value that a study can store: lists and dicts as they are written."""
     if isinstance(element, QuotedString):
         return element.text
-    return element if element is None or isinstance(element, str | int | float | bool) else text
+    return element if isinstance(element, Value) else text
 
 
-def _of_range(sweep: RangeSweep, *, log: bool) -> BaseDistribution:
+def _of_range(sweep: RangeSweep, *, log: bool) -> IntDistribution | FloatDistribution:
     if not sweep.step:
         raise ValueError("a step of 0 goes nowhere")
     values = sorted(sweep.range())
@@ -183,7 +165,7 @@ def _of_range(sweep: RangeSweep, *, log: bool) -> BaseDistribution:
     return FloatDistribution(low, low + (len(values) - 1) * float(step), step=float(step))
 
 
-def _of_interval(sweep: IntervalSweep, *, log: bool) -> BaseDistribution:
+def _of_interval(sweep: IntervalSweep, *, log: bool) -> IntDistribution | FloatDistribution:
     low, high = sweep.start, sweep.end
     assert low is not None and high is not None
     if low > high:

@@ -21,19 +21,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from rnn_lab.errors import ConfigError, sanitize
-from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOptions
+from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOptions, SearchOptions
 from rnn_lab.sweeps.search.space import Space
 
 LARGEST_GRID = 100_000
-# What Optuna raises for a file that is not a journal: it trusts the content.
-_NOT_A_JOURNAL = (
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class JournalFile(JournalFileBackend):
@@ -76,29 +67,30 @@ def open_storage(storage: str) -> BaseStorage:
         ConfigError: it cannot be opened; says why, without the URL's password.
     """
     if "://" not in storage:
-        return _open_journal(storage)
-    shown = storage
+        return _open_journal(Path(storage))
     try:
         shown = make_url(storage).render_as_string()  # the password as ***
-        waits = {"timeout": 60} if storage.startswith("sqlite") else {}
-        return RDBStorage(storage, engine_kwargs={"connect_args": waits})
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigError("hydra.sweeper.storage: not the URL of a database") from None
+    waits = {"timeout": 60} if storage.startswith("sqlite") else {}
+    try:
+        return RDBStorage(storage, engine_kwargs={"connect_args": waits})
     except Exception as error:  # whatever the driver of that database raises
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"hydra.sweeper.storage={shown}: cannot be opened: {reason}") from None
 
 
-def _open_journal(path: str) -> BaseStorage:
+def _open_journal(path: Path) -> BaseStorage:
     shown = f"hydra.sweeper.storage={path}"
     try:
-        file = Path(path)
-        if file.exists() and not file.is_file():
+        if path.exists() and not path.is_file():
             raise ConfigError(f"{shown}: not a file")  # a pipe would be waited for
-        return JournalStorage(JournalFile(file))
+        return JournalStorage(JournalFile(path))
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"{shown}: {error.strerror}") from error
-    except _NOT_A_JOURNAL as error:
+    except Exception as error:  # Optuna trusts the content, and fails anywhere in its reader
         reason = sanitize(str(error), 100) or type(error).__name__
         raise ConfigError(f"{shown}: not an Optuna journal, or a damaged one: {reason}") from None
 
@@ -119,27 +111,24 @@ def open_study(
     Raises:
         ConfigError: that study has other directions or choices.
     """
+    ways = list(directions.values())
     study = optuna.create_study(
-        study_name=name,
-        storage=storage,
-        directions=list(directions.values()),
-        load_if_exists=True,
+        study_name=name, storage=storage, directions=ways, load_if_exists=True
     )
     other = f"study {name} exists and has other"
     its_own = study.user_attrs.get("directions", directions)
-    ways = [direction.name.lower() for direction in study.directions]
-    if its_own != directions or ways != list(directions.values()):
-        shown = sanitize(str(ways if its_own == directions else its_own))
+    its_ways = [direction.name.lower() for direction in study.directions]
+    if its_own != directions or its_ways != ways:
+        shown = sanitize(str(its_ways if its_own == directions else its_own))
         raise ConfigError(f"{other} directions: {shown}; take another sweep=")
-    for trial in study.get_trials(deepcopy=False):
-        for dimension in space.dimensions:
-            if before := trial.distributions.get(dimension.name):
-                try:
-                    check_distribution_compatibility(before, dimension.distribution)
-                except ValueError:
-                    raise ConfigError(
-                        f"{dimension.key}: {other} values: {before}; take another sweep="
-                    ) from None
+    for trial, dim in itertools.product(study.get_trials(deepcopy=False), space.dimensions):
+        if before := trial.distributions.get(dim.name):
+            try:
+                check_distribution_compatibility(before, dim.distribution)
+            except ValueError:
+                raise ConfigError(
+                    f"{dim.key}: {other} values: {before}; take another sweep="
+                ) from None
     attributes = {"directions": directions, "pruner": pruner.model_dump(), "max_epochs": max_epochs}
     for key, value in attributes.items():
         if study.user_attrs.get(key) != value:
@@ -148,28 +137,28 @@ def open_study(
     return study
 
 
-def enqueue_trials(study: Study, space: Space, sampler: SamplerOptions, n_trials: int) -> int:
+def enqueue_trials(study: Study, space: Space, options: SearchOptions) -> int:
     """Enqueue trials until the study has `n_trials`; of a grid, each point once.
 
     Workers claim what is enqueued: however many they are, and however often they are stopped, there
     are not more trials. Returns their number, which a small grid limits.
     """
     trials = study.get_trials(deepcopy=False)
-    if sampler.name != "grid":
-        for _ in range(n_trials - len(trials)):
-            study.add_trial(create_trial(state=TrialState.WAITING))
-        return n_trials
+    missing = max(options.n_trials - len(trials), 0)
+    if options.sampler.name != "grid":
+        study.add_trials([create_trial(state=TrialState.WAITING) for _ in range(missing)])
+        return options.n_trials
     choices = [dimension.points() for dimension in space.dimensions]
     size = math.prod(map(len, choices))
     if size > LARGEST_GRID:
         raise ConfigError(f"sampler.name=grid: {size} points are too many; narrow the space")
     names = [dimension.name for dimension in space.dimensions]
     points = [dict(zip(names, point, strict=True)) for point in itertools.product(*choices)]
-    random.Random(sampler.seed or 0).shuffle(points)
+    random.Random(options.sampler.seed or 0).shuffle(points)
     known = [trial.system_attrs.get("fixed_params") for trial in trials]
-    for point in [p for p in points if p not in known][: max(n_trials - len(trials), 0)]:
+    for point in [point for point in points if point not in known][:missing]:
         study.enqueue_trial(point)
-    return min(n_trials, size)
+    return min(options.n_trials, size)
 
 
 def build_sampler(options: SamplerOptions, number: int) -> BaseSampler:
@@ -181,11 +170,10 @@ def build_sampler(options: SamplerOptions, number: int) -> BaseSampler:
     seed = None
     if options.seed is not None:
         seed = int(np.random.SeedSequence([options.seed, number]).generate_state(1)[0])
-    if options.name == "tpe":
-        return TPESampler(seed=seed, n_startup_trials=options.n_startup_trials)
-    if options.name == "gp":
-        return GPSampler(seed=seed, n_startup_trials=options.n_startup_trials)
-    return RandomSampler(seed=seed)
+    if options.name in ("random", "grid"):
+        return RandomSampler(seed=seed)
+    sampler = TPESampler if options.name == "tpe" else GPSampler
+    return sampler(seed=seed, n_startup_trials=options.n_startup_trials)
 
 
 def build_pruner(study: Study) -> BasePruner:

@@ -7,15 +7,15 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Self
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.exceptions import OptunaError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from rnn_lab.sweeps.search.config import SamplerOptions
+from rnn_lab.io.locks import is_locked
+from rnn_lab.sweeps.search.config import SearchOptions
 from rnn_lab.sweeps.search.space import Space
 from rnn_lab.sweeps.search.study import build_sampler, enqueue_trials
 
@@ -23,26 +23,20 @@ CLAIM_LOCK = ".search.lock"  # held while trials are enqueued and claimed
 SEEN = "seen "  # prefix of the study's attributes with the last sign of life of a worker
 
 
-class ClaimedTrial(NamedTuple):
-    """A trial that a worker has claimed, and the values to try, by option."""
-
-    number: int
-    values: dict[str, Any]
-
-
 class Worker:
     """One process that works on `study`, of `n_trials` trials, from the sweep's `folder`.
 
     It holds a lock file while it lives, so that another worker on this machine knows at once when
     it has died; one on another machine goes by its heartbeat in the study, which comes within
-    `timeout` seconds.
+    `worker_timeout` seconds.
+
+    Entering its context enqueues the trials of the study, unless another worker has.
     """
 
-    def __init__(self, study: Study, folder: Path, *, n_trials: int, timeout: int) -> None:
-        self.study = study
+    def __init__(self, study: Study, space: Space, options: SearchOptions, folder: Path) -> None:
+        self.study, self.space, self.options = study, space, options
         self.folder = folder.resolve()
-        self.n_trials = n_trials
-        self.timeout = timeout
+        self.n_trials = options.n_trials
         self.host = socket.gethostname()
         self.name = f"{self.host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.lock = FileLock(self.folder / f".{self.name}.lock")
@@ -52,17 +46,14 @@ class Worker:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
+        with self._claim_lock:
+            self.n_trials = enqueue_trials(self.study, self.space, self.options)
         self.lock.acquire()
         self._record_heartbeat(time.time())
         self._heartbeat.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._heartbeat.join()
         with contextlib.suppress(OptunaError, OSError):
@@ -70,27 +61,21 @@ class Worker:
         self.lock.release()
         Path(self.lock.lock_file).unlink(missing_ok=True)
 
-    def enqueue(self, space: Space, sampler: SamplerOptions) -> None:
-        """Enqueue the trials of the study, unless another worker has."""
-        with self._claim_lock:
-            self.n_trials = enqueue_trials(self.study, space, sampler, self.n_trials)
-
-    def claim(self, count: int, space: Space, sampler: SamplerOptions) -> list[ClaimedTrial]:
+    def claim(self, count: int) -> list[Trial]:
         """Claim up to `count` trials: first those that a dead worker left, then enqueued ones.
 
-        Returns fewer where fewer are left; none when there is nothing left for this worker.
+        Their parameters are the values to try. Returns fewer where fewer are left; none when there
+        is nothing left for this worker.
         """
+        claimed: list[FrozenTrial] = []
         with self._claim_lock:
-            open_trials = [t for t in self._trials() if not t.state.is_finished()]
-            open_trials.sort(key=lambda t: t.state == TrialState.WAITING)  # RUNNING goes first
-            numbers: list[int] = []
-            for trial in open_trials:
-                if len(numbers) < count and self._claim(trial):
-                    numbers.append(trial.number)
-        return [self._choose(number, space, sampler) for number in numbers]
-
-    def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)[: self.n_trials]
+            trials = self.study.get_trials(deepcopy=False)[: self.n_trials]
+            trials = [trial for trial in trials if not trial.state.is_finished()]
+            trials.sort(key=lambda trial: trial.state == TrialState.WAITING)  # RUNNING goes first
+            for trial in trials:
+                if len(claimed) < count and self._claim(trial):
+                    claimed.append(trial)
+        return [self._choose(trial) for trial in claimed]
 
     def _claim(self, trial: FrozenTrial) -> bool:
         """Make `trial` this worker's, unless it is another's; return whether it is."""
@@ -103,17 +88,16 @@ class Worker:
         storage.set_trial_user_attr(trial_id, "worker", self.name)
         return True
 
-    def _choose(self, number: int, space: Space, sampler: SamplerOptions) -> ClaimedTrial:
-        self.study.sampler = build_sampler(sampler, number)
-        trial_id = self.study._storage.get_trial_id_from_study_id_trial_number(
-            self.study._study_id, number
-        )
-        trial = Trial(self.study, trial_id)
-        return ClaimedTrial(number, {d.name: d.suggest(trial) for d in space.dimensions})
+    def _choose(self, claimed: FrozenTrial) -> Trial:
+        self.study.sampler = build_sampler(self.options.sampler, claimed.number)
+        trial = Trial(self.study, claimed._trial_id)
+        for dimension in self.space.dimensions:
+            dimension.suggest(trial)
+        return trial
 
     def _is_alive(self, name: object) -> bool:
         # None: it died between two lines of `_claim`. A path is no worker's name, and an untrusted
-        # study must not say which file is opened as a lock, which empties it.
+        # study must not say which file is opened.
         if not isinstance(name, str) or os.sep in name:
             return False
         seen = self.study.user_attrs.get(SEEN + name)
@@ -121,22 +105,14 @@ class Worker:
             return False
         lock = self.folder / f".{name}.lock"
         if seen.get("host") == self.host and lock.exists():
-            return not _is_free(lock)
+            return is_locked(lock)
         at = seen.get("at")
-        return isinstance(at, int | float) and time.time() - at < self.timeout
+        return isinstance(at, int | float) and time.time() - at < self.options.worker_timeout
 
     def _send_heartbeats(self) -> None:
-        while not self._ended.wait(self.timeout / 4):
+        while not self._ended.wait(self.options.worker_timeout / 4):
             with contextlib.suppress(OptunaError, OSError):  # the next one may succeed
                 self._record_heartbeat(time.time())
 
     def _record_heartbeat(self, at: float) -> None:
         self.study.set_user_attr(SEEN + self.name, {"host": self.host, "at": at})
-
-
-def _is_free(lock: Path) -> bool:
-    try:
-        with FileLock(lock).acquire(timeout=0):
-            return True
-    except Timeout:
-        return False

@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from rnn_lab.commands import export
 from rnn_lab.errors import CheckpointError
+from rnn_lab.inference.export import digest, write_safetensors
 from rnn_lab.inference.load import load_model
-from rnn_lab.inference.safetensors_io import digest, write_safetensors
 from tests.cli.forked import run_warm_command
+from tests.inference.test_load import refused
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +24,6 @@ def exported(mood_run, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "model.safetensors"
     export([f"run={mood_run}", f"output={path}"])
     return path
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(CheckpointError) as refusal:
-        load_model(str(path))
-    (message,) = str(refusal.value).splitlines()
-    assert str(path) in message
-    return message
 
 
 def spoil(path: Path, to: Path, change) -> Path:
