@@ -41,6 +41,16 @@ def imdb_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def own_texts() -> Path:
+    """Real labelled texts of many shapes: $OWN_TEXTS_ROOT, or ../shared/data/own_texts."""
+    default = PROJECT.parent / "shared" / "data" / "own_texts"
+    root = Path(os.environ.get("OWN_TEXTS_ROOT", default))
+    if not root.is_dir():
+        pytest.skip(f"the labelled texts are not in {root}; set OWN_TEXTS_ROOT to their folder")
+    return root
+
+
+@pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder for all processes that test together, for what takes long to make."""
     base = tmp_path_factory.getbasetemp()

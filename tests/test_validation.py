@@ -1,11 +1,11 @@
 from typing import Annotated
 
 import pytest
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PositiveInt
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.training.config import RunConfig
-from rnn_lab.validation import StrictConfig, unknown_choice_message, validate
+from rnn_lab.validation import AUTO, OrAuto, StrictConfig, unknown_choice_message, validate
 
 GOOD = {
     "model": {"name": "gru"},
@@ -127,3 +127,32 @@ def test_the_name_that_was_meant_is_offered():
         "x", "data.max_lenght", ["max_length", "min_freq"]
     )
     assert "Did you mean" not in unknown_choice_message("x", "zzz", ["max_length", "min_freq"])
+
+
+class Sizes(StrictConfig):
+    size: Annotated[PositiveInt, OrAuto()] = AUTO
+    limit: Annotated[PositiveInt, OrAuto()] | None = 3
+
+
+def test_auto_is_a_value_of_an_option_of_numbers():
+    sizes = validate(Sizes, {"limit": "auto"})
+    assert sizes.model_dump(mode="json") == {"size": "auto", "limit": "auto"}
+    assert validate(Sizes, sizes.model_dump()) == sizes
+    assert validate(Sizes, {"size": "7", "limit": None}).model_dump() == {"size": 7, "limit": None}
+    resolved = sizes.model_copy(update={"size": 5})
+    assert resolved.model_dump_json() == '{"size":5,"limit":"auto"}'
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"size": "seven"}, "size=seven: input should be a valid integer, or auto"),
+        ({"size": 0}, "size=0: input should be greater than 0, or auto"),
+        ({"size": None}, "size=None: input should be a valid integer, or auto"),
+        ({"limit": "Auto"}, "limit=Auto: input should be a valid integer, or auto"),
+    ],
+)
+def test_neither_a_number_nor_auto_is_one_line(options, line):
+    with pytest.raises(ConfigError) as caught:
+        validate(Sizes, options)
+    assert str(caught.value) == line

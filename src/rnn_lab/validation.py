@@ -5,7 +5,8 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 from rnn_lab.errors import ConfigError
 
@@ -30,6 +31,33 @@ class StrictConfig(BaseModel):
     """A group of options that accepts no other names and is immutable once validated."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+AUTO: Any = "auto"  # the value of an option that is resolved once the texts or machine are known
+
+
+class OrAuto:
+    """Let an option be AUTO too: `Annotated[PositiveInt, OrAuto()]`.
+
+    Its static type stays that of the resolved option, since whoever reads it has resolved it.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        unchanged = core_schema.plain_serializer_function_ser_schema(lambda value: value)
+        return core_schema.no_info_wrap_validator_function(
+            _or_auto, handler(source), serialization=unchanged
+        )
+
+
+def _or_auto(value: Any, validate: Callable[[Any], Any]) -> Any:
+    if value == AUTO:
+        return value
+    try:
+        return validate(value)
+    except ValidationError as error:
+        raise ValueError(f"{_reason(error.errors()[0])}, or {AUTO}") from None
 
 
 def _check_targets(entries: Any) -> Any:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from rnn_lab.data.corpus import Corpus, Split
 
@@ -42,3 +43,19 @@ def random_texts(number: int, seed: int = 0) -> list[str]:
         " ".join(words[(300 * rng.random(rng.integers(0, 61)) ** 2).astype(int)])
         for _ in range(number)
     ]
+
+
+def word_piece(words: Sequence[str]) -> str:
+    """The JSON of a tokenizer as BERT has it, with these words and pieces of words."""
+    vocabulary = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=ends
+    )
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+    tokenizer.enable_padding(pad_token="[PAD]", length=30)
+    tokenizer.enable_truncation(5)
+    return tokenizer.to_str()

@@ -203,7 +203,7 @@ def test_workers_do_not_change_the_batches(demo) -> None:
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-@pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
+@pytest.mark.parametrize("tokenizer", ["basic_english", "bpe", "char", "byte"])
 def test_a_checkpoint_contains_what_prediction_needs(demo, tmp_path, tokenizer) -> None:
     data = TextDataModule(demo(tokenizer=tokenizer, max_vocab_size=400))
     trainer = make_trainer(tmp_path, max_epochs=1)

@@ -19,7 +19,7 @@ from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenize import tokenize_corpus
 from rnn_lab.data.vocabulary import UNK_ID
 from tests.data.made import BLAME, PRAISE, make_corpus, make_split, random_texts
-from tests.data.torchtext_answers import TOKENIZERS, WORD_VOCABULARIES
+from tests.data.torchtext_answers import ALL_TOKENIZERS, TOKENIZERS, WORD_VOCABULARIES
 
 REVIEWS = [PRAISE, BLAME, "", "Only here: zebra", *random_texts(60)]
 
@@ -33,7 +33,7 @@ def ids_of(split: EncodedSplit, row: int) -> list[int]:
     return split.ids[start : start + split.lengths[row]].tolist()
 
 
-@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@pytest.mark.parametrize("tokenizer", ALL_TOKENIZERS)
 def test_encoded_reviews_equal_the_text_encoder(tmp_path: Path, tokenizer: str) -> None:
     corpus = make_corpus(REVIEWS, validation=make_split(["zebra unheard", " "]))
     config = options(tmp_path, tokenizer=tokenizer, max_vocab_size=300)
@@ -81,7 +81,7 @@ def test_word_counts_of_the_training_rows_order_the_vocabulary(tmp_path: Path, k
     assert vocabulary.state() == ["<pad>", "<unk>", "b"]
 
 
-@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@pytest.mark.parametrize("tokenizer", ALL_TOKENIZERS)
 def test_a_second_start_reads_no_text(tmp_path: Path, tokenizer: str) -> None:
     corpus = make_corpus(REVIEWS)
     config = options(tmp_path, tokenizer=tokenizer, max_vocab_size=300)
@@ -119,7 +119,8 @@ def test_vocabulary_ids_and_duplicates_take_one_pass_over_the_texts(tmp_path: Pa
     }
     corpus, rows = Corpus("files", ("a", "b"), **splits), np.arange(40)
     assert {read for texts in counted.values() for read in texts.reads} == {0}, "hashes are given"
-    encode_corpus(corpus, fit_vocabulary(corpus, rows, options(tmp_path)), tmp_path)
+    config = options(tmp_path, tokenizer="basic_english", max_vocab_size=30_000)
+    encode_corpus(corpus, fit_vocabulary(corpus, rows, config), tmp_path)
     hashes = split_hashes(corpus, tmp_path, rows, np.arange(0))
     assert len(set(hashes["train"].words.tolist())) == len({t.lower() for t in REVIEWS[:40]})
     assert {read for texts in counted.values() for read in texts.reads} == {1}
@@ -132,6 +133,9 @@ def test_every_setting_that_changes_the_ids_has_a_cache_of_its_own(tmp_path: Pat
         {"max_vocab_size": 20},
         {"min_freq": 3},
         {"tokenizer": "bpe", "max_vocab_size": 300},
+        {"tokenizer": "char"},
+        {"tokenizer": "char", "max_vocab_size": 20},
+        {"tokenizer": "byte"},
     ]
     fitted = [(rows, setting) for setting in settings] + [(np.arange(10), {})]
     for cache in (tmp_path / "shared", tmp_path / "shared"):  # the second time from the cache

@@ -144,7 +144,7 @@ def trained_weights(config: FilesConfig, folder: Path) -> dict[str, Tensor]:
     return model.state_dict()
 
 
-@pytest.mark.parametrize("tokenizer", ["basic_english", "bpe"])
+@pytest.mark.parametrize("tokenizer", ["auto", "basic_english", "bpe", "char"])
 def test_other_held_out_texts_do_not_change_any_weight(tmp_path, tokenizer):
     options = {"tokenizer": tokenizer, "max_vocab_size": 400}
     other = [(f"quite different {i} words <br /> and more of them", "b") for i in range(7)]

@@ -7,21 +7,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
 from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.tokenizer_json import JsonTokenizer
 from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary
 from rnn_lab.errors import CheckpointError
-from tests.data.made import BLAME, PRAISE, random_texts
+from tests.data.made import BLAME, PRAISE, random_texts, word_piece
 from tests.data.torchtext_answers import WORD_VOCABULARIES
 
 WORDS = WordVocabulary(["<pad>", "<unk>", "the", "film", "was", "good"])
 
 
-@pytest.fixture(scope="module", params=[*WORD_VOCABULARIES, SubwordVocabulary])
+LEARNED = (SubwordVocabulary, CharacterVocabulary)
+
+
+@pytest.fixture(
+    scope="module", params=[*WORD_VOCABULARIES, *LEARNED, ByteVocabulary, JsonTokenizer]
+)
 def encoder(request) -> TextEncoder:
-    if request.param is not SubwordVocabulary:
-        return TextEncoder(request.param(WORDS.state()), 20, "right")
-    subwords = SubwordVocabulary.train(random_texts(50), max_vocab_size=300, min_freq=1)
-    return TextEncoder(subwords, 20, "right")
+    kind = request.param
+    if kind is ByteVocabulary:
+        return TextEncoder(ByteVocabulary(), 20, "right")
+    if kind is JsonTokenizer:
+        return TextEncoder(JsonTokenizer(word_piece(["the", "film", "##s", "日"])), 20, "right")
+    if kind in LEARNED:
+        learned = kind.train(random_texts(50), max_vocab_size=300, min_freq=1)
+        return TextEncoder(learned, 20, "right")
+    return TextEncoder(kind(WORDS.state()), 20, "right")
 
 
 def test_ids_of_a_text() -> None:
@@ -96,6 +108,10 @@ def test_a_run_of_torchtext_is_read_with_or_without_it() -> None:
         {"tokenizer": "spacy"},
         {"tokenizer": ["basic_english"]},
         {"tokenizer": "bpe"},
+        {"tokenizer": "json"},
+        {"tokenizer": "byte"},
+        {"tokenizer": "char", "vocabulary": ["a", "b"]},
+        {"tokenizer": "char", "vocabulary": None},
         {"tokenizer": "torchtext", "vocabulary": None},
         {"tokenizer": "torchtext", "vocabulary": ["a", "b"]},
         {"vocabulary": None},

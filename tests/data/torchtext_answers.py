@@ -14,6 +14,7 @@ from rnn_lab.data.vocabulary import WordVocabulary
 # Not whether it loads: an installed torchtext that does not load must fail the tests.
 INSTALLED = find_spec("torchtext") is not None
 TOKENIZERS = ("basic_english", *(["torchtext"] if INSTALLED else []), "bpe")
+ALL_TOKENIZERS = (*TOKENIZERS, "char", "byte")
 WORD_VOCABULARIES = (WordVocabulary, *([TorchtextVocabulary] if INSTALLED else []))
 
 # The replacements of torchtext 0.18's basic_english, in its order.

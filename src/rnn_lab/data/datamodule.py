@@ -25,7 +25,9 @@ from rnn_lab.data.samplers import (
 )
 from rnn_lab.data.sources.registry import load_corpus
 from rnn_lab.data.splits import split_validation
+from rnn_lab.data.statistics import TextStatistics, text_statistics
 from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.tokenizer_choice import resolve_tokenizer
 from rnn_lab.errors import CheckpointError, DataError
 
 
@@ -93,6 +95,7 @@ class TextDataModule(L.LightningDataModule):
                         f"{corpus.name}: every training text also occurs in validation or test; "
                         "with data.drop_duplicates=true none is left"
                     )
+            config = self.config = resolve_tokenizer(config, corpus, train_rows)
             vocabulary = fit_vocabulary(corpus, train_rows, config)
             self._text_encoder = TextEncoder(vocabulary, config.max_length, config.truncation_side)
         splits = encode_corpus(corpus, self._text_encoder.vocabulary, cache_dir)
@@ -115,6 +118,12 @@ class TextDataModule(L.LightningDataModule):
     def duplicates(self) -> dict[str, dict[str, DuplicateCounts]]:
         """The number of duplicates, see `count_duplicates`."""
         return count_duplicates(split_hashes(self.corpus, Path(self.config.cache_dir), *self._rows))
+
+    @cached_property
+    def text_statistics(self) -> dict[str, TextStatistics]:
+        """Lengths, unknown tokens and truncation of each split, see `TextStatistics`."""
+        longest = self.text_encoder.max_length
+        return {name: text_statistics(split, longest) for name, split in self.splits.items()}
 
     @property
     def text_encoder(self) -> TextEncoder:

@@ -12,19 +12,35 @@ import numpy as np
 from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION
 from rnn_lab.data.bpe import BPE_VERSION, SubwordVocabulary
 from rnn_lab.data.cache import build_once
+from rnn_lab.data.characters import (
+    BYTES_VERSION,
+    CHARACTERS_VERSION,
+    ByteVocabulary,
+    CharacterVocabulary,
+)
 from rnn_lab.data.corpus import Corpus
-from rnn_lab.data.options import TextOptions
+from rnn_lab.data.options import TextOptions, names_file
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.storage import RaggedArray, RaggedArrayWriter, chunked
 from rnn_lab.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
 from rnn_lab.data.tokenize import tokenize_corpus
+from rnn_lab.data.tokenizer_choice import resolve_tokenizer
+from rnn_lab.data.tokenizer_json import (
+    TOKENIZER_JSON_VERSION,
+    JsonTokenizer,
+    read_tokenizer_json,
+)
 from rnn_lab.data.torchtext_backend import TORCHTEXT_VERSION, TorchtextVocabulary
 from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary, sort_by_frequency
+from rnn_lab.errors import ConfigError
 
 _VERSIONS = {
     WordVocabulary.tokenizer: BASIC_ENGLISH_VERSION,
     TorchtextVocabulary.tokenizer: TORCHTEXT_VERSION,
     SubwordVocabulary.tokenizer: BPE_VERSION,
+    CharacterVocabulary.tokenizer: CHARACTERS_VERSION,
+    ByteVocabulary.tokenizer: BYTES_VERSION,
+    JsonTokenizer.tokenizer: TOKENIZER_JSON_VERSION,
 }
 _CHUNK = 1_000  # texts per call of a tokenizer library
 
@@ -55,9 +71,13 @@ def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vo
     """Return the vocabulary of the texts of `corpus.train` at `rows`; cached.
 
     Raises:
-        ConfigError: data.tokenizer=torchtext and torchtext cannot be loaded.
+        ConfigError: torchtext cannot be loaded for data.tokenizer=torchtext, or the tokenizer.json
+            that data.tokenizer names cannot be used.
         WriteError: the cache cannot be written.
     """
+    options = resolve_tokenizer(options, corpus, rows)
+    if names_file(options.tokenizer):
+        return _read_tokenizer(options)
     settings = {
         "corpus": corpus.fingerprint,
         "rows": hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest(),
@@ -112,6 +132,27 @@ def _fit_subwords(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Sub
     )
 
 
+def _fit_characters(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> CharacterVocabulary:
+    return CharacterVocabulary.train(
+        _training_texts(corpus, rows, "Counting characters"),
+        max_vocab_size=options.max_vocab_size,
+        min_freq=options.min_freq,
+    )
+
+
+def _fit_bytes(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> ByteVocabulary:
+    return ByteVocabulary()
+
+
+def _read_tokenizer(options: TextOptions) -> JsonTokenizer:
+    vocabulary, most = read_tokenizer_json(options.tokenizer), options.max_vocab_size
+    if most is not None and len(vocabulary) > most:
+        raise ConfigError(
+            f"data.max_vocab_size={most}: {options.tokenizer} has {len(vocabulary)} tokens"
+        )
+    return vocabulary
+
+
 def _training_texts(corpus: Corpus, rows: np.ndarray, title: str) -> Iterator[str]:
     with progress_bar(title, len(rows)) as advance:
         for text in corpus.train.take(rows).texts:
@@ -123,6 +164,8 @@ _FIT: dict[str, Callable[[Corpus, np.ndarray, TextOptions], Vocabulary]] = {
     WordVocabulary.tokenizer: _fit_words,
     TorchtextVocabulary.tokenizer: _fit_torchtext,
     SubwordVocabulary.tokenizer: _fit_subwords,
+    CharacterVocabulary.tokenizer: _fit_characters,
+    ByteVocabulary.tokenizer: _fit_bytes,
 }
 
 

@@ -4,23 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, field_validator
 
 from rnn_lab.data.bpe import SMALLEST_VOCABULARY
-from rnn_lab.validation import StrictConfig
+from rnn_lab.data.characters import NUM_BYTES
+from rnn_lab.validation import AUTO, OrAuto, StrictConfig
 
 if TYPE_CHECKING:
     from rnn_lab.data.corpus import Corpus
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+TOKENIZERS = (AUTO, "basic_english", "bpe", "char", "byte", "torchtext")
+_SMALLEST = {"bpe": SMALLEST_VOCABULARY, "byte": NUM_BYTES}  # data.max_vocab_size
+
+
+def names_file(tokenizer: str) -> bool:
+    """Return whether data.tokenizer is the path of a tokenizer.json."""
+    return tokenizer.endswith(".json")
+
+
+def _check_tokenizer(tokenizer: str) -> str:
+    # By its form alone: an untrusted checkpoint has this option too.
+    if tokenizer not in TOKENIZERS and not names_file(tokenizer):
+        raise ValueError(
+            f"impossible value. Choose from: {', '.join(TOKENIZERS)}, or the path of a "
+            "tokenizer.json"
+        )
+    return tokenizer
+
 
 class TextOptions(StrictConfig):
     """How texts become batches. conf/train.yaml explains each option."""
 
     source: str
-    tokenizer: Literal["basic_english", "torchtext", "bpe"] = "basic_english"
-    max_vocab_size: Annotated[int, Field(ge=3)] | None = 30_000
+    tokenizer: Annotated[str, AfterValidator(_check_tokenizer)] = AUTO
+    max_vocab_size: Annotated[int, Field(ge=3), OrAuto()] | None = AUTO
     min_freq: PositiveInt = 1
     max_length: PositiveInt = 400
     truncation_side: Literal["left", "right"] = "left"
@@ -37,11 +56,14 @@ class TextOptions(StrictConfig):
     @field_validator("max_vocab_size")
     @classmethod
     def _holds_every_byte(cls, max_vocab_size: int | None, options: ValidationInfo) -> int | None:
-        smallest = SMALLEST_VOCABULARY
-        if options.data.get("tokenizer") == "bpe" and (
-            max_vocab_size is None or max_vocab_size < smallest
-        ):
+        tokenizer = options.data.get("tokenizer")
+        smallest = _SMALLEST.get(str(tokenizer))
+        if max_vocab_size == AUTO or smallest is None:
+            return max_vocab_size
+        if max_vocab_size is None and tokenizer == "bpe":
             raise ValueError(f"data.tokenizer=bpe needs a number, {smallest} or more")
+        if max_vocab_size is not None and max_vocab_size < smallest:
+            raise ValueError(f"data.tokenizer={tokenizer} needs a number, {smallest} or more")
         return max_vocab_size
 
     @field_validator("max_tokens_per_batch")

@@ -5,19 +5,26 @@ import json
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
+from rnn_lab.data.tokenizer_json import JsonTokenizer
 from rnn_lab.data.torchtext_backend import TorchtextVocabulary, torchtext_available
 from rnn_lab.data.vocabulary import UNK, UNK_ID, WordVocabulary
 from rnn_lab.errors import CheckpointError
 
-Vocabulary = WordVocabulary | TorchtextVocabulary | SubwordVocabulary
-_VOCABULARIES: dict[str, type[Vocabulary]] = {
-    kind.tokenizer: kind for kind in (WordVocabulary, TorchtextVocabulary, SubwordVocabulary)
-}
+Vocabulary = (
+    WordVocabulary
+    | TorchtextVocabulary
+    | CharacterVocabulary
+    | ByteVocabulary
+    | SubwordVocabulary
+    | JsonTokenizer
+)
+_VOCABULARIES: dict[str, type[Vocabulary]] = {kind.tokenizer: kind for kind in get_args(Vocabulary)}
 
 
 def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:

@@ -1,6 +1,7 @@
 """Words -> ids, in the order of torchtext."""
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,10 +34,10 @@ def sort_by_frequency(
     ]
 
 
-class WordVocabulary:
-    """The words of `basic_english` and their ids."""
+class TokenVocabulary:
+    """A list of tokens and their ids; a subclass cuts texts into them."""
 
-    tokenizer = "basic_english"
+    tokenizer: ClassVar[str]
 
     def __init__(self, tokens: Sequence[str]) -> None:
         """Take the tokens in the order of their ids.
@@ -55,6 +56,11 @@ class WordVocabulary:
         # The word "<pad>" in a text must not be taken for padding.
         self._ids[PAD] = UNK_ID
 
+    @staticmethod
+    def cut(text: str) -> list[str]:
+        """Return the tokens of `text`."""
+        raise NotImplementedError
+
     def __len__(self) -> int:
         return len(self.tokens)
 
@@ -65,13 +71,25 @@ class WordVocabulary:
 
     def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
         """Return the ids of each text, int64 [its tokens]."""
-        return [self.ids(basic_english(text)) for text in texts]
+        cut = self.cut
+        return [self.ids(cut(text)) for text in texts]
 
     def words(self, text: str) -> list[tuple[str, np.ndarray]]:
-        """Return each word of `text` and its id, int64 [1], as in `encode_all`."""
-        tokens = basic_english(text)
+        """Return each token of `text` and its id, int64 [1], as in `encode_all`."""
+        tokens = self.cut(text)
         return list(zip(tokens, self.ids(tokens)[:, None], strict=True))
 
     def state(self) -> list[str]:
-        """Return the state for `WordVocabulary(state)`, in plain types."""
+        """Return the state for the constructor, in plain types."""
         return self.tokens
+
+
+class WordVocabulary(TokenVocabulary):
+    """The words of `basic_english` and their ids."""
+
+    tokenizer = "basic_english"
+
+    @staticmethod
+    def cut(text: str) -> list[str]:
+        """Return the words of `text`."""
+        return basic_english(text)

@@ -1,0 +1,124 @@
+"""What data.tokenizer=auto and data.max_vocab_size=auto mean for the texts of a run."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rnn_lab.data.bpe import SMALLEST_VOCABULARY, SubwordVocabulary
+from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
+from rnn_lab.data.corpus import Corpus
+from rnn_lab.data.options import TextOptions, names_file
+from rnn_lab.data.torchtext_backend import TorchtextVocabulary
+from rnn_lab.data.vocabulary import WordVocabulary
+from rnn_lab.errors import ConfigError
+from rnn_lab.validation import AUTO
+
+SAMPLE_TEXTS, SAMPLE_CHARACTERS = 500, 500  # read of the training texts, and of each
+# The share of letters in scripts without spaces from which words are no tokens: a text of one part
+# Chinese and two parts English has a third of its words, but a tenth of its letters, in Chinese.
+UNSPACED_SHARE = 0.1
+# Letters between two spaces above which these separate no words. Half of the letters of a text are
+# in longer runs: 7 of English, 9 of German, 11 of Finnish; 20 and more of Thai and of Chinese, but
+# 2 to 5 where those have been cut into words.
+MAX_WORD, MAX_UNSPACED_WORD = 24, 7
+WORDS_SIZE, CHARACTERS_SIZE = 30_000, 10_000  # ids of words and of characters
+
+# The first words of Unicode's names of letters that are written without spaces between words.
+_UNSPACED_SCRIPTS = (
+    *("CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER"),
+    *("MYANMAR", "TIBETAN", "JAVANESE", "BALINESE", "TAI THAM", "NEW TAI LUE"),
+)
+_NO_LETTER = re.compile(r"[^\w\s]|[\d_]")
+
+
+class Spacing(NamedTuple):
+    """How far spaces separate the words of some texts."""
+
+    unspaced_share: float  # of the letters that belong to scripts without spaces between words
+    letters_between_spaces: float  # the median, over letters; of these scripts if they are many
+
+
+def resolve_tokenizer(options: TextOptions, corpus: Corpus, rows: np.ndarray) -> TextOptions:
+    """Return `options` with every `auto` of the tokenizer replaced by what it means.
+
+    A sample of the training texts, `corpus.train` at `rows`, decides, and always the same one.
+
+    Raises:
+        ConfigError: `auto` is bpe, for which data.max_vocab_size is too small.
+    """
+    tokenizer, size = options.tokenizer, options.max_vocab_size
+    if AUTO not in (tokenizer, size):
+        return options
+    sample = _sample(corpus.train.texts, rows)
+    if tokenizer == AUTO:
+        tokenizer = choose_tokenizer(sample)
+        bpe = tokenizer == SubwordVocabulary.tokenizer
+        if bpe and size != AUTO and (size is None or size < SMALLEST_VOCABULARY):
+            raise ConfigError(
+                f"data.max_vocab_size={'null' if size is None else size}: data.tokenizer=auto is "
+                f"bpe for these texts, which needs a number, {SMALLEST_VOCABULARY} or more"
+            )
+    if size == AUTO:
+        length = sum(map(len, sample)) / max(len(sample), 1)
+        size = choose_vocab_size(tokenizer, length * len(rows))
+    return options.model_copy(update={"tokenizer": tokenizer, "max_vocab_size": size})
+
+
+def choose_tokenizer(texts: Sequence[str]) -> str:
+    """Return the tokenizer that suits the script of `texts`: words, or bpe without spaces."""
+    spacing = measure_spacing(texts)
+    unspaced = spacing.unspaced_share >= UNSPACED_SHARE
+    longest = MAX_UNSPACED_WORD if unspaced else MAX_WORD
+    has_words = spacing.letters_between_spaces <= longest
+    return WordVocabulary.tokenizer if has_words else SubwordVocabulary.tokenizer
+
+
+def choose_vocab_size(tokenizer: str, characters: float) -> int | None:
+    """Return data.max_vocab_size=auto for training texts of so many characters in total.
+
+    A learned subword needs examples. Their number grows with the square root of the text, as that
+    of distinct words does (Heaps' law): 4,000 for 250,000 characters, 30,000 for 14 million.
+    """
+    if tokenizer == SubwordVocabulary.tokenizer:
+        size = round(8 * characters**0.5, -3)
+        return int(np.clip(size, 1_000, WORDS_SIZE))
+    if tokenizer == CharacterVocabulary.tokenizer:
+        return CHARACTERS_SIZE
+    if tokenizer == ByteVocabulary.tokenizer or names_file(tokenizer):
+        return None  # its own size
+    assert tokenizer in (WordVocabulary.tokenizer, TorchtextVocabulary.tokenizer)
+    return WORDS_SIZE
+
+
+def measure_spacing(texts: Sequence[str]) -> Spacing:
+    """Measure how far spaces separate the words of `texts`; marks are no letters."""
+    runs: Counter[str] = Counter()  # of letters, between two spaces
+    for text in texts:
+        runs.update(_NO_LETTER.sub("", text[:SAMPLE_CHARACTERS]).split())
+    letters: Counter[str] = Counter()
+    for run, count in runs.items():
+        for letter in run:
+            letters[letter] += count
+    total = letters.total()
+    unspaced = {letter for letter in letters if _is_unspaced(letter)}
+    share = sum(letters[letter] for letter in unspaced) / max(total, 1)
+    if share >= UNSPACED_SHARE:
+        runs = Counter({run: n for run, n in runs.items() if not unspaced.isdisjoint(run)})
+    lengths = np.array([len(run) for run in runs])
+    order = np.argsort(lengths)
+    covered = np.cumsum((lengths * np.array(list(runs.values())))[order])  # letters
+    middle = np.searchsorted(covered, covered[-1] / 2) if total else 0
+    return Spacing(share, float(lengths[order][middle]) if total else 0.0)
+
+
+def _is_unspaced(letter: str) -> bool:
+    return unicodedata.name(letter, "").startswith(_UNSPACED_SCRIPTS)
+
+
+def _sample(texts: Sequence[str], rows: np.ndarray) -> list[str]:
+    places = np.linspace(0, len(rows) - 1, min(SAMPLE_TEXTS, len(rows))).round().astype(np.int64)
+    return [texts[int(row)] for row in rows[places]]

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rnn_lab.data.config import DemoConfig
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.encode import EncodedSplit
+from rnn_lab.data.statistics import TextStatistics, text_statistics, text_warnings
+
+texts = st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=6), min_size=1, max_size=12)
+
+
+@given(texts, st.data(), st.integers(1, 6))
+def test_statistics_of_some_rows_equal_plain_python(rows, data, max_length) -> None:
+    lengths = np.array([len(row) for row in rows])
+    whole = EncodedSplit(
+        np.concatenate(rows).astype(np.uint16),
+        np.cumsum(lengths) - lengths,
+        lengths,
+        np.zeros(len(rows), np.int64),
+    )
+    chosen = data.draw(st.permutations(range(len(rows))))[: data.draw(st.integers(1, len(rows)))]
+    found = text_statistics(whole.take(np.array(chosen)), max_length)
+    mine = [rows[i] for i in chosen]
+    tokens = [token for row in mine for token in row]
+    assert found == {
+        "examples": len(mine),
+        "median_length": np.median([len(row) for row in mine]),
+        "max_length": max(map(len, mine)),
+        "unknown": tokens.count(1) / len(tokens),
+        "truncated": sum(len(row) > max_length for row in mine) / len(mine),
+    }
+
+
+def test_more_texts_than_are_read_at_a_time() -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 9, 10_000)
+    ids = rng.integers(1, 4, lengths.sum()).astype(np.uint16)
+    split = EncodedSplit(ids, np.cumsum(lengths) - lengths, lengths, np.zeros(10_000, np.int64))
+    assert text_statistics(split, 400)["unknown"] == (ids == 1).mean()
+
+
+def test_data_module_has_those_of_every_split(tmp_path) -> None:
+    data = TextDataModule(
+        DemoConfig(num_train=200, num_test=60, max_length=10, cache_dir=str(tmp_path))
+    )
+    data.setup()
+    assert list(data.text_statistics) == ["train", "test", "validation"] or set(
+        data.text_statistics
+    ) == {"train", "validation", "test"}
+    train = data.text_statistics["train"]
+    assert train["examples"] == 180
+    assert train["unknown"] == 0
+    assert 0 < train["truncated"] <= 1
+    assert text_warnings(data.text_statistics, data.config.tokenizer) == []
+
+
+def statistics(unknown: float = 0.0, median: float = 20) -> dict[str, TextStatistics]:
+    of_split: TextStatistics = {
+        "examples": 100,
+        "median_length": median,
+        "max_length": 90,
+        "unknown": unknown,
+        "truncated": 0.0,
+    }
+    return {"train": of_split | {"unknown": 0.0}, "validation": of_split}
+
+
+@pytest.mark.parametrize(
+    ("found", "tokenizer", "parts"),
+    [
+        (statistics(0.2), "basic_english", []),
+        (statistics(0.21), "basic_english", ["21% of the validation tokens", "bpe (subwords)"]),
+        (statistics(0.5), "mine.json", ["50% of the validation tokens", "data.tokenizer=bpe"]),
+        (statistics(0.5), "char", ["data.max_vocab_size=null", "data.tokenizer=byte"]),
+        (statistics(median=1), "basic_english", ["at most 1 token.", "bpe (subwords) or char"]),
+        (statistics(median=2), "bpe", ["at most 2 tokens.", "data.tokenizer=char"]),
+        (statistics(median=2), "char", []),
+        (statistics(median=2.5), "basic_english", []),
+    ],
+)
+def test_warnings_name_the_option_that_helps(found, tokenizer, parts) -> None:
+    lines = text_warnings(found, tokenizer)
+    assert len(lines) == bool(parts)
+    for part in parts:
+        assert part in lines[0]
+    assert all(line.isprintable() for line in lines)
+
+
+def test_without_validation_texts_there_is_no_warning() -> None:
+    assert text_warnings({"train": statistics()["train"]}, "basic_english") == []
