@@ -17,6 +17,7 @@ import numpy as np
 
 from rnn_lab.data.basic_english import basic_english, number_tokens
 from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
 from rnn_lab.data.readers.records import BadRow, Record, read_records
 from rnn_lab.data.sources.imdb import MAX_FILE_BYTES, _archive_members, _is_part
 from rnn_lab.data.vocabulary import PAD_ID, SPECIALS, WordVocabulary
@@ -32,6 +33,7 @@ WORDS = WordVocabulary([*SPECIALS, "a", "film", "the", "good", "'", "."])
 SUBWORDS = SubwordVocabulary.train(
     ["a good film", "the bad film's end", "Größe 映画"] * 5, max_vocab_size=300, min_freq=2
 )
+CHARACTERS = CharacterVocabulary([*SPECIALS, " ", "a", "e", "é", "映"])
 
 
 def read(data: bytes) -> None:
@@ -75,7 +77,7 @@ def tokenize(data: bytes) -> None:
     numbered, numbers, lengths = number_tokens([text, text])
     assert [numbered[number] for number in numbers] == tokens * 2
     assert list(lengths) == [len(tokens)] * 2
-    for vocabulary in (WORDS, SUBWORDS):
+    for vocabulary in (WORDS, SUBWORDS, CHARACTERS, ByteVocabulary()):
         (ids,) = vocabulary.encode_all([text])
         assert ids.dtype == np.int64
         assert not len(ids) or PAD_ID < ids.min() <= ids.max() < len(vocabulary)

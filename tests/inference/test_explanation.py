@@ -3,6 +3,8 @@ import pytest
 import torch
 
 from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary, split_characters
+from rnn_lab.data.tokenizer_json import JsonTokenizer
 from rnn_lab.inference.batch_predict import classify
 from rnn_lab.inference.explanation import (
     MAX_STEPS,
@@ -12,6 +14,7 @@ from rnn_lab.inference.explanation import (
     integrated_gradients,
 )
 from rnn_lab.reports.explain.explanation_data import read_explanation
+from tests.data.made import word_piece
 from tests.inference.untrained import untrained_run
 
 TEXT = "The film was not bad, not bad at all."
@@ -78,6 +81,26 @@ def test_subwords_are_joined(tmp_path):
     assert first.start == 0 and others[-1].stop == 9
     assert sum(word.stop - word.start for word in explanation.words_read) == 9
     assert explanation.word_attributions.sum() == pytest.approx(explanation.attributions.sum())
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "words", "tokens"),
+    [
+        (CharacterVocabulary.train(["很好 की"], max_vocab_size=None, min_freq=1), "很好␣की", 4),
+        (ByteVocabulary(), "很好␣की", 3 + 3 + 1 + 6),
+        (JsonTokenizer(word_piece(["很", "好"])), "很好की", 3),
+    ],
+)
+def test_characters_bytes_and_the_tokens_of_a_file_are_explained(
+    tmp_path, vocabulary, words, tokens
+):
+    run = untrained_run(vocabulary=vocabulary)
+    explanation = explained(tmp_path, run, "很好 की")
+    assert "".join(word.text for word in explanation.words) == words
+    assert len(explanation.words) == len(split_characters(words))
+    assert len(explanation.attributions) == tokens
+    assert explanation.word_attributions.sum() == pytest.approx(explanation.attributions.sum())
+    assert [word.known for word in explanation.words][:2] == [True, True]
 
 
 def test_gates_and_states_are_those_of_the_network():

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.duplicates import DuplicateCounts, count_duplicates, leaked_rows, split_hashes
 from rnn_lab.data.encode import EncodedSplit, encode_corpus, fit_vocabulary
-from rnn_lab.data.options import TextOptions
+from rnn_lab.data.options import TextOptions, names_file
 from rnn_lab.data.samplers import (
     Batch,
     BatchDataset,
@@ -28,6 +28,7 @@ from rnn_lab.data.splits import split_validation
 from rnn_lab.data.statistics import TextStatistics, text_statistics
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
+from rnn_lab.data.tokenizer_json import read_tokenizer_json
 from rnn_lab.errors import CheckpointError, DataError
 
 
@@ -79,9 +80,12 @@ class TextDataModule(L.LightningDataModule):
 
         Raises:
             DataError: the texts are missing, malformed or not of the expected classes.
+            ConfigError: the tokenizer cannot be used, see `fit_vocabulary`.
         """
         if self._is_set_up:
             return
+        if self._text_encoder is None and names_file(self.config.tokenizer):
+            read_tokenizer_json(self.config.tokenizer)  # its mistakes, before the texts are read
         corpus = load_corpus(self.config, allow_fallback=self._allow_fallback)
         config = self.config = self.config.resolve(corpus)
         cache_dir = Path(config.cache_dir)

