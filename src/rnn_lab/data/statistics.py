@@ -51,31 +51,31 @@ def _count_unknown(split: EncodedSplit) -> int:
 
 
 def text_warnings(statistics: Mapping[str, TextStatistics], tokenizer: str) -> list[str]:
-    """Return a line for each option that the texts of a run ask for; mostly none.
+    """Return a line for each problem that another tokenizer would solve; mostly none.
 
     Args:
         statistics: of the splits, by name; "train" and "validation" are read.
         tokenizer: of the run, data.tokenizer.
     """
     lines = []
-    words = tokenizer in ("basic_english", "torchtext")
+    is_words = tokenizer in ("basic_english", "torchtext")
     held_out = statistics.get("validation")
     if held_out is not None and held_out["unknown"] > UNKNOWN_WARNING:
-        help = {
-            "char": "data.max_vocab_size=null keeps every character, data.tokenizer=byte reads any",
-            "bpe": "data.tokenizer=byte reads any text",
-        }.get(tokenizer, "data.tokenizer=bpe (subwords) or char reads parts of words")
-        what = "words" if words else "tokens"
-        lines.append(
-            f"{held_out['unknown']:.0%} of the validation tokens are unknown: "
-            f"no training text has these {what}. {help}"
-        )
+        what, advice = "words", "data.tokenizer=bpe (subwords) or char reads their parts"
+        if tokenizer == "char":
+            what = "characters"
+            advice = "data.max_vocab_size=null keeps more of them, data.tokenizer=byte reads any"
+        elif not is_words:
+            what = "tokens"
+            advice = "data.tokenizer=bpe learns its tokens from the training texts"
+        share = f"{100 * held_out['unknown']:.0f} %"
+        lines.append(f"{share} of the validation tokens are unknown {what}. {advice}")
     median = statistics["train"]["median_length"]
     if median <= SHORT_WARNING and tokenizer not in ("char", "byte"):
         count = f"{median:g} token{'' if median == 1 else 's'}"
-        help = "data.tokenizer=bpe (subwords) or char" if words else "data.tokenizer=char"
+        finer = "bpe (subwords) or char" if is_words else "char"
         lines.append(
-            f"Half of the training texts have at most {count}. If their words are not separated "
-            f"by spaces, {help} cuts them"
+            f"Half of the training texts have at most {count}. If spaces do not separate their "
+            f"words, data.tokenizer={finer} cuts them"
         )
     return lines

@@ -68,7 +68,8 @@ def resolve_tokenizer(options: TextOptions, corpus: Corpus, rows: np.ndarray) ->
     if size == AUTO:
         length = sum(map(len, sample)) / max(len(sample), 1)
         size = choose_vocab_size(tokenizer, length * len(rows))
-    log.info("Tokenizer: data.tokenizer=%s data.max_vocab_size=%s", tokenizer, size)
+    shown = "null" if size is None else size
+    log.info("Tokenizer: data.tokenizer=%s data.max_vocab_size=%s", tokenizer, shown)
     return options.model_copy(update={"tokenizer": tokenizer, "max_vocab_size": size})
 
 
