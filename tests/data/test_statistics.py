@@ -71,7 +71,7 @@ def statistics(unknown: float = 0.0, median: float = 20) -> dict[str, TextStatis
         (statistics(0.2), "basic_english", []),
         (statistics(0.21), "basic_english", ["21 % of the validation tokens", "bpe (subwords)"]),
         (statistics(0.5), "mine.json", ["50 % of the validation tokens", "data.tokenizer=bpe"]),
-        (statistics(0.5), "char", ["unknown characters", "data.max_vocab_size=null", "data.tokenizer=byte"]),
+        (statistics(0.5), "char", ["unknown characters", "data.max_vocab_size=null", "=byte"]),
         (statistics(median=1), "basic_english", ["at most 1 token.", "bpe (subwords) or char"]),
         (statistics(median=2), "bpe", ["at most 2 tokens.", "data.tokenizer=char cuts"]),
         (statistics(median=2), "char", []),

@@ -164,6 +164,31 @@ def test_the_page_embeds_the_plots_beside_it(tmp_path):
     assert set(plots) == drawn | {"prediction.png"}
 
 
+@pytest.mark.parametrize(
+    ("words", "direction"),
+    [
+        (("the", "film"), "ltr"),
+        (
+            ("\u0627\u0644\u0641\u064a\u0644\u0645", "\u062c\u0645\u064a\u0644", "(2019)", "imdb"),
+            "rtl",
+        ),
+        (("הסרט", "טוב", "!"), "rtl"),
+        (("the", "word", "טוב", "is", "good"), "ltr"),
+        (("10", "/", "10"), "ltr"),
+    ],
+)
+def test_words_run_in_the_direction_of_their_script(tmp_path, words, direction):
+    (plot := tmp_path / "prediction.png").write_bytes(b"")
+    folder = write_explanation(tmp_path / "why", words, cut=1)
+    page = Page(render_page(read_explanation(folder), {"prediction": plot}))
+    assert [value for name, value in page.attributes if name == "dir"] == [direction]
+    says_so = "The text runs from right to left, the plots" in " ".join(page.text)
+    assert says_so == (direction == "rtl")
+    # In the order of the text: the browser arranges it.
+    shown = [text for text in page.text if text in words][: len(words)]
+    assert shown == list(words)
+
+
 def test_the_page_names_truncated_words_and_a_large_completeness_error(tmp_path):
     (plot := tmp_path / "prediction.png").write_bytes(b"")
 

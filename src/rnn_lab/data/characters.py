@@ -1,6 +1,5 @@
 """Texts -> characters or bytes, for texts whose words no space separates, or of any script."""
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -27,8 +26,16 @@ def split_characters(text: str) -> list[str]:
     and skin colours stay with the character before them too. This is rule GB9 and most of GB9a of
     UAX #29: "की" is one character of two code points.
     """
-    marks = "" if text.isascii() else "".join(sorted(filter(_extends, set(text))))
-    return re.findall(rf"(?s:.[{marks}]*)", text) if marks else list(text)
+    marks = set() if text.isascii() else set(filter(_extends, set(text)))
+    if not marks:
+        return list(text)
+    parts: list[str] = []
+    for character in text:
+        if character in marks and parts:
+            parts[-1] += character
+        else:
+            parts.append(character)
+    return parts
 
 
 @cache

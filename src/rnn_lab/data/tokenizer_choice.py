@@ -32,8 +32,8 @@ WORDS_SIZE, CHARACTERS_SIZE = 30_000, 10_000  # ids of words and of characters
 
 # The first words of Unicode's names of letters that are written without spaces between words.
 _UNSPACED_SCRIPTS = (
-    *("CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER"),
-    *("MYANMAR", "TIBETAN", "JAVANESE", "BALINESE", "TAI THAM", "NEW TAI LUE"),
+    *("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "BOPOMOFO", "THAI"),
+    *("LAO", "KHMER", "MYANMAR", "TIBETAN", "JAVANESE", "BALINESE", "TAI THAM", "NEW TAI LUE"),
 )
 _NO_LETTER = re.compile(r"[^\w\s]|[\d_]")
 

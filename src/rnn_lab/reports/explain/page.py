@@ -1,7 +1,9 @@
 """Write explanation.html: one explained prediction on a page that needs no other file."""
 
 import base64
+import unicodedata
 import warnings
+from collections import Counter
 from functools import partial
 from math import floor, log10
 from pathlib import Path
@@ -81,7 +83,18 @@ def render_page(explanation: Explanation, plots: dict[str, Path]) -> str:
         scale=scale,
         key=[shade(position / 20) for position in range(-20, 21)],
         max_error=MAX_COMPLETENESS_ERROR,
+        lower_case=all(word.text == word.text.lower() for word in explanation.words),
+        right_to_left=_is_right_to_left(explanation.text),
     )
+
+
+def _is_right_to_left(text: str) -> bool:
+    """Return whether most letters of `text` are of scripts such as Arabic and Hebrew.
+
+    dir="auto" would look at none of the words: each is in an element with a direction of its own.
+    """
+    directions = Counter(map(unicodedata.bidirectional, text))
+    return directions["R"] + directions["AL"] > directions["L"]
 
 
 def _shown_words(explanation: Explanation) -> list[ShownWord]:
