@@ -56,7 +56,7 @@ def resolve_tokenizer(options: TextOptions, corpus: Corpus, rows: np.ndarray) ->
     tokenizer, size = options.tokenizer, options.max_vocab_size
     if AUTO not in (tokenizer, size):
         return options
-    sample = _sample(corpus.train.texts, rows)
+    sample, characters = _sample(corpus, rows)
     if tokenizer == AUTO:
         tokenizer = choose_tokenizer(sample)
         bpe = tokenizer == SubwordVocabulary.tokenizer
@@ -66,8 +66,7 @@ def resolve_tokenizer(options: TextOptions, corpus: Corpus, rows: np.ndarray) ->
                 f"bpe for these texts, which needs a number, {SMALLEST_VOCABULARY} or more"
             )
     if size == AUTO:
-        length = sum(map(len, sample)) / max(len(sample), 1)
-        size = choose_vocab_size(tokenizer, length * len(rows))
+        size = choose_vocab_size(tokenizer, characters)
     shown = "null" if size is None else size
     log.info("Tokenizer: data.tokenizer=%s data.max_vocab_size=%s", tokenizer, shown)
     return options.model_copy(update={"tokenizer": tokenizer, "max_vocab_size": size})
@@ -129,6 +128,14 @@ def _is_unspaced(letter: str) -> bool:
     return unicodedata.name(letter, "").startswith(_UNSPACED_SCRIPTS)
 
 
-def _sample(texts: Sequence[str], rows: np.ndarray) -> list[str]:
+def _sample(corpus: Corpus, rows: np.ndarray) -> tuple[list[str], float]:
+    """Return the beginnings of some texts, and the characters of all, estimated from these."""
     places = np.linspace(0, len(rows) - 1, min(SAMPLE_TEXTS, len(rows))).round().astype(np.int64)
-    return [texts[int(row)] for row in rows[places]]
+    texts = corpus.train.take(rows[places]).texts
+    # A few at a time: texts on disk release their memory after each slice.
+    beginnings, characters = [], 0
+    for start in range(0, len(texts), 25):
+        for text in texts[start : start + 25]:
+            beginnings.append(text[:SAMPLE_CHARACTERS])
+            characters += len(text)
+    return beginnings, characters / max(len(texts), 1) * len(rows)
