@@ -21,12 +21,12 @@ from rnn_lab.validation import AUTO
 log = logging.getLogger(__name__)
 
 SAMPLE_TEXTS, SAMPLE_CHARACTERS = 500, 500  # read of the training texts, and of each
-# The share of letters in scripts without spaces from which words are no tokens: a text of one part
-# Chinese and two parts English has a third of its words, but a tenth of its letters, in Chinese.
+# The share of letters in scripts without spaces above which a text depends on them. An ideograph
+# stands for several letters of an alphabet, so their share of the words is greater.
 UNSPACED_SHARE = 0.1
-# Letters between two spaces above which these separate no words. Half of the letters of a text are
-# in longer runs: 7 of English, 9 of German, 11 of Finnish; 20 and more of Thai and of Chinese, but
-# 2 to 5 where those have been cut into words.
+# Letters between two spaces above which these separate no words. Half of the letters are in runs of
+# at least 7 in English, 8 in German and 30 in Chinese reviews, which have few spaces; where Chinese
+# or Thai has been cut into words, in runs of 2 to 5.
 MAX_WORD, MAX_UNSPACED_WORD = 24, 7
 WORDS_SIZE, CHARACTERS_SIZE = 30_000, 10_000  # ids of words and of characters
 
