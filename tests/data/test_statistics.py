@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnn_lab.data.config import DemoConfig
+from rnn_lab.data.config import DemoConfig, FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.encode import EncodedSplit
 from rnn_lab.data.statistics import TextStatistics, text_statistics, text_warnings
@@ -52,6 +52,23 @@ def test_data_module_has_those_of_every_split(tmp_path) -> None:
     assert train["unknown"] == 0
     assert 0 < train["truncated"] <= 1
     assert text_warnings(data.text_statistics, data.config.tokenizer) == []
+
+
+def test_of_chinese_reviews_words_are_unknown_and_auto_is_not(own_texts, tmp_path) -> None:
+    def set_up(**options) -> TextDataModule:
+        path = str(own_texts / "waimai_10k.csv")
+        data = TextDataModule(FilesConfig(train_path=path, cache_dir=str(tmp_path), **options))
+        data.setup()
+        return data
+
+    words = set_up(tokenizer="basic_english")
+    unknown, short = text_warnings(words.text_statistics, words.config.tokenizer)
+    assert "% of the validation tokens are unknown words" in unknown
+    assert "at most 2 tokens" in short or "at most 1 token" in short
+    auto = set_up()
+    assert auto.config.tokenizer == "bpe"
+    assert auto.config.max_vocab_size == auto.vocab_size
+    assert text_warnings(auto.text_statistics, auto.config.tokenizer) == []
 
 
 def statistics(unknown: float = 0.0, median: float = 20) -> dict[str, TextStatistics]:
