@@ -132,7 +132,8 @@ def sequence(*parts: object) -> dict:
         ("normalizer", sequence(*LIGATURE), "normalizer Replace inserts"),
         ("normalizer", sequence(*[{"type": "NFC"}] * 17), "normalizer has 17 parts"),
         ("normalizer", sequence(*[{"type": "ByteLevel"}] * 9), "normalizer has ByteLevel twice"),
-        ("normalizer", {"type": "Prepend", "prepend": "a" * 99}, "Prepend has more than"),
+        ("normalizer", {"type": "Prepend", "prepend": "a" * 99}, "Prepend needs 1 to 16"),
+        ("normalizer", {"type": "Prepend", "prepend": ""}, "Prepend needs 1 to 16"),
         (
             "normalizer",
             {"type": "Precompiled", "precompiled_charsmap": ""},
@@ -164,6 +165,7 @@ def sequence(*parts: object) -> dict:
         ("model", {"continuing_subword_prefix": "#" * 99}, "continuing_subword_prefix has more"),
         ("model", {"vocab": {"[UNK]": 2**31}}, "numbers a token above"),
         ("model", {"vocab": {"[UNK]": 0, "a" * 2_000: 1}}, "has a token of more than"),
+        ("model", {"vocab": {"[UNK]": 0, "a": 0}}, "gives two tokens one number"),
         ("model", {"type": "Other"}, "model Other is not supported"),
         ("added_tokens", [{"id": 2**31, "content": "x"}], "numbers a token 2147483648"),
         ("normalizer", json.loads("[" * 500 + "]" * 500), "list indices"),

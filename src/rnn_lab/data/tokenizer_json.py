@@ -24,6 +24,8 @@ from rnn_lab.errors import ConfigError, sanitize
 TOKENIZER_JSON_VERSION = 1  # part of every cache key; raise it when the ids below change
 
 _PADS = (PAD, "[PAD]", "<PAD>", "<|pad|>")
+# Encoded when a tokenizer is read: the parts of some make the library fail at the first text.
+_PROBES = ("", " ", "a", "Ab 1, <pad>\n\u4e2d\u0915\u0940\U0001f3ac")
 _MAX_BYTES = 2**28  # of a file; the largest known ones have some 2**25
 _MAX_ID = 2**22
 _MAX_PARTS = 16  # of a pipeline
@@ -87,6 +89,7 @@ class JsonTokenizer:
             content = self._checked(json.loads(state))
             # Not `state`: where a key occurs twice, the library may read the one not checked.
             self._tokenizer = Tokenizer.from_str(json.dumps(content))
+            self._tokenizer.encode_batch_fast(list(_PROBES))
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # the library raises bare Exceptions, and its panics none
@@ -189,8 +192,8 @@ def _check_parts(place: str, component: Any, known: set[str], *, inner: str) -> 
     for kind, part in zip(kinds, parts, strict=True):
         if kind not in known:
             raise ValueError(f"{place} {kind} is not supported")
-        if kind == "Prepend" and len(part["prepend"]) > _MAX_AFFIX:
-            raise ValueError(f"{place} Prepend has more than {_MAX_AFFIX} characters")
+        if kind == "Prepend" and not 0 < len(part["prepend"]) <= _MAX_AFFIX:
+            raise ValueError(f"{place} Prepend needs 1 to {_MAX_AFFIX} characters")
         if kind in ("Replace", "Split"):
             _check_pattern(f"{place} {kind}", part["pattern"], part.get("content", ""))
     if kinds.count("ByteLevel") > 1:  # each makes several characters of one
@@ -235,6 +238,8 @@ def _check_model(model: Any) -> None:
             raise ValueError(f"model {kind} does not have its unk_token {unknown}")
         if max(vocabulary.values(), default=0) > _MAX_ID:
             raise ValueError(f"model {kind} numbers a token above {_MAX_ID}")
+        if len(set(vocabulary.values())) < len(vocabulary):  # the library would write one of them
+            raise ValueError(f"model {kind} gives two tokens one number")
     else:
         raise ValueError(f"model {kind} is not supported")
     for token in tokens:
