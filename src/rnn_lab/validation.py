@@ -57,7 +57,8 @@ def _or_auto(value: Any, validate: Callable[[Any], Any]) -> Any:
     try:
         return validate(value)
     except ValidationError as error:
-        raise ValueError(f"{_reason(error.errors()[0])}, or {AUTO}") from None
+        reason = _reason(error.errors()[0]).partition(", unable")[0]
+        raise ValueError(f"{reason}, or {AUTO}") from None
 
 
 def _check_targets(entries: Any) -> Any:
