@@ -59,8 +59,9 @@ def test_every_option_is_in_the_yaml():
     parts = (config.trainer, config.optimizer, config.scheduler, config.logger, config.paths)
     for part in parts:
         assert set(part.model_fields_set) == set(type(part).model_fields)
-    for source in ("imdb", "demo", "long_range"):
-        data = composed(f"data={source}").data
+    for source in ("imdb", "demo", "long_range", "files"):
+        paths = ["data.train_path=mine.csv"] if source == "files" else []
+        data = composed(f"data={source}", *paths).data
         assert set(data.model_fields_set) == set(type(data).model_fields)
 
 
@@ -80,6 +81,12 @@ def test_split_follows_the_seed():
     assert composed("seed=7", "data.split_seed=1").data.split_seed == 1
 
 
+def test_the_split_of_own_files_does_not_follow_the_seed():
+    files = ("data=files", "data.train_path=mine.csv")
+    assert composed("seed=7", *files).data.split_seed == 0
+    assert composed("seed=7", *files, "data.split_seed=1").data.split_seed == 1
+
+
 def test_every_option_has_a_comment_in_its_yaml():
     lines = [line for file in CONF.rglob("*.yaml") for line in file.read_text().splitlines()]
     explained = {line.partition(":")[0].strip() for line in lines if "# " in line}
@@ -87,6 +94,7 @@ def test_every_option_has_a_comment_in_its_yaml():
     parts = (config, config.data, composed("data=demo").data, config.model, config.trainer)
     parts += (composed("model=lstm").model,)
     parts += (composed("data=long_range").data,)
+    parts += (composed("data=files", "data.train_path=mine.csv").data,)
     parts += (config.optimizer, config.scheduler, config.logger, config.trial, config.paths)
     parts += (SearchOptions(), SamplerOptions(), PrunerOptions())
     named = {name for part in parts for name in type(part).model_fields}

@@ -52,7 +52,7 @@ def test_a_clone_uses_its_own_conf():
 
 @pytest.mark.parametrize(
     ("missing", "extra"),
-    [("optuna", "search"), ("tensorboard", "tensorboard")],
+    [("optuna", "search"), ("tensorboard", "tensorboard"), ("pyarrow", "files")],
 )
 def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(monkeypatch, missing, extra):
     require_extra(extra, "some=option")

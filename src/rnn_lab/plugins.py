@@ -22,6 +22,7 @@ GROUP = "rnn_lab.plugins"  # of entry points
 _EXTRAS = {
     "launchers": ("hydra_plugins.hydra_joblib_launcher", "hydra_plugins.hydra_submitit_launcher"),
     "search": ("optuna",),
+    "files": ("pyarrow", "zstandard"),
     "tensorboard": ("tensorboard",),
 }
 _imported_entry_points = False

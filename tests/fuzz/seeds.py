@@ -11,6 +11,11 @@ ROWS = (
     b'{"text": "b", "label": NaN, "x": 1e999}\n[[[[]]]]\n{"text": "\\ud800", "label": "y"}\n',
     "one\r\n\ufeff\u2028\u202e<br /> 🎬\0\n\x85\x0b\n".encode() + b"\xff\xfe\n",
     b"text\rone\rtwo\r",
+    b'[{"text": "a", "label": 1}, {"text": "b"},\n 3, {"text": "c", "label": [1]}]',
+    b'{"data": [{"text": "a", "label": null}]}',
+    b'{"text": ["a", "b"], "label": {"0": 1, "1": 2}}',
+    b"sep=;\n3;'a; b'\n4;c\n",
+    b"__label__good a film\n__label__bad __label__good a film\nNUM:date When ?\n",
 )
 TEXTS = (
     b'It\'s "good"... <br /><br "/>(or not?!); one:two',
@@ -39,7 +44,10 @@ def _tar(format: int) -> bytes:
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "read": tuple(
-        bytes([kind + more]) + rows for kind in range(4) for more in (0, 4, 132) for rows in ROWS
+        bytes([kind + more]) + rows
+        for kind in range(4)
+        for more in (0, 4, 64, 68, 132)
+        for rows in ROWS
     ),
     "tokenize": TEXTS,
     "unpack": (

@@ -18,7 +18,13 @@ import numpy as np
 from rnn_lab.data.basic_english import basic_english, number_tokens
 from rnn_lab.data.bpe import SubwordVocabulary
 from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
-from rnn_lab.data.readers.records import BadRow, Record, read_records
+from rnn_lab.data.readers.records import (
+    BadRow,
+    ReadOptions,
+    Record,
+    RecordReader,
+    read_records,
+)
 from rnn_lab.data.sources.imdb import MAX_FILE_BYTES, _archive_members, _is_part
 from rnn_lab.data.vocabulary import PAD_ID, SPECIALS, WordVocabulary
 from rnn_lab.errors import DataError, UserError
@@ -28,7 +34,8 @@ from tests.data.torchtext_answers import basic_english_of_torchtext
 Target = Callable[[bytes], None]
 
 FORMATS = ("csv", "tsv", "jsonl", "txt")
-ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "latin-1", "utf-32", "shift_jis", "utf-7")
+MORE_FORMATS = (*FORMATS, "json", "label_text")
+ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "latin-1", "utf-32", "shift_jis", "utf-7", "auto")
 WORDS = WordVocabulary([*SPECIALS, "a", "film", "the", "good", "'", "."])
 SUBWORDS = SubwordVocabulary.train(
     ["a good film", "the bad film's end", "Größe 映画"] * 5, max_vocab_size=300, min_freq=2
@@ -40,13 +47,15 @@ def read(data: bytes) -> None:
     """Read any file: rows in order, each usable or with a reason, or a one-line error."""
     kind, content = data[0] if data else 0, data[1:]
     format, labelled = FORMATS[kind % 4], bool(kind & 4) and kind % 4 != 3
+    if kind & 64:
+        format = MORE_FORMATS[kind % len(MORE_FORMATS)]
+        labelled = labelled and format != "txt"
     encoding = ENCODINGS[(kind >> 3) % len(ENCODINGS)]
     column = "text" if kind & 128 else None
+    options = ReadOptions(format, encoding, text_column=column)
     rows: list[Record | BadRow] = []
     try:
-        for row in read_records(
-            io.BytesIO(content), format, labelled=labelled, encoding=encoding, text_column=column
-        ):
+        for row in RecordReader(io.BytesIO(content), options, labelled=labelled):
             rows.append(row)
     except DataError as error:
         assert str(error).isprintable(), repr(error)
@@ -133,7 +142,7 @@ def predict_with(run: Path) -> Target:
                 assert "\n" not in str(error)
             assert set(Path(folder).iterdir()) <= {source, output}
             if ending == ".jsonl" and output.exists():
-                rows = list(read_records(source, format, labelled=False))
+                rows = list(RecordReader(source, ReadOptions(format), labelled=False))
                 answers = output.read_text(encoding="utf-8").split("\n")
                 assert answers.pop() == ""
                 for row, line in zip(rows, answers, strict=True):

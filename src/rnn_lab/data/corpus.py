@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from rnn_lab.data.storage import (
 )
 from rnn_lab.errors import DataError
 
-CACHE_FORMAT = 3  # part of every cache key; raise it when the files of a CorpusWriter change
+CACHE_FORMAT = 4  # part of every cache key; raise it when the files of a CorpusWriter change
 SPLITS = ("train", "validation", "test")
 _CHUNK_ROWS = 2**16
 
@@ -79,6 +80,8 @@ class Corpus:
     fingerprint: str = ""  # default: content_fingerprint
     synthetic: bool = False  # texts that no one wrote: reports say so
     skipped: Sequence[str] = ()  # one line for each row that could not be used
+    # How each file was read: format, encoding, columns, ..., by the option that names the file.
+    source_info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(self.class_names))
@@ -171,6 +174,7 @@ class CorpusWriter:
         labels: np.ndarray,
         groups: np.ndarray | None = None,
         synthetic: bool = False,
+        source_info: Mapping[str, Any] | None = None,
     ) -> None:
         """Complete the folder.
 
@@ -181,6 +185,7 @@ class CorpusWriter:
             labels: of all rows, int64 [rows].
             groups: of all rows, int64 [rows], where known.
             synthetic: as in Corpus.
+            source_info: as in Corpus.
         """
         self.__exit__()
         for split in rows:
@@ -196,6 +201,7 @@ class CorpusWriter:
             "class_names": list(class_names),
             "synthetic": synthetic,
             "splits": names,
+            "source_info": dict(source_info or {}),
             "fingerprint": content_fingerprint(class_names, splits),
         }
         (self._folder / "meta.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
@@ -232,6 +238,7 @@ def open_corpus(folder: Path) -> Corpus:
             fingerprint=meta["fingerprint"],
             synthetic=meta["synthetic"],
             skipped=MemmapTexts.open(folder, "skipped"),
+            source_info=meta["source_info"],
         )
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: this cache is damaged, delete the folder: {error}") from error

@@ -4,10 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnn_lab.data.config import FilesConfig
+from rnn_lab.data.config import DataOptions, FilesConfig
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.sources.text_files import load_files
 from rnn_lab.errors import ConfigError, DataError
+from rnn_lab.validation import StrictConfig, validate
+
+
+class Data(StrictConfig):
+    data: DataOptions
 
 
 @pytest.fixture
@@ -125,11 +130,13 @@ def test_labels_that_training_does_not_know(load):
 
 def test_a_wrong_encoding(load):
     Path("a.csv").write_bytes("text,label\nok,1\nCafé,0\nso,0\nno,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"a\.csv:3: is not utf-8: byte 0xe9"):
-        load(train_path="a.csv")
-    assert "Café" in (c := load(train_path="a.csv", encoding="latin-1")).train.texts or (
-        "Café" in c.test.texts
-    )
+    message = r"a\.csv:3: is not utf-8: byte 0xe9 \(data\.encoding=cp1252 decodes the file\)"
+    with pytest.raises(DataError, match=message):
+        load(train_path="a.csv", encoding="utf-8")
+    for encoding, used in {"latin-1": "latin-1", "cp1252": "cp1252", "auto": "cp1252"}.items():
+        corpus = load(train_path="a.csv", encoding=encoding)
+        assert "Café" in {*corpus.train.texts, *corpus.test.texts}
+        assert corpus.source_info["train_path"]["encoding"] == used
 
 
 def test_bad_texts_in_a_folder(load):
@@ -165,7 +172,7 @@ def test_what_cannot_be_a_data_set(load):
         "plain.txt": "plain text has no labels",
         "missing.csv": "no such file or folder",
         "single": "needs two or more folders.*; found 1",
-        "hollow": "bad: contains no .txt files",
+        "hollow": "bad: contains no files",
     }.items():
         with pytest.raises(DataError, match=message):
             load(train_path=path)
@@ -207,3 +214,122 @@ def test_the_fingerprint_is_of_the_content(load):
     assert (
         load(train_path="a.csv", split_seed=1).fingerprint != load(train_path="a.csv").fingerprint
     )
+
+
+def test_one_label_in_every_format(load):
+    """Training in one format and testing in another fit together."""
+    texts = [f"text number {i}" for i in range(20)]
+    csv_labels = ("0.0", "1.0")
+    write_csv("train.csv", [(t, csv_labels[i % 2]) for i, t in enumerate(texts)])
+    Path("test.jsonl").write_text("\n".join(f'{{"text": "a", "label": {x}}}' for x in ("0", "1.0")))
+    Path("test", "0").mkdir(parents=True)
+    Path("test", "1").mkdir()
+    Path("test", "0", "a.txt").write_text("a")
+    Path("test", "1", "b.txt").write_text("b")
+    for test in ("test.jsonl", "test"):
+        corpus = load(train_path="train.csv", test_path=test)
+        assert corpus.class_names == ("0", "1")
+        assert corpus.test.labels.tolist() == [0, 1]
+    write_csv("train.csv", [(t, ("True", "FALSE")[i % 2]) for i, t in enumerate(texts)])
+    Path("test.jsonl").write_text('{"text": "a", "label": true}\n{"text": "b", "label": false}')
+    corpus = load(train_path="train.csv", test_path="test.jsonl")
+    assert corpus.class_names == ("false", "true")
+    assert corpus.test.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("missing", ["nan", "NaN", "None", "null", "NA"])
+def test_missing_labels_are_one_rule(load, missing):
+    good = [(f"text {i}", ("a", "b")[i % 2]) for i in range(20)]
+    write_csv("a.csv", [*good, ("last", missing)])
+    Path("a.jsonl").write_text(
+        "\n".join(json.dumps({"text": t, "label": x}) for t, x in [*good, ("last", missing)])
+    )
+    for i, (text, label) in enumerate([*good, ("last", missing)]):
+        Path("a", label).mkdir(parents=True, exist_ok=True)
+        Path("a", label, f"{i}.txt").write_text(text)
+    for path in ("a.csv", "a.jsonl", "a"):
+        with pytest.raises(DataError, match=rf"missing label '{missing}'.*data\.class_names"):
+            load(train_path=path)
+        corpus = load(train_path=path, on_bad_lines="skip")
+        assert corpus.class_names == ("a", "b")
+        assert len(corpus.skipped) == 1
+        corpus = load(train_path=path, class_names=["a", "b", missing])
+        assert len(corpus.train) + len(corpus.test) == 21
+
+
+def test_labels_that_are_no_classes_name_the_column(load):
+    lines = [f"{i},the words of a text number {i},{i}.5,{'ab'[i % 2]}" for i in range(60)]
+    Path("a.csv").write_text("\n".join(["id,text,score,mood", *lines]))
+    with pytest.raises(DataError) as error:
+        load(train_path="a.csv", label_column="score")
+    assert str(error.value) == (
+        "a.csv: the column 'score' has 60 different labels in 60 rows: they are continuous values, "
+        "and regression is not supported; set data.label_column to another column (id, mood), or "
+        "data.class_names=[...] if they are classes"
+    )
+    with pytest.raises(DataError, match="the column 'id' has 60 different labels in 60 rows"):
+        load(train_path="a.csv", label_column="id")
+    assert load(train_path="a.csv", label_column="mood").class_names == ("a", "b")
+
+
+def test_a_class_of_one_row_stays_in_training(load):
+    write_csv("a.csv", [*rows(20), ("the only one", "rare")])
+    corpus = load(train_path="a.csv")
+    rare = corpus.class_names.index("rare")
+    assert (corpus.train.labels == rare).sum() == 1
+    assert (corpus.test.labels == rare).sum() == 0
+
+
+def test_a_small_test_file_is_read_like_the_training_file(load):
+    lines = [f"{i % 2},the words of a text {'very ' * (i % 9)}{i}" for i in range(30)]
+    Path("train.csv").write_text("\n".join(lines))
+    Path("test.csv").write_text("1,short\n0,a\n")
+    corpus = load(train_path="train.csv", test_path="test.csv")
+    assert labelled(corpus.test, corpus) == [("short", "1"), ("a", "0")]
+    with pytest.raises(
+        DataError, match=r"set data\.text_column and data\.label_column to two of: 0 \(1\)"
+    ):
+        load(train_path="test.csv")
+
+
+def test_what_was_inferred_is_kept_with_the_corpus(load):
+    Path("a.csv").write_bytes(
+        "größe;note\n".encode("cp1252")
+        + b"".join(
+            f"ein schöner Text mit {i} Wörtern {'sehr ' * (i % 9)};{i % 2}\n".encode("cp1252")
+            for i in range(30)
+        )
+    )
+    for _ in range(2):  # parsed, then from the cache
+        assert load(train_path="a.csv").source_info == {
+            "train_path": {
+                "path": "a.csv",
+                "format": "csv",
+                "encoding": "cp1252",
+                "delimiter": "semicolon",
+                "quotechar": "double",
+                "header": True,
+                "text_column": "größe",
+                "label_column": "note",
+            }
+        }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delimiter": "ab"}, "data.delimiter=ab: needs one character, or its name: comma"),
+        ({"quotechar": "\n"}, "needs one character, or its name: double, single, none"),
+        ({"header": "yes"}, "data.header=yes: "),
+        ({"text_column": True}, "data.text_column=True: "),
+    ],
+)
+def test_options_that_are_not_possible(options, message):
+    with pytest.raises(ConfigError) as error:
+        validate(Data, {"data": {"source": "files", "train_path": "a.csv"} | options})
+    assert message in str(error.value)
+
+
+def test_class_names_are_spelled_as_labels():
+    config = FilesConfig(train_path="a", class_names=[0, 1.0, True, "None"])
+    assert config.class_names == ["0", "1", "true", "None"]

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
+from rnn_lab.data.readers.binary import READ_ERRORS, read_error
 from rnn_lab.errors import DataError
 
 MAX_CHARACTERS = 2**24  # of a line or text; bounds the memory for a line without an end
@@ -51,8 +52,8 @@ def numbered_lines(
             yield line, text.removeprefix("\ufeff") if line == 1 else text
     except UnicodeError as error:
         raise DataError(f"{name}:{line + 1}: is not {encoding}: {error}") from error
-    except OSError as error:
-        raise DataError(f"{name}:{line + 1}: cannot be read: {error.strerror}") from error
+    except READ_ERRORS as error:
+        raise DataError(f"{name}:{line + 1}: cannot be read: {read_error(error)}") from error
     finally:
         with suppress(ValueError):  # closed already
             text_stream.detach()  # the caller closes the stream

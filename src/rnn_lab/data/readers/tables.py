@@ -1,14 +1,34 @@
-"""Lines -> rows of CSV and TSV. A malformed row does not affect other rows."""
+"""Lines -> rows of a table. A malformed row does not affect other rows."""
 
 import csv
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from rnn_lab.data.readers.lines import MAX_CHARACTERS
 
 _CHECKED_LINES = 20  # lines within a row that are checked for being rows themselves
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the rows of a table are written."""
+
+    delimiter: str = ","
+    quotechar: str | None = '"'  # None: quotes are plain characters
+    multiline: bool = True  # False: a row is one line, and unbalanced quotes are plain characters
+
+    def csv_options(self) -> dict[str, Any]:
+        """Return the arguments of the csv module."""
+        if self.quotechar is None:
+            return {"delimiter": self.delimiter, "quoting": csv.QUOTE_NONE, "strict": True}
+        return {"delimiter": self.delimiter, "quotechar": self.quotechar, "strict": True}
+
+
+DEFAULT_DIALECT = Dialect()
+TSV_DIALECT = Dialect("\t", multiline=False)
 
 
 class TableRow(NamedTuple):
@@ -20,7 +40,14 @@ class TableRow(NamedTuple):
     fault: str = ""  # why there are no fields
 
 
-def csv_rows(lines: Iterator[tuple[int, str]]) -> Iterator[TableRow]:
+def table_rows(lines: Iterator[tuple[int, str]], dialect: Dialect) -> Iterator[TableRow]:
+    """Split the lines of a table into rows. Blank lines between rows are skipped."""
+    return csv_rows(lines, dialect) if dialect.multiline else line_rows(lines, dialect)
+
+
+def csv_rows(
+    lines: Iterator[tuple[int, str]], dialect: Dialect = DEFAULT_DIALECT
+) -> Iterator[TableRow]:
     """Split CSV rows; after a row with broken quotes, continue on the line after its first.
 
     Otherwise a stray quote would swallow every row up to the next quote. If the next quote happens
@@ -32,6 +59,7 @@ def csv_rows(lines: Iterator[tuple[int, str]]) -> Iterator[TableRow]:
     retry: deque[tuple[int, str]] = deque()
     current: list[tuple[int, str]] = []
     width = 0
+    options = dialect.csv_options()
 
     def feed() -> Iterator[str]:
         characters = 0  # of this row: `current` is cleared for each
@@ -42,7 +70,7 @@ def csv_rows(lines: Iterator[tuple[int, str]]) -> Iterator[TableRow]:
                 raise csv.Error(f"row longer than {MAX_CHARACTERS:,} characters")
             yield line[1]
 
-    reader = csv.reader(feed(), strict=True)
+    reader = csv.reader(feed(), **options)
     while True:
         current.clear()
         fault, row = "", []
@@ -59,28 +87,31 @@ def csv_rows(lines: Iterator[tuple[int, str]]) -> Iterator[TableRow]:
         first, last = current[0][0], current[-1][0]
         width = width or len(row)
         within = [line for _, line in current[1:-1][:_CHECKED_LINES]]
-        if len(row) != width and within and all(_width(line) == width for line in within):
+        if len(row) != width and within and all(_width(line, dialect) == width for line in within):
             fault = fault or f"broken quotes: they join lines {first} to {last} into one row"
         yield TableRow(first, last, row, fault)
         if fault:
             retry.extendleft(reversed(current[1:]))
-            reader = csv.reader(feed(), strict=True)
+            reader = csv.reader(feed(), **options)
 
 
-def _width(line: str) -> int:
+def _width(line: str, dialect: Dialect) -> int:
     """Return the number of columns of a line of CSV."""
     with suppress(csv.Error, StopIteration):
-        return len(next(csv.reader([line], strict=True)))
+        return len(next(csv.reader([line], **dialect.csv_options())))
     return 0
 
 
-def tsv_rows(lines: Iterable[tuple[int, str]]) -> Iterator[TableRow]:
-    """Split TSV rows, one per line: a field contains neither tabs nor line breaks.
+def line_rows(
+    lines: Iterable[tuple[int, str]], dialect: Dialect = TSV_DIALECT
+) -> Iterator[TableRow]:
+    """Split rows of one line each: a field contains neither delimiters nor line breaks.
 
     Balanced quotes around a field are removed. Unbalanced ones are plain characters, because many
     TSV files are written without quoting.
     """
     csv.field_size_limit(MAX_CHARACTERS)
+    delimiter, quotechar, options = dialect.delimiter, dialect.quotechar, dialect.csv_options()
     for number, line in lines:
         if len(line) > MAX_CHARACTERS:
             yield TableRow(number, number, [], f"row longer than {MAX_CHARACTERS:,} characters")
@@ -88,8 +119,8 @@ def tsv_rows(lines: Iterable[tuple[int, str]]) -> Iterator[TableRow]:
         bare = line.rstrip("\r\n")
         if not bare:
             continue
-        row = bare.split("\t")
-        if '"' in bare:
+        row = bare.split(delimiter)
+        if quotechar is not None and quotechar in bare:
             with suppress(csv.Error):
-                row = next(csv.reader([bare], delimiter="\t", strict=True))
+                row = next(csv.reader([bare], **options))
         yield TableRow(number, number, row)

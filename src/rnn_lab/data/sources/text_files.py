@@ -1,26 +1,32 @@
-"""Your own labelled texts: CSV, TSV, JSONL, or a folder with one folder per class."""
+"""Your own labelled texts, in the files as you have them."""
 
-import os
-from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import StrictBool, field_validator
 
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import Corpus, CorpusWriter, open_corpus, stat_key
 from rnn_lab.data.options import Fraction, TextOptions
-from rnn_lab.data.readers.records import BadRow, infer_format, read_records, text_error
+from rnn_lab.data.readers.columns import shorten
+from rnn_lab.data.readers.config import Column, Delimiter, Quotechar, read_options
+from rnn_lab.data.readers.encoding import working_encodings
+from rnn_lab.data.readers.formats import Format
+from rnn_lab.data.readers.labels import LabelEncoder, label_text
+from rnn_lab.data.readers.reading import ReadInfo
+from rnn_lab.data.sources.file_sets import FileSet, Row, find_file_set
 from rnn_lab.data.sources.registry import register_source
 from rnn_lab.data.splits import stratified
 from rnn_lab.errors import ConfigError, DataError
 
 # The options that decide what is read from the files: part of the cache key.
 _READING = {
-    *("train_path", "val_path", "test_path", "test_fraction", "split_seed"),
-    *("text_column", "label_column", "class_names", "encoding", "on_bad_lines"),
+    *("train_path", "val_path", "test_path", "test_fraction", "split_seed", "format"),
+    *("header", "columns", "delimiter", "quotechar", "text_column", "label_column"),
+    *("class_names", "encoding", "on_bad_lines"),
 }
 
 
@@ -28,27 +34,29 @@ class FilesConfig(TextOptions):
     """The options of files. conf/data/files.yaml explains each."""
 
     source: Literal["files"] = "files"
-    train_path: str | None = None
-    val_path: str | None = None
+    train_path: str | list[str] | None = None
+    val_path: str | list[str] | None = None
     val_split: Literal["stratified", "random"] = "stratified"
-    test_path: str | None = None
+    test_path: str | list[str] | None = None
     test_fraction: Fraction = 0.2
-    text_column: str | None = None
-    label_column: str | None = None
+    format: Format | None = None
+    header: StrictBool | Literal["auto"] = "auto"
+    columns: list[Column] | None = None
+    delimiter: Delimiter | None = None
+    quotechar: Quotechar | None = None
+    text_column: Column | list[Column] | None = None
+    label_column: Column | None = None
     class_names: list[str] | None = None
-    encoding: str = "utf-8"
+    encoding: str = "auto"
     on_bad_lines: Literal["error", "skip"] = "error"
 
-
-@dataclass(frozen=True)
-class _Row:
-    """One row of one file. It is usable if `fault` is empty."""
-
-    place: str  # for a message: "data/reviews.csv:12"
-    name: str  # for a table: "reviews.csv:12"
-    text: str = ""
-    label: str = ""
-    fault: str = ""
+    @field_validator("class_names", mode="before")
+    @classmethod
+    def _as_labels(cls, names: Any) -> Any:
+        """Spell numbers and booleans as the files do: [0,1] are the labels "0" and "1"."""
+        if not isinstance(names, list):
+            return names
+        return [name if isinstance(name, str) else label_text(name) for name in names]
 
 
 @register_source("files", FilesConfig)
@@ -68,84 +76,119 @@ def load_files(config: FilesConfig) -> Corpus:
             listed in `Corpus.skipped`.
     """
     if config.train_path is None and (config.test_path is None or config.class_names is None):
-        raise ConfigError(
-            "data=files needs data.train_path=<a .csv, .tsv, .jsonl or folder of classes>"
-        )
+        raise ConfigError("data=files needs data.train_path=<file or folder of labelled texts>")
     paths = {"train": config.train_path, "validation": config.val_path, "test": config.test_path}
-    given = {name: Path(path).expanduser() for name, path in paths.items() if path is not None}
-    files = (file.absolute() for path in given.values() for file in _files_of(path))
+    options = read_options(config, prefix="data.")
+    sets = {
+        name: find_file_set(path, options, _OPTIONS[name])
+        for name, path in paths.items()
+        if path is not None
+    }
+    files = (file.absolute() for texts in sets.values() for file in texts.files())
     folder = Path(config.cache_dir) / f"files-{stat_key(files, _options_key(config))}"
-    return open_corpus(build_once(folder, lambda partial: _write(given, config, partial)))
+    return open_corpus(build_once(folder, lambda partial: _write(sets, config, partial)))
+
+
+_OPTIONS = {"train": "data.train_path", "validation": "data.val_path", "test": "data.test_path"}
 
 
 def _options_key(config: FilesConfig) -> str:
     return config.model_dump_json(include=_READING)
 
 
-def _write(paths: dict[str, Path], config: FilesConfig, folder: Path) -> None:
+def _write(sets: dict[str, FileSet], config: FilesConfig, folder: Path) -> None:
     """Copy every usable row of the files into `folder`, in one pass."""
     classes: Sequence[str] | None = config.class_names
     rows: dict[str, np.ndarray] = {}
     labels: list[np.ndarray] = []
+    like = None
     with CorpusWriter(folder) as corpus:
-        for name, path in paths.items():
+        for name, texts in sets.items():
             first = corpus.rows
-            labels_of_split, classes = _copy_rows(path, corpus, classes, config)
+            encoder = LabelEncoder(classes)
+            _copy_rows(texts, corpus, encoder, config, like)
+            labels_of_split, classes = encoder.finish()
             rows[name] = np.arange(first, corpus.rows)
             labels.append(labels_of_split)
+            like = like or texts.read_info
         assert classes is not None
         every_label = np.concatenate(labels)
         if "train" not in rows:
             rows["train"] = np.arange(0)
         else:
-            _check_classes(paths["train"], every_label[rows["train"]], classes)
+            check_classes(sets["train"].path, every_label[rows["train"]], classes)
         if "test" not in rows:
-            test = _test_rows(paths["train"], every_label[rows["train"]], config)
-            rows["test"], rows["train"] = rows["train"][test], rows["train"][~test]
-        corpus.finish("files", classes, rows=rows, labels=every_label)
+            held_out = split_test(
+                sets["train"].path,
+                every_label[rows["train"]],
+                config.test_fraction,
+                config.split_seed,
+            )
+            rows["test"], rows["train"] = rows["train"][held_out], rows["train"][~held_out]
+        info = {
+            _OPTIONS[name].removeprefix("data."): {"path": texts.path} | texts.info
+            for name, texts in sets.items()
+        }
+        corpus.finish("files", classes, rows=rows, labels=every_label, source_info=info)
 
 
 def _copy_rows(
-    path: Path, corpus: CorpusWriter, classes: Sequence[str] | None, config: FilesConfig
-) -> tuple[np.ndarray, Sequence[str]]:
-    """Copy the usable rows of `path`; without `classes`, the labels found are the classes.
-
-    Returns:
-        The label of each row copied, int64 [rows]; the classes.
-    """
-    number_of_label: dict[str, int] = {}  # in order of first appearance
-    numbers = array("I")  # of the label of each row
+    texts: FileSet,
+    corpus: CorpusWriter,
+    encoder: LabelEncoder,
+    config: FilesConfig,
+    like: ReadInfo | None,
+) -> None:
+    """Copy the usable rows of `texts`, and their labels into `encoder`."""
     first_skipped = ""
-    for row in _rows(path, config):
-        fault = row.fault
-        if not fault and classes is not None and row.label not in classes:
-            fault = f"unknown label {row.label!r}; the classes are: {', '.join(classes)}"
+    for row in texts.rows(like):
+        fault = row.fault or encoder.fault(row.label)
         if not fault:
             corpus.append(row.text, row.name)
-            numbers.append(number_of_label.setdefault(row.label, len(number_of_label)))
+            encoder.add(row.label)
+            if encoder.has_many_classes:
+                raise _not_classes(texts, encoder)
         elif config.on_bad_lines == "skip":
             corpus.skip(f"{row.name}: {fault}")
             first_skipped = first_skipped or f"; the first skipped: {row.name}: {fault}"
         else:
-            hint = "(data.on_bad_lines=skip skips such rows)"
+            hint = _encoding_hint(texts, row) or "(data.on_bad_lines=skip skips such rows)"
             raise DataError(f"{row.place}: {fault} {hint}")
-    if not numbers:
-        raise DataError(f"{path}: has no usable rows{first_skipped}")
-    if classes is None:
-        classes = _sorted_labels(set(number_of_label))
-    index = {label: i for i, label in enumerate(classes)}
-    index_of_number = np.array([index[label] for label in number_of_label], dtype=np.int64)
-    return index_of_number[np.asarray(numbers)], classes
+    if not len(encoder):
+        raise DataError(f"{texts.path}: has no usable rows{first_skipped}")
+    if encoder.problem:
+        raise _not_classes(texts, encoder)
 
 
-def _sorted_labels(labels: set[str]) -> list[str]:
-    try:
-        return sorted(labels, key=float)
-    except ValueError:
-        return sorted(labels)
+def _not_classes(texts: FileSet, encoder: LabelEncoder) -> DataError:
+    columns = texts.read_info.columns if texts.read_info else None
+    what, advice = "has", "set data.class_names=[...] if they are classes"
+    if columns is not None and columns.label is not None:
+        what = f"the column {columns.label!r} has"
+        others = [name for name in columns.names if name not in columns.wanted]
+        if others:
+            listed = ", ".join(map(shorten, others[:20]))
+            advice = f"set data.label_column to another column ({listed}), or {advice[4:]}"
+    return DataError(f"{texts.path}: {what} {encoder.problem}; {advice}")
 
 
-def _check_classes(path: Path, labels: np.ndarray, classes: Sequence[str]) -> None:
+def _encoding_hint(texts: FileSet, row: Row) -> str | None:
+    """Return which encoding decodes the file of a row that was decoded wrongly."""
+    if not row.fault.startswith("is not ") or ": byte 0x" not in row.fault:
+        return None
+    file_of_row = re.sub(r":[0-9]+$", "", row.place)
+    path = next((file for file in texts.files() if str(file) in (row.place, file_of_row)), None)
+    failed = row.fault.removeprefix("is not ").partition(":")[0]
+    working = [] if path is None else working_encodings(path, failed)
+    if not working:
+        return None
+    if len(working) == 1:
+        return f"(data.encoding={working[0]} decodes the file)"
+    return f"(encodings that decode the file: {', '.join(working)}; set data.encoding)"
+
+
+def check_classes(path: str, labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Raise a DataError if a class has no rows, or there are fewer than two."""
     missing = [label for i, label in enumerate(classes) if not np.any(labels == i)]
     if missing:
         raise DataError(f"{path}: has no rows of the class {missing[0]!r}")
@@ -153,72 +196,9 @@ def _check_classes(path: Path, labels: np.ndarray, classes: Sequence[str]) -> No
         raise DataError(f"{path}: has one class only, {classes[0]!r}; two or more are needed")
 
 
-def _test_rows(path: Path, labels: np.ndarray, config: FilesConfig) -> np.ndarray:
+def split_test(path: str, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Return a mask, bool [rows], of the training rows that become the test split."""
-    held_out = stratified(labels, config.test_fraction, config.split_seed)
+    held_out = stratified(labels, fraction, seed)
     if not held_out.any():
         raise DataError(f"{path}: {len(labels)} rows are too few to split off a test split")
     return held_out
-
-
-def _rows(path: Path, config: FilesConfig) -> Iterator[_Row]:
-    if path.is_dir():
-        yield from _folder_rows(path, config.encoding)
-        return
-    records = read_records(
-        path,
-        infer_format(path),
-        labelled=True,
-        encoding=config.encoding,
-        text_column=config.text_column,
-        label_column=config.label_column,
-    )
-    for record in records:
-        place, name = f"{path}:{record.line}", f"{path.name}:{record.line}"
-        if isinstance(record, BadRow):
-            yield _Row(place, name, fault=record.reason)
-        else:
-            assert record.label is not None
-            yield _Row(place, name, record.text, record.label)
-
-
-def _folder_rows(folder: Path, encoding: str) -> Iterator[_Row]:
-    """Yield one row per file. Its label is the name of its folder."""
-    for file in _files_of(folder):
-        label = file.parent.name
-        place, name = str(file), f"{label}/{file.name}"
-        try:
-            text = file.read_bytes().decode(encoding).removeprefix("\ufeff")
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
-            yield _Row(place, name, fault=f"is not {encoding}: byte 0x{byte:02x}")
-            continue
-        except LookupError as error:
-            raise DataError(f"{folder}: no such text encoding: {encoding!r}") from error
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read: {error.strerror}") from error
-        yield _Row(place, name, text, label, fault=text_error(text, encoding) or "")
-
-
-def _files_of(path: Path) -> Iterator[Path]:
-    """Yield the file itself, or the texts of a folder of classes, sorted by class and name."""
-    if not path.is_dir():
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder")
-        if infer_format(path) == "txt":
-            raise DataError(f"{path}: plain text has no labels; use .csv, .tsv or .jsonl")
-        yield path
-        return
-    folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(folders) < 2:
-        raise DataError(
-            f"{path}: needs two or more folders, one per class, with .txt files in each; "
-            f"found {len(folders)}"
-        )
-    for folder in folders:
-        # Names, not Paths: there may be hundreds of thousands, and a Path is ten times larger.
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".txt"))
-        if not names:
-            raise DataError(f"{folder}: contains no .txt files")
-        for name in names:
-            yield folder / name

@@ -1,0 +1,346 @@
+"""Find the header of a table, its text and its label: by option, by name or by evidence.
+
+Evidence is what the first rows contain. Where it does not decide, the error lists the columns and
+names the option: a wrong guess would train a model on the wrong column.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rnn_lab.data.readers.labels import is_number, label_text
+
+Column = str | int  # its name, or its position from 0
+
+DEFAULT_TEXT_COLUMNS = (
+    *("text", "texts", "review", "reviews", "review_text", "reviewtext", "sentence", "sentences"),
+    *("content", "comment", "comments", "body", "document", "message", "tweet"),
+)
+DEFAULT_LABEL_COLUMNS = (
+    *("label", "labels", "sentiment", "class", "category", "target", "polarity", "topic"),
+)
+_LISTED_COLUMNS = 20  # in an error message
+
+_COUNTED_VALUES = 200  # distinct short values of a column
+_SHORT = 60  # characters of a value that may be a label or the name of a column
+_TEXT_LENGTH = 20  # mean characters of a column of texts
+_TEXT_WORDS = 3  # mean words of one, in a script with spaces
+_LABEL_LENGTH = 40  # mean characters of a column of labels
+_NAME_WORDS = 4  # of the name of a column
+_DECISIVE_ROWS = 3  # fewer rows are no evidence
+
+
+@dataclass
+class ColumnStats:
+    """What the first rows of a file have in one column."""
+
+    rows: int = 0  # with a value
+    missing: int = 0
+    characters: int = 0
+    words: int = 0
+    ascii: int = 0  # values
+    numbers: int = 0
+    fractions: int = 0
+    longest: int = 0
+    nested: bool = False  # lists or objects
+    distinct: set[int] = field(default_factory=set)  # hashes
+    short_values: set[str] = field(default_factory=set)  # at most _COUNTED_VALUES
+
+    def add(self, value: Any) -> None:
+        """Count one value."""
+        if not isinstance(value, str):
+            try:
+                value = label_text(value)
+            except TypeError:
+                self.nested = True
+                return
+        value = value.strip()
+        if not value:
+            self.missing += 1
+            return
+        self.rows += 1
+        self.characters += len(value)
+        self.words += value.count(" ") + 1
+        self.ascii += value.isascii()
+        self.longest = max(self.longest, len(value))
+        if is_number(value):
+            self.numbers += 1
+            self.fractions += "." in label_text(value)
+        self.distinct.add(hash(value))
+        if len(value) <= _SHORT and len(self.short_values) < _COUNTED_VALUES:
+            self.short_values.add(value)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether every value is a number."""
+        return 0 < self.rows == self.numbers
+
+    @property
+    def mean_length(self) -> float:
+        """The mean number of characters."""
+        return self.characters / max(self.rows, 1)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the values are texts: long, of different lengths and mostly distinct."""
+        has_words = self.words >= _TEXT_WORDS * self.rows or self.ascii < self.rows / 2
+        length = _TEXT_LENGTH if self.ascii >= self.rows / 2 else _TEXT_LENGTH / 2
+        return (
+            self.rows >= _DECISIVE_ROWS
+            and not self.nested
+            and has_words
+            and self.mean_length >= length
+            and self.longest >= 1.25 * self.mean_length  # unlike dates
+            and 2 * len(self.distinct) >= self.rows
+        )
+
+    @property
+    def may_be_label(self) -> bool:
+        """Whether the values are short and repeat: classes, or one class of a sorted file."""
+        return (
+            self.rows >= _DECISIVE_ROWS
+            and not self.nested
+            and not self.fractions
+            and self.rows >= 9 * self.missing
+            and self.mean_length <= _LABEL_LENGTH
+            and 2 * len(self.distinct) <= self.rows
+            and len(self.distinct) < _COUNTED_VALUES
+        )
+
+    def has(self, value: str) -> bool:
+        """Whether the short value occurs."""
+        return value.strip() in self.short_values
+
+
+class UnknownColumnError(Exception):
+    """No single column is the text, or the label; the message lists the columns."""
+
+
+@dataclass(frozen=True)
+class ResolvedColumns:
+    """The header of a file, its text and its label."""
+
+    names: tuple[str, ...]  # "0", "1", ... without a header
+    text: tuple[str, ...]  # joined with a space
+    label: str | None
+    header: bool = True
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The columns of the text and of the label."""
+        return self.text if self.label is None else (*self.text, self.label)
+
+    @property
+    def text_positions(self) -> tuple[int, ...]:
+        """The positions of the text's parts."""
+        return tuple(self.names.index(name) for name in self.text)
+
+    @property
+    def label_position(self) -> int | None:
+        """The position of the label."""
+        return None if self.label is None else self.names.index(self.label)
+
+
+@dataclass(frozen=True)
+class ColumnOptions:
+    """How a user names the columns; None and () are inferred."""
+
+    text: Column | Sequence[Column] | None = None
+    label: Column | None = None
+    names: Sequence[str] = ()  # of a file without a header
+    header: bool | None = None
+    labelled: bool = True
+    like: ResolvedColumns | None = None  # of another file, for what evidence does not decide
+    prefix: str = ""  # of the options in a message
+
+    @property
+    def texts(self) -> tuple[Column, ...]:
+        """The columns of the text."""
+        if self.text is None:
+            return ()
+        return (self.text,) if isinstance(self.text, str | int) else tuple(self.text)
+
+    @property
+    def chosen_names(self) -> set[str]:
+        """The columns that the user chose by a name, which a header has."""
+        chosen = (*self.texts, self.label)
+        return {name for name in chosen if isinstance(name, str) and not name.isdecimal()}
+
+
+def resolve_columns(
+    names: Sequence[str],
+    options: ColumnOptions,
+    stats: Mapping[str, ColumnStats] | None = None,
+    *,
+    header: bool = True,
+    shown: Sequence[str] | None = None,
+) -> ResolvedColumns:
+    """Find the text and the label among named columns.
+
+    Args:
+        names: of the columns.
+        options: what the user says of them.
+        stats: the evidence; None: names alone decide.
+        header: of the result.
+        shown: how a message lists the columns; default: by their names.
+
+    Raises:
+        UnknownColumnError: a column that the user names is not there, or no single column is the
+            text or the label.
+    """
+    resolver = _Resolver(names, options, stats or {}, _listed(shown or list(map(shorten, names))))
+    text, label = resolver.resolve()
+    return ResolvedColumns(tuple(names), text, label, header)
+
+
+def _listed(shown: Sequence[str]) -> str:
+    listed = ", ".join(shown[:_LISTED_COLUMNS])
+    more = len(shown) - _LISTED_COLUMNS
+    return f"{listed} and {more:,} more" if more > 0 else listed
+
+
+class _Resolver:
+    """Find text and label: by option, by a common name, by evidence, or as in another file."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        options: ColumnOptions,
+        stats: Mapping[str, ColumnStats],
+        listed: str,
+    ) -> None:
+        self._names = names
+        self._options = options
+        self._stats = {name: stats[name] for name in unique(names) if name in stats}
+        self._listed = listed  # the columns, for a message
+        self._problems: dict[str, str] = {}  # by kind: "text", "label"
+        self._texts: list[str] = []  # several columns that may be the text
+
+    def resolve(self) -> tuple[tuple[str, ...], str | None]:
+        """Return the columns of the text, and the one of the label."""
+        options = self._options
+        text = tuple(self._chosen(column, "text") for column in options.texts)
+        label = None
+        if options.labelled and options.label is not None:
+            label = self._chosen(options.label, "label")
+        texts = self._common(DEFAULT_TEXT_COLUMNS, {label})
+        text = text or tuple(texts if len(texts) == 1 else [])
+        labels = self._common(DEFAULT_LABEL_COLUMNS, set(text))
+        if label is None and options.labelled and len(labels) == 1:
+            (label,) = labels
+        text = text or self._infer_text(texts, label)
+        if label is None and options.labelled:
+            label = self._infer_label(labels, text)
+        if self._problems:
+            raise UnknownColumnError(self._advice())
+        return text, label
+
+    def _chosen(self, column: Column, kind: str) -> str:
+        """Return the name of a column that the user chose."""
+        names = self._names
+        advice = f"set {self._options.prefix}{kind}_column to one of: {self._listed}"
+        if isinstance(column, int):
+            if not 0 <= column < len(names):
+                last = len(names) - 1
+                reason = f"has no column {column}; they are numbered from 0 to {last}"
+                raise UnknownColumnError(f"{reason}; {advice}")
+            column = names[column]
+        if names.count(column) != 1:
+            number = "no" if column not in names else "more than one"
+            raise UnknownColumnError(f"has {number} column {column!r}; {advice}")
+        return column
+
+    def _common(self, known: Sequence[str], others: set[Any]) -> list[str]:
+        """Return the columns with a common name."""
+        return [n for n in self._names if n.strip().lower() in known and n not in others]
+
+    def _infer_text(self, common: Sequence[str], label: str | None) -> tuple[str, ...]:
+        like = self._options.like
+        found = [n for n, stats in self._stats.items() if n != label and stats.is_text]
+        if not common and len(found) == 1:
+            return tuple(found)
+        if like is not None and set(like.text) <= set(self._names) - {label}:
+            return like.text
+        if common:
+            self._problems["text"] = "more than one column has a common name for the text"
+        elif found:
+            self._problems["text"] = f"more than one column may be the text: {', '.join(found)}"
+            self._texts = found
+        else:
+            self._problems["text"] = "no column has a common name for the text"
+        return ()
+
+    def _infer_label(self, common: Sequence[str], text: Sequence[str]) -> str | None:
+        like = self._options.like
+        others = [n for n, s in self._stats.items() if n not in text and not s.is_text]
+        found = [name for name in others if self._stats[name].may_be_label]
+        # In a file sorted by class, the label is constant at first: so may other columns be.
+        varies = any(len(self._stats[name].distinct) > 1 for name in found)
+        if not common and len(found) == 1 and (varies or len(others) == 1):
+            return found[0]
+        if like is not None and like.label in self._names:
+            return like.label
+        number = "more than one" if common else "no"
+        self._problems["label"] = f"{number} column has a common name for the label"
+        return None
+
+    def _advice(self) -> str:
+        prefix, kinds = self._options.prefix, list(self._problems)
+        wanted = " and ".join(f"{prefix}{kind}_column" for kind in kinds)
+        join = f"; {prefix}text_column=[{','.join(self._texts)}] joins them" if self._texts else ""
+        number = "one of" if len(kinds) == 1 else "two of"
+        reasons = " and ".join(self._problems.values())
+        return f"{reasons}{join}; set {wanted} to {number}: {self._listed}"
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Return the names that occur once, in order."""
+    counts = Counter(names)
+    return [name for name, count in counts.items() if count == 1]
+
+
+def has_header(
+    first: Sequence[str], below: Sequence[ColumnStats], options: ColumnOptions
+) -> bool | None:
+    """Return whether the first row of a table has the names of its columns; None: not plain.
+
+    `below` are the columns of the rows after it.
+    """
+    if options.header is not None:
+        return options.header
+    names = [cell.strip() for cell in first]
+    if options.names:
+        return [name.lower() for name in names] == [str(name).lower() for name in options.names]
+    if options.chosen_names & set(names):
+        return True
+    repeats = any(
+        stats.may_be_label and len(stats.distinct) > 0 and stats.has(name)
+        for name, stats in zip(names, below, strict=False)
+    )
+    known = {*DEFAULT_TEXT_COLUMNS, *(DEFAULT_LABEL_COLUMNS if options.labelled else ())}
+    if any(name.lower() in known for name in names) and not repeats:
+        return True
+    if repeats:
+        return False
+    pairs = [(name, stats) for name, stats in zip(names, below, strict=False) if stats.is_numeric]
+    if any(not is_number(name) and name for name, stats in pairs):
+        return True
+    if any(is_number(name) for name, _ in pairs):
+        return False
+    is_name = [len(name) <= _SHORT and name.count(" ") < _NAME_WORDS for name in names]
+    named = [name for name in names if name]
+    texts = [i for i, stats in enumerate(below) if stats.is_text and i < len(names)]
+    # Names, and not a short text of a rare class: far shorter than the texts of the column.
+    are_shorter = all(0 < len(names[i]) < below[i].mean_length / 3 for i in texts)
+    if texts and all(is_name) and len(set(named)) == len(named) and are_shorter:
+        return True
+    if texts and len(names) == 1 and not is_name[0]:
+        return False
+    return None
+
+
+def shorten(text: str, width: int = 40) -> str:
+    """Return `text` for a message: one short line of printable characters."""
+    text = text if len(text) <= width else text[: width - 3] + "..."
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -1,0 +1,27 @@
+"""The types of options that say how a file is read, of data=files and of predict.py."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, StrictInt, StrictStr
+
+from rnn_lab.data.readers.reading import ReadOptions, check_delimiter, check_quotechar
+
+Column = StrictInt | StrictStr  # its position from 0, or its name
+Delimiter = Annotated[str, AfterValidator(check_delimiter)]
+Quotechar = Annotated[str, AfterValidator(check_quotechar)]
+
+
+def read_options(config: Any, *, prefix: str = "") -> ReadOptions:
+    """Return the options of a config that has them under the names of ReadOptions."""
+    text = config.text_column
+    return ReadOptions(
+        format=config.format,
+        encoding=config.encoding,
+        header=None if config.header == "auto" else config.header,
+        columns=tuple(map(str, config.columns or ())),
+        delimiter=config.delimiter,
+        quotechar=config.quotechar,
+        text_column=tuple(text) if isinstance(text, list) else text,
+        label_column=getattr(config, "label_column", None),
+        prefix=prefix,
+    )

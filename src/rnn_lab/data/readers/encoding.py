@@ -1,0 +1,136 @@
+"""Infer the text encoding of bytes."""
+
+import codecs
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from rnn_lab.data.readers.binary import READ_ERRORS, open_binary
+
+FALLBACK = "utf-8"  # where no encoding is plausible: each invalid line is reported
+# For an error message. Those that decode any bytes, such as latin-1, say nothing.
+_CANDIDATES = ("utf-8", "gb18030", "shift_jis", "euc_kr", "cp1251", "cp1252", "utf-16")
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_HIGH = bytes(range(0x80, 0x100))
+_LETTERS = bytes(c for c in range(0x80) if chr(c).isalpha())
+_NOT_IN_CP1252 = b"\x81\x8d\x8f\x90\x9d"
+_CHUNK = 2**20
+_MAX_HIGH_SHARE = 0.3  # of the letters of a text in a Latin script that are not ASCII
+
+
+@dataclass
+class _Counts:
+    """What the bytes of a file are, from one pass over it."""
+
+    letters: int = 0  # of ASCII
+    high: int = 0  # bytes from 0x80
+    undefined: int = 0  # those that cp1252 does not define
+    nul_even: int = 0  # NUL bytes at even positions
+    nul_odd: int = 0
+    size: int = 0
+    valid: int = 0  # characters of several bytes in UTF-8
+    invalid: int = 0  # bytes that are not part of UTF-8
+    decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    )
+
+    def update(self, chunk: bytes, *, final: bool = False) -> None:
+        text = self.decoder.decode(chunk, final)
+        if b"\0" in chunk:
+            even = self.size % 2
+            self.nul_even += chunk[even::2].count(0)
+            self.nul_odd += chunk[1 - even :: 2].count(0)
+        self.size += len(chunk)
+        self.letters += len(chunk) - len(chunk.translate(None, _LETTERS))
+        if not text.isascii():
+            invalid = len(text) - len(text.encode("utf-8", "ignore").decode())  # surrogates
+            self.invalid += invalid
+            self.valid += len(text) - len(text.encode("ascii", "ignore")) - invalid
+        if not chunk.isascii():
+            self.high += len(chunk) - len(chunk.translate(None, _HIGH))
+            self.undefined += len(chunk) - len(chunk.translate(None, _NOT_IN_CP1252))
+
+    def encoding(self) -> str | None:
+        """Return the plausible encoding, or None."""
+        for nul, other, name in (
+            (self.nul_odd, self.nul_even, "utf-16-le"),
+            (self.nul_even, self.nul_odd, "utf-16-be"),
+        ):
+            if nul > 0.2 * self.size and nul > 10 * other:
+                return name
+        # More valid characters than invalid bytes: UTF-8 with some damage, not another encoding.
+        if self.valid >= self.invalid:
+            return "utf-8"
+        if self.undefined or self.high > _MAX_HIGH_SHARE * (self.letters + self.high):
+            return None
+        return "cp1252"
+
+
+def detect_encoding(chunks: Iterable[bytes]) -> str | None:
+    """Return the plausible encoding of bytes in one pass, or None.
+
+    UTF-16 and UTF-32 by their byte order marks, UTF-16 also by its NUL bytes; else UTF-8 if the
+    bytes are valid, or nearly; else cp1252, which contains latin-1's printable characters, if
+    most letters are ASCII.
+    """
+    counts = _Counts()
+    for number, chunk in enumerate(chunks):
+        if number == 0:
+            for mark, name in _MARKS:
+                if chunk.startswith(mark):
+                    return name
+        counts.update(chunk)
+    counts.update(b"", final=True)
+    return counts.encoding()
+
+
+def detect_file_encoding(path: str | Path) -> str | None:
+    """Return the plausible encoding of a file, reading all of it; None: there is none.
+
+    A first part would not do: the first character that is not ASCII may be anywhere.
+    """
+    with open_binary(path) as stream:
+        return detect_encoding(_chunks(stream))
+
+
+def _chunks(stream: BinaryIO) -> Iterable[bytes]:
+    try:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+    except READ_ERRORS:
+        return  # reported with its line when the file is read
+
+
+def working_encodings(path: str | Path, failed: str) -> list[str]:
+    """Return the plausible encoding of a file, if it is not `failed`.
+
+    If none is plausible, return all known ones that decode the file.
+    """
+    likely = detect_file_encoding(path)
+    names = _CANDIDATES if likely is None else (likely,)
+    return [n for n in names if _lookup(n) != _lookup(failed) and _decodes(path, n)]
+
+
+def _lookup(name: str) -> codecs.CodecInfo | None:
+    try:
+        return codecs.lookup(name)
+    except (LookupError, ValueError):
+        return None
+
+
+def _decodes(path: str | Path, name: str) -> bool:
+    decoder = codecs.getincrementaldecoder(name)()
+    try:
+        with open_binary(path) as stream:
+            for chunk in _chunks(stream):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+    except UnicodeError:
+        return False
+    return True

@@ -1,0 +1,222 @@
+"""JSON lines and JSON documents -> records."""
+
+import io
+import json
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from rnn_lab.data.readers.binary import READ_ERRORS, open_binary, read_error
+from rnn_lab.data.readers.columns import (
+    ColumnOptions,
+    ColumnStats,
+    ResolvedColumns,
+    UnknownColumnError,
+    resolve_columns,
+    shorten,
+)
+from rnn_lab.data.readers.json_rows import (
+    JsonError,
+    JsonObject,
+    JsonStream,
+    parse_object,
+    zip_columns,
+)
+from rnn_lab.data.readers.labels import label_text
+from rnn_lab.data.readers.reading import SAMPLE_ROWS, BadRow, Reading, Record, join_text
+from rnn_lab.errors import DataError
+
+_HELD_ROWS = 100  # of a list, from which columns are inferred
+
+
+def json_line_records(reading: Reading) -> Iterator[Record | BadRow]:
+    """Yield the rows of JSON lines.
+
+    The first row whose columns are known by name settles them, else the evidence of the first rows.
+
+    Raises:
+        DataError: no column is plainly the text (or the label).
+    """
+    options = _options_by_evidence(reading)
+    columns: ResolvedColumns | None = None
+    unresolved = ""
+    with reading.lines() as lines:
+        for line, source in lines:
+            if not source.strip():
+                continue
+            row = parse_object(source, reading.encoding)
+            if isinstance(row, str):
+                yield BadRow(line, row)
+                continue
+            if columns is None:
+                try:
+                    columns = resolve_columns(list(row), options)
+                except UnknownColumnError as error:
+                    unresolved = unresolved or f"{reading.name}:{line}: {error}"
+                    yield BadRow(line, str(error))
+                    continue
+                reading.info = replace(reading.info, columns=columns)
+            yield object_record(line, row, columns)
+    if unresolved and columns is None:
+        raise DataError(unresolved)
+
+
+def _options_by_evidence(reading: Reading) -> ColumnOptions:
+    """Return the options with the columns that evidence finds, if names find none."""
+    options = reading.columns
+    if options.text is not None and (options.label is not None or not reading.labelled):
+        return options
+    stats: dict[str, ColumnStats] = {}
+    for _, source in islice(reading.sample(), SAMPLE_ROWS):
+        row = parse_object(source, reading.encoding) if source.strip() else ""
+        if isinstance(row, str):
+            continue
+        try:
+            resolve_columns(list(row), options)
+            return options
+        except UnknownColumnError:
+            add_to_stats(stats, row)
+    try:
+        found = resolve_columns(list(stats), options, stats)
+    except UnknownColumnError:
+        return options
+    return replace(options, text=found.text, label=found.label)
+
+
+def json_records(reading: Reading) -> Iterator[Record | BadRow]:
+    """Yield the rows of one JSON document: a list of objects, or an object of columns.
+
+    Raises:
+        DataError: the document is malformed, or no column is plainly the text (or the label).
+    """
+    if _has_columns(reading):
+        yield from _column_records(reading)
+        return
+    with _document(reading) as document:
+        rows = document.rows()
+        first = list(islice(rows, _HELD_ROWS))
+        stats: dict[str, ColumnStats] = {}
+        for row in first:
+            if isinstance(row, JsonObject):
+                add_to_stats(stats, row)
+        columns = reading.resolve(list(stats), stats=stats) if stats else None
+        for number, row in enumerate(_chain(first, rows), start=1):
+            if not isinstance(row, JsonObject):
+                yield BadRow(number, f"is not a JSON object: {_describe(row)}")
+                continue
+            columns = columns or reading.resolve(list(row))
+            yield object_record(number, row, columns)
+
+
+def _has_columns(reading: Reading) -> bool:
+    """Return whether the document is an object of columns."""
+    if reading.path is not None:
+        with _document(reading) as document:
+            return document.has_columns()
+    text = reading.head("json").decode(reading.encoding, "replace").removeprefix("\ufeff")
+    if text.lstrip().startswith("{"):
+        raise DataError(f"{reading.name}: an object of columns is read from a file, not a stream")
+    return False
+
+
+def _column_records(reading: Reading) -> Iterator[Record | BadRow]:
+    stats: dict[str, ColumnStats] = {}
+    with _document(reading) as document:
+        for name, values in document.columns():
+            if values is not None:
+                stats[name] = ColumnStats()
+                for value in islice(values, SAMPLE_ROWS):
+                    stats[name].add(value)
+    columns = reading.resolve(list(stats), stats=stats)
+    wanted = columns.wanted
+    with ExitStack() as stack:
+        opened = [_column_values(reading, name) for name in wanted]
+        for column in opened:
+            stack.callback(column.close)
+        try:
+            for number, row in enumerate(zip_columns(opened), start=1):
+                pairs = list(zip(wanted, row, strict=True))
+                yield object_record(number, JsonObject(pairs), columns)
+        except JsonError as error:
+            raise DataError(f"{reading.name}: {error}") from None
+
+
+def _column_values(reading: Reading, wanted: str) -> Generator[Any, None, None]:
+    with _document(reading) as document:
+        for name, values in document.columns():
+            if name == wanted and values is not None:
+                yield from values
+                return
+
+
+@contextmanager
+def _document(reading: Reading) -> Iterator[JsonStream]:
+    with open_binary(reading.source) as stream:
+        try:
+            text = io.TextIOWrapper(
+                stream, encoding=reading.encoding, errors="escape bytes", newline="\n"
+            )
+        except (LookupError, ValueError) as error:
+            raise DataError(
+                f"{reading.name}: no such text encoding: {reading.encoding!r}"
+            ) from error
+        try:
+            yield JsonStream(text)
+        except JsonError as error:
+            raise DataError(f"{reading.name}: {error}") from None
+        except UnicodeError as error:
+            raise DataError(f"{reading.name}: is not {reading.encoding}: {error}") from error
+        except READ_ERRORS as error:
+            raise DataError(f"{reading.name}: cannot be read: {read_error(error)}") from error
+        finally:
+            text.detach()  # the caller closes the stream
+
+
+def _chain(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+    """Yield both, without a reference to what was yielded."""
+    first.reverse()
+    while first:
+        yield first.pop()
+    yield from rest
+
+
+def add_to_stats(stats: dict[str, ColumnStats], row: dict[str, Any]) -> None:
+    """Count the values of a row."""
+    for name, value in row.items():
+        stats.setdefault(name, ColumnStats()).add(value)
+
+
+def object_record(line: int, row: JsonObject, columns: ResolvedColumns) -> Record | BadRow:
+    """Return the record in an object of JSON, or in a row of Arrow."""
+    for key in columns.wanted:
+        if key not in row:
+            return BadRow(line, f"has no {key!r}")
+        if key in row.duplicate_keys:
+            return BadRow(line, f"has {key!r} more than once")
+    parts = []
+    for key in columns.text:
+        value = row[key]
+        if value is None and len(columns.text) > 1:
+            continue
+        if not isinstance(value, str):
+            return BadRow(line, f"{key!r} is not a string: {_describe(value)}")
+        parts.append(value)
+    text = join_text(parts)
+    if columns.label is None:
+        name = row.get("id")
+        return Record(line, text, None, name if isinstance(name, str | int) else None)
+    label = row[columns.label]
+    try:
+        return Record(line, text, label_text(label))
+    except TypeError:
+        return BadRow(line, f"{columns.label!r} is not a name or number: {_describe(label)}")
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, dict | list):  # may be deeply nested
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, str | int | float | None):
+        return shorten(json.dumps(value))
+    return f"a {type(value).__name__}"

@@ -1,0 +1,293 @@
+"""A file or stream that is being read: its options, its lines, and what was inferred of it."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from rnn_lab.data.readers.binary import (
+    HEAD_BYTES,
+    READ_ERRORS,
+    HeadStream,
+    open_binary,
+    read_error,
+)
+from rnn_lab.data.readers.columns import (
+    Column,
+    ColumnOptions,
+    ColumnStats,
+    ResolvedColumns,
+    UnknownColumnError,
+    resolve_columns,
+)
+from rnn_lab.data.readers.encoding import FALLBACK, detect_encoding, detect_file_encoding
+from rnn_lab.data.readers.formats import (
+    Format,
+    infer_format,
+    infer_labelled_format,
+    known_format,
+)
+from rnn_lab.data.readers.lines import numbered_lines
+from rnn_lab.data.readers.tables import Dialect
+from rnn_lab.errors import DataError
+
+# What options are inferred from: this many rows, or the lines with this many characters.
+SAMPLE_ROWS = 1000
+SAMPLE_CHARACTERS = 2**20
+
+_DELIMITER_NAMES = {"comma": ",", "semicolon": ";", "\\t": "\t", "tab": "\t", "pipe": "|"}
+_QUOTE_NAMES = {"double": '"', "single": "'", "none": ""}
+
+
+def check_delimiter(delimiter: str) -> str:
+    """Return a delimiter. Raises ValueError if it is not one character or its name."""
+    return _check_character(delimiter, _DELIMITER_NAMES)
+
+
+def check_quotechar(quotechar: str) -> str:
+    """Return a quote. Raises ValueError if it is not one character or its name."""
+    return _check_character(quotechar, _QUOTE_NAMES)
+
+
+def _check_character(value: str, names: dict[str, str]) -> str:
+    if (
+        value in names
+        or value == "" == names.get("none")
+        or (len(value) == 1 and value not in "\r\n")
+    ):
+        return value
+    raise ValueError(f"needs one character, or its name: {', '.join(names)}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One readable row. `line` is the number of its first line in the file, from 1.
+
+    In a JSON list, Parquet and Arrow it is the number of the row, from 1.
+    """
+
+    line: int
+    text: str
+    label: str | None
+    id: str | int | None = None  # of an unlabelled row with a column "id"
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """One row that cannot be used, and the reason."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How files are to be read. None, () and "auto" are inferred."""
+
+    format: Format | None = None
+    encoding: str = "auto"
+    header: bool | None = None
+    columns: tuple[str, ...] = ()  # names, for a file without a header
+    delimiter: str | None = None  # or its name: comma, semicolon, tab, pipe
+    quotechar: str | None = None  # or its name: double, single, none
+    text_column: Column | Sequence[Column] | None = None
+    label_column: Column | None = None
+    prefix: str = ""  # of these options in messages: "data."
+
+    @property
+    def delimiter_character(self) -> str | None:
+        """The delimiter itself."""
+        return _DELIMITER_NAMES.get(self.delimiter or "", self.delimiter)
+
+    @property
+    def quote_character(self) -> str | None:
+        """The quote itself; "" for none."""
+        return None if self.quotechar is None else _QUOTE_NAMES.get(self.quotechar, self.quotechar)
+
+
+@dataclass(frozen=True)
+class ReadInfo:
+    """How a file was read: by its options, and by what was inferred."""
+
+    format: Format
+    encoding: str | None = None
+    dialect: Dialect | None = None
+    columns: ResolvedColumns | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it in the terms of the options, for result.json."""
+        found: dict[str, Any] = {"format": self.format}
+        if self.encoding is not None:
+            found["encoding"] = self.encoding
+        if self.dialect is not None:
+            delimiters = {character: name for name, character in _DELIMITER_NAMES.items()}
+            quotes = {character: name for name, character in _QUOTE_NAMES.items()}
+            found["delimiter"] = delimiters.get(self.dialect.delimiter, self.dialect.delimiter)
+            quote = self.dialect.quotechar or ""
+            found["quotechar"] = quotes.get(quote, quote)
+        if self.columns is not None:
+            if self.dialect is not None:
+                found["header"] = self.columns.header
+            names = list(self.columns.text)
+            found["text_column"] = names[0] if len(names) == 1 else names
+            found["label_column"] = self.columns.label
+        return found
+
+
+class Reading:
+    """A file or open binary stream, the options for it, and `info`: how it is read."""
+
+    info: ReadInfo
+
+    def __init__(
+        self,
+        source: str | Path | BinaryIO,
+        options: ReadOptions,
+        *,
+        labelled: bool,
+        like: ReadInfo | None = None,
+    ) -> None:
+        """Store the arguments; see RecordReader."""
+        self.path = source if isinstance(source, str | Path) else None
+        self.name = str(source) if self.path else getattr(source, "name", "<stream>")
+        self.options = options
+        self.labelled = labelled
+        self.columns = ColumnOptions(
+            text=options.text_column,
+            label=options.label_column,
+            names=options.columns,
+            header=options.header,
+            labelled=labelled,
+            like=like.columns if like else None,
+            prefix=options.prefix,
+        )
+        self._source = source
+        self._head: bytes | None = None  # of a stream
+
+    @property
+    def source(self) -> str | Path | BinaryIO:
+        """The path, or the stream at its start."""
+        return self._source
+
+    def infer(self) -> None:
+        """Set the format and the encoding in `info`.
+
+        Raises:
+            DataError: neither the ending nor the lines of the file show its format.
+        """
+        format = self.options.format or self._infer_format()
+        if format in ("parquet", "arrow"):
+            self.info = ReadInfo(format)
+        else:
+            self.info = ReadInfo(format, self._infer_encoding(format))
+
+    def _infer_format(self) -> Format:
+        if self.path is None:
+            return "txt"
+        if not self.labelled:
+            return infer_format(self.path)
+        format = known_format(self.path) or "txt"
+        if format != "txt":
+            return format
+        self.info = ReadInfo(format, self._infer_encoding(format))
+        found = infer_labelled_format(self.sample)
+        if found is None:
+            raise DataError(
+                f"{self.path}: plain text has no labels; {self.options.prefix}format=label_text "
+                "reads lines of a label and a text; other formats: .csv, .tsv, .jsonl, .json, "
+                ".parquet, .arrow"
+            )
+        return found
+
+    def _infer_encoding(self, format: Format) -> str:
+        if self.options.encoding != "auto":
+            return self.options.encoding
+        if self.path is not None:
+            return detect_file_encoding(self.path) or FALLBACK
+        return detect_encoding([self.head(format)]) or FALLBACK
+
+    def head(self, format: Format) -> bytes:
+        """Return the first bytes of the stream, which is read from its start nevertheless."""
+        if self._head is None:
+            stream = cast(BinaryIO, self._source)
+            try:
+                if stream.seekable():
+                    start = stream.tell()
+                    self._head = stream.read(HEAD_BYTES)
+                    stream.seek(start)
+                else:
+                    # The columns of a table need several rows; texts are read as they arrive.
+                    raw = HeadStream(stream, whole_head=format not in ("txt", "jsonl"))
+                    self._head = raw.head
+                    self._source = io.BufferedReader(raw)
+            except READ_ERRORS as error:
+                raise DataError(f"{self.name}: cannot be read: {read_error(error)}") from error
+        return self._head
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of a text format."""
+        assert self.info.encoding is not None
+        return self.info.encoding
+
+    @contextmanager
+    def lines(self, newline: str = "\n") -> Iterator[Iterator[tuple[int, str]]]:
+        """Open the source; return its numbered lines."""
+        # A caller may stop early: the generator of lines is closed before its file.
+        with (
+            open_binary(self._source) as stream,
+            closing(numbered_lines(stream, self.name, self.encoding, newline)) as lines,
+        ):
+            yield lines
+
+    def sample(self, newline: str = "\n") -> Iterator[tuple[int, str]]:
+        """Yield the first lines, again from the start at each call."""
+        if self.path is not None:
+            with self.lines(newline) as lines:
+                yield from _first_lines(lines)
+            return
+        head = self.head(self.info.format)
+        stream = io.BytesIO(head)
+        with closing(numbered_lines(stream, self.name, self.encoding, newline)) as lines:
+            previous: tuple[int, str] | None = None
+            for line in _first_lines(lines):
+                if previous is not None:
+                    yield previous
+                previous = line
+            # The last line of the head may be cut.
+            if previous is not None and (len(head) < HEAD_BYTES or previous[0] == 1):
+                yield previous
+
+    def resolve(
+        self,
+        names: Sequence[str],
+        options: ColumnOptions | None = None,
+        stats: dict[str, ColumnStats] | None = None,
+    ) -> ResolvedColumns:
+        """Resolve the columns, and note them in `info`.
+
+        Raises:
+            DataError: as resolve_columns, with the name of the file.
+        """
+        try:
+            columns = resolve_columns(names, options or self.columns, stats)
+        except UnknownColumnError as error:
+            raise DataError(f"{self.name}: {error}") from None
+        self.info = replace(self.info, columns=columns)
+        return columns
+
+
+def _first_lines(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    characters = 0
+    for line in lines:
+        yield line
+        characters += len(line[1])
+        if characters >= SAMPLE_CHARACTERS:
+            return
+
+
+def join_text(parts: Sequence[str]) -> str:
+    """Join the parts of a text with a space; empty ones add none."""
+    return parts[0] if len(parts) == 1 else " ".join(part.strip() for part in parts if part.strip())

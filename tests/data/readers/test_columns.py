@@ -1,0 +1,197 @@
+"""Header and columns: by option, by name, by evidence, or an error that works when followed."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from rnn_lab.data.readers.records import ReadInfo, ReadOptions, Record, RecordReader
+from rnn_lab.errors import DataError
+
+WORDS = [
+    *("the", "film", "was", "an", "actor", "spoke", "scene", "music", "ended", "then"),
+    *("nothing", "happened", "at", "all"),
+]
+
+
+def text(i: int) -> str:
+    return " ".join(WORDS[(i * k) % len(WORDS)] for k in range(1, 6 + i % 5)) + f" number {i}"
+
+
+def table(rows, header=()) -> bytes:
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows([*([header] if header else []), *rows])
+    return file.getvalue().encode()
+
+
+def reader_of(content: bytes, format="csv", *, labelled=True, like=None, **options):
+    options = ReadOptions(format, prefix="data.", **options)
+    return RecordReader(io.BytesIO(content), options, labelled=labelled, like=like)
+
+
+def read(content: bytes, format="csv", **options) -> tuple[list[tuple[str, str]], ReadInfo]:
+    reader = reader_of(content, format, **options)
+    rows = list(reader)
+    assert all(isinstance(row, Record) for row in rows), rows
+    return [(row.text, row.label) for row in rows], reader.info
+
+
+LABELLED = [(text(i), "ham" if i % 3 else "spam") for i in range(60)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["text first", "label first"])
+@pytest.mark.parametrize("header", [("body of it", "mood"), ("v2", "v1"), ()])
+def test_two_columns_are_found_by_evidence(order, header):
+    rows = [[row[i] for i in order] for row in LABELLED]
+    content = table(rows, [header[i] for i in order] if header else ())
+    found, info = read(content)
+    assert found == LABELLED
+    assert info.columns.header == bool(header)
+    names = [header[i] for i in order] if header else ["0", "1"]
+    assert info.columns.names == tuple(names)
+
+
+def test_unnamed_empty_columns_beside():
+    rows = [(label, text, "", "", "") for text, label in LABELLED]
+    found, _ = read(table(rows, ("v1", "v2", "", "", "")))
+    assert found == LABELLED
+
+
+def test_a_file_sorted_by_class_has_one_label_in_its_first_rows():
+    rows = [(text(i), "1") for i in range(1500)] + [(text(i), "0") for i in range(5)]
+    found, _ = read(table(rows))
+    assert found == rows
+
+
+def test_a_long_text_that_repeats_is_not_the_text():
+    rows = [("from the archive of " * (1 + i % 2), t, x) for i, (t, x) in enumerate(LABELLED)]
+    found, _ = read(table(rows), label_column=2)
+    assert found == LABELLED
+
+
+def test_ids_and_dates_are_neither_text_nor_label():
+    rows = [
+        (i, f"Mon Apr 06 22:19:{i:02} PDT 2009", label, t) for i, (t, label) in enumerate(LABELLED)
+    ]
+    found, info = read(table(rows))
+    assert found == LABELLED
+    assert (info.columns.text, info.columns.label) == (("3",), "2")
+
+
+THREE = [(str(i % 4), f"Title of the text number {i}" + "!" * (i % 20), text(i)) for i in range(40)]
+
+
+def test_two_texts_are_not_plain_and_the_message_works_when_followed():
+    with pytest.raises(DataError) as caught:
+        read(table(THREE))
+    message = str(caught.value)
+    assert message.startswith("<stream>:1: more than one column may be the text: 1, 2; ")
+    assert "0 (0), 1 (Title of the text number 0), 2 (" in message
+    (columns,) = re.findall(r"data\.text_column=\[([0-9,]+)\]", message)
+    found, _ = read(table(THREE), text_column=[int(n) for n in columns.split(",")])
+    assert found == [(f"{title} {body}", label) for label, title, body in THREE]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"columns": ("label", "title", "text")},
+        {"columns": ("a", "b", "c"), "text_column": "c", "label_column": "a"},
+        {"text_column": 2, "label_column": 0},
+        {"text_column": "2", "header": False},
+        {"text_column": [2]},
+    ],
+)
+def test_columns_by_name_or_number(options):
+    found, info = read(table(THREE), **options)
+    assert found == [(body, label) for label, _, body in THREE]
+    assert not info.columns.header
+
+
+def test_columns_of_any_name():
+    names = ("a=b", "текст", "true", "ярлык,1")
+    rows = [("x", t, "y", label) for t, label in LABELLED]
+    found, _ = read(table(rows, names), text_column="текст", label_column="ярлык,1")
+    assert found == LABELLED
+
+
+def test_empty_parts_of_a_joined_text_add_no_space():
+    content = table([("a", " ", "1"), ("", "b ", "2"), ("a", "b", "1")], ("x", "y", "label"))
+    found, _ = read(content, text_column=["x", "y"])
+    assert [text for text, _ in found] == ["a", "b", "a b"]
+
+
+def test_a_header_that_is_not_plain_has_a_message_that_works_both_ways():
+    rows = [(f"word{i}", f"other{i}") for i in range(5)]
+    with pytest.raises(DataError) as caught:
+        read(table(rows))
+    message = str(caught.value)
+    assert message.endswith(": word0, other0")
+    assert "data.header=false data.text_column and data.label_column, by number" in message
+    found, _ = read(table(rows), header=False, text_column=0, label_column=1)
+    assert found == rows
+    found, _ = read(table(rows), header=True, text_column="word0", label_column="other0")
+    assert found == rows[1:]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"text_column": 7},
+            "has no column 7; they are numbered from 0 to 2; set data.",
+        ),
+        ({"columns": ("a", "b")}, "data.columns has 2 names, and the first row 3 columns"),
+        ({"label_column": "mood"}, "has no column 'mood'; set data.label_column to one of: 0 (0)"),
+    ],
+)
+def test_columns_that_are_not_there(options, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        read(table(THREE), **options)
+
+
+def test_several_possible_labels_are_listed():
+    rows = [(t, label, str(i % 5)) for i, (t, label) in enumerate(LABELLED)]
+    with pytest.raises(DataError, match=r"set data\.label_column to one of: t, a, b$"):
+        read(table(rows, ("t", "a", "b")))
+
+
+def test_a_header_that_is_a_value_of_the_column_is_none():
+    """A class may have the name of a column."""
+    rows = [(t, ("topic", "text")[i % 2]) for i, (t, _) in enumerate(LABELLED)]
+    found, info = read(table(rows))
+    assert found == rows
+    assert not info.columns.header
+
+
+def test_evidence_finds_the_keys_of_json_lines():
+    lines = [
+        json.dumps(
+            {
+                "is_sarcastic": i % 2,
+                "headline": text(i),
+                "link": f"https://example.com/{i}/{text(i)}".replace(" ", "-"),
+            }
+        )
+        for i in range(40)
+    ]
+    found, info = read("\n".join(lines).encode(), "jsonl")
+    assert found == [(text(i), str(i % 2)) for i in range(40)]
+    assert (info.columns.text, info.columns.label) == (("headline",), "is_sarcastic")
+
+
+def test_a_file_that_evidence_does_not_decide_is_read_like_another():
+    train = reader_of(table(THREE), text_column=2)
+    list(train)
+    few = table([("1", "A title", "a text"), ("2", "Another", "more")])
+    with pytest.raises(DataError):
+        read(few)
+    found, _ = read(few, like=train.info)
+    assert found == [("a text", "1"), ("more", "2")]
+
+
+def test_unlabelled_tables_need_no_label():
+    reader = reader_of(table([(i, t) for i, (t, _) in enumerate(LABELLED)]), labelled=False)
+    assert [row.text for row in reader] == [t for t, _ in LABELLED]

@@ -1,0 +1,73 @@
+import pytest
+
+from rnn_lab.data.readers.label_lines import are_label_lines
+from rnn_lab.data.readers.records import BadRow, ReadOptions, Record, RecordReader
+from rnn_lab.errors import DataError
+
+FASTTEXT = ["__label__good a film", "__label__so-so  two words ", "__label__bad\tthe end"]
+TREC = ["NUM:dist How far ?", "HUM:ind Who wrote it ?", "NUM:date When ?"] * 10
+WORDS = [f"{('pos', 'neg')[i % 2]} text number {i}" for i in range(60)]
+QUESTIONS = [f"{('What', 'Who', 'How')[i % 3]} is number {i} ?" for i in range(600)]
+
+
+@pytest.mark.parametrize("lines", [FASTTEXT, TREC, WORDS, ["", *WORDS], [*TREC * 10, "NUM:x"]])
+def test_lines_with_labels(lines):
+    assert are_label_lines(lines, by_form=False) or are_label_lines(lines, by_form=True)
+
+
+@pytest.mark.parametrize("lines", [[], QUESTIONS, WORDS[:4], [f"{i} text" for i in range(50)]])
+def test_lines_without(lines):
+    assert not are_label_lines(lines, by_form=False)
+    assert not are_label_lines(lines, by_form=True)
+
+
+def read(path, **options) -> list:
+    return list(RecordReader(path, ReadOptions(prefix="data.", **options), labelled=True))
+
+
+def test_fasttext(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("\n".join([*FASTTEXT * 40, "", "__label__bad", "__label__a __label__b both"]))
+    found = read(path)
+    assert found[:3] == [
+        Record(1, "a film", "good"),
+        Record(2, "two words ", "so-so"),
+        Record(3, "the end", "bad"),
+    ]
+    assert found[120:] == [
+        BadRow(122, "has a label but no text"),
+        BadRow(123, "has more than one label; one label for each text is supported"),
+    ]
+
+
+def test_coarse_labels_are_up_to_the_colon(tmp_path):
+    path = tmp_path / "questions.label"
+    path.write_text("\n".join(TREC))
+    assert {row.label for row in read(path)} == {"NUM:dist", "HUM:ind", "NUM:date"}
+    assert {row.label for row in read(path, label_column="coarse")} == {"NUM", "HUM"}
+
+
+def test_lines_that_are_not_plain_name_the_option_that_reads_them(tmp_path):
+    path = tmp_path / "questions.txt"
+    path.write_text("\n".join(QUESTIONS))
+    with pytest.raises(DataError, match=r"plain text has no labels; data\.format=label_text"):
+        read(path)
+    assert read(path, format="label_text")[0] == Record(1, "is number 0 ?", "What")
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ";", "|", ","])
+def test_a_table_with_another_ending(tmp_path, delimiter):
+    path = tmp_path / "SMSSpamCollection"
+    texts = [f"Go until jurong point number {i}{' very' * (i % 7)} late" for i in range(60)]
+    labels = ["ham" if i % 3 else "spam" for i in range(60)]
+    pairs = list(zip(labels, texts, strict=True))
+    path.write_text("\n".join(delimiter.join(pair) for pair in pairs))
+    assert [(row.label, row.text) for row in read(path)] == pairs
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.pkl", "a"])
+def test_binary_files_are_refused(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"PK\x03\x04\0\0\n" * 50)
+    with pytest.raises(DataError, match="plain text has no labels"):
+        read(path)

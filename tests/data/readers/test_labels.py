@@ -1,0 +1,131 @@
+import os
+import subprocess
+import sys
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from rnn_lab.data.readers.labels import (
+    MISSING_LABELS,
+    ClassLookup,
+    LabelEncoder,
+    label_text,
+    sorted_classes,
+)
+from tests.cli.runner import PROJECT
+
+
+@pytest.mark.parametrize(
+    ("values", "label"),
+    [
+        (("0", "0.0", "-0", " 0 ", 0, 0.0, -0.0, np.int64(0), np.float32(0), Decimal("0.0")), "0"),
+        (("-3", "-3.00", -3, -3.0), "-3"),
+        (("1.5", 1.5, np.float64(1.5)), "1.5"),
+        (("true", True, np.True_), "true"),
+        (("", None, float("nan"), float("inf"), np.float64("nan")), ""),
+        (("01",), "01"),
+        (("good ", "good"), "good"),
+    ],
+)
+def test_one_label_however_it_is_spelled(values, label):
+    assert {label_text(value) for value in values} == {label}
+
+
+def test_what_cannot_be_a_label():
+    for value in ([1], {"a": 1}, b"a", object()):
+        with pytest.raises(TypeError, match="a label cannot be of the type"):
+            label_text(value)
+
+
+def encoded(labels, classes=None):
+    encoder = LabelEncoder(classes)
+    for label in labels:
+        assert encoder.fault(label) is None, label
+        encoder.add(label)
+    indices, names = encoder.finish()
+    return indices.tolist(), names
+
+
+def test_booleans_are_one_class_each_where_all_labels_are():
+    assert encoded(["True", "FALSE", "true", "False"]) == ([1, 0, 1, 0], ("false", "true"))
+    assert encoded(["True", "true", "maybe"])[1] == ("True", "maybe", "true")
+
+
+def test_labels_of_another_format_find_their_class():
+    assert encoded(["TRUE", "false"], ["false", "true"])[0] == [1, 0]
+    assert encoded(["true", "false"], ["False", "True"])[0] == [1, 0]
+    assert encoded(["0", "1"], ["0.0", "1.0"])[0] == [0, 1]
+    lookup = ClassLookup(["true", "True", "1"])
+    assert [lookup.get(x) for x in ("true", "True", "TRUE", "1", "01")] == [0, 1, 0, 2, None]
+
+
+def test_missing_labels_are_a_fault_unless_they_are_classes():
+    for label in MISSING_LABELS - {""}:
+        assert f"missing label {label!r}" in LabelEncoder().fault(label)
+        assert f"missing label {label!r}" in LabelEncoder(["a", "b"]).fault(label)
+        assert LabelEncoder(["a", label]).fault(label) is None
+    for label in ("none", "NONE", "nano"):
+        assert LabelEncoder().fault(label) is None
+
+
+ORDERED = ["-1", "0", "01", "1", "1e0", "1.5", "2", "10", "1_0", "A", "NONE", "a", "inf", "٣"]
+PRINT_ORDER = f"""
+from rnn_lab.data.readers.labels import LabelEncoder
+encoder = LabelEncoder()
+for label in set({ORDERED!r}):
+    encoder.add(label)
+print(encoder.finish()[1] == tuple({ORDERED!r}))
+"""
+
+
+def test_the_order_of_classes_is_total():
+    assert sorted_classes(reversed(ORDERED)) == ORDERED
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_order_of_classes_does_not_depend_on_the_hash_seed(seed):
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_ORDER],
+        env=os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(PROJECT / "src")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        ([f"id{i}" for i in range(60)], "60 different labels in 60 rows: they are ids or texts"),
+        (list(map(str, range(60))), "60 different labels in 60 rows: they are ids or continuous"),
+        ([f"{i % 30}.5" for i in range(600)], "30 different labels in 600 rows: they are contin"),
+        ([str(i % 30) for i in range(600)], None),
+        (["a", "b", "c"], None),
+        ([f"1.{i % 5}" for i in range(100)], None),
+    ],
+)
+def test_what_are_no_classes(labels, problem):
+    found, known = LabelEncoder(), LabelEncoder(sorted(set(labels)))
+    for label in labels:
+        found.add(label)
+        known.add(label)
+    assert known.problem is None
+    if problem is None:
+        assert found.problem is None
+    else:
+        assert found.problem.startswith(problem)
+        assert ("regression is not supported" in found.problem) == ("continuous" in found.problem)
+
+
+def test_ids_are_noticed_before_they_fill_the_memory():
+    encoder = LabelEncoder()
+    rows = 0
+    while not encoder.has_many_classes:
+        encoder.add(f"id {rows}")
+        rows += 1
+    assert rows == 100_001
+    known = LabelEncoder(["a"])
+    known.add("a")
+    assert not known.has_many_classes

@@ -1,0 +1,83 @@
+import csv
+
+import numpy as np
+import pytest
+
+from rnn_lab.data.config import FilesConfig
+from rnn_lab.data.sources.lists import corpus_from_lists
+from rnn_lab.data.sources.text_files import load_files
+from rnn_lab.errors import DataError
+
+TEXTS = [f"text number {i}" for i in range(40)]
+LABELS = [("good", "bad", "so so")[i % 3] for i in range(40)]
+
+
+def test_the_same_corpus_as_of_a_file(tmp_path):
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *zip(TEXTS, LABELS, strict=True)])
+    config = FilesConfig(train_path=str(tmp_path / "a.csv"), cache_dir=str(tmp_path / "cache"))
+    of_file, of_lists = load_files(config), corpus_from_lists(TEXTS, LABELS)
+    assert of_lists.class_names == of_file.class_names
+    for name in ("train", "test"):
+        assert list(of_lists.splits[name].texts) == list(of_file.splits[name].texts)
+        assert np.array_equal(of_lists.splits[name].labels, of_file.splits[name].labels)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [i % 2 for i in range(40)],
+        np.arange(40) % 2,
+        (np.arange(40) % 2).astype(np.float32),
+        [str(i % 2) for i in range(40)],
+        (i % 2 for i in range(40)),
+    ],
+    ids=["ints", "int array", "float array", "strings", "generator"],
+)
+def test_any_sequence_of_labels(labels):
+    corpus = corpus_from_lists(np.array(TEXTS), labels)
+    assert corpus.class_names == ("0", "1")
+    names = [int(name) for name in corpus.train.names]
+    assert corpus.train.labels.tolist() == [name % 2 for name in names]
+
+
+def test_given_splits_and_classes():
+    corpus = corpus_from_lists(
+        TEXTS,
+        LABELS,
+        validation=(["a"], ["bad"]),
+        test=(["b", "c"], ["so so", "good"]),
+        class_names=["so so", "good", "bad"],
+    )
+    assert list(corpus.train.texts) == TEXTS
+    assert corpus.validation.labels.tolist() == [2]
+    assert corpus.test.labels.tolist() == [0, 1]
+
+
+def test_bad_rows():
+    texts, labels = [*TEXTS, " ", None, "x", "y"], [*LABELS, "good", "bad", None, [1]]
+    with pytest.raises(DataError, match=r"^lists, train: row 40: empty text"):
+        corpus_from_lists(texts, labels)
+    corpus = corpus_from_lists(texts, labels, on_bad_lines="skip")
+    assert corpus.skipped == [
+        "lists, train 40: empty text",
+        "lists, train 41: a text is a NoneType and not a string",
+        "lists, train 42: missing label '' (if it is a class, list all classes in class_names)",
+        "lists, train 43: a label cannot be of the type list",
+    ]
+    assert len(corpus.train) + len(corpus.test) == 40
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        (TEXTS, LABELS[1:], "40 texts and 39 labels"),
+        (TEXTS, ["good"] * 40, "one class only, 'good'"),
+        (TEXTS, range(40), "40 different labels in 40 rows: they are ids or continuous values"),
+        ([], [], "has no usable rows"),
+        (["a", "b"], [0, 1], "2 rows are too few to split off a test split"),
+    ],
+)
+def test_what_cannot_be_a_corpus(texts, labels, message):
+    with pytest.raises(DataError, match=message):
+        corpus_from_lists(texts, labels)
