@@ -1,4 +1,5 @@
 import csv
+import gzip
 import io
 import itertools
 import json
@@ -246,3 +247,24 @@ def test_any_file(mood_run):
         label(data)
 
     any_file()
+
+
+def test_files_are_read_as_for_training(tmp_path, mood_run):
+    texts = ["an awful; awful film", "a lovely film, été", "a passable film, and that is all"]
+    texts = [f"{text} {i}" for i, text in enumerate(texts * 4)]
+    rows = "".join(f"{i};'{text}'\n" for i, text in enumerate(texts))
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(rows.encode("cp1252")))
+    (tmp_path / "in.json").write_text(json.dumps([{"headline": text} for text in texts]))
+    (tmp_path / "in.txt").write_text("\n".join(texts), encoding="utf-16")
+    answers = []
+    for name in ("in.csv.gz", "in.json", "in.txt"):
+        output = tmp_path / f"{name}.jsonl"
+        predict({"run": str(mood_run), "input": str(tmp_path / name), "output": str(output)})
+        answers.append([(row["line"], row["probabilities"]) for row in json_lines(output)])
+    assert answers[0] == answers[1] == answers[2]
+    assert len(answers[0]) == len(texts)
+    predict(
+        {"run": str(mood_run), "input": str(tmp_path / "in.csv.gz"), "output": str(output)}
+        | {"header": False, "text_column": 0}
+    )
+    assert len(json_lines(output)) == len(texts)

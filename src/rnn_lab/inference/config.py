@@ -2,8 +2,11 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, StrictBool, field_validator, model_validator
 
+from rnn_lab.data.readers.config import Column, Delimiter, Quotechar, read_options
+from rnn_lab.data.readers.formats import Format
+from rnn_lab.data.readers.reading import ReadOptions
 from rnn_lab.validation import StrictConfig, Targets
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -41,16 +44,24 @@ class PredictOptions(_RunOptions):
     text: str | None = None
     input: str | None = None
     output: str = "-"
-    format: Literal["txt", "csv", "tsv", "jsonl"] | None = None
-    text_column: str | None = None
-    encoding: str = "utf-8"
+    format: Format | None = None
+    header: StrictBool | Literal["auto"] = "auto"
+    columns: list[Column] | None = None
+    delimiter: Delimiter | None = None
+    quotechar: Quotechar | None = None
+    text_column: Column | list[Column] | None = None
+    encoding: str = "auto"
     batch_size: PositiveInt = 256
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.text is None) == (self.input is None):
-            raise ValueError('give one of text="..." and input=<.txt, .csv, .tsv, .jsonl or ->')
+            raise ValueError('give one of text="..." and input=<.txt, .csv, .jsonl, ... or ->')
         return self
+
+    def read_options(self) -> ReadOptions:
+        """Return the options that say how `input` is read."""
+        return read_options(self)
 
 
 class ExportOptions(_RunOptions):

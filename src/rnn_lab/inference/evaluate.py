@@ -25,6 +25,7 @@ from rnn_lab.training.artifacts import (
     write_predictions,
     write_result,
 )
+from rnn_lab.training.data_report import print_source_info, write_skipped_rows
 from rnn_lab.validation import StrictConfig, metric_factories, validate
 
 # Options of this machine, which are not taken from a checkpoint: it may be untrusted.
@@ -55,6 +56,7 @@ def evaluate(options: dict[str, Any]) -> None:
             f"{run.path}: the texts have changed since its training, so its test split may contain "
             "texts that it was trained on; name the texts to test: data=files data.test_path=<path>"
         )
+    print_source_info(data.corpus)
     tested = test(run, data.test_dataloader(), metric_factories(checked.metrics))
     folder = Path(checked.output_dir)
     lock = lock_test_dir(folder)
@@ -127,6 +129,7 @@ def save_test_artifacts(
         losses=tested.losses,
         probabilities=tested.probabilities,
     )
+    write_skipped_rows(data.corpus, folder)
     about = {
         "checkpoint": str(run.path),
         "synthetic": data.corpus.synthetic,

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from rnn_lab.data.readers.records import infer_format, read_records, text_error
+from rnn_lab.data.readers.records import RecordReader, text_error
 from rnn_lab.errors import ConfigError, DataError, sanitize
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import PredictOptions
@@ -82,13 +82,8 @@ def predict_stream(options: PredictOptions, source: str) -> None:
     A row that cannot be used has an `error` in place of its label, and is listed on stderr.
     """
     writer = _writer_for(options.output, source)
-    rows = read_records(
-        sys.stdin.buffer if source == "-" else Path(source).expanduser(),
-        options.format or ("txt" if source == "-" else infer_format(source)),
-        labelled=False,
-        encoding=options.encoding,
-        text_column=options.text_column,
-    )
+    stream = sys.stdin.buffer if source == "-" else Path(source).expanduser()
+    rows = iter(RecordReader(stream, options.read_options(), labelled=False))
     first = next(rows, None)  # a missing or unreadable file is reported before the model is loaded
     if first is None:
         raise DataError(f"{source}: contains no text")

@@ -30,13 +30,14 @@ from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactChe
 from rnn_lab.training.callbacks.monitors import PredictionCollector, Throughput
 from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.data_report import SKIPPED_ROWS
 from rnn_lab.training.hardware import Hardware, describe_hardware
 from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
 
 STAGE = ".finishing"  # folder within the output folder
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "tokenizers", "wandb")
-_IN_PLACE = ("metrics.csv", "gradient_flow.csv")  # were written while the run trained
+_IN_PLACE = ("metrics.csv", "gradient_flow.csv", SKIPPED_ROWS)  # were written before
 
 
 def save_artifacts(
@@ -52,7 +53,7 @@ def save_artifacts(
     stage.mkdir(parents=True)
     for name in _IN_PLACE:
         if (folder / name).exists():
-            shutil.copyfile(folder / name, stage / name)  # plots are drawn from them
+            shutil.copyfile(folder / name, stage / name)  # for the plots and the dashboard
     predictions, test = find_callback(trainer, PredictionCollector), data.corpus.test
     if predictions.is_complete and test is not None:
         encoded, rows = data.splits["test"], predictions.indices
@@ -65,9 +66,6 @@ def save_artifacts(
             losses=predictions.losses,
             probabilities=predictions.probabilities,
         )
-    if data.corpus.skipped:
-        with atomic_write(stage / "skipped_rows.txt") as file:
-            file.writelines(f"{row}\n" for row in data.corpus.skipped)
     write_result(stage, result)
     draw_plots(stage)
     _report_to_wandb(stage, data, trainer)
@@ -188,6 +186,7 @@ def describe_data(data: TextDataModule) -> dict[str, Any]:
         "vocab_size": encoder.vocab_size,
         "vocabulary_fingerprint": encoder.fingerprint,
         "num_skipped": len(corpus.skipped),
+        "source_info": dict(corpus.source_info),
         "options": data.config.model_dump(),
     }
 

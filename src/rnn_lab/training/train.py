@@ -31,6 +31,11 @@ from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactChe
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.callbacks.nonfinite import Rollback, excluded_batches, read_rollbacks
 from rnn_lab.training.checkpoint_io import read_checkpoint
+from rnn_lab.training.data_report import (
+    print_source_info,
+    warn_rare_classes,
+    write_skipped_rows,
+)
 from rnn_lab.training.hardware import resolve_hardware
 from rnn_lab.training.reproduce import check_same_data
 from rnn_lab.training.resume import ResumePoint, find_resume_point, incompatible_checkpoint
@@ -113,6 +118,10 @@ def load_data(spec: RunSpec) -> TextDataModule:
     data.setup()
     if run_identity(config, data)["demo_fallback"]:
         warn_demo_fallback()
+    print_source_info(data.corpus)
+    if not config.trainer.fast_dev_run:
+        write_skipped_rows(data.corpus, spec.output_dir)
+    warn_rare_classes(data)
     log_duplicates(data)
     if config.reproduce is not None:
         check_same_data(config.reproduce, data)

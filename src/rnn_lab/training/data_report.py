@@ -1,0 +1,99 @@
+"""What a user should know of the data of a run or a test: how files were read, rows, classes."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from rnn_lab.data.corpus import SPLITS, Corpus
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.errors import sanitize
+from rnn_lab.io.atomic import atomic_write
+
+log = logging.getLogger(__name__)
+
+SKIPPED_ROWS = "skipped_rows.txt"
+FEW_ROWS = 5  # of a class: fewer are a warning
+_NAMED_CLASSES = 10  # in a warning
+
+
+@rank_zero_only
+def print_source_info(corpus: Corpus) -> None:
+    """Print how each file was read, as the options that override what was inferred."""
+    described: dict[str, list[str]] = {}
+    for info in corpus.source_info.values():
+        described.setdefault(_as_options(info), []).append(str(info["path"]))
+    for options, paths in described.items():
+        print(sanitize(f"Read {' and '.join(paths)} {options}", longest=1000), flush=True)
+
+
+def _as_options(info: Mapping[str, Any]) -> str:
+    """Return "with data.format=csv data.encoding=utf-8 ..."; some formats are no option."""
+    options = {name: value for name, value in info.items() if name != "path" and value is not None}
+    prefix = "with"
+    if " " in options.get("format", ""):
+        prefix = f"as {options.pop('format')} with"
+    return " ".join([prefix, *(f"data.{name}={_value(v)}" for name, v in options.items())])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@rank_zero_only
+def write_skipped_rows(corpus: Corpus, folder: Path) -> None:
+    """List the rows that were skipped in a file in `folder`, and print their number."""
+    path = folder / SKIPPED_ROWS
+    if not corpus.skipped:
+        path.unlink(missing_ok=True)  # of a run that this one replaces
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.writelines(f"{row}\n" for row in corpus.skipped)
+    rows = sum(map(len, corpus.splits.values())) + len(corpus.skipped)
+    print(
+        f"{len(corpus.skipped):,} of {rows:,} rows cannot be used and were skipped; "
+        f"{path} lists them",
+        flush=True,
+    )
+
+
+@rank_zero_only
+def warn_rare_classes(data: TextDataModule) -> None:
+    """Warn about classes of so few texts that their metrics say nothing."""
+    counts = {
+        name: np.bincount(data.splits[name].labels, minlength=data.num_classes)
+        for name in SPLITS
+        if name in data.splits
+    }
+    if "train" not in counts:
+        return
+    total = np.sum(list(counts.values()), axis=0)  # int64 [classes]
+    single, few = [], []
+    for row, name in enumerate(data.class_names):
+        if total[row] >= FEW_ROWS:
+            continue
+        if total[row] == 1 and counts["train"][row] == 1:
+            single.append(repr(name))
+        elif total[row]:
+            each = ", ".join(f"{split} {count[row]}" for split, count in counts.items())
+            few.append(f"{name!r} ({each})")
+    if single:
+        log.warning(
+            "Classes with one text, which is in training and can be neither validated nor tested: "
+            "%s",
+            _listed(single),
+        )
+    if few:
+        log.warning("Classes with fewer than %d texts: %s", FEW_ROWS, _listed(few))
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED_CLASSES
+    listed = sanitize(", ".join(names[:_NAMED_CLASSES]), longest=1000)
+    return f"{listed} and {more} more" if more > 0 else listed

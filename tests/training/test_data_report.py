@@ -1,0 +1,73 @@
+from rnn_lab.data.config import FilesConfig
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.training.data_report import (
+    print_source_info,
+    warn_rare_classes,
+    write_skipped_rows,
+)
+
+
+def set_up(tmp_path, rows: list[str], **options) -> TextDataModule:
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
+    path, cache = str(tmp_path / "a.csv"), str(tmp_path / "cache")
+    data = TextDataModule(FilesConfig(train_path=path, cache_dir=cache, **options))
+    data.setup()
+    return data
+
+
+GOOD = [f"text number {i},{'ab'[i % 2]}" for i in range(40)]
+
+
+def test_what_was_inferred_is_one_line_of_options(tmp_path, capsys):
+    print_source_info(set_up(tmp_path, GOOD).corpus)
+    assert capsys.readouterr().out == (
+        f"Read {tmp_path}/a.csv with data.format=csv data.encoding=utf-8 data.delimiter=comma "
+        "data.quotechar=double data.header=true data.text_column=text data.label_column=label\n"
+    )
+
+
+def test_files_that_were_read_alike_are_one_line(tmp_path, capsys):
+    (tmp_path / "b.csv").write_text("\n".join(["text,label", *GOOD[:9]]))
+    print_source_info(set_up(tmp_path, GOOD, test_path=str(tmp_path / "b.csv")).corpus)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"Read {tmp_path}/a.csv and {tmp_path}/b.csv with data.format=csv ")
+
+
+def test_a_format_that_is_no_option(tmp_path, capsys):
+    for label in "ab":
+        (tmp_path / "in" / label).mkdir(parents=True)
+        for i in range(10):
+            (tmp_path / "in" / label / str(i)).write_text(f"text {i}")
+    config = FilesConfig(train_path=str(tmp_path / "in"), cache_dir=str(tmp_path / "cache"))
+    data = TextDataModule(config)
+    data.setup()
+    print_source_info(data.corpus)
+    expected = f"Read {tmp_path}/in as class folders with data.encoding=utf-8\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_skipped_rows_are_listed_in_a_file_that_the_screen_names(tmp_path, capsys):
+    data = set_up(tmp_path, [*GOOD, ",a", "x,"], on_bad_lines="skip")
+    folder = tmp_path / "run"
+    write_skipped_rows(data.corpus, folder)
+    assert capsys.readouterr().out == (
+        f"2 of 42 rows cannot be used and were skipped; {folder}/skipped_rows.txt lists them\n"
+    )
+    listed = "a.csv:42: empty text\na.csv:43: empty label\n"
+    assert (folder / "skipped_rows.txt").read_text() == listed
+    write_skipped_rows(set_up(tmp_path, GOOD).corpus, folder)
+    assert capsys.readouterr().out == ""
+    assert not (folder / "skipped_rows.txt").exists()
+
+
+def test_rare_classes_are_a_warning_with_their_names(tmp_path, caplog):
+    rows = [*GOOD, "once,c", "one,d", "two,d", "three,d"]
+    warn_rare_classes(set_up(tmp_path, rows))
+    single, few = (record.getMessage() for record in caplog.records)
+    assert single == (
+        "Classes with one text, which is in training and can be neither validated nor tested: 'c'"
+    )
+    assert few == "Classes with fewer than 5 texts: 'd' (train 1, validation 1, test 1)"
+    caplog.clear()
+    warn_rare_classes(set_up(tmp_path, GOOD))
+    assert not caplog.records
