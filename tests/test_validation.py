@@ -78,8 +78,8 @@ def test_two_bad_options_are_two_lines():
         ),
         (GOOD | {"sede": 5}, "sede: no such option. Did you mean seed?"),
         (
-            GOOD | {"data": {"source": "files", "train_path": "x.csv", "class_names": ["a", 5]}},
-            "data.class_names.1=5: input should be a valid string",
+            GOOD | {"data": {"source": "files", "train_path": "x.csv", "class_names": ["a", [5]]}},
+            "data.class_names.1=[5]: input should be a valid string",
         ),
     ],
 )

@@ -139,6 +139,15 @@ def test_a_wrong_encoding(load):
         assert corpus.source_info["train_path"]["encoding"] == used
 
 
+def test_a_file_in_an_encoding_that_is_not_plausible(load):
+    lines = ["текст,label", *(f"очень хороший фильм номер {i},{i % 2}" for i in range(20))]
+    Path("a.csv").write_bytes("\n".join(lines).encode("cp1251"))
+    with pytest.raises(DataError, match=r"^a\.csv:1: is not utf-8: .*cp1251.*; set data\.encoding"):
+        load(train_path="a.csv")
+    corpus = load(train_path="a.csv", encoding="cp1251", text_column="текст")
+    assert corpus.class_names == ("0", "1")
+
+
 def test_bad_texts_in_a_folder(load):
     for label in ("bad", "good"):
         Path("a", label).mkdir(parents=True)

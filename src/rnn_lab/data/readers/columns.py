@@ -91,7 +91,7 @@ class ColumnStats:
             and not self.nested
             and has_words
             and self.mean_length >= length
-            and self.longest >= 1.25 * self.mean_length  # unlike dates
+            and self.longest >= 1.1 * self.mean_length  # unlike dates
             and 2 * len(self.distinct) >= self.rows
         )
 

@@ -117,6 +117,20 @@ def working_encodings(path: str | Path, failed: str) -> list[str]:
     return [n for n in names if _lookup(n) != _lookup(failed) and _decodes(path, n)]
 
 
+def encoding_hint(path: str | Path, fault: str, prefix: str) -> str | None:
+    """Return which encodings decode a file, for a fault of `decoding_error`; None if none does.
+
+    `prefix` is that of the option `encoding` in a message.
+    """
+    if not fault.startswith("is not ") or ": byte 0x" not in fault:
+        return None
+    working = working_encodings(path, fault.removeprefix("is not ").partition(":")[0])
+    if len(working) == 1:
+        return f"({prefix}encoding={working[0]} decodes the file)"
+    listed = ", ".join(working)
+    return f"(encodings that decode the file: {listed}; set {prefix}encoding)" if working else None
+
+
 def _lookup(name: str) -> codecs.CodecInfo | None:
     try:
         return codecs.lookup(name)

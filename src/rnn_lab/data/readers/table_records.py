@@ -12,6 +12,7 @@ from rnn_lab.data.readers.columns import (
     resolve_columns,
     shorten,
 )
+from rnn_lab.data.readers.encoding import encoding_hint
 from rnn_lab.data.readers.lines import decoding_error
 from rnn_lab.data.readers.reading import SAMPLE_ROWS, BadRow, Reading, Record, join_text
 from rnn_lab.data.readers.sniff import separator_line, sniff_dialect
@@ -96,7 +97,11 @@ def _first_rows(
         return None, []
     reason = first.fault or decoding_error("".join(first.fields), reading.encoding)
     if reason:
-        raise DataError(f"{reading.name}:{first.line}: {reason}, in the line of column names")
+        hint = None
+        if reading.path is not None:
+            hint = encoding_hint(reading.path, reason, reading.options.prefix)
+        where = f"in the line of column names {hint or ''}".rstrip()
+        raise DataError(f"{reading.name}:{first.line}: {reason}, {where}")
     below = [ColumnStats() for _ in first.fields]
     for row in islice(rows, SAMPLE_ROWS):
         if not row.fault and len(row.fields) == len(below):

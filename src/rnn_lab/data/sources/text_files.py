@@ -13,7 +13,7 @@ from rnn_lab.data.corpus import Corpus, CorpusWriter, open_corpus, stat_key
 from rnn_lab.data.options import Fraction, TextOptions
 from rnn_lab.data.readers.columns import shorten
 from rnn_lab.data.readers.config import Column, Delimiter, Quotechar, read_options
-from rnn_lab.data.readers.encoding import working_encodings
+from rnn_lab.data.readers.encoding import encoding_hint
 from rnn_lab.data.readers.formats import Format
 from rnn_lab.data.readers.labels import LabelEncoder, label_text
 from rnn_lab.data.readers.reading import ReadInfo
@@ -56,7 +56,8 @@ class FilesConfig(TextOptions):
         """Spell numbers and booleans as the files do: [0,1] are the labels "0" and "1"."""
         if not isinstance(names, list):
             return names
-        return [name if isinstance(name, str) else label_text(name) for name in names]
+        is_number = (isinstance(name, bool | int | float) for name in names)
+        return [label_text(name) if n else name for n, name in zip(is_number, names, strict=True)]
 
 
 @register_source("files", FilesConfig)
@@ -174,17 +175,9 @@ def _not_classes(texts: FileSet, encoder: LabelEncoder) -> DataError:
 
 def _encoding_hint(texts: FileSet, row: Row) -> str | None:
     """Return which encoding decodes the file of a row that was decoded wrongly."""
-    if not row.fault.startswith("is not ") or ": byte 0x" not in row.fault:
-        return None
     file_of_row = re.sub(r":[0-9]+$", "", row.place)
     path = next((file for file in texts.files() if str(file) in (row.place, file_of_row)), None)
-    failed = row.fault.removeprefix("is not ").partition(":")[0]
-    working = [] if path is None else working_encodings(path, failed)
-    if not working:
-        return None
-    if len(working) == 1:
-        return f"(data.encoding={working[0]} decodes the file)"
-    return f"(encodings that decode the file: {', '.join(working)}; set data.encoding)"
+    return None if path is None else encoding_hint(path, row.fault, "data.")
 
 
 def check_classes(path: str, labels: np.ndarray, classes: Sequence[str]) -> None:
