@@ -1,5 +1,6 @@
 """What many rooms' tests need."""
 
+import contextlib
 import csv
 import os
 import random
@@ -12,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from rnn_lab.fast_import import fast_imports
-from tests.cli.forked import run_warm_command
+from tests.cli.forked import run_warm_command, serving
 from tests.cli.runner import PROJECT
 
 # Set before torch is imported, for this process and the commands that the tests run: tensors here
@@ -24,11 +25,27 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(PROJECT / "src"), str(PROJECT)])
 MOODS = {"bad": "awful", "good": "lovely", "so so": "passable"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist starts the processes that test
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have one server of commands for all processes that test together."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        stack = contextlib.ExitStack()
+        stack.enter_context(serving())
+        session.config.add_cleanup(stack.close)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[Any]:
     """Import what the tests import, as a command does."""
     with fast_imports():
         return (yield)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests: at the end, one core would wait for the other."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

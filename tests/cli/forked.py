@@ -2,23 +2,27 @@
 
 Importing is most of what a short run takes. What a test asks is answered as by `run_command`, which
 stays for tests of a start itself: an import that fails, a variable that is read by one. As a
-program it does what each line of its standard input asks, and answers in a line.
+program it does what each line of a connection asks, and answers in a line: one process serves all
+that test together.
 """
 
-import atexit
+import contextlib
 import functools
 import importlib
 import json
 import os
+import selectors
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from rnn_lab.fast_import import fast_imports
 from tests.cli.runner import PROJECT, command_environment
@@ -32,6 +36,7 @@ IMPORTED = (
     *("rnn_lab.reports.sweep.report", "rnn_lab.sweeps.retry", "rnn_lab.training.train"),
     *("wandb.sdk.data_types._private", "wandb.sdk.launch.inputs.internal"),
 )
+SOCKET = "RNN_LAB_TESTS_SOCKET"  # the variable that names the server's socket
 
 
 def run_warm_command(
@@ -39,6 +44,7 @@ def run_warm_command(
     *arguments: str,
     cwd: Path,
     env: dict[str, str] | None = None,
+    stdin: Path = Path(os.devnull),
     warm_children: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run `python <script> <arguments>` in `cwd`, as `run_command` does.
@@ -48,7 +54,13 @@ def run_warm_command(
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         status = Started(
-            script, *arguments, cwd=cwd, out=out, err=err, env=env, warm_children=warm_children
+            *(script, *arguments),
+            cwd=cwd,
+            out=out,
+            err=err,
+            env=env,
+            stdin=stdin,
+            warm_children=warm_children,
         ).wait()
         said = out.read_bytes().decode(), err.read_bytes().decode()
     return subprocess.CompletedProcess([script, *arguments], status, *said)
@@ -65,11 +77,12 @@ class Started:
         out: Path,
         err: Path | None = None,
         env: dict[str, str] | None = None,
+        stdin: Path = Path(os.devnull),
         warm_children: bool = False,
     ) -> None:
         environment = command_environment(cwd) | (env or {})
         asked = {"script": script, "arguments": arguments, "environment": environment}
-        asked["warm_children"] = warm_children
+        asked |= {"stdin": str(stdin), "warm_children": warm_children}
         self.pid: int = _ask(
             start=asked | {"cwd": str(cwd), "out": str(out), "err": str(err or out)}
         )
@@ -103,38 +116,75 @@ class Started:
 
 
 def _ask(**asked: Any) -> Any:
-    server = _server()
-    assert server.stdin is not None and server.stdout is not None
-    server.stdin.write(json.dumps(asked) + "\n")
-    server.stdin.flush()
-    return json.loads(server.stdout.readline())
+    stream = _connection(os.getpid())
+    stream.write(json.dumps(asked).encode() + b"\n")
+    stream.flush()
+    return json.loads(stream.readline())
 
 
 @functools.cache
-def _server() -> subprocess.Popen[str]:
-    """The process that is forked, one of each process that tests."""
+def _connection(pid: int) -> IO[bytes]:
+    """The connection of this process to the server."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(os.environ[SOCKET])
+        return connection.makefile("rwb")
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[None]:
+    """Have a server for this process and all that it starts. It imports when first asked."""
     home = Path(tempfile.mkdtemp())
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.cli.forked"],
-        cwd=PROJECT,
-        env=command_environment(home),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    atexit.register(server.communicate)  # the end of its input is its end
-    return server
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(home / "socket"))
+        listening.listen()
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tests.cli.forked", str(listening.fileno())],
+            cwd=PROJECT,
+            env=command_environment(home),
+            stdin=subprocess.PIPE,
+            pass_fds=[listening.fileno()],
+        )
+    os.environ[SOCKET] = str(home / "socket")
+    try:
+        yield
+    finally:
+        del os.environ[SOCKET]
+        server.communicate()  # the end of its input is its end
+        shutil.rmtree(home)
 
 
 def main() -> None:
-    """Start a command, or tell how one has ended, for each line of input."""
+    """Start a command, or tell how one has ended, for each line of a connection."""
+    listening = socket.socket(fileno=int(sys.argv[1]))
+    with selectors.DefaultSelector() as ready:
+        ready.register(listening, selectors.EVENT_READ)
+        ready.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            for key, _ in ready.select():
+                if key.fileobj is sys.stdin:
+                    return
+                if key.fileobj is listening:
+                    connection, _ = listening.accept()
+                    stream = connection.makefile("rwb")
+                    ready.register(connection, selectors.EVENT_READ, stream)
+                elif not _answer(key.data):
+                    ready.unregister(key.fileobj)
+
+
+def _answer(stream: IO[bytes]) -> bool:
+    """Answer the next line of a connection; return whether there was one."""
+    line = stream.readline()
+    if not line:
+        return False
     import_all()
-    for line in sys.stdin:
-        asked = json.loads(line)
-        answer = fork(**asked["start"]) if "start" in asked else status_of(asked["poll"])
-        print(json.dumps(answer), flush=True)
+    asked = json.loads(line)
+    answer = fork(**asked["start"]) if "start" in asked else status_of(asked["poll"])
+    stream.write(json.dumps(answer).encode() + b"\n")
+    stream.flush()
+    return True
 
 
+@functools.cache
 def import_all() -> None:
     """Import what commands do, with what comes at first use: compiled steps and fonts."""
     with fast_imports():
@@ -160,6 +210,7 @@ def fork(
     cwd: str | Path,
     out: str | Path,
     err: str | Path,
+    stdin: str = os.devnull,
     environment: dict[str, str] | None = None,
     before: Callable[[], None] | None = None,
     warm_children: bool = False,
@@ -174,7 +225,7 @@ def fork(
 
     def prepare() -> None:
         appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(os.open(stdin, os.O_RDONLY), 0)
         for stream, path in ((1, out), (2, err)):
             os.dup2(os.open(path, appended), stream)
         os.chdir(cwd)

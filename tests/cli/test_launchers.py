@@ -38,9 +38,9 @@ def kill_when_training(job: str, sweep: Started, cwd: Path) -> None:
     os.kill(read(found[0].parents[1] / "job.json")["pid"], signal.SIGKILL)
 
 
-def start(*arguments: str, cwd: Path) -> Started:
+def start(*arguments: str, cwd: Path, warm_children: bool = False) -> Started:
     line = ("-m", *SMALL, "trainer=cpu", *arguments)
-    return Started("train.py", *line, cwd=cwd, out=cwd / "said")
+    return Started("train.py", *line, cwd=cwd, out=cwd / "said", warm_children=warm_children)
 
 
 def test_help_loads_no_launcher():
@@ -91,7 +91,7 @@ def test_joblib_workers_share_the_cores_and_a_killed_worker_ends_no_job(tmp_path
 @pytest.mark.slow
 def test_killed_submitit_process_is_reported_and_other_jobs_continue(tmp_path):
     local = ("hydra/launcher=submitit_local", "hydra.launcher.n_jobs=1", "trainer.max_epochs=12")
-    sweep = start("seed=1,2", *local, cwd=tmp_path)
+    sweep = start("seed=1,2", *local, cwd=tmp_path, warm_children=True)
     kill_when_training("gru_seed1", sweep, tmp_path)
     assert sweep.wait() == 1, sweep.said()
     said = sweep.said()
@@ -102,7 +102,7 @@ def test_killed_submitit_process_is_reported_and_other_jobs_continue(tmp_path):
     assert set(finished(tmp_path)) == {2}
     assert f"error:   {job.name} unfinished" in said
     line = ("-m", *SMALL, "trainer=cpu", "seed=1,2", *local)
-    done = run_warm_command("train.py", *line, cwd=tmp_path)
+    done = run_warm_command("train.py", *line, cwd=tmp_path, warm_children=True)
     assert done.returncode == 0, done.stderr
     assert set(finished(tmp_path)) == {1, 2}
     assert len(re.findall("^local job", done.stdout, re.MULTILINE)) == 1

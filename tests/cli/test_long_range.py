@@ -2,15 +2,12 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.forked import run_warm_command
-from tests.cli.runner import PROJECT, inspect_wandb
+from tests.cli.runner import inspect_wandb
 
 SMALL = ("data.num_train=40", "data.num_test=20", "data.batch_size=16", "trainer.max_epochs=1")
 
@@ -64,17 +61,9 @@ def test_wandb_has_the_gradient_flow(sweep):
         assert list(curve.values()) == pytest.approx(written)
 
 
-REPORT = "from rnn_lab.reports.command import main"
-
-
 def test_the_report_draws_it(sweep):
-    done = subprocess.run(
-        [sys.executable, "-c", f"{REPORT}; main(['long_range={sweep}'])"],
-        cwd=PROJECT,
-        env=os.environ | {"COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-    )
+    arguments = ("rnn_lab/reports/command.py", f"long_range={sweep}")
+    done = run_warm_command(*arguments, cwd=sweep)
     assert done.returncode == 0, done.stderr
     assert "| model | 6 |" in done.stdout
     assert (sweep / "long_range.png").stat().st_size > 20_000

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from rnn_lab.cli import hydra_entrypoint
 from rnn_lab.inference.batch_predict import classify
 from rnn_lab.inference.load import load_model
-from tests.cli.forked import run_warm_command
+from tests.cli.forked import Started, run_warm_command
 from tests.cli.runner import PROJECT, command_environment, run_command
 
 PLAIN = 'It\'s not bad, is it? ${x} (50% off)! [a, b] {c: d} = \\e "f" #g ~h lovely'
@@ -70,11 +71,9 @@ def test_any_text_arrives_to_the_letter(text):
 
 
 def test_stdin_to_stdout(tmp_path, mood_run):
-    done = run_command(
-        "predict.py",
-        *(f"run={mood_run}", "input=-"),
-        cwd=tmp_path,
-        stdin="an awful film\n\nlovely — très\n".encode(),
+    (tmp_path / "texts").write_text("an awful film\n\nlovely — très\n", encoding="utf-8")
+    done = run_warm_command(
+        *("predict.py", f"run={mood_run}", "input=-"), cwd=tmp_path, stdin=tmp_path / "texts"
     )
     assert done.returncode == 0
     first, second, third = (json.loads(line) for line in done.stdout.splitlines())
@@ -149,17 +148,19 @@ def test_memory_does_not_grow_with_the_input(tmp_path, mood_run):
 def test_killed_half_way_it_leaves_the_output_as_it_was(tmp_path, mood_run):
     output = tmp_path / "out.jsonl"
     output.write_text("earlier\n")
-    command = [sys.executable, PROJECT / "predict.py", f"run={mood_run}", "input=-"]
-    with subprocess.Popen(
-        [*command, "output=out.jsonl"], cwd=tmp_path, stdin=subprocess.PIPE
-    ) as process:
-        process.stdin.write(b"a lovely film\n" * 20_000)
-        process.stdin.flush()
+    os.mkfifo(tmp_path / "pipe")
+    command = ("predict.py", f"run={mood_run}", "input=-", "output=out.jsonl")
+    streams = {"out": tmp_path / "said", "stdin": tmp_path / "pipe"}
+    process = Started(*command, cwd=tmp_path, **streams)
+    with (tmp_path / "pipe").open("wb") as texts:
+        texts.write(b"a lovely film\n" * 20_000)
+        texts.flush()
         deadline = time.monotonic() + 250
         while not any(part.stat().st_size for part in tmp_path.glob(".out.jsonl.*.partial")):
             assert time.monotonic() < deadline, "no answer has been written"
             time.sleep(0.05)
-        process.kill()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     assert output.read_text() == "earlier\n"
 
 

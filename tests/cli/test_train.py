@@ -109,21 +109,21 @@ def test_torchtext_where_it_does_not_load_is_one_line(tmp_path, fault):
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """Six runs of one process, each with a W&B run of its own."""
+    """Four runs of one process, each with a W&B run of its own."""
     cwd = tmp_path_factory.mktemp("sweep")
     done = run_warm_command(
-        "train.py", "-m", "model=rnn,lstm,gru", "seed=1,2", SMOKE, "logger=wandb", cwd=cwd
+        "train.py", "-m", "model=lstm,gru", "seed=1,2", SMOKE, "logger=wandb", cwd=cwd
     )
     assert done.returncode == 0, done.stderr
     return cwd, done
 
 
-def test_a_sweep_of_six_gives_six_folders(sweep):
+def test_a_sweep_of_four_gives_four_folders(sweep):
     cwd, _ = sweep
     results = [read_result(folder) for folder in run_folders(cwd)]
-    assert len(results) == 6
+    assert len(results) == 4
     assert {(result["model"]["name"], result["seed"]) for result in results} == {
-        (model, seed) for model in ("rnn", "lstm", "gru") for seed in (1, 2)
+        (model, seed) for model in ("lstm", "gru") for seed in (1, 2)
     }
 
 
@@ -194,7 +194,7 @@ def test_every_run_has_a_wandb_run_of_its_own_that_reads_back(sweep):
         artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
         (model,) = [artifact for artifact in artifacts if artifact["type"] == "model"]
         assert "best" in model["aliases"]
-    assert len(names) == 6
+    assert len(names) == 4
 
 
 def offline_run(folder: Path) -> tuple[dict, list[dict]]:
@@ -216,9 +216,9 @@ def test_a_sweep_is_one_group_in_wandb_with_a_summary(sweep):
     (run,) = records_of("run", records)
     assert run["run_group"] == group.name
     assert run["job_type"] == "sweep-summary"
-    assert summary["summary"]["jobs/finished"] == 6
+    assert summary["summary"]["jobs/finished"] == 4
     (table,) = group.glob("wandb/offline-run-*/files/media/table/sweep/runs_*.table.json")
-    assert len(json.loads(table.read_text())["data"]) == 6
+    assert len(json.loads(table.read_text())["data"]) == 4
 
     validation = {folder.name: read_result(folder)["val/accuracy"] for folder in folders}
     best = summary["summary"]["best/folder"]

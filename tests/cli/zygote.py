@@ -1,9 +1,9 @@
 """Answers the starts of Python that a command makes by forks of a process that has imported.
 
-A command starts Python again for processes that train together and in a benchmark that runs
-train.py. Importing is most of the time of such a process. `install` forks a zygote from the process
-as it is, and replaces `fork_exec`, through which subprocess and multiprocessing start processes:
-the zygote forks in its place. Every other program starts as usual.
+A command starts Python again for processes that train together, for jobs of submitit and in a
+benchmark that runs train.py. Importing is most of the time of such a process. `install` forks a
+zygote from the process as it is, and replaces `fork_exec`, through which subprocess and
+multiprocessing start processes: the zygote forks in its place. Every other program starts as usual.
 """
 
 import _posixsubprocess
@@ -12,6 +12,7 @@ import fcntl
 import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -47,12 +48,12 @@ def install() -> None:
     def fork_exec(args: Sequence[Any], names: Any, close: bool, keep: Any, cwd: Any, env: Any,
                   in_read: int, in_write: int, out_read: int, out_write: int, err_read: int,
                   err_write: int, *rest: Any) -> int:  # fmt: skip
-        command = _python(list(map(os.fsdecode, args)))
+        given = [os.fsdecode(pair).partition("=") for pair in env or ()]
+        environment = dict(os.environ) if env is None else {name: v for name, _, v in given}
+        command = _python(_without_env(list(map(os.fsdecode, args)), environment))
         if command is None:
             return start(args, names, close, keep, cwd, env, in_read, in_write, out_read,
                          out_write, err_read, err_write, *rest)  # fmt: skip
-        given = [os.fsdecode(pair).partition("=") for pair in env or ()]
-        environment = dict(os.environ) if env is None else {name: v for name, _, v in given}
         streams = {0: in_read, 1: out_write, 2: err_write}
         places = {n: fd for n, fd in streams.items() if fd >= 0}
         # Without the one that tells of a failed exec, whose end Popen waits for.
@@ -90,6 +91,20 @@ def take_media_folder() -> None:
     media.__init__("wandb-media")
 
 
+def _without_env(args: list[str], environment: dict[str, str]) -> list[str]:
+    """What `env -u NAME NAME=value ... command` starts; `environment` becomes that of it."""
+    if args[0] != "env":
+        return args
+    rest = args[1:]
+    while rest[:1] == ["-u"] or "=" in rest[0]:
+        if rest[0] == "-u":
+            environment.pop(rest[1], None)
+            rest = rest[2:]
+        else:
+            name, _, environment[name] = rest.pop(0).partition("=")
+    return rest
+
+
 def _python(args: list[str]) -> list[str] | None:
     """What of a command line follows this Python and its switches; None for other programs."""
     if args[0] != sys.executable:
@@ -99,6 +114,7 @@ def _python(args: list[str]) -> list[str] | None:
         rest = rest[2:] if rest[0] in ("-X", "-W") else rest[1:]
     known = len(rest) > 1 and (
         (rest[0] == "-c" and rest[1].startswith(_SPAWN))
+        or (rest[0] == "-m" and rest[1].startswith("submitit."))
         or (Path(rest[0]).parent == PROJECT and rest[0].endswith(".py"))
     )
     return rest if known else None
@@ -177,6 +193,9 @@ def _run(command: list[str]) -> None:
         _learn_rank_late()
         sys.argv = ["-c", *rest[1:]]
         exec(rest[0], {"__name__": "__main__"})
+    elif how == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
         sys.argv = command
         importlib.import_module(Path(how).stem).main()

@@ -1,6 +1,5 @@
 import io
 import pickle
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -14,7 +13,6 @@ from torch.torch_version import TorchVersion
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.load import find_checkpoint, load_model
 from rnn_lab.models.lightning_module import build_classifier
-from tests.cli.runner import PROJECT
 from tests.io.test_safe_load import Attack
 
 
@@ -79,17 +77,6 @@ def test_reset_gate_is_applied_where_it_was_trained(mood_run, state, tmp_path):
     assert torch.equal(logits[None], load_model(str(mood_run)).model(tokens, lengths))
     assert torch.equal(logits[None], logits["after"])
     assert not torch.equal(logits["before"], logits["after"])
-
-
-def test_imports_nothing_slow_but_torch(mood_run):
-    """Each of these takes a second or more, and a single prediction needs none of them."""
-    code = (
-        "import sys; from rnn_lab.inference.load import load_model; load_model(sys.argv[1]);"
-        "slow = {'lightning', 'torchmetrics', 'matplotlib', 'wandb', 'torch._dynamo', 'numba'};"
-        "slow &= set(sys.modules);"
-        "sys.exit(str(slow) if slow else 0)"
-    )
-    subprocess.run([sys.executable, "-c", code, mood_run], cwd=PROJECT, check=True)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.999])

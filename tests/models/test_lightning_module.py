@@ -1,5 +1,6 @@
 """The LightningModules under real Trainers, on a task that only word order solves."""
 
+import json
 import math
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from rnn_lab.models.lightning_module import (
     build_classifier,
 )
 from rnn_lab.models.optimizers import build_scheduler
+from tests.cli.forked import run_warm_command
 
 VOCAB_SIZE = 20
 every_model = pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
@@ -365,29 +367,10 @@ def test_impossible_options_are_one_clear_line(groups, message):
     assert "\n" not in str(caught.value)
 
 
-class HalfOfTheReviews(L.LightningDataModule):
-    """Every second batch to each of two processes, of different sizes."""
-
-    def __init__(self, found: list[Batch]) -> None:
-        super().__init__()
-        self.found = found
-
-    def train_dataloader(self) -> DataLoader:
-        return loader(self.found[self.trainer.global_rank :: self.trainer.world_size])
-
-    val_dataloader = train_dataloader
-
-
 @pytest.mark.slow
-def test_two_processes_log_the_metrics_of_one():
-    metrics = []
-    for options in ({}, {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False}):
-        L.seed_everything(1)
-        model = build(
-            model={"dropout": 0.0, "word_dropout": 0.0}, optimizer={"name": "sgd", "lr": 1e-12}
-        )
-        run = trainer(max_epochs=1, **options)
-        run.fit(model, datamodule=HalfOfTheReviews(batches(which_comes_first(60, seed=3), 50)))
-        metrics.append({name: float(value) for name, value in run.callback_metrics.items()})
-    assert not math.isnan(metrics[0]["val/auroc"])
-    assert metrics[1] == pytest.approx(metrics[0], abs=1e-5)
+def test_two_processes_log_the_metrics_of_one(tmp_path):
+    done = run_warm_command("tests/models/two_processes.py", cwd=tmp_path, warm_children=True)
+    assert done.returncode == 0, done.stderr
+    one, two = map(json.loads, done.stdout.splitlines()[-2:])
+    assert not math.isnan(one["val/auroc"])
+    assert two == pytest.approx(one, abs=1e-5)

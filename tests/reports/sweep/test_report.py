@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ from rich.console import Console
 
 from rnn_lab.reports.sweep.report import report_sweep
 from tests.cli.forked import run_warm_command
-from tests.cli.runner import PROJECT
 from tests.reports.sweep_folders import write_job
 
 
@@ -117,9 +114,8 @@ def test_a_real_sweep_is_reported(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    code = "from rnn_lab.reports.command import main; main()"
-    command = [sys.executable, "-c", code, f"sweep={tmp_path / 'sweep'}"]
-    report = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    command = ("rnn_lab/reports/command.py", f"sweep={tmp_path / 'sweep'}")
+    report = run_warm_command(*command, cwd=tmp_path)
     assert report.returncode == 0, report.stderr
     assert "2 runs: 2 finished." in report.stdout
     rows = summary(tmp_path / "sweep")
