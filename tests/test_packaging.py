@@ -156,8 +156,6 @@ def test_a_wheel_trains_predicts_exports_and_has_the_python_interface(installed:
     assert result["git_commit"] is None  # and not that of the repository around the environment
     predicted = installed("rnn-lab", "predict", "run=run", "text=a lovely film").stdout
     assert installed("rnn-lab", "export", "run=run").stdout == "exported to model.safetensors\n"
-    again = installed("rnn-lab", "predict", "run=model.safetensors", "text=a lovely film").stdout
-    assert predicted == again
     class_names, labels, page = json.loads(installed("python", "-c", PYTHON).stdout)
     assert class_names == ["negative", "positive"]
     assert labels[0] == predicted.splitlines()[0]

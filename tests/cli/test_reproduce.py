@@ -99,10 +99,12 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
 
 
 RUNS = {
-    "lstm": ("model=lstm", "model.bidirectional=true", "data.max_tokens_per_batch=2000", "seed=5"),
-    "rows": ("optimizer=sgd", "optimizer.sparse_embedding=true", "trainer.max_epochs=2"),
+    "many/job": (
+        *("-m", "seed=3", "hydra.sweep.dir=many", "hydra.sweep.subdir=job", "trainer.max_epochs=2"),
+        *("model=lstm", "model.bidirectional=true", "data.max_tokens_per_batch=2000"),
+        *("optimizer=sgd", "optimizer.sparse_embedding=true"),
+    ),
     "tutorial": ("experiment=tutorial", "data=demo", "trainer.max_epochs=1"),
-    "many/job": ("-m", "seed=3", "hydra.sweep.dir=many", "hydra.sweep.subdir=job"),
 }
 
 

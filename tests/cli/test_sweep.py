@@ -177,7 +177,7 @@ def test_out_of_memory_is_tried_again_at_half_the_batch(tmp_path):
 
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
-    line = ("model=rnn,gru", "seed=1,2", "optimizer.lr=0.01,0.02", "trainer.max_epochs=2")
+    line = ("model=rnn,gru", "seed=1,2", "trainer.max_epochs=2")
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     for cwd in (undisturbed, killed):
         cwd.mkdir()
@@ -186,7 +186,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
     for _ in range(3):
         process = start_sweep(*line, cwd=killed)
         wait_for_new_job(killed, process)
-        time.sleep(rng.uniform(0, 3))
+        time.sleep(rng.uniform(0, 1.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert finished.items() <= results(killed).items(), "a job was finished twice"
@@ -196,7 +196,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
     assert finished.items() <= results(killed).items(), "a job was finished twice"
     assert beside.wait() == 0, beside.said()
     whole = untimed_results(undisturbed)
-    assert len(whole) == 8
+    assert len(whole) == 4
     assert untimed_results(killed) == whole
     for name in whole:
         predictions = [

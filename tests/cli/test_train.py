@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +113,8 @@ def sweep(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """Four runs of one process, each with a W&B run of its own."""
     cwd = tmp_path_factory.mktemp("sweep")
     done = run_warm_command(
-        "train.py", "-m", "model=lstm,gru", "seed=1,2", SMOKE, "logger=wandb", cwd=cwd
+        *("train.py", "-m", "model=lstm,gru", "seed=1,2", SMOKE, "logger=wandb", "sweep=mine"),
+        cwd=cwd,
     )
     assert done.returncode == 0, done.stderr
     return cwd, done
@@ -237,26 +239,25 @@ def test_a_sweep_is_one_group_in_wandb_with_a_summary(sweep):
     assert job["config"]["search"] == {"model": result["model"]["name"], "seed": result["seed"]}
 
 
-@pytest.mark.slow
-def test_the_summary_of_a_sweep_that_grew_stays_one(tmp_path):
-    line = ("-m", SMOKE, "data.num_train=40", "data.num_test=20", "logger=wandb", "sweep=mine")
-    first = run_warm_command("train.py", *line, "optimizer.lr=0.01", "model=gru,lstm", cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    before, _ = offline_run(tmp_path / "runs" / "mine")
+def test_the_summary_of_a_sweep_that_grew_stays_one(sweep, tmp_path):
+    cwd = shutil.copytree(sweep[0], tmp_path / "cwd")
+    before, _ = offline_run(cwd / "runs" / "mine")
     importances = {"val/accuracy": {"optimizer.lr": 0.75, "model": 0.25}}
-    (tmp_path / "runs" / "mine" / "importances.json").write_text(json.dumps(importances))
-    again = run_warm_command(
-        "train.py", *line, "optimizer.lr=0.01,0.002512", "model=gru", cwd=tmp_path
-    )
+    (cwd / "runs" / "mine" / "importances.json").write_text(json.dumps(importances))
+    line = ("-m", "model=gru", "seed=1", SMOKE, "logger=wandb", "sweep=mine")
+    again = run_warm_command("train.py", *line, "optimizer.lr=0.002512,0.004", cwd=cwd)
     assert again.returncode == 0, again.stderr
-    after, _ = offline_run(tmp_path / "runs" / "mine")
+    after, _ = offline_run(cwd / "runs" / "mine")
     assert after["run_id"] == before["run_id"]
-    assert (before["summary"]["jobs/finished"], after["summary"]["jobs/finished"]) == (2, 3)
-    media = next(tmp_path.glob("runs/mine/wandb/offline-run-*/files/media/table"))
+    assert (before["summary"]["jobs/finished"], after["summary"]["jobs/finished"]) == (4, 5)
+    media = next(cwd.glob("runs/mine/wandb/offline-run-*/files/media/table"))
     (bars,) = media.glob("importances/**/*.table.json")
     assert json.loads(bars.read_text())["data"] == [["optimizer.lr", 0.75], ["model", 0.25]]
-    names = {offline_run(folder)[0]["name"] for folder in run_folders(tmp_path)}
-    assert names == {"gru-demo-seed1", "lstm-demo-seed1", "gru-demo-seed1 lr=0.00251"}
+    names = {offline_run(folder)[0]["name"] for folder in run_folders(cwd)}
+    assert names == {
+        *(f"{model}-demo-seed{seed}" for model in ("lstm", "gru") for seed in (1, 2)),
+        "gru-demo-seed1 lr=0.00251",
+    }
 
 
 def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
