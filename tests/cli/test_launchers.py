@@ -17,6 +17,7 @@ from tests.cli.forked import Started, run_warm_command
 from tests.cli.runner import PROJECT, run_command
 
 SMALL = ("experiment=smoke", "data.num_train=43", "data.num_test=21", "sweep=mine")
+LONG = ("trainer.max_epochs=12", "test=false")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -74,7 +75,7 @@ def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
 def test_joblib_workers_share_the_cores_and_a_killed_worker_ends_no_job(tmp_path, monkeypatch):
     """Every other worker dies with it, and all their jobs go on where they were."""
     monkeypatch.delenv("OMP_NUM_THREADS")  # of the tests: it would be every worker's
-    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=12")
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *LONG)
     sweep = start("seed=1,2", *joblib, cwd=tmp_path)
     kill_when_training("gru_seed1", sweep, tmp_path)
     assert sweep.wait() == 0, sweep.said()
@@ -90,7 +91,7 @@ def test_joblib_workers_share_the_cores_and_a_killed_worker_ends_no_job(tmp_path
 
 @pytest.mark.slow
 def test_killed_submitit_process_is_reported_and_other_jobs_continue(tmp_path):
-    local = ("hydra/launcher=submitit_local", "hydra.launcher.n_jobs=1", "trainer.max_epochs=12")
+    local = ("hydra/launcher=submitit_local", "hydra.launcher.n_jobs=1", *LONG)
     sweep = start("seed=1,2", *local, cwd=tmp_path, warm_children=True)
     kill_when_training("gru_seed1", sweep, tmp_path)
     assert sweep.wait() == 1, sweep.said()
