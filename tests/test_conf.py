@@ -1,5 +1,6 @@
 """Every file of conf composes and passes its check."""
 
+import functools
 from pathlib import Path
 
 import hydra
@@ -25,6 +26,7 @@ GROUPS = (
 CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in (CONF / group).glob("*.yaml")]
 
 
+@functools.cache  # configs are frozen
 def composed(*overrides: str) -> RunConfig:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("train", overrides=list(overrides))

@@ -6,15 +6,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.forked import Started, run_warm_command
-from tests.cli.runner import PROJECT, run_command
+from tests.cli.runner import run_command
 
 SMALL = ("experiment=smoke", "data.num_train=43", "data.num_test=21", "sweep=mine")
 LONG = ("trainer.max_epochs=12", "test=false")
@@ -42,23 +40,6 @@ def kill_when_training(job: str, sweep: Started, cwd: Path) -> None:
 def start(*arguments: str, cwd: Path, warm_children: bool = False) -> Started:
     line = ("-m", *SMALL, "trainer=cpu", *arguments)
     return Started("train.py", *line, cwd=cwd, out=cwd / "said", warm_children=warm_children)
-
-
-def test_help_loads_no_launcher():
-    """Hydra loads every plugin before it prints a line."""
-    program = (
-        "import runpy, sys; sys.argv = ['train.py', '--help']\n"
-        "try: runpy.run_path(sys.path[0] + '/train.py', run_name='__main__')\n"
-        "except SystemExit: pass\n"
-        "print('loaded:', *{'torch', 'lightning', 'joblib', 'submitit'} & set(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[0] = {str(PROJECT)!r}\n{program}"],
-        capture_output=True,
-        text=True,
-    )
-    assert "Train a recurrent text classifier" in done.stdout
-    assert done.stdout.splitlines()[-1].split() == ["loaded:"]
 
 
 def test_where_there_is_no_slurm_it_is_one_line(tmp_path):

@@ -12,7 +12,6 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.io.secret_scan import find_secret, git_remote, strip_credentials
 from rnn_lab.validation import validate
 from tests.cli.forked import run_warm_command
-from tests.cli.runner import run_command
 
 KEY = "local-planted0123456789abcdef0123456789abcdef01"  # of the form that W&B takes
 SMALL = (
@@ -87,7 +86,7 @@ def test_what_is_no_secret_or_a_reference_to_one_is_let_through(options):
     ids=["option", "environment", "database"],
 )
 def test_a_secret_in_a_command_is_refused_before_a_file_is_written(tmp_path, given):
-    done = run_command("train.py", *given, *SMALL, cwd=tmp_path)
+    done = run_warm_command("train.py", *given, *SMALL, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and "contains a secret" in line and "planted" not in line
