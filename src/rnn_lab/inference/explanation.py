@@ -134,7 +134,8 @@ def integrated_gradients(
     f with respect to the embedded tokens are integrated along the straight line from the baseline,
     as many tokens of padding, by Gauss-Legendre quadrature (Sundararajan et al. 2017, equation 1).
     By completeness (proposition 1) the attributions sum to f(text) - f(baseline). The number of
-    steps is doubled until they do so within TOLERANCE, or until it is MAX_STEPS.
+    steps is doubled until they do so within TOLERANCE, or until it is MAX_STEPS. What the n-grams
+    of model.ngrams add to f is linear, and added to the words that they consist of.
 
     `model` is on the CPU, in evaluation mode.
     """
@@ -150,6 +151,9 @@ def integrated_gradients(
     with torch.no_grad():
         embedded, baseline = model.embed(text), model.embed(torch.full_like(text, PAD_ID))
         at_text, at_baseline = (difference(end, lengths).item() for end in (embedded, baseline))
+        of_ngrams = np.zeros(len(tokens))
+        if model.ngrams is not None:
+            of_ngrams = (model.ngrams.attributions(text[0]) @ contrast).double().numpy()
     method = IntegratedGradients(difference)
     steps = MIN_STEPS
     while True:
@@ -163,7 +167,8 @@ def integrated_gradients(
         found = shares[0].double().sum(dim=1).numpy()
         wanted = at_text - at_baseline
         if steps == MAX_STEPS or abs(found.sum() - wanted) < TOLERANCE * abs(wanted):
-            return Attributions(found, at_text, at_baseline, steps)
+            total = at_text + of_ngrams.sum()
+            return Attributions(found + of_ngrams, total, at_baseline, steps)
         steps *= 2
 
 

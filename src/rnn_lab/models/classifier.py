@@ -8,11 +8,14 @@ from rnn_lab.models.config import LSTMConfig, ModelConfig
 from rnn_lab.models.embedding import Embedding
 from rnn_lab.models.functional import Dropout
 from rnn_lab.models.layers import RecurrentLayer
+from rnn_lab.models.ngrams import NgramLinear
 from rnn_lab.models.pooling import POOLINGS, last
 
 
 class RecurrentClassifier(nn.Module):
     """Embedding, dropout, recurrent layers of any cell, pooling, dropout, linear layer.
+
+    With `model.ngrams`, the logits of a linear classifier on n-grams are added to these.
 
     The logits of a text depend on its own tokens only: not on the padding, nor on the texts beside
     it.
@@ -37,6 +40,9 @@ class RecurrentClassifier(nn.Module):
             self.embedding.weight[0] = 0
         pooling = POOLINGS[config.pooling]
         self.pooling_module = pooling(features) if isinstance(pooling, type) else None
+        self.ngrams: NgramLinear | None = None
+        if config.ngrams:
+            self.ngrams = NgramLinear(config.ngrams, config.ngram_buckets, num_classes)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits [batch, num_classes] of right-padded tokens int64 [batch, time].
@@ -44,11 +50,13 @@ class RecurrentClassifier(nn.Module):
         Raises:
             ValueError: one of the lengths [batch] is not from 1 to time.
         """
+        read = tokens
         if self.training and self.word_dropout > 0:
             # Whole words are hidden (Dai and Le 2015): as padding, whose vector stays zero.
             hidden = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
-            tokens = tokens.masked_fill(hidden, 0)
-        return self.forward_embedded(self.embed(tokens), lengths)
+            read = tokens.masked_fill(hidden, 0)
+        logits = self.forward_embedded(self.embed(read), lengths)  # [batch, num_classes]
+        return logits if self.ngrams is None else logits + self.ngrams(tokens, lengths)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Return the vectors [batch, time, embedding_dim] of tokens int64 [batch, time]."""
@@ -56,7 +64,7 @@ class RecurrentClassifier(nn.Module):
         return self.embedding(tokens.t()).transpose(0, 1)
 
     def forward_embedded(self, embedded: Tensor, lengths: Tensor) -> Tensor:
-        """Return the logits of vectors [batch, time, embedding_dim], as `forward` of tokens."""
+        """Return the logits of vectors [batch, time, embedding_dim] without those of n-grams."""
         embedded = self.dropout(embedded)
         if self.pooling == "last":
             pooled = self.recurrent.last_hidden(embedded, lengths)  # [batch, features]

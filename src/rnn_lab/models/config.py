@@ -41,6 +41,8 @@ class ModelConfig(StrictConfig):
     dropout: Probability = 0.5
     word_dropout: Probability = 0.1
     pooling: Annotated[str, AfterValidator(POOLINGS.check)] = "last"
+    ngrams: Annotated[int, Field(ge=0, le=5)] = 0
+    ngram_buckets: PositiveInt = 2**17
 
     @property
     def cell_options(self) -> dict[str, Any]:

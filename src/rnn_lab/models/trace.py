@@ -77,7 +77,10 @@ def logits_with_trace(
     traces = trace(classifier.recurrent, classifier.embed(tokens), lengths)
     top = traces[-classifier.recurrent.directions :]
     outputs = torch.cat([direction.values("h") for direction in top], dim=2)
-    return classifier.linear(classifier.pool(outputs, lengths)), traces
+    logits = classifier.linear(classifier.pool(outputs, lengths))  # [batch, num_classes]
+    if classifier.ngrams is not None:
+        logits = logits + classifier.ngrams(tokens, lengths)
+    return logits, traces
 
 
 class GradientNorms(NamedTuple):
