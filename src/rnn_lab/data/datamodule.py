@@ -15,6 +15,7 @@ from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.duplicates import DuplicateCounts, count_duplicates, leaked_rows, split_hashes
 from rnn_lab.data.encode import EncodedSplit, encode_corpus, fit_vocabulary
 from rnn_lab.data.options import TextOptions, names_file
+from rnn_lab.data.recipe import resolve_sizes
 from rnn_lab.data.samplers import (
     Batch,
     BatchDataset,
@@ -101,12 +102,15 @@ class TextDataModule(L.LightningDataModule):
                     )
             config = self.config = resolve_tokenizer(config, corpus, train_rows)
             vocabulary = fit_vocabulary(corpus, train_rows, config)
-            self._text_encoder = TextEncoder(vocabulary, config.max_length, config.truncation_side)
-        splits = encode_corpus(corpus, self._text_encoder.vocabulary, cache_dir)
+        else:
+            vocabulary = self._text_encoder.vocabulary
+        splits = encode_corpus(corpus, vocabulary, cache_dir)
         if "validation" not in splits:
             splits["validation"] = splits["train"].take(validation_rows)
         splits["train"] = splits["train"].take(train_rows)
-        self._train_rows = train_rows
+        config = self.config = resolve_sizes(config, splits["train"].lengths)
+        if self._text_encoder is None:
+            self._text_encoder = TextEncoder(vocabulary, config.max_length, config.truncation_side)
         self._class_names = self._class_names or corpus.class_names
         new_label = _label_indices(corpus.class_names, self._class_names)
         self.splits = {
@@ -176,8 +180,20 @@ class TextDataModule(L.LightningDataModule):
     def training_texts(self, rows: Sequence[int]) -> list[tuple[str, str]]:
         """Return name and text of examples of the training split, by their positions in it."""
         train = self.corpus.train
-        places = [int(self._train_rows[row]) for row in rows]
+        places = [int(self._rows[0][row]) for row in rows]
         return [(train.names[place], train.texts[place]) for place in places]
+
+    def texts_of(self, split: str) -> tuple[Sequence[str], np.ndarray]:
+        """Return the texts of a split and their labels, int64 [examples].
+
+        Raises:
+            DataError: there is no such split.
+        """
+        self._dataset(split)  # the same error for an unknown split
+        source = self.corpus.splits.get(split)
+        if split == "train" or source is None:  # validation that was split off
+            source = self.corpus.train.take(self._rows[0 if split == "train" else 1])
+        return source.texts, self.splits[split].labels
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation texts, the longest first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, field_validator
 
@@ -37,17 +37,21 @@ def _check_tokenizer(tokenizer: str) -> str:
 class TextOptions(StrictConfig):
     """How texts become batches. conf/train.yaml explains each option."""
 
+    # Whether every `auto` of a run, of any group, is chosen for the size of the texts. A source
+    # that sets this to False has the recipe of IMDB, so that published metrics stay comparable.
+    fits_size: ClassVar[bool] = True
+
     source: str
     tokenizer: Annotated[str, AfterValidator(_check_tokenizer)] = AUTO
     max_vocab_size: Annotated[int, Field(ge=3), OrAuto()] | None = AUTO
     min_freq: PositiveInt = 1
-    max_length: PositiveInt = 400
-    truncation_side: Literal["left", "right"] = "left"
+    max_length: Annotated[PositiveInt, OrAuto()] = AUTO
+    truncation_side: Annotated[Literal["left", "right"], OrAuto()] = AUTO
     val_split: Literal["by_film", "random", "stratified"] = "stratified"
     val_fraction: Fraction = 0.1
     split_seed: int = 0
     drop_duplicates: bool = False
-    batch_size: PositiveInt = 64
+    batch_size: Annotated[PositiveInt, OrAuto()] = AUTO
     max_tokens_per_batch: PositiveInt | None = None
     eval_batch_size: PositiveInt = 256
     num_workers: Annotated[int, Field(ge=0)] = 0
@@ -74,7 +78,7 @@ class TextOptions(StrictConfig):
         longest = options.data.get("max_length")
         if (
             max_tokens_per_batch is not None
-            and longest is not None
+            and longest not in (None, AUTO)
             and max_tokens_per_batch < longest
         ):
             raise ValueError(

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from rnn_lab.models.registry import CELLS, POOLINGS, SCHEDULES
-from rnn_lab.validation import StrictConfig, check_arguments, validate
+from rnn_lab.validation import OrAuto, StrictConfig, check_arguments, validate
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -37,12 +37,12 @@ class ModelConfig(StrictConfig):
     embedding_dim: PositiveInt = 128
     hidden_size: PositiveInt = 128
     num_layers: PositiveInt = 1
-    bidirectional: bool = False
+    bidirectional: Annotated[bool, OrAuto()] = False
     dropout: Probability = 0.5
     word_dropout: Probability = 0.1
-    pooling: Annotated[str, AfterValidator(POOLINGS.check)] = "last"
-    ngrams: Annotated[int, Field(ge=0, le=5)] = 0
-    ngram_buckets: PositiveInt = 2**17
+    pooling: Annotated[str, AfterValidator(POOLINGS.check), OrAuto()] = "last"
+    ngrams: Annotated[int, Field(ge=0, le=5), OrAuto()] = 0
+    ngram_buckets: Annotated[PositiveInt, OrAuto()] = 2**17
 
     @property
     def cell_options(self) -> dict[str, Any]:

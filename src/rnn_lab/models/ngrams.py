@@ -64,9 +64,7 @@ class NgramLinear(nn.Module):
         rows, buckets, values = self._features(tokens, lengths)
         texts = torch.arange(len(tokens), device=rows.device)
         offsets = torch.searchsorted(rows, texts)  # rows ascend; a text without n-grams has none
-        return F.embedding_bag(
-            buckets, self.weight, offsets, mode="sum", per_sample_weights=values
-        )
+        return F.embedding_bag(buckets, self.weight, offsets, mode="sum", per_sample_weights=values)
 
     def attributions(self, tokens: Tensor) -> Tensor:
         """Return the share of each token of one text in the logits: [time, num_classes].

@@ -61,8 +61,10 @@ def train_with_retries(options: Mapping[str, Any]) -> None:
     if config.reproduce is not None and spec.sweep is not None:
         raise ConfigError(f"reproduce={config.reproduce}: is one run; leave out -m")
     record = None if config.reproduce is None else read_run_record(config.reproduce)
-    for _ in range(job.read("job").get("batch_halvings", 0)):
-        spec = spec.with_half_batch()
+    if halvings := job.read("job").get("batch_halvings", 0):
+        spec = _with_known_batch(spec)
+        for _ in range(halvings):
+            spec = spec.with_half_batch()
     retries = config.max_retries
     while True:
         job.update(attempts=spec.attempt, batch_halvings=spec.batch_halvings)
@@ -75,6 +77,7 @@ def train_with_retries(options: Mapping[str, Any]) -> None:
             if is_worker() or job.status in ("finished", "pruned"):
                 raise
             if is_out_of_memory(error):
+                spec = _with_known_batch(spec)
                 smaller = spec.with_half_batch()
                 if smaller is spec:
                     raise OutOfMemoryError(
@@ -141,6 +144,18 @@ def _compare(record: RunRecord, job: JobDir) -> None:
             "versions and the machine are the same: one of the two result.json is not what was "
             "computed"
         )
+
+
+def _with_known_batch(spec: RunSpec) -> RunSpec:
+    """Return the run with the batch size and length that `auto` means for its texts."""
+    from rnn_lab.data.datamodule import TextDataModule
+
+    data = TextDataModule(spec.config.data, allow_fallback=spec.sweep is None)
+    data.setup()
+    sizes = ("max_length", "truncation_side", "batch_size")
+    update = {name: getattr(data.config, name) for name in sizes}
+    known = spec.config.data.model_copy(update=update)
+    return replace(spec, config=spec.config.model_copy(update={"data": known}))
 
 
 def _free_memory() -> None:

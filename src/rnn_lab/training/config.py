@@ -19,7 +19,15 @@ from rnn_lab.data.config import DataOptions
 from rnn_lab.models.config import ModelOptions, OptimizerConfig, SchedulerConfig
 from rnn_lab.plugins import load_plugins
 from rnn_lab.tracking.config import LoggerConfig
-from rnn_lab.validation import StrictConfig, Target, Targets, unknown_choice_message, validate
+from rnn_lab.validation import (
+    AUTO,
+    OrAuto,
+    StrictConfig,
+    Target,
+    Targets,
+    unknown_choice_message,
+    validate,
+)
 
 METRICS = ("val/accuracy", "val/f1", "val/auroc", "val/loss")  # that may select an epoch
 
@@ -98,7 +106,7 @@ class TrainerConfig(StrictConfig):
     strategy: Literal["auto", "ddp"] = "auto"
     num_nodes: PositiveInt = 1
     precision: Literal["auto", Precision] = "auto"
-    max_epochs: PositiveInt | Endless = 3
+    max_epochs: Annotated[PositiveInt | Endless, OrAuto()] = AUTO
     gradient_clip_val: PositiveFloat | None = 1.0
     accumulate_grad_batches: PositiveInt = 1
     limit_train_batches: BatchLimit = 1.0
@@ -128,7 +136,7 @@ class TrainerConfig(StrictConfig):
     # The project's own.
     monitor: str = "val/accuracy"
     monitor_mode: Literal["auto", "min", "max"] = "auto"
-    patience: PositiveInt | None = None
+    patience: Annotated[PositiveInt | None, OrAuto()] = AUTO
     gradient_flow: MeasureInterval = None
     on_nonfinite: Literal["stop", "rollback"] = "stop"
     max_rollbacks: PositiveInt = 3

@@ -5,6 +5,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from rnn_lab.training.data_report import (
     write_skipped_rows,
 )
 from rnn_lab.training.hardware import resolve_hardware
+from rnn_lab.training.recipe import print_recipe, resolve_recipe
 from rnn_lab.training.reproduce import check_same_data
 from rnn_lab.training.resume import ResumePoint, find_resume_point, incompatible_checkpoint
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
@@ -66,11 +68,12 @@ def train(
         Interrupted: `shutdown` received a signal.
     """
     silence_lightning()
-    config, folder = spec.config, spec.output_dir
-    hardware = resolve_hardware(config.trainer)
-    L.seed_everything(config.seed, workers=True, verbose=False)
+    hardware, folder = resolve_hardware(spec.config.trainer), spec.output_dir
+    L.seed_everything(spec.config.seed, workers=True, verbose=False)
     data = load_data(spec)
     shutdown.raise_received()  # a library may have swallowed what the signal raised
+    spec = with_recipe(spec, data)
+    config = spec.config
 
     signature, made_by = spec.signature(hardware, data), versions() | {"commit": git_commit()}
     metadata = {"signature": signature, "versions": made_by}
@@ -96,6 +99,7 @@ def train(
 
         metrics: dict[str, Any] = {}
         if config.train:
+            count_ngrams(model, data)
             metrics |= fit(trainer, model, data, resumed)
         if config.test and not skips_test(trainer):
             metrics |= test(trainer, model, data, None if config.train else config.ckpt_path)
@@ -126,6 +130,20 @@ def load_data(spec: RunSpec) -> TextDataModule:
     if config.reproduce is not None:
         check_same_data(config.reproduce, data)
     return data
+
+
+def with_recipe(spec: RunSpec, data: TextDataModule) -> RunSpec:
+    """Return the run with a value for each `auto`, and print what was chosen."""
+    config = resolve_recipe(spec.config, data)
+    print_recipe(spec.config, config, data)
+    return replace(spec, config=config)
+
+
+def count_ngrams(model: TextClassifier, data: TextDataModule) -> None:
+    """Count the n-grams of the training texts, where model.ngrams weights them."""
+    if (ngrams := model.classifier.ngrams) is not None:
+        batches = data.dataloader_for("train")
+        ngrams.count((batch.tokens, batch.lengths) for batch in batches)
 
 
 @rank_zero_only

@@ -15,7 +15,7 @@ and for parts of the film, which correlate with the label.
 import random
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -44,6 +44,8 @@ T = TypeVar("T")
 
 class DemoConfig(TextOptions):
     """The options of demo. conf/data/demo.yaml explains each."""
+
+    fits_size: ClassVar = False
 
     source: Literal["demo"] = "demo"
     num_train: Annotated[int, Field(ge=20, le=1_000_000)] = 20_000

@@ -8,7 +8,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -45,6 +45,8 @@ MAX_ARCHIVE_BYTES = 2**30  # unpacked; the data set has 0.2 billion
 
 class ImdbConfig(TextOptions):
     """The options of imdb. conf/data/imdb.yaml explains each."""
+
+    fits_size: ClassVar = False
 
     source: Literal["imdb"] = "imdb"
     root: str | None = None

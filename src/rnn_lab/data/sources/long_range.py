@@ -6,7 +6,7 @@ so that a model which forgets the first word cannot do better than chance.
 """
 
 import random
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
@@ -21,6 +21,8 @@ FILLERS = ("the", "film", "was", "an", "actor", "spoke", "then", "ended")
 
 class LongRangeConfig(TextOptions):
     """The options of long_range. conf/data/long_range.yaml explains each."""
+
+    fits_size: ClassVar = False
 
     source: Literal["long_range"] = "long_range"
     distance: Annotated[int, Field(ge=5)] = 100

@@ -1,0 +1,92 @@
+"""What `auto` means for the options of a run: a recipe for the size of its texts.
+
+The rules were chosen over 200 to 20,000 texts of 2 to 51 classes; benchmarks/own_texts.py measures
+them beside TF-IDF with logistic regression.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.training.config import RunConfig
+from rnn_lab.validation import AUTO
+
+IMDB_RECIPE: dict[str, Any] = {
+    "model.pooling": "last",
+    "model.bidirectional": False,
+    "model.ngrams": 0,
+    "model.ngram_buckets": 2**17,
+    "trainer.max_epochs": 3,
+    "trainer.patience": None,
+}
+_AUTO_OPTIONS = {
+    "data": ("tokenizer", "max_vocab_size", "max_length", "truncation_side", "batch_size"),
+    "model": ("pooling", "bidirectional", "ngrams", "ngram_buckets"),
+    "trainer": ("max_epochs", "patience"),
+}
+_STEPS = 800  # of the optimizer, at least, within these numbers of epochs
+_FEWEST_EPOCHS, _MOST_EPOCHS = 5, 30
+_MOST_BIDIRECTIONAL = 20_000  # texts: a second direction doubles the time
+_LARGEST_NGRAM_WEIGHTS = 2**23  # buckets times classes
+_BUCKETS = 2**12, 2**20  # the fewest and the most
+
+
+def resolve_recipe(config: RunConfig, data: TextDataModule) -> RunConfig:
+    """Return `config` with every `auto` of model and trainer replaced by what it means for `data`.
+
+    The options of data itself are resolved in `data.config`.
+    """
+    chosen = _fitting(config, data) if data.config.fits_size else IMDB_RECIPE
+    update: dict[str, Any] = {}
+    for group in ("model", "trainer"):
+        options = getattr(config, group)
+        values = {
+            name.removeprefix(f"{group}."): value
+            for name, value in chosen.items()
+            if name.startswith(f"{group}.")
+        }
+        found = {name: value for name, value in values.items() if getattr(options, name) == AUTO}
+        update[group] = options.model_copy(update=found)
+    return config.model_copy(update=update)
+
+
+def _fitting(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
+    lengths = data.splits["train"].lengths
+    batch = data.config.batch_size * config.trainer.accumulate_grad_batches
+    steps = math.ceil(len(lengths) / batch)  # an epoch
+    epochs = min(max(math.ceil(_STEPS / steps), _FEWEST_EPOCHS), _MOST_EPOCHS)
+    return {
+        "model.pooling": "max",
+        "model.bidirectional": len(lengths) <= _MOST_BIDIRECTIONAL,
+        "model.ngrams": 3 if data.config.tokenizer in ("char", "byte") else 2,
+        "model.ngram_buckets": _ngram_buckets(lengths, data.num_classes),
+        "trainer.max_epochs": epochs,
+        "trainer.patience": max(3, epochs // 3),
+    }
+
+
+def _ngram_buckets(lengths: np.ndarray, num_classes: int) -> int:
+    """Return a power of two: as many buckets as the training texts have tokens, in limits."""
+    fewest, most = _BUCKETS
+    most = min(most, _LARGEST_NGRAM_WEIGHTS // num_classes)
+    wanted = min(max(int(lengths.sum()), fewest), max(most, fewest))
+    return 2 ** int(math.log2(wanted))
+
+
+@rank_zero_only
+def print_recipe(config: RunConfig, resolved: RunConfig, data: TextDataModule) -> None:
+    """Print each option that was `auto` and what was chosen, as the command line has it."""
+    chosen = []
+    for group in ("data", "model", "trainer"):
+        before = getattr(config, group)
+        after = data.config if group == "data" else getattr(resolved, group)
+        for name in _AUTO_OPTIONS[group]:
+            if getattr(before, name) == AUTO:
+                value = getattr(after, name)
+                shown = "null" if value is None else str(value).lower()
+                chosen.append(f"{group}.{name}={shown}")
+    if chosen and data.config.fits_size:
+        print(f"Chosen for these texts (give an option to override it): {' '.join(chosen)}")
