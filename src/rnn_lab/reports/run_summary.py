@@ -21,6 +21,19 @@ from rnn_lab.reports.rendering import make_table, print_lines
 from rnn_lab.reports.run_files import diff_options, read_result, recorded_options
 from rnn_lab.validation import FINGERPRINT_EXCLUDED
 
+BASELINE_NAMES = {
+    "tfidf": "TF-IDF with logistic regression",
+    "majority": "most frequent class",
+}
+_COMPARED = ("accuracy", "f1")
+# Of a run that loses to a baseline: an option, its values that are good, and what to try.
+_ADVICE: tuple[tuple[str, tuple[Any, ...], str], ...] = (
+    ("model.ngrams", (2, 3, 4, 5), "model.ngrams=2"),
+    ("model.pooling", ("max",), "model.pooling=max"),
+    ("model.bidirectional", (True,), "model.bidirectional=true"),
+    ("trainer.max_epochs", (), "more epochs with trainer.max_epochs"),
+    ("data.batch_size", (8, 16), "data.batch_size=16"),
+)
 _MAX_NAMED = 3  # differing metrics in the one-line summary
 _MAX_LENGTH = 60  # characters of a value: the file may contain anything
 
@@ -55,11 +68,34 @@ def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
     ]
     if any(facts):
         yield " · ".join(filter(None, facts))
+    yield from _baseline_lines(result)
     if result.get("demo_fallback"):
         yield "IMDB was not available: these metrics are of synthetic demo reviews, not of IMDB."
     if plots := sorted((run_folder / "plots").glob("*.png")):
         yield f"Plots in plots/: {', '.join(plot.stem.replace('_', ' ') for plot in plots)}"
     yield f"Run folder: {run_folder}"
+
+
+def _baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """Compare the network with the baselines of a run, and name what may help where it loses."""
+    baselines = result.get("baseline") or {}
+    split = "test" if f"test/{_COMPARED[0]}" in baselines.get("tfidf", {}) else "val"
+    lost = []
+    for baseline, name in BASELINE_NAMES.items():
+        if not (scores := baselines.get(baseline)):
+            continue
+        shown = []
+        for metric in _COMPARED:
+            score, own = scores.get(f"{split}/{metric}"), result.get(f"{split}/{metric}")
+            shown.append(f"{METRIC_NAMES[metric]} {format_metric(metric, score)}")
+            if score is not None and own is not None and own < score:
+                gap = format_metric(metric, score - own).removesuffix(" %")
+                lost.append(f"{METRIC_NAMES[metric]} by {gap} points to {name}")
+        yield f"{name}, {SPLIT_NAMES[split]}: {', '.join(shown)}"
+    if lost:
+        options = recorded_options(result)
+        advice = [text for option, good, text in _ADVICE if options.get(option) not in good]
+        yield f"The network loses: {'; '.join(lost)}. Most likely to help: {', '.join(advice)}"
 
 
 @dataclass(frozen=True)

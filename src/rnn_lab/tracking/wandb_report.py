@@ -21,6 +21,8 @@ def report_to_wandb(run: Any, folder: Path, test: Split | None, checkpoint: Path
     result = read_result(folder)
     run.summary.update({key: value for key, value in result.items() if "/" in key})
     run.summary["best_epoch"] = result["best_epoch"]
+    for baseline, scores in result.get("baseline", {}).items():
+        run.summary.update({f"baseline/{baseline}/{key}": score for key, score in scores.items()})
 
     charts: dict[str, Any] = {}
     if test is not None and (folder / "predictions.csv").exists():

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnn_lab.validation import AUTO
+
 if TYPE_CHECKING:
     from rnn_lab.data.datamodule import TextDataModule
 
@@ -17,8 +19,15 @@ _REGULARIZATION = 10.0  # C of LogisticRegression: texts of a few hundred words 
 _ALL_NGRAMS = 5_000  # training texts up to which an n-gram of a single text is kept
 
 
-def fit_baselines(data: TextDataModule) -> dict[str, dict[str, float]]:
-    """Fit the baselines on the training split, and test them on validation and test.
+def wants_baselines(option: str, data: TextDataModule) -> bool:
+    """Return whether a run with baseline=`option` is compared with the baselines."""
+    if option == AUTO:
+        return data.config.fits_size and len(data.splits["train"]) <= MAX_EXAMPLES
+    return option != "none"
+
+
+def fit_baselines(data: TextDataModule, *, test: bool) -> dict[str, dict[str, float]]:
+    """Fit the baselines on the training split, and score them on validation and, if `test`, test.
 
     `majority` predicts the most frequent class. `tfidf` is a logistic regression on TF-IDF features
     (scikit-learn): single words and pairs of words, cut by `basic_english`, or up to three
@@ -37,7 +46,7 @@ def fit_baselines(data: TextDataModule) -> dict[str, dict[str, float]]:
         warnings.simplefilter("ignore")  # L-BFGS that stops at max_iter is as good here
         pipeline.fit(texts, labels)
     for split, prefix in (("validation", "val/"), ("test", "test/")):
-        if split in data.splits:
+        if split in data.splits and (test or split != "test"):
             texts, labels = data.texts_of(split)
             constant = np.full_like(labels, majority)
             found["majority"] |= _scores(prefix, labels, constant, data.num_classes)

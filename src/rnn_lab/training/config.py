@@ -202,6 +202,7 @@ class RunConfig(StrictConfig):
     logger: LoggerConfig
     callbacks: Targets = Field(default_factory=dict)
     metrics: Targets = Field(default_factory=dict)
+    baseline: Literal["auto", "tfidf", "none"] = "auto"
     paths: PathsConfig = PathsConfig()
     experiment: str | None = None
     sweep: SweepName | None = None

@@ -27,6 +27,7 @@ from rnn_lab.training.artifacts import (
     save_artifacts,
     versions,
 )
+from rnn_lab.training.baseline import fit_baselines, wants_baselines
 from rnn_lab.training.callbacks import build_callbacks, find_callback, skips_test
 from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
@@ -107,6 +108,8 @@ def train(
             print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
         elif trainer.is_global_zero and not skips_test(trainer):
             about = run_metadata(spec, data, trainer, hardware)
+            if wants_baselines(config.baseline, data):
+                about["baseline"] = fit_baselines(data, test=config.test)
             save_artifacts(folder, run_identity(config, data) | metrics | about, data, trainer)
 
 
