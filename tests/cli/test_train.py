@@ -328,6 +328,22 @@ def test_the_users_own_texts(tmp_path):
     assert result["test/accuracy"] == 1.0
     assert result["data"]["num_skipped"] == 1
     assert (folder / "skipped_rows.txt").read_text() == "mine.csv:3: empty text\n"
+    # What was chosen for so few texts is printed and recorded, and an option given is kept.
+    options = {group: result[group] for group in ("model", "trainer")}
+    options["data"] = result["data"]["options"]
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("Chosen for"))
+    for option in line.partition(": ")[2].split():
+        group, _, rest = option.partition(".")
+        name, _, value = rest.partition("=")
+        assert str(options[group][name]).lower() == value
+    assert "data.batch_size" not in line
+    assert options["data"]["batch_size"] == 8
+    options["trainer"].pop("monitor_mode")  # its auto depends on the metric alone
+    assert "auto" not in [value for group in options.values() for value in group.values()]
+    # The words alone tell the classes: TF-IDF is right too, and beside the network in the table.
+    assert result["baseline"]["tfidf"]["test/accuracy"] == 1.0
+    assert result["baseline"]["majority"]["test/accuracy"] == pytest.approx(1 / 3, abs=0.02)
+    assert "TF-IDF with logistic regression, test: accuracy 100.00 %" in done.stdout
     assert "Reviews that" not in done.stderr  # there are none to warn of
 
 

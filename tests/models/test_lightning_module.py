@@ -229,6 +229,8 @@ def test_a_checkpoint_holds_data_only_and_gives_the_model_back(
             "dropout": 0.1,
             "word_dropout": 0.1,
             "pooling": "max",
+            "ngrams": 0,
+            "ngram_buckets": 2**17,
         }
         | {"lstm": {"forget_bias": None}, "gru": {"reset_after": True}}.get(name, {}),
         "vocab_size": VOCAB_SIZE,

@@ -86,14 +86,16 @@ def test_attributions_sum_to_the_logits(layer):
 
 def test_a_word_is_attributed_what_its_ngrams_contribute(layer):
     """By hand: "b c": half of the bigram's contribution for each, besides its own."""
-    tokens, lengths = encode(["b c"])
+    tokens, _ = encode(["b c"])
     shares = layer.attributions(tokens[0])
     weight = layer.weight.detach()
     values = tfidf().transform(["b c"]).toarray()[0] * 10
     names = list(tfidf().get_feature_names_out())
     both = weight[bucket_of(layer, "b c")] * values[names.index("b c")]
     alone = weight[bucket_of(layer, "b")] * values[names.index("b")]
-    torch.testing.assert_close(shares[0].double(), (alone + both / 2).double(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        shares[0].double(), (alone + both / 2).double(), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_the_classifier_adds_the_logits_of_both_paths():

@@ -22,7 +22,7 @@ OPTIONS = {
     "optimizer": {"name": "adamw"},
     "scheduler": {"name": "one_cycle"},
     "logger": {"name": "csv"},
-    "trainer": {"accelerator": "cpu", "precision": "32-true"},
+    "trainer": {"accelerator": "cpu", "precision": "32-true", "max_epochs": 3, "patience": None},
 }
 
 

@@ -18,7 +18,7 @@ COVERED = {
     "seed",
     *(f"model.{name}" for name in ("name", "embedding_dim", "hidden_size", "num_layers")),
     *(f"model.{name}" for name in ("bidirectional", "dropout", "word_dropout", "pooling")),
-    *(f"model.{name}" for name in ("forget_bias", "reset_after")),
+    *(f"model.{name}" for name in ("forget_bias", "reset_after", "ngrams", "ngram_buckets")),
     *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay")),
     "optimizer.sparse_embedding",
     *(f"scheduler.{name}" for name in ("name", "warmup_ratio")),

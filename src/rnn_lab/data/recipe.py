@@ -1,13 +1,14 @@
 """What `auto` means for batches and truncation, chosen from counts known before training."""
 
 import math
+from typing import Any
 
 import numpy as np
 
 from rnn_lab.data.options import TextOptions
 from rnn_lab.validation import AUTO
 
-IMDB_RECIPE = {"max_length": 400, "truncation_side": "left", "batch_size": 64}
+IMDB_RECIPE: dict[str, Any] = {"max_length": 400, "truncation_side": "left", "batch_size": 64}
 # More steps an epoch for few texts: up to so many training texts, a batch of that size.
 _BATCH_SIZES = ((1_000, 16), (10_000, 32))
 _LARGEST_BATCH = 64
@@ -30,7 +31,7 @@ def resolve_sizes(options: TextOptions, lengths: np.ndarray) -> TextOptions:
     return options.model_copy(update=update)
 
 
-def _fitting(lengths: np.ndarray) -> dict[str, int | str]:
+def _fitting(lengths: np.ndarray) -> dict[str, Any]:
     batch = next((size for most, size in _BATCH_SIZES if len(lengths) <= most), _LARGEST_BATCH)
     long = math.ceil(np.percentile(lengths, _LENGTH_PERCENTILE)) if len(lengths) else _LONGEST
     return {

@@ -102,6 +102,7 @@ OWN_YAML = """
     source: weather
     num_days: 70      # days to train on
     max_length: 3
+    truncation_side: left
     batch_size: 8
 """
 

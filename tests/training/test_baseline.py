@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.sources.text_files import FilesConfig
+from rnn_lab.training.baseline import fit_baselines, wants_baselines
+
+WORDS = ("good", "fine", "bad", "poor", "dull", "film", "plot", "it", "was", "not")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> TextDataModule:
+    folder = tmp_path_factory.mktemp("own")
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(300):
+        label = int(rng.random() < 0.3)
+        likely = np.where(np.isin(WORDS, ("good", "fine")) == bool(label), 1.5, 1.0)
+        words = rng.choice(WORDS, 6, p=likely / likely.sum())
+        rows.append(f"{' '.join(words)},{'good' if label else 'bad'}")
+    (folder / "mine.csv").write_text("\n".join(["text,label", *rows]))
+    config = FilesConfig(train_path=str(folder / "mine.csv"), cache_dir=str(folder / "cache"))
+    module = TextDataModule(config)
+    module.setup()
+    return module
+
+
+def test_scores_are_those_of_scikit_learn_on_the_same_splits(data):
+    found = fit_baselines(data, test=True)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    texts, labels = data.texts_of("train")
+    classifier = LogisticRegression(C=10, max_iter=1000).fit(
+        vectorizer.fit_transform(texts), labels
+    )
+    for split, prefix in (("validation", "val/"), ("test", "test/")):
+        texts, labels = data.texts_of(split)
+        predicted = classifier.predict(vectorizer.transform(texts))
+        tfidf = found["tfidf"]
+        assert tfidf[f"{prefix}accuracy"] == pytest.approx(accuracy_score(labels, predicted))
+        assert tfidf[f"{prefix}f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+        most = max(np.mean(labels == 0), np.mean(labels == 1))
+        assert found["majority"][f"{prefix}accuracy"] == pytest.approx(most)
+
+
+def test_the_test_split_is_not_read_where_the_run_does_not_read_it(data):
+    assert not [name for name in fit_baselines(data, test=False)["tfidf"] if "test" in name]
+
+
+def test_texts_without_spaces_are_compared_by_characters(tmp_path):
+    rows = [f"{'味道好' if i % 2 else '太难吃'}{chr(0x4E00 + i)},{i % 2}" for i in range(60)]
+    (tmp_path / "mine.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    config = FilesConfig(train_path=str(tmp_path / "mine.csv"), cache_dir=str(tmp_path / "cache"))
+    module = TextDataModule(config)
+    module.setup()
+    assert fit_baselines(module, test=True)["tfidf"]["test/accuracy"] == 1.0
+
+
+def test_own_texts_have_a_baseline_unless_told_otherwise(data):
+    assert wants_baselines("auto", data)
+    assert wants_baselines("tfidf", data)
+    assert not wants_baselines("none", data)

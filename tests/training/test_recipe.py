@@ -1,0 +1,63 @@
+import math
+
+import pytest
+
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.training.config import RunConfig
+from rnn_lab.training.recipe import resolve_recipe
+from rnn_lab.validation import validate
+from tests.training.small_trainer import OPTIONS
+
+AUTO_MODEL = dict.fromkeys(("pooling", "bidirectional", "ngrams", "ngram_buckets"), "auto")
+
+
+def own_texts(tmp_path, examples: int, classes: int = 2, **options) -> dict:
+    rows = [f"word{i} word{i % 7} word{i % classes},{i % classes}" for i in range(examples)]
+    (tmp_path / "mine.csv").write_text("\n".join(["text,label", *rows]))
+    path, cache = str(tmp_path / "mine.csv"), str(tmp_path / "cache")
+    return {"source": "files", "train_path": path, "cache_dir": cache} | options
+
+
+def resolve(data: dict, **trainer) -> tuple[RunConfig, TextDataModule]:
+    model = OPTIONS["model"] | AUTO_MODEL
+    options = OPTIONS | {"data": data, "model": model, "trainer": trainer}
+    config = validate(RunConfig, options)
+    module = TextDataModule(config.data)
+    module.setup()
+    return resolve_recipe(config, module), module
+
+
+@pytest.mark.parametrize(("examples", "fewest", "most"), [(150, 200, 800), (3_000, 400, 1_000)])
+def test_few_texts_are_read_often_enough(tmp_path, examples, fewest, most):
+    config, data = resolve(own_texts(tmp_path, examples))
+    steps = math.ceil(len(data.splits["train"]) / data.config.batch_size)
+    assert fewest <= steps * config.trainer.max_epochs <= most
+    assert config.trainer.patience >= 3
+
+
+def test_own_texts_are_read_in_both_directions_beside_their_ngrams(tmp_path):
+    config, _ = resolve(own_texts(tmp_path, 150))
+    model = config.model
+    assert (model.pooling, model.bidirectional, model.ngrams) == ("max", True, 2)
+
+
+def test_the_weights_of_ngrams_stay_few_with_many_classes(tmp_path):
+    config, data = resolve(own_texts(tmp_path, 600, classes=60))
+    assert config.model.ngram_buckets * data.num_classes <= 2**23
+
+
+def test_imdb_and_the_demo_keep_their_recipe(tmp_path):
+    data = {"source": "demo", "num_train": 200, "num_test": 50, "cache_dir": str(tmp_path)}
+    config, module = resolve(data)
+    assert (config.model.pooling, config.model.bidirectional, config.model.ngrams) == (
+        "last",
+        False,
+        0,
+    )
+    assert (config.trainer.max_epochs, config.trainer.patience) == (3, None)
+    assert (module.config.max_length, module.config.batch_size) == (400, 64)
+
+
+def test_what_is_given_is_kept(tmp_path):
+    config, _ = resolve(own_texts(tmp_path, 150), max_epochs=2, patience=None)
+    assert (config.trainer.max_epochs, config.trainer.patience) == (2, None)
