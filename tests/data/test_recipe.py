@@ -22,7 +22,7 @@ def test_few_texts_have_small_batches(examples, batch_size):
     assert resolve_sizes(FilesConfig(), lengths(examples)).batch_size == batch_size
 
 
-@pytest.mark.parametrize(("longest", "max_length"), [(5, 16), (100, 96), (4_000, 400)])
+@pytest.mark.parametrize(("longest", "max_length"), [(5, 16), (100, 95), (4_000, 400)])
 def test_one_text_in_twenty_is_cut_and_none_read_beyond_400_tokens(longest, max_length):
     assert resolve_sizes(FilesConfig(), lengths(500, longest)).max_length == max_length
 
@@ -30,7 +30,7 @@ def test_one_text_in_twenty_is_cut_and_none_read_beyond_400_tokens(longest, max_
 def test_an_option_that_is_given_is_kept():
     given = FilesConfig(batch_size=7, truncation_side="left")
     found = resolve_sizes(given, lengths(500))
-    assert (found.batch_size, found.truncation_side, found.max_length) == (7, "left", 96)
+    assert (found.batch_size, found.truncation_side, found.max_length) == (7, "left", 95)
 
 
 def test_a_batch_of_tokens_holds_the_longest_text():

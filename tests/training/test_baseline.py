@@ -50,7 +50,10 @@ def test_the_test_split_is_not_read_where_the_run_does_not_read_it(data):
 
 
 def test_texts_without_spaces_are_compared_by_characters(tmp_path):
-    rows = [f"{'味道好' if i % 2 else '太难吃'}{chr(0x4E00 + i)},{i % 2}" for i in range(60)]
+    rows = [
+        f"{'这家店的味道非常好' if i % 2 else '送来的菜实在太难吃'}{chr(0x4E00 + i)},{i % 2}"
+        for i in range(60)
+    ]
     (tmp_path / "mine.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
     config = FilesConfig(train_path=str(tmp_path / "mine.csv"), cache_dir=str(tmp_path / "cache"))
     module = TextDataModule(config)
