@@ -34,7 +34,8 @@ COVERED = {
         f"data.{name}"
         for name in ("distance", "train_path", "val_path", "test_path", "test_fraction")
     ),
-    "data.text_column",
+    *(f"data.{name}" for name in ("text_column", "format", "header", "columns", "delimiter")),
+    "data.quotechar",
     *(f"data.{name}" for name in ("label_column", "class_names", "encoding", "on_bad_lines")),
     *(f"trainer.{name}" for name in ("accelerator", "devices", "strategy", "num_nodes")),
     *(f"trainer.{name}" for name in ("precision", "max_epochs", "gradient_clip_val")),
