@@ -1,6 +1,7 @@
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.data_report import (
+    print_data_summary,
     print_source_info,
     warn_rare_classes,
     write_skipped_rows,
@@ -71,3 +72,19 @@ def test_rare_classes_are_a_warning_with_their_names(tmp_path, caplog):
     caplog.clear()
     warn_rare_classes(set_up(tmp_path, GOOD))
     assert not caplog.records
+
+
+def test_own_texts_are_summarized_before_training(tmp_path, capsys):
+    rows = [f"{'so ' * (1 + i % 5)}good {i},{'ab'[i % 4 == 0]}" for i in range(100)]
+    print_data_summary(set_up(tmp_path, rows))
+    splits, tokens = capsys.readouterr().out.splitlines()
+    assert splits == "Texts: train 72, validation 8, test 20; 2 classes: a 75.0%, b 25.0%"
+    # "so" one to five times, "good" and a number, of which validation has others than training
+    assert tokens.startswith("Tokens of a training text: median 5, longest 7; ")
+    assert "data.max_length=16 cuts 0.0% of them" in tokens
+
+
+def test_texts_that_the_tokenizer_does_not_cut_are_a_warning(tmp_path, caplog):
+    rows = [f"{chr(0x4E00 + i)}{chr(0x5E00 + i)},{'ab'[i % 2]}" for i in range(60)]
+    print_data_summary(set_up(tmp_path, rows, tokenizer="basic_english"))
+    assert "data.tokenizer=bpe" in caplog.text

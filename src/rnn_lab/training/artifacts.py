@@ -187,6 +187,7 @@ def describe_data(data: TextDataModule) -> dict[str, Any]:
         "vocabulary_fingerprint": encoder.fingerprint,
         "num_skipped": len(corpus.skipped),
         "source_info": dict(corpus.source_info),
+        "texts": data.text_statistics,
         "options": data.config.model_dump(),
     }
 

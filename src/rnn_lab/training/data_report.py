@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.data.corpus import SPLITS, Corpus
 from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.statistics import text_warnings
 from rnn_lab.errors import sanitize
 from rnn_lab.io.atomic import atomic_write
 
@@ -59,6 +60,33 @@ def write_skipped_rows(corpus: Corpus, folder: Path) -> None:
     print(
         f"{len(corpus.skipped):,} of {rows:,} rows cannot be used and were skipped; "
         f"{path} lists them",
+        flush=True,
+    )
+
+
+@rank_zero_only
+def print_data_summary(data: TextDataModule) -> None:
+    """Print splits, classes and lengths of a user's own texts; warn where another tokenizer helps.
+
+    The texts of IMDB and the synthetic ones are always the same, and not summarized.
+    """
+    statistics = data.text_statistics
+    for line in text_warnings(statistics, data.config.tokenizer):
+        log.warning(line)
+    if not data.config.fits_size or "train" not in statistics:
+        return
+    sizes = ", ".join(f"{name} {split['examples']:,}" for name, split in statistics.items())
+    shares = np.bincount(data.splits["train"].labels, minlength=data.num_classes)
+    order = np.argsort(-shares, kind="stable")
+    named = [f"{data.class_names[i]} {shares[i] / shares.sum():.1%}" for i in order]
+    print(f"Texts: {sizes}; {data.num_classes} classes: {_listed(named)}")
+    train = statistics["train"]
+    held_out = statistics.get("validation", train)
+    print(
+        f"Tokens of a training text: median {train['median_length']:,.0f}, longest "
+        f"{train['max_length']:,}; data.max_length={data.config.max_length} cuts "
+        f"{train['truncated']:.1%} of them; {held_out['unknown']:.1%} of the validation tokens "
+        "are unknown",
         flush=True,
     )
 

@@ -34,6 +34,7 @@ from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.callbacks.nonfinite import Rollback, excluded_batches, read_rollbacks
 from rnn_lab.training.checkpoint_io import read_checkpoint
 from rnn_lab.training.data_report import (
+    print_data_summary,
     print_source_info,
     warn_rare_classes,
     write_skipped_rows,
@@ -128,6 +129,7 @@ def load_data(spec: RunSpec) -> TextDataModule:
     print_source_info(data.corpus)
     if not config.trainer.fast_dev_run:
         write_skipped_rows(data.corpus, spec.output_dir)
+    print_data_summary(data)
     warn_rare_classes(data)
     log_duplicates(data)
     if config.reproduce is not None:
