@@ -1,8 +1,8 @@
 """Compare the defaults for a user's own texts with TF-IDF: `python benchmarks/own_texts.py`.
 
 Each set is trained as a new user would, `train.py data=files data.train_path=...`, in processes of
-their own; every other option is a default. Beside the network stand the baselines that each run
-fits on the same training split and tests on the same rows.
+their own; every other option is a default. The baselines are those that each run fits on the same
+training split and tests on the same rows.
 """
 
 import argparse

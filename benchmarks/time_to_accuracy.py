@@ -26,6 +26,7 @@ from benchmarks.races import Curve, Goal, race_keras, race_ours, race_packed
 from benchmarks.tables import markdown_table, report
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.recipe import resolve_recipe
 from rnn_lab.training.train import silence_lightning
 from rnn_lab.validation import validate
 
@@ -49,6 +50,8 @@ def main() -> None:
         config = compose(model, options)
         data = TextDataModule(config.data, seed=config.seed, allow_fallback=True)
         data.setup()  # warms the cache
+        resolved = resolve_recipe(config, data)
+        config = resolved.model_copy(update={"data": data.config})
         curves: dict[str, Curve] = {OURS: race_ours(config, goal)}
         if options.packed:
             curves[PACKED] = race_packed(config, goal, options.threads)

@@ -11,8 +11,8 @@ from tests.cli.runner import PROJECT, run_command
 PAGE = {
     "explanation.html",
     "explanation.json",
-    "gates_layer1_forward.png",
-    "path_layer1_forward.png",
+    *(f"gates_layer1_{direction}.png" for direction in ("forward", "backward")),
+    *(f"path_layer1_{direction}.png" for direction in ("forward", "backward")),
     "states.npz",
     "prediction.png",
 }

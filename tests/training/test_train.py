@@ -158,6 +158,7 @@ def logged(tmp_path, caplog, test: list[str]) -> logging.LogRecord:
     paths = {f"{name}_path": str(tmp_path / f"{name}.csv") for name in ("train", "test")}
     data = TextDataModule(FilesConfig(cache_dir=str(tmp_path / "cache"), **paths))
     data.setup()
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         log_duplicates(data)
     (record,) = caplog.records

@@ -75,7 +75,9 @@ def print_data_summary(data: TextDataModule) -> None:
         log.warning(line)
     if not data.config.fits_size or "train" not in statistics:
         return
-    sizes = ", ".join(f"{name} {split['examples']:,}" for name, split in statistics.items())
+    sizes = ", ".join(
+        f"{name} {statistics[name]['examples']:,}" for name in SPLITS if name in statistics
+    )
     shares = np.bincount(data.splits["train"].labels, minlength=data.num_classes)
     order = np.argsort(-shares, kind="stable")
     named = [f"{data.class_names[i]} {shares[i] / shares.sum():.1%}" for i in order]

@@ -24,6 +24,7 @@ from rnn_lab.training.callbacks import build_callbacks, find_callback
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import resolve_hardware
+from rnn_lab.training.recipe import resolve_recipe
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.trainer import build_trainer
 from rnn_lab.validation import validate
@@ -44,11 +45,12 @@ def val_losses(*overrides: str, folder: Path) -> list[float]:
     """Return the validation loss of each epoch of the run with those options, without pruning."""
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = OmegaConf.to_container(hydra.compose("train", [*RUN, *overrides]), resolve=True)
-    spec = RunSpec(validate(RunConfig, config), folder)
-    config = spec.config
+    config = validate(RunConfig, config)
     data = TextDataModule(config.data, seed=config.seed, allow_fallback=False)
     data.prepare_data()
     data.setup()
+    spec = RunSpec(resolve_recipe(config, data), folder)
+    config = spec.config
     L.seed_everything(config.seed, workers=True, verbose=False)
     model = build_classifier(
         config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
