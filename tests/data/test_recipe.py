@@ -22,15 +22,18 @@ def test_few_texts_have_small_batches(examples, batch_size):
     assert resolve_sizes(FilesConfig(), lengths(examples)).batch_size == batch_size
 
 
-@pytest.mark.parametrize(("longest", "max_length"), [(5, 16), (100, 95), (4_000, 400)])
-def test_one_text_in_twenty_is_cut_and_none_read_beyond_400_tokens(longest, max_length):
-    assert resolve_sizes(FilesConfig(), lengths(500, longest)).max_length == max_length
+@pytest.mark.parametrize(
+    ("examples", "longest", "max_length"),
+    [(500, 5, 16), (500, 100, 98), (500, 4_000, 1_000), (5_000, 4_000, 600), (20_000, 900, 400)],
+)
+def test_one_text_in_fifty_is_cut_and_the_longest_by_their_number(examples, longest, max_length):
+    assert resolve_sizes(FilesConfig(), lengths(examples, longest)).max_length == max_length
 
 
 def test_an_option_that_is_given_is_kept():
     given = FilesConfig(batch_size=7, truncation_side="left")
     found = resolve_sizes(given, lengths(500))
-    assert (found.batch_size, found.truncation_side, found.max_length) == (7, "left", 95)
+    assert (found.batch_size, found.truncation_side, found.max_length) == (7, "left", 98)
 
 
 def test_a_batch_of_tokens_holds_the_longest_text():

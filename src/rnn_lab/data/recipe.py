@@ -9,11 +9,12 @@ from rnn_lab.data.options import TextOptions
 from rnn_lab.validation import AUTO
 
 IMDB_RECIPE: dict[str, Any] = {"max_length": 400, "truncation_side": "left", "batch_size": 64}
-# More steps an epoch for few texts: up to so many training texts, a batch of that size.
-_BATCH_SIZES = ((1_000, 16), (10_000, 32))
-_LARGEST_BATCH = 64
-_LENGTH_PERCENTILE = 95  # of the training texts that are not cut
-_SHORTEST, _LONGEST = 16, 400  # tokens, data.max_length
+# Few texts: small batches, for more steps an epoch, and long texts, since each word counts and time
+# is short. Up to so many training texts: data.batch_size, and the most of data.max_length.
+_SIZES = ((1_000, 16, 1_000), (3_000, 32, 1_000), (10_000, 32, 600))
+_LARGEST_BATCH, _LONGEST = 64, 400
+_SHORTEST = 16  # tokens
+_LENGTH_PERCENTILE = 98  # of the training texts that are not cut
 
 
 def resolve_sizes(options: TextOptions, lengths: np.ndarray) -> TextOptions:
@@ -32,10 +33,11 @@ def resolve_sizes(options: TextOptions, lengths: np.ndarray) -> TextOptions:
 
 
 def _fitting(lengths: np.ndarray) -> dict[str, Any]:
-    batch = next((size for most, size in _BATCH_SIZES if len(lengths) <= most), _LARGEST_BATCH)
-    long = math.ceil(np.percentile(lengths, _LENGTH_PERCENTILE)) if len(lengths) else _LONGEST
+    sizes = ((batch, longest) for most, batch, longest in _SIZES if len(lengths) <= most)
+    batch, longest = next(sizes, (_LARGEST_BATCH, _LONGEST))
+    long = math.ceil(np.percentile(lengths, _LENGTH_PERCENTILE)) if len(lengths) else longest
     return {
-        "max_length": min(max(long, _SHORTEST), _LONGEST),
+        "max_length": min(max(long, _SHORTEST), longest),
         "truncation_side": "right",
         "batch_size": batch,
     }
