@@ -50,8 +50,7 @@ def main() -> None:
         config = compose(model, options)
         data = TextDataModule(config.data, seed=config.seed, allow_fallback=True)
         data.setup()  # warms the cache
-        resolved = resolve_recipe(config, data)
-        config = resolved.model_copy(update={"data": data.config})
+        config = resolve_recipe(config, data).model_copy(update={"data": data.config})
         curves: dict[str, Curve] = {OURS: race_ours(config, goal)}
         if options.packed:
             curves[PACKED] = race_packed(config, goal, options.threads)

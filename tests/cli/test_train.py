@@ -138,6 +138,7 @@ def test_a_run_folder_holds_the_whole_run(sweep):
             "checkpoints/last.ckpt",
             "metrics.csv",
             "predictions.csv",
+            "per_class.csv",
             "plots/learning_curves.png",
             "plots/confusion_matrix.png",
             "plots/roc_and_precision_recall.png",
@@ -317,6 +318,7 @@ def test_the_users_own_texts(tmp_path):
         "data.label_column=mood",
         "data.on_bad_lines=skip",
         "data.batch_size=8",
+        "data.class_weights=[1,1,2]",
         "optimizer.lr=0.01",
         "logger=none",
         cwd=tmp_path,
@@ -338,6 +340,9 @@ def test_the_users_own_texts(tmp_path):
         assert str(options[group][name]).lower() == value
     assert "data.batch_size" not in line
     assert options["data"]["batch_size"] == 8
+    assert options["data"]["class_weights"] == [1, 1, 2]
+    assert result["monitored_metric"] == options["trainer"]["monitor"] == "val/accuracy"
+    assert result["per_class"]["glad"]["f1"] == 1.0
     assert "auto" not in [*options["model"].values(), options["trainer"]["max_epochs"]]
     # The words alone tell the classes: TF-IDF is right too, and beside the network in the table.
     assert result["baseline"]["tfidf"]["test/accuracy"] == 1.0

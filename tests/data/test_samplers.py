@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -262,3 +263,75 @@ def test_the_option_max_tokens_per_batch(tmp_path) -> None:
     assert max(batch.tokens.numel() for batch in batches) <= 1_000
     assert sum(len(batch.labels) for batch in batches) == len(data.splits["train"])
     assert len({len(batch.labels) for batch in batches}) >= 3
+
+
+def uneven(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return lengths and labels of rows whose last class is rare and short."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(3, size, p=[0.8, 0.15, 0.05])
+    return rng.integers(1, 31, size) // (1 + (labels == 2)) + 1, labels
+
+
+def balanced(lengths: np.ndarray, labels: np.ndarray, tokens: bool, **options: int) -> Any:
+    if tokens:
+        return TokenBatchSampler(lengths, 200, labels=labels, **options)
+    return BucketBatchSampler(lengths, 16, shuffle=True, labels=labels, **options)
+
+
+tokens_or_texts = pytest.mark.parametrize("tokens", [False, True], ids=["texts", "tokens"])
+
+
+@tokens_or_texts
+def test_balanced_epochs_draw_each_class_equally_often(tokens) -> None:
+    lengths, labels = uneven(500)
+    sampler = balanced(lengths, labels, tokens, seed=3)
+    drawn = np.zeros(500)
+    for epoch in range(200):
+        batches = batches_of(sampler, epoch)
+        rows = np.concatenate(batches).astype(int)
+        assert np.bincount(labels[rows]).tolist() == [167, 167, 166]
+        assert len(batches) == len(sampler)
+        if tokens:
+            assert max(len(batch) * lengths[batch].max() for batch in batches) <= 200
+        drawn += np.bincount(rows, minlength=500)
+    for label in range(3):  # of a class, every row is as likely as any other
+        often = drawn[labels == label] / 200
+        assert abs(often - often.mean()).max() < 5 * np.sqrt(often.mean() / 200)
+
+
+@tokens_or_texts
+def test_balanced_order_is_a_function_of_seed_and_epoch_and_resumes(tokens) -> None:
+    lengths, labels = uneven(500)
+    whole = batches_of(balanced(lengths, labels, tokens, seed=1), 4)
+    assert whole != batches_of(balanced(lengths, labels, tokens, seed=1), 5)
+    assert whole != batches_of(balanced(lengths, labels, tokens, seed=2), 4)
+    resumed = balanced(lengths, labels, tokens, seed=1)
+    resumed.resume_at(4, 7)
+    assert batches_of(resumed, 4) == whole[7:]
+
+
+@tokens_or_texts
+@given(replicas=st.integers(2, 5), size=st.integers(5, 300))
+def test_ranks_share_the_balanced_batches(tokens, replicas, size) -> None:
+    lengths, labels = uneven(size, seed=size)
+    ranks = [
+        batches_of(balanced(lengths, labels, tokens, rank=rank, num_replicas=replicas), 2)
+        for rank in range(replicas)
+    ]
+    assert len({len(batches) for batches in ranks}) == 1
+    assert min(len(batch) for batches in ranks for batch in batches) >= 1
+    rows = np.array([row for batches in ranks for batch in batches for row in batch])
+    often = np.bincount(labels[rows])
+    assert len(rows) == size and np.ptp(often[often > 0]) <= 1
+
+
+def test_the_option_weighted_sampling(tmp_path) -> None:
+    config = DemoConfig(
+        num_train=200, num_test=20, batch_size=16, weighted_sampling=True, cache_dir=str(tmp_path)
+    )
+    data = TextDataModule(config)
+    data.setup()
+    batches = list(data.train_dataloader())
+    assert torch.cat([batch.labels for batch in batches]).bincount().tolist() == [90, 90]
+    rows = torch.cat([batch.indices for batch in batches])
+    assert len(rows) == len(data.splits["train"]) > len(rows.unique())

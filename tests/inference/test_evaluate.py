@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, classification_report, f1_score, roc_auc_score
 
 from rnn_lab.errors import DataError, UserError
 from rnn_lab.inference.config import EvaluateOptions
@@ -65,6 +65,15 @@ def test_other_reviews_have_the_metrics_of_scikit_learn(tmp_path, mood_run, othe
     for name, figure in expected.items():
         assert result[f"test/{name}"] == pytest.approx(figure, abs=1e-5), name
     assert result["data"]["num_examples"]["test"] == len(ROWS)
+    report = classification_report(labels, predictions, output_dict=True, zero_division=0)
+    with (tmp_path / "tested" / "per_class.csv").open(newline="") as file:
+        table = {row.pop("class"): row for row in csv.DictReader(file)}
+    assert list(table) == list(result["per_class"]) == names
+    for name in names:
+        expected = dict(report[name])
+        expected["f1"] = expected.pop("f1-score")
+        assert result["per_class"][name] == pytest.approx(expected)
+        assert {key: float(cell) for key, cell in table[name].items()} == result["per_class"][name]
 
 
 def test_some_of_the_classes_keep_their_numbers(tmp_path, mood_run):

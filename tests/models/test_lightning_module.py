@@ -74,6 +74,7 @@ def build(name: str = "gru", num_classes: int = 2, **groups) -> TextClassifier:
         num_classes,
         {"lr": 1e-2} | groups.get("optimizer", {}),
         groups.get("scheduler", {}),
+        class_weights=groups.get("class_weights"),
     )
 
 
@@ -376,3 +377,22 @@ def test_two_processes_log_the_metrics_of_one(tmp_path):
     one, two = map(json.loads, done.stdout.splitlines()[-2:])
     assert not math.isnan(one["val/auroc"])
     assert two == pytest.approx(one, abs=1e-5)
+
+
+def test_class_weights_weight_the_training_loss_alone(held_out, tmp_path):
+    L.seed_everything(0)
+    weights = torch.tensor([0.5, 4.0])
+    module = build(model={"dropout": 0.0}, class_weights=weights.tolist())
+    run = trainer(limit_train_batches=0, max_epochs=1, default_root_dir=tmp_path)
+    run.fit(module, loader(held_out))
+    module.log_dict = lambda *_, **__: None  # outside a Trainer
+    for batch in held_out:
+        losses = torch.nn.functional.cross_entropy(
+            module(batch.tokens, batch.lengths), batch.labels, reduction="none"
+        )
+        expected = (losses * weights[batch.labels]).mean()
+        assert torch.allclose(module.training_step(batch, 0), expected)
+    plain = build(model={"dropout": 0.0})
+    plain.load_state_dict(module.state_dict())  # which has no weights of classes
+    losses = [run.test(one, loader(held_out), verbose=False)[0] for one in (module, plain)]
+    assert losses[0] == losses[1]

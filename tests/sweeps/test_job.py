@@ -56,6 +56,17 @@ def test_status_and_value_follow_from_the_files(job):
     assert math.isnan(job.value("val/auroc"))
 
 
+def test_value_of_monitor_auto_is_the_metric_that_the_run_chose(job):
+    assert job.monitored_metric("auto") == "val/accuracy"  # of a run that has not
+    result = {"val/accuracy": 0.75, "val/f1": 0.5, "monitored_metric": "val/f1"}
+    write(job, "result", result)
+    assert (job.monitored_metric("auto"), job.value("auto")) == ("val/f1", 0.5)
+    assert (job.monitored_metric("val/accuracy"), job.value("val/accuracy")) == (
+        "val/accuracy",
+        0.75,
+    )
+
+
 def test_restarted_job_has_not_failed(job):
     write(job, "failure", {"error": "no"})
     start(job)

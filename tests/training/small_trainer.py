@@ -22,7 +22,10 @@ OPTIONS = {
     "optimizer": {"name": "adamw"},
     "scheduler": {"name": "one_cycle"},
     "logger": {"name": "csv"},
-    "trainer": {"accelerator": "cpu", "precision": "32-true", "max_epochs": 3, "patience": None},
+    "trainer": {
+        **{"accelerator": "cpu", "precision": "32-true", "max_epochs": 3, "patience": None},
+        "monitor": "val/accuracy",
+    },
 }
 
 

@@ -1,8 +1,11 @@
+import numpy as np
+
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.data_report import (
     print_data_summary,
     print_source_info,
+    warn_never_predicted,
     warn_rare_classes,
     write_skipped_rows,
 )
@@ -68,7 +71,7 @@ def test_rare_classes_are_a_warning_with_their_names(tmp_path, caplog):
     assert single == (
         "Classes with one text, which is in training and can be neither validated nor tested: 'c'"
     )
-    assert few == "Classes with fewer than 5 texts: 'd' (train 1, validation 1, test 1)"
+    assert few == "Classes with fewer than 5 training texts: 'd' (train 1, validation 1, test 1)"
     caplog.clear()
     warn_rare_classes(set_up(tmp_path, GOOD))
     assert not caplog.records
@@ -88,3 +91,23 @@ def test_texts_that_the_tokenizer_does_not_cut_are_a_warning(tmp_path, caplog):
     rows = [f"{chr(0x4E00 + i)}{chr(0x5E00 + i)},{'ab'[i % 2]}" for i in range(60)]
     print_data_summary(set_up(tmp_path, rows, tokenizer="basic_english"))
     assert "data.tokenizer=bpe" in caplog.text
+
+
+def test_a_class_that_a_split_lacks_is_a_warning(tmp_path, caplog):
+    rows = [f"other {i},{'abc'[i % 3]}" for i in range(60)]
+    (tmp_path / "test.csv").write_text("\n".join(["text,label", *GOOD[:9]]))
+    warn_rare_classes(set_up(tmp_path, rows, test_path=str(tmp_path / "test.csv")))
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "Classes without texts in validation or test: 'c' (train 18, validation 2, test 0)"
+    )
+
+
+def test_a_class_that_is_never_predicted_is_a_warning(caplog):
+    labels, predicted = np.array([0, 1, 1, 2]), np.array([0, 0, 0, 3])
+    warn_never_predicted(labels, predicted, ("a", "b", "c", "d", "e"))
+    (record,) = caplog.records
+    assert record.getMessage() == ("Classes that are never predicted on the test split: 'b', 'c'")
+    caplog.clear()
+    warn_never_predicted(labels, labels, ("a", "b", "c", "d", "e"))
+    assert not caplog.records

@@ -11,8 +11,9 @@ from tests.training.small_trainer import OPTIONS
 AUTO_MODEL = dict.fromkeys(("pooling", "bidirectional", "ngrams", "ngram_buckets"), "auto")
 
 
-def own_texts(tmp_path, examples: int, classes: int = 2, **options) -> dict:
+def own_texts(tmp_path, examples: int, classes: int = 2, rare: int = 0, **options) -> dict:
     rows = [f"word{i} word{i % 7} word{i % classes},{i % classes}" for i in range(examples)]
+    rows += [f"rare{i} word,rare" for i in range(rare)]
     (tmp_path / "mine.csv").write_text("\n".join(["text,label", *rows]))
     path, cache = str(tmp_path / "mine.csv"), str(tmp_path / "cache")
     return {"source": "files", "train_path": path, "cache_dir": cache} | options
@@ -55,9 +56,19 @@ def test_imdb_and_the_demo_keep_their_recipe(tmp_path):
         0,
     )
     assert (config.trainer.max_epochs, config.trainer.patience) == (3, None)
+    assert config.trainer.monitor == "val/accuracy"
     assert (module.config.max_length, module.config.batch_size) == (400, 64)
 
 
 def test_what_is_given_is_kept(tmp_path):
     config, _ = resolve(own_texts(tmp_path, 150), max_epochs=2, patience=None)
     assert (config.trainer.max_epochs, config.trainer.patience) == (2, None)
+    config, _ = resolve(own_texts(tmp_path, 150), monitor="val/loss")
+    assert config.trainer.monitor == "val/loss"
+
+
+@pytest.mark.parametrize(("rare", "monitor"), [(15, "val/f1"), (70, "val/accuracy")])
+def test_uneven_classes_are_validated_by_macro_f1(tmp_path, rare, monitor):
+    config, _ = resolve(own_texts(tmp_path, 150, rare=rare))  # beside 75 texts of two classes
+    assert config.trainer.monitor == monitor
+    assert config.trainer.metric_mode == "max"

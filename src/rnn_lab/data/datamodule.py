@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from rnn_lab.data.class_balance import resolve_class_weights
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.duplicates import DuplicateCounts, count_duplicates, leaked_rows, split_hashes
 from rnn_lab.data.encode import EncodedSplit, encode_corpus, fit_vocabulary
@@ -151,6 +152,21 @@ class TextDataModule(L.LightningDataModule):
         return len(self.class_names)
 
     @property
+    def class_counts(self) -> np.ndarray:
+        """Number of training texts of each class, int64 [classes]."""
+        return np.bincount(self.splits["train"].labels, minlength=self.num_classes)
+
+    @property
+    def class_weights(self) -> np.ndarray | None:
+        """What data.class_weights is for the training split, see `resolve_class_weights`.
+
+        Raises:
+            ConfigError: it has not one weight for each class.
+        """
+        labels = self.splits["train"].labels
+        return resolve_class_weights(self.config.class_weights, labels, self.class_names)
+
+    @property
     def vocab_size(self) -> int:
         """Number of ids."""
         return self.text_encoder.vocab_size
@@ -158,13 +174,15 @@ class TextDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches of texts of similar length, in another order in each epoch."""
         dataset, config = self._dataset("train"), self.config
-        lengths, seed, replicas = dataset.lengths, self._seed, self._replicas()
+        lengths, options = dataset.lengths, {"seed": self._seed, **self._replicas()}
+        labels = self.splits["train"].labels if config.weighted_sampling else None
         sampler: DistributedBatchSampler
         if config.max_tokens_per_batch is not None:
-            sampler = TokenBatchSampler(lengths, config.max_tokens_per_batch, seed=seed, **replicas)
+            size = config.max_tokens_per_batch
+            sampler = TokenBatchSampler(lengths, size, labels=labels, **options)
         else:
             size = config.batch_size
-            sampler = BucketBatchSampler(lengths, size, shuffle=True, seed=seed, **replicas)
+            sampler = BucketBatchSampler(lengths, size, shuffle=True, labels=labels, **options)
         sampler.resume_at(*self._start)
         sampler.exclude_batches(self._excluded)
         return self._dataloader(dataset, sampler)

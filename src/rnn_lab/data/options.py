@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rnn_lab.data.corpus import Corpus
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 TOKENIZERS = (AUTO, "basic_english", "bpe", "char", "byte", "torchtext")
 _SMALLEST = {"bpe": SMALLEST_VOCABULARY, "byte": NUM_BYTES}  # data.max_vocab_size
@@ -51,6 +52,8 @@ class TextOptions(StrictConfig):
     val_fraction: Fraction = 0.1
     split_seed: int = 0
     drop_duplicates: bool = False
+    class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None
+    weighted_sampling: bool = False
     batch_size: Annotated[PositiveInt, OrAuto()] = AUTO
     max_tokens_per_batch: PositiveInt | None = None
     eval_batch_size: PositiveInt = 256
@@ -85,6 +88,15 @@ class TextOptions(StrictConfig):
                 f"must be at least data.max_length={longest}, so that a batch holds a whole text"
             )
         return max_tokens_per_batch
+
+    @field_validator("weighted_sampling")
+    @classmethod
+    def _balances_once(cls, weighted_sampling: bool, options: ValidationInfo) -> bool:
+        if weighted_sampling and options.data.get("class_weights") == "balanced":
+            raise ValueError(
+                "data.class_weights=balanced corrects the same imbalance; choose one of the two"
+            )
+        return weighted_sampling
 
     def fallback(self) -> TextOptions | None:
         """Return the options of a source to use where this one finds no data; None: none."""

@@ -57,18 +57,57 @@ class BatchDataset(Dataset[Batch]):
         )
 
 
+class BalancedDraw:
+    """Draws of as many rows as there are, each class equally often (to one row), with replacement.
+
+    The rows of a class, sorted by length, are divided into as many equal intervals as rows are
+    drawn of the class. Each interval gives one row by chance, in every draw, so that all rows of a
+    class are equally likely. Row `i` of a draw is never longer than `lengths[i]`: batches can be
+    planned before the rows are drawn.
+    """
+
+    def __init__(self, lengths: np.ndarray, labels: np.ndarray) -> None:
+        """Draw from the rows with these `lengths` and `labels`, integers [rows]."""
+        self._ordered = np.lexsort((lengths, labels))  # a class after the other, each by length
+        sizes = np.unique(labels, return_counts=True)[1]  # of the classes that have rows
+        draws = np.full(len(sizes), len(labels) // len(sizes))  # of each class
+        draws[: len(labels) % len(sizes)] += 1
+        # In units of 1 / draws of a row, which are whole numbers.
+        self._width, self._units = np.repeat(sizes, draws), np.repeat(draws, draws)
+        self._first = np.repeat(np.cumsum(sizes) - sizes, draws)
+        interval = np.concatenate([np.arange(count) for count in draws])
+        self._begin = interval * self._width
+        self.lengths = lengths[self._rows_at(self._begin + self._width - 1)]
+
+    def rows(self, rng: np.random.Generator) -> np.ndarray:
+        """Return one draw, int64 [rows]."""
+        return self._rows_at(rng.integers(self._begin, self._begin + self._width))
+
+    def _rows_at(self, places: np.ndarray) -> np.ndarray:
+        return self._ordered[self._first + places // self._units]
+
+
 class DistributedBatchSampler(Sampler[np.ndarray], ABC):
     """Batches of rows, each divided among the replicas by stride, in an order set by the epoch."""
 
-    def __init__(self, lengths: np.ndarray, *, seed: int, rank: int, num_replicas: int) -> None:
-        """Sample the rows 0 .. len(lengths) - 1.
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        *,
+        labels: np.ndarray | None,
+        seed: int,
+        rank: int,
+        num_replicas: int,
+    ) -> None:
+        """Sample the rows 0 .. len(lengths) - 1; with their `labels`, by a BalancedDraw.
 
         Raises:
             DataError: there are fewer rows than replicas.
         """
         if len(lengths) < num_replicas:
             raise DataError(f"too few texts for {num_replicas} devices: {len(lengths)}")
-        self._lengths = lengths
+        self._draw = None if labels is None else BalancedDraw(lengths, labels)
+        self._lengths = lengths if self._draw is None else self._draw.lengths
         self._rank, self._num_replicas = rank, num_replicas
         self._seed, self._epoch = seed, 0
         self._start = (0, 0)
@@ -98,12 +137,14 @@ class DistributedBatchSampler(Sampler[np.ndarray], ABC):
         rng = np.random.Generator(
             np.random.PCG64([self._seed, 0 if self._repeats else self._epoch])
         )
+        drawn = None if self._draw is None else self._draw.rows(rng)
         epoch, first = self._start
         batches = self._batches(rng)
         if excluded := {number for epoch, number in self._excluded if epoch == self._epoch}:
             batches = _replace_excluded(list(batches), excluded)
         for batch in islice(batches, first if self._epoch == epoch else 0, None):
-            yield batch[self._rank :: self._num_replicas]
+            share = batch[self._rank :: self._num_replicas]
+            yield share if drawn is None else drawn[share]
 
     @abstractmethod
     def _batches(self, rng: np.random.Generator) -> Iterable[np.ndarray]:
@@ -161,7 +202,7 @@ def batches_in_pool(batches: int) -> int:
 
 
 class BucketBatchSampler(DistributedBatchSampler):
-    """Batches of rows of similar length. Every row occurs once per epoch.
+    """Batches of rows of similar length. Every row occurs once per epoch, unless `labels` balance.
 
     With `shuffle`, each epoch permutes the rows, sorts them by length within pools of up to 50
     batches, cuts the pools into batches and shuffles the batches. The order is a function of
@@ -179,16 +220,17 @@ class BucketBatchSampler(DistributedBatchSampler):
         batch_size: int,
         *,
         shuffle: bool,
+        labels: np.ndarray | None = None,
         seed: int = 0,
         rank: int = 0,
         num_replicas: int = 1,
     ) -> None:
-        """Sample the rows 0 .. len(lengths) - 1.
+        """Sample the rows 0 .. len(lengths) - 1; with their `labels`, by a BalancedDraw.
 
         Raises:
             DataError: there are fewer rows than replicas.
         """
-        super().__init__(lengths, seed=seed, rank=rank, num_replicas=num_replicas)
+        super().__init__(lengths, labels=labels, seed=seed, rank=rank, num_replicas=num_replicas)
         self._global_batch_size = batch_size * num_replicas
         self._shuffle = shuffle
 
@@ -218,10 +260,11 @@ class BucketBatchSampler(DistributedBatchSampler):
 class TokenBatchSampler(DistributedBatchSampler):
     """Batches of rows of similar length of at most `max_tokens_per_batch` tokens, padding included.
 
-    Every row occurs once per epoch. All rows are sorted by length. Each group of neighbours gives
-    one row to each pool, by chance, in every epoch; pools are cut into batches, and the batches
-    are shuffled. The cuts follow from the longest row of each group, so that every epoch has the
-    same number of batches, of the same sizes. The order is a function of (`seed`, epoch) alone.
+    Every row occurs once per epoch, unless `labels` balance. All rows are sorted by length. Each
+    group of neighbours gives one row to each pool, by chance, in every epoch; pools are cut into
+    batches, and the batches are shuffled. The cuts follow from the longest row of each group, so
+    that every epoch has the same number of batches, of the same sizes. The order is a function of
+    (`seed`, epoch) alone.
 
     With several replicas, `max_tokens_per_batch` applies to each of them: batches hold
     `num_replicas` times as many tokens and are divided by stride, as in BucketBatchSampler.
@@ -232,16 +275,18 @@ class TokenBatchSampler(DistributedBatchSampler):
         lengths: np.ndarray,
         max_tokens_per_batch: int,
         *,
+        labels: np.ndarray | None = None,
         seed: int = 0,
         rank: int = 0,
         num_replicas: int = 1,
     ) -> None:
-        """Sample the rows 0 .. len(lengths) - 1.
+        """Sample the rows 0 .. len(lengths) - 1; with their `labels`, by a BalancedDraw.
 
         Raises:
             DataError: there are fewer rows than replicas.
         """
-        super().__init__(lengths, seed=seed, rank=rank, num_replicas=num_replicas)
+        super().__init__(lengths, labels=labels, seed=seed, rank=rank, num_replicas=num_replicas)
+        lengths = self._lengths
         self._max_tokens = max_tokens_per_batch
         batches = max(1, int(lengths.sum()) // (max_tokens_per_batch * num_replicas))
         pools = batches // batches_in_pool(batches)

@@ -22,6 +22,7 @@ from rnn_lab.training.artifacts import (
     describe_data,
     git_commit,
     versions,
+    write_class_metrics,
     write_predictions,
     write_result,
 )
@@ -129,6 +130,8 @@ def save_test_artifacts(
         losses=tested.losses,
         probabilities=tested.probabilities,
     )
+    predicted = tested.probabilities.argmax(axis=1)
+    per_class = write_class_metrics(folder, run.class_names, encoded.labels, predicted)
     write_skipped_rows(data.corpus, folder)
     about = {
         "checkpoint": str(run.path),
@@ -140,6 +143,6 @@ def save_test_artifacts(
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    write_result(folder, about | tested.metrics)
+    write_result(folder, about | tested.metrics | {"per_class": per_class})
     draw_plots(folder)
     print_run(folder)

@@ -1,7 +1,7 @@
 """The classifier as a LightningModule: what a step of training, validation and testing does."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
@@ -37,6 +37,7 @@ class TextClassifier(L.LightningModule):
 
     # Of a subclass for one cell: the cell's name and the options that differ from ModelConfig's.
     model_defaults: ClassVar[Mapping[str, Any]] = {}
+    class_weights: Tensor | None  # float32 [num_classes]
 
     def __init__(
         self,
@@ -46,11 +47,13 @@ class TextClassifier(L.LightningModule):
         optimizer: OptimizerConfig | Mapping[str, Any],
         scheduler: SchedulerConfig | Mapping[str, Any],
         metrics: Mapping[str, MetricFactory] | None = None,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         """Build the network from the options of the groups `model`, `optimizer` and `scheduler`.
 
         Of `vocab_size` token ids 0 is padding. `metrics` are extra ones, see `build_metrics`: they
-        are code, so no checkpoint names them.
+        are code, so no checkpoint names them. `class_weights` [num_classes] multiply the training
+        loss of the texts of each class; they follow from the data, and no checkpoint has them.
 
         Raises:
             ConfigError: an option is unknown or impossible.
@@ -75,6 +78,8 @@ class TextClassifier(L.LightningModule):
             logger=False,
         )
         self.gradient_norm = torch.zeros(())  # of the last step, before it was clipped
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.classifier = RecurrentClassifier(model_config, vocab_size, num_classes)
         self.val_metrics = build_metrics(num_classes, "val/", metrics)
         self.test_metrics = build_metrics(num_classes, "test/", metrics)
@@ -96,9 +101,16 @@ class TextClassifier(L.LightningModule):
             return self.classifier(tokens, lengths)
 
     def training_step(self, batch: "Batch", batch_idx: int) -> Tensor:
-        """Return the mean cross-entropy of a batch, a scalar."""
+        """Return the mean cross-entropy of a batch, weighted by class, a scalar."""
         logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
-        loss = F.cross_entropy(logits, batch.labels)
+        if self.class_weights is None:
+            loss = F.cross_entropy(logits, batch.labels)
+        else:
+            # Over the number of texts. torch's mean is over the sum of their weights, which cancels
+            # the weights where a batch has one class, and differs between devices.
+            weights = self.class_weights.to(logits.dtype)  # float64 with precision=64-true
+            loss = F.cross_entropy(logits, batch.labels, weights, reduction="sum")
+            loss = loss / len(batch.labels)
         accuracy = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
         # On the device until the epoch ends: no step waits for a number.
         self.log_dict(

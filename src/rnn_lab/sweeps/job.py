@@ -34,8 +34,10 @@ from rnn_lab.reports.run_files import (
     job_status,
     read_job_file,
 )
+from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from rnn_lab.training.config import check_sweep_name
+from rnn_lab.validation import AUTO
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +73,18 @@ class JobDir:
         """Write that file, completely or not at all."""
         write_json(job_file(self.path, file), content)
 
+    def monitored_metric(self, monitor: str) -> str:
+        """Return the metric that trainer.monitor=`monitor` names; of `auto`, the run's choice."""
+        if monitor != AUTO:
+            return monitor
+        file: JobFile = "pruned" if self.status == "pruned" else "result"
+        return str(self.read(file).get(MONITORED) or DEFAULT_MONITOR)
+
     def value(self, monitor: str) -> float:
         """Return the metric that a sweeper optimizes; NaN where there is none."""
         status = self.status
         if status == "finished":
-            found = self.read("result").get(monitor)
+            found = self.read("result").get(self.monitored_metric(monitor))
         else:
             found = self.read("pruned").get("value") if status == "pruned" else None
         return float(found) if isinstance(found, int | float) else math.nan
@@ -239,7 +248,8 @@ def _is_done(job: JobDir, fingerprint: str, monitor: str, *, is_multirun: bool) 
             )
     elif status != "pruned" or not is_multirun:
         return False
-    print(f"{job.name}: already {status}, {monitor} {job.value(monitor):.4f}", flush=True)
+    metric, value = job.monitored_metric(monitor), job.value(monitor)
+    print(f"{job.name}: already {status}, {metric} {value:.4f}", flush=True)
     return True
 
 

@@ -27,6 +27,10 @@ def report_to_wandb(run: Any, folder: Path, test: Split | None, checkpoint: Path
     charts: dict[str, Any] = {}
     if test is not None and (folder / "predictions.csv").exists():
         charts |= _test_charts(folder, test)
+    if per_class := result.get("per_class"):
+        columns = ["class", *next(iter(per_class.values()))]
+        rows = [[name, *metrics.values()] for name, metrics in per_class.items()]
+        charts["test/per_class"] = wandb.Table(columns=columns, data=rows)
     floor = np.finfo(np.float64).tiny
     for (layer, direction), flows in by_place(read_gradient_flow(folder)).items():
         charts[f"gradient_flow/layer{layer}_{direction}"] = wandb.plot.line_series(

@@ -22,6 +22,7 @@ from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.paths import project_root
 from rnn_lab.process import peak_memory_bytes
+from rnn_lab.reports.class_metrics import ClassMetrics, class_metrics
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.tracking.loggers import FaultTolerantWandbLogger
@@ -30,12 +31,13 @@ from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactChe
 from rnn_lab.training.callbacks.monitors import PredictionCollector, Throughput
 from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.data_report import SKIPPED_ROWS
+from rnn_lab.training.data_report import SKIPPED_ROWS, warn_never_predicted
 from rnn_lab.training.hardware import Hardware, describe_hardware
 from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
 
 STAGE = ".finishing"  # folder within the output folder
+MOST_CLASSES = 1_000  # with metrics of their own in result.json, which is read whole
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "tokenizers", "wandb")
 _IN_PLACE = ("metrics.csv", "gradient_flow.csv", SKIPPED_ROWS)  # were written before
 
@@ -66,6 +68,9 @@ def save_artifacts(
             losses=predictions.losses,
             probabilities=predictions.probabilities,
         )
+        labels, predicted = encoded.labels[rows], predictions.probabilities.argmax(axis=1)
+        per_class = write_class_metrics(stage, data.class_names, labels, predicted)
+        result = result | {"per_class": per_class}
     write_result(stage, result)
     draw_plots(stage)
     _report_to_wandb(stage, data, trainer)
@@ -116,6 +121,26 @@ def write_predictions(
             label, prediction = class_names[labels[i]], class_names[predicted[i]]
             numbers = [str(number) for number in (lengths[i], losses[i], *probabilities[i])]
             writer.writerow([name, label, prediction, *numbers])
+
+
+def write_class_metrics(
+    folder: Path, class_names: Sequence[str], labels: np.ndarray, predicted: np.ndarray
+) -> dict[str, ClassMetrics]:
+    """Write per_class.csv of the test split into `folder`; return what result.json has of it.
+
+    `labels` and `predicted` [examples] are indices into `class_names`. A class of the split that is
+    never predicted gives a warning.
+
+    Returns:
+        The metrics by class, or {} where there are more than MOST_CLASSES.
+    """
+    found = class_metrics(labels, predicted, class_names)
+    with atomic_write(folder / "per_class.csv", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["class", *ClassMetrics.__annotations__])
+        writer.writerows([name, *metrics.values()] for name, metrics in found.items())
+    warn_never_predicted(labels, predicted, class_names)
+    return found if len(found) <= MOST_CLASSES else {}
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

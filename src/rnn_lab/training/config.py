@@ -134,7 +134,7 @@ class TrainerConfig(StrictConfig):
     reload_dataloaders_every_n_epochs: NonNegativeInt = 0
     enable_model_summary: bool = False
     # The project's own.
-    monitor: str = "val/accuracy"
+    monitor: str = AUTO
     monitor_mode: Literal["auto", "min", "max"] = "auto"
     patience: Annotated[PositiveInt | None, OrAuto()] = AUTO
     gradient_flow: MeasureInterval = None
@@ -224,7 +224,7 @@ class RunConfig(StrictConfig):
     @model_validator(mode="after")
     def _monitor_is_logged(self) -> Self:
         monitor = self.trainer.monitor
-        choices = [*METRICS, *(f"val/{name}" for name in self.metrics)]
+        choices = [AUTO, *METRICS, *(f"val/{name}" for name in self.metrics)]
         if monitor not in choices:
             message = f"trainer.monitor={monitor}: impossible value"
             raise ValueError(unknown_choice_message(message, monitor, choices))

@@ -1,7 +1,7 @@
 """What a user should know of the data of a run or a test: how files were read, rows, classes."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def print_data_summary(data: TextDataModule) -> None:
 
 @rank_zero_only
 def warn_rare_classes(data: TextDataModule) -> None:
-    """Warn about classes of so few texts that their metrics say nothing."""
+    """Warn about classes with too few texts to learn, and about those that a split lacks."""
     counts = {
         name: np.bincount(data.splits[name].labels, minlength=data.num_classes)
         for name in SPLITS
@@ -104,15 +104,15 @@ def warn_rare_classes(data: TextDataModule) -> None:
     if "train" not in counts:
         return
     total = np.sum(list(counts.values()), axis=0)  # int64 [classes]
-    single, few = [], []
+    single, few, absent = [], [], []
     for row, name in enumerate(data.class_names):
-        if total[row] >= FEW_ROWS:
-            continue
+        each = ", ".join(f"{split} {count[row]}" for split, count in counts.items())
         if total[row] == 1 and counts["train"][row] == 1:
             single.append(repr(name))
-        elif total[row]:
-            each = ", ".join(f"{split} {count[row]}" for split, count in counts.items())
+        elif counts["train"][row] < FEW_ROWS:
             few.append(f"{name!r} ({each})")
+        elif not all(count[row] for count in counts.values()):
+            absent.append(f"{name!r} ({each})")
     if single:
         log.warning(
             "Classes with one text, which is in training and can be neither validated nor tested: "
@@ -120,7 +120,22 @@ def warn_rare_classes(data: TextDataModule) -> None:
             _listed(single),
         )
     if few:
-        log.warning("Classes with fewer than %d texts: %s", FEW_ROWS, _listed(few))
+        log.warning("Classes with fewer than %d training texts: %s", FEW_ROWS, _listed(few))
+    if absent:
+        log.warning("Classes without texts in validation or test: %s", _listed(absent))
+
+
+@rank_zero_only
+def warn_never_predicted(
+    labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]
+) -> None:
+    """Warn about classes that the test split has and the network never predicts there.
+
+    `labels` and `predicted` [examples] are indices into `class_names`.
+    """
+    if missed := np.setdiff1d(labels, predicted).tolist():
+        names = _listed([repr(class_names[row]) for row in missed])
+        log.warning("Classes that are never predicted on the test split: %s", names)
 
 
 def _listed(names: list[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from rnn_lab.data.class_balance import is_uneven
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import AUTO
@@ -21,11 +22,12 @@ IMDB_RECIPE: dict[str, Any] = {
     "model.ngram_buckets": 2**17,
     "trainer.max_epochs": 3,
     "trainer.patience": None,
+    "trainer.monitor": "val/accuracy",
 }
 _AUTO_OPTIONS = {
     "data": ("tokenizer", "max_vocab_size", "max_length", "truncation_side", "batch_size"),
     "model": ("pooling", "bidirectional", "ngrams", "ngram_buckets"),
-    "trainer": ("max_epochs", "patience"),
+    "trainer": ("max_epochs", "patience", "monitor"),
 }
 _STEPS = 800  # of the optimizer, at least, within these numbers of epochs
 _FEWEST_EPOCHS, _MOST_EPOCHS = 5, 30
@@ -65,6 +67,8 @@ def _fitting(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
         "model.ngram_buckets": _ngram_buckets(lengths, data.num_classes),
         "trainer.max_epochs": epochs,
         "trainer.patience": max(3, epochs // 3),
+        # Of uneven classes accuracy is best where the rare ones are never predicted.
+        "trainer.monitor": "val/f1" if is_uneven(data.class_counts) else "val/accuracy",
     }
 
 

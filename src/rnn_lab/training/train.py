@@ -75,7 +75,7 @@ def train(
     data = load_data(spec)
     shutdown.raise_received()  # a library may have swallowed what the signal raised
     spec = with_recipe(spec, data)
-    config = spec.config
+    config, weights = spec.config, data.class_weights
 
     signature, made_by = spec.signature(hardware, data), versions() | {"commit": git_commit()}
     metadata = {"signature": signature, "versions": made_by}
@@ -88,6 +88,7 @@ def train(
         config.optimizer,
         config.scheduler,
         metric_factories(config.metrics),
+        class_weights=None if weights is None else weights.tolist(),
     )
     with finishing_wandb(shutdown):
         rows, step = (resumed.metrics_rows, resumed.global_step) if resumed else (0, None)

@@ -68,6 +68,15 @@ def test_a_lower_loss_ranks_higher_and_a_missing_metric_has_no_rank(tmp_path: Pa
     assert [(job.name, job.rank) for job in jobs] == [("b", 1), ("a", 2), ("c", None)]
 
 
+def test_monitor_auto_is_what_the_results_have(tmp_path: Path) -> None:
+    write_job(tmp_path, "a", status="unfinished", trainer__monitor="auto")
+    (job,) = read_jobs(tmp_path)
+    assert job.monitor is None and sweep_monitor([job]) == "val/accuracy"
+    chosen = {"val/f1": 0.5, "monitored_metric": "val/f1"}
+    write_job(tmp_path, "b", result=chosen, trainer__monitor="auto")
+    assert sweep_monitor(read_jobs(tmp_path)) == "val/f1"
+
+
 def test_a_slash_in_an_override_nests_folders(tmp_path: Path) -> None:
     write_job(tmp_path, "data.train_path=texts/a.csv")
     write_job(tmp_path, "data.train_path=texts/b.csv")
@@ -154,6 +163,8 @@ def test_importances_of_each_metric_are_read(tmp_path: Path) -> None:
     assert list(read_importances(tmp_path, "val/f1")["val/f1"]) == ["optimizer.lr", "model.dropout"]
     path.write_text(json.dumps({"study": "s", "importances": {"val/loss": shares, "val/f1": {}}}))
     assert read_importances(tmp_path, "val/f1") == {"val/loss": shares}
+    path.write_text(json.dumps({"importances": {"monitored_metric": shares}}))
+    assert read_importances(tmp_path, "val/f1") == {"val/f1": shares}
     for damaged in ("{", "[]", '{"importances": 3}', '{"importances": {"a": {"b": "c"}}}'):
         path.write_text(damaged)
         assert read_importances(tmp_path, "val/f1") == {}

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from rnn_lab.reports.sweep.jobs import read_jobs
+from rnn_lab.reports.sweep.page import render_page
 from rnn_lab.reports.sweep.report import report_sweep
 from tests.reports.chromium import Chromium, find_chromium
 from tests.reports.sweep_folders import write_job
@@ -86,6 +88,13 @@ def test_twelve_runs(browser: Chromium, tmp_path: Path) -> None:
     assert len(browser.texts("#comparisons tbody tr")) == 6
     axes = browser.texts("#parallel text[font-weight] title")
     assert axes == ["model.name", "optimizer.lr", "val/accuracy"]
+
+
+def test_macro_f1_of_the_test_split_names_that_of_each_class(tmp_path: Path) -> None:
+    per_class = {name: {"f1": f1} for name, f1 in (("good", 0.91), ("<bad>", 0.0))}
+    write_job(tmp_path, "a", result={"test/f1": 0.455, "per_class": per_class})
+    page = render_page(tmp_path, read_jobs(tmp_path))
+    assert 'title="F1 by class: good 91.00 %, &lt;bad&gt; 0.00 %">45.50 %</td>' in page
 
 
 def test_a_click_sorts_but_not_by_test_columns(browser: Chromium, tmp_path: Path) -> None:

@@ -10,14 +10,17 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
+from optuna.trial import TrialState
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.search.config import (
     PrunerOptions,
     SamplerOptions,
     SearchOptions,
     search_options,
 )
+from rnn_lab.sweeps.search.optuna_search import default_directions, read_result
 from rnn_lab.sweeps.search.pruning import Pruning
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import build_sampler, open_storage, open_study
@@ -273,3 +276,25 @@ def test_bad_run_is_pruned_and_an_interrupted_one_reports_each_epoch_once(tmp_pa
     assert not train(third, losses, {"number": 2, **where}, resume=third / "last.ckpt")
     assert path.read_text().count('"step":') == steps + 2
     assert study.trials[2].intermediate_values == {1: 0.125, 2: 0.125, 3: 0.875, 4: 0.875}
+
+
+@pytest.mark.parametrize(
+    ("source", "metric"), [("files", "monitored_metric"), ("demo", "val/accuracy")]
+)
+def test_monitor_auto_is_the_metric_that_the_runs_choose(source, metric):
+    job = OmegaConf.create({"trainer": {"monitor": "auto"}, "data": {"source": source}})
+    assert default_directions(job) == {metric: "maximize"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_monitored_metric_is_looked_up_in_the_run(tmp_path):
+    result = {"val/f1": 0.5, "val/accuracy": 0.75, "monitored_metric": "val/f1"}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    found = read_result(JobDir(tmp_path), ["monitored_metric"])
+    assert found == (TrialState.COMPLETE, [0.5], "")
+
+    path = tmp_path / "study.journal"
+    study = study_of(path, directions={"monitored_metric": "minimize"})
+    study.ask()
+    train(tmp_path / "0", [0.5, 0.25], {"study": "s", "storage": str(path), "number": 0})
+    assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.25}  # val/loss

@@ -51,13 +51,15 @@ def train(
     *,
     stop_after: int | None = None,
     stop: type[StopAfter] = StopAfter,
+    weighted_sampling: bool = False,
     **options,
 ) -> L.Trainer:
     """Train on demo reviews for two epochs, or resume from the last.ckpt in `folder`."""
     L.seed_everything(0, verbose=False)
     random.seed(0)
+    small = {"num_train": 200, "num_test": 40, "batch_size": 32, "max_length": 60}
     data = TextDataModule(
-        DemoConfig(num_train=200, num_test=40, batch_size=32, max_length=60, cache_dir=str(cache))
+        DemoConfig(cache_dir=str(cache), weighted_sampling=weighted_sampling, **small)
     )
     data.setup()
     last = folder / "checkpoints" / "last.ckpt"
@@ -122,6 +124,17 @@ def test_interrupted_training_resumes_bit_by_bit(tmp_path, cache, uninterrupted,
     trainer = train(tmp_path, cache, gradient_flow=4)
     assert list(differences(outputs(uninterrupted), outputs(tmp_path))) == []
     assert find_callback(trainer, Throughput).examples == 2 * 180
+
+
+def test_weighted_sampling_resumes_bit_by_bit(tmp_path, cache):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for folder in (whole, stopped):
+        folder.mkdir()
+    train(whole, cache, weighted_sampling=True)
+    with pytest.raises(Interrupted):
+        train(stopped, cache, weighted_sampling=True, stop_after=STEPS + 2)
+    train(stopped, cache, weighted_sampling=True)
+    assert list(differences(outputs(whole), outputs(stopped))) == []
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])

@@ -25,6 +25,7 @@ from rnn_lab.reports.run_files import (
     read_result,
 )
 from rnn_lab.reports.sweep.options import RawConfig, config_from_result, read_config
+from rnn_lab.validation import AUTO
 
 Status = JobStatus | Literal["damaged"]
 STATUSES: tuple[Status, ...] = (
@@ -32,6 +33,7 @@ STATUSES: tuple[Status, ...] = (
 )  # fmt: skip
 PROBLEM_STATUSES = ("failed", "damaged", "unfinished")
 DEFAULT_MONITOR = "val/accuracy"
+MONITORED = "monitored_metric"  # objective of a search whose runs resolve trainer.monitor=auto
 
 EpochCurve = tuple[list[int], list[float]]  # epochs, and the value of a metric in each
 
@@ -58,6 +60,7 @@ class JobSummary:
     data: str = ""  # fingerprint of the examples
     synthetic: bool = False
     batch_halvings: int = 0  # how often the batch size was halved after running out of memory
+    class_f1: dict[str, float] = field(default_factory=dict)  # of the test split
     rank: int | None = None  # among the finished ones, 1 the best
 
     @property
@@ -145,7 +148,7 @@ def _read_job(folder: Path) -> dict[str, Any]:
     fields = {
         "status": status,
         "config": config,
-        "monitor": _if_type(str, config.get("trainer.monitor")),
+        "monitor": _monitor(config.get("trainer.monitor")),
         "curves": curves,
         "epochs": max((len(epochs) for epochs, _ in curves.values()), default=None),
         "trial": _if_type(int, started.get("trial")),
@@ -164,10 +167,11 @@ def _read_job(folder: Path) -> dict[str, Any]:
 def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
     trainer, timing = result.get("trainer") or {}, result.get("timing") or {}
     epoch, epochs = result["best_epoch"], result.get("epochs")
-    rate = timing.get("train_examples_per_s")
+    rate, per_class = timing.get("train_examples_per_s"), result.get("per_class") or {}
     return {
-        "monitor": result.get("monitored_metric") or trainer.get("monitor"),
+        "monitor": result.get("monitored_metric") or _monitor(trainer.get("monitor")),
         "metrics": _read_metric_values(path, result),
+        "class_f1": {name: float(one["f1"]) for name, one in per_class.items()},
         "best_epoch": None if epoch is None else int(epoch),
         "epochs": None if epochs is None else int(epochs),
         "train_examples_per_s": None if rate is None else float(rate),
@@ -196,6 +200,11 @@ def _read_failure(path: Path) -> dict[str, Any]:
         "log": str(failure.get("log") or ""),
         "attempts": _if_type(int, failure.get("attempts")),
     } | ({"overrides": overrides} if overrides else {})
+
+
+def _monitor(option: Any) -> str | None:
+    """Return the metric of trainer.monitor; None of `auto`, which a result resolves."""
+    return option if isinstance(option, str) and option != AUTO else None
 
 
 def _if_type(kind: type, value: Any) -> Any:
@@ -247,13 +256,15 @@ def _read_curves(folder: Path, *, finished: bool) -> tuple[dict[str, EpochCurve]
 def read_importances(sweep: Path, monitor: str) -> dict[str, dict[str, float]]:
     """Return the importance of each option for each metric of a search, the greatest first.
 
-    Importances without a metric are those for `monitor`. {} if the search wrote none.
+    Importances without a metric, and those of MONITORED, are for `monitor`. {} if the search wrote
+    none.
     """
     try:
         content = read_object(sweep / "importances.json")
         found = content.get("importances", content)
         if not all(isinstance(shares, dict) for shares in found.values()):
             found = {monitor: found}
+        found = {monitor if name == MONITORED else name: found[name] for name in found}
         importances = {}
         for metric, shares in found.items():
             ranked = sorted(shares, key=lambda name: -float(shares[name]))

@@ -25,15 +25,18 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from rnn_lab.data.sources.registry import find_source
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
 from rnn_lab.reports.run_files import job_file, read_object
+from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.search.config import Direction, search_options
 from rnn_lab.sweeps.search.space import Space, parse_space
 from rnn_lab.sweeps.search.study import open_storage, open_study
 from rnn_lab.sweeps.search.workers import CLAIM_LOCK, Worker
 from rnn_lab.training.config import parse_run_config
+from rnn_lab.validation import AUTO
 
 LONGEST = 1_000  # characters of what an untrusted study says of a trial
 WORDS = {
@@ -61,7 +64,7 @@ def search(
     params = [f"{option}={_text(value)}" for option, value in options.params.items()]
     space = parse_space([*params, *arguments], OverridesParser.create(config_loader=loader))
     job = check_space(space, config, loader)
-    directions = options.directions or _monitor(job)
+    directions = options.directions or default_directions(job)
 
     folder = Path(config.hydra.sweep.dir)
     with atomic_write(folder / "multirun.yaml") as file:
@@ -133,6 +136,8 @@ def read_result(job: JobDir, metrics: list[str]) -> tuple[TrialState, list[float
         value: Any = result  # `timing.wall_time_s` is under `timing`; `val/accuracy` is on top
         for part in [metric] if metric in result else metric.split("."):
             value = value.get(part) if isinstance(value, dict) else None
+        if metric == MONITORED:  # the name of another one
+            value = result.get(str(value))
         if type(value) not in (int, float) or not math.isfinite(value):
             return TrialState.FAIL, None, f"result.json has no number for {metric}"
         values.append(float(value))
@@ -158,10 +163,19 @@ def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictC
     return jobs[0]
 
 
-def _monitor(job: DictConfig) -> dict[str, Direction]:
+def default_directions(job: DictConfig) -> dict[str, Direction]:
+    """Return the objective of a search without `directions`: trainer.monitor of a composed job.
+
+    Raises:
+        ConfigError: the job has no such option.
+    """
     metric = OmegaConf.select(job, "trainer.monitor")
     if metric is None:
         raise ConfigError("hydra.sweeper.directions: name the metrics of result.json to optimize")
+    if metric == AUTO:
+        # Of a user's own texts, each run chooses the metric once it has read them.
+        own = find_source(OmegaConf.select(job, "data.source")).config.fits_size
+        return {MONITORED if own else DEFAULT_MONITOR: "maximize"}
     return {metric: "minimize" if metric.endswith(("loss", "error")) else "maximize"}
 
 

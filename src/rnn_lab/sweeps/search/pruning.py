@@ -12,6 +12,7 @@ from optuna.exceptions import OptunaError
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.io.atomic import write_json
+from rnn_lab.reports.sweep.jobs import MONITORED
 from rnn_lab.sweeps.search.study import build_pruner, open_storage
 from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint
@@ -58,6 +59,8 @@ class Pruning(Callback):
             raise ConfigError(f"trial.study={name}: there is no trial {number} in it") from None
         self.pruner = build_pruner(self.study)
         metric, *others = self.study.user_attrs["directions"]
+        if not others and metric == MONITORED:
+            metric = str(find_callback(trainer, BestCheckpoint).monitor)
         if not others and metric.startswith("val/"):
             self.metric = metric
 

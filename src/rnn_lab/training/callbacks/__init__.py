@@ -55,7 +55,7 @@ def build_callbacks(
         bar = TQDMProgressBar(refresh_rate=10)
         prefix = f"{folder.name}: " if spec.shares_terminal else ""
         has_terminal = sys.stderr.isatty() and not spec.shares_terminal
-        callbacks.append(bar if has_terminal else EpochPrinter(prefix))
+        callbacks.append(bar if has_terminal else EpochPrinter(prefix, config.monitor))
     for name, target in spec.config.callbacks.items():
         if target is not None:
             callbacks.append(build_object(target, f"callbacks.{name}", Callback))

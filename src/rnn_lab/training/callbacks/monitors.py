@@ -108,14 +108,18 @@ class ValidationHistory(Callback):
 class EpochPrinter(Callback):
     """Print a line per epoch, where there is no terminal for a progress bar."""
 
-    def __init__(self, prefix: str = "") -> None:
-        """Begin each line with `prefix`, where several runs print at the same time."""
-        self._prefix = prefix
+    def __init__(self, prefix: str = "", monitor: str = "val/accuracy") -> None:
+        """Begin each line with `prefix`, where several runs print at the same time.
+
+        `monitor`, the metric that selects the epoch, is printed beside accuracy and loss.
+        """
+        self._prefix, self._monitor = prefix, monitor
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Print the metrics of the epoch."""
         if trainer.is_global_zero:
-            names = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+            usual = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+            names = dict.fromkeys((*usual, self._monitor))
             known = {n: trainer.callback_metrics[n] for n in names if n in trainer.callback_metrics}
             metrics = ", ".join(f"{name} {value:.4f}" for name, value in known.items())
             endless = trainer.max_epochs in (None, -1)
