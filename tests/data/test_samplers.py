@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
-from rnn_lab.data.config import DemoConfig
+from rnn_lab.data.config import DemoConfig, FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.encode import EncodedSplit
 from rnn_lab.data.samplers import (
@@ -326,12 +326,19 @@ def test_ranks_share_the_balanced_batches(tokens, replicas, size) -> None:
 
 
 def test_the_option_weighted_sampling(tmp_path) -> None:
-    config = DemoConfig(
-        num_train=200, num_test=20, batch_size=16, weighted_sampling=True, cache_dir=str(tmp_path)
-    )
-    data = TextDataModule(config)
-    data.setup()
-    batches = list(data.train_dataloader())
-    assert torch.cat([batch.labels for batch in batches]).bincount().tolist() == [90, 90]
-    rows = torch.cat([batch.indices for batch in batches])
-    assert len(rows) == len(data.splits["train"]) > len(rows.unique())
+    for name, size in (("train", 200), ("val", 20), ("test", 20)):
+        rows = [f"text {i},{'rare' if i % 10 == 0 else 'common'}" for i in range(size)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *rows]))
+    paths = {f"{name}_path": str(tmp_path / f"{name}.csv") for name in ("train", "val", "test")}
+    for option in ({"batch_size": 16}, {"max_length": 20, "max_tokens_per_batch": 40}):
+        config = FilesConfig(**paths, **option, weighted_sampling=True, cache_dir=str(tmp_path))
+        data = TextDataModule(config)
+        data.setup()
+        batches = list(data.train_dataloader())
+        labels = torch.cat([batch.labels for batch in batches])
+        assert labels.bincount().tolist() == [100, 100]
+        rows = torch.cat([batch.indices for batch in batches])
+        assert sorted(rows[labels == 1].bincount().unique().tolist()) == [0, 5]  # of 20 rare texts
+        assert torch.equal(labels, torch.from_numpy(data.splits["train"].labels)[rows])
+        validated = torch.cat([batch.indices for batch in data.val_dataloader()])
+        assert sorted(validated.tolist()) == list(range(20))

@@ -379,20 +379,23 @@ def test_two_processes_log_the_metrics_of_one(tmp_path):
     assert two == pytest.approx(one, abs=1e-5)
 
 
-def test_class_weights_weight_the_training_loss_alone(held_out, tmp_path):
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")  # there is no Trainer
+def test_class_weights_weight_the_training_loss_alone(held_out):
     L.seed_everything(0)
     weights = torch.tensor([0.5, 4.0])
-    module = build(model={"dropout": 0.0}, class_weights=weights.tolist())
-    run = trainer(limit_train_batches=0, max_epochs=1, default_root_dir=tmp_path)
-    run.fit(module, loader(held_out))
-    module.log_dict = lambda *_, **__: None  # outside a Trainer
+    module = build(model={"dropout": 0.0, "word_dropout": 0.0}, class_weights=weights.tolist())
     for batch in held_out:
         losses = torch.nn.functional.cross_entropy(
             module(batch.tokens, batch.lengths), batch.labels, reduction="none"
         )
         expected = (losses * weights[batch.labels]).mean()
         assert torch.allclose(module.training_step(batch, 0), expected)
-    plain = build(model={"dropout": 0.0})
+    plain = build()
     plain.load_state_dict(module.state_dict())  # which has no weights of classes
-    losses = [run.test(one, loader(held_out), verbose=False)[0] for one in (module, plain)]
-    assert losses[0] == losses[1]
+    tested = [trainer().test(one, loader(held_out), verbose=False) for one in (module, plain)]
+    assert tested[0] == tested[1]
+
+
+def test_class_weights_in_double_precision(held_out):
+    run = trainer(fast_dev_run=1, precision="64-true")
+    run.fit(build(class_weights=[0.5, 4.0]), loader(held_out))

@@ -58,12 +58,13 @@ class BatchDataset(Dataset[Batch]):
 
 
 class BalancedDraw:
-    """Draws of as many rows as there are, each class equally often (to one row), with replacement.
+    """Draws of as many rows as there are, each class equally often (to one row).
 
     The rows of a class, sorted by length, are divided into as many equal intervals as rows are
-    drawn of the class. Each interval gives one row by chance, in every draw, so that all rows of a
-    class are equally likely. Row `i` of a draw is never longer than `lengths[i]`: batches can be
-    planned before the rows are drawn.
+    drawn of the class. Each interval gives one row by chance, in every draw: rows of a rare class
+    repeat, some of a frequent class are left out, and all rows of a class are equally likely. Row
+    `i` of a draw is never longer than `lengths[i]`: batches can be planned before the rows are
+    drawn.
     """
 
     def __init__(self, lengths: np.ndarray, labels: np.ndarray) -> None:
