@@ -189,6 +189,7 @@ def test_every_run_has_a_wandb_run_of_its_own_that_reads_back(sweep):
             "test/confusion_matrix",
             "test/roc",
             "test/precision_recall",
+            "test/per_class",
             "test/top_losses",
             "hidden_size",
         ):

@@ -32,7 +32,7 @@ def test_listed_weights_are_in_the_order_of_the_classes() -> None:
     with pytest.raises(ConfigError) as refused:
         resolve_class_weights((1.0, 2.0), labels, NAMES)
     assert str(refused.value) == (
-        "data.class_weights has 2 weights for 3 classes; give one for each of, in this order: "
+        "data.class_weights has 2 weights for 3 classes; give one for each class, in this order: "
         "bad, good, so so"
     )
 

@@ -50,6 +50,6 @@ def resolve_class_weights(
         listed = sanitize(", ".join(class_names), longest=200)
         raise ConfigError(
             f"data.class_weights has {len(option)} weights for {len(class_names)} classes; "
-            f"give one for each of, in this order: {listed}"
+            f"give one for each class, in this order: {listed}"
         )
     return np.array(option, dtype=np.float64)

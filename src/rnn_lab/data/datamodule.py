@@ -174,7 +174,7 @@ class TextDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches of texts of similar length, in another order in each epoch."""
         dataset, config = self._dataset("train"), self.config
-        lengths, options = dataset.lengths, {"seed": self._seed, **self._replicas()}
+        lengths, options = dataset.lengths, self._replicas() | {"seed": self._seed}
         labels = self.splits["train"].labels if config.weighted_sampling else None
         sampler: DistributedBatchSampler
         if config.max_tokens_per_batch is not None:
@@ -254,7 +254,7 @@ class TextDataModule(L.LightningDataModule):
             truncation_side=self.text_encoder.truncation_side,
         )
 
-    def _replicas(self) -> dict[str, int]:
+    def _replicas(self) -> dict[str, Any]:
         """The rank of this process among those that share each batch."""
         return {
             "rank": self.trainer.global_rank if self.trainer else 0,
