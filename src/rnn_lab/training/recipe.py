@@ -24,7 +24,7 @@ IMDB_RECIPE: dict[str, Any] = {
     "trainer.patience": None,
     "trainer.monitor": "val/accuracy",
 }
-_AUTO_OPTIONS = {
+AUTO_OPTIONS = {
     "data": ("tokenizer", "max_vocab_size", "max_length", "truncation_side", "batch_size"),
     "model": ("pooling", "bidirectional", "ngrams", "ngram_buckets"),
     "trainer": ("max_epochs", "patience", "monitor"),
@@ -87,7 +87,7 @@ def print_recipe(config: RunConfig, resolved: RunConfig, data: TextDataModule) -
     for group in ("data", "model", "trainer"):
         before = getattr(config, group)
         after = data.config if group == "data" else getattr(resolved, group)
-        for name in _AUTO_OPTIONS[group]:
+        for name in AUTO_OPTIONS[group]:
             if getattr(before, name) == AUTO:
                 value = getattr(after, name)
                 shown = "null" if value is None else str(value).lower()
