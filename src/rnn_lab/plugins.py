@@ -24,6 +24,7 @@ _EXTRAS = {
     "search": ("optuna",),
     "files": ("pyarrow", "zstandard"),
     "tensorboard": ("tensorboard",),
+    "vectors": ("gensim",),
 }
 _imported_entry_points = False
 

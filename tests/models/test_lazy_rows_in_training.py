@@ -66,6 +66,8 @@ def fit(sparse: bool, optimizer=None, **options) -> tuple[TextClassifier, Figure
         ({"name": "adam", "weight_decay": 0.1}, {}),
         ({"name": "sgd", "momentum": 0.9}, {"gradient_clip_val": 0.05}),
         ({}, {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"}),
+        ({"vectors_lr_factor": 0.25}, {"gradient_clip_val": 0.05}),
+        ({"name": "sgd", "momentum": 0.9, "vectors_lr_factor": 0.0}, {}),
     ],
 )
 def test_lazy_run_equals_the_run_with_dense_gradients(optimizer, options):

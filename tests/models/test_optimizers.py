@@ -53,6 +53,35 @@ def test_only_weight_matrices_decay():
         torch.testing.assert_close(value.detach(), expected, msg=name)
 
 
+def test_word_vectors_have_a_share_of_the_learning_rate():
+    """A step moves them as one of an optimizer with that rate, and other weights as before."""
+    whole, share, less = Model(), Model(), Model()
+    configs = (
+        OptimizerConfig(lr=0.1),
+        OptimizerConfig(lr=0.1, vectors_lr_factor=0.25),
+        OptimizerConfig(lr=0.025),
+    )
+    for model, config in zip((whole, share, less), configs, strict=True):
+        optimizer = build_optimizer(config, model)
+        assert len(optimizer.param_groups) == (3 if model is share else 2)
+        scheduler = build_scheduler(SchedulerConfig(name="one_cycle"), optimizer, 4)
+        for seed in range(3):
+            gradients(model, seed)
+            optimizer.step()
+            scheduler.step()
+    torch.testing.assert_close(share.embedding.weight, less.embedding.weight)
+    torch.testing.assert_close(share.linear.weight, whole.linear.weight, rtol=0, atol=0)
+
+
+def test_word_vectors_without_a_learning_rate_do_not_move():
+    model = Model()
+    before = model.embedding.weight.clone()
+    optimizer = build_optimizer(OptimizerConfig(lr=0.1, vectors_lr_factor=0.0), model)
+    gradients(model, 0)
+    optimizer.step()
+    torch.testing.assert_close(model.embedding.weight.detach(), before, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_steps_equal_the_plain_optimizer_of_torch(name):
     ours, theirs = Model(), Model()

@@ -19,8 +19,10 @@ COVERED = {
     *(f"model.{name}" for name in ("name", "embedding_dim", "hidden_size", "num_layers")),
     *(f"model.{name}" for name in ("bidirectional", "dropout", "word_dropout", "pooling")),
     *(f"model.{name}" for name in ("forget_bias", "reset_after", "ngrams", "ngram_buckets")),
+    "model.init_from",
     *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay")),
-    "optimizer.sparse_embedding",
+    *("optimizer.sparse_embedding", "optimizer.vectors_lr_factor"),
+    *(f"data.{name}" for name in ("vectors", "vectors_epochs", "vectors_window", "unlabelled")),
     *(f"scheduler.{name}" for name in ("name", "warmup_ratio")),
     *(
         f"data.{name}"

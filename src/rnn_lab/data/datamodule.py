@@ -31,6 +31,7 @@ from rnn_lab.data.statistics import TextStatistics, text_statistics
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
 from rnn_lab.data.tokenizer_json import read_tokenizer_json
+from rnn_lab.data.word_vectors import RunTexts, WordVectors, load_word_vectors
 from rnn_lab.errors import CheckpointError, DataError
 
 
@@ -212,6 +213,16 @@ class TextDataModule(L.LightningDataModule):
         if split == "train" or source is None:  # validation that was split off
             source = self.corpus.train.take(self._rows[0 if split == "train" else 1])
         return source.texts, self.splits[split].labels
+
+    def word_vectors(self, dim: int) -> WordVectors:
+        """Return the vectors of data.vectors for the vocabulary, of size `dim`.
+
+        Raises:
+            ConfigError, DataError: they cannot be learned or read, see `load_word_vectors`.
+        """
+        vocabulary = self.text_encoder.vocabulary
+        texts = RunTexts(self.corpus, self.splits["train"], self._rows, vocabulary)
+        return load_word_vectors(self.config, texts, dim)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation texts, the longest first."""

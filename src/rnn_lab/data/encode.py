@@ -51,7 +51,7 @@ _Chunk = tuple[np.ndarray, np.ndarray]  # concatenated ids; length of each text
 class EncodedSplit:
     """Labelled texts as whole sequences of ids; batches truncate them to data.max_length.
 
-    Text i is ids[starts[i] : starts[i] + lengths[i]].
+    `split[i]` is text i: ids[starts[i] : starts[i] + lengths[i]].
     """
 
     ids: np.ndarray  # uint16 or uint32 [ids of all texts], memory-mapped
@@ -62,9 +62,17 @@ class EncodedSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.ids[self.starts[row] : self.starts[row] + self.lengths[row]]
+
     def take(self, rows: np.ndarray) -> "EncodedSplit":
         """Return the examples at `rows`, over the same ids."""
         return EncodedSplit(self.ids, self.starts[rows], self.lengths[rows], self.labels[rows])
+
+
+def tokenizer_version(vocabulary: Vocabulary) -> list[object]:
+    """Return what a cache key says of the tokenizer beside its vocabulary."""
+    return [vocabulary.tokenizer, _VERSIONS[vocabulary.tokenizer]]
 
 
 def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vocabulary:
@@ -80,12 +88,12 @@ def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vo
         return _read_tokenizer(options)
     settings = {
         "corpus": corpus.fingerprint,
-        "rows": hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest(),
+        "rows": rows_fingerprint(rows),
         "tokenizer": [options.tokenizer, _VERSIONS[options.tokenizer]],
         "max_vocab_size": options.max_vocab_size,
         "min_freq": options.min_freq,
     }
-    folder = Path(options.cache_dir) / "vocabularies" / _key(settings)
+    folder = Path(options.cache_dir) / "vocabularies" / settings_key(settings)
 
     def build(folder: Path) -> None:
         fit = _FIT[options.tokenizer]
@@ -179,11 +187,11 @@ def encode_corpus(
     """
     settings = {
         "corpus": corpus.fingerprint,
-        "tokenizer": [vocabulary.tokenizer, _VERSIONS[vocabulary.tokenizer]],
+        "tokenizer": tokenizer_version(vocabulary),
         "vocabulary": vocabulary_fingerprint(vocabulary),
     }
     folder = build_once(
-        cache_dir / "encoded" / _key(settings),
+        cache_dir / "encoded" / settings_key(settings),
         partial(_encode_into, corpus, vocabulary, cache_dir),
     )
     encoded = {}
@@ -235,9 +243,15 @@ def _with_unk_for_empty(ids: np.ndarray, lengths: np.ndarray) -> _Chunk:
     return np.insert(ids, starts[lengths == 0], UNK_ID), np.maximum(lengths, 1)
 
 
+def rows_fingerprint(rows: np.ndarray) -> str:
+    """Return a sha256 (hex) of the positions of examples."""
+    return hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()
+
+
 def _id_dtype(vocabulary: Vocabulary) -> type[np.unsignedinteger]:
     return np.uint16 if len(vocabulary) <= 2**16 else np.uint32
 
 
-def _key(settings: Mapping[str, object]) -> str:
+def settings_key(settings: Mapping[str, object]) -> str:
+    """Return the name of a cache folder for what these settings, of plain types, decide."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]

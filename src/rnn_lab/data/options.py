@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveInt,
+    StrictBool,
+    ValidationInfo,
+    field_validator,
+)
 
 from rnn_lab.data.bpe import SMALLEST_VOCABULARY
 from rnn_lab.data.characters import NUM_BYTES
+from rnn_lab.data.vector_files import is_vector_file
 from rnn_lab.validation import AUTO, OrAuto, StrictConfig
 
 if TYPE_CHECKING:
     from rnn_lab.data.corpus import Corpus
+    from rnn_lab.data.unlabelled import UnlabelledTexts
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 TOKENIZERS = (AUTO, "basic_english", "bpe", "char", "byte", "torchtext")
+SKIPGRAM = "skipgram"  # data.vectors: learned from the texts of the run
 _SMALLEST = {"bpe": SMALLEST_VOCABULARY, "byte": NUM_BYTES}  # data.max_vocab_size
 
 
@@ -35,12 +45,24 @@ def _check_tokenizer(tokenizer: str) -> str:
     return tokenizer
 
 
+def _check_vectors(vectors: str | None) -> str | None:
+    # By its form alone: an untrusted checkpoint has this option too.
+    if vectors not in (None, SKIPGRAM) and not is_vector_file(str(vectors)):
+        raise ValueError(
+            f"impossible value. Choose from: null, {SKIPGRAM}, or the path of a .vec, .txt or .bin "
+            "file of word vectors"
+        )
+    return vectors
+
+
 class TextOptions(StrictConfig):
     """How texts become batches. conf/train.yaml explains each option."""
 
     # Whether every `auto` of a run, of any group, is chosen for the size of the texts. A source
     # that sets this to False has the recipe of IMDB, so that published metrics stay comparable.
     fits_size: ClassVar[bool] = True
+    # Whether the source has unlabelled texts of its own, for data.unlabelled=true.
+    has_unlabelled: ClassVar[bool] = False
 
     source: str
     tokenizer: Annotated[str, AfterValidator(_check_tokenizer)] = AUTO
@@ -58,6 +80,10 @@ class TextOptions(StrictConfig):
     max_tokens_per_batch: PositiveInt | None = None
     eval_batch_size: PositiveInt = 256
     num_workers: Annotated[int, Field(ge=0)] = 0
+    vectors: Annotated[str | None, AfterValidator(_check_vectors)] = None
+    vectors_epochs: PositiveInt = 4
+    vectors_window: PositiveInt = 8
+    unlabelled: StrictBool | str | list[str] | None = None
     cache_dir: str = "data/cache"
 
     @field_validator("max_vocab_size")
@@ -98,6 +124,23 @@ class TextOptions(StrictConfig):
             )
         return weighted_sampling
 
+    @field_validator("unlabelled")
+    @classmethod
+    def _unlabelled_is_read(cls, unlabelled: Any, options: ValidationInfo) -> Any:
+        if unlabelled is None or unlabelled is False:
+            return None
+        if options.data.get("vectors", SKIPGRAM) != SKIPGRAM:  # not there: has its own message
+            raise ValueError(f"is read with data.vectors={SKIPGRAM} only")
+        if unlabelled is True and not cls.has_unlabelled:
+            raise ValueError("only data=imdb has unlabelled texts; give a file or a list of files")
+        if unlabelled in ([], ""):
+            raise ValueError("give a file or a list of files")
+        return unlabelled
+
+    def own_unlabelled(self) -> UnlabelledTexts:
+        """Return the texts of data.unlabelled=true, for a source that `has_unlabelled`."""
+        raise NotImplementedError
+
     def fallback(self) -> TextOptions | None:
         """Return the options of a source to use where this one finds no data; None: none."""
         return None
@@ -107,5 +150,6 @@ class TextOptions(StrictConfig):
         return self
 
 
-# Options that carry over from one source to another. `val_split` has choices of each source.
-SHARED_OPTIONS = frozenset(TextOptions.model_fields) - {"source", "val_split"}
+# Options that carry over from one source to another. `val_split` has choices of each source, and
+# so has `unlabelled`.
+SHARED_OPTIONS = frozenset(TextOptions.model_fields) - {"source", "val_split", "unlabelled"}

@@ -13,7 +13,7 @@ from rnn_lab.data.bpe import SubwordVocabulary
 from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
 from rnn_lab.data.tokenizer_json import JsonTokenizer
 from rnn_lab.data.torchtext_backend import TorchtextVocabulary, torchtext_available
-from rnn_lab.data.vocabulary import UNK, UNK_ID, WordVocabulary
+from rnn_lab.data.vocabulary import SPECIALS, UNK, UNK_ID, WordVocabulary
 from rnn_lab.errors import CheckpointError
 
 Vocabulary = (
@@ -46,6 +46,16 @@ def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:
         return kind(state)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{tokenizer} vocabulary {error}") from error
+
+
+def token_ids(vocabulary: Vocabulary) -> dict[str, int]:
+    """Return the id of each token, without <pad> and <unk>; bytes have no tokens."""
+    if isinstance(vocabulary, ByteVocabulary):
+        return {}
+    if isinstance(vocabulary, JsonTokenizer):
+        return vocabulary.token_ids()
+    tokens = vocabulary.state()
+    return {tokens[i]: i for i in range(len(SPECIALS), len(tokens))}
 
 
 def vocabulary_fingerprint(vocabulary: Vocabulary) -> str:

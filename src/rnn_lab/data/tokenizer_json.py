@@ -139,6 +139,11 @@ class JsonTokenizer:
             )
         return words
 
+    def token_ids(self) -> dict[str, int]:
+        """Return the id of each token, in the file's spelling, without padding and unknown ones."""
+        ids = {token: int(self._new_ids[i]) for token, i in self._tokenizer.get_vocab().items()}
+        return {token: i for token, i in ids.items() if i != UNK_ID}
+
     def _ids(self, of_file: list[int]) -> np.ndarray:
         return self._new_ids[np.array(of_file, dtype=np.int64)]
 

@@ -33,11 +33,7 @@ class RecurrentClassifier(nn.Module):
         self.dropout = Dropout(config.dropout)
         features = self.recurrent.directions * config.hidden_size
         self.linear = nn.Linear(features, num_classes)
-        # torch draws embeddings with a standard deviation of 1, ten times the weights that read
-        # them: gates saturate, and rare words keep their random vectors.
-        with torch.no_grad():
-            self.embedding.weight.normal_(0, 0.1)
-            self.embedding.weight[0] = 0
+        self.embedding.start_randomly()
         pooling = POOLINGS[config.pooling]
         self.pooling_module = pooling(features) if isinstance(pooling, type) else None
         self.ngrams: NgramLinear | None = None

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from rnn_lab.models.registry import CELLS, POOLINGS, SCHEDULES
-from rnn_lab.validation import OrAuto, StrictConfig, check_arguments, validate
+from rnn_lab.validation import AUTO, OrAuto, StrictConfig, check_arguments, validate
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -43,6 +43,7 @@ class ModelConfig(StrictConfig):
     pooling: Annotated[str, AfterValidator(POOLINGS.check), OrAuto()] = "last"
     ngrams: Annotated[int, Field(ge=0, le=5), OrAuto()] = 0
     ngram_buckets: Annotated[PositiveInt, OrAuto()] = 2**17
+    init_from: str | None = None  # read by train.py alone: a network that is built is not changed
 
     @property
     def cell_options(self) -> dict[str, Any]:
@@ -145,6 +146,7 @@ class OptimizerConfig(_WithArguments):
     lr: PositiveFloat = 4e-3
     weight_decay: NonNegativeFloat = 0.01
     sparse_embedding: Annotated[bool | Literal["auto"], BeforeValidator(_auto_or_bool)] = "auto"
+    vectors_lr_factor: Annotated[NonNegativeFloat, OrAuto()] = AUTO
 
     @model_validator(mode="after")
     def _arguments_exist(self) -> Self:

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from rnn_lab.models.fast.autocast import custom_bwd, custom_fwd
 from rnn_lab.models.lazy_rows import LazyRows
 
+INITIAL_STD = 0.1  # of a row, before training
+
 
 class Embedding(nn.Embedding):
     """torch.nn.Embedding whose row 0 is padding: zero, and without a gradient.
@@ -30,6 +32,14 @@ class Embedding(nn.Embedding):
             return super().forward(tokens)
         rows, places = unique_tokens(tokens, self.num_embeddings)
         return _LookUp.apply(self.weight, self.lazy_rows.read(rows), rows, places)
+
+    @torch.no_grad()
+    def start_randomly(self) -> None:
+        """Draw all rows but that of padding from a normal distribution."""
+        # torch draws with a standard deviation of 1, ten times the weights that read the rows:
+        # gates saturate, and rare words keep their random vectors.
+        self.weight.normal_(0, INITIAL_STD)
+        self.weight[0] = 0
 
     def flush(self) -> None:
         """Bring every row of `weight` up to date."""
@@ -72,6 +82,16 @@ class _LookUp(torch.autograd.Function):
             rows[None], summed, ctx.shape, is_coalesced=True, check_invariants=False
         )
         return sparse, None, None, None
+
+
+def scale_vectors(vectors: Tensor) -> Tensor:
+    """Return vectors [n, features] with the standard deviation of rows that start randomly.
+
+    word2vec's are some five times as large: gates would begin saturated, and words without a
+    vector would hardly be heard beside the others.
+    """
+    std = vectors.std() if vectors.numel() > 1 else vectors.new_zeros(())
+    return vectors * (INITIAL_STD / std) if std > 0 else vectors
 
 
 def unique_tokens(tokens: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
 from rnn_lab.models.lazy_optim import SGD, Adam, AdamW, follow_embeddings
-from rnn_lab.validation import check_arguments, unknown_choice_message
+from rnn_lab.validation import AUTO, check_arguments, unknown_choice_message
 
 # Of a vocabulary. Below, a lazy step saves no time (benchmarks/README.md).
 LAZY_MIN_VOCAB = 50_000
@@ -68,7 +68,8 @@ def build_optimizer(
 
     Biases only shift, and have nothing to gain from being small. A row of an embedding would shrink
     at every step, but the gradient only renews it when its token occurs: rare words would fade.
-    With `lazy` the gradient of each `Embedding` is sparse, and a step moves only its rows
+    With a `vectors_lr_factor` other than 1 (auto: 1), embeddings have that share of the learning
+    rate. With `lazy` the gradient of each `Embedding` is sparse, and a step moves only its rows
     (`lazy_rows.py`).
 
     Raises:
@@ -77,10 +78,14 @@ def build_optimizer(
     embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
     decayed = [p for p in model.parameters() if p.dim() > 1 and p not in embeddings]
     plain = [p for p in model.parameters() if p.dim() <= 1 or p in embeddings]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
+    if (factor := config.vectors_lr_factor) not in (AUTO, 1):
+        groups[1]["params"] = [p for p in plain if p not in embeddings]
+        vectors = [p for p in plain if p in embeddings]
+        groups.append({"params": vectors, "weight_decay": 0.0, "lr": factor * config.lr})
     arguments: dict[str, Any] = {"lr": config.lr} | config.arguments
     ours = config.name in _OURS
     if lazy and not ours:

@@ -222,6 +222,15 @@ class RunConfig(StrictConfig):
         return options
 
     @model_validator(mode="after")
+    def _vectors_have_one_origin(self) -> Self:
+        if self.model.init_from is not None and self.data.vectors is not None:
+            raise ValueError(
+                f"data.vectors={self.data.vectors} model.init_from={self.model.init_from}: both "
+                "say what words start from; give one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _monitor_is_logged(self) -> Self:
         monitor = self.trainer.monitor
         choices = [AUTO, *METRICS, *(f"val/{name}" for name in self.metrics)]

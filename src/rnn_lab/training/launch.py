@@ -4,6 +4,7 @@ import gc
 import signal
 import sys
 
+from rnn_lab.data.options import SKIPGRAM
 from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
 from rnn_lab.errors import OutputDirConflictError
 from rnn_lab.fast_import import fast_imports
@@ -52,6 +53,8 @@ def train_in_process(
     tune_malloc()
     if spec.config.data.tokenizer == TorchtextVocabulary.tokenizer:
         require_torchtext()
+    if spec.config.train and spec.config.data.vectors == SKIPGRAM:
+        require_extra("vectors", f"data.vectors={SKIPGRAM}")
     if spec.config.logger.name == "tensorboard":
         require_extra("tensorboard", "logger=tensorboard")
     flush_denormals()

@@ -33,11 +33,12 @@ _STEPS = 800  # of the optimizer, at least, within these numbers of epochs
 _FEWEST_EPOCHS, _MOST_EPOCHS = 5, 30
 _MOST_BIDIRECTIONAL = 20_000  # texts: a second direction doubles the time
 _LARGEST_NGRAM_WEIGHTS = 2**23  # buckets times classes
+_VECTORS_LR_FACTOR = 0.25  # few labelled texts spoil what many unlabelled ones have taught
 _BUCKETS = 2**12, 2**20  # the fewest and the most
 
 
 def resolve_recipe(config: RunConfig, data: TextDataModule) -> RunConfig:
-    """Return `config` with every `auto` of model and trainer replaced by what it means for `data`.
+    """Return `config` with every `auto` of model, trainer and vectors replaced for `data`.
 
     The options of data itself are resolved in `data.config`.
     """
@@ -52,6 +53,9 @@ def resolve_recipe(config: RunConfig, data: TextDataModule) -> RunConfig:
         }
         found = {name: value for name, value in values.items() if getattr(options, name) == AUTO}
         update[group] = options.model_copy(update=found)
+    if config.optimizer.vectors_lr_factor == AUTO:
+        factor = _VECTORS_LR_FACTOR if data.config.vectors is not None else 1.0
+        update["optimizer"] = config.optimizer.model_copy(update={"vectors_lr_factor": factor})
     return config.model_copy(update=update)
 
 

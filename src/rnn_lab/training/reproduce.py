@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from rnn_lab.data.config import FilesConfig
+from rnn_lab.data.options import SKIPGRAM
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.io.schema import SCHEMA_KEY, check_schema
 from rnn_lab.paths import conf_dir
@@ -107,6 +108,12 @@ def expand(arguments: Sequence[str]) -> list[str]:
         allowed |= {"data.train_path", "data.test_path"}
         if record.config.data.val_path is not None:
             allowed.add("data.val_path")
+    if record.config.model.init_from is not None:
+        allowed.add("model.init_from")
+    if record.config.data.vectors not in (None, SKIPGRAM):
+        allowed.add("data.vectors")
+    if record.config.data.unlabelled not in (None, True):
+        allowed.add("data.unlabelled")
     given = [argument for argument in arguments if argument not in places]
     for argument in given:
         if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):

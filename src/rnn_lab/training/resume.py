@@ -72,6 +72,7 @@ class _ResumeState(_Strict):
     ranks: list[_RankState]
     signature: dict[str, Any]
     versions: dict[str, str | None]
+    initial_weights: dict[str, dict[str, Any]] = {}
 
 
 class _Checkpoint(_Strict):
@@ -132,6 +133,25 @@ def find_resume_point(
         where = f"epoch {state['epoch']} after {state['batch_idx']} batches (step {step})"
         _print(f"resumes in {where}")
     return ResumePoint(last, state, step)
+
+
+def recorded_initial_weights(
+    folder: Path, resume: Literal["auto", "never"], ckpt_path: str | None
+) -> dict[str, Any] | None:
+    """Return what last.ckpt says of the weights that its training began with, None without one.
+
+    A resumed run does not read them again: their file may have changed or be gone.
+    """
+    last = folder / "checkpoints" / LAST
+    if resume == "never" or not last.exists():
+        if ckpt_path is None or Path(ckpt_path).name != LAST:
+            return None
+        last = Path(ckpt_path).expanduser()
+    try:
+        state = read_checkpoint(last)[RESUME]
+        return dict(_ResumeState.model_validate(state).initial_weights)
+    except (CheckpointError, KeyError, ValidationError):  # `find_resume_point` says what is wrong
+        return None
 
 
 def incompatible_checkpoint(path: Path, error: Exception) -> IncompatibleCheckpointError | None:

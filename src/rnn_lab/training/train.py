@@ -39,10 +39,16 @@ from rnn_lab.training.data_report import (
     warn_rare_classes,
     write_skipped_rows,
 )
-from rnn_lab.training.hardware import resolve_hardware
+from rnn_lab.training.hardware import Hardware, resolve_hardware
+from rnn_lab.training.initial_weights import InitialWeights, load_initial_weights
 from rnn_lab.training.recipe import print_recipe, resolve_recipe
 from rnn_lab.training.reproduce import check_same_data
-from rnn_lab.training.resume import ResumePoint, find_resume_point, incompatible_checkpoint
+from rnn_lab.training.resume import (
+    ResumePoint,
+    find_resume_point,
+    incompatible_checkpoint,
+    recorded_initial_weights,
+)
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.spec import CallbackFactory, RunSpec
 from rnn_lab.training.trainer import build_trainer
@@ -77,9 +83,12 @@ def train(
     spec = with_recipe(spec, data)
     config, weights = spec.config, data.class_weights
 
-    signature, made_by = spec.signature(hardware, data), versions() | {"commit": git_commit()}
-    metadata = {"signature": signature, "versions": made_by}
+    initial = recorded_weights(spec, rollbacks) or load_initial_weights(config, data)
+    metadata = checkpoint_metadata(spec, hardware, data, initial)
     resumed, rollbacks = prepare_resume(spec, data, metadata, rollbacks)
+    if resumed is None and initial.is_recorded:  # of a checkpoint that cannot be resumed from
+        initial = load_initial_weights(config, data)
+        metadata = checkpoint_metadata(spec, hardware, data, initial)
 
     model = build_classifier(
         config.model,
@@ -90,6 +99,8 @@ def train(
         metric_factories(config.metrics),
         class_weights=None if weights is None else weights.tolist(),
     )
+    if resumed is None:
+        initial.copy_into(model)
     with finishing_wandb(shutdown):
         rows, step = (resumed.metrics_rows, resumed.global_step) if resumed else (0, None)
         loggers = build_loggers(config.logger, folder, describe_run(spec, data), rows, step)
@@ -109,7 +120,7 @@ def train(
         if config.trainer.fast_dev_run:
             print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
         elif trainer.is_global_zero and not skips_test(trainer):
-            about = run_metadata(spec, data, trainer, hardware)
+            about = run_metadata(spec, data, trainer, hardware) | initial.about
             if wants_baselines(config.baseline, data):
                 about["baseline"] = fit_baselines(data, test=config.test)
             save_artifacts(folder, run_identity(config, data) | metrics | about, data, trainer)
@@ -183,6 +194,29 @@ def log_duplicates(data: TextDataModule) -> None:
         ", ".join(found),
         f"{sum(counts['label_conflicts'] for counts in by_token.values()):,}",
     )
+
+
+def recorded_weights(
+    spec: RunSpec, rollbacks: tuple[Rollback, ...] | None
+) -> InitialWeights | None:
+    """Return what the run in the folder began with, without the weights; None: there is none."""
+    config = spec.config
+    if not config.train or config.trainer.fast_dev_run:
+        return None
+    resume = config.resume if rollbacks is None else "auto"
+    about = recorded_initial_weights(spec.output_dir, resume, config.ckpt_path)
+    return None if about is None else InitialWeights(about, is_recorded=True)
+
+
+def checkpoint_metadata(
+    spec: RunSpec, hardware: Hardware, data: TextDataModule, initial: InitialWeights
+) -> dict[str, Any]:
+    """Return what last.ckpt says of its run, to compare it with one that is to resume from it."""
+    return {
+        "signature": spec.signature(hardware, data) | initial.signature,
+        "versions": versions() | {"commit": git_commit()},
+        "initial_weights": {name: dict(about) for name, about in initial.about.items()},
+    }
 
 
 def prepare_resume(

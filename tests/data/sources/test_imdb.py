@@ -200,6 +200,19 @@ def test_a_file_that_is_not_an_archive(tmp_path, load, content):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["archive", "folder"])
+def test_the_unlabelled_reviews_are_read_alone(tmp_path, kind):
+    members = SOME | {"aclImdb/train/unsup/0_0.txt": b"So so", "aclImdb/train/unsup/1_0.txt": b"x"}
+    if kind == "archive":
+        write_archive(tmp_path / ARCHIVE, members)
+    else:
+        for name, content in members.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(content)
+    texts = ImdbConfig(root=str(tmp_path), download=False).own_unlabelled()
+    assert list(texts) == list(texts) == ["So so", "x"]
+
+
 def test_a_foreign_archive(tmp_path, load):
     write_archive(tmp_path / ARCHIVE, {"holiday/1.jpg": b"", "holiday/2.jpg": b""})
     with pytest.raises(DataError, match=rf"{ARCHIVE}: is not the IMDB data set"):

@@ -21,6 +21,7 @@ from rnn_lab.data.options import TextOptions
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.sources.download import download
 from rnn_lab.data.sources.registry import register_source
+from rnn_lab.data.unlabelled import UnlabelledTexts
 from rnn_lab.errors import DataError, MissingDataError
 
 ARCHIVE_NAME = "aclImdb_v1.tar.gz"
@@ -47,6 +48,7 @@ class ImdbConfig(TextOptions):
     """The options of imdb. conf/data/imdb.yaml explains each."""
 
     fits_size: ClassVar = False
+    has_unlabelled: ClassVar = True
 
     source: Literal["imdb"] = "imdb"
     root: str | None = None
@@ -61,6 +63,11 @@ class ImdbConfig(TextOptions):
             message = "contains a user name or password, which the run would save"
             raise PydanticCustomError("secret", message)
         return url
+
+    def own_unlabelled(self) -> UnlabelledTexts:
+        """Return the 50,000 unlabelled reviews, from where `load_imdb` finds the labelled ones."""
+        source = _find(self) or _fetch(self)
+        return UnlabelledTexts(stat_key(_unlabelled_files(source)), lambda: _unlabelled(source))
 
 
 @register_source("imdb", ImdbConfig)
@@ -119,6 +126,20 @@ def _fetch(config: ImdbConfig) -> Path:
 
 def _labelled_files(folder: Path) -> list[Path | os.DirEntry[str]]:
     return [file for name, file in _walk(folder) if not name.startswith(UNLABELLED)]
+
+
+def _unlabelled_files(source: Path) -> list[Path | os.DirEntry[str]]:
+    if source.is_file():
+        return [source]
+    return [file for name, file in _walk(source) if name.startswith(UNLABELLED)]
+
+
+def _unlabelled(source: Path) -> Iterator[str]:
+    """Yield the unlabelled reviews of an archive, or of an extracted folder, in its order."""
+    read = _archive_members if source.is_file() else _folder_members
+    for name, content in read(source, unlabelled=True):
+        if name.startswith(UNLABELLED):
+            yield _decode(name, content, source)
 
 
 def _write(source: Path, folder: Path) -> None:
@@ -218,10 +239,10 @@ def _decode(name: str, content: bytes, source: Path) -> str:
     return text
 
 
-def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _archive_members(path: Path, *, unlabelled: bool = False) -> Iterator[tuple[str, bytes]]:
     """Yield (path below aclImdb/, content) in one pass, without extracting to disk.
 
-    Unlabelled reviews come without their content.
+    Unlabelled reviews come without their content, and with `unlabelled` all others do.
 
     An untrusted archive can unpack to far more than its size: at most MAX_ARCHIVE_BYTES are read.
     """
@@ -241,7 +262,8 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
                 if member.isfile() and _is_part(name):
                     file = archive.extractfile(member)
                     assert file is not None
-                    yield name, b"" if name.startswith(UNLABELLED) else file.read()
+                    wanted = name.startswith(UNLABELLED) is unlabelled
+                    yield name, file.read() if wanted else b""
                     advance(1)
             unzipped.allow(MAX_ARCHIVE_BYTES)
             while unzipped.read(2**20):
@@ -310,14 +332,15 @@ def _below_top(name: str) -> str:
     return "/".join(parts[1:] if parts[:1] == [FOLDER_NAME] else parts)
 
 
-def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _folder_members(folder: Path, *, unlabelled: bool = False) -> Iterator[tuple[str, bytes]]:
     """Yield the same from an extracted folder."""
     with progress_bar(f"Reading {folder}", sum(REVIEWS.values())) as advance:
         for name, file in _walk(folder):
             if not _is_part(name):
                 continue
             try:
-                yield name, b"" if name.startswith(UNLABELLED) else Path(file).read_bytes()
+                wanted = name.startswith(UNLABELLED) is unlabelled
+                yield name, Path(file).read_bytes() if wanted else b""
             except OSError as error:
                 raise DataError(f"{file}: cannot be read: {error.strerror}") from error
             advance(1)

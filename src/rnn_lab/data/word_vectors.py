@@ -1,0 +1,261 @@
+"""The vectors that words start from: learned from the texts of a run, or read from a file; cached.
+
+Skip-gram (Mikolov et al. 2013, "Distributed Representations of Words and Phrases and their
+Compositionality") needs no labels. What a few hundred labelled texts cannot teach, that "superb"
+and "excellent" are alike, it learns from unlabelled ones.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnn_lab.data.basic_english import basic_english
+from rnn_lab.data.cache import build_once
+from rnn_lab.data.corpus import Corpus, stat_key
+from rnn_lab.data.duplicates import split_hashes
+from rnn_lab.data.encode import EncodedSplit, rows_fingerprint, settings_key, tokenizer_version
+from rnn_lab.data.options import SKIPGRAM, TextOptions
+from rnn_lab.data.progress import progress_bar
+from rnn_lab.data.storage import RaggedArray, RaggedArrayWriter, chunked, hash_bytes
+from rnn_lab.data.text_encoder import Vocabulary, token_ids, vocabulary_fingerprint
+from rnn_lab.data.tokenize import tokenize_corpus
+from rnn_lab.data.unlabelled import UnlabelledTexts, find_unlabelled
+from rnn_lab.data.vector_files import read_vectors
+from rnn_lab.data.vocabulary import UNK_ID, TokenVocabulary
+from rnn_lab.errors import ConfigError, DataError
+from rnn_lab.plugins import require_extra
+
+_VERSION = 1  # part of the cache key; raise it when the vectors below change
+_MIN_COUNT = 5  # a token of fewer occurrences has no vector, as in word2vec
+_SEED = 1  # the same vectors for every seed of a run
+_LONGEST = 10_000  # tokens that gensim reads of one text; it drops the rest
+_CHUNK = 1_000  # texts per call of a tokenizer library
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """Vectors of some tokens of a vocabulary, as they were learned: not scaled."""
+
+    ids: np.ndarray  # int64 [tokens], ascending, without <pad> and <unk>
+    vectors: np.ndarray  # float32 [tokens, dim]
+    about: dict[str, Any]  # for result.json: source, fingerprint, coverage, texts
+
+
+@dataclass(frozen=True)
+class RunTexts:
+    """What vectors are learned from, and measured on."""
+
+    corpus: Corpus
+    train: EncodedSplit  # the training split, encoded by `vocabulary`
+    rows: tuple[np.ndarray, np.ndarray]  # of the corpus's training texts: training, validation
+    vocabulary: Vocabulary
+
+
+def load_word_vectors(config: TextOptions, texts: RunTexts, dim: int) -> WordVectors:
+    """Return the vectors of `config.vectors`, of size `dim`.
+
+    Raises:
+        ConfigError: gensim is not installed, or the tokenizer cuts no words that a file could have.
+        DataError: a file of vectors or of unlabelled texts cannot be used.
+        WriteError: the cache cannot be written.
+    """
+    assert config.vectors is not None
+    if config.vectors == SKIPGRAM:
+        settings, build = _skipgram(config, texts, dim)
+    else:
+        settings, build = _from_file(config.vectors, texts.vocabulary, dim)
+    vocabulary = [*tokenizer_version(texts.vocabulary), vocabulary_fingerprint(texts.vocabulary)]
+    settings |= {"version": _VERSION, "vocabulary": vocabulary, "dim": dim}
+    folder = build_once(Path(config.cache_dir) / "vectors" / settings_key(settings), build)
+    ids, vectors = (np.load(folder / f"{name}.npy") for name in ("ids", "vectors"))
+    about = {
+        "source": config.vectors,
+        "fingerprint": hashlib.sha256(ids.tobytes() + vectors.tobytes()).hexdigest(),
+        "coverage": _coverage(ids, texts),
+    }
+    return WordVectors(ids, vectors, about | json.loads((folder / "about.json").read_text()))
+
+
+def _coverage(ids: np.ndarray, texts: RunTexts) -> dict[str, float]:
+    """Return the shares of the vocabulary and of the tokens of the training texts with a vector."""
+    counts = np.zeros(len(texts.vocabulary), np.int64)
+    for first in range(0, len(texts.train), _CHUNK):
+        rows = range(first, min(first + _CHUNK, len(texts.train)))
+        tokens = np.concatenate([texts.train[row] for row in rows])
+        counts += np.bincount(tokens, minlength=len(counts))
+    return {
+        "vocabulary": len(ids) / max(len(counts) - UNK_ID - 1, 1),
+        "training_tokens": float(counts[ids].sum() / max(counts.sum(), 1)),
+    }
+
+
+_Build = tuple[dict[str, Any], Callable[[Path], None]]  # what decides the vectors; makes them
+
+
+def _from_file(path: str, vocabulary: Vocabulary, dim: int) -> _Build:
+    words = token_ids(vocabulary)
+    if not isinstance(vocabulary, TokenVocabulary) and vocabulary.tokenizer != "torchtext":
+        raise ConfigError(
+            f"data.vectors={path}: has vectors of words, and data.tokenizer={vocabulary.tokenizer} "
+            f"cuts texts into other tokens; give data.vectors={SKIPGRAM} or "
+            "data.tokenizer=basic_english"
+        )
+    place = Path(path).expanduser()
+    if not place.is_file():
+        raise DataError(f"data.vectors={path}: no such file")
+
+    def build(folder: Path) -> None:
+        ids, vectors = read_vectors(path, words, dim)
+        if not len(ids):
+            raise DataError(f"{path}: has none of the {len(words):,} words of the vocabulary")
+        _save(folder, ids, vectors, {})
+
+    return {"file": stat_key([place.absolute()])}, build
+
+
+def _skipgram(config: TextOptions, texts: RunTexts, dim: int) -> _Build:
+    require_extra("vectors", f"data.vectors={SKIPGRAM}")
+    unlabelled = find_unlabelled(config)
+    settings = {
+        "corpus": texts.corpus.fingerprint,
+        "rows": [rows_fingerprint(rows) for rows in texts.rows],
+        "unlabelled": unlabelled.key if unlabelled else None,
+        "epochs": config.vectors_epochs,
+        "window": config.vectors_window,
+        "gensim": version("gensim"),
+    }
+    return settings, partial(_learn_into, config, texts, unlabelled, dim)
+
+
+def _learn_into(
+    config: TextOptions,
+    texts: RunTexts,
+    unlabelled: UnlabelledTexts | None,
+    dim: int,
+    folder: Path,
+) -> None:
+    sequences: list[EncodedSplit | RaggedArray] = [texts.train]
+    counts = {"training": len(texts.train)}
+    if unlabelled is not None:
+        held_out = _encode_unlabelled(unlabelled, texts, Path(config.cache_dir), folder)
+        sequences.append(RaggedArray.load(folder, "unlabelled"))
+        counts |= {"unlabelled": len(sequences[1]), "held_out": held_out}
+    ids, vectors = learn_skipgram(
+        lambda: chain.from_iterable(map(_rows, sequences)),
+        dim,
+        epochs=config.vectors_epochs,
+        window=config.vectors_window,
+        total=sum(map(len, sequences)),
+    )
+    for leftover in folder.glob("unlabelled.*"):
+        leftover.unlink()
+    _save(folder, ids, vectors, {"texts": counts, "gensim": version("gensim")})
+
+
+def _save(folder: Path, ids: np.ndarray, vectors: np.ndarray, about: dict[str, Any]) -> None:
+    np.save(folder / "ids.npy", ids)
+    np.save(folder / "vectors.npy", vectors)
+    (folder / "about.json").write_text(json.dumps(about))
+
+
+def _rows(encoded: EncodedSplit | RaggedArray) -> Iterator[np.ndarray]:
+    return (encoded[row] for row in range(len(encoded)))
+
+
+def _encode_unlabelled(
+    unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folder: Path
+) -> int:
+    """Write the ids of the unlabelled texts, but for those that are held out; count the latter.
+
+    A text that occurs in validation or test, word by word, would teach the vectors what it is
+    tested on.
+    """
+    hashes = split_hashes(texts.corpus, cache_dir, *texts.rows)
+    others = [split.words for name, split in hashes.items() if name != "train"]
+    held_out = set(chain.from_iterable(words.tolist() for words in others))
+    tokens = tokenize_corpus(texts.corpus, cache_dir).tokens
+    number_of = {token: number for number, token in enumerate(tokens)}
+    excluded = 0
+    with (
+        RaggedArrayWriter(folder, "unlabelled", np.uint32) as file,
+        progress_bar("Reading unlabelled texts", None) as advance,
+    ):
+        for chunk in chunked(unlabelled, _CHUNK):
+            keys = [_word_hash(text, number_of) for text in chunk]
+            kept = [t for t, key in zip(chunk, keys, strict=True) if key not in held_out]
+            excluded += len(chunk) - len(kept)
+            ids = texts.vocabulary.encode_all(kept)
+            lengths = np.array([len(one) for one in ids], np.int64)
+            file.append(np.concatenate([[], *ids]).astype(np.uint32), lengths)
+            advance(len(chunk))
+    return excluded
+
+
+def _word_hash(text: str, number_of: Mapping[str, int]) -> int | None:
+    """Return the hash of a text's words in TextHashes; None: a word that no text of these has."""
+    try:
+        numbers = [number_of[word] for word in basic_english(text)]
+    except KeyError:
+        return None
+    content = np.array(numbers, np.uint32).tobytes()
+    return int(np.frombuffer(hash_bytes(content)[:8], np.uint64)[0])
+
+
+class _Sentences:
+    """Texts as lists of tokens for gensim, from the start again at each iteration."""
+
+    def __init__(
+        self, read: Callable[[], Iterator[np.ndarray]], advance: Callable[[int], None]
+    ) -> None:
+        self._read, self._advance = read, advance
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for ids in self._read():
+            known = ids[ids > UNK_ID]  # word2vec drops rare words before it looks at neighbours
+            for first in range(0, len(known), _LONGEST):
+                yield list(map(str, known[first : first + _LONGEST].tolist()))
+            self._advance(1)
+
+
+def learn_skipgram(
+    read: Callable[[], Iterator[np.ndarray]], dim: int, *, epochs: int, window: int, total: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Learn vectors by skip-gram with negative sampling, as gensim's defaults but for one thread.
+
+    With several threads, no two calls give the same vectors.
+
+    Args:
+        read: returns the ids of each text, from the start again at each call.
+        dim: numbers of a vector.
+        epochs: passes over the texts.
+        window: how far apart a token and one that it predicts may be.
+        total: number of texts, for the progress bar.
+
+    Returns:
+        The ids of the tokens that occur five times or more, int64 [tokens], ascending; their
+        vectors, float32 [tokens, dim].
+    """
+    from gensim.models import Word2Vec
+
+    logging.getLogger("gensim").setLevel(logging.ERROR)  # it warns of few texts
+    with progress_bar("Learning word vectors", total * (epochs + 1)) as advance:
+        sentences = _Sentences(read, advance)
+        model = Word2Vec(
+            vector_size=dim, sg=1, window=window, min_count=_MIN_COUNT, seed=_SEED, workers=1
+        )
+        model.build_vocab(sentences)
+        if not len(model.wv):
+            return np.empty(0, np.int64), np.empty((0, dim), np.float32)
+        model.train(sentences, total_examples=model.corpus_count, epochs=epochs)
+    ids = np.array([int(token) for token in model.wv.index_to_key], np.int64)
+    order = np.argsort(ids)
+    return ids[order], model.wv.vectors[order].astype(np.float32)

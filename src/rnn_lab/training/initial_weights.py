@@ -1,0 +1,192 @@
+"""The weights that a training starts from, where they are not random.
+
+That is the vectors of words (data.vectors), or the layers of a finished run (model.init_from).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.options import SKIPGRAM
+from rnn_lab.data.text_encoder import Vocabulary, token_ids, vocabulary_fingerprint
+from rnn_lab.data.vocabulary import UNK, UNK_ID
+from rnn_lab.errors import CheckpointError, ConfigError, DataError
+from rnn_lab.models.config import ModelConfig
+from rnn_lab.models.embedding import scale_vectors
+from rnn_lab.models.lightning_module import TextClassifier
+from rnn_lab.training.config import RunConfig
+from rnn_lab.training.reproduce import read_run_record
+
+_LAYERS = "recurrent."  # copied from another run in any case
+_POOLING = "pooling_module."  # copied where both runs pool alike
+_STRUCTURE = ("name", "embedding_dim", "hidden_size", "num_layers", "bidirectional")
+_FIRST_WEIGHTS_ONLY = {"forget_bias"}  # options of a cell that its trained weights replace
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Tensors to copy into a new network, and what result.json and last.ckpt say of them."""
+
+    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rows: Tensor | None = None  # int64 [words], of the embedding
+    vectors: Tensor | None = None  # float32 [words, embedding_dim]
+    layers: Mapping[str, Tensor] = field(default_factory=dict)  # by name in the network
+    is_recorded: bool = False  # in a last.ckpt, which has the weights
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        """What decides the metrics of a run beside its options."""
+        names = {"vectors": "data.vectors_fingerprint", "init_from": "model.init_from_fingerprint"}
+        return {names[name]: about["fingerprint"] for name, about in self.about.items()}
+
+    def copy_into(self, model: TextClassifier) -> None:
+        """Change the weights of a new network; no random number is drawn."""
+        if self.rows is not None and self.vectors is not None:
+            with torch.no_grad():
+                model.classifier.embedding.weight[self.rows] = self.vectors
+        model.classifier.load_state_dict(dict(self.layers), strict=False)
+
+
+def load_initial_weights(config: RunConfig, data: TextDataModule) -> InitialWeights:
+    """Return the weights that `config` names, for the vocabulary of `data`; print what they cover.
+
+    Raises:
+        ConfigError: the network or the tokenizer of model.init_from is another one.
+        CheckpointError: model.init_from is not a run.
+        DataError: the vectors cannot be read, or those of a run to reproduce were others.
+    """
+    if not config.train:
+        return InitialWeights()
+    found = InitialWeights()
+    if config.model.init_from is not None:
+        found = _from_run(config.model, data)
+    elif data.config.vectors is not None:
+        found = _from_vectors(config, data)
+    if config.reproduce is not None:
+        _check_same(config.reproduce, found)
+    return found
+
+
+def _from_vectors(config: RunConfig, data: TextDataModule) -> InitialWeights:
+    found = data.word_vectors(config.model.embedding_dim)
+    _print_vectors(found.about, config.optimizer.vectors_lr_factor)
+    vectors = scale_vectors(torch.from_numpy(found.vectors))
+    return InitialWeights({"vectors": found.about}, torch.from_numpy(found.ids), vectors)
+
+
+@rank_zero_only
+def _print_vectors(about: Mapping[str, Any], lr_factor: float) -> None:
+    texts = about.get("texts", {})
+    learned = f" learned from {texts['training']:,} training texts" if texts else ""
+    if "unlabelled" in texts:
+        learned += (
+            f" and {texts['unlabelled']:,} unlabelled ones ({texts['held_out']:,} more are also in "
+            "validation or test and were left out)"
+        )
+    coverage = about["coverage"]
+    print(
+        f"Word vectors ({about['source']}){learned}: {coverage['vocabulary']:.1%} of the "
+        f"vocabulary and {coverage['training_tokens']:.1%} of the training tokens have one; "
+        f"optimizer.vectors_lr_factor={lr_factor:g}",
+        flush=True,
+    )
+
+
+def _from_run(config: ModelConfig, data: TextDataModule) -> InitialWeights:
+    # Here, since it is a layer above: no module of training needs it to be imported.
+    from rnn_lab.inference.export import digest
+    from rnn_lab.inference.load import load_model
+
+    option = f"model.init_from={config.init_from}"
+    try:
+        run = load_model(str(config.init_from))
+    except CheckpointError as error:
+        raise CheckpointError(f"model.init_from: {error}") from None
+    here, there = data.text_encoder.vocabulary, run.text_encoder.vocabulary
+    _check_fits(option, run.model_config, config, (there.tokenizer, here.tokenizer))
+    weights = run.model.state_dict()
+    mine, theirs = match_tokens(here, there)
+    copied = [_LAYERS] + [_POOLING] * (run.model_config.pooling == config.pooling)
+    about = {
+        "source": str(config.init_from),
+        "fingerprint": digest(weights, run.about),
+        "coverage": {"vocabulary": len(mine) / max(data.vocab_size - UNK_ID, 1)},
+    }
+    _print_run(about)
+    return InitialWeights(
+        {"init_from": about},
+        torch.tensor(mine, dtype=torch.int64),
+        weights["embedding.weight"][theirs],
+        layers={name: w for name, w in weights.items() if name.startswith(tuple(copied))},
+    )
+
+
+@rank_zero_only
+def _print_run(about: Mapping[str, Any]) -> None:
+    print(
+        f"Starts from {about['source']}: {about['coverage']['vocabulary']:.1%} of the vocabulary "
+        "have vectors of it, the others are random",
+        flush=True,
+    )
+
+
+def match_tokens(vocabulary: Vocabulary, other: Vocabulary) -> tuple[list[int], list[int]]:
+    """Return the ids of the tokens of both vocabularies, in the first and in the second.
+
+    <unk> is one of them, and padding is not.
+    """
+    if vocabulary_fingerprint(vocabulary) == vocabulary_fingerprint(other):
+        same = list(range(UNK_ID, len(vocabulary)))
+        return same, same
+    of_other = {UNK: UNK_ID} | token_ids(other)
+    mine = {UNK: UNK_ID} | token_ids(vocabulary)
+    shared = [(i, of_other[token]) for token, i in mine.items() if token in of_other]
+    return [i for i, _ in shared], [i for _, i in shared]
+
+
+def _check_fits(
+    option: str, theirs: ModelConfig, mine: ModelConfig, tokenizers: tuple[str, str]
+) -> None:
+    """Raise a ConfigError that names the options in which the networks differ."""
+    cell_options = {*theirs.cell_options, *mine.cell_options} - _FIRST_WEIGHTS_ONLY
+    found = {
+        f"model.{name}": (getattr(theirs, name, None), getattr(mine, name, None))
+        for name in (*_STRUCTURE, *sorted(cell_options))
+    }
+    there, here = ("basic_english" if t == "torchtext" else t for t in tokenizers)  # equal ones
+    found["data.tokenizer"] = there, here
+    different = [
+        f"{name}={_shown(first)}, here {_shown(second)}"
+        for name, (first, second) in found.items()
+        if first != second
+    ]
+    if different:
+        raise ConfigError(f"{option}: was trained with other options: {'; '.join(different)}")
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_same(place: str, found: InitialWeights) -> None:
+    """Make sure that a reproduced run starts from the weights of the recorded one.
+
+    Raises:
+        DataError: a file of vectors or the run of model.init_from has changed.
+    """
+    recorded = read_run_record(place).result
+    for name, about in found.about.items():
+        then = recorded.get(name)
+        fingerprint = then.get("fingerprint") if isinstance(then, dict) else None
+        # Learned vectors may differ in their last digits on another processor.
+        if fingerprint != about["fingerprint"] and about["source"] != SKIPGRAM:
+            option = "model.init_from" if name == "init_from" else "data.vectors"
+            raise DataError(
+                f"{place}: began with other weights than those of {option}={about['source']} "
+                f"(fingerprint {fingerprint!s:.12}, here {about['fingerprint']:.12})"
+            )
