@@ -52,7 +52,12 @@ def test_a_clone_uses_its_own_conf():
 
 @pytest.mark.parametrize(
     ("missing", "extra"),
-    [("optuna", "search"), ("tensorboard", "tensorboard"), ("pyarrow", "files")],
+    [
+        ("optuna", "search"),
+        ("tensorboard", "tensorboard"),
+        ("pyarrow", "files"),
+        ("gensim", "vectors"),
+    ],
 )
 def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(monkeypatch, missing, extra):
     require_extra(extra, "some=option")

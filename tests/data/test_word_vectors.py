@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnn_lab.data.config import FilesConfig, ImdbConfig, TextOptions
+from rnn_lab.data.config import AutoConfig, FilesConfig, ImdbConfig, TextOptions
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.unlabelled import find_unlabelled
 from rnn_lab.data.word_vectors import WordVectors, learn_skipgram
@@ -189,6 +189,9 @@ def test_no_unlabelled_texts_are_a_choice_too():
     assert find_unlabelled(FilesConfig(train_path="x.csv", unlabelled=False)) is None
     assert ImdbConfig(vectors="skipgram", unlabelled=True).unlabelled is True
     assert TextOptions(source="files").unlabelled is None
+    auto = AutoConfig(vectors="skipgram", unlabelled=True)
+    assert auto.imdb().unlabelled is True
+    assert (auto.fallback().vectors, auto.fallback().unlabelled) == ("skipgram", None)
 
 
 @pytest.mark.parametrize(

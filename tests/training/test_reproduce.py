@@ -29,6 +29,9 @@ RUNS = {
             "data.test_path=t.csv",
         ),
     ),
+    "vectors": ("data=imdb", "data.vectors=skipgram", "data.unlabelled=true"),
+    "vectors of a file": ("data=demo", "data.vectors='~/my vectors.vec'", "model=rnn"),
+    "another run": ("data=demo", "model.init_from=/runs/first"),
     "an optimizer without a file": (
         *("model=rnn", "model.name=peephole_lstm", "model.hidden_size=4"),
         *("optimizer.name=adagrad", "+optimizer.initial_accumulator_value=0.1"),
@@ -92,6 +95,22 @@ def test_paths_of_texts_and_hardware_may_be_given(tmp_path):
     config = composed(*expand([f"reproduce={tmp_path}", *given]))
     assert (config.data.train_path, config.data.test_path) == ("now.csv", "test.csv")
     assert config.trainer.accelerator == "gpu"
+
+
+def test_paths_of_initial_weights_may_be_given_where_the_run_had_some(tmp_path):
+    skipgram = ("data=imdb", "data.vectors=skipgram", "data.unlabelled=then.txt")
+    for options, given in (
+        (("data=demo", "model.init_from=then"), "model.init_from=now"),
+        (("data=demo", "data.vectors=then.vec"), "data.vectors=now.vec"),
+        (skipgram, "data.unlabelled=now.txt"),
+    ):
+        write_result(tmp_path, composed(*options))
+        config = composed(*expand([f"reproduce={tmp_path}", given]))
+        group, name = given.partition("=")[0].split(".")
+        assert getattr(getattr(config, group), name) == given.partition("=")[2]
+        write_result(tmp_path, composed("data=demo"))
+        with pytest.raises(ConfigError, match="is taken from"):
+            expand([f"reproduce={tmp_path}", given])
 
 
 def test_command_is_collapsed_and_expands_to_the_same(tmp_path):

@@ -120,7 +120,7 @@ def train(
         if config.trainer.fast_dev_run:
             print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
         elif trainer.is_global_zero and not skips_test(trainer):
-            about = run_metadata(spec, data, trainer, hardware) | initial.about
+            about = run_metadata(spec, data, trainer, hardware) | dict(initial.about)
             if wants_baselines(config.baseline, data):
                 about["baseline"] = fit_baselines(data, test=config.test)
             save_artifacts(folder, run_identity(config, data) | metrics | about, data, trainer)
