@@ -42,7 +42,7 @@ class InitialWeights:
     def signature(self) -> dict[str, Any]:
         """What decides the metrics of a run beside its options."""
         names = {"vectors": "data.vectors_fingerprint", "init_from": "model.init_from_fingerprint"}
-        return {names[name]: about["fingerprint"] for name, about in self.about.items()}
+        return {names[name]: about.get("fingerprint") for name, about in self.about.items()}
 
     def copy_into(self, model: TextClassifier) -> None:
         """Change the weights of a new network; no random number is drawn."""

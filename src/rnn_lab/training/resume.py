@@ -72,7 +72,7 @@ class _ResumeState(_Strict):
     ranks: list[_RankState]
     signature: dict[str, Any]
     versions: dict[str, str | None]
-    initial_weights: dict[str, dict[str, Any]] = {}
+    initial_weights: dict[Literal["vectors", "init_from"], dict[str, Any]] = {}
 
 
 class _Checkpoint(_Strict):
@@ -149,7 +149,7 @@ def recorded_initial_weights(
         last = Path(ckpt_path).expanduser()
     try:
         state = read_checkpoint(last)[RESUME]
-        return dict(_ResumeState.model_validate(state).initial_weights)
+        return {**_ResumeState.model_validate(state).initial_weights}
     except (CheckpointError, KeyError, ValidationError):  # `find_resume_point` says what is wrong
         return None
 

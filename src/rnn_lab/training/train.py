@@ -203,6 +203,9 @@ def recorded_weights(
     config = spec.config
     if not config.train or config.trainer.fast_dev_run:
         return None
+    origins = (config.model.init_from, config.data.vectors, config.ckpt_path)
+    if all(origin is None for origin in origins):
+        return None  # nothing would be read
     resume = config.resume if rollbacks is None else "auto"
     about = recorded_initial_weights(spec.output_dir, resume, config.ckpt_path)
     return None if about is None else InitialWeights(about, is_recorded=True)
