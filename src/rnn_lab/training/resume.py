@@ -149,9 +149,10 @@ def recorded_initial_weights(
         last = Path(ckpt_path).expanduser()
     try:
         state = read_checkpoint(last)[RESUME]
-        return {**_ResumeState.model_validate(state).initial_weights}
+        found = _ResumeState.model_validate(state).initial_weights
     except (CheckpointError, KeyError, ValidationError):  # `find_resume_point` says what is wrong
         return None
+    return {str(name): about for name, about in found.items()}
 
 
 def incompatible_checkpoint(path: Path, error: Exception) -> IncompatibleCheckpointError | None:
