@@ -149,7 +149,7 @@ def test_killed_half_way_it_leaves_the_output_as_it_was(tmp_path, mood_run):
     output = tmp_path / "out.jsonl"
     output.write_text("earlier\n")
     os.mkfifo(tmp_path / "pipe")
-    command = ("predict.py", f"run={mood_run}", "input=-", "output=out.jsonl")
+    command = ("predict.py", f"run={mood_run}", "input=-", "output=out.jsonl", "overwrite=true")
     streams = {"out": tmp_path / "said", "stdin": tmp_path / "pipe"}
     process = Started(*command, cwd=tmp_path, **streams)
     with (tmp_path / "pipe").open("wb") as texts:

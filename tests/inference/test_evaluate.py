@@ -141,3 +141,49 @@ def test_mistake_is_one_line_and_nothing_is_written(tmp_path, mood_run, change, 
     with pytest.raises(UserError, match=said):
         evaluate(options(mood_run, tmp_path) | change)
     assert not (tmp_path / "tested").exists()
+
+
+def test_columns_are_those_of_the_training_texts(tmp_path, mood_run):
+    path = tmp_path / "others.csv"
+    path.write_text("text,review,label,target\nawful,lovely,good,bad\nlovely,awful,bad,good\n")
+    evaluate(options(mood_run, tmp_path, test_path=str(path)))
+    result = json.loads((tmp_path / "tested" / "result.json").read_text())
+    assert result["test/accuracy"] == 1
+    assert result["data"]["options"]["text_column"] == ["review"]
+    assert result["data"]["options"]["label_column"] == "label"
+
+
+def test_texts_that_were_trained_on_are_counted(tmp_path, mood_run, mood_reviews, others, capsys):
+    """Of the run's file, all but those that were held out and are no copies of others."""
+    with (mood_run / "predictions.csv").open(newline="") as file:
+        tested = {int(row["name"].rpartition(":")[2]) for row in csv.DictReader(file)}
+    with mood_reviews.open(newline="", encoding="utf-8") as file:
+        texts = dict(enumerate((row["review"] for row in csv.DictReader(file)), start=2))
+    untested = {text for line, text in texts.items() if line not in tested}
+    most = sum(text in untested for text in texts.values())
+    least = json.loads((mood_run / "result.json").read_text())["data"]["num_examples"]["train"]
+
+    evaluate(options(mood_run, tmp_path, test_path=str(mood_reviews)))
+    found = json.loads((tmp_path / "tested" / "result.json").read_text())["data"]["num_trained_on"]
+    assert least <= found <= most < 400
+    line = f"{found} of 400 texts are also among those that the run was trained on, word for word"
+    assert line in capsys.readouterr().out.splitlines()
+
+    (mood_run / "train_hashes.npy").write_bytes(b"damaged")
+    evaluate(options(mood_run, tmp_path / "2", test_path=str(others)))
+    result = json.loads((tmp_path / "2" / "tested" / "result.json").read_text())
+    assert result["data"]["num_trained_on"] is None
+
+
+def test_the_highest_losses_have_their_texts(tmp_path, mood_run, others):
+    evaluate(options(mood_run, tmp_path, test_path=str(others)))
+    with (tmp_path / "tested" / "top_losses.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (tmp_path / "tested" / "predictions.csv").open(newline="") as file:
+        found = {row["name"]: row for row in csv.DictReader(file)}
+    assert [row["name"] for row in rows] == sorted(found, key=lambda n: -float(found[n]["loss"]))
+    for row in rows:
+        line = int(row["name"].rpartition(":")[2])
+        assert (row["text"], row["label"]) == ROWS[line - 1]
+        assert row["probability"] == found[row["name"]][f"probability_{row['prediction']}"]
+    assert rows[0]["label"] != rows[0]["prediction"]

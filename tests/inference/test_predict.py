@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pty
+import shutil
 import sys
 import threading
 import tty
@@ -17,7 +18,14 @@ from hypothesis import strategies as st
 
 from rnn_lab.data.readers.records import BadRow, Record
 from rnn_lab.errors import DataError, UserError
-from rnn_lab.inference.batch_predict import WINDOW, WINDOW_TOKENS, _windows, classify, predict_rows
+from rnn_lab.inference.batch_predict import (
+    WINDOW,
+    WINDOW_TOKENS,
+    _Encoded,
+    _windows,
+    classify,
+    predict_rows,
+)
 from rnn_lab.inference.load import load_model
 from rnn_lab.inference.predict import predict
 from tests.fuzz import targets
@@ -70,9 +78,12 @@ def test_an_endless_input_is_answered_window_by_window(run):
 
 
 def test_a_window_of_long_texts_holds_fewer_of_them():
-    rows = [(line, None, np.zeros(WINDOW_TOKENS // 4, np.int64)) for line in range(10)]
+    rows = [_Encoded(line, None, np.zeros(WINDOW_TOKENS // 4, np.int64)) for line in range(10)]
     assert [len(window) for window in _windows(iter(rows))] == [4, 4, 2]
-    rows = [(line, None, "no text") for line in range(WINDOW + 1)]
+    columns = {"body": "x" * WINDOW_TOKENS}
+    rows = [_Encoded(line, None, np.zeros(1, np.int64), columns) for line in range(10)]
+    assert [len(window) for window in _windows(iter(rows))] == [4, 4, 2]
+    rows = [_Encoded(line, None, "no text") for line in range(WINDOW + 1)]
     assert [len(window) for window in _windows(iter(rows))] == [WINDOW, 1]
 
 
@@ -130,6 +141,8 @@ def test_a_table_in_and_a_table_out(tmp_path, mood_run):
         *(
             "line",
             "id",
+            "body",
+            "stars",
             "label",
             "probability_bad",
             "probability_good",
@@ -137,9 +150,13 @@ def test_a_table_in_and_a_table_out(tmp_path, mood_run):
             "error",
         )
     ]
-    assert [row[:3] for row in rows] == [["2", "1", "bad"], ["4", "", ""], ["5", "3", "good"]]
+    assert [row[:5] for row in rows] == [
+        ["2", "1", "An awful, awful film\nin two lines", "1", "bad"],
+        ["4", "", "", "", ""],
+        ["5", "3", "lovely", "5", "good"],
+    ]
     assert "4 columns" in rows[1][-1]
-    assert sum(float(number) for number in rows[0][3:6]) == pytest.approx(1, abs=1e-6)
+    assert sum(float(number) for number in rows[0][5:8]) == pytest.approx(1, abs=1e-6)
     assert rows[0][-1] == rows[2][-1] == ""
 
 
@@ -214,7 +231,8 @@ def test_a_failure_half_way_leaves_the_earlier_output(tmp_path, mood_run, monkey
     with stream_that_breaks(b"lovely\n" * (WINDOW + 1)) as stream:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
         with pytest.raises(DataError, match=f":{WINDOW + 2}: cannot be read: Input/output error"):
-            predict({"run": str(mood_run), "input": "-", "output": str(output)})
+            options = {"run": str(mood_run), "input": "-", "output": str(output)}
+            predict(options | {"overwrite": True})
     assert output.read_text() == "earlier\n"
     assert list(tmp_path.iterdir()) == [output]
 
@@ -268,3 +286,129 @@ def test_files_are_read_as_for_training(tmp_path, mood_run):
         | {"header": False, "text_column": 0}
     )
     assert len(json_lines(output)) == len(texts)
+
+
+LABELLED = [
+    {"label": "good", "body": "a lovely film", "n": 1, "probability_bad": None, "more": ["é", "x"]},
+    {"label": "bad", "body": "awful", "n": 2, "probability_bad": 0.5, "more": []},
+    {"label": "bad", "body": " ", "n": 3, "probability_bad": 0.5, "more": None},
+]
+
+
+def test_every_column_is_kept_in_every_format(tmp_path, mood_run):
+    """What the input calls as the output does gets a prefix; pandas reads the tables."""
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, LABELLED)))
+    options = {"run": str(mood_run), "input": str(tmp_path / "in.jsonl"), "text_column": "body"}
+    for ending in (".jsonl", ".csv", ".parquet"):
+        predict(options | {"output": str(tmp_path / f"out{ending}")})
+
+    lines = json_lines(tmp_path / "out.jsonl")
+    for line, row in zip(lines, LABELLED, strict=True):
+        kept = {"input_label": row["label"], "probability_bad": row["probability_bad"]}
+        kept |= {name: row[name] for name in ("body", "n", "more")}
+        assert {name: line[name] for name in kept} == kept
+    assert [line.get("label") for line in lines] == ["good", "bad", None]
+    assert lines[2]["error"] == "empty text"
+
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        *("line", "id", "input_label", "body", "n", "input_probability_bad", "more"),
+        *("label", "probability_bad", "probability_good", "probability_so so", "error"),
+    ]
+    assert [row["more"] for row in rows] == ['["é", "x"]', "[]", ""]
+    assert [row["input_probability_bad"] for row in rows] == ["", "0.5", "0.5"]
+
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.column_names == [name for name in rows[0] if name != "id"]
+    assert table["n"].to_pylist() == [1, 2, 3]
+    assert table["label"].to_pylist() == ["good", "bad", None]
+    for ours, line in zip(table.to_pylist(), lines[:2], strict=False):
+        assert ours["probability_good"] == pytest.approx(line["probabilities"]["good"], abs=1e-6)
+
+
+def test_parquet_keeps_its_types(tmp_path, mood_run):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    given = pa.table(
+        {
+            "text": ["lovely", "awful"],
+            "day": pa.array([1, 2], pa.date32()),
+            "small": pa.array([None, 7], pa.int8()),
+            "none": pa.array([None, None], pa.float64()),
+        }
+    )
+    pq.write_table(given, tmp_path / "in.parquet")
+    options = {"run": str(mood_run), "input": str(tmp_path / "in.parquet")}
+    predict(options | {"output": str(tmp_path / "out.parquet")})
+    written = pq.read_table(tmp_path / "out.parquet")
+    assert written.select(given.column_names) == given
+    predict(options | {"output": str(tmp_path / "out.jsonl")})
+    assert json_lines(tmp_path / "out.jsonl")[0]["day"] == "1970-01-02"
+    (tmp_path / "in.jsonl").write_text(
+        "\n".join(json.dumps({"text": "lovely", "a": 1 if i < 4096 else "x"}) for i in range(4097))
+    )
+    options |= {"input": str(tmp_path / "in.jsonl"), "output": str(tmp_path / "mixed.parquet")}
+    with pytest.raises(DataError, match=r"column 'a' .*int64.*\.jsonl has them"):
+        predict(options)
+    assert not (tmp_path / "mixed.parquet").exists()
+
+
+def test_only_the_id_and_the_likeliest_classes(tmp_path, mood_run, capsys):
+    (tmp_path / "in.csv").write_text("key,review,note\na7,a lovely film,x\nb8,awful,y\nc9,,z\n")
+    options = {"run": str(mood_run), "input": str(tmp_path / "in.csv"), "id_column": "key"}
+    predict(options | {"top_k": 2, "output": str(tmp_path / "out.jsonl")})
+    first, second, third = json_lines(tmp_path / "out.jsonl")
+    assert [set(row) for row in (first, second)] == [{"line", "id", "label", "probabilities"}] * 2
+    assert third == {"line": 4, "id": "c9", "error": "empty text"}
+    assert (first["id"], second["id"]) == ("a7", "b8")
+    assert next(iter(first["probabilities"])) == first["label"] == "good"
+    numbers = list(first["probabilities"].values())
+    assert len(numbers) == 2 and numbers == sorted(numbers, reverse=True)
+
+    predict(options | {"top_k": 5, "output": str(tmp_path / "out.csv")})
+    with (tmp_path / "out.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    ranks = [f"{what}_{rank}" for rank in (1, 2, 3) for what in ("label", "probability")]
+    assert list(row) == ["line", "id", "label", *ranks, "error"]
+    assert row["label"] == row["label_1"] == "good"
+
+    del options["id_column"]
+    predict(options | {"keep_columns": False, "output": str(tmp_path / "bare.jsonl")})
+    assert set(json_lines(tmp_path / "bare.jsonl")[0]) == {"line", "label", "probabilities"}
+    predict({"run": str(mood_run), "text": "awful", "top_k": 1})
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_another_file_is_not_overwritten(tmp_path, mood_run):
+    (tmp_path / "in.txt").write_text("lovely\n")
+    options = {"run": str(mood_run), "input": str(tmp_path / "in.txt")}
+    for ending, content in ((".csv", "line,text\n1,x\n"), (".jsonl", '{"text": "x"}\n')):
+        output = tmp_path / f"out{ending}"
+        output.write_text(content)
+        with pytest.raises(UserError, match=r"is not a file of predictions.*overwrite=true"):
+            predict(options | {"output": str(output)})
+        assert output.read_text() == content
+        predict(options | {"output": str(output), "overwrite": True})
+        predict(options | {"output": str(output)})  # its own
+        assert "good" in output.read_text()
+    pytest.importorskip("pyarrow")
+    output = tmp_path / "out.parquet"
+    output.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="overwrite=true"):
+        predict(options | {"output": str(output)})
+    for overwrite in (True, False):
+        predict(options | {"output": str(output), "overwrite": overwrite})
+
+
+def test_columns_are_those_of_the_training_texts(tmp_path, mood_run):
+    """The run has read the column `review`; `text` would be found by its name."""
+    (tmp_path / "in.csv").write_text("text,review\nawful,lovely\nawful,lovely\n")
+    bare = shutil.copy(mood_run / "checkpoints" / "best.ckpt", tmp_path / "bare.ckpt")
+    for run in (mood_run, mood_run / "checkpoints" / "best.ckpt", bare):
+        output = tmp_path / "out.jsonl"
+        predict({"run": str(run), "input": str(tmp_path / "in.csv"), "output": str(output)})
+        assert [row["label"] for row in json_lines(output)] == ["good", "good"]
+    options = {"run": str(mood_run), "input": str(tmp_path / "in.csv"), "output": str(output)}
+    predict(options | {"text_column": "text"})
+    assert [row["label"] for row in json_lines(output)] == ["bad", "bad"]

@@ -1,7 +1,7 @@
 """Predict class probabilities in batches, from token ids or from a stream of rows."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,13 +9,20 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rnn_lab.data.readers.records import BadRow, Record
 from rnn_lab.inference.load import LoadedModel
+from rnn_lab.inference.prediction_files import kept_characters
 
 WINDOW = 4096  # rows held at once: enough to batch by length, however long the input is
 WINDOW_TOKENS = 2**22  # tokens of a window, except for its last row: 32 MiB
+_CHARACTERS_PER_TOKEN = 4  # of the columns kept, in the same memory as the ids of tokens
 
 
-# The line of a row, its own id, and the ids of its tokens or the reason why it has none.
-_Encoded = tuple[int, str | int | None, np.ndarray | str]
+class _Encoded(NamedTuple):
+    """A row: the ids of its tokens, or the reason why it has none."""
+
+    line: int
+    id: str | int | None
+    text: np.ndarray | str
+    columns: Mapping[str, Any] | None = None
 
 
 class RowPrediction(NamedTuple):
@@ -25,6 +32,7 @@ class RowPrediction(NamedTuple):
     id: str | int | None  # the row's own, where it has one
     probabilities: np.ndarray | None
     error: str | None = None
+    columns: Mapping[str, Any] | None = None  # of the row, where they are kept
 
 
 def classify(run: LoadedModel, texts: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
@@ -52,19 +60,19 @@ def predict_rows(
     """Yield one RowPrediction for each row, in order; at most one window of rows is in memory."""
     # Each text is replaced by a copy of its ids as it is read: a window of long texts stays small.
     encoded: Iterator[_Encoded] = (
-        (row.line, None, row.reason)
+        _Encoded(row.line, row.id, row.reason, row.columns)
         if isinstance(row, BadRow)
-        else (row.line, row.id, run.text_encoder.encode(row.text).copy())
+        else _Encoded(row.line, row.id, run.text_encoder.encode(row.text).copy(), row.columns)
         for row in rows
     )
     for window in _windows(encoded):
-        texts = [text for *_, text in window if not isinstance(text, str)]
+        texts = [row.text for row in window if not isinstance(row.text, str)]
         predicted = iter(classify(run, texts, batch_size))
-        for line, name, text in window:
+        for line, name, text, columns in window:
             if isinstance(text, str):
-                yield RowPrediction(line, name, None, text)
+                yield RowPrediction(line, name, None, text, columns)
             else:
-                yield RowPrediction(line, name, next(predicted))
+                yield RowPrediction(line, name, next(predicted), columns=columns)
 
 
 def _windows(rows: Iterable[_Encoded]) -> Iterator[list[_Encoded]]:
@@ -72,7 +80,7 @@ def _windows(rows: Iterable[_Encoded]) -> Iterator[list[_Encoded]]:
     tokens = 0
     for row in rows:
         window.append(row)
-        tokens += len(row[2])
+        tokens += len(row.text) + kept_characters(row.columns) // _CHARACTERS_PER_TOKEN
         if len(window) == WINDOW or tokens >= WINDOW_TOKENS:
             yield window
             window, tokens = [], 0

@@ -1,5 +1,6 @@
 """The options of eval.py, predict.py, explain.py and export, as their files in conf list them."""
 
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, StrictBool, field_validator, model_validator
@@ -51,6 +52,10 @@ class PredictOptions(_RunOptions):
     quotechar: Quotechar | None = None
     text_column: Column | list[Column] | None = None
     encoding: str = "auto"
+    keep_columns: StrictBool = True
+    id_column: Column | None = None
+    top_k: PositiveInt | None = None
+    overwrite: StrictBool = False
     batch_size: PositiveInt = 256
 
     @model_validator(mode="after")
@@ -61,7 +66,8 @@ class PredictOptions(_RunOptions):
 
     def read_options(self) -> ReadOptions:
         """Return the options that say how `input` is read."""
-        return read_options(self)
+        keeps_all = self.keep_columns and self.id_column is None
+        return replace(read_options(self), all_columns=keeps_all)
 
 
 class ExportOptions(_RunOptions):

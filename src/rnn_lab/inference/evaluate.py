@@ -8,8 +8,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from rnn_lab.data.config import SHARED_OPTIONS, DataOptions, TextOptions
+from rnn_lab.data.config import SHARED_OPTIONS, DataOptions, FilesConfig, TextOptions
 from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.readers.config import read_options
+from rnn_lab.data.readers.reading import ReadInfo
+from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.data.samplers import Batch
 from rnn_lab.errors import DataError
 from rnn_lab.inference.config import EvaluateOptions
@@ -19,18 +22,23 @@ from rnn_lab.models.metrics import MetricFactory, build_metrics
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.training.artifacts import (
+    MAX_HASHED_TEXTS,
+    TOP_LOSSES,
+    TRAIN_HASHES,
     describe_data,
     git_commit,
     versions,
     write_class_metrics,
     write_predictions,
     write_result,
+    write_top_losses,
 )
 from rnn_lab.training.data_report import print_source_info, write_skipped_rows
-from rnn_lab.validation import StrictConfig, metric_factories, validate
+from rnn_lab.validation import AUTO, StrictConfig, metric_factories, validate
 
 # Options of this machine, which are not taken from a checkpoint: it may be untrusted.
 LOCAL_OPTIONS = {"url", "num_workers", "cache_dir"}
+_NPY_HEADER_BYTES = 4096
 
 
 class TestResult(NamedTuple):
@@ -62,9 +70,15 @@ def evaluate(options: dict[str, Any]) -> None:
     folder = Path(checked.output_dir)
     lock = lock_test_dir(folder)
     try:
-        save_test_artifacts(folder, run, data, tested)
+        trained_on = count_trained_on(run, data)
+        save_test_artifacts(folder, run, data, tested, trained_on)
     finally:
         lock.release()
+    if trained_on:
+        print(
+            f"{trained_on:,} of {len(data.splits['test']):,} texts are also among those that the "
+            "run was trained on, word for word"
+        )
 
 
 def data_config(run: LoadedModel, options: EvaluateOptions) -> TextOptions:
@@ -80,7 +94,34 @@ def data_config(run: LoadedModel, options: EvaluateOptions) -> TextOptions:
             chosen["class_names"] = list(run.class_names)
     if options.batch_size is not None:
         chosen["eval_batch_size"] = options.batch_size
-    return validate(_Data, {"data": chosen}).data
+    config = validate(_Data, {"data": chosen}).data
+    if options.data is not None and run.read_info is not None and isinstance(config, FilesConfig):
+        return _as_trained(config, run.read_info)
+    return config
+
+
+def _as_trained(config: FilesConfig, info: ReadInfo) -> FilesConfig:
+    """Return the options with columns and encoding of the training texts, if the file has them."""
+    paths = config.test_path
+    path = paths[0] if isinstance(paths, list) and paths else paths
+    if not isinstance(path, str) or not Path(path).expanduser().is_file():
+        return config
+    reader = RecordReader(
+        Path(path).expanduser(), read_options(config, prefix="data."), labelled=True, like=info
+    )
+    try:
+        next(iter(reader), None)
+    except DataError:
+        return config  # reported when all of the file is read
+    found, update = reader.info, dict[str, Any]()
+    if found.columns is not None and info.columns is not None and info.columns.header:
+        if config.text_column is None and found.columns.text == info.columns.text:
+            update["text_column"] = list(info.columns.text)
+        if config.label_column is None and found.columns.label == info.columns.label:
+            update["label_column"] = info.columns.label
+    if config.encoding == AUTO and found.encoding is not None and isinstance(paths, str):
+        update["encoding"] = found.encoding
+    return config.model_copy(update=update)
 
 
 class _Data(StrictConfig):
@@ -115,21 +156,45 @@ def test(
     )
 
 
+def count_trained_on(run: LoadedModel, data: TextDataModule) -> int | None:
+    """Return how many test texts are, word for word, among those that the run was trained on.
+
+    None if the run's folder has no file of their hashes, or a damaged one.
+    """
+    texts = data.corpus.test
+    path = run.path.parent.parent / TRAIN_HASHES
+    if texts is None or run.path.parent.name != "checkpoints" or not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > 8 * MAX_HASHED_TEXTS + _NPY_HEADER_BYTES:
+            return None
+        hashes = np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError):
+        return None
+    if not isinstance(hashes, np.ndarray) or hashes.dtype != np.uint64 or hashes.ndim != 1:
+        return None
+    return int(np.isin(texts.text_hashes[:, 0], hashes).sum())
+
+
 def save_test_artifacts(
-    folder: Path, run: LoadedModel, data: TextDataModule, tested: TestResult
+    folder: Path,
+    run: LoadedModel,
+    data: TextDataModule,
+    tested: TestResult,
+    num_trained_on: int | None = None,
 ) -> None:
     """Write all outputs of a test, and print its table."""
     texts, encoded = data.corpus.test, data.splits["test"]
     assert texts is not None
-    write_predictions(
-        folder / "predictions.csv",
-        class_names=run.class_names,
-        names=texts.names,
-        labels=encoded.labels,
-        lengths=encoded.lengths,
-        losses=tested.losses,
-        probabilities=tested.probabilities,
-    )
+    examples: dict[str, Any] = {
+        "class_names": run.class_names,
+        "names": texts.names,
+        "labels": encoded.labels,
+        "losses": tested.losses,
+        "probabilities": tested.probabilities,
+    }
+    write_predictions(folder / "predictions.csv", lengths=encoded.lengths, **examples)
+    write_top_losses(folder / TOP_LOSSES, texts=texts.texts, **examples)
     predicted = tested.probabilities.argmax(axis=1)
     per_class = write_class_metrics(folder, run.class_names, encoded.labels, predicted)
     write_skipped_rows(data.corpus, folder)
@@ -139,7 +204,7 @@ def save_test_artifacts(
         "seed": None,
         "best_epoch": None,
         "model": run.model_config.model_dump(),
-        "data": describe_data(data),
+        "data": describe_data(data) | {"num_trained_on": num_trained_on},
         "versions": versions(),
         "git_commit": git_commit(),
     }

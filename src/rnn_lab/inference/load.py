@@ -17,9 +17,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from rnn_lab.data.config import DataOptions, TextOptions
+from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.inference.export import SUFFIX, read_safetensors
+from rnn_lab.inference.recorded import training_read_info
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
@@ -41,6 +43,7 @@ class LoadedModel:
     data_config: TextOptions
     corpus_fingerprint: str  # of the texts that it was trained, validated and tested on
     path: Path  # of the checkpoint
+    read_info: ReadInfo | None = None  # how the files of its training texts were read
     # The parts of the checkpoint beside its weights, in plain types.
     about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
@@ -65,6 +68,7 @@ class _Data(_Plain):
     config: DataOptions
     class_names: list[str]
     corpus_fingerprint: str
+    source_info: dict[str, Any] = Field(default_factory=dict)  # of a Corpus
     text_encoder: Any  # TextEncoder checks its own state
 
 
@@ -140,6 +144,7 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
         data_config=state.data.config,
         corpus_fingerprint=state.data.corpus_fingerprint,
         path=path,
+        read_info=training_read_info(state.data.source_info),
         about={name: content[name] for name in ("hyper_parameters", DATA)},
     )
 

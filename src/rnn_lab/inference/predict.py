@@ -1,33 +1,47 @@
 """predict.py: label one text, or every row of a file or stream."""
 
-import csv
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rnn_lab.data.readers.records import RecordReader, text_error
 from rnn_lab.errors import ConfigError, DataError, sanitize
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import PredictOptions
-from rnn_lab.io.atomic import atomic_write, write_error
+from rnn_lab.inference.prediction_files import (
+    CsvTable,
+    JsonLines,
+    OutputOptions,
+    ParquetTable,
+    PredictionFile,
+    describe_dropped,
+    is_prediction_file,
+)
+from rnn_lab.inference.recorded import recorded_read_info
+from rnn_lab.io.atomic import atomic_write, atomic_write_bytes, write_error
 from rnn_lab.io.locks import locked
+from rnn_lab.plugins import require_extra
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:
     from rnn_lab.inference.batch_predict import RowPrediction
+    from rnn_lab.inference.load import LoadedModel
 
-Write = Callable[["RowPrediction"], None]
-
+_OUTPUTS = {
+    ".jsonl": JsonLines,
+    ".ndjson": JsonLines,
+    ".csv": CsvTable,
+    ".parquet": ParquetTable,
+}
 NAMED_LINES = 10  # bad lines that the summary lists; the output has them all
 
 
 def predict(options: dict[str, Any]) -> None:
-    """Label one `text`, as a table for people, or every row of `input`, as JSON or CSV.
+    """Label one `text`, as a table for people, or every row of `input`, as JSON, CSV or Parquet.
 
     Raises:
         UserError: an option, the run or the input cannot be used, or no row of the input can.
@@ -50,7 +64,8 @@ def predict_text(options: PredictOptions) -> None:
     run = load_model(options.run, options.device)
     run.model.recurrent.use_numba = False  # numba takes a second to import: too long for one text
     (probabilities,) = classify(run, [run.text_encoder.encode(text)], batch_size=1)
-    print_ranking(dict(zip(run.class_names, probabilities.tolist(), strict=True)))
+    named = dict(zip(run.class_names, probabilities.tolist(), strict=True))
+    print_ranking(named, options.top_k)
 
 
 def check_text(text: str | None) -> str:
@@ -66,9 +81,9 @@ def check_text(text: str | None) -> str:
     return text
 
 
-def print_ranking(probabilities: Mapping[str, float]) -> None:
-    """Print the most probable class, then all classes by probability."""
-    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
+def print_ranking(probabilities: Mapping[str, float], top_k: int | None = None) -> None:
+    """Print the most probable class, then all classes, or `top_k`, by probability."""
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])[:top_k]
     names = [sanitize(name) for name, _ in ranked]
     width = max(map(len, names))
     print(names[0])
@@ -77,27 +92,37 @@ def print_ranking(probabilities: Mapping[str, float]) -> None:
 
 
 def predict_stream(options: PredictOptions, source: str) -> None:
-    """Write one line of JSON or CSV for each row of `source`, in order.
+    """Write what each row of `source` has with its prediction, in order, see prediction_files.
 
-    A row that cannot be used has an `error` in place of its label, and is listed on stderr.
+    A row that cannot be used has an `error` in place of its label, and is listed on stderr. The
+    columns of the text and the encoding are those of the run's training texts, where the input has
+    them and no option says otherwise.
     """
-    writer = _writer_for(options.output, source)
+    _check_output(options.output, source, overwrite=options.overwrite)
+    run: LoadedModel | None = None
+    is_recorded, like = recorded_read_info(options.run)
+    if not is_recorded:
+        run = _load(options)
+        like = run.read_info
     stream = sys.stdin.buffer if source == "-" else Path(source).expanduser()
-    rows = iter(RecordReader(stream, options.read_options(), labelled=False))
+    reader = RecordReader(stream, options.read_options(), labelled=False, like=like)
+    rows = iter(reader)
     first = next(rows, None)  # a missing or unreadable file is reported before the model is loaded
     if first is None:
         raise DataError(f"{source}: contains no text")
+    if options.id_column is not None and reader.info.format == "txt":
+        raise DataError(f"{source}: plain text has no columns; leave out id_column")
+    run = run or _load(options)
     with fast_imports():
         from rnn_lab.inference.batch_predict import predict_rows
-        from rnn_lab.inference.load import load_model
 
-    run = load_model(options.run, options.device)
     total = bad_count = 0
     bad: list[RowPrediction] = []  # the first ones
-    with _output(options.output) as file, _progress(options.output) as show:
-        write = writer(file, run.class_names)
-        for prediction in predict_rows(run, chain([first], rows), options.batch_size):
-            write(prediction)
+    # `reader.info` is replaced as the first rows are read.
+    output_options = OutputOptions(run.class_names, reader.info, options.top_k)
+    with _output(options.output, output_options) as file, _progress(options.output) as show:
+        predictions = predict_rows(run, chain([first], rows), options.batch_size)
+        for prediction in file.write_all(_with_info(predictions, reader, output_options)):
             show(total := total + 1)
             if prediction.error is not None:
                 bad_count += 1
@@ -108,66 +133,65 @@ def predict_stream(options: PredictOptions, source: str) -> None:
         print(f"{source}:{prediction.line}: {prediction.error}", file=sys.stderr)
     if bad_count > len(bad):
         print(f"... and {bad_count - len(bad):,} more bad lines", file=sys.stderr)
+    if dropped := describe_dropped(output_options):
+        print(dropped, file=sys.stderr)
     print(f"{total - bad_count:,} of {total:,} texts labelled", file=sys.stderr)
 
 
-def _writer_for(output: str, source: str) -> Callable[[TextIO, Sequence[str]], Write]:
+def _load(options: PredictOptions) -> "LoadedModel":
+    with fast_imports():
+        from rnn_lab.inference.load import load_model
+
+    return load_model(options.run, options.device)
+
+
+def _with_info(
+    rows: Iterable["RowPrediction"], reader: RecordReader, options: OutputOptions
+) -> Iterator["RowPrediction"]:
+    """Yield the rows; `options` know how the rows so far were read."""
+    for row in rows:
+        options.info = reader.info
+        yield row
+
+
+def _check_output(output: str, source: str, *, overwrite: bool) -> None:
+    """Raise a ConfigError if predictions cannot be written to `output`."""
     if output == "-":
-        return _json_lines
+        return
     path = Path(output).expanduser()
     if source != "-" and path.resolve() == Path(source).expanduser().resolve():
         raise ConfigError(f"output={output}: is the input file; choose another name")
-    writers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv_rows}
-    if path.suffix.lower() not in writers:
-        choices = ", ".join([*writers, "- (JSON lines on stdout)"])
+    if path.suffix.lower() not in _OUTPUTS:
+        choices = ", ".join([*_OUTPUTS, "- (JSON lines on stdout)"])
         raise ConfigError(f"output={output}: unknown extension. Choose from: {choices}")
-    return writers[path.suffix.lower()]
-
-
-def _json_lines(file: TextIO, class_names: Sequence[str]) -> Write:
-    def write(prediction: "RowPrediction") -> None:
-        line: dict[str, Any] = {"line": prediction.line}
-        if prediction.id is not None:
-            line["id"] = prediction.id
-        if prediction.probabilities is None:
-            line["error"] = prediction.error
-        else:
-            line["label"] = class_names[int(prediction.probabilities.argmax())]
-            numbers = (float(str(number)) for number in prediction.probabilities)
-            line["probabilities"] = dict(zip(class_names, numbers, strict=True))
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-    return write
-
-
-def _csv_rows(file: TextIO, class_names: Sequence[str]) -> Write:
-    writer = csv.writer(file, lineterminator="\n")
-    probabilities = [f"probability_{name}" for name in class_names]
-    writer.writerow(["line", "id", "label", *probabilities, "error"])
-
-    def write(prediction: "RowPrediction") -> None:
-        label, numbers = "", [""] * len(class_names)
-        if prediction.probabilities is not None:
-            label = class_names[int(prediction.probabilities.argmax())]
-            numbers = [str(number) for number in prediction.probabilities]
-        writer.writerow([prediction.line, prediction.id, label, *numbers, prediction.error])
-
-    return write
+    if _OUTPUTS[path.suffix.lower()] is ParquetTable:
+        require_extra("files", f"output={output}", needs="pyarrow")
+    if not overwrite and path.is_file() and not is_prediction_file(path):
+        raise ConfigError(
+            f"output={output}: exists and is not a file of predictions; choose another name, or "
+            "overwrite=true"
+        )
 
 
 @contextmanager
-def _output(output: str) -> Iterator[TextIO]:
+def _output(output: str, options: OutputOptions) -> Iterator[PredictionFile]:
     if output != "-":
+        kind = _OUTPUTS[Path(output).suffix.lower()]
         path = Path(output).expanduser().resolve()
         lock = path.with_name(f".{path.name}.lock")
         is_file = path.is_file() or not path.exists()  # not a device, nor a pipe
         alone = locked(lock, f"output={output}") if is_file else nullcontext()
-        with alone, atomic_write(path, newline="") as file:
-            yield file
+        with alone:
+            if kind is ParquetTable:
+                with atomic_write_bytes(path) as binary:
+                    yield ParquetTable(binary, options)
+            else:
+                with atomic_write(path, newline="") as file:
+                    yield kind(file, options)
         return
     cast(Any, sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        yield sys.stdout
+        yield JsonLines(sys.stdout, options)
         sys.stdout.flush()
     except OSError as error:
         # Python flushes stdout once more as it ends, which must not fail again.

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.io.atomic import atomic_write, write_json
+from rnn_lab.io.atomic import atomic_write, atomic_write_bytes, write_json
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.paths import project_root
 from rnn_lab.process import peak_memory_bytes
 from rnn_lab.reports.class_metrics import ClassMetrics, class_metrics
 from rnn_lab.reports.plots import draw_plots
+from rnn_lab.reports.run_files import HighLossExample
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.tracking.loggers import FaultTolerantWandbLogger
 from rnn_lab.training.callbacks import find_callback
@@ -36,6 +37,10 @@ from rnn_lab.training.hardware import Hardware, describe_hardware
 from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
 
+TOP_LOSSES = "top_losses.csv"
+TRAIN_HASHES = "train_hashes.npy"
+MAX_HASHED_TEXTS = 2**20  # of the training split: 8 MiB
+_NUM_TOP_LOSSES = 100
 STAGE = ".finishing"  # folder within the output folder
 MOST_CLASSES = 1_000  # with metrics of their own in result.json, which is read whole
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "tokenizers", "wandb")
@@ -59,18 +64,19 @@ def save_artifacts(
     predictions, test = find_callback(trainer, PredictionCollector), data.corpus.test
     if predictions.is_complete and test is not None:
         encoded, rows = data.splits["test"], predictions.indices
-        write_predictions(
-            stage / "predictions.csv",
-            class_names=data.class_names,
-            names=[test.names[row] for row in rows],
-            labels=encoded.labels[rows],
-            lengths=encoded.lengths[rows],
-            losses=predictions.losses,
-            probabilities=predictions.probabilities,
-        )
+        tested = {
+            "class_names": data.class_names,
+            "names": [test.names[row] for row in rows],
+            "labels": encoded.labels[rows],
+            "losses": predictions.losses,
+            "probabilities": predictions.probabilities,
+        }
+        write_predictions(stage / "predictions.csv", lengths=encoded.lengths[rows], **tested)
+        write_top_losses(stage / TOP_LOSSES, texts=test.take(rows).texts, **tested)
         labels, predicted = encoded.labels[rows], predictions.probabilities.argmax(axis=1)
         per_class = write_class_metrics(stage, data.class_names, labels, predicted)
         result = result | {"per_class": per_class}
+    write_train_hashes(stage / TRAIN_HASHES, data)
     write_result(stage, result)
     draw_plots(stage)
     _report_to_wandb(stage, data, trainer)
@@ -141,6 +147,38 @@ def write_class_metrics(
         writer.writerows([name, *metrics.values()] for name, metrics in found.items())
     warn_never_predicted(labels, predicted, class_names)
     return found if len(found) <= MOST_CLASSES else {}
+
+
+def write_top_losses(
+    path: Path,
+    *,
+    class_names: Sequence[str],
+    names: Sequence[str],
+    texts: Sequence[str],
+    labels: np.ndarray,
+    losses: np.ndarray,
+    probabilities: np.ndarray,
+) -> None:
+    """Write top_losses.csv: the examples with the highest loss and their texts, the highest first.
+
+    The arguments are those of `write_predictions`; of `texts` [examples], few are read.
+    """
+    predicted = probabilities.argmax(axis=1)
+    with atomic_write(path, newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*HighLossExample._fields, "text"])
+        for i in np.argsort(-losses, kind="stable")[:_NUM_TOP_LOSSES]:
+            label, prediction = class_names[labels[i]], class_names[predicted[i]]
+            numbers = str(probabilities[i, predicted[i]]), str(losses[i])
+            writer.writerow([names[i], label, prediction, *numbers, texts[i]])
+
+
+def write_train_hashes(path: Path, data: TextDataModule) -> None:
+    """Write the distinct 64-bit hashes of the training texts, sorted, if they are not too many."""
+    hashes = np.unique(data.examples_of("train").text_hashes[:, 0])
+    if len(hashes) <= MAX_HASHED_TEXTS:
+        with atomic_write_bytes(path) as file:
+            np.save(file, hashes)
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

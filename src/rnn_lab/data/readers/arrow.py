@@ -33,6 +33,18 @@ class ArrowTable:
             schema, _ = self._open(stack)
             return list(schema.names)
 
+    def types(self, columns: Sequence[str]) -> dict[str, Any]:
+        """Return the pyarrow types of the values that `rows` gives, by column."""
+        import pyarrow as pa
+
+        with self._reading() as stack:
+            schema, _ = self._open(stack)
+            classes = _class_names(schema)
+            return {
+                name: pa.string() if name in classes else schema.field(name).type
+                for name in columns
+            }
+
     def rows(self, columns: Sequence[str]) -> Iterator[list[Any]]:
         """Yield the values of some columns, row by row; numbers of named classes as their names.
 

@@ -125,11 +125,19 @@ class ResolvedColumns:
     text: tuple[str, ...]  # joined with a space
     label: str | None
     header: bool = True
+    group: str | None = None  # of examples that belong together
+    id: str | None = None  # of an unlabelled row
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """The columns of the text and of the label."""
         return self.text if self.label is None else (*self.text, self.label)
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """All columns that a row needs: `wanted`, group and id."""
+        more = (name for name in (self.group, self.id) if name is not None)
+        return tuple(dict.fromkeys([*self.wanted, *more]))
 
     @property
     def text_positions(self) -> tuple[int, ...]:
@@ -139,7 +147,20 @@ class ResolvedColumns:
     @property
     def label_position(self) -> int | None:
         """The position of the label."""
-        return None if self.label is None else self.names.index(self.label)
+        return self._position(self.label)
+
+    @property
+    def group_position(self) -> int | None:
+        """The position of the group."""
+        return self._position(self.group)
+
+    @property
+    def id_position(self) -> int | None:
+        """The position of the id."""
+        return self._position(self.id)
+
+    def _position(self, name: str | None) -> int | None:
+        return None if name is None else self.names.index(name)
 
 
 @dataclass(frozen=True)
@@ -148,6 +169,8 @@ class ColumnOptions:
 
     text: Column | Sequence[Column] | None = None
     label: Column | None = None
+    group: Column | None = None
+    id: Column | None = None  # of unlabelled rows; None: "id"
     names: Sequence[str] = ()  # of a file without a header
     header: bool | None = None
     labelled: bool = True
@@ -164,7 +187,7 @@ class ColumnOptions:
     @property
     def chosen_names(self) -> set[str]:
         """The columns that the user chose by a name, which a header has."""
-        chosen = (*self.texts, self.label)
+        chosen = (*self.texts, self.label, self.group, self.id)
         return {name for name in chosen if isinstance(name, str) and not name.isdecimal()}
 
 
@@ -190,8 +213,9 @@ def resolve_columns(
             text or the label.
     """
     resolver = _Resolver(names, options, stats or {}, _listed(shown or list(map(shorten, names))))
-    text, label = resolver.resolve()
-    return ResolvedColumns(tuple(names), text, label, header)
+    group, id_ = resolver.group(), resolver.id()
+    text, label = resolver.resolve({group, id_ if options.id is not None else None})
+    return ResolvedColumns(tuple(names), text, label, header, group, id_)
 
 
 def _listed(shown: Sequence[str]) -> str:
@@ -217,13 +241,20 @@ class _Resolver:
         self._problems: dict[str, str] = {}  # by kind: "text", "label"
         self._texts: list[str] = []  # several columns that may be the text
 
-    def resolve(self) -> tuple[tuple[str, ...], str | None]:
-        """Return the columns of the text, and the one of the label."""
+    def resolve(self, others: set[str | None]) -> tuple[tuple[str, ...], str | None]:
+        """Return the columns of the text, and the one of the label; neither is among `others`."""
         options = self._options
+        self._stats = {name: found for name, found in self._stats.items() if name not in others}
         text = tuple(self._chosen(column, "text") for column in options.texts)
         label = None
         if options.labelled and options.label is not None:
             label = self._chosen(options.label, "label")
+        if (like := options.like) is not None and like.header:
+            names = set(unique(self._names))
+            if not text and label not in like.text and names.issuperset(like.text):
+                text = like.text
+            if label is None and options.labelled and like.label in names - set(text):
+                label = like.label
         texts = self._common(DEFAULT_TEXT_COLUMNS, {label})
         text = text or tuple(texts if len(texts) == 1 else [])
         labels = self._common(DEFAULT_LABEL_COLUMNS, set(text))
@@ -235,6 +266,24 @@ class _Resolver:
         if self._problems:
             raise UnknownColumnError(self._advice())
         return text, label
+
+    def group(self) -> str | None:
+        """Return the column of the groups."""
+        group, like = self._options.group, self._options.like
+        if group is None or not self._options.labelled:
+            return None
+        is_there = group in self._names if isinstance(group, str) else group < len(self._names)
+        if like is not None and not is_there:
+            return None  # as in a test file that is not cut
+        return self._chosen(group, "group")
+
+    def id(self) -> str | None:
+        """Return the column of the ids of unlabelled rows, if there is one."""
+        if self._options.labelled:
+            return None
+        if self._options.id is not None:
+            return self._chosen(self._options.id, "id")
+        return "id" if "id" in self._names else None
 
     def _chosen(self, column: Column, kind: str) -> str:
         """Return the name of a column that the user chose."""

@@ -23,5 +23,7 @@ def read_options(config: Any, *, prefix: str = "") -> ReadOptions:
         quotechar=config.quotechar,
         text_column=tuple(text) if isinstance(text, list) else text,
         label_column=getattr(config, "label_column", None),
+        group_column=getattr(config, "group_column", None),
+        id_column=getattr(config, "id_column", None),
         prefix=prefix,
     )

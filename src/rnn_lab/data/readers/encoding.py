@@ -99,6 +99,19 @@ def detect_file_encoding(path: str | Path) -> str | None:
         return detect_encoding(_chunks(stream))
 
 
+def choose_encoding(detected: str | None, like: str | None) -> str:
+    """Return the encoding to read a file with.
+
+    Bytes that are neither UTF-8 nor UTF-16 do not show their encoding: it is that of a file `like`
+    this one, unless that is one of these too.
+    """
+    codec = None if like is None else _lookup(like)
+    is_other = codec is not None and not codec.name.startswith(("utf", "ascii", "cp1252"))
+    if codec is not None and is_other and detected in (None, "cp1252"):
+        return codec.name
+    return detected or FALLBACK
+
+
 def _chunks(stream: BinaryIO) -> Iterable[bytes]:
     try:
         while chunk := stream.read(_CHUNK):

@@ -58,7 +58,7 @@ def json_line_records(reading: Reading) -> Iterator[Record | BadRow]:
                     yield BadRow(line, str(error))
                     continue
                 reading.info = replace(reading.info, columns=columns)
-            yield object_record(line, row, columns)
+            yield object_record(line, row, columns, keep=reading.options.all_columns)
     if unresolved and columns is None:
         raise DataError(unresolved)
 
@@ -94,6 +94,7 @@ def json_records(reading: Reading) -> Iterator[Record | BadRow]:
     if _has_columns(reading):
         yield from _column_records(reading)
         return
+    keep = reading.options.all_columns
     with _document(reading) as document:
         rows = document.rows()
         first = list(islice(rows, _HELD_ROWS))
@@ -107,7 +108,7 @@ def json_records(reading: Reading) -> Iterator[Record | BadRow]:
                 yield BadRow(number, f"is not a JSON object: {_describe(row)}")
                 continue
             columns = columns or reading.resolve(list(row))
-            yield object_record(number, row, columns)
+            yield object_record(number, row, columns, keep=keep)
 
 
 def _has_columns(reading: Reading) -> bool:
@@ -130,7 +131,8 @@ def _column_records(reading: Reading) -> Iterator[Record | BadRow]:
                 for value in islice(values, SAMPLE_ROWS):
                     stats[name].add(value)
     columns = reading.resolve(list(stats), stats=stats)
-    wanted = columns.wanted
+    keep = reading.options.all_columns
+    wanted = tuple(stats) if keep else columns.read
     with ExitStack() as stack:
         opened = [_column_values(reading, name) for name in wanted]
         for column in opened:
@@ -138,7 +140,7 @@ def _column_records(reading: Reading) -> Iterator[Record | BadRow]:
         try:
             for number, row in enumerate(zip_columns(opened), start=1):
                 pairs = list(zip(wanted, row, strict=True))
-                yield object_record(number, JsonObject(pairs), columns)
+                yield object_record(number, JsonObject(pairs), columns, keep=keep)
         except JsonError as error:
             raise DataError(f"{reading.name}: {error}") from None
 
@@ -188,30 +190,39 @@ def add_to_stats(stats: dict[str, ColumnStats], row: dict[str, Any]) -> None:
         stats.setdefault(name, ColumnStats()).add(value)
 
 
-def object_record(line: int, row: JsonObject, columns: ResolvedColumns) -> Record | BadRow:
-    """Return the record in an object of JSON, or in a row of Arrow."""
+def object_record(
+    line: int, row: JsonObject, columns: ResolvedColumns, *, keep: bool = False
+) -> Record | BadRow:
+    """Return the record in an object of JSON, or in a row of Arrow; `keep` its columns."""
+    kept = row if keep else None
     for key in columns.wanted:
         if key not in row:
-            return BadRow(line, f"has no {key!r}")
+            return BadRow(line, f"has no {key!r}", kept)
+    for key in columns.read:
         if key in row.duplicate_keys:
-            return BadRow(line, f"has {key!r} more than once")
+            return BadRow(line, f"has {key!r} more than once", kept)
     parts = []
     for key in columns.text:
         value = row[key]
         if value is None and len(columns.text) > 1:
             continue
         if not isinstance(value, str):
-            return BadRow(line, f"{key!r} is not a string: {_describe(value)}")
+            return BadRow(line, f"{key!r} is not a string: {_describe(value)}", kept)
         parts.append(value)
     text = join_text(parts)
     if columns.label is None:
-        name = row.get("id")
-        return Record(line, text, None, name if isinstance(name, str | int) else None)
-    label = row[columns.label]
+        name = row.get(columns.id or "id")
+        return Record(line, text, None, name if isinstance(name, str | int) else None, columns=kept)
+    value, column = row[columns.label], columns.label
     try:
-        return Record(line, text, label_text(label))
+        label = label_text(value)
+        group = None
+        if columns.group is not None:  # a row may lack it, as it may be null
+            value, column = row.get(columns.group), columns.group
+            group = label_text(value)
     except TypeError:
-        return BadRow(line, f"{columns.label!r} is not a name or number: {_describe(label)}")
+        return BadRow(line, f"{column!r} is not a name or number: {_describe(value)}")
+    return Record(line, text, label, group=group)
 
 
 def _describe(value: Any) -> str:

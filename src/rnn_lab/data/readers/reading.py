@@ -1,9 +1,9 @@
 """A file or stream that is being read: its options, its lines, and what was inferred of it."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -22,7 +22,11 @@ from rnn_lab.data.readers.columns import (
     UnknownColumnError,
     resolve_columns,
 )
-from rnn_lab.data.readers.encoding import FALLBACK, detect_encoding, detect_file_encoding
+from rnn_lab.data.readers.encoding import (
+    choose_encoding,
+    detect_encoding,
+    detect_file_encoding,
+)
 from rnn_lab.data.readers.formats import (
     Format,
     infer_format,
@@ -71,7 +75,9 @@ class Record:
     line: int
     text: str
     label: str | None
-    id: str | int | None = None  # of an unlabelled row with a column "id"
+    id: str | int | None = None  # of an unlabelled row with a column "id", or ReadOptions.id_column
+    group: str | None = None  # of a labelled row, with ReadOptions.group_column; "" is missing
+    columns: Mapping[str, Any] | None = None  # all of its columns, with ReadOptions.all_columns
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,8 @@ class BadRow:
 
     line: int
     reason: str
+    columns: Mapping[str, Any] | None = None  # as of a Record, where they can be read
+    id: str | int | None = None  # likewise
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,9 @@ class ReadOptions:
     quotechar: str | None = None  # or its name: double, single, none
     text_column: Column | Sequence[Column] | None = None
     label_column: Column | None = None
+    group_column: Column | None = None
+    id_column: Column | None = None  # of unlabelled rows; None: the column "id", if there is one
+    all_columns: bool = False  # rows have all of their columns
     prefix: str = ""  # of these options in messages: "data."
 
     @property
@@ -115,6 +126,8 @@ class ReadInfo:
     encoding: str | None = None
     dialect: Dialect | None = None
     columns: ResolvedColumns | None = None
+    # The pyarrow types of the columns of Parquet and Arrow, with ReadOptions.all_columns.
+    arrow_types: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in the terms of the options, for result.json."""
@@ -133,7 +146,23 @@ class ReadInfo:
             names = list(self.columns.text)
             found["text_column"] = names[0] if len(names) == 1 else names
             found["label_column"] = self.columns.label
+            if self.columns.group is not None:
+                found["group_column"] = self.columns.group
         return found
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "ReadInfo":
+        """Return the encoding and the columns of `as_dict`; anything else, as damaged, is none."""
+        encoding, label = found.get("encoding"), found.get("label_column")
+        text = found.get("text_column")
+        texts = [text] if isinstance(text, str) else text
+        columns = None
+        if isinstance(texts, list) and texts and all(isinstance(name, str) for name in texts):
+            label = label if isinstance(label, str) else None
+            names = tuple(texts) if label is None else (*texts, label)
+            header = found.get("header", True) is not False
+            columns = ResolvedColumns(names, tuple(texts), label, header)
+        return cls("txt", encoding if isinstance(encoding, str) else None, columns=columns)
 
 
 class Reading:
@@ -157,12 +186,15 @@ class Reading:
         self.columns = ColumnOptions(
             text=options.text_column,
             label=options.label_column,
+            group=options.group_column,
+            id=options.id_column,
             names=options.columns,
             header=options.header,
             labelled=labelled,
             like=like.columns if like else None,
             prefix=options.prefix,
         )
+        self._like = like
         self._source = source
         self._head: bytes | None = None  # of a stream
 
@@ -205,8 +237,10 @@ class Reading:
         if self.options.encoding != "auto":
             return self.options.encoding
         if self.path is not None:
-            return detect_file_encoding(self.path) or FALLBACK
-        return detect_encoding([self.head(format)]) or FALLBACK
+            found = detect_file_encoding(self.path)
+        else:
+            found = detect_encoding([self.head(format)])
+        return choose_encoding(found, self._like.encoding if self._like else None)
 
     def head(self, format: Format) -> bytes:
         """Return the first bytes of the stream, which is read from its start nevertheless."""

@@ -146,11 +146,13 @@ def _arrow_records(reading: Reading) -> Iterator[Record | BadRow]:
         for row in islice(table.rows(once), SAMPLE_ROWS):
             add_to_stats(stats, dict(zip(once, row, strict=True)))
         columns = reading.resolve(names, stats=stats)
-    wanted = list(columns.wanted)
-    if "id" in names and not reading.labelled and "id" not in wanted:
-        wanted.append("id")
+    keep = reading.options.all_columns
+    wanted = [name for name in names if names.count(name) == 1] if keep else list(columns.read)
+    if keep:
+        reading.info = replace(reading.info, arrow_types=table.types(wanted))
     for number, row in enumerate(table.rows(wanted), start=1):
-        yield object_record(number, JsonObject(list(zip(wanted, row, strict=True))), columns)
+        pairs = list(zip(wanted, row, strict=True))
+        yield object_record(number, JsonObject(pairs), columns, keep=keep)
 
 
 _RECORDS: dict[Format, Callable[[Reading], Iterator[Record | BadRow]]] = {
@@ -168,13 +170,13 @@ _RECORDS: dict[Format, Callable[[Reading], Iterator[Record | BadRow]]] = {
 def _check(record: Record, encoding: str | None) -> Record | BadRow:
     """Return the record with its label in canonical form, or why it cannot be used."""
     if fault := text_error(record.text, encoding):
-        return BadRow(record.line, fault)
+        return BadRow(record.line, fault, record.columns, record.id)
     if record.label is None:
         return record
     label = canonical_label(record.label)
     if fault := "empty label" if not label else decoding_error(label, encoding):
         return BadRow(record.line, fault)
-    return Record(record.line, record.text, label)
+    return replace(record, label=label)
 
 
 def text_error(text: str, encoding: str | None) -> str | None:

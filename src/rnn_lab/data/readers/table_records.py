@@ -53,9 +53,9 @@ def table_records(reading: Reading) -> Iterator[Record | BadRow]:
     except UnknownColumnError as error:
         raise DataError(f"{reading.name}:{first.line}: {error}") from None
     reading.info = replace(reading.info, dialect=dialect, columns=columns)
-    text, label = columns.text_positions, columns.label_position
-    has_id = "id" in columns.names and not reading.labelled
-    id_position = columns.names.index("id") if has_id else None
+    text, label, names = columns.text_positions, columns.label_position, _distinct(columns.names)
+    group, id_ = columns.group_position, columns.id_position
+    all_columns = reading.options.all_columns
     width, what = len(first.fields), "the header" if columns.header else "the first row"
     with reading.lines(newline) as lines:
         for row in table_rows(islice(lines, skipped, None), dialect):
@@ -72,8 +72,22 @@ def table_records(reading: Reading) -> Iterator[Record | BadRow]:
                     line,
                     join_text([fields[position] for position in text]),
                     None if label is None else fields[label],
-                    None if id_position is None else fields[id_position],
+                    None if id_ is None else fields[id_],
+                    None if group is None else fields[group],
+                    dict(zip(names, fields, strict=True)) if all_columns else None,
                 )
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names with a number after one that occurs again, as pandas does: a, a.1."""
+    found: dict[str, None] = {}
+    for name in names:
+        free, count = name, 0
+        while free in found:
+            count += 1
+            free = f"{name}.{count}"
+        found[free] = None
+    return list(found)
 
 
 def _infer_dialect(reading: Reading, sample: Sample, separator: str | None) -> Dialect:

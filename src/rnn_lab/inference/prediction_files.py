@@ -1,0 +1,333 @@
+"""Write predictions beside what the input has: as JSON lines, CSV or Parquet.
+
+The input's columns keep their names, except for those that an output column has: these get the
+prefix `input_`.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
+
+import numpy as np
+
+from rnn_lab.data.readers.reading import ReadInfo
+from rnn_lab.errors import DataError
+from rnn_lab.plugins import require_extra
+
+if TYPE_CHECKING:
+    from rnn_lab.inference.batch_predict import RowPrediction
+
+PREFIX = "input_"
+_METADATA = {b"rnn_lab": b"predictions"}  # of a Parquet file
+_HEAD_ROWS, _HEAD_CHARACTERS = 1000, 2**22  # that the columns of a table are taken from
+_BATCH_ROWS, _BATCH_CHARACTERS = 4096, 2**24  # of a row group of Parquet
+_NAMED_COLUMNS = 5  # in a message
+_FIRST_LINE = 2**24  # characters
+
+
+@dataclass
+class OutputOptions:
+    """What a file of predictions has in it."""
+
+    class_names: Sequence[str]
+    info: ReadInfo  # of the input, complete once its first row was read
+    top_k: int | None = None  # classes whose probabilities are written; None: all
+    dropped: dict[str, int] = field(default_factory=dict)  # columns a table does not have: rows
+
+    def ranked(self, probabilities: np.ndarray) -> list[tuple[str, np.floating]]:
+        """Return the classes to write with their probabilities: all, or the most probable ones."""
+        pairs = list(zip(self.class_names, probabilities, strict=True))
+        if self.top_k is None:
+            return pairs
+        return sorted(pairs, key=lambda pair: -float(pair[1]))[: self.top_k]
+
+    def kept_name(self, name: str) -> str:
+        """Return the name of an input's column; those of a table without a header are numbers."""
+        columns = self.info.columns
+        is_number = columns is not None and not columns.header and name.isdecimal()
+        return f"column_{name}" if is_number else name
+
+
+class PredictionFile(Protocol):
+    """Write rows in order, then what is still held."""
+
+    def write_all(self, rows: Iterable["RowPrediction"]) -> Iterator["RowPrediction"]:
+        """Write each row; yield it once it was taken."""
+        ...
+
+
+class JsonLines:
+    """One object a row: its line, its own keys, and `label` and `probabilities`, or `error`."""
+
+    def __init__(self, file: TextIO, options: OutputOptions) -> None:
+        self._file, self._options = file, options
+
+    def write_all(self, rows: Iterable["RowPrediction"]) -> Iterator["RowPrediction"]:
+        """Write each row; yield it once it was taken."""
+        for row in rows:
+            self._file.write(_dump(self._object(row)) + "\n")
+            yield row
+
+    def _object(self, row: "RowPrediction") -> dict[str, Any]:
+        ours: dict[str, Any] = {"line": row.line}
+        if row.columns is None and row.id is not None:
+            ours["id"] = row.id
+        last: dict[str, Any] = {"error": row.error}
+        if row.probabilities is not None:
+            numbers = {
+                name: float(str(number)) for name, number in self._options.ranked(row.probabilities)
+            }
+            last = {"label": _label(row, self._options), "probabilities": numbers}
+        taken = {"line", "label", "probabilities", "error"}
+        kept = {self._options.kept_name(name): value for name, value in (row.columns or {}).items()}
+        names = free_names(kept, taken)
+        return ours | dict(zip(names, kept.values(), strict=True)) | last
+
+
+class CsvTable:
+    """One row of CSV a row: line, id, its own columns, label, probabilities, error."""
+
+    def __init__(self, file: TextIO, options: OutputOptions) -> None:
+        self._writer = csv.writer(file, lineterminator="\n")
+        self._options = options
+
+    def write_all(self, rows: Iterable["RowPrediction"]) -> Iterator["RowPrediction"]:
+        """Write each row; yield it once it was taken."""
+        head, kept, rest = _with_columns(rows, without="id")
+        ours = _result_names(self._options)
+        names = free_names(map(self._options.kept_name, kept), {"line", "id", *ours})
+        self._writer.writerow(["line", "id", *names, *ours])
+        for row in _chain(head, rest):
+            columns = row.columns or {}
+            _count_dropped(columns, {"id", *kept}, self._options)
+            values = [_cell(columns.get(name)) for name in kept]
+            id_ = _cell(columns["id"]) if "id" in columns else row.id
+            self._writer.writerow(
+                [row.line, id_, *values, *_results(row, self._options, text=True)]
+            )
+            yield row
+
+
+class ParquetTable:
+    """The same in Parquet, with the types of a Parquet input, else those of the values."""
+
+    def __init__(self, file: BinaryIO, options: OutputOptions) -> None:
+        self._file, self._options = file, options
+
+    def write_all(self, rows: Iterable["RowPrediction"]) -> Iterator["RowPrediction"]:
+        """Write each row; yield it once it was taken.
+
+        Raises:
+            DataError: a column has values of a type that its first ones do not have.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        head, kept, rest = _with_columns(rows)
+        is_id = not kept and any(row.id is not None for row in head)
+        ours = _result_names(self._options)
+        first = ["line", *(["id"] if is_id else [])]
+        names = free_names(map(self._options.kept_name, kept), {*first, *ours})
+        every = [*first, *names, *ours]
+        types: list[Any] = [self._options.info.arrow_types.get(name) for name in kept]
+        types = [None] * len(first) + types + [None] * len(ours)
+        writer: Any = None
+        try:
+            for batch in _batches(_chain(head, rest)):
+                values: list[list[Any]] = [[row.line for row in batch]]
+                values += [[row.id for row in batch]] if is_id else []
+                values += [[(row.columns or {}).get(name) for row in batch] for name in kept]
+                results = [_results(row, self._options, text=False) for row in batch]
+                values += map(list, zip(*results, strict=True))
+                columns = list(map(_array, values, types, every))
+                if writer is None:
+                    types = [column.type for column in columns]  # of all later rows
+                    schema = pa.schema(list(zip(every, types, strict=True)), metadata=_METADATA)
+                    writer = pq.ParquetWriter(self._file, schema)
+                writer.write_table(pa.Table.from_arrays(columns, schema=writer.schema))
+                for row in batch:
+                    _count_dropped(row.columns or {}, set(kept), self._options)
+                    yield row
+        finally:
+            if writer is not None:
+                writer.close()
+
+
+def _array(values: list[Any], type_: Any, name: str) -> Any:
+    import pyarrow as pa
+
+    try:
+        if type_ is None and name.startswith("probability_"):
+            type_ = pa.float32()
+        if type_ is None and all(value is None for value in values):
+            type_ = pa.string()
+        return pa.array(values, type_)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        what = "one type" if type_ is None else f"the type {type_}"
+        reason = str(error).partition("\n")[0]
+        raise DataError(
+            f"the column {name!r} has values that are not of {what} ({reason}); an output that "
+            "ends in .jsonl has them as they are"
+        ) from None
+
+
+def free_names(names: Iterable[str], taken: Iterable[str]) -> list[str]:
+    """Return the names, with the prefix `input_` as often as needed for no two to be equal."""
+    used, free = set(taken), []
+    for name in names:
+        while name in used:
+            name = PREFIX + name
+        used.add(name)
+        free.append(name)
+    return free
+
+
+def is_prediction_file(path: Path) -> bool:
+    """Return whether a file is empty, or evidently one that predict.py wrote."""
+    try:
+        if not path.stat().st_size:
+            return True
+        if path.suffix.lower() == ".parquet":
+            return _is_our_parquet(path)
+        with path.open(encoding="utf-8", newline="") as file:
+            line = file.readline(_FIRST_LINE)
+        if path.suffix.lower() == ".csv":
+            header = next(csv.reader(io.StringIO(line)), [])
+            return header[:2] == ["line", "id"] and header[-1:] == ["error"] and "label" in header
+        row = json.loads(line)
+        return (
+            isinstance(row, dict)
+            and next(iter(row), "") == "line"
+            and (row.keys() >= {"label", "probabilities"} or "error" in row)
+        )
+    except (OSError, ValueError, RecursionError, csv.Error):
+        return False
+
+
+def _is_our_parquet(path: Path) -> bool:
+    require_extra("files", str(path), needs="pyarrow")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return (pq.read_schema(path).metadata or {}).items() >= _METADATA.items()
+    except pa.ArrowException:
+        return False
+
+
+def kept_characters(columns: Mapping[str, Any] | None) -> int:
+    """Return about how many characters the columns of a row have."""
+    values = (columns or {}).values()
+    return sum(len(value) if isinstance(value, str | list | dict) else 8 for value in values)
+
+
+def _with_columns(
+    rows: Iterable["RowPrediction"], without: str = ""
+) -> tuple[list["RowPrediction"], list[str], Iterator["RowPrediction"]]:
+    """Return the first rows, the columns that they have but `without`, and the other rows."""
+    iterator = iter(rows)
+    head: list[RowPrediction] = []
+    characters = 0
+    for row in islice(iterator, _HEAD_ROWS):
+        head.append(row)
+        characters += kept_characters(row.columns)
+        if characters > _HEAD_CHARACTERS:
+            break
+    names = dict.fromkeys(name for row in head for name in row.columns or {})
+    return head, [name for name in names if name != without], iterator
+
+
+def _chain(
+    head: list["RowPrediction"], rest: Iterator["RowPrediction"]
+) -> Iterator["RowPrediction"]:
+    """Yield both, without a reference to what was yielded."""
+    head.reverse()
+    while head:
+        yield head.pop()
+    yield from rest
+
+
+def _batches(rows: Iterable["RowPrediction"]) -> Iterator[list["RowPrediction"]]:
+    batch: list[RowPrediction] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += kept_characters(row.columns)
+        if len(batch) == _BATCH_ROWS or characters > _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _result_names(options: OutputOptions) -> list[str]:
+    if options.top_k is None:
+        probabilities = [f"probability_{name}" for name in options.class_names]
+    else:
+        ranks = range(1, min(options.top_k, len(options.class_names)) + 1)
+        probabilities = [f"{what}_{rank}" for rank in ranks for what in ("label", "probability")]
+    return ["label", *probabilities, "error"]
+
+
+def _results(row: "RowPrediction", options: OutputOptions, *, text: bool) -> list[Any]:
+    """Return the values of `_result_names`; as `text`, those of CSV."""
+    empty = "" if text else None
+    if row.probabilities is None:
+        return [empty] * (len(_result_names(options)) - 1) + [row.error]
+    ranked = options.ranked(row.probabilities)
+    values: list[Any] = []
+    for name, number in ranked:
+        values += [name] if options.top_k is not None else []
+        values.append(str(number) if text else number)
+    return [_label(row, options), *values, row.error]
+
+
+def _label(row: "RowPrediction", options: OutputOptions) -> str:
+    assert row.probabilities is not None
+    return options.class_names[int(row.probabilities.argmax())]
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as CSV has it: text unchanged, null empty, anything else as JSON."""
+    return "" if value is None else value if isinstance(value, str) else _dump(value)
+
+
+def _dump(value: Any) -> str:
+    """Return strict JSON: a number that is not finite is null, and a date is a string."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _count_dropped(columns: Mapping[str, Any], known: set[str], options: OutputOptions) -> None:
+    for name in columns.keys() - known:
+        options.dropped[name] = options.dropped.get(name, 0) + 1
+
+
+def describe_dropped(options: OutputOptions) -> str | None:
+    """Return a line about the columns that a table lacks, None if there are none."""
+    if not options.dropped:
+        return None
+    named = ", ".join(sorted(options.dropped)[:_NAMED_COLUMNS])
+    more = len(options.dropped) - _NAMED_COLUMNS
+    listed = f"{named} and {more} more" if more > 0 else named
+    rows = max(options.dropped.values())
+    return (
+        f"{rows:,} rows have columns that the first rows do not have ({listed}), which are left "
+        "out; an output that ends in .jsonl has them"
+    )
