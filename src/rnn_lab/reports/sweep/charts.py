@@ -22,7 +22,7 @@ from rnn_lab.reports.formatting import (
 from rnn_lab.reports.plot_style import COLOURS, GREY, ORANGE, mix_colours
 from rnn_lab.reports.sweep.groups import SeedGroup, SeedStats
 from rnn_lab.reports.sweep.jobs import JobSummary, smaller_is_better
-from rnn_lab.reports.sweep.options import ABSENT, SEED, format_value, resolve, short_names
+from rnn_lab.reports.sweep.options import ABSENT, REPEATS, format_value, resolve, short_names
 
 WIDTH = 1120  # pixels
 AXIS_SPACING = 150  # pixels between parallel axes, at least
@@ -274,7 +274,7 @@ def parallel_chart(
     """
     values = {job.name: value for job in jobs if (value := job.metrics.get(monitor)) is not None}
     drawn = [job for job in jobs if job.name in values and job.config]
-    options = [name for name in varied if name != SEED] or list(varied)
+    options = [name for name in varied if name not in REPEATS] or list(varied)
     if not drawn or not options:
         return None
     top, bottom, left = 64, 400, 90

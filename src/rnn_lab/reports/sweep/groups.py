@@ -1,7 +1,7 @@
-"""Group the runs of a sweep by everything but their seed, and compare the groups.
+"""Group the runs of a sweep by everything but their seed and fold, and compare the groups.
 
-A group's metrics are summarised over its seeds. Pairs of groups are compared on the same test
-examples, with a paired bootstrap.
+A group's metrics are summarised over its seeds and folds. Pairs of groups are compared on the same
+test examples, with a paired bootstrap.
 """
 
 import math
@@ -19,7 +19,8 @@ from rnn_lab.reports.run_files import read_predictions
 from rnn_lab.reports.sweep.jobs import JobSummary, sort_cost, sweep_monitor
 from rnn_lab.reports.sweep.options import (
     ABSENT,
-    SEED,
+    FOLD,
+    REPEATS,
     format_value,
     group_key,
     short_names,
@@ -38,7 +39,7 @@ MAX_GROUPS = 6  # compared with one another: 15 pairs
 
 @dataclass(frozen=True)
 class SeedStats:
-    """A metric over several seeds. A single value has no deviation and no interval."""
+    """A metric over several seeds, or folds. A single value has no deviation and no interval."""
 
     values: tuple[float, ...]
     mean: float | None
@@ -54,13 +55,16 @@ class SeedStats:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Runs with the same options except the seed."""
+    """Runs with the same options except the seed and the fold of a cross-validation."""
 
     label: str
     jobs: tuple[JobSummary, ...]  # of any status
     validation: SeedStats  # the sweep's monitor, over the finished runs
     test: SeedStats  # the same metric on the test split
     model: Any  # model.name, None where the config has none
+    folds: int = 0  # whose runs are finished; 0 without cross-validation
+    # The share of correct test examples of all folds, each counted once for each seed.
+    pooled_accuracy: float | None = None
 
 
 def seed_stats(values: Sequence[float]) -> SeedStats:
@@ -100,11 +104,39 @@ def _make_group(jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str)
     label = ", ".join(
         f"{short[name]}={shorten(format_value(config[name], exact=False), 40)}"
         for name in varied
-        if name != SEED and config.get(name, ABSENT) != ABSENT
+        if name not in REPEATS and config.get(name, ABSENT) != ABSENT
     )
     test = monitor.replace("val/", "test/")
     model = config.get("model.name")
-    return SeedGroup(label or ALL_RUNS, tuple(jobs), stats(monitor), stats(test), model)
+    folds = {job.config.get(FOLD) for job in jobs if job.status == "finished"} - {None}
+    return SeedGroup(
+        label or ALL_RUNS,
+        tuple(jobs),
+        stats(monitor),
+        stats(test),
+        model,
+        len(folds),
+        _pool_accuracy(jobs) if folds else None,
+    )
+
+
+def _pool_accuracy(jobs: Sequence[JobSummary]) -> float | None:
+    """Return the test accuracy of all examples of finished jobs; None if one has no metric."""
+    finished = [job for job in jobs if job.status == "finished"]
+    pairs = [(job.metrics.get("test/accuracy"), job.test_examples) for job in finished]
+    if not pairs or any(accuracy is None or not size for accuracy, size in pairs):
+        return None
+    accuracies, sizes = zip(*pairs, strict=True)
+    return float(np.average(accuracies, weights=sizes))
+
+
+def repeated_over(groups: Sequence[SeedGroup]) -> str:
+    """Return what the runs of a group differ in: "seeds", "folds" or "seeds and folds"."""
+    folded = [group for group in groups if group.folds]
+    if not folded:
+        return "seeds"
+    several = any(group.validation.n > group.folds for group in folded)
+    return "seeds and folds" if several or len(folded) < len(groups) else "folds"
 
 
 # ---- Comparisons
@@ -214,8 +246,34 @@ def _compare(
 
 
 def _read_correctness(group: SeedGroup) -> _Correctness | str:
-    """Return the correctness averaged over the group's seeds, or why there is none."""
-    jobs = [job for job in group.jobs if job.status == "finished"]
+    """Return the correctness averaged over the group's seeds, or why there is none.
+
+    The test examples of a cross-validation are those of all of its folds.
+    """
+    jobs: dict[Any, list[JobSummary]] = {}
+    for job in group.jobs:
+        if job.status == "finished":
+            jobs.setdefault(job.config.get(FOLD), []).append(job)
+    found: list[_Correctness] = []
+    for of_fold in jobs.values():
+        correctness = _average_correctness(of_fold)
+        if isinstance(correctness, str):
+            return correctness
+        found.append(correctness)
+    if len(found) == 1:
+        return found[0]
+    names = [name for fold in found for name in fold.names]
+    if len(set(names)) < len(names):
+        return f"{group.label}: two folds have the same test example"
+    labels = [label for fold in found for label in fold.labels]
+    shares = np.concatenate([fold.shares for fold in found])
+    order = sorted(range(len(names)), key=names.__getitem__)
+    data = " ".join(sorted({fold.data for fold in found}))
+    return _Correctness(shares[order], [names[i] for i in order], [labels[i] for i in order], data)
+
+
+def _average_correctness(jobs: Sequence[JobSummary]) -> _Correctness | str:
+    """Return the mean over jobs with the same test examples, or why there is none."""
     try:
         head, *others = runs = [_job_correctness(job) for job in jobs]
     except CheckpointError as error:

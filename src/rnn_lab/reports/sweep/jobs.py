@@ -58,6 +58,7 @@ class JobSummary:
     overrides: tuple[str, ...] = ()
     attempts: int | None = None
     data: str = ""  # fingerprint of the examples
+    test_examples: int | None = None
     synthetic: bool = False
     batch_halvings: int = 0  # how often the batch size was halved after running out of memory
     class_f1: dict[str, float] = field(default_factory=dict)  # of the test split
@@ -177,6 +178,7 @@ def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "train_examples_per_s": None if rate is None else float(rate),
         "batch_halvings": int(result.get("batch_halvings") or 0),
         "data": str(result["data"].get("fingerprint", "")),
+        "test_examples": _if_type(int, (result["data"].get("num_examples") or {}).get("test")),
         "synthetic": bool(result["synthetic"]),
     }
 

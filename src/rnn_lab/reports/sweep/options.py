@@ -15,7 +15,8 @@ from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 RawConfig = dict[str, Any]  # dotted name -> a string, number, boolean, null or reference
 
 ABSENT = "\N{EN DASH}"  # shown where a run does not have an option
-SEED = "seed"
+SEED, FOLD = "seed", "data.fold"
+REPEATS = (FOLD, SEED)  # runs that differ in these alone repeat one configuration
 _MAX_REFERENCES = 8  # followed in a row; a longer chain is a cycle
 # Parts of the trainer's and the model's options in a result.json that the run computed.
 _COMPUTED = ("model.parameters", "trainer.precision", "trainer.accelerator", "trainer.devices")
@@ -87,7 +88,7 @@ def resolve(config: RawConfig, name: str) -> Any:
 
 
 def swept_options(configs: Sequence[RawConfig]) -> list[str]:
-    """Return the options with two values or more, in the order of the config, the seed last.
+    """Return the options with two values or more, in the order of the config, REPEATS last.
 
     Runs that do not have an option are ignored for it: only an LSTM has a forget bias.
     """
@@ -97,7 +98,7 @@ def swept_options(configs: Sequence[RawConfig]) -> list[str]:
             if _decides_result(name):
                 values.setdefault(name, set()).add(option_key(value))
     varied = [name for name, found in values.items() if len(found) > 1]
-    return sorted(varied, key=lambda name: name == SEED)
+    return sorted(varied, key=lambda name: REPEATS.index(name) if name in REPEATS else -1)
 
 
 def _decides_result(name: str) -> bool:
@@ -106,8 +107,8 @@ def _decides_result(name: str) -> bool:
 
 
 def group_key(config: RawConfig, varied: Sequence[str]) -> tuple[Any, ...]:
-    """Return what the runs of one seed group share: the varied options without the seed."""
-    return tuple(option_key(config.get(name, ABSENT)) for name in varied if name != SEED)
+    """Return what the runs of one group share: the varied options without REPEATS."""
+    return tuple(option_key(config.get(name, ABSENT)) for name in varied if name not in REPEATS)
 
 
 def short_names(varied: Sequence[str]) -> dict[str, str]:

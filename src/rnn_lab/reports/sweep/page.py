@@ -75,6 +75,8 @@ def render_page(folder: Path, jobs: Sequence[JobSummary]) -> str:
         groups=list(zip(found, bars, strict=True)),
         group_of={job.name: str(i) for i, group in enumerate(found) for job in group.jobs},
         several_seeds=any(group.validation.n > 1 for group in found),
+        repeated_over=groups.repeated_over(found),
+        has_folds=any(group.folds for group in found),
         scale=scale,
         bar_width=charts.BAR_WIDTH,
         bar_height=charts.BAR_HEIGHT,

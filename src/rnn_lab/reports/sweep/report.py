@@ -15,7 +15,7 @@ from rich.text import Text
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.formatting import format_metric, format_metric_name, format_number
 from rnn_lab.reports.rendering import make_table, print_lines
-from rnn_lab.reports.sweep.groups import SeedGroup, SeedStats, group_jobs
+from rnn_lab.reports.sweep.groups import SeedGroup, SeedStats, group_jobs, repeated_over
 from rnn_lab.reports.sweep.jobs import (
     PROBLEM_STATUSES,
     JobSummary,
@@ -146,14 +146,18 @@ def _runs_table(jobs: Sequence[JobSummary], *, options: bool, extras: bool) -> T
 def _groups_table(groups: Sequence[SeedGroup], monitor: str) -> Table:
     """Return a row per seed group with a finished run, at most MAX_ROWS."""
     test = monitor.replace("val/", "test/")
-    table = make_table("Over seeds: mean ± standard deviation [95 % interval of the mean]")
+    over, has_folds = repeated_over(groups), any(group.folds for group in groups)
+    table = make_table(f"Over {over}: mean ± standard deviation [95 % interval of the mean]")
     table.add_column("options", overflow="fold")
     table.add_column("n", justify="right")
     for name in (monitor, test):
         table.add_column(format_metric_name(name), justify="right", overflow="fold")
+    if has_folds:
+        table.add_column("accuracy of all test examples", justify="right", overflow="fold")
     for group in [group for group in groups if group.validation.n][:MAX_ROWS]:
         metrics = _format_stats(monitor, group.validation), _format_stats(test, group.test)
-        table.add_row(Text(group.label), str(group.validation.n), *metrics)
+        pooled = [format_metric("test/accuracy", group.pooled_accuracy)] if has_folds else []
+        table.add_row(Text(group.label), str(group.validation.n), *metrics, *pooled)
     return table
 
 
