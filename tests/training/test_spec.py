@@ -36,6 +36,7 @@ COVERED = {
         f"data.{name}"
         for name in ("distance", "train_path", "val_path", "test_path", "test_fraction")
     ),
+    *(f"data.{name}" for name in ("group_column", "folds", "fold")),
     *(f"data.{name}" for name in ("text_column", "format", "header", "columns", "delimiter")),
     "data.quotechar",
     *(f"data.{name}" for name in ("label_column", "class_names", "encoding", "on_bad_lines")),

@@ -35,7 +35,7 @@ class Split:
     texts: Sequence[str]
     labels: np.ndarray  # int64, indices into Corpus.class_names
     names: Sequence[str] = ()  # where each text is from: "train/pos/0_9.txt"; default: its number
-    groups: np.ndarray | None = None  # int64, examples that data.val_split=by_film keeps together
+    groups: np.ndarray | None = None  # int64, examples that splits keep together
     hashes: np.ndarray | None = None  # uint64 [examples, 2], see hash_texts; default: computed
 
     def __post_init__(self) -> None:

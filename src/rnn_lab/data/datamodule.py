@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from rnn_lab.data.class_balance import resolve_class_weights
-from rnn_lab.data.corpus import Corpus
+from rnn_lab.data.corpus import Corpus, Split
 from rnn_lab.data.duplicates import DuplicateCounts, count_duplicates, leaked_rows, split_hashes
 from rnn_lab.data.encode import EncodedSplit, encode_corpus, fit_vocabulary
 from rnn_lab.data.options import TextOptions, names_file
@@ -208,11 +208,19 @@ class TextDataModule(L.LightningDataModule):
         Raises:
             DataError: there is no such split.
         """
+        return self.examples_of(split).texts, self.splits[split].labels
+
+    def examples_of(self, split: str) -> Split:
+        """Return the examples of a split as the corpus has them.
+
+        Raises:
+            DataError: there is no such split.
+        """
         self._dataset(split)  # the same error for an unknown split
         source = self.corpus.splits.get(split)
         if split == "train" or source is None:  # validation that was split off
             source = self.corpus.train.take(self._rows[0 if split == "train" else 1])
-        return source.texts, self.splits[split].labels
+        return source
 
     def word_vectors(self, dim: int) -> WordVectors:
         """Return the vectors of data.vectors for the vocabulary, of size `dim`.
@@ -295,6 +303,7 @@ class TextDataModule(L.LightningDataModule):
             "text_encoder": self.text_encoder.state_dict(),
             "class_names": list(self.class_names),
             "corpus_fingerprint": self.corpus.fingerprint,
+            "source_info": dict(self.corpus.source_info),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

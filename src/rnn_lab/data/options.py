@@ -70,7 +70,7 @@ class TextOptions(StrictConfig):
     min_freq: PositiveInt = 1
     max_length: Annotated[PositiveInt, OrAuto()] = AUTO
     truncation_side: Annotated[Literal["left", "right"], OrAuto()] = AUTO
-    val_split: Literal["by_film", "random", "stratified"] = "stratified"
+    val_split: Literal["by_film", "by_group", "random", "stratified"] = "stratified"
     val_fraction: Fraction = 0.1
     split_seed: int = 0
     drop_duplicates: bool = False

@@ -1,6 +1,7 @@
-"""Split validation examples off the training split, the same on every machine for a seed."""
+"""Cut examples into splits and folds, the same on every machine for a seed."""
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,32 +13,38 @@ from rnn_lab.errors import DataError
 def split_validation(corpus: Corpus, config: TextOptions) -> tuple[np.ndarray, np.ndarray]:
     """Choose the rows of `corpus.train` to train on and those to validate on.
 
-    data.val_split=by_film moves whole groups until `val_fraction` of the examples is reached.
-    Reviews of one film share its names and plot: with a film on both sides, validation would
-    reward a model for memorising it. `stratified` takes that fraction of each class, `random` of
-    all examples.
+    data.val_split=by_film and by_group move whole groups. Reviews of one film share its names and
+    plot: with a film on both sides, validation would reward a model for memorising it. `by_film`,
+    the cut that IMDB's published metrics have, moves groups until `val_fraction` of the examples
+    is reached; `by_group` also balances the classes, see `assign_groups`. `stratified` takes that
+    fraction of each class, `random` of all examples.
 
     Returns:
         Two ascending int64 arrays: the rows to train on, [train], and to validate on,
         [validation]. The second is empty if the corpus has a validation split.
 
     Raises:
-        DataError: by_film is chosen and the corpus has no groups, or a side would be empty.
+        DataError: groups are to be moved and the corpus has none, or a side would be empty.
     """
     size = len(corpus.train)
     if corpus.validation is not None or size == 0:
         return np.arange(size), np.arange(0)
     config = config.resolve(corpus)
     method, fraction, seed = config.val_split, config.val_fraction, config.split_seed
-    if method == "by_film":
-        if corpus.train.groups is None:
+    labels, groups = corpus.train.labels, corpus.train.groups
+    if method in ("by_film", "by_group"):
+        if groups is None:
+            what = "films" if method == "by_film" else "groups"
             raise DataError(
-                f"data.val_split=by_film: {corpus.name} does not know the films of its texts; "
+                f"data.val_split={method}: {corpus.name} does not know the {what} of its texts; "
                 "choices: random, stratified"
             )
-        held_out = _whole_groups(corpus.train.groups, fraction, seed)
+        if method == "by_film":
+            held_out = _first_groups(groups, fraction, seed)
+        else:
+            held_out = hold_out_groups(labels, groups, fraction, seed)
     elif method == "stratified":
-        held_out = stratified(corpus.train.labels, fraction, seed)
+        held_out = stratified(labels, fraction, seed)
     else:
         held_out = np.isin(np.arange(size), _permutation(size, seed)[: round(fraction * size)])
     if held_out.all() or not held_out.any():
@@ -58,7 +65,102 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return held_out
 
 
-def _whole_groups(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def hold_out_groups(
+    labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int
+) -> np.ndarray:
+    """Return a mask, bool [examples], of about `fraction` of each class, of whole groups alone.
+
+    All False if there is only one group.
+    """
+    return assign_groups(labels, groups, (1 - fraction, fraction), seed) == 1
+
+
+def assign_folds(
+    labels: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the fold of each example, int64 [examples], from 0: equal parts with equal classes.
+
+    The counts of each class in two folds differ by at most one, and so do the sizes of two folds:
+    those of scikit-learn's StratifiedKFold. With `groups`, [examples], each is in one fold whole.
+
+    Raises:
+        ValueError: there are fewer examples, or fewer groups, than folds; says so.
+    """
+    units = len(labels) if groups is None else len(np.unique(groups))
+    if units < folds:
+        what = "rows" if groups is None else "groups"
+        raise ValueError(f"{units} {what} are too few for {folds} folds")
+    if groups is not None:
+        return assign_groups(labels, groups, [1 / folds] * folds, seed)
+    shuffled = _permutation(len(labels), seed)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    fold = np.empty(len(labels), dtype=np.int64)
+    fold[by_class] = np.arange(len(labels)) % folds
+    return fold
+
+
+def assign_groups(
+    labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], seed: int
+) -> np.ndarray:
+    """Return the part of each example, int64 [examples], so that each group is in one part.
+
+    Greedy, the large groups first: each goes where it lowers the sum over classes of
+    (count - wanted)² / wanted, and the same of all examples, the most. Groups of similar size (the
+    same power of two) are in an order drawn by the seed. No part is empty if there are enough
+    groups.
+
+    Args:
+        labels: int64 [examples].
+        groups: int64 [examples].
+        shares: of each part, which sum to 1; positive.
+        seed: of the order.
+    """
+    _, group_of = np.unique(groups, return_inverse=True)
+    _, class_of = np.unique(labels, return_inverse=True)
+    class_counts, sizes = np.bincount(class_of).tolist(), np.bincount(group_of).tolist()
+    # Column 0 counts all examples, column k + 1 those of class k.
+    wanted = [[share * count for count in (len(labels), *class_counts)] for share in shares]
+    counts = [[0] * (1 + len(class_counts)) for _ in shares]
+    part = [0] * len(sizes)
+    contents = _count_classes(group_of, class_of, len(sizes))
+    drawn = _permutation(len(sizes), seed).tolist()
+    order = sorted(drawn, key=lambda group: -sizes[group].bit_length())
+    for group in order:
+        # Python's floats: their sums are the same on every machine.
+        costs = [
+            sum(
+                count * (count + 2 * (have[column] - want[column])) / want[column]
+                for column, count in contents[group]
+            )
+            for have, want in zip(counts, wanted, strict=True)
+        ]
+        part[group] = costs.index(min(costs))
+        for column, count in contents[group]:
+            counts[part[group]][column] += count
+    members = [part.count(number) for number in range(len(shares))]
+    for empty in (number for number, count in enumerate(members) if not count):
+        for group in reversed(order):  # a small one
+            if members[part[group]] > 1:
+                members[part[group]] -= 1
+                part[group] = empty
+                break
+    return np.array(part, dtype=np.int64)[group_of]
+
+
+def _count_classes(
+    group_of: np.ndarray, class_of: np.ndarray, num_groups: int
+) -> list[list[tuple[int, int]]]:
+    """Return of each group (0, its size), then (k + 1, count) of each class k that it has."""
+    width = int(class_of.max(initial=0)) + 1
+    pairs, counts = np.unique(group_of * width + class_of, return_counts=True)
+    sizes = np.bincount(group_of, minlength=num_groups).tolist()
+    contents = [[(0, size)] for size in sizes]
+    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        contents[pair // width].append((pair % width + 1, count))
+    return contents
+
+
+def _first_groups(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     names, counts = np.unique(groups, return_counts=True)
     order = _permutation(len(names), seed)
     before = np.cumsum(counts[order]) - counts[order]  # examples held out before each group

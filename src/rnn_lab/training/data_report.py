@@ -94,6 +94,29 @@ def print_data_summary(data: TextDataModule) -> None:
 
 
 @rank_zero_only
+def report_groups(data: TextDataModule) -> None:
+    """Print how many groups each split has, and warn about those that are in two splits."""
+    column = getattr(data.config, "group_column", None)
+    if column is None:
+        return
+    found: dict[str, np.ndarray] = {}  # without rows that have no group
+    for name in data.splits:
+        groups = data.examples_of(name).groups
+        assert groups is not None  # data.group_column has been read
+        found[name] = np.unique(groups[groups >= 0])
+    counts = ", ".join(f"{len(found[name]):,} in {name}" for name in SPLITS if name in found)
+    print(sanitize(f"Groups by data.group_column={column}: {counts}"), flush=True)
+    for name, others in (("validation", ("train",)), ("test", ("train", "validation"))):
+        for other in others:
+            shared = np.intersect1d(found.get(name, ()), found.get(other, ()))
+            if len(shared):
+                log.warning(
+                    "data.group_column=%s: %s of %s groups in %s are also in %s",
+                    *(column, f"{len(shared):,}", f"{len(found[name]):,}", name, other),
+                )
+
+
+@rank_zero_only
 def warn_rare_classes(data: TextDataModule) -> None:
     """Warn about classes with too few texts to learn, and about those that a split lacks."""
     counts = {

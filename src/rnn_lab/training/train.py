@@ -36,6 +36,7 @@ from rnn_lab.training.checkpoint_io import read_checkpoint
 from rnn_lab.training.data_report import (
     print_data_summary,
     print_source_info,
+    report_groups,
     warn_rare_classes,
     write_skipped_rows,
 )
@@ -142,6 +143,7 @@ def load_data(spec: RunSpec) -> TextDataModule:
     if not config.trainer.fast_dev_run:
         write_skipped_rows(data.corpus, spec.output_dir)
     print_data_summary(data)
+    report_groups(data)
     warn_rare_classes(data)
     log_duplicates(data)
     if config.reproduce is not None:

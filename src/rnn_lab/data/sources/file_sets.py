@@ -45,6 +45,7 @@ class Row:
     text: str = ""
     label: str = ""
     fault: str = ""
+    group: str | None = None  # with data.group_column; "" is missing, None without columns
 
 
 class FileSet:
@@ -86,7 +87,7 @@ class RecordFiles(FileSet):
                     yield Row(place, name, fault=record.reason)
                 else:
                     assert record.label is not None
-                    yield Row(place, name, record.text, record.label)
+                    yield Row(place, name, record.text, record.label, group=record.group)
                 self.read_info = self.read_info or reader.info
             like = like or reader.info
             self.read_info = self.read_info or reader.info

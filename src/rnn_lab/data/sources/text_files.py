@@ -1,12 +1,13 @@
 """Your own labelled texts, in the files as you have them."""
 
 import re
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import StrictBool, field_validator
+from pydantic import Field, StrictBool, ValidationInfo, field_validator, model_validator
 
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import Corpus, CorpusWriter, open_corpus, stat_key
@@ -15,18 +16,19 @@ from rnn_lab.data.readers.columns import shorten
 from rnn_lab.data.readers.config import Column, Delimiter, Quotechar, read_options
 from rnn_lab.data.readers.encoding import encoding_hint
 from rnn_lab.data.readers.formats import Format
-from rnn_lab.data.readers.labels import LabelEncoder, label_text
+from rnn_lab.data.readers.labels import LabelEncoder, canonical_label, label_text
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.sources.file_sets import FileSet, Row, find_file_set
 from rnn_lab.data.sources.registry import register_source
-from rnn_lab.data.splits import stratified
+from rnn_lab.data.splits import assign_folds, hold_out_groups, stratified
 from rnn_lab.errors import ConfigError, DataError
+from rnn_lab.validation import AUTO, OrAuto
 
 # The options that decide what is read from the files: part of the cache key.
 _READING = {
     *("train_path", "val_path", "test_path", "test_fraction", "split_seed", "format"),
     *("header", "columns", "delimiter", "quotechar", "text_column", "label_column"),
-    *("class_names", "encoding", "on_bad_lines"),
+    *("class_names", "encoding", "on_bad_lines", "group_column", "folds", "fold"),
 }
 
 
@@ -36,9 +38,11 @@ class FilesConfig(TextOptions):
     source: Literal["files"] = "files"
     train_path: str | list[str] | None = None
     val_path: str | list[str] | None = None
-    val_split: Literal["stratified", "random"] = "stratified"
+    val_split: Annotated[Literal["stratified", "random", "by_group"], OrAuto()] = AUTO
     test_path: str | list[str] | None = None
     test_fraction: Fraction = 0.2
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: Annotated[int, Field(ge=0)] | None = None
     format: Format | None = None
     header: StrictBool | Literal["auto"] = "auto"
     columns: list[Column] | None = None
@@ -46,6 +50,7 @@ class FilesConfig(TextOptions):
     quotechar: Quotechar | None = None
     text_column: Column | list[Column] | None = None
     label_column: Column | None = None
+    group_column: Column | None = None
     class_names: list[str] | None = None
     encoding: str = "auto"
     on_bad_lines: Literal["error", "skip"] = "error"
@@ -59,12 +64,48 @@ class FilesConfig(TextOptions):
         is_number = (isinstance(name, bool | int | float) for name in names)
         return [label_text(name) if n else name for n, name in zip(is_number, names, strict=True)]
 
+    @field_validator("fold")
+    @classmethod
+    def _is_a_fold(cls, fold: int | None, options: ValidationInfo) -> int | None:
+        folds = options.data.get("folds")
+        if fold is not None and folds is not None and fold >= folds:
+            raise ValueError(f"must be 0 to {folds - 1} with data.folds={folds}")
+        return fold
+
+    @model_validator(mode="after")
+    def _splits_go_together(self) -> Self:
+        if self.folds is None and self.fold is not None:
+            raise ValueError(f"data.fold={self.fold}: needs data.folds=<number of folds>")
+        if self.folds is not None:
+            if self.fold is None:
+                every = ",".join(map(str, range(self.folds)))
+                raise ValueError(
+                    f"data.folds={self.folds}: needs data.fold, the part to test on; a sweep tests "
+                    f"on each: -m data.folds={self.folds} data.fold={every}"
+                )
+            if self.test_path is not None:
+                raise ValueError(
+                    f"data.folds={self.folds}: the folds are the test splits; leave out "
+                    "data.test_path"
+                )
+        if self.val_split == "by_group" and self.group_column is None:
+            raise ValueError("data.val_split=by_group: needs data.group_column=<name or number>")
+        return self
+
+    def resolve(self, corpus: Corpus) -> TextOptions:
+        """Return the options with what data.val_split=auto means."""
+        if self.val_split != AUTO:
+            return self
+        method = "stratified" if self.group_column is None else "by_group"
+        return self.model_copy(update={"val_split": method})
+
 
 @register_source("files", FilesConfig)
 def load_files(config: FilesConfig) -> Corpus:
     """Load the texts of `train_path`, and of `val_path` and `test_path` where they are given.
 
-    Without `test_path`, a stratified `test_fraction` of the training rows becomes the test split.
+    Without `test_path`, a stratified `test_fraction` of the training rows becomes the test split,
+    or part `fold` of `folds`. With `group_column`, the rows of a group are in one split.
     The classes are `class_names`, or the labels of the training rows in sorted order (numbers by
     value). Without `train_path`, `test_path` and `class_names` give a corpus for testing: its
     training split is empty. The first call parses the files, later calls open the cache until a
@@ -102,12 +143,13 @@ def _write(sets: dict[str, FileSet], config: FilesConfig, folder: Path) -> None:
     classes: Sequence[str] | None = config.class_names
     rows: dict[str, np.ndarray] = {}
     labels: list[np.ndarray] = []
+    groups = GroupEncoder()
     like = None
     with CorpusWriter(folder) as corpus:
         for name, texts in sets.items():
             first = corpus.rows
             encoder = LabelEncoder(classes)
-            _copy_rows(texts, corpus, encoder, config, like)
+            _copy_rows(texts, corpus, encoder, groups, config, like)
             labels_of_split, classes = encoder.finish()
             rows[name] = np.arange(first, corpus.rows)
             labels.append(labels_of_split)
@@ -119,34 +161,75 @@ def _write(sets: dict[str, FileSet], config: FilesConfig, folder: Path) -> None:
         else:
             check_classes(sets["train"].path, every_label[rows["train"]], classes)
         if "test" not in rows:
-            held_out = split_test(
-                sets["train"].path,
-                every_label[rows["train"]],
-                config.test_fraction,
-                config.split_seed,
-            )
+            held_out = _split_test(sets["train"].path, every_label, groups, rows["train"], config)
             rows["test"], rows["train"] = rows["train"][held_out], rows["train"][~held_out]
         info = {
             _OPTIONS[name].removeprefix("data."): {"path": texts.path} | texts.info
             for name, texts in sets.items()
         }
-        corpus.finish("files", classes, rows=rows, labels=every_label, source_info=info)
+        corpus.finish(
+            "files",
+            classes,
+            rows=rows,
+            labels=every_label,
+            groups=None if config.group_column is None else groups.finish(),
+            source_info=info,
+        )
+
+
+class GroupEncoder:
+    """Turn the groups of rows into numbers, the same in all files, as they arrive."""
+
+    def __init__(self) -> None:
+        self._number_of_group: dict[str, int] = {}  # in order of first appearance
+        self._numbers = array("q")
+
+    def add(self, group: str | None) -> None:
+        """Append the group of a row. A row without one is a group of its own, with a number < 0."""
+        group = canonical_label(group or "")
+        own = -len(self._numbers) - 1
+        number = self._number_of_group.setdefault(group, len(self._number_of_group))
+        self._numbers.append(number if group else own)
+
+    def finish(self) -> np.ndarray:
+        """Return the group of each row, int64 [rows]."""
+        return np.array(self._numbers, dtype=np.int64)
+
+
+def _split_test(
+    path: str, labels: np.ndarray, groups: GroupEncoder, rows: np.ndarray, config: FilesConfig
+) -> np.ndarray:
+    """Return a mask, bool [rows], of the training rows that become the test split."""
+    labels = labels[rows]
+    group_of_row = None if config.group_column is None else groups.finish()[rows]
+    if config.folds is None:
+        return split_test(path, labels, config.test_fraction, config.split_seed, group_of_row)
+    try:
+        return assign_folds(labels, config.folds, config.split_seed, group_of_row) == config.fold
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; set data.folds to a smaller number") from None
 
 
 def _copy_rows(
     texts: FileSet,
     corpus: CorpusWriter,
     encoder: LabelEncoder,
+    groups: GroupEncoder,
     config: FilesConfig,
     like: ReadInfo | None,
 ) -> None:
-    """Copy the usable rows of `texts`, and their labels into `encoder`."""
+    """Copy the usable rows of `texts`, their labels into `encoder`, and their groups."""
     first_skipped = ""
     for row in texts.rows(like):
         fault = row.fault or encoder.fault(row.label)
         if not fault:
             corpus.append(row.text, row.name)
             encoder.add(row.label)
+            groups.add(row.group)
+            if row.group is None and like is None and config.group_column is not None:
+                raise DataError(
+                    f"data.group_column={config.group_column}: {texts.path} has no columns"
+                )
             if encoder.has_many_classes:
                 raise _not_classes(texts, encoder)
         elif config.on_bad_lines == "skip":
@@ -189,9 +272,21 @@ def check_classes(path: str, labels: np.ndarray, classes: Sequence[str]) -> None
         raise DataError(f"{path}: has one class only, {classes[0]!r}; two or more are needed")
 
 
-def split_test(path: str, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return a mask, bool [rows], of the training rows that become the test split."""
-    held_out = stratified(labels, fraction, seed)
+def split_test(
+    path: str, labels: np.ndarray, fraction: float, seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Return a mask, bool [rows], of the training rows that become the test split.
+
+    A fraction of each class, or whole `groups` (int64 [rows]).
+
+    Raises:
+        DataError: there are too few rows or groups.
+    """
+    if groups is None:
+        held_out, what = stratified(labels, fraction, seed), f"{len(labels)} rows"
+    else:
+        held_out = hold_out_groups(labels, groups, fraction, seed)
+        what = f"{len(np.unique(groups))} groups of data.group_column"
     if not held_out.any():
-        raise DataError(f"{path}: {len(labels)} rows are too few to split off a test split")
+        raise DataError(f"{path}: {what} are too few to split off a test split")
     return held_out
