@@ -1,9 +1,19 @@
+import random
+import warnings
+
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from rnn_lab.data.config import AutoConfig, DemoConfig, FilesConfig, ImdbConfig
 from rnn_lab.data.corpus import Corpus, Split
-from rnn_lab.data.splits import split_validation, stratified
+from rnn_lab.data.splits import (
+    assign_folds,
+    assign_groups,
+    hold_out_groups,
+    split_validation,
+    stratified,
+)
 from rnn_lab.errors import DataError
 
 
@@ -93,3 +103,105 @@ def test_by_film_without_films():
 def test_too_few_texts(config):
     with pytest.raises(DataError, match="too few"):
         split_validation(corpus([0, 1], groups=[5, 5]), config)
+
+
+def uneven_groups(num_rows: int = 3000, num_groups: int = 60, classes: int = 4):
+    """Groups of very different sizes, each with classes of its own proportions."""
+    rng = np.random.default_rng(1)
+    weights = rng.pareto(1.5, num_groups) + 0.1
+    groups = rng.choice(num_groups, num_rows, p=weights / weights.sum())
+    shares = rng.dirichlet(np.full(classes, 0.7), num_groups)
+    labels = np.array([rng.choice(classes, p=shares[group]) for group in groups])
+    return labels, groups
+
+
+def spread(labels: np.ndarray, fold: np.ndarray) -> float:
+    """The standard deviation over folds of the share of each class, its mean over classes."""
+    counts = np.array([np.bincount(labels[fold == k], minlength=4) for k in range(5)])
+    return float((counts / np.bincount(labels)).std(axis=0).mean())
+
+
+def folds_of_sklearn(splitter, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    fold = np.full(len(labels), -1)
+    for number, (_, rows) in enumerate(splitter.split(labels, labels, groups)):
+        fold[rows] = number
+    return fold
+
+
+@pytest.mark.parametrize(("size", "folds"), [(103, 5), (50, 2), (40, 10)])
+def test_folds_have_the_sizes_of_scikit_learns(size, folds):
+    labels = np.sort(np.random.default_rng(size).choice(3, size, p=[0.6, 0.3, 0.1]))
+    fold = assign_folds(labels, folds, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a class with fewer members than folds
+        expected = folds_of_sklearn(StratifiedKFold(folds), labels)
+    assert set(fold) == set(range(folds))  # every example is in one
+    for number in range(folds):
+        ours, theirs = (np.bincount(labels[f == number], minlength=3) for f in (fold, expected))
+        assert ours.tolist() == theirs.tolist()
+    assert assign_folds(labels, folds, seed=1).tolist() != fold.tolist()
+
+
+def test_folds_of_groups_are_as_even_as_scikit_learns():
+    labels, groups = uneven_groups()
+    fold = assign_folds(labels, 5, 0, groups)
+    for group in np.unique(groups):
+        assert len(set(fold[groups == group])) == 1
+    splitter = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    expected = folds_of_sklearn(splitter, labels, groups)
+    assert spread(labels, fold) <= 1.05 * spread(labels, expected)
+    assert np.bincount(fold).std() <= 1.05 * np.bincount(expected).std()
+
+
+def test_more_folds_than_rows_or_groups():
+    with pytest.raises(ValueError, match="3 rows are too few for 4 folds"):
+        assign_folds(np.zeros(3, int), 4, 0)
+    with pytest.raises(ValueError, match="2 groups are too few for 3 folds"):
+        assign_folds(np.zeros(9, int), 3, 0, np.arange(9) % 2)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25])
+def test_by_group_takes_the_fraction_of_each_class(fraction):
+    labels, groups = uneven_groups(num_groups=400)
+    own = corpus(labels, groups, name="files")
+    config = FilesConfig(train_path="x", group_column="author", val_fraction=fraction)
+    train, validation = split_validation(own, config)
+    assert sorted([*train, *validation]) == list(range(len(labels)))
+    assert not set(groups[train]) & set(groups[validation])
+    assert len(validation) / len(labels) == pytest.approx(fraction, abs=0.005)
+    shares = np.bincount(labels[validation]) / np.bincount(labels)
+    assert shares == pytest.approx(fraction, abs=0.025)
+
+
+def test_one_large_group_is_not_held_out_for_a_small_fraction():
+    groups = np.array([0] * 70 + [1] * 10 + [2] * 20)
+    held_out = hold_out_groups(np.arange(100) % 2, groups, 0.1, seed=0)
+    assert set(groups[held_out]) == {1}
+    assert hold_out_groups(np.arange(10) % 2, np.arange(10) % 2, 0.1, seed=0).sum() == 5
+    assert not hold_out_groups(np.arange(10) % 2, np.zeros(10, int), 0.1, seed=0).any()
+
+
+def test_groups_are_cut_the_same_on_every_machine():
+    """By hand: the groups of 4 first, to the empty parts; each of 2 to where its class is fewer."""
+    groups = np.repeat([0, 1, 2, 3], [4, 4, 2, 2])
+    labels = np.repeat([0, 1, 1, 0], [4, 4, 2, 2])
+    part = assign_groups(labels, groups, (0.5, 0.5), seed=3)
+    assert part[groups == 0][0] != part[groups == 1][0]
+    assert part[groups == 2][0] == part[groups == 0][0]
+    assert part[groups == 3][0] == part[groups == 1][0]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_by_film_is_the_published_cut(films, seed):
+    """Films in the drawn order until the fraction is reached: metrics of IMDB depend on it."""
+    _, validation = split_validation(films, ImdbConfig(split_seed=seed))
+    groups = films.train.groups
+    drawn = random.Random(seed)
+    names = np.unique(groups)
+    order = names[np.argsort([drawn.random() for _ in names], kind="stable")]
+    expected: list[int] = []
+    for film in order:
+        if len(expected) >= 200:
+            break
+        expected += np.flatnonzero(groups == film).tolist()
+    assert validation.tolist() == sorted(expected)

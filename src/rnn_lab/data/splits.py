@@ -9,6 +9,8 @@ from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.options import TextOptions
 from rnn_lab.errors import DataError
 
+_MOVES = 3  # times that each group may move to another part
+
 
 def split_validation(corpus: Corpus, config: TextOptions) -> tuple[np.ndarray, np.ndarray]:
     """Choose the rows of `corpus.train` to train on and those to validate on.
@@ -105,9 +107,9 @@ def assign_groups(
     """Return the part of each example, int64 [examples], so that each group is in one part.
 
     Greedy, the large groups first: each goes where it lowers the sum over classes of
-    (count - wanted)² / wanted, and the same of all examples, the most. Groups of similar size (the
-    same power of two) are in an order drawn by the seed. No part is empty if there are enough
-    groups.
+    (count - wanted)² / wanted, and the same of all examples, the most. Then each in turn may move.
+    Groups of similar size (the same power of two) are in an order drawn by the seed. No part is
+    empty if there are enough groups.
 
     Args:
         labels: int64 [examples].
@@ -121,11 +123,13 @@ def assign_groups(
     # Column 0 counts all examples, column k + 1 those of class k.
     wanted = [[share * count for count in (len(labels), *class_counts)] for share in shares]
     counts = [[0] * (1 + len(class_counts)) for _ in shares]
-    part = [0] * len(sizes)
     contents = _count_classes(group_of, class_of, len(sizes))
-    drawn = _permutation(len(sizes), seed).tolist()
-    order = sorted(drawn, key=lambda group: -sizes[group].bit_length())
-    for group in order:
+
+    def add(group: int, number: int, sign: int = 1) -> None:
+        for column, count in contents[group]:
+            counts[number][column] += sign * count
+
+    def best_part(group: int) -> int:
         # Python's floats: their sums are the same on every machine.
         costs = [
             sum(
@@ -134,9 +138,22 @@ def assign_groups(
             )
             for have, want in zip(counts, wanted, strict=True)
         ]
-        part[group] = costs.index(min(costs))
-        for column, count in contents[group]:
-            counts[part[group]][column] += count
+        return costs.index(min(costs))
+
+    drawn = _permutation(len(sizes), seed).tolist()
+    order = sorted(drawn, key=lambda group: -sizes[group].bit_length())
+    part = [-1] * len(sizes)
+    for group in order:
+        part[group] = best_part(group)
+        add(group, part[group])
+    for _ in range(_MOVES):
+        before = part.copy()
+        for group in order:
+            add(group, part[group], -1)
+            part[group] = best_part(group)
+            add(group, part[group])
+        if part == before:
+            break
     members = [part.count(number) for number in range(len(shares))]
     for empty in (number for number, count in enumerate(members) if not count):
         for group in reversed(order):  # a small one

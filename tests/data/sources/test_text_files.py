@@ -6,9 +6,12 @@ import pytest
 
 from rnn_lab.data.config import DataOptions, FilesConfig
 from rnn_lab.data.corpus import Corpus
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.sources.text_files import load_files
+from rnn_lab.data.splits import split_validation
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.validation import StrictConfig, validate
+from tests.test_conf import composed
 
 
 class Data(StrictConfig):
@@ -342,3 +345,108 @@ def test_options_that_are_not_possible(options, message):
 def test_class_names_are_spelled_as_labels():
     config = FilesConfig(train_path="a", class_names=[0, 1.0, True, "None"])
     assert config.class_names == ["0", "1", "true", "None"]
+
+
+def write_authors(name: str = "a.csv", authors: int = 30) -> None:
+    lines = ["author,text,label"]
+    for i in range(300):
+        author = "" if i % 50 == 0 else f"author {i % authors}"
+        lines.append(f"{author},text number {i},{('bad', 'good')[i * 7 % 5 > 2]}")
+    Path(name).write_text("\n".join(lines) + "\n")
+
+
+def authors_of(split) -> set[int]:
+    return {int(text.split()[-1]) % 30 for text in split.texts if int(text.split()[-1]) % 50}
+
+
+def test_an_author_is_in_one_split(load):
+    write_authors()
+    Path("a.jsonl").write_text(
+        "\n".join(
+            json.dumps(dict(zip(("author", "text", "label"), line.split(","), strict=True)))
+            for line in Path("a.csv").read_text().splitlines()[1:]
+        )
+    )
+    found = [load(train_path=path, group_column="author") for path in ("a.csv", "a.jsonl")]
+    found.append(load(train_path="a.csv", group_column=0))
+    assert len({(*corpus.train.texts, "|", *corpus.test.texts) for corpus in found}) == 1
+    corpus = found[0]
+    config = FilesConfig(train_path="a.csv", group_column="author")
+    train, validation = split_validation(corpus, config)
+    parts = [authors_of(corpus.train.take(rows)) for rows in (train, validation)]
+    parts.append(authors_of(corpus.test))
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 30
+    assert len(corpus.test) == pytest.approx(60, abs=5)  # half an author
+    assert len(validation) == pytest.approx(24, abs=5)
+    alone = corpus.train.groups[corpus.train.groups < 0]
+    assert len(set(alone)) == len(alone) > 0  # rows without an author
+    assert config.resolve(corpus).val_split == "by_group"
+    assert FilesConfig(train_path="a.csv").resolve(corpus).val_split == "stratified"
+    assert corpus.source_info["train_path"]["group_column"] == "author"
+
+
+def test_a_test_file_need_not_have_the_groups(load):
+    write_authors()
+    write_csv("test.csv", rows(20))
+    corpus = load(train_path="a.csv", test_path="test.csv", group_column="author")
+    assert len(corpus.test) == 20 and len(corpus.train) == 300
+    Path("t").mkdir()
+    for label in ("bad", "good"):
+        Path("t", f"{label}.txt").write_text("".join(f"text {i}\n" for i in range(9)))
+    with pytest.raises(DataError, match=r"data\.group_column=author: t has no columns"):
+        load(train_path="t", group_column="author")
+    with pytest.raises(DataError, match=r"no column 'writer'; set data\.group_column to one of"):
+        load(train_path="a.csv", group_column="writer")
+
+
+@pytest.mark.parametrize("group_column", [None, "author"])
+def test_every_text_is_tested_in_one_fold(load, group_column):
+    write_authors()
+    options = {"train_path": "a.csv", "group_column": group_column, "folds": 4}
+    corpora = [load(fold=fold, **options) for fold in range(4)]
+    tested = [text for corpus in corpora for text in corpus.test.texts]
+    assert sorted(tested) == sorted(f"text number {i}" for i in range(300))
+    for corpus in corpora:
+        assert sorted([*corpus.train.texts, *corpus.test.texts]) == sorted(tested)
+        assert len(corpus.test) == pytest.approx(75, abs=5)  # half an author
+        assert np.bincount(corpus.test.labels) == pytest.approx([45, 30], abs=5)
+        if group_column is not None:
+            assert not authors_of(corpus.train) & authors_of(corpus.test)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 1, "fold": 0}, r"data\.folds=1: .*greater than or equal to 2"),
+        ({"folds": 5, "fold": 5}, r"data\.fold=5: must be 0 to 4 with data\.folds=5"),
+        ({"folds": 3}, r"data\.folds=3: needs data\.fold.*-m data\.folds=3 data\.fold=0,1,2$"),
+        ({"fold": 0}, r"data\.fold=0: needs data\.folds"),
+        ({"folds": 3, "fold": 0, "test_path": "b.csv"}, r"data\.folds=3: .*data\.test_path"),
+        ({"val_split": "by_group"}, r"by_group: needs data\.group_column"),
+        ({"val_split": "by_film"}, r"data\.val_split=by_film: .*by_group"),
+    ],
+)
+def test_folds_and_groups_that_are_impossible(options, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        validate(Data, {"data": {"source": "files", "train_path": "a.csv", **options}})
+    assert "\n" not in str(error.value)
+
+
+def test_more_folds_than_rows(load):
+    write_csv("a.csv", rows(4))
+    with pytest.raises(DataError, match=r"a\.csv: 4 rows are too few for 9 folds; .*smaller"):
+        load(train_path="a.csv", folds=9, fold=0)
+
+
+def test_a_sweep_over_seeds_has_one_test_and_one_validation_split(load):
+    write_csv("a.csv", rows(200))
+    splits = []
+    for seed in (1, 2):
+        config = composed(f"seed={seed}", "data=files", "data.train_path=a.csv")
+        data = TextDataModule(config.data.model_copy(update={"cache_dir": "c"}), seed=config.seed)
+        data.setup()
+        splits.append(
+            [list(data.examples_of(name).names) for name in ("train", "validation", "test")]
+        )
+    assert splits[0] == splits[1]
+    assert [len(names) for names in splits[0]] == [144, 16, 40]

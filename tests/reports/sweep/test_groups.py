@@ -18,6 +18,7 @@ from rnn_lab.reports.sweep.groups import (
     correct_p_values,
     group_jobs,
     paired_bootstrap,
+    repeated_over,
     seed_stats,
 )
 from rnn_lab.reports.sweep.jobs import read_jobs
@@ -220,3 +221,53 @@ def test_validation_alone_chooses_what_is_compared(tmp_path: Path) -> None:
     chosen = [group.jobs[0].name for group in choose_groups(groups)]
     assert chosen == ["0", "1", "2", "3", "4", "8"]  # the best of each model, then the next best
     assert len(compare_groups(groups)) == MAX_GROUPS * (MAX_GROUPS - 1) // 2
+
+
+def write_fold(
+    sweep: Path, fold: int, correct: list[int], accuracy: float = 0.9, **options
+) -> Path:
+    """Write a run whose test examples are those of the fold alone."""
+    config = {"source": "files", "batch_size": 64, "split_seed": 0, "folds": 3, "fold": fold}
+    data = {"name": "files", "fingerprint": "f", "num_examples": {"test": len(correct)}}
+    name = f"{options.get('model__name', 'gru')}_{fold}_{options.get('seed', 1)}"
+    folder = write_job(
+        sweep,
+        name,
+        accuracy=accuracy,
+        correct=correct,
+        data=config,
+        result={"data": data},
+        **options,
+    )
+    write_correctness(folder, correct, [f"a.csv:{10 * fold + i}" for i in range(len(correct))])
+    return folder
+
+
+def test_folds_are_one_group_with_the_accuracy_of_all_examples(tmp_path: Path) -> None:
+    correct = ([1, 1, 0], [1, 0, 0], [1, 1, 1, 1])
+    for fold, right in enumerate(correct):
+        write_fold(tmp_path, fold, right, accuracy=0.8 + fold / 100)
+    (group,) = groups = group_jobs(read_jobs(tmp_path))
+    assert (group.label, group.folds, group.validation.n) == (ALL_RUNS, 3, 3)
+    assert group.validation.mean == pytest.approx(0.81)
+    assert group.test == seed_stats(sorted(group.test.values, key=group.test.values.index))
+    assert group.test.mean == pytest.approx((2 / 3 + 1 / 3 + 1) / 3)
+    assert group.pooled_accuracy == pytest.approx(7 / 10)
+    assert repeated_over(groups) == "folds"
+    write_fold(tmp_path, 0, [0, 0, 0], seed=2)
+    (group,) = groups = group_jobs(read_jobs(tmp_path))
+    assert (group.folds, group.validation.n, repeated_over(groups)) == (3, 4, "seeds and folds")
+    assert group.pooled_accuracy == pytest.approx(7 / 13)
+
+
+def test_cross_validations_are_compared_on_all_examples(tmp_path: Path) -> None:
+    for fold, (first, second) in enumerate((([1, 1], [1, 0]), ([1, 0], [0, 0]), ([1, 1], [1, 1]))):
+        write_fold(tmp_path, fold, first, accuracy=0.9, model__name="lstm")
+        write_fold(tmp_path, fold, second, accuracy=0.8, model__name="gru")
+    groups = group_jobs(read_jobs(tmp_path))
+    (pair,) = compare_groups(groups)
+    assert pair.examples == 6 and pair.test is not None
+    assert (pair.test.first, pair.test.second) == pytest.approx((5 / 6, 3 / 6))
+    write_correctness(tmp_path / "gru_2_1", [1, 1], ["a.csv:0", "a.csv:1"])
+    (pair,) = compare_groups(groups)
+    assert "two folds have the same test example" in pair.reason

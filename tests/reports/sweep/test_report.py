@@ -125,3 +125,17 @@ def test_a_real_sweep_is_reported(tmp_path: Path) -> None:
         assert float(row["val/accuracy"]) == result["val/accuracy"]
         assert float(row["test/auroc"]) == result["test/auroc"]
         assert name in (tmp_path / "sweep" / "sweep.html").read_text()
+
+
+def test_folds_are_reported_together(tmp_path: Path) -> None:
+    for fold, right in enumerate(([1, 1, 0, 0], [1, 1, 1, 0, 1, 1])):
+        data = {"name": "files", "fingerprint": "f", "num_examples": {"test": len(right)}}
+        config = {"source": "files", "batch_size": 64, "split_seed": 0, "folds": 2, "fold": fold}
+        write_job(
+            tmp_path, f"fold{fold}", accuracy=0.8, correct=right, data=config, result={"data": data}
+        )
+    text = reported(tmp_path, width=150)
+    assert "Over folds: mean" in text
+    assert "66.67 % ± 23.57 %" in text and "70.00 %" in text  # (1/2 + 5/6) / 2, and 7 of 10
+    page = (tmp_path / "sweep.html").read_text()
+    assert "<h2>Over folds</h2>" in page and "70.00 %" in page
