@@ -139,6 +139,8 @@ def test_a_run_folder_holds_the_whole_run(sweep):
             "metrics.csv",
             "predictions.csv",
             "per_class.csv",
+            "top_losses.csv",
+            "train_hashes.npy",
             "plots/learning_curves.png",
             "plots/confusion_matrix.png",
             "plots/roc_and_precision_recall.png",

@@ -5,6 +5,7 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.data_report import (
     print_data_summary,
     print_source_info,
+    report_groups,
     warn_never_predicted,
     warn_rare_classes,
     write_skipped_rows,
@@ -111,3 +112,22 @@ def test_a_class_that_is_never_predicted_is_a_warning(caplog):
     caplog.clear()
     warn_never_predicted(labels, labels, ("a", "b", "c", "d", "e"))
     assert not caplog.records
+
+
+def test_groups_are_counted_and_shared_ones_are_a_warning(tmp_path, capsys, caplog):
+    rows = [f"text number {i},{'ab'[i % 2]},author {i // 4}" for i in range(80)]
+    rows[0] = "text,label,author\n" + rows[0]
+    (tmp_path / "g.csv").write_text("\n".join(rows))
+    (tmp_path / "t.csv").write_text("text,label,author\nx,a,author 3\ny,b,author 99\nz,a,\n")
+    options = {"train_path": str(tmp_path / "g.csv"), "group_column": "author"}
+    for test_path in (None, str(tmp_path / "t.csv")):
+        config = FilesConfig(**options, test_path=test_path, cache_dir=str(tmp_path / "cache"))
+        data = TextDataModule(config)
+        data.setup()
+        assert data.config.val_split == "by_group"
+        report_groups(data)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "Groups by data.group_column=author: 14 in train, 2 in validation, 4 in test"
+    assert second == "Groups by data.group_column=author: 18 in train, 2 in validation, 2 in test"
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("data.group_column=author: 1 of 2 groups in test are also in ")

@@ -195,3 +195,34 @@ def test_a_file_that_evidence_does_not_decide_is_read_like_another():
 def test_unlabelled_tables_need_no_label():
     reader = reader_of(table([(i, t) for i, (t, _) in enumerate(LABELLED)]), labelled=False)
     assert [row.text for row in reader] == [t for t, _ in LABELLED]
+
+
+def test_the_columns_of_another_file_come_before_common_names():
+    like = ReadInfo.from_dict({"text_column": ["head", "body"], "label_column": "mood"})
+    content = b"text,body,head,label,mood\nx,b,a,0,1\n"
+    assert list(reader_of(content, like=like)) == [Record(2, "a b", "1")]
+    assert list(reader_of(content, like=like, text_column="text")) == [Record(2, "x", "1")]
+    without = b"text,extra,label\nx,b,0\n"
+    assert list(reader_of(without, like=like)) == [Record(2, "x", "0")]
+
+
+@pytest.mark.parametrize(
+    "damaged", [{}, {"text_column": 5}, {"text_column": []}, {"text_column": [1], "encoding": {}}]
+)
+def test_recorded_columns_that_are_damaged_are_none(damaged):
+    assert ReadInfo.from_dict(damaged) == ReadInfo("txt")
+
+
+def test_all_columns_of_a_table_are_kept():
+    reader = reader_of(b"a,text,a,id\n1,good,3,4\n5, ,7,8\n", labelled=False, all_columns=True)
+    good, empty = reader
+    assert good.columns == {"a": "1", "text": "good", "a.1": "3", "id": "4"}
+    assert (empty.columns["a.1"], empty.id) == ("7", "8")
+
+
+def test_a_group_is_neither_text_nor_label():
+    rows = [(f"writer {i % 5} of many long books", text(i), "ab"[i % 2]) for i in range(40)]
+    content = table(rows, ["who", "what", "mark"])
+    reader = reader_of(content, group_column="who")
+    first = next(iter(reader))
+    assert (first.text, first.label, first.group) == (rows[0][1], "a", rows[0][0])

@@ -2,8 +2,13 @@ import codecs
 
 import pytest
 
-from rnn_lab.data.readers.encoding import detect_encoding, detect_file_encoding, working_encodings
-from rnn_lab.data.readers.records import BadRow, ReadOptions, Record, RecordReader
+from rnn_lab.data.readers.encoding import (
+    choose_encoding,
+    detect_encoding,
+    detect_file_encoding,
+    working_encodings,
+)
+from rnn_lab.data.readers.records import BadRow, ReadInfo, ReadOptions, Record, RecordReader
 
 TEXT = "Ein schöner Film, très drôle \u2013 “great” €5\n" * 40
 OTHERS = {"cp1251": "Очень хороший фильм\n" * 40, "gb18030": "很好的电影。非常好看\n" * 40}
@@ -72,3 +77,31 @@ def test_damage_in_a_utf_8_file_costs_its_own_rows(tmp_path):
     rows = list(RecordReader(path, ReadOptions(), labelled=True))
     assert rows[2] == BadRow(4, "is not utf-8: byte 0xe9")
     assert rows[0] == Record(2, "Größe", "1")
+
+
+@pytest.mark.parametrize(
+    ("detected", "like", "chosen"),
+    [
+        ("utf-8", "cp1251", "utf-8"),
+        ("utf-16", "cp1251", "utf-16"),
+        (None, "cp1251", "cp1251"),
+        ("cp1252", "cp1251", "cp1251"),
+        ("cp1252", "UTF8", "cp1252"),
+        ("cp1252", "cp1252", "cp1252"),
+        (None, "cp1252", "utf-8"),
+        (None, "ascii", "utf-8"),
+        (None, "no such", "utf-8"),
+        (None, None, "utf-8"),
+    ],
+)
+def test_bytes_that_show_no_encoding_have_that_of_the_training_texts(detected, like, chosen):
+    assert choose_encoding(detected, like) == chosen
+
+
+def test_the_encoding_of_training_is_used(tmp_path):
+    path = tmp_path / "new.txt"
+    path.write_text(OTHERS["cp1251"], encoding="cp1251")
+    reader = RecordReader(
+        path, ReadOptions(), labelled=False, like=ReadInfo.from_dict({"encoding": "cp1251"})
+    )
+    assert next(iter(reader)) == Record(1, "Очень хороший фильм", None)
