@@ -2,6 +2,7 @@
 
 import doctest
 import itertools
+import json
 import shutil
 import subprocess
 import sys
@@ -9,15 +10,18 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
 import rnn_lab
 from rnn_lab import api
 from rnn_lab.data.config import DemoConfig
-from rnn_lab.errors import CheckpointError, ConfigError, DataError
+from rnn_lab.errors import CheckpointError, ConfigError, DataError, OutputDirConflictError
 from rnn_lab.inference.batch_predict import WINDOW, classify
+from rnn_lab.inference.evaluate import evaluate
 from rnn_lab.inference.export import write_safetensors
 from rnn_lab.inference.load import load_model
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
+from rnn_lab.reports.run_files import read_predictions
 from tests.inference.untrained import untrained_run
 
 
@@ -53,7 +57,7 @@ def test_the_examples_of_the_documentation(module, path, tmp_path):
 
 
 def test_every_public_name_has_an_example():
-    for name in ("load", "Prediction"):
+    for name in ("load", "train", "Prediction"):
         assert ">>> " in getattr(rnn_lab, name).__doc__
     for name in ("predict", "stream", "explain", "class_names"):
         assert ">>> " in getattr(rnn_lab.Model, name).__doc__
@@ -141,3 +145,66 @@ def test_a_prediction_imports_nothing_slow_but_torch(path, mood_run):
         "sys.exit(str(slow & {*sys.modules}) if slow & {*sys.modules} else 0)"
     )
     subprocess.run([sys.executable, "-c", code, path, mood_run], check=True)
+
+
+def test_a_model_of_any_number_of_labels_trained_on_lists(tmp_path, capsys):
+    words = {"toxic": "stupid", "threat": "hurt"}
+    rows = [("toxic",), (), ("threat", "toxic"), ("threat",)] * 30
+    texts = [f"a film {' '.join(words[name] for name in row)} {i}" for i, row in enumerate(rows)]
+    small = ["model.hidden_size=8", "model.embedding_dim=8", "model.ngrams=2", "optimizer.lr=0.05"]
+    quiet = ["logger=none", "trainer=cpu", f"paths.cache_dir={tmp_path}/cache", "model=gru"]
+    options = [*quiet, *small, "trainer.max_epochs=4"]
+    model = rnn_lab.train(texts, rows, output_dir=tmp_path / "run", overrides=options)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    found = read_predictions(tmp_path / "run")
+    assert result["monitored_metric"] == "val/map"
+    assert result["data"]["task"] == "multilabel" and found.class_names == ("threat", "toxic")
+    assert result["test/accuracy"] == pytest.approx(accuracy_score(found.labels, found.predicted))
+    for name, average in (("f1", "macro"), ("f1_micro", "micro")):
+        expected = f1_score(found.labels, found.predicted, average=average)
+        assert result[f"test/{name}"] == pytest.approx(expected, abs=1e-6)
+    expected = average_precision_score(found.labels, found.probabilities)
+    assert result["test/map"] == pytest.approx(expected, abs=1e-6)
+    thresholds = [result["thresholds"][name] for name in found.class_names]
+    assert np.array_equal(found.predicted, found.probabilities >= thresholds)
+    both, none = model.predict(["stupid and hurt", "a film"])
+    assert both.labels == ("threat", "toxic") and none.labels == ()
+    assert {"confusion_matrix.png", "calibration.png"}.isdisjoint(
+        path.name for path in (tmp_path / "run" / "plots").iterdir()
+    )
+    printed = capsys.readouterr().out
+    assert "Not drawn, since a text has any number of labels: confusion matrix" in printed
+    own = {"run": str(tmp_path / "run"), "cache_dir": str(tmp_path / "cache")}
+    evaluate(own | {"output_dir": str(tmp_path / "tested")})
+    tested = json.loads((tmp_path / "tested" / "result.json").read_text())
+    assert tested["test/map"] == pytest.approx(result["test/map"], abs=1e-6)
+    assert tested["thresholds"] == result["thresholds"]
+    assert tested["per_class"].keys() == result["per_class"].keys() == set(found.class_names)
+    balanced = [*options, "data.class_weights=balanced"]
+    with pytest.raises(ConfigError, match=r"data\.class_weights: is for one label a text"):
+        rnn_lab.train(texts, rows, output_dir=tmp_path / "balanced", overrides=balanced)
+    one_each = {"source": "demo", "num_train": 20, "num_test": 20}
+    with pytest.raises(DataError, match=r"have one label each, and the run predicts any number"):
+        evaluate(own | {"output_dir": str(tmp_path / "refused"), "data": one_each})
+    with pytest.raises(OutputDirConflictError, match="contains a finished run"):
+        rnn_lab.train(texts, rows, output_dir=tmp_path / "run", overrides=options)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data=imdb", "the texts of the run are those that are given"),
+        ("hydra.run.dir=x", "is an option of the command"),
+        ("model.hidden=3", "model.hidden"),
+        ("trainer.monitor=val/none", "impossible value"),
+    ],
+)
+def test_overrides_of_a_training_are_checked(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        rnn_lab.train(
+            ["a", "b", "c", "d"] * 4,
+            [0, 1] * 8,
+            output_dir=tmp_path / "run",
+            overrides=[f"paths.cache_dir={tmp_path}", override],
+        )
+    assert not (tmp_path / "run").exists()

@@ -9,13 +9,14 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
 import rnn_lab.cli  # noqa: F401  it registers the resolvers of conf
+from rnn_lab.errors import ConfigError
 from rnn_lab.sweeps.search.config import (
     PrunerOptions,
     SamplerOptions,
     SearchOptions,
     search_options,
 )
-from rnn_lab.training.config import RunConfig
+from rnn_lab.training.config import RunConfig, check_monitor
 from rnn_lab.validation import validate
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -61,7 +62,7 @@ def test_every_option_is_in_the_yaml():
     parts = (config.trainer, config.optimizer, config.scheduler, config.logger, config.paths)
     for part in parts:
         assert set(part.model_fields_set) == set(type(part).model_fields)
-    for source in ("imdb", "demo", "long_range", "files"):
+    for source in ("imdb", "demo", "long_range", "files", "lists"):
         paths = ["data.train_path=mine.csv"] if source == "files" else []
         data = composed(f"data={source}", *paths).data
         assert set(data.model_fields_set) == set(type(data).model_fields)
@@ -76,6 +77,15 @@ def test_every_option_of_the_optuna_sweeper_is_in_its_yaml_with_its_default():
     assert options == SearchOptions()
     for part in (options, options.sampler, options.pruner):
         assert set(part.model_fields_set) == set(type(part).model_fields)
+
+
+def test_the_metric_that_selects_an_epoch_is_one_of_the_task():
+    check_monitor(composed("trainer.monitor=val/map"), "multilabel")
+    for monitor, task in (("val/map", "multiclass"), ("val/auroc", "multilabel")):
+        with pytest.raises(
+            ConfigError, match=rf"trainer\.monitor={monitor}: is no metric of texts"
+        ):
+            check_monitor(composed(f"trainer.monitor={monitor}"), task)
 
 
 def test_split_follows_the_seed():
@@ -96,7 +106,7 @@ def test_every_option_has_a_comment_in_its_yaml():
     parts = (config, config.data, composed("data=demo").data, config.model, config.trainer)
     parts += (composed("model=lstm").model,)
     parts += (composed("data=long_range").data,)
-    parts += (composed("data=files", "data.train_path=mine.csv").data,)
+    parts += (composed("data=files", "data.train_path=mine.csv").data, composed("data=lists").data)
     parts += (config.optimizer, config.scheduler, config.logger, config.trial, config.paths)
     parts += (SearchOptions(), SamplerOptions(), PrunerOptions())
     named = {name for part in parts for name in type(part).model_fields}

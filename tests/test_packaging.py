@@ -96,7 +96,7 @@ def test_the_package_and_help_pages_do_not_import_torch(code, tmp_path):
 
 
 def test_the_python_interface_is_what_all_lists():
-    assert set(dir(rnn_lab)) == {"Model", "Prediction", "__version__", "load"}
+    assert set(dir(rnn_lab)) == {"Model", "Prediction", "__version__", "load", "train"}
     for name in rnn_lab.__all__:
         assert getattr(rnn_lab, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'laod'"):

@@ -4,17 +4,18 @@
 >>> model = rnn_lab.load("runs/2026-11-29/10-00-00_gru_seed1")  # doctest: +SKIP
 >>> model.predict(["Not bad at all."])  # doctest: +SKIP
 
-`load` is the Python interface; `rnn_lab.models` has the layers and what plugins register cells
-with, `rnn_lab.data` what they register data sources with. Everything else is internal.
+`train` and `load` are the Python interface; `rnn_lab.models` has the layers and what plugins
+register cells with, `rnn_lab.data` what they register data sources with. Everything else is
+internal.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rnn_lab.api import Model, Prediction, load
+    from rnn_lab.api import Model, Prediction, load, train
 
 __version__ = "0.2.0"
-__all__ = ["Model", "Prediction", "__version__", "load"]
+__all__ = ["Model", "Prediction", "__version__", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,13 @@
-"""The Python interface: load a trained run, predict, explain. `import rnn_lab` exports it.
+"""The Python interface: train a run or load one, predict, explain. `import rnn_lab` exports it.
 
 The examples below use `path`, an exported run with the classes "neg" and "pos".
 """
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from rnn_lab.data.readers.records import Record
 from rnn_lab.errors import DataError
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable class of one text, and the probability of every class.
+    """The label or labels of one text, and the probability of every class.
+
+    A model for texts with any number of labels predicts `labels`, perhaps none, by the threshold of
+    each. Its `label` is the most probable one even so.
 
     >>> import rnn_lab
     >>> prediction = rnn_lab.Prediction("pos", {"neg": 0.25, "pos": 0.75})
@@ -31,6 +34,11 @@ class Prediction:
 
     label: str
     probabilities: dict[str, float]  # in the order of Model.class_names
+    labels: tuple[str, ...] | None = None  # in the same order; by default (label,)
+
+    def __post_init__(self) -> None:
+        if self.labels is None:
+            object.__setattr__(self, "labels", (self.label,))
 
 
 class Model:
@@ -95,9 +103,10 @@ class Model:
     def _prediction(self, row: RowPrediction) -> Prediction:
         assert row.probabilities is not None  # only a BadRow has none
         probabilities = dict(zip(self.class_names, row.probabilities.tolist(), strict=True))
-        return Prediction(self.class_names[int(row.probabilities.argmax())], probabilities)
+        label = self.class_names[int(row.probabilities.argmax())]
+        return Prediction(label, probabilities, row.labels)
 
-    def explain(self, text: str) -> "Explanation":
+    def explain(self, text: str, *, label: str | None = None) -> "Explanation":
         """Explain the prediction for one text.
 
         >>> explanation = rnn_lab.load(path).explain("not good at all")
@@ -110,6 +119,10 @@ class Model:
         >>> explanation.save(folder).name
         'explanation.html'
 
+        Args:
+            text: to explain.
+            label: the class to explain, predicted or not; None: the most probable one.
+
         Returns:
             the prediction, the attribution of each word, the probabilities after each token, and
             every gate and state. `save(folder)` writes a page with plots.
@@ -117,13 +130,76 @@ class Model:
         Raises:
             TypeError: `text` is not a string.
             DataError: it is not valid Unicode.
+            ConfigError: there is no class `label`.
         """
         from rnn_lab.inference.explanation import explain_text
 
         checked, loaded = _checked(text, 0), self._loaded
         if next(loaded.model.parameters()).device.type != "cpu":
             loaded = replace(loaded, model=copy.deepcopy(loaded.model).cpu())
-        return explain_text(loaded, checked)
+        return explain_text(loaded, checked, label)
+
+
+def train(
+    texts: Iterable[Any],
+    labels: Iterable[Any],
+    *,
+    validation: tuple[Iterable[Any], Iterable[Any]] | None = None,
+    test: tuple[Iterable[Any], Iterable[Any]] | None = None,
+    class_names: Sequence[Any] | None = None,
+    on_bad_lines: Literal["error", "skip"] = "error",
+    output_dir: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+) -> Model:
+    """Train, test and report a run as the command `rnn-lab train` does; return its best model.
+
+    >>> texts = [f"a {word} film" for word in ("good", "bad", "fine", "poor") * 10]
+    >>> labels = ["pos", "neg"] * 20
+    >>> tiny = ["logger=none", "baseline=none", "trainer.max_epochs=1", "model.hidden_size=4"]
+    >>> quiet = ["trainer.enable_progress_bar=false", f"paths.cache_dir={folder}/cache"]
+    >>> model = rnn_lab.train(
+    ...     texts, labels, output_dir=folder / "mine", overrides=["model=lstm", *tiny, *quiet]
+    ... )  # doctest: +ELLIPSIS
+    Texts: train ...
+    >>> model.class_names
+    ('neg', 'pos')
+    >>> (folder / "mine" / "result.json").exists()
+    True
+
+    The folder is that of any run: `load` and the commands accept it. An interrupted run resumes
+    when the same call is repeated. The texts are stored in `data.cache_dir`. Training seeds the
+    default random generators of Python, NumPy and torch.
+
+    Args:
+        texts: strings: a list, a column of pandas or Polars, any iterable.
+        labels: one for each text. Where a text has any number of labels: a list of them for each
+            text, or a data frame with one column of 0 and 1 a label.
+        validation: texts and labels to validate on; None: split off.
+        test: texts and labels to test on; None: a fifth of `texts` is split off.
+        class_names: the labels in the order you want; None: sorted.
+        on_bad_lines: "error", or "skip" for rows that cannot be used.
+        output_dir: the folder of the run; None: runs/<date>/<time>_<model>_seed<seed>.
+        overrides: options as on the command line: ["model=lstm", "trainer.max_epochs=3"].
+        device: of the returned model; `trainer.accelerator` is that of the training.
+
+    Raises:
+        DataError: a row cannot be used, or there are too few rows or classes.
+        ConfigError: an override is unknown or impossible.
+        UserError: as of the command; says what to do.
+    """
+    from rnn_lab.data.sources.lists import corpus_from_lists
+    from rnn_lab.sweeps.from_python import train_corpus
+
+    corpus = corpus_from_lists(
+        texts,
+        labels,
+        validation=validation,
+        test=test,
+        class_names=class_names,
+        on_bad_lines=on_bad_lines,
+    )
+    return load(train_corpus(corpus, output_dir, overrides), device=device)
 
 
 def load(run_or_file: str | Path, *, device: str = "auto") -> Model:

@@ -55,7 +55,7 @@ def predict(options: dict[str, Any]) -> None:
     predict(options)
 
 
-@hydra_entrypoint("explain", raw_args=("run", "text", "output"))
+@hydra_entrypoint("explain", raw_args=("run", "text", "label", "output"))
 def explain(options: dict[str, Any]) -> None:
     """Explain one prediction in a page of words, gates and states."""
     from rnn_lab.inference.explain import explain

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnn_lab.data.config import FilesConfig
+from rnn_lab.data.corpus import Corpus, Split
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.duplicates import count_duplicates, split_hashes
 from rnn_lab.errors import DataError
@@ -156,3 +157,14 @@ def test_a_second_start_reads_no_text(tmp_path):
     textless = [dataclasses.replace(split, texts=()) for split in corpus.splits.values()]
     corpus = dataclasses.replace(corpus, train=textless[0], test=textless[1])
     assert count_duplicates(split_hashes(corpus, tmp_path, *rows)) == first
+
+
+def test_another_set_of_labels_is_a_conflict(tmp_path):
+    labels = np.array([[1, 0], [1, 0], [1, 1], [0, 0]], dtype=np.uint8)
+    train = Split(texts=["a", "a", "a", "b"], labels=labels)
+    test = Split(texts=["b", "b", "c", "d"], labels=labels[[3, 0, 0, 0]])
+    corpus = Corpus("made", ("x", "y"), train, train, test)
+    hashes = split_hashes(corpus, tmp_path, np.arange(4), np.arange(0))
+    found = count_duplicates(hashes)["exact"]
+    assert found["train"] == {"examples": 2, "label_conflicts": 2}
+    assert found["test_in_train"] == {"examples": 2, "label_conflicts": 1}

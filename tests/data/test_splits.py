@@ -205,3 +205,29 @@ def test_by_film_is_the_published_cut(films, seed):
             break
         expected += np.flatnonzero(groups == film).tolist()
     assert validation.tolist() == sorted(expected)
+
+
+def test_stratified_takes_about_the_fraction_of_each_of_several_labels():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((1000, 5)) < (0.5, 0.3, 0.1, 0.05, 0.02)).astype(np.uint8)
+    held_out = stratified(labels, 0.2, seed=0)
+    assert abs(held_out.sum() - 200) <= 5
+    for label in range(5):
+        share = held_out[labels[:, label] > 0].mean()
+        assert share == pytest.approx(0.2, abs=0.5 / labels[:, label].sum() + 0.01)
+    assert held_out[~labels.any(axis=1)].mean() == pytest.approx(0.2, abs=0.01)
+    assert np.array_equal(stratified(labels, 0.2, seed=0), held_out)
+    assert not np.array_equal(stratified(labels, 0.2, seed=1), held_out)
+
+
+def test_folds_have_about_equal_shares_of_each_of_several_labels():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((1000, 4)) < (0.5, 0.3, 0.1, 0.05)).astype(np.uint8)
+    groups = rng.integers(0, 200, 1000)
+    for whole in (None, groups):
+        fold = assign_folds(labels, 5, seed=0, groups=whole)
+        assert set(fold) == set(range(5))
+        counts = np.array([labels[fold == number].sum(axis=0) for number in range(5)])
+        assert (np.ptp(counts, axis=0) <= (2 if whole is None else 4)).all()
+        if whole is not None:
+            assert all(len(set(fold[groups == group])) == 1 for group in set(groups))

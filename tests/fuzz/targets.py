@@ -68,7 +68,10 @@ def read(data: bytes) -> None:
             assert "\0" not in row.text
             row.text.encode("utf-8")  # no lone surrogate
             assert (row.label is not None) == labelled
-            assert row.label is None or row.label.strip() == row.label != ""
+            if isinstance(row.label, str):
+                assert row.label.strip() == row.label != ""
+            else:
+                assert all(label.strip() == label for label in row.label or ())
     if format == "txt" and encoding == "utf-8" and b"\n" in content:
         lines = content.split(b"\n")
         assert [row.line for row in rows] == list(range(1, len(lines) + (lines[-1] != b"")))

@@ -5,6 +5,7 @@ import torch
 from rnn_lab.data.bpe import SubwordVocabulary
 from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary, split_characters
 from rnn_lab.data.tokenizer_json import JsonTokenizer
+from rnn_lab.errors import ConfigError
 from rnn_lab.inference.batch_predict import classify
 from rnn_lab.inference.explanation import (
     MAX_STEPS,
@@ -45,7 +46,7 @@ def test_the_verdict_so_far_is_that_of_the_words_so_far(tmp_path, network):
         ids = run.text_encoder.encode(" ".join(words[:count]))
         (alone,) = classify(run, [ids], 1)
         np.testing.assert_allclose(explanation.probabilities[count - 1], alone, atol=1e-6)
-    assert explanation.prediction == run.class_names[alone.argmax()]
+    assert explanation.explained_name == run.class_names[alone.argmax()]
     assert explanation.completeness_error < 0.01
 
 
@@ -168,3 +169,27 @@ def test_one_token_has_the_whole_difference():
     found = integrated_gradients(model, np.array([7]), 1)
     assert found.tokens.shape == (1,)
     assert found.tokens[0] == pytest.approx(found.difference - found.baseline, rel=0.01)
+
+
+def test_a_label_of_several_is_explained_by_its_own_logit(tmp_path):
+    run = untrained_run(class_names=THREE, task="multilabel")
+    tokens = run.text_encoder.encode(TEXT)
+    with torch.no_grad():
+        (logits,) = run.model(torch.from_numpy(tokens)[None], torch.tensor([len(tokens)]))
+    explain_text(run, TEXT, "so so").write(tmp_path)
+    explanation = read_explanation(tmp_path)
+    assert explanation.explained_name == "so so"
+    assert explanation.logit_difference == pytest.approx(logits[1].item(), abs=1e-5)
+    assert explanation.completeness_error < 0.01
+    assert explanation.labels == [THREE[i] for i in np.flatnonzero(logits >= 0)]
+    with pytest.raises(ConfigError, match="label=good: is no class of the run"):
+        explain_text(run, TEXT, "good")
+
+
+def test_the_class_to_explain_may_be_another_than_the_prediction():
+    run = untrained_run(class_names=THREE)
+    explanation = explain_text(run, TEXT)
+    other = next(name for name in THREE if name != explanation.prediction)
+    against = explain_text(run, TEXT, other)
+    assert against.prediction == explanation.prediction and against.explained == other
+    assert not np.allclose(against.attributions, explanation.attributions)

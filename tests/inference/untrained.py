@@ -20,6 +20,7 @@ def untrained_run(
     max_length: int = 50,
     truncation_side: str = "left",
     class_names: tuple[str, ...] = ("neg", "pos"),
+    task: str = "multiclass",
     **model: object,
 ) -> LoadedModel:
     """A run of random weights, large enough for gates to open and shut."""
@@ -27,7 +28,7 @@ def untrained_run(
     vocabulary = vocabulary or WordVocabulary([*SPECIALS, *WORDS])
     sizes = {"embedding_dim": 6, "hidden_size": 5}
     config = ModelConfig.model_validate({"name": "lstm"} | sizes | model)
-    network = RecurrentClassifier(config, len(vocabulary), len(class_names)).eval()
+    network = RecurrentClassifier(config, len(vocabulary), len(class_names), task).eval()
     with torch.no_grad():
         for weight in network.parameters():
             weight.mul_(3)

@@ -236,6 +236,7 @@ def test_a_checkpoint_holds_data_only_and_gives_the_model_back(
         | {"lstm": {"forget_bias": None}, "gru": {"reset_after": True}}.get(name, {}),
         "vocab_size": VOCAB_SIZE,
         "num_classes": 2,
+        "task": "multiclass",
         "optimizer": OptimizerConfig(lr=1e-2).model_dump(),
         "scheduler": SchedulerConfig().model_dump(),
     }

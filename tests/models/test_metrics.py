@@ -6,12 +6,19 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    matthews_corrcoef,
+    roc_auc_score,
+)
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassMatthewsCorrCoef
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.models.metrics import build_metrics
+from rnn_lab.models.metrics import LabelThresholds, build_metrics, metric_inputs
+from rnn_lab.models.tasks import best_thresholds
 
 
 def evaluate(probabilities: torch.Tensor, labels: torch.Tensor, batch_sizes: list[int]) -> dict:
@@ -140,3 +147,38 @@ def test_impossible_extra_metrics_are_one_line():
         with pytest.raises(ConfigError, match=message) as caught:
             build_metrics(2, "val/", extra)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("batch_sizes", [[200], [64, 64, 64, 8]])
+def test_metrics_of_several_labels_equal_scikit_learn(batch_sizes):
+    rng = torch.Generator().manual_seed(1)
+    labels = (torch.rand(200, 4, generator=rng) < torch.tensor([0.5, 0.3, 0.1, 0.0])).long()
+    scores = (torch.randn(200, 4, generator=rng) + labels).sigmoid()
+    thresholds = torch.tensor([0.5, 0.6, 0.7, 0.999])
+    losses = torch.rand(200, generator=rng)
+    for used in (None, thresholds):
+        metrics = build_metrics(4, "val/", task="multilabel")
+        parts = (part.split(batch_sizes) for part in (scores, labels, losses))
+        for batch in zip(*parts, strict=True):
+            metrics.update(**metric_inputs(*batch, used))
+        chosen = scores >= (0.5 if used is None else used)
+        with_texts = labels[:, :3]  # no text has the last one: it has no recall
+        expected = {
+            "val/accuracy": accuracy_score(labels, chosen),
+            "val/f1": f1_score(labels, chosen, average="macro", zero_division=0),
+            "val/f1_micro": f1_score(labels, chosen, average="micro"),
+            "val/map": average_precision_score(with_texts, scores[:, :3], average="macro"),
+            "val/loss": losses.mean().item(),
+        }
+        found = {name: float(value) for name, value in metrics.compute().items()}
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_thresholds_do_not_depend_on_the_batches():
+    rng = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 2, (30, 3), generator=rng)
+    scores = torch.rand(30, 3, generator=rng)
+    thresholds = LabelThresholds()
+    for first in (0, 10, 20):
+        thresholds.update(scores[first : first + 10], labels[first : first + 10])
+    assert torch.equal(thresholds.compute(), best_thresholds(scores, labels))

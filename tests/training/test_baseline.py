@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
 from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.sources.lists import ListsConfig, corpus_from_lists, store_corpus
 from rnn_lab.data.sources.text_files import FilesConfig
 from rnn_lab.training.baseline import fit_baselines, wants_baselines
 
@@ -65,3 +66,32 @@ def test_own_texts_have_a_baseline_unless_told_otherwise(data):
     assert wants_baselines("auto", data)
     assert wants_baselines("tfidf", data)
     assert not wants_baselines("none", data)
+
+
+def test_any_number_of_labels_has_one_regression_each(tmp_path):
+    rng = np.random.default_rng(0)
+    names = np.array(["a", "b", "c"])
+    labels = rng.random((200, 3)) < (0.5, 0.3, 0.2)
+    words = [" ".join([*rng.choice(["x", "y", "z"], 4), *names[row]]) for row in labels]
+    corpus = corpus_from_lists(words, [list(names[row]) for row in labels])
+    folder = store_corpus(corpus, tmp_path)
+    module = TextDataModule(ListsConfig(corpus=str(folder), cache_dir=str(tmp_path)))
+    module.setup()
+    found = fit_baselines(module, test=True)
+    names_of_metrics = {"accuracy", "f1", "f1_micro", "map"}
+    assert found["tfidf"].keys() == {
+        *(f"{split}/{name}" for split in ("val", "test") for name in names_of_metrics),
+        "wall_time_s",
+    }
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
+    texts, labels = module.texts_of("train")
+    features = vectorizer.fit_transform(texts)
+    each = [LogisticRegression(C=10, max_iter=1000).fit(features, y) for y in labels.T]
+    texts, labels = module.texts_of("validation")
+    features = vectorizer.transform(texts)
+    scores = np.stack([one.predict_proba(features)[:, 1] for one in each], axis=1)
+    tfidf = found["tfidf"]
+    assert tfidf["val/f1"] == pytest.approx(f1_score(labels, scores >= 0.5, average="macro"))
+    assert tfidf["val/map"] == pytest.approx(average_precision_score(labels, scores))
+    assert tfidf["test/f1_micro"] > 0.9
+    assert found["majority"]["val/f1"] < 0.5

@@ -88,6 +88,12 @@ def test_own_texts_are_summarized_before_training(tmp_path, capsys):
     assert "data.max_length=16 cuts 0.0% of them" in tokens
 
 
+def test_any_number_of_labels_is_summarized_with_the_texts_without_one(tmp_path, capsys):
+    rows = [f"good {i},{('a;b', '', 'a', 'a')[i % 4]}" for i in range(100)]
+    print_data_summary(set_up(tmp_path, rows, label_separator=";"))
+    assert "; 2 labels: a 75.0%, b 25.0%; none 25.0%" in capsys.readouterr().out
+
+
 def test_texts_that_the_tokenizer_does_not_cut_are_a_warning(tmp_path, caplog):
     rows = [f"{chr(0x4E00 + i)}{chr(0x5E00 + i)},{'ab'[i % 2]}" for i in range(60)]
     print_data_summary(set_up(tmp_path, rows, tokenizer="basic_english"))

@@ -39,6 +39,7 @@ COVERED = {
     *(f"data.{name}" for name in ("group_column", "folds", "fold")),
     *(f"data.{name}" for name in ("text_column", "format", "header", "columns", "delimiter")),
     "data.quotechar",
+    *("data.label_separator", "data.corpus"),
     *(f"data.{name}" for name in ("label_column", "class_names", "encoding", "on_bad_lines")),
     *(f"trainer.{name}" for name in ("accelerator", "devices", "strategy", "num_nodes")),
     *(f"trainer.{name}" for name in ("precision", "max_epochs", "gradient_clip_val")),

@@ -10,6 +10,13 @@ from rnn_lab.errors import ConfigError, sanitize
 UNEVEN = 3  # times as many training texts in the largest class as in the smallest one
 
 
+def count_classes(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return the number of texts with each class, int64 [classes], of labels as in Split."""
+    if labels.ndim == 2:
+        return labels.sum(axis=0, dtype=np.int64)
+    return np.bincount(labels, minlength=classes)
+
+
 def is_uneven(counts: np.ndarray) -> bool:
     """Return whether the largest class has more than `UNEVEN` times the texts of the smallest one.
 

@@ -9,6 +9,7 @@ from rnn_lab.data.options import SHARED_OPTIONS, TextOptions
 from rnn_lab.data.sources.auto import AutoConfig
 from rnn_lab.data.sources.demo import DemoConfig
 from rnn_lab.data.sources.imdb import ImdbConfig
+from rnn_lab.data.sources.lists import ListsConfig
 from rnn_lab.data.sources.long_range import LongRangeConfig
 from rnn_lab.data.sources.registry import find_source
 from rnn_lab.data.sources.text_files import FilesConfig
@@ -20,6 +21,7 @@ __all__ = (
     "DemoConfig",
     "FilesConfig",
     "ImdbConfig",
+    "ListsConfig",
     "LongRangeConfig",
     "TextOptions",
 )

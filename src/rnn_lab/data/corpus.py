@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from rnn_lab.errors import DataError
 
 CACHE_FORMAT = 4  # part of every cache key; raise it when the files of a CorpusWriter change
 SPLITS = ("train", "validation", "test")
+Task = Literal["multiclass", "multilabel"]
 _CHUNK_ROWS = 2**16
 
 
@@ -33,14 +34,17 @@ class Split:
     """Labelled texts. Every field has one entry per example."""
 
     texts: Sequence[str]
-    labels: np.ndarray  # int64, indices into Corpus.class_names
+    # int64, indices into Corpus.class_names; or, where a text has any number of labels, uint8
+    # [examples, classes]: 1 for each that it has.
+    labels: np.ndarray
     names: Sequence[str] = ()  # where each text is from: "train/pos/0_9.txt"; default: its number
     groups: np.ndarray | None = None  # int64, examples that splits keep together
     hashes: np.ndarray | None = None  # uint64 [examples, 2], see hash_texts; default: computed
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # the dataclass is frozen
-        set_field(self, "labels", np.asarray(self.labels, dtype=np.int64))
+        dtype = np.uint8 if np.ndim(self.labels) == 2 else np.int64
+        set_field(self, "labels", np.asarray(self.labels, dtype=dtype))
         if self.groups is not None:
             set_field(self, "groups", np.asarray(self.groups, dtype=np.int64))
         if not len(self.names):
@@ -88,6 +92,11 @@ class Corpus:
         if not self.fingerprint:
             fingerprint = content_fingerprint(self.class_names, self.splits)
             object.__setattr__(self, "fingerprint", fingerprint)
+
+    @property
+    def task(self) -> Task:
+        """Whether a text has one label or any number of them, by the shape of the labels."""
+        return "multilabel" if self.train.labels.ndim == 2 else "multiclass"
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -182,7 +191,7 @@ class CorpusWriter:
             name: of the corpus.
             class_names: of its labels.
             rows: of each split, int64, by its name: "train" and perhaps "validation", "test".
-            labels: of all rows, int64 [rows].
+            labels: of all rows, int64 [rows] or uint8 [rows, classes], see Split.
             groups: of all rows, int64 [rows], where known.
             synthetic: as in Corpus.
             source_info: as in Corpus.

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from rnn_lab.data.class_balance import resolve_class_weights
-from rnn_lab.data.corpus import Corpus, Split
+from rnn_lab.data.class_balance import count_classes, resolve_class_weights
+from rnn_lab.data.corpus import Corpus, Split, Task
 from rnn_lab.data.duplicates import DuplicateCounts, count_duplicates, leaked_rows, split_hashes
 from rnn_lab.data.encode import EncodedSplit, encode_corpus, fit_vocabulary
 from rnn_lab.data.options import TextOptions, names_file
@@ -32,7 +32,7 @@ from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
 from rnn_lab.data.tokenizer_json import read_tokenizer_json
 from rnn_lab.data.word_vectors import RunTexts, WordVectors, load_word_vectors
-from rnn_lab.errors import CheckpointError, DataError
+from rnn_lab.errors import CheckpointError, ConfigError, DataError
 
 
 class TextDataModule(L.LightningDataModule):
@@ -54,6 +54,7 @@ class TextDataModule(L.LightningDataModule):
         allow_fallback: bool = False,
         text_encoder: TextEncoder | None = None,
         class_names: Sequence[str] | None = None,
+        task: Task | None = None,
     ) -> None:
         """Store the arguments; `setup` loads the texts.
 
@@ -63,6 +64,7 @@ class TextDataModule(L.LightningDataModule):
             allow_fallback: use the demo reviews if `data=auto` finds no IMDB.
             text_encoder: of a finished run, used instead of a new vocabulary.
             class_names: of a finished run: labels become indices into these.
+            task: of a finished run: texts of another one are refused.
         """
         super().__init__()
         self.config = config
@@ -70,6 +72,7 @@ class TextDataModule(L.LightningDataModule):
         self._allow_fallback = allow_fallback
         self._text_encoder = text_encoder
         self._class_names = None if class_names is None else tuple(class_names)
+        self._task = task
         self._is_set_up = False
         self._start = (0, 0)
         self._excluded: frozenset[tuple[int, int]] = frozenset()
@@ -90,6 +93,9 @@ class TextDataModule(L.LightningDataModule):
         if self._text_encoder is None and names_file(self.config.tokenizer):
             read_tokenizer_json(self.config.tokenizer)  # its mistakes, before the texts are read
         corpus = load_corpus(self.config, allow_fallback=self._allow_fallback)
+        if self._task not in (None, corpus.task):
+            raise DataError(_another_task(corpus))
+        _refuse_balance(self.config, corpus)
         config = self.config = self.config.resolve(corpus)
         cache_dir = Path(config.cache_dir)
         train_rows, validation_rows = split_validation(corpus, config)
@@ -116,7 +122,7 @@ class TextDataModule(L.LightningDataModule):
         self._class_names = self._class_names or corpus.class_names
         new_label = _label_indices(corpus.class_names, self._class_names)
         self.splits = {
-            name: replace(split, labels=new_label[split.labels])
+            name: replace(split, labels=_relabel(split.labels, new_label, len(self._class_names)))
             for name, split in splits.items()
             if len(split)
         }
@@ -148,6 +154,11 @@ class TextDataModule(L.LightningDataModule):
         return self._class_names
 
     @property
+    def task(self) -> Task:
+        """Whether a text has one label or any number of them."""
+        return self.corpus.task
+
+    @property
     def num_classes(self) -> int:
         """Number of labels."""
         return len(self.class_names)
@@ -155,7 +166,7 @@ class TextDataModule(L.LightningDataModule):
     @property
     def class_counts(self) -> np.ndarray:
         """Number of training texts of each class, int64 [classes]."""
-        return np.bincount(self.splits["train"].labels, minlength=self.num_classes)
+        return count_classes(self.splits["train"].labels, self.num_classes)
 
     @property
     def class_weights(self) -> np.ndarray | None:
@@ -203,7 +214,7 @@ class TextDataModule(L.LightningDataModule):
         return [(train.names[place], train.texts[place]) for place in places]
 
     def texts_of(self, split: str) -> tuple[Sequence[str], np.ndarray]:
-        """Return the texts of a split and their labels, int64 [examples].
+        """Return the texts of a split and their labels, as in EncodedSplit.
 
         Raises:
             DataError: there is no such split.
@@ -334,6 +345,37 @@ class _ReproducibleLoader(DataLoader[Batch]):
         if self.num_workers:
             torch.empty((), dtype=torch.int64).random_()
         return super().__iter__()
+
+
+def _relabel(labels: np.ndarray, new_label: np.ndarray, classes: int) -> np.ndarray:
+    """Return labels by the indices of other `classes`: those of class i become new_label[i]."""
+    if labels.ndim == 1:
+        return new_label[labels]
+    found = np.zeros((len(labels), classes), dtype=np.uint8)
+    found[:, new_label] = labels
+    return found
+
+
+def _refuse_balance(config: TextOptions, corpus: Corpus) -> None:
+    """Raise a ConfigError for weights of classes where a text has any number of labels."""
+    options = {
+        "class_weights": config.class_weights is not None,
+        "weighted_sampling": config.weighted_sampling,
+    }
+    if corpus.task == "multilabel" and (option := next(filter(options.get, options), None)):
+        raise ConfigError(
+            f"data.{option}: is for one label a text, and the texts have any number of labels; "
+            "their thresholds fit rare labels"
+        )
+
+
+def _another_task(corpus: Corpus) -> str:
+    if corpus.task == "multilabel":
+        return f"{corpus.name}: the texts have any number of labels, and the run predicts one each"
+    return (
+        f"{corpus.name}: the texts have one label each, and the run predicts any number; set "
+        "data.label_separator, or data.label_column=[...] for columns of 0 and 1"
+    )
 
 
 def _label_indices(names: Sequence[str], known: Sequence[str]) -> np.ndarray:

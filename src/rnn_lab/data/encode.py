@@ -57,7 +57,7 @@ class EncodedSplit:
     ids: np.ndarray  # uint16 or uint32 [ids of all texts], memory-mapped
     starts: np.ndarray  # int64 [examples]
     lengths: np.ndarray  # int64 [examples], each at least 1
-    labels: np.ndarray  # int64 [examples]
+    labels: np.ndarray  # int64 [examples] or uint8 [examples, classes], see Split
 
     def __len__(self) -> int:
         return len(self.labels)

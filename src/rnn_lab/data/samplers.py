@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
     tokens: Tensor  # [batch, time], padded on the right with <pad>
     lengths: Tensor  # [batch], each at least 1
-    labels: Tensor  # [batch]
+    labels: Tensor  # [batch], or [batch, classes]: 1 for each label of a text
     indices: Tensor  # [batch], the position of each text in its split
 
 

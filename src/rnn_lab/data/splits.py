@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rnn_lab.data.class_balance import count_classes
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.options import TextOptions
 from rnn_lab.errors import DataError
@@ -19,7 +20,7 @@ def split_validation(corpus: Corpus, config: TextOptions) -> tuple[np.ndarray, n
     plot: with a film on both sides, validation would reward a model for memorising it. `by_film`,
     the cut that IMDB's published metrics have, moves groups until `val_fraction` of the examples
     is reached; `by_group` also balances the classes, see `assign_groups`. `stratified` takes that
-    fraction of each class, `random` of all examples.
+    fraction of each class or label, `random` of all examples.
 
     Returns:
         Two ascending int64 arrays: the rows to train on, [train], and to validate on,
@@ -58,7 +59,13 @@ def split_validation(corpus: Corpus, config: TextOptions) -> tuple[np.ndarray, n
 
 
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return a mask, bool [examples], of `fraction` of each class: at least one, but never all."""
+    """Return a mask, bool [examples], of `fraction` of each class: at least one, but never all.
+
+    Of labels [examples, classes], where a text has any number of them, it is about that fraction
+    of each label and of the texts without one, and a rare label may have no text in the mask.
+    """
+    if labels.ndim == 2:
+        return _iteratively_stratified(labels, (1 - fraction, fraction), seed) == 1
     held_out = np.zeros(len(labels), dtype=bool)
     order = _permutation(len(labels), seed)
     for label in np.unique(labels):
@@ -84,6 +91,7 @@ def assign_folds(
 
     The counts of each class in two folds differ by at most one, and so do the sizes of two folds:
     those of scikit-learn's StratifiedKFold. With `groups`, [examples], each is in one fold whole.
+    Labels [examples, classes], any number a text, are about equally frequent in all folds.
 
     Raises:
         ValueError: there are fewer examples, or fewer groups, than folds; says so.
@@ -94,6 +102,8 @@ def assign_folds(
         raise ValueError(f"{units} {what} are too few for {folds} folds")
     if groups is not None:
         return assign_groups(labels, groups, [1 / folds] * folds, seed)
+    if labels.ndim == 2:
+        return _iteratively_stratified(labels, [1 / folds] * folds, seed)
     shuffled = _permutation(len(labels), seed)
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     fold = np.empty(len(labels), dtype=np.int64)
@@ -112,18 +122,19 @@ def assign_groups(
     empty if there are enough groups.
 
     Args:
-        labels: int64 [examples].
+        labels: int64 [examples], or 0 and 1 [examples, classes].
         groups: int64 [examples].
         shares: of each part, which sum to 1; positive.
         seed: of the order.
     """
     _, group_of = np.unique(groups, return_inverse=True)
-    _, class_of = np.unique(labels, return_inverse=True)
-    class_counts, sizes = np.bincount(class_of).tolist(), np.bincount(group_of).tolist()
+    classes = labels if labels.ndim == 2 else np.unique(labels, return_inverse=True)[1]
+    sizes = np.bincount(group_of).tolist()
+    class_counts = count_classes(classes, int(classes.max(initial=-1)) + 1).tolist()
     # Column 0 counts all examples, column k + 1 those of class k.
     wanted = [[share * count for count in (len(labels), *class_counts)] for share in shares]
     counts = [[0] * (1 + len(class_counts)) for _ in shares]
-    contents = _count_classes(group_of, class_of, len(sizes))
+    contents = _count_classes(group_of, classes, len(sizes))
 
     def add(group: int, number: int, sign: int = 1) -> None:
         for column, count in contents[group]:
@@ -165,16 +176,48 @@ def assign_groups(
 
 
 def _count_classes(
-    group_of: np.ndarray, class_of: np.ndarray, num_groups: int
+    group_of: np.ndarray, classes: np.ndarray, num_groups: int
 ) -> list[list[tuple[int, int]]]:
     """Return of each group (0, its size), then (k + 1, count) of each class k that it has."""
+    sizes = np.bincount(group_of, minlength=num_groups).tolist()
+    class_of = classes
+    if classes.ndim == 2:
+        rows, class_of = np.nonzero(classes)
+        group_of = group_of[rows]
     width = int(class_of.max(initial=0)) + 1
     pairs, counts = np.unique(group_of * width + class_of, return_counts=True)
-    sizes = np.bincount(group_of, minlength=num_groups).tolist()
     contents = [[(0, size)] for size in sizes]
     for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
         contents[pair // width].append((pair % width + 1, count))
     return contents
+
+
+def _iteratively_stratified(labels: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
+    """Return the part of each text, int64 [examples]: of the rarest label first, where it lacks it.
+
+    Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", 2011. Having no
+    label counts as a label.
+
+    Args:
+        labels: uint8 [examples, classes].
+        shares: of each part, which sum to 1.
+        seed: of the order.
+    """
+    order = _permutation(len(labels), seed)
+    left = np.column_stack([labels[order] > 0, ~labels[order].any(axis=1)])  # not yet assigned
+    remaining = left.sum(axis=0)  # [classes + 1]
+    lacking, places = np.outer(shares, remaining), np.array(shares) * len(labels)
+    part = np.empty(len(labels), dtype=np.int64)
+    while remaining.any():
+        label = np.where(remaining > 0, remaining, len(labels) + 1).argmin()
+        for row in np.flatnonzero(left[:, label]):
+            number = max(range(len(shares)), key=lambda i: (lacking[i, label], places[i]))
+            lacking[number] -= left[row]
+            places[number] -= 1
+            part[order[row]] = number
+            remaining -= left[row]
+            left[row] = False
+    return part
 
 
 def _first_groups(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:

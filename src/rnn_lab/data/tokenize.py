@@ -44,7 +44,7 @@ class TextHashes:
 
     text: np.ndarray  # uint64 [examples], of the exact text
     words: np.ndarray  # uint64 [examples], of the `basic_english` tokens
-    labels: np.ndarray  # int64 [examples]
+    labels: np.ndarray  # int64 [examples], equal for equal labels
 
     def take(self, rows: np.ndarray) -> TextHashes:
         """Return the keys of the examples at `rows`."""
@@ -78,11 +78,19 @@ def tokenize_corpus(corpus: Corpus, cache_dir: Path) -> TokenizedCorpus:
             name: TextHashes(
                 text=open_array(folder / f"{name}_text_hashes.npy"),
                 words=open_array(folder / f"{name}_word_hashes.npy"),
-                labels=split.labels,
+                labels=_label_keys(split.labels),
             )
             for name, split in corpus.splits.items()
         },
     )
+
+
+def _label_keys(labels: np.ndarray) -> np.ndarray:
+    """Return a number for each label, or for each set of labels [examples, classes]."""
+    if labels.ndim == 1:
+        return labels
+    keys = b"".join(hash_bytes(row.tobytes())[:8] for row in labels)
+    return np.frombuffer(keys, np.int64)
 
 
 def _tokenize_into(corpus: Corpus, folder: Path) -> None:

@@ -26,13 +26,14 @@ class _Encoded(NamedTuple):
 
 
 class RowPrediction(NamedTuple):
-    """The result of one row of the input: probabilities [classes], or the error."""
+    """The result of one row of the input: its labels and probabilities [classes], or the error."""
 
     line: int
     id: str | int | None  # the row's own, where it has one
     probabilities: np.ndarray | None
     error: str | None = None
     columns: Mapping[str, Any] | None = None  # of the row, where they are kept
+    labels: tuple[str, ...] = ()  # see LoadedModel.predicted
 
 
 def classify(run: LoadedModel, texts: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
@@ -50,7 +51,7 @@ def classify(run: LoadedModel, texts: Sequence[np.ndarray], batch_size: int) -> 
             lengths = torch.tensor([len(text) for text in batch])
             tokens = pad_sequence(batch, batch_first=True)  # [batch, time]
             logits = run.model(tokens.to(device), lengths.to(device))  # [batch, classes]
-            probabilities[rows] = logits.softmax(dim=1).cpu().numpy()
+            probabilities[rows] = run.model.task.probabilities(logits).cpu().numpy()
     return probabilities
 
 
@@ -72,7 +73,9 @@ def predict_rows(
             if isinstance(text, str):
                 yield RowPrediction(line, name, None, text, columns)
             else:
-                yield RowPrediction(line, name, next(predicted), columns=columns)
+                probabilities = next(predicted)
+                labels = run.predicted(probabilities)
+                yield RowPrediction(line, name, probabilities, None, columns, labels)
 
 
 def _windows(rows: Iterable[_Encoded]) -> Iterator[list[_Encoded]]:

@@ -77,7 +77,8 @@ class ExportOptions(_RunOptions):
 
 
 class ExplainOptions(_RunOptions):
-    """A finished run, the text to explain, and the folder for the page."""
+    """A finished run, the text and the label to explain, and the folder for the page."""
 
     text: str | None = None
+    label: str | None = None  # None: the most probable one
     output: str | None = None  # None: a folder named after the text, under `explain` in the run

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from rnn_lab.data.config import SHARED_OPTIONS, DataOptions, FilesConfig, TextOptions
 from rnn_lab.data.datamodule import TextDataModule
@@ -18,7 +17,7 @@ from rnn_lab.errors import DataError
 from rnn_lab.inference.config import EvaluateOptions
 from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.inference.lock_callbacks import lock_test_dir
-from rnn_lab.models.metrics import MetricFactory, build_metrics
+from rnn_lab.models.metrics import MetricFactory, build_metrics, metric_inputs
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.training.artifacts import (
@@ -27,6 +26,7 @@ from rnn_lab.training.artifacts import (
     TRAIN_HASHES,
     describe_data,
     git_commit,
+    predicted_labels,
     versions,
     write_class_metrics,
     write_predictions,
@@ -46,7 +46,7 @@ class TestResult(NamedTuple):
 
     metrics: dict[str, float]  # test/accuracy, test/f1, test/auroc, test/loss, ...
     probabilities: np.ndarray  # float32 [texts, classes]
-    losses: np.ndarray  # float32 [texts], cross-entropy in nats
+    losses: np.ndarray  # float32 [texts], (binary) cross-entropy in nats
 
 
 def evaluate(options: dict[str, Any]) -> None:
@@ -58,7 +58,9 @@ def evaluate(options: dict[str, Any]) -> None:
     checked = validate(EvaluateOptions, options)
     run = load_model(checked.run, checked.device)
     config = data_config(run, checked)
-    data = TextDataModule(config, text_encoder=run.text_encoder, class_names=run.class_names)
+    data = TextDataModule(
+        config, text_encoder=run.text_encoder, class_names=run.class_names, task=run.task
+    )
     data.setup()
     if checked.data is None and data.corpus.fingerprint != run.corpus_fingerprint:
         raise DataError(
@@ -66,7 +68,7 @@ def evaluate(options: dict[str, Any]) -> None:
             "texts that it was trained on; name the texts to test: data=files data.test_path=<path>"
         )
     print_source_info(data.corpus)
-    tested = test(run, data.test_dataloader(), metric_factories(checked.metrics))
+    tested = test(run, data.test_dataloader(), metric_factories(checked.metrics, run.task))
     folder = Path(checked.output_dir)
     lock = lock_test_dir(folder)
     try:
@@ -92,6 +94,8 @@ def data_config(run: LoadedModel, options: EvaluateOptions) -> TextOptions:
         chosen = {name: chosen[name] for name in chosen if name in SHARED_OPTIONS} | options.data
         if chosen["source"] == "files":
             chosen["class_names"] = list(run.class_names)
+            if run.task == "multilabel":
+                chosen |= _label_options(run, chosen)
     if options.batch_size is not None:
         chosen["eval_batch_size"] = options.batch_size
     config = validate(_Data, {"data": chosen}).data
@@ -124,6 +128,14 @@ def _as_trained(config: FilesConfig, info: ReadInfo) -> FilesConfig:
     return config.model_copy(update=update)
 
 
+def _label_options(run: LoadedModel, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Return where a text's labels are: as in the files of the run, unless `chosen` says it."""
+    names = ("label_column", "label_separator")
+    if any(chosen.get(name) is not None for name in names):
+        return {}
+    return {name: getattr(run.data_config, name, None) for name in names}
+
+
 class _Data(StrictConfig):
     data: DataOptions
 
@@ -136,15 +148,16 @@ def test(
     `metrics` are computed too; see `build_metrics`.
     """
     device = next(run.model.parameters()).device
-    collection = build_metrics(len(run.class_names), "test/", metrics).to(device)
+    collection = build_metrics(len(run.class_names), "test/", metrics, run.task).to(device)
     indices, probabilities, losses = [], [], []
     with torch.inference_mode():
         for batch in batches:
             tokens, lengths, labels, _ = (part.to(device) for part in batch)
             logits = run.model(tokens, lengths)  # [batch, classes]
-            probability = logits.softmax(dim=1)  # [batch, classes]
-            loss = F.cross_entropy(logits, labels, reduction="none")  # [batch]
-            collection.update(preds=probability, target=labels, value=loss)
+            probability = run.model.task.probabilities(logits)  # [batch, classes]
+            loss = run.model.task.losses(logits, labels)  # [batch]
+            inputs = metric_inputs(probability, labels, loss, run.model.thresholds)
+            collection.update(**inputs)
             indices.append(batch.indices.numpy())
             probabilities.append(probability.cpu().numpy())
             losses.append(loss.cpu().numpy())
@@ -186,16 +199,18 @@ def save_test_artifacts(
     """Write all outputs of a test, and print its table."""
     texts, encoded = data.corpus.test, data.splits["test"]
     assert texts is not None
+    thresholds = None if run.model.thresholds is None else run.model.thresholds.cpu().numpy()
     examples: dict[str, Any] = {
         "class_names": run.class_names,
         "names": texts.names,
         "labels": encoded.labels,
         "losses": tested.losses,
         "probabilities": tested.probabilities,
+        "thresholds": thresholds,
     }
     write_predictions(folder / "predictions.csv", lengths=encoded.lengths, **examples)
     write_top_losses(folder / TOP_LOSSES, texts=texts.texts, **examples)
-    predicted = tested.probabilities.argmax(axis=1)
+    predicted = predicted_labels(tested.probabilities, thresholds)
     per_class = write_class_metrics(folder, run.class_names, encoded.labels, predicted)
     write_skipped_rows(data.corpus, folder)
     about = {
@@ -208,6 +223,8 @@ def save_test_artifacts(
         "versions": versions(),
         "git_commit": git_commit(),
     }
+    if thresholds is not None:
+        about["thresholds"] = dict(zip(run.class_names, thresholds.tolist(), strict=True))
     write_result(folder, about | tested.metrics | {"per_class": per_class})
     draw_plots(folder)
     print_run(folder)

@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from rnn_lab.errors import sanitize
 from rnn_lab.fast_import import fast_imports, gc_disabled
 from rnn_lab.inference.config import ExplainOptions
-from rnn_lab.inference.predict import check_text, print_ranking
+from rnn_lab.inference.predict import check_text, print_prediction
 from rnn_lab.validation import validate
 
 NAME_LENGTH = 40  # characters of a folder name, without its hash
@@ -29,23 +30,26 @@ def explain(options: dict[str, Any]) -> None:
     with gc_disabled():
         from rnn_lab.inference.explanation import explain_text
 
-    folder = Path(checked.output).expanduser() if checked.output else folder_for(run.path, text)
-    explanation = explain_text(run, text)
+    folder = Path(checked.output or folder_for(run.path, text, checked.label)).expanduser()
+    explanation = explain_text(run, text, checked.label)
     page = explanation.save(folder)
-    print_ranking(explanation.probabilities)
+    print_prediction(run, explanation.prefix_probabilities[-1])
+    if checked.label is not None or run.task == "multilabel":
+        print(f"explained: {sanitize(explanation.explained)}")
     print(f"explanation: {page}")
 
 
-def folder_for(checkpoint: Path, text: str) -> Path:
+def folder_for(checkpoint: Path, text: str, label: str | None = None) -> Path:
     """Return the folder for the page of `text`: explain/<its first words> in the run folder.
 
-    Its name is readable, and different for every text.
+    Its name is readable, and different for every text and every label that was asked for.
     """
     run = checkpoint.parent
     if run.name == "checkpoints":
         run = run.parent
     name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    if name.replace("-", " ") != text or len(name) > NAME_LENGTH:
-        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    if name.replace("-", " ") != text or len(name) > NAME_LENGTH or label is not None:
+        key = text if label is None else f"{label}\0{text}"
+        digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8]
         name = "-".join(filter(None, (name[:NAME_LENGTH].strip("-"), digest)))
     return run / "explain" / name

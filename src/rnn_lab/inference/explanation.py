@@ -13,7 +13,7 @@ from captum.attr import IntegratedGradients
 from torch import Tensor
 
 from rnn_lab.data.vocabulary import PAD_ID, UNK_ID
-from rnn_lab.errors import CheckpointError
+from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.batch_predict import classify
 from rnn_lab.inference.load import LoadedModel
 from rnn_lab.io.atomic import atomic_write
@@ -21,6 +21,7 @@ from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.trace import trace
 from rnn_lab.reports.formatting import format_model, format_run
 from rnn_lab.reports.run_files import read_result
+from rnn_lab.validation import unknown_choice_message
 
 # Of integrated gradients:
 TOLERANCE = 0.01  # relative error of completeness
@@ -43,12 +44,15 @@ class WordAttribution:
 class Explanation:
     """One prediction explained. `time` is the tokens that were read, in the order of the text.
 
-    Attributions are integrated gradients of the logit of the predicted class minus the mean of the
-    other logits. They sum to that difference for the text minus the same for padding.
+    Attributions are integrated gradients of the logit of the explained class minus the mean of the
+    other logits; where a text has any number of labels, of its logit alone. They sum to that
+    difference for the text minus the same for padding.
     """
 
     text: str
     prediction: str  # the most probable class
+    explained: str  # the class of the attributions: `prediction`, or the one asked for
+    labels: tuple[str, ...]  # what the run predicts: (prediction,), or any number of labels
     probabilities: dict[str, float]  # of every class
     words: tuple[WordAttribution, ...]
     prefix_probabilities: np.ndarray  # float32 [time, classes], after the first 1, 2, ... tokens
@@ -77,13 +81,24 @@ class Explanation:
             np.savez_compressed(file.buffer, allow_pickle=False, **self.states)
 
 
-def explain_text(run: LoadedModel, text: str) -> Explanation:
-    """Explain the prediction of `run`, whose network is on the CPU, for `text`."""
+def explain_text(run: LoadedModel, text: str, label: str | None = None) -> Explanation:
+    """Explain the prediction of `run`, whose network is on the CPU, for `text`.
+
+    `label` is the class to explain, whether it is predicted or not; None: the most probable one.
+
+    Raises:
+        ConfigError: the run has no such class.
+    """
+    if label is not None and label not in run.class_names:
+        message = f"label={label}: is no class of the run"
+        raise ConfigError(unknown_choice_message(message, label, list(run.class_names)))
     tokens = run.text_encoder.encode(text)  # [time]
     states = gates_and_states(run, tokens)
     probabilities = prefix_probabilities(run, tokens)
     predicted = int(probabilities[-1].argmax())
-    found = integrated_gradients(run.model, tokens, predicted)
+    target = predicted if label is None else run.class_names.index(label)
+    found = integrated_gradients(run.model, tokens, target)
+    thresholds = run.model.thresholds
     words = _words(run, text, found.tokens)
     cell = run.model.recurrent.cell
     about = {
@@ -91,6 +106,8 @@ def explain_text(run: LoadedModel, text: str) -> Explanation:
         "model": run.model_config.model_dump(),
         "values": {name: value._asdict() for name, value in cell.values.items()},
         "class_names": run.class_names,
+        "target": target,
+        "thresholds": None if thresholds is None else thresholds.tolist(),
         "vocab_size": run.text_encoder.vocab_size,
         "max_length": run.text_encoder.max_length,
         "text": text,
@@ -107,6 +124,8 @@ def explain_text(run: LoadedModel, text: str) -> Explanation:
     return Explanation(
         text=text,
         prediction=run.class_names[predicted],
+        explained=run.class_names[target],
+        labels=run.predicted(probabilities[-1]),
         probabilities=dict(zip(run.class_names, probabilities[-1].tolist(), strict=True)),
         words=tuple(words),
         prefix_probabilities=probabilities,
@@ -130,19 +149,21 @@ def integrated_gradients(
 ) -> Attributions:
     """Attribute the logit of class `target` against the other classes to `tokens`, int64 [time].
 
-    The logit difference f is the logit of `target` minus the mean of the others. The gradients of
-    f with respect to the embedded tokens are integrated along the straight line from the baseline,
-    as many tokens of padding, by Gauss-Legendre quadrature (Sundararajan et al. 2017, equation 1).
-    By completeness (proposition 1) the attributions sum to f(text) - f(baseline). The number of
-    steps is doubled until they do so within TOLERANCE, or until it is MAX_STEPS. What the n-grams
-    of model.ngrams add to f is linear, and added to the words that they consist of.
+    The logit difference f is the logit of `target` minus the mean of the others. Where a text has
+    any number of labels, these are no alternatives, and f is the logit of `target`. The gradients
+    of f with respect to the embedded tokens are integrated along the straight line from the
+    baseline, as many tokens of padding, by Gauss-Legendre quadrature (Sundararajan et al. 2017,
+    equation 1). By completeness (proposition 1) the attributions sum to f(text) - f(baseline). The
+    number of steps is doubled until they do so within TOLERANCE, or until it is MAX_STEPS. What the
+    n-grams of model.ngrams add to f is linear, and added to the words that they consist of.
 
     `model` is on the CPU, in evaluation mode.
     """
     text = torch.from_numpy(tokens)[None]  # [1, time]
     lengths = torch.tensor([len(tokens)])
     classes = model.linear.out_features
-    contrast = torch.full([classes], -1 / (classes - 1))
+    is_multilabel = model.thresholds is not None
+    contrast = torch.full([classes], 0.0 if is_multilabel else -1 / (classes - 1))
     contrast[target] = 1
 
     def difference(embedded: Tensor, lengths: Tensor) -> Tensor:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from rnn_lab.data.config import DataOptions, TextOptions
+from rnn_lab.data.corpus import Task
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
@@ -47,6 +49,21 @@ class LoadedModel:
     # The parts of the checkpoint beside its weights, in plain types.
     about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
+    @property
+    def task(self) -> Task:
+        """Whether it predicts one label a text or any number of them."""
+        return "multiclass" if self.model.thresholds is None else "multilabel"
+
+    def predicted(self, probabilities: np.ndarray) -> tuple[str, ...]:
+        """Return the labels that it predicts with these probabilities [classes], in their order.
+
+        That is the most probable class, or every label whose probability is at least its threshold.
+        """
+        if self.model.thresholds is None:
+            return (self.class_names[int(probabilities.argmax())],)
+        found = np.flatnonzero(probabilities >= self.model.thresholds.cpu().numpy())
+        return tuple(self.class_names[label] for label in found)
+
 
 class _Plain(BaseModel):
     model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
@@ -58,6 +75,7 @@ class _HyperParameters(_Plain, extra="forbid"):
     model: ModelOptions
     vocab_size: int = Field(gt=0)
     num_classes: int = Field(ge=2)
+    task: Task = "multiclass"
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
 
@@ -189,7 +207,8 @@ def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> R
     mine = {name.removeprefix(CLASSIFIER): tensor for name, tensor in weights.items()}
     try:
         with torch.device("meta"), _NoRandomWeights():
-            model = RecurrentClassifier(saved.model, saved.vocab_size, saved.num_classes)
+            sizes = saved.vocab_size, saved.num_classes
+            model = RecurrentClassifier(saved.model, *sizes, saved.task)
         model.load_state_dict(mine, strict=True, assign=True)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         reason = sanitize(re.sub(r"\s+", " ", str(error)).strip())

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -28,6 +28,8 @@ from rnn_lab.plugins import require_extra
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rnn_lab.inference.batch_predict import RowPrediction
     from rnn_lab.inference.load import LoadedModel
 
@@ -37,6 +39,7 @@ _OUTPUTS = {
     ".csv": CsvTable,
     ".parquet": ParquetTable,
 }
+NO_LABEL = "(no label)"
 NAMED_LINES = 10  # bad lines that the summary lists; the output has them all
 
 
@@ -54,7 +57,7 @@ def predict(options: dict[str, Any]) -> None:
 
 
 def predict_text(options: PredictOptions) -> None:
-    """Print the label of `options.text`, then the probability of every class."""
+    """Print the label or labels of `options.text`, then the probability of every class."""
     text = check_text(options.text)
     # torch takes seconds to import: only once the options are valid.
     with fast_imports():
@@ -64,8 +67,7 @@ def predict_text(options: PredictOptions) -> None:
     run = load_model(options.run, options.device)
     run.model.recurrent.use_numba = False  # numba takes a second to import: too long for one text
     (probabilities,) = classify(run, [run.text_encoder.encode(text)], batch_size=1)
-    named = dict(zip(run.class_names, probabilities.tolist(), strict=True))
-    print_ranking(named, options.top_k)
+    print_prediction(run, probabilities, options.top_k)
 
 
 def check_text(text: str | None) -> str:
@@ -81,14 +83,25 @@ def check_text(text: str | None) -> str:
     return text
 
 
-def print_ranking(probabilities: Mapping[str, float], top_k: int | None = None) -> None:
-    """Print the most probable class, then all classes, or `top_k`, by probability."""
-    ranked = sorted(probabilities.items(), key=lambda item: -item[1])[:top_k]
-    names = [sanitize(name) for name, _ in ranked]
-    width = max(map(len, names))
-    print(names[0])
-    for name, (_, probability) in zip(names, ranked, strict=True):
-        print(f"  {name:{width}}  {100 * probability:5.1f} %")
+def print_prediction(
+    run: "LoadedModel", probabilities: "np.ndarray", top_k: int | None = None
+) -> None:
+    """Print the predicted label or labels, then all classes, or `top_k`, by probability [classes].
+
+    Where a text has any number of labels, those predicted are marked, beside their thresholds.
+    """
+    labels = run.predicted(probabilities)
+    order = sorted(range(len(run.class_names)), key=lambda i: -probabilities[i])[:top_k]
+    names = {i: sanitize(run.class_names[i]) for i in order}
+    width = max(map(len, names.values()))
+    thresholds = run.model.thresholds
+    print(", ".join(sanitize(label) for label in labels) or NO_LABEL)
+    for i in order:
+        line = f"  {names[i]:{width}}  {100 * probabilities[i]:5.1f} %"
+        if thresholds is not None:
+            mark = "*" if run.class_names[i] in labels else " "
+            line += f" {mark} from {100 * float(thresholds[i]):.1f} %"
+        print(line)
 
 
 def predict_stream(options: PredictOptions, source: str) -> None:
@@ -119,7 +132,11 @@ def predict_stream(options: PredictOptions, source: str) -> None:
     total = bad_count = 0
     bad: list[RowPrediction] = []  # the first ones
     # `reader.info` is replaced as the first rows are read.
-    output_options = OutputOptions(run.class_names, reader.info, options.top_k)
+    is_multilabel = run.task == "multilabel"
+    separator = getattr(run.data_config, "label_separator", None) or ";"
+    output_options = OutputOptions(
+        run.class_names, reader.info, options.top_k, separator if is_multilabel else None
+    )
     with _output(options.output, output_options) as file, _progress(options.output) as show:
         predictions = predict_rows(run, chain([first], rows), options.batch_size)
         for prediction in file.write_all(_with_info(predictions, reader, output_options)):

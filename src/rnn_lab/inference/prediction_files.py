@@ -38,7 +38,14 @@ class OutputOptions:
     class_names: Sequence[str]
     info: ReadInfo  # of the input, complete once its first row was read
     top_k: int | None = None  # classes whose probabilities are written; None: all
+    # Where a text has any number of labels: what joins them in a table. None: it has one.
+    label_separator: str | None = None
     dropped: dict[str, int] = field(default_factory=dict)  # columns a table does not have: rows
+
+    @property
+    def label_name(self) -> str:
+        """The name of what is predicted: one label, or any number."""
+        return "label" if self.label_separator is None else "labels"
 
     def ranked(self, probabilities: np.ndarray) -> list[tuple[str, np.floating]]:
         """Return the classes to write with their probabilities: all, or the most probable ones."""
@@ -63,7 +70,10 @@ class PredictionFile(Protocol):
 
 
 class JsonLines:
-    """One object a row: its line, its own keys, and `label` and `probabilities`, or `error`."""
+    """One object a row: its line, its own keys, and `label` and `probabilities`, or `error`.
+
+    Where a text has any number of labels, `labels`, a list, is in place of `label`.
+    """
 
     def __init__(self, file: TextIO, options: OutputOptions) -> None:
         self._file, self._options = file, options
@@ -83,8 +93,10 @@ class JsonLines:
             numbers = {
                 name: float(str(number)) for name, number in self._options.ranked(row.probabilities)
             }
-            last = {"label": _label(row, self._options), "probabilities": numbers}
-        taken = {"line", "label", "probabilities", "error"}
+            is_one = self._options.label_separator is None
+            labels: Any = row.labels[0] if is_one else row.labels
+            last = {self._options.label_name: labels, "probabilities": numbers}
+        taken = {"line", self._options.label_name, "probabilities", "error"}
         kept = {self._options.kept_name(name): value for name, value in (row.columns or {}).items()}
         names = free_names(kept, taken)
         return ours | dict(zip(names, kept.values(), strict=True)) | last
@@ -199,12 +211,17 @@ def is_prediction_file(path: Path) -> bool:
             line = file.readline(_FIRST_LINE)
         if path.suffix.lower() == ".csv":
             header = next(csv.reader(io.StringIO(line)), [])
-            return header[:2] == ["line", "id"] and header[-1:] == ["error"] and "label" in header
+            has_label = "label" in header or "labels" in header
+            return header[:2] == ["line", "id"] and header[-1:] == ["error"] and has_label
         row = json.loads(line)
         return (
             isinstance(row, dict)
             and next(iter(row), "") == "line"
-            and (row.keys() >= {"label", "probabilities"} or "error" in row)
+            and (
+                row.keys() >= {"label", "probabilities"}
+                or row.keys() >= {"labels", "probabilities"}
+                or "error" in row
+            )
         )
     except (OSError, ValueError, RecursionError, csv.Error):
         return False
@@ -272,7 +289,7 @@ def _result_names(options: OutputOptions) -> list[str]:
     else:
         ranks = range(1, min(options.top_k, len(options.class_names)) + 1)
         probabilities = [f"{what}_{rank}" for rank in ranks for what in ("label", "probability")]
-    return ["label", *probabilities, "error"]
+    return [options.label_name, *probabilities, "error"]
 
 
 def _results(row: "RowPrediction", options: OutputOptions, *, text: bool) -> list[Any]:
@@ -285,12 +302,7 @@ def _results(row: "RowPrediction", options: OutputOptions, *, text: bool) -> lis
     for name, number in ranked:
         values += [name] if options.top_k is not None else []
         values.append(str(number) if text else number)
-    return [_label(row, options), *values, row.error]
-
-
-def _label(row: "RowPrediction", options: OutputOptions) -> str:
-    assert row.probabilities is not None
-    return options.class_names[int(row.probabilities.argmax())]
+    return [(options.label_separator or "").join(row.labels), *values, row.error]
 
 
 def _cell(value: Any) -> Any:

@@ -10,6 +10,7 @@ from rnn_lab.models.functional import Dropout
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.ngrams import NgramLinear
 from rnn_lab.models.pooling import POOLINGS, last
+from rnn_lab.models.tasks import DEFAULT_THRESHOLD, TASKS, TaskFunctions
 
 
 class RecurrentClassifier(nn.Module):
@@ -21,9 +22,22 @@ class RecurrentClassifier(nn.Module):
     it.
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, num_classes: int) -> None:
-        """Build the network of a config, for `vocab_size` token ids, of which 0 is padding."""
+    thresholds: Tensor | None  # float32 [num_classes]: a label is predicted from there upwards
+
+    def __init__(
+        self, config: ModelConfig, vocab_size: int, num_classes: int, task: str = "multiclass"
+    ) -> None:
+        """Build the network of a config, for `vocab_size` token ids, of which 0 is padding.
+
+        With the task `multilabel`, a text has any number of labels. Their `thresholds` are part of
+        the state of the network: 0.5, until validation chooses better ones.
+        """
         super().__init__()
+        self.task: TaskFunctions = TASKS[task]
+        thresholds = None
+        if task == "multilabel":
+            thresholds = torch.full([num_classes], DEFAULT_THRESHOLD)
+        self.register_buffer("thresholds", thresholds)
         self.word_dropout = config.word_dropout
         self.pooling = config.pooling
         self.embedding = Embedding(vocab_size, config.embedding_dim)

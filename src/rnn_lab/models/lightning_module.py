@@ -15,7 +15,7 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig, validate_model
 from rnn_lab.models.embedding import clip_params
-from rnn_lab.models.metrics import MetricFactory, build_metrics
+from rnn_lab.models.metrics import LabelThresholds, MetricFactory, build_metrics, metric_inputs
 from rnn_lab.models.optimizers import (
     build_optimizer,
     build_scheduler,
@@ -32,7 +32,9 @@ class TextClassifier(L.LightningModule):
     """A classifier with any registered cell. Hyper-parameters are saved as plain dicts and numbers.
 
     Logs train/loss and train/accuracy (while the weights move) and the val/ and test/ metrics of
-    `build_metrics`, each a mean over texts and not over batches.
+    `build_metrics`, each a mean over texts and not over batches. Where a text has any number of
+    labels, the val/ metrics use thresholds of 0.5; each validation then chooses the thresholds with
+    which its checkpoint is tested and predicts.
     """
 
     # Of a subclass for one cell: the cell's name and the options that differ from ModelConfig's.
@@ -48,12 +50,14 @@ class TextClassifier(L.LightningModule):
         scheduler: SchedulerConfig | Mapping[str, Any],
         metrics: Mapping[str, MetricFactory] | None = None,
         class_weights: Sequence[float] | None = None,
+        task: str = "multiclass",
     ) -> None:
         """Build the network from the options of the groups `model`, `optimizer` and `scheduler`.
 
         Of `vocab_size` token ids 0 is padding. `metrics` are extra ones, see `build_metrics`: they
         are code, so no checkpoint names them. `class_weights` [num_classes] multiply the training
         loss of the texts of each class; they follow from the data, and no checkpoint has them.
+        `task` is "multiclass" (one label a text) or "multilabel" (any number; without weights).
 
         Raises:
             ConfigError: an option is unknown or impossible.
@@ -72,6 +76,7 @@ class TextClassifier(L.LightningModule):
                 "model": model_config.model_dump(),
                 "vocab_size": int(vocab_size),
                 "num_classes": int(num_classes),
+                "task": task,
                 "optimizer": self.optimizer_config.model_dump(),
                 "scheduler": self.scheduler_config.model_dump(),
             },
@@ -80,9 +85,11 @@ class TextClassifier(L.LightningModule):
         self.gradient_norm = torch.zeros(())  # of the last step, before it was clipped
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
-        self.classifier = RecurrentClassifier(model_config, vocab_size, num_classes)
-        self.val_metrics = build_metrics(num_classes, "val/", metrics)
-        self.test_metrics = build_metrics(num_classes, "test/", metrics)
+        self.classifier = RecurrentClassifier(model_config, vocab_size, num_classes, task)
+        self.task = self.classifier.task
+        self.val_metrics = build_metrics(num_classes, "val/", metrics, task)
+        self.test_metrics = build_metrics(num_classes, "test/", metrics, task)
+        self.val_thresholds = LabelThresholds() if task == "multilabel" else None
 
     @property
     def uses_sparse_embedding(self) -> bool:
@@ -101,17 +108,17 @@ class TextClassifier(L.LightningModule):
             return self.classifier(tokens, lengths)
 
     def training_step(self, batch: "Batch", batch_idx: int) -> Tensor:
-        """Return the mean cross-entropy of a batch, weighted by class, a scalar."""
+        """Return the mean loss of a batch, weighted by class, a scalar."""
         logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
         if self.class_weights is None:
-            loss = F.cross_entropy(logits, batch.labels)
+            loss = self.task.loss(logits, batch.labels)
         else:
             # Over the number of texts. torch's mean is over the sum of their weights, which cancels
             # the weights where a batch has one class, and differs between devices.
             weights = self.class_weights.to(logits.dtype)  # float64 with precision=64-true
             loss = F.cross_entropy(logits, batch.labels, weights, reduction="sum")
             loss = loss / len(batch.labels)
-        accuracy = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
+        accuracy = self.task.correct(logits.detach(), batch.labels).float().mean()
         # On the device until the epoch ends: no step waits for a number.
         self.log_dict(
             {"train/loss": loss, "train/accuracy": accuracy},
@@ -125,20 +132,25 @@ class TextClassifier(L.LightningModule):
 
     def validation_step(self, batch: "Batch", batch_idx: int) -> None:
         """Add a batch to the val/ metrics."""
-        self._evaluate(batch, self.val_metrics)
+        found = self._evaluate(batch, self.val_metrics, None)
+        if self.val_thresholds is not None:
+            self.val_thresholds.update(found["probabilities"], batch.labels)
 
     def test_step(self, batch: "Batch", batch_idx: int) -> dict[str, Tensor]:
         """Add a batch to the test/ metrics; return its parts and results, each [batch, ...]."""
-        return self._evaluate(batch, self.test_metrics)
+        return self._evaluate(batch, self.test_metrics, self.classifier.thresholds)
 
     def predict_step(self, batch: "Batch", batch_idx: int) -> dict[str, Tensor]:
         """Return indices [batch] and probabilities [batch, num_classes]."""
         logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
-        return {"indices": batch.indices, "probabilities": logits.softmax(dim=1)}
+        return {"indices": batch.indices, "probabilities": self.task.probabilities(logits)}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the val/ metrics."""
+        """Log the val/ metrics, and choose the thresholds of the labels."""
         self._log_metrics(self.val_metrics)
+        if self.val_thresholds is not None:
+            self.classifier.thresholds = self.val_thresholds.compute()
+            self.val_thresholds.reset()
 
     def on_test_epoch_end(self) -> None:
         """Log the test/ metrics."""
@@ -198,12 +210,14 @@ class TextClassifier(L.LightningModule):
             return math.inf
         return self.trainer.estimated_stepping_batches
 
-    def _evaluate(self, batch: "Batch", metrics: MetricCollection) -> dict[str, Tensor]:
+    def _evaluate(
+        self, batch: "Batch", metrics: MetricCollection, thresholds: Tensor | None
+    ) -> dict[str, Tensor]:
         logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
-        probabilities = logits.softmax(dim=1)
-        losses = F.cross_entropy(logits, batch.labels, reduction="none")  # [batch]
-        metrics.update(preds=probabilities, target=batch.labels, value=losses)
-        of_batch = {"indices": batch.indices, "labels": batch.labels}  # [batch]
+        probabilities = self.task.probabilities(logits)
+        losses = self.task.losses(logits, batch.labels)  # [batch]
+        metrics.update(**metric_inputs(probabilities, batch.labels, losses, thresholds))
+        of_batch = {"indices": batch.indices, "labels": batch.labels}  # [batch, ...]
         return of_batch | {"probabilities": probabilities, "loss": losses}
 
     def _log_metrics(self, metrics: MetricCollection) -> None:

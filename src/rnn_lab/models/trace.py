@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.functional import check_arguments, reversal_index, reverse, zero_padding
@@ -104,13 +103,13 @@ def gradient_norms(
     backward direction. The `grad` of parameters is not changed.
 
     `tokens` are int64 [batch, time], padded on the right, with lengths [batch], the longest of them
-    time, and labels [batch]. In float32, gradients below 1e-38 are rounded to 0. Returns one entry
-    per layer and direction, in torch's order.
+    time, and labels [batch, ...]. In float32, gradients below 1e-38 are rounded to 0. Returns one
+    entry per layer and direction, in torch's order.
     """
     with torch.enable_grad():
         logits, traces = logits_with_trace(classifier, tokens, lengths)
         # Sequences are independent: the gradient of the sum is that of each one's loss.
-        loss = cross_entropy(logits, labels, reduction="sum")
+        loss = classifier.task.losses(logits, labels).sum()
         states = [step["h"] for trace in traces for step in trace.steps]
         gradients = torch.stack(torch.autograd.grad(loss, states))
     time = len(traces[0].steps)

@@ -21,15 +21,20 @@ def class_metrics(
     """Return the metrics of each class by its name, as scikit-learn's classification_report.
 
     Args:
-        labels: integers [examples], indices into `class_names`.
-        predicted: integers [examples], the same.
+        labels: integers [examples], indices into `class_names`; or, where a text has any number of
+            labels, 0 and 1 [examples, classes].
+        predicted: the same.
         class_names: of all classes, in their order.
     """
     size = len(class_names)
-    support, guesses, hits = (
-        np.bincount(indices, minlength=size)
-        for indices in (labels, predicted, labels[labels == predicted])
-    )
+    if labels.ndim == 2:
+        parts = labels > 0, predicted > 0, (labels > 0) & (predicted > 0)
+        support, guesses, hits = (part.sum(axis=0) for part in parts)
+    else:
+        support, guesses, hits = (
+            np.bincount(indices, minlength=size)
+            for indices in (labels, predicted, labels[labels == predicted])
+        )
 
     def ratio(part: np.ndarray, whole: np.ndarray) -> list[float]:
         shares: list[float] = (part / np.maximum(whole, 1)).tolist()  # 0 / 0 is 0

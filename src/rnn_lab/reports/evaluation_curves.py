@@ -7,6 +7,8 @@ import numpy as np
 from rnn_lab.reports.run_files import Predictions
 
 MACRO = "macro average"
+# Plots for one label a text: of one row and one column, and of the probability of one class.
+NOT_MULTILABEL = ("confusion_matrix", "calibration")
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,20 @@ class Curve:
 def class_curves(predictions: Predictions) -> list[Curve]:
     """Return the ROC and precision-recall curves of a test split.
 
-    With two classes that is one curve, of the second class. With more it is one per class, then
-    their macro average. A class that no test example has, or that all have, has no curve.
+    With two classes that is one curve, of the second class. With more, or where a text has any
+    number of labels, it is one per class, then their macro average. A class that no test example
+    has, or that all have, has no curve.
     """
     names = predictions.class_names
     curves = []
-    for index in [1] if len(names) == 2 else range(len(names)):
+    is_binary = len(names) == 2 and not predictions.is_multilabel
+    for index in [1] if is_binary else range(len(names)):
         positive = predictions.labels == index
+        if predictions.is_multilabel:
+            positive = predictions.labels[:, index]
         if positive.any() and not positive.all():
             curves.append(make_curve(names[index], positive, predictions.probabilities[:, index]))
-    return [*curves, _macro_average(curves)] if len(names) > 2 and curves else curves
+    return [*curves, _macro_average(curves)] if curves and not is_binary else curves
 
 
 def make_curve(name: str, positive: np.ndarray, scores: np.ndarray) -> Curve:

@@ -12,6 +12,17 @@ METRIC_NAMES = {
     "loss": "loss",
     "calibration_error": "calibration error",
 }
+# Where a text has any number of labels, the accuracy is that of exactly the right ones.
+MULTILABEL_METRIC_NAMES = {
+    "accuracy": "accuracy (exact match)",
+    "f1": "F1 (macro)",
+    "f1_micro": "F1 (micro)",
+    "map": "mean average precision",
+    "loss": "loss",
+}
+ALL_METRIC_NAMES = METRIC_NAMES | {
+    name: MULTILABEL_METRIC_NAMES[name] for name in ("f1_micro", "map")
+}
 SPLIT_NAMES = {"val": "validation", "test": "test"}
 
 
@@ -69,13 +80,13 @@ def format_metric(metric: str, value: float | None) -> str:
 
 def is_share(metric: str) -> bool:
     """Return whether "val/accuracy" ... is shown as a percentage."""
-    return metric.rpartition("/")[2] in ("accuracy", "f1")
+    return metric.rpartition("/")[2] in ("accuracy", "f1", "f1_micro", "map")
 
 
 def format_metric_name(name: str) -> str:
     """Return "validation accuracy" for "val/accuracy"."""
     split, _, metric = name.partition("/")
-    return f"{SPLIT_NAMES.get(split, split)} {METRIC_NAMES.get(metric, metric)}"
+    return f"{SPLIT_NAMES.get(split, split)} {ALL_METRIC_NAMES.get(metric, metric)}"
 
 
 def order_metrics(names: Iterable[str]) -> list[str]:
@@ -84,7 +95,7 @@ def order_metrics(names: Iterable[str]) -> list[str]:
     Metrics that a user added come after the built-in ones, in their own order.
     """
     found = [name for name in dict.fromkeys(names) if name.partition("/")[0] in SPLIT_NAMES]
-    known = {metric: position for position, metric in enumerate(METRIC_NAMES)}
+    known = {metric: position for position, metric in enumerate(ALL_METRIC_NAMES)}
 
     def position(name: str) -> tuple[bool, int]:
         split, _, metric = name.partition("/")

@@ -1,6 +1,6 @@
 """Plot a finished run from the files in its folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rnn_lab.reports import plot_style as style
 from rnn_lab.reports.evaluation_curves import (
     MACRO,
+    NOT_MULTILABEL,
     Curve,
     class_curves,
     length_bins,
@@ -55,7 +56,8 @@ def make_plots(run_folder: Path) -> dict[str, Figure]:
     """Return every plot of a run by name.
 
     An evaluation, whose result.json names a `checkpoint`, has no learning curves. A run that was
-    not tested has no plots of predictions.
+    not tested has no plots of predictions. Where a text has any number of labels, there are no
+    plots of NOT_MULTILABEL.
     """
     result = read_result(run_folder)
     run = format_run(result)
@@ -67,12 +69,14 @@ def make_plots(run_folder: Path) -> dict[str, Figure]:
         plots["gradient_flow"] = plot_gradient_flow(run, flows)
     if any(name.startswith("test/") for name in result):
         predictions = read_predictions(run_folder)
-        plots |= {
-            "confusion_matrix": plot_confusion_matrix(run, predictions),
-            "roc_and_precision_recall": plot_roc_and_precision_recall(run, predictions),
-            "length_and_accuracy": plot_length_and_accuracy(run, predictions),
-            "calibration": plot_calibration(run, predictions),
+        makers: dict[str, Callable[[str, Predictions], Figure]] = {
+            "confusion_matrix": plot_confusion_matrix,
+            "roc_and_precision_recall": plot_roc_and_precision_recall,
+            "length_and_accuracy": plot_length_and_accuracy,
+            "calibration": plot_calibration,
         }
+        omitted = NOT_MULTILABEL if predictions.is_multilabel else ()
+        plots |= {n: make(run, predictions) for n, make in makers.items() if n not in omitted}
     return plots
 
 

@@ -6,6 +6,7 @@ the file.
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ CONFIG_DIR = ".hydra"  # of a run folder: the composed config and the overrides
 JOB_LOCK = "job.lock"  # held by the process that runs the job
 _RESULT_KEYS = ("model", "data", "seed", "synthetic", "best_epoch")
 _OPTION_GROUPS = ("model", "optimizer", "scheduler", "trainer")
-_PROBABILITY = "probability_"
+_LABEL, _PREDICTION, _PROBABILITY = "label_", "prediction_", "probability_"
 # The first of them that exists decides: an earlier attempt can have left the others.
 _STATUS: dict[JobFile, JobStatus] = {"result": "finished", "pruned": "pruned", "failure": "failed"}
 # Any of these makes a folder a job.
@@ -191,10 +192,28 @@ class HighLossExample(NamedTuple):
     """One example of the test split."""
 
     name: str  # where it came from: file and line
-    label: str
-    prediction: str
-    probability: float  # of the prediction
+    label: str  # or several, joined with ", "
+    prediction: str  # likewise
+    probability: float  # of the prediction; see `probability_of`
     loss: float  # cross-entropy in nats
+
+
+def format_labels(labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """Return the name of each label, an index [examples]; several, [examples, classes], joined."""
+    if labels.ndim == 1:
+        return [class_names[label] for label in labels]
+    return [", ".join(itertools.compress(class_names, row)) for row in labels]
+
+
+def probability_of(predicted: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the probability [examples] of what is predicted, of probabilities [examples, classes].
+
+    Of any number of labels, [examples, classes], it is that all of them are right, if they are
+    independent.
+    """
+    if predicted.ndim == 2:
+        return np.where(predicted, probabilities, 1 - probabilities).prod(axis=1)
+    return probabilities[np.arange(len(predicted)), predicted]
 
 
 @dataclass(frozen=True)
@@ -203,35 +222,44 @@ class Predictions:
 
     class_names: tuple[str, ...]
     names: list[str]  # where each example came from: file and line
-    labels: np.ndarray  # int64 [examples], an index into class_names
-    predicted: np.ndarray  # int64 [examples], an index into class_names
+    # Each int64 [examples], an index into class_names; or, where a text has any number of labels,
+    # bool [examples, classes].
+    labels: np.ndarray
+    predicted: np.ndarray
     lengths: np.ndarray  # int64 [examples], tokens
     losses: np.ndarray  # float64 [examples], cross-entropy in nats
     probabilities: np.ndarray  # float64 [examples, classes]
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether each prediction equals the label: bool [examples]."""
-        return self.predicted == self.labels
+        """Whether each prediction equals the label, or exactly the labels: bool [examples]."""
+        is_equal: np.ndarray = self.predicted == self.labels
+        return is_equal.reshape(len(self.names), -1).min(axis=1)
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether a text has any number of labels."""
+        return self.labels.ndim == 2
+
+    def format_labels(self, labels: np.ndarray) -> list[str]:
+        """Return the names of `labels`, rows of one of the two arrays."""
+        return format_labels(labels, self.class_names)
 
     def top_losses(self, n: int) -> list[HighLossExample]:
         """Return the `n` examples with the highest loss, or all: where to look for mistakes."""
-        return [
-            HighLossExample(
-                self.names[i],
-                self.class_names[self.labels[i]],
-                self.class_names[self.predicted[i]],
-                float(self.probabilities[i, self.predicted[i]]),
-                float(self.losses[i]),
-            )
-            for i in np.argsort(-self.losses, kind="stable")[:n]
-        ]
+        rows = np.argsort(-self.losses, kind="stable")[:n]
+        labels, predicted = self.labels[rows], self.predicted[rows]
+        probabilities, losses = self.probabilities[rows], self.losses[rows]
+        chosen = probability_of(predicted, probabilities)
+        names, shown = [self.names[i] for i in rows], self.format_labels
+        columns = names, shown(labels), shown(predicted), chosen.tolist(), losses.tolist()
+        return [HighLossExample(*example) for example in zip(*columns, strict=True)]
 
 
 def read_predictions(run_folder: Path) -> Predictions:
     """Return predictions.csv. The order of its probability columns is that of the classes."""
     path = run_folder / "predictions.csv"
-    table = _Table(path, ("name", "label", "prediction", "length", "loss"))
+    table = _Table(path, ("name", "length", "loss"))
     columns = [name for name in table.columns if name.startswith(_PROBABILITY)]
     class_names = tuple(name.removeprefix(_PROBABILITY) for name in columns)
     if len(class_names) < 2:
@@ -252,11 +280,17 @@ def read_predictions(run_folder: Path) -> Predictions:
             raise table.error(int(np.isnan(found).argmax()), f"{name} is not a number")
         return found
 
+    labels, predicted = (
+        np.stack([numbers(f"{kind}{name}") for name in class_names], axis=1) > 0
+        if f"{_LABEL}{class_names[0]}" in table.columns
+        else classes(kind.rstrip("_"))
+        for kind in (_LABEL, _PREDICTION)
+    )
     return Predictions(
         class_names=class_names,
         names=list(table.columns["name"]),
-        labels=classes("label"),
-        predicted=classes("prediction"),
+        labels=labels,
+        predicted=predicted,
         lengths=numbers("length").astype(np.int64),
         losses=numbers("loss"),
         probabilities=np.stack([numbers(name) for name in columns], axis=1),

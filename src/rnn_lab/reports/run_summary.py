@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
+from rnn_lab.errors import sanitize
+from rnn_lab.reports.evaluation_curves import NOT_MULTILABEL
 from rnn_lab.reports.formatting import (
     METRIC_NAMES,
+    MULTILABEL_METRIC_NAMES,
     SPLIT_NAMES,
     format_duration,
     format_metric,
+    format_percent,
     format_run,
     order_metrics,
+    shorten,
 )
 from rnn_lab.reports.rendering import make_table, print_lines
 from rnn_lab.reports.run_files import diff_options, read_result, recorded_options
@@ -34,6 +40,7 @@ _ADVICE: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("trainer.max_epochs", (), "more epochs with trainer.max_epochs"),
     ("data.batch_size", (8, 16), "data.batch_size=16"),
 )
+_MAX_LABELS = 30  # in the table of labels
 _MAX_NAMED = 3  # differing metrics in the one-line summary
 _MAX_LENGTH = 60  # characters of a value: the file may contain anything
 
@@ -51,11 +58,36 @@ def print_run(run_folder: Path, console: Console | None = None) -> None:
     for split in splits:
         table.add_column(SPLIT_NAMES[split], justify="right")
     added = (name.partition("/")[2] for name in order_metrics(result))
-    for metric in dict.fromkeys((*METRIC_NAMES, *added)):
+    names = METRIC_NAMES if not _is_multilabel(result) else MULTILABEL_METRIC_NAMES
+    for metric in dict.fromkeys((*names, *added)):
         values = (format_metric(metric, result.get(f"{split}/{metric}")) for split in splits)
-        table.add_row(Text(METRIC_NAMES.get(metric, metric)), *values)
+        table.add_row(Text(names.get(metric, metric)), *values)
     console.print(table)
+    if _is_multilabel(result) and result.get("per_class"):
+        console.print(_label_table(result["per_class"], result["thresholds"]))
     print_lines(_facts(result, run_folder), console)
+
+
+def _is_multilabel(result: Mapping[str, Any]) -> bool:
+    return result["data"].get("task") == "multilabel"
+
+
+def _label_table(
+    labels: Mapping[str, Mapping[str, float]], thresholds: Mapping[str, float]
+) -> Table:
+    """Return the test scores of each label at its threshold; of many labels, the most frequent."""
+    shown = sorted(labels, key=lambda name: -labels[name]["support"])[:_MAX_LABELS]
+    more = f", the {len(shown)} most frequent of {len(labels)}" if len(shown) < len(labels) else ""
+    table = make_table(f"Labels of the test split{more}")
+    table.add_column("")
+    for column in ("threshold", "precision", "recall", "F1", "texts"):
+        table.add_column(column, justify="right")
+    for name in (name for name in labels if name in shown):
+        scores = labels[name]
+        shares = thresholds[name], scores["precision"], scores["recall"], scores["f1"]
+        cells = [*map(format_percent, shares), f"{scores['support']:,}"]
+        table.add_row(Text(shorten(sanitize(name))), *cells)
+    return table
 
 
 def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
@@ -71,6 +103,9 @@ def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
     yield from _baseline_lines(result)
     if result.get("demo_fallback"):
         yield "IMDB was not available: these metrics are of synthetic demo reviews, not of IMDB."
+    if result.get("per_class") and _is_multilabel(result):
+        omitted = ", ".join(name.replace("_", " ") for name in NOT_MULTILABEL)
+        yield f"Not drawn, since a text has any number of labels: {omitted}"
     if plots := sorted((run_folder / "plots").glob("*.png")):
         yield f"Plots in plots/: {', '.join(plot.stem.replace('_', ' ') for plot in plots)}"
     yield f"Run folder: {run_folder}"
@@ -79,6 +114,7 @@ def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
 def _baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Compare the network with the baselines of a run, and name what may help where it loses."""
     baselines = result.get("baseline") or {}
+    names = MULTILABEL_METRIC_NAMES if _is_multilabel(result) else METRIC_NAMES
     split = "test" if f"test/{_COMPARED[0]}" in baselines.get("tfidf", {}) else "val"
     lost = []
     for baseline, name in BASELINE_NAMES.items():
@@ -87,10 +123,10 @@ def _baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
         shown = []
         for metric in _COMPARED:
             score, own = scores.get(f"{split}/{metric}"), result.get(f"{split}/{metric}")
-            shown.append(f"{METRIC_NAMES[metric]} {format_metric(metric, score)}")
+            shown.append(f"{names[metric]} {format_metric(metric, score)}")
             if score is not None and own is not None and own < score:
                 gap = format_metric(metric, score - own).removesuffix(" %")
-                lost.append(f"{METRIC_NAMES[metric]} by {gap} points to {name}")
+                lost.append(f"{names[metric]} by {gap} points to {name}")
         yield f"{name}, {SPLIT_NAMES[split]}: {', '.join(shown)}"
     if lost:
         options = recorded_options(result)

@@ -42,6 +42,15 @@ class OutOfMemoryError(UserError):
 def train_with_retries(options: Mapping[str, Any]) -> None:
     """Train the run of conf/train.yaml, composed into `options`, in the folder Hydra made for it.
 
+    Raises:
+        Exception: see `retry_run`.
+    """
+    retry_run(_run_spec(options))
+
+
+def retry_run(spec: RunSpec) -> None:
+    """Train the run of `spec`, and train it again after an error.
+
     A run that fails is trained again `max_retries` times and resumes from its last checkpoint. On
     out-of-memory it starts over with half the batch size and doubled gradient accumulation, down to
     one example. Errors that the user has to correct are not retried, and neither is one of several
@@ -52,7 +61,6 @@ def train_with_retries(options: Mapping[str, Any]) -> None:
             reproduced run, metrics that differ from the first run's.
         Exception: that of the last attempt.
     """
-    spec = _run_spec(options)
     if not is_rank_zero():
         return launch(spec, _search_callbacks)
     config, job = spec.config, JobDir(spec.output_dir)

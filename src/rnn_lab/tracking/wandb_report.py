@@ -54,13 +54,13 @@ def report_to_wandb(run: Any, folder: Path, test: Split | None, checkpoint: Path
 
 def _test_charts(folder: Path, test: Split) -> dict[str, Any]:
     predictions = read_predictions(folder)
-    charts: dict[str, Any] = {
-        "test/confusion_matrix": wandb.plot.confusion_matrix(
+    charts: dict[str, Any] = {}
+    if not predictions.is_multilabel:  # a text of several classes has no one cell
+        charts["test/confusion_matrix"] = wandb.plot.confusion_matrix(
             y_true=predictions.labels.tolist(),
             preds=predictions.predicted.tolist(),
             class_names=list(predictions.class_names),
         )
-    }
     curves = [curve.thinned(POINTS) for curve in class_curves(predictions)]
     if curves:
         roc = [(c.name, c.false_positive_rate, c.true_positive_rate) for c in curves]

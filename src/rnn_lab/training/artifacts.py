@@ -62,21 +62,26 @@ def save_artifacts(
         if (folder / name).exists():
             shutil.copyfile(folder / name, stage / name)  # for the plots and the dashboard
     predictions, test = find_callback(trainer, PredictionCollector), data.corpus.test
+    thresholds = _thresholds(trainer)
     if predictions.is_complete and test is not None:
         encoded, rows = data.splits["test"], predictions.indices
-        tested = {
+        tested: dict[str, Any] = {
             "class_names": data.class_names,
             "names": [test.names[row] for row in rows],
             "labels": encoded.labels[rows],
             "losses": predictions.losses,
             "probabilities": predictions.probabilities,
+            "thresholds": thresholds,
         }
         write_predictions(stage / "predictions.csv", lengths=encoded.lengths[rows], **tested)
         write_top_losses(stage / TOP_LOSSES, texts=test.take(rows).texts, **tested)
-        labels, predicted = encoded.labels[rows], predictions.probabilities.argmax(axis=1)
-        per_class = write_class_metrics(stage, data.class_names, labels, predicted)
+        predicted = predicted_labels(predictions.probabilities, thresholds)
+        per_class = write_class_metrics(stage, data.class_names, encoded.labels[rows], predicted)
         result = result | {"per_class": per_class}
     write_train_hashes(stage / TRAIN_HASHES, data)
+    if thresholds is not None:
+        named = dict(zip(data.class_names, thresholds.tolist(), strict=True))
+        result = result | {"thresholds": named}
     write_result(stage, result)
     draw_plots(stage)
     _report_to_wandb(stage, data, trainer)
@@ -87,6 +92,21 @@ def save_artifacts(
         path.replace(target)
     shutil.rmtree(stage, ignore_errors=True)
     print_run(folder)
+
+
+def _thresholds(trainer: L.Trainer) -> np.ndarray | None:
+    model = trainer.lightning_module
+    assert isinstance(model, TextClassifier)
+    thresholds = model.classifier.thresholds
+    return None if thresholds is None else thresholds.cpu().numpy()
+
+
+def predicted_labels(probabilities: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
+    """Return the most probable class, int64 [examples], of probabilities [examples, classes].
+
+    With `thresholds` [classes], return whether each label is predicted, bool [examples, classes].
+    """
+    return probabilities.argmax(axis=1) if thresholds is None else probabilities >= thresholds
 
 
 def _report_to_wandb(stage: Path, data: TextDataModule, trainer: L.Trainer) -> None:
@@ -111,22 +131,31 @@ def write_predictions(
     lengths: np.ndarray,
     losses: np.ndarray,
     probabilities: np.ndarray,
+    thresholds: np.ndarray | None = None,
 ) -> None:
     """Write predictions.csv: one row for each example of the test split, in the order given.
 
     `names` [examples] say where each came from; `labels` are indices into `class_names`, `lengths`
     are tokens, `losses` are cross-entropies in nats (all [examples]); `probabilities` [examples,
     classes] are written with as many digits as read back the same.
+
+    With `thresholds` [classes] a text has any number of labels, [examples, classes]: then columns
+    label_<class> and prediction_<class> of 0 and 1 take the place of `label` and `prediction`.
     """
-    predicted = probabilities.argmax(axis=1)
     columns = ["name", "label", "prediction", "length", "loss"]
+    predicted = predicted_labels(probabilities, thresholds)
+    if thresholds is None:
+        cells = [(class_names[a], class_names[b]) for a, b in zip(labels, predicted, strict=True)]
+    else:
+        kinds = ("label", "prediction")
+        columns[1:3] = [f"{kind}_{name}" for kind in kinds for name in class_names]
+        cells = np.hstack([labels, predicted]).astype(int).tolist()
     with atomic_write(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns + [f"probability_{name}" for name in class_names])
         for i, name in enumerate(names):
-            label, prediction = class_names[labels[i]], class_names[predicted[i]]
             numbers = [str(number) for number in (lengths[i], losses[i], *probabilities[i])]
-            writer.writerow([name, label, prediction, *numbers])
+            writer.writerow([name, *cells[i], *numbers])
 
 
 def write_class_metrics(
@@ -134,8 +163,8 @@ def write_class_metrics(
 ) -> dict[str, ClassMetrics]:
     """Write per_class.csv of the test split into `folder`; return what result.json has of it.
 
-    `labels` and `predicted` [examples] are indices into `class_names`. A class of the split that is
-    never predicted gives a warning.
+    `labels` and `predicted` are as in `class_metrics`. A class of the split that is never predicted
+    gives a warning.
 
     Returns:
         The metrics by class, or {} where there are more than MOST_CLASSES.
@@ -158,18 +187,21 @@ def write_top_losses(
     labels: np.ndarray,
     losses: np.ndarray,
     probabilities: np.ndarray,
+    thresholds: np.ndarray | None = None,
 ) -> None:
     """Write top_losses.csv: the examples with the highest loss and their texts, the highest first.
 
     The arguments are those of `write_predictions`; of `texts` [examples], few are read.
     """
-    predicted = probabilities.argmax(axis=1)
+    rows = np.argsort(-losses, kind="stable")[:_NUM_TOP_LOSSES]
+    predicted = predicted_labels(probabilities[rows], thresholds)
+    columns = (format_labels(which, class_names) for which in (labels[rows], predicted))
+    chosen = probability_of(predicted, probabilities[rows])
     with atomic_write(path, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*HighLossExample._fields, "text"])
-        for i in np.argsort(-losses, kind="stable")[:_NUM_TOP_LOSSES]:
-            label, prediction = class_names[labels[i]], class_names[predicted[i]]
-            numbers = str(probabilities[i, predicted[i]]), str(losses[i])
+        for i, label, prediction, probability in zip(rows, *columns, chosen, strict=True):
+            numbers = str(probability), str(losses[i])
             writer.writerow([names[i], label, prediction, *numbers, texts[i]])
 
 
@@ -243,6 +275,7 @@ def describe_data(data: TextDataModule) -> dict[str, Any]:
     corpus, encoder = data.corpus, data.text_encoder
     return {
         "name": corpus.name,
+        "task": data.task,
         "class_names": list(data.class_names),
         "num_examples": {split: len(encoded) for split, encoded in data.splits.items()},
         "fingerprint": corpus.fingerprint,

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from rnn_lab.data.config import DataOptions
+from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import ModelOptions, OptimizerConfig, SchedulerConfig
 from rnn_lab.plugins import load_plugins
 from rnn_lab.tracking.config import LoggerConfig
@@ -29,7 +30,12 @@ from rnn_lab.validation import (
     validate,
 )
 
-METRICS = ("val/accuracy", "val/f1", "val/auroc", "val/loss")  # that may select an epoch
+# That may select an epoch: of texts with one label, and of texts with any number of them.
+METRICS_OF_TASK = {
+    "multiclass": ("val/accuracy", "val/f1", "val/auroc", "val/loss"),
+    "multilabel": ("val/accuracy", "val/f1", "val/f1_micro", "val/map", "val/loss"),
+}
+METRICS = tuple(dict.fromkeys(name for names in METRICS_OF_TASK.values() for name in names))
 
 # Arguments of Lightning's Trainer that the project sets itself, and the option to use instead.
 RESERVED_TRAINER_OPTIONS = {
@@ -246,6 +252,16 @@ class RunConfig(StrictConfig):
         if not self.train and self.ckpt_path is None:
             raise ValueError("train=false: name the checkpoint to test, ckpt_path=<file>")
         return self
+
+
+def check_monitor(config: RunConfig, task: str) -> None:
+    """Raise a ConfigError if the metric that selects an epoch is not one of `task`."""
+    monitor = config.trainer.monitor
+    choices = [*METRICS_OF_TASK[task], *(f"val/{name}" for name in config.metrics)]
+    if monitor not in choices:
+        labels = "any number of labels" if task == "multilabel" else "one label"
+        message = f"trainer.monitor={monitor}: is no metric of texts with {labels} each"
+        raise ConfigError(unknown_choice_message(message, monitor, choices))
 
 
 def parse_run_config(options: Mapping[str, Any]) -> RunConfig:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from rnn_lab.data.class_balance import count_classes
 from rnn_lab.data.corpus import SPLITS, Corpus
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.statistics import text_warnings
@@ -78,10 +79,14 @@ def print_data_summary(data: TextDataModule) -> None:
     sizes = ", ".join(
         f"{name} {statistics[name]['examples']:,}" for name in SPLITS if name in statistics
     )
-    shares = np.bincount(data.splits["train"].labels, minlength=data.num_classes)
+    labels = data.splits["train"].labels
+    shares = count_classes(labels, data.num_classes) / len(labels)
     order = np.argsort(-shares, kind="stable")
-    named = [f"{data.class_names[i]} {shares[i] / shares.sum():.1%}" for i in order]
-    print(f"Texts: {sizes}; {data.num_classes} classes: {_listed(named)}")
+    listed = _listed([f"{data.class_names[i]} {shares[i]:.1%}" for i in order])
+    kind = "classes"
+    if labels.ndim == 2:
+        kind, listed = "labels", f"{listed}; none {(~labels.any(axis=1)).mean():.1%}"
+    print(f"Texts: {sizes}; {data.num_classes} {kind}: {listed}")
     train = statistics["train"]
     held_out = statistics.get("validation", train)
     print(
@@ -120,7 +125,7 @@ def report_groups(data: TextDataModule) -> None:
 def warn_rare_classes(data: TextDataModule) -> None:
     """Warn about classes with too few texts to learn, and about those that a split lacks."""
     counts = {
-        name: np.bincount(data.splits[name].labels, minlength=data.num_classes)
+        name: count_classes(data.splits[name].labels, data.num_classes)
         for name in SPLITS
         if name in data.splits
     }
@@ -154,9 +159,13 @@ def warn_never_predicted(
 ) -> None:
     """Warn about classes that the test split has and the network never predicts there.
 
-    `labels` and `predicted` [examples] are indices into `class_names`.
+    `labels` and `predicted` are as in `class_metrics`.
     """
-    if missed := np.setdiff1d(labels, predicted).tolist():
+    if labels.ndim == 2:
+        missed = np.flatnonzero(labels.any(axis=0) & ~predicted.any(axis=0)).tolist()
+    else:
+        missed = np.setdiff1d(labels, predicted).tolist()
+    if missed:
         names = _listed([repr(class_names[row]) for row in missed])
         log.warning("Classes that are never predicted on the test split: %s", names)
 

@@ -72,8 +72,14 @@ def _fitting(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
         "trainer.max_epochs": epochs,
         "trainer.patience": max(3, epochs // 3),
         # Of uneven classes accuracy is best where the rare ones are never predicted.
-        "trainer.monitor": "val/f1" if is_uneven(data.class_counts) else "val/accuracy",
+        "trainer.monitor": _monitor(data),
     }
+
+
+def _monitor(data: TextDataModule) -> str:
+    if data.task == "multilabel":
+        return "val/map"  # the others depend on thresholds, which are chosen after the epoch
+    return "val/f1" if is_uneven(data.class_counts) else "val/accuracy"
 
 
 def _ngram_buckets(lengths: np.ndarray, num_classes: int) -> int:

@@ -33,6 +33,7 @@ from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactChe
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.callbacks.nonfinite import Rollback, excluded_batches, read_rollbacks
 from rnn_lab.training.checkpoint_io import read_checkpoint
+from rnn_lab.training.config import check_monitor
 from rnn_lab.training.data_report import (
     print_data_summary,
     print_source_info,
@@ -83,6 +84,7 @@ def train(
     shutdown.raise_received()  # a library may have swallowed what the signal raised
     spec = with_recipe(spec, data)
     config, weights = spec.config, data.class_weights
+    check_monitor(config, data.task)
 
     initial = recorded_weights(spec, rollbacks) or load_initial_weights(config, data)
     metadata = checkpoint_metadata(spec, hardware, data, initial)
@@ -97,8 +99,9 @@ def train(
         data.num_classes,
         config.optimizer,
         config.scheduler,
-        metric_factories(config.metrics),
+        metric_factories(config.metrics, data.task),
         class_weights=None if weights is None else weights.tolist(),
+        task=data.task,
     )
     if resumed is None:
         initial.copy_into(model)

@@ -57,7 +57,9 @@ def test_labels_of_every_type_have_one_form(tmp_path):
     assert labels([True, False]) == ["true", "false"]
     assert labels(pa.array(["b", "a", "b"]).dictionary_encode()) == ["b", "a", "b"]
     assert labels([None, 1.0, float("nan")]) == ["empty label", "1", "empty label"]
-    assert labels([[1], [2]])[0] == "'label' is not a name or number: a list"
+    nested = "'label' is not a name or number, or a list of them: a list"
+    assert labels([[[1]], [[2]]]) == [nested, nested]
+    assert labels([["a", "b"], [], ["a", "a"]]) == [("a", "b"), (), ("a",)]
 
 
 @pytest.mark.parametrize("format", ["parquet", "stream"])
@@ -67,6 +69,15 @@ def test_named_classes_of_hugging_face(tmp_path, format):
     named = table().replace_schema_metadata(metadata)
     path = write(tmp_path / f"a.{'parquet' if format == 'parquet' else 'arrow'}", named, format)
     assert [row.label for row in read(path)[:3]] == ["World", "Sports", "Business"]
+
+
+def test_lists_of_named_classes_of_hugging_face(tmp_path):
+    """As `Sequence(ClassLabel)`, for texts with any number of labels."""
+    kind = {"feature": {"names": ["joy", "fear"], "_type": "ClassLabel"}, "_type": "Sequence"}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": kind}}})}
+    named = table(pa.array([[0, 1], [], [1]] * 1000)).replace_schema_metadata(metadata)
+    path = write(tmp_path / "a.parquet", named, "parquet")
+    assert [row.label for row in read(path)[:3]] == [("joy", "fear"), (), ("fear",)]
 
 
 def test_a_saved_data_set(tmp_path):

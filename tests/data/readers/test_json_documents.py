@@ -50,7 +50,7 @@ def test_json_lines_in_a_json_file(tmp_path):
 def test_bad_items_cost_themselves_only(tmp_path):
     path = tmp_path / "a.json"
     good = {"text": "a", "label": 1}
-    items = [good, 3, [good], {"text": None, "label": 1}, {"text": "b", "label": [1]}, {}, good]
+    items = [good, 3, [good], {"text": None, "label": 1}, {"text": "b", "label": [{}]}, {}, good]
     path.write_text(json.dumps(items)[:-1] + ', {"text": "a", "text": "b", "label": 2}]')
     found = read(path)
     assert found[0] == Record(1, "a", "1")
@@ -59,7 +59,7 @@ def test_bad_items_cost_themselves_only(tmp_path):
         "is not a JSON object: 3",
         "is not a JSON object: a list",
         "'text' is not a string: null",
-        "'label' is not a name or number: a list",
+        "'label' is not a name or number, or a list of them: a list",
         "has no 'text'",
         "has 'text' more than once",
     ]

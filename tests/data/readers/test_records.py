@@ -75,7 +75,7 @@ def test_jsonl_rows():
         '{"text": 3, "label": 1}',
         '{"text": "e"}',
         '{"text": "f", "label": null}',
-        '{"text": "g", "label": [1]}',
+        '{"text": "g", "label": [[1]]}',
         "[1, 2]",
         '{"text": "half',
         '{"text": "\\ud800", "label": 1}',

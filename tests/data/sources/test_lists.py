@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from rnn_lab.data.config import FilesConfig
-from rnn_lab.data.sources.lists import corpus_from_lists
+from rnn_lab.data.sources.lists import (
+    ListsConfig,
+    corpus_from_lists,
+    load_lists,
+    store_corpus,
+)
 from rnn_lab.data.sources.text_files import load_files
 from rnn_lab.errors import DataError
 
@@ -55,7 +60,7 @@ def test_given_splits_and_classes():
 
 
 def test_bad_rows():
-    texts, labels = [*TEXTS, " ", None, "x", "y"], [*LABELS, "good", "bad", None, [1]]
+    texts, labels = [*TEXTS, " ", None, "x", "y"], [*LABELS, "good", "bad", None, {}]
     with pytest.raises(DataError, match=r"^lists, train: row 40: empty text"):
         corpus_from_lists(texts, labels)
     corpus = corpus_from_lists(texts, labels, on_bad_lines="skip")
@@ -63,7 +68,7 @@ def test_bad_rows():
         "lists, train 40: empty text",
         "lists, train 41: a text is a NoneType and not a string",
         "lists, train 42: missing label '' (if it is a class, list all classes in class_names)",
-        "lists, train 43: a label cannot be of the type list",
+        "lists, train 43: a label cannot be of the type dict",
     ]
     assert len(corpus.train) + len(corpus.test) == 40
 
@@ -81,3 +86,41 @@ def test_bad_rows():
 def test_what_cannot_be_a_corpus(texts, labels, message):
     with pytest.raises(DataError, match=message):
         corpus_from_lists(texts, labels)
+
+
+def test_any_number_of_labels():
+    lists = [["a", "b"], [], ["b"], ["a"]] * 10
+    matrix = np.array([[1, 1], [0, 0], [0, 1], [1, 0]] * 10)
+    expected = corpus_from_lists(TEXTS, lists)
+    assert expected.task == "multilabel" and expected.class_names == ("a", "b")
+    frame = type("Frame", (), {"columns": ["a", "b"], "to_numpy": lambda self: matrix})()
+    for labels, options in (
+        ([set(labels) for labels in lists], {}),
+        (matrix, {"class_names": ["a", "b"]}),
+        (frame, {}),
+    ):
+        corpus = corpus_from_lists(TEXTS, labels, **options)
+        assert corpus.class_names == ("a", "b")
+        assert np.array_equal(corpus.train.labels, expected.train.labels)
+        assert np.array_equal(corpus.test.labels, expected.test.labels)
+    with pytest.raises(DataError, match="needs class_names with a name for each column"):
+        corpus_from_lists(TEXTS, matrix)
+    with pytest.raises(DataError, match="0 where lists of labels are expected"):
+        corpus_from_lists(TEXTS, matrix.tolist())
+    with pytest.raises(DataError, match=r"row 0: 'a' is '2' and neither 0 nor 1"):
+        corpus_from_lists(TEXTS, matrix + 1, class_names=["a", "b"])
+
+
+def test_a_stored_corpus_is_the_same(tmp_path):
+    corpus = corpus_from_lists(TEXTS, LABELS, validation=(["a", "b"], ["good", "bad"]))
+    folder = store_corpus(corpus, tmp_path)
+    found = load_lists(ListsConfig(corpus=str(folder)))
+    assert found.fingerprint == corpus.fingerprint
+    for name, split in corpus.splits.items():
+        assert list(found.splits[name].texts) == list(split.texts)
+        assert np.array_equal(found.splits[name].labels, split.labels)
+    assert store_corpus(corpus, tmp_path) == folder
+    with pytest.raises(DataError, match="no longer; give them again"):
+        load_lists(ListsConfig(corpus=str(tmp_path / "elsewhere")))
+    with pytest.raises(DataError, match=r"call rnn_lab\.train"):
+        load_lists(ListsConfig())

@@ -168,7 +168,11 @@ def test_an_option_keeps_its_place_in_a_dump_of_the_whole(own_source):
     ("name", "line"),
     [
         ("wether", "data.source=wether: impossible value. Did you mean weather? Choose from: auto"),
-        ("x", "data.source=x: impossible value. Choose from: auto, demo, files, imdb, long_range"),
+        (
+            "x",
+            "data.source=x: impossible value. Choose from: "
+            "auto, demo, files, imdb, lists, long_range",
+        ),
         (3, "data.source=3: impossible value. Choose from: "),
         (None, "data.source=None: impossible value. Choose from: "),
     ],

@@ -414,6 +414,92 @@ def test_every_text_is_tested_in_one_fold(load, group_column):
             assert not authors_of(corpus.train) & authors_of(corpus.test)
 
 
+SEVERAL = [("toxic", "insult"), (), ("insult",), ("threat",), ("toxic",)] * 8
+
+
+def several_labels(split, corpus: Corpus) -> list[tuple[str, set[str]]]:
+    return [
+        (text, {name for name, has in zip(corpus.class_names, row, strict=True) if has})
+        for text, row in zip(split.texts, split.labels, strict=True)
+    ]
+
+
+def test_any_number_of_labels_from_every_form(load):
+    texts = [f"text number {i}" + " and more" * (i % 4) for i in range(40)]
+    names = ("toxic", "insult", "threat")
+    columns = ",".join(names)
+    pairs = list(zip(texts, SEVERAL, strict=True))
+    Path("cells.csv").write_text(
+        "text,label\n" + "".join(f"{t},{' ; '.join(found)}\n" for t, found in pairs)
+    )
+    Path("columns.csv").write_text(
+        f"id,text,{columns}\n"
+        + "".join(f"0,{t},{','.join(str(int(n in found)) for n in names)}\n" for t, found in pairs)
+    )
+    Path("lists.jsonl").write_text(
+        "".join(json.dumps({"text": t, "label": found}) + "\n" for t, found in pairs)
+    )
+    Path("flags.jsonl").write_text(
+        "".join(
+            json.dumps({"text": t} | {n: n in found for n in names}) + "\n" for t, found in pairs
+        )
+    )
+    Path("texts.txt").write_text("".join(f"{t}\n" for t, _ in pairs))
+    Path("labels.txt").write_text("".join(f"{'|'.join(found)}\n" for _, found in pairs))
+    corpora = [
+        load(train_path="cells.csv", label_separator="semicolon"),
+        load(train_path="columns.csv", label_column=list(names)),
+        load(train_path="lists.jsonl"),
+        load(train_path="flags.jsonl", label_column=list(names)),
+        load(train_path=["texts.txt", "labels.txt"], label_separator="|"),
+    ]
+    expected = dict(zip(texts, map(set, SEVERAL), strict=True))
+    for corpus in corpora:
+        assert corpus.task == "multilabel" and corpus.train.labels.dtype == np.uint8
+        found = several_labels(corpus.train, corpus) + several_labels(corpus.test, corpus)
+        assert dict(found) == expected
+    assert [corpus.class_names for corpus in corpora] == [
+        ("insult", "threat", "toxic"),
+        names,
+        ("insult", "threat", "toxic"),
+        names,
+        ("insult", "threat", "toxic"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("text,a,b\nx,1,2\n", {"label_column": ["a", "b"]}, ":2: 'b' is '2' and neither 0 nor 1"),
+        ("text,a,b\nx,1,\n", {"label_column": ["a", "b"]}, ":2: 'b' is '' and neither 0 nor 1"),
+        ("text,a,b\nx,1,0\n", {"label_column": ["a", "c"]}, "has no column 'c'"),
+        ("text,label\nx,1;0\ny,1\n", {"label_separator": ";"}, "1, 0 where lists of labels"),
+        ("text,label\nx,\ny,\n", {"label_separator": ";"}, "no label where lists of labels"),
+        ("text,label\nx,a;NA\n", {"label_separator": ";"}, ":2: missing label 'NA'"),
+        ("text,label\nx,a\ny,\n", {"label_separator": ";"}, "one class only, 'a'"),
+        ("text,a,b\nx,1,0\n", {"label_column": ["a", "b"]}, "no rows of the class 'b'"),
+    ],
+)
+def test_faults_of_any_number_of_labels(load, content, options, message):
+    Path("a.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        load(train_path="a.csv", **options)
+
+
+def test_one_label_and_several_do_not_mix(load):
+    one, several = '{"text": "x", "label": "a"}\n', '{"text": "y", "label": ["a", "b"]}\n'
+    Path("a.jsonl").write_text(one + several)
+    with pytest.raises(DataError, match=r":2: has a list of labels, and the texts before it"):
+        load(train_path="a.jsonl")
+    Path("a.jsonl").write_text(several + one)
+    with pytest.raises(DataError, match=r":2: has the label 'a' and no list of labels"):
+        load(train_path="a.jsonl")
+    Path("a", "pos").mkdir(parents=True)
+    Path("a", "neg").mkdir()
+    with pytest.raises(DataError, match=r"data\.label_separator has no column"):
+        load(train_path="a", label_separator=";")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -450,3 +536,17 @@ def test_a_sweep_over_seeds_has_one_test_and_one_validation_split(load):
         )
     assert splits[0] == splits[1]
     assert [len(names) for names in splits[0]] == [144, 16, 40]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_column": ["a"]}, "two or more columns"),
+        ({"label_column": ["a", "a"]}, "two or more columns"),
+        ({"label_column": ["a", "b"], "label_separator": ";"}, "have no separator"),
+        ({"label_separator": ""}, "one or more characters"),
+    ],
+)
+def test_options_of_any_number_of_labels_are_checked(options, message):
+    with pytest.raises(ConfigError, match=message):
+        validate(Data, {"data": {"source": "files", "train_path": "a.csv"} | options})

@@ -105,7 +105,9 @@ def _class_names(schema: Any) -> dict[str, list[str]]:
     """Return the names of the classes that Hugging Face's metadata has for integer columns."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found = {name: kind.get("names") for name, kind in features.items()}
+        # Of a list of classes, the names are those of its items.
+        kinds = {name: kind.get("feature", kind) for name, kind in features.items()}
+        found = {name: kind.get("names") for name, kind in kinds.items()}
     except (KeyError, ValueError, AttributeError, TypeError, RecursionError):
         return {}
     return {
@@ -116,6 +118,8 @@ def _class_names(schema: Any) -> dict[str, list[str]]:
 
 
 def _class_name(names: Sequence[str], value: Any) -> Any:
+    if isinstance(value, list):
+        return [_class_name(names, item) for item in value]
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 

@@ -127,11 +127,13 @@ class ResolvedColumns:
     header: bool = True
     group: str | None = None  # of examples that belong together
     id: str | None = None  # of an unlabelled row
+    indicators: tuple[str, ...] = ()  # columns of 0 and 1, one a label; then `label` is None
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The columns of the text and of the label."""
-        return self.text if self.label is None else (*self.text, self.label)
+        """The columns of the text and of the labels."""
+        labels = self.indicators if self.label is None else (self.label,)
+        return (*self.text, *labels)
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -162,13 +164,18 @@ class ResolvedColumns:
     def _position(self, name: str | None) -> int | None:
         return None if name is None else self.names.index(name)
 
+    @property
+    def indicator_positions(self) -> tuple[int, ...]:
+        """The positions of the indicators."""
+        return tuple(self.names.index(name) for name in self.indicators)
+
 
 @dataclass(frozen=True)
 class ColumnOptions:
     """How a user names the columns; None and () are inferred."""
 
     text: Column | Sequence[Column] | None = None
-    label: Column | None = None
+    label: Column | Sequence[Column] | None = None  # several: indicators, see ResolvedColumns
     group: Column | None = None
     id: Column | None = None  # of unlabelled rows; None: "id"
     names: Sequence[str] = ()  # of a file without a header
@@ -185,9 +192,14 @@ class ColumnOptions:
         return (self.text,) if isinstance(self.text, str | int) else tuple(self.text)
 
     @property
+    def indicators(self) -> tuple[Column, ...]:
+        """The columns of 0 and 1, one a label; () if the labels are in one column."""
+        return () if isinstance(self.label, str | int | None) else tuple(self.label)
+
+    @property
     def chosen_names(self) -> set[str]:
         """The columns that the user chose by a name, which a header has."""
-        chosen = (*self.texts, self.label, self.group, self.id)
+        chosen = (*self.texts, *(self.indicators or (self.label,)), self.group, self.id)
         return {name for name in chosen if isinstance(name, str) and not name.isdecimal()}
 
 
@@ -214,8 +226,9 @@ def resolve_columns(
     """
     resolver = _Resolver(names, options, stats or {}, _listed(shown or list(map(shorten, names))))
     group, id_ = resolver.group(), resolver.id()
-    text, label = resolver.resolve({group, id_ if options.id is not None else None})
-    return ResolvedColumns(tuple(names), text, label, header, group, id_)
+    others = {group, id_ if options.id is not None else None}
+    text, label, indicators = resolver.resolve(others)
+    return ResolvedColumns(tuple(names), text, label, header, group, id_, indicators)
 
 
 def _listed(shown: Sequence[str]) -> str:
@@ -241,31 +254,41 @@ class _Resolver:
         self._problems: dict[str, str] = {}  # by kind: "text", "label"
         self._texts: list[str] = []  # several columns that may be the text
 
-    def resolve(self, others: set[str | None]) -> tuple[tuple[str, ...], str | None]:
-        """Return the columns of the text, and the one of the label; neither is among `others`."""
+    def resolve(
+        self, others: set[str | None]
+    ) -> tuple[tuple[str, ...], str | None, tuple[str, ...]]:
+        """Return the columns of the text, the one of the label, and the indicators.
+
+        None is among `others`.
+        """
         options = self._options
         self._stats = {name: found for name, found in self._stats.items() if name not in others}
         text = tuple(self._chosen(column, "text") for column in options.texts)
-        label = None
-        if options.labelled and options.label is not None:
+        label: str | None = None
+        indicators: tuple[str, ...] = ()
+        if options.labelled and isinstance(options.label, str | int):
             label = self._chosen(options.label, "label")
+        elif options.labelled:
+            indicators = tuple(self._chosen(column, "label") for column in options.indicators)
+        is_inferred = options.labelled and options.label is None
+        used = {label, *indicators}
         if (like := options.like) is not None and like.header:
             names = set(unique(self._names))
-            if not text and label not in like.text and names.issuperset(like.text):
+            if not text and not used & set(like.text) and names.issuperset(like.text):
                 text = like.text
-            if label is None and options.labelled and like.label in names - set(text):
+            if is_inferred and like.label in names - set(text):
                 label = like.label
-        texts = self._common(DEFAULT_TEXT_COLUMNS, {label})
+        texts = self._common(DEFAULT_TEXT_COLUMNS, {label, *indicators})
         text = text or tuple(texts if len(texts) == 1 else [])
         labels = self._common(DEFAULT_LABEL_COLUMNS, set(text))
-        if label is None and options.labelled and len(labels) == 1:
+        if is_inferred and label is None and len(labels) == 1:
             (label,) = labels
-        text = text or self._infer_text(texts, label)
-        if label is None and options.labelled:
+        text = text or self._infer_text(texts, {label, *indicators})
+        if is_inferred and label is None:
             label = self._infer_label(labels, text)
         if self._problems:
             raise UnknownColumnError(self._advice())
-        return text, label
+        return text, label, indicators
 
     def group(self) -> str | None:
         """Return the column of the groups."""
@@ -304,12 +327,12 @@ class _Resolver:
         """Return the columns with a common name."""
         return [n for n in self._names if n.strip().lower() in known and n not in others]
 
-    def _infer_text(self, common: Sequence[str], label: str | None) -> tuple[str, ...]:
+    def _infer_text(self, common: Sequence[str], labels: set[Any]) -> tuple[str, ...]:
         like = self._options.like
-        found = [n for n, stats in self._stats.items() if n != label and stats.is_text]
+        found = [n for n, stats in self._stats.items() if n not in labels and stats.is_text]
         if not common and len(found) == 1:
             return tuple(found)
-        if like is not None and set(like.text) <= set(self._names) - {label}:
+        if like is not None and set(like.text) <= set(self._names) - labels:
             return like.text
         if common:
             self._problems["text"] = "more than one column has a common name for the text"

@@ -4,16 +4,22 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, StrictInt, StrictStr
 
-from rnn_lab.data.readers.reading import ReadOptions, check_delimiter, check_quotechar
+from rnn_lab.data.readers.reading import (
+    ReadOptions,
+    check_delimiter,
+    check_quotechar,
+    check_separator,
+)
 
 Column = StrictInt | StrictStr  # its position from 0, or its name
 Delimiter = Annotated[str, AfterValidator(check_delimiter)]
 Quotechar = Annotated[str, AfterValidator(check_quotechar)]
+Separator = Annotated[str, AfterValidator(check_separator)]
 
 
 def read_options(config: Any, *, prefix: str = "") -> ReadOptions:
     """Return the options of a config that has them under the names of ReadOptions."""
-    text = config.text_column
+    text, label = config.text_column, getattr(config, "label_column", None)
     return ReadOptions(
         format=config.format,
         encoding=config.encoding,
@@ -22,7 +28,8 @@ def read_options(config: Any, *, prefix: str = "") -> ReadOptions:
         delimiter=config.delimiter,
         quotechar=config.quotechar,
         text_column=tuple(text) if isinstance(text, list) else text,
-        label_column=getattr(config, "label_column", None),
+        label_column=tuple(label) if isinstance(label, list) else label,
+        label_separator=getattr(config, "label_separator", None),
         group_column=getattr(config, "group_column", None),
         id_column=getattr(config, "id_column", None),
         prefix=prefix,

@@ -24,7 +24,7 @@ from rnn_lab.data.readers.json_rows import (
     parse_object,
     zip_columns,
 )
-from rnn_lab.data.readers.labels import label_text
+from rnn_lab.data.readers.labels import indicated_labels, label_or_labels, label_text
 from rnn_lab.data.readers.reading import SAMPLE_ROWS, BadRow, Reading, Record, join_text
 from rnn_lab.errors import DataError
 
@@ -82,7 +82,7 @@ def _options_by_evidence(reading: Reading) -> ColumnOptions:
         found = resolve_columns(list(stats), options, stats)
     except UnknownColumnError:
         return options
-    return replace(options, text=found.text, label=found.label)
+    return replace(options, text=found.text, label=found.indicators or found.label)
 
 
 def json_records(reading: Reading) -> Iterator[Record | BadRow]:
@@ -210,19 +210,38 @@ def object_record(
             return BadRow(line, f"{key!r} is not a string: {_describe(value)}", kept)
         parts.append(value)
     text = join_text(parts)
+    if columns.indicators:
+        try:
+            values = [row[key] for key in columns.indicators]
+            labels = indicated_labels(columns.indicators, values)
+            return Record(line, text, labels, group=_group_of(row, columns))
+        except ValueError as error:
+            return BadRow(line, str(error))
     if columns.label is None:
         name = row.get(columns.id or "id")
         return Record(line, text, None, name if isinstance(name, str | int) else None, columns=kept)
     value, column = row[columns.label], columns.label
     try:
-        label = label_text(value)
-        group = None
-        if columns.group is not None:  # a row may lack it, as it may be null
-            value, column = row.get(columns.group), columns.group
-            group = label_text(value)
+        label = label_or_labels(value)
+        group = _group_of(row, columns)
     except TypeError:
-        return BadRow(line, f"{column!r} is not a name or number: {_describe(value)}")
+        described = _describe(value)
+        return BadRow(line, f"{column!r} is not a name or number, or a list of them: {described}")
+    except ValueError as error:
+        return BadRow(line, str(error))
     return Record(line, text, label, group=group)
+
+
+def _group_of(row: JsonObject, columns: ResolvedColumns) -> str | None:
+    """Return the group of a row, which it may lack, as it may be null. Raises ValueError."""
+    if columns.group is None:
+        return None
+    value = row.get(columns.group)
+    try:
+        return label_text(value)
+    except TypeError:
+        what = f"{columns.group!r} is not a name or number: {_describe(value)}"
+        raise ValueError(what) from None
 
 
 def _describe(value: Any) -> str:

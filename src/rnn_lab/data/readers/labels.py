@@ -14,6 +14,10 @@ MISSING_LABELS = frozenset({"", "nan", "NaN", "None", "null", "NULL", "NA", "N/A
 _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)\.0+")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _BOOLEANS = frozenset({"true", "false"})
+_INDICATORS = {"0": False, "false": False, "1": True, "true": True}
+
+# The class of a text; or, where a text has several labels, those that it has, perhaps none.
+Label = str | tuple[str, ...]
 
 _MIN_ID_CLASSES = 10  # below, more classes than half the rows are a small data set
 _MAX_FRACTIONAL_CLASSES = 20
@@ -48,6 +52,43 @@ def label_text(value: Any) -> str:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return ""
     raise TypeError(f"a label cannot be of the type {type(value).__name__}")
+
+
+def label_or_labels(value: Any) -> Label:
+    """Return a value of JSON, Arrow or Python as a label, or a list of them as labels.
+
+    Raises:
+        TypeError: a label cannot be of that type.
+    """
+    if isinstance(value, list | tuple | set | frozenset) or getattr(value, "ndim", 0) == 1:
+        return tuple(dict.fromkeys(label_text(item) for item in value))
+    return label_text(value)
+
+
+def split_labels(cell: str, separator: str) -> tuple[str, ...]:
+    """Return the distinct labels in a cell, in order; none in an empty one."""
+    parts = map(canonical_label, cell.split(separator))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def indicated_labels(names: Sequence[str], values: Sequence[Any]) -> tuple[str, ...]:
+    """Return the names whose values are 1 (or true), of columns of 0 and 1.
+
+    Raises:
+        ValueError: a value is neither.
+    """
+    found = []
+    for name, value in zip(names, values, strict=True):
+        try:
+            text = label_text(value)
+        except TypeError:
+            text = type(value).__name__
+        has_label = _INDICATORS.get(text.lower())
+        if has_label is None:
+            raise ValueError(f"{name!r} is {text!r} and neither 0 nor 1")
+        if has_label:
+            found.append(name)
+    return tuple(found)
 
 
 def is_number(label: str) -> bool:
@@ -97,20 +138,20 @@ def _form(label: str) -> str:
     return label.lower() if label.lower() in _BOOLEANS else label
 
 
-class LabelEncoder:
-    """Turn labels into indices of classes, as they arrive: the classes are known or found."""
+class _Encoder:
+    """The labels of rows as they arrive: their classes are known or found."""
 
     def __init__(self, classes: Sequence[str] | None = None) -> None:
         """Start without labels; `classes` are those known, None if the labels are the classes."""
         self._known = None if classes is None else ClassLookup(classes)
         self._number_of_label: dict[str, int] = {}  # in order of first appearance
-        self._numbers = array("I")  # of the label of each row
+        self._numbers = array("I")  # of the labels of all rows, row after row
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        """Return the number of rows."""
+        raise NotImplementedError
 
-    def fault(self, label: str, option: str = "data.class_names") -> str | None:
-        """Return why a label cannot be used, or None; `option` names the classes."""
+    def _label_fault(self, label: str, option: str) -> str | None:
         if self._known is not None and self._known.get(label) is not None:
             return None
         if label in MISSING_LABELS:
@@ -119,8 +160,7 @@ class LabelEncoder:
             return f"unknown label {label!r}; the classes are: {', '.join(self._known.classes)}"
         return None
 
-    def add(self, label: str) -> None:
-        """Append the label of a row, without a fault."""
+    def _add_label(self, label: str) -> None:
         self._numbers.append(self._number_of_label.setdefault(label, len(self._number_of_label)))
 
     @property
@@ -138,8 +178,8 @@ class LabelEncoder:
         problem = class_problem(labels.keys(), rows)
         return problem and f"{len(labels):,} different labels in {rows:,} rows: {problem}"
 
-    def finish(self) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return the index of each row's class, int64 [rows], and the classes."""
+    def _indices(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the index of each label's class, int64 [labels of all rows], and the classes."""
         if self._known is not None:
             indices = [self._known.get(label) for label in self._number_of_label]
             classes = self._known.classes
@@ -149,6 +189,73 @@ class LabelEncoder:
             index = {name: position for position, name in enumerate(classes)}
             indices = [index[found[label]] for label in self._number_of_label]
         return np.array(indices, dtype=np.int64)[np.asarray(self._numbers)], classes
+
+
+class LabelEncoder(_Encoder):
+    """Turn labels, one a row, into indices of classes."""
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def fault(self, label: Label, option: str = "data.class_names") -> str | None:
+        """Return why a label cannot be used, or None; `option` names the classes."""
+        if not isinstance(label, str):
+            return "has a list of labels, and the texts before it have one label each"
+        return self._label_fault(label, option)
+
+    def add(self, label: Label) -> None:
+        """Append the label of a row, without a fault."""
+        assert isinstance(label, str)
+        self._add_label(label)
+
+    def finish(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the index of each row's class, int64 [rows], and the classes."""
+        return self._indices()
+
+
+class LabelSetEncoder(_Encoder):
+    """Turn the labels of each row, any number of them, into one column of 0 and 1 a class."""
+
+    def __init__(self, classes: Sequence[str] | None = None) -> None:
+        super().__init__(classes)
+        self._counts = array("I")  # labels of each row
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def fault(self, labels: Label, option: str = "data.class_names") -> str | None:
+        """Return why the labels of a row cannot be used, or None; `option` names the classes."""
+        if isinstance(labels, str):
+            return f"has the label {labels!r} and no list of labels, as the texts before it have"
+        faults = (self._label_fault(label, option) for label in labels)
+        return next(filter(None, faults), None)
+
+    def add(self, labels: Label) -> None:
+        """Append the labels of a row, without a fault."""
+        assert not isinstance(labels, str)
+        for label in labels:
+            self._add_label(label)
+        self._counts.append(len(labels))
+
+    @property
+    def problem(self) -> str | None:
+        """Why the labels found are not classes, or None."""
+        if self._known is None and {*self._number_of_label} <= {*_INDICATORS}:
+            found = ", ".join(self._number_of_label) or "no label"
+            return f"{found} where lists of labels are expected: they name no class"
+        return super().problem
+
+    def finish(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return whether each row has each class, uint8 [rows, classes], and the classes."""
+        indices, classes = self._indices()
+        found = np.zeros((len(self), len(classes)), dtype=np.uint8)
+        found[np.repeat(np.arange(len(self)), np.asarray(self._counts)), indices] = 1
+        return found, classes
+
+
+def encoder_for(label: Label) -> type[LabelEncoder | LabelSetEncoder]:
+    """Return the encoder of labels such as `label`, that of a first row."""
+    return LabelEncoder if isinstance(label, str) else LabelSetEncoder
 
 
 def class_problem(labels: Collection[str], rows: int) -> str | None:

@@ -33,6 +33,7 @@ from rnn_lab.data.readers.formats import (
     infer_labelled_format,
     known_format,
 )
+from rnn_lab.data.readers.labels import Label
 from rnn_lab.data.readers.lines import numbered_lines
 from rnn_lab.data.readers.tables import Dialect
 from rnn_lab.errors import DataError
@@ -55,6 +56,13 @@ def check_quotechar(quotechar: str) -> str:
     return _check_character(quotechar, _QUOTE_NAMES)
 
 
+def check_separator(separator: str) -> str:
+    """Return what separates the labels in a cell. Raises ValueError if it is empty."""
+    if not separator:
+        raise ValueError(f"needs one or more characters, or a name: {', '.join(_DELIMITER_NAMES)}")
+    return _DELIMITER_NAMES.get(separator, separator)
+
+
 def _check_character(value: str, names: dict[str, str]) -> str:
     if (
         value in names
@@ -74,7 +82,7 @@ class Record:
 
     line: int
     text: str
-    label: str | None
+    label: Label | None
     id: str | int | None = None  # of an unlabelled row with a column "id", or ReadOptions.id_column
     group: str | None = None  # of a labelled row, with ReadOptions.group_column; "" is missing
     columns: Mapping[str, Any] | None = None  # all of its columns, with ReadOptions.all_columns
@@ -101,7 +109,8 @@ class ReadOptions:
     delimiter: str | None = None  # or its name: comma, semicolon, tab, pipe
     quotechar: str | None = None  # or its name: double, single, none
     text_column: Column | Sequence[Column] | None = None
-    label_column: Column | None = None
+    label_column: Column | Sequence[Column] | None = None  # several: of 0 and 1, one a label
+    label_separator: str | None = None  # between the labels in a cell; None: a cell is one label
     group_column: Column | None = None
     id_column: Column | None = None  # of unlabelled rows; None: the column "id", if there is one
     all_columns: bool = False  # rows have all of their columns
@@ -145,7 +154,7 @@ class ReadInfo:
                 found["header"] = self.columns.header
             names = list(self.columns.text)
             found["text_column"] = names[0] if len(names) == 1 else names
-            found["label_column"] = self.columns.label
+            found["label_column"] = list(self.columns.indicators) or self.columns.label
             if self.columns.group is not None:
                 found["group_column"] = self.columns.group
         return found

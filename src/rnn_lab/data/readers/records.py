@@ -21,7 +21,7 @@ from rnn_lab.data.readers.json_records import (
     object_record,
 )
 from rnn_lab.data.readers.json_rows import JsonObject
-from rnn_lab.data.readers.labels import canonical_label
+from rnn_lab.data.readers.labels import canonical_label, split_labels
 from rnn_lab.data.readers.lines import decoding_error
 from rnn_lab.data.readers.reading import (
     SAMPLE_ROWS,
@@ -107,8 +107,9 @@ class RecordReader:
         encoding = reading.info.encoding
         if reading.info.format in ("jsonl", "json"):
             encoding = None
+        separator = reading.options.label_separator
         for row in _RECORDS[reading.info.format](reading):
-            yield _check(row, encoding) if isinstance(row, Record) else row
+            yield _check(row, encoding, separator) if isinstance(row, Record) else row
 
 
 def _text_records(reading: Reading) -> Iterator[Record]:
@@ -167,16 +168,23 @@ _RECORDS: dict[Format, Callable[[Reading], Iterator[Record | BadRow]]] = {
 }
 
 
-def _check(record: Record, encoding: str | None) -> Record | BadRow:
-    """Return the record with its label in canonical form, or why it cannot be used."""
+def _check(record: Record, encoding: str | None, separator: str | None) -> Record | BadRow:
+    """Return the record with its labels in canonical form, or why it cannot be used."""
     if fault := text_error(record.text, encoding):
         return BadRow(record.line, fault, record.columns, record.id)
     if record.label is None:
         return record
-    label = canonical_label(record.label)
-    if fault := "empty label" if not label else decoding_error(label, encoding):
+    if isinstance(record.label, str) and separator is None:
+        label = canonical_label(record.label)
+        if fault := "empty label" if not label else decoding_error(label, encoding):
+            return BadRow(record.line, fault)
+        return replace(record, label=label)
+    labels = record.label
+    if isinstance(labels, str):
+        labels = split_labels(labels, separator or "")
+    if fault := next(filter(None, (decoding_error(label, encoding) for label in labels)), None):
         return BadRow(record.line, fault)
-    return replace(record, label=label)
+    return replace(record, label=labels)
 
 
 def text_error(text: str, encoding: str | None) -> str | None:

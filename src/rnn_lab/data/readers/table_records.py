@@ -13,6 +13,7 @@ from rnn_lab.data.readers.columns import (
     shorten,
 )
 from rnn_lab.data.readers.encoding import encoding_hint
+from rnn_lab.data.readers.labels import Label, indicated_labels
 from rnn_lab.data.readers.lines import decoding_error
 from rnn_lab.data.readers.reading import SAMPLE_ROWS, BadRow, Reading, Record, join_text
 from rnn_lab.data.readers.sniff import separator_line, sniff_dialect
@@ -55,7 +56,7 @@ def table_records(reading: Reading) -> Iterator[Record | BadRow]:
     reading.info = replace(reading.info, dialect=dialect, columns=columns)
     text, label, names = columns.text_positions, columns.label_position, _distinct(columns.names)
     group, id_ = columns.group_position, columns.id_position
-    all_columns = reading.options.all_columns
+    indicators, all_columns = columns.indicator_positions, reading.options.all_columns
     width, what = len(first.fields), "the header" if columns.header else "the first row"
     with reading.lines(newline) as lines:
         for row in table_rows(islice(lines, skipped, None), dialect):
@@ -68,10 +69,18 @@ def table_records(reading: Reading) -> Iterator[Record | BadRow]:
                 where = f", over lines {line} to {last_line}" if last_line > line else ""
                 yield BadRow(line, f"{len(fields)} columns where {what} has {width}{where}")
             else:
+                found: Label | None = None if label is None else fields[label]
+                if indicators:
+                    try:
+                        values = [fields[position] for position in indicators]
+                        found = indicated_labels(columns.indicators, values)
+                    except ValueError as error:
+                        yield BadRow(line, str(error))
+                        continue
                 yield Record(
                     line,
                     join_text([fields[position] for position in text]),
-                    None if label is None else fields[label],
+                    found,
                     None if id_ is None else fields[id_],
                     None if group is None else fields[group],
                     dict(zip(names, fields, strict=True)) if all_columns else None,

@@ -16,7 +16,7 @@ from rnn_lab.data.readers.arrow import is_saved_dataset, saved_dataset_files
 from rnn_lab.data.readers.binary import READ_ERRORS, decompressed_name, open_binary, read_error
 from rnn_lab.data.readers.encoding import FALLBACK, detect_encoding
 from rnn_lab.data.readers.formats import known_format
-from rnn_lab.data.readers.labels import canonical_label
+from rnn_lab.data.readers.labels import Label, canonical_label, split_labels
 from rnn_lab.data.readers.lines import MAX_CHARACTERS
 from rnn_lab.data.readers.reading import Reading
 from rnn_lab.data.readers.records import (
@@ -43,7 +43,7 @@ class Row:
     place: str  # for a message: "data/reviews.csv:12"
     name: str  # for a table: "reviews.csv:12"
     text: str = ""
-    label: str = ""
+    label: Label = ""
     fault: str = ""
     group: str | None = None  # with data.group_column; "" is missing, None without columns
 
@@ -83,12 +83,13 @@ class RecordFiles(FileSet):
             reader = RecordReader(file, self.options, labelled=True, like=like)
             for record in reader:
                 place, name = f"{file}:{record.line}", f"{file.name}:{record.line}"
+                if self.read_info is None or self.read_info.columns is None:
+                    self.read_info = reader.info
                 if isinstance(record, BadRow):
                     yield Row(place, name, fault=record.reason)
                 else:
                     assert record.label is not None
                     yield Row(place, name, record.text, record.label, group=record.group)
-                self.read_info = self.read_info or reader.info
             like = like or reader.info
             self.read_info = self.read_info or reader.info
         if self.read_info is not None:
@@ -100,6 +101,7 @@ class ClassFiles(FileSet):
 
     def __init__(self, path: str, options: ReadOptions, files: Sequence[Path]) -> None:
         super().__init__(path, options)
+        _refuse_several_labels(path, options)
         self._files = dict(zip(files, class_file_labels(files, path), strict=True))
 
     def files(self) -> Iterator[Path]:
@@ -167,10 +169,25 @@ class PairedFiles(FileSet):
         place, name = f"{self._texts}:{line}", f"{self._texts.name}:{line}"
         if _is_blank(text) or isinstance(text, BadRow):
             return Row(place, name, fault=text.reason if text else EMPTY_TEXT)
+        separator = self.options.label_separator
+        if separator is not None and _is_blank(label):
+            return Row(place, name, text.text, ())
         if _is_blank(label) or isinstance(label, BadRow):
             reason = "empty label" if _is_blank(label) else label.reason
             return Row(place, name, fault=f"{reason} in {self._labels.name}")
+        if separator is not None:
+            return Row(place, name, text.text, split_labels(label.text, separator))
         return Row(place, name, text.text, canonical_label(label.text))
+
+
+def _refuse_several_labels(path: str, options: ReadOptions) -> None:
+    """Raise a DataError if the options ask for several labels a text, which are in no column."""
+    if options.label_separator is not None or isinstance(options.label_column, tuple):
+        option = "label_column" if options.label_separator is None else "label_separator"
+        raise DataError(
+            f"{path}: names of files or folders label the texts, so {options.prefix}{option} has "
+            "no column to read several labels from"
+        )
 
 
 def _is_blank(row: Any) -> bool:
@@ -182,6 +199,7 @@ class ClassFolders(FileSet):
 
     def __init__(self, path: str, options: ReadOptions, folders: Sequence[Path]) -> None:
         super().__init__(path, options)
+        _refuse_several_labels(path, options)
         self._folders = tuple(folders)
 
     def files(self) -> Iterator[Path]:

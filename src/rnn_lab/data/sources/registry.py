@@ -113,7 +113,14 @@ def _check(corpus: Corpus, source: str) -> None:
                 raise DataError(
                     f"data={source}: {name} has {len(values)} {field} and {len(split)} labels"
                 )
-        if len(split) and not 0 <= split.labels.min() <= split.labels.max() < classes:
+        if split.labels.ndim != corpus.train.labels.ndim:
+            raise DataError(f"data={source}: the texts of {name} have no labels as those of train")
+        if split.labels.ndim == 2:
+            if split.labels.shape[1] != classes or (len(split) and split.labels.max() > 1):
+                raise DataError(
+                    f"data={source}: the labels of {name} must be 0 or 1, with {classes} columns"
+                )
+        elif len(split) and not 0 <= split.labels.min() <= split.labels.max() < classes:
             raise DataError(
                 f"data={source}: the labels of {name} are {split.labels.min()} to "
                 f"{split.labels.max()}; with {classes} classes they must be 0 to {classes - 1}"

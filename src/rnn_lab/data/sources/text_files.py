@@ -13,10 +13,16 @@ from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import Corpus, CorpusWriter, open_corpus, stat_key
 from rnn_lab.data.options import Fraction, TextOptions
 from rnn_lab.data.readers.columns import shorten
-from rnn_lab.data.readers.config import Column, Delimiter, Quotechar, read_options
+from rnn_lab.data.readers.config import Column, Delimiter, Quotechar, Separator, read_options
 from rnn_lab.data.readers.encoding import encoding_hint
 from rnn_lab.data.readers.formats import Format
-from rnn_lab.data.readers.labels import LabelEncoder, canonical_label, label_text
+from rnn_lab.data.readers.labels import (
+    LabelEncoder,
+    LabelSetEncoder,
+    canonical_label,
+    encoder_for,
+    label_text,
+)
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.sources.file_sets import FileSet, Row, find_file_set
 from rnn_lab.data.sources.registry import register_source
@@ -29,6 +35,7 @@ _READING = {
     *("train_path", "val_path", "test_path", "test_fraction", "split_seed", "format"),
     *("header", "columns", "delimiter", "quotechar", "text_column", "label_column"),
     *("class_names", "encoding", "on_bad_lines", "group_column", "folds", "fold"),
+    "label_separator",
 }
 
 
@@ -49,11 +56,26 @@ class FilesConfig(TextOptions):
     delimiter: Delimiter | None = None
     quotechar: Quotechar | None = None
     text_column: Column | list[Column] | None = None
-    label_column: Column | None = None
+    label_column: Column | list[Column] | None = None
+    label_separator: Separator | None = None
     group_column: Column | None = None
     class_names: list[str] | None = None
     encoding: str = "auto"
     on_bad_lines: Literal["error", "skip"] = "error"
+
+    @field_validator("label_column")
+    @classmethod
+    def _several_labels(cls, column: Any) -> Any:
+        if isinstance(column, list) and len(set(column)) < max(2, len(column)):
+            raise ValueError("a list names two or more columns of 0 and 1, one a label")
+        return column
+
+    @field_validator("label_separator")
+    @classmethod
+    def _of_one_column(cls, separator: str | None, options: ValidationInfo) -> str | None:
+        if separator is not None and isinstance(options.data.get("label_column"), list):
+            raise ValueError("columns of 0 and 1 have no separator; set data.label_column to one")
+        return separator
 
     @field_validator("class_names", mode="before")
     @classmethod
@@ -144,13 +166,13 @@ def _write(sets: dict[str, FileSet], config: FilesConfig, folder: Path) -> None:
     rows: dict[str, np.ndarray] = {}
     labels: list[np.ndarray] = []
     groups = GroupEncoder()
-    like = None
+    like, kind = None, None
     with CorpusWriter(folder) as corpus:
         for name, texts in sets.items():
             first = corpus.rows
-            encoder = LabelEncoder(classes)
-            _copy_rows(texts, corpus, encoder, groups, config, like)
+            encoder = _copy_rows(texts, corpus, groups, config, like, classes, kind)
             labels_of_split, classes = encoder.finish()
+            kind = type(encoder)
             rows[name] = np.arange(first, corpus.rows)
             labels.append(labels_of_split)
             like = like or texts.read_info
@@ -213,16 +235,25 @@ def _split_test(
 def _copy_rows(
     texts: FileSet,
     corpus: CorpusWriter,
-    encoder: LabelEncoder,
     groups: GroupEncoder,
     config: FilesConfig,
     like: ReadInfo | None,
-) -> None:
-    """Copy the usable rows of `texts`, their labels into `encoder`, and their groups."""
+    classes: Sequence[str] | None,
+    kind: type[LabelEncoder | LabelSetEncoder] | None,
+) -> LabelEncoder | LabelSetEncoder:
+    """Copy the usable rows of `texts` and their groups; return their labels, encoded.
+
+    `kind` is the encoder of the labels of an earlier file; None: that of the first row's label.
+    """
     first_skipped = ""
+    encoder = None if kind is None else kind(classes)
     for row in texts.rows(like):
-        fault = row.fault or encoder.fault(row.label)
-        if not fault:
+        if encoder is None and not row.fault:
+            columns = texts.read_info.columns if texts.read_info else None
+            indicators = columns.indicators if columns else ()
+            encoder = encoder_for(row.label)(classes or indicators or None)
+        fault = row.fault or (None if encoder is None else encoder.fault(row.label))
+        if not fault and encoder is not None:
             corpus.append(row.text, row.name)
             encoder.add(row.label)
             groups.add(row.group)
@@ -238,13 +269,14 @@ def _copy_rows(
         else:
             hint = _encoding_hint(texts, row) or "(data.on_bad_lines=skip skips such rows)"
             raise DataError(f"{row.place}: {fault} {hint}")
-    if not len(encoder):
+    if encoder is None or not len(encoder):
         raise DataError(f"{texts.path}: has no usable rows{first_skipped}")
     if encoder.problem:
         raise _not_classes(texts, encoder)
+    return encoder
 
 
-def _not_classes(texts: FileSet, encoder: LabelEncoder) -> DataError:
+def _not_classes(texts: FileSet, encoder: LabelEncoder | LabelSetEncoder) -> DataError:
     columns = texts.read_info.columns if texts.read_info else None
     what, advice = "has", "set data.class_names=[...] if they are classes"
     if columns is not None and columns.label is not None:
@@ -265,7 +297,8 @@ def _encoding_hint(texts: FileSet, row: Row) -> str | None:
 
 def check_classes(path: str, labels: np.ndarray, classes: Sequence[str]) -> None:
     """Raise a DataError if a class has no rows, or there are fewer than two."""
-    missing = [label for i, label in enumerate(classes) if not np.any(labels == i)]
+    found = np.unique(labels) if labels.ndim == 1 else np.flatnonzero(labels.any(axis=0))
+    missing = [label for i, label in enumerate(classes) if i not in found]
     if missing:
         raise DataError(f"{path}: has no rows of the class {missing[0]!r}")
     if len(classes) < 2:

@@ -78,21 +78,44 @@ class Explanation:
     words: tuple[Word, ...]
     probabilities: np.ndarray  # float64 [time, classes], after the first 1, 2, ... tokens
     attributions: np.ndarray  # float64 [time]
-    logit_difference: float  # of the predicted class to the mean of the others
+    # Of the explained class to the mean of the others, or its logit: see `thresholds`.
+    logit_difference: float
     baseline_logit_difference: float  # the same for padding alone
     steps: int  # of the integration
     values: dict[str, CellValue]  # by their keys in states.npz, in the order of computation
     directions: tuple[Direction, ...]
+    target: int | None = None  # the index of the explained class; None: the most probable one
+    thresholds: Sequence[float] | None = None  # of the labels, if a text has any number of them
 
     @property
-    def predicted(self) -> int:
-        """The index of the predicted class."""
-        return int(self.probabilities[-1].argmax())
+    def explained(self) -> int:
+        """The index of the explained class."""
+        return int(self.probabilities[-1].argmax()) if self.target is None else self.target
 
     @property
-    def prediction(self) -> str:
-        """The name of the predicted class."""
-        return self.class_names[self.predicted]
+    def explained_name(self) -> str:
+        """The name of the explained class."""
+        return self.class_names[self.explained]
+
+    @property
+    def explained_probability(self) -> float:
+        """Its probability for the whole text."""
+        return float(self.probabilities[-1, self.explained])
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the predicted class, or of any number of predicted labels."""
+        last = self.probabilities[-1]
+        if self.thresholds is None:
+            return [self.class_names[last.argmax()]]
+        # The probabilities are written as float32, and so are the thresholds.
+        is_predicted = last.astype(np.float32) >= np.array(self.thresholds, dtype=np.float32)
+        return [self.class_names[label] for label in np.flatnonzero(is_predicted)]
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether the explained class is the prediction, or all of it."""
+        return self.labels == [self.explained_name]
 
     @property
     def ranking(self) -> list[tuple[str, float]]:

@@ -39,7 +39,7 @@ class ShownWord(NamedTuple):
     text: str
     known: bool
     attribution: float  # to the logit difference
-    probability: float  # of the predicted class after the word
+    probability: float  # of the explained class after the word
     number: int  # from 1, among the words read
     shade: Shade
 
@@ -103,7 +103,7 @@ def _shown_words(explanation: Explanation) -> list[ShownWord]:
     most = max(map(abs, attributions)) or 1.0
     shown: list[ShownWord] = []
     for word, attribution in zip(explanation.words_read, attributions, strict=True):
-        probability = float(explanation.probabilities[word.stop - 1, explanation.predicted])
+        probability = float(explanation.probabilities[word.stop - 1, explanation.explained])
         number, colours = len(shown) + 1, shade(attribution / most)
         shown.append(ShownWord(word.text, word.known, attribution, probability, number, colours))
     return shown

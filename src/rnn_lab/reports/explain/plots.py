@@ -129,8 +129,9 @@ def _make_curve_axes(
 
 def plot_prediction(explanation: Explanation, columns: Columns) -> Figure:
     """Plot the probability after each token; below it, the attribution of each word."""
-    name = plot_label(explanation.prediction)
-    headline = f"Prediction: {name}, {format_percent(explanation.probabilities[-1].max())}"
+    name = plot_label(explanation.explained_name)
+    kind = "Prediction" if explanation.is_predicted else "Explained label"
+    headline = f"{kind}: {name}, {format_percent(explanation.explained_probability)}"
     lower_top = TOP + PANEL + PANEL_GAP
     height = lower_top + PANEL + columns.label_height + 14
     figure = style.make_pixel_figure(columns.figure_width, height, headline, explanation.run)
@@ -145,7 +146,11 @@ def plot_prediction(explanation: Explanation, columns: Columns) -> Figure:
 def _plot_probabilities(axes: Axes, explanation: Explanation) -> None:
     tokens, classes = explanation.probabilities.shape
     order = np.argsort(-explanation.probabilities[-1], kind="stable")
-    shown = order[:1] if classes == 2 else order[:MAX_CLASSES]
+    is_binary = classes == 2 and explanation.thresholds is None
+    explained = explanation.explained
+    shown = [explained] if is_binary else order[:MAX_CLASSES].tolist()
+    if explained not in shown:
+        shown[-1] = explained
     heights = _spread_labels(explanation.probabilities[-1, shown].tolist())
     for index, height, colour in zip(shown, heights, (BLUE, ORANGE, PINK, GREY), strict=False):
         curve = explanation.probabilities[:, index]
@@ -156,8 +161,9 @@ def _plot_probabilities(axes: Axes, explanation: Explanation) -> None:
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     style.use_percent_ticks(axes.yaxis)
-    if classes == 2:
-        axes.axhline(0.5, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
+    if is_binary or explanation.thresholds is not None:
+        threshold = 0.5 if explanation.thresholds is None else explanation.thresholds[explained]
+        axes.axhline(threshold, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
     axes.tick_params(labelbottom=False)
 
 
@@ -186,7 +192,7 @@ def _plot_attributions(axes: Axes, explanation: Explanation, column_width: float
     axes.axhline(0, color=GREY, linewidth=0.8)
     most = float(np.abs(attributions).max()) or 1.0
     axes.set_ylim(-1.08 * most, 1.08 * most)
-    name = plot_label(explanation.prediction, 14)
+    name = plot_label(explanation.explained_name, 14)
     for height, side, colour in ((0.85, "for", BLUE), (0.15, "against", ORANGE)):
         _label_right(axes, f"{side}\n{name}", (1, height), colour, "axes fraction")
 

@@ -290,7 +290,7 @@ def _job_correctness(job: JobSummary) -> _Correctness:
     found = read_predictions(job.folder)
     order = sorted(range(len(found.names)), key=found.names.__getitem__)
     names = [found.names[i] for i in order]
-    labels = [found.class_names[label] for label in found.labels[order]]
+    labels = found.format_labels(found.labels[order])
     data = job.data if job.synthetic else ""
     return _Correctness(found.correct[order].astype(np.float64), names, labels, data)
 

@@ -5,6 +5,7 @@ step wait: they are copied to the CPU as the step ends, and checked when the nex
 before anything is validated or saved.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -263,13 +264,19 @@ def _to_cpu(is_bad: Tensor) -> tuple[Tensor, Any]:
     return copy, copied
 
 
+def _label_of(label: int | list[int], data: TextDataModule) -> dict[str, Any]:
+    if isinstance(label, int):
+        return {"label": data.class_names[label]}
+    return {"labels": list(itertools.compress(data.class_names, label))}
+
+
 def _describe_examples(batch: Batch, data: Any) -> Iterator[dict[str, Any]]:
     """Yield where each example of a training batch came from and its text, where known."""
     rows, labels = batch.indices.tolist(), batch.labels.tolist()
     if isinstance(data, TextDataModule):
         texts = data.training_texts(rows)
         for row, label, (name, text) in zip(rows, labels, texts, strict=True):
-            yield {"row": row, "name": name, "label": data.class_names[label], "text": text}
+            yield {"row": row, "name": name} | _label_of(label, data) | {"text": text}
         return
     tokens, lengths = batch.tokens.tolist(), batch.lengths.tolist()
     for row, label, ids, length in zip(rows, labels, tokens, lengths, strict=True):

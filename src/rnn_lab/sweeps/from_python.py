@@ -1,0 +1,101 @@
+"""Train one run from Python: conf/train.yaml composed in this process, and texts in memory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import rnn_lab.cli  # noqa: F401  it registers the resolvers of conf
+from rnn_lab.data.corpus import Corpus
+from rnn_lab.data.sources.lists import store_corpus
+from rnn_lab.errors import ConfigError, OutputDirConflictError, user_message
+from rnn_lab.io.atomic import atomic_write
+from rnn_lab.io.secret_scan import find_secret
+from rnn_lab.paths import conf_dir
+from rnn_lab.reports.run_files import CONFIG_DIR
+from rnn_lab.sweeps.job import JobDir
+from rnn_lab.sweeps.naming import job_fingerprint
+from rnn_lab.sweeps.retry import retry_run
+from rnn_lab.training.config import parse_run_config
+from rnn_lab.training.spec import RunSpec
+
+
+def train_corpus(corpus: Corpus, output_dir: str | Path | None, overrides: Sequence[str]) -> Path:
+    """Train, test and report a run on `corpus`; return its folder.
+
+    The texts are stored in `data.cache_dir`, so that the commands can test and resume the run.
+
+    Args:
+        corpus: from `corpus_from_lists`.
+        output_dir: the folder of the run; None: named by the time, as of the command.
+        overrides: as on the command line, of one run.
+
+    Raises:
+        ConfigError: an override is unknown or impossible, or for the command alone.
+        UserError: as of the command.
+    """
+    config = _compose(overrides)
+    options = _options(config)
+    run = parse_run_config(options)
+    _refuse(overrides, run)
+    stored = store_corpus(corpus, Path(run.data.cache_dir).absolute())
+    options["data"]["corpus"] = str(stored)
+    folder = Path(output_dir or config.hydra.run.dir).expanduser().absolute()
+    given = ["data=lists", f"data.corpus={stored}", *overrides]
+    job = JobDir(folder)
+    with job.locked(wait=False):
+        if job.status == "finished":
+            raise OutputDirConflictError(
+                f"output_dir={folder}: contains a finished run; choose another folder"
+            )
+        with atomic_write(folder / CONFIG_DIR / "config.yaml") as file:
+            file.write(OmegaConf.to_yaml(OmegaConf.create(options)))
+        with atomic_write(folder / CONFIG_DIR / "overrides.yaml") as file:
+            file.write(OmegaConf.to_yaml(OmegaConf.create(given)))
+        job.start(fingerprint=job_fingerprint(options), overrides=given, trial=None)
+        retry_run(RunSpec(parse_run_config(options), folder, raw_overrides=tuple(given)))
+    return folder
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    given = ["data=lists", *overrides]
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = hydra.compose("train", overrides=given, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(user_message(error)) from error
+    if name := find_secret(config):
+        raise ConfigError(
+            f"{name}: contains a secret, and options are written into the run folder; set an "
+            "environment variable and use '${oc.env:<its name>}'"
+        )
+    return config
+
+
+def _options(config: DictConfig) -> dict[str, Any]:
+    options = {
+        str(key): OmegaConf.to_container(value, resolve=True)
+        if OmegaConf.is_config(value := config[key])
+        else value
+        for key in config
+        if key != "hydra"
+    }
+    return options
+
+
+def _refuse(overrides: Sequence[str], run: Any) -> None:
+    """Raise a ConfigError for what the command alone can do."""
+    for override in overrides:
+        name = override.partition("=")[0].lstrip("+~")
+        if name in ("data", "data.source", "data.corpus"):
+            raise ConfigError(f"{override}: the texts of the run are those that are given")
+        if name in ("sweep", "reproduce") or name.startswith("hydra."):
+            raise ConfigError(f"{override}: is an option of the command `rnn-lab train`")
+    if run.trainer.strategy == "ddp":
+        raise ConfigError(
+            "trainer.strategy=ddp: starts several processes, which the command `rnn-lab train` does"
+        )
