@@ -128,9 +128,10 @@ def assign_groups(
         seed: of the order.
     """
     _, group_of = np.unique(groups, return_inverse=True)
+    num_classes = labels.shape[1] if labels.ndim == 2 else len(np.unique(labels))
     classes = labels if labels.ndim == 2 else np.unique(labels, return_inverse=True)[1]
     sizes = np.bincount(group_of).tolist()
-    class_counts = count_classes(classes, int(classes.max(initial=-1)) + 1).tolist()
+    class_counts = count_classes(classes, num_classes).tolist()
     # Column 0 counts all examples, column k + 1 those of class k.
     wanted = [[share * count for count in (len(labels), *class_counts)] for share in shares]
     counts = [[0] * (1 + len(class_counts)) for _ in shares]

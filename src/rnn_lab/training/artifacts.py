@@ -24,7 +24,7 @@ from rnn_lab.paths import project_root
 from rnn_lab.process import peak_memory_bytes
 from rnn_lab.reports.class_metrics import ClassMetrics, class_metrics
 from rnn_lab.reports.plots import draw_plots
-from rnn_lab.reports.run_files import HighLossExample
+from rnn_lab.reports.run_files import HighLossExample, format_labels, probability_of
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.tracking.loggers import FaultTolerantWandbLogger
 from rnn_lab.training.callbacks import find_callback
