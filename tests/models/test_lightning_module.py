@@ -232,6 +232,7 @@ def test_a_checkpoint_holds_data_only_and_gives_the_model_back(
             "pooling": "max",
             "ngrams": 0,
             "ngram_buckets": 2**17,
+            "init_from": None,
         }
         | {"lstm": {"forget_bias": None}, "gru": {"reset_after": True}}.get(name, {}),
         "vocab_size": VOCAB_SIZE,
