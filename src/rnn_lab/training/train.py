@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -33,7 +33,7 @@ from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactChe
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.callbacks.nonfinite import Rollback, excluded_batches, read_rollbacks
 from rnn_lab.training.checkpoint_io import read_checkpoint
-from rnn_lab.training.config import check_monitor
+from rnn_lab.training.config import RunConfig, check_monitor
 from rnn_lab.training.data_report import (
     print_data_summary,
     print_source_info,
@@ -83,34 +83,22 @@ def train(
     data = load_data(spec)
     shutdown.raise_received()  # a library may have swallowed what the signal raised
     spec = with_recipe(spec, data)
-    config, weights = spec.config, data.class_weights
+    config = spec.config
     check_monitor(config, data.task)
 
-    initial = recorded_weights(spec, rollbacks) or load_initial_weights(config, data)
-    metadata = checkpoint_metadata(spec, hardware, data, initial)
-    resumed, rollbacks = prepare_resume(spec, data, metadata, rollbacks)
-    if resumed is None and initial.is_recorded:  # of a checkpoint that cannot be resumed from
-        initial = load_initial_weights(config, data)
-        metadata = checkpoint_metadata(spec, hardware, data, initial)
+    start = find_start(spec, hardware, data, rollbacks)
+    resumed = start.resume_point
 
-    model = build_classifier(
-        config.model,
-        data.vocab_size,
-        data.num_classes,
-        config.optimizer,
-        config.scheduler,
-        metric_factories(config.metrics, data.task),
-        class_weights=None if weights is None else weights.tolist(),
-        task=data.task,
-    )
-    if resumed is None:
-        initial.copy_into(model)
+    model = build_model(config, data, start)
     with finishing_wandb(shutdown):
         rows, step = (resumed.metrics_rows, resumed.global_step) if resumed else (0, None)
         loggers = build_loggers(config.logger, folder, describe_run(spec, data), rows, step)
-        state = resumed.state if resumed else None
         callbacks = build_callbacks(
-            spec, shutdown, rollbacks=rollbacks, metadata=metadata, resume_state=state
+            spec,
+            shutdown,
+            rollbacks=start.rollbacks,
+            metadata=start.metadata,
+            resume_state=resumed.state if resumed else None,
         )
         callbacks += make_callbacks(spec)
         trainer = build_trainer(config.trainer, hardware, folder, loggers, callbacks)
@@ -124,7 +112,7 @@ def train(
         if config.trainer.fast_dev_run:
             print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
         elif trainer.is_global_zero and not skips_test(trainer):
-            about = run_metadata(spec, data, trainer, hardware) | dict(initial.about)
+            about = run_metadata(spec, data, trainer, hardware) | dict(start.weights.about)
             if wants_baselines(config.baseline, data):
                 about["baseline"] = fit_baselines(data, test=config.test)
             save_artifacts(folder, run_identity(config, data) | metrics | about, data, trainer)
@@ -199,6 +187,50 @@ def log_duplicates(data: TextDataModule) -> None:
         ", ".join(found),
         f"{sum(counts['label_conflicts'] for counts in by_token.values()):,}",
     )
+
+
+class Start(NamedTuple):
+    """Where a run begins: anew, with its initial weights, or at a checkpoint."""
+
+    weights: InitialWeights
+    metadata: dict[str, Any]  # of last.ckpt
+    resume_point: ResumePoint | None
+    rollbacks: tuple[Rollback, ...]  # so far
+
+
+def find_start(
+    spec: RunSpec,
+    hardware: Hardware,
+    data: TextDataModule,
+    rollbacks: tuple[Rollback, ...] | None,
+) -> Start:
+    """Find the checkpoint to resume from; without one, load the initial weights."""
+    recorded = recorded_weights(spec, rollbacks)
+    weights = recorded or load_initial_weights(spec.config, data)
+    metadata = checkpoint_metadata(spec, hardware, data, weights)
+    resumed, done = prepare_resume(spec, data, metadata, rollbacks)
+    if resumed is None and recorded is not None:  # of a checkpoint that cannot be resumed from
+        weights = load_initial_weights(spec.config, data)
+        metadata = checkpoint_metadata(spec, hardware, data, weights)
+    return Start(weights, metadata, resumed, done)
+
+
+def build_model(config: RunConfig, data: TextDataModule, start: Start) -> TextClassifier:
+    """Build the network; a run that does not resume begins with the weights of `start`."""
+    weights = data.class_weights
+    model = build_classifier(
+        config.model,
+        data.vocab_size,
+        data.num_classes,
+        config.optimizer,
+        config.scheduler,
+        metric_factories(config.metrics, data.task),
+        class_weights=None if weights is None else weights.tolist(),
+        task=data.task,
+    )
+    if start.resume_point is None:
+        start.weights.copy_into(model)
+    return model
 
 
 def recorded_weights(
