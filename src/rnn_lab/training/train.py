@@ -190,7 +190,7 @@ def log_duplicates(data: TextDataModule) -> None:
 
 
 class Start(NamedTuple):
-    """Where a run begins: anew, with its initial weights, or at a checkpoint."""
+    """Where a run begins: with its initial weights, or at a checkpoint."""
 
     weights: InitialWeights
     metadata: dict[str, Any]  # of last.ckpt
