@@ -4,6 +4,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,9 @@ def test_two_predictions_do_not_share_an_output(tmp_path, mood_run):
     (tmp_path / "texts.txt").write_text("a lovely film\nan awful film\n")
     output = tmp_path / "out.jsonl"
     output.write_text("before")
-    options = {"run": str(mood_run), "input": str(tmp_path / "texts.txt"), "output": str(output)}
+    names = {"run": mood_run, "input": tmp_path / "texts.txt", "output": output}
+    options: dict[str, Any] = {name: str(path) for name, path in names.items()}
+    options["overwrite"] = True  # the output is no file of predictions yet
     with another(HOLD, tmp_path / ".out.jsonl.lock") as process:
         with pytest.raises(LockHeldError, match=f"^output=.*: locked by process {process.pid} on"):
             predict(options)
