@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+WORD_TOKENIZERS, CHARACTER_TOKENIZERS = ("basic_english", "torchtext"), ("char", "byte")
 TOKENIZERS = (AUTO, "basic_english", "bpe", "char", "byte", "torchtext")
 SKIPGRAM = "skipgram"  # data.vectors: learned from the texts of the run
 _SMALLEST = {"bpe": SMALLEST_VOCABULARY, "byte": NUM_BYTES}  # data.max_vocab_size

@@ -6,6 +6,7 @@ from typing import TypedDict
 import numpy as np
 
 from rnn_lab.data.encode import EncodedSplit
+from rnn_lab.data.options import CHARACTER_TOKENIZERS, WORD_TOKENIZERS
 from rnn_lab.data.vocabulary import UNK_ID
 
 UNKNOWN_WARNING = 0.2  # share of the validation tokens
@@ -58,7 +59,7 @@ def text_warnings(statistics: Mapping[str, TextStatistics], tokenizer: str) -> l
         tokenizer: of the run, data.tokenizer.
     """
     lines = []
-    is_words = tokenizer in ("basic_english", "torchtext")
+    is_words = tokenizer in WORD_TOKENIZERS
     held_out = statistics.get("validation")
     if held_out is not None and held_out["unknown"] > UNKNOWN_WARNING:
         what, advice = "words", "data.tokenizer=bpe (subwords) or char reads their parts"
@@ -71,7 +72,7 @@ def text_warnings(statistics: Mapping[str, TextStatistics], tokenizer: str) -> l
         share = f"{100 * held_out['unknown']:.0f} %"
         lines.append(f"{share} of the validation tokens are unknown {what}. {advice}")
     median = statistics["train"]["median_length"]
-    if median <= SHORT_WARNING and tokenizer not in ("char", "byte"):
+    if median <= SHORT_WARNING and tokenizer not in CHARACTER_TOKENIZERS:
         count = f"{median:g} token{'' if median == 1 else 's'}"
         finer = "bpe (subwords) or char" if is_words else "char"
         lines.append(

@@ -7,7 +7,7 @@ from typing import Any
 
 from rnn_lab.data.corpus import stat_key
 from rnn_lab.data.options import TextOptions
-from rnn_lab.data.readers.config import read_options
+from rnn_lab.data.readers.config import ReadConfig, read_options
 from rnn_lab.data.readers.formats import known_format
 from rnn_lab.data.readers.reading import ReadOptions
 from rnn_lab.data.readers.records import EMPTY_TEXT, BadRow, RecordReader
@@ -52,7 +52,7 @@ def find_unlabelled(config: TextOptions) -> UnlabelledTexts | None:
         if known_format(file) is None:
             raise DataError(f"data.unlabelled={file}: unknown file ending")
     options = ReadOptions(prefix="data.")
-    if hasattr(config, "text_column"):
+    if isinstance(config, ReadConfig):
         options = replace(read_options(config, prefix="data."), format=None, label_column=None)
     skips = getattr(config, "on_bad_lines", "error") == "skip"
     settings: dict[str, Any] = {name: getattr(config, name, None) for name in _READING}

@@ -5,8 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, StrictBool, field_validator, model_validator
 
-from rnn_lab.data.readers.config import Column, Delimiter, Quotechar, read_options
-from rnn_lab.data.readers.formats import Format
+from rnn_lab.data.readers.config import Column, ReadConfig, read_options
 from rnn_lab.data.readers.reading import ReadOptions
 from rnn_lab.validation import StrictConfig, Targets
 
@@ -38,20 +37,13 @@ class EvaluateOptions(_RunOptions):
     metrics: Targets = Field(default_factory=dict)
 
 
-class PredictOptions(_RunOptions):
+class PredictOptions(_RunOptions, ReadConfig):
     """A finished run and the texts to label: one `text`, or all of `input`."""
 
     device: Device = "auto"
     text: str | None = None
     input: str | None = None
     output: str = "-"
-    format: Format | None = None
-    header: StrictBool | Literal["auto"] = "auto"
-    columns: list[Column] | None = None
-    delimiter: Delimiter | None = None
-    quotechar: Quotechar | None = None
-    text_column: Column | list[Column] | None = None
-    encoding: str = "auto"
     keep_columns: StrictBool = True
     id_column: Column | None = None
     top_k: PositiveInt | None = None

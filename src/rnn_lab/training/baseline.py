@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from rnn_lab.data.options import WORD_TOKENIZERS
 from rnn_lab.models.metrics import build_metrics, metric_inputs
 from rnn_lab.models.tasks import best_thresholds
 from rnn_lab.validation import AUTO
@@ -97,7 +98,7 @@ def _tfidf_classifier(tokenizer: str, examples: int, task: str) -> Any:
     from rnn_lab.data.basic_english import basic_english
 
     analyzer: dict[str, Any] = {"analyzer": "char", "ngram_range": (1, 3)}
-    if tokenizer in ("basic_english", "torchtext"):
+    if tokenizer in WORD_TOKENIZERS:
         words = {"tokenizer": basic_english, "lowercase": False, "token_pattern": None}
         analyzer = words | {"ngram_range": (1, 2)}
     min_df = 1 if examples <= _ALL_NGRAMS else 2

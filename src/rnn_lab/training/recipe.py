@@ -1,7 +1,7 @@
 """What `auto` means for the options of a run: a recipe for the size of its texts.
 
-The rules were chosen over 200 to 20,000 texts of 2 to 51 classes; benchmarks/own_texts.py measures
-them beside TF-IDF with logistic regression.
+The rules were tried on 180 to 9,000 texts of 2 to 51 classes; benchmarks/own_texts.py measures them
+beside TF-IDF with logistic regression.
 """
 
 import math
@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.data.class_balance import is_uneven
 from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.options import CHARACTER_TOKENIZERS
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import AUTO
 
@@ -67,7 +68,7 @@ def _fitting(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
     return {
         "model.pooling": "max",
         "model.bidirectional": len(lengths) <= _MOST_BIDIRECTIONAL,
-        "model.ngrams": 3 if data.config.tokenizer in ("char", "byte") else 2,
+        "model.ngrams": 3 if data.config.tokenizer in CHARACTER_TOKENIZERS else 2,
         "model.ngram_buckets": _ngram_buckets(lengths, data.num_classes),
         "trainer.max_epochs": epochs,
         "trainer.patience": max(3, epochs // 3),

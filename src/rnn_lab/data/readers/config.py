@@ -1,15 +1,17 @@
-"""The types of options that say how a file is read, of data=files and of predict.py."""
+"""The options that say how a file is read, of data=files and of predict.py."""
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, StrictInt, StrictStr
+from pydantic import AfterValidator, StrictBool, StrictInt, StrictStr
 
+from rnn_lab.data.readers.formats import Format
 from rnn_lab.data.readers.reading import (
     ReadOptions,
     check_delimiter,
     check_quotechar,
     check_separator,
 )
+from rnn_lab.validation import StrictConfig
 
 Column = StrictInt | StrictStr  # its position from 0, or its name
 Delimiter = Annotated[str, AfterValidator(check_delimiter)]
@@ -17,7 +19,19 @@ Quotechar = Annotated[str, AfterValidator(check_quotechar)]
 Separator = Annotated[str, AfterValidator(check_separator)]
 
 
-def read_options(config: Any, *, prefix: str = "") -> ReadOptions:
+class ReadConfig(StrictConfig):
+    """The options of both; conf/data/files.yaml and conf/predict.yaml explain each."""
+
+    format: Format | None = None
+    header: StrictBool | Literal["auto"] = "auto"
+    columns: list[Column] | None = None
+    delimiter: Delimiter | None = None
+    quotechar: Quotechar | None = None
+    text_column: Column | list[Column] | None = None
+    encoding: str = "auto"
+
+
+def read_options(config: ReadConfig, *, prefix: str = "") -> ReadOptions:
     """Return the options of a config that has them under the names of ReadOptions."""
     text, label = config.text_column, getattr(config, "label_column", None)
     return ReadOptions(

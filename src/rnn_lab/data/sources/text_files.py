@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, StrictBool, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import Corpus, CorpusWriter, open_corpus, stat_key
 from rnn_lab.data.options import Fraction, TextOptions
 from rnn_lab.data.readers.columns import shorten
-from rnn_lab.data.readers.config import Column, Delimiter, Quotechar, Separator, read_options
+from rnn_lab.data.readers.config import Column, ReadConfig, Separator, read_options
 from rnn_lab.data.readers.encoding import encoding_hint
-from rnn_lab.data.readers.formats import Format
 from rnn_lab.data.readers.labels import (
     LabelEncoder,
     LabelSetEncoder,
@@ -39,7 +38,7 @@ _READING = {
 }
 
 
-class FilesConfig(TextOptions):
+class FilesConfig(TextOptions, ReadConfig):
     """The options of files. conf/data/files.yaml explains each."""
 
     source: Literal["files"] = "files"
@@ -50,17 +49,10 @@ class FilesConfig(TextOptions):
     test_fraction: Fraction = 0.2
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: Annotated[int, Field(ge=0)] | None = None
-    format: Format | None = None
-    header: StrictBool | Literal["auto"] = "auto"
-    columns: list[Column] | None = None
-    delimiter: Delimiter | None = None
-    quotechar: Quotechar | None = None
-    text_column: Column | list[Column] | None = None
     label_column: Column | list[Column] | None = None
     label_separator: Separator | None = None
     group_column: Column | None = None
     class_names: list[str] | None = None
-    encoding: str = "auto"
     on_bad_lines: Literal["error", "skip"] = "error"
 
     @field_validator("label_column")
