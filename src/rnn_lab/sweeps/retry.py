@@ -22,6 +22,7 @@ from rnn_lab.training.config import parse_run_config
 from rnn_lab.training.launch import launch
 from rnn_lab.training.reproduce import RunRecord, read_run_record
 from rnn_lab.training.spec import RunSpec
+from rnn_lab.validation import AUTO
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -156,11 +157,13 @@ def _compare(record: RunRecord, job: JobDir) -> None:
 
 def _with_known_batch(spec: RunSpec) -> RunSpec:
     """Return the run with the batch size and length that `auto` means for its texts."""
+    sizes = ("max_length", "truncation_side", "batch_size")
+    if AUTO not in [getattr(spec.config.data, name) for name in sizes]:
+        return spec  # no texts are read where memory has just run out
     from rnn_lab.data.datamodule import TextDataModule
 
     data = TextDataModule(spec.config.data, allow_fallback=spec.sweep is None)
     data.setup()
-    sizes = ("max_length", "truncation_side", "batch_size")
     update = {name: getattr(data.config, name) for name in sizes}
     known = spec.config.data.model_copy(update=update)
     return replace(spec, config=spec.config.model_copy(update={"data": known}))
