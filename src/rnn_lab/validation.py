@@ -15,7 +15,7 @@ from rnn_lab.errors import ConfigError
 FINGERPRINT_EXCLUDED = frozenset(
     {
         *("name", "tags", "plugins", "paths", "experiment", "logger", "sweep", "max_retries"),
-        *("resume", "trial", "reproduce", "baseline"),
+        *("resume", "trial", "reproduce", "baseline", "report_dir"),
         *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
         *("trainer.enable_progress_bar", "trainer.checkpoint_every_n_steps"),
         "trainer.checkpoint_every_n_minutes",

@@ -205,12 +205,15 @@ def test_jobs_are_found_in_nested_folders_but_not_through_links(tmp_path: Path) 
     for folder, file in (("b", "job.json"), ("a", "result.json"), ("data=x/y", "metrics.csv")):
         (sweep / folder).mkdir(parents=True)
         (sweep / folder / file).touch()
-    (sweep / "c" / ".hydra").mkdir(parents=True)
+    # Of other processes: a job that Hydra is creating, one that is being finished.
+    for folder in ("starting/.hydra", "a/.finishing", "starting/.finishing"):
+        (sweep / folder).mkdir(parents=True)
+        (sweep / folder / "metrics.csv").touch()
     (sweep / "empty").mkdir()
     (sweep / "a" / "plots").mkdir()
     (sweep / "link").symlink_to(sweep / "a")
     (sweep / "multirun.yaml").touch()
     found = [str(folder.relative_to(sweep)) for folder in find_job_dirs(sweep)]
-    assert found == ["a", "b", "c", "data=x/y"]
+    assert found == ["a", "b", "data=x/y"]
     assert find_job_dirs(tmp_path / "absent") == find_job_dirs(sweep / "empty") == []
     assert is_job_dir(sweep / "a") and not is_job_dir(sweep)

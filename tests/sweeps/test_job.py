@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from rnn_lab.io.locks import acquire, is_locked
 from rnn_lab.paths import conf_dir
-from rnn_lab.reports.run_files import find_job_dirs
+from rnn_lab.reports.run_files import find_job_dirs, job_status
 from rnn_lab.sweeps.job import JobDir, LockOutputDir
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from tests.cli.runner import PROJECT
@@ -99,7 +99,7 @@ def test_unfinished_attempt_keeps_its_batch_halvings(job):
 
 
 def test_every_job_folder_is_found(tmp_path):
-    for name, file in (("a", "job.json"), ("b/c", "result.json"), ("d", ".hydra/overrides.yaml")):
+    for name, file in (("a", "job.json"), ("b/c", "result.json"), ("d", "checkpoints/x")):
         (tmp_path / name / file).parent.mkdir(parents=True)
         (tmp_path / name / file).touch()
     (tmp_path / "no_job").mkdir()
@@ -163,3 +163,63 @@ def test_sweep_name_outside_runs_creates_no_folder(tmp_path, start):
     with pytest.raises(SystemExit, match=r"error: sweep=\.\./x: give a name for the folder"):
         getattr(LockOutputDir(), start)(config)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_sweep(tmp_path):
+    (tmp_path / "file").touch()
+    config = compose(tmp_path / "run", f"report_dir={tmp_path}/file/reports", "sweep=mine")
+    with pytest.raises(SystemExit) as refused:
+        LockOutputDir().on_multirun_start(config)
+    assert re.fullmatch(
+        r"error: report_dir=\S+/file/reports: cannot be written: .*choose another folder",
+        refused.value.code,
+    )
+    config = compose(tmp_path / "run", f"report_dir={tmp_path}/new/reports", "sweep=mine")
+    LockOutputDir().on_multirun_start(config)
+    assert list((tmp_path / "new" / "reports").iterdir()) == []
+
+
+# Jobs one after the other in the sweep argv[1], with the files that Hydra and a run write, in turn.
+JOBS = """
+import itertools, shutil, sys
+from pathlib import Path
+from rnn_lab.sweeps.job import JobDir
+for number in itertools.count():
+    job = JobDir(Path(sys.argv[1]) / f"gru_seed{number}")
+    (job.path / ".hydra").mkdir(parents=True)
+    (job.path / ".hydra" / "config.yaml").write_text("seed: 1")
+    (job.path / "train.log").touch()
+    with job.locked():
+        job.start(fingerprint="0", overrides=[], trial=None)
+        stage = job.path / ".finishing"
+        stage.mkdir()
+        (job.path / "metrics.csv").touch()
+        (stage / "metrics.csv").touch()
+        (stage / "result.json").write_text("{}")
+        (stage / "result.json").replace(job.path / "result.json")
+        shutil.rmtree(stage)
+    if number == 20:
+        print("held", flush=True)
+"""
+
+
+def test_jobs_of_another_process_are_never_unfinished(tmp_path):
+    """Another terminal adds jobs to the sweep while this one reports it."""
+    found = set()
+    with another(JOBS, tmp_path):
+        for _ in range(100):
+            jobs = find_job_dirs(tmp_path)
+            found |= {job_status(path) for path in jobs if path.exists()}
+            assert all(path.parent == tmp_path for path in jobs)
+    assert "finished" in found and found <= {"finished", "running"}
+
+
+def test_a_job_that_died_before_it_began_is_listed(tmp_path):
+    job = JobDir(tmp_path / "gru_seed1")
+    (job.path / ".hydra").mkdir(parents=True)
+    assert find_job_dirs(tmp_path) == []  # another process may be creating it
+    job.record_unstarted(["seed=1"])
+    assert find_job_dirs(tmp_path) == [job.path] and job.status == "unfinished"
+    start(job)
+    job.record_unstarted(["seed=2"])
+    assert job.read("job")["overrides"] == ["seed=1"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rnn_lab.sweeps.retry import is_out_of_memory
+from rnn_lab.errors import ConfigError
+from rnn_lab.sweeps.retry import is_out_of_memory, retry_run
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import RunSpec, config_fingerprint
 from rnn_lab.validation import validate
@@ -75,3 +76,10 @@ def test_batch_of_tokens_still_holds_the_longest_text():
     config = composed("data=demo", *tokens, "trainer.accumulate_grad_batches=3")
     seen = [sizes(spec) for spec in halved(config)]
     assert seen == [(1000, 3, 1), (500, 6, 1), (300, 12, 1)]
+
+
+def test_the_options_of_a_sweep_are_refused_for_a_single_run(tmp_path):
+    for option, says in (("sweep=mine", "; add -m"), ("report_dir=there", "is of a sweep; add -m")):
+        spec = RunSpec(composed("data=demo", option), tmp_path)
+        with pytest.raises(ConfigError, match=f"^{option}: .*{says}$"):
+            retry_run(spec)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from rnn_lab.errors import UserError
 from rnn_lab.io.locks import acquire
+from rnn_lab.io.timed_dir import claim_timed_dir
 
 
 class LockOutputDir(Callback):
@@ -18,7 +19,15 @@ class LockOutputDir(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Lock the folder of the test that starts, or exit with a one-line error."""
         try:
+            claim_timed_dir(config, "hydra.run.dir")
             self._lock = lock_test_dir(Path(config.hydra.run.dir).absolute())
+        except UserError as error:
+            sys.exit(f"error: {error}")
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Take a folder of its own for several tests that are named by the time."""
+        try:
+            claim_timed_dir(config, "hydra.sweep.dir")
         except UserError as error:
             sys.exit(f"error: {error}")
 

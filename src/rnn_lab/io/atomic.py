@@ -6,6 +6,7 @@ import json
 import math
 import os
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,21 @@ def translating_os_errors(path: Path) -> Iterator[None]:
         if refused is None:
             raise
         raise write_error(refused, path) from error
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Create `folder`, and raise a WriteError, which names `option`, if no file can be made there.
+
+    Raises:
+        WriteError: says why.
+    """
+    try:
+        with translating_os_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except WriteError as error:
+        raise WriteError(f"{option}={error}") from error
 
 
 MAX_TEXT_BYTES = 2**30  # predictions of ten million texts

@@ -4,6 +4,7 @@ A file that is missing, empty, truncated or malformed raises a CheckpointError, 
 the file.
 """
 
+import contextlib
 import csv
 import io
 import itertools
@@ -31,10 +32,10 @@ _OPTION_GROUPS = ("model", "optimizer", "scheduler", "trainer")
 _LABEL, _PREDICTION, _PROBABILITY = "label_", "prediction_", "probability_"
 # The first of them that exists decides: an earlier attempt can have left the others.
 _STATUS: dict[JobFile, JobStatus] = {"result": "finished", "pruned": "pruned", "failure": "failed"}
-# Any of these makes a folder a job.
+# Any of these makes a folder a job. The first is written once the job holds its lock: Hydra's files
+# are there before, when another process that starts a job would still look like one that died.
 _JOB_FILES = (
-    CONFIG_DIR, "job.json", "result.json", "pruned.json", "failure.json", "metrics.csv",
-    "checkpoints", "train.log",
+    "job.json", "result.json", "pruned.json", "failure.json", "metrics.csv", "checkpoints",
 )  # fmt: skip
 _MAX_DEPTH = 4  # of job folders below the sweep
 
@@ -53,10 +54,14 @@ def job_status(folder: Path) -> JobStatus:
 
     "running" is a job whose lock is held; "unfinished" one whose process is gone.
     """
-    for file, status in _STATUS.items():
-        if job_file(folder, file).exists():
-            return status
-    return "running" if is_locked(folder / JOB_LOCK) else "unfinished"
+    status = _end_status(folder)
+    if status is None and is_locked(folder / JOB_LOCK):
+        return "running"
+    return status or _end_status(folder) or "unfinished"  # it may have ended between the two looks
+
+
+def _end_status(folder: Path) -> JobStatus | None:
+    return next((_STATUS[file] for file in _STATUS if job_file(folder, file).exists()), None)
 
 
 def read_job_file(folder: Path, file: JobFile) -> dict[str, Any]:
@@ -76,11 +81,18 @@ def find_job_dirs(sweep: Path, depth: int = _MAX_DEPTH) -> list[Path]:
     """Return the job folders below `sweep`, sorted by path; [] if it does not exist.
 
     Links are not followed. A slash in an override nests a job folder: `data.train_path=a/b.csv`.
+    Within the folder of a job, and in hidden folders, there are none: other processes may be
+    creating, finishing or removing what is there.
     """
     found: list[Path] = []
-    for path in sweep.iterdir() if depth and sweep.is_dir() else []:
-        if path.is_dir() and not path.is_symlink():
-            found += [path] if is_job_dir(path) else find_job_dirs(path, depth - 1)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for path in sweep.iterdir() if depth else []:
+            if path.name.startswith(".") or path.is_symlink() or not path.is_dir():
+                continue
+            if is_job_dir(path):
+                found.append(path)
+            elif not (path / CONFIG_DIR).exists():
+                found += find_job_dirs(path, depth - 1)
     return sorted(found)
 
 

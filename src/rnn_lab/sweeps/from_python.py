@@ -93,7 +93,7 @@ def _refuse(overrides: Sequence[str], run: Any) -> None:
         name = override.partition("=")[0].lstrip("+~")
         if name in ("data", "data.source", "data.corpus"):
             raise ConfigError(f"{override}: the texts of the run are those that are given")
-        if name in ("sweep", "reproduce") or name.startswith("hydra."):
+        if name in ("sweep", "reproduce", "report_dir") or name.startswith("hydra."):
             raise ConfigError(f"{override}: is an option of the command `rnn-lab train`")
     if run.trainer.strategy == "ddp":
         raise ConfigError(

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,9 +22,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import ConfigError, OutputDirConflictError, UserError, WriteError, user_message
-from rnn_lab.io.atomic import write_json
+from rnn_lab.io.atomic import check_writable, write_json
 from rnn_lab.io.locks import LockHeldError, acquire, lock_owner
 from rnn_lab.io.secret_scan import raw_overrides
+from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.process import is_rank_zero
 from rnn_lab.reports.run_files import (
     JOB_LOCK,
@@ -138,6 +139,12 @@ class JobDir:
         self.write("job", job)
         job_file(self.path, "failure").unlink(missing_ok=True)
 
+    def record_unstarted(self, overrides: Sequence[str]) -> None:
+        """Write job.json of a job whose process ended before it did, so that reports list it."""
+        if not self.read("job"):
+            with contextlib.suppress(WriteError):  # the caller prints what happened
+                self.write("job", {"overrides": [*overrides]})
+
     def update(self, **values: int) -> None:
         """Update values in job.json."""
         self.write("job", self.read("job") | values)
@@ -161,15 +168,19 @@ class LockOutputDir(Callback):
         try:
             check_sweep_name(OmegaConf.select(config, "sweep"))
             if is_rank_zero():
+                claim_timed_dir(config, "hydra.run.dir")
                 self._lock = _lock(JobDir(Path(config.hydra.run.dir).absolute()), config)
         except UserError as error:
             sys.exit(f"error: {error}")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Exit with one line where the sweep's folder is not under runs/."""
+        """Exit with one line where the sweep's folder or its report cannot be written."""
         try:
             check_sweep_name(OmegaConf.select(config, "sweep"))
-        except ConfigError as error:
+            if (report_dir := OmegaConf.select(config, "report_dir")) is not None:
+                check_writable(Path(str(report_dir)).expanduser(), "report_dir")
+            claim_timed_dir(config, "hydra.sweep.dir")
+        except UserError as error:
             sys.exit(f"error: {error}")
 
 

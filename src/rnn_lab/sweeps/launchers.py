@@ -261,6 +261,8 @@ def _dead_job(
     config, job = _compose(launcher, overrides)
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
         config.hydra.runtime.output_dir = str(job.path)
+    if job.status == "unfinished":
+        job.record_unstarted(filter_overrides(overrides))
     line = f"error: {job.name}: its process died: {why}"
     line += f"\n       overrides: {' '.join(filter_overrides(overrides))}"
     line += f"\n       log: {log}" if log else ""

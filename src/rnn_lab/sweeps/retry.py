@@ -67,6 +67,8 @@ def retry_run(spec: RunSpec) -> None:
     config, job = spec.config, JobDir(spec.output_dir)
     if config.sweep is not None and spec.sweep is None:
         raise ConfigError(f"sweep={config.sweep}: names the folder of a sweep; add -m")
+    if config.report_dir is not None and spec.sweep is None:
+        raise ConfigError(f"report_dir={config.report_dir}: is of a sweep; add -m")
     if config.reproduce is not None and spec.sweep is not None:
         raise ConfigError(f"reproduce={config.reproduce}: is one run; leave out -m")
     record = None if config.reproduce is None else read_run_record(config.reproduce)

@@ -212,6 +212,7 @@ class RunConfig(StrictConfig):
     paths: PathsConfig = PathsConfig()
     experiment: str | None = None
     sweep: SweepName | None = None
+    report_dir: str | None = None
     max_retries: NonNegativeInt = 0
     resume: Literal["auto", "never"] = "auto"
     trial: TrialConfig = TrialConfig()

@@ -106,6 +106,7 @@ def record_trial(study: Study, trial: Trial, job: JobReturn, space: Space) -> No
     state, values, reason = read_result(JobDir(folder), list(study.user_attrs["directions"]))
     if state == TrialState.RUNNING and job.status == JobStatus.FAILED:  # that left no file
         state, reason = TrialState.FAIL, str(job._return_value).partition("\n")[0]
+        JobDir(folder).record_unstarted(job.overrides or [])
     try:
         trial.set_user_attr("folder", str(folder))
         overrides = [d.override(trial.params[d.name]) for d in space.dimensions]
