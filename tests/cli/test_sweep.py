@@ -1,5 +1,6 @@
 """Sweeps as a user starts them, stops them and starts them again."""
 
+import csv
 import json
 import random
 import re
@@ -127,6 +128,19 @@ def test_a_growing_sweep_runs_what_is_new_and_tells_what_fails(twice):
 
     named = said[said.index("2 of 5 jobs are not done") :]
     assert raises.name in named and large.name in named
+
+
+def test_two_terminals_add_seeds_to_a_sweep(twice):
+    cwd, _ = twice
+    line = ("sweep=seeds", "report_dir=there")
+    both = [start_sweep(f"seed={seed}", *line, cwd=cwd) for seed in (5, 6)]
+    statuses = [process.wait() for process in both]
+    assert statuses == [0, 0], [process.said() for process in both]
+    assert all(process.said().count("not done") == 0 for process in both)
+    assert all(f"Report: {cwd}/there/summary.csv" in process.said() for process in both)
+    with (cwd / "there" / "summary.csv").open(newline="") as file:  # of whichever ended last
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["finished"] * 2
 
 
 # train.py in so much memory beyond what its libraries take, those it imports late among them.

@@ -9,6 +9,7 @@ from rnn_lab.data.corpus import (
     CorpusWriter,
     Split,
     content_fingerprint,
+    fingerprint_test_split,
     open_corpus,
     stat_key,
 )
@@ -126,3 +127,24 @@ def test_the_key_follows_the_files_and_the_options(tmp_path):
     path.write_text("two")  # of the old size
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
     assert stat_key([path]) != key
+
+
+def of_test(test: Split, classes=("a", "b")) -> str | None:
+    return fingerprint_test_split(Corpus("x", classes, split(["train", "x"]), test=test))
+
+
+def test_the_fingerprint_of_the_test_split_is_of_its_texts_and_labels():
+    first = of_test(split())
+    assert first == of_test(split().take(np.array([2, 0, 3, 1])))  # in any order
+    flipped = Split(TEXTS, 1 - split().labels, split().names)
+    assert first == of_test(flipped, ("b", "a"))  # the same labels, in another order of classes
+    assert first == fingerprint_test_split(
+        Corpus("other", ("a", "b", "c"), split(["other", "y"]), test=split())
+    )
+    edited = split([*TEXTS[:3], "plain."])
+    swapped = Split(TEXTS[::-1], split().labels[::-1], split().names)
+    assert len({first, of_test(flipped), of_test(edited), of_test(swapped)}) == 4
+    several = Split(TEXTS, np.array([[1, 0], [0, 0], [1, 1], [0, 1]]), split().names)
+    fewer = Split(TEXTS, np.array([[1, 0], [0, 0], [0, 1], [0, 1]]), split().names)
+    assert len({first, of_test(several), of_test(fewer)}) == 3
+    assert fingerprint_test_split(Corpus("x", ("a", "b"), split())) is None

@@ -138,6 +138,26 @@ def content_fingerprint(class_names: Sequence[str], splits: Mapping[str, Split])
     return digest.hexdigest()
 
 
+def fingerprint_test_split(corpus: Corpus) -> str | None:
+    """Return a sha256 (hex) over name, text and label of each test example, in any order.
+
+    Equal ones mean that two runs were tested on the same texts. None: there is no test split.
+    """
+    if (test := corpus.test) is None:
+        return None
+    rows = zip(test.names, test.text_hashes, test.labels, strict=True)
+    examples = sorted(
+        (name, text.tobytes().hex(), [corpus.class_names[i] for i in _classes(label)])
+        for name, text, label in rows
+    )
+    return hashlib.sha256(json.dumps(examples).encode()).hexdigest()
+
+
+def _classes(label: np.ndarray) -> list[int]:
+    """Return the classes of one example: of an index, or of a row of 0 and 1."""
+    return [int(label)] if label.ndim == 0 else np.flatnonzero(label).tolist()
+
+
 def _chunk_bytes(values: np.ndarray) -> Iterable[bytes]:
     for first in range(0, len(values), _CHUNK_ROWS):
         yield values[first : first + _CHUNK_ROWS].tobytes()

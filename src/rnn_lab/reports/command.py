@@ -1,15 +1,17 @@
 """The `report` command: report a sweep, or a sweep of the long-range experiment."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from rnn_lab.errors import ConfigError, UserError
+from rnn_lab.errors import ConfigError, UserError, WriteError
 from rnn_lab.validation import unknown_choice_message
 
-USAGE = """rnn-lab report sweep=<folder>
+USAGE = """rnn-lab report sweep=<folder> [output=<folder>]
   Print the runs of a sweep by rank, and write summary.csv and sweep.html to its folder. This also
   works while the sweep runs. A name stands for runs/<name>, as in `train -m ... sweep=<name>`.
+  output: another folder for summary.csv and sweep.html
 
 rnn-lab report long_range=<folder>[,<folder>...] [output=<file>] [flow_distance=<distance>]
   Print the accuracy of each model by distance as a Markdown table, and plot it with the gradient
@@ -17,7 +19,7 @@ rnn-lab report long_range=<folder>[,<folder>...] [output=<file>] [flow_distance=
   output: the PNG to write; default: long_range.png in the first folder
   flow_distance: distance at which the gradient flow is shown; default: the middle one measured"""
 
-OPTIONS = {"sweep": ["sweep"], "long_range": ["long_range", "output", "flow_distance"]}
+OPTIONS = {"sweep": ["sweep", "output"], "long_range": ["long_range", "output", "flow_distance"]}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,7 +47,9 @@ def report(arguments: Sequence[str]) -> None:
     if "sweep" in options:
         from rnn_lab.reports.sweep.report import report_sweep
 
-        report_sweep(find_sweep(options["sweep"]))
+        output = _output(options)
+        with _warning_without(output, "output=<folder>"):
+            report_sweep(find_sweep(options["sweep"]), output=output)
     else:
         _report_long_range(options)
 
@@ -76,6 +80,24 @@ def _parse(arguments: Sequence[str]) -> dict[str, str]:
     return options
 
 
+def _output(options: dict[str, str]) -> Path | None:
+    return Path(options["output"]).expanduser() if "output" in options else None
+
+
+@contextmanager
+def _warning_without(output: Path | None, option: str) -> Iterator[None]:
+    """Print a warning where a report cannot be written, unless the user chose where to: `output`.
+
+    What it says has been printed by then.
+    """
+    try:
+        yield
+    except WriteError as error:
+        if output is not None:
+            raise
+        print(f"warning: {error}. {option} writes it elsewhere", file=sys.stderr)
+
+
 def _report_long_range(options: dict[str, str]) -> None:
     distance = options.get("flow_distance")
     if distance is not None and not distance.isdecimal():
@@ -86,13 +108,14 @@ def _report_long_range(options: dict[str, str]) -> None:
     names = options["long_range"]
     single = find_sweep(names)  # whose name may contain a comma
     folders = [single] if single.is_dir() else [find_sweep(name) for name in names.split(",")]
-    output = options.get("output")
-    path = Path(output).expanduser() if output else folders[0] / "long_range.png"
+    output = _output(options)
+    path = output or folders[0] / "long_range.png"
     sweep = read_long_range(folders)
-    save_png(plot_long_range(sweep, None if distance is None else int(distance)), path)
+    figure = plot_long_range(sweep, None if distance is None else int(distance))
     print(format_markdown(sweep))
     for folder in sweep.unfinished:
         print(f"unfinished: {folder}")
     for model, at, seed in sweep.missing:
         print(f"missing: {model}, distance {at}, seed {seed}")
-    print(f"Plot: {path}")
+    with _warning_without(output, "output=<file>"):
+        print(f"Plot: {save_png(figure, path)}")

@@ -6,6 +6,7 @@ the sweep is recorded when Hydra starts it, and read when it is over.
 
 import contextlib
 import gc
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +17,15 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from rnn_lab.errors import ConfigError, UserError
+from rnn_lab.errors import ConfigError, UserError, WriteError
+from rnn_lab.io.locks import acquire
 from rnn_lab.reports.run_files import find_job_dirs
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.validation import validate
 
-_started: list[Path] = []
+_REPORT_LOCK = ".report.lock"  # in the folder of a sweep
+
+_started: dict[Path, Path | None] = {}  # the folder of a sweep, and report_dir
 _logger: dict[str, Any] = {}  # options of the command, for the summary of the sweep
 
 
@@ -33,7 +37,9 @@ class SweepTracker(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Record the folder of the sweep that starts in this process."""
-        _started.append(Path(config.hydra.sweep.dir).absolute())
+        report_dir = OmegaConf.select(config, "report_dir")
+        output = None if report_dir is None else Path(str(report_dir)).expanduser().absolute()
+        _started[Path(config.hydra.sweep.dir).absolute()] = output
         if "logger" in config:
             logger: Any = OmegaConf.to_container(config.logger, resolve=True)
             _logger.update(logger)
@@ -70,31 +76,54 @@ def summarize_on_exit() -> Iterator[None]:
     try:
         yield
     except Exception:
-        for sweep in _started:
-            print_summary(sweep)
+        for sweep, output in _started.items():
+            print_summary(sweep, output)
         raise
-    not_done = [job for sweep in _started for job in print_summary(sweep)]
+    not_done = [job for started in _started.items() for job in print_summary(*started)]
     if _logger.get("name") == "wandb" and _logger.get("mode") != "disabled":
         from rnn_lab.sweeps.wandb_summary import log_sweep_summary
         from rnn_lab.tracking.config import WandbConfig
 
         with contextlib.suppress(ConfigError):  # which every job has reported
             config = validate(WandbConfig, _logger)
-            for sweep in _started:
-                log_sweep_summary(sweep, config)
+            for sweep, output in _started.items():
+                with _reporting(sweep):
+                    log_sweep_summary(sweep, config, output)
     if not_done:
         sys.exit(1)
 
 
-def print_summary(sweep: Path) -> list[JobDir]:
-    """Print a table of the sweep; list and return its failed and unfinished jobs."""
+@contextmanager
+def _reporting(sweep: Path) -> Iterator[None]:
+    """Let one process at a time report the sweep, so that the last report is of all jobs."""
+    try:
+        lock = acquire(sweep / _REPORT_LOCK, "report", wait=True)
+    except WriteError:  # a report needs no right to write there
+        yield
+        return
+    try:
+        yield
+    finally:
+        (sweep / _REPORT_LOCK).unlink(missing_ok=True)  # while held, as io.locks.locked does
+        lock.release()
+
+
+def print_summary(sweep: Path, output: Path | None = None) -> list[JobDir]:
+    """Print a table of the sweep; list and return its failed and unfinished jobs.
+
+    The report is written to `output`, by default to the folder of the sweep.
+    """
     jobs = [JobDir(path) for path in find_job_dirs(sweep)]
     if not jobs:
         return []
     from rnn_lab.reports.sweep.report import report_sweep
 
     try:
-        report_sweep(sweep)
+        with _reporting(sweep):
+            report_sweep(sweep, output=output)
+    except WriteError as error:
+        again = f"{shlex.join(['rnn-lab', 'report', f'sweep={sweep}'])} output=<folder>"
+        print(f"warning: {error}. To write the report elsewhere: {again}", file=sys.stderr)
     except UserError as error:  # the failures are listed anyway
         print(f"error: {error}", file=sys.stderr)
     not_done = [job for job in jobs if job.status in ("failed", "unfinished")]

@@ -3,7 +3,6 @@
 It has their group and the job_type `sweep-summary`. Repeating the command resumes it.
 """
 
-import csv
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -12,22 +11,23 @@ from typing import Any
 
 from rnn_lab.errors import CheckpointError, UserError
 from rnn_lab.reports.sweep.jobs import JobSummary, read_importances, read_jobs, sweep_monitor
-from rnn_lab.reports.sweep.report import write_summary
+from rnn_lab.reports.sweep.report import summary_rows
 from rnn_lab.tracking.config import WandbConfig
 from rnn_lab.tracking.loggers import delete_offline_runs, finish_wandb, open_wandb_run
 
 JOB_TYPE = "sweep-summary"
 
 
-def log_sweep_summary(sweep: Path, config: WandbConfig) -> None:
+def log_sweep_summary(sweep: Path, config: WandbConfig, output: Path | None = None) -> None:
     """Log the table of the sweep in that folder, its importances, its page and its best checkpoint.
 
-    Everything is read from the folder. A failure of W&B is printed, and does not fail the sweep.
+    Everything is read from the folder, but the page from `output` where it was written there. A
+    failure of W&B is printed, and does not fail the sweep.
     """
     import wandb
 
     try:
-        _log(sweep, config, read_jobs(sweep))
+        _log(sweep, config, read_jobs(sweep), (output or sweep) / "sweep.html")
     except CheckpointError:
         return  # no job has started
     except (UserError, OSError, wandb.errors.Error) as error:
@@ -36,7 +36,7 @@ def log_sweep_summary(sweep: Path, config: WandbConfig) -> None:
         finish_wandb()
 
 
-def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary]) -> None:
+def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary], page: Path) -> None:
     import wandb
 
     group = config.group or sweep.name
@@ -46,12 +46,12 @@ def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary]) -> None:
     if offline:
         delete_offline_runs(earlier)
     run.summary.update(_metrics(jobs))
-    logged: dict[str, Any] = {"sweep/runs": _table(write_summary(sweep, jobs))}
+    logged: dict[str, Any] = {"sweep/runs": _table(jobs)}
     for metric, shares in read_importances(sweep, sweep_monitor(jobs)).items():
         table = wandb.Table(columns=["option", "importance"], data=[*map(list, shares.items())])
         title = f"share of each option in {metric}"
         logged[f"importances/{metric}"] = wandb.plot.bar(table, "option", "importance", title=title)
-    if (page := sweep / "sweep.html").exists():
+    if page.exists():
         logged["sweep/report"] = wandb.Html(str(page), inject=False)
     run.log(logged)
     best = next((job for job in jobs if job.rank == 1), None)
@@ -75,18 +75,17 @@ def _metrics(jobs: Sequence[JobSummary]) -> dict[str, Any]:
     return metrics
 
 
-def _table(summary: Path) -> Any:
+def _table(jobs: Sequence[JobSummary]) -> Any:
     """Return summary.csv as a W&B table, numbers as numbers."""
     import wandb
 
-    with summary.open(encoding="utf-8", newline="") as file:
-        columns, *rows = csv.reader(file)
+    columns, *rows = summary_rows(jobs)
     cells = [[_number(cell) for cell in row] for row in rows]
-    return wandb.Table(columns=[*columns], data=cells, allow_mixed_types=True)
+    return wandb.Table(columns=columns, data=cells, allow_mixed_types=True)
 
 
-def _number(cell: str) -> float | str | None:
+def _number(cell: Any) -> float | str | None:
     try:
-        return float(cell) if cell else None
+        return float(cell) if cell not in ("", None) else None
     except ValueError:
-        return cell
+        return str(cell)

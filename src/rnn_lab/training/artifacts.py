@@ -16,6 +16,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from rnn_lab.data.corpus import fingerprint_test_split
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes, write_json
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
@@ -279,6 +280,7 @@ def describe_data(data: TextDataModule) -> dict[str, Any]:
         "class_names": list(data.class_names),
         "num_examples": {split: len(encoded) for split, encoded in data.splits.items()},
         "fingerprint": corpus.fingerprint,
+        "test_fingerprint": fingerprint_test_split(corpus),
         "vocab_size": encoder.vocab_size,
         "vocabulary_fingerprint": encoder.fingerprint,
         "num_skipped": len(corpus.skipped),

@@ -189,15 +189,28 @@ def test_different_examples_are_not_compared(
     assert says in pair.reason
 
 
-def test_synthetic_examples_of_different_data_sets_are_not_compared(tmp_path: Path) -> None:
-    data = {"name": "demo", "fingerprint": "a"}
-    two_models(tmp_path, result={"synthetic": True, "data": data})
+@pytest.mark.parametrize("key", ["test_fingerprint", "fingerprint"])  # the latter: of old runs
+def test_other_texts_with_the_same_names_and_labels_are_not_compared(
+    tmp_path: Path, key: str
+) -> None:
+    data = {"name": "files", "fingerprint": "f", key: "a"}
+    two_models(tmp_path, result={"data": data})
     (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
     assert pair.test is not None
     write_job(tmp_path, "rnn", correct=[1] * 4, accuracy=0.7, model__name="rnn",
-              result={"synthetic": True, "data": data | {"fingerprint": "b"}})  # fmt: skip
+              result={"data": data | {key: "b"}})  # fmt: skip
     reasons = [pair.reason for pair in compare_groups(group_jobs(read_jobs(tmp_path)))]
-    assert reasons == ["", *["different synthetic examples with the same names"] * 2]
+    assert reasons == ["", *["different test texts with the same names"] * 2]
+
+
+def test_runs_trained_on_other_texts_are_compared_on_the_same_test_texts(tmp_path: Path) -> None:
+    for name, correct in (("small", [1, 0, 0, 0]), ("large", [1, 1, 1, 0])):
+        write_job(
+            tmp_path, name, correct=correct, data__train_path=f"{name}.csv",
+            result={"data": {"name": "files", "fingerprint": name, "test_fingerprint": "t"}},
+        )  # fmt: skip
+    (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
+    assert pair.test is not None and pair.examples == 4
 
 
 def test_a_damaged_file_is_named_and_other_groups_are_compared(tmp_path: Path) -> None:

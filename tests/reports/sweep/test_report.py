@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from rnn_lab.reports.command import main
 from rnn_lab.reports.sweep.report import report_sweep
+from rnn_lab.sweeps.sweep_summary import print_summary
 from tests.cli.forked import run_warm_command
 from tests.reports.sweep_folders import write_job
 
@@ -110,7 +112,7 @@ def test_a_real_sweep_is_reported(tmp_path: Path) -> None:
     done = run_warm_command(
         "train.py",
         *("-m", "experiment=smoke", "model=lstm,gru", "trainer=cpu", "hydra.sweep.dir=sweep"),
-        *("data.num_train=60", "data.num_test=20", "model.hidden_size=4"),
+        *("data.num_train=60", "data.num_test=20", "model.hidden_size=4", "baseline=tfidf"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -124,6 +126,8 @@ def test_a_real_sweep_is_reported(tmp_path: Path) -> None:
         result = json.loads((tmp_path / "sweep" / name / "result.json").read_text())
         assert float(row["val/accuracy"]) == result["val/accuracy"]
         assert float(row["test/auroc"]) == result["test/auroc"]
+        tfidf = result["baseline"]["tfidf"]["test/accuracy"]
+        assert float(row["baseline/tfidf/test/accuracy"]) == tfidf
         assert name in (tmp_path / "sweep" / "sweep.html").read_text()
 
 
@@ -139,3 +143,93 @@ def test_folds_are_reported_together(tmp_path: Path) -> None:
     assert "66.67 % ± 23.57 %" in text and "70.00 %" in text  # (1/2 + 5/6) / 2, and 7 of 10
     page = (tmp_path / "sweep.html").read_text()
     assert "<h2>Over folds</h2>" in page and "70.00 %" in page
+
+
+def test_a_folder_that_cannot_be_written_costs_no_table(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("summary.csv", "sweep.html"):
+        (sweep / name).mkdir()  # which root cannot replace with a file either
+    main([f"sweep={sweep}"])
+    shown = capsys.readouterr()
+    assert "gru_seed2" in shown.out and "Report:" not in shown.out
+    assert shown.err.startswith(f"warning: {sweep}/summary.csv: cannot be written: ")
+    assert shown.err.endswith(" output=<folder> writes it elsewhere\n")
+    output = tmp_path / "elsewhere" / "deep"
+    main([f"sweep={sweep}", f"output={output}"])
+    assert f"Report: {output}/summary.csv, {output}/sweep.html\n" in capsys.readouterr().out
+    assert 'href="./../../a%20sweep/gru_seed2/"' in (output / "sweep.html").read_text()
+    assert (output / "../../a sweep/gru_seed2").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as exit_:
+        main([f"sweep={sweep}", f"output={tmp_path / 'file'}"])
+    shown = capsys.readouterr()
+    assert exit_.value.code == 1 and "gru_seed2" in shown.out
+    assert shown.err.startswith("error: ") and shown.err.count("\n") == 1
+
+
+def test_a_sweep_that_ends_prints_its_table_first_and_writes_where_it_is_told(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sweep / "summary.csv").mkdir()
+    assert [job.name for job in print_summary(sweep)] == ["broken"]
+    shown = capsys.readouterr()
+    assert "gru_seed2" in shown.out and f"Report: {sweep}/sweep.html\n" in shown.out
+    warning, *errors = shown.err.splitlines()
+    assert warning.startswith(f"warning: {sweep}/summary.csv: cannot be written: ")
+    assert warning.endswith(f": rnn-lab report 'sweep={sweep}' output=<folder>")
+    assert errors[0] == "error: 1 of 7 jobs are not done:"
+    print_summary(sweep, tmp_path / "elsewhere")
+    shown = capsys.readouterr()
+    assert f"Report: {tmp_path}/elsewhere/summary.csv, " in shown.out and "warning" not in shown.err
+
+
+BASELINES = {
+    "majority": {"val/accuracy": 0.5, "val/f1": 0.25, "test/accuracy": 0.45, "test/f1": 0.2},
+    "tfidf": {"val/accuracy": 0.8805, "val/f1": 0.88, "test/accuracy": 0.86, "wall_time_s": 2.5},
+}
+
+
+def test_baselines_stand_beside_the_runs(tmp_path: Path) -> None:
+    for seed, accuracy in ((1, 0.88), (2, 0.881), (3, 0.9)):
+        write_job(tmp_path, f"gru{seed}", accuracy=accuracy, seed=seed,
+                  result={"baseline": BASELINES})  # fmt: skip
+    write_job(tmp_path, "none", accuracy=0.7, seed=4)
+    text = reported(tmp_path, width=150)
+    assert "Baselines: means over the runs" in text
+    lines = {line.split("  ")[1]: line.split() for line in text.splitlines() if "  " in line[1:]}
+    expected = ["88.05", "%", "86.00", "%", "1", "of", "3"]
+    assert lines["TF-IDF with logistic regression"][-7:] == expected
+    assert lines["most frequent class"][-7:] == ["50.00", "%", "45.00", "%", "0", "of", "3"]
+    rows = summary(tmp_path)
+    assert [name for name in rows["gru1"] if name.startswith("baseline/")] == [
+        *("baseline/tfidf/val/accuracy", "baseline/tfidf/val/f1", "baseline/tfidf/test/accuracy"),
+        *("baseline/majority/val/accuracy", "baseline/majority/val/f1"),
+        *("baseline/majority/test/accuracy", "baseline/majority/test/f1"),
+    ]
+    assert rows["gru1"]["baseline/tfidf/val/accuracy"] == "0.8805"
+    assert rows["none"]["baseline/tfidf/val/accuracy"] == ""
+    page = (tmp_path / "sweep.html").read_text()
+    table = page[page.index('id="baselines"') :].partition("</table>")[0]
+    assert "TF-IDF with logistic regression" in table and ">88.05 %<" in table
+    assert ">1 of 3<" in table and ">45.00 %<" in table and "wall" not in table
+
+
+def test_baselines_of_other_texts_have_rows_of_their_own(tmp_path: Path) -> None:
+    for path, accuracy in (("a.csv", 0.6), ("b.csv", 0.8)):
+        scores = {"tfidf": {"val/accuracy": accuracy}}
+        for seed in (1, 2):
+            write_job(tmp_path, f"{path}{seed}", data__train_path=path, seed=seed,
+                      result={"baseline": scores})  # fmt: skip
+    text = reported(tmp_path, width=150)
+    assert "train_path=a.csv               60.00 %" in text
+    assert "train_path=b.csv               80.00 %" in text
+    page = (tmp_path / "sweep.html").read_text()
+    assert "<th>texts</th>" in page and "<bdi>train_path=b.csv</bdi>" in page
+
+
+def test_a_damaged_baseline_is_named(tmp_path: Path) -> None:
+    for i, found in enumerate(([], "x", {"tfidf": 3}, {"tfidf": {"val/accuracy": "x"}})):
+        write_job(tmp_path, f"gru{i}", result={"baseline": found})
+    text = reported(tmp_path, width=150)
+    assert "4 runs: 1 finished, 3 damaged." in text

@@ -173,7 +173,7 @@ class _Correctness:
     shares: np.ndarray  # float64 [examples], 0 to 1
     names: list[str]  # sorted
     labels: list[str]
-    data: str  # fingerprint of generated data, whose names do not identify an example
+    data: str  # fingerprint of the test examples: other files have other texts of the same names
 
 
 def paired_bootstrap(
@@ -291,16 +291,13 @@ def _job_correctness(job: JobSummary) -> _Correctness:
     order = sorted(range(len(found.names)), key=found.names.__getitem__)
     names = [found.names[i] for i in order]
     labels = found.format_labels(found.labels[order])
-    data = job.data if job.synthetic else ""
-    return _Correctness(found.correct[order].astype(np.float64), names, labels, data)
+    return _Correctness(found.correct[order].astype(np.float64), names, labels, job.test_data)
 
 
 def _mismatch(one: _Correctness, other: _Correctness) -> str:
     """Return why the two are not of the same test examples, "" if they are."""
     if len(one.names) != len(other.names):
         return f"{len(other.names):,} test examples against {len(one.names):,}"
-    # A generator gives the examples of each of its data sets the same names.
-    if one.data != other.data:
-        return "different synthetic examples with the same names"
-    same = (one.names, one.labels) == (other.names, other.labels)
-    return "" if same else "different test examples or labels"
+    if (one.names, one.labels) != (other.names, other.labels):
+        return "different test examples or labels"
+    return "" if one.data == other.data else "different test texts with the same names"

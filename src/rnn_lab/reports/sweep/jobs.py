@@ -57,9 +57,12 @@ class JobSummary:
     log: str = ""  # path of a failed job's log
     overrides: tuple[str, ...] = ()
     attempts: int | None = None
-    data: str = ""  # fingerprint of the examples
+    data: str = ""  # fingerprint of the examples of all splits
+    test_data: str = ""  # of those of the test split
+    # By baseline its val/ and test/ metrics on the examples of the run.
+    baselines: dict[str, dict[str, float | None]] = field(default_factory=dict)
     test_examples: int | None = None
-    synthetic: bool = False
+    synthetic: bool = False  # whether no one wrote the texts
     batch_halvings: int = 0  # how often the batch size was halved after running out of memory
     class_f1: dict[str, float] = field(default_factory=dict)  # of the test split
     rank: int | None = None  # among the finished ones, 1 the best
@@ -169,6 +172,7 @@ def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
     trainer, timing = result.get("trainer") or {}, result.get("timing") or {}
     epoch, epochs = result["best_epoch"], result.get("epochs")
     rate, per_class = timing.get("train_examples_per_s"), result.get("per_class") or {}
+    data, baselines = result["data"], result.get("baseline") or {}
     return {
         "monitor": result.get("monitored_metric") or _monitor(trainer.get("monitor")),
         "metrics": _read_metric_values(path, result),
@@ -177,8 +181,11 @@ def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "epochs": None if epochs is None else int(epochs),
         "train_examples_per_s": None if rate is None else float(rate),
         "batch_halvings": int(result.get("batch_halvings") or 0),
-        "data": str(result["data"].get("fingerprint", "")),
-        "test_examples": _if_type(int, (result["data"].get("num_examples") or {}).get("test")),
+        "data": str(data.get("fingerprint", "")),
+        # A run of an earlier version has the fingerprint of all splits only.
+        "test_data": str(data.get("test_fingerprint") or data.get("fingerprint", "")),
+        "baselines": {str(name): _read_metric_values(path, m) for name, m in baselines.items()},
+        "test_examples": _if_type(int, (data.get("num_examples") or {}).get("test")),
         "synthetic": bool(result["synthetic"]),
     }
 

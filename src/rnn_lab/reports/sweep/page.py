@@ -10,10 +10,16 @@ from typing import Any
 from urllib.parse import quote
 
 from rnn_lab.io.atomic import atomic_write
-from rnn_lab.reports.formatting import format_metric, format_metric_name, format_signed
+from rnn_lab.reports.formatting import (
+    format_metric,
+    format_metric_name,
+    format_signed,
+    order_metrics,
+)
 from rnn_lab.reports.plot_style import COLOURS
 from rnn_lab.reports.rendering import render_template
 from rnn_lab.reports.sweep import charts, groups
+from rnn_lab.reports.sweep.baselines import summarize_baselines
 from rnn_lab.reports.sweep.jobs import (
     JobSummary,
     format_statuses,
@@ -23,27 +29,29 @@ from rnn_lab.reports.sweep.jobs import (
     sweep_monitor,
 )
 from rnn_lab.reports.sweep.options import format_value, resolve, short_names, swept_options
+from rnn_lab.reports.sweep.texts import text_notes
 
 TEMPLATES = Path(__file__).parent
 
 
-def write_page(folder: Path, jobs: Sequence[JobSummary]) -> Path:
-    """Write sweep.html of the sweep in `folder` atomically."""
-    path = folder / "sweep.html"
-    text = render_page(folder, jobs)
+def write_page(folder: Path, jobs: Sequence[JobSummary], output: Path) -> Path:
+    """Write sweep.html of the sweep in `folder` to `output`, atomically."""
+    path = output / "sweep.html"
+    text = render_page(folder, jobs, output)
     with atomic_write(path) as file:
         file.write(text)
     return path
 
 
-def render_page(folder: Path, jobs: Sequence[JobSummary]) -> str:
-    """Return the page as HTML."""
+def render_page(folder: Path, jobs: Sequence[JobSummary], output: Path | None = None) -> str:
+    """Return the page as HTML. Its links lead from `output`, by default `folder`, to the jobs."""
+    to_folder = os.path.relpath(folder.absolute(), (output or folder).absolute())
     filters: dict[str, Callable[..., Any]] = {
         "metric": lambda value, metric: format_metric(metric, value),
         "metric_name": format_metric_name,
         "exact": format_value,
         "brief": lambda value: format_value(value, exact=False),
-        "link": lambda job: f"./{quote(os.fsencode(job.folder.relative_to(folder)))}/",
+        "link": lambda job: f"./{quote(_path_of(job, folder, to_folder))}/",
         "points": lambda share: format_signed(100 * share),
         "p_value": lambda p: f"{p:.3f}" if p >= 0.01 else f"{p:.2g}",
         "sort_key": lambda value: value if charts.is_number(value) else "",
@@ -87,7 +95,14 @@ def render_page(folder: Path, jobs: Sequence[JobSummary]) -> str:
         parallel=charts.parallel_chart(jobs, varied, monitor),
         importances=read_importances(folder, monitor),
         comparisons=groups.compare_groups(found),
+        baselines=(baselines := summarize_baselines(jobs)),
+        baseline_metrics=order_metrics(name for one in baselines for name in one.metrics),
+        text_notes=text_notes(jobs),
         max_groups=groups.MAX_GROUPS,
         resamples=groups.RESAMPLES,
         bootstrap_seed=groups.BOOTSTRAP_SEED,
     )
+
+
+def _path_of(job: JobSummary, folder: Path, to_folder: str) -> bytes:
+    return os.fsencode(os.path.normpath(to_folder / job.folder.relative_to(folder)))

@@ -6,15 +6,22 @@ Everything is read from the folder, so a sweep can be reported at any time, also
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from rnn_lab.errors import WriteError
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.formatting import format_metric, format_metric_name, format_number
 from rnn_lab.reports.rendering import make_table, print_lines
+from rnn_lab.reports.sweep.baselines import (
+    BaselineSummary,
+    baseline_columns,
+    summarize_baselines,
+)
 from rnn_lab.reports.sweep.groups import SeedGroup, SeedStats, group_jobs, repeated_over
 from rnn_lab.reports.sweep.jobs import (
     PROBLEM_STATUSES,
@@ -27,48 +34,69 @@ from rnn_lab.reports.sweep.jobs import (
 )
 from rnn_lab.reports.sweep.options import ABSENT, format_value, resolve, short_names, swept_options
 from rnn_lab.reports.sweep.page import write_page
+from rnn_lab.reports.sweep.texts import text_notes
 
 MAX_ROWS = 40  # of a table; summary.csv has all
 _STYLES = {"failed": "bold red", "damaged": "bold red", "unfinished": "yellow", "running": "cyan"}
 
 
-def report_sweep(folder: Path, console: Console | None = None) -> list[JobSummary]:
+def report_sweep(
+    folder: Path, console: Console | None = None, *, output: Path | None = None
+) -> list[JobSummary]:
     """Report the sweep in `folder` and return its jobs: the finished ones by rank, then the others.
+
+    summary.csv and sweep.html are written to `output`, by default to the folder of the sweep.
 
     Raises:
         CheckpointError: the folder does not exist or contains no job. A job that cannot be read
             does not raise: its status is "damaged".
-        UserError: summary.csv or sweep.html cannot be written.
+        WriteError: summary.csv or sweep.html cannot be written; after the tables are printed.
     """
-    console = console or Console()
+    console, output = console or Console(), output or folder
     jobs = read_jobs(folder)
-    paths = [write_summary(folder, jobs), write_page(folder, jobs)]
     _print_sweep(jobs, console)
-    print_lines([f"Report: {', '.join(map(str, paths))}"], console)
+    paths, errors = [], []
+    for write in (write_summary, write_page):
+        try:
+            paths.append(write(folder, jobs, output))
+        except WriteError as error:
+            errors.append(error)
+    if paths:
+        print_lines([f"Report: {', '.join(map(str, paths))}"], console)
+    if errors:
+        raise errors[0]
     return jobs
 
 
-def write_summary(folder: Path, jobs: Sequence[JobSummary]) -> Path:
-    """Write summary.csv, a row per job: its varied options, metrics of the best epoch and error.
+def write_summary(folder: Path, jobs: Sequence[JobSummary], output: Path) -> Path:
+    """Write summary.csv of the sweep in `folder` to `output`: the rows of `summary_rows`."""
+    path = output / "summary.csv"
+    with atomic_write(path, newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(summary_rows(jobs))
+    return path
+
+
+def summary_rows(jobs: Sequence[JobSummary]) -> list[list[Any]]:
+    """Return a header, and a row per job: its varied options, metrics of the best epoch and error.
 
     An option that is null is "null"; one that a job does not have is empty.
     """
     varied = swept_options([job.config for job in jobs])
     metrics = sorted(sweep_metrics(jobs), key=lambda name: (name.startswith("test/"), name))
-    path = folder / "summary.csv"
-    with atomic_write(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        last = ["best_epoch", "epochs", "train_examples_per_s", "trial", "batch_halvings", "error"]
-        writer.writerow(["folder", "status", "rank", *varied, *metrics, *last])
-        for job in jobs:
-            options = [resolve(job.config, name) for name in varied]
-            writer.writerow(
-                [job.name, job.status, job.rank]
-                + ["" if value == ABSENT else format_value(value) for value in options]
-                + [job.metrics.get(name) for name in metrics]
-                + [getattr(job, name) for name in last]
-            )
-    return path
+    baselines = baseline_columns(jobs)
+    last = ["best_epoch", "epochs", "train_examples_per_s", "trial", "batch_halvings", "error"]
+    named = [f"baseline/{baseline}/{metric}" for baseline, metric in baselines]
+    rows: list[list[Any]] = [["folder", "status", "rank", *varied, *metrics, *named, *last]]
+    for job in jobs:
+        options = [resolve(job.config, name) for name in varied]
+        rows.append(
+            [job.name, job.status, job.rank]
+            + ["" if value == ABSENT else format_value(value) for value in options]
+            + [job.metrics.get(name) for name in metrics]
+            + [job.baselines.get(baseline, {}).get(metric) for baseline, metric in baselines]
+            + [getattr(job, name) for name in last]
+        )
+    return rows
 
 
 def _print_sweep(jobs: Sequence[JobSummary], console: Console) -> None:
@@ -80,13 +108,15 @@ def _print_sweep(jobs: Sequence[JobSummary], console: Console) -> None:
     monitor = sweep_monitor(jobs)
     if any(group.validation.n > 1 for group in groups):
         _print_table(_groups_table(groups, monitor), console)
+    if baselines := summarize_baselines(jobs):
+        _print_table(_baselines_table(baselines), console)
     better = "lower" if smaller_is_better(monitor) else "higher"
     selection = (
         f"Ranked by {format_metric_name(monitor)} only ({better} is better); "
         "test metrics are not used for selection."
     )
     issues = [line for job in jobs for line in _job_issues(job)]
-    print_lines([*issues, f"{format_statuses(jobs)}.", selection], console)
+    print_lines([*issues, f"{format_statuses(jobs)}.", selection, *text_notes(jobs)], console)
 
 
 def _fitting_tables(jobs: Sequence[JobSummary], console: Console) -> Iterator[Table]:
@@ -158,6 +188,23 @@ def _groups_table(groups: Sequence[SeedGroup], monitor: str) -> Table:
         metrics = _format_stats(monitor, group.validation), _format_stats(test, group.test)
         pooled = [format_metric("test/accuracy", group.pooled_accuracy)] if has_folds else []
         table.add_row(Text(group.label), str(group.validation.n), *metrics, *pooled)
+    return table
+
+
+def _baselines_table(baselines: Sequence[BaselineSummary]) -> Table:
+    """Return a row per baseline and choice of texts, at most MAX_ROWS."""
+    compared = baselines[0].compared
+    test = compared.replace("val/", "test/")
+    table = make_table("Baselines: means over the runs on the same texts")
+    table.add_column("baseline", overflow="fold")
+    if has_texts := any(baseline.texts for baseline in baselines):
+        table.add_column("texts", overflow="fold")
+    for name in (*map(format_metric_name, (compared, test)), "runs below it in validation"):
+        table.add_column(name, justify="right", overflow="fold")
+    for baseline in baselines[:MAX_ROWS]:
+        texts = [Text(baseline.texts)] if has_texts else []
+        metrics = baseline.format(compared), baseline.format(test)
+        table.add_row(Text(baseline.name), *texts, *metrics, baseline.format_losing())
     return table
 
 

@@ -1,0 +1,99 @@
+"""The baselines of the runs of a sweep: simple classifiers on the same examples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rnn_lab.reports.formatting import format_metric, order_metrics, shorten
+from rnn_lab.reports.run_files import option_key
+from rnn_lab.reports.run_summary import BASELINE_NAMES
+from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, JobSummary, sort_cost, sweep_monitor
+from rnn_lab.reports.sweep.options import format_value, short_names
+from rnn_lab.reports.sweep.texts import SPLIT_SEED, text_options, varied_text_options
+
+
+@dataclass(frozen=True)
+class BaselineSummary:
+    """One baseline, over the finished runs with the same texts."""
+
+    name: str  # as in tables
+    texts: str  # options by which the texts differ from those of other runs; "": all have the same
+    metrics: dict[str, float]  # val/ and test/, means over the runs
+    compared: str  # the validation metric by which runs are counted as below it
+    runs: int
+    losing: int  # runs below it
+
+    def format(self, metric: str) -> str:
+        """Return a metric as tables show it."""
+        return format_metric(metric, self.metrics.get(metric))
+
+    def format_losing(self) -> str:
+        """Return "2 of 6"."""
+        return f"{self.losing} of {self.runs}"
+
+
+def baseline_columns(jobs: Sequence[JobSummary]) -> list[tuple[str, str]]:
+    """Return each baseline with each of its metrics, that any job has."""
+    found: dict[str, list[str]] = {}
+    for job in jobs:
+        for baseline, metrics in job.baselines.items():
+            found.setdefault(baseline, []).extend(metrics)
+    return [(name, metric) for name in _ordered(found) for metric in order_metrics(found[name])]
+
+
+def summarize_baselines(jobs: Sequence[JobSummary]) -> list[BaselineSummary]:
+    """Return every baseline of the finished jobs, once for each choice of texts.
+
+    Its metrics are means over the runs, and so over their seeds, splits and folds.
+    """
+    known = [job for job in jobs if job.status == "finished" and job.baselines]
+    varied = [name for name in varied_text_options(known) if name != SPLIT_SEED]
+    monitor = sweep_monitor(jobs)
+    of_texts: dict[Any, list[JobSummary]] = {}
+    for job in known:
+        options = text_options(job.config)
+        key = tuple(option_key(options.get(name)) for name in varied)
+        of_texts.setdefault(key, []).append(job)
+    return [
+        _summarize(name, [job for job in same if name in job.baselines], varied, monitor)
+        for same in of_texts.values()
+        for name in _ordered({name: None for job in same for name in job.baselines})
+    ]
+
+
+def _summarize(
+    name: str, jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str
+) -> BaselineSummary:
+    values: dict[str, list[float]] = {}
+    for job in jobs:
+        for metric, value in job.baselines[name].items():
+            if value is not None:
+                values.setdefault(metric, []).append(value)
+    compared = monitor if monitor in values else DEFAULT_MONITOR
+    losing = [job for job in jobs if _loses(job, name, compared)]
+    short, options = short_names(varied), text_options(jobs[0].config)
+    texts = (
+        f"{short[option]}={shorten(format_value(options[option]), 40)}"
+        for option in varied
+        if option in options
+    )
+    return BaselineSummary(
+        name=BASELINE_NAMES.get(name, name),
+        texts=", ".join(texts),
+        metrics={metric: float(np.mean(values[metric])) for metric in order_metrics(values)},
+        compared=compared,
+        runs=len(jobs),
+        losing=len(losing),
+    )
+
+
+def _loses(job: JobSummary, baseline: str, metric: str) -> bool:
+    score, own = job.baselines[baseline].get(metric), job.metrics.get(metric)
+    return score is not None and sort_cost(metric, own) > sort_cost(metric, score)
+
+
+def _ordered(names: dict[str, Any]) -> list[str]:
+    known = list(BASELINE_NAMES)
+    return sorted(names, key=lambda name: known.index(name) if name in known else len(known))

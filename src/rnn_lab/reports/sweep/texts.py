@@ -1,0 +1,86 @@
+"""Find the runs of a sweep that read other texts than the rest, and say why they did."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rnn_lab.data.options import TextOptions
+from rnn_lab.reports.run_files import option_key
+from rnn_lab.reports.sweep.jobs import JobSummary
+from rnn_lab.reports.sweep.options import FOLD, RawConfig, resolve
+from rnn_lab.validation import FINGERPRINT_EXCLUDED
+
+SPLIT_SEED = "data.split_seed"
+_TEST_FRACTION = "data.test_fraction"  # of the sources that may cut the test split themselves
+# They decide how texts become batches, not which texts there are.
+_OF_BATCHES = {f"data.{name}" for name in TextOptions.model_fields} - {"data.source"}
+_MAX_NAMED = 8  # runs in a line
+
+
+def text_options(config: RawConfig) -> dict[str, Any]:
+    """Return the options of a run that decide which texts it reads and how it splits off a test."""
+    names = [
+        name
+        for name in config
+        if name.startswith("data.") and not {name} & (_OF_BATCHES | FINGERPRINT_EXCLUDED)
+    ]
+    names += [SPLIT_SEED] if _TEST_FRACTION in config and SPLIT_SEED in config else []
+    return {name: resolve(config, name) for name in names}
+
+
+def varied_text_options(jobs: Sequence[JobSummary]) -> list[str]:
+    """Return the `text_options`, except the fold, that have several values in `jobs`."""
+    values: dict[str, set[tuple[str, Any]]] = {}
+    for job in jobs:
+        for name, value in text_options(job.config).items():
+            values.setdefault(name, set()).add(option_key(value))
+    return [name for name, found in values.items() if len(found) > 1 and name != FOLD]
+
+
+def text_notes(jobs: Sequence[JobSummary]) -> list[str]:
+    """Return a line for each reason for which finished runs read or tested on other texts."""
+    known = [job for job in jobs if job.status == "finished" and job.data and job.config]
+    return [*_changed_texts(known), *_different_tests(known)]
+
+
+def _changed_texts(jobs: Sequence[JobSummary]) -> list[str]:
+    """Name the runs whose texts differ although their options do not: files were edited."""
+    of_options: dict[Any, dict[str, list[JobSummary]]] = {}
+    for job in jobs:
+        key = tuple((name, option_key(v)) for name, v in text_options(job.config).items())
+        of_options.setdefault(key, {}).setdefault(job.data, []).append(job)
+    lines = []
+    for versions in of_options.values():
+        most, *others = sorted(versions.values(), key=len, reverse=True)
+        lines += [
+            f"{_names(other)}: read other texts than {_names(most)}, though the options are the "
+            "same: files have changed. Their metrics are not comparable; start another sweep for "
+            "changed files"
+            for other in others
+        ]
+    return lines
+
+
+def _different_tests(jobs: Sequence[JobSummary]) -> list[str]:
+    """Name the options by which runs were tested on other texts."""
+    tests: dict[Any, set[str]] = {}  # by fold: those of a cross-validation belong together
+    for job in jobs:
+        tests.setdefault(option_key(job.config.get(FOLD)), set()).add(job.test_data)
+    if all(len(found) < 2 for found in tests.values()):
+        return []
+    lines, varied = [], varied_text_options(jobs)
+    if SPLIT_SEED in varied:
+        lines.append(
+            f"Each value of {SPLIT_SEED} has another test split, and runs are compared on equal "
+            f"ones only. {SPLIT_SEED}=1 tests all runs on the same texts"
+        )
+    if others := [name for name in varied if name != SPLIT_SEED]:
+        lines.append(
+            f"Runs that differ in {', '.join(others)} were tested on other texts: their metrics "
+            "are not comparable"
+        )
+    return lines
+
+
+def _names(jobs: Sequence[JobSummary]) -> str:
+    more = f" and {len(jobs) - _MAX_NAMED} more" if len(jobs) > _MAX_NAMED else ""
+    return ", ".join(job.name for job in jobs[:_MAX_NAMED]) + more
