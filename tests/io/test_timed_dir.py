@@ -5,14 +5,13 @@ from pathlib import Path
 import hydra
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import rnn_lab.cli  # noqa: F401  it registers the resolvers of conf
 from rnn_lab.errors import WriteError
-from rnn_lab.inference import lock_callbacks
 from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.paths import conf_dir
-from rnn_lab.sweeps import job
 
 NOW = {("%Y-%m-%d",): "2026-01-02", ("%H-%M-%S",): "03-04-05"}
 
@@ -43,11 +42,11 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_commands_of_one_second_have_folders_of_their_own(
     name: str, option: str, first: str
 ) -> None:
-    callback = (job if name == "train" else lock_callbacks).LockOutputDir()
     start = "on_run_start" if option == "hydra.run.dir" else "on_multirun_start"
     configs = [composed(name=name) for _ in range(3)]
     for config in configs:
-        getattr(callback, start)(config)
+        for callback in config.hydra.callbacks.values():
+            getattr(instantiate(callback), start)(config)
     folders = [OmegaConf.select(config, option) for config in configs]
     assert folders == [first, f"{first}_2", f"{first}_3"]
     assert all(Path(folder).is_dir() for folder in folders)
@@ -57,7 +56,8 @@ def test_the_jobs_of_a_sweep_are_told_its_folder() -> None:
     log_dir = "paths.log_dir='it\\'s, a=b'"
     configs = [composed(log_dir) for _ in range(2)]
     for config in configs:
-        claim_timed_dir(config, "hydra.sweep.dir")
+        created = claim_timed_dir(config, "hydra.sweep.dir")
+    assert created == [Path("it's, a=b/2026-01-02/03-04-05_sweep_2")]
     assert list(configs[0].hydra.overrides.hydra) == []
     (given,) = OverridesParser.create().parse_overrides(list(configs[1].hydra.overrides.hydra))
     folder = "it's, a=b/2026-01-02/03-04-05_sweep_2"

@@ -179,7 +179,6 @@ class LockOutputDir(Callback):
             check_sweep_name(OmegaConf.select(config, "sweep"))
             if (report_dir := OmegaConf.select(config, "report_dir")) is not None:
                 check_writable(Path(str(report_dir)).expanduser(), "report_dir")
-            claim_timed_dir(config, "hydra.sweep.dir")
         except UserError as error:
             sys.exit(f"error: {error}")
 

@@ -89,6 +89,8 @@ def _swept_options(sweep: Path, overrides: Iterable[str]) -> dict[str, str]:
         return {}
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
+    if "hydra" not in config:  # another process, which adds jobs, is replacing the file
+        return {}
     parser = OverridesParser.create()
     given = parser.parse_overrides(raw_overrides(config.hydra))
     names = {override.key_or_group for override in given if override.is_sweep_override()}

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rnn_lab.errors import ConfigError, UserError, WriteError
 from rnn_lab.io.locks import acquire
+from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.reports.run_files import find_job_dirs
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.validation import validate
@@ -26,6 +27,7 @@ from rnn_lab.validation import validate
 _REPORT_LOCK = ".report.lock"  # in the folder of a sweep
 
 _started: dict[Path, Path | None] = {}  # the folder of a sweep, and report_dir
+_created: list[Path] = []  # folders, the deepest first
 _logger: dict[str, Any] = {}  # options of the command, for the summary of the sweep
 
 
@@ -36,7 +38,11 @@ class SweepTracker(Callback):
         self._previous: JobReturn | None = None  # the previous job in this process
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Record the folder of the sweep that starts in this process."""
+        """Record the folder of the sweep that starts in this process, its own if it has no name."""
+        try:
+            _created.extend(claim_timed_dir(config, "hydra.sweep.dir"))
+        except UserError as error:
+            sys.exit(f"error: {error}")
         report_dir = OmegaConf.select(config, "report_dir")
         output = None if report_dir is None else Path(str(report_dir)).expanduser().absolute()
         _started[Path(config.hydra.sweep.dir).absolute()] = output
@@ -72,6 +78,7 @@ def summarize_on_exit() -> Iterator[None]:
         SystemExit: with status 1 if a job failed or is unfinished.
     """
     _started.clear()
+    _created.clear()
     _logger.clear()
     try:
         yield
@@ -79,6 +86,10 @@ def summarize_on_exit() -> Iterator[None]:
         for sweep, output in _started.items():
             print_summary(sweep, output)
         raise
+    finally:
+        with contextlib.suppress(OSError):  # of a sweep that was refused, they are empty
+            for folder in _created:
+                folder.rmdir()
     not_done = [job for started in _started.items() for job in print_summary(*started)]
     if _logger.get("name") == "wandb" and _logger.get("mode") != "disabled":
         from rnn_lab.sweeps.wandb_summary import log_sweep_summary
