@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
 from rnn_lab.errors import ConfigError
-from rnn_lab.sweeps.naming import job_dir_name, job_fingerprint, resolve_options
+from rnn_lab.sweeps.naming import job_dir_name, job_fingerprint, resolve_options, sweep_label
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import config_fingerprint
 from rnn_lab.validation import validate
@@ -47,3 +47,8 @@ def test_sweep_has_its_folder_under_runs(name):
 def test_sweep_name_outside_runs_is_refused(name):
     with pytest.raises(ConfigError, match="sweep="):
         validate(RunConfig, composed(*BASE).model_dump() | {"sweep": name})
+
+
+def test_label_while_another_process_replaces_the_command(tmp_path):
+    (tmp_path / "multirun.yaml").touch()
+    assert sweep_label(tmp_path, ["seed=1"], {"seed": 1}).parameters == {}
