@@ -9,15 +9,13 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 import yaml
-from hydra._internal.utils import get_args_parser  # the one place that knows Hydra's own flags
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
@@ -25,9 +23,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rnn_lab.errors import ConfigError, UserError, sanitize, user_message
+from rnn_lab.command_line import (
+    check_flags,
+    check_sweep_options,
+    take_text_literally,
+    unknown_option,
+)
+from rnn_lab.errors import UserError, sanitize, user_message
 from rnn_lab.io.atomic import find_os_error, write_error
-from rnn_lab.paths import command, conf_dir
+from rnn_lab.paths import command, conf_dir, expand_home
 from rnn_lab.plugins import load_plugins
 from rnn_lab.validation import unknown_choice_message
 
@@ -41,12 +45,13 @@ def _job_dir(*, _root_: DictConfig) -> str:
 
 
 # Resolvers of conf: ${coalesce:value,default} is the default where the value is null, ${job_dir:}
-# the name of a job's folder, and ${command:train} how the user types that command. Worker processes
-# import this file before they resolve anything.
+# the name of a job's folder, ${command:train} how the user types that command, ${expand_home:path}
+# the path without `~`. Worker processes import this file before they resolve anything.
 OmegaConf.register_new_resolver(
     "coalesce", lambda value, default: default if value is None else value, replace=True
 )
 OmegaConf.register_new_resolver("command", command, replace=True)
+OmegaConf.register_new_resolver("expand_home", expand_home, replace=True)
 OmegaConf.register_new_resolver("job_dir", _job_dir, replace=True)
 
 _output_dirs: list[Path] = []  # that Hydra creates
@@ -65,6 +70,10 @@ class RecordOutputDir(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Record the folder of the sweep."""
         self.on_run_start(config, "hydra.sweep.dir")
+        try:
+            check_sweep_options(config)
+        except UserError as error:
+            exit_with(str(error))
 
 
 def hydra_entrypoint(
@@ -115,7 +124,8 @@ def hydra_entrypoint(
                 return None
 
             try:
-                _check_flags(sys.argv[1:])
+                check_flags(sys.argv[1:])
+                sys.argv[1:] = take_text_literally(sys.argv[1:], config_name)
                 on_exit: AbstractContextManager[None] = contextlib.nullcontext()
                 if sweepable:
                     from rnn_lab.sweeps.sweep_summary import summarize_on_exit
@@ -176,18 +186,6 @@ def _take_raw_args(argv: list[str], names: Sequence[str]) -> dict[str, str]:
     return taken
 
 
-def _check_flags(arguments: Sequence[str]) -> Path | None:
-    """Return the folder of `--config-dir`, if any; raise a ConfigError for an unknown flag."""
-    parser = get_args_parser()
-
-    def fail(message: str) -> NoReturn:  # Hydra would print its long usage
-        raise ConfigError(f"{message}; options are given as name=value, without dashes")
-
-    parser.error = fail  # type: ignore[method-assign]
-    folder = parser.parse_args(list(arguments)).config_dir
-    return Path(folder).absolute() if folder else None
-
-
 def _line_of(error: Exception, config_name: str | None = None) -> str | None:
     """Return what to print for an error that the user can fix; None for a fault of the program.
 
@@ -199,7 +197,9 @@ def _line_of(error: Exception, config_name: str | None = None) -> str | None:
         return unknown_choice_message(what, choice, list(error.options))
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     if config_name and isinstance(error, HydraException) and unknown:
-        return _unknown_option(unknown[1], config_name)
+        key = str(getattr(error.__cause__, "full_key", ""))  # `{direction: ...}` is within it
+        is_within = key.startswith(f"{unknown[1]}.")
+        return unknown_option(key if is_within else unknown[1], config_name)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}:{mark.line + 1}: not valid YAML: {error.problem}"
@@ -210,50 +210,3 @@ def _line_of(error: Exception, config_name: str | None = None) -> str | None:
     if (name := refused.filename2 or refused.filename) is None:
         return str(write_error(refused, _output_dirs[-1] if _output_dirs else Path.cwd()))
     return str(write_error(refused, Path(os.fsdecode(name)).absolute(), what="cannot be used"))
-
-
-def _unknown_option(name: str, config_name: str) -> str:
-    """Return a message about an option, or group, that the config on the command line lacks."""
-    name = name.partition("@")[0]
-    folders = [conf_dir()]
-    if (user_dir := _check_flags(sys.argv[1:])) is not None and user_dir.is_dir():
-        folders.append(user_dir)
-    groups = {
-        path.relative_to(folder).as_posix()
-        for folder in folders
-        for path in folder.rglob("*")
-        if path.is_dir()
-    }
-    config = _compose_choices(config_name, groups, folders[1:])
-    parent = name.replace("/", ".").rpartition(".")[0]
-    siblings = OmegaConf.select(config, parent) if parent and config is not None else config
-    if not isinstance(siblings, DictConfig):
-        return f"{name}: no such option"
-    names = {str(key) for key in siblings if not str(key).startswith("_")}
-    if not parent:
-        names = (names | {group for group in groups if "/" not in group}) - {"hydra"}
-    what = f"{name}: no such option"
-    return unknown_choice_message(what, name, list(names)) if names else what
-
-
-def _compose_choices(
-    config_name: str, groups: Collection[str], user_dirs: Sequence[Path]
-) -> DictConfig | None:
-    """Compose the config with the group choices on the command line, which decide its options.
-
-    A choice may itself be what is wrong: then the config is composed without any.
-    """
-    choices = [
-        argument
-        for argument in sys.argv[1:]
-        if argument.partition("=")[0].lstrip("+") in groups and "," not in argument
-    ]
-    path = [f"hydra.searchpath=[{user_dir.as_uri()}]" for user_dir in user_dirs]
-    for overrides in ([*path, *choices], []):
-        GlobalHydra.instance().clear()
-        with (
-            contextlib.suppress(HydraException, OmegaConfBaseException, yaml.YAMLError),
-            hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"),
-        ):
-            return hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
-    return None

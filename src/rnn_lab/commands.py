@@ -36,7 +36,7 @@ def train(options: dict[str, Any]) -> None:
     train_with_retries(options)
 
 
-@hydra_entrypoint("eval")  # `run` is Hydra's to read: eval.py -m run=first.ckpt,second.ckpt
+@hydra_entrypoint("eval")
 def evaluate(options: dict[str, Any]) -> None:
     """Test one run on its own test split or on other texts."""
     from hydra.core.hydra_config import HydraConfig
@@ -47,7 +47,7 @@ def evaluate(options: dict[str, Any]) -> None:
     evaluate(options | {"output_dir": HydraConfig.get().runtime.output_dir})
 
 
-@hydra_entrypoint("predict", raw_args=("run", "text", "input", "output"))
+@hydra_entrypoint("predict", raw_args=("text",))
 def predict(options: dict[str, Any]) -> None:
     """Label one text, or every row of a file."""
     from rnn_lab.inference.predict import predict
@@ -55,7 +55,7 @@ def predict(options: dict[str, Any]) -> None:
     predict(options)
 
 
-@hydra_entrypoint("explain", raw_args=("run", "text", "label", "output"))
+@hydra_entrypoint("explain", raw_args=("text", "label"))
 def explain(options: dict[str, Any]) -> None:
     """Explain one prediction in a page of words, gates and states."""
     from rnn_lab.inference.explain import explain

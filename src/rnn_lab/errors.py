@@ -51,8 +51,14 @@ def user_message(error: Exception) -> str:
     if option := getattr(error, "full_key", None):  # an error of OmegaConf
         return f"{option}: {_one_line(_OMEGACONF_DETAILS.sub('', text))}"
     if override := getattr(error, "override", None):  # an error of Hydra's grammar
+        from rnn_lab.overrides import suggest_quotes  # it imports Hydra
+
         reason = _one_line(text).partition(" See https://")[0]
-        return f"{override}: not a valid override: {reason}. Quote values with special characters"
+        reason = reason.removeprefix(f"Error parsing override '{override}' ")
+        if reason.startswith("LexerNoViableAltException"):
+            reason = "has a character that needs quotes"
+        advice = f"; to give it as text: {quoted}" if (quoted := suggest_quotes(override)) else ""
+        return f"{override}: not a valid override: {reason}{advice}"
     return _one_line(text)
 
 

@@ -54,6 +54,16 @@ def load_plugins(names: Sequence[str]) -> None:
         _import(partial(_import_module, name), f"plugins={name}")
 
 
+def load_named_plugins(arguments: Sequence[str]) -> None:
+    """Import the modules of `plugins=...` on the command line: they register what others name."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for argument in arguments:
+        if argument.startswith("plugins="):
+            names: Any = OverridesParser.create().parse_override(argument).value()
+            load_plugins([str(name) for name in (names if isinstance(names, list) else [names])])
+
+
 def require_extra(extra: str, option: str, *, needs: str | None = None) -> None:
     """Make sure that the packages of an extra are installed.
 

@@ -1,14 +1,23 @@
 """Strict configuration schemas, the objects that options name, and one line per invalid option."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    ValidationError,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.paths import expand_home
 
 # Names, places and speed: no metric of a run depends on them. Every other option of train.py is
 # part of the fingerprint, a new one too, so that no result is taken for that of another config.
@@ -59,6 +68,30 @@ def _or_auto(value: Any, validate: Callable[[Any], Any]) -> Any:
     except ValidationError as error:
         reason = _reason(error.errors()[0]).partition(", unable")[0]
         raise ValueError(f"{reason}, or {AUTO}") from None
+
+
+class Verbatim:
+    """Marks text that the command line takes literally, see rnn_lab.overrides."""
+
+
+@dataclass(frozen=True)
+class OptionsOf:
+    """Marks a plain mapping that is validated later, as a `schema` or a subclass of it."""
+
+    schema: type[BaseModel]
+
+
+def _as_text(value: Any) -> Any:
+    """Return a number or boolean of a YAML file as text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+# A name, a column, a label: 2024 and true are text too, and the command line takes it literally.
+Text = Annotated[str, Verbatim(), BeforeValidator(_as_text)]
+# The same for a path, in which `~` is the home folder.
+FilePath = Annotated[Text, AfterValidator(expand_home)]
 
 
 def _check_targets(entries: Any) -> Any:
@@ -172,9 +205,12 @@ def _line(path: list[str], details: Any, schema: type[BaseModel]) -> str:
     name, kind, value = ".".join(path), details["type"], details["input"]
     context = details.get("ctx", {})
     if kind == "extra_forbidden":
-        names = sorted(_field_names(schema, path[:-1]) - {path[-1]})  # one of another member
-        suggestion = _suggestion(path[-1], names)
-        return f"{name}: no such option{'.' if suggestion else ''}{suggestion}"
+        groups = _groups_at(schema, path[:-1])
+        names = sorted({n for g in groups for n in g.model_fields} - {path[-1]})  # of another one
+        meant = _suggestion(path[-1], names)
+        if not meant and len(groups) == 1 and names:
+            meant = f" Choose from: {', '.join(names)}"
+        return f"{name}: no such option{'.' if meant else ''}{meant}"
     if kind == "missing":
         return f"{name}: no value given"
     if kind == "union_tag_invalid":
@@ -215,7 +251,7 @@ def _option_path(
             value = value.get(part, _MISSING)
         elif isinstance(value, list | tuple) and isinstance(part, int):
             value = value[part]
-        elif isinstance(value, str | int | float | None):
+        elif isinstance(value, str | int | float | list | tuple | None):
             return path, True
         else:
             value = _MISSING
@@ -223,13 +259,13 @@ def _option_path(
     return path, False
 
 
-def _field_names(schema: type[BaseModel], path: Sequence[str]) -> set[str]:
-    """Return the option names of the group at `path`; of a union those of all its members."""
+def _groups_at(schema: type[BaseModel], path: Sequence[str]) -> set[type[BaseModel]]:
+    """Return the schema of the group at `path`; of a union those of all its members."""
     groups = {schema}
     for name in path:
         fields = [group.model_fields[name] for group in groups if name in group.model_fields]
         groups = {group for field in fields for group in _schemas_in(field.annotation)}
-    return {name for group in groups for name in group.model_fields}
+    return groups
 
 
 def _schemas_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -78,7 +78,43 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         (("experiment=reference",), "name: Interpolation key 'nope' not found"),
         (("experiment=environment",), "Environment variable 'NO_SUCH_VARIABLE' not found"),
         (("seed=[1,2",), "seed=[1,2: not a valid override: "),
-        (("name=a:b=c, d",), "name=a:b=c, d: not a valid override: "),
+        (
+            ("model.name=a:b=c, d",),
+            "model.name=a:b=c, d: not a valid override: mismatched input '=' expecting <EOF>; to "
+            "give it as text: \"model.name='a:b=c, d'\"",
+        ),
+        (("model.name=größe",), "; to give it as text: \"model.name='größe'\""),
+        (
+            ("experiment=mine", "modle.hidden_size=3"),
+            "modle.hidden_size: no such option. Did you mean model? Choose from: baseline, ",
+        ),
+        (("-m", "--cfg", "job"), "--multirun (-m) and --cfg: give only one of them; leave out -m"),
+        (("--resolve",), "--resolve: resolves what --cfg prints; give --cfg job --resolve"),
+        (("--experimental-rerun=nowhere",), "--experimental-rerun=nowhere: there is no such file"),
+        (("model@modle=gru",), "model@modle: there is no such package in the config"),
+        (
+            ("-m", "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize"),
+            "hydra.sweeper.direction: no such option. Did you mean directions? Choose from: dir",
+        ),
+        (
+            ("-m", "hydra/sweeper=optuna", "hydra.sweeper={direction:maximize}"),
+            "hydra.sweeper.direction: no such option. Did you mean directions? Choose from: dir",
+        ),
+        (
+            ("-m", "hydra/sweeper=optuna", "+hydra.sweeper.direction=maximize"),
+            "hydra/sweeper=optuna has no such option. Did you mean directions? Choose from: dir",
+        ),
+        (
+            ("-m", "hydra/launcher=joblib", "+hydra.launcher.njobs=2"),
+            "hydra/launcher=joblib has no such option. Did you mean n_jobs? Choose from: batch",
+        ),
+        (
+            ("-m", "hydra/launcher=submitit_local", "+hydra.launcher.time_out=2"),
+            "hydra/launcher=submitit_local has no such option. Did you mean timeout_min? Choose",
+        ),
+        (("-m", "hydra.launcher.n_jobs=2"), "of hydra/launcher=basic; choose another hydra/launc"),
+        (("-m", "+hydra.launcher.n_jobs=2"), "hydra/launcher=basic has no such option"),
+        (("-m", "+hydra.sweeper.max=2"), "hydra/sweeper=basic has no such option. Choose from: m"),
         (("--model", "gru"), "unrecognized arguments: --model; options are given as name=value"),
         (("hydra.run.dri=x",), "hydra.run.dri: no such option. Did you mean dir? Choose from: dir"),
         (("hydra/launcher=jblib",), "hydra/launcher=jblib: no such choice. Did you mean joblib?"),

@@ -16,7 +16,7 @@ from pydantic import (
 from rnn_lab.data.bpe import SMALLEST_VOCABULARY
 from rnn_lab.data.characters import NUM_BYTES
 from rnn_lab.data.vector_files import is_vector_file
-from rnn_lab.validation import AUTO, OrAuto, StrictConfig
+from rnn_lab.validation import AUTO, FilePath, OrAuto, StrictConfig
 
 if TYPE_CHECKING:
     from rnn_lab.data.corpus import Corpus
@@ -66,7 +66,7 @@ class TextOptions(StrictConfig):
     has_unlabelled: ClassVar[bool] = False
 
     source: str
-    tokenizer: Annotated[str, AfterValidator(_check_tokenizer)] = AUTO
+    tokenizer: Annotated[FilePath, AfterValidator(_check_tokenizer)] = AUTO
     max_vocab_size: Annotated[int, Field(ge=3), OrAuto()] | None = AUTO
     min_freq: PositiveInt = 1
     max_length: Annotated[PositiveInt, OrAuto()] = AUTO
@@ -81,11 +81,11 @@ class TextOptions(StrictConfig):
     max_tokens_per_batch: PositiveInt | None = None
     eval_batch_size: PositiveInt = 256
     num_workers: Annotated[int, Field(ge=0)] = 0
-    vectors: Annotated[str | None, AfterValidator(_check_vectors)] = None
+    vectors: Annotated[FilePath | None, AfterValidator(_check_vectors)] = None
     vectors_epochs: PositiveInt = 4
     vectors_window: PositiveInt = 8
-    unlabelled: StrictBool | str | list[str] | None = None
-    cache_dir: str = "data/cache"
+    unlabelled: StrictBool | FilePath | list[FilePath] | None = None
+    cache_dir: FilePath = "data/cache"
 
     @field_validator("max_vocab_size")
     @classmethod

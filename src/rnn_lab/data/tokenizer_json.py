@@ -12,7 +12,6 @@ import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from rnn_lab.data.characters import visible
 from rnn_lab.data.vocabulary import PAD, SPECIALS, UNK, UNK_ID
 from rnn_lab.errors import ConfigError, sanitize
+from rnn_lab.paths import local_path
 
 TOKENIZER_JSON_VERSION = 1  # part of every cache key; raise it when the ids below change
 
@@ -158,7 +158,7 @@ def read_tokenizer_json(path: str) -> JsonTokenizer:
     Raises:
         ConfigError: it cannot be read or used; the message has the reason in one line.
     """
-    place = Path(path).expanduser()
+    place = local_path(path)
     try:
         if not stat.S_ISREG(place.stat().st_mode) or place.stat().st_size > _MAX_BYTES:
             raise ConfigError(f"data.tokenizer={path}: is not a tokenizer.json")

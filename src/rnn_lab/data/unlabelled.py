@@ -12,6 +12,7 @@ from rnn_lab.data.readers.formats import known_format
 from rnn_lab.data.readers.reading import ReadOptions
 from rnn_lab.data.readers.records import EMPTY_TEXT, BadRow, RecordReader
 from rnn_lab.errors import DataError
+from rnn_lab.paths import local_path
 
 # The options of data=files that say how a file is read. Not its format: the ending says it.
 _READING = ("encoding", "header", "columns", "delimiter", "quotechar", "text_column")
@@ -45,7 +46,7 @@ def find_unlabelled(config: TextOptions) -> UnlabelledTexts | None:
     if named is True:
         return config.own_unlabelled()
     assert not isinstance(named, bool)
-    files = [Path(path).expanduser() for path in ([named] if isinstance(named, str) else named)]
+    files = [local_path(path) for path in ([named] if isinstance(named, str) else named)]
     for file in files:
         if not file.is_file():
             raise DataError(f"data.unlabelled={file}: no such file")

@@ -12,6 +12,7 @@ import numpy as np
 
 from rnn_lab.data.readers.binary import READ_ERRORS, decompressed_name, open_binary, read_error
 from rnn_lab.errors import DataError
+from rnn_lab.paths import local_path
 
 _SUFFIXES = (".vec", ".txt", ".bin")
 _FASTTEXT = bytes.fromhex("ba164f2f")  # begins a model of fastText, another format of .bin
@@ -49,7 +50,7 @@ def read_vectors(path: str, ids: Mapping[str, int], dim: int) -> tuple[np.ndarra
     is_binary = Path(decompressed_name(path)).suffix.lower() == ".bin"
     read = _binary_vectors if is_binary else _text_vectors
     try:
-        with open_binary(Path(path).expanduser()) as stream:
+        with open_binary(local_path(path)) as stream:
             for i, vector in read(stream, path, wanted, dim):
                 found.setdefault(i, vector)
     except READ_ERRORS as error:

@@ -32,6 +32,7 @@ from rnn_lab.data.unlabelled import UnlabelledTexts, find_unlabelled
 from rnn_lab.data.vector_files import read_vectors
 from rnn_lab.data.vocabulary import UNK_ID, TokenVocabulary
 from rnn_lab.errors import ConfigError, DataError
+from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
 
 _VERSION = 1  # part of the cache key; raise it when the vectors below change
@@ -109,7 +110,7 @@ def _from_file(path: str, vocabulary: Vocabulary, dim: int) -> _Build:
             f"cuts texts into other tokens; give data.vectors={SKIPGRAM} or "
             "data.tokenizer=basic_english"
         )
-    place = Path(path).expanduser()
+    place = local_path(path)
     if not place.is_file():
         raise DataError(f"data.vectors={path}: no such file")
 

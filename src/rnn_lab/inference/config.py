@@ -1,19 +1,20 @@
 """The options of eval.py, predict.py, explain.py and export, as their files in conf list them."""
 
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, StrictBool, field_validator, model_validator
 
+from rnn_lab.data.config import TextOptions
 from rnn_lab.data.readers.config import Column, ReadConfig, read_options
 from rnn_lab.data.readers.reading import ReadOptions
-from rnn_lab.validation import StrictConfig, Targets
+from rnn_lab.validation import FilePath, OptionsOf, StrictConfig, Targets
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 class _RunOptions(StrictConfig):
-    run: str
+    run: FilePath
     plugins: tuple[str, ...] = ()
 
     @field_validator("run", mode="before")
@@ -23,17 +24,18 @@ class _RunOptions(StrictConfig):
             raise ValueError(
                 "give the folder of a finished run, or a .ckpt or .safetensors file: run=<path>"
             )
-        return str(run)
+        return run
 
 
 class EvaluateOptions(_RunOptions):
     """A finished run, the texts to test it on, and where to write the metrics."""
 
     device: Device = "auto"
-    output_dir: str
-    data: dict[str, Any] | None = None  # a source of conf/data; None: the run's own test split
+    output_dir: FilePath
+    # A source of conf/data; None: the run's own test split.
+    data: Annotated[dict[str, Any] | None, OptionsOf(TextOptions)] = None
     batch_size: PositiveInt | None = None  # None: as in the run
-    cache_dir: str = "data/cache"
+    cache_dir: FilePath = "data/cache"
     metrics: Targets = Field(default_factory=dict)
 
 
@@ -42,8 +44,8 @@ class PredictOptions(_RunOptions, ReadConfig):
 
     device: Device = "auto"
     text: str | None = None
-    input: str | None = None
-    output: str = "-"
+    input: FilePath | None = None
+    output: FilePath = "-"
     keep_columns: StrictBool = True
     id_column: Column | None = None
     top_k: PositiveInt | None = None
@@ -65,7 +67,7 @@ class PredictOptions(_RunOptions, ReadConfig):
 class ExportOptions(_RunOptions):
     """A finished run, and the file to write its network to."""
 
-    output: str = "model.safetensors"
+    output: FilePath = "model.safetensors"
 
 
 class ExplainOptions(_RunOptions):
@@ -73,4 +75,5 @@ class ExplainOptions(_RunOptions):
 
     text: str | None = None
     label: str | None = None  # None: the most probable one
-    output: str | None = None  # None: a folder named after the text, under `explain` in the run
+    # None: a folder named after the text, under `explain` in the run's folder.
+    output: FilePath | None = None

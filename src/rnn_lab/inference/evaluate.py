@@ -18,6 +18,7 @@ from rnn_lab.inference.config import EvaluateOptions
 from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.inference.lock_callbacks import lock_test_dir
 from rnn_lab.models.metrics import MetricFactory, build_metrics, metric_inputs
+from rnn_lab.paths import local_path
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.training.artifacts import (
@@ -108,10 +109,10 @@ def _as_trained(config: FilesConfig, info: ReadInfo) -> FilesConfig:
     """Return the options with columns and encoding of the training texts, if the file has them."""
     paths = config.test_path
     path = paths[0] if isinstance(paths, list) and paths else paths
-    if not isinstance(path, str) or not Path(path).expanduser().is_file():
+    if not isinstance(path, str) or not local_path(path).is_file():
         return config
     reader = RecordReader(
-        Path(path).expanduser(), read_options(config, prefix="data."), labelled=True, like=info
+        local_path(path), read_options(config, prefix="data."), labelled=True, like=info
     )
     try:
         next(iter(reader), None)

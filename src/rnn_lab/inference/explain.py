@@ -9,6 +9,7 @@ from rnn_lab.errors import sanitize
 from rnn_lab.fast_import import fast_imports, gc_disabled
 from rnn_lab.inference.config import ExplainOptions
 from rnn_lab.inference.predict import check_text, print_prediction
+from rnn_lab.paths import local_path
 from rnn_lab.validation import validate
 
 NAME_LENGTH = 40  # characters of a folder name, without its hash
@@ -30,7 +31,7 @@ def explain(options: dict[str, Any]) -> None:
     with gc_disabled():
         from rnn_lab.inference.explanation import explain_text
 
-    folder = Path(checked.output or folder_for(run.path, text, checked.label)).expanduser()
+    folder = local_path(checked.output or folder_for(run.path, text, checked.label))
     explanation = explain_text(run, text, checked.label)
     page = explanation.save(folder)
     print_prediction(run, explanation.prefix_probabilities[-1])

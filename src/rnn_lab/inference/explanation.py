@@ -19,6 +19,7 @@ from rnn_lab.inference.load import LoadedModel
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.trace import trace
+from rnn_lab.paths import local_path
 from rnn_lab.reports.formatting import format_model, format_run
 from rnn_lab.reports.run_files import read_result
 from rnn_lab.validation import unknown_choice_message
@@ -68,7 +69,7 @@ class Explanation:
         """
         from rnn_lab.reports.explain.page import draw_explanation
 
-        folder = Path(folder).expanduser()
+        folder = local_path(folder)
         self.write(folder)
         return draw_explanation(folder)
 

@@ -16,6 +16,8 @@ from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import ExportOptions
 from rnn_lab.io.atomic import atomic_write_bytes
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION, schema_mismatch
+from rnn_lab.overrides import read_text
+from rnn_lab.paths import local_path
 from rnn_lab.plugins import load_plugins
 from rnn_lab.validation import validate
 
@@ -44,10 +46,13 @@ def export(arguments: Sequence[str]) -> Path:
         CheckpointError: the run cannot be read.
         WriteError: the file cannot be written.
     """
-    given: dict[str, str] = dict(argument.partition("=")[::2] for argument in arguments)
+    given = {
+        name: value if name == "plugins" else read_text(value)
+        for name, _, value in (argument.partition("=") for argument in arguments)
+    }
     plugins = given.pop("plugins", "").strip("[]")
     options = validate(ExportOptions, given)
-    output = Path(options.output).expanduser()
+    output = local_path(options.output)
     if output.suffix != SUFFIX:
         raise ConfigError(f"output={options.output}: unknown extension. Choose from: {SUFFIX}")
     with fast_imports():

@@ -28,6 +28,7 @@ from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, ModelOptions, OptimizerConfig, SchedulerConfig
+from rnn_lab.paths import local_path
 from rnn_lab.training.hardware import available_devices
 
 DATA = "TextDataModule"  # key of the data's state in a checkpoint
@@ -107,7 +108,7 @@ def find_checkpoint(run: str | Path) -> Path:
     Raises:
         CheckpointError: there is none; names the paths that were tried.
     """
-    path = Path(run).expanduser()
+    path = local_path(run)
     if path.name == "result.json":
         path = path.parent
     if path.is_file():

@@ -24,6 +24,7 @@ from rnn_lab.inference.prediction_files import (
 from rnn_lab.inference.recorded import recorded_read_info
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes, write_error
 from rnn_lab.io.locks import locked
+from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
 from rnn_lab.validation import validate
 
@@ -117,7 +118,7 @@ def predict_stream(options: PredictOptions, source: str) -> None:
     if not is_recorded:
         run = _load(options)
         like = run.read_info
-    stream = sys.stdin.buffer if source == "-" else Path(source).expanduser()
+    stream = sys.stdin.buffer if source == "-" else local_path(source)
     reader = RecordReader(stream, options.read_options(), labelled=False, like=like)
     rows = iter(reader)
     first = next(rows, None)  # a missing or unreadable file is reported before the model is loaded
@@ -175,8 +176,8 @@ def _check_output(output: str, source: str, *, overwrite: bool) -> None:
     """Raise a ConfigError if predictions cannot be written to `output`."""
     if output == "-":
         return
-    path = Path(output).expanduser()
-    if source != "-" and path.resolve() == Path(source).expanduser().resolve():
+    path = local_path(output)
+    if source != "-" and path.resolve() == local_path(source).resolve():
         raise ConfigError(f"output={output}: is the input file; choose another name")
     if path.suffix.lower() not in _OUTPUTS:
         choices = ", ".join([*_OUTPUTS, "- (JSON lines on stdout)"])
@@ -194,7 +195,7 @@ def _check_output(output: str, source: str, *, overwrite: bool) -> None:
 def _output(output: str, options: OutputOptions) -> Iterator[PredictionFile]:
     if output != "-":
         kind = _OUTPUTS[Path(output).suffix.lower()]
-        path = Path(output).expanduser().resolve()
+        path = local_path(output).resolve()
         lock = path.with_name(f".{path.name}.lock")
         is_file = path.is_file() or not path.exists()  # not a device, nor a pipe
         alone = locked(lock, f"output={output}") if is_file else nullcontext()

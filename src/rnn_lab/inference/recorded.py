@@ -1,10 +1,10 @@
 """How a run's training texts were read, from its result.json or its checkpoint."""
 
-from pathlib import Path
 from typing import Any
 
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.errors import CheckpointError
+from rnn_lab.paths import local_path
 from rnn_lab.reports.run_files import read_result
 
 TRAINING = "train_path"  # of the sources of a corpus
@@ -15,7 +15,7 @@ def recorded_read_info(run: str) -> tuple[bool, ReadInfo | None]:
 
     A result.json is read in no time, a checkpoint after torch was imported.
     """
-    path = Path(run).expanduser()
+    path = local_path(run)
     folder = path.parent if path.name == "result.json" else path
     if path.parent.name == "checkpoints":
         folder = path.parent.parent

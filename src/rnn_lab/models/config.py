@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from rnn_lab.models.registry import CELLS, POOLINGS, SCHEDULES
-from rnn_lab.validation import AUTO, OrAuto, StrictConfig, check_arguments, validate
+from rnn_lab.validation import AUTO, FilePath, OrAuto, StrictConfig, check_arguments, validate
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -43,7 +43,7 @@ class ModelConfig(StrictConfig):
     pooling: Annotated[str, AfterValidator(POOLINGS.check), OrAuto()] = "last"
     ngrams: Annotated[int, Field(ge=0, le=5), OrAuto()] = 0
     ngram_buckets: Annotated[PositiveInt, OrAuto()] = 2**17
-    init_from: str | None = None  # read by train.py alone: a network that is built is not changed
+    init_from: FilePath | None = None  # read by train.py alone: no network changes that is built
 
     @property
     def cell_options(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rnn_lab.errors import ConfigError, UserError, WriteError
+from rnn_lab.overrides import read_text
+from rnn_lab.paths import local_path
 from rnn_lab.validation import unknown_choice_message
 
 USAGE = """rnn-lab report sweep=<folder> [output=<folder>]
@@ -56,7 +58,7 @@ def report(arguments: Sequence[str]) -> None:
 
 def find_sweep(name: str) -> Path:
     """Return the folder `name`, or runs/<name> where only that exists."""
-    folder, named = Path(name).expanduser(), Path("runs") / name
+    folder, named = local_path(name), Path("runs") / name
     return named if not folder.is_dir() and named.is_dir() else folder
 
 
@@ -69,7 +71,7 @@ def _parse(arguments: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"{argument}: expected name=value, such as sweep=<folder>")
         if name in options:
             raise ConfigError(f"{name}: given twice")
-        options[name] = value
+        options[name] = read_text(value)
     kind = next(iter(options))
     if kind not in OPTIONS:
         raise ConfigError(unknown_choice_message(f"{kind}: no such report", kind, list(OPTIONS)))

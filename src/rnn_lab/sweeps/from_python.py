@@ -15,12 +15,13 @@ from rnn_lab.data.sources.lists import store_corpus
 from rnn_lab.errors import ConfigError, OutputDirConflictError, user_message
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.io.secret_scan import find_secret
-from rnn_lab.paths import conf_dir
+from rnn_lab.overrides import quote_override, take_literally, text_options
+from rnn_lab.paths import conf_dir, local_path
 from rnn_lab.reports.run_files import CONFIG_DIR
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.naming import job_fingerprint
 from rnn_lab.sweeps.retry import retry_run
-from rnn_lab.training.config import parse_run_config
+from rnn_lab.training.config import RunConfig, parse_run_config
 from rnn_lab.training.spec import RunSpec
 
 
@@ -38,14 +39,15 @@ def train_corpus(corpus: Corpus, output_dir: str | Path | None, overrides: Seque
         ConfigError: an override is unknown or impossible, or for the command alone.
         UserError: as of the command.
     """
+    overrides = take_literally(overrides, text_options(RunConfig), is_sweep=lambda: False)
     config = _compose(overrides)
     options = _options(config)
     run = parse_run_config(options)
     _refuse(overrides, run)
     stored = store_corpus(corpus, Path(run.data.cache_dir).absolute())
     options["data"]["corpus"] = str(stored)
-    folder = Path(output_dir or config.hydra.run.dir).expanduser().absolute()
-    given = ["data=lists", f"data.corpus={stored}", *overrides]
+    folder = local_path(output_dir or config.hydra.run.dir).absolute()
+    given = ["data=lists", quote_override("data.corpus", str(stored)), *overrides]
     job = JobDir(folder)
     with job.locked(wait=False):
         if job.status == "finished":

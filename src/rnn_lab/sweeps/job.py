@@ -26,6 +26,7 @@ from rnn_lab.io.atomic import check_writable, write_json
 from rnn_lab.io.locks import LockHeldError, acquire, lock_owner
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.io.timed_dir import claim_timed_dir
+from rnn_lab.overrides import shell_words
 from rnn_lab.process import is_rank_zero
 from rnn_lab.reports.run_files import (
     JOB_LOCK,
@@ -285,7 +286,7 @@ def _record_failure(job: JobDir, error: Exception, *, traces: bool, is_multirun:
             job.write("failure", failure)
     if is_multirun:
         what = "finished, but" if finished else "failed:"
-        lines = [f"error: {job.name} {what} {line}", f"       overrides: {' '.join(overrides)}"]
+        lines = [f"error: {job.name} {what} {line}", f"       overrides: {shell_words(overrides)}"]
         lines += [f"       log: {log_file}", *([trace] if traces else [])]
         print("\n".join(lines), file=sys.stderr, flush=True)
 

@@ -23,6 +23,7 @@ from hydra.core.utils import JobReturn, JobStatus, filter_overrides, run_job
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.overrides import shell_words
 from rnn_lab.paths import project_root
 from rnn_lab.process import num_cores
 from rnn_lab.sweeps.job import JobDir
@@ -177,7 +178,7 @@ class _Batch:
             calls.append((overrides, "hydra.sweep.dir", number, f"job_id_for_{number}", state))
         jobs = self.executor.map_array(self.launcher, *zip(*calls, strict=True))
         for index, job in zip(indices, jobs, strict=True):
-            given = " ".join(filter_overrides(self.overrides[index]))
+            given = shell_words(filter_overrides(self.overrides[index]))
             print(f"{self.executor.cluster} job {job.job_id}: {given}", flush=True)
             self.running[index] = job
 
@@ -264,7 +265,7 @@ def _dead_job(
     if job.status == "unfinished":
         job.record_unstarted(filter_overrides(overrides))
     line = f"error: {job.name}: its process died: {why}"
-    line += f"\n       overrides: {' '.join(filter_overrides(overrides))}"
+    line += f"\n       overrides: {shell_words(filter_overrides(overrides))}"
     line += f"\n       log: {log}" if log else ""
     print(line, file=sys.stderr, flush=True)
     result = JobReturn(overrides=list(overrides), hydra_cfg=config, status=JobStatus.COMPLETED)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import get_valid_filename
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -96,10 +97,15 @@ def _swept_options(sweep: Path, overrides: Iterable[str]) -> dict[str, str]:
     names = {override.key_or_group for override in given if override.is_sweep_override()}
     names |= {str(name) for name in config.hydra.sweeper.get("params") or {}}
     return {
-        override.key_or_group: override.get_value_element_as_str().strip("'\"")
+        override.key_or_group: _shown(override)
         for override in parser.parse_overrides(list(overrides))
         if override.key_or_group in names
     }
+
+
+def _shown(override: Override) -> str:
+    value = override.value()
+    return str(value) if isinstance(value, str) else override.get_value_element_as_str()
 
 
 def _rounded(value: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import ConfigError, UserError
@@ -120,9 +121,21 @@ def _run_spec(options: Mapping[str, Any]) -> RunSpec:
         config=parse_run_config(options),
         output_dir=Path(hydra.runtime.output_dir),
         raw_overrides=tuple(overrides),
+        hydra_arguments=tuple(_hydra_arguments(hydra)),
         sweep=sweep_label(Path(hydra.sweep.dir), overrides, options) if is_multirun else None,
         shares_terminal=hydra.runtime.choices.get("hydra/launcher") == "joblib",
     )
+
+
+def _hydra_arguments(hydra: Any) -> list[str]:
+    """Return the arguments for Hydra itself that the same run in the same folder needs."""
+    dirs = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    given: Any = OmegaConf.to_container(hydra.overrides.hydra, resolve=False)
+    dropped = ("hydra.run.dir=", "hydra.mode=")
+    return [
+        *(f"--config-dir={folder}" for folder in dirs),
+        *(str(override) for override in given if not override.startswith(dropped)),
+    ]
 
 
 def _search_callbacks(spec: RunSpec) -> "list[Callback]":

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rnn_lab.errors import CheckpointError, UserError
+from rnn_lab.overrides import shell_quote
+from rnn_lab.paths import wandb_prefix
 from rnn_lab.reports.sweep.jobs import JobSummary, read_importances, read_jobs, sweep_monitor
 from rnn_lab.reports.sweep.report import summary_rows
 from rnn_lab.tracking.config import WandbConfig
@@ -61,8 +63,9 @@ def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary], page: Pat
         artifact.add_file(str(checkpoint), name="best.ckpt")
         run.log_artifact(artifact, aliases=["best"])
     if offline:
-        places = f"{sweep}/wandb/offline-run-* {sweep}/*/wandb/offline-run-*"
-        print(f"W&B is offline: upload the sweep with `wandb sync {places}`")
+        folder = shell_quote(str(sweep))
+        places = f"{folder}/wandb/offline-run-* {folder}/*/wandb/offline-run-*"
+        print(f"W&B is offline: upload the sweep with `{wandb_prefix()} sync {places}`")
 
 
 def _metrics(jobs: Sequence[JobSummary]) -> dict[str, Any]:

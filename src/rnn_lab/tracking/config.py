@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rnn_lab.validation import StrictConfig
+from rnn_lab.validation import StrictConfig, Text
 
 
 class WandbConfig(StrictConfig):
@@ -12,9 +12,9 @@ class WandbConfig(StrictConfig):
 
     name: Literal["wandb"]
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "rnn-lab"
-    entity: str | None = None
-    group: str | None = None
+    project: Text = "rnn-lab"
+    entity: Text | None = None
+    group: Text | None = None
 
 
 class CsvConfig(StrictConfig):

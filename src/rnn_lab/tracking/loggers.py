@@ -23,6 +23,8 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import gc_disabled
 from rnn_lab.io.atomic import find_os_error
 from rnn_lab.io.secret_scan import git_remote
+from rnn_lab.overrides import shell_command
+from rnn_lab.paths import wandb_prefix
 from rnn_lab.tracking.config import LoggerConfig, WandbConfig
 from rnn_lab.tracking.metrics_csv import MetricsCsv, read_metrics
 
@@ -92,10 +94,9 @@ def _wandb_logger(
         _replay_metrics(run, read_metrics(folder / "metrics.csv")[:metrics_rows])
         delete_offline_runs(earlier)
     if offline:
-        place = Path(run.dir).parent
         print(
-            f"W&B is offline: look at the run with `wandb leet {place}`, "
-            f"upload it with `wandb sync {place}`"
+            f"W&B is offline: look at the run with `{_wandb_command('leet', run)}`, "
+            f"upload it with `{_wandb_command('sync', run)}`"
         )
     return FaultTolerantWandbLogger(experiment=run, save_dir=folder)
 
@@ -156,10 +157,14 @@ def _is_offline(config: WandbConfig) -> bool:
     has_account = wandb.login(prompt=False, verify=False)
     if asked == "online" and not has_account:
         raise ConfigError(
-            "logger.mode=online: no W&B account on this machine; run `wandb login` first, "
-            "or choose from: auto, offline, disabled"
+            "logger.mode=online: no W&B account on this machine; run "
+            f"`{wandb_prefix()} login` first, or choose from: auto, offline, disabled"
         )
     return not has_account
+
+
+def _wandb_command(name: str, run: Any) -> str:
+    return shell_command(f"{wandb_prefix()} {name}", str(Path(run.dir).parent))
 
 
 def delete_offline_runs(earlier: list[Path]) -> None:
@@ -206,7 +211,7 @@ def finish_wandb(exit_code: int = 0, *, stopped: str | None = None) -> None:
         finish.start()
         finish.join(_PATIENCE)
         if finish.is_alive():
-            later = f"upload it later with `wandb sync {folder.parent}`"
+            later = f"upload it later with `{_wandb_command('sync', run)}`"
             print(f"W&B is slow to finish the run; {later}", file=sys.stderr)
     with contextlib.suppress(OSError):
         if os.statvfs(folder).f_bavail == 0:  # which W&B's process does not report

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeInt,
@@ -22,10 +23,12 @@ from rnn_lab.plugins import load_plugins
 from rnn_lab.tracking.config import LoggerConfig
 from rnn_lab.validation import (
     AUTO,
+    FilePath,
     OrAuto,
     StrictConfig,
     Target,
     Targets,
+    Text,
     unknown_choice_message,
     validate,
 )
@@ -87,9 +90,8 @@ def _duration(value: Any) -> Any:
     raise ValueError(f"{option}give 00:02:00:00 (days:hours:minutes:seconds) or {{hours: 2}}")
 
 
-def _folder_name(value: Any) -> Any:
-    name = str(value) if isinstance(value, int) else value
-    if isinstance(name, str) and not re.fullmatch(r"\w[\w.+-]*", name):
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.+-]*", name):
         raise ValueError("give a name for the folder of the sweep under runs/")
     return name
 
@@ -99,7 +101,7 @@ OverfitBatches = Annotated[float | int, BeforeValidator(_none_share_or_number)]
 Devices = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)]
 MeasureInterval = Annotated[int | Literal["epoch"] | None, BeforeValidator(_epoch_or_number)]
 Duration = Annotated[str | dict[str, int] | None, BeforeValidator(_duration)]
-SweepName = Annotated[str, BeforeValidator(_folder_name)]
+SweepName = Annotated[Text, AfterValidator(_folder_name)]
 Endless = Literal[-1]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
@@ -172,8 +174,8 @@ class TrialConfig(StrictConfig):
     """The trial of a search that a run is; see `trial` in conf/train.yaml."""
 
     number: NonNegativeInt | None = None
-    study: str | None = None
-    storage: str | None = None
+    study: Text | None = None
+    storage: Text | None = None
 
     @model_validator(mode="after")
     def _study_is_named(self) -> Self:
@@ -185,20 +187,20 @@ class TrialConfig(StrictConfig):
 class PathsConfig(StrictConfig):
     """Where a run reads and writes; see conf/paths/default.yaml."""
 
-    data_dir: str = "data"
-    cache_dir: str = "data/cache"
-    log_dir: str = "runs"
+    data_dir: FilePath = "data"
+    cache_dir: FilePath = "data/cache"
+    log_dir: FilePath = "runs"
 
 
 class RunConfig(StrictConfig):
     """The options of one run."""
 
     seed: Annotated[NonNegativeInt, Field(lt=2**32)] = 1
-    name: str | None = None
-    tags: tuple[str, ...] = ()
+    name: Text | None = None
+    tags: tuple[Text, ...] = ()
     train: bool = True
     test: bool = True
-    ckpt_path: str | None = None
+    ckpt_path: FilePath | None = None
     plugins: tuple[str, ...] = ()
     model: ModelOptions
     data: DataOptions
@@ -210,13 +212,13 @@ class RunConfig(StrictConfig):
     metrics: Targets = Field(default_factory=dict)
     baseline: Literal["auto", "tfidf", "none"] = "auto"
     paths: PathsConfig = PathsConfig()
-    experiment: str | None = None
+    experiment: Text | None = None
     sweep: SweepName | None = None
     report_dir: str | None = None
     max_retries: NonNegativeInt = 0
     resume: Literal["auto", "never"] = "auto"
     trial: TrialConfig = TrialConfig()
-    reproduce: str | None = None
+    reproduce: FilePath | None = None
 
     @model_validator(mode="before")
     @classmethod

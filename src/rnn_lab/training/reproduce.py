@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.options import SKIPGRAM
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.io.schema import SCHEMA_KEY, check_schema
-from rnn_lab.paths import conf_dir
-from rnn_lab.plugins import load_plugins
+from rnn_lab.overrides import in_quotes, quote_override
+from rnn_lab.paths import conf_dir, local_path
+from rnn_lab.plugins import load_named_plugins
 from rnn_lab.reports.run_files import read_object
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import options_signature
@@ -61,7 +61,7 @@ def read_run_record(place: str) -> RunRecord:
     Raises:
         CheckpointError: it cannot be read, or does not hold the options of a training run.
     """
-    path = Path(place).expanduser().absolute()
+    path = local_path(place).absolute()
     if path.is_dir():
         path = path / "result.json"
     if path.exists() and (not path.is_file() or path.stat().st_size > _MAX_BYTES):
@@ -98,11 +98,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
     if not places or places[-1] == f"{REPRODUCE}=null":
         return list(arguments)
     parser = OverridesParser.create()
-    for argument in arguments:  # plugins register what the record may name
-        if argument.startswith("plugins="):
-            names: Any = parser.parse_override(argument).value()
-            load_plugins([str(n) for n in (names if isinstance(names, list) else [names])])
-    record = read_run_record(places[-1].partition("=")[2])
+    load_named_plugins(arguments)
+    record = read_run_record(str(parser.parse_override(places[-1]).value()))
     recorded, allowed = _overrides(record), set(_ALLOWED)
     if isinstance(record.config.data, FilesConfig):  # the texts are compared when they are read
         allowed |= {"data.train_path", "data.test_path"}
@@ -138,7 +135,7 @@ def collapse(overrides: Sequence[str]) -> list[str]:
         expanded = set(_overrides(read_run_record(place)).values())
     except CheckpointError:  # the file is gone by now
         return list(overrides)
-    return [f"{REPRODUCE}={place}", *(text for text in overrides if text not in expanded)]
+    return [quote_override(REPRODUCE, place), *(text for text in overrides if text not in expanded)]
 
 
 def check_same_data(place: str, data: "TextDataModule") -> None:
@@ -195,7 +192,7 @@ def _quoted(path: Path, name: str, value: Any) -> str:
         return repr(value)
     if "${" in value:
         raise CheckpointError(f"{path}: {name}: holds a reference, ${{...}}, which is not followed")
-    return QuotedString(value, Quote.single).with_quotes()
+    return in_quotes(value)
 
 
 def _part(path: Path, result: dict[str, Any], name: str) -> dict[str, Any]:

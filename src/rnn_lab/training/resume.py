@@ -1,7 +1,6 @@
 """Resume an interrupted run from its last.ckpt, or say why that cannot be."""
 
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -23,7 +22,8 @@ from rnn_lab.errors import (
 from rnn_lab.io.atomic import find_os_error, write_error
 from rnn_lab.io.safe_load import UnsafeCheckpointError
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
-from rnn_lab.paths import command
+from rnn_lab.overrides import quote_override, shell_command, shell_quote
+from rnn_lab.paths import command_prefix, local_path
 from rnn_lab.reports.run_files import diff_options
 from rnn_lab.tracking.metrics_csv import read_metrics
 from rnn_lab.training.callbacks.exact_checkpoint import RESUME
@@ -109,7 +109,7 @@ def find_resume_point(
     if resume == "never":
         _remove(stale)
     if ckpt_path is not None and not last.exists():
-        _copy_run(Path(ckpt_path).expanduser(), folder)
+        _copy_run(local_path(ckpt_path), folder)
     if not last.exists():
         return None
     try:
@@ -146,7 +146,7 @@ def recorded_initial_weights(
     if resume == "never" or not last.exists():
         if ckpt_path is None or Path(ckpt_path).name != LAST:
             return None
-        last = Path(ckpt_path).expanduser()
+        last = local_path(ckpt_path)
     try:
         state = read_checkpoint(last)[RESUME]
         found = _ResumeState.model_validate(state).initial_weights
@@ -176,8 +176,8 @@ def resume_hint(spec: RunSpec) -> str:
     if spec.result_path.exists():
         return f"interrupted; the run was finished: {spec.output_dir}"
     if spec.sweep is not None:
-        again = f"the same command and hydra.sweep.dir={spec.sweep.dir}"
-        return f"interrupted; resume with: {again}"
+        folder = shell_quote(quote_override("hydra.sweep.dir", str(spec.sweep.dir)))
+        return f"interrupted; resume with: the same command and {folder}"
     what = "resume" if (spec.checkpoint_dir / LAST).exists() else "start over"
     return f"interrupted; {what} with: {resume_command(spec)}"
 
@@ -185,7 +185,8 @@ def resume_hint(spec: RunSpec) -> str:
 def resume_command(spec: RunSpec) -> str:
     """Return the shell command that trains the run again in its folder."""
     given = [o for o in collapse(spec.raw_overrides) if not o.startswith("resume=")]
-    return f"{command('train')} {shlex.join([*given, f'hydra.run.dir={spec.output_dir}'])}"
+    folder = quote_override("hydra.run.dir", str(spec.output_dir))
+    return shell_command(command_prefix("train"), *spec.hydra_arguments, *given, folder)
 
 
 def write_failure(spec: RunSpec, error: Exception) -> WriteError | None:

@@ -34,7 +34,8 @@ class RunSpec:
 
     config: RunConfig
     output_dir: Path
-    raw_overrides: Sequence[str] = ()  # as typed: references are not resolved, paths not quoted
+    raw_overrides: Sequence[str] = ()  # in Hydra's grammar; references are not resolved
+    hydra_arguments: Sequence[str] = ()  # --config-dir and the overrides of Hydra's own options
     sweep: SweepLabel | None = None
     shares_terminal: bool = False  # other runs print to it at the same time
     attempt: int = 1

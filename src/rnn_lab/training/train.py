@@ -19,6 +19,7 @@ from rich.panel import Panel
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
+from rnn_lab.paths import local_path
 from rnn_lab.tracking.loggers import build_loggers, finish_wandb
 from rnn_lab.training.artifacts import (
     git_commit,
@@ -330,7 +331,7 @@ def test(
     best: str | None = find_callback(trainer, BestCheckpoint).best_model_path or None
     epochs: dict[str, Any] = {}
     if checkpoint is not None:
-        best = str(Path(checkpoint).expanduser())
+        best = str(local_path(checkpoint))
         epochs = {"best_epoch": read_checkpoint(Path(best)).get("epoch"), "epochs": None}
     tested = trainer.test(model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True)
     return epochs | dict(tested[0])

@@ -333,7 +333,7 @@ def test_what_was_inferred_is_kept_with_the_corpus(load):
         ({"delimiter": "ab"}, "data.delimiter=ab: needs one character, or its name: comma"),
         ({"quotechar": "\n"}, "needs one character, or its name: double, single, none"),
         ({"header": "yes"}, "data.header=yes: "),
-        ({"text_column": True}, "data.text_column=True: "),
+        ({"text_column": [["a"]]}, "data.text_column=[['a']]: "),
     ],
 )
 def test_options_that_are_not_possible(options, message):

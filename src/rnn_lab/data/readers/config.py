@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, StrictBool, StrictInt, StrictStr
+from pydantic import AfterValidator, StrictBool, StrictInt
 
 from rnn_lab.data.readers.formats import Format
 from rnn_lab.data.readers.reading import (
@@ -11,12 +11,12 @@ from rnn_lab.data.readers.reading import (
     check_quotechar,
     check_separator,
 )
-from rnn_lab.validation import StrictConfig
+from rnn_lab.validation import StrictConfig, Text
 
-Column = StrictInt | StrictStr  # its position from 0, or its name
-Delimiter = Annotated[str, AfterValidator(check_delimiter)]
-Quotechar = Annotated[str, AfterValidator(check_quotechar)]
-Separator = Annotated[str, AfterValidator(check_separator)]
+Column = StrictInt | Text  # its position from 0, or its name
+Delimiter = Annotated[Text, AfterValidator(check_delimiter)]
+Quotechar = Annotated[Text, AfterValidator(check_quotechar)]
+Separator = Annotated[Text, AfterValidator(check_separator)]
 
 
 class ReadConfig(StrictConfig):
@@ -28,7 +28,7 @@ class ReadConfig(StrictConfig):
     delimiter: Delimiter | None = None
     quotechar: Quotechar | None = None
     text_column: Column | list[Column] | None = None
-    encoding: str = "auto"
+    encoding: Text = "auto"
 
 
 def read_options(config: ReadConfig, *, prefix: str = "") -> ReadOptions:

@@ -28,6 +28,7 @@ from rnn_lab.data.readers.records import (
     text_error,
 )
 from rnn_lab.errors import DataError
+from rnn_lab.paths import local_path
 
 _IGNORED = re.compile(r"\..*|__MACOSX|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 _NOT_TEXTS = re.compile(r"(readme|licen[cs]e)(\.\w+)?", re.IGNORECASE)  # beside class files
@@ -259,14 +260,14 @@ def find_file_set(
             what to choose.
     """
     if isinstance(paths, str):
-        path = Path(paths).expanduser()
+        path = local_path(paths)
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         if path.is_dir():
             return _folder_set(path, options, option)
         files = [path]
     else:
-        files = [Path(path).expanduser() for path in paths]
+        files = [local_path(path) for path in paths]
         for file in files:
             if not file.is_file():
                 raise DataError(f"{file}: no such file")

@@ -23,6 +23,8 @@ from rnn_lab.data.sources.download import download
 from rnn_lab.data.sources.registry import register_source
 from rnn_lab.data.unlabelled import UnlabelledTexts
 from rnn_lab.errors import DataError, MissingDataError
+from rnn_lab.paths import local_path
+from rnn_lab.validation import FilePath, Text
 
 ARCHIVE_NAME = "aclImdb_v1.tar.gz"
 ARCHIVE_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
@@ -51,9 +53,9 @@ class ImdbConfig(TextOptions):
     has_unlabelled: ClassVar = True
 
     source: Literal["imdb"] = "imdb"
-    root: str | None = None
+    root: FilePath | None = None
     download: bool = True
-    url: str = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
+    url: Text = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
     val_split: Literal["by_film", "random"] = "by_film"
 
     @field_validator("url")
@@ -103,7 +105,7 @@ def _find(config: ImdbConfig) -> Path | None:
 
 def _root(config: ImdbConfig) -> Path:
     named = config.root or os.environ.get("IMDB_ROOT") or DEFAULT_ROOT
-    return Path(named).expanduser().absolute()
+    return local_path(named).absolute()
 
 
 def _fetch(config: ImdbConfig) -> Path:

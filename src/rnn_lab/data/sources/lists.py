@@ -21,6 +21,7 @@ from rnn_lab.data.readers.records import text_error
 from rnn_lab.data.sources.registry import register_source
 from rnn_lab.data.sources.text_files import check_classes, split_test
 from rnn_lab.errors import DataError, MissingDataError
+from rnn_lab.validation import FilePath
 
 Texts = Iterable[Any]  # a list, a column of pandas or Polars, an array, a generator, ...
 Labelled = tuple[Texts, Iterable[Any]]
@@ -30,7 +31,7 @@ class ListsConfig(TextOptions):
     """The options of lists. conf/data/lists.yaml explains each."""
 
     source: Literal["lists"] = "lists"
-    corpus: str | None = None
+    corpus: FilePath | None = None
     val_split: Literal["stratified", "random"] = "stratified"
 
 

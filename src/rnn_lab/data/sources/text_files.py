@@ -27,7 +27,7 @@ from rnn_lab.data.sources.file_sets import FileSet, Row, find_file_set
 from rnn_lab.data.sources.registry import register_source
 from rnn_lab.data.splits import assign_folds, hold_out_groups, stratified
 from rnn_lab.errors import ConfigError, DataError
-from rnn_lab.validation import AUTO, OrAuto
+from rnn_lab.validation import AUTO, FilePath, OrAuto, Text
 
 # The options that decide what is read from the files: part of the cache key.
 _READING = {
@@ -42,17 +42,17 @@ class FilesConfig(TextOptions, ReadConfig):
     """The options of files. conf/data/files.yaml explains each."""
 
     source: Literal["files"] = "files"
-    train_path: str | list[str] | None = None
-    val_path: str | list[str] | None = None
+    train_path: FilePath | list[FilePath] | None = None
+    val_path: FilePath | list[FilePath] | None = None
     val_split: Annotated[Literal["stratified", "random", "by_group"], OrAuto()] = AUTO
-    test_path: str | list[str] | None = None
+    test_path: FilePath | list[FilePath] | None = None
     test_fraction: Fraction = 0.2
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: Annotated[int, Field(ge=0)] | None = None
     label_column: Column | list[Column] | None = None
     label_separator: Separator | None = None
     group_column: Column | None = None
-    class_names: list[str] | None = None
+    class_names: list[Text] | None = None
     on_bad_lines: Literal["error", "skip"] = "error"
 
     @field_validator("label_column")

@@ -6,7 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.validation import StrictConfig, validate
+from rnn_lab.validation import FilePath, StrictConfig, Text, validate
 
 Direction = Literal["maximize", "minimize"]
 
@@ -37,8 +37,8 @@ class SearchOptions(StrictConfig):
     directions: dict[str, Direction] | None = None
     sampler: SamplerOptions = SamplerOptions()
     pruner: PrunerOptions = PrunerOptions()
-    study_name: str | None = None
-    storage: str | None = None
+    study_name: Text | None = None
+    storage: FilePath | None = None
     worker_timeout: PositiveInt = 120
 
     @field_validator("directions")

@@ -17,7 +17,6 @@ import optuna
 from filelock import FileLock
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
@@ -28,6 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rnn_lab.data.sources.registry import find_source
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
+from rnn_lab.overrides import in_quotes, shell_words
 from rnn_lab.reports.run_files import job_file, read_object
 from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
 from rnn_lab.sweeps.job import JobDir
@@ -84,7 +84,7 @@ def search(
     raw: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
     if "${oc.env:" in str(raw["storage"]):
         where = raw["storage"]
-    of_each = [f"trial.study={_quoted(study.study_name)}", f"trial.storage={_quoted(where)}"]
+    of_each = [f"trial.study={in_quotes(study.study_name)}", f"trial.storage={in_quotes(where)}"]
     batches = []
     with Worker(study, space, options, folder) as worker:
         while trials := worker.claim(options.n_jobs):
@@ -186,10 +186,6 @@ def _text(value: Any) -> str:
     return json.dumps(value) if is_plain else str(value)
 
 
-def _quoted(text: str) -> str:
-    return QuotedString(text, Quote.single).with_quotes()
-
-
 def print_trial(study: Study, number: int) -> None:
     """Print the outcome of a trial in one line."""
     trial = study.get_trials(deepcopy=False)[number]
@@ -267,7 +263,7 @@ def _values(study: Study, trial: FrozenTrial) -> str:
 
 
 def _overrides(trial: FrozenTrial) -> str:
-    return sanitize(" ".join(trial.user_attrs.get("overrides", [])), LONGEST)
+    return sanitize(shell_words(map(str, trial.user_attrs.get("overrides", []))), LONGEST)
 
 
 def _noted(trial: FrozenTrial, name: str) -> str:

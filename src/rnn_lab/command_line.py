@@ -1,0 +1,224 @@
+"""The arguments of a Hydra command: its flags, its options that hold text, and unknown options."""
+
+import argparse
+import contextlib
+import functools
+import re
+import sys
+from collections.abc import Collection, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+import yaml
+from hydra._internal.utils import get_args_parser  # the one place that knows Hydra's own flags
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rnn_lab.errors import ConfigError
+from rnn_lab.overrides import TextOption, quote_value, take_literally, text_options
+from rnn_lab.paths import conf_dir, expand_home
+from rnn_lab.plugins import load_named_plugins
+from rnn_lab.validation import unknown_choice_message
+
+# The schema of each command's options, imported when an argument needs it.
+_SCHEMAS = {
+    "train": "rnn_lab.training.config.RunConfig",
+    "eval": "rnn_lab.inference.config.EvaluateOptions",
+    "predict": "rnn_lab.inference.config.PredictOptions",
+    "explain": "rnn_lab.inference.config.ExplainOptions",
+}
+# Hydra's own options that hold text, without `hydra.`; those of hydra/sweeper=optuna have a schema.
+_HYDRA_PATHS = ("run.dir", "sweep.dir", "sweep.subdir", "launcher.submitit_folder")
+_HYDRA_NAMES = (
+    *("job.name", "launcher.name", "launcher.partition", "launcher.account", "launcher.qos"),
+    *("launcher.constraint", "launcher.exclude", "launcher.comment", "launcher.gres"),
+)
+_HYDRA_LISTS = ("searchpath", "launcher.setup", "launcher.srun_args")
+# Flags, and options whose value every grammar reads as the same text.
+_NEEDS_NO_QUOTES = re.compile(r"-[\w-]*|[+~]*[\w./@]+=[A-Za-z_/][\w./-]*", re.ASCII)
+
+
+def check_flags(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return Hydra's own flags.
+
+    Raises:
+        ConfigError: one is unknown, or two contradict each other.
+    """
+    parser = get_args_parser()
+
+    def fail(message: str) -> NoReturn:  # Hydra would print its long usage
+        raise ConfigError(f"{message}; options are given as name=value, without dashes")
+
+    parser.error = fail  # type: ignore[method-assign]
+    flags = parser.parse_args(list(arguments))
+    modes = {
+        "--run": flags.run,
+        "--multirun (-m)": flags.multirun,
+        "--cfg": flags.cfg is not None,
+        "--info": flags.info is not None,
+        "--shell-completion": flags.shell_completion,
+    }
+    given = [name for name, is_given in modes.items() if is_given]
+    if len(given) > 1:
+        prints_one = flags.multirun and flags.cfg
+        advice = "; leave out -m to print the config of one run" if prints_one else ""
+        raise ConfigError(f"{' and '.join(given)}: give only one of them{advice}")
+    if flags.resolve and flags.cfg is None and not flags.help:
+        raise ConfigError("--resolve: resolves what --cfg prints; give --cfg job --resolve")
+    if flags.experimental_rerun and not Path(flags.experimental_rerun).is_file():
+        raise ConfigError(f"--experimental-rerun={flags.experimental_rerun}: there is no such file")
+    return flags
+
+
+def take_text_literally(arguments: Sequence[str], config_name: str) -> list[str]:
+    """Return the arguments of a command with paths and names as Hydra reads them as that text."""
+    arguments = [_expand_config_dir(argument) for argument in arguments]
+    if all(_NEEDS_NO_QUOTES.fullmatch(argument) for argument in arguments):
+        return arguments
+    folders = _config_dirs(arguments)
+    groups = _config_groups(folders)
+
+    @functools.cache
+    def is_sweep() -> bool:
+        if "-m" in arguments or "--multirun" in arguments:
+            return True
+        config = _compose_choices(arguments, config_name, groups, folders[1:])
+        return config is not None and config.hydra.mode == RunMode.MULTIRUN
+
+    options = dict.fromkeys(groups, TextOption(is_list=True)) | _text_options(
+        arguments, config_name
+    )
+    return take_literally(arguments, options, is_sweep)
+
+
+def unknown_option(name: str, config_name: str) -> str:
+    """Return a message about an option, or group, that the config on the command line lacks."""
+    arguments = sys.argv[1:]
+    folders = _config_dirs(arguments)
+    groups = _config_groups(folders)
+    name, _, package = name.partition("@")
+    if package and name in groups:
+        return f"{name}@{package}: there is no such package in the config"
+    config: Any = _compose_choices(arguments, config_name, groups, folders[1:])
+    for depth, part in enumerate(name.replace("/", ".").split(".")):
+        if not isinstance(config, DictConfig):
+            break
+        names = {str(key) for key in config if not str(key).startswith("_")}
+        if depth == 0:
+            names = (names | {group for group in groups if "/" not in group}) - {"hydra"}
+        if part not in config:
+            what = f"{name}: no such option"
+            if name.startswith("hydra.launcher.") and not names:
+                what += " of hydra/launcher=basic; choose another hydra/launcher"
+            return unknown_choice_message(what, part, list(names)) if names else what
+        config = OmegaConf.select(config, part)
+    return f"{name}: no such option"
+
+
+def check_sweep_options(config: DictConfig) -> None:
+    """Make sure that the launcher and the sweeper of a sweep have only options that they know.
+
+    Hydra takes any that is added with `+`, and fails in words of its own or ignores it.
+
+    Raises:
+        ConfigError: an option is unknown; the message has the choices.
+    """
+    for kind in ("launcher", "sweeper"):
+        choice = config.hydra.runtime.choices.get(f"hydra/{kind}")
+        known = _plugin_options(kind, str(choice))
+        for name in map(str, config.hydra[kind]):
+            if known is not None and name not in known and not name.startswith("_"):
+                what = f"hydra.{kind}.{name}: hydra/{kind}={choice} has no such option"
+                raise ConfigError(
+                    unknown_choice_message(what, name, list(known)) if known else what
+                )
+
+
+def _plugin_options(kind: str, choice: str) -> set[str] | None:
+    """Return the options of a built-in launcher or sweeper, None for one of the user."""
+    file = conf_dir() / "hydra" / kind / f"{choice}.yaml"
+    if file.is_file():
+        known = {str(name) for name in yaml.safe_load(file.read_text("utf-8"))}
+        if choice.startswith("submitit_"):
+            known |= _submitit_options(choice)
+    elif choice == "basic":
+        known = {"max_batch_size", "params"} if kind == "sweeper" else set()
+    else:
+        return None
+    return {name for name in known if not name.startswith("_")}
+
+
+def _submitit_options(launcher: str) -> set[str]:
+    try:
+        from submitit import AutoExecutor, SlurmExecutor
+    except ImportError:  # the launcher names the extra to install
+        return set()
+    of_slurm = SlurmExecutor._valid_parameters() if launcher == "submitit_slurm" else set()
+    return {*AutoExecutor._typed_parameters(), *of_slurm}
+
+
+def _config_dirs(arguments: Sequence[str]) -> list[Path]:
+    """Return the built-in folder of configuration, and that of `--config-dir`, if any."""
+    given = check_flags(arguments).config_dir
+    own = Path(given).absolute() if given else None
+    return [conf_dir(), *([own] if own is not None and own.is_dir() else [])]
+
+
+def _config_groups(folders: Sequence[Path]) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_dir()
+    }
+
+
+def _text_options(arguments: Sequence[str], config_name: str) -> dict[str, TextOption]:
+    """Return the options of a command that hold text, Hydra's own among them."""
+    options = {f"hydra.{name}": TextOption(expands=True) for name in _HYDRA_PATHS}
+    options |= {f"hydra.{name}": TextOption() for name in _HYDRA_NAMES}
+    options |= {f"hydra.{name}": TextOption(is_list=True) for name in _HYDRA_LISTS}
+    if config_name == "train":
+        from rnn_lab.sweeps.search.config import SearchOptions
+
+        options |= text_options(SearchOptions, "hydra.sweeper.")
+    if config_name in _SCHEMAS:
+        load_named_plugins(arguments)
+        module, _, schema = _SCHEMAS[config_name].rpartition(".")
+        options |= text_options(getattr(import_module(module), schema))
+    return options
+
+
+def _expand_config_dir(argument: str) -> str:
+    """Expand the `~` of `--config-dir=~/conf`, which shells leave alone."""
+    flag, equals, folder = argument.partition("=")
+    is_folder = equals and flag in ("--config-dir", "-cd")
+    return f"{flag}={expand_home(folder)}" if is_folder else argument
+
+
+def _compose_choices(
+    arguments: Sequence[str], config_name: str, groups: Collection[str], user_dirs: Sequence[Path]
+) -> DictConfig | None:
+    """Compose the config with the group choices among the arguments, which decide its options.
+
+    A choice may itself be what is wrong: then the config is composed without any.
+    """
+    choices = [
+        argument
+        for argument in arguments
+        if argument.partition("=")[0].lstrip("+") in {*groups, "hydra.mode"} and "," not in argument
+    ]
+    path = [f"hydra.searchpath=[{quote_value(f'file://{user_dir}')}]" for user_dir in user_dirs]
+    for overrides in ([*path, *choices], []):
+        GlobalHydra.instance().clear()
+        with (
+            contextlib.suppress(HydraException, OmegaConfBaseException, yaml.YAMLError),
+            hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"),
+        ):
+            return hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
+    return None
