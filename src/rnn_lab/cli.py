@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rnn_lab.command_line import (
     check_flags,
     check_sweep_options,
+    flags_first,
     take_text_literally,
     unknown_option,
 )
@@ -124,6 +125,7 @@ def hydra_entrypoint(
                 return None
 
             try:
+                sys.argv[1:] = flags_first(sys.argv[1:])
                 check_flags(sys.argv[1:])
                 sys.argv[1:] = take_text_literally(sys.argv[1:], config_name)
                 on_exit: AbstractContextManager[None] = contextlib.nullcontext()

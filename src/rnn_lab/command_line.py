@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.overrides import TextOption, quote_value, take_literally, text_options
+from rnn_lab.overrides import PLAIN, TextOption, quote_value, take_literally, text_options
 from rnn_lab.paths import conf_dir, expand_home
 from rnn_lab.plugins import load_named_plugins
 from rnn_lab.validation import unknown_choice_message
@@ -39,8 +39,8 @@ _HYDRA_NAMES = (
     *("launcher.constraint", "launcher.exclude", "launcher.comment", "launcher.gres"),
 )
 _HYDRA_LISTS = ("searchpath", "launcher.setup", "launcher.srun_args")
-# Flags, and options whose value every grammar reads as the same text.
-_NEEDS_NO_QUOTES = re.compile(r"-[\w-]*|[+~]*[\w./@]+=[A-Za-z_/][\w./-]*", re.ASCII)
+# Flags, and options with a value that is plain text anyway.
+_NEEDS_NO_QUOTES = re.compile(rf"-[\w-]*|[+~]*[\w./@]+={PLAIN.pattern}", PLAIN.flags)
 
 
 def check_flags(arguments: Sequence[str]) -> argparse.Namespace:
@@ -49,13 +49,7 @@ def check_flags(arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
         ConfigError: one is unknown, or two contradict each other.
     """
-    parser = get_args_parser()
-
-    def fail(message: str) -> NoReturn:  # Hydra would print its long usage
-        raise ConfigError(f"{message}; options are given as name=value, without dashes")
-
-    parser.error = fail  # type: ignore[method-assign]
-    flags = parser.parse_args(list(arguments))
+    flags = _parser().parse_args(list(arguments))
     modes = {
         "--run": flags.run,
         "--multirun (-m)": flags.multirun,
@@ -73,6 +67,15 @@ def check_flags(arguments: Sequence[str]) -> argparse.Namespace:
     if flags.experimental_rerun and not Path(flags.experimental_rerun).is_file():
         raise ConfigError(f"--experimental-rerun={flags.experimental_rerun}: there is no such file")
     return flags
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with flags before options, between which Hydra accepts no flag."""
+    flags, after = _parser().parse_known_args(list(arguments))
+    if any(argument.startswith("-") for argument in after):
+        return list(arguments)  # an unknown flag
+    options = [*flags.overrides, *after]
+    return [*(argument for argument in arguments if argument not in options), *options]
 
 
 def take_text_literally(arguments: Sequence[str], config_name: str) -> list[str]:
@@ -160,6 +163,16 @@ def _submitit_options(launcher: str) -> set[str]:
         return set()
     of_slurm = SlurmExecutor._valid_parameters() if launcher == "submitit_slurm" else set()
     return {*AutoExecutor._typed_parameters(), *of_slurm}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = get_args_parser()
+
+    def fail(message: str) -> NoReturn:  # Hydra would print its long usage
+        raise ConfigError(f"{message}; options are given as name=value, without dashes")
+
+    parser.error = fail  # type: ignore[method-assign]
+    return parser
 
 
 def _config_dirs(arguments: Sequence[str]) -> list[Path]:

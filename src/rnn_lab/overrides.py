@@ -26,7 +26,8 @@ from rnn_lab.paths import expand_home
 from rnn_lab.validation import OptionsOf, Verbatim
 
 _OVERRIDE = re.compile(r"(\+{0,2})([\w./@-]+)=(.*)", re.DOTALL)
-_PLAIN = re.compile(r"(?!(?:null|true|false|inf|nan)$)[A-Za-z_/][\w./-]*", re.ASCII | re.IGNORECASE)
+# What Hydra reads as the same text, whatever the option.
+PLAIN = re.compile(r"(?!(?:null|true|false|inf|nan)$)[A-Za-z_/][\w./-]*", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)", re.ASCII)
 _QUOTED = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
 _IS_QUOTED = re.compile(_QUOTED, re.DOTALL)
@@ -173,12 +174,14 @@ def _take_literally(
 
 def _values(value: str, option: TextOption, is_sweep: Callable[[], bool]) -> str:
     """Return all of what follows `name=`, which may be a sweep."""
-    if not value or _PLAIN.fullmatch(value):
+    if not value or PLAIN.fullmatch(value):
         return value
     if call := _CALL.fullmatch(value):
         if call[1] != "choice":
             return value
-        return f"choice({','.join(_value(one, option) for one in _split(call[2], _VALUE))})"
+        values = _split(call[2], _VALUE)
+        quoted = [_value(one, option) for one in values]
+        return value if quoted == values else ",".join(quoted)  # in choice() Hydra loses quotes
     values = _split(value, _VALUE if option.is_list else _ITEM)
     if len(values) > 1 and all(values) and is_sweep():
         return ",".join(_value(one, option) for one in values)
@@ -221,7 +224,7 @@ def _split(values: str, pattern: re.Pattern[str]) -> list[str]:
 @cache
 def _reads_as(value: str, text: str) -> bool:
     """Return whether Hydra reads `value` as `text`, alone and in a list."""
-    if _PLAIN.fullmatch(value):
+    if PLAIN.fullmatch(value):
         return value == text
     if value != value.strip():
         return False

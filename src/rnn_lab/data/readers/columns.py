@@ -313,6 +313,8 @@ class _Resolver:
         names = self._names
         advice = f"set {self._options.prefix}{kind}_column to one of: {self._listed}"
         if isinstance(column, int):
+            if column >= len(names) and str(column) in names:  # a year, say
+                return self._chosen(str(column), kind)
             if not 0 <= column < len(names):
                 last = len(names) - 1
                 reason = f"has no column {column}; they are numbered from 0 to {last}"
