@@ -36,6 +36,10 @@ _LIST = rf"\[(?:{_QUOTED}|[^\[\]])*\]"
 _VALUE = re.compile(rf"\s*((?:{_QUOTED}|{_LIST})(?=\s*(?:,|$))|[^,]*?)\s*(?:,|$)", re.DOTALL)
 _ITEM = re.compile(rf"\s*((?:{_QUOTED})(?=\s*(?:,|$))|[^,]*?)\s*(?:,|$)", re.DOTALL)
 _CALL = re.compile(rf"({'|'.join(create_functions().definitions)})\s*\((.*)\)", re.DOTALL)
+# Text that is taken literally as a value and within a list.
+_LITERAL = re.compile(
+    r"(?!(?:null|true|false)$)[^\s'\"\[\](){}~,$][^'\"\[\](),$]*(?<!\s)", re.IGNORECASE
+)
 _TILDE = re.compile(r"(['\"]?)(~[^/'\"]*)")
 
 
@@ -105,6 +109,22 @@ def quote_override(name: str, text: str) -> str:
     return f"{name}={quote_value(_escape_references(text))}"
 
 
+def show_option(name: str, value: Any) -> str:
+    """Return an option that holds text for a message: as one types it, with few quotes."""
+    is_list = isinstance(value, list | tuple)
+    return shell_quote(
+        f"{name}=[{','.join(map(_show, value))}]" if is_list else f"{name}={_show(value)}"
+    )
+
+
+def _show(value: Any) -> str:
+    if not isinstance(value, str):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        value if _LITERAL.fullmatch(value) and not _INTEGER.fullmatch(value) else in_quotes(value)
+    )
+
+
 def shell_command(program: str, *arguments: str) -> str:
     """Return a command to paste into a POSIX shell; `program` is shell syntax already."""
     return f"{program} {shell_words(arguments)}"
@@ -117,6 +137,8 @@ def shell_words(arguments: Iterable[str]) -> str:
 
 def shell_quote(text: str) -> str:
     """Return a text as one word of a POSIX shell, in the quotes that are easier to read."""
+    if re.fullmatch(r"[\w@%+=:,./-]+", text):  # letters of any script are plain
+        return text
     return f'"{text}"' if "'" in text and not re.search(r'["$`\\!]', text) else shlex.quote(text)
 
 

@@ -60,7 +60,7 @@ def test_any_text_arrives_to_the_letter(text):
     arrived, environment = [], dict(os.environ)
     argv, sys.argv = sys.argv, ["predict.py", "run=somewhere", f"text={text}", "batch_size=7"]
     try:
-        hydra_entrypoint("predict", raw_args=("run", "text", "input", "output"))(arrived.append)()
+        hydra_entrypoint("predict", raw_args=("text",))(arrived.append)()
     finally:
         sys.argv = argv
     assert dict(os.environ) == environment  # of the processes that are started next

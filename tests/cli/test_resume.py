@@ -1,15 +1,15 @@
 """A run that the user stops, and resumes by the command that it prints last."""
 
 import json
-import shlex
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.forked import Started, run_warm_command
-from tests.cli.runner import inspect_wandb
+from tests.cli.runner import PROJECT, inspect_wandb
 
 SMALL = (
     *("experiment=smoke", "logger=wandb", "model.dropout=0.5"),
@@ -47,19 +47,24 @@ def offline_run(cwd: Path) -> tuple[dict, list[dict]]:
     ids=["ctrl_c", "sigterm_of_two_processes"],
 )
 def test_stopped_run_resumes_by_the_command_it_prints(tmp_path, signum, status, trainer, steps):
+    """In a folder whose name needs quotes for Hydra and for the shell."""
+    tmp_path /= "My Project (v2), it's a=b #[ü] $HOME"
+    tmp_path.mkdir()
     ended, line = stop(tmp_path, signum, trainer)
     assert ended == status
     summary, records = offline_run(tmp_path)
     assert summary["stopped"] == signal.Signals(signum).name
     assert [r["exit"]["exit_code"] for r in records if r["type"] == "exit"] == [status]
-    command = shlex.split(line.partition("resume with: ")[2])
-    assert command[:2] == ["python", "train.py"]
+    pasted = ["bash", "-c", f"printf '%s\\0' {line.partition('resume with: ')[2]}"]
+    words = subprocess.run(pasted, capture_output=True, check=True).stdout.decode()
+    _, script, *command = words.removesuffix("\0").split("\0")
+    assert Path(script).samefile(PROJECT / "train.py")
 
-    refused = run_warm_command("train.py", *command[2:], "model.hidden_size=32", cwd=tmp_path)
+    refused = run_warm_command("train.py", *command, "model.hidden_size=32", cwd=tmp_path)
     assert refused.returncode == 1
     assert "model.hidden_size=16 (saved), 32 (requested)" in refused.stderr.splitlines()[-1]
 
-    done = run_warm_command("train.py", *command[2:], cwd=tmp_path, warm_children=True)
+    done = run_warm_command("train.py", *command, cwd=tmp_path, warm_children=True)
     assert done.returncode == 0, done.stderr
     assert "resumes in epoch" in done.stderr
     result = json.loads((tmp_path / "run/result.json").read_text())

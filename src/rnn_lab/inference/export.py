@@ -16,7 +16,6 @@ from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import ExportOptions
 from rnn_lab.io.atomic import atomic_write_bytes
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION, schema_mismatch
-from rnn_lab.overrides import read_text
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import load_plugins
 from rnn_lab.validation import validate
@@ -46,6 +45,8 @@ def export(arguments: Sequence[str]) -> Path:
         CheckpointError: the run cannot be read.
         WriteError: the file cannot be written.
     """
+    from rnn_lab.overrides import read_text  # it imports Hydra, which rnn_lab.load does not need
+
     given = {
         name: value if name == "plugins" else read_text(value)
         for name, _, value in (argument.partition("=") for argument in arguments)

@@ -14,6 +14,7 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.statistics import text_warnings
 from rnn_lab.errors import sanitize
 from rnn_lab.io.atomic import atomic_write
+from rnn_lab.overrides import show_option
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +39,7 @@ def _as_options(info: Mapping[str, Any]) -> str:
     prefix = "with"
     if " " in options.get("format", ""):
         prefix = f"as {options.pop('format')} with"
-    return " ".join([prefix, *(f"data.{name}={_value(v)}" for name, v in options.items())])
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(str, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return " ".join([prefix, *(show_option(f"data.{name}", v) for name, v in options.items())])
 
 
 @rank_zero_only

@@ -362,7 +362,12 @@ class _Resolver:
     def _advice(self) -> str:
         prefix, kinds = self._options.prefix, list(self._problems)
         wanted = " and ".join(f"{prefix}{kind}_column" for kind in kinds)
-        join = f"; {prefix}text_column=[{','.join(self._texts)}] joins them" if self._texts else ""
+        join = ""
+        if self._texts:
+            from rnn_lab.overrides import show_option  # it imports Hydra
+
+            texts = [int(name) if name.isdecimal() else name for name in self._texts]
+            join = f"; {show_option(f'{prefix}text_column', texts)} joins them"
         number = "one of" if len(kinds) == 1 else "two of"
         reasons = " and ".join(self._problems.values())
         return f"{reasons}{join}; set {wanted} to {number}: {self._listed}"
