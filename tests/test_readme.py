@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from rnn_lab.command_line import take_text_literally
 from tests.cli.runner import PROJECT
 from tests.test_conf import composed
 
@@ -93,4 +94,4 @@ def test_the_command_composes(line: str) -> None:
         for override in overrides
         if not override.startswith("hydra.") and "(" not in override
     ]
-    composed(*plain)
+    composed(*take_text_literally(plain, "train"))

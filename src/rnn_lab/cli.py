@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.command_line import (
@@ -32,6 +32,7 @@ from rnn_lab.command_line import (
 )
 from rnn_lab.errors import UserError, sanitize, user_message
 from rnn_lab.io.atomic import find_os_error, write_error
+from rnn_lab.overrides import quote_override
 from rnn_lab.paths import command, conf_dir, expand_home
 from rnn_lab.plugins import load_plugins
 from rnn_lab.validation import unknown_choice_message
@@ -46,27 +47,34 @@ def _job_dir(*, _root_: DictConfig) -> str:
 
 
 # Resolvers of conf: ${coalesce:value,default} is the default where the value is null, ${job_dir:}
-# the name of a job's folder, ${command:train} how the user types that command, ${expand_home:path}
-# the path without `~`. Worker processes import this file before they resolve anything.
+# the name of a job's folder, and ${command:train} how the user types that command. Worker processes
+# import this file before they resolve anything.
 OmegaConf.register_new_resolver(
     "coalesce", lambda value, default: default if value is None else value, replace=True
 )
 OmegaConf.register_new_resolver("command", command, replace=True)
-OmegaConf.register_new_resolver("expand_home", expand_home, replace=True)
 OmegaConf.register_new_resolver("job_dir", _job_dir, replace=True)
 
 _output_dirs: list[Path] = []  # that Hydra creates
 
 
 class RecordOutputDir(Callback):
-    """Hydra callback that remembers the output folder, to name it where it cannot be written."""
+    """Hydra callback that remembers the output folder, to name it where it cannot be written.
+
+    It expands a `~` there first.
+    """
 
     def on_run_start(self, config: DictConfig, option: str = "hydra.run.dir", **_: Any) -> None:
         """Record the folder of the run."""
         try:
-            _output_dirs.append(Path(str(OmegaConf.select(config, option))).absolute())
+            folder = str(OmegaConf.select(config, option))
         except OmegaConfBaseException as error:
             exit_with(user_message(error))
+        if folder != (expanded := expand_home(folder)):  # of a YAML file
+            with read_write(config), open_dict(config):
+                OmegaConf.update(config, option, expanded)
+                config.hydra.overrides.hydra.append(quote_override(option, expanded))  # of the jobs
+        _output_dirs.append(Path(expanded).absolute())
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Record the folder of the sweep."""

@@ -7,6 +7,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 from rnn_lab.cli import hydra_entrypoint
+from rnn_lab.training.config import parse_run_config
 
 FILES = {
     "experiment/mine.yaml": """
@@ -17,6 +18,11 @@ FILES = {
         seed: 7
         """,
     "model/small.yaml": "{name: gru, hidden_size: 8, embedding_dim: 8}",
+    "experiment/größe.yaml": "# @package _global_\nname: 2024\ntags: [1, true, v2]\n",
+    "experiment/home.yaml": """
+        # @package _global_
+        hydra: {run: {dir: ~/run}, sweep: {dir: ~/sweep}}
+        """,
     "experiment/group.yaml": "# @package _global_\ndefaults:\n  - override /modle: gru\n",
     "experiment/choice.yaml": "# @package _global_\ndefaults:\n  - override /model: smal\n",
     "experiment/yaml.yaml": "# @package _global_\nseed: [1,\n",
@@ -127,6 +133,29 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
 def test_a_mistake_is_one_line(compose, arguments, line):
     said = compose("--config-dir=mine", *arguments)
     assert said.startswith("error: ") and line in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        (("experiment=home",), "run"),
+        (("experiment=home", "-m", "hydra.sweep.subdir=ü (1)"), "sweep/ü (1)"),
+        (("paths.log_dir=~/logs", "hydra.run.dir=${paths.log_dir}/a"), "logs/a"),
+        (("hydra.run.dir=~/a,b",), "a,b"),
+        (("sweep=größe", "-m", "paths.log_dir=~", "hydra.sweep.subdir=0"), "größe/0"),
+    ],
+)
+def test_the_home_folder_is_expanded(compose, tmp_path, monkeypatch, arguments, folder):
+    home = tmp_path / "müller [x]"
+    monkeypatch.setenv("HOME", str(home))
+    compose("--config-dir=mine", *arguments)
+    assert (home / folder / ".hydra" / "config.yaml").exists()
+    assert not (tmp_path / "~").exists()
+
+
+def test_numbers_of_a_yaml_file_are_text(compose):
+    config = parse_run_config(compose("--config-dir=mine", "experiment=größe"))
+    assert (config.name, config.tags) == ("2024", ("1", "true", "v2"))
 
 
 def test_a_config_dir_that_is_not_there_is_one_line(compose):
