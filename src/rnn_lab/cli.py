@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.command_line import (
@@ -32,7 +32,7 @@ from rnn_lab.command_line import (
 )
 from rnn_lab.errors import UserError, sanitize, user_message
 from rnn_lab.io.atomic import find_os_error, write_error
-from rnn_lab.overrides import quote_override
+from rnn_lab.overrides import set_folder
 from rnn_lab.paths import command, conf_dir, expand_home
 from rnn_lab.plugins import load_plugins
 from rnn_lab.validation import unknown_choice_message
@@ -71,9 +71,7 @@ class RecordOutputDir(Callback):
         except OmegaConfBaseException as error:
             exit_with(user_message(error))
         if folder != (expanded := expand_home(folder)):  # of a YAML file
-            with read_write(config), open_dict(config):
-                OmegaConf.update(config, option, expanded)
-                config.hydra.overrides.hydra.append(quote_override(option, expanded))  # of the jobs
+            set_folder(config, option, expanded)
         _output_dirs.append(Path(expanded).absolute())
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args, get_origin
 from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
@@ -107,6 +107,13 @@ def quote_value(text: str) -> str:
 def quote_override(name: str, text: str) -> str:
     """Return `name=text`, to be read by Hydra as exactly that text: `${` is no reference."""
     return f"{name}={quote_value(_escape_references(text))}"
+
+
+def set_folder(config: DictConfig, option: str, folder: str) -> None:
+    """Set an option of Hydra in a composed config, and in those of the jobs of its sweep."""
+    with read_write(config), open_dict(config):
+        OmegaConf.update(config, option, _escape_references(folder))
+        config.hydra.overrides.hydra.append(quote_override(option, folder))
 
 
 def show_option(name: str, value: Any) -> str:

@@ -3,10 +3,10 @@
 from itertools import chain, count
 from pathlib import Path
 
-from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from rnn_lab.io.atomic import translating_os_errors
+from rnn_lab.overrides import set_folder
 from rnn_lab.process import is_worker
 
 
@@ -33,10 +33,7 @@ def claim_timed_dir(config: DictConfig, option: str) -> list[Path]:
     with translating_os_errors(first):
         folder = next(folder for folder in chain([first], others) if _created(folder))
     if folder != first:
-        value = QuotedString(str(folder), Quote.single).with_quotes()
-        with read_write(config), open_dict(config):
-            OmegaConf.update(config, option, str(folder))
-            config.hydra.overrides.hydra.append(f"{option}={value}")  # of the jobs of a sweep
+        set_folder(config, option, str(folder))
     return [folder, *absent]
 
 

@@ -83,7 +83,7 @@ def _parse(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _output(options: dict[str, str]) -> Path | None:
-    return Path(options["output"]).expanduser() if "output" in options else None
+    return local_path(options["output"]) if "output" in options else None
 
 
 @contextmanager

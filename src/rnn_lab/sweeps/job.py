@@ -27,6 +27,7 @@ from rnn_lab.io.locks import LockHeldError, acquire, lock_owner
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.overrides import shell_words
+from rnn_lab.paths import local_path
 from rnn_lab.process import is_rank_zero
 from rnn_lab.reports.run_files import (
     JOB_LOCK,
@@ -179,7 +180,7 @@ class LockOutputDir(Callback):
         try:
             check_sweep_name(OmegaConf.select(config, "sweep"))
             if (report_dir := OmegaConf.select(config, "report_dir")) is not None:
-                check_writable(Path(str(report_dir)).expanduser(), "report_dir")
+                check_writable(local_path(str(report_dir)), "report_dir")
         except UserError as error:
             sys.exit(f"error: {error}")
 

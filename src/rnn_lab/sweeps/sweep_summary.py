@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from rnn_lab.errors import ConfigError, UserError, WriteError
 from rnn_lab.io.locks import acquire
 from rnn_lab.io.timed_dir import claim_timed_dir
+from rnn_lab.paths import local_path
 from rnn_lab.reports.run_files import find_job_dirs
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.validation import validate
@@ -44,7 +45,7 @@ class SweepTracker(Callback):
         except UserError as error:
             sys.exit(f"error: {error}")
         report_dir = OmegaConf.select(config, "report_dir")
-        output = None if report_dir is None else Path(str(report_dir)).expanduser().absolute()
+        output = None if report_dir is None else local_path(str(report_dir)).absolute()
         _started[Path(config.hydra.sweep.dir).absolute()] = output
         if "logger" in config:
             logger: Any = OmegaConf.to_container(config.logger, resolve=True)

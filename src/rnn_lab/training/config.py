@@ -214,7 +214,7 @@ class RunConfig(StrictConfig):
     paths: PathsConfig = PathsConfig()
     experiment: Text | None = None
     sweep: SweepName | None = None
-    report_dir: str | None = None
+    report_dir: FilePath | None = None
     max_retries: NonNegativeInt = 0
     resume: Literal["auto", "never"] = "auto"
     trial: TrialConfig = TrialConfig()
