@@ -49,7 +49,10 @@ def check_flags(arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
         ConfigError: one is unknown, or two contradict each other.
     """
-    flags = _parser().parse_args(list(arguments))
+    parser = _parser()
+    flags, unknown = parser.parse_known_args(list(arguments))
+    if unknown := [argument for argument in unknown if argument.startswith("-")]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     modes = {
         "--run": flags.run,
         "--multirun (-m)": flags.multirun,
@@ -79,7 +82,14 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
 
 
 def take_text_literally(arguments: Sequence[str], config_name: str) -> list[str]:
-    """Return the arguments of a command with paths and names as Hydra reads them as that text."""
+    """Return the arguments of a command with paths and names as Hydra reads them as that text.
+
+    Raises:
+        ConfigError: an argument is not valid Unicode: no config or result.json could hold it.
+    """
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise ConfigError(f"{argument}: has bytes that are not UTF-8; rename the file")
     arguments = [_expand_config_dir(argument) for argument in arguments]
     if all(_NEEDS_NO_QUOTES.fullmatch(argument) for argument in arguments):
         return arguments

@@ -89,6 +89,8 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
             "model.name=a:b=c, d: not a valid override: mismatched input '=' expecting <EOF>; to "
             "give it as text: \"model.name='a:b=c, d'\"",
         ),
+        (("data.train_path=caf\udce9",), r"caf\udce9: has bytes that are not UTF-8; rename the f"),
+        (("--foo", "seed=1"), "unrecognized arguments: --foo; options are given as name=value"),
         (("model.name=größe",), "; to give it as text: \"model.name='größe'\""),
         (
             ("experiment=mine", "modle.hidden_size=3"),
