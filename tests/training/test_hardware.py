@@ -1,17 +1,21 @@
 import os
+from typing import get_args
 
 import pytest
 import torch
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.training.config import TrainerConfig
+from rnn_lab.training.config import Precision, TrainerConfig
 from rnn_lab.training.hardware import (
     available_devices,
     choose_accelerator,
     choose_devices,
     choose_precision,
     is_fast_at_bf16,
+    print_precision,
+    resolve_hardware,
 )
+from tests.training.small_trainer import small_trainer
 
 
 def test_cpu_is_always_available():
@@ -47,6 +51,20 @@ def test_precision():
     assert choose_precision(TrainerConfig(precision="32-true"), "cpu") == "32-true"
     assert choose_precision(TrainerConfig(), "mps") == "32-true"
     assert choose_precision(TrainerConfig(), "cpu") in {"bf16-mixed", "32-true"}
+    assert choose_precision(TrainerConfig(precision="16-mixed"), "gpu") == "16-mixed"
+    with pytest.raises(ConfigError, match=r"precision=64-true: .* Choose from: auto, 32-true"):
+        choose_precision(TrainerConfig(precision="64-true"), "mps")
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_the_precision_of_a_run_is_the_one_that_lightning_computes_in(tmp_path, precision, capsys):
+    """result.json has it, and a CPU does not compute in each of them."""
+    options = TrainerConfig(precision=precision, accelerator="cpu")
+    hardware = resolve_hardware(options)
+    assert small_trainer(tmp_path, precision=precision).precision == hardware.precision
+    print_precision(options, hardware)
+    said = f"trainer.precision={precision}: not on a CPU; the run uses {hardware.precision}\n"
+    assert capsys.readouterr().out == ("" if precision == hardware.precision else said)
 
 
 @pytest.mark.parametrize(

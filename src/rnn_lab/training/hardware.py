@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.process import is_rank_zero
 from rnn_lab.training.config import Precision, TrainerConfig
 
 Accelerator = Literal["cpu", "gpu", "mps"]
@@ -28,7 +29,7 @@ def resolve_hardware(options: TrainerConfig) -> Hardware:
     """Return the hardware that the trainer options ask for on this machine.
 
     Raises:
-        ConfigError: this machine has no such accelerator, or fewer devices.
+        ConfigError: this machine has no such accelerator, fewer devices, or not that precision.
     """
     found = choose_accelerator(options)
     return Hardware(found, choose_devices(options, found), choose_precision(options, found))
@@ -82,7 +83,20 @@ def choose_devices(options: TrainerConfig, accelerator: Accelerator) -> int:
 
 
 def choose_precision(options: TrainerConfig, accelerator: Accelerator) -> Precision:
-    """Return Lightning's name of the precision; `auto` is bfloat16 where the hardware is fast."""
+    """Return Lightning's name of the precision; `auto` is bfloat16 where the hardware is fast.
+
+    A CPU has no mixed precision with float16 in torch: it uses bfloat16 instead.
+
+    Raises:
+        ConfigError: the accelerator cannot compute in this precision.
+    """
+    if options.precision == "64-true" and accelerator == "mps":
+        raise ConfigError(
+            "trainer.precision=64-true: Apple chips have no float64. "
+            "Choose from: auto, 32-true, bf16-mixed, 16-mixed"
+        )
+    if options.precision == "16-mixed" and accelerator == "cpu":
+        return "bf16-mixed"
     if options.precision != "auto":
         return options.precision
     is_fast = False
@@ -91,6 +105,16 @@ def choose_precision(options: TrainerConfig, accelerator: Accelerator) -> Precis
     elif accelerator == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # not in torch 2.3
         is_fast = is_fast_at_bf16(torch.cpu.get_capabilities())
     return "bf16-mixed" if is_fast else "32-true"
+
+
+def print_precision(options: TrainerConfig, hardware: Hardware) -> None:
+    """Print the precision if it is not the one asked for."""
+    if is_rank_zero() and options.precision not in ("auto", hardware.precision):
+        print(
+            f"trainer.precision={options.precision}: not on a {hardware.accelerator.upper()}; "
+            f"the run uses {hardware.precision}",
+            flush=True,
+        )
 
 
 def is_fast_at_bf16(cpu: Mapping[str, Any]) -> bool:
