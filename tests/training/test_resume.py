@@ -64,6 +64,13 @@ def test_other_options_are_refused_by_name(tmp_path):
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
+def test_the_test_may_change_without_training_again(tmp_path):
+    options = {"seed": 1, "trainer.limit_test_batches": 1, "test": False}
+    interrupt(tmp_path, signature=options, training_complete=True)
+    now = options | {"trainer.limit_test_batches": 1.0, "test": True}
+    assert find_resume_point(tmp_path, "auto", METADATA | {"signature": now}) is not None
+
+
 def test_other_versions_are_printed(tmp_path, capsys):
     interrupt(tmp_path)
     assert find_resume_point(tmp_path, "auto", METADATA | {"versions": {"torch": "3"}}) is not None

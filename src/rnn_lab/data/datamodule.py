@@ -185,19 +185,37 @@ class TextDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches of texts of similar length, in another order in each epoch."""
-        dataset, config = self._dataset("train"), self.config
-        lengths, options = dataset.lengths, self._replicas() | {"seed": self._seed}
-        labels = self.splits["train"].labels if config.weighted_sampling else None
-        sampler: DistributedBatchSampler
-        if config.max_tokens_per_batch is not None:
-            size = config.max_tokens_per_batch
-            sampler = TokenBatchSampler(lengths, size, labels=labels, **options)
-        else:
-            size = config.batch_size
-            sampler = BucketBatchSampler(lengths, size, shuffle=True, labels=labels, **options)
+        dataset = self._dataset("train")
+        sampler = self._sampler("train", dataset, shuffle=True, **self._replicas())
         sampler.resume_at(*self._start)
         sampler.exclude_batches(self._excluded)
         return self._dataloader(dataset, sampler)
+
+    def num_batches(self, split: str, num_replicas: int = 1) -> int:
+        """Return how many batches each of `num_replicas` processes has of a split in an epoch.
+
+        Raises:
+            DataError: there is no such split, or it has fewer texts than there are processes.
+        """
+        dataset, shuffle = self._dataset(split), split == "train"
+        return len(self._sampler(split, dataset, shuffle=shuffle, num_replicas=num_replicas))
+
+    def _sampler(
+        self, split: str, dataset: BatchDataset, *, shuffle: bool, rank: int = 0, num_replicas: int
+    ) -> BucketBatchSampler | TokenBatchSampler:
+        """Return the batches of a split: with `shuffle` for training, else the longest first."""
+        lengths, config = dataset.lengths, self.config
+        replicas: dict[str, Any] = {"rank": rank, "num_replicas": num_replicas}
+        if not shuffle:
+            return BucketBatchSampler(lengths, config.eval_batch_size, shuffle=False, **replicas)
+        labels = self.splits[split].labels if config.weighted_sampling else None
+        if config.max_tokens_per_batch is None:
+            size = config.batch_size
+            return BucketBatchSampler(
+                lengths, size, shuffle=True, labels=labels, seed=self._seed, **replicas
+            )
+        size = config.max_tokens_per_batch
+        return TokenBatchSampler(lengths, size, labels=labels, seed=self._seed, **replicas)
 
     def resume_at(self, epoch: int, batch: int) -> None:
         """Start the training batches within an epoch, to resume an interrupted run."""
@@ -258,9 +276,7 @@ class TextDataModule(L.LightningDataModule):
             DataError: there is no such split.
         """
         dataset = self._dataset(split)
-        sampler = BucketBatchSampler(
-            dataset.lengths, self.config.eval_batch_size, shuffle=False, **self._replicas()
-        )
+        sampler = self._sampler(split, dataset, shuffle=False, **self._replicas())
         return self._dataloader(dataset, sampler)
 
     def sample_evenly(self, split: str, count: int) -> Batch:

@@ -84,7 +84,7 @@ def _epoch_or_number(value: Any) -> Any:
 def _duration(value: Any) -> Any:
     if isinstance(value, dict) and value and all(isinstance(n, int) for n in value.values()):
         return value
-    if value is None or isinstance(value, str):
+    if value is None or (isinstance(value, str) and re.fullmatch(r"\d+(:\d\d){3}", value)):
         return value
     option = "trainer.max_time: " if isinstance(value, dict) else ""
     raise ValueError(f"{option}give 00:02:00:00 (days:hours:minutes:seconds) or {{hours: 2}}")

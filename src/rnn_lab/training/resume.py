@@ -33,6 +33,7 @@ from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
 
 _SHOWN = 3  # differing options in a message
+_OF_TEST = {"test", "trainer.limit_test_batches"}  # may change: no trained weight depends on them
 _FILES = ("metrics.csv", "gradient_flow.csv", ROLLBACKS)
 
 
@@ -252,7 +253,7 @@ def _check_signature(
     differences = [
         f"{name}={saved} (saved), {requested} (requested)"
         for name, saved, requested in diff_options(state["signature"], metadata["signature"])
-        if ckpt_path is None or name != "ckpt_path"
+        if name not in _OF_TEST and (ckpt_path is None or name != "ckpt_path")
     ]
     if ckpt_path is not None:  # other options are asked for: a longer training, say
         if differences:

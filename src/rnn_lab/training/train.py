@@ -1,6 +1,7 @@
 """Train, validate and test one run."""
 
 import logging
+import math
 import signal
 import warnings
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactChe
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.callbacks.nonfinite import Rollback, excluded_batches, read_rollbacks
 from rnn_lab.training.checkpoint_io import read_checkpoint
-from rnn_lab.training.config import RunConfig, check_monitor
+from rnn_lab.training.checks import check_before_training, nan_error
+from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import (
     print_data_summary,
     print_source_info,
@@ -42,7 +44,7 @@ from rnn_lab.training.data_report import (
     warn_rare_classes,
     write_skipped_rows,
 )
-from rnn_lab.training.hardware import Hardware, resolve_hardware
+from rnn_lab.training.hardware import Hardware, print_precision, resolve_hardware
 from rnn_lab.training.initial_weights import InitialWeights, load_initial_weights
 from rnn_lab.training.recipe import print_recipe, resolve_recipe
 from rnn_lab.training.reproduce import check_same_data
@@ -80,12 +82,13 @@ def train(
     """
     silence_lightning()
     hardware, folder = resolve_hardware(spec.config.trainer), spec.output_dir
+    print_precision(spec.config.trainer, hardware)
     L.seed_everything(spec.config.seed, workers=True, verbose=False)
     data = load_data(spec)
     shutdown.raise_received()  # a library may have swallowed what the signal raised
     spec = with_recipe(spec, data)
     config = spec.config
-    check_monitor(config, data.task)
+    check_before_training(config, hardware, data)
 
     start = find_start(spec, hardware, data, rollbacks)
     resumed = start.resume_point
@@ -296,7 +299,7 @@ def fit(
         The validation metrics of the epoch that validation selected.
 
     Raises:
-        ConfigError: Lightning refuses the options of the trainer.
+        ConfigError: Lightning refuses the options of the trainer; or see `_selected_epoch`.
         IncompatibleCheckpointError: the parts of the checkpoint do not fit this run.
     """
     checkpoint = resume_point.path if resume_point else None
@@ -311,11 +314,28 @@ def fit(
         if reported is None:
             raise
         raise reported from error
-    best = find_callback(trainer, BestCheckpoint).best_model_path
-    if not best:  # fast_dev_run saves no checkpoint
+    return _selected_epoch(trainer, data)
+
+
+def _selected_epoch(trainer: L.Trainer, data: TextDataModule) -> dict[str, Any]:
+    """Return the number and the validation metrics of the epoch of best.ckpt.
+
+    Raises:
+        ConfigError: no epoch was validated, or each has NaN as the monitored metric.
+    """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # which saves no checkpoint
         return {}
-    saved = torch.load(best, weights_only=True, mmap=True)
+    checkpoint = find_callback(trainer, BestCheckpoint)
     history = find_callback(trainer, ValidationHistory).by_step
+    if not checkpoint.best_model_path:
+        raise ConfigError(
+            "trainer.max_time: training ended before the first validation, so there is no best "
+            "epoch. Give more time and resume=never, which starts over"
+        )
+    monitor = str(checkpoint.monitor)
+    if all(math.isnan(metrics[monitor]) for metrics in history.values()):
+        raise nan_error(monitor, data)
+    saved = torch.load(checkpoint.best_model_path, weights_only=True, mmap=True)
     epochs = {"best_epoch": saved["epoch"], "epochs": trainer.current_epoch}
     return epochs | history[saved["global_step"]]
 

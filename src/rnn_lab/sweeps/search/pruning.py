@@ -89,7 +89,9 @@ class Pruning(Callback):
         history = find_callback(trainer, ValidationHistory).by_epoch
         best = find_callback(trainer, BestCheckpoint)
         better = max if best.mode == "max" else min
-        best_epoch = better(history, key=lambda epoch: history[epoch][str(best.monitor)])
+        scores = {epoch: metrics[str(best.monitor)] for epoch, metrics in history.items()}
+        numbers = {epoch: score for epoch, score in scores.items() if not math.isnan(score)}
+        best_epoch = better(numbers or scores, key=scores.__getitem__)
         last = max(history)
         decided = {"monitored_metric": self.metric, "value": self.value}
         content = {"epoch": last, "epochs": last + 1, **decided, "best_epoch": best_epoch}

@@ -48,7 +48,14 @@ def build_callbacks(
         PredictionCollector(),
     ]
     if (patience := config.patience) is not None:
-        callbacks.append(EarlyStopping(config.monitor, mode=config.metric_mode, patience=patience))
+        callbacks.append(
+            EarlyStopping(
+                config.monitor,
+                mode=config.metric_mode,
+                patience=patience,
+                check_finite=False,  # NaN is no better metric; it would end the training in silence
+            )
+        )
     if config.gradient_flow is not None:
         callbacks.append(GradientFlow(config.gradient_flow, folder / "gradient_flow.csv"))
     if config.enable_progress_bar:

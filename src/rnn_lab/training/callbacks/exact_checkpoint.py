@@ -5,6 +5,7 @@ end. Between two steps nothing is in flight: the metrics of the step before are 
 gradient has been accumulated, and no random number of the next step has been drawn.
 """
 
+import logging
 import math
 import random
 import time
@@ -25,6 +26,8 @@ from rnn_lab.training.distributed import gather
 from rnn_lab.training.signals import PREEMPTION_SIGNALS, GracefulShutdown
 from rnn_lab.training.spec import RunSpec
 
+log = logging.getLogger(__name__)
+
 RESUME = "resume"  # key of a checkpoint for what Lightning does not save
 
 
@@ -38,6 +41,20 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(
             checkpoint_dir, "best", monitor=monitor, mode=mode, enable_version_counter=False
         )
+        self._is_reported = False
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Save the weights of a better epoch; warn once where the metric is NaN."""
+        super().on_validation_end(trainer, module)
+        value = trainer.callback_metrics.get(str(self.monitor))
+        if value is not None and value.isnan() and not self._is_reported:
+            self._is_reported = True
+            if not trainer.is_global_zero:
+                return
+            log.warning(
+                "trainer.monitor=%s is nan in epoch %d: an epoch without a number is not selected",
+                *(self.monitor, trainer.current_epoch),
+            )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a resumed training, also where its folder was moved."""

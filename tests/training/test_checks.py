@@ -1,0 +1,157 @@
+"""What is refused before training, and a monitored metric without a value."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics import Metric
+
+from rnn_lab.data.config import DemoConfig
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.errors import ConfigError
+from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.training.checks import check_before_training
+from rnn_lab.training.hardware import Hardware
+from rnn_lab.training.train import fit
+from tests.training.small_trainer import small_spec, small_trainer
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def data(cache) -> TextDataModule:
+    """90 texts to train on, 10 for validation and 60 for the test."""
+    sizes = {"num_train": 100, "num_test": 60, "batch_size": 9, "eval_batch_size": 5}
+    module = TextDataModule(DemoConfig(cache_dir=str(cache), **sizes))
+    module.setup()
+    return module
+
+
+def check(data: TextDataModule, processes: int = 1, *, fields=(), **options) -> None:
+    """Check a run with these options of the trainer, and `fields` of its config."""
+    config = small_spec(Path("unused"), **options).config.model_copy(update=dict(fields))
+    check_before_training(config, Hardware("cpu", processes, "32-true"), data)
+
+
+@pytest.mark.parametrize(
+    ("processes", "options", "said"),
+    [
+        (1, {"limit_train_batches": 0.09}, "limit_train_batches=0.09: this share of 10 training"),
+        (1, {"limit_val_batches": 0.4}, "limit_val_batches=0.4: this share of 2 validation"),
+        (1, {"limit_test_batches": 0.08}, "limit_test_batches=0.08: this share of 12 test"),
+        (2, {"limit_train_batches": 0.1}, "limit_train_batches=0.1: this share of 5 training"),
+        (2, {"limit_val_batches": 0.5}, "limit_val_batches=0.5: this share of 1 validation batch "),
+        (2, {"limit_test_batches": 0.1}, "limit_test_batches=0.1: this share of 6 test"),
+        (1, {"overfit_batches": 0.05}, "overfit_batches=0.05: this share of 10 training"),
+        (1, {"overfit_batches": 0.1}, "overfit_batches=0.1: this share of 2 validation"),
+        (1, {"val_check_interval": 11}, "val_check_interval=11: an epoch has 10 training batches"),
+        (2, {"val_check_interval": 6}, "val_check_interval=6: an epoch has 5 training batches"),
+        (1, {"limit_train_batches": 3, "val_check_interval": 4}, "val_check_interval=4: an epoch"),
+        (1, {"check_val_every_n_epoch": 4}, "check_val_every_n_epoch=4: no epoch would be"),
+        (1, {"max_steps": 9}, "max_steps=9: training ends before the first validation, at step 10"),
+        (1, {"max_steps": 19, "check_val_every_n_epoch": 2}, "at step 20"),
+        (1, {"max_steps": 1, "accumulate_grad_batches": 4, "val_check_interval": 5}, "at step 2"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_by_name(data, processes, options, said):
+    with pytest.raises(ConfigError, match=rf"^trainer\.[^\n]*{said}[^\n]*$"):
+        check(data, processes, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limit_train_batches": 0.1, "limit_val_batches": 0.5, "limit_test_batches": 0.1},
+        {"limit_train_batches": 1, "limit_val_batches": 50, "limit_test_batches": 1.0},
+        {"fast_dev_run": True, "limit_test_batches": 0.01, "check_val_every_n_epoch": 9},
+        {"overfit_batches": 0.5, "limit_train_batches": 0.01},
+        {"max_steps": 10},
+        {"max_steps": 1, "val_check_interval": 0.1},
+        {"max_steps": 1, "accumulate_grad_batches": 4, "val_check_interval": 4},
+        {"max_steps": 2, "accumulate_grad_batches": 4, "val_check_interval": 5},
+        {"max_epochs": -1, "check_val_every_n_epoch": 9},
+    ],
+)
+def test_options_that_lightning_accepts_are_accepted(data, options, tmp_path):
+    check(data, **options)
+    if options.get("max_epochs") == -1:
+        return
+    trainer = small_trainer(tmp_path, **options)
+    model = build_classifier(
+        *({"name": "gru", "embedding_dim": 4, "hidden_size": 4}, data.vocab_size, 2),
+        *({"name": "adamw"}, {"name": "constant"}),
+    )
+    found = fit(trainer, model, data, None)
+    assert options.get("fast_dev_run") or "val/accuracy" in found
+
+
+def test_what_is_not_done_is_not_checked(data):
+    check(data, fields={"test": False}, limit_test_batches=0.01)
+    check(data, fields={"train": False}, limit_train_batches=0.01, monitor="val/accuracy")
+
+
+@pytest.mark.parametrize(
+    ("monitor", "said"),
+    [("val/auroc", "all validated texts have the same class"), ("val/f1", None)],
+)
+def test_a_metric_that_these_texts_leave_undefined_is_refused(data, monitor, said):
+    validation = data.splits["validation"]
+    data.splits["validation"] = replace(validation, labels=np.ones_like(validation.labels))
+    if said is None:
+        return check(data, monitor=monitor)
+    with pytest.raises(ConfigError, match=rf"^trainer\.monitor={monitor}: is nan [^\n]*{said}"):
+        check(data, monitor=monitor)
+
+
+class Scripted(Metric):
+    """Compute the given values, one a validation."""
+
+    def __init__(self, *values: float) -> None:
+        super().__init__()
+        self.values = list(values)
+
+    def update(self, preds: torch.Tensor) -> None:
+        """Ignore the batch."""
+
+    def compute(self) -> torch.Tensor:
+        return torch.tensor(self.values.pop(0))
+
+
+def fit_scripted(folder: Path, data: TextDataModule, *values: float, **options) -> dict:
+    model = build_classifier(
+        *({"name": "gru", "embedding_dim": 4, "hidden_size": 4}, data.vocab_size, 2),
+        *({"name": "adamw"}, {"name": "constant"}),
+        metrics={"own": lambda num_classes: Scripted(*values)},
+    )
+    options = {"max_epochs": len(values), "limit_train_batches": 1} | options
+    trainer = small_trainer(folder, **options)
+    for callback in trainer.callbacks:
+        if hasattr(callback, "monitor"):
+            callback.monitor = "val/own"  # which the options of the tests' runs do not have
+    return fit(trainer, model, data, None)
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_an_epoch_without_a_number_is_never_the_best(data, tmp_path, mode, caplog):
+    values = (math.nan, 0.5, math.nan, 0.25 if mode == "min" else 0.75)
+    found = fit_scripted(tmp_path, data, *values, monitor_mode=mode, patience=2)
+    assert (found["best_epoch"], found["val/own"]) == (3, values[3])
+    (line,) = [m for m in caplog.messages if "nan" in m]  # once, not in each epoch
+    assert line.startswith("trainer.monitor=val/own is nan in epoch 0")
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_a_metric_that_is_nan_in_every_epoch_is_an_error(data, tmp_path, patience):
+    with pytest.raises(ConfigError, match=r"^trainer\.monitor=val/own: is nan in every epoch"):
+        fit_scripted(tmp_path, data, math.nan, math.nan, patience=patience)
+
+
+def test_a_training_without_a_validation_is_an_error(data, tmp_path):
+    with pytest.raises(ConfigError, match=r"^trainer\.max_time: training ended before the first"):
+        fit_scripted(tmp_path, data, 0.5, max_time="00:00:00:00")
