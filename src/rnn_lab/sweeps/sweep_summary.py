@@ -92,15 +92,18 @@ def summarize_on_exit() -> Iterator[None]:
             for folder in _created:
                 folder.rmdir()
     not_done = [job for started in _started.items() for job in print_summary(*started)]
-    if _logger.get("name") == "wandb" and _logger.get("mode") != "disabled":
-        from rnn_lab.sweeps.wandb_summary import log_sweep_summary
+    if _logger.get("name") == "wandb":
         from rnn_lab.tracking.config import WandbConfig
+        from rnn_lab.tracking.wandb_environment import wandb_is_off
 
         with contextlib.suppress(ConfigError):  # which every job has reported
             config = validate(WandbConfig, _logger)
-            for sweep, output in _started.items():
-                with _reporting(sweep):
-                    log_sweep_summary(sweep, config, output)
+            if wandb_is_off(config) is None:
+                from rnn_lab.sweeps.wandb_summary import log_sweep_summary
+
+                for sweep, output in _started.items():
+                    with _reporting(sweep):
+                        log_sweep_summary(sweep, config, output)
     if not_done:
         sys.exit(1)
 

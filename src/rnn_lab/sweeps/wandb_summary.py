@@ -15,7 +15,12 @@ from rnn_lab.paths import wandb_prefix
 from rnn_lab.reports.sweep.jobs import JobSummary, read_importances, read_jobs, sweep_monitor
 from rnn_lab.reports.sweep.report import summary_rows
 from rnn_lab.tracking.config import WandbConfig
-from rnn_lab.tracking.loggers import delete_offline_runs, finish_wandb, open_wandb_run
+from rnn_lab.tracking.loggers import (
+    add_checkpoint,
+    delete_offline_runs,
+    finish_wandb,
+    open_wandb_run,
+)
 
 JOB_TYPE = "sweep-summary"
 
@@ -41,9 +46,8 @@ def log_sweep_summary(sweep: Path, config: WandbConfig, output: Path | None = No
 def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary], page: Path) -> None:
     import wandb
 
-    group = config.group or sweep.name
-    described: dict[str, Any] = {"name": f"{sweep.name} summary", "group": group, "tags": ["sweep"]}
-    described |= {"job_type": JOB_TYPE, "config": {"sweep": sweep.name}}
+    described: dict[str, Any] = {"name": f"{sweep.name} summary", "group": sweep.name}
+    described |= {"tags": ["sweep"], "job_type": JOB_TYPE, "config": {"sweep": sweep.name}}
     run, offline, earlier = open_wandb_run(config, sweep, described)
     if offline:
         delete_offline_runs(earlier)
@@ -60,7 +64,7 @@ def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary], page: Pat
     if best and (checkpoint := best.folder / "checkpoints" / "best.ckpt").exists():
         about = {"folder": best.name, **best.metrics}
         artifact = wandb.Artifact(f"sweep-{run.id}", type="model", metadata=about)
-        artifact.add_file(str(checkpoint), name="best.ckpt")
+        add_checkpoint(artifact, checkpoint)
         run.log_artifact(artifact, aliases=["best"])
     if offline:
         folder = shell_quote(str(sweep))

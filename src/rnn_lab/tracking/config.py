@@ -2,9 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from rnn_lab.validation import StrictConfig, Text
+
+
+def _project_name(name: str) -> str:
+    if not 0 < len(name) <= 128 or not set(name).isdisjoint(r"/\#?%:"):
+        raise ValueError(r"give 1 to 128 characters, none of / \ # ? % :")
+    return name
 
 
 class WandbConfig(StrictConfig):
@@ -12,7 +18,7 @@ class WandbConfig(StrictConfig):
 
     name: Literal["wandb"]
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: Text = "rnn-lab"
+    project: Annotated[Text, AfterValidator(_project_name)] | None = None
     entity: Text | None = None
     group: Text | None = None
 

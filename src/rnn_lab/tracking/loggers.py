@@ -27,6 +27,16 @@ from rnn_lab.overrides import shell_command
 from rnn_lab.paths import wandb_prefix
 from rnn_lab.tracking.config import LoggerConfig, WandbConfig
 from rnn_lab.tracking.metrics_csv import MetricsCsv, read_metrics
+from rnn_lab.tracking.wandb_environment import (
+    DEFAULT_PROJECT,
+    LONGEST_NAME,
+    environment_settings,
+    mode_origin,
+    settings_error,
+    shorten_name,
+    wandb_is_off,
+    wandb_mode,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +61,11 @@ def build_loggers(
     if config.name == "tensorboard":
         # Events after the checkpoint are written again: TensorBoard is to hide the first ones.
         loggers.append(TensorBoardLogger(folder, "tensorboard", version="", purge_step=global_step))
-    elif isinstance(config, WandbConfig) and config.mode != "disabled":
-        loggers.append(_wandb_logger(config, folder, about, metrics_rows))
+    elif isinstance(config, WandbConfig):
+        if (off := wandb_is_off(config)) is None:
+            loggers.append(_wandb_logger(config, folder, about, metrics_rows))
+        elif config.mode == "auto":
+            rank_zero_only(print)(f"W&B is off: {off}", flush=True)
     return loggers
 
 
@@ -84,8 +97,9 @@ def _wandb_logger(
 ) -> FaultTolerantWandbLogger:
     if getattr(rank_zero_only, "rank", 0) != 0:
         return FaultTolerantWandbLogger(save_dir=folder)  # only the first process opens the run
-    described = about | {"group": config.group or about["group"]}
-    run, offline, earlier = open_wandb_run(config, folder, described)
+    if "WANDB_DIR" in os.environ:
+        print(f"WANDB_DIR has no effect: W&B's files are in {folder / 'wandb'}", flush=True)
+    run, offline, earlier = open_wandb_run(config, folder, about)
     if earlier and not offline and "stopped" in run.summary:
         run.summary["stopped"] = None
     run.define_metric("trainer/global_step")
@@ -106,16 +120,27 @@ def open_wandb_run(
 ) -> tuple[Any, bool, list[Path]]:
     """Open a W&B run in `folder`, with the id of an interrupted one there: online if possible.
 
-    `mode=auto` falls back to offline where there is no account or W&B cannot be reached.
+    `mode=auto` falls back to offline where there is no account or W&B cannot be reached. Where
+    `config` has no project, entity or group, the environment has it, or else `described`.
 
     Returns:
         The run, whether it is offline, and the folders of the earlier ones, the latest last.
 
     Raises:
-        ConfigError: W&B does not start in the chosen mode.
+        ConfigError: W&B does not start in the chosen mode, or refuses one of its settings.
     """
     with gc_disabled():
         import wandb
+        from pydantic import ValidationError
+
+    settings = environment_settings()
+    group = config.group or settings.run_group or described["group"]
+    described = described | {
+        "name": _fitting(described["name"]),
+        "group": group and _fitting(group),
+        "project": config.project or settings.project or DEFAULT_PROJECT,
+        "entity": config.entity or settings.entity,
+    }
 
     def init(*, offline: bool) -> Any:
         remote = git_remote()
@@ -123,8 +148,6 @@ def open_wandb_run(
         with gc_disabled():  # the first call in a process imports all of W&B's client
             return wandb.init(
                 dir=folder,
-                project=config.project,
-                entity=config.entity,
                 mode="offline" if offline else "online",
                 resume=None if offline else "allow",
                 settings=wandb.Settings(init_timeout=20, console="off", silent=True, **git),
@@ -139,25 +162,35 @@ def open_wandb_run(
     offline = _is_offline(config)
     try:
         return init(offline=offline), offline, earlier
+    except ValidationError as error:
+        raise settings_error(error) from error
     except (wandb.errors.Error, OSError) as error:
         reason = str(error).splitlines()[0]
-        if config.mode == "online" or offline:
-            raise ConfigError(f"logger.mode={config.mode}: W&B does not start: {reason}") from error
+        if offline or wandb_mode(config) == "online":
+            raise ConfigError(f"{mode_origin(config)}: W&B does not start: {reason}") from error
         print(f"W&B cannot be reached: {reason}", file=sys.stderr)
         return init(offline=True), True, earlier
+
+
+def _fitting(name: str) -> str:
+    """Return `name`, shortened with a message where W&B takes no longer one."""
+    shown = shorten_name(name)
+    if shown != name:
+        print(f"W&B takes names of up to {LONGEST_NAME} characters: {name!r} is shown as {shown!r}")
+    return shown
 
 
 def _is_offline(config: WandbConfig) -> bool:
     """Return whether W&B is to be offline: without an account it would wait at a prompt."""
     import wandb
 
-    asked = os.environ.get("WANDB_MODE", "") if config.mode == "auto" else config.mode
+    asked = wandb_mode(config)
     if asked == "offline":
         return True
     has_account = wandb.login(prompt=False, verify=False)
     if asked == "online" and not has_account:
         raise ConfigError(
-            "logger.mode=online: no W&B account on this machine; run "
+            f"{mode_origin(config)}: no W&B account on this machine; run "
             f"`{wandb_prefix()} login` first, or choose from: auto, offline, disabled"
         )
     return not has_account
@@ -165,6 +198,16 @@ def _is_offline(config: WandbConfig) -> bool:
 
 def _wandb_command(name: str, run: Any) -> str:
     return shell_command(f"{wandb_prefix()} {name}", str(Path(run.dir).parent))
+
+
+def add_checkpoint(artifact: Any, checkpoint: Path) -> None:
+    """Add best.ckpt to a W&B artifact, from where it is.
+
+    By default W&B would copy the file twice: to a staging folder in the user's home, from which an
+    offline run is never removed, and to its cache after the upload.
+    """
+    path = str(checkpoint.absolute())  # `wandb sync` may be started in another folder
+    artifact.add_file(path, name="best.ckpt", policy="immutable", skip_cache=True)
 
 
 def delete_offline_runs(earlier: list[Path]) -> None:

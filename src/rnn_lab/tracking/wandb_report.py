@@ -9,6 +9,7 @@ import wandb
 from rnn_lab.data.corpus import Split
 from rnn_lab.reports.evaluation_curves import class_curves
 from rnn_lab.reports.run_files import by_place, read_gradient_flow, read_predictions, read_result
+from rnn_lab.tracking.loggers import add_checkpoint
 
 POINTS = 500  # of a curve: as many as a screen shows
 
@@ -48,7 +49,7 @@ def report_to_wandb(run: Any, folder: Path, test: Split | None, checkpoint: Path
     if checkpoint is None:
         return
     artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata={"run": result["run_name"]})
-    artifact.add_file(str(checkpoint), name="best.ckpt")
+    add_checkpoint(artifact, checkpoint)
     run.log_artifact(artifact, aliases=["best"])
 
 

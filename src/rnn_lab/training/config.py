@@ -240,6 +240,13 @@ class RunConfig(StrictConfig):
         return self
 
     @model_validator(mode="after")
+    def _tags_fit_wandb(self) -> Self:
+        for tag in self.tags if self.logger.name == "wandb" else ():
+            if not 0 < len(tag) <= 64:
+                raise ValueError(f"tags: W&B takes tags of 1 to 64 characters, not {tag!r}")
+        return self
+
+    @model_validator(mode="after")
     def _monitor_is_logged(self) -> Self:
         monitor = self.trainer.monitor
         choices = [AUTO, *METRICS, *(f"val/{name}" for name in self.metrics)]

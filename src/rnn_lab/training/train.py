@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import signal
 import warnings
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
 from rnn_lab.paths import local_path
 from rnn_lab.tracking.loggers import build_loggers, finish_wandb
+from rnn_lab.tracking.wandb_environment import environment_tags
 from rnn_lab.training.artifacts import (
     git_commit,
     run_identity,
@@ -390,8 +392,13 @@ def silence_lightning() -> None:
 
 
 def describe_run(spec: RunSpec, data: TextDataModule) -> dict[str, Any]:
-    """Return what W&B shows of a run; never the storage of a study, which may be secret."""
-    identity = run_identity(spec.config, data)
+    """Return what W&B shows of a run; never the storage of a study, which may be secret.
+
+    Where the run has no name or tags of its own, WANDB_NAME and WANDB_TAGS have them.
+    """
+    name = spec.config.name or os.environ.get("WANDB_NAME") or None
+    named = {"name": name, "tags": spec.config.tags or environment_tags()}
+    identity = run_identity(spec.config.model_copy(update=named), data)
     options = spec.config.model_dump(mode="json")
     options["trial"].pop("storage")
     about = {"name": identity["run_name"], "tags": identity["tags"], "group": None}
