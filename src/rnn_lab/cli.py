@@ -32,6 +32,7 @@ from rnn_lab.command_line import (
 )
 from rnn_lab.errors import UserError, sanitize, user_message
 from rnn_lab.io.atomic import find_os_error, write_error
+from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.overrides import set_folder
 from rnn_lab.paths import command, conf_dir, expand_home
 from rnn_lab.plugins import load_plugins
@@ -84,7 +85,11 @@ class RecordOutputDir(Callback):
 
 
 def hydra_entrypoint(
-    config_name: str, *, raw_args: Sequence[str] = (), sweepable: bool = False
+    config_name: str,
+    *,
+    raw_args: Sequence[str] = (),
+    sweepable: bool = False,
+    prints_result: bool = False,
 ) -> Callable[[Task], Callable[[], None]]:
     """Turn `task` into a command; its argument is conf/`config_name`.yaml, composed and resolved.
 
@@ -95,13 +100,18 @@ def hydra_entrypoint(
         sweepable: whether each call of `task` is a job of rnn_lab.sweeps. A job has a folder of its
             own, is not repeated once it is finished, and does not end the other jobs when it
             fails. `reproduce=<result.json>` then stands for the options of that run.
+        prints_result: whether standard output is what the command is for, so that it fails where
+            that cannot be written. Otherwise it continues: its results are in files.
 
     Returns:
         a decorator. The command has no arguments and reads sys.argv.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
+        streams = functools.partial(fault_tolerant_streams, prints_result=prints_result)
+
         @functools.wraps(task)
+        @streams()
         def program() -> None:
             show_traces = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
             raw_values = _take_raw_args(sys.argv, raw_args)
@@ -114,20 +124,22 @@ def hydra_entrypoint(
                     )
                     task({str(key): value for key, value in options.items()} | raw_values)
 
-                try:
-                    names = OmegaConf.select(config, "plugins")
-                    load_plugins(list(names) if isinstance(names, ListConfig) else names or [])
-                    if sweepable:
-                        from rnn_lab.sweeps.job import run_job
+                with streams():  # a job of a sweep may have a process of its own
+                    try:
+                        names = OmegaConf.select(config, "plugins")
+                        load_plugins(list(names) if isinstance(names, ListConfig) else names or [])
+                        if sweepable:
+                            from rnn_lab.sweeps.job import run_job
 
-                        return run_job(call_task, config, traces=show_traces)
-                    call_task()
-                except Exception as error:
-                    # In a sweep the other jobs continue: the exception is this job's result.
-                    line = _line_of(error)
-                    if show_traces or HydraConfig.get().mode == RunMode.MULTIRUN or line is None:
-                        raise
-                    exit_with(line)
+                            return run_job(call_task, config, traces=show_traces)
+                        call_task()
+                    except Exception as error:
+                        # In a sweep the other jobs continue: the exception is this job's result.
+                        line = _line_of(error)
+                        is_multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+                        if show_traces or is_multirun or line is None:
+                            raise
+                        exit_with(line)
                 return None
 
             try:

@@ -12,6 +12,7 @@ from rnn_lab import __version__
 from rnn_lab.cli import exit_with, hydra_entrypoint
 from rnn_lab.errors import UserError
 from rnn_lab.fast_import import fast_imports
+from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.validation import unknown_choice_message
 
 USAGE = """Train and understand LSTM and GRU text classifiers.
@@ -47,7 +48,7 @@ def evaluate(options: dict[str, Any]) -> None:
     evaluate(options | {"output_dir": HydraConfig.get().runtime.output_dir})
 
 
-@hydra_entrypoint("predict", raw_args=("text",))
+@hydra_entrypoint("predict", raw_args=("text",), prints_result=True)
 def predict(options: dict[str, Any]) -> None:
     """Label one text, or every row of a file."""
     from rnn_lab.inference.predict import predict
@@ -63,6 +64,7 @@ def explain(options: dict[str, Any]) -> None:
     explain(options)
 
 
+@fault_tolerant_streams()
 def export(arguments: Sequence[str] | None = None) -> None:
     """Write a trained run as one .safetensors file."""
     from rnn_lab.inference.export import USAGE, export
@@ -77,6 +79,7 @@ def export(arguments: Sequence[str] | None = None) -> None:
         exit_with(str(error))
 
 
+@fault_tolerant_streams()
 def report(arguments: Sequence[str] | None = None) -> None:
     """Compare the runs of a sweep."""
     from rnn_lab.reports.command import main

@@ -1,6 +1,5 @@
 """predict.py: label one text, or every row of a file or stream."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,8 +21,9 @@ from rnn_lab.inference.prediction_files import (
     is_prediction_file,
 )
 from rnn_lab.inference.recorded import recorded_read_info
-from rnn_lab.io.atomic import atomic_write, atomic_write_bytes, write_error
+from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
 from rnn_lab.io.locks import locked
+from rnn_lab.io.streams import printing_results
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
 from rnn_lab.validation import validate
@@ -68,7 +68,8 @@ def predict_text(options: PredictOptions) -> None:
     run = load_model(options.run, options.device)
     run.model.recurrent.use_numba = False  # numba takes a second to import: too long for one text
     (probabilities,) = classify(run, [run.text_encoder.encode(text)], batch_size=1)
-    print_prediction(run, probabilities, options.top_k)
+    with printing_results():
+        print_prediction(run, probabilities, options.top_k)
 
 
 def check_text(text: str | None) -> str:
@@ -207,16 +208,9 @@ def _output(output: str, options: OutputOptions) -> Iterator[PredictionFile]:
                 with atomic_write(path, newline="") as file:
                     yield kind(file, options)
         return
-    cast(Any, sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
-    try:
+    with printing_results():
+        cast(Any, sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
         yield JsonLines(sys.stdout, options)
-        sys.stdout.flush()
-    except OSError as error:
-        # Python flushes stdout once more as it ends, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has closed the pipe
-            sys.exit(0)
-        raise write_error(error, "standard output") from error
 
 
 @contextmanager

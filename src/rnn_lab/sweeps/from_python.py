@@ -15,6 +15,7 @@ from rnn_lab.data.sources.lists import store_corpus
 from rnn_lab.errors import ConfigError, OutputDirConflictError, user_message
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.io.secret_scan import find_secret
+from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.overrides import quote_override, take_literally, text_options
 from rnn_lab.paths import conf_dir, local_path
 from rnn_lab.reports.run_files import CONFIG_DIR
@@ -25,6 +26,7 @@ from rnn_lab.training.config import RunConfig, parse_run_config
 from rnn_lab.training.spec import RunSpec
 
 
+@fault_tolerant_streams()
 def train_corpus(corpus: Corpus, output_dir: str | Path | None, overrides: Sequence[str]) -> Path:
     """Train, test and report a run on `corpus`; return its folder.
 

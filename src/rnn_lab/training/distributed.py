@@ -28,6 +28,7 @@ from omegaconf import OmegaConf
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import fast_imports
+from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.process import die_with_parent
 from rnn_lab.training.launch import train_in_process
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
@@ -141,6 +142,7 @@ def _ctrl_c_only_here() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
+@fault_tolerant_streams()
 def _worker(
     environment: dict[str, str],
     log_config: tuple[Any, Any],
