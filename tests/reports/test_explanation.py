@@ -343,3 +343,9 @@ def test_a_folder_without_an_explanation_is_named(tmp_path):
     (folder / "states.npz").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match=r"states\.npz: not a valid explanation"):
         draw_explanation(folder)
+
+
+@pytest.mark.filterwarnings("error")
+def test_words_without_a_font_are_no_warnings_of_matplotlib(tmp_path):
+    """Which has one for each character and plot, also where labels are only measured."""
+    draw_explanation(write_explanation(tmp_path, ("日本", "แย่", "बुरा", "good", "\ud800")))

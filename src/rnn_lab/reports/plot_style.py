@@ -16,6 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
 from rnn_lab.io.atomic import atomic_write
+from rnn_lab.reports.fonts import fonts_with_glyphs
 from rnn_lab.reports.formatting import escape_math, format_percent_tick
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -105,6 +106,6 @@ def use_percent_ticks(axis: Axis) -> None:
 
 def save_png(figure: Figure, path: Path) -> Path:
     """Write `figure` to `path` atomically, and return `path`."""
-    with atomic_write(path) as file:
+    with atomic_write(path) as file, fonts_with_glyphs(figure):
         FigureCanvasAgg(figure).print_png(file.buffer)  # savefig draws twice, for the same bytes
     return path

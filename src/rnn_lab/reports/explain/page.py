@@ -2,7 +2,6 @@
 
 import base64
 import unicodedata
-import warnings
 from collections import Counter
 from functools import partial
 from math import floor, log10
@@ -51,13 +50,10 @@ def draw_explanation(folder: Path) -> Path:
         CheckpointError: a file of the explanation is missing or malformed.
     """
     explanation = read_explanation(folder)
-    with warnings.catch_warnings():
-        # A character missing in the font is drawn as a box; the browser finds another font.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
-        plots = {
-            name: save_png(figure, folder / f"{name}.png")
-            for name, figure in make_plots(explanation).items()
-        }
+    plots = {
+        name: save_png(figure, folder / f"{name}.png")
+        for name, figure in make_plots(explanation).items()
+    }
     path = folder / "explanation.html"
     with atomic_write(path) as file:
         file.write(render_page(explanation, plots))

@@ -16,7 +16,8 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.patheffects import withStroke
 
 from rnn_lab.reports import plot_style as style
-from rnn_lab.reports.explain.explanation_data import CellValue, Direction, Explanation
+from rnn_lab.reports.explain.explanation_data import CellValue, Direction, Explanation, Word
+from rnn_lab.reports.fonts import font_families, fonts_with_glyphs
 from rnn_lab.reports.formatting import escape_math, format_percent, plot_label
 from rnn_lab.reports.plot_style import BLUE, GREY, HEADLINE_HEIGHT, INK, ORANGE, PINK
 
@@ -366,15 +367,22 @@ def _label_points(plane: Axes, explanation: Explanation, path: np.ndarray, backw
     """Label points with their words where labels fit, the greatest attributions first."""
     figure = plane.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()  # or the extents below would not be final
+    order = np.argsort(-np.abs(explanation.word_attributions), kind="stable")[:MAX_LABELS]
+    words = [explanation.words_read[index] for index in order]
+    with fonts_with_glyphs(figure, *(plot_label(word.text, MAX_WORD) for word in words)):
+        figure.draw_without_rendering()  # or the extents below would not be final
+        _place_labels(plane, words, path, backward)
+
+
+def _place_labels(plane: Axes, words: Sequence[Word], path: np.ndarray, backward: bool) -> None:
     frame = plane.get_window_extent()
     placed: list[Any] = []
     font: dict[str, Any] = {"fontsize": FONT_SIZE, "color": INK, "zorder": 5}
     font["path_effects"] = [withStroke(linewidth=2.5, foreground="white")]
-    for index in np.argsort(-np.abs(explanation.word_attributions), kind="stable")[:MAX_LABELS]:
-        word = explanation.words_read[index]
+    for word in words:
         step = len(path) - 1 - word.start if backward else word.stop - 1
         text = plot_label(word.text, MAX_WORD)
+        font["fontfamily"] = font_families(text)
         for x, y in LABEL_OFFSETS:
             font["ha"] = "left" if x > 0 else "right" if x < 0 else "center"
             font["va"] = "bottom" if y > 0 else "top" if y < 0 else "center"
