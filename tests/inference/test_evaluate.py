@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, classification_report, f1_score, roc_auc_score
 
-from rnn_lab.errors import DataError, UserError
+from rnn_lab.errors import ConfigError, DataError, UserError
 from rnn_lab.inference.config import EvaluateOptions
 from rnn_lab.inference.evaluate import data_config, evaluate
 from rnn_lab.inference.load import load_model
@@ -120,6 +120,19 @@ def test_other_reviews_are_cut_and_batched_as_the_run_did(tmp_path, mood_run):
     assert config.max_length == run.data_config.max_length
     assert config.eval_batch_size == 3
     assert config.cache_dir == str(tmp_path / "cache")
+
+
+def test_class_names_other_than_the_runs_are_refused(tmp_path, mood_run):
+    run = load_model(str(mood_run))
+
+    def config(*class_names: str):
+        wanted = options(mood_run, tmp_path, test_path="x.csv", class_names=list(class_names))
+        return data_config(run, EvaluateOptions(**wanted))
+
+    assert config("bad", "good", "so so").class_names == ["bad", "good", "so so"]
+    for names in (("0", "1", "2"), ("good", "bad", "so so"), ("bad", "good")):
+        with pytest.raises(ConfigError, match=r"those of the run, in its order: bad, good, so so"):
+            config(*names)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,14 @@ def test_own_texts_are_summarized_before_training(tmp_path, capsys):
     assert "data.max_length=16 cuts 0.0% of them" in tokens
 
 
+def test_few_texts_are_a_warning(tmp_path, caplog):
+    print_data_summary(set_up(tmp_path, GOOD[:10]))
+    assert "one of 2 validation texts is 50% and one of 2 test texts is 50% of the" in caplog.text
+    caplog.clear()
+    print_data_summary(set_up(tmp_path, GOOD * 10))
+    assert caplog.text == ""
+
+
 def test_any_number_of_labels_is_summarized_with_the_texts_without_one(tmp_path, capsys):
     rows = [f"good {i},{('a;b', '', 'a', 'a')[i % 4]}" for i in range(100)]
     print_data_summary(set_up(tmp_path, rows, label_separator=";"))

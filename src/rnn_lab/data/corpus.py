@@ -176,6 +176,7 @@ class CorpusWriter:
         self._hashes = ArrayWriter(folder / "hashes.npy", np.uint64)
         self._skipped = TextWriter(folder, "skipped")
         self._rows = 0
+        self.num_skipped, self.first_skipped = 0, ""
 
     def append(self, text: str, name: str) -> None:
         """Append a text and where it is from."""
@@ -188,6 +189,7 @@ class CorpusWriter:
     def skip(self, line: str) -> None:
         """Record a row that cannot be used, as one line."""
         self._skipped.append(line)
+        self.num_skipped, self.first_skipped = self.num_skipped + 1, self.first_skipped or line
 
     @property
     def rows(self) -> int:

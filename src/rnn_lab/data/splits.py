@@ -10,6 +10,7 @@ from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.options import TextOptions
 from rnn_lab.errors import DataError
 
+ONLY_ONE = "the only one of its class"
 _MOVES = 3  # times that each group may move to another part
 
 
@@ -51,6 +52,11 @@ def split_validation(corpus: Corpus, config: TextOptions) -> tuple[np.ndarray, n
     else:
         held_out = np.isin(np.arange(size), _permutation(size, seed)[: round(fraction * size)])
     if held_out.all() or not held_out.any():
+        if method == "stratified" and labels.ndim == 1:
+            raise DataError(
+                f"{corpus.name}: each of the {size} training texts is {ONLY_ONE}, so none is left "
+                "for validation; data.val_path names other texts"
+            )
         raise DataError(
             f"{corpus.name}: {size} training texts are too few for a validation split "
             f"with data.val_split={method} data.val_fraction={fraction:g}"

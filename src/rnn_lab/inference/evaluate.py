@@ -13,7 +13,7 @@ from rnn_lab.data.readers.config import read_options
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.data.samplers import Batch
-from rnn_lab.errors import DataError
+from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.config import EvaluateOptions
 from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.inference.lock_callbacks import lock_test_dir
@@ -93,16 +93,20 @@ def data_config(run: LoadedModel, options: EvaluateOptions) -> TextOptions:
     chosen = run.data_config.model_dump(exclude=LOCAL_OPTIONS) | {"cache_dir": options.cache_dir}
     if options.data is not None:
         chosen = {name: chosen[name] for name in chosen if name in SHARED_OPTIONS} | options.data
-        if chosen["source"] == "files":
-            chosen["class_names"] = list(run.class_names)
-            if run.task == "multilabel":
-                chosen |= _label_options(run, chosen)
+        if chosen["source"] == "files" and run.task == "multilabel":
+            chosen |= _label_options(run, chosen)
     if options.batch_size is not None:
         chosen["eval_batch_size"] = options.batch_size
     config = validate(_Data, {"data": chosen}).data
-    if options.data is not None and run.read_info is not None and isinstance(config, FilesConfig):
-        return _as_trained(config, run.read_info)
-    return config
+    if options.data is None or not isinstance(config, FilesConfig):
+        return config
+    if config.class_names not in (None, list(run.class_names)):
+        raise ConfigError(
+            f"data.class_names=[{','.join(config.class_names)}]: the classes are those of the run, "
+            f"in its order: {', '.join(run.class_names)}; leave the option out"
+        )
+    config = config.model_copy(update={"class_names": list(run.class_names)})
+    return config if run.read_info is None else _as_trained(config, run.read_info)
 
 
 def _as_trained(config: FilesConfig, info: ReadInfo) -> FilesConfig:

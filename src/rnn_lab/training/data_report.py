@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 SKIPPED_ROWS = "skipped_rows.txt"
 FEW_ROWS = 5  # of a class: fewer are a warning
+FEW_TEXTS = 20  # of validation or test: likewise
 _NAMED_CLASSES = 10  # in a warning
 
 
@@ -91,6 +92,14 @@ def print_data_summary(data: TextDataModule) -> None:
         "are unknown",
         flush=True,
     )
+    few = {name: statistics[name]["examples"] for name in SPLITS[1:] if name in statistics}
+    steps = [f"one of {n} {name} texts is {1 / n:.0%}" for name, n in few.items() if n < FEW_TEXTS]
+    if steps:
+        log.warning(
+            "Few texts: %s of the accuracy. A sweep over data.folds=5 data.fold=0,1,2,3,4 tests "
+            "on every text once",
+            " and ".join(steps),
+        )
 
 
 @rank_zero_only

@@ -58,6 +58,9 @@ def test_labels_of_another_format_find_their_class():
     assert encoded(["0", "1"], ["0.0", "1.0"])[0] == [0, 1]
     lookup = ClassLookup(["true", "True", "1"])
     assert [lookup.get(x) for x in ("true", "True", "TRUE", "1", "01")] == [0, 1, 0, 2, None]
+    lookup = ClassLookup(["1.50", "+2", "1e-05", "1.10", "1.1", "nan"])  # as CSV may have them
+    found = [lookup.get(label_text(x)) for x in (1.5, 2, 0.00001, "1.10", 1.1, "1.5.0", "NaN")]
+    assert found == [0, 1, 2, 3, 4, None, 5]
 
 
 def test_missing_labels_are_a_fault_unless_they_are_classes():
@@ -69,7 +72,10 @@ def test_missing_labels_are_a_fault_unless_they_are_classes():
         assert LabelEncoder().fault(label) is None
 
 
-ORDERED = ["-1", "0", "01", "1", "1e0", "1.5", "2", "10", "1_0", "A", "NONE", "a", "inf", "٣"]
+ORDERED = [
+    *("-1", "0", "01", "1", "1e0", "1.5", "2", "10"),
+    *("1_0", "A", "NONE", "NaN", "a", "inf", "nan", "٣"),
+]
 PRINT_ORDER = f"""
 from rnn_lab.data.readers.labels import LabelEncoder
 encoder = LabelEncoder()

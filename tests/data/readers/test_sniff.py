@@ -6,6 +6,7 @@ import io
 import pytest
 
 from rnn_lab.data.readers.records import BadRow, ReadOptions, Record, RecordReader
+from rnn_lab.errors import DataError
 
 TEXTS = (
     'It\'s good, really; "very" good | said the critic',
@@ -40,6 +41,25 @@ def test_every_dialect_of_the_csv_module(delimiter, quotechar, quoting, header):
     assert [(row.text, row.label) for row in found if isinstance(row, Record)] == ROWS
     assert reader.info.dialect.delimiter == delimiter
     assert reader.info.columns.header == bool(header)
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_NONE])
+@pytest.mark.parametrize("delimiter", [";", "|", "^", "~"])
+def test_prose_with_one_comma_a_row_and_no_header(delimiter, quoting):
+    rows = [(f"well, film {i} was {'so good' * (i % 5)}", "ab"[i % 2]) for i in range(30)]
+    rows[3] = (f"well; film, {delimiter}", "a") if quoting == csv.QUOTE_MINIMAL else rows[3]
+    found, reader = read(written(rows, delimiter=delimiter, quoting=quoting))
+    assert [(row.text, row.label) for row in found] == rows
+    assert reader.info.dialect.delimiter == delimiter
+
+
+@pytest.mark.parametrize("delimiter", [":", "::", "\x01"])
+def test_columns_that_no_known_delimiter_separates(delimiter):
+    content = f"text{delimiter}label\n" + f"a film{delimiter}good\n" * 30
+    with pytest.raises(DataError, match=r"has one column, .*: set delimiter to the character"):
+        read(content)
+    if len(delimiter) == 1:
+        assert read(content, delimiter=delimiter)[0][0] == Record(2, "a film", "good")
 
 
 def test_excels_first_line_names_the_delimiter():

@@ -43,6 +43,18 @@ def write(path: str, content: str | bytes) -> str:
     return path
 
 
+def test_links_are_followed_once_and_stray_files_are_named(load, caplog):
+    for label, texts in TEXTS.items():
+        for i, text in enumerate(texts):
+            write(f"elsewhere/{label}/{i}.txt", text)
+        Path("in", label).mkdir(parents=True)
+        Path("in", label, "more").symlink_to(Path("elsewhere", label).absolute())
+        Path("in", label, "around").symlink_to(Path("in").absolute())
+    write("in/neutral.txt", "a film")
+    assert pairs(load("in")) == PAIRS
+    assert "in: files beside the folders of the classes are not read: neutral.txt" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("names", "labels"),
     [

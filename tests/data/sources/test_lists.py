@@ -80,7 +80,7 @@ def test_bad_rows():
         (TEXTS, ["good"] * 40, "one class only, 'good'"),
         (TEXTS, range(40), "40 different labels in 40 rows: they are ids or continuous values"),
         ([], [], "has no usable rows"),
-        (["a", "b"], [0, 1], "2 rows are too few to split off a test split"),
+        (["a", "b"], [0, 1], "each of the 2 rows is the only one"),
     ],
 )
 def test_what_cannot_be_a_corpus(texts, labels, message):

@@ -180,7 +180,7 @@ def test_what_cannot_be_a_data_set(load):
     for path, message in {
         "one.csv": "one class only, 'good'",
         "none.csv": "no usable rows",
-        "tiny.csv": "too few to split off a test split",
+        "tiny.csv": "each of the 2 rows is the only one of its class",
         "plain.txt": "plain text has no labels",
         "missing.csv": "no such file or folder",
         "single": "needs two or more folders.*; found 1",
@@ -192,9 +192,36 @@ def test_what_cannot_be_a_data_set(load):
         load()
 
 
+@pytest.mark.parametrize("class_names", [None, [f"c{i}" for i in range(10)]])
+def test_labels_that_are_all_different(load, class_names):
+    write_csv("ten.csv", rows(10, labels=[f"c{i}" for i in range(10)]))
+    with pytest.raises(DataError, match=r"each of the 10 rows is the only one of its class"):
+        load(train_path="ten.csv", class_names=class_names)
+    write_csv("four.csv", rows(4))
+    with pytest.raises(DataError, match="each of the 2 training texts is the only one of its cl"):
+        split_validation(load(train_path="four.csv"), FilesConfig(train_path="four.csv"))
+
+
+def test_half_of_the_lines_in_another_encoding(load):
+    """Skipping them leaves one class; the messages say what was skipped, and what reads it."""
+    lines = [f"ein Café {i},{'bad' if i % 2 else 'good'}\n" for i in range(20)]
+    halves = [line.encode("cp1252" if i % 2 else "utf-8") for i, line in enumerate(lines)]
+    Path("a.csv").write_bytes(b"text,label\n" + b"".join(halves))
+    advice = (
+        r"10 of 21 lines are not utf-8: data\.on_bad_lines=skip .*data\.encoding=cp1252 decodes"
+    )
+    with pytest.raises(DataError, match=rf"a\.csv:3: is not utf-8: byte 0xe9 \({advice}"):
+        load(train_path="a.csv")
+    with pytest.raises(DataError, match=r"one class only, 'good'.*10 rows were skipped, the fir"):
+        load(train_path="a.csv", on_bad_lines="skip")
+    assert len(load(train_path="a.csv", encoding="cp1252").train) == 16
+
+
 def test_only_bad_rows(load):
     Path("a.csv").write_text("text,label\n,1\n,2\n")
-    with pytest.raises(DataError, match=r"no usable rows; the first skipped: a\.csv:2: empty text"):
+    with pytest.raises(
+        DataError, match=r"no usable rows; 2 rows were skipped, the first: a\.csv:2: emp"
+    ):
         load(train_path="a.csv", on_bad_lines="skip")
 
 
@@ -265,7 +292,9 @@ def test_missing_labels_are_one_rule(load, missing):
         corpus = load(train_path=path, on_bad_lines="skip")
         assert corpus.class_names == ("a", "b")
         assert len(corpus.skipped) == 1
-        corpus = load(train_path=path, class_names=["a", "b", missing])
+        # As Hydra reads the list.
+        typed = {"nan": float("nan"), "null": None}.get(missing, missing)
+        corpus = load(train_path=path, class_names=["a", "b", typed])
         assert len(corpus.train) + len(corpus.test) == 21
 
 

@@ -137,11 +137,37 @@ def encoding_hint(path: str | Path, fault: str, prefix: str) -> str | None:
     """
     if not fault.startswith("is not ") or ": byte 0x" not in fault:
         return None
-    working = working_encodings(path, fault.removeprefix("is not ").partition(":")[0])
+    failed = fault.removeprefix("is not ").partition(":")[0]
+    working = working_encodings(path, failed)
     if len(working) == 1:
         return f"({prefix}encoding={working[0]} decodes the file)"
-    listed = ", ".join(working)
-    return f"(encodings that decode the file: {listed}; set {prefix}encoding)" if working else None
+    if working:
+        return f"(encodings that decode the file: {', '.join(working)}; set {prefix}encoding)"
+    return None
+
+
+def mixed_encoding_hint(path: str | Path, fault: str) -> str | None:
+    """Return how many lines of a file with this fault of a line are not UTF-8, and what reads them.
+
+    None: UTF-8 is not the encoding that failed, or cp1252 does not decode the file either.
+    """
+    if not fault.startswith("is not utf-8: byte 0x") or not _decodes(path, "cp1252"):
+        return None
+    with open_binary(path) as stream:
+        lines = iter(lambda: stream.readline(_CHUNK), b"")
+        is_utf8 = [_is_utf8(line) for line in lines]
+    return (
+        f"({is_utf8.count(False):,} of {len(is_utf8):,} lines are not utf-8: "
+        "data.on_bad_lines=skip skips them; data.encoding=cp1252 decodes them, but garbles utf-8)"
+    )
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _lookup(name: str) -> codecs.CodecInfo | None:

@@ -13,6 +13,9 @@ import numpy as np
 MISSING_LABELS = frozenset({"", "nan", "NaN", "None", "null", "NULL", "NA", "N/A", "n/a", "<NA>"})
 _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)\.0+")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
+_PLAIN_NUMBER = re.compile(
+    r"[+-]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?"
+)  # not 01: an id
 _BOOLEANS = frozenset({"true", "false"})
 _INDICATORS = {"0": False, "false": False, "1": True, "true": True}
 
@@ -52,6 +55,18 @@ def label_text(value: Any) -> str:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return ""
     raise TypeError(f"a label cannot be of the type {type(value).__name__}")
+
+
+def option_label(value: Any) -> Any:
+    """Return a value of a list on the command line as the label that was typed, if it is a scalar.
+
+    Hydra reads `[0,true,nan,null]` as a number, a boolean, a float that is not finite, and None.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return label_text(value) if isinstance(value, bool | int | float) else value
 
 
 def label_or_labels(value: Any) -> Label:
@@ -123,7 +138,7 @@ class ClassLookup:
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
         self._index = {name: index for index, name in enumerate(self.classes)}
-        self._by_form: Mapping[str, int] = {
+        self._by_form: Mapping[str | Decimal, int] = {
             _form(name): index for index, name in reversed(list(enumerate(self.classes)))
         }
 
@@ -133,9 +148,11 @@ class ClassLookup:
         return self._by_form.get(_form(label)) if index is None else index
 
 
-def _form(label: str) -> str:
-    label = canonical_label(label)
-    return label.lower() if label.lower() in _BOOLEANS else label
+def _form(label: str) -> str | Decimal:
+    """Return what the spellings of a label in different formats have in common."""
+    if _PLAIN_NUMBER.fullmatch(label := canonical_label(label)):
+        return Decimal(label)  # the text 1.50 of CSV is the number 1.5 of JSON
+    return label.lower() if label.lower() in {*_BOOLEANS, "nan", "null"} else label
 
 
 class _Encoder:

@@ -16,7 +16,7 @@ from rnn_lab.data.readers.tables import Dialect, TableRow, table_rows
 
 Lines = Callable[[], Iterator[tuple[int, str]]]  # the first lines of a file, from the start
 
-DELIMITERS = (",", "\t", ";", "|")
+DELIMITERS = (",", "\t", ";", "|", "^", "~")
 QUOTES = ('"', "'")
 _ROWS = 200
 _CONSISTENT = 0.8  # share of the rows with the same number of columns; fewer is no table
@@ -35,6 +35,7 @@ class _Measured:
     rows: int = 0
     width: int = 0  # number of columns of most rows
     consistency: float = 0.0  # share of those rows
+    fragments: int = 0  # fields that look like a part of one: see _is_fragment
 
 
 def separator_line(lines: Lines) -> str | None:
@@ -91,7 +92,8 @@ def _sniff_delimiter(
         if _is_header(measured[0].first, names, labelled, alone=delimiter == default.delimiter):
             return delimiter
         found += measured
-    best = max(found, key=lambda m: m.consistency if m.width > 1 else 0.0)  # the first of equals
+    # The first of equals.
+    best = max(found, key=lambda m: (m.consistency if m.width > 1 else 0.0, -m.fragments))
     if best.width > 1 and best.consistency >= _CONSISTENT:
         return best.dialect.delimiter
     return default.delimiter
@@ -145,14 +147,21 @@ def _pairs(lines: Lines, measured: _Measured) -> int:
 
 def _measure(lines: Lines, dialect: Dialect) -> _Measured:
     widths: Counter[int] = Counter()
+    fragments = 0
     first: TableRow | None = None
     for row in islice(table_rows(lines(), dialect), _ROWS):
         first = first or row
         widths[0 if row.fault else len(row.fields)] += 1
+        fragments += sum(map(_is_fragment, row.fields))
     if first is None:
         return _Measured(dialect)
     # Of equally many, the wider: a row that is not split has one column with every delimiter.
     width, count = max(widths.items(), key=lambda item: (item[1], item[0]))
     rows = widths.total()
     consistency = count / rows if width else 0.0
-    return _Measured(dialect, first.fields, rows, width, consistency)
+    return _Measured(dialect, first.fields, rows, width, consistency, fragments)
+
+
+def _is_fragment(field: str) -> bool:
+    """Return whether a field was cut out of prose or of quotes: ` and left`, `"Well`."""
+    return field.startswith(" ") or (field[:1] in QUOTES) != (field[-1:] in QUOTES)

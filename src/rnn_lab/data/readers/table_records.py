@@ -189,6 +189,11 @@ def _unknown_header(
         chosen = [text, *([guess.label] if guess.label is not None else [])]
         by_number = " ".join(f"{k}={v}" for k, v in zip(kinds, chosen, strict=True))
     number = "two" if labelled else "one"
+    if len(cells) < len(kinds) and reading.options.delimiter is None:
+        return (
+            f"has one column, and {' and '.join(kinds)} are two: set {prefix}delimiter to the "
+            f"character between them (comma, semicolon, tab, pipe or another): {_listed(cells)}"
+        )
     return (
         f"no column has a common name for the text{' and the label' if labelled else ''}; "
         f"if this first row is not a header, set {prefix}header=false {by_number}; if it is one, "

@@ -4,6 +4,7 @@ Labels are in the files (CSV, JSON, ...), or they are the names of files or fold
 file beside the texts.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,8 @@ from rnn_lab.data.readers.records import (
 )
 from rnn_lab.errors import DataError
 from rnn_lab.paths import local_path
+
+log = logging.getLogger(__name__)
 
 _IGNORED = re.compile(r"\..*|__MACOSX|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 _NOT_TEXTS = re.compile(r"(readme|licen[cs]e)(\.\w+)?", re.IGNORECASE)  # beside class files
@@ -285,6 +288,11 @@ def _folder_set(folder: Path, options: ReadOptions, option: str) -> FileSet:
     files = [path for path in entries if path.is_file() and not _NOT_TEXTS.fullmatch(path.name)]
     if len(folders) >= 2:
         _refuse_splits(folder, folders, option)
+        if files:
+            named = ", ".join(file.name for file in files[:10])
+            log.warning(
+                "%s: files beside the folders of the classes are not read: %s", folder, named
+            )
         return ClassFolders(str(folder), options, folders)
     if len(files) >= 2 and not folders:
         _refuse_splits(folder, files, option)
@@ -379,7 +387,12 @@ def class_file_labels(files: Sequence[Path], path: str) -> list[str]:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder at any depth, sorted by name, without those of the system."""
-    for root, folders, names in os.walk(folder):
+    walked = {*map(str, folder.resolve().parents)}  # where a link would lead around in a circle
+    for root, folders, names in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(root)) in walked:
+            folders.clear()
+            continue
+        walked.add(place)
         folders[:] = sorted(name for name in folders if not _IGNORED.fullmatch(name))
         # Names, not Paths: there may be hundreds of thousands, and a Path is ten times larger.
         for name in sorted(names):

@@ -2,7 +2,8 @@
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,18 +15,18 @@ from rnn_lab.data.corpus import Corpus, CorpusWriter, open_corpus, stat_key
 from rnn_lab.data.options import Fraction, TextOptions
 from rnn_lab.data.readers.columns import shorten
 from rnn_lab.data.readers.config import Column, ReadConfig, Separator, read_options
-from rnn_lab.data.readers.encoding import encoding_hint
+from rnn_lab.data.readers.encoding import encoding_hint, mixed_encoding_hint
 from rnn_lab.data.readers.labels import (
     LabelEncoder,
     LabelSetEncoder,
     canonical_label,
     encoder_for,
-    label_text,
+    option_label,
 )
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.sources.file_sets import FileSet, Row, find_file_set
 from rnn_lab.data.sources.registry import register_source
-from rnn_lab.data.splits import assign_folds, hold_out_groups, stratified
+from rnn_lab.data.splits import ONLY_ONE, assign_folds, hold_out_groups, stratified
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.validation import AUTO, FilePath, OrAuto, Text
 
@@ -73,10 +74,7 @@ class FilesConfig(TextOptions, ReadConfig):
     @classmethod
     def _as_labels(cls, names: Any) -> Any:
         """Spell numbers and booleans as the files do: [0,1] are the labels "0" and "1"."""
-        if not isinstance(names, list):
-            return names
-        is_number = (isinstance(name, bool | int | float) for name in names)
-        return [label_text(name) if n else name for n, name in zip(is_number, names, strict=True)]
+        return list(map(option_label, names)) if isinstance(names, list) else names
 
     @field_validator("fold")
     @classmethod
@@ -159,7 +157,7 @@ def _write(sets: dict[str, FileSet], config: FilesConfig, folder: Path) -> None:
     labels: list[np.ndarray] = []
     groups = GroupEncoder()
     like, kind = None, None
-    with CorpusWriter(folder) as corpus:
+    with CorpusWriter(folder) as corpus, _naming_skipped_rows(corpus):
         for name, texts in sets.items():
             first = corpus.rows
             encoder = _copy_rows(texts, corpus, groups, config, like, classes, kind)
@@ -189,6 +187,20 @@ def _write(sets: dict[str, FileSet], config: FilesConfig, folder: Path) -> None:
             groups=None if config.group_column is None else groups.finish(),
             source_info=info,
         )
+
+
+@contextmanager
+def _naming_skipped_rows(corpus: CorpusWriter) -> Iterator[None]:
+    """Add to an error how many rows were skipped: no file lists them if there is no run."""
+    try:
+        yield
+    except DataError as error:
+        if not corpus.num_skipped:
+            raise
+        count = f"{corpus.num_skipped:,} row{'' if corpus.num_skipped == 1 else 's'}"
+        were = "was" if corpus.num_skipped == 1 else "were"
+        first = corpus.first_skipped
+        raise DataError(f"{error}; {count} {were} skipped, the first: {first}") from None
 
 
 class GroupEncoder:
@@ -237,7 +249,6 @@ def _copy_rows(
 
     `kind` is the encoder of the labels of an earlier file; None: that of the first row's label.
     """
-    first_skipped = ""
     encoder = None if kind is None else kind(classes)
     for row in texts.rows(like):
         if encoder is None and not row.fault:
@@ -257,12 +268,11 @@ def _copy_rows(
                 raise _not_classes(texts, encoder)
         elif config.on_bad_lines == "skip":
             corpus.skip(f"{row.name}: {fault}")
-            first_skipped = first_skipped or f"; the first skipped: {row.name}: {fault}"
         else:
             hint = _encoding_hint(texts, row) or "(data.on_bad_lines=skip skips such rows)"
             raise DataError(f"{row.place}: {fault} {hint}")
     if encoder is None or not len(encoder):
-        raise DataError(f"{texts.path}: has no usable rows{first_skipped}")
+        raise DataError(f"{texts.path}: has no usable rows")
     if encoder.problem:
         raise _not_classes(texts, encoder)
     return encoder
@@ -284,7 +294,10 @@ def _encoding_hint(texts: FileSet, row: Row) -> str | None:
     """Return which encoding decodes the file of a row that was decoded wrongly."""
     file_of_row = re.sub(r":[0-9]+$", "", row.place)
     path = next((file for file in texts.files() if str(file) in (row.place, file_of_row)), None)
-    return None if path is None else encoding_hint(path, row.fault, "data.")
+    if path is None:
+        return None
+    hint = encoding_hint(path, row.fault, "data.")
+    return hint if hint or path == Path(row.place) else mixed_encoding_hint(path, row.fault)
 
 
 def check_classes(path: str, labels: np.ndarray, classes: Sequence[str]) -> None:
@@ -313,5 +326,10 @@ def split_test(
         held_out = hold_out_groups(labels, groups, fraction, seed)
         what = f"{len(np.unique(groups))} groups of data.group_column"
     if not held_out.any():
+        if groups is None and labels.ndim == 1:
+            raise DataError(
+                f"{path}: each of the {len(labels)} rows is {ONLY_ONE}, so none is left for the "
+                "test split: classes need several rows each"
+            )
         raise DataError(f"{path}: {what} are too few to split off a test split")
     return held_out
