@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.train import log_duplicates
 from tests.cli.forked import run_warm_command
+from tests.training.killing import differences, leavings
 
 SMALL = (
     *("data=demo", "trainer=cpu", "trainer.precision=32-true", "logger=none", "data.batch_size=32"),
@@ -90,13 +92,57 @@ def test_run_without_test_has_no_test_metrics(trained, tmp_path):
     assert (tmp_path / "run" / "plots" / "learning_curves.png").exists()
 
 
-def test_complete_training_is_extended_from_its_last_checkpoint(trained, tmp_path):
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a run leaves that has three epochs from the start."""
+    cwd = tmp_path_factory.mktemp("longer")
+    train(cwd, "run", "trainer.max_epochs=3", "scheduler=constant")
+    return leavings(cwd / "run")
+
+
+def test_more_epochs_of_a_finished_run_have_the_bits_of_one_run(trained, longer, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    printed = train(tmp_path, "run", "trainer.max_epochs=3", "scheduler=constant")
+    assert list(differences(longer, leavings(tmp_path / "run"))) == []
+    (line,) = [line for line in printed.splitlines() if "the training was complete" in line]
+    assert "after 2 epochs up to trainer.max_epochs=3, on CPU bit-identical to a run" in line
+    assert "resumed with other options" not in printed
+
+
+def test_complete_training_is_extended_from_its_last_checkpoint(trained, longer, tmp_path):
     options = ("trainer.max_epochs=3", "scheduler=constant")
-    train(tmp_path, "longer", *options, f"ckpt_path={trained}/checkpoints/last.ckpt")
-    longer = epoch_metrics(tmp_path / "longer")
-    assert longer[:4] == epoch_metrics(trained) and len(longer) == 6
-    assert [row["step"] for row in longer] == ["5", "5", "11", "11", "17", "17"]
-    assert result(tmp_path / "longer")["epochs"] == 3
+    train(tmp_path, "run", *options, f"ckpt_path={trained}/checkpoints/last.ckpt")
+    found = leavings(tmp_path / "run")
+    other = {one.partition(":")[0].rstrip("/0123456789") for one in differences(longer, found)}
+    assert other == {"/result.json/overrides", "/result.json/config_fingerprint"}
+
+
+def test_more_epochs_with_a_learning_rate_that_is_restated(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    options = ("trainer.max_epochs=4", "scheduler=constant", "optimizer.lr=0.001")
+    printed = train(tmp_path, "run", *options)
+    assert "optimizer.lr=0.004 (saved), 0.001 (requested)" in printed
+    assert "up to trainer.max_epochs=4, not bit-identical to a run that is started" in printed
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        (rate,) = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
+    assert rate == pytest.approx(0.001)
+    assert result(tmp_path / "run")["epochs"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("trainer.max_epochs=2", "scheduler=constant"), "or a larger trainer.max_epochs to train"),
+        (("trainer.max_epochs=3", "scheduler=constant", "seed=2"), "trained with other options"),
+    ],
+)
+def test_finished_run_is_kept(trained, tmp_path, options, message):
+    shutil.copytree(trained, tmp_path / "run")
+    (line,) = train(tmp_path, "run", *options, fails=True).splitlines()
+    assert f"hydra.run.dir={tmp_path}/run: contains a finished run" in line and message in line
+    for path in filter(Path.is_file, trained.rglob("*")):
+        if path.name not in ("job.lock", "train.log"):
+            assert (tmp_path / "run" / path.relative_to(trained)).read_bytes() == path.read_bytes()
 
 
 def test_fast_dev_run_saves_nothing(tmp_path):

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 import rnn_lab.cli  # noqa: F401  it registers the resolvers of conf
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.sources.lists import store_corpus
-from rnn_lab.errors import ConfigError, OutputDirConflictError, user_message
+from rnn_lab.errors import ConfigError, user_message
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.io.secret_scan import find_secret
 from rnn_lab.io.streams import fault_tolerant_streams
@@ -23,6 +23,7 @@ from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.naming import job_fingerprint
 from rnn_lab.sweeps.retry import retry_run
 from rnn_lab.training.config import RunConfig, parse_run_config
+from rnn_lab.training.extension import check_finished
 from rnn_lab.training.spec import RunSpec
 
 
@@ -53,9 +54,7 @@ def train_corpus(corpus: Corpus, output_dir: str | Path | None, overrides: Seque
     job = JobDir(folder)
     with job.locked(wait=False):
         if job.status == "finished":
-            raise OutputDirConflictError(
-                f"output_dir={folder}: contains a finished run; choose another folder"
-            )
+            check_finished(f"output_dir={folder}", folder, parse_run_config(options))
         with atomic_write(folder / CONFIG_DIR / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(OmegaConf.create(options)))
         with atomic_write(folder / CONFIG_DIR / "overrides.yaml") as file:

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,7 +39,8 @@ from rnn_lab.reports.run_files import (
 )
 from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
-from rnn_lab.training.config import check_sweep_name
+from rnn_lab.training.config import check_sweep_name, parse_run_config
+from rnn_lab.training.extension import check_finished
 from rnn_lab.validation import AUTO
 
 log = logging.getLogger(__name__)
@@ -125,9 +126,10 @@ class JobDir:
     def start(self, *, fingerprint: str, overrides: list[str], trial: int | None) -> None:
         """Write job.json and remove an earlier failure.
 
-        An unfinished run with a smaller batch keeps its batch_halvings: it is resumed.
+        A run with a smaller batch that is resumed, or continued with more epochs, keeps its
+        batch_halvings.
         """
-        resumes = self.unfinished_fingerprint() == fingerprint
+        resumes = self.status == "finished" or self.unfinished_fingerprint() == fingerprint
         job = {
             "fingerprint": fingerprint,
             "overrides": overrides,
@@ -188,7 +190,8 @@ class LockOutputDir(Callback):
 def _lock(job: JobDir, config: DictConfig) -> FileLock:
     lock = job.acquire()
     if job.status == "finished":
-        raise _finished_run_error(job)
+        _check_finished(job, resolve_options(config))
+        return lock
     other = job.unfinished_fingerprint() not in (None, job_fingerprint(resolve_options(config)))
     if other and config.get("resume") != "never":
         with read_write(config), open_dict(config):
@@ -196,10 +199,8 @@ def _lock(job: JobDir, config: DictConfig) -> FileLock:
     return lock
 
 
-def _finished_run_error(job: JobDir) -> OutputDirConflictError:
-    return OutputDirConflictError(
-        f"hydra.run.dir={job.path}: contains a finished run; choose another folder"
-    )
+def _check_finished(job: JobDir, options: Mapping[str, Any]) -> None:
+    check_finished(f"hydra.run.dir={job.path}", job.path, parse_run_config(options))
 
 
 def run_job(train: Callable[[], None], config: DictConfig, *, traces: bool = False) -> float:
@@ -218,13 +219,17 @@ def run_job(train: Callable[[], None], config: DictConfig, *, traces: bool = Fal
     is_multirun = hydra.mode == RunMode.MULTIRUN
     monitor = str(OmegaConf.select(config, "trainer.monitor", default=None))
     if not is_rank_zero():  # the first of the processes that train together keeps the records
-        if job.status != "finished":
+        if job.status == "finished" and not is_multirun:
+            _check_finished(job, resolve_options(config))
+        if job.status != "finished" or not is_multirun:
             train()
         return job.value(monitor)
     fingerprint = job_fingerprint(resolve_options(config))
     failed_at = job.failed_at
     with job.locked(wait=is_multirun) as waited:
-        if _is_done(job, fingerprint, monitor, is_multirun=is_multirun):
+        if job.status == "finished" and not is_multirun:
+            _check_finished(job, resolve_options(config))
+        elif is_multirun and _is_done(job, fingerprint, monitor):
             return job.value(monitor)
         if is_multirun and waited and job.failed_at != failed_at and job.status == "failed":
             print(f"{job.name}: failed in that process", flush=True)
@@ -248,17 +253,15 @@ def run_job(train: Callable[[], None], config: DictConfig, *, traces: bool = Fal
         return job.value(monitor)
 
 
-def _is_done(job: JobDir, fingerprint: str, monitor: str, *, is_multirun: bool) -> bool:
+def _is_done(job: JobDir, fingerprint: str, monitor: str) -> bool:
     status = job.status
     if status == "finished":
-        if not is_multirun:
-            raise _finished_run_error(job)
         if job.read("result").get("config_fingerprint") != fingerprint:
             raise ConfigError(
                 f"hydra.sweep.subdir={job.path}: contains the finished run of another config; "
                 "each config needs its own folder, as ${job_dir:} names it"
             )
-    elif status != "pruned" or not is_multirun:
+    elif status != "pruned":
         return False
     metric, value = job.monitored_metric(monitor), job.value(monitor)
     print(f"{job.name}: already {status}, {metric} {value:.4f}", flush=True)

@@ -95,10 +95,10 @@ def print_data_summary(data: TextDataModule) -> None:
     few = {name: statistics[name]["examples"] for name in SPLITS[1:] if name in statistics}
     steps = [f"one of {n} {name} texts is {1 / n:.0%}" for name, n in few.items() if n < FEW_TEXTS]
     if steps:
+        advice = "; a sweep over data.folds=5 data.fold=0,1,2,3,4 tests on every text once"
+        has_folds = hasattr(data.config, "folds")
         log.warning(
-            "Few texts: %s of the accuracy. A sweep over data.folds=5 data.fold=0,1,2,3,4 tests "
-            "on every text once",
-            " and ".join(steps),
+            "Few texts: %s of the accuracy%s", " and ".join(steps), advice if has_folds else ""
         )
 
 

@@ -6,7 +6,6 @@ import sys
 
 from rnn_lab.data.options import SKIPGRAM
 from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
-from rnn_lab.errors import OutputDirConflictError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.plugins import require_extra
 from rnn_lab.process import flush_denormals, is_rank_zero, is_worker, tune_malloc
@@ -23,10 +22,6 @@ def launch(spec: RunSpec, make_callbacks: CallbackFactory) -> None:
     Raises:
         UserError: whatever the user can correct; before data is read where possible.
     """
-    if spec.result_path.exists():
-        raise OutputDirConflictError(
-            f"hydra.run.dir={spec.output_dir}: contains a finished run; choose another folder"
-        )
     with GracefulShutdown() as shutdown:
         try:
             if spec.config.trainer.strategy == "ddp" and not is_worker():

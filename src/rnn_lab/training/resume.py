@@ -29,6 +29,13 @@ from rnn_lab.tracking.metrics_csv import read_metrics
 from rnn_lab.training.callbacks.exact_checkpoint import RESUME
 from rnn_lab.training.callbacks.nonfinite import ROLLBACKS
 from rnn_lab.training.checkpoint_io import BEST, LAST, read_checkpoint, restore_best
+from rnn_lab.training.extension import (
+    asks_for_more_epochs,
+    check_early_stop,
+    check_schedule,
+    is_exact,
+    may_change,
+)
 from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
 
@@ -48,6 +55,8 @@ class ResumePoint:
     path: Path
     state: Mapping[str, Any]  # see training.callbacks.exact_checkpoint
     global_step: int
+    changed: tuple[str, ...] = ()  # options with other values than those of the checkpoint
+    extends: bool = False  # a complete training, which continues with more epochs
 
     @property
     def metrics_rows(self) -> int:
@@ -126,14 +135,23 @@ def find_resume_point(
         _remove(stale)
         return None
     state = checkpoint[RESUME]
-    _check_signature(folder, state, metadata, ckpt_path)
+    saved, wanted, epoch = state["signature"], metadata["signature"], state["epoch"]
+    extends = state["training_complete"] and asks_for_more_epochs(saved, wanted, epoch)
+    changed = _check_signature(folder, state, metadata, ckpt_path, extends=extends)
     step = checkpoint["global_step"]
-    if state["training_complete"]:
+    if extends:
+        exact = "on CPU bit-identical" if is_exact(changed, saved, wanted) else "not bit-identical"
+        _print(
+            f"the training was complete: continues after {epoch} epochs up to "
+            f"trainer.max_epochs={wanted['trainer.max_epochs']}, {exact} to a run that is started "
+            "with these options"
+        )
+    elif state["training_complete"]:
         _print("the training was complete: resumes with the test")
     else:
-        where = f"epoch {state['epoch']} after {state['batch_idx']} batches (step {step})"
+        where = f"epoch {epoch} after {state['batch_idx']} batches (step {step})"
         _print(f"resumes in {where}")
-    return ResumePoint(last, state, step)
+    return ResumePoint(last, state, step, tuple(changed), extends)
 
 
 def recorded_initial_weights(
@@ -248,24 +266,47 @@ def _shapes(checkpoint: dict[str, Any]) -> Any:
 
 
 def _check_signature(
-    folder: Path, state: dict[str, Any], metadata: Mapping[str, Any], ckpt_path: str | None
-) -> None:
-    differences = [
-        f"{name}={saved} (saved), {requested} (requested)"
-        for name, saved, requested in diff_options(state["signature"], metadata["signature"])
-        if name not in _OF_TEST and (ckpt_path is None or name != "ckpt_path")
+    folder: Path,
+    state: dict[str, Any],
+    metadata: Mapping[str, Any],
+    ckpt_path: str | None,
+    *,
+    extends: bool,
+) -> list[str]:
+    """Return the names of the options that differ, where they may.
+
+    Raises:
+        OutputDirConflictError: they may not.
+    """
+    saved, wanted = state["signature"], metadata["signature"]
+    found = [
+        one
+        for one in diff_options(saved, wanted)
+        if one[0] not in _OF_TEST and (ckpt_path is None or one[0] != "ckpt_path")
     ]
-    if ckpt_path is not None:  # other options are asked for: a longer training, say
-        if differences:
-            _print(f"{ckpt_path}: resumed with other options: {'; '.join(differences)}")
-    elif differences:
+    names = [name for name, _, _ in found]
+    differences = [f"{name}={old} (saved), {new} (requested)" for name, old, new in found]
+    where = f"hydra.run.dir={folder}" if ckpt_path is None else f"ckpt_path={ckpt_path}"
+    if extends:
+        check_early_stop(where, saved, wanted, state["epoch"])
+    if ckpt_path is None and differences and not (extends and all(map(may_change, names))):
         hidden = len(differences) - _SHOWN
         more = f" (and {hidden} more)" if hidden > 0 else ""
+        kind = "a finished training" if state["training_complete"] else "an unfinished run"
         raise OutputDirConflictError(
-            f"hydra.run.dir={folder}: contains an unfinished run with different options: "
+            f"{where}: contains {kind} with different options: "
             f"{'; '.join(differences[:_SHOWN])}{more}. Choose another folder, or resume=never to "
             "start over in this one"
         )
+    if ckpt_path is None and extends:
+        check_schedule(where, saved, wanted)
+    if differences and not (extends and is_exact(names, saved, wanted)):
+        _print(f"{ckpt_path or folder}: resumed with other options: {'; '.join(differences)}")
+    _print_versions(state, metadata)
+    return names
+
+
+def _print_versions(state: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     changed = [
         f"{name} {saved} then, {now} now"
         for name, saved, now in diff_options(state["versions"], metadata["versions"])

@@ -105,6 +105,8 @@ def train(
             rollbacks=start.rollbacks,
             metadata=start.metadata,
             resume_state=resumed.state if resumed else None,
+            changed=resumed.changed if resumed else (),
+            extends=resumed is not None and resumed.extends,
         )
         callbacks += make_callbacks(spec)
         trainer = build_trainer(config.trainer, hardware, folder, loggers, callbacks)
@@ -112,6 +114,8 @@ def train(
         metrics: dict[str, Any] = {}
         if config.train:
             count_ngrams(model, data)
+            if resumed is not None and resumed.extends:
+                remove_result(spec)
             metrics |= fit(trainer, model, data, resumed)
         if config.test and not skips_test(trainer):
             metrics |= test(trainer, model, data, None if config.train else config.ckpt_path)
@@ -357,6 +361,12 @@ def test(
         epochs = {"best_epoch": read_checkpoint(Path(best)).get("epoch"), "epochs": None}
     tested = trainer.test(model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True)
     return epochs | dict(tested[0])
+
+
+@rank_zero_only
+def remove_result(spec: RunSpec) -> None:
+    """Let the folder of a finished run be that of an unfinished one, which can be resumed."""
+    spec.result_path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The callbacks of a run: the built-in ones, then those of the user's `callbacks` option."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import lightning as L
@@ -31,17 +31,24 @@ def build_callbacks(
     rollbacks: tuple[Rollback, ...] = (),
     metadata: Mapping[str, Any] | None = None,
     resume_state: Mapping[str, Any] | None = None,
+    changed: Sequence[str] = (),
+    extends: bool = False,
 ) -> list[Callback]:
     """Return the callbacks that every run has, then those of its `callbacks` option.
 
     `rollbacks` are those of the run so far, `metadata` is saved in last.ckpt, and `resume_state` is
-    what the checkpoint that the run resumes from has under RESUME.
+    what the checkpoint that the run resumes from has under RESUME; `changed` and `extends` are
+    those of its ResumePoint.
     """
     config, folder = spec.config.trainer, spec.output_dir
     callbacks: list[Callback] = [
         NonFiniteGuard(config, folder, rollbacks),  # first: no other sees a number that is none
         BestCheckpoint(spec.checkpoint_dir, config.monitor, config.metric_mode),
-        ExactCheckpoint(spec, metadata or {}, resume_state, shutdown or GracefulShutdown()),
+        ExactCheckpoint(
+            *(spec, metadata or {}, resume_state, shutdown or GracefulShutdown()),
+            changed=changed,
+            extends=extends,
+        ),
         GradNormMonitor(),
         Throughput(),
         ValidationHistory(),

@@ -9,7 +9,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.apply_func import apply_to_collection
+from torch.optim.lr_scheduler import LambdaLR
 
 from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.checkpoint_io import LAST
@@ -83,13 +84,18 @@ class ExactCheckpoint(Checkpoint):
         metadata: Mapping[str, Any],
         resume_state: Mapping[str, Any] | None,
         shutdown: GracefulShutdown,
+        *,
+        changed: Sequence[str] = (),
+        extends: bool = False,
     ) -> None:
         """Write to the folder of `spec`, as often as it says.
 
         Args:
-            spec: with a `ckpt_path`, a complete training continues if it now has more epochs.
+            spec: of the run.
             metadata: of the run, in plain types; saved in the checkpoint.
             resume_state: what the checkpoint that the training resumes from has under RESUME.
+            changed: the options that the run resumes with other values of than the checkpoint's.
+            extends: whether a complete training continues, rather than with its test.
             shutdown: receives the signals that ask the training to stop.
         """
         config = spec.config.trainer
@@ -97,7 +103,9 @@ class ExactCheckpoint(Checkpoint):
         self.saved_step = 0  # optimizer steps before the saved last.ckpt; 0: none, or the start
         self._every_n_steps = config.checkpoint_every_n_steps
         self._every_seconds = (config.checkpoint_every_n_minutes or math.inf) * 60
-        self._extends = spec.config.ckpt_path is not None
+        self._extends, self._changed = extends, tuple(changed)
+        self._patience = config.patience
+        self._configured: list[list[dict[str, Any]]] = []  # of each optimizer, by its groups
         self._metadata = dict(metadata)
         self._resume_state = resume_state
         self._shutdown = shutdown
@@ -118,6 +126,7 @@ class ExactCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start to count steps and minutes, and to check for signals."""
+        self._apply_changed_options(trainer)
         self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
         self._shutdown.deferred = True
         self._group = None
@@ -133,6 +142,9 @@ class ExactCheckpoint(Checkpoint):
         if self._resume_state is not None:
             mine = self._resume_state["ranks"][trainer.global_rank]
             set_random_state(mine["rng_state"])
+            if self._resume_state["training_complete"]:
+                # What the data loader drew before this epoch, from a state that is replaced now.
+                torch.empty((), dtype=torch.int64).random_()
             self._metric_sums, self._resume_state = mine["metric_sums"], None
         elif batch_idx % accumulate == 0:
             self._before_last_step = None
@@ -182,10 +194,40 @@ class ExactCheckpoint(Checkpoint):
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Stop at once where the training was complete."""
-        if trainer.state.fn == TrainerFn.FITTING and checkpoint[RESUME]["training_complete"]:
-            epochs = checkpoint[RESUME]["epoch"]
-            more = trainer.max_epochs in (None, -1) or epochs < trainer.max_epochs
-            trainer.should_stop = not (self._extends and more)
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        trainer.should_stop = checkpoint[RESUME]["training_complete"] and not self._extends
+        if "trainer.patience" in self._changed:  # a checkpoint has it too
+            for name, state in checkpoint["callbacks"].items():
+                if name.startswith("EarlyStopping"):
+                    state["patience"] = self._patience
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Remember the optimizer's options, which those of a checkpoint are about to replace."""
+        self._configured = [
+            [{name: value for name, value in group.items() if name != "params"} for group in groups]
+            for groups in (optimizer.param_groups for optimizer in trainer.optimizers)
+        ]
+
+    def _apply_changed_options(self, trainer: Trainer) -> None:
+        """Let the options of optimizer and schedule be those of the run, not of its checkpoint."""
+        groups_changed = {name.partition(".")[0] for name in self._changed}
+        if not groups_changed & {"optimizer", "scheduler", "trainer"}:
+            return
+        if "optimizer" in groups_changed:
+            for optimizer, configured in zip(trainer.optimizers, self._configured, strict=True):
+                for group, options in zip(optimizer.param_groups, configured, strict=True):
+                    group.update(options)
+        for one in trainer.lr_scheduler_configs:
+            schedule = one.scheduler
+            assert isinstance(schedule, LambdaLR)
+            groups = schedule.optimizer.param_groups
+            if "optimizer" in groups_changed:
+                schedule.base_lrs = [group["initial_lr"] for group in groups]
+            for group, lr, share in zip(
+                groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+            ):
+                group["lr"] = lr * share(schedule.last_epoch)
 
     def _is_due(self, trainer: Trainer, batch_idx: int, *, at_once: bool) -> bool:
         step = trainer.global_step

@@ -1,0 +1,135 @@
+"""Which finished run gets more epochs, and what an error says otherwise."""
+
+import json
+
+import pytest
+
+from rnn_lab.errors import OutputDirConflictError
+from rnn_lab.training.extension import (
+    asks_for_more_epochs,
+    check_early_stop,
+    check_finished,
+    check_schedule,
+    is_exact,
+    may_change,
+)
+from rnn_lab.training.resume import find_resume_point
+from rnn_lab.training.spec import config_fingerprint
+from rnn_lab.validation import flatten
+from tests.test_conf import composed
+from tests.training.test_resume import METADATA, interrupt
+
+TRAINED = {
+    **{"trainer.max_epochs": 3, "trainer.patience": None, "optimizer.lr": 0.004},
+    **{"scheduler.name": "constant", "scheduler.warmup_ratio": 0.0},
+}
+CYCLE = TRAINED | {"scheduler.name": "one_cycle", "scheduler.warmup_ratio": 0.1}
+PATIENT = TRAINED | {"trainer.patience": 4}
+
+
+def more(options=TRAINED, **changed):
+    return (
+        options | {"trainer.max_epochs": 5} | {n.replace("__", "."): v for n, v in changed.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("trained", "wanted", "epochs", "asks"),
+    [
+        (TRAINED, more(), 3, True),
+        (TRAINED, more(trainer__max_epochs=-1), 3, True),
+        (TRAINED, TRAINED, 3, False),
+        (TRAINED, more(trainer__max_epochs="auto"), 3, False),
+        (TRAINED, more(trainer__max_epochs=2), 3, False),
+        (PATIENT, PATIENT | {"trainer.patience": 9}, 2, True),  # it was stopped early
+        (PATIENT, PATIENT | {"trainer.patience": "auto"}, 2, False),
+        (PATIENT, PATIENT | {"trainer.patience": 9}, 3, False),
+    ],
+)
+def test_asks_for_more_epochs(trained, wanted, epochs, asks):
+    assert asks_for_more_epochs(trained, wanted, epochs) == asks
+
+
+@pytest.mark.parametrize(
+    ("trained", "wanted", "exact"),
+    [
+        (TRAINED, more(), True),
+        (PATIENT, more(PATIENT, trainer__patience=9), True),
+        (PATIENT, more(PATIENT, trainer__patience=None), True),
+        (TRAINED, more(trainer__patience=9), False),  # it might have been stopped early
+        (PATIENT, more(PATIENT, trainer__patience=1), False),
+        (TRAINED, more(optimizer__lr=0.001), False),
+        (CYCLE, more(), False),
+        (CYCLE, more(CYCLE), False),
+    ],
+)
+def test_is_exact(trained, wanted, exact):
+    changed = [name for name in trained if trained[name] != wanted[name]]
+    assert all(map(may_change, changed))
+    assert is_exact(changed, trained, wanted) == exact
+
+
+def test_schedule_that_has_ended_is_to_be_restated():
+    for trained, advice in (
+        (CYCLE, "scheduler=constant, optimizer.lr"),
+        (TRAINED | {"scheduler.warmup_ratio": 0.1}, "scheduler.warmup_ratio=0, optimizer.lr"),
+    ):
+        with pytest.raises(OutputDirConflictError, match=rf"^run: .* restate .*\({advice}\)"):
+            check_schedule("run", trained, more(trained))
+        check_schedule("run", trained, more(TRAINED))
+        check_schedule("run", trained, more(CYCLE, scheduler__warmup_ratio=0.5))
+    check_schedule("run", TRAINED, more())
+
+
+def test_run_that_ended_early_needs_more_than_epochs():
+    for wanted in (more(PATIENT), more(PATIENT, trainer__patience="auto")):
+        with pytest.raises(
+            OutputDirConflictError, match=r"2 of 3 epochs because of trainer\.patie"
+        ):
+            check_early_stop("run", PATIENT, wanted, 2)
+    with pytest.raises(OutputDirConflictError, match=r"2 of 3 epochs by another option .*max_time"):
+        check_early_stop("run", TRAINED, more(), 2)
+    check_early_stop("run", PATIENT, more(PATIENT, trainer__patience=5), 2)
+    check_early_stop("run", PATIENT, more(PATIENT, trainer__patience=None), 2)
+    check_early_stop("run", PATIENT, more(PATIENT), 3)
+
+
+def test_options_of_a_finished_run_are_compared_as_they_were_given(tmp_path):
+    """With `auto` before, which its result.json no longer has."""
+    small = ("experiment=smoke", "trainer.max_epochs=auto")
+    finished = composed(*small, "scheduler=constant")
+    flat = flatten(finished.model_dump(mode="json"))
+    chosen = {"max_epochs": 3, "patience": None, "monitor": "val/accuracy"}
+    result = {
+        **{group: finished.model_dump(mode="json")[group] for group in ("model", "optimizer")},
+        "scheduler": finished.scheduler.model_dump(),
+        "trainer": finished.trainer.model_dump(mode="json") | chosen,
+        "epochs": 3,
+        "config_fingerprint": config_fingerprint(finished),
+    }
+    assert flat["trainer.max_epochs"] == "auto"
+    (tmp_path / "result.json").write_text(json.dumps(result))
+
+    def check(*options: str) -> None:
+        check_finished("run", tmp_path, composed("experiment=smoke", *options))
+
+    check("scheduler=constant", "trainer.max_epochs=4")
+    check("scheduler=cosine", "trainer.max_epochs=4", "optimizer.lr=0.1")
+    with pytest.raises(OutputDirConflictError, match=r"larger trainer\.max_epochs to tra"):
+        check("scheduler=constant", "trainer.max_epochs=3")
+    with pytest.raises(OutputDirConflictError, match="was trained with other options"):
+        check("scheduler=constant", "trainer.max_epochs=4", "model.hidden_size=5")
+    (tmp_path / "result.json").write_text("{")
+    with pytest.raises(OutputDirConflictError, match="contains a finished run"):
+        check("scheduler=constant", "trainer.max_epochs=4")
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"data.fingerprint": "others"}])
+def test_last_checkpoint_of_other_options_or_texts_is_refused(tmp_path, change):
+    saved = METADATA["signature"] | TRAINED | {"data.fingerprint": "texts"}
+    interrupt(tmp_path, epoch=3, batch_idx=0, training_complete=True, signature=saved)
+    found = find_resume_point(tmp_path, "auto", METADATA | {"signature": more(saved)})
+    assert found is not None and found.extends and found.changed == ("trainer.max_epochs",)
+    name = next(iter(change))
+    with pytest.raises(OutputDirConflictError, match=rf"a finished training with .*{name}="):
+        find_resume_point(tmp_path, "auto", METADATA | {"signature": more(saved) | change})
