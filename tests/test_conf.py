@@ -1,12 +1,14 @@
 """Every file of conf composes and passes its check."""
 
+import copy
 import functools
+import re
 from pathlib import Path
 
 import hydra
 import pytest
 from hydra.plugins.launcher import Launcher
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import rnn_lab.cli  # noqa: F401  it registers the resolvers of conf
 from rnn_lab.errors import ConfigError
@@ -27,17 +29,64 @@ GROUPS = (
 CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in (CONF / group).glob("*.yaml")]
 
 
+@functools.cache
+def composed_options(*overrides: str) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("train", overrides=list(overrides))
+
+
 @functools.cache  # configs are frozen
 def composed(*overrides: str) -> RunConfig:
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("train", overrides=list(overrides))
-    options = OmegaConf.to_container(config, resolve=True)
+    options = OmegaConf.to_container(composed_options(*overrides), resolve=True)
     return validate(RunConfig, options)
 
 
 @pytest.mark.parametrize("choice", sorted(CHOICES))
 def test_every_choice_composes_and_is_possible(choice):
     composed(choice, *(["data.train_path=mine.csv"] if choice == "data=files" else []))
+
+
+def choices(group: str) -> list[str]:
+    return sorted(f"{group}={file.stem}" for file in (CONF / group).glob("*.yaml"))
+
+
+PRESETS = [preset for group in ("experiment", "search", "debug") for preset in choices(group)]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_go_with_every_source_and_model(preset):
+    """Merged as Hydra merges them: composing each pair takes ten times as long."""
+    path = CONF / f"{preset.replace('=', '/')}.yaml"
+    options = OmegaConf.load(path)
+    for key in ("defaults", "hydra"):
+        options.pop(key, None)
+    sources = ["data=long_range"] if preset == "experiment=long_range" else choices("data")
+    for choice in sources + choices("model"):
+        texts = ["data.train_path=mine.csv"] if choice == "data=files" else []
+        if preset == "experiment=long_range" and choice.startswith("model="):
+            texts = ["data=long_range"]
+        config = copy.deepcopy(composed_options(choice, *texts))
+        OmegaConf.set_struct(config, False)
+        config.merge_with(options)
+        chosen = validate(RunConfig, OmegaConf.to_container(config, resolve=True))
+        group, _, name = choice.partition("=")
+        kind = chosen.model.name if group == "model" else chosen.data.source
+        assert kind == name.removesuffix("_small")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lines"),
+    [
+        (("+data.num_test=3", "data=imdb"), "data.num_test: only data=demo, data=long_range has"),
+        (("+model.forget_bias=3", "model=gru"), "model.forget_bias: only model=lstm, model=peep"),
+        (("+data.max_epochs=3",), "data.max_epochs: no such option; there is trainer.max_epochs"),
+        (("+model.lr=3",), "model.lr: no such option; there is optimizer.lr"),
+        (("+hidden_size=3",), "hidden_size: no such option; there is model.hidden_size"),
+    ],
+)
+def test_option_of_another_group_is_named_with_its_group(overrides, lines):
+    with pytest.raises(ConfigError, match=f"^{re.escape(lines)}"):
+        composed(*overrides)
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])

@@ -21,11 +21,12 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from rnn_lab.command_line import (
     check_flags,
     check_sweep_options,
+    choices_with,
     flags_first,
     take_text_literally,
     unknown_option,
@@ -223,6 +224,12 @@ def _line_of(error: Exception, config_name: str | None = None) -> str | None:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}:{mark.line + 1}: not valid YAML: {error.problem}"
+    missing = re.search(r"Interpolation key '([\w.]+)' not found", str(error))
+    if isinstance(error, InterpolationKeyError) and missing:
+        group, _, option = missing[1].rpartition(".")
+        if found := choices_with(group, option, [conf_dir()]):
+            needs = f"{error.full_key} needs {missing[1]}"
+            return f"{needs}: only {', '.join(found)} has this option"
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return user_message(error)
     if (refused := find_os_error(error)) is None:

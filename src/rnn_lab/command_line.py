@@ -118,19 +118,53 @@ def unknown_option(name: str, config_name: str) -> str:
     if package and name in groups:
         return f"{name}@{package}: there is no such package in the config"
     config: Any = _compose_choices(arguments, config_name, groups, folders[1:])
-    for depth, part in enumerate(name.replace("/", ".").split(".")):
+    elsewhere = _options_elsewhere(name, folders, config)
+    *_, last = parts = name.replace("/", ".").split(".")
+    for depth, part in enumerate(parts):
         if not isinstance(config, DictConfig):
             break
         names = {str(key) for key in config if not str(key).startswith("_")}
         if depth == 0:
             names = (names | {group for group in groups if "/" not in group}) - {"hydra"}
         if part not in config:
+            if elsewhere and part == last:
+                return f"{name}: {elsewhere}"
             what = f"{name}: no such option"
             if name.startswith("hydra.launcher.") and not names:
                 what += " of hydra/launcher=basic; choose another hydra/launcher"
             return unknown_choice_message(what, part, list(names)) if names else what
         config = OmegaConf.select(config, part)
     return f"{name}: no such option"
+
+
+def _options_elsewhere(name: str, folders: Sequence[Path], config: DictConfig | None) -> str | None:
+    """Return where an option is that a group lacks: in other choices of it, or in another group."""
+    group, _, option = name.rpartition(".")
+    if group.startswith("hydra"):
+        return None
+    if found := choices_with(group, option, folders):
+        return f"only {', '.join(found)} has this option"
+    groups = {} if config is None else {str(key): config._get_node(key) for key in config}
+    others = [
+        f"{other}.{option}"
+        for other, node in groups.items()
+        if other not in ("hydra", group) and isinstance(node, DictConfig) and option in node
+    ]
+    return f"no such option; there is {', '.join(others)}" if others else None
+
+
+def choices_with(group: str, option: str, folders: Sequence[Path]) -> list[str]:
+    """Return the choices of a group whose file has an option: ["data=demo", "data=long_range"]."""
+    files = {path for folder in folders for path in (folder / group).glob("*.yaml") if group}
+    return sorted(f"{group}={path.stem}" for path in files if option in _options_in(path))
+
+
+def _options_in(path: Path) -> set[str]:
+    """Return the options in a file of conf, and in the choices of its group that it builds on."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    bases = [base for base in content.pop("defaults", ()) if isinstance(base, str)]
+    files = [path.with_name(f"{base}.yaml") for base in bases if base != "_self_"]
+    return set(content).union(*(_options_in(file) for file in files if file.is_file()))
 
 
 def check_sweep_options(config: DictConfig) -> None:

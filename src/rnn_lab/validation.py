@@ -205,6 +205,8 @@ def _line(path: list[str], details: Any, schema: type[BaseModel]) -> str:
     name, kind, value = ".".join(path), details["type"], details["input"]
     context = details.get("ctx", {})
     if kind == "extra_forbidden":
+        if others := _groups_with(schema, path[-1], besides=path[0]):
+            return f"{name}: no such option; there is {', '.join(others)}"
         groups = _groups_at(schema, path[:-1])
         names = sorted({n for g in groups for n in g.model_fields} - {path[-1]})  # of another one
         meant = _suggestion(path[-1], names)
@@ -266,6 +268,16 @@ def _groups_at(schema: type[BaseModel], path: Sequence[str]) -> set[type[BaseMod
         fields = [group.model_fields[name] for group in groups if name in group.model_fields]
         groups = {group for field in fields for group in _schemas_in(field.annotation)}
     return groups
+
+
+def _groups_with(schema: type[BaseModel], option: str, *, besides: str) -> list[str]:
+    """Return the options of that name in the other groups of a schema: ["trainer.max_epochs"]."""
+    return [
+        f"{group}.{option}"
+        for group, field in schema.model_fields.items()
+        if group != besides
+        and any(option in inner.model_fields for inner in _schemas_in(field.annotation))
+    ]
 
 
 def _schemas_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -37,4 +37,4 @@ def test_a_mistake_is_one_line(tmp_path, mood_run):
 def test_help_lists_the_sources_of_reviews(tmp_path):
     done = run_command("eval.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
-    assert "data: auto, demo, files, imdb, lists, long_range" in done.stdout
+    assert "data: auto, demo, demo_small, files, imdb, lists, long_range" in done.stdout

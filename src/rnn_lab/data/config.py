@@ -1,6 +1,6 @@
 """The `data` options: those of every built-in source, and DataOptions for any registered one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny
@@ -11,7 +11,7 @@ from rnn_lab.data.sources.demo import DemoConfig
 from rnn_lab.data.sources.imdb import ImdbConfig
 from rnn_lab.data.sources.lists import ListsConfig
 from rnn_lab.data.sources.long_range import LongRangeConfig
-from rnn_lab.data.sources.registry import find_source
+from rnn_lab.data.sources.registry import SOURCES, find_source
 from rnn_lab.data.sources.text_files import FilesConfig
 
 __all__ = (
@@ -33,8 +33,23 @@ def _validate(options: Any) -> Any:
         return options
     if not isinstance(options, Mapping):
         raise ValueError("expected the options of a source, such as data=demo")
+    name = options.get("source")
+    config = find_source(name).config
+    if problems := list(_options_of_others(options, str(name), config)):
+        raise ValueError("\n".join(problems))
     # Pydantic puts errors of this call under the name of the field: data.max_length.
-    return find_source(options.get("source")).config.model_validate(dict(options))
+    return config.model_validate(dict(options))
+
+
+def _options_of_others(
+    options: Mapping[Any, Any], name: str, config: type[TextOptions]
+) -> Iterator[str]:
+    """Yield a line for each option that other sources have."""
+    for option in options:
+        others = sorted(n for n, other in SOURCES.items() if option in other.config.model_fields)
+        if option not in config.model_fields and others:
+            listed = ", ".join(f"data={other}" for other in others)
+            yield f"data.{option}: only {listed} has this option, not data={name}"
 
 
 # As a pydantic field: the options of the source that its `source` names.

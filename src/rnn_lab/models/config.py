@@ -80,10 +80,18 @@ def _as_config_of_cell(options: Any) -> Any:
     config_class = CELL_CONFIGS[name]
     for option in options.keys() - config_class.model_fields.keys():
         cells = [cell for cell, other in CELL_CONFIGS.items() if option in other.model_fields]
-        if cells:
+        if cells and options[option] is not None:
             cells_text = ", ".join(f"model={cell}" for cell in sorted(cells))
             raise ValueError(f"model.{option}: only {cells_text} has this option, not {name}")
-    return config_class.model_validate(dict(options))
+    # An experiment may set an option of one cell to null, and is composed with every cell.
+    known = {key: value for key, value in options.items() if key in config_class.model_fields}
+    unknown = {key: value for key, value in options.items() if not _is_unset(key, value)}
+    return config_class.model_validate(unknown | known)
+
+
+def _is_unset(option: str, value: Any) -> bool:
+    """Return whether an option of some cell is null."""
+    return value is None and any(option in other.model_fields for other in CELL_CONFIGS.values())
 
 
 # A field of this type takes the options of any registered cell and holds its own config class.
