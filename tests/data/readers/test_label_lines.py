@@ -27,17 +27,47 @@ def read(path, **options) -> list:
 
 def test_fasttext(tmp_path):
     path = tmp_path / "train.txt"
-    path.write_text("\n".join([*FASTTEXT * 40, "", "__label__bad", "__label__a __label__b both"]))
+    bad = ["", "__label__bad", "no label", "__label__a __label__b both"]
+    path.write_text("\n".join([*FASTTEXT * 40, *bad]))
+    found = read(path, label_column="label")
+    assert found[120:] == [
+        BadRow(122, "has a label but no text"),
+        BadRow(123, "has no __label__"),
+        BadRow(124, "has more than one label; data.label_column=labels reads any number"),
+    ]
+    path.write_text("\n".join(FASTTEXT * 40))
     found = read(path)
     assert found[:3] == [
         Record(1, "a film", "good"),
         Record(2, "two words ", "so-so"),
         Record(3, "the end", "bad"),
     ]
-    assert found[120:] == [
-        BadRow(122, "has a label but no text"),
-        BadRow(123, "has more than one label; one label for each text is supported"),
+
+
+SEVERAL = [
+    *("__label__a __label__2.0 a film", "__label__b the end", "no label at all"),
+    *("__label__a trailing __label__b", "__label__a __label__a twice"),
+]
+
+
+def test_fasttext_with_any_number_of_labels(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("\n".join(SEVERAL * 4))
+    reader = RecordReader(path, ReadOptions(), labelled=True)
+    assert list(reader)[:5] == [
+        Record(1, "a film", ("a", "2")),
+        Record(2, "the end", ("b",)),
+        Record(3, "no label at all", ()),
+        Record(4, "trailing ", ("a", "b")),
+        Record(5, "twice", ("a",)),
     ]
+    assert reader.info.as_dict()["label_column"] == "labels"
+    # A file like it, where each text has one label; and by option.
+    path.write_text("\n".join(FASTTEXT * 4))
+    like = RecordReader(path, ReadOptions(), labelled=True, like=reader.info)
+    assert next(iter(like)) == Record(1, "a film", ("good",))
+    for options in ({"label_column": "labels"}, {"label_separator": "__label__"}):
+        assert read(path, **options)[0] == Record(1, "a film", ("good",))
 
 
 def test_coarse_labels_are_up_to_the_colon(tmp_path):

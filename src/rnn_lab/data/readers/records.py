@@ -119,20 +119,27 @@ def _text_records(reading: Reading) -> Iterator[Record]:
 
 
 def _label_line_records(reading: Reading) -> Iterator[Record | BadRow]:
-    options = reading.columns
-    columns = reading.resolve(
-        label_lines.COLUMNS,
-        replace(options, text=options.text or "text", label=options.label or "label"),
+    options, like = reading.columns, reading.columns.like
+    fasttext = label_lines.is_fasttext(text for _, text in reading.sample())
+    several = options.label is None and (
+        reading.options.label_separator is not None
+        or (like is not None and like.label == "labels")
+        or (fasttext and label_lines.has_several(text for _, text in reading.sample()))
     )
+    label = options.label or ("labels" if several else "label")
+    columns = reading.resolve(
+        label_lines.COLUMNS, replace(options, text=options.text or "text", label=label)
+    )
+    several = columns.label == "labels"
     with reading.lines() as lines:
-        for line, row in label_lines.label_lines(lines):
+        for line, row in label_lines.label_lines(lines, fasttext=fasttext, several=several):
             if isinstance(row, str):
-                yield BadRow(line, row)
+                yield BadRow(line, row.replace("label_column", f"{options.prefix}label_column"))
                 continue
-            label, text = row
-            if columns.label == "coarse":
-                label = label.partition(":")[0]
-            yield Record(line, text, label if reading.labelled else None)
+            found, text = row
+            if columns.label == "coarse" and isinstance(found, str):
+                found = found.partition(":")[0]
+            yield Record(line, text, found if reading.labelled else None)
 
 
 def _arrow_records(reading: Reading) -> Iterator[Record | BadRow]:
