@@ -161,7 +161,12 @@ def choices_with(group: str, option: str, folders: Sequence[Path]) -> list[str]:
 
 def _options_in(path: Path) -> set[str]:
     """Return the options in a file of conf, and in the choices of its group that it builds on."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):  # named where the file is chosen
+        return set()
+    if not isinstance(content, dict):
+        return set()
     bases = [base for base in content.pop("defaults", ()) if isinstance(base, str)]
     files = [path.with_name(f"{base}.yaml") for base in bases if base != "_self_"]
     return set(content).union(*(_options_in(file) for file in files if file.is_file()))

@@ -82,6 +82,12 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         (("experiment=group",), "modle: no such option. Did you mean model? Choose from: "),
         (("experiment=yaml",), "mine/experiment/yaml.yaml:2: not valid YAML: "),
         (("experiment=reference",), "name: Interpolation key 'nope' not found"),
+        (
+            ("experiment=long_range", "data=demo"),
+            "name needs data.distance: only data=long_range h",
+        ),
+        (("data=files", "data.num_test=3"), "data.num_test: only data=demo, data=demo_small, "),
+        (("data.max_epochs=3",), "data.max_epochs: no such option; there is trainer.max_epochs"),
         (("experiment=environment",), "Environment variable 'NO_SUCH_VARIABLE' not found"),
         (("seed=[1,2",), "seed=[1,2: not a valid override: "),
         (
