@@ -44,7 +44,7 @@ def rows(path: Path, **dialect) -> list[list[str]]:
 
 
 def test_ag_news(load, own_texts):
-    with pytest.raises(DataError, match=r"data\.text_column=\[1,2\] joins them"):
+    with pytest.raises(DataError, match=r"data\.text_column=\[1,2\]' joins them"):
         load("ag_news.csv")
     expected = rows(own_texts / "ag_news.csv")
     corpus = load("ag_news.csv", text_column=[1, 2])
