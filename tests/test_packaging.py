@@ -57,6 +57,7 @@ def test_a_clone_uses_its_own_conf():
         ("tensorboard", "tensorboard"),
         ("pyarrow", "files"),
         ("gensim", "vectors"),
+        ("onnxruntime", "onnx"),
     ],
 )
 def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(monkeypatch, missing, extra):
@@ -161,7 +162,8 @@ def test_a_wheel_trains_predicts_exports_and_has_the_python_interface(installed:
     result = json.loads((away / "run" / "result.json").read_text())
     assert result["git_commit"] is None  # and not that of the repository around the environment
     predicted = installed("rnn-lab", "predict", "run=run", "text=a lovely film").stdout
-    assert installed("rnn-lab", "export", "run=run").stdout == "exported to model.safetensors\n"
+    exported = installed("rnn-lab", "export", "run=run").stdout
+    assert exported == "exported to model.safetensors\nmodel card: model.safetensors.md\n"
     class_names, labels, page = json.loads(installed("python", "-c", PYTHON).stdout)
     assert class_names == ["negative", "positive"]
     assert labels[0] == predicted.splitlines()[0]

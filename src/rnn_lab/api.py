@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rnn_lab.data.readers.records import Record
-from rnn_lab.errors import DataError
+from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.batch_predict import RowPrediction, predict_rows
-from rnn_lab.inference.load import LoadedModel, load_model
-from rnn_lab.plugins import load_plugins
+from rnn_lab.inference.predictor import Predictor, is_onnx_file
+from rnn_lab.plugins import load_plugins, require_extra
+from rnn_lab.process import num_threads
 
 if TYPE_CHECKING:
     from rnn_lab.inference.explanation import Explanation
@@ -44,7 +45,7 @@ class Prediction:
 class Model:
     """A trained text classifier, ready to predict; `rnn_lab.load` returns one."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: Predictor) -> None:
         self._loaded = loaded
 
     @property
@@ -59,7 +60,7 @@ class Model:
     def __repr__(self) -> str:
         """Return the architecture and where it comes from."""
         classes = ", ".join(self.class_names)
-        return f"<rnn_lab.Model {self._loaded.model_config.name} [{classes}] {self._loaded.path}>"
+        return f"<rnn_lab.Model {self._loaded.cell} [{classes}] {self._loaded.path}>"
 
     def predict(self, texts: Iterable[str], *, batch_size: int = 256) -> list[Prediction]:
         """Return the prediction of each text, in order.
@@ -130,11 +131,19 @@ class Model:
         Raises:
             TypeError: `text` is not a string.
             DataError: it is not valid Unicode.
-            ConfigError: there is no class `label`.
+            ConfigError: there is no class `label`, or the model is an .onnx file, which only
+                predicts.
         """
-        from rnn_lab.inference.explanation import explain_text
-
         checked, loaded = _checked(text, 0), self._loaded
+        if is_onnx_file(loaded.path):
+            raise ConfigError(
+                f"{loaded.path}: an .onnx file only predicts; to explain, load the run folder, or "
+                "a .ckpt or .safetensors file"
+            )
+        from rnn_lab.inference.explanation import explain_text
+        from rnn_lab.inference.load import LoadedModel
+
+        assert isinstance(loaded, LoadedModel)
         if next(loaded.model.parameters()).device.type != "cpu":
             loaded = replace(loaded, model=copy.deepcopy(loaded.model).cpu())
         return explain_text(loaded, checked, label)
@@ -214,13 +223,21 @@ def load(run_or_file: str | Path, *, device: str = "auto") -> Model:
     ('neg', 'pos')
 
     Args:
-        run_or_file: a run folder, its result.json, or a .ckpt or .safetensors file.
+        run_or_file: a run folder, its result.json, or a .ckpt, .safetensors or .onnx file. The
+            last needs `pip install 'rnn-lab[onnx]'`, is read without torch, and only predicts.
         device: "auto" (the fastest one available), "cpu", "cuda" or "mps".
 
     Raises:
         CheckpointError: there is no such run, or it cannot be used; the message says why.
         ConfigError: this machine has no such device.
     """
+    if is_onnx_file(run_or_file):
+        require_extra("onnx", str(run_or_file))
+        from rnn_lab.inference.onnx_model import load_onnx
+
+        return Model(load_onnx(run_or_file, device, num_threads()))
+    from rnn_lab.inference.load import load_model
+
     load_plugins(())
     return Model(load_model(run_or_file, device))
 

@@ -23,7 +23,7 @@ usage: {program} COMMAND [OPTION=VALUE ...]
   eval      test a trained run
   predict   label texts with a trained run
   explain   show why a trained run labels a text as it does
-  export    write a trained run as one .safetensors file, which cannot contain code
+  export    write a trained run as one file, .safetensors or .onnx, with a model card
   report    compare the runs of a sweep: a table and a web page
 
 `{program} COMMAND --help` shows the options of a command with examples."""
@@ -66,7 +66,7 @@ def explain(options: dict[str, Any]) -> None:
 
 @fault_tolerant_streams()
 def export(arguments: Sequence[str] | None = None) -> None:
-    """Write a trained run as one .safetensors file."""
+    """Write a trained run as one file, .safetensors or .onnx."""
     from rnn_lab.inference.export import USAGE, export
 
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -74,9 +74,13 @@ def export(arguments: Sequence[str] | None = None) -> None:
         print(USAGE)
         return
     try:
-        print(f"exported to {export(given)}")
+        exported = export(given)
     except UserError as error:
         exit_with(str(error))
+    print(f"exported to {exported.path}")
+    if exported.compared is not None:
+        print(exported.compared)
+    print(f"model card: {exported.card}")
 
 
 @fault_tolerant_streams()

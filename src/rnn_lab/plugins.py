@@ -25,6 +25,7 @@ _EXTRAS = {
     "files": ("pyarrow", "zstandard"),
     "tensorboard": ("tensorboard",),
     "vectors": ("gensim",),
+    "onnx": ("onnx", "onnxruntime"),
 }
 _imported_entry_points = False
 

@@ -20,6 +20,13 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
+def num_threads() -> int:
+    """Return how many threads to compute with: OMP_NUM_THREADS, as torch does, or all cores."""
+    with contextlib.suppress(ValueError):
+        return max(1, min(num_cores(), int(os.environ.get("OMP_NUM_THREADS", num_cores()))))
+    return num_cores()
+
+
 def is_rank_zero() -> bool:
     """Return whether this is the first, or the only, process of a run."""
     ranks = (os.environ.get(name) for name in _RANK_VARIABLES)

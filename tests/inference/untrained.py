@@ -9,7 +9,7 @@ from rnn_lab.data.text_encoder import TextEncoder, Vocabulary
 from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
 from rnn_lab.inference.load import LoadedModel
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import ModelConfig
+from rnn_lab.models.config import validate_model
 
 WORDS = ("the", "a", "film", "was", "not", "bad", "good", "at", "all", ",", ".")
 
@@ -27,7 +27,7 @@ def untrained_run(
     torch.manual_seed(0)
     vocabulary = vocabulary or WordVocabulary([*SPECIALS, *WORDS])
     sizes = {"embedding_dim": 6, "hidden_size": 5}
-    config = ModelConfig.model_validate({"name": "lstm"} | sizes | model)
+    config = validate_model({"name": "lstm"} | sizes | model)
     network = RecurrentClassifier(config, len(vocabulary), len(class_names), task).eval()
     with torch.no_grad():
         for weight in network.parameters():

@@ -4,12 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from rnn_lab.data.readers.records import BadRow, Record
-from rnn_lab.inference.load import LoadedModel
 from rnn_lab.inference.prediction_files import kept_characters
+from rnn_lab.inference.predictor import Predictor
 
 WINDOW = 4096  # rows held at once: enough to batch by length, however long the input is
 WINDOW_TOKENS = 2**22  # tokens of a window, except for its last row: 32 MiB
@@ -33,30 +31,24 @@ class RowPrediction(NamedTuple):
     probabilities: np.ndarray | None
     error: str | None = None
     columns: Mapping[str, Any] | None = None  # of the row, where they are kept
-    labels: tuple[str, ...] = ()  # see LoadedModel.predicted
+    labels: tuple[str, ...] = ()  # see Predictor.predicted
 
 
-def classify(run: LoadedModel, texts: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
+def classify(run: Predictor, texts: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
     """Return the class probabilities, float32 [texts, classes], of texts given as token ids.
 
     A batch holds texts of similar length, so that little is computed on padding.
     """
-    device = next(run.model.parameters()).device
     probabilities = np.empty((len(texts), len(run.class_names)), dtype=np.float32)
     order = np.argsort([len(text) for text in texts], kind="stable")
-    with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = [torch.from_numpy(texts[row]) for row in rows]
-            lengths = torch.tensor([len(text) for text in batch])
-            tokens = pad_sequence(batch, batch_first=True)  # [batch, time]
-            logits = run.model(tokens.to(device), lengths.to(device))  # [batch, classes]
-            probabilities[rows] = run.model.task.probabilities(logits).cpu().numpy()
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        probabilities[rows] = run.probabilities([texts[row] for row in rows])
     return probabilities
 
 
 def predict_rows(
-    run: LoadedModel, rows: Iterable[Record | BadRow], batch_size: int
+    run: Predictor, rows: Iterable[Record | BadRow], batch_size: int
 ) -> Iterator[RowPrediction]:
     """Yield one RowPrediction for each row, in order; at most one window of rows is in memory."""
     # Each text is replaced by a copy of its ids as it is read: a window of long texts stays small.

@@ -68,6 +68,7 @@ class ExportOptions(_RunOptions):
     """A finished run, and the file to write its network to."""
 
     output: FilePath = "model.safetensors"
+    texts: FilePath | None = None  # a file of texts to compare an .onnx file with the run on
 
 
 class ExplainOptions(_RunOptions):

@@ -20,10 +20,10 @@ from rnn_lab.inference.lock_callbacks import lock_test_dir
 from rnn_lab.models.metrics import MetricFactory, build_metrics, metric_inputs
 from rnn_lab.paths import local_path
 from rnn_lab.reports.plots import draw_plots
+from rnn_lab.reports.run_files import TOP_LOSSES
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.training.artifacts import (
     MAX_HASHED_TEXTS,
-    TOP_LOSSES,
     TRAIN_HASHES,
     describe_data,
     git_commit,

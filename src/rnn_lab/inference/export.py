@@ -1,48 +1,76 @@
-"""Exported runs: one .safetensors file each, a format that cannot contain code.
+"""Exported runs, one file each: .safetensors, which cannot contain code, or .onnx.
 
-The tensors are those of RecurrentClassifier, under its own names. The file's metadata holds the
-rest that predicting needs as JSON under one key: the parts of a checkpoint of train.py, under the
-same names, the schema version, and a checksum. Any version of torch can read such a file.
+In a .safetensors file, the tensors are those of RecurrentClassifier, under its own names. Its
+metadata holds the rest that predicting needs as JSON under one key: the parts of a checkpoint of
+train.py, under the same names, the schema version, and a checksum. Any version of torch can read
+such a file. `onnx_export.py` makes the other kind.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rnn_lab.errors import CheckpointError, ConfigError, sanitize
+from rnn_lab.data.readers.records import ReadOptions, Record, RecordReader
+from rnn_lab.errors import CheckpointError, ConfigError, DataError, sanitize
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import ExportOptions
-from rnn_lab.io.atomic import atomic_write_bytes
+from rnn_lab.inference.predictor import ONNX_SUFFIX
+from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION, schema_mismatch
 from rnn_lab.paths import local_path
-from rnn_lab.plugins import load_plugins
+from rnn_lab.plugins import load_plugins, require_extra
+from rnn_lab.reports.model_card import MARK, ExportedFile, model_card
+from rnn_lab.reports.run_files import TOP_LOSSES, read_result
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the options are valid
     from torch import Tensor
 
-USAGE = """Write a trained run as one .safetensors file, which cannot contain code.
+    from rnn_lab.inference.load import LoadedModel
+
+USAGE = """Write a trained run as one file, and a model card beside it.
 
 usage: rnn-lab export run=RUN [output=model.safetensors] [plugins=MODULE,...]
+       rnn-lab export run=RUN output=model.onnx [texts=FILE] [plugins=MODULE,...]
 
-RUN is a run folder or a .ckpt file. The file contains the network, its vocabulary and its class
-names. predict, eval and explain accept it as run=model.safetensors and give bit-identical
-predictions."""
+RUN is a run folder, or a .ckpt or .safetensors file. The file contains the network, its vocabulary
+and its class names.
+
+  .safetensors  predict, eval and explain accept it as run=model.safetensors and give bit-identical
+                predictions
+  .onnx         predict reads it without torch, and ONNX Runtime in other languages. Before it is
+                written, it is compared with the run: on the texts in FILE, else on the test texts
+                in the run's folder. Needs pip install 'rnn-lab[onnx]'
+
+The model card, model.onnx.md, has the data, metrics, baselines, seeds, versions and limits."""
 
 SUFFIX = ".safetensors"
+SUFFIXES = (SUFFIX, ONNX_SUFFIX)
+MAX_TEXTS = 256  # that an .onnx file is compared on
 _KEY = "rnn-lab"  # of the metadata. One key, because the library writes several in any order
 _DIGEST = "sha256"
 _PARTS = {"hyper_parameters", "TextDataModule"}
 
 
-def export(arguments: Sequence[str]) -> Path:
-    """Write the run of `run=...` to `output=...`, and return that path.
+class Exported(NamedTuple):
+    """The files that `export` wrote."""
+
+    path: Path
+    card: Path
+    compared: str | None  # how an .onnx file compares with the run
+
+
+def export(arguments: Sequence[str]) -> Exported:
+    """Write the run of `run=...` to `output=...`, and its model card beside it.
 
     Raises:
-        ConfigError: an argument is unknown or has an invalid value.
-        CheckpointError: the run cannot be read.
+        ConfigError: an argument is unknown or has an invalid value, the model card would replace
+            a file of the user's, or an .onnx file cannot have the cell or pooling of the run.
+        CheckpointError: the run cannot be read, or an .onnx file does not give its probabilities.
+        DataError: `texts` cannot be read.
         WriteError: the file cannot be written.
     """
     from rnn_lab.overrides import read_text  # it imports Hydra, which rnn_lab.load does not need
@@ -54,15 +82,120 @@ def export(arguments: Sequence[str]) -> Path:
     plugins = given.pop("plugins", "").strip("[]")
     options = validate(ExportOptions, given)
     output = local_path(options.output)
-    if output.suffix != SUFFIX:
-        raise ConfigError(f"output={options.output}: unknown extension. Choose from: {SUFFIX}")
+    card = output.with_name(f"{output.name}.md")
+    _check_options(options, output, card)
     with fast_imports():
         from rnn_lab.inference.load import load_model
 
     load_plugins([name.strip() for name in plugins.split(",")] if plugins else [])
+    texts = None if options.texts is None else _read_texts(local_path(options.texts))
     run = load_model(options.run)
-    write_safetensors(output, run.model.state_dict(), run.about)
-    return output
+    compared = None
+    if output.suffix == ONNX_SUFFIX:
+        compared = _write_onnx(output, run, texts)
+    else:
+        write_safetensors(output, run.model.state_dict(), run.about)
+    with atomic_write(card) as file:
+        file.write(model_card(_describe(output, run, compared), _recorded_result(run)))
+    return Exported(output, card, compared)
+
+
+def _check_options(options: ExportOptions, output: Path, card: Path) -> None:
+    if output.suffix not in SUFFIXES:
+        choices = ", ".join(SUFFIXES)
+        raise ConfigError(f"output={options.output}: unknown extension. Choose from: {choices}")
+    if output.suffix == ONNX_SUFFIX:
+        require_extra("onnx", f"output={options.output}")
+    elif options.texts is not None:
+        raise ConfigError(f"texts={options.texts}: only an .onnx file is compared with the run")
+    if output.is_dir():
+        raise ConfigError(f"output={options.output}: is a folder; add a file name")
+    try:
+        with card.open(encoding="utf-8", errors="replace") as file:
+            is_ours = file.readline(len(MARK) + 2).rstrip() == MARK
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(f"output={options.output}: {card}: {error.strerror}") from None
+    if not is_ours:
+        raise ConfigError(
+            f"output={options.output}: the model card would replace {card}, which no export wrote; "
+            "choose another name"
+        )
+
+
+def _write_onnx(output: Path, run: "LoadedModel", texts: list[str] | None) -> str:
+    """Write an .onnx file that gives the run's probabilities; return how they were compared."""
+    from rnn_lab.inference.onnx_export import export_onnx
+
+    where = "texts"
+    if texts is None:
+        where, texts = "test texts", _recorded_texts(run)
+    content, compared = export_onnx(run, texts)
+    with atomic_write_bytes(output) as file:
+        file.write(content)
+    real = compared.texts - compared.random
+    if not real:
+        where = "texts, since the run's folder has none (texts=FILE gives some)"
+    return (
+        f"compared with the run on {real:,} {where} and {compared.random} random sequences of "
+        f"tokens: probabilities differ by at most {compared.difference:.1e}"
+    )
+
+
+def _run_folder(run: "LoadedModel") -> Path | None:
+    folder = run.path.parent
+    return folder.parent if folder.name == "checkpoints" else None
+
+
+def _recorded_result(run: "LoadedModel") -> dict[str, Any] | None:
+    """Return the run's result.json; None if it has none that can be read."""
+    folder = _run_folder(run)
+    try:
+        return None if folder is None else read_result(folder)
+    except CheckpointError:
+        return None
+
+
+def _recorded_texts(run: "LoadedModel") -> list[str]:
+    """Return the test texts in the run's folder: those with the highest loss."""
+    folder = _run_folder(run)
+    try:
+        return [] if folder is None else _read_texts(folder / TOP_LOSSES, text_column="text")
+    except DataError:
+        return []
+
+
+def _read_texts(path: Path, text_column: str | None = None) -> list[str]:
+    """Return the first texts of a file.
+
+    Raises:
+        DataError: it cannot be read, or has no text.
+    """
+    rows = RecordReader(path, ReadOptions(text_column=text_column), labelled=False)
+    texts = [row.text for row in islice(rows, MAX_TEXTS) if isinstance(row, Record)]
+    if not texts:
+        raise DataError(f"{path}: contains no text")
+    return texts
+
+
+def _describe(output: Path, run: "LoadedModel", compared: str | None) -> ExportedFile:
+    with output.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    encoder, thresholds = run.text_encoder, run.thresholds
+    return ExportedFile(
+        name=output.name,
+        num_bytes=output.stat().st_size,
+        sha256=checksum,
+        cell=run.cell,
+        class_names=run.class_names,
+        thresholds=None if thresholds is None else thresholds.tolist(),
+        tokenizer=encoder.vocabulary.tokenizer,
+        vocab_size=encoder.vocab_size,
+        max_length=encoder.max_length,
+        truncation_side=encoder.truncation_side,
+        compared=compared,
+    )
 
 
 def write_safetensors(

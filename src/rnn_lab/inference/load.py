@@ -6,7 +6,7 @@ the seconds of its import.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.overrides import TorchFunctionMode
 
 from rnn_lab.data.config import DataOptions, TextOptions
@@ -23,6 +24,7 @@ from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.inference.export import SUFFIX, read_safetensors
+from rnn_lab.inference.predictor import DEFAULT_SEPARATOR, Predictor, is_onnx_file
 from rnn_lab.inference.recorded import training_read_info
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
@@ -36,8 +38,8 @@ CLASSIFIER = "classifier."  # prefix of the network's weights within the Lightni
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A network ready to predict, and what its input needs."""
+class LoadedModel(Predictor):
+    """A network of torch ready to predict, and what its input needs."""
 
     model: RecurrentClassifier
     text_encoder: TextEncoder
@@ -51,19 +53,33 @@ class LoadedModel:
     about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
-    def task(self) -> Task:
-        """Whether it predicts one label a text or any number of them."""
-        return "multiclass" if self.model.thresholds is None else "multilabel"
+    def cell(self) -> str:
+        """The name of its cell: model.name."""
+        return self.model_config.name
 
-    def predicted(self, probabilities: np.ndarray) -> tuple[str, ...]:
-        """Return the labels that it predicts with these probabilities [classes], in their order.
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        """Where a text has any number of labels, the threshold of each, float32 [classes]."""
+        found = self.model.thresholds
+        return None if found is None else found.cpu().numpy()
 
-        That is the most probable class, or every label whose probability is at least its threshold.
+    @property
+    def label_separator(self) -> str:
+        """What joins several labels in one cell of a table."""
+        return getattr(self.data_config, "label_separator", None) or DEFAULT_SEPARATOR
+
+    def probabilities(self, texts: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the probabilities, float32 [texts, classes], of one batch of ids, int64 [length].
+
+        Those of a text do not depend on the other texts.
         """
-        if self.model.thresholds is None:
-            return (self.class_names[int(probabilities.argmax())],)
-        found = np.flatnonzero(probabilities >= self.model.thresholds.cpu().numpy())
-        return tuple(self.class_names[label] for label in found)
+        device = next(self.model.parameters()).device
+        lengths = torch.tensor([len(text) for text in texts])
+        rows = [torch.from_numpy(text) for text in texts]
+        tokens = pad_sequence(rows, batch_first=True)  # [batch, time]
+        with torch.inference_mode():
+            logits = self.model(tokens.to(device), lengths.to(device))  # [batch, classes]
+            return self.model.task.probabilities(logits).cpu().numpy()
 
 
 class _Plain(BaseModel):
@@ -134,6 +150,11 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
         ConfigError: this machine has no such device.
     """
     target = _device(device)
+    if is_onnx_file(run):
+        raise CheckpointError(
+            f"{run}: an .onnx file only predicts; for this, give the run folder, or a .ckpt or "
+            ".safetensors file"
+        )
     path = find_checkpoint(run)
     try:
         content = _read(path)

@@ -20,19 +20,21 @@ from rnn_lab.inference.prediction_files import (
     describe_dropped,
     is_prediction_file,
 )
+from rnn_lab.inference.predictor import is_onnx_file
 from rnn_lab.inference.recorded import recorded_read_info
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
 from rnn_lab.io.locks import locked
 from rnn_lab.io.streams import printing_results
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
+from rnn_lab.process import num_threads
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:
     import numpy as np
 
     from rnn_lab.inference.batch_predict import RowPrediction
-    from rnn_lab.inference.load import LoadedModel
+    from rnn_lab.inference.predictor import Predictor
 
 _OUTPUTS = {
     ".jsonl": JsonLines,
@@ -60,14 +62,8 @@ def predict(options: dict[str, Any]) -> None:
 def predict_text(options: PredictOptions) -> None:
     """Print the label or labels of `options.text`, then the probability of every class."""
     text = check_text(options.text)
-    # torch takes seconds to import: only once the options are valid.
-    with fast_imports():
-        from rnn_lab.inference.batch_predict import classify
-        from rnn_lab.inference.load import load_model
-
-    run = load_model(options.run, options.device)
-    run.model.recurrent.use_numba = False  # numba takes a second to import: too long for one text
-    (probabilities,) = classify(run, [run.text_encoder.encode(text)], batch_size=1)
+    run = _load(options)
+    (probabilities,) = run.probabilities([run.text_encoder.encode(text)])
     with printing_results():
         print_prediction(run, probabilities, options.top_k)
 
@@ -86,7 +82,7 @@ def check_text(text: str | None) -> str:
 
 
 def print_prediction(
-    run: "LoadedModel", probabilities: "np.ndarray", top_k: int | None = None
+    run: "Predictor", probabilities: "np.ndarray", top_k: int | None = None
 ) -> None:
     """Print the predicted label or labels, then all classes, or `top_k`, by probability [classes].
 
@@ -96,7 +92,7 @@ def print_prediction(
     order = sorted(range(len(run.class_names)), key=lambda i: -probabilities[i])[:top_k]
     names = {i: sanitize(run.class_names[i]) for i in order}
     width = max(map(len, names.values()))
-    thresholds = run.model.thresholds
+    thresholds = run.thresholds
     print(", ".join(sanitize(label) for label in labels) or NO_LABEL)
     for i in order:
         line = f"  {names[i]:{width}}  {100 * probabilities[i]:5.1f} %"
@@ -114,7 +110,7 @@ def predict_stream(options: PredictOptions, source: str) -> None:
     them and no option says otherwise.
     """
     _check_output(options.output, source, overwrite=options.overwrite)
-    run: LoadedModel | None = None
+    run: Predictor | None = None
     is_recorded, like = recorded_read_info(options.run)
     if not is_recorded:
         run = _load(options)
@@ -128,17 +124,13 @@ def predict_stream(options: PredictOptions, source: str) -> None:
     if options.id_column is not None and reader.info.format == "txt":
         raise DataError(f"{source}: plain text has no columns; leave out id_column")
     run = run or _load(options)
-    with fast_imports():
-        from rnn_lab.inference.batch_predict import predict_rows
+    from rnn_lab.inference.batch_predict import predict_rows
 
     total = bad_count = 0
     bad: list[RowPrediction] = []  # the first ones
     # `reader.info` is replaced as the first rows are read.
-    is_multilabel = run.task == "multilabel"
-    separator = getattr(run.data_config, "label_separator", None) or ";"
-    output_options = OutputOptions(
-        run.class_names, reader.info, options.top_k, separator if is_multilabel else None
-    )
+    separator = run.label_separator if run.task == "multilabel" else None
+    output_options = OutputOptions(run.class_names, reader.info, options.top_k, separator)
     with _output(options.output, output_options) as file, _progress(options.output) as show:
         predictions = predict_rows(run, chain([first], rows), options.batch_size)
         for prediction in file.write_all(_with_info(predictions, reader, output_options)):
@@ -157,11 +149,22 @@ def predict_stream(options: PredictOptions, source: str) -> None:
     print(f"{total - bad_count:,} of {total:,} texts labelled", file=sys.stderr)
 
 
-def _load(options: PredictOptions) -> "LoadedModel":
+def _load(options: PredictOptions) -> "Predictor":
+    """Load the run. torch takes seconds to import: only once the options are valid."""
+    is_one_text = options.input is None
+    if is_onnx_file(options.run):
+        require_extra("onnx", f"run={options.run}")
+        with fast_imports():
+            from rnn_lab.inference.onnx_model import load_onnx
+
+        return load_onnx(options.run, options.device, threads=1 if is_one_text else num_threads())
     with fast_imports():
         from rnn_lab.inference.load import load_model
 
-    return load_model(options.run, options.device)
+    run = load_model(options.run, options.device)
+    # numba takes a second to import: too long for one text.
+    run.model.recurrent.use_numba = not is_one_text
+    return run
 
 
 def _with_info(

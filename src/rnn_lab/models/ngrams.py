@@ -111,6 +111,11 @@ class NgramLinear(nn.Module):
         )
         return keys // len(self.weight), keys % len(self.weight), times
 
+    def idf(self, frequency: Tensor) -> Tensor:
+        """Return the inverse of document frequencies: 0 for an n-gram of no training text."""
+        idf = ((1 + self.documents) / (1 + frequency)).log() + 1
+        return torch.where(frequency > 0, idf, 0)
+
     def _features(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return text, bucket and value [m] of the TF-IDF, sorted by text and bucket.
 
@@ -118,9 +123,7 @@ class NgramLinear(nn.Module):
         training text has the value 0.
         """
         rows, buckets, times = self._distinct(self.occurrences(tokens, lengths))
-        frequency = self.document_frequency[buckets]
-        idf = ((1 + self.documents) / (1 + frequency)).log() + 1
-        values = torch.where(frequency > 0, idf * (1 + times.log()), 0)
+        values = self.idf(self.document_frequency[buckets]) * (1 + times.log())
         squares = values.new_zeros(len(tokens)).index_add_(0, rows, values.square())
         norms = squares.sqrt().clamp(min=torch.finfo(values.dtype).tiny)
         return rows, buckets, values / norms[rows] * _SCALE

@@ -25,6 +25,7 @@ from rnn_lab.validation import flatten
 JobStatus = Literal["finished", "pruned", "failed", "running", "unfinished"]
 JobFile = Literal["job", "result", "pruned", "failure"]
 
+TOP_LOSSES = "top_losses.csv"  # the test examples with the highest loss, and their texts
 CONFIG_DIR = ".hydra"  # of a run folder: the composed config and the overrides
 JOB_LOCK = "job.lock"  # held by the process that runs the job
 _RESULT_KEYS = ("model", "data", "seed", "synthetic", "best_epoch")

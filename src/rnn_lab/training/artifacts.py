@@ -25,7 +25,12 @@ from rnn_lab.paths import project_root
 from rnn_lab.process import peak_memory_bytes
 from rnn_lab.reports.class_metrics import ClassMetrics, class_metrics
 from rnn_lab.reports.plots import draw_plots
-from rnn_lab.reports.run_files import HighLossExample, format_labels, probability_of
+from rnn_lab.reports.run_files import (
+    TOP_LOSSES,
+    HighLossExample,
+    format_labels,
+    probability_of,
+)
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.tracking.loggers import FaultTolerantWandbLogger
 from rnn_lab.training.callbacks import find_callback
@@ -38,7 +43,6 @@ from rnn_lab.training.hardware import Hardware, describe_hardware
 from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
 
-TOP_LOSSES = "top_losses.csv"
 TRAIN_HASHES = "train_hashes.npy"
 MAX_HASHED_TEXTS = 2**20  # of the training split: 8 MiB
 _NUM_TOP_LOSSES = 100

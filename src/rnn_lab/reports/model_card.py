@@ -1,0 +1,284 @@
+"""The model card of an exported file, in Markdown: what it is, what it was measured on, its limits.
+
+After Mitchell et al. (2019), "Model Cards for Model Reporting". Everything in it is taken from the
+run's result.json and from the file, so it says what is known and nothing else. Both may come from
+anyone: names are escaped, and a value of another type than expected is left blank.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rnn_lab.errors import sanitize
+from rnn_lab.reports.formatting import (
+    METRIC_NAMES,
+    MULTILABEL_METRIC_NAMES,
+    SPLIT_NAMES,
+    format_cell,
+    format_count,
+    format_metric,
+    format_percent,
+    order_metrics,
+)
+from rnn_lab.reports.run_summary import BASELINE_NAMES
+
+MARK = "<!-- model card of rnn-lab export -->"  # the first line of a card
+_MAX_CLASSES = 50  # that are listed
+_OPTIONS = ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "pooling", "ngrams")
+_Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """What an exported file says of itself."""
+
+    name: str
+    num_bytes: int
+    sha256: str
+    cell: str
+    class_names: Sequence[str]
+    thresholds: Sequence[float] | None  # of each label, where a text has any number of them
+    tokenizer: str
+    vocab_size: int
+    max_length: int
+    truncation_side: str
+    compared: str | None = None  # how it compares with the run; None: it is the run to the bit
+
+
+def model_card(file: ExportedFile, result: _Result | None) -> str:
+    """Return the card of `file`, whose run has this result.json; None: it has none."""
+    sections = [_head(file, result), _data(file, result), _metrics(file, result)]
+    sections += [_limits(file, result), _usage(file), _origin(file, result)]
+    return MARK + "\n" + "\n\n".join("\n".join(section) for section in sections) + "\n"
+
+
+def _head(file: ExportedFile, result: _Result | None) -> Iterator[str]:
+    model = _get(result, "model")
+    kind = "bidirectional " if model.get("bidirectional") is True else ""
+    kind += format_cell(file.cell)
+    yield f"# {_text(file.name)}: a text classifier ({_text(kind)})"
+    yield ""
+    several = "any number of" if file.thresholds is not None else "one of"
+    yield f"It gives a text {several} {len(file.class_names)} labels. Trained with RNN Lab."
+    yield ""
+    yield "| | |"
+    yield "| --- | --- |"
+    yield f"| classes | {_listed(file.class_names)} |"
+    options = [f"`{name}={_code(model[name])}`" for name in _OPTIONS if name in model]
+    yield f"| model | {_text(format_cell(file.cell))}{': ' if options else ''}{' '.join(options)} |"
+    if (parameters := _number(model.get("parameters"))) is not None:
+        yield f"| parameters | {parameters:,.0f} |"
+    yield f"| tokenizer | `{_code(file.tokenizer)}`, {file.vocab_size:,} ids |"
+    yield f"| file | {file.num_bytes:,} bytes, SHA-256 `{file.sha256}` |"
+    if file.compared is not None:
+        yield f"| checked | {_text(file.compared)} |"
+
+
+def _data(file: ExportedFile, result: _Result | None) -> Iterator[str]:
+    yield "## Data"
+    yield ""
+    data = _get(result, "data")
+    if not data:
+        yield "Unknown: the file was not exported from the folder of a finished run."
+        return
+    synthetic = " (synthetic: no one wrote these texts)" if _get_any(result, "synthetic") else ""
+    yield f"`{_code(data.get('name'))}`{synthetic}."
+    yield ""
+    yield "| split | texts | median length | longest | unknown tokens | truncated texts |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+    statistics = _get(data, "texts")
+    for split, texts in _get(data, "num_examples").items():
+        found = _get(statistics, split)
+        lengths = (_count(found.get(name)) for name in ("median_length", "max_length"))
+        shares = (_share(found.get(name)) for name in ("unknown", "truncated"))
+        yield f"| {_text(split)} | {_count(texts)} | {' | '.join((*lengths, *shares))} |"
+    yield ""
+    yield "Lengths are in tokens."
+    if (skipped := _number(data.get("num_skipped"))) is not None and skipped > 0:
+        yield f"{format_count(int(skipped), 'row')} of the files could not be used."
+
+
+def _metrics(file: ExportedFile, result: _Result | None) -> Iterator[str]:
+    yield "## Metrics"
+    yield ""
+    names = order_metrics(result or {})
+    if result is None or not names:
+        yield "Unknown: there is no `result.json` of a finished run beside the checkpoint."
+        return
+    known = METRIC_NAMES if file.thresholds is None else MULTILABEL_METRIC_NAMES
+    baselines = {
+        name: _get(result, "baseline", key)
+        for key, name in BASELINE_NAMES.items()
+        if _get(result, "baseline", key)
+    }
+    columns = ["this model", *baselines]
+    yield f"| split | metric | {' | '.join(columns)} |"
+    yield f"| --- | --- |{' ---: |' * len(columns)}"
+    for name in names:
+        split, _, metric = name.partition("/")
+        values = (_metric(name, found.get(name)) for found in (result, *baselines.values()))
+        label = _text(known.get(metric, metric))
+        yield f"| {SPLIT_NAMES[split]} | {label} | {' | '.join(values)} |"
+    per_class = _get(result, "per_class")
+    if per_class and len(per_class) <= _MAX_CLASSES:
+        yield ""
+        threshold = " threshold |" if file.thresholds is not None else ""
+        yield f"| class, in the test split |{threshold} precision | recall | F1 | texts |"
+        yield f"| --- |{' ---: |' if threshold else ''} ---: | ---: | ---: | ---: |"
+        for name in per_class:
+            scores = _get(per_class, name)
+            cells = [_share(scores.get(key)) for key in ("precision", "recall", "f1")]
+            if threshold:
+                cells.insert(0, _share(_get(result, "thresholds").get(name)))
+            yield f"| {_text(name)} | {' | '.join(cells)} | {_count(scores.get('support'))} |"
+
+
+def _limits(file: ExportedFile, result: _Result | None) -> Iterator[str]:
+    yield "## Limits"
+    yield ""
+    if result is None:
+        yield "- Nothing is known of how well it labels texts."
+    else:
+        yield (
+            "- The metrics are those of texts like its training texts. Texts of another source, "
+            "subject, language or time can give others: test it on texts of your own."
+        )
+        if not any(name.startswith("test/") for name in result):
+            yield (
+                "- There is no test split. The validation metrics chose the epoch that was kept, "
+                "so those of new texts are lower."
+            )
+        if result.get("synthetic"):
+            yield "- Its training texts are synthetic. It is of no use for real ones."
+        lost = [name for name in ("accuracy", "f1") if _loses(result, f"test/{name}")]
+        if lost:
+            named = " and ".join(METRIC_NAMES[name] for name in lost)
+            yield f"- {BASELINE_NAMES['tfidf']} has a better test {named}: prefer it."
+        shared = _number(
+            _get(result, "data", "duplicates", "exact", "test_in_train").get("examples")
+        )
+        if shared:
+            yield (
+                f"- {format_count(int(shared), 'text')} of the test split also occur among the "
+                "training texts, word for word."
+            )
+    side = "start" if file.truncation_side == "left" else "end"
+    yield f"- Of a text with more than {file.max_length:,} tokens, the {side} is cut off."
+    yield "- Tokens that are not in its vocabulary are all read as the same unknown token."
+    if file.thresholds is None:
+        yield "- It gives every text one of its classes, also a text that belongs to none of them."
+    error = _number(_get_any(result, "test/calibration_error"))
+    if error is not None:
+        yield (
+            f"- Its probabilities are off by {format_percent(error)} on average (expected "
+            "calibration error, test split)."
+        )
+
+
+def _usage(file: ExportedFile) -> Iterator[str]:
+    name = file.name
+    yield "## Use"
+    yield ""
+    is_onnx = name.endswith(".onnx")
+    extra = "[onnx]" if is_onnx else ""
+    yield "```bash"
+    yield f"pip install 'rnn-lab{extra}'"
+    yield f'rnn-lab predict run={_shell(name)} text="..."'
+    yield f"rnn-lab predict run={_shell(name)} input=texts.csv output=predictions.csv"
+    yield "```"
+    yield ""
+    yield "```python"
+    yield "import rnn_lab"
+    yield ""
+    yield f"model = rnn_lab.load({name!r})"
+    yield 'model.predict(["..."])'
+    yield "```"
+    if is_onnx:
+        yield ""
+        yield (
+            "ONNX Runtime reads it in other languages too. Inputs: `tokens`, int64 [batch, time], "
+            "padded on the right, and `lengths`, int64 [batch]. Output: `probabilities`, float32 "
+            "[batch, classes]. The metadata entry `rnn-lab` is JSON with the tokenizer, its "
+            "vocabulary and the classes."
+        )
+
+
+def _origin(file: ExportedFile, result: _Result | None) -> Iterator[str]:
+    yield "## Origin"
+    yield ""
+    if result is None:
+        yield "Unknown."
+        return
+    yield "| | |"
+    yield "| --- | --- |"
+    # Not the overrides: they can have paths of the author's machine.
+    facts = {
+        "run": result.get("run_name"),
+        "finished": _get(result, "timing").get("finished_at"),
+        "seed": result.get("seed"),
+        "seed of the split": _get(result, "data", "options").get("split_seed"),
+        "best epoch": result.get("best_epoch"),
+        "config fingerprint": result.get("config_fingerprint"),
+        "data fingerprint": _get(result, "data").get("fingerprint"),
+        "commit": result.get("git_commit"),
+    }
+    facts |= {f"version of {name}": value for name, value in _get(result, "versions").items()}
+    for name, value in facts.items():
+        if value is not None:
+            yield f"| {_text(name)} | `{_code(value)}` |"
+
+
+def _loses(result: _Result, name: str) -> bool:
+    own, other = _number(result.get(name)), _number(_get(result, "baseline", "tfidf").get(name))
+    return own is not None and other is not None and own < other
+
+
+def _get_any(result: _Result | None, name: str) -> Any:
+    return None if result is None else result.get(name)
+
+
+def _get(group: Any, *names: str) -> _Result:
+    """Return a group within groups, {} where there is none."""
+    for name in names:
+        group = group.get(name) if isinstance(group, Mapping) else None
+    return group if isinstance(group, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _count(value: Any) -> str:
+    number = _number(value)
+    return "" if number is None or number != number else f"{number:,.0f}"
+
+
+def _share(value: Any) -> str:
+    number = _number(value)
+    return "" if number is None else format_percent(number)
+
+
+def _metric(name: str, value: Any) -> str:
+    number = _number(value)
+    return "" if number is None else format_metric(name, number)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(_text(name) for name in names[:_MAX_CLASSES])
+    more = len(names) - _MAX_CLASSES
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _text(value: Any) -> str:
+    """Return a value as Markdown that shows its characters, in one line."""
+    return re.sub(r"([\\`*_{}\[\]<>|~&$])", r"\\\1", sanitize(str(value)))
+
+
+def _code(value: Any) -> str:
+    """Return a value for a code span within a table."""
+    return sanitize(str(value)).replace("`", "'").replace("|", "\\|")
+
+
+def _shell(name: str) -> str:
+    return name if re.fullmatch(r"[\w./-]+", name) else "'" + name.replace("'", "'\\''") + "'"
