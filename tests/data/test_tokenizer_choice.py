@@ -19,7 +19,7 @@ from rnn_lab.errors import ConfigError
 from tests.data.made import make_corpus, random_texts
 
 WORDS = "basic_english"
-UNSPACED = choose_tokenizer(["很好吃。送餐也快。下次还会再点的"])
+THAI = "ผมไม่ชอบอาหารร้านนี้เลย แพงมาก"
 ENGLISH = "The film was good, and the actors were better than in the last one."
 
 
@@ -37,14 +37,15 @@ ENGLISH = "The film was good, and the actors were better than in the last one."
         ("", WORDS),
         ("我 喜欢 这个 电影 。 非常 好看", WORDS),  # cut into words already
         ("ร้าน นี้ อร่อย มาก แนะนำ", WORDS),
-        ("很好吃。送餐也快。下次还会再点的", UNSPACED),
-        ("東京に行きましたが、とても楽しかったです。", UNSPACED),
-        ("ผมไม่ชอบอาหารร้านนี้เลย แพงมาก", UNSPACED),
-        ("ຂ້ອຍບໍ່ມັກອາຫານຮ້ານນີ້", UNSPACED),
-        ("ខ្ញុំមិនចូលចិត្តអាហារនេះទេ", UNSPACED),
-        ("ဒီဆိုင်ကအစားအစာကိုမကြိုက်ဘူး", UNSPACED),
-        ("The food was 味道非常好下次还会再点 and I liked it", UNSPACED),
-        ("ACGT" * 20, UNSPACED),
+        ("很好吃。送餐也快。下次还会再点的", "char"),
+        ("東京に行きましたが、とても楽しかったです。", "char"),
+        (THAI, "bpe"),
+        ("ຂ້ອຍບໍ່ມັກອາຫານຮ້ານນີ້", "bpe"),
+        ("ខ្ញុំមិនចូលចិត្តអាហារនេះទេ", "bpe"),
+        ("ဒီဆိုင်ကအစားအစာကိုမကြိုက်ဘူး", "bpe"),
+        ("The food was 味道非常好下次还会再点 and I liked it", "bpe"),
+        ("iPhone很好用。下次还会再买这个牌子的东西", "char"),
+        ("ACGT" * 20, "bpe"),
     ],
 )
 def test_the_script_and_the_spaces_decide(text, tokenizer) -> None:
@@ -60,7 +61,7 @@ def test_spacing_is_the_median_over_letters() -> None:
     text = "it is a 2nd well-known fact, 你好"
     spacing = measure_spacing([text])
     letters = [c for c in text if unicodedata.category(c)[0] == "L"]
-    assert spacing.unspaced_share == 2 / len(letters)
+    assert spacing.unspaced_share == spacing.ideograph_share == 2 / len(letters)
     runs = ["it", "is", "a", "nd", "wellknown", "fact", "你好"]
     by_letter = sorted(len(run) for run in runs for _ in run)
     assert spacing.letters_between_spaces == by_letter[(len(by_letter) - 1) // 2] == 4
@@ -69,7 +70,7 @@ def test_spacing_is_the_median_over_letters() -> None:
 @pytest.mark.parametrize("name", ["waimai_10k.csv", "trec_hindi_train.label", "gnad.csv"])
 def test_real_texts(own_texts, name) -> None:
     lines = (own_texts / name).read_text(encoding="utf-8").splitlines()
-    assert choose_tokenizer(lines) == (UNSPACED if name.startswith("waimai") else WORDS)
+    assert choose_tokenizer(lines) == ("char" if name.startswith("waimai") else WORDS)
 
 
 def test_imdb_is_words_as_before_and_at_once(imdb_corpus) -> None:
@@ -105,8 +106,8 @@ def test_the_training_rows_alone_decide() -> None:
     chinese = "很好吃。送餐也快。下次还会再点的"
     corpus = make_corpus([ENGLISH] * 20 + [chinese] * 20, test=[chinese] * 9)
     assert resolve_tokenizer(FilesConfig(), corpus, np.arange(20)).tokenizer == WORDS
-    assert resolve_tokenizer(FilesConfig(), corpus, np.arange(20, 40)).tokenizer == UNSPACED
-    assert resolve_tokenizer(FilesConfig(), corpus, np.arange(40)).tokenizer == UNSPACED
+    assert resolve_tokenizer(FilesConfig(), corpus, np.arange(20, 40)).tokenizer == "char"
+    assert resolve_tokenizer(FilesConfig(), corpus, np.arange(40)).tokenizer == "bpe"
 
 
 def test_of_many_and_long_texts_a_sample_is_read() -> None:
@@ -148,9 +149,8 @@ def test_data_module_names_what_auto_means(tmp_path) -> None:
     assert DemoConfig(**saved) == data.config
 
 
-@pytest.mark.skipif(UNSPACED != "bpe", reason="only bpe has a smallest size")
 @pytest.mark.parametrize("size", [None, 100])
 def test_a_size_that_bpe_cannot_have_is_one_line(size) -> None:
-    corpus = make_corpus(["很好吃。送餐也快。下次还会再点的"] * 9)
+    corpus = make_corpus([THAI] * 9)
     with pytest.raises(ConfigError, match=r"^data\.max_vocab_size=(null|100): .*258 or more$"):
         resolve_tokenizer(FilesConfig(max_vocab_size=size), corpus, np.arange(9))
