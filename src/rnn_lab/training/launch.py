@@ -9,6 +9,7 @@ from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtex
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.plugins import require_extra
 from rnn_lab.process import flush_denormals, is_rank_zero, is_worker, tune_malloc
+from rnn_lab.training.resume_hint import resume_command, resume_hint
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.spec import CallbackFactory, RunSpec
 
@@ -33,8 +34,6 @@ def launch(spec: RunSpec, make_callbacks: CallbackFactory) -> None:
         except Interrupted as interrupted:
             gc.freeze()  # or Python collects garbage at its exit, for more than a second
             if is_rank_zero():
-                from rnn_lab.training.resume import resume_hint
-
                 print(resume_hint(spec), file=sys.stderr, flush=True)
             if interrupted.signum == signal.SIGINT:
                 raise KeyboardInterrupt("reported") from None
@@ -55,7 +54,7 @@ def train_in_process(
     flush_denormals()
     with fast_imports():
         from rnn_lab.training.callbacks.nonfinite import NonFiniteError, RollbackRequestedError
-        from rnn_lab.training.resume import resume_command, write_failure
+        from rnn_lab.training.resume import write_failure
         from rnn_lab.training.train import train
 
     rollbacks = None

@@ -22,8 +22,7 @@ from rnn_lab.errors import (
 from rnn_lab.io.atomic import find_os_error, write_error
 from rnn_lab.io.safe_load import UnsafeCheckpointError
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
-from rnn_lab.overrides import quote_override, shell_command, shell_quote
-from rnn_lab.paths import command_prefix, local_path
+from rnn_lab.paths import local_path
 from rnn_lab.reports.run_files import diff_options
 from rnn_lab.tracking.metrics_csv import read_metrics
 from rnn_lab.training.callbacks.exact_checkpoint import RESUME
@@ -36,7 +35,7 @@ from rnn_lab.training.extension import (
     is_exact,
     may_change,
 )
-from rnn_lab.training.reproduce import collapse
+from rnn_lab.training.resume_hint import resume_hint
 from rnn_lab.training.spec import RunSpec
 
 _SHOWN = 3  # differing options in a message
@@ -188,24 +187,6 @@ def incompatible_checkpoint(path: Path, error: Exception) -> IncompatibleCheckpo
 
 def _incompatible(path: Path, reason: str) -> IncompatibleCheckpointError:
     return IncompatibleCheckpointError(f"{path}: {reason}; resume=never starts over")
-
-
-def resume_hint(spec: RunSpec) -> str:
-    """Return the last line of an interrupted run: the command that resumes it."""
-    if spec.result_path.exists():
-        return f"interrupted; the run was finished: {spec.output_dir}"
-    if spec.sweep is not None:
-        folder = shell_quote(quote_override("hydra.sweep.dir", str(spec.sweep.dir)))
-        return f"interrupted; resume with: the same command and {folder}"
-    what = "resume" if (spec.checkpoint_dir / LAST).exists() else "start over"
-    return f"interrupted; {what} with: {resume_command(spec)}"
-
-
-def resume_command(spec: RunSpec) -> str:
-    """Return the shell command that trains the run again in its folder."""
-    given = [o for o in collapse(spec.raw_overrides) if not o.startswith("resume=")]
-    folder = quote_override("hydra.run.dir", str(spec.output_dir))
-    return shell_command(command_prefix("train"), *spec.hydra_arguments, *given, folder)
 
 
 def write_failure(spec: RunSpec, error: Exception) -> WriteError | None:
