@@ -46,8 +46,8 @@ def command_prefix(name: str) -> str:
     on the path.
     """
     root, started = project_root(), Path(sys.argv[0])
-    if root is not None and started.suffix == ".py":
-        script, typed = root / f"{name}.py", started.with_name(f"{name}.py")
+    if root is not None and started.suffix == ".py" and (script := root / f"{name}.py").exists():
+        typed = started.with_name(script.name)
         is_same = typed.exists() and typed.samefile(script)
         return f"{_python()} {shlex.quote(str(typed if is_same else script))}"
     return f"{_program('rnn-lab', 'rnn_lab')} {name}"

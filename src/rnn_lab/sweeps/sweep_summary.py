@@ -6,7 +6,6 @@ the sweep is recorded when Hydra starts it, and read when it is over.
 
 import contextlib
 import gc
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from rnn_lab.errors import ConfigError, UserError, WriteError
 from rnn_lab.io.locks import acquire
 from rnn_lab.io.timed_dir import claim_timed_dir
-from rnn_lab.paths import local_path
+from rnn_lab.overrides import quote_override, shell_command
+from rnn_lab.paths import command_prefix, local_path
 from rnn_lab.reports.run_files import find_job_dirs
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.validation import validate
@@ -137,8 +137,8 @@ def print_summary(sweep: Path, output: Path | None = None) -> list[JobDir]:
         with _reporting(sweep):
             report_sweep(sweep, output=output)
     except WriteError as error:
-        again = f"{shlex.join(['rnn-lab', 'report', f'sweep={sweep}'])} output=<folder>"
-        print(f"warning: {error}. To write the report elsewhere: {again}", file=sys.stderr)
+        again = shell_command(command_prefix("report"), quote_override("sweep", str(sweep)))
+        print(f"warning: {error}. output=<folder> writes it elsewhere: {again}", file=sys.stderr)
     except UserError as error:  # the failures are listed anyway
         print(f"error: {error}", file=sys.stderr)
     not_done = [job for job in jobs if job.status in ("failed", "unfinished")]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -177,7 +178,11 @@ def test_a_sweep_that_ends_prints_its_table_first_and_writes_where_it_is_told(
     assert "gru_seed2" in shown.out and f"Report: {sweep}/sweep.html\n" in shown.out
     warning, *errors = shown.err.splitlines()
     assert warning.startswith(f"warning: {sweep}/summary.csv: cannot be written: ")
-    assert warning.endswith(f": rnn-lab report 'sweep={sweep}' output=<folder>")
+    _, command = warning.split(". output=<folder> writes it elsewhere: ")
+    *program, name, argument = shlex.split(command)
+    assert name == "report" and (program == ["rnn-lab"] or program[1:] == ["-m", "rnn_lab"])
+    main([argument, f"output={tmp_path / 'elsewhere'}"])
+    assert f"Report: {tmp_path}/elsewhere/summary.csv, " in capsys.readouterr().out
     assert errors[0] == "error: 1 of 7 jobs are not done:"
     print_summary(sweep, tmp_path / "elsewhere")
     shown = capsys.readouterr()
