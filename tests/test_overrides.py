@@ -72,7 +72,8 @@ def test_printed_options_pass_a_shell_and_hydra(shell):
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
 def test_any_text_is_read_back(text):
-    assert read_by_hydra(quote_override("name", text)) == text
+    argument = quote_override("name", text)
+    assert read_by_hydra(argument) == read_text(argument.removeprefix("name=")) == text
 
 
 @pytest.mark.parametrize("text", UGLY)
@@ -118,6 +119,15 @@ def test_text_is_taken_as_typed(option, text):
         ("name='null'", "null"),
         ("name=", ""),
         ("data.delimiter=,", ","),
+        (r"ckpt_path=epoch\=3-step\=10.ckpt", "epoch=3-step=10.ckpt"),  # Hydra's escapes
+        (r"hydra.run.dir=My\ Project\ \(v2\)\, a\=b", "My Project (v2), a=b"),
+        (r"name=\[x\]", "[x]"),
+        (r"name=choice\(1\)", "choice(1)"),
+        (r"name=a\\\,b\\c\n", r"a\,b\\c\n"),
+        (r"data.class_names=[a\,b,c\ ,\[d\]]", ["a,b", "c ", "[d]"]),
+        ("experiment=größe", "größe"),
+        ("experiment@trial=größe", "größe"),
+        ("model=null", "null"),  # no choice: the message lists them
         ("data.delimiter=;", ";"),
         ("data.quotechar='", "'"),
         ("logger.project=2024", "2024"),
@@ -144,6 +154,8 @@ def test_values_of_options_that_hold_text(argument, value):
         ("data.tokenizer=choice(bpe,größe.json)", ["bpe", "größe.json"]),
         ("name=it's,don't", ["it's", "don't"]),
         ("name=null,1", [None, "1"]),
+        (r"hydra.job.name=a\,b,c\\,d", ["a,b", "c\\\\", "d"]),
+        (r"data.class_names=[a\,b,c],[d]", [["a,b", "c"], ["d"]]),
         ("experiment=größe,mine", ["größe", "mine"]),
     ],
 )
@@ -156,6 +168,14 @@ def test_a_comma_separates_values_in_a_sweep_only(argument, values, sweep):
     if argument.startswith("name="):
         (single,) = take_text_literally([argument], "train")
         assert read_by_hydra(single) == argument.partition("=")[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "group"),
+    [("train", "experiment"), ("train", "search"), ("train", "debug"), ("eval", "data")],
+)
+def test_null_leaves_out_a_group_that_is_absent_by_default(command, group):
+    assert take_text_literally([f"{group}=null"], command) == [f"~{group}"]
 
 
 def test_a_search_is_a_sweep():
@@ -222,3 +242,5 @@ def test_a_printed_command_names_the_script_as_it_was_started(monkeypatch, tmp_p
     monkeypatch.setenv("PATH", "")
     assert paths.command_prefix("eval") == f"{sys.executable} -m rnn_lab eval"
     assert paths.wandb_prefix() == f"{sys.executable} -m wandb"
+    monkeypatch.setattr(sys, "argv", ["train.py"])  # there is no report.py
+    assert paths.command_prefix("report") == f"{sys.executable} -m rnn_lab report"

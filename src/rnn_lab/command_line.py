@@ -88,6 +88,8 @@ def take_text_literally(arguments: Sequence[str], config_name: str) -> list[str]
         ConfigError: an argument is not valid Unicode: no config or result.json could hold it.
     """
     for argument in arguments:
+        if not argument.partition("=")[0].strip("+~ "):
+            raise ConfigError(f"'{argument}': has no name; options are given as name=value")
         if any("\ud800" <= character <= "\udfff" for character in argument):
             raise ConfigError(f"{argument}: has bytes that are not UTF-8; rename the file")
     arguments = [_expand_config_dir(argument) for argument in arguments]
@@ -95,17 +97,17 @@ def take_text_literally(arguments: Sequence[str], config_name: str) -> list[str]
         return arguments
     folders = _config_dirs(arguments)
     groups = _config_groups(folders)
+    group_options = _group_options(groups, config_name)
 
     @functools.cache
     def is_sweep() -> bool:
         if "-m" in arguments or "--multirun" in arguments:
             return True
-        config = _compose_choices(arguments, config_name, groups, folders[1:])
+        choices = take_literally(arguments, group_options, lambda: False)
+        config = _compose_choices(choices, config_name, groups, folders[1:])
         return config is not None and config.hydra.mode == RunMode.MULTIRUN
 
-    options = dict.fromkeys(groups, TextOption(is_list=True)) | _text_options(
-        arguments, config_name
-    )
+    options = _text_options(arguments, config_name) | group_options
     return take_literally(arguments, options, is_sweep)
 
 
@@ -237,6 +239,17 @@ def _config_groups(folders: Sequence[Path]) -> set[str]:
         for folder in folders
         for path in folder.rglob("*")
         if path.is_dir()
+    }
+
+
+def _group_options(groups: Collection[str], config_name: str) -> dict[str, TextOption]:
+    """Return how the choices of groups are read; `null` is one where it is the default."""
+    config = yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text("utf-8"))
+    defaults = [entry for entry in config["defaults"] if isinstance(entry, dict)]
+    absent = {group for entry in defaults for group, choice in entry.items() if choice is None}
+    return {
+        group: TextOption(is_list=True, is_group=True, may_be_absent=group in absent)
+        for group in groups
     }
 
 

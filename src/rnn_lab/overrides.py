@@ -32,9 +32,12 @@ _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)", re.ASCII)
 _QUOTED = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
 _IS_QUOTED = re.compile(_QUOTED, re.DOTALL)
 _LIST = rf"\[(?:{_QUOTED}|[^\[\]])*\]"
+_BARE = r"(?:\\[\\, ]|[^,])*?"
 # One value of a sweep, or of a list: an apostrophe within a word opens no quotes.
-_VALUE = re.compile(rf"\s*((?:{_QUOTED}|{_LIST})(?=\s*(?:,|$))|[^,]*?)\s*(?:,|$)", re.DOTALL)
-_ITEM = re.compile(rf"\s*((?:{_QUOTED})(?=\s*(?:,|$))|[^,]*?)\s*(?:,|$)", re.DOTALL)
+_VALUE = re.compile(rf"\s*((?:{_QUOTED}|{_LIST})(?=\s*(?:,|$))|{_BARE})\s*(?:,|$)", re.DOTALL)
+_ITEM = re.compile(rf"\s*((?:{_QUOTED})(?=\s*(?:,|$))|{_BARE})\s*(?:,|$)", re.DOTALL)
+# Hydra's escapes of its own punctuation: epoch\=3.ckpt. Before anything else a backslash is one.
+_ESCAPED = re.compile(r"(\\+)([,=:()\[\]{} \t])")
 _CALL = re.compile(rf"({'|'.join(create_functions().definitions)})\s*\((.*)\)", re.DOTALL)
 # Text that is taken literally as a value and within a list.
 _LITERAL = re.compile(
@@ -51,6 +54,8 @@ class TextOption:
     is_integer: bool = False  # the position of a column
     is_boolean: bool = False
     expands: bool = False  # a path that Hydra uses before any schema expands its `~`
+    is_group: bool = False  # the choice of a config group
+    may_be_absent: bool = False  # a group that `null` leaves out
 
 
 def text_options(schema: type[BaseModel], prefix: str = "") -> dict[str, TextOption]:
@@ -127,9 +132,8 @@ def show_option(name: str, value: Any) -> str:
 def _show(value: Any) -> str:
     if not isinstance(value, str):
         return str(value).lower() if isinstance(value, bool) else str(value)
-    return (
-        value if _LITERAL.fullmatch(value) and not _INTEGER.fullmatch(value) else in_quotes(value)
-    )
+    is_literal = _LITERAL.fullmatch(value) and not _INTEGER.fullmatch(value)
+    return value if is_literal and not _ESCAPED.search(value) else in_quotes(value)
 
 
 def shell_command(program: str, *arguments: str) -> str:
@@ -194,10 +198,15 @@ def _take_literally(
     argument: str, options: Mapping[str, TextOption], is_sweep: Callable[[], bool]
 ) -> str:
     parts = _OVERRIDE.fullmatch(argument)
-    option = options.get(parts[2]) if parts else None
-    if parts is None or option is None:
+    if parts is None:
         return argument
     prefix, name, value = parts.groups()
+    group, _, package = name.partition("@")
+    option = options.get(group)
+    if option is None or (package and not option.is_group):
+        return argument
+    if option.may_be_absent and not prefix and value.lower() == "null":
+        return f"~{name}"  # Hydra takes a text only
     return f"{prefix}{name}={_values(value, option, is_sweep)}"
 
 
@@ -219,7 +228,7 @@ def _values(value: str, option: TextOption, is_sweep: Callable[[], bool]) -> str
 
 def _value(value: str, option: TextOption) -> str:
     """Return one value: null, a list of texts, or a text."""
-    if value.lower() == "null":
+    if value.lower() == "null" and not option.is_group:
         return value
     if option.is_boolean and value.lower() in ("true", "false"):
         return value
@@ -236,7 +245,12 @@ def _text(value: str, option: TextOption) -> str:
         return value
     if option.is_integer and _INTEGER.fullmatch(value):
         return value
-    return quote_value(value)
+    return quote_value(_ESCAPED.sub(_unescape, value))
+
+
+def _unescape(escaped: re.Match[str]) -> str:
+    """Return the character without its backslash; each two backslashes before it are one."""
+    return "\\" * (len(escaped[1]) // 2) + escaped[2]
 
 
 def _split(values: str, pattern: re.Pattern[str]) -> list[str]:

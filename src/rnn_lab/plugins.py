@@ -59,8 +59,11 @@ def load_named_plugins(arguments: Sequence[str]) -> None:
     """Import the modules of `plugins=...` on the command line: they register what others name."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    for argument in arguments:
-        if argument.startswith("plugins="):
+    from rnn_lab.overrides import TextOption, take_literally  # it imports Hydra
+
+    options = {"plugins": TextOption(is_list=True)}
+    for argument in take_literally(arguments, options, lambda: False):
+        if argument.lstrip("+").startswith("plugins="):
             names: Any = OverridesParser.create().parse_override(argument).value()
             load_plugins([str(name) for name in (names if isinstance(names, list) else [names])])
 

@@ -230,6 +230,8 @@ def _line(path: list[str], details: Any, schema: type[BaseModel]) -> str:
 
 
 def _reason(details: Any) -> str:
+    if details["type"] in ("list_type", "tuple_type") and isinstance(details["input"], str):
+        return f"give a list: [{details['input']}]"
     reason = str(details.get("ctx", {}).get("error", details["msg"]))
     return f"{reason[0].lower()}{reason[1:]}"
 

@@ -134,6 +134,12 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         (("hydra/launcher=jblib",), "hydra/launcher=jblib: no such choice. Did you mean joblib?"),
         (("hydra.launcher.n_job=2",), "hydra.launcher.n_job: no such option"),
         (("plugins=[no_such_module]",), "plugins=no_such_module: no such module in "),
+        (("plugins=[mödul]",), "plugins=mödul: no such module in "),
+        (("model=null",), "model=null: no such choice. Choose from: gru, "),
+        (("-m", "experiment=null,mine"), "experiment=null: no such choice. Choose from: "),
+        (("=3",), "'=3': has no name; options are given as name=value"),
+        (("+=3",), "'+=3': has no name"),
+        (("",), "'': has no name"),
         (("plugins=5",), "give a list of module names"),
     ],
     ids=str,
@@ -186,3 +192,7 @@ def test_a_plugin_is_imported_before_anything_is_validated(compose, tmp_path):
     (tmp_path / "my_plugin_of_the_cli.py").write_text("import sys; sys.plugin_was_here = True")
     compose("plugins=[my_plugin_of_the_cli]", "hydra.run.dir=${job_dir:}")
     assert sys.plugin_was_here  # type: ignore[attr-defined]
+
+
+def test_a_group_that_is_absent_by_default_may_be_left_out_by_name(compose):
+    assert compose("experiment=null", "search=null", "debug=null", "seed=4")["seed"] == 4

@@ -8,14 +8,14 @@ from pydantic import Field, PositiveInt, StrictBool, field_validator, model_vali
 from rnn_lab.data.config import TextOptions
 from rnn_lab.data.readers.config import Column, ReadConfig, read_options
 from rnn_lab.data.readers.reading import ReadOptions
-from rnn_lab.validation import FilePath, OptionsOf, StrictConfig, Targets
+from rnn_lab.validation import FilePath, OptionsOf, StrictConfig, Targets, Text
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 class _RunOptions(StrictConfig):
     run: FilePath
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[Text, ...] = ()
 
     @field_validator("run", mode="before")
     @classmethod

@@ -201,7 +201,7 @@ class RunConfig(StrictConfig):
     train: bool = True
     test: bool = True
     ckpt_path: FilePath | None = None
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[Text, ...] = ()
     model: ModelOptions
     data: DataOptions
     optimizer: OptimizerConfig
