@@ -154,7 +154,7 @@ def test_values_of_options_that_hold_text(argument, value):
         ("data.tokenizer=choice(bpe,größe.json)", ["bpe", "größe.json"]),
         ("name=it's,don't", ["it's", "don't"]),
         ("name=null,1", [None, "1"]),
-        (r"hydra.job.name=a\,b,c\\,d", ["a,b", "c\\\\", "d"]),
+        (r"logger.project=a\,b,c\\,d", ["a,b", "c\\\\", "d"]),
         (r"data.class_names=[a\,b,c],[d]", [["a,b", "c"], ["d"]]),
         ("experiment=größe,mine", ["größe", "mine"]),
     ],
@@ -176,6 +176,12 @@ def test_a_comma_separates_values_in_a_sweep_only(argument, values, sweep):
 )
 def test_null_leaves_out_a_group_that_is_absent_by_default(command, group):
     assert take_text_literally([f"{group}=null"], command) == [f"~{group}"]
+
+
+@pytest.mark.parametrize("option", ["sweep", "report_dir", "hydra.sweep.dir", "hydra.job.name"])
+def test_what_the_jobs_of_a_sweep_share_may_contain_a_comma(option):
+    _, argument = take_text_literally(["-m", f"{option}=größe, (1)"], "train")
+    assert read_by_hydra(argument) == "größe, (1)"
 
 
 def test_a_search_is_a_sweep():

@@ -6,6 +6,7 @@ import functools
 import re
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,12 +15,14 @@ import hydra
 import yaml
 from hydra._internal.utils import get_args_parser  # the one place that knows Hydra's own flags
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.overrides import PLAIN, TextOption, quote_value, take_literally, text_options
 from rnn_lab.paths import conf_dir, expand_home
 from rnn_lab.plugins import load_named_plugins
@@ -39,6 +42,8 @@ _HYDRA_NAMES = (
     *("launcher.constraint", "launcher.exclude", "launcher.comment", "launcher.gres"),
 )
 _HYDRA_LISTS = ("searchpath", "launcher.setup", "launcher.srun_args")
+# One for all jobs of a sweep. Hydra itself refuses to sweep its options.
+_OF_THE_SWEEP = re.compile(r"sweep|report_dir|hydra\..*")
 # Flags, and options with a value that is plain text anyway.
 _NEEDS_NO_QUOTES = re.compile(rf"-[\w-]*|[+~]*[\w./@]+={PLAIN.pattern}", PLAIN.flags)
 
@@ -180,8 +185,13 @@ def check_sweep_options(config: DictConfig) -> None:
     Hydra takes any that is added with `+`, and fails in words of its own or ignores it.
 
     Raises:
-        ConfigError: an option is unknown; the message has the choices.
+        ConfigError: an option is unknown; the message has the choices. Or one that all jobs share,
+            such as the name of the sweep, has several values.
     """
+    given = raw_overrides(config.hydra)
+    for override in OverridesParser.create().parse_overrides(given):
+        if override.is_sweep_override() and _OF_THE_SWEEP.fullmatch(override.key_or_group):
+            raise ConfigError(f"{override.input_line}: a sweep has only one; give one value")
     for kind in ("launcher", "sweeper"):
         choice = config.hydra.runtime.choices.get(f"hydra/{kind}")
         known = _plugin_options(kind, str(choice))
@@ -266,7 +276,10 @@ def _text_options(arguments: Sequence[str], config_name: str) -> dict[str, TextO
         load_named_plugins(arguments)
         module, _, schema = _SCHEMAS[config_name].rpartition(".")
         options |= text_options(getattr(import_module(module), schema))
-    return options
+    return {
+        name: replace(option, is_swept=_OF_THE_SWEEP.fullmatch(name) is None)
+        for name, option in options.items()
+    }
 
 
 def _expand_config_dir(argument: str) -> str:

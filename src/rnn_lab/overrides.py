@@ -54,6 +54,7 @@ class TextOption:
     is_integer: bool = False  # the position of a column
     is_boolean: bool = False
     expands: bool = False  # a path that Hydra uses before any schema expands its `~`
+    is_swept: bool = True  # may differ between the jobs of a sweep: a comma separates values there
     is_group: bool = False  # the choice of a config group
     may_be_absent: bool = False  # a group that `null` leaves out
 
@@ -221,7 +222,7 @@ def _values(value: str, option: TextOption, is_sweep: Callable[[], bool]) -> str
         quoted = [_value(one, option) for one in values]
         return value if quoted == values else ",".join(quoted)  # in choice() Hydra loses quotes
     values = _split(value, _VALUE if option.is_list else _ITEM)
-    if len(values) > 1 and all(values) and is_sweep():
+    if len(values) > 1 and all(values) and option.is_swept and is_sweep():
         return ",".join(_value(one, option) for one in values)
     return _value(value, option)
 

@@ -137,6 +137,8 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         (("plugins=[mödul]",), "plugins=mödul: no such module in "),
         (("model=null",), "model=null: no such choice. Choose from: gru, "),
         (("-m", "experiment=null,mine"), "experiment=null: no such choice. Choose from: "),
+        (("-m", "sweep=choice(a,b)"), "sweep=choice(a,b): a sweep has only one; give one value"),
+        (("-m", "hydra.sweep.dir=choice(a,b)"), "Sweeping over Hydra's configuration is not suppo"),
         (("=3",), "'=3': has no name; options are given as name=value"),
         (("+=3",), "'+=3': has no name"),
         (("",), "'': has no name"),
