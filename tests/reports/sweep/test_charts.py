@@ -52,6 +52,9 @@ def test_metrics_and_epochs_have_round_ticks() -> None:
     assert (accuracy.position(0.81), accuracy.position(0.93)) == (0, pytest.approx(100))
     loss = metric_axis([0.5], "val/loss", 0, 100)
     assert loss.position(0.5) == pytest.approx(50)
+    for metric, value in (("val/accuracy", 1.0), ("val/f1", 0.0)):
+        labels = [tick.label for tick in metric_axis([value] * 2, metric, 0, 100).ticks]
+        assert f"{value:.0%}".replace("%", " %") in (labels[0], labels[-1])
     assert [tick.label for tick in epoch_axis(30, 0, 100).ticks] == [
         str(e) for e in range(0, 31, 5)
     ]

@@ -42,6 +42,12 @@ def test_the_interval_equals_students_table() -> None:
     assert found.high == pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3)
 
 
+def test_the_interval_of_accuracies_has_no_impossible_value() -> None:
+    found = seed_stats([0.9375, 1.0], shares=True)  # 57 % to 137 % without
+    assert found.low == pytest.approx(0.5717, abs=1e-3) and found.high == 1.0
+    assert seed_stats([0.0, 0.1], shares=True).low == 0.0
+
+
 def test_one_run_has_no_interval_and_none_has_no_mean() -> None:
     one = seed_stats([0.9])
     assert (one.n, one.mean, one.deviation, one.low, one.high) == (1, 0.9, None, None, None)
@@ -263,7 +269,9 @@ def test_folds_are_one_group_with_the_accuracy_of_all_examples(tmp_path: Path) -
     (group,) = groups = group_jobs(read_jobs(tmp_path))
     assert (group.label, group.folds, group.validation.n) == (ALL_RUNS, 3, 3)
     assert group.validation.mean == pytest.approx(0.81)
-    assert group.test == seed_stats(sorted(group.test.values, key=group.test.values.index))
+    assert group.test == seed_stats(
+        sorted(group.test.values, key=group.test.values.index), shares=True
+    )
     assert group.test.mean == pytest.approx((2 / 3 + 1 / 3 + 1) / 3)
     assert group.pooled_accuracy == pytest.approx(7 / 10)
     assert repeated_over(groups) == "folds"

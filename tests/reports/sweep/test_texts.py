@@ -1,9 +1,11 @@
 """Which runs of a sweep read or were tested on other texts, and why."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from rnn_lab.reports.sweep.baselines import summarize_baselines
 from rnn_lab.reports.sweep.jobs import read_jobs
 from rnn_lab.reports.sweep.page import render_page
 from rnn_lab.reports.sweep.texts import text_notes
@@ -37,6 +39,19 @@ def test_runs_before_and_after_an_edit_are_named(tmp_path: Path, varied: str) ->
     assert line in reported(tmp_path)
     assert line.partition(":")[0] in render_page(tmp_path, read_jobs(tmp_path))
     assert "read other texts than run0, run2" in (tmp_path / "sweep.html").read_text()
+
+
+def test_the_baselines_of_changed_files_have_rows_of_their_own(tmp_path: Path) -> None:
+    for seed, texts in enumerate(("old", "old", "new"), start=1):
+        write(tmp_path, f"run{seed}", texts, seed=seed)
+        path = tmp_path / f"run{seed}" / "result.json"
+        scores = {"baseline": {"tfidf": {"val/accuracy": 0.8 if texts == "old" else 0.6}}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | scores))
+    baselines = summarize_baselines(read_jobs(tmp_path))
+    assert [(b.texts, b.metrics["val/accuracy"], b.runs) for b in baselines] == [
+        ("", pytest.approx(0.8), 2),
+        ("changed files", pytest.approx(0.6), 1),
+    ]
 
 
 def test_a_split_for_each_seed_is_told_with_its_remedy(tmp_path: Path) -> None:

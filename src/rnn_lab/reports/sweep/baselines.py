@@ -11,7 +11,7 @@ from rnn_lab.reports.run_files import option_key
 from rnn_lab.reports.run_summary import BASELINE_NAMES
 from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, JobSummary, sort_cost, sweep_monitor
 from rnn_lab.reports.sweep.options import format_value, short_names
-from rnn_lab.reports.sweep.texts import SPLIT_SEED, text_options, varied_text_options
+from rnn_lab.reports.sweep.texts import SPLIT_SEED, changed_texts, text_options, varied_text_options
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class BaselineSummary:
     """One baseline, over the finished runs with the same texts."""
 
     name: str  # as in tables
-    texts: str  # options by which the texts differ from those of other runs; "": all have the same
+    texts: str  # how the texts differ from those of other runs; "": all have the same
     metrics: dict[str, float]  # val/ and test/, means over the runs
     compared: str  # the validation metric by which runs are counted as below it
     runs: int
@@ -51,20 +51,21 @@ def summarize_baselines(jobs: Sequence[JobSummary]) -> list[BaselineSummary]:
     known = [job for job in jobs if job.status == "finished" and job.baselines]
     varied = [name for name in varied_text_options(known) if name != SPLIT_SEED]
     monitor = sweep_monitor(jobs)
+    changes = changed_texts(known)
     of_texts: dict[Any, list[JobSummary]] = {}
     for job in known:
         options = text_options(job.config)
         key = tuple(option_key(options.get(name)) for name in varied)
-        of_texts.setdefault(key, []).append(job)
+        of_texts.setdefault((changes.get(job.name, 0), *key), []).append(job)
     return [
-        _summarize(name, [job for job in same if name in job.baselines], varied, monitor)
-        for same in of_texts.values()
+        _summarize(name, [job for job in same if name in job.baselines], varied, monitor, change)
+        for (change, *_), same in of_texts.items()
         for name in _ordered({name: None for job in same for name in job.baselines})
     ]
 
 
 def _summarize(
-    name: str, jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str
+    name: str, jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str, change: int
 ) -> BaselineSummary:
     values: dict[str, list[float]] = {}
     for job in jobs:
@@ -74,11 +75,13 @@ def _summarize(
     compared = monitor if monitor in values else DEFAULT_MONITOR
     losing = [job for job in jobs if _loses(job, name, compared)]
     short, options = short_names(varied), text_options(jobs[0].config)
-    texts = (
+    texts = [
         f"{short[option]}={shorten(format_value(options[option]), 40)}"
         for option in varied
         if option in options
-    )
+    ]
+    if change:
+        texts.append("changed files" if change == 1 else f"changed files {change}")
     return BaselineSummary(
         name=BASELINE_NAMES.get(name, name),
         texts=", ".join(texts),

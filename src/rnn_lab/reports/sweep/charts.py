@@ -73,6 +73,8 @@ def metric_axis(values: Sequence[float], metric: str, start: float, end: float) 
     def label(value: float) -> str:
         return format_percent_tick(value) if is_share(metric) else f"{round(value, 9):g}"
 
+    if is_share(metric) and min(values) == max(values):  # a margin, but no accuracy above 100 %
+        values = [max(values[0] - 0.05, 0.0), min(values[0] + 0.05, 1.0)]
     position, marks = _linear(values, start, end)
     return Axis(position, _make_ticks(position, marks, label))
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.reports.formatting import shorten
+from rnn_lab.reports.formatting import is_share, shorten
 from rnn_lab.reports.run_files import read_predictions
 from rnn_lab.reports.sweep.jobs import JobSummary, sort_cost, sweep_monitor
 from rnn_lab.reports.sweep.options import (
@@ -67,17 +67,21 @@ class SeedGroup:
     pooled_accuracy: float | None = None
 
 
-def seed_stats(values: Sequence[float]) -> SeedStats:
+def seed_stats(values: Sequence[float], *, shares: bool = False) -> SeedStats:
     """Return mean, standard deviation and Student's confidence interval of `values` [n].
 
-    "Student", "The Probable Error of a Mean", 1908: mean ± t(n - 1) s / sqrt(n).
+    "Student", "The Probable Error of a Mean", 1908: mean ± t(n - 1) s / sqrt(n). Of `shares`, such
+    as accuracies, it is cut at 0 and 1, beyond which no mean can be.
     """
     n = len(values)
     if n < 2:
         return SeedStats(tuple(values), values[0] if n else None)
     mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * deviation / math.sqrt(n)
-    return SeedStats(tuple(values), mean, deviation, mean - half, mean + half)
+    low, high = mean - half, mean + half
+    if shares:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return SeedStats(tuple(values), mean, deviation, low, high)
 
 
 def group_jobs(jobs: Sequence[JobSummary]) -> list[SeedGroup]:
@@ -98,7 +102,7 @@ def group_jobs(jobs: Sequence[JobSummary]) -> list[SeedGroup]:
 def _make_group(jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str) -> SeedGroup:
     def stats(metric: str) -> SeedStats:
         found = (job.metrics.get(metric) for job in jobs if job.status == "finished")
-        return seed_stats([value for value in found if value is not None])
+        return seed_stats([v for v in found if v is not None], shares=is_share(metric))
 
     config, short = jobs[0].config, short_names(varied)
     label = ", ".join(

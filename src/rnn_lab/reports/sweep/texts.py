@@ -36,28 +36,44 @@ def varied_text_options(jobs: Sequence[JobSummary]) -> list[str]:
     return [name for name, found in values.items() if len(found) > 1 and name != FOLD]
 
 
+def changed_texts(jobs: Sequence[JobSummary]) -> dict[str, int]:
+    """Return the runs whose files have changed, by name, with a number for each change."""
+    versions = _versions([job for job in jobs if job.data and job.config])
+    return {
+        job.name: number
+        for _, *others in versions
+        for number, other in enumerate(others, start=1)
+        for job in other
+    }
+
+
 def text_notes(jobs: Sequence[JobSummary]) -> list[str]:
     """Return a line for each reason for which finished runs read or tested on other texts."""
     known = [job for job in jobs if job.status == "finished" and job.data and job.config]
     return [*_changed_texts(known), *_different_tests(known)]
 
 
-def _changed_texts(jobs: Sequence[JobSummary]) -> list[str]:
-    """Name the runs whose texts differ although their options do not: files were edited."""
+def _versions(jobs: Sequence[JobSummary]) -> list[list[list[JobSummary]]]:
+    """Return the runs with the same options of texts, those with equal texts together.
+
+    The most frequent texts are first.
+    """
     of_options: dict[Any, dict[str, list[JobSummary]]] = {}
     for job in jobs:
         key = tuple((name, option_key(v)) for name, v in text_options(job.config).items())
         of_options.setdefault(key, {}).setdefault(job.data, []).append(job)
-    lines = []
-    for versions in of_options.values():
-        most, *others = sorted(versions.values(), key=len, reverse=True)
-        lines += [
-            f"{_names(other)}: read other texts than {_names(most)}, though the options are the "
-            "same: files have changed. Their metrics are not comparable; start another sweep for "
-            "changed files"
-            for other in others
-        ]
-    return lines
+    return [sorted(found.values(), key=len, reverse=True) for found in of_options.values()]
+
+
+def _changed_texts(jobs: Sequence[JobSummary]) -> list[str]:
+    """Name the runs whose texts differ although their options do not: files were edited."""
+    return [
+        f"{_names(other)}: read other texts than {_names(most)}, though the options are the "
+        "same: files have changed. Their metrics are not comparable; start another sweep for "
+        "changed files"
+        for most, *others in _versions(jobs)
+        for other in others
+    ]
 
 
 def _different_tests(jobs: Sequence[JobSummary]) -> list[str]:
