@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from rnn_lab import paths
-from rnn_lab.command_line import flags_first, take_text_literally
+from rnn_lab.command_line import complete_literally, flags_first, take_text_literally
 from rnn_lab.errors import ConfigError
 from rnn_lab.overrides import quote_override, read_text, shell_command, suggest_quotes
 from rnn_lab.tracking.loggers import _wandb_command
@@ -228,6 +228,20 @@ def test_what_cannot_be_literal_has_the_quoting_that_works():
         done = subprocess.run(["sh", "-c", f"printf %s {quoted}"], capture_output=True, check=True)
         assert read_by_hydra(done.stdout.decode()) == override.partition("=")[2]
     assert suggest_quotes("seed") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "hydra"),
+    [
+        ("python train.py name=ü a=b=c mod", "python train.py name='ü' mod"),
+        ("python train.py 'data.train_path=My film.csv' model=", "python train.py model="),
+        ("python train.py experiment=null model=gru ", "python train.py ~experiment model=gru "),
+        ("python train.py -m seed=1,2 data.train_path=é", None),
+        ("python", None),
+    ],
+)
+def test_a_shell_completes_after_text_that_is_no_syntax_of_hydra(line, hydra):
+    assert complete_literally(line, "train") == (hydra or line)
 
 
 def test_flags_may_be_between_options():

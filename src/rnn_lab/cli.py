@@ -27,6 +27,7 @@ from rnn_lab.command_line import (
     check_flags,
     check_sweep_options,
     choices_with,
+    complete_literally,
     flags_first,
     take_text_literally,
     unknown_option,
@@ -145,7 +146,9 @@ def hydra_entrypoint(
 
             try:
                 sys.argv[1:] = flags_first(sys.argv[1:])
-                check_flags(sys.argv[1:])
+                if check_flags(sys.argv[1:]).shell_completion and "COMP_LINE" in os.environ:
+                    typed = os.environ["COMP_LINE"]
+                    os.environ["COMP_LINE"] = complete_literally(typed, config_name)
                 sys.argv[1:] = take_text_literally(sys.argv[1:], config_name)
                 on_exit: AbstractContextManager[None] = contextlib.nullcontext()
                 if sweepable:

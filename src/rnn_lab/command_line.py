@@ -116,6 +116,25 @@ def take_text_literally(arguments: Sequence[str], config_name: str) -> list[str]
     return take_literally(arguments, options, is_sweep)
 
 
+def complete_literally(line: str, config_name: str) -> str:
+    """Return the line that a shell completes with the options before the last as Hydra reads them.
+
+    Hydra splits the line at spaces, whatever quotes it has. An option that is not whole, or cannot
+    be read, is left out: it is not what is completed.
+    """
+    before, space, last = line.rpartition(" ")
+    words = []
+    for word in before.split():
+        if "=" not in word:
+            words += [] if set(word) & {"'", '"'} else [word]
+            continue
+        with contextlib.suppress(ConfigError, HydraException):
+            (literal,) = take_text_literally([word], config_name)
+            OverridesParser.create().parse_override(literal)
+            words.append(literal)
+    return " ".join(words) + space + last
+
+
 def unknown_option(name: str, config_name: str) -> str:
     """Return a message about an option, or group, that the config on the command line lacks."""
     arguments = sys.argv[1:]
