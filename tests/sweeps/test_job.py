@@ -12,11 +12,13 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
+from rnn_lab.errors import ConfigError
 from rnn_lab.io.locks import acquire, is_locked
 from rnn_lab.paths import conf_dir
 from rnn_lab.reports.run_files import find_job_dirs, job_status
 from rnn_lab.sweeps.job import JobDir, LockOutputDir
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
+from rnn_lab.training.config import check_sweep_name
 from tests.cli.runner import PROJECT
 from tests.io.test_locks import HOLD, another
 
@@ -155,6 +157,19 @@ def test_config_of_an_unfinished_run_is_kept_when_options_differ(tmp_path, overr
     config = compose(tmp_path, *overrides, *other)
     LockOutputDir().on_run_start(config)
     assert config.hydra.output_subdir == subdir
+
+
+@pytest.mark.parametrize("name", ["größe, (1)", "it's a=b", "$HOME", "-1", "[x] #2", "数据"])
+def test_a_sweep_may_have_any_name_of_a_folder(name):
+    check_sweep_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "a/b", "a\\b", " a", "${b}", "a\n", "a\x1b[0m"]
+)
+def test_a_sweep_has_one_folder_that_reports_list(name):
+    with pytest.raises(ConfigError, match="without slashes"):
+        check_sweep_name(name)
 
 
 @pytest.mark.parametrize("start", ["on_run_start", "on_multirun_start"])

@@ -91,8 +91,11 @@ def _duration(value: Any) -> Any:
 
 
 def _folder_name(name: str) -> str:
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise ValueError("give a name for the folder of the sweep under runs/")
+    is_name = name.isprintable() and name == name.strip() and "${" not in name
+    if not is_name or not re.fullmatch(r"[^./\\][^/\\]*", name):
+        raise ValueError(
+            "give a name for the folder of the sweep under runs/, without slashes, ${ or first dot"
+        )
     return name
 
 

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rnn_lab.data.sources.registry import find_source
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
-from rnn_lab.overrides import in_quotes, shell_words
+from rnn_lab.overrides import in_quotes, quote_override, shell_words
 from rnn_lab.reports.run_files import job_file, read_object
 from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
 from rnn_lab.sweeps.job import JobDir
@@ -84,7 +84,7 @@ def search(
     raw: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
     if "${oc.env:" in str(raw["storage"]):
         where = raw["storage"]
-    of_each = [f"trial.study={in_quotes(study.study_name)}", f"trial.storage={in_quotes(where)}"]
+    of_each = [quote_override("trial.study", study.study_name), f"trial.storage={in_quotes(where)}"]
     batches = []
     with Worker(study, space, options, folder) as worker:
         while trials := worker.claim(options.n_jobs):
