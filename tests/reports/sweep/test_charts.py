@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rnn_lab.reports.sweep.charts import MIN_TICK_SPACING, epoch_axis, metric_axis, option_axis
+from rnn_lab.reports.axes import MIN_TICK_SPACING, epoch_axis, metric_axis
+from rnn_lab.reports.sweep.charts import option_axis
 from rnn_lab.reports.sweep.options import ABSENT
 
 

@@ -5,18 +5,25 @@ alone has 4.8 MB, ECharts' 1.1 MB), and an axis can hold null and words beside a
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
+from rnn_lab.reports.axes import (
+    Axis,
+    Point,
+    epoch_axis,
+    linear_scale,
+    logarithmic_scale,
+    make_ticks,
+    metric_axis,
+    thin_out,
+)
 from rnn_lab.reports.formatting import (
     format_metric,
     format_metric_name,
-    format_percent_tick,
-    is_share,
     shorten,
 )
 from rnn_lab.reports.plot_style import COLOURS, GREY, ORANGE, mix_colours
@@ -30,60 +37,17 @@ BAR_WIDTH, BAR_HEIGHT = 300, 24  # pixels, of the interval of a group
 PALE_BLUE, DEEP_BLUE = "#B8C7D6", "#00457A"  # of the runs with the lowest and the highest rank
 OTHER_GROUPS = "#9A9A9A"  # colour of the groups beyond COLOURS
 WORD_SPACING = 26  # pixels between values that are not numbers, below the numbers
-MIN_TICK_SPACING = 13  # pixels
 MIN_LOG_RATIO = 4  # of the greatest to the least number on a logarithmic axis
-MAX_LABEL = 18  # characters
 MAX_NUMBERS = 8  # that all have a tick
-ROUND = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])  # ticks of a linear axis
-
-Point = tuple[float, float]
-Position = Callable[[Any], float]  # from a value to pixels
 
 
 # ---- Axes
-
-
-@dataclass(frozen=True)
-class Tick:
-    """One tick of an axis."""
-
-    position: float  # pixels
-    label: str
-    full_label: str
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The pixel position of each value, and the ticks."""
-
-    position: Position
-    ticks: tuple[Tick, ...]
-    logarithmic: bool = False
 
 
 def is_number(value: Any) -> bool:
     """Return whether a value is a finite number; booleans are not."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and math.isfinite(value)
-
-
-def metric_axis(values: Sequence[float], metric: str, start: float, end: float) -> Axis:
-    """Return the axis of a metric over `values`, the least at `start`."""
-
-    def label(value: float) -> str:
-        return format_percent_tick(value) if is_share(metric) else f"{round(value, 9):g}"
-
-    if is_share(metric) and min(values) == max(values):  # a margin, but no accuracy above 100 %
-        values = [max(values[0] - 0.05, 0.0), min(values[0] + 0.05, 1.0)]
-    position, marks = _linear(values, start, end)
-    return Axis(position, _make_ticks(position, marks, label))
-
-
-def epoch_axis(last: int, start: float, end: float) -> Axis:
-    """Return the axis of the epochs 0 to `last`."""
-    whole = MaxNLocator(nbins=12, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
-    position, marks = _linear([0, last], start, end, whole)
-    return Axis(position, _make_ticks(position, marks, lambda epoch: f"{epoch:.0f}"))
 
 
 def option_axis(values: Sequence[Any], start: float, end: float) -> Axis:
@@ -109,37 +73,19 @@ def option_axis(values: Sequence[Any], start: float, end: float) -> Axis:
     def label(value: Any) -> str:
         return format_value(value, exact=False)
 
-    ticks = _make_ticks(word_position, words, label)
+    ticks = make_ticks(word_position, words, label)
     if not numbers:
-        return Axis(word_position, _thin_out(ticks))
+        return Axis(word_position, thin_out(ticks))
     logarithmic = _needs_log_scale(numbers)
-    scale = _logarithmic if logarithmic else _linear
+    scale = logarithmic_scale if logarithmic else linear_scale
     number_position, marks = scale(numbers, start + spacing * len(words), end)
     marks = list(numbers) if len(numbers) <= MAX_NUMBERS else marks
-    ticks += _make_ticks(number_position, map(_as_int, marks), label)
+    ticks += make_ticks(number_position, map(_as_int, marks), label)
 
     def position(value: Any) -> float:
         return number_position(value) if is_number(value) else word_position(value)
 
-    return Axis(position, _thin_out(ticks), logarithmic)
-
-
-def _make_ticks(
-    position: Position, marks: Iterable[Any], label: Callable[[Any], str]
-) -> tuple[Tick, ...]:
-    named = [(position(mark), label(mark)) for mark in marks]
-    return tuple(Tick(place, shorten(name, MAX_LABEL), name) for place, name in named)
-
-
-def _thin_out(ticks: Sequence[Tick]) -> tuple[Tick, ...]:
-    """Drop ticks whose labels would overlap, but neither the first nor the last."""
-    kept = list(ticks[:1])
-    for tick in ticks[1:]:
-        if abs(tick.position - kept[-1].position) >= MIN_TICK_SPACING:
-            kept.append(tick)
-        elif tick is ticks[-1] and len(kept) > 1:
-            kept[-1] = tick
-    return tuple(kept)
+    return Axis(position, thin_out(ticks), logarithmic)
 
 
 def _needs_log_scale(numbers: Sequence[float]) -> bool:
@@ -149,32 +95,6 @@ def _needs_log_scale(numbers: Sequence[float]) -> bool:
         return False
     median = math.sqrt(numbers[(n - 1) // 2] * numbers[n // 2])
     return (median - least) / (greatest - least) < 0.35
-
-
-def _linear(
-    values: Sequence[float], start: float, end: float, locator: MaxNLocator = ROUND
-) -> tuple[Position, list[float]]:
-    """Return the positions of numbers from `start` to `end`, and round ones for ticks."""
-    least, greatest = min(values), max(values)
-    if least == greatest:
-        margin = abs(least) * 0.05 or 0.5
-        least, greatest = least - margin, greatest + margin
-    ticks = map(float, locator.tick_values(least, greatest))
-    rounding = (greatest - least) * 1e-9
-    inside = [tick for tick in ticks if least - rounding <= tick <= greatest + rounding]
-    return lambda value: float(np.interp(value, (least, greatest), (start, end))), inside
-
-
-def _logarithmic(values: Sequence[float], start: float, end: float) -> tuple[Position, list[float]]:
-    """Return the same on a logarithmic scale; `values` are sorted."""
-    span = least, greatest = math.log10(values[0]), math.log10(values[-1])
-    decades = range(math.floor(least), math.ceil(greatest) + 1)
-    parts = (1, 2, 5) if greatest - least < 2.5 else (1,)
-    marks = [part * 10.0**decade for decade in decades for part in parts]
-    ends = [float(values[0]), float(values[-1])]
-    inside = [mark for mark in marks if ends[0] <= mark <= ends[1]]
-    marks = inside if len(inside) > 1 else ends
-    return lambda value: float(np.interp(math.log10(value), span, (start, end))), marks
 
 
 def _sort_words(words: Mapping[str, Any]) -> list[Any]:
