@@ -22,6 +22,7 @@ from rnn_lab.reports.formatting import (
     order_metrics,
 )
 from rnn_lab.reports.run_summary import BASELINE_NAMES
+from rnn_lab.reports.untrusted import get_group, get_number
 
 MARK = "<!-- model card of rnn-lab export -->"  # the first line of a card
 _MAX_CLASSES = 50  # that are listed
@@ -54,7 +55,7 @@ def model_card(file: ExportedFile, result: _Result | None) -> str:
 
 
 def _head(file: ExportedFile, result: _Result | None) -> Iterator[str]:
-    model = _get(result, "model")
+    model = get_group(result, "model")
     kind = "bidirectional " if model.get("bidirectional") is True else ""
     kind += format_cell(file.cell)
     yield f"# {_text(file.name)}: a text classifier ({_text(kind)})"
@@ -67,7 +68,7 @@ def _head(file: ExportedFile, result: _Result | None) -> Iterator[str]:
     yield f"| classes | {_listed(file.class_names)} |"
     options = [f"`{name}={_code(model[name])}`" for name in _OPTIONS if name in model]
     yield f"| model | {_text(format_cell(file.cell))}{': ' if options else ''}{' '.join(options)} |"
-    if (parameters := _number(model.get("parameters"))) is not None:
+    if (parameters := get_number(model.get("parameters"))) is not None:
         yield f"| parameters | {parameters:,.0f} |"
     yield f"| tokenizer | `{_code(file.tokenizer)}`, {file.vocab_size:,} ids |"
     yield f"| file | {file.num_bytes:,} bytes, SHA-256 `{file.sha256}` |"
@@ -78,7 +79,7 @@ def _head(file: ExportedFile, result: _Result | None) -> Iterator[str]:
 def _data(file: ExportedFile, result: _Result | None) -> Iterator[str]:
     yield "## Data"
     yield ""
-    data = _get(result, "data")
+    data = get_group(result, "data")
     if not data:
         yield "Unknown: the file was not exported from the folder of a finished run."
         return
@@ -87,15 +88,15 @@ def _data(file: ExportedFile, result: _Result | None) -> Iterator[str]:
     yield ""
     yield "| split | texts | median length | longest | unknown tokens | truncated texts |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
-    statistics = _get(data, "texts")
-    for split, texts in _get(data, "num_examples").items():
-        found = _get(statistics, split)
+    statistics = get_group(data, "texts")
+    for split, texts in get_group(data, "num_examples").items():
+        found = get_group(statistics, split)
         lengths = (_count(found.get(name)) for name in ("median_length", "max_length"))
         shares = (_share(found.get(name)) for name in ("unknown", "truncated"))
         yield f"| {_text(split)} | {_count(texts)} | {' | '.join((*lengths, *shares))} |"
     yield ""
     yield "Lengths are in tokens."
-    if (skipped := _number(data.get("num_skipped"))) is not None and skipped > 0:
+    if (skipped := get_number(data.get("num_skipped"))) is not None and skipped > 0:
         yield f"{format_count(int(skipped), 'row')} of the files could not be used."
 
 
@@ -108,9 +109,9 @@ def _metrics(file: ExportedFile, result: _Result | None) -> Iterator[str]:
         return
     known = METRIC_NAMES if file.thresholds is None else MULTILABEL_METRIC_NAMES
     baselines = {
-        name: _get(result, "baseline", key)
+        name: get_group(result, "baseline", key)
         for key, name in BASELINE_NAMES.items()
-        if _get(result, "baseline", key)
+        if get_group(result, "baseline", key)
     }
     columns = ["this model", *baselines]
     yield f"| split | metric | {' | '.join(columns)} |"
@@ -120,17 +121,17 @@ def _metrics(file: ExportedFile, result: _Result | None) -> Iterator[str]:
         values = (_metric(name, found.get(name)) for found in (result, *baselines.values()))
         label = _text(known.get(metric, metric))
         yield f"| {SPLIT_NAMES[split]} | {label} | {' | '.join(values)} |"
-    per_class = _get(result, "per_class")
+    per_class = get_group(result, "per_class")
     if per_class and len(per_class) <= _MAX_CLASSES:
         yield ""
         threshold = " threshold |" if file.thresholds is not None else ""
         yield f"| class, in the test split |{threshold} precision | recall | F1 | texts |"
         yield f"| --- |{' ---: |' if threshold else ''} ---: | ---: | ---: | ---: |"
         for name in per_class:
-            scores = _get(per_class, name)
+            scores = get_group(per_class, name)
             cells = [_share(scores.get(key)) for key in ("precision", "recall", "f1")]
             if threshold:
-                cells.insert(0, _share(_get(result, "thresholds").get(name)))
+                cells.insert(0, _share(get_group(result, "thresholds").get(name)))
             yield f"| {_text(name)} | {' | '.join(cells)} | {_count(scores.get('support'))} |"
 
 
@@ -155,8 +156,8 @@ def _limits(file: ExportedFile, result: _Result | None) -> Iterator[str]:
         if lost:
             named = " and ".join(METRIC_NAMES[name] for name in lost)
             yield f"- {BASELINE_NAMES['tfidf']} has a better test {named}: prefer it."
-        shared = _number(
-            _get(result, "data", "duplicates", "exact", "test_in_train").get("examples")
+        shared = get_number(
+            get_group(result, "data", "duplicates", "exact", "test_in_train").get("examples")
         )
         if shared:
             yield (
@@ -168,7 +169,7 @@ def _limits(file: ExportedFile, result: _Result | None) -> Iterator[str]:
     yield "- Tokens that are not in its vocabulary are all read as the same unknown token."
     if file.thresholds is None:
         yield "- It gives every text one of its classes, also a text that belongs to none of them."
-    error = _number(_get_any(result, "test/calibration_error"))
+    error = get_number(_get_any(result, "test/calibration_error"))
     if error is not None:
         yield (
             f"- Its probabilities are off by {format_percent(error)} on average (expected "
@@ -215,22 +216,25 @@ def _origin(file: ExportedFile, result: _Result | None) -> Iterator[str]:
     # Not the overrides: they can have paths of the author's machine.
     facts = {
         "run": result.get("run_name"),
-        "finished": _get(result, "timing").get("finished_at"),
+        "finished": get_group(result, "timing").get("finished_at"),
         "seed": result.get("seed"),
-        "seed of the split": _get(result, "data", "options").get("split_seed"),
+        "seed of the split": get_group(result, "data", "options").get("split_seed"),
         "best epoch": result.get("best_epoch"),
         "config fingerprint": result.get("config_fingerprint"),
-        "data fingerprint": _get(result, "data").get("fingerprint"),
+        "data fingerprint": get_group(result, "data").get("fingerprint"),
         "commit": result.get("git_commit"),
     }
-    facts |= {f"version of {name}": value for name, value in _get(result, "versions").items()}
+    facts |= {f"version of {name}": value for name, value in get_group(result, "versions").items()}
     for name, value in facts.items():
         if value is not None:
             yield f"| {_text(name)} | `{_code(value)}` |"
 
 
 def _loses(result: _Result, name: str) -> bool:
-    own, other = _number(result.get(name)), _number(_get(result, "baseline", "tfidf").get(name))
+    own, other = (
+        get_number(result.get(name)),
+        get_number(get_group(result, "baseline", "tfidf").get(name)),
+    )
     return own is not None and other is not None and own < other
 
 
@@ -238,29 +242,18 @@ def _get_any(result: _Result | None, name: str) -> Any:
     return None if result is None else result.get(name)
 
 
-def _get(group: Any, *names: str) -> _Result:
-    """Return a group within groups, {} where there is none."""
-    for name in names:
-        group = group.get(name) if isinstance(group, Mapping) else None
-    return group if isinstance(group, Mapping) else {}
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
 def _count(value: Any) -> str:
-    number = _number(value)
-    return "" if number is None or number != number else f"{number:,.0f}"
+    number = get_number(value)
+    return "" if number is None else f"{number:,.0f}"
 
 
 def _share(value: Any) -> str:
-    number = _number(value)
+    number = get_number(value)
     return "" if number is None else format_percent(number)
 
 
 def _metric(name: str, value: Any) -> str:
-    number = _number(value)
+    number = get_number(value)
     return "" if number is None else format_metric(name, number)
 
 
