@@ -24,7 +24,7 @@ usage: {program} COMMAND [OPTION=VALUE ...]
   predict   label texts with a trained run
   explain   show why a trained run labels a text as it does
   export    write a trained run as one file, .safetensors or .onnx, with a model card
-  report    compare the runs of a sweep: a table and a web page
+  report    write a web page of one run, or of a sweep to compare its runs
 
 `{program} COMMAND --help` shows the options of a command with examples."""
 
@@ -85,10 +85,11 @@ def export(arguments: Sequence[str] | None = None) -> None:
 
 @fault_tolerant_streams()
 def report(arguments: Sequence[str] | None = None) -> None:
-    """Compare the runs of a sweep."""
+    """Compare the runs of a sweep, or write the page of one run."""
+    from rnn_lab.inference.top_losses import attribute_top_losses
     from rnn_lab.reports.command import main
 
-    main(arguments)
+    main(arguments, attribute_top_losses)
 
 
 COMMANDS: dict[str, Callable[[], None]] = {

@@ -23,10 +23,29 @@ def test_a_sweep_is_given_by_folder_or_name(
     assert "runs/named=oddly/sweep.html" in capsys.readouterr().out
 
 
+def test_a_run_is_given_by_folder_result_or_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_job(tmp_path, "a run")
+    (run / "checkpoints").mkdir()
+    (run / "metrics.csv").write_text("")
+    for place in (run, run / "result.json", run / "checkpoints" / "best.ckpt"):
+        report([f"run={place}"])
+        *damaged, page = capsys.readouterr().out.splitlines()
+        assert damaged[0] == "missing or damaged: learning curves: metrics.csv: empty"
+        assert page == f"Page: {run / 'run.html'}"
+        (run / "run.html").unlink()
+    report([f"run={run}", f"output={tmp_path}"])
+    assert (tmp_path / "run.html").is_file()
+    report([f"run={run}", f"output={tmp_path / 'new' / 'page.html'}"])
+    assert (tmp_path / "new" / "page.html").is_file()
+    assert not (run / "run.html").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "give sweep=<folder> or long_range=<folder>"),
+        ([], "give sweep=<folder>, run=<folder> or long_range=<folder>"),
         (["a", "b"], "a: expected name=value, such as sweep=<folder>"),
         (["sweep="], "sweep=: expected name=value"),
         (["sweep=nowhere"], "nowhere: no such folder"),
@@ -37,6 +56,10 @@ def test_a_sweep_is_given_by_folder_or_name(
         (["long_range=a", "outptu=b"], "outptu: no such option. Did you mean output?"),
         (["long_range=a", "flow_distance=far"], "flow_distance=far: not a whole number"),
         (["sweep=a", "sweep=b"], "sweep: given twice"),
+        (["run=nowhere"], "nowhere: no such folder; give the folder of a run"),
+        (["run=a", "examples=many"], "examples=many: not a whole number from 0 to 100"),
+        (["run=a", "examples=101"], "examples=101: not a whole number from 0 to 100"),
+        (["run=a", "outptu=b"], "outptu: no such option. Did you mean output?"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -58,5 +81,6 @@ def test_no_option_is_an_error_of_the_function_too() -> None:
 def test_help_names_every_option(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([flag])
     shown = capsys.readouterr().out
-    for option in ("sweep=<folder>", "long_range=<folder>", "output=", "flow_distance="):
+    options = ("sweep=<folder>", "run=<folder>", "long_range=<folder>", "output=", "examples=")
+    for option in (*options, "flow_distance="):
         assert option in shown

@@ -100,7 +100,7 @@ def explain_text(run: LoadedModel, text: str, label: str | None = None) -> Expla
     target = predicted if label is None else run.class_names.index(label)
     found = integrated_gradients(run.model, tokens, target)
     thresholds = run.model.thresholds
-    words = _words(run, text, found.tokens)
+    words = attributed_words(run, text, found.tokens)
     cell = run.model.recurrent.cell
     about = {
         "run": _describe(run),
@@ -146,7 +146,7 @@ class Attributions(NamedTuple):
 
 
 def integrated_gradients(
-    model: RecurrentClassifier, tokens: np.ndarray, target: int
+    model: RecurrentClassifier, tokens: np.ndarray, target: int, max_steps: int = MAX_STEPS
 ) -> Attributions:
     """Attribute the logit of class `target` against the other classes to `tokens`, int64 [time].
 
@@ -155,8 +155,8 @@ def integrated_gradients(
     of f with respect to the embedded tokens are integrated along the straight line from the
     baseline, as many tokens of padding, by Gauss-Legendre quadrature (Sundararajan et al. 2017,
     equation 1). By completeness (proposition 1) the attributions sum to f(text) - f(baseline). The
-    number of steps is doubled until they do so within TOLERANCE, or until it is MAX_STEPS. What the
-    n-grams of model.ngrams add to f is linear, and added to the words that they consist of.
+    number of steps is doubled until they do so within TOLERANCE, or until it is `max_steps`. What
+    the n-grams of model.ngrams add to f is linear, and added to the words that they consist of.
 
     `model` is on the CPU, in evaluation mode.
     """
@@ -188,7 +188,7 @@ def integrated_gradients(
         )  # [1, time, embedding_dim]
         found = shares[0].double().sum(dim=1).numpy()
         wanted = at_text - at_baseline
-        if steps == MAX_STEPS or abs(found.sum() - wanted) < TOLERANCE * abs(wanted):
+        if steps >= max_steps or abs(found.sum() - wanted) < TOLERANCE * abs(wanted):
             total = at_text + of_ngrams.sum()
             return Attributions(found + of_ngrams, total, at_baseline, steps)
         steps *= 2
@@ -213,7 +213,10 @@ def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarr
     return found
 
 
-def _words(run: LoadedModel, text: str, attributions: np.ndarray) -> list[WordAttribution]:
+def attributed_words(
+    run: LoadedModel, text: str, attributions: np.ndarray
+) -> list[WordAttribution]:
+    """Return the words of `text`, of whose tokens that are read the attributions are given."""
     words = run.text_encoder.words(text)
     ends = np.cumsum([0, *(len(ids) for _, ids in words)])
     first, last, _ = run.text_encoder.kept.indices(int(ends[-1]))

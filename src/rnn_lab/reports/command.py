@@ -1,19 +1,32 @@
-"""The `report` command: report a sweep, or a sweep of the long-range experiment."""
+"""The `report` command: report a sweep, a run, or a sweep of the long-range experiment."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rnn_lab.errors import ConfigError, UserError, WriteError
+from rnn_lab.errors import ConfigError, UserError, WriteError, sanitize
 from rnn_lab.overrides import read_text
 from rnn_lab.paths import local_path
 from rnn_lab.validation import unknown_choice_message
+
+if TYPE_CHECKING:
+    from rnn_lab.reports.run.examples import Attribute
 
 USAGE = """rnn-lab report sweep=<folder> [output=<folder>]
   Print the runs of a sweep by rank, and write summary.csv and sweep.html to its folder. This also
   works while the sweep runs. A name stands for runs/<name>, as in `train -m ... sweep=<name>`.
   output: another folder for summary.csv and sweep.html
+
+rnn-lab report run=<folder> [output=<file>] [examples=<number>]
+  Write everything of one run to run.html in its folder, a page that needs no other file: metrics
+  and baselines, curves, confusion matrix, calibration, the test texts with the highest loss with
+  their words coloured by attribution, data, config, versions and the command that reproduces it.
+  A damaged or missing part is named on the page. <folder> is that of a run, also one of a sweep or
+  unfinished, or that of an evaluation. The pages of a sweep and of its runs link to each other.
+  output: another file
+  examples: number of texts with the highest loss, 0 to 100; default: 10
 
 rnn-lab report long_range=<folder>[,<folder>...] [output=<file>] [flow_distance=<distance>]
   Print the accuracy of each model by distance as a Markdown table, and plot it with the gradient
@@ -21,20 +34,26 @@ rnn-lab report long_range=<folder>[,<folder>...] [output=<file>] [flow_distance=
   output: the PNG to write; default: long_range.png in the first folder
   flow_distance: distance at which the gradient flow is shown; default: the middle one measured"""
 
-OPTIONS = {"sweep": ["sweep", "output"], "long_range": ["long_range", "output", "flow_distance"]}
+OPTIONS = {
+    "sweep": ["sweep", "output"],
+    "run": ["run", "output", "examples"],
+    "long_range": ["long_range", "output", "flow_distance"],
+}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, attribute: "Attribute | None" = None) -> None:
     """Run `report` and exit with status 1 and one line on a user's mistake."""
     try:
-        report(sys.argv[1:] if arguments is None else arguments)
+        report(sys.argv[1:] if arguments is None else arguments, attribute)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
 
-def report(arguments: Sequence[str]) -> None:
-    """Write the report that `arguments` ask for, `sweep=<folder>` or `long_range=<folder>` first.
+def report(arguments: Sequence[str], attribute: "Attribute | None" = None) -> None:
+    """Write the report that `arguments` ask for: `sweep=`, `run=` or `long_range=` comes first.
+
+    `attribute` attributes predictions to words; None: the texts of a run have no colours.
 
     Raises:
         ConfigError: an argument is unknown, missing or malformed.
@@ -44,7 +63,7 @@ def report(arguments: Sequence[str]) -> None:
         print(USAGE)
         return
     if not arguments:
-        raise ConfigError("give sweep=<folder> or long_range=<folder>")
+        raise ConfigError("give sweep=<folder>, run=<folder> or long_range=<folder>")
     options = _parse(arguments)
     if "sweep" in options:
         from rnn_lab.reports.sweep.report import report_sweep
@@ -52,6 +71,8 @@ def report(arguments: Sequence[str]) -> None:
         output = _output(options)
         with _warning_without(output, "output=<folder>"):
             report_sweep(find_sweep(options["sweep"]), output=output)
+    elif "run" in options:
+        _report_run(options, attribute)
     else:
         _report_long_range(options)
 
@@ -98,6 +119,33 @@ def _warning_without(output: Path | None, option: str) -> Iterator[None]:
         if output is not None:
             raise
         print(f"warning: {error}. {option} writes it elsewhere", file=sys.stderr)
+
+
+def _report_run(options: dict[str, str], attribute: "Attribute | None") -> None:
+    from rnn_lab.reports.run.examples import MAX_EXAMPLES
+    from rnn_lab.reports.run.page import check_run_folder, write_run_page
+    from rnn_lab.reports.run_files import RUN_PAGE
+
+    examples = options.get("examples", "10")
+    if not examples.isdecimal() or int(examples) > MAX_EXAMPLES:
+        raise ConfigError(f"examples={examples}: not a whole number from 0 to {MAX_EXAMPLES}")
+    folder = find_sweep(options["run"])
+    if folder.name == "result.json":
+        folder = folder.parent
+    elif folder.parent.name == "checkpoints":
+        folder = folder.parent.parent
+    check_run_folder(folder)
+    path = _output(options) or folder / RUN_PAGE
+    path = path / RUN_PAGE if path.is_dir() else path
+    try:
+        problems = write_run_page(folder, path, attribute=attribute, examples=int(examples))
+    except WriteError as error:
+        if "output" in options:
+            raise
+        raise WriteError(f"{error}. output=<file> writes it elsewhere") from None
+    for problem in problems:
+        print(sanitize(f"missing or damaged: {problem}"))
+    print(f"Page: {path}")
 
 
 def _report_long_range(options: dict[str, str]) -> None:

@@ -26,6 +26,7 @@ JobStatus = Literal["finished", "pruned", "failed", "running", "unfinished"]
 JobFile = Literal["job", "result", "pruned", "failure"]
 
 TOP_LOSSES = "top_losses.csv"  # the test examples with the highest loss, and their texts
+RUN_PAGE, SWEEP_PAGE = "run.html", "sweep.html"  # which link to each other
 CONFIG_DIR = ".hydra"  # of a run folder: the composed config and the overrides
 JOB_LOCK = "job.lock"  # held by the process that runs the job
 _RESULT_KEYS = ("model", "data", "seed", "synthetic", "best_epoch")
@@ -310,6 +311,26 @@ def read_predictions(run_folder: Path) -> Predictions:
     )
 
 
+# ---- top_losses.csv
+
+
+class TopLoss(NamedTuple):
+    """One row of top_losses.csv: a test example with a high loss, and its text."""
+
+    example: HighLossExample
+    text: str
+
+
+def read_top_losses(run_folder: Path) -> list[TopLoss]:
+    """Return top_losses.csv, the highest loss first."""
+    table = _Table(run_folder / TOP_LOSSES, (*HighLossExample._fields, "text"))
+    names, labels, predictions = (table.columns[name] for name in HighLossExample._fields[:3])
+    numbers = (table.numbers(name).tolist() for name in HighLossExample._fields[3:])
+    columns = zip(names, labels, predictions, *numbers, strict=True)
+    examples = [HighLossExample(*row) for row in columns]
+    return [TopLoss(*row) for row in zip(examples, table.columns["text"], strict=True)]
+
+
 # ---- gradient_flow.csv
 
 
@@ -360,6 +381,8 @@ class _Table:
             text = text[: text.rfind("\n") + 1] or "\n"
         if not text.endswith("\n"):
             raise CheckpointError(f"{path}: truncated in its last line")
+        # Of top_losses.csv, a cell can be a long text. The file is in memory already.
+        csv.field_size_limit(max(csv.field_size_limit(), len(text)))
         reader = csv.reader(io.StringIO(text))
         header = next(reader)
         rows = [(reader.line_num, row) for row in reader]

@@ -100,7 +100,7 @@ def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
     ]
     if any(facts):
         yield " · ".join(filter(None, facts))
-    yield from _baseline_lines(result)
+    yield from baseline_lines(result)
     if result.get("demo_fallback"):
         yield "IMDB was not available: these metrics are of synthetic demo reviews, not of IMDB."
     if result.get("per_class") and _is_multilabel(result):
@@ -111,7 +111,7 @@ def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
     yield f"Run folder: {run_folder}"
 
 
-def _baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
+def baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Compare the network with the baselines of a run, and name what may help where it loses."""
     baselines = result.get("baseline") or {}
     names = MULTILABEL_METRIC_NAMES if _is_multilabel(result) else METRIC_NAMES

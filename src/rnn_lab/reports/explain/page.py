@@ -80,11 +80,11 @@ def render_page(explanation: Explanation, plots: dict[str, Path]) -> str:
         key=[shade(position / 20) for position in range(-20, 21)],
         max_error=MAX_COMPLETENESS_ERROR,
         lower_case=all(word.text == word.text.lower() for word in explanation.words),
-        right_to_left=_is_right_to_left(explanation.text),
+        right_to_left=is_right_to_left(explanation.text),
     )
 
 
-def _is_right_to_left(text: str) -> bool:
+def is_right_to_left(text: str) -> bool:
     """Return whether most letters of `text` are of scripts such as Arabic and Hebrew.
 
     dir="auto" would look at none of the words: each is in an element with a direction of its own.
@@ -121,9 +121,12 @@ def _truncated_words(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def shade(strength: float) -> Shade:
-    """Return the colours of an attribution from -1 (orange, against) to 1 (blue, for)."""
-    background = mix_colours("#FFFFFF", BLUE if strength > 0 else ORANGE, abs(strength))
+def shade(strength: float, paper: str = "#FFFFFF") -> Shade:
+    """Return the colours of an attribution from -1 (orange, against) to 1 (blue, for).
+
+    `paper` is the background of the page, and of a word without an attribution.
+    """
+    background = mix_colours(paper, BLUE if strength > 0 else ORANGE, abs(strength))
     # Black or white text, whichever has the greater contrast by the relative luminance of WCAG 2.1;
     # it is at least 4.5 to 1.
     parts = np.array(to_rgb(background))

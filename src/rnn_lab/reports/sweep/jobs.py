@@ -82,7 +82,9 @@ def read_jobs(sweep: Path) -> list[JobSummary]:
     if not sweep.is_dir():
         raise CheckpointError(f"{sweep}: no such folder; give the folder of a sweep")
     if is_job_dir(sweep):
-        raise CheckpointError(f"{sweep}: the folder of a single run; give the folder of a sweep")
+        raise CheckpointError(
+            f"{sweep}: the folder of a single run; give it as run=, or the folder of a sweep"
+        )
     folders = find_job_dirs(sweep)
     if not folders:
         raise CheckpointError(f"{sweep}: contains no run")

@@ -18,6 +18,7 @@ from rnn_lab.reports.formatting import (
 )
 from rnn_lab.reports.plot_style import COLOURS
 from rnn_lab.reports.rendering import render_template
+from rnn_lab.reports.run_files import RUN_PAGE, SWEEP_PAGE
 from rnn_lab.reports.sweep import charts, groups
 from rnn_lab.reports.sweep.baselines import summarize_baselines
 from rnn_lab.reports.sweep.jobs import (
@@ -36,7 +37,7 @@ TEMPLATES = Path(__file__).parent
 
 def write_page(folder: Path, jobs: Sequence[JobSummary], output: Path) -> Path:
     """Write sweep.html of the sweep in `folder` to `output`, atomically."""
-    path = output / "sweep.html"
+    path = output / SWEEP_PAGE
     text = render_page(folder, jobs, output)
     with atomic_write(path) as file:
         file.write(text)
@@ -51,7 +52,7 @@ def render_page(folder: Path, jobs: Sequence[JobSummary], output: Path | None = 
         "metric_name": format_metric_name,
         "exact": format_value,
         "brief": lambda value: format_value(value, exact=False),
-        "link": lambda job: f"./{quote(_path_of(job, folder, to_folder))}/",
+        "link": lambda job: f"./{quote(_path_of(job, folder, to_folder))}/{_page_of(job)}",
         "points": lambda share: format_signed(100 * share),
         "p_value": lambda p: f"{p:.3f}" if p >= 0.01 else f"{p:.2g}",
         "sort_key": lambda value: value if charts.is_number(value) else "",
@@ -102,6 +103,11 @@ def render_page(folder: Path, jobs: Sequence[JobSummary], output: Path | None = 
         resamples=groups.RESAMPLES,
         bootstrap_seed=groups.BOOTSTRAP_SEED,
     )
+
+
+def _page_of(job: JobSummary) -> str:
+    """Return the name of the page of a run, "" where there is none: the link shows its folder."""
+    return RUN_PAGE if (job.folder / RUN_PAGE).is_file() else ""
 
 
 def _path_of(job: JobSummary, folder: Path, to_folder: str) -> bytes:
