@@ -8,7 +8,12 @@ from typing import Any
 from rich.console import Console
 
 from rnn_lab.reports.run_files import diff_options
-from rnn_lab.reports.run_summary import compare_runs, print_comparison, print_run
+from rnn_lab.reports.run_summary import (
+    baseline_lines,
+    compare_runs,
+    print_comparison,
+    print_run,
+)
 
 MakeRun = Callable[..., Path]
 
@@ -66,6 +71,26 @@ def test_synthetic_reviews_are_named_so(make_run: MakeRun) -> None:
     )
     assert "synthetic demo reviews" in fallback
     assert "not of IMDB" in fallback
+
+
+def test_a_run_that_loses_is_told_what_may_help() -> None:
+    result: dict[str, Any] = {
+        **{"test/accuracy": 0.85, "test/f1": 0.95, "best_epoch": 4, "epochs": 10},
+        "baseline": {"tfidf": {"test/accuracy": 0.9, "test/f1": 0.9}},
+        "model": {"ngrams": 0, "pooling": "max", "bidirectional": True},
+        "data": {"options": {"batch_size": 16, "vectors": None}},
+    }
+    *_, line = baseline_lines(result)
+    assert "accuracy by 5.00 points to TF-IDF" in line
+    assert "F1" not in line
+    assert line.endswith(
+        "Most likely to help: model.ngrams=2, "
+        "texts without labels with data.vectors=skipgram data.unlabelled=<file>"
+    )
+    *_, line = baseline_lines(result | {"best_epoch": 9})
+    assert "Most likely to help: more epochs with trainer.max_epochs, model.ngrams=2" in line
+    (line,) = baseline_lines(result | {"test/accuracy": 0.95})
+    assert "loses" not in line
 
 
 def test_missing_metrics_are_dashes(make_run: MakeRun) -> None:

@@ -37,9 +37,10 @@ _ADVICE: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("model.ngrams", (2, 3, 4, 5), "model.ngrams=2"),
     ("model.pooling", ("max",), "model.pooling=max"),
     ("model.bidirectional", (True,), "model.bidirectional=true"),
-    ("trainer.max_epochs", (), "more epochs with trainer.max_epochs"),
     ("data.batch_size", (8, 16), "data.batch_size=16"),
 )
+_MORE_EPOCHS = "more epochs with trainer.max_epochs"
+_VECTORS = "texts without labels with data.vectors=skipgram data.unlabelled=<file>"
 _MAX_LABELS = 30  # in the table of labels
 _MAX_NAMED = 3  # differing metrics in the one-line summary
 _MAX_LENGTH = 60  # characters of a value: the file may contain anything
@@ -129,9 +130,22 @@ def baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
                 lost.append(f"{names[metric]} by {gap} points to {name}")
         yield f"{name}, {SPLIT_NAMES[split]}: {', '.join(shown)}"
     if lost:
-        options = recorded_options(result)
-        advice = [text for option, good, text in _ADVICE if options.get(option) not in good]
-        yield f"The network loses: {'; '.join(lost)}. Most likely to help: {', '.join(advice)}"
+        advice = ", ".join(_advice(result))
+        helps = f". Most likely to help: {advice}" if advice else ""
+        yield f"The network loses: {'; '.join(lost)}{helps}"
+
+
+def _advice(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what to try first where a network loses to a baseline."""
+    best, epochs = result.get("best_epoch"), result.get("epochs")
+    if isinstance(best, int) and isinstance(epochs, int) and best >= epochs - 2:
+        yield _MORE_EPOCHS  # the last epochs were still better than those before
+    options = recorded_options(result)
+    for option, good, text in _ADVICE:
+        if options.get(option) not in good:
+            yield text
+    if options.get("data.vectors") is None:
+        yield _VECTORS
 
 
 @dataclass(frozen=True)
