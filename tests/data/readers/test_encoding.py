@@ -3,6 +3,7 @@ import codecs
 import pytest
 
 from rnn_lab.data.readers.encoding import (
+    MIXED,
     choose_encoding,
     detect_encoding,
     detect_file_encoding,
@@ -34,6 +35,11 @@ def chunks(content: bytes, size: int) -> list[bytes]:
         (b"plain " * 50_000 + b"caf\xe9", "cp1252"),
         (TEXT.encode() + b"\xff\xe9 damage", "utf-8"),
         (b"a \0 in ASCII", "utf-8"),
+        (b"a long film \0 in ASCII\n" * 40, "utf-8"),
+        (OTHERS["cp1251"].encode("utf-16-le"), "utf-16-le"),
+        ((OTHERS["gb18030"] * 9).encode("utf-16-be"), "utf-16-be"),
+        (TEXT.encode("cp1252") + TEXT.encode(), "utf-8"),
+        ("très drôle\n".encode("cp1252") * 8 + "très drôle\n".encode(), MIXED),
         (b"\x81\x8d\x8f caf\xe9", None),
         (b"\xff\xfd\xe9", None),
         *((text.encode(name), None) for name, text in OTHERS.items()),
@@ -89,6 +95,8 @@ def test_damage_in_a_utf_8_file_costs_its_own_rows(tmp_path):
         ("cp1252", "UTF8", "cp1252"),
         ("cp1252", "cp1252", "cp1252"),
         (None, "cp1252", "utf-8"),
+        (MIXED, None, "utf-8"),
+        (MIXED, "gb18030", "gb18030"),
         (None, "ascii", "utf-8"),
         (None, "no such", "utf-8"),
         (None, None, "utf-8"),

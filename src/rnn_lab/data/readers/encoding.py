@@ -9,6 +9,7 @@ from typing import BinaryIO
 from rnn_lab.data.readers.binary import READ_ERRORS, open_binary
 
 FALLBACK = "utf-8"  # where no encoding is plausible: each invalid line is reported
+MIXED = "utf-8 and cp1252"  # lines of both: either encoding garbles or loses some
 # For an error message. Those that decode any bytes, such as latin-1, say nothing.
 _CANDIDATES = ("utf-8", "gb18030", "shift_jis", "euc_kr", "cp1251", "cp1252", "utf-16")
 _MARKS = (
@@ -22,6 +23,9 @@ _LETTERS = bytes(c for c in range(0x80) if chr(c).isalpha())
 _NOT_IN_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 _CHUNK = 2**20
 _MAX_HIGH_SHARE = 0.3  # of the letters of a text in a Latin script that are not ASCII
+_MIXED_SHARE = 0.1  # valid characters of UTF-8 per invalid byte; cp1252 has fewer, by chance
+# NUL bytes of UTF-16: ASCII is half of them, in Chinese text there are line ends and commas alone.
+_MANY_NULS, _FEW_NULS, _MIN_NULS = 0.2, 0.01, 8
 
 
 @dataclass
@@ -62,14 +66,17 @@ class _Counts:
             (self.nul_odd, self.nul_even, "utf-16-le"),
             (self.nul_even, self.nul_odd, "utf-16-be"),
         ):
-            if nul > 0.2 * self.size and nul > 10 * other:
+            is_frequent = nul > _MANY_NULS * self.size
+            if nul > 10 * other and (
+                is_frequent or (nul >= _MIN_NULS and nul > _FEW_NULS * self.size)
+            ):
                 return name
         # More valid characters than invalid bytes: UTF-8 with some damage, not another encoding.
         if self.valid >= self.invalid:
             return "utf-8"
         if self.undefined or self.high > _MAX_HIGH_SHARE * (self.letters + self.high):
             return None
-        return "cp1252"
+        return "cp1252" if self.valid < _MIXED_SHARE * self.invalid else MIXED
 
 
 def detect_encoding(chunks: Iterable[bytes]) -> str | None:
@@ -77,7 +84,7 @@ def detect_encoding(chunks: Iterable[bytes]) -> str | None:
 
     UTF-16 and UTF-32 by their byte order marks, UTF-16 also by its NUL bytes; else UTF-8 if the
     bytes are valid, or nearly; else cp1252, which contains latin-1's printable characters, if
-    most letters are ASCII.
+    most letters are ASCII, or `MIXED`.
     """
     counts = _Counts()
     for number, chunk in enumerate(chunks):
@@ -107,9 +114,9 @@ def choose_encoding(detected: str | None, like: str | None) -> str:
     """
     codec = None if like is None else _lookup(like)
     is_other = codec is not None and not codec.name.startswith(("utf", "ascii", "cp1252"))
-    if codec is not None and is_other and detected in (None, "cp1252"):
+    if codec is not None and is_other and detected in (None, "cp1252", MIXED):
         return codec.name
-    return detected or FALLBACK
+    return FALLBACK if detected in (None, MIXED) else detected
 
 
 def _chunks(stream: BinaryIO) -> Iterable[bytes]:
@@ -121,11 +128,13 @@ def _chunks(stream: BinaryIO) -> Iterable[bytes]:
 
 
 def working_encodings(path: str | Path, failed: str) -> list[str]:
-    """Return the plausible encoding of a file, if it is not `failed`.
+    """Return the plausible encoding of a file, if it is not `failed`; none for a mixed file.
 
     If none is plausible, return all known ones that decode the file.
     """
     likely = detect_file_encoding(path)
+    if likely == MIXED:
+        return []
     names = _CANDIDATES if likely is None else (likely,)
     return [n for n in names if _lookup(n) != _lookup(failed) and _decodes(path, n)]
 
@@ -149,16 +158,17 @@ def encoding_hint(path: str | Path, fault: str, prefix: str) -> str | None:
 def mixed_encoding_hint(path: str | Path, fault: str) -> str | None:
     """Return how many lines of a file with this fault of a line are not UTF-8, and what reads them.
 
-    None: UTF-8 is not the encoding that failed, or cp1252 does not decode the file either.
+    None: UTF-8 is not the encoding that failed.
     """
-    if not fault.startswith("is not utf-8: byte 0x") or not _decodes(path, "cp1252"):
+    if not fault.startswith("is not utf-8: byte 0x"):
         return None
+    other = "; data.encoding=cp1252 decodes them, but garbles utf-8"
     with open_binary(path) as stream:
         lines = iter(lambda: stream.readline(_CHUNK), b"")
         is_utf8 = [_is_utf8(line) for line in lines]
     return (
         f"({is_utf8.count(False):,} of {len(is_utf8):,} lines are not utf-8: "
-        "data.on_bad_lines=skip skips them; data.encoding=cp1252 decodes them, but garbles utf-8)"
+        f"data.on_bad_lines=skip skips them{other if _decodes(path, 'cp1252') else ''})"
     )
 
 
