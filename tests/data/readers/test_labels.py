@@ -25,7 +25,8 @@ from tests.cli.runner import PROJECT
         (("true", True, np.True_), "true"),
         (("", None, float("nan"), float("inf"), np.float64("nan")), ""),
         (("01",), "01"),
-        (("good ", "good"), "good"),
+        (("good ", "good", "good\u200b", "\ufeffgood", "good\u00a0\u200e"), "good"),
+        (("caf\u00e9", "cafe\u0301"), "caf\u00e9"),
     ],
 )
 def test_one_label_however_it_is_spelled(values, label):
@@ -68,7 +69,8 @@ def test_missing_labels_are_a_fault_unless_they_are_classes():
         assert f"missing label {label!r}" in LabelEncoder().fault(label)
         assert f"missing label {label!r}" in LabelEncoder(["a", "b"]).fault(label)
         assert LabelEncoder(["a", label]).fault(label) is None
-    for label in ("none", "NONE", "nano"):
+    assert {"#N/A", "NAN", "Null", "-nan", "NaT"} <= MISSING_LABELS  # of Excel, R and str()
+    for label in ("none", "NONE", "nano", "-", "?"):
         assert LabelEncoder().fault(label) is None
 
 
@@ -107,6 +109,7 @@ def test_the_order_of_classes_does_not_depend_on_the_hash_seed(seed):
         ([f"id{i}" for i in range(60)], "60 different labels in 60 rows: they are ids or texts"),
         (list(map(str, range(60))), "60 different labels in 60 rows: they are ids or continuous"),
         ([f"{i % 30}.5" for i in range(600)], "30 different labels in 600 rows: they are contin"),
+        ([f"{i % 30},5" for i in range(600)], "30 different labels in 600 rows: they are contin"),
         ([str(i % 30) for i in range(600)], None),
         (["a", "b", "c"], None),
         ([f"1.{i % 5}" for i in range(100)], None),

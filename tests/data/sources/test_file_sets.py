@@ -132,6 +132,7 @@ def test_folders_of_any_depth_and_ending(load):
         for i, text in enumerate(texts):
             write(f"in/{label}/{'part1/deep/' * (i % 2)}{i}.{('TXT', 'text', 'x')[i % 3]}", text)
         write(f"in/{label}/._0.txt", b"\0")
+        write(f"in/{label}/Icon\r", b"")
         write(f"in/{label}/.hidden/1.txt", "hidden")
     write("in/__MACOSX/pos/._0.txt", b"\0")
     write("in/README.txt", "about")
@@ -155,7 +156,16 @@ def test_each_text_of_a_folder_may_have_its_own_encoding(load):
 def test_splits_never_become_classes(load, names):
     for name in names:
         write(f"in/{name}" if "." in name else f"in/{name}/pos/1.txt", "text,label\na,b\n")
-    with pytest.raises(DataError, match=r"^in: has splits and not classes: .*data\.train_path=in/"):
+    with pytest.raises(DataError, match=r"^in: has splits and not classes: ") as error:
+        load("in")
+    train, other = (names[0], names[1]) if "train" in names[0] else (names[1], names[0])
+    option = "data.val_path" if "dev" in other else "data.test_path"
+    assert {f"data.train_path=in/{train}", f"{option}=in/{other}"} <= {*str(error.value).split()}
+
+
+def test_the_folder_in_an_unpacked_archive_is_named(load):
+    write("in/reviews/pos/1.txt", "a")
+    with pytest.raises(DataError, match=r"^in: needs two or more folders.* found 1 folder, in/rev"):
         load("in")
 
 

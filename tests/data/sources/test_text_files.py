@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -265,8 +266,11 @@ def test_one_label_in_every_format(load):
     Path("test", "1").mkdir()
     Path("test", "0", "a.txt").write_text("a")
     Path("test", "1", "b.txt").write_text("b")
-    for test in ("test.jsonl", "test"):
-        corpus = load(train_path="train.csv", test_path=test)
+    shutil.copytree("test", "floats")
+    for label in ("0", "1"):
+        Path("floats", label).rename(Path("floats", f"{label}.0"))
+    for train, test in (("train.csv", "test.jsonl"), ("train.csv", "test"), ("floats", "test")):
+        corpus = load(train_path=train, test_path=test)
         assert corpus.class_names == ("0", "1")
         assert corpus.test.labels.tolist() == [0, 1]
     write_csv("train.csv", [(t, ("True", "FALSE")[i % 2]) for i, t in enumerate(texts)])

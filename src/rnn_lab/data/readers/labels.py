@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -9,8 +10,14 @@ from typing import Any
 
 import numpy as np
 
-# As pandas reads them. "none" and "NONE" are not among them: data sets have classes of that name.
-MISSING_LABELS = frozenset({"", "nan", "NaN", "None", "null", "NULL", "NA", "N/A", "n/a", "<NA>"})
+# Those of pandas, and other cases of nan and null. "none" is not among them: data sets have classes
+# of that name.
+MISSING_LABELS = frozenset(
+    {"", "None", "NA", "N/A", "n/a", "<NA>", "#NA", "#N/A", "#N/A N/A", "NaT"}
+    | {"nan", "NaN", "NAN", "Nan", "-nan", "-NaN", "null", "NULL", "Null"}
+    | {"1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"}
+)
+_INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order mark, zero width, text direction
 _WHOLE = re.compile(r"(-?)(0|[1-9][0-9]*)\.0+")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _PLAIN_NUMBER = re.compile(
@@ -28,8 +35,10 @@ _MANY_CLASSES = 100_000  # checked while a file is read
 
 
 def canonical_label(label: str) -> str:
-    """Return a label as every format spells it: stripped, and 1 for 1.0."""
+    """Return a label as every format spells it: stripped, composed as in NFC, and 1 for 1.0."""
     label = label.strip()
+    if not label.isascii():  # names of files are decomposed on a Mac
+        label = unicodedata.normalize("NFC", label).strip(_INVISIBLE).strip()
     if whole := _WHOLE.fullmatch(label):
         label = "".join(whole.groups())
     return "0" if label == "-0" else label
@@ -278,8 +287,9 @@ def encoder_for(label: Label) -> type[LabelEncoder | LabelSetEncoder]:
 def class_problem(labels: Collection[str], rows: int) -> str | None:
     """Return why these distinct labels of so many rows are not classes; None if they may be."""
     count = len(labels)
-    numbers = all(map(is_number, labels))
-    if numbers and count > _MAX_FRACTIONAL_CLASSES and any("." in label for label in labels):
+    points = [label.replace(",", ".") for label in labels]  # a decimal comma
+    numbers = all(map(is_number, points))
+    if numbers and count > _MAX_FRACTIONAL_CLASSES and any("." in label for label in points):
         return "they are continuous values, and regression is not supported"
     if count > _MIN_ID_CLASSES and 2 * count > rows:
         if numbers:

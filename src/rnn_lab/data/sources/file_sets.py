@@ -15,7 +15,7 @@ from typing import Any
 
 from rnn_lab.data.readers.arrow import is_saved_dataset, saved_dataset_files
 from rnn_lab.data.readers.binary import READ_ERRORS, decompressed_name, open_binary, read_error
-from rnn_lab.data.readers.encoding import FALLBACK, detect_encoding
+from rnn_lab.data.readers.encoding import choose_encoding, detect_encoding
 from rnn_lab.data.readers.formats import known_format
 from rnn_lab.data.readers.labels import Label, canonical_label, split_labels
 from rnn_lab.data.readers.lines import MAX_CHARACTERS
@@ -33,10 +33,14 @@ from rnn_lab.paths import local_path
 
 log = logging.getLogger(__name__)
 
-_IGNORED = re.compile(r"\..*|__MACOSX|Thumbs\.db|desktop\.ini", re.IGNORECASE)
+_IGNORED = re.compile(r"\..*|__MACOSX|Icon\r|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 _NOT_TEXTS = re.compile(r"(readme|licen[cs]e)(\.\w+)?", re.IGNORECASE)  # beside class files
 _LABELS = re.compile(r"(.*[._-])?labels?([._-].*)?", re.IGNORECASE)  # labels.txt, train_label.txt
-_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
+_SPLITS = {
+    "data.train_path": {"train", "training"},
+    "data.val_path": {"val", "valid", "validation", "dev"},
+    "data.test_path": {"test", "testing"},
+}
 _MAX_BYTES = 4 * MAX_CHARACTERS  # of a text in a file of its own
 
 
@@ -224,12 +228,13 @@ class ClassFolders(FileSet):
         """Yield one row per file. Its label is the name of the folder of its class."""
         encodings: set[str] = set()
         for folder in self._folders:
+            label = canonical_label(folder.name)
             for file in _files_below(folder):
                 name = file.relative_to(folder.parent).as_posix()
                 text, encoding, fault = self._read(file)
                 encodings.add(encoding)
                 if fault is None:
-                    yield Row(str(file), name, text, folder.name)
+                    yield Row(str(file), name, text, label)
                 else:
                     yield Row(str(file), name, fault=fault)
         self.info = {"format": "class folders", "encoding": _one_or_all(sorted(encodings))}
@@ -243,7 +248,7 @@ class ClassFolders(FileSet):
             raise DataError(f"{file}: cannot be read: {read_error(error)}") from error
         encoding = self.options.encoding
         if encoding == "auto":
-            encoding = detect_encoding([content]) or FALLBACK
+            encoding = choose_encoding(detect_encoding([content]), None)
         try:
             text = content.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError as error:
@@ -297,23 +302,36 @@ def _folder_set(folder: Path, options: ReadOptions, option: str) -> FileSet:
     if len(files) >= 2 and not folders:
         _refuse_splits(folder, files, option)
         return _files_set(files, str(folder), options, option)
+    found = f"found {len(folders)} folders and {len(files)} files"
+    if len(folders) == 1 and not files:  # as unpacked from an archive
+        found = f"found 1 folder, {folders[0]}"
     raise DataError(
         f"{folder}: needs two or more folders, one per class, with the texts as files in each, or "
-        f"two or more files, one per class, with a text per line; found {len(folders)} folders "
-        f"and {len(files)} files"
+        f"two or more files, one per class, with a text per line; {found}"
     )
 
 
 def _refuse_splits(folder: Path, entries: Sequence[Path], option: str) -> None:
     """Raise a DataError if the entries are splits, which must not become classes."""
-    for entry in entries:
-        words = {word.lower() for word in re.split(r"[\W_]+", decompressed_name(entry))}
-        if words & _SPLITS:
-            named = ", ".join(entry.name for entry in entries[:10])
-            raise DataError(
-                f"{folder}: has splits and not classes: {named}; name each split: "
-                f"{option}={entry} (data.train_path, data.val_path, data.test_path)"
-            )
+    from rnn_lab.overrides import show_option  # it imports Hydra
+
+    splits = {name: entry for entry in reversed(entries) if (name := _option_of_split(entry))}
+    if not splits:
+        return
+    others = [entry for entry in entries if _option_of_split(entry) is None]
+    splits.setdefault(option, (others or list(entries))[0])
+    wanted = list(_SPLITS) if option == "data.train_path" else [option]  # a test reads one
+    advice = " ".join(show_option(name, str(splits[name])) for name in wanted if name in splits)
+    raise DataError(
+        f"{folder}: has splits and not classes: {', '.join(entry.name for entry in entries[:10])}; "
+        f"name each split: {advice}"
+    )
+
+
+def _option_of_split(entry: Path) -> str | None:
+    """Return the option of the split that a file or folder is named by, None without one."""
+    words = {word.lower() for word in re.split(r"[\W_]+", decompressed_name(entry))}
+    return next((option for option, names in _SPLITS.items() if words & names), None)
 
 
 def _files_set(files: list[Path], path: str, options: ReadOptions, option: str) -> FileSet:
