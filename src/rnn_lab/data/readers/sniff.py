@@ -23,7 +23,7 @@ _CONSISTENT = 0.8  # share of the rows with the same number of columns; fewer is
 _BETTER = 0.02  # difference of that share between two kinds of quotes
 # Quotes are plain characters if reading them as quotes breaks rows, and reading them plainly none.
 _BROKEN, _WHOLE, _DECISIVE_ROWS = 0.1, 0.98, 20
-_SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # Excel's first line
+_SEPARATOR_LINE = re.compile(r'"?sep\s*=\s*(.)"?\s*', re.IGNORECASE)  # Excel's first line
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,8 @@ def _resolve(
     """
     options, like = reading.columns, reading.columns.like
     cells = [cell.strip() for cell in first]
+    if reading.labelled and len(cells) == 1:
+        raise UnknownColumnError(_one_column(reading, cells))
     header = has_header(first, below, options)
     if header is None and like is not None and len(like.names) == len(first):
         header = like.header
@@ -171,6 +173,17 @@ def _check_width(names: Sequence[str], cells: Sequence[str], prefix: str) -> Non
         )
 
 
+def _one_column(reading: Reading, cells: Sequence[str]) -> str:
+    """Return the message for a table whose delimiter is not the one it was split by."""
+    prefix, delimiter = reading.options.prefix, reading.options.delimiter
+    split_by = "" if delimiter is None else f" with {prefix}delimiter={delimiter}"
+    return (
+        f"has one column{split_by}, and {prefix}text_column and {prefix}label_column are two: set "
+        f"{prefix}delimiter to the character between them (comma, semicolon, tab, pipe or "
+        f"another): {_listed(cells)}"
+    )
+
+
 def _unknown_header(
     reading: Reading,
     cells: Sequence[str],
@@ -189,11 +202,6 @@ def _unknown_header(
         chosen = [text, *([guess.label] if guess.label is not None else [])]
         by_number = " ".join(f"{k}={v}" for k, v in zip(kinds, chosen, strict=True))
     number = "two" if labelled else "one"
-    if len(cells) < len(kinds) and reading.options.delimiter is None:
-        return (
-            f"has one column, and {' and '.join(kinds)} are two: set {prefix}delimiter to the "
-            f"character between them (comma, semicolon, tab, pipe or another): {_listed(cells)}"
-        )
     return (
         f"no column has a common name for the text{' and the label' if labelled else ''}; "
         f"if this first row is not a header, set {prefix}header=false {by_number}; if it is one, "
