@@ -55,3 +55,9 @@ def test_long_texts_keep_their_ends() -> None:
         cut = shorten("abcdefghij" * 5, length)
         assert len(cut) == length and cut.startswith("abcdefgh") and cut.endswith("ghij")
     assert plot_label("$x$\x1b") == "\\$x\\$\N{REPLACEMENT CHARACTER}"
+
+
+def test_labels_in_other_scripts():
+    assert plot_label("क्\u200dष") == "क्\u200dष"
+    for word in ("می\u200cخواهم", "טוב"):  # a number beside it stays where it is
+        assert plot_label(word) == f"\u2068{word}\u2069"

@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,7 @@ ALL_METRIC_NAMES = METRIC_NAMES | {
     name: MULTILABEL_METRIC_NAMES[name] for name in ("f1_micro", "map")
 }
 SPLIT_NAMES = {"val": "validation", "test": "test"}
+_JOINERS = "\u200c\u200d"  # not printable, and a part of words: Persian, Hindi, emoji
 
 
 def format_model(result: dict[str, Any]) -> str:
@@ -133,8 +135,14 @@ def shorten(text: str, max_length: int = 24) -> str:
 
 def plot_label(text: str, max_length: int = 24) -> str:
     """Return `text` as a plot can show it: short, printable and free of mathematics."""
-    shown = (c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return escape_math(shorten("".join(shown), max_length))
+    shown = (
+        c if c.isprintable() or c.isspace() or c in _JOINERS else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
+    label = escape_math(shorten("".join(shown), max_length))
+    if any(unicodedata.bidirectional(c) in ("R", "AL") for c in label):
+        return f"\u2068{label}\u2069"  # isolated: a number after it is not read from the right too
+    return label
 
 
 def escape_math(text: str) -> str:
