@@ -8,7 +8,7 @@ import pytest
 from rnn_lab.errors import ConfigError
 from rnn_lab.tracking.config import WandbConfig
 from rnn_lab.tracking.loggers import build_loggers
-from rnn_lab.tracking.wandb_environment import shorten_name, wandb_is_off, wandb_mode
+from rnn_lab.tracking.wandb_environment import requested_mode, shorten_name, wandb_is_off
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import validate
 from tests.cli.forked import run_warm_command
@@ -49,14 +49,17 @@ def config(mode: str = "auto") -> WandbConfig:
 def test_an_explicit_mode_wins_over_the_environment(monkeypatch, option, variables, mode):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert wandb_mode(config(option)) == mode
+    assert requested_mode(config(option))[0] == mode
     assert (wandb_is_off(config(option)) is not None) == (mode == "disabled")
 
 
 def test_an_unknown_mode_is_refused_by_name(monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "of")
-    with pytest.raises(ConfigError, match=r"^WANDB_MODE=of: .*Choose from: disabled, offline"):
-        wandb_mode(config())
+    for given in ("of", "Offline", "DISABLED"):  # W&B refuses capitals too
+        monkeypatch.setenv("WANDB_MODE", given)
+        with pytest.raises(
+            ConfigError, match=rf"^WANDB_MODE={given}: .*Choose from: disabled, off"
+        ):
+            wandb_is_off(config())
 
 
 def test_wandb_that_is_off_is_one_line_and_no_logger(monkeypatch, tmp_path, capsys):

@@ -31,11 +31,10 @@ from rnn_lab.tracking.wandb_environment import (
     DEFAULT_PROJECT,
     LONGEST_NAME,
     environment_settings,
-    mode_origin,
+    requested_mode,
     settings_error,
     shorten_name,
     wandb_is_off,
-    wandb_mode,
 )
 
 log = logging.getLogger(__name__)
@@ -166,8 +165,9 @@ def open_wandb_run(
         raise settings_error(error) from error
     except (wandb.errors.Error, OSError) as error:
         reason = str(error).splitlines()[0]
-        if offline or wandb_mode(config) == "online":
-            raise ConfigError(f"{mode_origin(config)}: W&B does not start: {reason}") from error
+        mode, origin = requested_mode(config)
+        if offline or mode == "online":
+            raise ConfigError(f"{origin}: W&B does not start: {reason}") from error
         print(f"W&B cannot be reached: {reason}", file=sys.stderr)
         return init(offline=True), True, earlier
 
@@ -184,13 +184,13 @@ def _is_offline(config: WandbConfig) -> bool:
     """Return whether W&B is to be offline: without an account it would wait at a prompt."""
     import wandb
 
-    asked = wandb_mode(config)
+    asked, origin = requested_mode(config)
     if asked == "offline":
         return True
     has_account = wandb.login(prompt=False, verify=False)
     if asked == "online" and not has_account:
         raise ConfigError(
-            f"{mode_origin(config)}: no W&B account on this machine; run "
+            f"{origin}: no W&B account on this machine; run "
             f"`{wandb_prefix()} login` first, or choose from: auto, offline, disabled"
         )
     return not has_account

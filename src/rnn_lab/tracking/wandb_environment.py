@@ -18,50 +18,35 @@ LONGEST_NAME = 128  # of a run or group; the server refuses longer ones
 
 _MODES: dict[str, Mode] = {"online": "online", "offline": "offline", "disabled": "disabled"}
 # Older names, and a mode in which several processes could log: here only the first one does.
-_OTHER_MODES: dict[str, Mode] = {
-    "": "auto",
-    "run": "online",
-    "dryrun": "offline",
-    "shared": "online",
-}
+_OTHER_MODES: dict[str, Mode] = {"run": "online", "dryrun": "offline", "shared": "online"}
 _TRUE = ("1", "true", "yes", "on")
 _VARIABLES = {"run_tags": "WANDB_TAGS", "run_name": "WANDB_NAME", "root_dir": "WANDB_DIR"}
 
 
-def wandb_mode(config: WandbConfig) -> Mode:
-    """Return the mode that the option or the environment asks for; `auto` if neither does.
+def requested_mode(config: WandbConfig) -> tuple[Mode, str]:
+    """Return the mode that is asked for, `auto` for none, and the option or variable as given.
 
     Raises:
         ConfigError: WANDB_MODE is none of W&B's modes.
     """
     if config.mode != "auto":
-        return config.mode
-    if os.environ.get("WANDB_DISABLED", "").lower() in _TRUE:
-        return "disabled"
-    asked = os.environ.get("WANDB_MODE", "").lower()
+        return config.mode, f"logger.mode={config.mode}"
+    disabled, asked = (os.environ.get(f"WANDB_{name}", "") for name in ("DISABLED", "MODE"))
+    if disabled.lower() in _TRUE:
+        return "disabled", f"WANDB_DISABLED={disabled}"
+    if not asked:
+        return "auto", "logger.mode=auto"
     if (mode := (_MODES | _OTHER_MODES).get(asked)) is None:
         raise ConfigError(
             unknown_choice_message(f"WANDB_MODE={asked}: impossible value", asked, [*_MODES])
         )
-    return mode
+    return mode, f"WANDB_MODE={asked}"
 
 
 def wandb_is_off(config: WandbConfig) -> str | None:
     """Return the option or variable that turns W&B off, as it was given; None: it is on."""
-    if wandb_mode(config) != "disabled":
-        return None
-    if config.mode == "disabled":
-        return "logger.mode=disabled"
-    name = "WANDB_MODE" if os.environ.get("WANDB_MODE") == "disabled" else "WANDB_DISABLED"
-    return f"{name}={os.environ[name]}"
-
-
-def mode_origin(config: WandbConfig) -> str:
-    """Return what asks for the mode, as the user gave it."""
-    asked = os.environ.get("WANDB_MODE")
-    return (
-        f"WANDB_MODE={asked}" if config.mode == "auto" and asked else f"logger.mode={config.mode}"
-    )
+    mode, origin = requested_mode(config)
+    return origin if mode == "disabled" else None
 
 
 def environment_settings() -> Any:
