@@ -153,11 +153,13 @@ def unknown_option(name: str, config_name: str) -> str:
         if depth == 0:
             names = (names | {group for group in groups if "/" not in group}) - {"hydra"}
         if part not in config:
-            if elsewhere and part == last:
+            if elsewhere and (part == last or (depth == 0 and part in groups)):
                 return f"{name}: {elsewhere}"
             what = f"{name}: no such option"
             if name.startswith("hydra.launcher.") and not names:
                 what += " of hydra/launcher=basic; choose another hydra/launcher"
+            elif not names:  # of metrics, or of callbacks=none
+                what += f"; +{name} adds it"
             return unknown_choice_message(what, part, list(names)) if names else what
         config = OmegaConf.select(config, part)
     return f"{name}: no such option"

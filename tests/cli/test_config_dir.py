@@ -7,6 +7,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 from rnn_lab.cli import hydra_entrypoint
+from rnn_lab.command_line import unknown_option
 from rnn_lab.training.config import parse_run_config
 
 FILES = {
@@ -87,6 +88,7 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
             "name needs data.distance: only data=long_range h",
         ),
         (("data=files", "data.num_test=3"), "data.num_test: only data=demo, data=demo_small, "),
+        (("metrics={f2:{beta:2}}",), "metrics.f2: no such option; +metrics.f2 adds it"),
         (("data.max_epochs=3",), "data.max_epochs: no such option; there is trainer.max_epochs"),
         (("experiment=environment",), "Environment variable 'NO_SUCH_VARIABLE' not found"),
         (("seed=[1,2",), "seed=[1,2: not a valid override: "),
@@ -149,6 +151,12 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
 def test_a_mistake_is_one_line(compose, arguments, line):
     said = compose("--config-dir=mine", *arguments)
     assert said.startswith("error: ") and line in said
+
+
+def test_an_option_of_a_group_that_is_not_chosen_names_the_choice(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["eval.py", "run=a", "data.class_names=[a,b]"])
+    line = unknown_option("data.class_names", "eval")
+    assert line == "data.class_names: only data=files has this option"
 
 
 @pytest.mark.parametrize(
