@@ -148,7 +148,8 @@ def test_an_epoch_without_a_number_is_never_the_best(data, tmp_path, mode, caplo
 
 @pytest.mark.parametrize("patience", [None, 1])
 def test_a_metric_that_is_nan_in_every_epoch_is_an_error(data, tmp_path, patience):
-    with pytest.raises(ConfigError, match=r"^trainer\.monitor=val/own: is nan in every epoch"):
+    message = rf"^trainer\.monitor=val/own: is nan in every validation \({patience or 2}\)"
+    with pytest.raises(ConfigError, match=message):
         fit_scripted(tmp_path, data, math.nan, math.nan, patience=patience)
 
 

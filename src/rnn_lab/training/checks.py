@@ -31,8 +31,8 @@ def check_before_training(config: RunConfig, hardware: Hardware, data: TextDataM
         _limited(options, "test", data.num_batches("test", processes))
 
 
-def nan_error(monitor: str, data: TextDataModule) -> ConfigError:
-    """Return the error for a monitored metric that is NaN in every epoch."""
+def nan_error(monitor: str, data: TextDataModule, when: str = "in every epoch") -> ConfigError:
+    """Return the error for a monitored metric that is NaN."""
     reasons = {
         "val/auroc": "all validated texts have the same class",
         "val/map": "no validated text has a label",
@@ -40,7 +40,7 @@ def nan_error(monitor: str, data: TextDataModule) -> ConfigError:
     own = f"metrics.{monitor.partition('/')[2]} has no value on the validation texts"
     choices = ", ".join(name for name in METRICS_OF_TASK[data.task] if name not in reasons)
     return ConfigError(
-        f"trainer.monitor={monitor}: is nan in every epoch, because {reasons.get(monitor, own)}. "
+        f"trainer.monitor={monitor}: is nan {when}, because {reasons.get(monitor, own)}. "
         f"Choose from: {choices}"
     )
 

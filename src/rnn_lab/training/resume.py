@@ -140,8 +140,9 @@ def find_resume_point(
     step = checkpoint["global_step"]
     if extends:
         exact = "on CPU bit-identical" if is_exact(changed, saved, wanted) else "not bit-identical"
+        trained = "1 epoch" if epoch == 1 else f"{epoch} epochs"
         _print(
-            f"the training was complete: continues after {epoch} epochs up to "
+            f"the training was complete: continues after {trained} up to "
             f"trainer.max_epochs={wanted['trainer.max_epochs']}, {exact} to a run that is started "
             "with these options"
         )
