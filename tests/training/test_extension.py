@@ -82,16 +82,39 @@ def test_schedule_that_has_ended_is_to_be_restated():
 
 
 def test_run_that_ended_early_needs_more_than_epochs():
-    for wanted in (more(PATIENT), more(PATIENT, trainer__patience="auto")):
+    patient = TRAINED | {"trainer.max_epochs": 9, "trainer.patience": 4}
+
+    def check(trained, epochs, **changed):
+        check_early_stop("run", trained, more(trained, trainer__max_epochs=12, **changed), epochs)
+
+    for changed in ({}, {"trainer__patience": "auto"}):
         with pytest.raises(
-            OutputDirConflictError, match=r"2 of 3 epochs because of trainer\.patie"
+            OutputDirConflictError, match=r"5 of 9 epochs because of trainer\.patie"
         ):
-            check_early_stop("run", PATIENT, wanted, 2)
-    with pytest.raises(OutputDirConflictError, match=r"2 of 3 epochs by another option .*max_time"):
-        check_early_stop("run", TRAINED, more(), 2)
-    check_early_stop("run", PATIENT, more(PATIENT, trainer__patience=5), 2)
-    check_early_stop("run", PATIENT, more(PATIENT, trainer__patience=None), 2)
-    check_early_stop("run", PATIENT, more(PATIENT), 3)
+            check(patient, 5, **changed)
+    check(patient, 5, trainer__patience=5)
+    check(patient, 5, trainer__patience=None)
+    check(patient, 9)
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs", "reason"),
+    [
+        ({"trainer.max_steps": 7}, 2, r"trainer\.max_steps=7, so"),
+        ({"trainer.max_steps": -1, "trainer.max_time": "00:00:01"}, 2, r"trainer\.max_time=.*, so"),
+        ({"trainer.patience": 4, "trainer.max_steps": 7}, 2, r"trainer\.max_steps=7, so"),
+        ({"trainer.patience": 1, "trainer.max_steps": 7}, 2, r"trainer\.patience=1 or .*=7; more"),
+        (
+            {"trainer.patience": 4, "trainer.val_check_interval": 0.2},
+            2,
+            r"trainer\.patience=4; more",
+        ),
+        ({"trainer.patience": 4}, 2, r"a callback, so"),
+    ],
+)
+def test_what_ended_a_run_is_named(options, epochs, reason):
+    with pytest.raises(OutputDirConflictError, match=f"{epochs} of 3 epochs because of {reason}"):
+        check_early_stop("run", TRAINED | options, more(TRAINED | options), epochs)
 
 
 def test_options_of_a_finished_run_are_compared_as_they_were_given(tmp_path):

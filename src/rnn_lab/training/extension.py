@@ -51,23 +51,25 @@ def check_early_stop(
     where: str, trained: Mapping[str, Any], wanted: Mapping[str, Any], epochs: int
 ) -> None:
     """Raise an OutputDirConflictError if it was not trainer.max_epochs that ended the run."""
-    planned, patience, more = (
-        trained.get(_MAX_EPOCHS),
-        trained.get(_PATIENCE),
-        wanted.get(_PATIENCE),
-    )
+    planned, patience = trained.get(_MAX_EPOCHS), trained.get(_PATIENCE)
     if not isinstance(planned, int) or epochs >= planned > 0:
         return
-    ended = f"{where}: contains a run that ended after {epochs} of {planned} epochs"
-    if not isinstance(patience, int):
-        raise OutputDirConflictError(
-            f"{ended} by another option than {_MAX_EPOCHS} (trainer.max_steps, trainer.max_time or "
-            f"a callback), so a larger {_MAX_EPOCHS} would not continue it"
-        )
-    if more == AUTO or (isinstance(more, int) and more <= patience):
-        raise OutputDirConflictError(
-            f"{ended} because of {_PATIENCE}={patience}; more epochs need a larger one, or null"
-        )
+    limits = {name: trained.get(name) for name in ("trainer.max_steps", "trainer.max_time")}
+    reasons = [f"{name}={value}" for name, value in limits.items() if value not in (None, -1)]
+    # The first validation is the best so far; so many after it have to be no better.
+    is_once_an_epoch = trained.get("trainer.val_check_interval", 1.0) == 1.0
+    if patience is not None and (epochs > patience or not is_once_an_epoch):
+        reasons.insert(0, f"{_PATIENCE}={patience}")
+        more = wanted.get(_PATIENCE)
+        if more is None or (isinstance(more, int) and more > patience):
+            return
+        advice = "; more epochs need a larger one, or null"
+    else:
+        advice = f", so that a larger {_MAX_EPOCHS} does not continue it"
+    raise OutputDirConflictError(
+        f"{where}: contains a run that ended after {epochs} of {planned} epochs because of "
+        f"{' or '.join(reasons) or 'a callback'}{advice}"
+    )
 
 
 def check_schedule(where: str, trained: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
