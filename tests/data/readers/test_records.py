@@ -252,6 +252,16 @@ def test_a_row_that_swallowed_lines_says_which():
     ]
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_the_header_in_a_file_of_joined_files_is_no_row(mark, ending):
+    rows = [("text", "label"), *((f"film {i} was {'so ' * i}good", "ab"[i % 2]) for i in range(9))]
+    part = "".join(f"{text}{',' if ending == 'csv' else chr(9)}{label}\n" for text, label in rows)
+    found = read(part + mark + part, ending)
+    assert [(row.text, row.label) for row in found if isinstance(row, Record)] == rows[1:] * 2
+    assert found[9] == BadRow(11, "repeats the header, as where files are joined")
+
+
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [

@@ -163,6 +163,13 @@ def test_splits_never_become_classes(load, names):
     assert {f"data.train_path=in/{train}", f"{option}=in/{other}"} <= {*str(error.value).split()}
 
 
+@pytest.mark.parametrize("name", ["train_{}.txt", "test_{}.txt"])
+def test_files_of_one_split_are_classes(load, name):
+    for label, texts in TEXTS.items():
+        write(f"in/{name.format(label)}", "\n".join(texts))
+    assert pairs(load("in")) == PAIRS
+
+
 def test_the_folder_in_an_unpacked_archive_is_named(load):
     write("in/reviews/pos/1.txt", "a")
     with pytest.raises(DataError, match=r"^in: needs two or more folders.* found 1 folder, in/rev"):

@@ -397,6 +397,9 @@ def has_header(
         stats.may_be_label and len(stats.distinct) > 0 and stats.has(name)
         for name, stats in zip(names, below, strict=False)
     )
+    lower = {name.lower() for name in names}
+    if lower & {*DEFAULT_TEXT_COLUMNS} and lower & {*DEFAULT_LABEL_COLUMNS}:
+        return True  # and again below, where files were joined
     known = {*DEFAULT_TEXT_COLUMNS, *(DEFAULT_LABEL_COLUMNS if options.labelled else ())}
     if any(name.lower() in known for name in names) and not repeats:
         return True

@@ -68,6 +68,8 @@ def table_records(reading: Reading) -> Iterator[Record | BadRow]:
             elif len(fields) != width:
                 where = f", over lines {line} to {last_line}" if last_line > line else ""
                 yield BadRow(line, f"{len(fields)} columns where {what} has {width}{where}")
+            elif columns.header and _is_again(fields, first.fields):
+                yield BadRow(line, "repeats the header, as where files are joined")
             else:
                 found: Label | None = None if label is None else fields[label]
                 if indicators:
@@ -85,6 +87,11 @@ def table_records(reading: Reading) -> Iterator[Record | BadRow]:
                     None if group is None else fields[group],
                     dict(zip(names, fields, strict=True)) if all_columns else None,
                 )
+
+
+def _is_again(fields: Sequence[str], header: Sequence[str]) -> bool:
+    """Return whether a row is the header, perhaps after a byte order mark."""
+    return [fields[0].removeprefix("\ufeff"), *fields[1:]] == [*header]
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -315,11 +315,11 @@ def _refuse_splits(folder: Path, entries: Sequence[Path], option: str) -> None:
     """Raise a DataError if the entries are splits, which must not become classes."""
     from rnn_lab.overrides import show_option  # it imports Hydra
 
-    splits = {name: entry for entry in reversed(entries) if (name := _option_of_split(entry))}
-    if not splits:
+    options = [_option_of_split(entry) for entry in entries]
+    if len(set(options)) == 1:  # train_pos.txt and train_neg.txt are classes, or parts
         return
-    others = [entry for entry in entries if _option_of_split(entry) is None]
-    splits.setdefault(option, (others or list(entries))[0])
+    splits = dict(zip(options[::-1], entries[::-1], strict=True))
+    splits.setdefault(option, splits.get(None, entries[0]))
     wanted = list(_SPLITS) if option == "data.train_path" else [option]  # a test reads one
     advice = " ".join(show_option(name, str(splits[name])) for name in wanted if name in splits)
     raise DataError(
