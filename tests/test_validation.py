@@ -148,7 +148,7 @@ def test_auto_is_a_value_of_an_option_of_numbers():
     [
         ({"size": "seven"}, "size=seven: input should be a valid integer, or auto"),
         ({"size": 0}, "size=0: input should be greater than 0, or auto"),
-        ({"size": None}, "size=None: input should be a valid integer, or auto"),
+        ({"size": None}, "size=null: input should be a valid integer, or auto"),
         ({"limit": "Auto"}, "limit=Auto: input should be a valid integer, or auto"),
     ],
 )

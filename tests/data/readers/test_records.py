@@ -299,3 +299,8 @@ def test_garbage_costs_no_line_but_its_own(lines, format):
     first = 2 if header else 1
     expected = {first + place for place, line in enumerate(lines) if line is None}
     assert expected <= {row.line for row in found if isinstance(row, Record)}
+
+
+def test_a_list_over_the_lines_of_a_jsonl_file_names_the_format():
+    (row, *_) = read('[\n{"text": "a", "label": 1}\n]', "jsonl")
+    assert row.reason.endswith("; format=json reads a list over lines")

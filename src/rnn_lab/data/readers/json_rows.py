@@ -37,7 +37,8 @@ def parse_object(source: str, encoding: str) -> JsonObject | str:
     try:
         row = json.loads(source, object_pairs_hook=JsonObject)
     except json.JSONDecodeError as error:
-        return f"is not JSON: {error.msg} at column {error.colno}"
+        hint = "; format=json reads a list over lines" if source.lstrip().startswith("[") else ""
+        return f"is not JSON: {error.msg} at column {error.colno}{hint}"
     except ValueError:  # Python refuses integers with more digits than it converts quickly
         return "is not read: contains an integer with thousands of digits"
     except RecursionError:
