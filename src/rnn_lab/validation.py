@@ -24,7 +24,7 @@ from rnn_lab.paths import expand_home
 FINGERPRINT_EXCLUDED = frozenset(
     {
         *("name", "tags", "plugins", "paths", "experiment", "logger", "sweep", "max_retries"),
-        *("resume", "trial", "reproduce", "baseline", "report_dir"),
+        *("resume", "trial", "reproduce", "baseline", "report_dir", "plots"),
         *("data.cache_dir", "data.num_workers", "data.root", "data.url", "data.download"),
         *("trainer.enable_progress_bar", "trainer.checkpoint_every_n_steps"),
         "trainer.checkpoint_every_n_minutes",

@@ -65,14 +65,21 @@ def epoch_metrics(run: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of two epochs with a constant learning rate."""
+    """The folder of a run of two epochs with a constant learning rate, without plots."""
     cwd = tmp_path_factory.mktemp("trained")
-    train(cwd, "run", "trainer.max_epochs=2", "scheduler=constant")
+    train(cwd, "run", "trainer.max_epochs=2", "scheduler=constant", "plots=false")
     return cwd / "run"
 
 
+def test_run_without_plots_has_all_else(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"checkpoints", "metrics.csv", "predictions.csv", "result.json"} < names
+    assert "plots" not in names
+
+
 def test_checkpoint_can_be_tested_without_training(trained, tmp_path):
-    train(tmp_path, "test", "train=false", f"ckpt_path={trained}/checkpoints/best.ckpt")
+    line = ("train=false", f"ckpt_path={trained}/checkpoints/best.ckpt", "plots=false")
+    train(tmp_path, "test", *line)
     expected, found = result(trained), result(tmp_path / "test")
     tested = [name for name in expected if name.startswith("test/")]
     assert len(tested) >= 4 and {n: found[n] for n in tested} == {n: expected[n] for n in tested}
@@ -96,13 +103,13 @@ def test_run_without_test_has_no_test_metrics(trained, tmp_path):
 def longer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a run leaves that has three epochs from the start."""
     cwd = tmp_path_factory.mktemp("longer")
-    train(cwd, "run", "trainer.max_epochs=3", "scheduler=constant")
+    train(cwd, "run", "trainer.max_epochs=3", "scheduler=constant", "plots=false")
     return leavings(cwd / "run")
 
 
 def test_more_epochs_of_a_finished_run_have_the_bits_of_one_run(trained, longer, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
-    printed = train(tmp_path, "run", "trainer.max_epochs=3", "scheduler=constant")
+    printed = train(tmp_path, "run", "trainer.max_epochs=3", "scheduler=constant", "plots=false")
     assert list(differences(longer, leavings(tmp_path / "run"))) == []
     (line,) = [line for line in printed.splitlines() if "the training was complete" in line]
     assert "after 2 epochs up to trainer.max_epochs=3, on CPU bit-identical to a run" in line
@@ -110,7 +117,7 @@ def test_more_epochs_of_a_finished_run_have_the_bits_of_one_run(trained, longer,
 
 
 def test_complete_training_is_extended_from_its_last_checkpoint(trained, longer, tmp_path):
-    options = ("trainer.max_epochs=3", "scheduler=constant")
+    options = ("trainer.max_epochs=3", "scheduler=constant", "plots=false")
     train(tmp_path, "run", *options, f"ckpt_path={trained}/checkpoints/last.ckpt")
     found = leavings(tmp_path / "run")
     other = {one.partition(":")[0].rstrip("/0123456789") for one in differences(longer, found)}
@@ -119,7 +126,7 @@ def test_complete_training_is_extended_from_its_last_checkpoint(trained, longer,
 
 def test_more_epochs_with_a_learning_rate_that_is_restated(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
-    options = ("trainer.max_epochs=4", "scheduler=constant", "optimizer.lr=0.001")
+    options = ("trainer.max_epochs=4", "scheduler=constant", "optimizer.lr=0.001", "plots=false")
     printed = train(tmp_path, "run", *options)
     assert "optimizer.lr=0.004 (saved), 0.001 (requested)" in printed
     assert "up to trainer.max_epochs=4, not bit-identical to a run that is started" in printed
@@ -153,7 +160,7 @@ def test_fast_dev_run_saves_nothing(tmp_path):
 
 def test_debug_overfit_learns_its_batches(tmp_path):
     """Of whole batches: Lightning replaces samplers it does not know by one of examples."""
-    train(tmp_path, "run", "debug=overfit", "optimizer.lr=0.03", "test=false")
+    train(tmp_path, "run", "debug=overfit", "optimizer.lr=0.03", "test=false", "plots=false")
     epochs = [row for row in epoch_metrics(tmp_path / "run") if "train/accuracy" in row]
     assert len(epochs) == 20 and int(epochs[-1]["step"]) == 20 * 3 - 1
     assert float(epochs[-1]["train/accuracy"]) > 0.95

@@ -53,9 +53,14 @@ _IN_PLACE = ("metrics.csv", "gradient_flow.csv", SKIPPED_ROWS)  # were written b
 
 
 def save_artifacts(
-    folder: Path, result: dict[str, Any], data: TextDataModule, trainer: L.Trainer
+    folder: Path,
+    result: dict[str, Any],
+    data: TextDataModule,
+    trainer: L.Trainer,
+    *,
+    plots: bool = True,
 ) -> None:
-    """Write the predictions, result.json and plots of a run, log them, and print its table.
+    """Write the predictions, result.json and `plots` of a run, log them, and print its table.
 
     They are made in a folder of their own and moved when complete, result.json last: a run that is
     killed meanwhile is not taken for a finished one.
@@ -88,7 +93,8 @@ def save_artifacts(
         named = dict(zip(data.class_names, thresholds.tolist(), strict=True))
         result = result | {"thresholds": named}
     write_result(stage, result)
-    draw_plots(stage)
+    if plots:
+        draw_plots(stage)
     _report_to_wandb(stage, data, trainer)
     files = [path for path in stage.rglob("*") if path.is_file() and path.name not in _IN_PLACE]
     for path in sorted(files, key=lambda path: (path.name == "result.json", path)):

@@ -214,6 +214,7 @@ class RunConfig(StrictConfig):
     callbacks: Targets = Field(default_factory=dict)
     metrics: Targets = Field(default_factory=dict)
     baseline: Literal["auto", "tfidf", "none"] = "auto"
+    plots: bool = True
     paths: PathsConfig = PathsConfig()
     experiment: Text | None = None
     sweep: SweepName | None = None

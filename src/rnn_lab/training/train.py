@@ -125,7 +125,8 @@ def train(
             about = run_metadata(spec, data, trainer, hardware) | dict(start.weights.about)
             if wants_baselines(config.baseline, data):
                 about["baseline"] = fit_baselines(data, test=config.test)
-            save_artifacts(folder, run_identity(config, data) | metrics | about, data, trainer)
+            result = run_identity(config, data) | metrics | about
+            save_artifacts(folder, result, data, trainer, plots=config.plots)
 
 
 def load_data(spec: RunSpec) -> TextDataModule:
