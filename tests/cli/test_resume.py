@@ -13,7 +13,7 @@ from tests.cli.runner import PROJECT, inspect_wandb
 
 SMALL = (
     *("experiment=smoke", "logger=wandb", "model.dropout=0.5"),
-    *("data.num_train=200", "data.num_test=40", "trainer.max_epochs=12"),
+    *("data.num_train=200", "data.num_test=40", "trainer.max_epochs=6", "plots=false"),
 )
 
 
@@ -60,7 +60,8 @@ def test_stopped_run_resumes_by_the_command_it_prints(tmp_path, signum, status, 
     _, script, *command = words.removesuffix("\0").split("\0")
     assert Path(script).samefile(PROJECT / "train.py")
 
-    refused = run_warm_command("train.py", *command, "model.hidden_size=32", cwd=tmp_path)
+    other = (*command, "model.hidden_size=32")
+    refused = run_warm_command("train.py", *other, cwd=tmp_path, warm_children=True)
     assert refused.returncode == 1
     assert "model.hidden_size=16 (saved), 32 (requested)" in refused.stderr.splitlines()[-1]
 
@@ -68,9 +69,9 @@ def test_stopped_run_resumes_by_the_command_it_prints(tmp_path, signum, status, 
     assert done.returncode == 0, done.stderr
     assert "resumes in epoch" in done.stderr
     result = json.loads((tmp_path / "run/result.json").read_text())
-    assert result["epochs"] == 12
+    assert result["epochs"] == 6
     summary, records = offline_run(tmp_path)
     assert "stopped" not in summary
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
     trained = [metrics["trainer/global_step"] for metrics in history if "grad_norm" in metrics]
-    assert trained == list(range(12 * steps))
+    assert trained == list(range(6 * steps))

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rnn_lab.process import num_cores
 from tests.cli.runner import PROJECT
 
 _SPAWN = "from multiprocessing.spawn import spawn_main"
@@ -114,7 +115,7 @@ def _python(args: list[str]) -> list[str] | None:
         rest = rest[2:] if rest[0] in ("-X", "-W") else rest[1:]
     known = len(rest) > 1 and (
         (rest[0] == "-c" and rest[1].startswith(_SPAWN))
-        or (rest[0] == "-m" and rest[1].startswith("submitit."))
+        or (rest[0] == "-m" and rest[1].startswith(("submitit.", "joblib.externals.loky.")))
         or (Path(rest[0]).parent == PROJECT and rest[0].endswith(".py"))
     )
     return rest if known else None
@@ -159,6 +160,7 @@ def _be(asked: dict[str, Any], received: list[int], there: socket.socket, parent
         os.environ.clear()
         os.environ.update(asked["environment"])
         take_media_folder()
+        _take_threads(asked["environment"])
         install()  # what it starts in turn
         _run(asked["command"])
         status = 0
@@ -170,6 +172,13 @@ def _be(asked: dict[str, Any], received: list[int], there: socket.socket, parent
         traceback.print_exc()
     finally:
         finish(status)
+
+
+def _take_threads(environment: dict[str, str]) -> None:
+    """Have as many threads as the environment names, which torch reads when imported."""
+    import torch
+
+    torch.set_num_threads(int(environment.get("OMP_NUM_THREADS") or num_cores()))
 
 
 def _learn_rank_late() -> None:
