@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +16,7 @@ from rnn_lab.data.samplers import Batch
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.vocabulary import WordVocabulary
 from rnn_lab.errors import CheckpointError, DataError
+from tests.cli.forked import run_warm_command
 from tests.data.made import random_texts
 
 
@@ -146,38 +144,9 @@ def test_a_resumed_run_continues_with_the_order_of_the_next_epoch(demo, tmp_path
     assert resumed.seen["train"] == whole.seen["train"][1:]
 
 
-TWO_RANKS = """
-import json, sys
-from pathlib import Path
-from rnn_lab.data.config import DemoConfig
-from rnn_lab.data.datamodule import TextDataModule
-from tests.data.test_datamodule import Recorder, make_trainer
-
-folder = Path(sys.argv[1])
-config = DemoConfig(
-    num_train=200, num_test=61, batch_size=8, eval_batch_size=16, cache_dir=str(folder / "cache")
-)
-
-class Writer(Recorder):
-    def on_fit_end(self):
-        (folder / f"fit{self.global_rank}.json").write_text(json.dumps(self.seen))
-
-    def on_test_end(self):
-        (folder / f"test{self.global_rank}.json").write_text(json.dumps(self.seen))
-
-options = {"strategy": "ddp_fork", "devices": 2, "max_epochs": 2, "enable_checkpointing": False}
-make_trainer(folder, **options).fit(Writer(), datamodule=TextDataModule(config))
-make_trainer(folder, **options).test(Writer(), datamodule=TextDataModule(config), verbose=False)
-"""
-
-
 def test_two_ranks_share_the_texts(tmp_path: Path) -> None:
-    script = tmp_path / "two_ranks.py"
-    script.write_text(TWO_RANKS)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, script, tmp_path], env=environment, check=True, capture_output=True
-    )
+    done = run_warm_command("tests/data/two_ranks.py", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     sizes = {"train": 180, "validation": 20, "test": 61}
     for stage, splits in (("fit", ("train", "validation")), ("test", ("test",))):
         ranks = [json.loads((tmp_path / f"{stage}{rank}.json").read_text()) for rank in (0, 1)]
