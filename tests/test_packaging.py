@@ -140,7 +140,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 SMALL = (
     *("data=demo", "data.num_train=200", "data.num_test=60", "model.hidden_size=8"),
-    *("trainer=cpu", "trainer.max_epochs=1", "logger=none"),
+    *("trainer=cpu", "trainer.max_epochs=1", "logger=none", "plots=false"),
 )
 PYTHON = """
 import json, rnn_lab

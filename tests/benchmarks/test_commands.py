@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.forked import run_warm_command
 
-FEW = ("data=demo", "data.num_train=200", "data.num_test=40", "model.hidden_size=8")
+FEW = ("data=demo", "data.num_train=200", "data.num_test=40", "model.hidden_size=8", "plots=false")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_time_to_accuracy(workplace: Path) -> None:
 @pytest.mark.slow
 def test_scaling(workplace: Path) -> None:
     options = ("--copies", "1", "2", "--steps", "3", "--rounds", "1", "--threads", "1")
-    options += ("model.hidden_size=8",)
+    options += ("model.hidden_size=8", "baseline=none", "plots=false")
     done = run_warm_command("benchmarks/scaling.py", *options, cwd=workplace, warm_children=True)
     assert done.returncode == 0, done.stderr
     assert "| 2      | 40,000" in done.stdout

@@ -11,8 +11,9 @@ from tests.cli.forked import run_warm_command
 
 SMALL = (
     *("trainer=cpu", "logger=none", "data.num_train=100", "data.num_test=40"),
-    *("model.embedding_dim=8", "model.hidden_size=8"),
+    *("model.embedding_dim=8", "model.hidden_size=8", "plots=false"),
 )
+QUIET = ("logger=none", "plots=false")
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
         (tmp_path / folder / mood_reviews.name).write_text(texts)
     kept, other = (f"data.train_path={folder}/{mood_reviews.name}" for folder in ("kept", "other"))
     again, cheated, *refused = [
-        run_warm_command("train.py", f"reproduce={run}", *options, "logger=none", cwd=tmp_path)
+        run_warm_command("train.py", f"reproduce={run}", *options, *QUIET, cwd=tmp_path)
         for run, *options in (
             (mailed, kept, "hydra.run.dir=again"),
             (edited, "hydra.run.dir=cheated"),
@@ -77,7 +78,7 @@ def test_a_result_is_enough_to_run_it_again_and_compare(mood_run, mood_reviews, 
     assert untimed_result(tmp_path / "again") == untimed_result(mood_run)
     for name in ("label", "loss", "prediction"):
         assert column(tmp_path / "again", name) == column(mood_run, name)
-    given = [f"reproduce={mailed / 'result.json'}", kept, "logger=none"]
+    given = [f"reproduce={mailed / 'result.json'}", kept, *QUIET]
     assert read(tmp_path / "again")["overrides"] == given
 
     assert cheated.returncode == 1
@@ -116,9 +117,7 @@ def test_runs_of_every_kind_run_again_to_the_same_bits(tmp_path):
         done = run_warm_command("train.py", *chosen, *experiment, *SMALL, *place, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         place = (f"hydra.run.dir=again/{name}",)
-        done = run_warm_command(
-            "train.py", f"reproduce={name}", "logger=none", *place, cwd=tmp_path
-        )
+        done = run_warm_command("train.py", f"reproduce={name}", *QUIET, *place, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "metrics are bit-identical" in done.stdout
     for name in RUNS:

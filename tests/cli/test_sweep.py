@@ -22,7 +22,7 @@ from tests.test_conf import CONF
 
 SMALL = (
     *("experiment=smoke", "data.num_train=40", "data.num_test=20", "trainer=cpu"),
-    *("data.batch_size=4", "data.eval_batch_size=4", "sweep=mine"),
+    *("data.batch_size=4", "data.eval_batch_size=4", "sweep=mine", "plots=false"),
 )
 TOO_LARGE = "1000000"  # units: their recurrent weights alone are 12 terabytes
 
@@ -168,7 +168,12 @@ def test_out_of_memory_is_tried_again_at_half_the_batch(tmp_path):
         "model.embedding_dim=2048",
         "trainer.max_epochs=1",
     )
-    place = (f"hydra.run.dir={folder}", f"data.cache_dir={tmp_path / 'cache'}", "logger=none")
+    place = (
+        f"hydra.run.dir={folder}",
+        f"data.cache_dir={tmp_path / 'cache'}",
+        "logger=none",
+        "plots=false",
+    )
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(700 * 2**20), *options, *place, "trainer=cpu"],
         cwd=PROJECT,

@@ -76,7 +76,7 @@ def test_the_tutorial_gives_the_ids_of_our_own_pipeline(tmp_path):
         "train.py",
         *("experiment=tutorial", f"data.tokenizer={tokenizer}", "data=demo", "data.num_train=400"),
         *("data.num_test=100", "model.hidden_size=16", "trainer.max_epochs=1", "logger=none"),
-        *("trainer=cpu", "hydra.run.dir=run"),
+        *("trainer=cpu", "hydra.run.dir=run", "plots=false"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -266,7 +266,8 @@ def test_the_summary_of_a_sweep_that_grew_stays_one(sweep, tmp_path):
 def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
     cwd, _ = sweep
     first = next(folder for folder in run_folders(cwd) if folder.name.startswith("gru_seed2_"))
-    done = run_warm_command("train.py", "model=gru", "seed=2", SMOKE, "logger=csv", cwd=tmp_path)
+    line = ("model=gru", "seed=2", SMOKE, "logger=csv", "plots=false")
+    done = run_warm_command("train.py", *line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (second,) = run_folders(tmp_path)
     weights = [
@@ -284,7 +285,7 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit(sweep, tmp_path):
 
 
 def test_without_imdb_a_single_run_says_that_it_takes_the_demo_reviews(tmp_path):
-    small = ("trainer.limit_train_batches=3", "trainer.max_epochs=1", "logger=csv")
+    small = ("trainer.limit_train_batches=3", "trainer.max_epochs=1", "logger=csv", "plots=false")
     done = run_warm_command("train.py", "model=gru", *NO_IMDB, *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "DEMO REVIEWS, NOT IMDB" in done.stdout
@@ -322,7 +323,7 @@ def test_the_users_own_texts(tmp_path):
         "data.batch_size=8",
         "data.class_weights=[1,1,2]",
         "optimizer.lr=0.01",
-        "logger=none",
+        *("logger=none", "plots=false"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr

@@ -148,7 +148,10 @@ def test_sweeps_and_searches_leave_no_key_that_they_were_given(tmp_path):
     search += ("hydra.sweeper.n_trials=1", "hydra.sweeper.storage='${oc.env:STUDIES}'")
     for arguments in (sweep, search):
         done = run_warm_command(
-            *("train.py", *arguments, *SMALL), cwd=tmp_path, env=environment, warm_children=True
+            *("train.py", *arguments, *SMALL, "plots=false"),
+            cwd=tmp_path,
+            env=environment,
+            warm_children=True,
         )
         output = done.stdout + done.stderr
         assert done.returncode == 0, output

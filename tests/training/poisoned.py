@@ -15,7 +15,12 @@ from tests.training.killing import differences, end_of, leavings, start
 
 ARGUMENTS = [
     *("experiment=smoke", "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2"),
-    *("data.num_train=200", "trainer.checkpoint_every_n_steps=5", "model.dropout=0.5"),
+    *(
+        "data.num_train=200",
+        "trainer.checkpoint_every_n_steps=5",
+        "model.dropout=0.5",
+        "plots=false",
+    ),
 ]
 POISON = 7  # the row of the review
 BACK = "trainer.on_nonfinite=rollback"

@@ -54,8 +54,9 @@ def test_a_bag_of_words_stays_below_75_percent(demo):
 def test_a_gru_passes_95_percent(tmp_path):
     done = run_warm_command(
         *("train.py", "model=gru", "data=demo", "trainer=cpu", "logger=none"),
-        *("data.num_train=13000", "model.embedding_dim=64", "model.hidden_size=64"),
-        f"hydra.run.dir={tmp_path / 'run'}",
+        *("data.num_train=10000", "data.num_test=2000", "optimizer.lr=0.01"),
+        *("model.embedding_dim=32", "model.hidden_size=32"),
+        *(f"hydra.run.dir={tmp_path / 'run'}", "plots=false"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr

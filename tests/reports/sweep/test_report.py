@@ -114,6 +114,7 @@ def test_a_real_sweep_is_reported(tmp_path: Path) -> None:
         "train.py",
         *("-m", "experiment=smoke", "model=lstm,gru", "trainer=cpu", "hydra.sweep.dir=sweep"),
         *("data.num_train=60", "data.num_test=20", "model.hidden_size=4", "baseline=tfidf"),
+        "plots=false",
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr

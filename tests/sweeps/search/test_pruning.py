@@ -14,7 +14,7 @@ from tests.cli.forked import Started
 from tests.sweeps.search.curves import CURVES, EPOCHS, RUN, SPACE, TRIALS, val_losses
 from tests.sweeps.search.test_study import study_of, train
 
-SMALL = ("data.num_train=200", "trainer.max_epochs=3")
+SMALL = ("data.num_train=200", "trainer.max_epochs=3", "plots=false")
 SEARCH = (
     *("hydra/sweeper=optuna", "hydra.sweeper.n_trials=8", "hydra.sweep.dir=sweep"),
     # Random, so that a search without pruning would have the same trials.
