@@ -67,13 +67,16 @@ def order_of_torchtext(
 def answers_on_imdb(imdb: Corpus) -> dict:
     """Compute the contents of the recorded results for IMDB with the installed torchtext."""
     train, test = (
-        [[intern(token) for token in basic_english_of_torchtext(text)] for text in split.texts]
+        [list(map(intern, basic_english_of_torchtext(text))) for text in split.texts]
         for split in (imdb.train, imdb.test)
     )
     vocabulary = _build(train, ["<unk>"], 1, None)
     vocabulary.set_default_index(0)
     splits = {"train": train, "test": test}
-    ids = {f"sha256_of_{name}_ids": _sha256(map(vocabulary, splits[name])) for name in splits}
+    ids = {
+        f"sha256_of_{name}_ids": _sha256(map(str, vocabulary(tokens)) for tokens in splits[name])
+        for name in splits
+    }
     answers: dict = {
         "vocabulary_specials_unk": _described(vocabulary.get_itos()) | ids,
         "vocabulary_pad_unk_min_freq_5": _described(order_of_torchtext(train, min_freq=5)),
@@ -102,9 +105,9 @@ def _described(order: list[str]) -> dict:
     return {"size": len(order), "sha256_of_itos": digest}
 
 
-def _sha256(reviews: Iterable[Sequence[object]]) -> str:
+def _sha256(reviews: Iterable[Iterable[str]]) -> str:
     """Hash the tokens or ids of every text, joined by spaces and ended by a newline."""
     digest = hashlib.sha256()
     for review in reviews:
-        digest.update((" ".join(map(str, review)) + "\n").encode())
+        digest.update((" ".join(review) + "\n").encode())
     return digest.hexdigest()

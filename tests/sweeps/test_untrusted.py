@@ -112,7 +112,7 @@ def test_values_in_errors_are_shortened():
 def test_untrusted_unfinished_run_is_refused_or_runs_nothing(tmp_path):
     small = ("data=demo", "data.num_train=60", "data.num_test=20", "model.hidden_size=4")
     small += ("model=rnn", "model.embedding_dim=4", "trainer=cpu", "logger=none")
-    small += ("trainer.max_epochs=1", "hydra.run.dir=run")
+    small += ("trainer.max_epochs=1", "hydra.run.dir=run", "plots=false")
     assert run_warm_command("train.py", *small, cwd=tmp_path).returncode == 0
     (tmp_path / "run" / "result.json").unlink()
     last, best = (tmp_path / "run" / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))

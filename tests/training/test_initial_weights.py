@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 
@@ -121,17 +120,9 @@ def test_the_share_of_the_learning_rate_is_that_of_vectors(mood_reviews, tmp_pat
     assert factor("data.vectors=skipgram", "optimizer.vectors_lr_factor=0") == 0
 
 
-class KeepFirst(L.Callback):
-    """Keep the folder of a run as it is in its second epoch."""
-
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        folder = Path(trainer.default_root_dir)
-        if trainer.current_epoch == 1 and not folder.with_name("again").exists():
-            shutil.copytree(folder, folder.with_name("again"))
-
-
 def train(cwd: Path, name: str, *arguments: str) -> str:
     small = (*SIZES, "data=files", "logger=none", "trainer=cpu", "baseline=none", "test=false")
+    small += ("plots=false",)
     done = run_warm_command("train.py", *small, *arguments, f"hydra.run.dir={name}", cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -144,7 +135,10 @@ def test_a_resumed_run_does_not_read_the_vectors_again_and_ends_with_the_same_bi
     (tmp_path / "more.txt").write_text("\n".join(f"{text} indeed" for text in texts))
     options = (
         *(f"data.train_path={mood_reviews}", "data.vectors=skipgram", "data.unlabelled=more.txt"),
-        *("trainer.max_epochs=2", f"+callbacks.keep={{_target_: {__name__}.KeepFirst}}"),
+        *(
+            "trainer.max_epochs=2",
+            "+callbacks.keep={_target_: tests.training.user_callbacks.KeepFirst}",
+        ),
     )
     printed = train(tmp_path, "run", *options)
     assert "and 400 unlabelled ones (0 more" in printed

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 
 from rnn_lab.data.config import FilesConfig
@@ -16,29 +15,11 @@ from rnn_lab.training.train import log_duplicates
 from tests.cli.forked import run_warm_command
 from tests.training.killing import differences, leavings
 
+USERS = "tests.training.user_callbacks"
 SMALL = (
     *("data=demo", "trainer=cpu", "trainer.precision=32-true", "logger=none", "data.batch_size=32"),
     *("data.num_train=200", "data.num_test=40", "model.embedding_dim=8", "model.hidden_size=8"),
 )
-
-
-class CountSteps(L.Callback):
-    """Count the optimizer steps of a run, with those before an interruption."""
-
-    def __init__(self, file: str) -> None:
-        self.file, self.steps = file, 0
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.steps += 1
-
-    def on_train_end(self, *_: Any) -> None:
-        Path(self.file).write_text(str(self.steps))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.steps = state_dict["steps"]
 
 
 def train(cwd: Path, name: str, *arguments: str, fails: bool = False) -> str:
@@ -170,19 +151,21 @@ def test_debug_overfit_learns_its_batches(tmp_path):
 
 @pytest.mark.parametrize("name", ["limit", "profiler"])
 def test_debug_config_trains(tmp_path, name):
-    train(tmp_path, "run", f"debug={name}", "data.batch_size=1", "data.eval_batch_size=1")
+    small = ("data.batch_size=1", "data.eval_batch_size=1", "plots=false")
+    train(tmp_path, "run", f"debug={name}", *small)
     assert result(tmp_path / "run")["epochs"] == {"limit": 3, "profiler": 1}[name]
 
 
 def test_callback_of_the_user_runs_and_is_resumed(tmp_path):
-    target = f"{{_target_: {__name__}.CountSteps, file: {tmp_path}/steps}}"
+    target = f"{{_target_: {USERS}.CountSteps, file: {tmp_path}/steps}}"
     options = (f"+callbacks.count={target}", "trainer.max_epochs=2", "scheduler=constant")
+    options += ("plots=false",)
     train(tmp_path, "run", *options)
     assert (tmp_path / "steps").read_text() == "12"
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     train(tmp_path, "longer", *options, "trainer.max_epochs=3", f"ckpt_path={last}")
     assert (tmp_path / "steps").read_text() == "18"
-    assert result(tmp_path / "run")["callbacks"] == {"count": f"{__name__}.CountSteps"}
+    assert result(tmp_path / "run")["callbacks"] == {"count": f"{USERS}.CountSteps"}
 
 
 @pytest.mark.parametrize(
