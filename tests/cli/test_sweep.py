@@ -5,7 +5,6 @@ import json
 import random
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,6 @@ import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from tests.cli.forked import Started, run_warm_command
-from tests.cli.runner import PROJECT
 from tests.test_conf import CONF
 
 SMALL = (
@@ -143,18 +141,6 @@ def test_two_terminals_add_seeds_to_a_sweep(twice):
     assert [row["status"] for row in rows] == ["finished"] * 2
 
 
-# train.py in so much memory beyond what its libraries take, those it imports late among them.
-LIMITED = """
-import resource, runpy, sys
-import lightning, scipy.linalg, torch, rnn_lab.models.fast.kernels, rnn_lab.training.train
-taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-limit = taken + int(sys.argv.pop(1))
-resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-sys.argv[0] = "train.py"
-runpy.run_path("train.py", run_name="__main__")
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_out_of_memory_is_tried_again_at_half_the_batch(tmp_path):
@@ -174,12 +160,9 @@ def test_out_of_memory_is_tried_again_at_half_the_batch(tmp_path):
         "logger=none",
         "plots=false",
     )
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(700 * 2**20), *options, *place, "trainer=cpu"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-    )
+    beyond = str(700 * 2**20)  # bytes
+    limited = ("tests/cli/limited.py", beyond, *options, *place, "trainer=cpu")
+    done = run_warm_command(*limited, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (
         "run: out of memory with data.batch_size=512 trainer.accumulate_grad_batches=1; "
