@@ -21,6 +21,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -35,7 +36,9 @@ IMPORTED = (
     "rnn_lab.reports.explain.page",
     *("rnn_lab.reports.sweep.report", "rnn_lab.sweeps.retry", "rnn_lab.training.train"),
     *("wandb.sdk.data_types._private", "wandb.sdk.launch.inputs.internal"),
+    *("jinja2", "sklearn.feature_extraction.text", "sklearn.linear_model"),
 )
+EXTRAS = ("gensim.models", "optuna.study", "optuna.importance")  # not in every environment
 SOCKET = "RNN_LAB_TESTS_SOCKET"  # the variable that names the server's socket
 
 
@@ -188,7 +191,8 @@ def _answer(stream: IO[bytes]) -> bool:
 def import_all() -> None:
     """Import what commands do, with what comes at first use: compiled steps and fonts."""
     with fast_imports():
-        for name in IMPORTED:
+        extras = (name for name in EXTRAS if find_spec(name.partition(".")[0]) is not None)
+        for name in (*IMPORTED, *extras):
             importlib.import_module(name)
         import torch
 
