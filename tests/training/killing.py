@@ -185,6 +185,8 @@ class Plan:
                 self.stops.append(time.monotonic() - sent)
             if statuses[-1] == 0:
                 return statuses
+            if (self.cwd / name / "result.json").exists():  # killed when it was complete
+                return [*statuses, 0]
         return [*statuses, end_of(self.start(name))]
 
     def kill_at_random(self, seconds: float) -> dict[str, list[int]]:
