@@ -88,8 +88,9 @@ def test_smallest_vocabulary_is_the_bytes() -> None:
 @pytest.mark.parametrize("max_vocab_size", [None, 100, SMALLEST_VOCABULARY - 1])
 def test_too_few_tokens_are_refused_before_any_data_is_read(max_vocab_size) -> None:
     options = {"source": "demo", "tokenizer": "bpe", "max_vocab_size": max_vocab_size}
+    given = "null" if max_vocab_size is None else max_vocab_size
     with pytest.raises(
-        ConfigError, match=rf"^max_vocab_size={max_vocab_size}: data\.tokenizer=bpe needs a number"
+        ConfigError, match=rf"^max_vocab_size={given}: data\.tokenizer=bpe needs a number"
     ):
         validate(DemoConfig, options)
     validate(DemoConfig, options | {"tokenizer": "basic_english"})

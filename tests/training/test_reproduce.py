@@ -132,7 +132,7 @@ UNTRUSTED = {
     "impossible": ({"optimizer.lr": -1}, "optimizer.lr=-1"),
     "list": ({"model.hidden_size": [1, 2]}, "model.hidden_size"),
     "sweep": ({"seed": "1,2,3"}, "seed=1,2,3"),
-    "no seed": ({"seed": None}, "seed=None"),
+    "no seed": ({"seed": None}, "seed=null"),
     "choice": ({"data.class_names": "choice(a,b)"}, "data.class_names"),
     "group": ({"model.name": "gru,lstm"}, "model.name=gru,lstm: no such cell"),
 }
