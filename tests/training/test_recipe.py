@@ -11,8 +11,11 @@ from tests.training.small_trainer import OPTIONS
 AUTO_MODEL = dict.fromkeys(("pooling", "bidirectional", "ngrams", "ngram_buckets"), "auto")
 
 
-def own_texts(tmp_path, examples: int, classes: int = 2, rare: int = 0, **options) -> dict:
-    rows = [f"word{i} word{i % 7} word{i % classes},{i % classes}" for i in range(examples)]
+def own_texts(
+    tmp_path, examples: int, classes: int = 2, rare: int = 0, words: int = 0, **options
+) -> dict:
+    more = " and" * words
+    rows = [f"word{i} word{i % 7} word{i % classes}{more},{i % classes}" for i in range(examples)]
     rows += [f"rare{i} word,rare" for i in range(rare)]
     (tmp_path / "mine.csv").write_text("\n".join(["text,label", *rows]))
     path, cache = str(tmp_path / "mine.csv"), str(tmp_path / "cache")
@@ -34,6 +37,14 @@ def test_few_texts_are_read_often_enough(tmp_path, examples, fewest, most):
     steps = math.ceil(len(data.splits["train"]) / data.config.batch_size)
     assert fewest <= steps * config.trainer.max_epochs <= most
     assert config.trainer.patience >= 3
+
+
+def test_long_texts_are_read_less_often(tmp_path):
+    config, data = resolve(own_texts(tmp_path, 400, words=900))
+    lengths = data.splits["train"].lengths
+    assert len(lengths) == 288 and lengths.min() > 900
+    assert 20 < config.trainer.max_epochs < 30
+    assert config.trainer.max_epochs * lengths.sum() < 6_500_000
 
 
 def test_own_texts_are_read_in_both_directions_beside_their_ngrams(tmp_path):

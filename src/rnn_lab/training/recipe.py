@@ -32,6 +32,7 @@ AUTO_OPTIONS = {
 }
 _STEPS = 800  # of the optimizer, at least, within these numbers of epochs
 _FEWEST_EPOCHS, _MOST_EPOCHS = 5, 30
+_MOST_TOKENS = 6_500_000  # read in all epochs beyond the fewest: two minutes on two cores
 _MOST_BIDIRECTIONAL = 20_000  # texts: a second direction doubles the time
 _LARGEST_NGRAM_WEIGHTS = 2**23  # buckets times classes
 _VECTORS_LR_FACTOR = 0.25  # few labelled texts spoil what many unlabelled ones have taught
@@ -64,7 +65,9 @@ def _fitting(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
     lengths = data.splits["train"].lengths
     batch = data.config.batch_size * config.trainer.accumulate_grad_batches
     steps = math.ceil(len(lengths) / batch)  # an epoch
-    epochs = min(max(math.ceil(_STEPS / steps), _FEWEST_EPOCHS), _MOST_EPOCHS)
+    tokens = max(int(np.minimum(lengths, data.config.max_length).sum()), 1)  # an epoch
+    wanted = min(math.ceil(_STEPS / steps), _MOST_EPOCHS, _MOST_TOKENS // tokens)
+    epochs = max(wanted, _FEWEST_EPOCHS)
     return {
         "model.pooling": "max",
         "model.bidirectional": len(lengths) <= _MOST_BIDIRECTIONAL,
