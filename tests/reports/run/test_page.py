@@ -17,7 +17,7 @@ from rnn_lab.reports.run.page import render_run_page, write_run_page
 from rnn_lab.reports.run_files import TopLoss
 from rnn_lab.reports.sweep.jobs import read_jobs
 from rnn_lab.reports.sweep.page import render_page, write_page
-from tests.reports.chromium import Chromium, find_chromium
+from tests.reports.chromium import Chromium
 from tests.reports.conftest import write_gradient_flow
 from tests.reports.sweep_folders import write_job
 
@@ -274,18 +274,6 @@ def test_the_pages_of_a_sweep_and_its_runs_link_to_each_other(tmp_path: Path) ->
 
 
 # ---- In a browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip(
-            "no Chromium or Chrome here to open the page in; on Debian: apt install chromium"
-        )
-    chromium = Chromium(program, tmp_path_factory.mktemp("profile"))
-    yield chromium
-    chromium.close()
 
 
 CONTRASTS = """

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from rich.console import Console
 from rnn_lab.reports.sweep.jobs import read_jobs
 from rnn_lab.reports.sweep.page import render_page
 from rnn_lab.reports.sweep.report import report_sweep
-from tests.reports.chromium import Chromium, find_chromium
+from tests.reports.chromium import Chromium
 from tests.reports.sweep_folders import write_job
 
 OUTSIDE = """
@@ -23,18 +22,6 @@ OUTSIDE = """
     || inner.top < outer.top - 1 || inner.bottom > outer.bottom + 1;
 }).map(one => one.textContent)
 """
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip(
-            "no Chromium or Chrome here to open the page in; on Debian: apt install chromium"
-        )
-    chromium = Chromium(program, tmp_path_factory.mktemp("profile"))
-    yield chromium
-    chromium.close()
 
 
 def show(browser: Chromium, sweep: Path, width: int = 1400) -> list[str]:
