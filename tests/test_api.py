@@ -18,8 +18,8 @@ from rnn_lab.data.config import DemoConfig
 from rnn_lab.errors import CheckpointError, ConfigError, DataError, OutputDirConflictError
 from rnn_lab.inference.batch_predict import WINDOW, classify
 from rnn_lab.inference.evaluate import evaluate
-from rnn_lab.inference.export import write_safetensors
 from rnn_lab.inference.load import load_model
+from rnn_lab.io.safetensors_file import write_safetensors
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
 from rnn_lab.reports.run_files import read_predictions
 from tests.inference.untrained import untrained_run

@@ -35,7 +35,7 @@ from rnn_lab.command_line import (
 from rnn_lab.errors import UserError, sanitize, user_message
 from rnn_lab.io.atomic import find_os_error, write_error
 from rnn_lab.io.streams import fault_tolerant_streams
-from rnn_lab.overrides import set_folder
+from rnn_lab.overrides import composition_message, set_folder
 from rnn_lab.paths import command, conf_dir, expand_home
 from rnn_lab.plugins import load_plugins
 from rnn_lab.validation import unknown_choice_message
@@ -234,7 +234,7 @@ def _line_of(error: Exception, config_name: str | None = None) -> str | None:
             needs = f"{error.full_key} needs {missing[1]}"
             return f"{needs}: only {', '.join(found)} has this option"
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
-        return user_message(error)
+        return composition_message(error)
     if (refused := find_os_error(error)) is None:
         return None
     if (name := refused.filename2 or refused.filename) is None:

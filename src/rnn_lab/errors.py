@@ -49,18 +49,10 @@ def user_message(error: Exception) -> str:
     if missing:
         return f"{missing[1]}: no value given; add {missing[1]}=... to the command"
     if option := getattr(error, "full_key", None):  # an error of OmegaConf
-        return f"{option}: {_one_line(_OMEGACONF_DETAILS.sub('', text))}"
-    if override := getattr(error, "override", None):  # an error of Hydra's grammar
-        from rnn_lab.overrides import suggest_quotes  # it imports Hydra
-
-        reason = _one_line(text).partition(" See https://")[0]
-        reason = reason.removeprefix(f"Error parsing override '{override}' ")
-        if reason.startswith("LexerNoViableAltException"):
-            reason = "has a character that needs quotes"
-        advice = f"; to give it as text: {quoted}" if (quoted := suggest_quotes(override)) else ""
-        return f"{override}: not a valid override: {reason}{advice}"
-    return _one_line(text)
+        return f"{option}: {join_lines(_OMEGACONF_DETAILS.sub('', text))}"
+    return join_lines(text)
 
 
-def _one_line(text: str) -> str:
+def join_lines(text: str) -> str:
+    """Return a text with its lines joined by spaces."""
     return re.sub(r"\s*\n\s*", " ", text.strip())

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
-from rnn_lab.errors import ConfigError
+from rnn_lab.errors import ConfigError, join_lines, user_message
 from rnn_lab.paths import expand_home
 from rnn_lab.validation import OptionsOf, Verbatim
 
@@ -157,6 +157,21 @@ def shell_quote(text: str) -> str:
 def in_quotes(text: str) -> str:
     """Return a text in Hydra's single quotes; a reference `${...}` in it remains one."""
     return QuotedString(text, Quote.single).with_quotes()
+
+
+def composition_message(error: Exception) -> str:
+    """Return the text to print for an error of composing, as `user_message` does.
+
+    For an override that Hydra's grammar refuses it names the exact quotes.
+    """
+    if (override := getattr(error, "override", None)) is None:
+        return user_message(error)
+    reason = join_lines(str(error)).partition(" See https://")[0]
+    reason = reason.removeprefix(f"Error parsing override '{override}' ")
+    if reason.startswith("LexerNoViableAltException"):
+        reason = "has a character that needs quotes"
+    advice = f"; to give it as text: {quoted}" if (quoted := suggest_quotes(override)) else ""
+    return f"{override}: not a valid override: {reason}{advice}"
 
 
 def suggest_quotes(override: str) -> str | None:

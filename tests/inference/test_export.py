@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from rnn_lab.commands import export
 from rnn_lab.errors import CheckpointError
-from rnn_lab.inference.export import digest, write_safetensors
 from rnn_lab.inference.load import load_model
+from rnn_lab.io.safetensors_file import digest, write_safetensors
 from tests.cli.forked import run_warm_command
 from tests.inference.test_load import refused
 

@@ -1,25 +1,18 @@
-"""Exported runs, one file each: .safetensors, which cannot contain code, or .onnx.
-
-In a .safetensors file, the tensors are those of RecurrentClassifier, under its own names. Its
-metadata holds the rest that predicting needs as JSON under one key: the parts of a checkpoint of
-train.py, under the same names, the schema version, and a checksum. Any version of torch can read
-such a file. `onnx_export.py` makes the other kind.
-"""
+"""Write a run as one file, and a model card beside it."""
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rnn_lab.data.readers.records import ReadOptions, Record, RecordReader
-from rnn_lab.errors import CheckpointError, ConfigError, DataError, sanitize
+from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import ExportOptions
 from rnn_lab.inference.predictor import ONNX_SUFFIX
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
-from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION, schema_mismatch
+from rnn_lab.io.safetensors_file import SUFFIX, write_safetensors
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import load_plugins, require_extra
 from rnn_lab.reports.model_card import MARK, ExportedFile, model_card
@@ -27,8 +20,6 @@ from rnn_lab.reports.run_files import TOP_LOSSES, read_result
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the options are valid
-    from torch import Tensor
-
     from rnn_lab.inference.load import LoadedModel
 
 USAGE = """Write a trained run as one file, and a model card beside it.
@@ -47,12 +38,8 @@ and its class names.
 
 The model card, model.onnx.md, has the data, metrics, baselines, seeds, versions and limits."""
 
-SUFFIX = ".safetensors"
 SUFFIXES = (SUFFIX, ONNX_SUFFIX)
 MAX_TEXTS = 256  # that an .onnx file is compared on
-_KEY = "rnn-lab"  # of the metadata. One key, because the library writes several in any order
-_DIGEST = "sha256"
-_PARTS = {"hyper_parameters", "TextDataModule"}
 
 
 class Exported(NamedTuple):
@@ -196,63 +183,3 @@ def _describe(output: Path, run: "LoadedModel", compared: str | None) -> Exporte
         truncation_side=encoder.truncation_side,
         compared=compared,
     )
-
-
-def write_safetensors(
-    path: Path, weights: Mapping[str, "Tensor"], about: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Write a file for `read_safetensors`. The same run gives the same bytes.
-
-    Args:
-        path: the file, whole or absent.
-        weights: of a RecurrentClassifier.
-        about: the parts of a checkpoint beside its weights.
-
-    Raises:
-        WriteError: the file cannot be written; says why.
-    """
-    from safetensors.torch import save
-
-    assert set(about) == _PARTS
-    described: dict[str, Any] = {SCHEMA_KEY: SCHEMA_VERSION, **about}
-    described |= {_DIGEST: digest(weights, described)}
-    content = save(dict(weights), metadata={_KEY: json.dumps(described)})
-    with atomic_write_bytes(path) as file:
-        file.write(content)
-
-
-def read_safetensors(path: Path) -> dict[str, Any]:
-    """Return a file's content in the form of a checkpoint; tensors stay in the file until used.
-
-    Raises:
-        CheckpointError: it is not such a file, has another schema version, or is damaged. The
-            message does not have the path.
-    """
-    from safetensors import safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(_KEY, "null"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # a damaged file can fail anywhere in the reader
-        reason = sanitize(str(error).partition("\n")[0]) or type(error).__name__
-        raise CheckpointError(f"cannot be read as safetensors: {reason}") from None
-    is_ours = isinstance(about, dict) and (SCHEMA_KEY in about or set(about) > _PARTS)
-    if is_ours and (mismatch := schema_mismatch(about.get(SCHEMA_KEY))):
-        raise CheckpointError(mismatch)
-    if not isinstance(about, dict) or set(about) != _PARTS | {SCHEMA_KEY, _DIGEST}:
-        raise CheckpointError(f"has no description of a run under {_KEY!r} in its metadata")
-    if about.pop(_DIGEST) != digest(weights, about):
-        raise CheckpointError("damaged: its checksum does not match")
-    return about | {"state_dict": weights}
-
-
-def digest(weights: Mapping[str, "Tensor"], about: Mapping[str, Any]) -> str:
-    """Return the sha256 (hex) of a file's content, to detect damage; it proves no origin."""
-    import torch
-
-    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name, tensor in sorted(weights.items()):
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()

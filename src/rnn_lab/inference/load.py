@@ -23,10 +23,10 @@ from rnn_lab.data.corpus import Task
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
-from rnn_lab.inference.export import SUFFIX, read_safetensors
 from rnn_lab.inference.predictor import DEFAULT_SEPARATOR, Predictor, is_onnx_file
 from rnn_lab.inference.recorded import training_read_info
 from rnn_lab.io.safe_load import safe_load
+from rnn_lab.io.safetensors_file import SUFFIX, read_safetensors
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, ModelOptions, OptimizerConfig, SchedulerConfig

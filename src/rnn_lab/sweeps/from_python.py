@@ -12,11 +12,16 @@ from omegaconf.errors import OmegaConfBaseException
 import rnn_lab.cli  # noqa: F401  it registers the resolvers of conf
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.sources.lists import store_corpus
-from rnn_lab.errors import ConfigError, user_message
+from rnn_lab.errors import ConfigError
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.io.secret_scan import find_secret
 from rnn_lab.io.streams import fault_tolerant_streams
-from rnn_lab.overrides import quote_override, take_literally, text_options
+from rnn_lab.overrides import (
+    composition_message,
+    quote_override,
+    take_literally,
+    text_options,
+)
 from rnn_lab.paths import conf_dir, local_path
 from rnn_lab.reports.run_files import CONFIG_DIR
 from rnn_lab.sweeps.job import JobDir
@@ -70,7 +75,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = hydra.compose("train", overrides=given, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(user_message(error)) from error
+        raise ConfigError(composition_message(error)) from error
     if name := find_secret(config):
         raise ConfigError(
             f"{name}: contains a secret, and options are written into the run folder; set an "

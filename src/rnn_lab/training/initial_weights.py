@@ -16,6 +16,7 @@ from rnn_lab.data.options import SKIPGRAM
 from rnn_lab.data.text_encoder import Vocabulary, token_ids, vocabulary_fingerprint
 from rnn_lab.data.vocabulary import UNK, UNK_ID
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
+from rnn_lab.io.safetensors_file import digest
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import scale_vectors
 from rnn_lab.models.lightning_module import TextClassifier
@@ -99,7 +100,6 @@ def _print_vectors(about: Mapping[str, Any], lr_factor: float) -> None:
 
 def _from_run(config: ModelConfig, data: TextDataModule) -> InitialWeights:
     # Here, since it is a layer above: no module of training needs it to be imported.
-    from rnn_lab.inference.export import digest
     from rnn_lab.inference.load import load_model
 
     option = f"model.init_from={config.init_from}"
