@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rnn_lab.training import launch
+from rnn_lab.training import in_process, launch
 from rnn_lab.training.signals import Interrupted
 from rnn_lab.training.spec import RunSpec
 from tests.test_conf import composed
@@ -26,7 +26,7 @@ def test_a_run_that_is_stopped_during_an_import_prints_how_to_start_over(monkeyp
         monkeypatch.setattr(builtins, "__import__", refuse)
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setattr(launch, "tune_malloc", interrupt)
+    monkeypatch.setattr(in_process, "tune_malloc", interrupt)
     monkeypatch.setattr(gc, "freeze", lambda: None)
     monkeypatch.setattr(sys, "argv", ["rnn-lab train"])
     config = composed("data=demo", "logger=none")

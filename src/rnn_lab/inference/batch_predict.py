@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_lab.data.readers.records import BadRow, Record
-from rnn_lab.inference.prediction_files import kept_characters
+from rnn_lab.inference.prediction_files import RowPrediction, kept_characters
 from rnn_lab.inference.predictor import Predictor
 
 WINDOW = 4096  # rows held at once: enough to batch by length, however long the input is
@@ -21,17 +21,6 @@ class _Encoded(NamedTuple):
     id: str | int | None
     text: np.ndarray | str
     columns: Mapping[str, Any] | None = None
-
-
-class RowPrediction(NamedTuple):
-    """The result of one row of the input: its labels and probabilities [classes], or the error."""
-
-    line: int
-    id: str | int | None  # the row's own, where it has one
-    probabilities: np.ndarray | None
-    error: str | None = None
-    columns: Mapping[str, Any] | None = None  # of the row, where they are kept
-    labels: tuple[str, ...] = ()  # see Predictor.predicted
 
 
 def classify(run: Predictor, texts: Sequence[np.ndarray], batch_size: int) -> np.ndarray:

@@ -33,7 +33,7 @@ from rnn_lab.validation import validate
 if TYPE_CHECKING:
     import numpy as np
 
-    from rnn_lab.inference.batch_predict import RowPrediction
+    from rnn_lab.inference.prediction_files import RowPrediction
     from rnn_lab.inference.predictor import Predictor
 
 _OUTPUTS = {

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
+from typing import Any, BinaryIO, NamedTuple, Protocol, TextIO
 
 import numpy as np
 
@@ -20,15 +20,23 @@ from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.errors import DataError
 from rnn_lab.plugins import require_extra
 
-if TYPE_CHECKING:
-    from rnn_lab.inference.batch_predict import RowPrediction
-
 PREFIX = "input_"
 _METADATA = {b"rnn_lab": b"predictions"}  # of a Parquet file
 _HEAD_ROWS, _HEAD_CHARACTERS = 1000, 2**22  # that the columns of a table are taken from
 _BATCH_ROWS, _BATCH_CHARACTERS = 4096, 2**24  # of a row group of Parquet
 _NAMED_COLUMNS = 5  # in a message
 _FIRST_LINE = 2**24  # characters
+
+
+class RowPrediction(NamedTuple):
+    """The result of one row of the input: its labels and probabilities [classes], or the error."""
+
+    line: int
+    id: str | int | None  # the row's own, where it has one
+    probabilities: np.ndarray | None
+    error: str | None = None
+    columns: Mapping[str, Any] | None = None  # of the row, where they are kept
+    labels: tuple[str, ...] = ()  # see Predictor.predicted
 
 
 @dataclass
@@ -64,7 +72,7 @@ class OutputOptions:
 class PredictionFile(Protocol):
     """Write rows in order, then what is still held."""
 
-    def write_all(self, rows: Iterable["RowPrediction"]) -> Iterator["RowPrediction"]:
+    def write_all(self, rows: Iterable[RowPrediction]) -> Iterator[RowPrediction]:
         """Write each row; yield it once it was taken."""
         ...
 
@@ -78,13 +86,13 @@ class JsonLines:
     def __init__(self, file: TextIO, options: OutputOptions) -> None:
         self._file, self._options = file, options
 
-    def write_all(self, rows: Iterable["RowPrediction"]) -> Iterator["RowPrediction"]:
+    def write_all(self, rows: Iterable[RowPrediction]) -> Iterator[RowPrediction]:
         """Write each row; yield it once it was taken."""
         for row in rows:
             self._file.write(_dump(self._object(row)) + "\n")
             yield row
 
-    def _object(self, row: "RowPrediction") -> dict[str, Any]:
+    def _object(self, row: RowPrediction) -> dict[str, Any]:
         ours: dict[str, Any] = {"line": row.line}
         if row.columns is None and row.id is not None:
             ours["id"] = row.id
@@ -109,7 +117,7 @@ class CsvTable:
         self._writer = csv.writer(file, lineterminator="\n")
         self._options = options
 
-    def write_all(self, rows: Iterable["RowPrediction"]) -> Iterator["RowPrediction"]:
+    def write_all(self, rows: Iterable[RowPrediction]) -> Iterator[RowPrediction]:
         """Write each row; yield it once it was taken."""
         head, kept, rest = _with_columns(rows, without="id")
         ours = _result_names(self._options)
@@ -132,7 +140,7 @@ class ParquetTable:
     def __init__(self, file: BinaryIO, options: OutputOptions) -> None:
         self._file, self._options = file, options
 
-    def write_all(self, rows: Iterable["RowPrediction"]) -> Iterator["RowPrediction"]:
+    def write_all(self, rows: Iterable[RowPrediction]) -> Iterator[RowPrediction]:
         """Write each row; yield it once it was taken.
 
         Raises:
@@ -245,8 +253,8 @@ def kept_characters(columns: Mapping[str, Any] | None) -> int:
 
 
 def _with_columns(
-    rows: Iterable["RowPrediction"], without: str = ""
-) -> tuple[list["RowPrediction"], list[str], Iterator["RowPrediction"]]:
+    rows: Iterable[RowPrediction], without: str = ""
+) -> tuple[list[RowPrediction], list[str], Iterator[RowPrediction]]:
     """Return the first rows, the columns that they have but `without`, and the other rows."""
     iterator = iter(rows)
     head: list[RowPrediction] = []
@@ -260,9 +268,7 @@ def _with_columns(
     return head, [name for name in names if name != without], iterator
 
 
-def _chain(
-    head: list["RowPrediction"], rest: Iterator["RowPrediction"]
-) -> Iterator["RowPrediction"]:
+def _chain(head: list[RowPrediction], rest: Iterator[RowPrediction]) -> Iterator[RowPrediction]:
     """Yield both, without a reference to what was yielded."""
     head.reverse()
     while head:
@@ -270,7 +276,7 @@ def _chain(
     yield from rest
 
 
-def _batches(rows: Iterable["RowPrediction"]) -> Iterator[list["RowPrediction"]]:
+def _batches(rows: Iterable[RowPrediction]) -> Iterator[list[RowPrediction]]:
     batch: list[RowPrediction] = []
     characters = 0
     for row in rows:
@@ -292,7 +298,7 @@ def _result_names(options: OutputOptions) -> list[str]:
     return [options.label_name, *probabilities, "error"]
 
 
-def _results(row: "RowPrediction", options: OutputOptions, *, text: bool) -> list[Any]:
+def _results(row: RowPrediction, options: OutputOptions, *, text: bool) -> list[Any]:
     """Return the values of `_result_names`; as `text`, those of CSV."""
     empty = "" if text else None
     if row.probabilities is None:

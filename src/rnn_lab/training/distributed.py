@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
@@ -30,12 +30,9 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.process import die_with_parent
-from rnn_lab.training.launch import train_in_process
+from rnn_lab.training.in_process import train_in_process
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.spec import CallbackFactory, RunSpec
-
-if TYPE_CHECKING:
-    import lightning as L
 
 # Seconds in which a process may end by itself: after another failed; to save a checkpoint; after
 # another saved it.
@@ -91,16 +88,6 @@ def launch_ddp(spec: RunSpec, make_callbacks: CallbackFactory, shutdown: Gracefu
         raise WorkerError(
             f"of {devices} processes that train together, process {failed} terminated with {status}"
         )
-
-
-def gather(trainer: "L.Trainer", value: Any) -> list[Any]:
-    """Return the `value` of each of the processes that train together, by rank."""
-    from torch import distributed
-
-    values = [value] * trainer.world_size
-    if trainer.world_size > 1:
-        distributed.all_gather_object(values, value)
-    return values
 
 
 def _wait(processes: list[SpawnProcess], shutdown: GracefulShutdown) -> int | None:

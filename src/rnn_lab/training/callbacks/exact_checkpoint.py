@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.checkpoint_io import LAST
-from rnn_lab.training.distributed import gather
+from rnn_lab.training.gather import gather
 from rnn_lab.training.signals import PREEMPTION_SIGNALS, GracefulShutdown
 from rnn_lab.training.spec import RunSpec
 

@@ -8,7 +8,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from rnn_lab.training.distributed import gather
+from rnn_lab.training.gather import gather
 
 
 class GradNormMonitor(Callback):

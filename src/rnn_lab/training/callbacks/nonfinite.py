@@ -25,7 +25,7 @@ from rnn_lab.errors import UserError, WriteError
 from rnn_lab.io.atomic import atomic_write, write_json
 from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
 from rnn_lab.training.config import TrainerConfig
-from rnn_lab.training.distributed import gather
+from rnn_lab.training.gather import gather
 
 EXAMPLES = "nonfinite"  # folder within the output folder for the examples of a bad step
 ROLLBACKS = "rollbacks.json"  # in the output folder

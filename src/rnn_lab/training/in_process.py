@@ -1,0 +1,50 @@
+"""Train a run in this process, and again after each rollback."""
+
+import sys
+
+from rnn_lab.data.options import SKIPGRAM
+from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
+from rnn_lab.fast_import import fast_imports
+from rnn_lab.plugins import require_extra
+from rnn_lab.process import flush_denormals, is_rank_zero, tune_malloc
+from rnn_lab.training.resume_hint import resume_command
+from rnn_lab.training.signals import GracefulShutdown
+from rnn_lab.training.spec import CallbackFactory, RunSpec
+
+
+def train_in_process(
+    spec: RunSpec, make_callbacks: CallbackFactory, shutdown: GracefulShutdown
+) -> None:
+    """Train the run of `spec` in this process, and again after each rollback; see `train`."""
+    tune_malloc()
+    if spec.config.data.tokenizer == TorchtextVocabulary.tokenizer:
+        require_torchtext()
+    if spec.config.train and spec.config.data.vectors == SKIPGRAM:
+        require_extra("vectors", f"data.vectors={SKIPGRAM}")
+    if spec.config.logger.name == "tensorboard":
+        require_extra("tensorboard", "logger=tensorboard")
+    flush_denormals()
+    with fast_imports():
+        from rnn_lab.training.callbacks.nonfinite import NonFiniteError, RollbackRequestedError
+        from rnn_lab.training.resume import write_failure
+        from rnn_lab.training.train import train
+
+    rollbacks = None
+    try:
+        while True:
+            try:
+                return train(spec, shutdown, make_callbacks, rollbacks)
+            except RollbackRequestedError as error:
+                rollbacks = error.rollbacks
+                if is_rank_zero():
+                    print(error, file=sys.stderr, flush=True)
+    except NonFiniteError as error:
+        if spec.config.trainer.on_nonfinite == "rollback" or spec.sweep is not None:
+            raise
+        command = f"{resume_command(spec)} trainer.on_nonfinite=rollback"
+        raise NonFiniteError(f"{error}: {command}") from error
+    except Exception as error:
+        shutdown.raise_received()  # nobody looks at it any more
+        if (reported := write_failure(spec, error)) is None:
+            raise
+        raise reported from error
