@@ -94,7 +94,6 @@ def train(
 
     start = find_start(spec, hardware, data, rollbacks)
     resumed = start.resume_point
-
     model = build_model(config, data, start)
     with finishing_wandb(shutdown):
         rows, step = (resumed.metrics_rows, resumed.global_step) if resumed else (0, None)
