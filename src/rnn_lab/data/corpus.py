@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -288,6 +288,17 @@ def _open_split(folder: Path, name: str) -> Split:
 
 def _open_hashes(path: Path) -> np.ndarray:
     return open_array(path).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class UnlabelledTexts:
+    """Texts without labels, which are read again at each iteration."""
+
+    key: str  # of a cache of what is made of them
+    read: Callable[[], Iterator[str]]
+
+    def __iter__(self) -> Iterator[str]:
+        return self.read()
 
 
 def stat_key(files: Iterable[Path | os.DirEntry[str]], options: str = "") -> str:

@@ -19,8 +19,7 @@ from rnn_lab.data.vector_files import is_vector_file
 from rnn_lab.validation import AUTO, FilePath, OrAuto, StrictConfig
 
 if TYPE_CHECKING:
-    from rnn_lab.data.corpus import Corpus
-    from rnn_lab.data.unlabelled import UnlabelledTexts
+    from rnn_lab.data.corpus import Corpus, UnlabelledTexts
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]

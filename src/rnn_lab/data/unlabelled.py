@@ -1,11 +1,11 @@
 """The texts without labels that data.unlabelled names."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rnn_lab.data.corpus import stat_key
+from rnn_lab.data.corpus import UnlabelledTexts, stat_key
 from rnn_lab.data.options import TextOptions
 from rnn_lab.data.readers.config import ReadConfig, read_options
 from rnn_lab.data.readers.formats import known_format
@@ -16,17 +16,6 @@ from rnn_lab.paths import local_path
 
 # The options of data=files that say how a file is read. Not its format: the ending says it.
 _READING = ("encoding", "header", "columns", "delimiter", "quotechar", "text_column")
-
-
-@dataclass(frozen=True)
-class UnlabelledTexts:
-    """Texts that are read again at each iteration."""
-
-    key: str  # of a cache of what is made of them
-    read: Callable[[], Iterator[str]]
-
-    def __iter__(self) -> Iterator[str]:
-        return self.read()
 
 
 def find_unlabelled(config: TextOptions) -> UnlabelledTexts | None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from rnn_lab.data.basic_english import basic_english
 from rnn_lab.data.cache import build_once
-from rnn_lab.data.corpus import Corpus, stat_key
+from rnn_lab.data.corpus import Corpus, UnlabelledTexts, stat_key
 from rnn_lab.data.duplicates import split_hashes
 from rnn_lab.data.encode import EncodedSplit, rows_fingerprint, settings_key, tokenizer_version
 from rnn_lab.data.options import SKIPGRAM, TextOptions
@@ -28,7 +28,7 @@ from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.storage import RaggedArray, RaggedArrayWriter, chunked, hash_bytes
 from rnn_lab.data.text_encoder import Vocabulary, token_ids, vocabulary_fingerprint
 from rnn_lab.data.tokenize import tokenize_corpus
-from rnn_lab.data.unlabelled import UnlabelledTexts, find_unlabelled
+from rnn_lab.data.unlabelled import find_unlabelled
 from rnn_lab.data.vector_files import read_vectors
 from rnn_lab.data.vocabulary import UNK_ID, TokenVocabulary
 from rnn_lab.errors import ConfigError, DataError

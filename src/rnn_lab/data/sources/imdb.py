@@ -16,12 +16,11 @@ from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 
 from rnn_lab.data.cache import build_once
-from rnn_lab.data.corpus import Corpus, CorpusWriter, open_corpus, stat_key
+from rnn_lab.data.corpus import Corpus, CorpusWriter, UnlabelledTexts, open_corpus, stat_key
 from rnn_lab.data.options import TextOptions
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.sources.download import download
 from rnn_lab.data.sources.registry import register_source
-from rnn_lab.data.unlabelled import UnlabelledTexts
 from rnn_lab.errors import DataError, MissingDataError
 from rnn_lab.paths import local_path
 from rnn_lab.validation import FilePath, Text
