@@ -3,6 +3,7 @@
 import doctest
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from rnn_lab.inference.evaluate import evaluate
 from rnn_lab.inference.load import load_model
 from rnn_lab.io.safetensors_file import write_safetensors
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
+from rnn_lab.reports.explain.page import shade
 from rnn_lab.reports.run_files import read_predictions
 from tests.inference.untrained import untrained_run
 
@@ -126,6 +128,20 @@ def test_an_explanation_has_the_words_the_gates_and_a_page(mood_run, tmp_path):
     assert {values.shape for values in explanation.states.values()} == {(5, 16)}
     page = explanation.save(tmp_path / "page")
     assert page == tmp_path / "page" / "explanation.html" and "lovely" in page.read_text()
+
+
+def test_a_notebook_shows_the_words_in_their_colours(mood_run):
+    explanation = rnn_lab.load(mood_run).explain("<b>the</b> music was lovely", label="bad")
+    shown = explanation._repr_html_()
+    styles = dict(re.findall(r'style="([^"]+)" title="[^"]*"><bdi>([^<]+)</bdi>', shown))
+    colours = {word: re.search(r"#\w+", style)[0] for style, word in styles.items()}
+    attributions = {word.text: word.attribution for word in explanation.words}
+    strongest = max(attributions, key=lambda word: abs(attributions[word]))
+    assert strongest == "lovely" and attributions[strongest] < 0
+    assert colours["lovely"] == shade(-1).background
+    assert "outline" in next(style for style, word in styles.items() if "b&gt;the" in word)
+    assert "the prediction is <bdi>good</bdi>" in shown and "<b>the" not in shown
+    assert repr(explanation).startswith("<Explanation of 'bad', ") and len(repr(explanation)) < 80
 
 
 def test_errors_name_the_file_or_the_device(path, tmp_path):

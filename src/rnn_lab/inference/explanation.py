@@ -2,14 +2,14 @@
 
 import contextlib
 import json
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients
 from torch import Tensor
 
 from rnn_lab.data.vocabulary import PAD_ID, UNK_ID
@@ -20,9 +20,19 @@ from rnn_lab.io.atomic import atomic_write
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.trace import trace
 from rnn_lab.paths import local_path
-from rnn_lab.reports.formatting import format_model, format_run
+from rnn_lab.reports.formatting import (
+    format_count,
+    format_model,
+    format_percent,
+    format_run,
+)
 from rnn_lab.reports.run_files import read_result
 from rnn_lab.validation import unknown_choice_message
+
+with warnings.catch_warnings():
+    # tqdm, which captum imports, asks for ipywidgets in a notebook. Its bars are not used here.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    from captum.attr import IntegratedGradients
 
 # Of integrated gradients:
 TOLERANCE = 0.01  # relative error of completeness
@@ -41,7 +51,7 @@ class WordAttribution:
     stop: int  # equal to `start` for a word that was cut off
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """One prediction explained. `time` is the tokens that were read, in the order of the text.
 
@@ -59,7 +69,20 @@ class Explanation:
     prefix_probabilities: np.ndarray  # float32 [time, classes], after the first 1, 2, ... tokens
     attributions: np.ndarray  # float64 [time], one a token
     states: dict[str, np.ndarray]  # float32 [time, hidden] of <layer>_<direction>_<gate>
-    about: dict[str, Any] = field(repr=False)  # the contents of explanation.json
+    about: dict[str, Any]  # the contents of explanation.json
+
+    def __repr__(self) -> str:
+        """Return the explained class, its probability and the number of words."""
+        probability = format_percent(self.probabilities[self.explained])
+        words = format_count(len(self.words), "word")
+        return f"<Explanation of {self.explained!r}, {probability} [{words}]>"
+
+    def _repr_html_(self) -> str:
+        """Return the words in the colours of their attributions, for a notebook."""
+        from rnn_lab.reports.explain.explanation_data import parse_explanation
+        from rnn_lab.reports.explain.page import render_words
+
+        return render_words(parse_explanation(self.about, self.states))
 
     def save(self, folder: str | Path) -> Path:
         """Write the page explanation.html with its plots and data to `folder`; return its path.

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -168,16 +168,12 @@ def read_explanation(folder: Path) -> Explanation:
     """
     path = folder / "explanation.json"
     try:
-        content = json.loads(read_text(path))
-        words = tuple(Word(w["word"], w["start"], w["stop"], w["known"]) for w in content["words"])
-        values = {key: CellValue(**value) for key, value in content["values"].items()}
-        content |= {"words": words, "class_names": tuple(content["class_names"]), "values": values}
-        for name in ("probabilities", "attributions"):
-            content[name] = np.array(content[name], dtype=np.float64)
+        about = json.loads(read_text(path))
         path = folder / "states.npz"
-        with np.load(path, allow_pickle=False) as states:
-            arrays = {name: states[name] for name in states.files}
-        return Explanation(**content, directions=_read_directions(arrays, values))
+        with np.load(path, allow_pickle=False) as file:
+            states = {name: file[name] for name in file.files}
+        path = folder / "explanation.json"
+        return parse_explanation(about, states)
     except FileNotFoundError:
         hint = "is this the output folder of an explanation?"
         raise CheckpointError(f"{path}: no such file; {hint}") from None
@@ -186,8 +182,23 @@ def read_explanation(folder: Path) -> Explanation:
         raise CheckpointError(f"{path}: not a valid explanation: {reason}") from None
 
 
+def parse_explanation(about: Mapping[str, Any], states: Mapping[str, np.ndarray]) -> Explanation:
+    """Return the explanation that `about`, as in explanation.json, and `states` describe.
+
+    Raises:
+        Exception: of any kind, if a part is missing or does not fit the others.
+    """
+    content = dict(about)
+    words = tuple(Word(w["word"], w["start"], w["stop"], w["known"]) for w in content["words"])
+    values = {key: CellValue(**value) for key, value in content["values"].items()}
+    content |= {"words": words, "class_names": tuple(content["class_names"]), "values": values}
+    for name in ("probabilities", "attributions"):
+        content[name] = np.array(content[name], dtype=np.float64)
+    return Explanation(**content, directions=_read_directions(states, values))
+
+
 def _read_directions(
-    arrays: dict[str, np.ndarray], values: dict[str, CellValue]
+    arrays: Mapping[str, np.ndarray], values: dict[str, CellValue]
 ) -> tuple[Direction, ...]:
     if not any(value.kind == "state" for value in values.values()):
         raise ValueError("no state among the values of the cell")

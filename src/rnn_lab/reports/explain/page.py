@@ -19,6 +19,7 @@ from rnn_lab.reports.plot_style import BLUE, ORANGE, mix_colours, save_png
 from rnn_lab.reports.rendering import render_template
 
 TEMPLATE = Path(__file__).parent / "page.html"
+WORDS_TEMPLATE = Path(__file__).parent / "words.html"
 MAX_COMPLETENESS_ERROR = 0.01  # above it the page shows a warning
 MAX_TRUNCATED_WORDS = 80  # shown on either side of the words read
 MIN_PLOT_SCALE = 0.8  # in a narrow window; a smaller one would hide columns
@@ -81,6 +82,20 @@ def render_page(explanation: Explanation, plots: dict[str, Path]) -> str:
         max_error=MAX_COMPLETENESS_ERROR,
         lower_case=all(word.text == word.text.lower() for word in explanation.words),
         right_to_left=is_right_to_left(explanation.text),
+    )
+
+
+def render_words(explanation: Explanation) -> str:
+    """Return the prediction and the coloured words as HTML to embed: styles inline, no plots."""
+    return render_template(
+        WORDS_TEMPLATE,
+        {"signed": format_signed},
+        explanation=explanation,
+        words=_shown_words(explanation),
+        truncated=_truncated_words(explanation)["count"],
+        right_to_left=is_right_to_left(explanation.text),
+        blue=BLUE,
+        orange=ORANGE,
     )
 
 
