@@ -7,6 +7,7 @@ source.
 
 import ast
 import io
+import json
 import re
 import tokenize
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 MARKDOWN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "benchmarks/**/*.md")
+NOTEBOOKS = ("docs/*.ipynb",)
 CONFIG = ("conf/**/*.yaml", "CITATION.cff", "pyproject.toml", "requirements*.txt")
 PAGES = ("src/**/*.html", "src/**/*.js")
 SOURCE = ("src/**/*.py", "benchmarks/*.py", "hydra_plugins/*.py", "*.py")
@@ -228,6 +230,9 @@ def prose() -> list[Text]:
         Text(file, 1, (PROJECT / file).read_text(encoding="utf-8"))
         for file in paths((*MARKDOWN, *CONFIG, *PAGES))
     ]
+    for file in paths(NOTEBOOKS):
+        cells = json.loads((PROJECT / file).read_text(encoding="utf-8"))["cells"]
+        whole += [Text(file, 1, "".join(cell["source"])) for cell in cells]
     for file in paths(SOURCE):
         whole += prose_of_source(file, (PROJECT / file).read_text(encoding="utf-8"))
     return whole
