@@ -127,16 +127,24 @@ def test_only_some_results_in_the_loss(kind):
 
 
 @pytest.mark.parametrize(
-    ("cell", "gates"), [(fused_rnn.GRU_RESET_AFTER, 3), (fused_rnn.RNN, 1)], ids=["gru", "rnn"]
+    ("cell", "gates"),
+    [(fused_rnn.GRU_RESET_AFTER, 3), (fused_rnn.RNN, 1), (fused_rnn.LSTM, 4)],
+    ids=["gru", "rnn", "lstm"],
 )
 def test_gradcheck(cell, gates):
     torch.manual_seed(0)
     lengths = torch.tensor([4, 1, 3])
     shapes = [(5, 3, 2), (3, 3), (gates * 3, 2), (gates * 3, 3), (gates * 3,), (gates * 3,)]
     arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
-    assert torch.autograd.gradcheck(
-        lambda x, *others: fused_rnn.FusedRNN.apply(cell, x, lengths, *others, True), arguments
-    )
+    c = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+    states = [c] if cell is fused_rnn.LSTM else []
+
+    def run(x, h, *weights_and_c):
+        weights, c = weights_and_c[:4], weights_and_c[4:] or [None]
+        results = fused_rnn.FusedRNN.apply(cell, x, lengths, h, *c, *weights, True)
+        return results[: 2 + len(states)]
+
+    assert torch.autograd.gradcheck(run, [*arguments, *states])
 
 
 @KINDS
@@ -189,15 +197,6 @@ def test_state_dict_and_initialization_are_torchs(kind):
         assert torch.equal(ours.state_dict()[name], weight)
     ours.load_state_dict(theirs.state_dict())
     theirs.load_state_dict(ours.state_dict())
-
-
-@KINDS
-def test_final_state_only_if_needed(kind):
-    layer, _ = pair(kind, 3, 4, bidirectional=True)
-    inputs, lengths = torch.randn(2, 5, 3), torch.tensor([5, 2])
-    outputs, state = layer(inputs, lengths, need_final_state=False)
-    assert state is None
-    assert_equal([outputs], [layer(inputs, lengths)[0]], 1e-6)
 
 
 @KINDS
@@ -268,23 +267,6 @@ def test_float64_stays_exact_under_autocast(kind):
     with torch.autocast("cpu", torch.bfloat16):
         found = ours(inputs, lengths)[0]
     assert_equal([found], [packed(theirs, inputs, lengths)[0]], 1e-10)
-
-
-@pytest.mark.parametrize("autocast", [False, True])
-def test_lstm_reaches_onednn(autocast):
-    if autocast and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("this processor has no bfloat16 in oneDNN")
-    layer, inputs = LSTM(8, 8, bidirectional=True), torch.randn(2, 5, 8, requires_grad=True)
-    # A process's first call asks oneDNN what it has, by a call of its own.
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        layer(inputs, torch.tensor([5, 2]))
-    with torch.profiler.profile() as profile:
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            outputs, _ = layer(inputs, torch.tensor([5, 2]))
-        outputs.sum().backward()
-    calls = {event.key: event.count for event in profile.key_averages()}
-    assert calls["aten::mkldnn_rnn_layer"] == 2
-    assert calls["aten::mkldnn_rnn_layer_backward"] == 2
 
 
 INPUTS, LENGTHS = torch.zeros(2, 5, 3), torch.tensor([5, 2])

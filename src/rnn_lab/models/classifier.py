@@ -79,7 +79,7 @@ class RecurrentClassifier(nn.Module):
         if self.pooling == "last":
             pooled = self.recurrent.last_hidden(embedded, lengths)  # [batch, features]
         else:
-            outputs, _ = self.recurrent(embedded, lengths, need_final_state=False)
+            outputs, _ = self.recurrent(embedded, lengths)
             pooled = self.pool(outputs, lengths)  # [batch, features]
         return self.linear(self.dropout(pooled))  # [batch, num_classes]
 

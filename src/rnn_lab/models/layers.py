@@ -121,7 +121,6 @@ class RecurrentLayer(nn.Module):
         inputs: Tensor,
         lengths: Tensor,
         initial_state: Any = None,
-        need_final_state: bool = True,
     ) -> tuple[Tensor, Any]:
         """Run over the real steps of every sequence.
 
@@ -131,7 +130,6 @@ class RecurrentLayer(nn.Module):
             lengths: integers [batch], each from 1 to time.
             initial_state: as torch.nn's, [num_layers * directions, batch, hidden_size], and a tuple
                 of these for a cell with several states (LSTM: h and C); None is zeros.
-            need_final_state: False returns None for it, which spares some cells some work.
 
         Returns:
             outputs [batch, time, directions * hidden_size], zero beyond each length, and the final
@@ -143,11 +141,8 @@ class RecurrentLayer(nn.Module):
         """
         lengths, state = check_arguments(self, inputs, lengths, initial_state)
         if self._packs(inputs):
-            outputs, final_state = run_packed(self, inputs, lengths, initial_state)
-            return outputs, final_state if need_final_state else None
-        outputs, finals = self._run(inputs, lengths, state, need_state=need_final_state)
-        if not need_final_state:
-            return outputs.transpose(0, 1), None
+            return run_packed(self, inputs, lengths, initial_state)
+        outputs, finals = self._run(inputs, lengths, state)
         parts = tuple(torch.stack(part) for part in zip(*finals, strict=True))
         return outputs.transpose(0, 1), parts if len(parts) > 1 else parts[0]
 
@@ -162,7 +157,7 @@ class RecurrentLayer(nn.Module):
             _, final_state = run_packed(self, inputs, lengths, None)
             hidden = final_state[0] if len(self.cell.states) > 1 else final_state
         else:
-            finals = self._run(inputs, lengths, state, need_outputs=False, need_state=False)[1]
+            finals = self._run(inputs, lengths, state, need_outputs=False)[1]
             hidden = [h for h, *_ in finals]
         return torch.cat(list(hidden[-self.directions :]), dim=1)
 
@@ -176,12 +171,11 @@ class RecurrentLayer(nn.Module):
         lengths: Tensor,  # [batch]
         state: State,  # parts of [num_layers * directions, batch, hidden_size]
         need_outputs: bool = True,
-        need_state: bool = True,
     ) -> tuple[Tensor, list[State]]:
         """Run all layers and directions, each by a fast path if there is one.
 
         Returns outputs [time, batch, directions * hidden_size], and for each layer and direction
-        its final state, parts of [batch, hidden_size]; without `need_state` at least h.
+        its final state, parts of [batch, hidden_size].
         """
         lengths = lengths.to(inputs.device)
         dtype = next(self.parameters()).dtype  # of matrix products
@@ -203,7 +197,7 @@ class RecurrentLayer(nn.Module):
                 if path is None:
                     h, final = run_reference(self.cell, x, lengths, start, weights)
                 else:
-                    h, final = path.run(self, x, lengths, start, weights, need_state)
+                    h, final = path.run(self, x, lengths, start, weights)
                 # Under autocast the reference loop adds biases in float32.
                 finals.append(tuple(part.to(dtype) for part in final))
                 if needed:

@@ -137,7 +137,7 @@ def test_the_way_taken_on_other_devices():
     layer = build(3, 4)
     inputs, lengths = torch.randn(6, 3, 3), torch.tensor([5, 2, 1])
     arguments = inputs, lengths, torch.randn(3, 4), *layer.parameters()
-    expected = FusedRNN.apply(GRU_RESET_BEFORE, *arguments, True)
+    expected = FusedRNN.apply(GRU_RESET_BEFORE, *arguments[:3], None, *arguments[3:], True)[:2]
     outputs, (last,) = run_reference(
         GRUCell(reset_after=False), *arguments[:2], arguments[2:3], layer.weights(0)
     )
@@ -198,5 +198,8 @@ def test_gradcheck():
     shapes = [(5, 3, 2), (3, 3), (9, 2), (9, 3), (9,), (9,)]
     arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
     assert torch.autograd.gradcheck(
-        lambda x, *others: FusedRNN.apply(GRU_RESET_BEFORE, x, lengths, *others, True), arguments
+        lambda x, h, *weights: FusedRNN.apply(
+            GRU_RESET_BEFORE, x, lengths, h, None, *weights, True
+        )[:2],
+        arguments,
     )

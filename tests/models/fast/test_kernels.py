@@ -9,14 +9,19 @@ import torch
 from torch import nn
 
 from rnn_lab.models.fast import kernels, native
-from rnn_lab.models.fast.native import parallel_over_batch
-from rnn_lab.models.layers import GRU, RNN
-from tests.models.test_layers import assert_equal, packed, results, unpacked
+from rnn_lab.models.fast.native import batch_pieces, parallel_for
+from rnn_lab.models.layers import GRU, LSTM, RNN
+from tests.models.test_layers import as_tuple, assert_equal, packed, results, unpacked
 
 LAYERS = pytest.mark.parametrize(
     ("ours", "theirs", "options"),
-    [(RNN, nn.RNN, {}), (GRU, nn.GRU, {}), (GRU, None, {"reset_after": False})],
-    ids=["rnn", "gru", "gru, reset before"],
+    [
+        (RNN, nn.RNN, {}),
+        (LSTM, nn.LSTM, {}),
+        (GRU, nn.GRU, {}),
+        (GRU, None, {"reset_after": False}),
+    ],
+    ids=["rnn", "lstm", "gru", "gru, reset before"],
 )
 
 
@@ -131,34 +136,64 @@ def test_the_same_on_any_number_of_threads(ours, theirs, options, number, thread
     assert_equal(results(unpacked, layer, inputs, lengths), expected, 1e-12)
 
 
-def test_each_sequence_is_in_one_part_and_parts_run_at_once(threads):
+def test_each_sequence_is_in_one_piece(threads):
     threads(3)
-    parts, all_here = [], threading.Barrier(3, timeout=60)
+    pieces = batch_pieces(64)
+    assert len(pieces) >= 3
+    assert [first for first, _ in pieces] == [0, *(last for _, last in pieces[:-1])]
+    assert pieces[-1][1] == 64
+    assert batch_pieces(15) == [(0, 15)]  # too few to start a thread for
+    threads(1)
+    assert batch_pieces(64) == [(0, 64)]
 
-    def work(first, last):
-        all_here.wait()
-        parts.append((first, last))
 
-    parallel_over_batch(29, work)
-    assert sorted(parts) == [(0, 9), (9, 19), (19, 29)]
-
-
-def test_few_sequences_are_one_part(threads):
+def test_pieces_run_at_once_and_each_is_run_once(threads):
     threads(3)
-    parts = []
-    parallel_over_batch(15, lambda first, last: parts.append((first, last)))
-    assert parts == [(0, 15)]
+    done, all_here = [], threading.Barrier(3, timeout=60)
+
+    def work(piece):
+        if piece < 3:
+            all_here.wait()
+        done.append(piece)
+
+    parallel_for(7, work)
+    assert sorted(done) == list(range(7))
 
 
-def test_what_a_part_raises_is_raised(threads):
+def test_what_a_piece_raises_is_raised(threads):
     threads(2)
 
-    def work(first, last):
-        if first:
+    def work(piece):
+        if piece:
             raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):
-        parallel_over_batch(29, work)
+        parallel_for(2, work)
+
+
+def test_one_steps_product_is_the_faster_one_where_the_processor_has_it(monkeypatch):
+    if not any(native.brgemm_addresses()):
+        pytest.skip("this processor has no AMX, or this torch no product for it")
+    torch.manual_seed(0)
+    for layer in (LSTM(32, 48), LSTM(31, 47)):  # packed in pairs of rows, or not at all
+        inputs, lengths = torch.randn(20, 40, layer.input_size), torch.randint(1, 41, (20,))
+        with torch.autocast("cpu", torch.bfloat16):
+            found = results(unpacked, layer, inputs, lengths)
+            with monkeypatch.context() as patch:
+                patch.setattr("rnn_lab.models.fast.fused_rnn.brgemm_addresses", lambda: (0, 0))
+                expected = results(unpacked, layer, inputs, lengths)
+        for one, other in zip(found, expected, strict=True):
+            assert (one.float() - other.float()).norm() < 0.01 * other.float().norm()
+
+
+@pytest.mark.parametrize("limit", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "mkldnn"])
+def test_where_onednn_may_not_use_amx_its_product_is_not_called(limit, monkeypatch):
+    if limit == "mkldnn":
+        with torch.backends.mkldnn.flags(enabled=False):
+            assert native.brgemm_addresses() == (0, 0)
+    else:
+        monkeypatch.setenv(limit, "AVX2")
+        assert native.brgemm_addresses() == (0, 0)
 
 
 @LAYERS
@@ -169,4 +204,5 @@ def test_a_value_that_is_no_number_is_seen(ours, theirs, options):
     assert outputs[0].isfinite().all()
     assert outputs[1, :2].isfinite().all()
     assert outputs[1, 2:4].isnan().all()
-    assert final[0, 1].isnan().all()
+    for part in as_tuple(final):
+        assert part[0, 1].isnan().all()

@@ -1,14 +1,15 @@
 """The steps of a recurrent layer and of its gradient, compiled by Numba.
 
 Beside its matrix product, a step is some twenty operations on [batch, hidden]. As tensor operations
-each is a pass over memory with a call of its own, and takes longer than the product. Here a block
-of steps is one call, in which each thread takes some of the sequences through all of them: a step
-is one product and one pass over what is in the processor's cache.
+each is a pass over memory with a call of its own, and takes longer than the product. Here one call
+takes some of the sequences through a block of steps, products included, on one thread: a step is
+one product and one pass over what is in the processor's cache, and no thread waits for another one
+before the block ends.
 
 A block is [steps, batch, ...], and `real` [batch] is how many of its steps each sequence has.
 Beyond, outputs and gradients are zero and what is carried along stays as it is. A step's row has
-parts, each `hidden` wide, in the order that the names of a kernel's parts have. Numbers are float32
-or float64, or bfloat16, which NumPy lacks: these are passed as uint16.
+parts, each `hidden` wide, in the order that a cell below has. Numbers are float32 or float64, or
+bfloat16, which NumPy lacks: these are passed as uint16.
 
 All compiled code is in one file, since Numba compiles a cached function again only if its own file
 has changed.
@@ -16,7 +17,7 @@ has changed.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numba
@@ -27,7 +28,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
-from rnn_lab.models.fast.native import parallel_over_batch
+from rnn_lab.models.fast.native import batch_pieces, parallel_for
 
 # Sums of products may be fused. Nothing is assumed of infinities and NaN, which must be seen.
 _OPTIONS: Any = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
@@ -47,218 +48,305 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
     return made
 
 
-# ------------------------------------------------------------------------------------------- GRU
+# ----------------------------------------------------------------------------------------- cells
+
+
+class RNN(NamedTuple):
+    """h = tanh(sums); the gradient needs no part beside h."""
+
+    parts: int = 1
+
+
+class LSTM(NamedTuple):
+    """Parts are i f g o. The gradient also needs `extra`, C."""
+
+    parts: int = 4
+
+
+class GRU(NamedTuple):
+    """The reset gate after the product u. Parts are u r z n, without u of the inputs."""
+
+    parts: int = 4
+
+
+class GRUResetBefore(NamedTuple):
+    """The reset gate before the product. Parts are r z n; `extra` is s = r h, of the h below."""
+
+    parts: int = 3
+
+
+def _step(cell, sums, bias, row, state, extra, above):
+    """Run one sequence through one step.
+
+    `sums` [parts] are those of all products. Written: `row`, `state`, `extra` and `above`, the h.
+    """
+
+
+def _step_back(cell, row, h, above, below, extra, d_h, d_state, d_row):
+    """Run one sequence back through one step.
+
+    `h` and `below` are h and `extra` of the step below, `above` and `extra` this step's. From `d_h`
+    and `d_state` are written `d_row`, the gradient of the sums, and `d_state` of the step below.
+    """
+
+
+@overload(_step, jit_options=_OPTIONS, strict=False)
+def _step_of(cell, sums, bias, row, state, extra, above):
+    def rnn(cell, sums, bias, row, state, extra, above):
+        for j in range(_unsigned(len(above))):
+            _put(above, j, _tanh(sums[j] + bias[j]))
+
+    def lstm(cell, sums, bias, row, state, extra, above):
+        hidden = _unsigned(len(above))
+        for j in range(hidden):
+            f_at, g_at, o_at = j + hidden, j + hidden + hidden, j + hidden + hidden + hidden
+            i = _sigmoid(sums[j] + bias[j])
+            f = _sigmoid(sums[f_at] + bias[f_at])
+            g = _tanh(sums[g_at] + bias[g_at])
+            o = _sigmoid(sums[o_at] + bias[o_at])
+            c = f * state[j] + i * g
+            state[j] = c
+            _put(extra, j, c)
+            _put(above, j, o * _tanh(c))
+            _put(row, j, i)
+            _put(row, f_at, f)
+            _put(row, g_at, g)
+            _put(row, o_at, o)
+
+    def gru(cell, sums, bias, row, state, extra, above):
+        hidden = _unsigned(len(above))
+        for j in range(hidden):
+            r_at, z_at, n_at = j + hidden, j + hidden + hidden, j + hidden + hidden + hidden
+            u = sums[j] + bias[j]
+            r = _sigmoid(sums[r_at] + bias[r_at])
+            z = _sigmoid(sums[z_at] + bias[z_at])
+            n = _tanh(sums[n_at] + bias[n_at] + r * u)
+            h = n + z * (state[j] - n)
+            state[j] = h
+            _put(above, j, h)
+            _put(row, j, u)
+            _put(row, r_at, r)
+            _put(row, z_at, z)
+            _put(row, n_at, n)
+
+    def gru_reset_before(cell, sums, bias, row, state, extra, above):
+        hidden = _unsigned(len(above))
+        for j in range(hidden):
+            z_at, n_at = j + hidden, j + hidden + hidden
+            n = _tanh(sums[n_at] + bias[n_at])
+            h = state[j] + _get(row, z_at) * (n - state[j])
+            state[j] = h
+            _put(above, j, h)
+            _put(row, n_at, n)
+
+    return {RNN: rnn, LSTM: lstm, GRU: gru, GRUResetBefore: gru_reset_before}[cell.instance_class]
+
+
+@overload(_step_back, jit_options=_OPTIONS, strict=False)
+def _step_back_of(cell, row, h, above, below, extra, d_h, d_state, d_row):
+    def rnn(cell, row, h, above, below, extra, d_h, d_state, d_row):
+        for j in range(_unsigned(len(h))):
+            new = _get(above, j)
+            _put(d_row, j, d_h[j] * (1 - new * new))
+
+    def lstm(cell, row, h, above, below, extra, d_h, d_state, d_row):
+        hidden = _unsigned(len(h))
+        for j in range(hidden):
+            f_at, g_at, o_at = j + hidden, j + hidden + hidden, j + hidden + hidden + hidden
+            i, f, g, o = _get(row, j), _get(row, f_at), _get(row, g_at), _get(row, o_at)
+            tanh_c, d = _tanh(_get(extra, j)), d_h[j]
+            d_c = d_state[j] + d * o * (1 - tanh_c * tanh_c)
+            d_state[j] = d_c * f
+            _put(d_row, j, d_c * g * i * (1 - i))
+            _put(d_row, f_at, d_c * _get(below, j) * f * (1 - f))
+            _put(d_row, g_at, d_c * i * (1 - g * g))
+            _put(d_row, o_at, d * tanh_c * o * (1 - o))
+
+    def gru(cell, row, h, above, below, extra, d_h, d_state, d_row):
+        hidden = _unsigned(len(h))
+        for j in range(hidden):
+            r_at, z_at, n_at = j + hidden, j + hidden + hidden, j + hidden + hidden + hidden
+            u, r, z, n = _get(row, j), _get(row, r_at), _get(row, z_at), _get(row, n_at)
+            d = d_h[j] + d_state[j]
+            d_n = d * (1 - z) * (1 - n * n)
+            d_state[j] = d * z
+            _put(d_row, j, d_n * r)
+            _put(d_row, r_at, d_n * u * r * (1 - r))
+            _put(d_row, z_at, d * (_get(h, j) - n) * z * (1 - z))
+            _put(d_row, n_at, d_n)
+
+    def gru_reset_before(cell, row, h, above, below, extra, d_h, d_state, d_row):
+        hidden = _unsigned(len(h))
+        for j in range(hidden):
+            z_at, n_at = j + hidden, j + hidden + hidden
+            z, n = _get(row, z_at), _get(row, n_at)
+            d = d_h[j] + d_state[j]
+            d_state[j] = d * (1 - z)
+            _put(d_row, z_at, d * (n - _get(h, j)) * z * (1 - z))
+            _put(d_row, n_at, d * z * (1 - n * n))
+
+    return {RNN: rnn, LSTM: lstm, GRU: gru, GRUResetBefore: gru_reset_before}[cell.instance_class]
+
+
+@numba.njit(**_OPTIONS)
+def _reset(sums, bias, row, state, extra):
+    """Run one sequence through the first half of a step of `GRUResetBefore`: up to s."""
+    hidden = _unsigned(len(state))
+    for j in range(hidden):
+        z_at = j + hidden
+        r = _sigmoid(sums[j] + bias[j])
+        z = _sigmoid(sums[z_at] + bias[z_at])
+        _put(extra, j, r * state[j])
+        _put(row, j, r)
+        _put(row, z_at, z)
+
+
+@numba.njit(**_OPTIONS)
+def _reset_back(row, h, d_extra, d_state, d_row):
+    """Run one sequence back through the first half of a step of `GRUResetBefore`."""
+    for j in range(_unsigned(len(h))):
+        r = _get(row, j)
+        d_state[j] += d_extra[j] * r
+        _put(d_row, j, d_extra[j] * _get(h, j) * r * (1 - r))
+
+
+# ----------------------------------------------------------------------------------------- steps
 
 
 @_compiled
-def gru(first, last, gemm, real, rows, bias, state_map, product, state, history):
-    """Run sequences first to last through a block of the GRU, the reset gate after the product.
+def forward(
+    cell, first, last, gemms, real, inputs, input_map, state_maps, bias, rows, history, extra, state
+):
+    """Run sequences first to last through a block of steps.
 
     Args:
-        gemm: address of the product of history and state_map.
+        cell: one of the above.
+        gemms: int64 [3], see `native.gemms`.
         real: int64 [batch].
-        rows: [steps, batch, u r z n], the sums of the inputs in the last three; becomes u, r, z, n.
-        bias: [u r z n].
-        state_map: [hidden, u r z].
-        product: [batch, u r z], working memory.
-        state: [batch, hidden], h in the type of the sums; replaced by the last one.
+        inputs: [steps, batch, input].
+        input_map: [input, parts], for the last parts of a row.
+        state_maps: [hidden, parts], for the first parts; a second one multiplies s for the last.
+        bias: [parts].
+        rows: [steps, batch, parts], written for `backward`; of one step if it will not be called.
         history: [steps + 1, batch, hidden], the h of each step; the first is given.
+        extra: [steps + 1, batch, hidden], of which the first is not read; of one step if `backward`
+            will not be called; [1, batch, 0] for a cell without it.
+        state: [batch, hidden], h or C in the type of the sums; replaced by the last one.
     """
-    hidden = _unsigned(history.shape[2])
-    for t in range(len(rows)):
-        _multiply(gemm, history[t, first:last], state_map, product[first:last])
-        for b in range(first, last):
-            row, of_state, h, above = rows[t, b], product[b], state[b], history[t + 1, b]
-            if t >= real[b]:
-                above[:] = 0
-                continue
-            for j in range(hidden):
-                r_at, z_at, n_at = j + hidden, j + hidden + hidden, j + hidden + hidden + hidden
-                u = of_state[j] + bias[j]
-                r = _sigmoid(_get(row, r_at) + of_state[r_at] + bias[r_at])
-                z = _sigmoid(_get(row, z_at) + of_state[z_at] + bias[z_at])
-                n = _tanh(_get(row, n_at) + bias[n_at] + r * u)
-                h[j] = n + z * (h[j] - n)
-                _put(above, j, h[j])
-                _put(row, j, u)
-                _put(row, r_at, r)
-                _put(row, z_at, z)
-                _put(row, n_at, n)
+    n, most = last - first, _steps_at_once(last - first, inputs)
+    block = np.empty((most * n, inputs.shape[2]), inputs.dtype)
+    sums = np.empty((most * n, len(bias)), bias.dtype)
+    at = len(bias) - input_map.shape[1]
+    for start in range(0, len(inputs), most):
+        stop = min(start + most, len(inputs))
+        m = _gather(inputs, start, stop, first, last, block)
+        sums[:, :at] = 0
+        _multiply(gemms[0], block[:m], input_map, sums[:m, at:], 0)
+        for t in range(start, stop):
+            of = sums[(t - start) * n : (t - start + 1) * n]
+            row_at, extra_at = min(t, len(rows) - 1), min(t + 1, len(extra) - 1)
+            _multiply_step(gemms, history[t, first:last], state_maps[0], of, 1)
+            if len(state_maps) > 1:
+                for b in range(first, last):
+                    _reset(of[b - first], bias, rows[row_at, b], state[b], extra[extra_at, b])
+                of_extra = of[:, state_maps[0].shape[1] :]
+                _multiply_step(gemms, extra[extra_at, first:last], state_maps[-1], of_extra, 1)
+            for b in range(first, last):
+                if t < real[b]:
+                    _step(
+                        *(cell, of[b - first], bias, rows[row_at, b], state[b]),
+                        *(extra[extra_at, b], history[t + 1, b]),
+                    )
+                else:
+                    history[t + 1, b] = 0
+        _end_steps(gemms)
 
 
 @_compiled
-def gru_back(
-    first, last, gemm, real, rows, state_map, history, d_outputs, d_product, d_state, d_rows
-):
-    """Run sequences first to last back through a block of the GRU.
-
-    Args:
-        gemm: address of the product of d_rows and state_map.
-        real, rows, history: as `gru` left them.
-        state_map: [u r z, hidden].
-        d_outputs: [steps, batch, hidden], or of no steps where the loss did not use the outputs.
-        d_product: [batch, hidden], the part of dL/dh through the product of the step above.
-        d_state: [batch, hidden], the other part. Both are replaced by those of the first step.
-        d_rows: [steps, batch, u r z n]; the gradient of the sums is written here.
-    """
-    hidden = _unsigned(history.shape[2])
-    for t in range(len(rows) - 1, -1, -1):
-        for b in range(first, last):
-            row, below, d_row = rows[t, b], history[t, b], d_rows[t, b]
-            d_past, d_through = d_state[b], d_product[b]
-            if t >= real[b]:
-                d_row[:] = 0
-                continue
-            if len(d_outputs):
-                _add(d_through, d_outputs[t, b])
-            for j in range(hidden):
-                r_at, z_at, n_at = j + hidden, j + hidden + hidden, j + hidden + hidden + hidden
-                u, r, z, n = _get(row, j), _get(row, r_at), _get(row, z_at), _get(row, n_at)
-                d_h = d_through[j] + d_past[j]
-                d_n = d_h * (1 - z) * (1 - n * n)
-                d_past[j] = d_h * z
-                _put(d_row, j, d_n * r)
-                _put(d_row, r_at, d_n * u * r * (1 - r))
-                _put(d_row, z_at, d_h * (_get(below, j) - n) * z * (1 - z))
-                _put(d_row, n_at, d_n)
-        _multiply(gemm, d_rows[t, first:last], state_map, d_product[first:last])
-
-
-# ------------------------------------------------------------------------------------------- RNN
-
-
-@_compiled
-def rnn(first, last, gemm, real, rows, bias, state_map, product, state, history):
-    """Run sequences first to last through a block of the tanh RNN.
-
-    Args: as those of `gru`, but rows are [steps, batch, hidden], and `state` is not used.
-    """
-    hidden = _unsigned(history.shape[2])
-    for t in range(len(rows)):
-        _multiply(gemm, history[t, first:last], state_map, product[first:last])
-        for b in range(first, last):
-            row, of_state, above = rows[t, b], product[b], history[t + 1, b]
-            if t >= real[b]:
-                above[:] = 0
-                continue
-            for j in range(hidden):
-                _put(above, j, _tanh(_get(row, j) + of_state[j] + bias[j]))
-
-
-@_compiled
-def rnn_back(
-    first, last, gemm, real, rows, state_map, history, d_outputs, d_product, d_state, d_rows
-):
-    """Run sequences first to last back through a block of the RNN; arguments as `gru_back`'s."""
-    hidden = _unsigned(history.shape[2])
-    for t in range(len(rows) - 1, -1, -1):
-        for b in range(first, last):
-            above, d_row = history[t + 1, b], d_rows[t, b]
-            d_past, d_through = d_state[b], d_product[b]
-            if t >= real[b]:
-                d_row[:] = 0
-                continue
-            if len(d_outputs):
-                _add(d_through, d_outputs[t, b])
-            for j in range(hidden):
-                h, d_h = _get(above, j), d_through[j] + d_past[j]
-                d_past[j] = 0
-                _put(d_row, j, d_h * (1 - h * h))
-        _multiply(gemm, d_rows[t, first:last], state_map, d_product[first:last])
-
-
-# ------------------------------------------------------------- GRU, reset gate before the product
-
-
-@_compiled
-def gru_before(
-    first, last, gemm, real, rows, bias, map_r_z, map_n, of_r_z, of_n, rest, state, history
-):
-    """Run sequences first to last through a block of the GRU, the reset gate before the product.
-
-    Args: as those of `gru`, but
-        rows: [steps, batch, r z n], the sums of the inputs; becomes r, z, n.
-        map_r_z, map_n: [hidden, r z] and [hidden, n].
-        of_r_z, of_n: [batch, r z] and [batch, n], working memory.
-        rest: [steps, batch, hidden]; r * h, of the h below, is written here.
-    """
-    hidden = _unsigned(history.shape[2])
-    for t in range(len(rows)):
-        _multiply(gemm, history[t, first:last], map_r_z, of_r_z[first:last])
-        for b in range(first, last):
-            row, of_state, h, left = rows[t, b], of_r_z[b], state[b], rest[t, b]
-            for j in range(hidden):
-                z_at = j + hidden
-                r = _sigmoid(_get(row, j) + of_state[j] + bias[j])
-                z = _sigmoid(_get(row, z_at) + of_state[z_at] + bias[z_at])
-                _put(left, j, r * h[j])
-                _put(row, j, r)
-                _put(row, z_at, z)
-        _multiply(gemm, rest[t, first:last], map_n, of_n[first:last])
-        for b in range(first, last):
-            row, of_rest, h, above = rows[t, b], of_n[b], state[b], history[t + 1, b]
-            if t >= real[b]:
-                above[:] = 0
-                continue
-            for j in range(hidden):
-                z_at, n_at = j + hidden, j + hidden + hidden
-                n = _tanh(_get(row, n_at) + of_rest[j] + bias[n_at])
-                h[j] = h[j] + _get(row, z_at) * (n - h[j])
-                _put(above, j, h[j])
-                _put(row, n_at, n)
-
-
-@_compiled
-def gru_before_back(
+def backward(
+    cell,
     first,
     last,
-    gemm,
+    piece,
+    gemms,
     real,
+    inputs,
+    input_map,
+    state_maps,
     rows,
-    map_r_z,
-    map_n,
     history,
+    extra,
     d_outputs,
-    d_rest,
-    d_product,
+    d_last,
+    d_h,
     d_state,
-    d_rows,
+    d_inputs,
+    d_input_map,
+    d_state_map,
+    d_bias,
 ):
-    """Run sequences first to last back through a block of `gru_before`.
+    """Run sequences first to last back through a block of steps.
 
-    Args: as those of `gru_back`, but
-        map_r_z, map_n: [r z, hidden] and [n, hidden].
-        d_rest: [batch, hidden], working memory.
+    Args: as `forward` left them, but
+        piece: the index of this call's sums of gradients: other calls run at the same time.
+        input_map, state_maps: the transposes.
+        d_outputs: [steps, batch, hidden], or of no steps where the loss did not use the outputs.
+        d_last: [batch, hidden], dL/dh of each last real step beside that.
+        d_h: [batch, hidden], dL/dh through the products of the step above.
+        d_state: [batch, hidden], the rest of dL/dh, or dL/dC. Both are replaced by those of the
+            first step.
+        d_inputs: [steps, batch, input], written; or of no steps.
+        d_input_map, d_state_map, d_bias: [pieces, *shape of the weights], added to.
     """
-    hidden = _unsigned(history.shape[2])
-    for t in range(len(rows) - 1, -1, -1):
-        for b in range(first, last):
-            row, below, d_row = rows[t, b], history[t, b], d_rows[t, b]
-            d_past, d_through = d_state[b], d_product[b]
-            if t >= real[b]:
-                d_row[:] = 0
-                continue
-            if len(d_outputs):
-                _add(d_through, d_outputs[t, b])
-            for j in range(hidden):
-                z_at, n_at = j + hidden, j + hidden + hidden
-                z, n = _get(row, z_at), _get(row, n_at)
-                d_h = d_through[j] + d_past[j]
-                d_past[j] = d_h * (1 - z)
-                _put(d_row, z_at, d_h * (n - _get(below, j)) * z * (1 - z))
-                _put(d_row, n_at, d_h * z * (1 - n * n))
-        d_n = d_rows[t, first:last, 2 * history.shape[2] :]
-        _multiply(gemm, d_n, map_n, d_rest[first:last])
-        for b in range(first, last):
-            if t >= real[b]:
-                continue
-            row, below, d_row = rows[t, b], history[t, b], d_rows[t, b]
-            d_past, d_left = d_state[b], d_rest[b]
-            for j in range(hidden):
-                r = _get(row, j)
-                d_past[j] += d_left[j] * r
-                _put(d_row, j, d_left[j] * _get(below, j) * r * (1 - r))
-        _multiply(gemm, d_rows[t, first:last], map_r_z, d_product[first:last])
+    n, most = last - first, _steps_at_once(last - first, inputs)
+    features, hidden, parts = inputs.shape[2], history.shape[2], rows.shape[2]
+    block = np.empty((most * n, max(features, hidden)), inputs.dtype)
+    d_rows = np.empty((most * n, parts), rows.dtype)
+    d_block = np.empty((most * n, features), d_h.dtype)
+    d_extra = np.empty((n, hidden), d_h.dtype)
+    at, of_h = parts - len(input_map), len(state_maps[0])
+    for stop in range(len(inputs), 0, -most):
+        start = max(0, stop - most)
+        for t in range(stop - 1, start - 1, -1):
+            d_step = d_rows[(t - start) * n : (t - start + 1) * n]
+            for b in range(first, last):
+                if t >= real[b]:
+                    d_step[b - first] = 0
+                    continue
+                if len(d_outputs):
+                    _add(d_h[b], d_outputs[t, b])
+                if t == real[b] - 1:
+                    _add(d_h[b], d_last[b])
+                _step_back(
+                    *(cell, rows[t, b], history[t, b], history[t + 1, b], extra[t, b]),
+                    *(extra[t + 1, b], d_h[b], d_state[b], d_step[b - first]),
+                )
+            if len(state_maps) > 1:
+                _multiply_step(gemms, d_step[:, of_h:], state_maps[-1], d_extra, 0)
+                for b in range(first, last):
+                    if t < real[b]:
+                        _reset_back(
+                            *(rows[t, b], history[t, b], d_extra[b - first]),
+                            *(d_state[b], d_step[b - first]),
+                        )
+            _multiply_step(gemms, d_step[:, :of_h], state_maps[0], d_h[first:last], 0)
+        _end_steps(gemms)
+        m = _gather(history, start, stop, first, last, block)
+        _add_gradient(gemms[0], d_rows[:m, :of_h], block[:m, :hidden], d_state_map[piece, :of_h])
+        if len(state_maps) > 1:
+            _gather(extra, start + 1, stop + 1, first, last, block)
+            d_map = d_state_map[piece, of_h:]
+            _add_gradient(gemms[0], d_rows[:m, of_h:], block[:m, :hidden], d_map)
+        _gather(inputs, start, stop, first, last, block)
+        _add_gradient(gemms[0], d_rows[:m, at:], block[:m, :features], d_input_map[piece])
+        for i in range(m):
+            _add(d_bias[piece], d_rows[i])
+        if len(d_inputs):
+            _multiply(gemms[0], d_rows[:m, at:], input_map, d_block[:m], 0)
+            for i in range(m):
+                d_input = d_inputs[start + i // n, first + i % n]
+                for j in range(_unsigned(features)):
+                    _put(d_input, j, d_block[i, j])
 
 
 # ----------------------------------------------------------------------------------- linear scan
@@ -315,13 +403,14 @@ def linear_scan_back(first, last, real, keep, history, d_outputs, d_state, d_kee
 # -------------------------------------------------------------------------------- building blocks
 
 
-def run(kernel: Callable[..., None], batch: int, *arguments: Tensor | int) -> None:
-    """Call kernel(first, last, *arguments) on parts of the batch in parallel, tensors as arrays."""
-    arrays = [one if isinstance(one, int) else _as_array(one) for one in arguments]
-    parallel_over_batch(batch, lambda first, last: kernel(first, last, *arrays))
+def run(kernel: Callable[..., None], batch: int, *arguments: Tensor) -> None:
+    """Call kernel(first, last, *arguments) in parallel on pieces of the batch."""
+    arrays, pieces = [as_array(one) for one in arguments], batch_pieces(batch)
+    parallel_for(len(pieces), lambda piece: kernel(*pieces[piece], *arrays))
 
 
-def _as_array(tensor: Tensor) -> Any:  # of the memory of a contiguous tensor
+def as_array(tensor: Tensor) -> Any:
+    """Return the memory of a contiguous tensor; bfloat16 as uint16."""
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(np.uint16)
     return tensor.numpy()
@@ -420,47 +509,140 @@ def _exp(x):
 
 
 @numba.njit(**_OPTIONS)
-def _multiply(gemm, left, right, out):
-    """out = left @ right by the gemm at that address; rows of left may lie apart.
+def _steps_at_once(sequences, inputs):
+    """Return how many steps of inputs are multiplied at once: more would not stay in the cache."""
+    return max(1, 512 // inputs.itemsize // sequences)
 
-    left [m, >= k], of which the first k columns are taken; right [k, n]; out [m, n].
+
+@numba.njit(**_OPTIONS)
+def _gather(numbers, start, stop, first, last, block):
+    """Copy numbers[start:stop, first:last] to the first rows of `block`; return how many."""
+    n = last - first
+    for t in range(start, stop):
+        for b in range(n):
+            to, of = block[(t - start) * n + b], numbers[t, first + b]
+            for j in range(_unsigned(len(of))):
+                to[j] = of[j]
+    return (stop - start) * n
+
+
+@numba.njit(**_OPTIONS)
+def _multiply(gemm, left, right, out, add):
+    """out = left @ right, to which the former out is added if `add` is 1, by the gemm there.
+
+    left [m, k], right [k, n], out [m, n]. Rows of each may lie apart.
     """
-    k, n = right.shape
+    one, beta = out.dtype.type(1), out.dtype.type(add)
     _call_gemm(
-        *(gemm, out[0, 0], len(left), n, k),
-        *(left.ctypes.data, left.strides[0] // left.itemsize, right.ctypes.data, out.ctypes.data),
+        *(gemm, False, one, beta, len(left), right.shape[1], len(right)),
+        *(left.ctypes.data, _row(left), right.ctypes.data, _row(right), out.ctypes.data, _row(out)),
     )
 
 
+@numba.njit(**_OPTIONS)
+def _add_gradient(gemm, left, right, out):
+    """out += left.T @ right, as `_multiply`."""
+    one = out.dtype.type(1)
+    _call_gemm(
+        *(gemm, True, one, one, left.shape[1], right.shape[1], len(right)),
+        *(left.ctypes.data, _row(left), right.ctypes.data, _row(right), out.ctypes.data, _row(out)),
+    )
+
+
+@numba.njit(**_OPTIONS)
+def _multiply_step(gemms, left, right, out, add):
+    """out = left @ right, as `_multiply`, by the faster product for one step if there is one."""
+    if gemms[1]:
+        _call_brgemm(
+            *(gemms[1], len(left), right.shape[1], len(right), _row(left), _row(right), _row(out)),
+            *(add, left.ctypes.data, right.ctypes.data, out.ctypes.data),
+        )
+    else:
+        _multiply(gemms[0], left, right, out, add)
+
+
+@numba.njit(**_OPTIONS)
+def _end_steps(gemms):
+    """Free the processor's tiles, which any other product sets up for itself."""
+    if gemms[1]:
+        _call_release(gemms[2])
+
+
+@numba.njit(**_OPTIONS)
+def _row(numbers):
+    """Return how far apart rows are; the stride of a single one may be anything."""
+    return max(numbers.strides[0] // numbers.itemsize, numbers.shape[1])
+
+
+_POINTER, _INT32, _INT64 = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
+
+
 @intrinsic
-def _call_gemm(context, gemm, one, m, n, k, left, left_stride, right, out):
+def _call_gemm(
+    context, gemm, transposed, alpha, beta, m, n, k, left, left_row, right, right_row, out, out_row
+):
     """Call BLAS's column-major gemm(n, m, k): the transpose of this row-major product."""
-    number = ir.DoubleType() if one == types.float64 else ir.FloatType()
-    signature = types.void(types.int64, one, *[types.int64] * 7)
+    signature = types.void(types.int64, types.boolean, alpha, alpha, *[types.int64] * 9)
 
     def generate(context, builder, signature, arguments):
-        gemm, _, m, n, k, left, left_stride, right, out = arguments
-        place, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+        gemm, transposed, alpha, beta, m, n, k, *matrices = arguments
+        left, left_row, right, right_row, out, out_row = matrices
 
         def at(value: Any) -> Any:
-            return builder.bitcast(cgutils.alloca_once_value(builder, value), place)
+            return builder.bitcast(cgutils.alloca_once_value(builder, value), _POINTER)
 
         def size(value: Any) -> Any:
-            return at(builder.trunc(value, integer))
+            return at(builder.trunc(value, _INT32))
 
         def matrix(address: Any) -> Any:
-            return builder.inttoptr(address, place)
+            return builder.inttoptr(address, _POINTER)
 
-        as_is = at(ir.Constant(ir.IntType(8), ord("N")))
-        alpha, beta = at(ir.Constant(number, 1.0)), at(ir.Constant(number, 0.0))
-        kind = ir.FunctionType(ir.VoidType(), [place] * 13).as_pointer()
+        def letter(one: str) -> Any:
+            return ir.Constant(ir.IntType(8), ord(one))
+
+        of_left = at(builder.select(transposed, letter("T"), letter("N")))
+        kind = ir.FunctionType(ir.VoidType(), [_POINTER] * 13).as_pointer()
         builder.call(
             builder.inttoptr(gemm, kind),
             [
-                *(as_is, as_is, size(n), size(m), size(k), alpha, matrix(right), size(n)),
-                *(matrix(left), size(left_stride), beta, matrix(out), size(n)),
+                *(at(letter("N")), of_left, size(n), size(m), size(k), at(alpha), matrix(right)),
+                *(size(right_row), matrix(left), size(left_row), at(beta), matrix(out)),
+                size(out_row),
             ],
         )
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@intrinsic
+def _call_brgemm(context, brgemm, m, n, k, left_row, right_row, out_row, add, left, right, out):
+    """Call at::native::cpublas::brgemm of bfloat16; `right` is packed in pairs of rows."""
+    signature = types.void(*[types.int64] * 11)
+
+    def generate(context, builder, signature, arguments):
+        brgemm, m, n, k, left_row, right_row, out_row, add, *matrices = arguments
+        # A bool beyond the sixth argument is a word on the stack, like any number.
+        kinds = [_INT64] * 7 + [_POINTER] * 3 + [_INT64]
+        kind = ir.FunctionType(ir.VoidType(), kinds).as_pointer()
+        places = [builder.inttoptr(address, _POINTER) for address in matrices]
+        packed = ir.Constant(_INT64, 1)
+        builder.call(
+            builder.inttoptr(brgemm, kind),
+            [m, n, k, left_row, right_row, out_row, add, *places, packed],
+        )
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _call_release(context, release):
+    """Call at::native::cpublas::brgemm_release(true)."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(1)]).as_pointer()
+        builder.call(builder.inttoptr(arguments[0], kind), [ir.Constant(ir.IntType(1), 1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate

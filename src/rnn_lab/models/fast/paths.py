@@ -3,16 +3,14 @@
 `RecurrentLayer` takes the first registered path that fits, else the reference loop. All paths give
 the values and gradients of that loop. None is needed to understand a layer.
 
-On a CPU, an LSTM is torch's over one padded block, which is oneDNN's where that can compute it. RNN
-and GRU have compiled steps (`fused_rnn.py`), or without Numba torch's, which are slow. On a GPU,
-the layers that cuDNN has run over packed sequences, all directions and layers at once.
+On a CPU, RNN, LSTM and GRU have compiled steps (`fused_rnn.py`), or without Numba torch's, which
+are slow. On a GPU, the layers that cuDNN has run over packed sequences, all directions and layers
+at once.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -24,22 +22,15 @@ from rnn_lab.models.cells import Cell, GRUCell, LSTMCell, RNNCell, State, Weight
 if TYPE_CHECKING:
     from rnn_lab.models.layers import RecurrentLayer as Layer
 
-Run = Callable[[Any, Tensor, Tensor, State, Weights, bool], tuple[Tensor, State]]
+Run = Callable[[Any, Tensor, Tensor, State, Weights], tuple[Tensor, State]]
 Fits = Callable[[Any, Tensor], bool]
-
-# Elements of the gates of a block of time steps: 8 MiB in float32. Those of a long text fit no
-# cache, and their size differs at every step, so that freed memory cannot be used again.
-_LSTM_BLOCK = 2**21
-_ONE_LAYER: dict[str, Any] = {"has_biases": True, "num_layers": 1, "dropout": 0.0}
-_ONE_LAYER |= {"bidirectional": False, "batch_first": False}
 
 
 class FastPath(NamedTuple):
     """One direction of one layer, computed otherwise than by the reference loop.
 
-    `run` is called as run(layer, inputs, lengths, state, weights, need_state): arguments after
-    layer are those of `reference_steps`. It returns outputs [time, batch, hidden] and the final
-    state, of which only h is read if not `need_state`.
+    `run` is called as run(layer, inputs, lengths, state, weights): arguments after layer are those
+    of `reference_steps`. It returns outputs [time, batch, hidden] and the final state.
     """
 
     run: Run
@@ -80,83 +71,51 @@ def _torch_has_it(layer: Layer, inputs: Tensor) -> bool:
     return inputs.device.type == "cpu" and has_cudnn(layer.cell)
 
 
-@register_fast_path(LSTMCell, fits=_torch_has_it)
-def _lstm(
-    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
-) -> tuple[Tensor, State]:
-    """Run an LSTM by torch, which in float32 and bfloat16 is oneDNN: near the speed of a product.
-
-    It returns the cell state after the last padded step only. So that this is the one of the last
-    real step, one more input marks padding: its weights open the forget gate and close the input
-    gate there.
-    """
-    h, c = state
-    weight_ih, *others = (weight.to(inputs.dtype) for weight in weights.values())
-    time, batch, _ = inputs.shape
-    if need_state:
-        padding = (torch.arange(time)[:, None] >= lengths)[:, :, None]  # [time, batch, 1]
-        saturated = torch.finfo(weight_ih.dtype).max / 4  # sigmoid: exactly 0 or 1
-        keep = weight_ih.new_zeros(4, layer.hidden_size)  # input, forget, candidate, output
-        keep[0], keep[1] = -saturated, saturated
-        weight_ih = torch.cat([weight_ih, keep.view(-1, 1)], dim=1)
-        inputs = torch.cat([inputs, padding.to(inputs.dtype)], dim=2)
-    blocks = []
-    h, c = h[None], c[None]
-    supported = _onednn_has_lstm(inputs.dtype)
-    for block in inputs.split(max(1, _LSTM_BLOCK // (batch * 4 * layer.hidden_size))):
-        with nullcontext() if supported else torch.backends.mkldnn.flags(enabled=False):
-            output, h, c = torch._VF.lstm(
-                block, (h, c), [weight_ih, *others], train=layer.training, **_ONE_LAYER
-            )
-        blocks.append(output)
-    outputs = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
-    last = outputs[lengths - 1, torch.arange(batch)]
-    return outputs, (last, c[0]) if need_state else (last,)
-
-
 @register_fast_path(RNNCell, fits=_may_compile, zeroes_padding=True)
+@register_fast_path(LSTMCell, fits=_may_compile, zeroes_padding=True)
 @register_fast_path(GRUCell, fits=_may_compile, zeroes_padding=True)
 def _fused(
-    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
+    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights
 ) -> tuple[Tensor, State]:
-    """Run an RNN or GRU in compiled steps."""
+    """Run an RNN, LSTM or GRU in compiled steps."""
     from rnn_lab.models.fast import fused_rnn
 
-    cell = fused_rnn.RNN
     if isinstance(layer.cell, GRUCell):
         after = layer.cell.reset_after
         cell = fused_rnn.GRU_RESET_AFTER if after else fused_rnn.GRU_RESET_BEFORE
-    outputs, last = fused_rnn.FusedRNN.apply(
-        cell, inputs, lengths, *state, *weights.values(), torch.is_grad_enabled()
+    else:
+        cell = fused_rnn.LSTM if isinstance(layer.cell, LSTMCell) else fused_rnn.RNN
+    h, c = state if len(state) > 1 else (*state, None)
+    outputs, *final = fused_rnn.FusedRNN.apply(
+        cell, inputs, lengths, h, c, *weights.values(), torch.is_grad_enabled()
     )
-    return outputs, (last,)
+    return outputs, tuple(final[: len(state)])
 
 
-@register_fast_path(RNNCell, fits=_torch_has_it)
-@register_fast_path(GRUCell, fits=_torch_has_it)
+@register_fast_path(RNNCell, fits=_torch_has_it, zeroes_padding=True)
+@register_fast_path(LSTMCell, fits=_torch_has_it, zeroes_padding=True)
+@register_fast_path(GRUCell, fits=_torch_has_it, zeroes_padding=True)
 def _by_torch(
-    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
+    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights
 ) -> tuple[Tensor, State]:
-    """Run an RNN, or a GRU with its reset gate after the product, by torch."""
-    run = torch._VF.gru if isinstance(layer.cell, GRUCell) else torch._VF.rnn_tanh
+    """Run a cell that torch has by torch: slow, but without Numba, which takes a second to load."""
+    run = getattr(
+        torch._VF, {RNNCell: "rnn_tanh", LSTMCell: "lstm", GRUCell: "gru"}[type(layer.cell)]
+    )
     parameters = [weight.to(inputs.dtype) for weight in weights.values()]
-    outputs, _ = run(inputs, state[0][None], parameters, train=layer.training, **_ONE_LAYER)
-    return outputs, (outputs[lengths - 1, torch.arange(len(lengths))],)
-
-
-@functools.cache
-def _onednn_has_lstm(dtype: torch.dtype) -> bool:
-    """Return whether oneDNN has an LSTM of that type where torch calls it.
-
-    Without AVX-512 it has none of bfloat16. torch 2.3 does not check, later ones do.
-    """
-    one = torch.zeros(1, 1, 1, dtype=dtype)
-    weights = [torch.zeros(4, 1, dtype=dtype)] * 2 + [torch.zeros(4, dtype=dtype)] * 2
-    try:
-        torch._VF.lstm(one, (one, one), weights, True, 1, 0.0, False, False, False)
-    except RuntimeError:
-        return False
-    return True
+    options = {"has_biases": True, "num_layers": 1, "dropout": 0.0, "train": layer.training}
+    options |= {"bidirectional": False}
+    if bool((lengths == len(inputs)).all()):
+        hidden = tuple(part[None] for part in state)
+        start = hidden if len(hidden) > 1 else hidden[0]
+        outputs, *final = run(inputs, start, parameters, batch_first=False, **options)
+        return outputs, tuple(part[0] for part in final)
+    packed = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
+    hidden = tuple(part[None, packed.sorted_indices] for part in state)
+    start = hidden if len(hidden) > 1 else hidden[0]
+    data, *final = run(packed.data, packed.batch_sizes, start, parameters, **options)
+    outputs, _ = pad_packed_sequence(packed._replace(data=data), total_length=len(inputs))
+    return outputs, tuple(part[0, packed.unsorted_indices] for part in final)
 
 
 _TORCH: dict[type[Cell], type[nn.RNNBase]] = {RNNCell: nn.RNN, LSTMCell: nn.LSTM, GRUCell: nn.GRU}

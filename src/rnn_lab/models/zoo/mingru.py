@@ -48,7 +48,7 @@ class MinGRUCell(Cell):
 
 @register_fast_path(MinGRUCell)
 def scan(
-    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
+    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights
 ) -> tuple[Tensor, State]:
     """Run a direction as one matrix product for all steps, then a scan."""
     W, b = (weight.to(inputs.dtype) for weight in weights.values())

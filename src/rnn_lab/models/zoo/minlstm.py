@@ -60,7 +60,7 @@ def _shares(forget: Tensor, enter: Tensor) -> tuple[Tensor, Tensor]:
 
 @register_fast_path(MinLSTMCell)
 def scan(
-    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights, need_state: bool
+    layer: Layer, inputs: Tensor, lengths: Tensor, state: State, weights: Weights
 ) -> tuple[Tensor, State]:
     """Run a direction as one matrix product for all steps, then a scan."""
     W, b = (weight.to(inputs.dtype) for weight in weights.values())
