@@ -41,7 +41,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 FLUSH_INTERVAL = 1000  # steps between flushes: bounds the table of missed updates
 _BLOCK = 4096  # rows that are flushed at a time: they stay in the processor's cache
@@ -84,8 +83,8 @@ class LazyRows(ABC):
         cached_rows, values = self._cached or (None, [])
         if cached_rows is None or not torch.equal(cached_rows, rows):
             values = self._current(rows)
-        self._move(values, gradient, lr, weight_decay)
-        self._write(rows, values)
+        self._move(rows, values, gradient, lr, weight_decay)
+        self._cached = None
         self._steps += 1
         self._written[rows] = self._steps
         self._add_missed_step(self._lags[: self._steps], lr, weight_decay)
@@ -136,26 +135,24 @@ class LazyRows(ABC):
     def _blocks(self) -> tuple[Tensor, ...]:
         return torch.arange(len(self._written)).split(_BLOCK)
 
-    def _current(self, rows: Tensor) -> list[Tensor]:
-        """Return copies [n, features] of rows of the weight and of each moment, up to date."""
-        values = [value.detach().index_select(0, rows) for value in self._values]
-        if self._steps > 0:
-            lags = self._lags[self._written[rows]].to(values[0].dtype)  # [n, columns]
-            self._apply_missed(values, *lags[:, :, None].unbind(1))
-        return values
-
     def _write(self, rows: Tensor, values: list[Tensor]) -> None:
         for whole, current in zip(self._values, values, strict=True):
             whole.index_copy_(0, rows, current)
-        self._cached = None
 
     @abstractmethod
-    def _apply_missed(self, values: list[Tensor], *lags: Tensor) -> None:
-        """Bring rows [n, features] up to date in place; each column of `lags` is [n, 1]."""
+    def _current(self, rows: Tensor) -> list[Tensor]:
+        """Return copies [n, features] of rows of the weight and of each moment, up to date."""
 
     @abstractmethod
-    def _move(self, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float) -> None:
-        """Make the optimizer's step in place."""
+    def _move(
+        self,
+        rows: Tensor,
+        values: list[Tensor],
+        gradient: Tensor,
+        lr: float,
+        weight_decay: float,
+    ) -> None:
+        """Make the optimizer's step from the current `values` of `rows`, and write these."""
 
     @abstractmethod
     def _add_missed_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
@@ -171,36 +168,30 @@ class LazyAdam(LazyRows):
     def __init__(self, weight: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
         super().__init__(weight, state, group)
         self._count = state.setdefault("step", torch.zeros(()))
-        self._betas, self._eps, self._fused = group["betas"], group["eps"], group["fused"]
+        self._betas, self._eps = group["betas"], group["eps"]
 
-    def _apply_missed(self, values: list[Tensor], *lags: Tensor) -> None:
-        weight, mean, square = values
-        decay1, decay2, a, b, kept = lags
-        # If nothing was missed, or the learning rate was 0, the root is infinite.
-        missed = a > 0
-        root = torch.addcmul(
-            torch.where(missed, self._eps / a, torch.inf),
-            square.sqrt(),
-            torch.where(missed, 1 / b, 0.0),
-        )
-        weight.mul_(kept).addcdiv_(mean, root, value=-1)
-        mean.mul_(decay1)
-        square.mul_(decay2)
+    def _current(self, rows: Tensor) -> list[Tensor]:
+        from rnn_lab.models.fast import kernels
 
-    def _move(self, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float) -> None:
-        weight, mean, square = values
-        beta1, beta2 = self._betas
-        adamw(  # torch's own step, which counts in `_count`
-            *([weight], [gradient], [mean], [square], [], [self._count]),
-            fused=self._fused,
-            amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=lr,
-            weight_decay=weight_decay,
-            eps=self._eps,
-            maximize=False,
-        )
+        found = [value.new_empty(len(rows), value.shape[1]) for value in self._values]
+        given = rows, self._written, self._lags, self._eps, *self._values, *found
+        kernels.run(kernels.read_adam_rows, len(rows), *given)
+        return found
+
+    def _move(
+        self,
+        rows: Tensor,
+        values: list[Tensor],
+        gradient: Tensor,
+        lr: float,
+        weight_decay: float,
+    ) -> None:
+        from rnn_lab.models.fast import kernels
+
+        self._count += 1
+        given = rows, gradient.contiguous(), *values, *self._values
+        numbers = lr, 1 - lr * weight_decay, *self._betas, self._eps, self._count.item()
+        kernels.run(kernels.step_adam_rows, len(rows), *given, *numbers)
 
     def _add_missed_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
         decay1, decay2, a, b, kept = lags.unbind(1)
@@ -227,15 +218,23 @@ class LazyMomentum(LazyRows):
         super().__init__(weight, state, group)
         self._momentum = group["momentum"]
 
-    def _apply_missed(self, values: list[Tensor], *lags: Tensor) -> None:
-        (weight, buffer), (decay, moved) = values, lags
-        weight.addcmul_(buffer, moved, value=-1)
-        buffer.mul_(decay)
+    def _current(self, rows: Tensor) -> list[Tensor]:
+        weight, buffer = (value.detach().index_select(0, rows) for value in self._values)
+        lags = self._lags[self._written[rows]].to(weight.dtype)  # [n, columns]
+        weight.addcmul_(buffer, lags[:, 1:], value=-1)
+        return [weight, buffer.mul_(lags[:, :1])]
 
-    def _move(self, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float) -> None:
+    def _move(
+        self,
+        rows: Tensor,
+        values: list[Tensor],
+        gradient: Tensor,
+        lr: float,
+        weight_decay: float,
+    ) -> None:
         weight, buffer = values
         buffer.mul_(self._momentum).add_(gradient)
-        weight.add_(buffer, alpha=-lr)
+        self._write(rows, [weight.add_(buffer, alpha=-lr), buffer])
 
     def _add_missed_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
         decay, moved = lags.unbind(1)

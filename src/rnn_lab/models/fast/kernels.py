@@ -400,12 +400,100 @@ def linear_scan_back(first, last, real, keep, history, d_outputs, d_state, d_kee
                 d_h[j] *= share[j]
 
 
+# ------------------------------------------------------------------------------ rows of embeddings
+
+
+@_compiled
+def find_places(tokens, place_of, rows):
+    """Replace tokens [n] by their places among the distinct ones and 0, ascending; return how many.
+
+    These are written to `rows` [vocab]. `place_of` [vocab] is working memory, all zero.
+    """
+    place_of[0] = 1
+    for i in range(len(tokens)):
+        place_of[tokens[i]] = 1
+    count = 0
+    for token in range(len(place_of)):
+        if place_of[token]:
+            rows[count] = token
+            place_of[token] = count
+            count += 1
+    for i in range(len(tokens)):
+        tokens[i] = place_of[tokens[i]]
+    return count
+
+
+@_compiled
+def look_up(first, last, places, table, out):
+    """Write table [rows, features] at places [n], first to last, to out [n, features]."""
+    for i in range(first, last):
+        of, to = table[places[i]], out[i]
+        for j in range(_unsigned(len(to))):
+            to[j] = of[j]
+
+
+@_compiled
+def add_up(first, last, places, gradient, sums):
+    """Add gradient [n, features] to sums [rows, features] at places [n]: columns first to last."""
+    for i in range(len(places)):
+        of, to = gradient[i, first:last], sums[places[i], first:last]
+        for j in range(_unsigned(len(to))):
+            to[j] += of[j]
+
+
+@_compiled
+def read_adam_rows(first, last, rows, written, lags, eps, weight, mean, square, w, m, v):
+    """Copy `rows` [n] of a weight and its moments, first to last, to w, m, v with missed updates.
+
+    `lags` [steps + 1, (b1^(t-s), b2^(t-s), A, B, D)] and the equations: see `models/lazy_rows.py`.
+    """
+    number = weight.dtype.type
+    for i in range(first, last):
+        lag = lags[written[rows[i]]]
+        decay1, decay2, kept = number(lag[0]), number(lag[1]), number(lag[4])
+        missed = lag[2] > 0  # else the learning rate was 0
+        a = number(eps / lag[2]) if missed else number(np.inf)
+        b = number(1 / lag[3]) if missed else number(0)
+        of_w, of_m, of_v, to_w, to_m, to_v = (
+            *(weight[rows[i]], mean[rows[i]], square[rows[i]]),
+            *(w[i], m[i], v[i]),
+        )
+        for j in range(_unsigned(len(to_w))):
+            to_w[j] = kept * of_w[j] - of_m[j] / (a + b * math.sqrt(of_v[j]))
+            to_m[j] = decay1 * of_m[j]
+            to_v[j] = decay2 * of_v[j]
+
+
+@_compiled
+def step_adam_rows(
+    first, last, rows, gradient, w, m, v, weight, mean, square, lr, kept, beta1, beta2, eps, step
+):
+    """Write AdamW's step of w, m, v [n, features], first to last, to `rows` [n] of the weight.
+
+    `kept` is 1 - lr * weight_decay and `step` the number of this step, from 1.
+    """
+    number = weight.dtype.type
+    size, root = number(lr / (1 - beta1**step)), number(math.sqrt(1 - beta2**step))
+    kept, eps = number(kept), number(eps)
+    rest1, beta2, rest2 = number(1 - beta1), number(beta2), number(1 - beta2)
+    for i in range(first, last):
+        of_w, of_m, of_v, of_g = w[i], m[i], v[i], gradient[i]
+        to_w, to_m, to_v = weight[rows[i]], mean[rows[i]], square[rows[i]]
+        for j in range(_unsigned(len(to_w))):
+            new_m = of_m[j] + rest1 * (of_g[j] - of_m[j])
+            new_v = beta2 * of_v[j] + rest2 * of_g[j] * of_g[j]
+            to_m[j] = new_m
+            to_v[j] = new_v
+            to_w[j] = kept * of_w[j] - size * new_m / (math.sqrt(new_v) / root + eps)
+
+
 # -------------------------------------------------------------------------------- building blocks
 
 
-def run(kernel: Callable[..., None], batch: int, *arguments: Tensor) -> None:
+def run(kernel: Callable[..., None], batch: int, *arguments: Tensor | float) -> None:
     """Call kernel(first, last, *arguments) in parallel on pieces of the batch."""
-    arrays, pieces = [as_array(one) for one in arguments], batch_pieces(batch)
+    arrays = [as_array(one.detach()) if isinstance(one, Tensor) else one for one in arguments]
+    pieces = batch_pieces(batch)
     parallel_for(len(pieces), lambda piece: kernel(*pieces[piece], *arrays))
 
 
