@@ -1,11 +1,12 @@
 import resource
+import math
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from rnn_lab.process import tune_malloc
+from rnn_lab.process import cpu_quota, tune_malloc
 from tests.cli.runner import PROJECT
 
 
@@ -56,3 +57,27 @@ print(before, peak_memory_bytes())
     del held
     assert 5e6 < before < size
     assert after - before > 200e6
+
+
+@pytest.mark.parametrize(
+    ("memberships", "files", "cores"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/a/b\n", {"a/cpu.max": "50000 100000\n", "a/b/cpu.max": "max 100000\n"}, 0.5),
+        ("0::/unseen\n", {"cpu.max": "200000 100000\n"}, 2),
+        ("0::/\n", {}, math.inf),
+        (
+            "5:memory:/x\n4:cpu,cpuacct:/docker/1\n0::/\n",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "300000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+            3,
+        ),
+        ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+    ],
+)
+def test_quota_of_a_container(memberships, files, cores, tmp_path):
+    (tmp_path / "memberships").write_text(memberships)
+    for name, content in files.items():
+        file = tmp_path / "root" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    assert cpu_quota(tmp_path / "memberships", tmp_path / "root") == cores

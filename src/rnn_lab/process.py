@@ -5,6 +5,7 @@ Nothing here imports torch or Lightning, which takes seconds.
 
 import contextlib
 import ctypes
+import math
 import os
 import sys
 from pathlib import Path
@@ -14,10 +15,52 @@ _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK")
 
 
 def num_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of cores that this process may use, by its affinity and its CPU quota."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return int(max(1, min(cores, cpu_quota())))
+
+
+def cpu_quota(
+    memberships: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> float:
+    """Return how many cores' time Linux's control groups grant this process; inf: no limit.
+
+    Containers are limited in this way (`docker run --cpus`, a Kubernetes limit): they see all cores.
+    """
+    quota = math.inf
+    with contextlib.suppress(OSError):
+        for line in memberships.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            top = root / controllers
+            # A container may not see the folder that is named here, only the top.
+            for folder in [top / path.lstrip("/"), *(top / path.lstrip("/")).parents]:
+                if folder.is_relative_to(top):
+                    quota = min(quota, _quota_in(folder))
+    return quota
+
+
+def _quota_in(folder: Path) -> float:
+    """Return the quota of one control group, of version 2 or 1."""
+    with contextlib.suppress(OSError, ValueError):
+        limit, period = (folder / "cpu.max").read_text().split()
+        return math.inf if limit == "max" else int(limit) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        limit, period = (
+            (folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+        )
+        return math.inf if int(limit) < 0 else int(limit) / int(period)
+    return math.inf
+
+
+def limit_threads() -> None:
+    """Let torch compute with no more threads than `num_threads`: it does not know of quotas."""
+    import torch
+
+    if num_threads() < torch.get_num_threads():
+        torch.set_num_threads(num_threads())
 
 
 def num_threads() -> int:

@@ -31,6 +31,7 @@ from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, ModelOptions, OptimizerConfig, SchedulerConfig
 from rnn_lab.paths import local_path
+from rnn_lab.process import limit_threads
 from rnn_lab.training.hardware import available_devices
 
 DATA = "TextDataModule"  # key of the data's state in a checkpoint
@@ -149,6 +150,7 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
             to read one safely.
         ConfigError: this machine has no such device.
     """
+    limit_threads()
     target = _device(device)
     if is_onnx_file(run):
         raise CheckpointError(

@@ -6,7 +6,7 @@ from rnn_lab.data.options import SKIPGRAM
 from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.plugins import require_extra
-from rnn_lab.process import flush_denormals, is_rank_zero, tune_malloc
+from rnn_lab.process import flush_denormals, is_rank_zero, limit_threads, tune_malloc
 from rnn_lab.training.resume_hint import resume_command
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import CallbackFactory, RunSpec
@@ -24,6 +24,7 @@ def train_in_process(
     if spec.config.logger.name == "tensorboard":
         require_extra("tensorboard", "logger=tensorboard")
     flush_denormals()
+    limit_threads()
     with fast_imports():
         from rnn_lab.training.callbacks.nonfinite import NonFiniteError, RollbackRequestedError
         from rnn_lab.training.resume import write_failure
