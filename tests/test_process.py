@@ -1,5 +1,5 @@
-import resource
 import math
+import resource
 import subprocess
 import sys
 

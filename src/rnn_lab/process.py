@@ -26,7 +26,7 @@ def cpu_quota(
 ) -> float:
     """Return how many cores' time Linux's control groups grant this process; inf: no limit.
 
-    Containers are limited in this way (`docker run --cpus`, a Kubernetes limit): they see all cores.
+    Containers (`docker run --cpus`, a Kubernetes limit) see all cores, but may not use them all.
     """
     quota = math.inf
     with contextlib.suppress(OSError):
