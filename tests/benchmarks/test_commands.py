@@ -51,6 +51,15 @@ def test_embedding(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+def test_busy(workplace: Path) -> None:
+    options = ("--models", "gru", "--batches", "1", "--rounds", "1", "--seconds", "0")
+    done = run_warm_command("benchmarks/busy.py", *options, "--threads", "1", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    names = [line.split("|")[2].strip() for line in done.stdout.splitlines() if "%" in line]
+    assert "ours, float32" in names and "torch, unpacked, 1 thread" in names
+
+
+@pytest.mark.slow
 def test_profile_step(workplace: Path) -> None:
     options = ("--models", "gru", "--sizes", "8", "--batches", "1", "--seconds", "0")
     done = run_warm_command("benchmarks/profile_step.py", *options, "--threads", "1", cwd=workplace)

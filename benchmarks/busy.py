@@ -1,0 +1,148 @@
+"""Measure training on a busy machine: `python benchmarks/busy.py`.
+
+Training steps of ours and of torch's unpacked layer, alone and beside programs that use a core
+each. A fair scheduler leaves our share of the cores: on two cores 67 % beside one program, 50 %
+beside two. Threads that wait for one another get less. Torch has all threads, and one.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.clock import interleave, median, median_ratio, seconds_per_pass
+from benchmarks.contenders import OURS, OURS_BF16, UNPACKED, plain_model
+from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process
+from benchmarks.peers import TextbookClassifier
+from benchmarks.reviews import BATCH_SIZE, VOCAB_SIZE, Sample, load_sample
+from benchmarks.tables import markdown_table, report
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.config import OptimizerConfig
+from rnn_lab.models.optimizers import build_optimizer
+
+BURNERS = (0, 1, 2)
+SIZE = 128
+ONE_THREAD = f"{UNPACKED}, 1 thread"
+HEADER = ("model", "contender", "alone, reviews/s", "beside one program", "beside two")
+BURN = "print(flush=True)\nwhile True: pass"
+
+
+def main() -> None:
+    """Measure, print the table, and write it to --markdown."""
+    options = parse()
+    prepare_process(options.threads)
+    data, sample = load_sample(options.cache_dir, options.batches)
+    lines = []
+    for model in options.models:
+        turns = contenders(model, sample, options.threads)
+        beside = {
+            (name, count): beside_burners(turn, count)
+            for count in BURNERS
+            for name, turn in turns.items()
+        }
+        rounds = interleave(beside, options.rounds, options.seconds)
+        for name in turns:
+            alone = len(sample.bucketed) * BATCH_SIZE / median(rounds, (name, 0))
+            shares = [median_ratio(rounds, (name, 0), (name, count)) for count in BURNERS[1:]]
+            lines.append((model, name, f"{alone:,.0f}", *(f"{100 * s:.0f} %" for s in shares)))
+    fair = [f"{100 * min(1, os.cpu_count() / (options.threads + n)):.0f} %" for n in BURNERS[1:]]
+    notes = f"Batches of {BATCH_SIZE} reviews of {data.corpus.name}, sizes {SIZE}/{SIZE}."
+    notes += f" A fair share beside one program: {fair[0]}, beside two: {fair[1]}."
+    report(
+        [describe_machine(options.threads), notes, markdown_table(HEADER, lines)], options.markdown
+    )
+
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", default=["lstm", "gru", "rnn"])
+    parser.add_argument("--batches", type=int, default=4, help="that represent the epoch")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a turn, at least one pass")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE too")
+    return parser.parse_args()
+
+
+Turn = Callable[[float], float]  # from the least seconds to run to the seconds of a pass
+
+
+def contenders(name: str, sample: Sample, threads: int) -> dict[str, Turn]:
+    """Build ours, with the embedding's updates of train.py, and torch's unpacked layer."""
+    config = plain_model(name, SIZE)
+    turns = {OURS: _turn(RecurrentClassifier(config, VOCAB_SIZE, 2), sample, threads)}
+    if has_fast_bf16():
+        model = RecurrentClassifier(config, VOCAB_SIZE, 2)
+        turns[OURS_BF16] = _turn(model, sample, threads, bf16=True)
+    for label, count in {UNPACKED: threads, ONE_THREAD: 1}.items():
+        turns[label] = _turn(TextbookClassifier(config, VOCAB_SIZE, 2, packed=False), sample, count)
+    return turns
+
+
+def _turn(model: nn.Module, sample: Sample, threads: int, *, bf16: bool = False) -> Turn:
+    lazy = isinstance(model, RecurrentClassifier)
+    optimizer = build_optimizer(OptimizerConfig(), model, lazy=lazy)
+
+    def one_pass() -> None:
+        for batch in sample.bucketed:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = model(batch.tokens, batch.lengths).float()  # [batch, num_classes]
+                loss = F.cross_entropy(logits, batch.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    def turn(seconds: float) -> float:
+        former = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            return seconds_per_pass(one_pass, seconds)
+        finally:
+            torch.set_num_threads(former)
+
+    turn(0)  # allocates, builds kernels
+    return turn
+
+
+def beside_burners(turn: Turn, count: int) -> Turn:
+    """Return `turn` beside `count` programs that use a core each."""
+
+    def measured(seconds: float) -> float:
+        with burners(count):
+            return turn(seconds)
+
+    return measured
+
+
+@contextmanager
+def burners(count: int) -> Iterator[None]:
+    """Run `count` programs that do nothing but use a core each."""
+    command = [sys.executable, "-c", BURN]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(count)]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            process.stdout.readline()
+        time.sleep(0.1)
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+if __name__ == "__main__":
+    main()
