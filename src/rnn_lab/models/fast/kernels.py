@@ -454,10 +454,8 @@ def read_adam_rows(first, last, rows, written, lags, eps, weight, mean, square, 
         missed = lag[2] > 0  # else the learning rate was 0
         a = number(eps / lag[2]) if missed else number(np.inf)
         b = number(1 / lag[3]) if missed else number(0)
-        of_w, of_m, of_v, to_w, to_m, to_v = (
-            *(weight[rows[i]], mean[rows[i]], square[rows[i]]),
-            *(w[i], m[i], v[i]),
-        )
+        of_w, of_m, of_v = weight[rows[i]], mean[rows[i]], square[rows[i]]
+        to_w, to_m, to_v = w[i], m[i], v[i]
         for j in range(_unsigned(len(to_w))):
             to_w[j] = kept * of_w[j] - of_m[j] / (a + b * math.sqrt(of_v[j]))
             to_m[j] = decay1 * of_m[j]
