@@ -8,12 +8,17 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.models.lightning_module import build_classifier
 from rnn_lab.training.callbacks import find_callback
-from rnn_lab.training.callbacks.exact_checkpoint import random_state, set_random_state
+from rnn_lab.training.callbacks.exact_checkpoint import (
+    BestCheckpoint,
+    random_state,
+    set_random_state,
+)
 from rnn_lab.training.callbacks.monitors import Throughput
 from rnn_lab.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint, restore_best
 from rnn_lab.training.resume import ResumePoint
@@ -244,3 +249,52 @@ def test_best_checkpoint_belongs_to_the_last_one(tmp_path):
     restore_best(tmp_path)
     assert read_checkpoint(tmp_path / "best.ckpt") == {"schema_version": 2, "epoch": 1}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+class Scripted(L.LightningModule):
+    """Has given val/accuracy and val/loss in each epoch, and the epoch as its weight."""
+
+    def __init__(self, metrics: list[tuple[float, float]]) -> None:
+        super().__init__()
+        self.metrics, self.epoch = metrics, torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch, batch_idx):
+        self.epoch.data.fill_(self.current_epoch)
+        return self.epoch * 0
+
+    def validation_step(self, batch, batch_idx):
+        self.log_dict(
+            dict(zip(("val/accuracy", "val/loss"), self.metrics[self.current_epoch], strict=True))
+        )
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("metrics", "best"),
+    [
+        ([(0.9, 0.6), (0.9, 0.3), (0.9, 0.4)], 1),  # equal: the lowest loss
+        ([(0.8, 0.2), (0.9, 0.6), (0.8, 0.1)], 1),  # the metric decides first
+        ([(0.9, 0.3), (0.9, 0.3)], 0),  # equal in both: the first
+        ([(0.9, torch.nan), (0.9, 0.3)], 0),  # nothing to compare with
+    ],
+)
+def test_of_equal_epochs_the_one_with_the_lowest_loss_is_best(metrics, best, tmp_path):
+    batches = torch.utils.data.DataLoader(torch.zeros(1, 1))
+
+    def fit(folder: Path, epochs: int, resume: Path | None = None) -> None:
+        callbacks = [BestCheckpoint(folder, "val/accuracy", "max")]
+        callbacks.append(ModelCheckpoint(folder, "last", enable_version_counter=False))
+        options = {"accelerator": "cpu", "logger": False, "num_sanity_val_steps": 0}
+        options |= {"enable_progress_bar": False, "enable_model_summary": False}
+        trainer = L.Trainer(max_epochs=epochs, callbacks=callbacks, **options)
+        trainer.fit(Scripted(metrics), batches, batches, ckpt_path=resume)
+
+    fit(tmp_path / "whole", len(metrics))
+    fit(tmp_path / "resumed", 1)
+    fit(tmp_path / "resumed", len(metrics), tmp_path / "resumed" / "last.ckpt")
+    for folder in ("whole", "resumed"):
+        found = torch.load(tmp_path / folder / "best.ckpt", weights_only=True)
+        assert int(found["state_dict"]["epoch"]) == best

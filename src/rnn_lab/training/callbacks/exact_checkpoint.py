@@ -19,6 +19,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from rnn_lab.tracking.metrics_csv import MetricsCsv
@@ -33,7 +34,11 @@ RESUME = "resume"  # key of a checkpoint for what Lightning does not save
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Write best.ckpt, the weights of the epoch with the best `monitor`."""
+    """Write best.ckpt, the weights of the epoch with the best `monitor`.
+
+    Of epochs that are equal in it, the best is the one with the lowest val/loss: on few validation
+    texts an accuracy is often reached again by a network that is surer of its labels.
+    """
 
     state_key = "BestCheckpoint"  # the same for every monitor
 
@@ -43,6 +48,28 @@ class BestCheckpoint(ModelCheckpoint):
             checkpoint_dir, "best", monitor=monitor, mode=mode, enable_version_counter=False
         )
         self._is_reported = False
+        self._loss = math.inf  # val/loss of the best epoch
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Return whether this epoch is better than the best one so far."""
+        if super().check_monitor_top_k(trainer, current):
+            return True
+        loss = trainer.callback_metrics.get("val/loss")
+        if current is None or loss is None or self.best_model_score is None:
+            return False
+        is_better = bool(current == self.best_model_score) and bool(loss < self._loss)
+        return trainer.strategy.reduce_boolean_decision(is_better)
+
+    def _update_best_and_save(
+        self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]
+    ) -> None:
+        # Of Lightning, and private: nothing else is called exactly when an epoch is the best one.
+        super()._update_best_and_save(current, trainer, monitor_candidates)
+        self._loss = float(trainer.callback_metrics.get("val/loss", math.inf))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return Lightning's state and val/loss of the best epoch."""
+        return super().state_dict() | {"loss": self._loss}
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save the weights of a better epoch; warn once where the metric is NaN."""
@@ -68,6 +95,7 @@ class BestCheckpoint(ModelCheckpoint):
         state["dirpath"] = self.dirpath
         state["best_k_models"] = {moved(k): v for k, v in state["best_k_models"].items()}
         super().load_state_dict(state)
+        self._loss = state["loss"]
         self.current_score = state["current_score"]  # which it forgets
 
 
