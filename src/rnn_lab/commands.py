@@ -1,4 +1,4 @@
-"""The commands `rnn-lab train`, `eval`, `predict`, `explain`, `export` and `report`.
+"""The commands of `rnn-lab`: train, eval, predict, explain, export, report and dashboard.
 
 train.py, eval.py, predict.py and explain.py in a clone call the same functions. Each imports what
 it needs when it is called, so that help pages and mistakes do not wait for torch.
@@ -25,6 +25,7 @@ usage: {program} COMMAND [OPTION=VALUE ...]
   explain   show why a trained run labels a text as it does
   export    write a trained run as one file, .safetensors or .onnx, with a model card
   report    write a web page of one run, or of a sweep to compare its runs
+  dashboard save a W&B workspace and report of a project's runs
 
 `{program} COMMAND --help` shows the options of a command with examples."""
 
@@ -92,6 +93,14 @@ def report(arguments: Sequence[str] | None = None) -> None:
     main(arguments, attribute_top_losses)
 
 
+@fault_tolerant_streams()
+def dashboard(arguments: Sequence[str] | None = None) -> None:
+    """Save a W&B workspace and report, or write their specifications."""
+    from rnn_lab.tracking.dashboard_command import main
+
+    main(arguments)
+
+
 COMMANDS: dict[str, Callable[[], None]] = {
     "train": train,
     "eval": evaluate,
@@ -99,6 +108,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "explain": explain,
     "export": export,
     "report": report,
+    "dashboard": dashboard,
 }
 
 

@@ -26,6 +26,7 @@ _EXTRAS = {
     "tensorboard": ("tensorboard",),
     "vectors": ("gensim",),
     "onnx": ("onnx", "onnxruntime"),
+    "dashboard": ("wandb_workspaces",),
 }
 _imported_entry_points = False
 
