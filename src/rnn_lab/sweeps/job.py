@@ -39,6 +39,7 @@ from rnn_lab.reports.run_files import (
 )
 from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
+from rnn_lab.tracking.wandb_environment import in_wandb_sweep
 from rnn_lab.training.config import check_sweep_name, parse_run_config
 from rnn_lab.training.extension import check_finished
 from rnn_lab.validation import AUTO
@@ -178,8 +179,16 @@ class LockOutputDir(Callback):
             sys.exit(f"error: {error}")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Exit with one line where the sweep's folder or its report cannot be written."""
+        """Exit with one line where the sweep's folder or its report cannot be written.
+
+        An agent of a W&B sweep gives its one W&B run to every job, so that is refused too.
+        """
         try:
+            if in_wandb_sweep() and OmegaConf.select(config, "logger.name") == "wandb":
+                raise ConfigError(
+                    "WANDB_SWEEP_ID: in a W&B sweep each command trains one run; remove -m, or "
+                    "unset WANDB_SWEEP_ID"
+                )
             check_sweep_name(OmegaConf.select(config, "sweep"))
             if (report_dir := OmegaConf.select(config, "report_dir")) is not None:
                 check_writable(local_path(str(report_dir)), "report_dir")

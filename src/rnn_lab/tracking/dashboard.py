@@ -86,7 +86,7 @@ def contents_of(runs: Sequence[LoggedRun]) -> Contents:
     configs = [run.config for run in runs if run.job_type != SWEEP_SUMMARY]
     if not configs:
         raise ConfigError(f"{runs[0].path}: the summary of a sweep; its folder has the runs")
-    options = [flatten(config) for config in configs]
+    options = [_options(config) for config in configs]
     is_multilabel = any("val/f1_micro" in run.keys for run in runs)
     monitors = {str(found.get("trainer.monitor", "auto")) for found in options} - {"auto"}
     # A W&B sweep that varies `model` has its choice in place of the group.
@@ -107,9 +107,17 @@ def contents_of(runs: Sequence[LoggedRun]) -> Contents:
 def _columns(configs: Sequence[Mapping[str, Any]], known: set[str]) -> list[str]:
     """Return the options that the sweep of these runs varies; without a sweep, the usual ones."""
     swept = {name for config in configs for name in config.get("search", {})}
+    # The parameters of a W&B sweep.
+    swept |= {name for config in configs for name in config if "." in name and name[0] != "_"}
+    swept |= {"model" for config in configs if isinstance(config.get("model"), str)}
     # Of a group, such as model, W&B has the options.
     names = (f"{name}{suffix}" for name in sorted(swept) for suffix in ("", ".name", ".source"))
     return [name for name in names if name in known] or [n for n in _COLUMNS if n in known]
+
+
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that a panel can name, flat: `a.b` is the option b of the group a."""
+    return flatten({k: v for k, v in config.items() if "." not in k and not k.startswith("_")})
 
 
 def build_dashboard(entity: str, project: str, title: str, shown: Contents) -> Dashboard:
@@ -325,7 +333,7 @@ def check_keys(dashboard: Dashboard, runs: Sequence[LoggedRun], where: str) -> i
         ConfigError: a key that no run logged, with its panel; `where` names the runs.
     """
     logged = set().union(*(run.keys for run in runs))
-    options = {name for run in runs for name in flatten(run.config) if name[0] != "_"}
+    options = {name for run in runs for name in _options(run.config)}
     checked = set()
     for section in dashboard.workspace.sections:
         for key in (key for panel in section.panels for key in panel_keys(panel)):

@@ -31,11 +31,13 @@ from rnn_lab.tracking.wandb_environment import (
     DEFAULT_PROJECT,
     LONGEST_NAME,
     environment_settings,
+    in_wandb_sweep,
     requested_mode,
     settings_error,
     shorten_name,
     wandb_is_off,
 )
+from rnn_lab.validation import flatten
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +98,7 @@ def _wandb_logger(
 ) -> FaultTolerantWandbLogger:
     if getattr(rank_zero_only, "rank", 0) != 0:
         return FaultTolerantWandbLogger(save_dir=folder)  # only the first process opens the run
-    if "WANDB_DIR" in os.environ:
+    if "WANDB_DIR" in os.environ and not in_wandb_sweep():  # an agent sets it for its own files
         print(f"WANDB_DIR has no effect: W&B's files are in {folder / 'wandb'}", flush=True)
     run, offline, earlier = open_wandb_run(config, folder, about)
     if earlier and not offline and "stopped" in run.summary:
@@ -120,7 +122,8 @@ def open_wandb_run(
     """Open a W&B run in `folder`, with the id of an interrupted one there: online if possible.
 
     `mode=auto` falls back to offline where there is no account or W&B cannot be reached. Where
-    `config` has no project, entity or group, the environment has it, or else `described`.
+    `config` has no project, entity or group, the environment has it, or else `described`. In a W&B
+    sweep, its agent has set project, entity, id and, unless `described` has one, the name.
 
     Returns:
         The run, whether it is offline, and the folders of the earlier ones, the latest last.
@@ -134,29 +137,34 @@ def open_wandb_run(
 
     settings = environment_settings()
     group = config.group or settings.run_group or described["group"]
-    described = described | {
-        "name": _fitting(described["name"]),
-        "group": group and _fitting(group),
-        "project": config.project or settings.project or DEFAULT_PROJECT,
-        "entity": config.entity or settings.entity,
-    }
+    name = described["name"]
+    described = described | {"name": name and _fitting(name), "group": group and _fitting(group)}
+    if in_wandb_sweep():
+        for option, value in (("project", config.project), ("entity", config.entity)):
+            if value is not None:
+                print(f"logger.{option}={value} has no effect: the W&B sweep has its own {option}")
+    else:
+        described["project"] = config.project or settings.project or DEFAULT_PROJECT
+        described["entity"] = config.entity or settings.entity
 
     def init(*, offline: bool) -> Any:
         remote = git_remote()
         git = {"git_remote_url": remote} if remote else {}
         with gc_disabled():  # the first call in a process imports all of W&B's client
-            return wandb.init(
+            run = wandb.init(
                 dir=folder,
                 mode="offline" if offline else "online",
                 resume=None if offline else "allow",
                 settings=wandb.Settings(init_timeout=20, console="off", silent=True, **git),
                 **described,
             )
+        _restore_groups(run, described["config"])
+        return run
 
     finish_wandb()
     runs = (run for run in (folder / "wandb").glob("*run-*-*") if run.is_dir())
     earlier = sorted(runs, key=_started_and_id)
-    if earlier:
+    if earlier and not in_wandb_sweep():
         described = described | {"id": _started_and_id(earlier[-1]).partition("-")[2]}
     offline = _is_offline(config)
     try:
@@ -170,6 +178,19 @@ def open_wandb_run(
             raise ConfigError(f"{origin}: W&B does not start: {reason}") from error
         print(f"W&B cannot be reached: {reason}", file=sys.stderr)
         return init(offline=True), True, earlier
+
+
+def _restore_groups(run: Any, config: Mapping[str, Any]) -> None:
+    """Log the options of a group that a parameter of a W&B sweep has replaced, by dotted names.
+
+    W&B puts the value of the parameter `model` in place of all options of the model.
+    """
+    groups = {name: options for name, options in config.items() if isinstance(options, Mapping)}
+    kept = {name for name, options in run.config.items() if isinstance(options, Mapping)}
+    replaced = {name: options for name, options in groups.items() if name not in kept}
+    missing = {key: value for key, value in flatten(replaced).items() if key not in run.config}
+    if missing:
+        run.config.update(missing)
 
 
 def _fitting(name: str) -> str:

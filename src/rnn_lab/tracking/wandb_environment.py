@@ -76,6 +76,11 @@ def settings_error(error: Any) -> ConfigError:
     return ConfigError("; ".join(lines))
 
 
+def in_wandb_sweep() -> bool:
+    """Return whether an agent of a W&B sweep has started this process."""
+    return bool(os.environ.get("WANDB_SWEEP_ID"))
+
+
 def environment_tags() -> tuple[str, ...]:
     """Return the tags of WANDB_TAGS."""
     return tuple(tag for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag)

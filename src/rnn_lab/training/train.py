@@ -23,7 +23,7 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
 from rnn_lab.paths import local_path
 from rnn_lab.tracking.loggers import build_loggers, finish_wandb
-from rnn_lab.tracking.wandb_environment import environment_tags
+from rnn_lab.tracking.wandb_environment import environment_tags, in_wandb_sweep
 from rnn_lab.training.artifacts import (
     git_commit,
     run_identity,
@@ -404,7 +404,8 @@ def silence_lightning() -> None:
 def describe_run(spec: RunSpec, data: TextDataModule) -> dict[str, Any]:
     """Return what W&B shows of a run; never the storage of a study, which may be secret.
 
-    Where the run has no name or tags of its own, WANDB_NAME and WANDB_TAGS have them.
+    Where the run has no name or tags of its own, WANDB_NAME and WANDB_TAGS have them. In a W&B
+    sweep, W&B names its runs.
     """
     name = spec.config.name or os.environ.get("WANDB_NAME") or None
     named = {"name": name, "tags": spec.config.tags or environment_tags()}
@@ -412,6 +413,8 @@ def describe_run(spec: RunSpec, data: TextDataModule) -> dict[str, Any]:
     options = spec.config.model_dump(mode="json")
     options["trial"].pop("storage")
     about = {"name": identity["run_name"], "tags": identity["tags"], "group": None}
+    if name is None and in_wandb_sweep():
+        about["name"] = None
     if spec.sweep is not None:
         about["name"] = f"{about['name']} {spec.sweep.run_name}".strip()
         about["group"] = spec.sweep.dir.name
