@@ -5,19 +5,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.forked import run_warm_command
+from tests.tracking.wandb_page import commands_to_run
 
 
 @pytest.fixture(scope="session")
 def offline_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep of two models, with all that runs log, read-only."""
+    """The folder of the sweep that docs/wandb.md runs: two models, and all that runs log."""
     cwd = tmp_path_factory.mktemp("offline_sweep")
-    done = run_warm_command(
-        "train.py",
-        *("-m", "experiment=smoke", "logger=wandb", "model=gru,rnn"),
-        *("model.hidden_size=4", "data.num_train=60", "data.num_test=20"),
-        *("trainer.gradient_flow=epoch", "sweep=first"),
-        cwd=cwd,
-        env={"WANDB_MODE": "offline"},
-    )
+    train, _ = commands_to_run()
+    done = run_warm_command("rnn_lab/__main__.py", *train, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return cwd / "runs" / "first"

@@ -15,6 +15,7 @@ from rnn_lab.tracking.dashboard_command import dashboard
 from rnn_lab.tracking.logged_runs import LoggedRun, read_logged_runs
 from tests.cli.forked import run_warm_command
 from tests.cli.runner import run_command
+from tests.tracking.wandb_page import MARKED, PAGE, commands_to_run
 from tests.tracking.wandb_server import API_KEY, wandb_server
 
 
@@ -102,6 +103,19 @@ def test_a_sweep_has_a_workspace_and_a_report_with_the_same_panels(offline_sweep
     dashboard((*arguments, "output=again"))  # it can be kept under version control
     for name in ("workspace.json", "report.json"):
         assert Path("again", name).read_bytes() == Path("dashboard", name).read_bytes()
+
+
+def test_the_second_command_of_the_page_writes_the_dashboard_of_the_first(offline_sweep):
+    assert len(re.findall(r"^```bash$", PAGE, flags=re.M)) == len(MARKED.findall(PAGE))
+    _, (name, *arguments) = commands_to_run()
+    done = run_warm_command(
+        *("rnn_lab/__main__.py", name, *arguments), cwd=offline_sweep.parents[1]
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Checked: ")
+    assert {f.name for f in offline_sweep.parents[1].glob("dashboard/*")} == {
+        *("workspace.json", "report.json")
+    }
 
 
 def test_the_charts_are_those_that_wandb_draws_of_the_tables(runs):
