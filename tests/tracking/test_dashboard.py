@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rnn_lab.errors import ConfigError
+from rnn_lab.errors import ConfigError, UserError
 from rnn_lab.tracking.dashboard import build_dashboard, check_keys, contents_of
 from rnn_lab.tracking.dashboard_command import dashboard
 from rnn_lab.tracking.logged_runs import LoggedRun, read_logged_runs
@@ -189,6 +189,18 @@ def test_every_panel_is_checked(runs):
         check_keys(built, no_flow, "runs")
 
 
+def test_a_search_has_its_importances(runs):
+    summary = next(run for run in runs if run.job_type == "sweep-summary")
+    table = "importances/val/accuracy_table"
+    searched = [*runs, summary._replace(keys=summary.keys | {table})]
+    built = build_dashboard("team", "project", "title", contents_of(searched))
+    text = json.dumps(built.specifications()["report"])
+    assert "Share of each option in val/accuracy" in text
+    check_keys(built, searched, "runs")
+    with pytest.raises(ConfigError, match=rf"^{table}: no run in runs logged this key"):
+        check_keys(built, runs, "runs")
+
+
 def test_one_run_of_a_sweep_has_no_table_of_the_sweep(run):
     dashboard(("team/テスト é", f"run={run}", "columns=optimizer.lr", "metrics=loss"))
     report = read(Path("dashboard/report.json"))
@@ -221,13 +233,15 @@ def test_runs_with_any_number_of_labels_have_their_own_metrics(multilabel_run):
         (("team/project", "run=nowhere"), "run=nowhere: no such folder"),
         (("team/project", "run=."), "run=.: no W&B run in this folder; train with logger=wandb"),
         (("team/project", "metrics=loss,"), "metrics=loss,: expected different names with commas"),
+        (("team/project", "output=file"), "file/workspace.json: cannot be written: "),
         (("team/project", "title=\N{ROCKET}"), "title=\N{ROCKET}: W&B refuses it: "),
     ],
 )
-def test_a_mistake_is_one_line(arguments, message):
-    with pytest.raises(ConfigError) as error:
+def test_a_mistake_is_one_line(arguments, message, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError) as error:
         dashboard(arguments)
-    assert str(error.value).startswith(message)
+    assert str(error.value).removeprefix(f"{tmp_path}/").startswith(message)
     assert "\n" not in str(error.value)
 
 

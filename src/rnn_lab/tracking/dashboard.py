@@ -23,6 +23,7 @@ METRICS = {
     "multilabel": ("loss", "accuracy", "f1", "f1_micro", "map"),
 }
 _TRAIN_METRICS = ("loss", "accuracy")  # measured on the training split too
+_IMPORTANCES = re.compile(r"importances/.*_table")
 _FLOW = r"gradient_flow/.*/distance_\d+"
 _COLUMNS = (
     *("model.name", "model.hidden_size", "model.num_layers", "model.dropout"),
@@ -47,6 +48,7 @@ class Contents:
     has_plots: bool = True
     has_gradient_flow: bool = True
     has_summary: bool = True
+    importances: Sequence[str] = ()  # tables of a search: the share of each option in a metric
 
 
 class Section(NamedTuple):
@@ -88,6 +90,7 @@ def contents_of(runs: Sequence[LoggedRun]) -> Contents:
         raise ConfigError(f"{runs[0].path}: the summary of a sweep; its folder has the runs")
     options = [_options(config) for config in configs]
     is_multilabel = any("val/f1_micro" in run.keys for run in runs)
+    tables = {key for run in runs for key in run.keys if _IMPORTANCES.fullmatch(key)}
     monitors = {str(found.get("trainer.monitor", "auto")) for found in options} - {"auto"}
     # A W&B sweep that varies `model` has its choice in place of the group.
     is_choice = any(isinstance(config.get("model"), str) for config in configs)
@@ -101,12 +104,14 @@ def contents_of(runs: Sequence[LoggedRun]) -> Contents:
         has_plots=any(found.get("plots", True) for found in options),
         has_gradient_flow=any(found.get("trainer.gradient_flow") for found in options),
         has_summary=any(run.job_type == SWEEP_SUMMARY for run in runs),
+        importances=sorted(tables),
     )
 
 
 def _columns(configs: Sequence[Mapping[str, Any]], known: set[str]) -> list[str]:
     """Return the options that the sweep of these runs varies; without a sweep, the usual ones."""
-    swept = {name for config in configs for name in config.get("search", {})}
+    searched = (config.get("search") for config in configs)
+    swept = {name for names in searched if isinstance(names, Mapping) for name in names}
     # The parameters of a W&B sweep.
     swept |= {name for config in configs for name in config if "." in name and name[0] != "_"}
     swept |= {"model" for config in configs if isinstance(config.get("model"), str)}
@@ -231,6 +236,11 @@ def _sweep(shown: Contents) -> Section:
         _wide(wr.ParallelCoordinatesPlot(title=f"Options and {shown.monitor}", columns=columns)),
         _wide(wr.ParameterImportancePlot(with_respect_to=shown.monitor)),
     ]
+    for table in shown.importances:
+        metric = table.removeprefix("importances/").removesuffix("_table")
+        fields = {"label": "option", "value": "importance"}
+        title = f"Share of each option in {metric}"
+        panels.append(_chart(table, "wandb/bar/v0", fields, title=title))
     if shown.has_summary:
         panels.append(_wide(wr.WeavePanelSummaryTable(table_name="sweep/runs")))
     text = f"How {shown.monitor} of the selected epoch depends on the options of a run."

@@ -17,7 +17,11 @@ from rnn_lab.plugins import require_extra
 from rnn_lab.reports.command import find_sweep
 from rnn_lab.tracking.config import WandbConfig
 from rnn_lab.tracking.logged_runs import LoggedRun, read_logged_runs
-from rnn_lab.tracking.wandb_environment import LONGEST_NAME, requested_mode
+from rnn_lab.tracking.wandb_environment import (
+    LONGEST_NAME,
+    environment_settings,
+    requested_mode,
+)
 from rnn_lab.validation import unknown_choice_message
 
 if TYPE_CHECKING:
@@ -154,11 +158,13 @@ def _require_account() -> None:
     """Make sure that there is a W&B account, without a prompt or a request.
 
     Raises:
-        ConfigError: there is none; says how to log in and how to do without.
+        ConfigError: there is none; says how to log in and how to do without. Or a setting of W&B's
+            environment is impossible.
     """
     import wandb
 
-    wandb.setup(settings=wandb.Settings(silent=True))
+    os.environ["WANDB_SILENT"] = "true"  # its lines about the account and what is saved
+    environment_settings()
     if not wandb.login(prompt=False, verify=False):
         raise ConfigError(
             f"no W&B account on this machine; run `{wandb_prefix()} login` first, or write the "

@@ -47,15 +47,10 @@ def read_logged_runs(folder: Path, option: str) -> list[LoggedRun]:
 def _read(file: Path) -> LoggedRun:
     """Read one run by `wandb leet inspect`, W&B's own reader of its files."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    environment = os.environ | _OFFLINE
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")} | _OFFLINE
+    options: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL}
     try:
-        read = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            timeout=_TIMEOUT,
-            stdin=subprocess.DEVNULL,
-        )
+        read = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, **options)
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{file}: not read after {_TIMEOUT} s") from None
     job_type, keys = "", set()
