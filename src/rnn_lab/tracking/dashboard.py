@@ -46,6 +46,7 @@ class Contents:
     has_confusion_matrix: bool = True
     has_test: bool = True
     has_plots: bool = True
+    has_steps: bool = True  # not in a run of fewer steps than trainer.log_every_n_steps
     has_gradient_flow: bool = True
     has_summary: bool = True
     importances: Sequence[str] = ()  # tables of a search: the share of each option in a metric
@@ -102,6 +103,7 @@ def contents_of(runs: Sequence[LoggedRun]) -> Contents:
         has_confusion_matrix=not is_multilabel,
         has_test=any(found.get("test", True) for found in options),
         has_plots=any(found.get("plots", True) for found in options),
+        has_steps=any("lr" in run.keys for run in runs),
         has_gradient_flow=any(found.get("trainer.gradient_flow") for found in options),
         has_summary=any(run.job_type == SWEEP_SUMMARY for run in runs),
         importances=sorted(tables),
@@ -222,9 +224,9 @@ def _optimization(shown: Contents) -> Section:
     panels = [
         _line(shown, "train/examples_per_second"),
         _bars(shown, "train/examples_per_second"),
-        _line(shown, "lr", step),
-        _line(shown, "grad_norm", step, log_y=True),
     ]
+    if shown.has_steps:
+        panels += [_line(shown, "lr", step), _line(shown, "grad_norm", step, log_y=True)]
     text = "Training speed without validation, learning rate, and gradient norm before clipping."
     return Section("Throughput and optimization", text, panels)
 

@@ -74,8 +74,6 @@ def dashboard(arguments: Sequence[str]) -> None:
     require_extra("dashboard", "dashboard")
     if output is None:
         _require_account()
-    else:
-        os.environ |= {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
     from rnn_lab.tracking.dashboard import build_dashboard, check_keys
 
     runs: list[LoggedRun] = []
