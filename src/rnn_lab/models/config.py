@@ -79,8 +79,11 @@ def _as_config_of_cell(options: Any) -> Any:
         return ModelConfig.model_validate(of_all)  # names what is wrong with the name
     config_class = CELL_CONFIGS[name]
     for option in options.keys() - config_class.model_fields.keys():
+        if options[option] is None:
+            continue
+        list(CELLS)  # imports all cells, which register their options
         cells = [cell for cell, other in CELL_CONFIGS.items() if option in other.model_fields]
-        if cells and options[option] is not None:
+        if cells:
             cells_text = ", ".join(f"model={cell}" for cell in sorted(cells))
             raise ValueError(f"model.{option}: only {cells_text} has this option, not {name}")
     # An experiment may set an option of one cell to null, and is composed with every cell.
