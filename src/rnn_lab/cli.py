@@ -6,6 +6,7 @@ of the program and keeps its stack trace. HYDRA_FULL_ERROR=1 shows the trace of 
 
 import contextlib
 import functools
+import math
 import os
 import re
 import sys
@@ -50,13 +51,17 @@ def _job_dir(*, _root_: DictConfig) -> str:
 
 
 # Resolvers of conf: ${coalesce:value,default} is the default where the value is null, ${job_dir:}
-# the name of a job's folder, and ${command:train} how the user types that command. Worker processes
-# import this file before they resolve anything.
+# the name of a job's folder, ${command:train} how the user types that command, and
+# ${replace:text,old,new} a text with parts replaced. Worker processes import this file before they
+# resolve anything.
 OmegaConf.register_new_resolver(
     "coalesce", lambda value, default: default if value is None else value, replace=True
 )
 OmegaConf.register_new_resolver("command", command, replace=True)
 OmegaConf.register_new_resolver("job_dir", _job_dir, replace=True)
+OmegaConf.register_new_resolver(
+    "replace", lambda text, old, new: str(text).replace(old, new), replace=True
+)
 
 _output_dirs: list[Path] = []  # that Hydra creates
 
@@ -92,6 +97,7 @@ def hydra_entrypoint(
     raw_args: Sequence[str] = (),
     sweepable: bool = False,
     prints_result: bool = False,
+    reports_failures: bool = False,
 ) -> Callable[[Task], Callable[[], None]]:
     """Turn `task` into a command; its argument is conf/`config_name`.yaml, composed and resolved.
 
@@ -104,6 +110,8 @@ def hydra_entrypoint(
             fails. `reproduce=<result.json>` then stands for the options of that run.
         prints_result: whether standard output is what the command is for, so that it fails where
             that cannot be written. Otherwise it continues: its results are in files.
+        reports_failures: whether a callback of the config lists the failed jobs of a sweep at its
+            end, so that Hydra need not raise the first one's error.
 
     Returns:
         a decorator. The command has no arguments and reads sys.argv.
@@ -139,8 +147,11 @@ def hydra_entrypoint(
                         # In a sweep the other jobs continue: the exception is this job's result.
                         line = _line_of(error)
                         is_multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-                        if show_traces or is_multirun or line is None:
+                        if show_traces or line is None or (is_multirun and not reports_failures):
                             raise
+                        if is_multirun:
+                            print_error(line)
+                            return math.nan
                         exit_with(line)
                 return None
 
@@ -181,9 +192,14 @@ def hydra_entrypoint(
 
 def exit_with(lines: str) -> NoReturn:
     """Print each line as an error, and exit with status 1."""
+    print_error(lines)
+    sys.exit(1)
+
+
+def print_error(lines: str) -> None:
+    """Print each line as an error."""
     for line in lines.splitlines():
         print(f"error: {sanitize(line, longest=10_000)}", file=sys.stderr)
-    sys.exit(1)
 
 
 @contextlib.contextmanager

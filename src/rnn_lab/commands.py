@@ -49,9 +49,9 @@ def evaluate(options: dict[str, Any]) -> None:
     evaluate(options | {"output_dir": HydraConfig.get().runtime.output_dir})
 
 
-@hydra_entrypoint("predict", raw_args=("text",), prints_result=True)
+@hydra_entrypoint("predict", raw_args=("text",), prints_result=True, reports_failures=True)
 def predict(options: dict[str, Any]) -> None:
-    """Label one text, or every row of a file."""
+    """Label one text, or every row of a file or of many."""
     from rnn_lab.inference.predict import predict
 
     predict(options)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.cli.forked import Started
 from tests.cli.runner import PROJECT, run_command
 
 SMALL = (
@@ -152,3 +153,34 @@ def test_what_slurm_refuses_is_one_line(tmp_path):
     assert done.returncode == 1
     assert "error: hydra/launcher=submitit_slurm: sbatch: error:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_shards_of_predict_are_one_array(tmp_path, mood_run, mood_reviews):
+    """A cancelled shard is reported, and is the only one that the same command labels."""
+    options = (f"run={mood_run}", f"input={mood_reviews}", "output=out", "shard=0/3,1/3,2/3")
+    launcher = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1")
+    one_by_one = ("hydra.launcher.array_parallelism=1", "hydra.launcher.timeout_min=10")
+    command = ("predict.py", "-m", *options, *launcher, *one_by_one)
+    (tmp_path / "said").touch()
+    process = Started(*command, cwd=tmp_path, out=tmp_path / "said")
+    until = time.monotonic() + PATIENCE
+    while not (found := re.search(r"^slurm job (\S+_2):", process.said(), re.MULTILINE)):
+        assert time.monotonic() < until and process.poll() is None, process.said()
+        time.sleep(0.1)
+    subprocess.run(["scancel", found[1]], check=True)
+    assert process.wait(PATIENCE) == 1, process.said()
+    said = process.said()
+    assert f"error: shard_2_of_3: its process died: Slurm job {found[1]} is " in said
+    assert "error: 1 of 3 files are not labelled:" in said
+    assert f"error:   {mood_reviews} (2/3): its shard did not label it" in said
+    outputs = [tmp_path / f"out/moods.csv-0000{index}-of-00003.jsonl" for index in range(3)]
+    before = [path.stat().st_ino for path in outputs[:2]]
+    assert not outputs[2].exists()
+
+    done = run_command(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.stat().st_ino for path in outputs[:2]] == before
+    whole = run_command("predict.py", *options[:2], "output=whole.jsonl", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    rows = "".join(path.read_text() for path in outputs)
+    assert rows == (tmp_path / "whole.jsonl").read_text()

@@ -8,9 +8,11 @@ from pydantic import Field, PositiveInt, StrictBool, field_validator, model_vali
 from rnn_lab.data.config import TextOptions
 from rnn_lab.data.readers.config import Column, ReadConfig, read_options
 from rnn_lab.data.readers.reading import ReadOptions
+from rnn_lab.inference.shards import Shard
 from rnn_lab.validation import FilePath, OptionsOf, StrictConfig, Targets, Text
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+OutputFormat = Literal["jsonl", "csv", "parquet"]
 
 
 class _RunOptions(StrictConfig):
@@ -44,8 +46,12 @@ class PredictOptions(_RunOptions, ReadConfig):
 
     device: Device = "auto"
     text: str | None = None
-    input: FilePath | None = None
+    input: FilePath | list[FilePath] | None = None
     output: FilePath = "-"
+    output_format: OutputFormat | None = None
+    shard: Text | None = None
+    engine: Literal["local", "ray"] = "local"
+    num_workers: PositiveInt | None = None
     keep_columns: StrictBool = True
     id_column: Column | None = None
     top_k: PositiveInt | None = None
@@ -57,6 +63,25 @@ class PredictOptions(_RunOptions, ReadConfig):
         if (self.text is None) == (self.input is None):
             raise ValueError('give one of text="..." and input=<.txt, .csv, .jsonl, ... or ->')
         return self
+
+    @model_validator(mode="after")
+    def _fit_each_other(self) -> Self:
+        if self.shard is not None:
+            Shard.parse(self.shard)
+            if self.input in (None, "-"):
+                raise ValueError(f"shard={self.shard}: needs input=<files, a pattern or a folder>")
+            if self.engine == "ray":
+                raise ValueError(f"shard={self.shard}: engine=ray divides the input itself")
+        if self.engine == "ray" and self.input in (None, "-"):
+            raise ValueError("engine=ray: needs input=<files, a pattern or a folder>")
+        if self.num_workers is not None and self.engine != "ray":
+            raise ValueError(f"num_workers={self.num_workers}: only engine=ray has workers")
+        return self
+
+    @property
+    def inputs(self) -> list[str]:
+        """What `input` names, as a list."""
+        return [self.input] if isinstance(self.input, str) else list(self.input or ())
 
     def read_options(self) -> ReadOptions:
         """Return the options that say how `input` is read."""

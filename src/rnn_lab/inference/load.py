@@ -23,14 +23,18 @@ from rnn_lab.data.corpus import Task
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
-from rnn_lab.inference.predictor import DEFAULT_SEPARATOR, Predictor, is_onnx_file
+from rnn_lab.inference.predictor import (
+    DEFAULT_SEPARATOR,
+    Predictor,
+    find_checkpoint,
+    is_onnx_file,
+)
 from rnn_lab.inference.recorded import training_read_info
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.safetensors_file import SUFFIX, read_safetensors
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, ModelOptions, OptimizerConfig, SchedulerConfig
-from rnn_lab.paths import local_path
 from rnn_lab.process import limit_threads
 from rnn_lab.training.hardware import available_devices
 
@@ -114,31 +118,6 @@ class _Checkpoint(_Plain):
     state_dict: dict[str, Tensor]
     hyper_parameters: _HyperParameters
     data: _Data = Field(alias=DATA)
-
-
-def find_checkpoint(run: str | Path) -> Path:
-    """Return the file that `run` stands for, in every command and in rnn_lab.load.
-
-    That is a .ckpt or .safetensors file itself. Of a run folder, or its result.json, it is the best
-    checkpoint, or else the last one. `~` is the home folder.
-
-    Raises:
-        CheckpointError: there is none; names the paths that were tried.
-    """
-    path = local_path(run)
-    if path.name == "result.json":
-        path = path.parent
-    if path.is_file():
-        return path
-    if not path.exists():
-        raise CheckpointError(f"{run}: no such run folder, .ckpt or .safetensors file")
-    if not path.is_dir():
-        raise CheckpointError(f"{run}: not a regular file")
-    best, last = (path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
-    for place in (best, last):
-        if place.is_file():
-            return place
-    raise CheckpointError(f"{run}: no finished run; looked for {best} and {last.name}")
 
 
 def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:

@@ -156,15 +156,16 @@ class ParquetTable:
         names = free_names(map(self._options.kept_name, kept), {*first, *ours})
         every = [*first, *names, *ours]
         types: list[Any] = [self._options.info.arrow_types.get(name) for name in kept]
-        types = [None] * len(first) + types + [None] * len(ours)
+        types = [pa.int64(), *[None] * (len(first) - 1), *types, *[None] * len(ours)]
         writer: Any = None
+        batches = _batches(_chain(head, rest)) if head else iter([[]])  # no row: one empty batch
         try:
-            for batch in _batches(_chain(head, rest)):
+            for batch in batches:
                 values: list[list[Any]] = [[row.line for row in batch]]
                 values += [[row.id for row in batch]] if is_id else []
                 values += [[(row.columns or {}).get(name) for row in batch] for name in kept]
                 results = [_results(row, self._options, text=False) for row in batch]
-                values += map(list, zip(*results, strict=True))
+                values += map(list, zip(*results, strict=True)) if results else [[] for _ in ours]
                 columns = list(map(_array, values, types, every))
                 if writer is None:
                     types = [column.type for column in columns]  # of all later rows

@@ -122,11 +122,10 @@ def launch_slurm(
         raise ConfigError(f"hydra/launcher=submitit_slurm: {reason}") from error
     except KeyboardInterrupt:
         if ids := " ".join(sorted({job.job_id.split("_")[0] for job in batch.running.values()})):
-            print(
-                f"the jobs continue in Slurm; `scancel {ids}` stops them, and the same command "
-                "with `sweep` waits for them",
-                file=sys.stderr,
-            )
+            line = f"the jobs continue in Slurm; `scancel {ids}` stops them"
+            if "sweep" in launcher.config:  # of train, and not of predict
+                line += ", and the same command with `sweep` waits for them"
+            print(line, file=sys.stderr)
         raise
 
 

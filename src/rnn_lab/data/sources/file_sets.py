@@ -218,7 +218,7 @@ class ClassFolders(FileSet):
         """
         for folder in self._folders:
             is_empty = True
-            for file in _files_below(folder):
+            for file in files_below(folder):
                 is_empty = False
                 yield file
             if is_empty:
@@ -229,7 +229,7 @@ class ClassFolders(FileSet):
         encodings: set[str] = set()
         for folder in self._folders:
             label = canonical_label(folder.name)
-            for file in _files_below(folder):
+            for file in files_below(folder):
                 name = file.relative_to(folder.parent).as_posix()
                 text, encoding, fault = self._read(file)
                 encodings.add(encoding)
@@ -403,7 +403,7 @@ def class_file_labels(files: Sequence[Path], path: str) -> list[str]:
     return [canonical_label("".join(p)) for p in parts]
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder at any depth, sorted by name, without those of the system."""
     walked = {*map(str, folder.resolve().parents)}  # where a link would lead around in a circle
     for root, folders, names in os.walk(folder, followlinks=True):

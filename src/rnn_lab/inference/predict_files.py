@@ -1,0 +1,393 @@
+"""Label many files, or a shard of them: one output a file, and none twice after a restart.
+
+The output folder has a hidden folder beside the predictions: a record of each output, which says
+what it was made from, the locks of the shards, and the logs of their jobs. A shard needs nothing
+else of the others, so that any of them may run at any time on any machine that sees both folders.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from rnn_lab import __version__
+from rnn_lab.data.readers.records import RecordReader
+from rnn_lab.errors import ConfigError, DataError, UserError, WriteError, sanitize
+from rnn_lab.inference.config import PredictOptions
+from rnn_lab.inference.input_files import InputFile, find_input_files
+from rnn_lab.inference.predict import (
+    Counts,
+    check_replaceable,
+    label_rows,
+    load_predictor,
+    output_lock,
+)
+from rnn_lab.inference.predictor import find_checkpoint, is_onnx_file
+from rnn_lab.inference.recorded import recorded_read_info
+from rnn_lab.inference.shards import Shard, divide, rows_of_shard
+from rnn_lab.io.atomic import check_writable, read_text, write_json
+from rnn_lab.io.locks import locked
+from rnn_lab.paths import local_path
+from rnn_lab.plugins import require_extra
+
+if TYPE_CHECKING:
+    from rnn_lab.inference.predictor import Predictor
+
+RECORDS = ".predict"  # in the output folder
+WHOLE = Shard(0, 1)
+LISTED = 20  # files that a message names
+_UNEVEN = 2  # times the mean, from which the bytes of a shard are worth a hint
+_ROWS = re.compile(r"(.*)-[0-9]{5,}-of-[0-9]{5,}(\.[a-z]+)")
+# Options on which no prediction depends.
+_NOT_RECORDED = {
+    *("run", "input", "output", "shard", "engine", "num_workers", "overwrite", "device"),
+    "batch_size",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file, or a shard of its rows, and where its predictions are written."""
+
+    file: InputFile
+    rows: Shard
+    folder: Path  # of all outputs
+    ending: str
+
+    @property
+    def name(self) -> str:
+        """The path of the output within the output folder."""
+        rows = "" if self.rows == WHOLE else f"-{self.rows.file_name}"
+        return f"{self.file.name}{rows}{self.ending}"
+
+    @property
+    def output(self) -> Path:
+        """The file of its predictions."""
+        return self.folder / self.name
+
+    @property
+    def record(self) -> Path:
+        """The file that says what `output` was made from, or why it is not there."""
+        return self.folder / RECORDS / "files" / f"{self.name}.json"
+
+    def __str__(self) -> str:
+        rows = "" if self.rows == WHOLE else f" ({self.rows})"
+        return f"{sanitize(str(self.file.path))}{rows}"
+
+    def is_done(self, fingerprint: str) -> bool:
+        """Return whether `output` has the predictions of the file as it is now."""
+        record = self.read_record()
+        try:
+            size = self.output.stat().st_size
+        except OSError:
+            return False
+        return record.items() >= self._state(fingerprint).items() and record.get("bytes") == size
+
+    def read_record(self) -> Mapping[str, Any]:
+        """Return the record, {} if there is none or it is damaged."""
+        with suppress(OSError, ValueError, RecursionError):
+            found = json.loads(read_text(self.record))
+            return found if isinstance(found, dict) else {}
+        return {}
+
+    def write_record(self, fingerprint: str, counts: Counts) -> None:
+        """Record that `output` is complete."""
+        size = self.output.stat().st_size
+        write_json(self.record, self._state(fingerprint) | counts._asdict() | {"bytes": size})
+
+    def write_failure(self, error: UserError) -> None:
+        """Record why there is no output."""
+        write_json(self.record, {"error": str(error)})
+
+    def _state(self, fingerprint: str) -> dict[str, Any]:
+        file = self.file
+        state = {"input": str(file.path), "input_bytes": file.size, "mtime_ns": file.mtime_ns}
+        return state | {"fingerprint": fingerprint}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All parts of the input, and which of them each shard has."""
+
+    folder: Path
+    parts: Sequence[Part]
+    shares: Sequence[Sequence[int]]
+
+    @classmethod
+    def of(cls, options: PredictOptions, count: int) -> "Plan":
+        """Divide the input of `options` in `count` shards: the rows of one file, or whole files.
+
+        Raises:
+            UserError: an input does not exist, or the output is no folder for its predictions.
+        """
+        folder = _output_folder(options)
+        found = find_input_files(options.inputs, folder, any_ending=options.format is not None)
+        ending = f".{options.output_format or ('parquet' if options.engine == 'ray' else 'jsonl')}"
+        if ending == ".parquet":
+            require_extra("files", f"output_format={ending[1:]}", needs="pyarrow")
+        if len(found) == 1:
+            rows = [Shard(index, count) for index in range(count)]
+            parts = [Part(found[0], shard, folder, ending) for shard in rows]
+            shares = [[index] for index in range(count)]
+        else:
+            parts = [Part(file, WHOLE, folder, ending) for file in found]
+            shares = divide([file.size for file in found], count)
+        inputs = {part.file.path for part in parts}
+        for part in parts:
+            if part.output in inputs:
+                raise ConfigError(
+                    f"output={folder}: {part.name} is an input; choose another folder"
+                )
+        return cls(folder, parts, shares)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that the shards depend on."""
+        files = [(str(part.file.path), part.file.size, part.file.mtime_ns) for part in self.parts]
+        return hashlib.sha256(repr(files).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def parts_of(self, shard: Shard) -> list[Part]:
+        """Return the parts of a shard."""
+        return [self.parts[position] for position in self.shares[shard.index]]
+
+    def describe_uneven(self) -> str | None:
+        """Return a hint where one file makes a shard much longer than the others."""
+        sizes = [part.file.size for part in self.parts]
+        if len(self.parts) < 2 or max(sizes) * len(self.shares) <= _UNEVEN * sum(sizes):
+            return None
+        largest = max(self.parts, key=lambda part: part.file.size)
+        share = max(sizes) / sum(sizes)
+        return (
+            f"{largest} has {share:.0%} of the bytes, and one shard gets all of it; if it is the "
+            "only input, its rows are divided among the shards"
+        )
+
+
+class PartResult(NamedTuple):
+    """The result of a part: labelled by this process or earlier, or an error."""
+
+    part: Part
+    status: Literal["labelled", "finished", "failed"]
+    error: str = ""
+
+
+def predict_files(options: PredictOptions) -> None:
+    """Label the files of `options.input`, or those of its shard, one after the other.
+
+    Finished outputs are skipped. A file that cannot be read is reported at once, and again at the
+    end; the others are labelled.
+
+    Raises:
+        UserError: the options, the run or the output folder cannot be used, or a file failed.
+    """
+    if options.engine == "ray":
+        from rnn_lab.inference.predict_ray import predict_on_ray
+
+        predict_on_ray(options)
+        return
+    shard = WHOLE if options.shard is None else Shard.parse(options.shard)
+    plan, labeller = Plan.of(options, shard.count), Labeller(options)
+    labeller.fingerprint  # noqa: B018  a missing run is reported before any folder is made
+    check_writable(plan.folder, "output")
+    with locked_shard(plan, options, shard):
+        _announce(plan, shard)
+        report([labeller.label(part) for part in plan.parts_of(shard)])
+
+
+@dataclass
+class Labeller:
+    """A model that labels parts, loaded at the first that is not finished."""
+
+    options: PredictOptions
+    _listed: dict[Path, dict[str, list[str]]] = field(default_factory=dict)
+
+    @cached_property
+    def run(self) -> "Predictor":
+        """The model."""
+        return load_predictor(self.options)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of the model's file and of the options that change predictions."""
+        run = self.options.run
+        path = local_path(run) if is_onnx_file(run) else find_checkpoint(run)
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+        except OSError as error:
+            raise ConfigError(f"run={run}: cannot be read: {error.strerror}") from None
+        chosen = self.options.model_dump(mode="json", exclude=_NOT_RECORDED)
+        digest.update(json.dumps([__version__, chosen], sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def label(self, part: Part) -> PartResult:
+        """Write the predictions of a part, unless they are there.
+
+        Raises:
+            UserError: the run cannot be loaded, or the output folder cannot be written.
+        """
+        fingerprint = self.fingerprint
+        if part.is_done(fingerprint):
+            return PartResult(part, "finished")
+        run = self.run  # an error of the run is one of all parts
+        part.output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(output_lock(part.output), str(part.output)):
+                if part.is_done(fingerprint):  # by the process that had the lock
+                    return PartResult(part, "finished")
+                try:
+                    self._check_output(part)
+                    counts = self._label(run, part)
+                except (DataError, ConfigError) as error:
+                    part.write_failure(error)
+                    raise
+                part.write_record(fingerprint, counts)
+        except WriteError:
+            raise
+        except UserError as error:
+            print(sanitize(str(error), 1000), file=sys.stderr)
+            return PartResult(part, "failed", str(error))
+        return PartResult(part, "labelled")
+
+    def _label(self, run: "Predictor", part: Part) -> Counts:
+        source = part.file.path
+        is_recorded, like = recorded_read_info(self.options.run)
+        like = like if is_recorded else run.read_info
+        reader = RecordReader(source, self.options.read_options(), labelled=False, like=like)
+        rows = iter(reader) if part.rows == WHOLE else rows_of_shard(reader, source, part.rows)
+        first = next(rows, None)  # an unreadable file is reported before anything is written
+        rows = chain([] if first is None else [first], rows)
+        return label_rows(
+            run,
+            reader,
+            rows,
+            self.options,
+            sanitize(str(source)),
+            str(part.output),
+            prefix=f"{part}: ",
+            all_may_be_bad=part.rows != WHOLE,
+        )
+
+    def _check_output(self, part: Part) -> None:
+        """Remove what a killed process left, and make sure that no row gets a second output."""
+        folder, name = part.output.parent, part.output.name
+        if folder not in self._listed:
+            self._listed[folder] = _beside(folder)
+        beside = self._listed[folder]
+        for partial in beside.pop(f"{name} partial", ()):
+            (folder / partial).unlink(missing_ok=True)
+        stem = Path(part.file.name).name
+        for other in beside.get(f"{stem}{part.ending} rows", ()):
+            if part.rows == WHOLE or not other.endswith(f"-of-{part.rows.count:05d}{part.ending}"):
+                raise ConfigError(
+                    f"{part.output}: {other} has the rows of another number of shards; delete "
+                    "those files, or choose another folder"
+                )
+        whole = f"{stem}{part.ending}"
+        if part.rows != WHOLE and (folder / whole).exists():
+            raise ConfigError(
+                f"{part.output}: {whole} has all rows already; delete it, or choose another folder"
+            )
+        check_replaceable(part.output, str(part.output), overwrite=self.options.overwrite)
+
+
+def report(results: Iterable[PartResult]) -> None:
+    """Print how many files were labelled.
+
+    Raises:
+        DataError: some failed; lists them.
+    """
+    found: dict[str, list[PartResult]] = defaultdict(list)
+    for result in results:
+        found[result.status].append(result)
+    total = sum(map(len, found.values()))
+    line = f"{len(found['labelled']):,} of {total:,} files labelled"
+    if found["finished"]:
+        line += f", {len(found['finished']):,} finished before"
+    print(line, file=sys.stderr)
+    raise_failures([(result.part, result.error) for result in found["failed"]], total)
+
+
+def raise_failures(failures: Sequence[tuple[Part, str]], total: int) -> None:
+    """Raise a DataError that lists the parts and why they failed, if there are any."""
+    if not failures:
+        return
+    lines = [f"{len(failures):,} of {total:,} files are not labelled:"]
+    for part, error in failures[:LISTED]:
+        named = error if str(part.file.path) in error else f"{part}: {error}"
+        lines.append(f"  {sanitize(named, 1000)}")
+    if len(failures) > LISTED:
+        lines.append(f"  and {len(failures) - LISTED:,} more")
+    raise DataError("\n".join(lines))
+
+
+def _output_folder(options: PredictOptions) -> Path:
+    folder = Path(os.path.abspath(local_path(options.output)))  # noqa: PTH100  without `..`
+    if options.output == "-" or (folder.exists() and not folder.is_dir()):
+        what = "stdout" if options.output == "-" else "a file"
+        raise ConfigError(
+            f"output={options.output}: is {what}; several files, and shards, need a folder: "
+            "output=<folder>"
+        )
+    return folder
+
+
+@contextmanager
+def locked_shard(plan: Plan, options: PredictOptions, shard: Shard) -> Iterator[None]:
+    """Let one process at a time label a shard."""
+    name = "all" if shard == WHOLE else f"{shard.index}-of-{shard.count}"
+    what = f"output={options.output}" if options.shard is None else f"shard={shard}"
+    with locked(plan.folder / RECORDS / f"{name}.lock", what):
+        yield
+
+
+def _announce(plan: Plan, shard: Shard) -> None:
+    """Print how much the shard has to do, and what its user should know of the others."""
+    if shard == WHOLE:
+        return
+    parts, folder = plan.parts_of(shard), plan.folder / RECORDS / "shards"
+    share = f"{len(parts):,} of {len(plan.parts):,} files"
+    if parts and parts[0].rows != WHOLE:
+        share = f"1/{shard.count} of the rows of {parts[0].file.path}"
+    print(f"shard {shard}: {share}", file=sys.stderr)
+    if shard.index == 0 and (hint := plan.describe_uneven()):
+        print(hint, file=sys.stderr)
+    write_json(folder / f"{shard.file_name}.json", {"input": plan.fingerprint})
+    if others := _shards_of_other_input(plan, shard.count, folder):
+        listed = ", ".join(map(str, others[:LISTED]))
+        print(
+            f"warning: the input has changed since shard {listed} started: run those again, or "
+            "some files may have no output",
+            file=sys.stderr,
+        )
+
+
+def _shards_of_other_input(plan: Plan, count: int, folder: Path) -> list[Shard]:
+    found = []
+    for shard in (Shard(index, count) for index in range(count)):
+        with suppress(OSError, ValueError, RecursionError, AttributeError):
+            started = json.loads(read_text(folder / f"{shard.file_name}.json"))
+            if started.get("input") != plan.fingerprint:
+                found.append(shard)
+    return found
+
+
+def _beside(folder: Path) -> dict[str, list[str]]:
+    """Return what a folder has of each output: unfinished files, and rows of one of its shards."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for entry in folder.iterdir():
+        name = entry.name
+        if name.startswith(".") and name.endswith(".partial"):
+            found[f"{name[1:].rsplit('.', 2)[0]} partial"].append(name)
+        elif rows := _ROWS.fullmatch(name):
+            found[f"{rows[1]}{rows[2]} rows"].append(name)
+    return found
