@@ -25,9 +25,12 @@ EXTRAS = PYPROJECT["optional-dependencies"]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+LARGE = {"ray"}  # extras with a requirements file of their own
+
+
 def test_every_pin_satisfies_its_range_and_both_files_list_the_same_packages():
     listed = [*PYPROJECT["dependencies"]]
-    listed += [line for name, lines in EXTRAS.items() if name != "all" for line in lines]
+    listed += [line for name in EXTRAS.keys() - {"all"} - LARGE for line in EXTRAS[name]]
     ranges = {canonicalize_name(r.name): r.specifier for r in map(Requirement, listed)}
     lines = (PROJECT / "requirements.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
@@ -40,9 +43,31 @@ def test_every_pin_satisfies_its_range_and_both_files_list_the_same_packages():
     assert lines[-1] == "-e ."
 
 
-def test_the_extra_all_is_all_of_them():
+@pytest.mark.parametrize("extra", LARGE)
+def test_the_pin_of_a_large_extra_satisfies_its_range(extra):
+    """Its other packages are those of requirements.txt."""
+    first, *others = map(Requirement, EXTRAS[extra])
+    lines = (PROJECT / f"requirements-{extra}.txt").read_text().splitlines()
+    included, line = (line for line in lines if not line.startswith("#"))
+    pin = Requirement(line)
+    assert included == "-r requirements.txt"
+    assert (pin.name, pin.extras) == (first.name, first.extras)
+    assert str(pin.specifier).removeprefix("==") in first.specifier
+    assert "999" not in first.specifier
+    assert {str(other) for other in others} <= {str(Requirement(x)) for x in EXTRAS["files"]}
+
+
+def test_the_extra_all_is_all_but_the_large_ones():
     (line,) = EXTRAS["all"]
-    assert Requirement(line).extras == set(EXTRAS) - {"all"}
+    assert Requirement(line).extras == set(EXTRAS) - {"all"} - LARGE
+
+
+def test_ray_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(
+        ConfigError, match=r"needs the package ray, .* pip install 'rnn-lab\[ray\]'"
+    ):
+        require_extra("ray", "engine=ray")
 
 
 def test_a_clone_uses_its_own_conf():

@@ -27,6 +27,7 @@ _EXTRAS = {
     "vectors": ("gensim",),
     "onnx": ("onnx", "onnxruntime"),
     "dashboard": ("wandb_workspaces",),
+    "ray": ("ray", "pandas", "pyarrow"),
 }
 _imported_entry_points = False
 
