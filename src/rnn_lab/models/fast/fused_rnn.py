@@ -44,7 +44,7 @@ _BLOCK_ELEMENTS = 2**22
 
 
 class FusedCell(NamedTuple):
-    """How one cell's weights and steps lie in memory.
+    """The memory layout of one cell's weights and steps.
 
     A row has `steps.parts`. The product of the inputs fills the last ones, in the order of
     weight_ih's rows. Products of the state fill the first ones, in the order of weight_hh's rows,
