@@ -34,6 +34,7 @@ _SCHEMAS = {
     "eval": "rnn_lab.inference.config.EvaluateOptions",
     "predict": "rnn_lab.inference.config.PredictOptions",
     "explain": "rnn_lab.inference.config.ExplainOptions",
+    "serve": "rnn_lab.serving.config.ServeOptions",
 }
 # Hydra's own options that hold text, without `hydra.`; those of hydra/sweeper=optuna have a schema.
 _HYDRA_PATHS = ("run.dir", "sweep.dir", "sweep.subdir", "launcher.submitit_folder")

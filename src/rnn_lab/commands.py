@@ -1,4 +1,4 @@
-"""The commands of `rnn-lab`: train, eval, predict, explain, export, report and dashboard.
+"""The commands of `rnn-lab`: train, eval, predict, explain, export, report, dashboard and serve.
 
 train.py, eval.py, predict.py and explain.py in a clone call the same functions. Each imports what
 it needs when it is called, so that help pages and mistakes do not wait for torch.
@@ -26,6 +26,7 @@ usage: {program} COMMAND [OPTION=VALUE ...]
   export    write a trained run as one file, .safetensors or .onnx, with a model card
   report    write a web page of one run, or of a sweep to compare its runs
   dashboard save a W&B workspace and report of a project's runs
+  serve     answer requests with trained runs: a web page and a JSON API
 
 `{program} COMMAND --help` shows the options of a command with examples."""
 
@@ -101,6 +102,14 @@ def dashboard(arguments: Sequence[str] | None = None) -> None:
     main(arguments)
 
 
+@hydra_entrypoint("serve")
+def serve(options: dict[str, Any]) -> None:
+    """Serve runs as a web page and a JSON API."""
+    from rnn_lab.serving.serve import serve
+
+    serve(options)
+
+
 COMMANDS: dict[str, Callable[[], None]] = {
     "train": train,
     "eval": evaluate,
@@ -109,6 +118,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "export": export,
     "report": report,
     "dashboard": dashboard,
+    "serve": serve,
 }
 
 

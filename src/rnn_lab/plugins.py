@@ -28,6 +28,7 @@ _EXTRAS = {
     "onnx": ("onnx", "onnxruntime"),
     "dashboard": ("wandb_workspaces",),
     "ray": ("ray", "pandas", "pyarrow"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
 }
 _imported_entry_points = False
 

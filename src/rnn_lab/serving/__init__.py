@@ -1,0 +1,1 @@
+"""Serve finished runs over HTTP: a page, predictions, explanations and labelled files."""

@@ -1,0 +1,516 @@
+"""The routes of a server: predictions, explanations, labelled files, health and metrics."""
+
+import asyncio
+import functools
+import json
+import mimetypes
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import StreamingResponse
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from rnn_lab import __version__
+from rnn_lab.data.readers.records import text_error
+from rnn_lab.errors import ConfigError, DataError, sanitize
+from rnn_lab.serving.batcher import ClosedError, QueueFullError
+from rnn_lab.serving.config import ServeOptions
+from rnn_lab.serving.docs_page import render_docs
+from rnn_lab.serving.explainer import Explainer
+from rnn_lab.serving.files import UploadFormat, labelled_csv
+from rnn_lab.serving.guard import Guard, RequestError, error_body, too_large
+from rnn_lab.serving.metrics import CONTENT_TYPE, Metrics
+from rnn_lab.serving.runs import ServedRun, floats, gates
+from rnn_lab.serving.schemas import (
+    ErrorResponse,
+    ExplainRequest,
+    ExplainResponse,
+    HealthResponse,
+    PredictRequest,
+    PredictResponse,
+    RunsResponse,
+)
+from rnn_lab.validation import unknown_choice_message
+
+STATIC = Path(__file__).parent / "static"
+RETRY_AFTER = {"Retry-After": "1"}
+MAX_FILES = 2  # labelled at the same time
+_BODIES = 8  # of the largest size, in memory at the same time
+_SMALL_BODY = 2**16  # bytes; a larger one is parsed outside the event loop
+_MAX_EXPLAINED_TOKENS = 1024  # the time grows with the square of the tokens
+_MAX_GATE_VALUES = 2**20  # in one response
+_STOPS = "the server stops"
+
+_JSON = ("application/json",)
+_TEXT_FORMATS = (
+    *("text/csv", "text/tab-separated-values", "text/plain", "application/octet-stream"),
+    *("application/x-ndjson", "application/jsonl"),
+)
+_ERRORS = {
+    400: "not valid JSON",
+    401: "no access token",
+    404: "no such path",
+    408: "the body arrives too slowly",
+    413: "the body is too large",
+    415: "another Content-Type",
+    422: "a wrong value",
+    503: "too many requests; repeat it later",
+    504: "not answered in time",
+}
+_BODY_ERRORS = (408, 413, 415, 422, 503, 504)
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+class Service:
+    """What the routes share: the runs, the limits, and what is in use of them."""
+
+    def __init__(self, options: ServeOptions, runs: Mapping[str, ServedRun]) -> None:
+        self.options = options
+        self.runs = runs
+        self.explainer = Explainer()
+        self._body_bytes = 0
+        self.file_slots = MAX_FILES
+
+    def run(self, name: str | None) -> ServedRun:
+        """Return the run of that name; None: the first one."""
+        if name is None:
+            return next(iter(self.runs.values()))
+        if name not in self.runs:
+            what = f"run: there is no run {sanitize(name, 100)!r}"
+            raise RequestError(422, unknown_choice_message(what, name, list(self.runs)))
+        return self.runs[name]
+
+    async def read(self, request: Request, types: tuple[str, ...]) -> bytes:
+        """Return the body of a request.
+
+        Raises:
+            RequestError: it is of another type, too large or too slow, or too many large ones
+                arrive at the same time.
+        """
+        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if given not in types:
+            raise RequestError(415, f"Content-Type: send {' or '.join(types)}")
+        limit, held = self.options.max_body_bytes, 0
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(self.options.timeout_s):
+                async for part in request.stream():
+                    held += len(part)
+                    self._body_bytes += len(part)
+                    if held > limit:
+                        raise too_large(limit)
+                    if self._body_bytes > _BODIES * limit:
+                        raise busy("too many large requests arrive at the same time")
+                    parts.append(part)
+            return b"".join(parts)
+        except TimeoutError:
+            raise RequestError(408, "the body arrives too slowly") from None
+        finally:
+            self._body_bytes -= held
+
+    async def read_json(self, request: Request, schema: type[Schema]) -> Schema:
+        """Return the body of a request as a `schema`.
+
+        Raises:
+            RequestError: see `read`; or it is not valid JSON, or not of the schema.
+        """
+        content = await self.read(request, _JSON)
+        try:
+            if len(content) <= _SMALL_BODY:
+                return schema.model_validate_json(content)
+            return await run_in_threadpool(schema.model_validate_json, content)
+        except ValidationError as error:
+            raise invalid(error, schema) from None
+
+    def check_text(self, text: str, name: str = "text") -> None:
+        """Refuse a text that is empty, too long or not valid Unicode."""
+        longest = self.options.max_text_length
+        if len(text) > longest:
+            raise RequestError(
+                422, f"{name}: has {len(text):,} characters; at most {longest:,} are allowed"
+            )
+        if fault := text_error(text, "utf-8"):
+            raise RequestError(422, f"{name}: {fault}")
+
+    async def in_time(self, futures: list[Future[Any]]) -> list[Any]:
+        """Return the results of `futures`, which are cancelled if they are not there in time."""
+        try:
+            async with asyncio.timeout(self.options.timeout_s):
+                return await asyncio.gather(*map(asyncio.wrap_future, futures))
+        except TimeoutError:
+            raise RequestError(
+                504,
+                f"not answered within {self.options.timeout_s:g} s; send fewer or shorter texts",
+            ) from None
+        except ClosedError:
+            raise busy(_STOPS) from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def close(self) -> bool:
+        """Stop all threads; return whether they have ended."""
+        for run in self.runs.values():
+            run.batcher.close(timeout=5)
+        return self.explainer.close(timeout=1)
+
+
+class LabelledFile(StreamingResponse):
+    """A table that is sent while it is computed."""
+
+    def __init__(self, service: Service, first: bytes, rest: Iterator[bytes]) -> None:
+        super().__init__(
+            chain([first], rest),
+            media_type="text/csv",
+            headers={"Content-Disposition": 'attachment; filename="predictions.csv"'},
+        )
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the table, which breaks off where the file or the server ends it."""
+        try:
+            await super().__call__(scope, receive, send)
+        except* (ClosedError, DataError):
+            pass  # uvicorn closes the connection: the client sees that the end is missing
+        finally:
+            self._service.file_slots += 1
+
+
+def busy(reason: str) -> RequestError:
+    """Return the error of a server that has too much to do."""
+    return RequestError(503, f"{reason}; repeat the request later", RETRY_AFTER)
+
+
+def create_app(
+    options: ServeOptions, service: Service, metrics: Metrics, token: str | None
+) -> Guard:
+    """Return the application. `token` is the access token; None if none is needed."""
+    bearer = [Depends(HTTPBearer(auto_error=False))] if token else []
+    app = FastAPI(
+        title="RNN Lab",
+        version=__version__,
+        description="Predictions and explanations of trained text classifiers.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    add_api(app, service, metrics, bearer, (401,) if token else ())
+    add_pages(app)
+    add_error_handlers(app)
+    guard = Guard(
+        app,
+        token=token,
+        hosts=(options.host, *options.allowed_hosts),
+        max_body_bytes=options.max_body_bytes,
+        metrics=metrics,
+    )
+    metrics.watch_queues({name: queue_length(run) for name, run in service.runs.items()})
+    return guard
+
+
+def responses(*statuses: int, **ok: Any) -> dict[int | str, dict[str, Any]]:
+    """Return the errors of a route for its description; `ok` describes its answer."""
+    errors = {
+        status: {"model": ErrorResponse, "description": _ERRORS[status]} for status in statuses
+    }
+    return {**({200: ok} if ok else {}), **errors}
+
+
+def queue_length(run: ServedRun) -> Callable[[], int]:
+    """Return a function that returns the length of the queue of a run."""
+    return lambda: run.batcher.waiting
+
+
+def add_api(
+    app: FastAPI, service: Service, metrics: Metrics, bearer: list[Any], always: tuple[int, ...]
+) -> None:
+    """Add the routes of the API; `bearer` and `always` describe the access token, if any."""
+    options = service.options
+    limits = {
+        name: getattr(options, name)
+        for name in ("max_body_bytes", "max_texts", "max_text_length", "timeout_s")
+    }
+
+    @app.get("/health", response_model=HealthResponse)
+    async def health(request: Request) -> dict[str, Any]:
+        """Return whether the server accepts requests, and the runs that it has."""
+        runs = [
+            {"name": name, "classes": run.run.class_names} for name, run in service.runs.items()
+        ]
+        return {"status": "ready", "runs": runs if request.scope["authorized"] else None}
+
+    @app.get(
+        "/runs", response_model=RunsResponse, dependencies=bearer, responses=responses(*always)
+    )
+    async def runs() -> dict[str, Any]:
+        """Return the runs with their classes, metrics and options, and the limits of requests."""
+        about = [run.about for run in service.runs.values()]
+        return {"version": __version__, "limits": limits, "runs": about}
+
+    @app.post(
+        "/predict",
+        response_model=PredictResponse,
+        dependencies=bearer,
+        openapi_extra=json_body(PredictRequest),
+        responses=responses(400, *always, *_BODY_ERRORS),
+    )
+    async def predict(request: Request) -> Response:
+        """Label one text or several, in one batch with those of concurrent requests."""
+        asked = await service.read_json(request, PredictRequest)
+        run, texts = service.run(asked.run), asked.all_texts
+        if not texts:
+            raise RequestError(422, "texts: is empty; give one text or more")
+        if len(texts) > options.max_texts:
+            raise RequestError(
+                422, f"texts: has {len(texts):,} texts; at most {options.max_texts:,} are allowed"
+            )
+        for position, text in enumerate(texts):
+            service.check_text(text, "text" if asked.texts is None else f"texts[{position}]")
+        try:
+            futures = run.batcher.submit(texts)
+        except QueueFullError:
+            raise busy("too many texts wait for the model") from None
+        except ClosedError:
+            raise busy(_STOPS) from None
+        parts = await service.in_time(futures)
+        return json_response(await run_in_threadpool(predictions_json, run, parts))
+
+    @app.post(
+        "/explain",
+        response_model=ExplainResponse,
+        dependencies=bearer,
+        openapi_extra=json_body(ExplainRequest),
+        responses=responses(400, *always, *_BODY_ERRORS),
+    )
+    async def explain(request: Request) -> Response:
+        """Explain the prediction for one text: words, gates, and the prediction word by word."""
+        asked = await service.read_json(request, ExplainRequest)
+        run = service.run(asked.run)
+        if not run.explains:
+            raise RequestError(
+                422, f"run: {run.name} is an .onnx file, which only predicts; serve the run folder"
+            )
+        service.check_text(asked.text)
+        try:
+            future = service.explainer.submit(lambda: explanation_json(run, asked))
+        except QueueFullError:
+            raise busy("too many explanations wait") from None
+        (answer,) = await service.in_time([future])
+        return json_response(answer)
+
+    @app.post(
+        "/predict_file",
+        dependencies=bearer,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {kind: {"schema": {"type": "string"}} for kind in _TEXT_FORMATS},
+            }
+        },
+        response_class=Response,
+        responses=responses(
+            *(*always, *_BODY_ERRORS), content={"text/csv": {"schema": {"type": "string"}}}
+        ),
+    )
+    async def predict_file(
+        request: Request,
+        run: Annotated[str | None, Query(description="name of a run of `GET /runs`")] = None,
+        text_column: Annotated[
+            str | None, Query(description="name of the column with the text, or its number from 0")
+        ] = None,
+        format: Annotated[UploadFormat, Query(description="of the body")] = "csv",
+    ) -> Response:
+        """Label each row of a file; the answer is CSV with the columns of the file."""
+        served = service.run(run)
+        if not service.file_slots:
+            raise busy(f"{MAX_FILES} files are being labelled")
+        service.file_slots -= 1
+        try:
+            parts = labelled_csv(
+                served.queued(),
+                await service.read(request, _TEXT_FORMATS),
+                format=format,
+                text_column=column_of(text_column),
+                max_text_length=options.max_text_length,
+                batch_size=options.max_batch_size,
+            )
+            first = await run_in_threadpool(next, parts, b"")
+        except BaseException as error:
+            service.file_slots += 1
+            if isinstance(error, DataError | ConfigError):
+                raise RequestError(422, str(error)) from None
+            if isinstance(error, ClosedError):
+                raise busy(_STOPS) from None
+            raise
+        return LabelledFile(service, first, parts)
+
+    @app.get(
+        "/metrics",
+        dependencies=bearer,
+        response_class=Response,
+        responses=responses(*always, content={"text/plain": {"schema": {"type": "string"}}}),
+    )
+    async def metrics_text() -> Response:
+        """Return counters and histograms in the text format of Prometheus."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
+def add_pages(app: FastAPI) -> None:
+    """Add the page, the documentation of the API, and their files."""
+    files = {path.name: path.read_bytes() for path in STATIC.iterdir() if path.is_file()}
+    docs = functools.cache(lambda: render_docs(app.openapi()).encode())
+
+    def page(name: str) -> Response:
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return Response(files[name], media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return page("index.html")
+
+    @app.get("/static/{name}", include_in_schema=False)
+    async def static_file(name: str) -> Response:
+        if name not in files:
+            raise HTTPException(404)
+        return page(name)
+
+    @app.get("/docs", include_in_schema=False)
+    async def documentation() -> Response:
+        return Response(docs(), media_type="text/html", headers={"Cache-Control": "no-cache"})
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error with one sentence as JSON."""
+
+    @app.exception_handler(RequestError)
+    async def refused(request: Request, error: RequestError) -> Response:
+        return json_response(error_body(error.message), error.status, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid_query(request: Request, error: RequestValidationError) -> Response:
+        return json_response(error_body(describe_errors(error.errors())), 422)
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        message = {
+            404: "no such path; /docs lists what there is",
+            405: f"{request.method} is not possible here; /docs lists what is",
+        }.get(error.status_code, error.detail)
+        headers = dict(error.headers or {})
+        return json_response(error_body(message), error.status_code, headers)
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        message = "an error of the server, which its log describes"
+        return json_response(error_body(message), 500)
+
+
+def json_response(
+    content: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return JSON that is encoded already."""
+    return Response(content, status, headers, media_type="application/json")
+
+
+def json_body(schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the entry of a request body in the OpenAPI description."""
+    content = {"application/json": {"schema": schema.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def invalid(error: ValidationError, schema: type[BaseModel]) -> RequestError:
+    """Return the error of a body that is not of a schema."""
+    details = error.errors(include_url=False)
+    if details[0]["type"] == "json_invalid":
+        reason = str(details[0].get("ctx", {}).get("error", ""))
+        return RequestError(400, f"the body is not valid JSON: {sanitize(reason)}")
+    if details[0]["type"] == "extra_forbidden":
+        name = str(details[0]["loc"][-1])
+        what = f"{sanitize(name, 100)}: no such field"
+        return RequestError(422, unknown_choice_message(what, name, list(schema.model_fields)))
+    return RequestError(422, describe_errors(details))
+
+
+def describe_errors(details: Any) -> str:
+    """Return the first of pydantic's errors as one sentence."""
+    first = details[0]
+    place = [part for part in first["loc"] if part not in ("body", "query")]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    reason = str(first.get("ctx", {}).get("error", first["msg"]))
+    reason = f"{reason[:1].lower()}{reason[1:]}"
+    return sanitize(f"{path.lstrip('.')}: {reason}" if path else reason)
+
+
+def column_of(name: str | None) -> str | int | None:
+    """Return the name of a column, or its number."""
+    return int(name) if name is not None and name.isascii() and name.isdecimal() else name
+
+
+def predictions_json(run: ServedRun, parts: list[np.ndarray]) -> bytes:
+    """Return the response for probabilities, float32 [texts, classes] in parts."""
+    predictions = [run.prediction(row) for part in parts for row in part]
+    return encode(_answer(run) | {"predictions": predictions})
+
+
+def explanation_json(run: ServedRun, asked: ExplainRequest) -> bytes:
+    """Explain a text, and return the response."""
+    count = len(run.run.text_encoder.encode(asked.text))
+    if count > _MAX_EXPLAINED_TOKENS:
+        raise RequestError(
+            422,
+            f"text: has {count:,} tokens; at most {_MAX_EXPLAINED_TOKENS:,} are explained here; "
+            "`rnn-lab explain` has no limit",
+        )
+    try:
+        found = run.explain(asked.text, asked.label)
+    except ConfigError as error:
+        raise RequestError(422, str(error)) from None
+    if count * asked.units * len(found.states) > _MAX_GATE_VALUES:
+        raise RequestError(422, "units: too many for this text; ask for fewer units")
+    after = found.prefix_probabilities  # [tokens, classes]
+    difference, baseline = found.about["logit_difference"], found.about["baseline_logit_difference"]
+    total, expected = float(found.attributions.sum()), difference - baseline
+    words = [
+        {
+            "text": word.text,
+            "known": word.known,
+            "read": word.start < word.stop,
+            "start": word.start,
+            "stop": word.stop,
+            "attribution": word.attribution,
+            "probabilities": floats(after[word.stop - 1]) if word.start < word.stop else None,
+        }
+        for word in found.words
+    ]
+    answer = {
+        "explained": found.explained,
+        "words": words,
+        "token_attributions": found.attributions.tolist(),
+        "prefix_probabilities": [floats(row) for row in after],
+        "completeness": {
+            "difference": difference,
+            "baseline": baseline,
+            "sum": total,
+            "relative_error": abs(total - expected) / abs(expected) if expected else None,
+        },
+        "gates": gates(found, asked.units),
+    }
+    return encode(_answer(run) | run.prediction(after[-1]) | answer)
+
+
+def _answer(run: ServedRun) -> dict[str, Any]:
+    return {"run": run.name, "task": run.run.task, "classes": run.run.class_names}
+
+
+def encode(answer: dict[str, Any]) -> bytes:
+    """Return strict JSON."""
+    return json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()

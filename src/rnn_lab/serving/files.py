@@ -1,0 +1,72 @@
+"""Label the rows of an uploaded file; the answer is CSV, part by part."""
+
+import io
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Literal
+
+from rnn_lab.data.readers.records import BadRow, ReadOptions, Record, RecordReader
+from rnn_lab.errors import DataError
+from rnn_lab.inference.batch_predict import predict_rows
+from rnn_lab.inference.prediction_files import CsvTable, OutputOptions, RowPrediction
+from rnn_lab.inference.predictor import Predictor
+
+# Formats of plain text: a few bytes of them cannot decompress to gigabytes.
+UploadFormat = Literal["csv", "tsv", "jsonl", "txt"]
+_PART = 2**16  # characters
+
+
+class _Upload(io.BytesIO):
+    name = "the file"  # in messages
+
+
+def labelled_csv(
+    run: Predictor,
+    content: bytes,
+    *,
+    format: UploadFormat,
+    text_column: str | int | None,
+    max_text_length: int,
+    batch_size: int,
+) -> Iterator[bytes]:
+    """Yield the table that `rnn-lab predict output=<.csv>` writes for the rows in `content`.
+
+    A row that cannot be used, or whose text is too long, has an `error` in place of its label.
+
+    Raises:
+        DataError: there is no row, or no column is plainly the text. Raised by the first part.
+    """
+    options = ReadOptions(format, text_column=text_column, all_columns=True)
+    reader = RecordReader(_Upload(content), options, labelled=False, like=run.read_info)
+    rows = _short_rows(reader, max_text_length)
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{_Upload.name}: contains no text")
+    separator = run.label_separator if run.task == "multilabel" else None
+    output = OutputOptions(run.class_names, reader.info, label_separator=separator)
+
+    def predictions() -> Iterator[RowPrediction]:
+        for prediction in predict_rows(run, chain([first], rows), batch_size):
+            output.info = reader.info  # replaced as the first rows are read
+            yield prediction
+
+    buffer = io.StringIO()
+    for _ in CsvTable(buffer, output).write_all(predictions()):
+        if buffer.tell() >= _PART:
+            yield _taken(buffer)
+    yield _taken(buffer)
+
+
+def _short_rows(rows: Iterable[Record | BadRow], longest: int) -> Iterator[Record | BadRow]:
+    for row in rows:
+        if isinstance(row, Record) and len(row.text) > longest:
+            reason = f"has {len(row.text):,} characters; at most {longest:,} are allowed"
+            row = BadRow(row.line, reason, row.columns, row.id)
+        yield row
+
+
+def _taken(buffer: io.StringIO) -> bytes:
+    text = buffer.getvalue()
+    buffer.seek(0)
+    buffer.truncate()
+    return text.encode(errors="backslashreplace")  # bytes that are not text became surrogates

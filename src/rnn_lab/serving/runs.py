@@ -1,0 +1,236 @@
+"""The runs that a server has loaded: their names, facts, predictions and explanations."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from rnn_lab.errors import CheckpointError
+from rnn_lab.fast_import import fast_imports
+from rnn_lab.inference.predictor import Predictor, is_onnx_file
+from rnn_lab.paths import local_path
+from rnn_lab.plugins import require_extra
+from rnn_lab.process import num_threads
+from rnn_lab.reports.formatting import format_cell, format_run, order_metrics
+from rnn_lab.reports.run_files import read_result, recorded_options
+from rnn_lab.serving.batcher import Batcher
+from rnn_lab.serving.config import ServeOptions
+
+if TYPE_CHECKING:  # torch takes seconds to import, and an .onnx file does not need it
+    from rnn_lab.inference.explanation import Explanation
+    from rnn_lab.inference.load import LoadedModel
+
+# Options of a run that a client sees; others may have paths and addresses.
+_SHOWN = (
+    *("seed", "data.max_length", "data.tokenizer", "data.batch_size", "data.max_vocab_size"),
+    *("optimizer.name", "optimizer.lr", "trainer.max_epochs"),
+)
+# Compiles, imports and allocates what the first request would wait for.
+_WARM_UP = "a text"
+_PERCENTILES = (10, 90)  # of the units, around their mean
+
+
+class ServedRun:
+    """A loaded run: its batcher predicts, and a copy of its network explains."""
+
+    def __init__(self, name: str, run: Predictor, batcher: Batcher) -> None:
+        self.name = name
+        self.run = run
+        self.batcher = batcher
+        self._network: LoadedModel | None = None
+        if not is_onnx_file(run.path):
+            loaded = cast("LoadedModel", run)
+            # Explanations are computed beside predictions, in another thread and on the CPU.
+            self._network = replace(loaded, model=copy.deepcopy(loaded.model).cpu())
+            self.explain(_WARM_UP, None)
+        self.about = _describe(name, run)
+
+    @property
+    def explains(self) -> bool:
+        """Whether it can explain; an .onnx file only predicts."""
+        return self._network is not None
+
+    def explain(self, text: str, label: str | None) -> "Explanation":
+        """Explain the prediction for one text.
+
+        Raises:
+            ConfigError: the run has no class `label`.
+        """
+        from rnn_lab.inference.explanation import explain_text
+
+        assert self._network is not None
+        return explain_text(self._network, text, label)
+
+    def prediction(self, probabilities: np.ndarray) -> dict[str, Any]:
+        """Return the labels of one text and the probability of each class, float32 [classes]."""
+        return {
+            "label": self.run.class_names[int(probabilities.argmax())],
+            "labels": self.run.predicted(probabilities),
+            "probabilities": dict(zip(self.run.class_names, floats(probabilities), strict=True)),
+        }
+
+    def queued(self) -> Predictor:
+        """Return the run as a Predictor whose batches go through the queue of the batcher."""
+        return _Queued(self.run, self.batcher)
+
+
+class _Queued(Predictor):
+    """A run that a thread uses beside other requests."""
+
+    def __init__(self, run: Predictor, batcher: Batcher) -> None:
+        self._run, self._batcher = run, batcher
+        self.text_encoder, self.class_names = run.text_encoder, run.class_names
+        self.path, self.read_info = run.path, run.read_info
+
+    @property
+    def cell(self) -> str:
+        return self._run.cell
+
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        return self._run.thresholds
+
+    @property
+    def label_separator(self) -> str:
+        return self._run.label_separator
+
+    def probabilities(self, texts: Sequence[np.ndarray]) -> np.ndarray:
+        parts = self._batcher.submit(texts, bounded=False)
+        return np.concatenate([part.result() for part in parts])
+
+
+def load_runs(options: ServeOptions, observe: Callable[[str, int], None]) -> dict[str, ServedRun]:
+    """Load the runs of `options` by their names, the first of which is the default.
+
+    `observe` is called with the name of a run and the number of texts of each batch.
+
+    Raises:
+        CheckpointError: one cannot be loaded; the message names it.
+        ConfigError: this machine has no such device, or an extra is missing.
+    """
+    loaded: dict[str, ServedRun] = {}
+    for run in options.run:
+        name = unique_name(run, loaded)
+        predictor = _load(run, options.device)
+        predictor.probabilities([predictor.text_encoder.encode(_WARM_UP)])
+        batcher = Batcher(
+            predictor,
+            max_batch_size=options.max_batch_size,
+            max_wait=options.max_wait_ms / 1000,
+            max_queue=options.max_queue,
+            observe=lambda texts, name=name: observe(name, texts),  # type: ignore[misc]
+        )
+        loaded[name] = ServedRun(name, predictor, batcher)
+    return loaded
+
+
+def unique_name(run: str, taken: Sequence[str] | dict[str, Any]) -> str:
+    """Return a short name for a run: its folder, or its file without the ending."""
+    path = local_path(run).absolute()
+    if path.name == "result.json" or path.parent.name == "checkpoints":
+        path = path.parent
+    if path.name == "checkpoints":
+        path = path.parent
+    base = path.stem if path.is_file() else path.name
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}-{number}", number + 1
+    return name
+
+
+def gates(explanation: "Explanation", units: int) -> list[dict[str, Any]]:
+    """Return each gate and state over time: mean and percentiles of its units.
+
+    With `units`, also the values of so many units, evenly spaced.
+    """
+    values = explanation.about["values"]
+    found = []
+    for key, states in explanation.states.items():  # float32 [time, hidden]
+        layer, direction, gate = key.split("_", 2)
+        low, high = np.percentile(states, _PERCENTILES, axis=1)
+        hidden = states.shape[1]
+        chosen = np.unique(np.linspace(0, hidden - 1, min(units, hidden)).round().astype(int))
+        title: str = values[gate]["title"]
+        found.append(
+            {
+                "layer": int(layer),
+                "backward": direction == "backward",
+                "key": gate,
+                "kind": values[gate]["kind"],
+                "name": title.partition("$")[0].partition(":")[0].strip(),
+                "ends": values[gate]["ends"],
+                "mean": _rounded(states.mean(axis=1)),
+                "low": _rounded(low),
+                "high": _rounded(high),
+                "units": chosen.tolist(),
+                "values": [_rounded(row) for row in states[:, chosen]] if units else None,
+            }
+        )
+    return found
+
+
+def floats(values: np.ndarray) -> list[float]:
+    """Return float32 numbers as floats with as few digits, as prediction files have them."""
+    return [float(str(value)) for value in values]
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(value, 4) for value in values.tolist()]
+
+
+def _load(run: str, device: str) -> Predictor:
+    if is_onnx_file(run):
+        require_extra("onnx", f"run={run}")
+        with fast_imports():
+            from rnn_lab.inference.onnx_model import load_onnx
+
+        return load_onnx(run, device, num_threads())
+    with fast_imports():
+        from rnn_lab.inference.explanation import explain_text  # noqa: F401  takes a second
+        from rnn_lab.inference.load import load_model
+
+    return load_model(run, device)
+
+
+def _describe(name: str, run: Predictor) -> dict[str, Any]:
+    """Return what a client sees of a run."""
+    result: dict[str, Any] = {}
+    description = f"{format_cell(run.cell)}, {run.path.name}"
+    if run.path.parent.name == "checkpoints":
+        try:
+            result = read_result(run.path.parent.parent)
+            description = format_run(result)
+        except CheckpointError:  # of an unfinished run
+            result = {}
+    options = recorded_options(result) if result else _model_options(run)
+    thresholds = run.thresholds
+    return {
+        "name": name,
+        "cell": run.cell,
+        "task": run.task,
+        "classes": list(run.class_names),
+        "thresholds": None if thresholds is None else thresholds.tolist(),
+        "explains": not is_onnx_file(run.path),
+        "description": description,
+        "metrics": {
+            metric: result[metric]
+            for metric in order_metrics(result)
+            if isinstance(result[metric], int | float) and np.isfinite(result[metric])
+        },
+        "config": {
+            option: value
+            for option, value in options.items()
+            if (option in _SHOWN or option.startswith("model."))
+            and option != "model.init_from"  # a path
+            and isinstance(value, str | int | float | bool | None)
+        },
+        "max_tokens": run.text_encoder.max_length,
+    }
+
+
+def _model_options(run: Predictor) -> dict[str, Any]:
+    config = getattr(run, "model_config", None)
+    options = {} if config is None else config.model_dump()
+    return {f"model.{option}": value for option, value in options.items()}
