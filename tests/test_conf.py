@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import rnn_lab.cli  # noqa: F401  it registers the resolvers of conf
 from rnn_lab.errors import ConfigError
+from rnn_lab.serving.config import ServeOptions
 from rnn_lab.sweeps.search.config import (
     PrunerOptions,
     SamplerOptions,
@@ -115,6 +116,17 @@ def test_every_option_is_in_the_yaml():
         paths = ["data.train_path=mine.csv"] if source == "files" else []
         data = composed(f"data={source}", *paths).data
         assert set(data.model_fields_set) == set(type(data).model_fields)
+
+
+def test_every_option_of_serve_is_in_its_yaml_with_its_default_and_a_comment():
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("serve", overrides=["run=a"])
+    options = validate(ServeOptions, OmegaConf.to_container(config, resolve=True))
+    assert options == ServeOptions(run="a")
+    assert options.model_fields_set == set(ServeOptions.model_fields)
+    lines = (CONF / "serve.yaml").read_text().splitlines()
+    for name in ServeOptions.model_fields:
+        assert any(line.startswith(f"{name}: ") and "# " in line for line in lines), name
 
 
 def test_every_option_of_the_optuna_sweeper_is_in_its_yaml_with_its_default():

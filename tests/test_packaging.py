@@ -84,6 +84,7 @@ def test_a_clone_uses_its_own_conf():
         ("gensim", "vectors"),
         ("onnxruntime", "onnx"),
         ("wandb_workspaces", "dashboard"),
+        ("fastapi", "serve"),
     ],
 )
 def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(monkeypatch, missing, extra):
@@ -105,8 +106,9 @@ def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(monkeypat
         "import sys, rnn_lab.commands as c; sys.argv = ['rnn-lab', 'train', '--help']; c.main()",
         "import sys, rnn_lab.commands as c; sys.argv = ['rnn-lab', 'export', '--help']; c.main()",
         "import sys, rnn_lab.commands as c; sys.argv = ['rnn-lab', 'dashboard', '-h']; c.main()",
+        "import sys, rnn_lab.commands as c; sys.argv = ['rnn-lab', 'serve', '--help']; c.main()",
     ],
-    ids=["import", "help", "train help", "export help", "dashboard help"],
+    ids=["import", "help", "train help", "export help", "dashboard help", "serve help"],
 )
 def test_the_package_and_help_pages_do_not_import_torch(code, tmp_path):
     """Nor a launcher, though Hydra loads every plugin before it prints a line."""

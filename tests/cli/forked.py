@@ -38,7 +38,11 @@ IMPORTED = (
     *("wandb.sdk.data_types._private", "wandb.sdk.launch.inputs.internal"),
     *("jinja2", "sklearn.feature_extraction.text", "sklearn.linear_model"),
 )
-EXTRAS = ("gensim.models", "optuna.study", "optuna.importance")  # not in every environment
+# Not in every environment.
+EXTRAS = (
+    *("gensim.models", "optuna.study", "optuna.importance"),
+    *("fastapi", "uvicorn.protocols.http.h11_impl", "prometheus_client"),
+)
 SOCKET = "RNN_LAB_TESTS_SOCKET"  # the variable that names the server's socket
 
 

@@ -18,6 +18,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from rnn_lab import __version__
@@ -27,7 +28,6 @@ from rnn_lab.serving.batcher import ClosedError, QueueFullError
 from rnn_lab.serving.config import ServeOptions
 from rnn_lab.serving.docs_page import render_docs
 from rnn_lab.serving.explainer import Explainer
-from rnn_lab.serving.files import UploadFormat, labelled_csv
 from rnn_lab.serving.guard import Guard, RequestError, error_body, too_large
 from rnn_lab.serving.metrics import CONTENT_TYPE, Metrics
 from rnn_lab.serving.runs import ServedRun, floats, gates
@@ -40,6 +40,7 @@ from rnn_lab.serving.schemas import (
     PredictResponse,
     RunsResponse,
 )
+from rnn_lab.serving.uploads import UploadFormat, labelled_csv
 from rnn_lab.validation import unknown_choice_message
 
 STATIC = Path(__file__).parent / "static"
@@ -219,10 +220,10 @@ def create_app(
 
 def responses(*statuses: int, **ok: Any) -> dict[int | str, dict[str, Any]]:
     """Return the errors of a route for its description; `ok` describes its answer."""
-    errors = {
-        status: {"model": ErrorResponse, "description": _ERRORS[status]} for status in statuses
-    }
-    return {**({200: ok} if ok else {}), **errors}
+    found: dict[int | str, dict[str, Any]] = {200: ok} if ok else {}
+    for status in statuses:
+        found[status] = {"model": ErrorResponse, "description": _ERRORS[status]}
+    return found
 
 
 def queue_length(run: ServedRun) -> Callable[[], int]:
@@ -407,6 +408,10 @@ def add_error_handlers(app: FastAPI) -> None:
         }.get(error.status_code, error.detail)
         headers = dict(error.headers or {})
         return json_response(error_body(message), error.status_code, headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody reads it
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:

@@ -130,6 +130,9 @@ class BoundedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
+        if not self._is_idle:  # a body that is not HTTP: its request is not answered
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         body = error_body("this is not a valid HTTP request")
         headers = [
             (b"content-type", b"application/json"),
