@@ -32,6 +32,7 @@ from rnn_lab.serving.guard import Guard, RequestError, error_body, too_large
 from rnn_lab.serving.metrics import CONTENT_TYPE, Metrics
 from rnn_lab.serving.runs import ServedRun, floats, gates
 from rnn_lab.serving.schemas import (
+    RUN_NAME,
     ErrorResponse,
     ExplainRequest,
     ExplainResponse,
@@ -261,7 +262,7 @@ def add_api(
         "/predict",
         response_model=PredictResponse,
         dependencies=bearer,
-        openapi_extra=json_body(PredictRequest),
+        openapi_extra=json_body(PredictRequest, service),
         responses=responses(400, *always, *_BODY_ERRORS),
     )
     async def predict(request: Request) -> Response:
@@ -289,7 +290,7 @@ def add_api(
         "/explain",
         response_model=ExplainResponse,
         dependencies=bearer,
-        openapi_extra=json_body(ExplainRequest),
+        openapi_extra=json_body(ExplainRequest, service),
         responses=responses(400, *always, *_BODY_ERRORS),
     )
     async def explain(request: Request) -> Response:
@@ -324,7 +325,7 @@ def add_api(
     )
     async def predict_file(
         request: Request,
-        run: Annotated[str | None, Query(description="name of a run of `GET /runs`")] = None,
+        run: Annotated[str | None, Query(description=RUN_NAME)] = None,
         text_column: Annotated[
             str | None, Query(description="name of the column with the text, or its number from 0")
         ] = None,
@@ -426,9 +427,20 @@ def json_response(
     return Response(content, status, headers, media_type="application/json")
 
 
-def json_body(schema: type[BaseModel]) -> dict[str, Any]:
-    """Return the entry of a request body in the OpenAPI description."""
-    content = {"application/json": {"schema": schema.model_json_schema()}}
+def json_body(schema: type[BaseModel], service: Service) -> dict[str, Any]:
+    """Return the entry of a request body in the OpenAPI description, with the server's limits."""
+    described = schema.model_json_schema()
+    text = {"type": "string", "pattern": r"\S", "maxLength": service.options.max_text_length}
+    texts = {"type": "array", "items": text, "minItems": 1, "maxItems": service.options.max_texts}
+    run = {"type": "string", "enum": list(service.runs)}
+    for name, limited in {"text": text, "texts": texts, "run": run}.items():
+        if (field := described["properties"].get(name)) is None:
+            continue
+        if "anyOf" in field:  # may be null
+            field["anyOf"] = [limited, {"type": "null"}]
+        else:
+            field |= limited
+    content = {"application/json": {"schema": described}}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -1,17 +1,16 @@
 """The JSON of requests and responses, as /openapi.json describes it."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
 
 MAX_UNITS = 512
 
-RunName = Annotated[
-    StrictStr | None, Field(description="name of a run of `GET /runs`; by default the first one")
-]
+RUN_NAME = "name of a run of `GET /runs`; by default the first one"
 
 
 class _Request(BaseModel):
+    # app.json_body adds the limits of the server to the description.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -20,7 +19,7 @@ class PredictRequest(_Request):
 
     text: StrictStr | None = Field(None, description="one text", examples=["Not bad at all."])
     texts: list[StrictStr] | None = Field(None, description="several texts; not with `text`")
-    run: RunName = None
+    run: StrictStr | None = Field(None, description=RUN_NAME)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -44,7 +43,7 @@ class ExplainRequest(_Request):
     units: StrictInt = Field(
         0, ge=0, le=MAX_UNITS, description="number of units whose values are returned for each gate"
     )
-    run: RunName = None
+    run: StrictStr | None = Field(None, description=RUN_NAME)
 
 
 class Prediction(BaseModel):
