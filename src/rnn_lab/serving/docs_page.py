@@ -119,4 +119,4 @@ def _command(method: str, path: str, schema: Mapping[str, Any]) -> str:
         return f"curl {address} -H 'Content-Type: text/csv' --data-binary @reviews.csv"
     fields = schema["properties"].items()
     example = {name: one["examples"][0] for name, one in fields if "examples" in one}
-    return f"curl {address} --json '{json.dumps(example)}'"
+    return f"curl {address} -H 'Content-Type: application/json' -d '{json.dumps(example)}'"
