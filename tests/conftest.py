@@ -16,6 +16,7 @@ from filelock import FileLock
 from rnn_lab.fast_import import fast_imports
 from tests.cli.forked import run_warm_command, serving
 from tests.cli.runner import PROJECT
+from tests.reports.chromium import Chromium, find_chromium
 
 # Set before torch is imported, for this process and the commands that the tests run: tensors here
 # are so small that a second thread costs more than it saves.
@@ -130,3 +131,16 @@ def _train_on_moods(reviews: Path, cwd: Path) -> None:
         cwd=cwd,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A headless Chromium; skips where none is installed."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip(
+            "no Chromium or Chrome here to open the page in; on Debian: apt install chromium"
+        )
+    chromium = Chromium(program, tmp_path_factory.mktemp("profile"))
+    yield chromium
+    chromium.close()

@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 60  # seconds for one answer: machines that test are busy
+KEY_CODES = {
+    "Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36,
+    "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
+}  # fmt: skip
 
 
 def find_chromium() -> str | None:
@@ -50,14 +54,18 @@ class Chromium:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
-    def open(self, page: Path, width: int = 1400, height: int = 900) -> None:
-        """Open a file and wait until it is loaded and its script has run."""
+    def open(
+        self, page: Path | str, width: int = 1400, height: int = 900, *, dark: bool = False
+    ) -> None:
+        """Open a file or an address and wait until it is loaded and its script has run."""
         self.errors, self.requests, self._loaded = [], [], False
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
         )  # fmt: skip
-        self.call("Page.navigate", url=page.resolve().as_uri())
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         self._wait_for(lambda message: self._loaded)
 
     def value(self, expression: str) -> Any:
@@ -99,6 +107,40 @@ class Chromium:
         self.value(f"{one}.scrollIntoView({{block: 'center', inline: 'center'}})")
         box = self.value(f"{one}.getBoundingClientRect().toJSON()")
         return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def until(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true."""
+        until = time.monotonic() + PATIENCE
+        while not self.value(f"Boolean({expression})"):
+            assert time.monotonic() < until, f"never true: {expression}"
+            time.sleep(0.02)
+
+    def insert(self, text: str) -> None:
+        """Type a text into the element that has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def press(self, key: str, *, ctrl: bool = False, shift: bool = False) -> None:
+        """Press and release a key, by its name in KeyboardEvent.key."""
+        names: dict[str, Any] = {"key": key, "windowsVirtualKeyCode": KEY_CODES[key]}
+        modifiers = 2 * ctrl + 8 * shift
+        text = {"Enter": "\r", " ": " "}.get(key, "")
+        for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
+            given = {"text": text} if kind == "keyDown" else {}
+            self.call("Input.dispatchKeyEvent", type=kind, modifiers=modifiers, **names, **given)
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Choose a file in an <input type="file">."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+
+    def drop_file(self, selector: str, path: Path) -> None:
+        """Drag a file over an element and drop it there."""
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        x, y = self.middle(selector)
+        # Again where the page changes under the pointer.
+        for kind in ("dragEnter", "dragOver", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
     def screenshot(self, path: Path) -> None:
         """Write a PNG of the whole page."""

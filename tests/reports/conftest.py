@@ -1,27 +1,12 @@
-"""Run folders as training writes them, made by hand, and a browser to open their pages in."""
+"""Run folders as training writes them, made by hand."""
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from tests.reports.chromium import Chromium, find_chromium
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    """A headless Chromium; skips where none is installed."""
-    program = find_chromium()
-    if program is None:
-        pytest.skip(
-            "no Chromium or Chrome here to open the page in; on Debian: apt install chromium"
-        )
-    chromium = Chromium(program, tmp_path_factory.mktemp("profile"))
-    yield chromium
-    chromium.close()
 
 
 def write_run(

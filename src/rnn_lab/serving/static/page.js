@@ -541,7 +541,7 @@
       const { probability, gap, attribution, left, right } = CHART, { explained, prefix_probabilities: after } = this.explanation;
       const column = (this.width - left - right) / this.tokens, top = 22, end = this.width - right;
       const middle = (word) => this.x((word.start + word.stop - 1) / 2);
-      const labelled = column >= 15, below = labelled ? 66 : 20;
+      const labelled = column >= 15, below = labelled ? 72 : 20;
       const lowerTop = top + probability + gap, height = lowerTop + attribution + below;
       const chart = drawn("svg", { height, viewBox: `0 0 ${this.width} ${height}`, "aria-hidden": "true" });
       const y = (share) => top + (1 - share) * probability;
@@ -585,7 +585,7 @@
       chart.append(drawn("path", { class: "cursor", d: "" }));
       this.cursorEnds = [top, lowerTop + attribution];
       this.part(".words .plot").replaceChildren(chart);
-      this.part("ul.key").replaceChildren(...lines.map((index, order) => make("li", {}, make("i", { class: `c${order}` }), isolated(this.run.classes[index]))));
+      this.part("ul.key").replaceChildren(...lines.map((index, order) => make("li", {}, sampleOf(order), isolated(this.run.classes[index]))));
       this.part("ul.key").hidden = lines.length === 1;
     }
 
@@ -743,6 +743,13 @@
     }
   }
 
+  function sampleOf(order) {
+    const sample = drawn("svg", { width: 26, height: 8, "aria-hidden": "true" }), line = drawn("g", { class: `c${order}` });
+    line.append(drawn("path", { class: "line", d: "M1 4H25" }));
+    sample.append(line);
+    return sample;
+  }
+
   const layerOf = (gate) => `${gate.layer}${gate.backward ? "b" : "f"}`;
   const isLower = (words) => words.every((word) => word.text === word.text.toLowerCase());
 
@@ -876,7 +883,8 @@
   }
 
   function showExamples() {
-    const isFilm = service.runs[0].classes.some((name) => /^(neg|pos)(ative|itive)?$/i.test(name));
+    const run = service.runs.find((one) => one.name === runChoice.value);
+    const isFilm = run.classes.some((name) => /^(neg|pos)(ative|itive)?$/i.test(name));
     byId("examples").replaceChildren(...(isFilm ? FILM_EXAMPLES : OTHER_EXAMPLES).map(([name, text]) => {
       const button = make("button", { type: "button", text: name, title: text });
       button.addEventListener("click", () => {
@@ -900,6 +908,7 @@
   function showViews() {
     const others = service.runs.map((run) => run.name).filter((name) => name !== runChoice.value);
     setOptions(compareChoice, ["", ...others], ["no other", ...others]);
+    showExamples();
     for (const view of views) view.remove();
     const chosen = [runChoice.value, compareChoice.value].filter((name) => name !== "");
     views = chosen.map((name) => new View(service.runs.find((run) => run.name === name)));
@@ -1164,7 +1173,6 @@
       service = await (await request("runs")).json();
       byId("ready").hidden = false;
       byId("file-limit").textContent = `At most ${megabytes(service.limits.max_body_bytes)}.`;
-      showExamples();
       showRuns();
     } catch (error) {
       const known = error instanceof ServiceError && error.status === 0;
