@@ -389,8 +389,7 @@ def test_the_tabs_and_the_file_by_keyboard(page: Chromium) -> None:
     assert page.value(ring) == "solid"
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [PHONE, 1280])
+@pytest.mark.parametrize("width, dark", [(PHONE, True), (1280, False)], ids=["phone", "light"])
 def test_widths_and_schemes(
     page: Chromium, served: Server, tmp_path: Path, width: int, dark: bool
 ) -> None:

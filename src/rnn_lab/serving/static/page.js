@@ -908,7 +908,7 @@
       );
       const values = [
         `${place}: attribution ${signed(word.attribution, this.digits)}; after it ${shares.join(", ")}`,
-        `: ${name} ${mean[step].toFixed(2)} on average, 80 % of the units from ${low[step].toFixed(2)} to ${high[step].toFixed(2)}`,
+        `: ${name} ${mean[step].toFixed(2)} on average; 80 % of units: ${low[step].toFixed(2)} to ${high[step].toFixed(2)}`,
       ];
       const plots = this.root.querySelectorAll(".plot");
       for (const [i, readout] of readouts.entries()) {
