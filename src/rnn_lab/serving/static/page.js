@@ -492,6 +492,7 @@
       this.part(".why").hidden = false;
       this.showGateChoice();
       this.draw();
+      this.scrollTo(this.spans[0], 0); // past words that were not read
     }
 
     // Draw everything whose colours depend on the scheme.
@@ -876,14 +877,8 @@
         return;
       }
       const span = this.spans[index];
-      const box = span.parentElement;
       span.classList.add("pointed");
-      if (
-        span.offsetTop < box.scrollTop + box.offsetTop ||
-        span.offsetTop + span.offsetHeight > box.scrollTop + box.offsetTop + box.clientHeight
-      ) {
-        box.scrollTop = span.offsetTop - box.offsetTop - box.clientHeight / 2;
-      }
+      this.scrollTo(span, 0.5);
       const x = this.middle(word);
       cursors[0].setAttribute("d", `M${x} ${this.cursorEnds[0]}V${this.cursorEnds[1]}`);
       const step = this.step(word);
@@ -897,6 +892,15 @@
       for (const other of views) {
         const hasWord = other !== this && other.explanation && other.words[index]?.text === word.text;
         if (hasWord) other.point(index, false);
+      }
+    }
+
+    // Scroll the text, not the page, to a word that is out of sight: to a share of the height.
+    scrollTo(span, share) {
+      const box = span.parentElement;
+      const top = span.offsetTop - box.offsetTop;
+      if (top < box.scrollTop || top + span.offsetHeight > box.scrollTop + box.clientHeight) {
+        box.scrollTop = top - share * box.clientHeight;
       }
     }
 
