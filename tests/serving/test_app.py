@@ -229,6 +229,14 @@ JSON = {"Content-Type": "application/json"}
     [
         ("POST", "/predict_file", b"", CSV, 422, "the file: contains no text"),
         ("POST", "/predict_file", b"a,b\n1,2\n", CSV, 422, "set text_column to one of: a, b"),
+        (
+            "POST",
+            "/predict_file",
+            b"text" + b",a" * 1000 + b"\n",
+            CSV,
+            422,
+            "more than 1,000 columns",
+        ),
         ("POST", "/predict_file?text_column=z", b"a,b\nx,y\n", CSV, 422, "'z'"),
         ("POST", "/predict_file?format=parquet", b"PAR1", CSV, 422, "format: "),
         ("POST", "/predict_file?run=no", b"text\na\n", CSV, 422, "there is no run 'no'"),

@@ -13,6 +13,7 @@ import pytest
 from rnn_lab.errors import ConfigError
 from rnn_lab.inference.onnx_export import export_onnx
 from rnn_lab.serving.serve import bind
+from rnn_lab.serving.server import HEADER_SECONDS
 from tests.cli.forked import run_warm_command
 from tests.inference.untrained import untrained_run
 from tests.serving.conftest import Start
@@ -194,3 +195,35 @@ def test_two_files_are_labelled_at_a_time(start: Start, slow_model):
     assert status == 200
     second.close()
     assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_clients_that_send_a_byte_now_and_then_are_closed(start: Start, mood_run):
+    server = start(f"run={mood_run}")
+    beginnings = (
+        b"",  # of a request that never begins
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ",
+        head("GET", "/health") + b"GET /health HTTP/1.1\r\nHost: ",  # after an answered one
+        head("POST", "/predict", "Content-Length: 999999999"),  # after an answer of 413
+    )
+    connections = [server.connect() for _ in beginnings]
+    for connection, beginning in zip(connections, beginnings, strict=True):
+        connection.sendall(beginning)
+        connection.settimeout(0.01)
+    begin, is_open = time.monotonic(), dict.fromkeys(connections, True)
+    while any(is_open.values()) and time.monotonic() - begin < 40:
+        time.sleep(0.5)
+        for connection, beginning in zip(connections, beginnings, strict=True):
+            try:
+                if beginning:
+                    connection.sendall(b"a")
+                is_open[connection] &= connection.recv(2**16) != b""
+            except TimeoutError:
+                pass
+            except OSError:
+                is_open[connection] = False
+    assert not any(is_open.values())
+    assert time.monotonic() - begin < HEADER_SECONDS + 10
+    assert server.get("/health").status == 200
+    assert server.stop() == 0
+    assert server.errors() == ""

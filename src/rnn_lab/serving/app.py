@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -48,6 +48,7 @@ STATIC = Path(__file__).parent / "static"
 RETRY_AFTER = {"Retry-After": "1"}
 MAX_FILES = 2  # labelled at the same time
 _BODIES = 8  # of the largest size, in memory at the same time
+_THREADS = 4  # that parse and write JSON, and label files
 _SMALL_BODY = 2**16  # bytes; a larger one is parsed outside the event loop
 _MAX_EXPLAINED_TOKENS = 1024  # the time grows with the square of the tokens
 _MAX_GATE_VALUES = 2**20  # in one response
@@ -71,6 +72,7 @@ _ERRORS = {
 }
 _BODY_ERRORS = (408, 413, 415, 422, 503, 504)
 Schema = TypeVar("Schema", bound=BaseModel)
+Result = TypeVar("Result")
 
 
 class Service:
@@ -80,6 +82,7 @@ class Service:
         self.options = options
         self.runs = runs
         self.explainer = Explainer()
+        self._threads = CapacityLimiter(_THREADS)
         self._body_bytes = 0
         self.file_slots = MAX_FILES
 
@@ -91,6 +94,10 @@ class Service:
             what = f"run: there is no run {sanitize(name, 100)!r}"
             raise RequestError(422, unknown_choice_message(what, name, list(self.runs)))
         return self.runs[name]
+
+    async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Return the result of a function that would take too long in the event loop."""
+        return await to_thread.run_sync(function, *arguments, limiter=self._threads)
 
     async def read(self, request: Request, types: tuple[str, ...]) -> bytes:
         """Return the body of a request.
@@ -130,7 +137,7 @@ class Service:
         try:
             if len(content) <= _SMALL_BODY:
                 return schema.model_validate_json(content)
-            return await run_in_threadpool(schema.model_validate_json, content)
+            return await self.in_thread(schema.model_validate_json, content)
         except ValidationError as error:
             raise invalid(error, schema) from None
 
@@ -284,7 +291,7 @@ def add_api(
         except ClosedError:
             raise busy(_STOPS) from None
         parts = await service.in_time(futures)
-        return json_response(await run_in_threadpool(predictions_json, run, parts))
+        return json_response(await service.in_thread(predictions_json, run, parts))
 
     @app.post(
         "/explain",
@@ -345,7 +352,7 @@ def add_api(
                 max_text_length=options.max_text_length,
                 batch_size=options.max_batch_size,
             )
-            first = await run_in_threadpool(next, parts, b"")
+            first = await service.in_thread(next, parts, b"")
         except BaseException as error:
             service.file_slots += 1
             if isinstance(error, DataError | ConfigError):

@@ -14,6 +14,9 @@ from rnn_lab.inference.predictor import Predictor
 # Formats of plain text: a few bytes of them cannot decompress to gigabytes.
 UploadFormat = Literal["csv", "tsv", "jsonl", "txt"]
 _PART = 2**16  # characters
+_MAX_COLUMNS = 1000  # the time to find the text among them grows with the square of their number
+_HEAD = 2**16  # bytes in which they are counted
+_SEPARATORS = b",;\t|"
 
 
 class _Upload(io.BytesIO):
@@ -36,6 +39,9 @@ def labelled_csv(
     Raises:
         DataError: there is no row, or no column is plainly the text. Raised by the first part.
     """
+    head = content.lstrip()[:_HEAD].partition(b"\n")[0]
+    if format in ("csv", "tsv") and max(map(head.count, _SEPARATORS)) >= _MAX_COLUMNS:
+        raise DataError(f"{_Upload.name}: has more than {_MAX_COLUMNS:,} columns")
     options = ReadOptions(format, text_column=text_column, all_columns=True)
     reader = RecordReader(_Upload(content), options, labelled=False, like=run.read_info)
     rows = _short_rows(reader, max_text_length)
