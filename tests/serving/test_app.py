@@ -271,13 +271,21 @@ def test_other_requests_are_refused(server: Server, method, path, body, headers,
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+def test_head_is_get_without_a_body(server: Server):
+    for path in ("/health", "/", "/metrics"):
+        answer = server.ask("HEAD", path)
+        assert (answer.status, answer.body) == (200, b"")
+        assert answer.headers["content-type"] == server.get(path).headers["content-type"]
+    assert server.ask("HEAD", "/predict").status == 405
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "[::1]:8000", "127.0.0.1"])
 def test_names_of_this_machine_are_accepted(server: Server, host):
     assert server.get("/health", Host=host).status == 200
 
 
 def test_every_answer_forbids_what_is_not_the_page_s_own(server: Server):
-    for path in ("/docs", "/health", "/nothing", "/static/docs.css", "/openapi.json"):
+    for path in ("/", "/docs", "/health", "/nothing", "/static/docs.css", "/openapi.json"):
         headers = server.get(path).headers
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'se")
         assert headers["x-content-type-options"] == "nosniff"

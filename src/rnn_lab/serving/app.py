@@ -1,36 +1,30 @@
 """The routes of a server: predictions, explanations, labelled files, health and metrics."""
 
-import asyncio
 import functools
-import json
 import mimetypes
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import numpy as np
-from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from rnn_lab import __version__
-from rnn_lab.data.readers.records import text_error
-from rnn_lab.errors import ConfigError, DataError, sanitize
+from rnn_lab.errors import ConfigError, DataError
+from rnn_lab.serving.answers import explanation_json, predictions_json
 from rnn_lab.serving.batcher import ClosedError, QueueFullError
 from rnn_lab.serving.config import ServeOptions
 from rnn_lab.serving.docs_page import render_docs
-from rnn_lab.serving.explainer import Explainer
-from rnn_lab.serving.guard import Guard, RequestError, error_body, too_large
+from rnn_lab.serving.guard import Guard, RequestError, error_body
 from rnn_lab.serving.metrics import CONTENT_TYPE, Metrics
-from rnn_lab.serving.runs import ServedRun, floats, gates
+from rnn_lab.serving.runs import ServedRun
 from rnn_lab.serving.schemas import (
     RUN_NAME,
     ErrorResponse,
@@ -41,20 +35,11 @@ from rnn_lab.serving.schemas import (
     PredictResponse,
     RunsResponse,
 )
+from rnn_lab.serving.service import MAX_FILES, STOPS, Service, busy, describe_errors
 from rnn_lab.serving.uploads import UploadFormat, labelled_csv
-from rnn_lab.validation import unknown_choice_message
 
 STATIC = Path(__file__).parent / "static"
-RETRY_AFTER = {"Retry-After": "1"}
-MAX_FILES = 2  # labelled at the same time
-_BODIES = 8  # of the largest size, in memory at the same time
-_THREADS = 4  # that parse and write JSON, and label files
-_SMALL_BODY = 2**16  # bytes; a larger one is parsed outside the event loop
-_MAX_EXPLAINED_TOKENS = 1024  # the time grows with the square of the tokens
-_MAX_GATE_VALUES = 2**20  # in one response
-_STOPS = "the server stops"
 
-_JSON = ("application/json",)
 _TEXT_FORMATS = (
     *("text/csv", "text/tab-separated-values", "text/plain", "application/octet-stream"),
     *("application/x-ndjson", "application/jsonl"),
@@ -62,7 +47,6 @@ _TEXT_FORMATS = (
 _ERRORS = {
     400: "not valid JSON",
     401: "no access token",
-    404: "no such path",
     408: "the body arrives too slowly",
     413: "the body is too large",
     415: "another Content-Type",
@@ -71,107 +55,6 @@ _ERRORS = {
     504: "not answered in time",
 }
 _BODY_ERRORS = (408, 413, 415, 422, 503, 504)
-Schema = TypeVar("Schema", bound=BaseModel)
-Result = TypeVar("Result")
-
-
-class Service:
-    """What the routes share: the runs, the limits, and what is in use of them."""
-
-    def __init__(self, options: ServeOptions, runs: Mapping[str, ServedRun]) -> None:
-        self.options = options
-        self.runs = runs
-        self.explainer = Explainer()
-        self._threads = CapacityLimiter(_THREADS)
-        self._body_bytes = 0
-        self.file_slots = MAX_FILES
-
-    def run(self, name: str | None) -> ServedRun:
-        """Return the run of that name; None: the first one."""
-        if name is None:
-            return next(iter(self.runs.values()))
-        if name not in self.runs:
-            what = f"run: there is no run {sanitize(name, 100)!r}"
-            raise RequestError(422, unknown_choice_message(what, name, list(self.runs)))
-        return self.runs[name]
-
-    async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Return the result of a function that would take too long in the event loop."""
-        return await to_thread.run_sync(function, *arguments, limiter=self._threads)
-
-    async def read(self, request: Request, types: tuple[str, ...]) -> bytes:
-        """Return the body of a request.
-
-        Raises:
-            RequestError: it is of another type, too large or too slow, or too many large ones
-                arrive at the same time.
-        """
-        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if given not in types:
-            raise RequestError(415, f"Content-Type: send {' or '.join(types)}")
-        limit, held = self.options.max_body_bytes, 0
-        parts: list[bytes] = []
-        try:
-            async with asyncio.timeout(self.options.timeout_s):
-                async for part in request.stream():
-                    held += len(part)
-                    self._body_bytes += len(part)
-                    if held > limit:
-                        raise too_large(limit)
-                    if self._body_bytes > _BODIES * limit:
-                        raise busy("too many large requests arrive at the same time")
-                    parts.append(part)
-            return b"".join(parts)
-        except TimeoutError:
-            raise RequestError(408, "the body arrives too slowly") from None
-        finally:
-            self._body_bytes -= held
-
-    async def read_json(self, request: Request, schema: type[Schema]) -> Schema:
-        """Return the body of a request as a `schema`.
-
-        Raises:
-            RequestError: see `read`; or it is not valid JSON, or not of the schema.
-        """
-        content = await self.read(request, _JSON)
-        try:
-            if len(content) <= _SMALL_BODY:
-                return schema.model_validate_json(content)
-            return await self.in_thread(schema.model_validate_json, content)
-        except ValidationError as error:
-            raise invalid(error, schema) from None
-
-    def check_text(self, text: str, name: str = "text") -> None:
-        """Refuse a text that is empty, too long or not valid Unicode."""
-        longest = self.options.max_text_length
-        if len(text) > longest:
-            raise RequestError(
-                422, f"{name}: has {len(text):,} characters; at most {longest:,} are allowed"
-            )
-        if fault := text_error(text, "utf-8"):
-            raise RequestError(422, f"{name}: {fault}")
-
-    async def in_time(self, futures: list[Future[Any]]) -> list[Any]:
-        """Return the results of `futures`, which are cancelled if they are not there in time."""
-        try:
-            async with asyncio.timeout(self.options.timeout_s):
-                return await asyncio.gather(*map(asyncio.wrap_future, futures))
-        except TimeoutError:
-            raise RequestError(
-                504,
-                f"not answered within {self.options.timeout_s:g} s; send fewer or shorter texts",
-            ) from None
-        except ClosedError:
-            raise busy(_STOPS) from None
-        finally:
-            for future in futures:
-                future.cancel()
-
-    def close(self) -> bool:
-        """Stop all threads; return whether they have ended."""
-        for run in self.runs.values():
-            run.batcher.close(timeout=5)
-        return self.explainer.close(timeout=1)
 
 
 class LabelledFile(StreamingResponse):
@@ -193,11 +76,6 @@ class LabelledFile(StreamingResponse):
             pass  # uvicorn closes the connection: the client sees that the end is missing
         finally:
             self._service.file_slots += 1
-
-
-def busy(reason: str) -> RequestError:
-    """Return the error of a server that has too much to do."""
-    return RequestError(503, f"{reason}; repeat the request later", RETRY_AFTER)
 
 
 def create_app(
@@ -289,7 +167,7 @@ def add_api(
         except QueueFullError:
             raise busy("too many texts wait for the model") from None
         except ClosedError:
-            raise busy(_STOPS) from None
+            raise busy(STOPS) from None
         parts = await service.in_time(futures)
         return json_response(await service.in_thread(predictions_json, run, parts))
 
@@ -358,7 +236,7 @@ def add_api(
             if isinstance(error, DataError | ConfigError):
                 raise RequestError(422, str(error)) from None
             if isinstance(error, ClosedError):
-                raise busy(_STOPS) from None
+                raise busy(STOPS) from None
             raise
         return LabelledFile(service, first, parts)
 
@@ -451,90 +329,6 @@ def json_body(schema: type[BaseModel], service: Service) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def invalid(error: ValidationError, schema: type[BaseModel]) -> RequestError:
-    """Return the error of a body that is not of a schema."""
-    details = error.errors(include_url=False)
-    if details[0]["type"] == "json_invalid":
-        reason = str(details[0].get("ctx", {}).get("error", ""))
-        return RequestError(400, f"the body is not valid JSON: {sanitize(reason)}")
-    if details[0]["type"] == "extra_forbidden":
-        name = str(details[0]["loc"][-1])
-        what = f"{sanitize(name, 100)}: no such field"
-        return RequestError(422, unknown_choice_message(what, name, list(schema.model_fields)))
-    return RequestError(422, describe_errors(details))
-
-
-def describe_errors(details: Any) -> str:
-    """Return the first of pydantic's errors as one sentence."""
-    first = details[0]
-    place = [part for part in first["loc"] if part not in ("body", "query")]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    reason = str(first.get("ctx", {}).get("error", first["msg"]))
-    reason = f"{reason[:1].lower()}{reason[1:]}"
-    return sanitize(f"{path.lstrip('.')}: {reason}" if path else reason)
-
-
 def column_of(name: str | None) -> str | int | None:
     """Return the name of a column, or its number."""
     return int(name) if name is not None and name.isascii() and name.isdecimal() else name
-
-
-def predictions_json(run: ServedRun, parts: list[np.ndarray]) -> bytes:
-    """Return the response for probabilities, float32 [texts, classes] in parts."""
-    predictions = [run.prediction(row) for part in parts for row in part]
-    return encode(_answer(run) | {"predictions": predictions})
-
-
-def explanation_json(run: ServedRun, asked: ExplainRequest) -> bytes:
-    """Explain a text, and return the response."""
-    count = len(run.run.text_encoder.encode(asked.text))
-    if count > _MAX_EXPLAINED_TOKENS:
-        raise RequestError(
-            422,
-            f"text: has {count:,} tokens; at most {_MAX_EXPLAINED_TOKENS:,} are explained here; "
-            "`rnn-lab explain` has no limit",
-        )
-    try:
-        found = run.explain(asked.text, asked.label)
-    except ConfigError as error:
-        raise RequestError(422, str(error)) from None
-    if count * asked.units * len(found.states) > _MAX_GATE_VALUES:
-        raise RequestError(422, "units: too many for this text; ask for fewer units")
-    after = found.prefix_probabilities  # [tokens, classes]
-    difference, baseline = found.about["logit_difference"], found.about["baseline_logit_difference"]
-    total, expected = float(found.attributions.sum()), difference - baseline
-    words = [
-        {
-            "text": word.text,
-            "known": word.known,
-            "read": word.start < word.stop,
-            "start": word.start,
-            "stop": word.stop,
-            "attribution": word.attribution,
-            "probabilities": floats(after[word.stop - 1]) if word.start < word.stop else None,
-        }
-        for word in found.words
-    ]
-    answer = {
-        "explained": found.explained,
-        "words": words,
-        "token_attributions": found.attributions.tolist(),
-        "prefix_probabilities": [floats(row) for row in after],
-        "completeness": {
-            "difference": difference,
-            "baseline": baseline,
-            "sum": total,
-            "relative_error": abs(total - expected) / abs(expected) if expected else None,
-        },
-        "gates": gates(found, asked.units),
-    }
-    return encode(_answer(run) | run.prediction(after[-1]) | answer)
-
-
-def _answer(run: ServedRun) -> dict[str, Any]:
-    return {"run": run.name, "task": run.run.task, "classes": run.run.class_names}
-
-
-def encode(answer: dict[str, Any]) -> bytes:
-    """Return strict JSON."""
-    return json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()

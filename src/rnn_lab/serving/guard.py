@@ -67,6 +67,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # uvicorn sends no body
+            scope = {**scope, "method": "GET"}
         start, status = time.perf_counter(), 500
 
         async def observed_send(message: Message) -> None:

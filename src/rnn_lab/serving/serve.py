@@ -22,10 +22,11 @@ def serve(options: dict[str, Any]) -> None:
     checked = validate(ServeOptions, options)
     require_extra("serve", "rnn-lab serve")
     with fast_imports():
-        from rnn_lab.serving.app import Service, create_app
+        from rnn_lab.serving.app import create_app
         from rnn_lab.serving.metrics import Metrics
         from rnn_lab.serving.runs import load_runs
         from rnn_lab.serving.server import run_server
+        from rnn_lab.serving.service import Service
 
     metrics = Metrics()
     runs = load_runs(checked, metrics.observe_batch)
