@@ -80,6 +80,17 @@ def test_predict(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+def test_serve(workplace: Path, mood_run: Path) -> None:
+    options = (str(mood_run), "--seconds", "0.3", "--reviews", "20", "--threads", "1")
+    done = run_warm_command("benchmarks/serve.py", *options, cwd=workplace, warm_children=True)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
+    loads = [row for row in rows if row and row[0].isdecimal()]
+    assert [row[:2] for row in loads] == [["1", "1"], ["8", "1"], ["32", "1"], ["4", "32"]]
+    assert all(row[6] == "0" and float(row[2].replace(",", "")) > 0 for row in loads)
+
+
+@pytest.mark.slow
 def test_time_to_accuracy(workplace: Path) -> None:
     options = ("--models", "gru", "--no-keras", "--threads", "1", "--accuracy", "0.01", *FEW)
     done = run_warm_command("benchmarks/time_to_accuracy.py", *options, cwd=workplace)
