@@ -4,6 +4,8 @@ import http.client
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ from rnn_lab.inference.onnx_export import export_onnx
 from rnn_lab.serving.serve import bind
 from rnn_lab.serving.server import HEADER_SECONDS
 from tests.cli.forked import run_warm_command
+from tests.cli.runner import command_environment
 from tests.inference.untrained import untrained_run
 from tests.serving.conftest import Start
 from tests.serving.server import head, read_all, status_of
@@ -92,6 +95,25 @@ def slow_model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("slow") / "slow.onnx"
     path.write_bytes(content)
     return path
+
+
+def test_an_onnx_file_is_served_without_torch(slow_model, tmp_path):
+    code = (
+        "import atexit, sys, rnn_lab.commands as commands\n"
+        "atexit.register(lambda: print('imported:', *{*sys.modules} & {'torch', 'captum'}))\n"
+        f"sys.argv = ['rnn-lab', 'serve', 'run={slow_model}', 'port=0']\n"
+        "commands.main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env=command_environment(tmp_path), stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        serving = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate(timeout=60)[0]
+    assert serving.startswith("serving slow on http://127.0.0.1:")
+    assert rest == "stopped\nimported:\n"
+    assert process.returncode == 0
 
 
 def test_sigterm_under_load_answers_every_accepted_request(start: Start, slow_model):
