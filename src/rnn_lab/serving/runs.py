@@ -13,7 +13,7 @@ from rnn_lab.inference.predictor import Predictor, is_onnx_file
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
 from rnn_lab.process import num_threads
-from rnn_lab.reports.formatting import format_cell, format_run, order_metrics
+from rnn_lab.reports.formatting import format_model, format_run, order_metrics
 from rnn_lab.reports.run_files import read_result, recorded_options
 from rnn_lab.serving.batcher import Batcher
 from rnn_lab.serving.config import ServeOptions
@@ -197,14 +197,15 @@ def _load(run: str, device: str) -> Predictor:
 def _describe(name: str, run: Predictor) -> dict[str, Any]:
     """Return what a client sees of a run."""
     result: dict[str, Any] = {}
-    description = f"{format_cell(run.cell)}, {run.path.name}"
+    options = _model_options(run)
+    model = {"name": run.cell, "bidirectional": options.get("model.bidirectional")}
+    description = f"{format_model({'model': model})}, {run.path.name}"
     if run.path.parent.name == "checkpoints":
         try:
             result = read_result(run.path.parent.parent)
-            description = format_run(result)
-        except CheckpointError:  # of an unfinished run
+            description, options = format_run(result), recorded_options(result)
+        except (CheckpointError, KeyError, TypeError):  # unfinished, or its result is damaged
             result = {}
-    options = recorded_options(result) if result else _model_options(run)
     thresholds = run.thresholds
     return {
         "name": name,
