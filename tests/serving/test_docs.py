@@ -15,23 +15,25 @@ import pytest
 from rnn_lab.serving.config import ServeOptions
 from tests.cli.runner import PROJECT
 from tests.serving.conftest import Start
-from tests.test_own_texts_page import write_tickets
+from tests.test_pages import write_files
 
 PAGE = (PROJECT / "docs" / "serve.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^<!-- (run|server) -->\n```(bash|python)\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(
+    r"^<!-- not run: tests/serving/test_docs.py [^\n]*\n```(bash|python)\n(.*?)^```$", re.M | re.S
+)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_commands_of_the_page(start: Start, mood_run: Path, tmp_path: Path):
-    (_, _, command), *blocks = BLOCK.findall(PAGE)
+    (_, command), *blocks = BLOCK.findall(PAGE)
     program, name, *options = shlex.split(command)
     assert (program, name, options) == ("rnn-lab", "serve", ["run=runs/tickets", "port=8000"])
     shutil.copytree(mood_run, tmp_path / "tickets")
-    write_tickets(tmp_path / "new.csv", 30)
+    write_files(tmp_path)
     server = start(f"run={tmp_path / 'tickets'}")
     assert server.said().replace(str(server.port), "8000") in PAGE
     printed = []
-    for _, language, text in blocks:
+    for language, text in blocks:
         # A free port, and a class of the small run.
         text = text.replace("8000", str(server.port)).replace('"billing"', '"bad"')
         if language == "bash":

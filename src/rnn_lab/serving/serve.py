@@ -38,9 +38,13 @@ def serve(options: dict[str, Any]) -> None:
     with bind(checked.host, checked.port) as listener:
         address = format_address(checked.host, listener.getsockname()[1])
         fragment = f"#token={token}" if generated else ""
-        print(f"serving {', '.join(runs)} on {address}{fragment}", flush=True)
+        line = f"serving {', '.join(runs)} on {address}{fragment}"
         run_server(
-            app, listener, max_connections=checked.max_connections, timeout=checked.timeout_s
+            app,
+            listener,
+            max_connections=checked.max_connections,
+            timeout=checked.timeout_s,
+            on_start=lambda: print(line, flush=True),
         )
     print("stopped", flush=True)
     if not service.close():

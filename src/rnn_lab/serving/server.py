@@ -4,6 +4,7 @@ import asyncio
 import math
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -20,7 +21,14 @@ _KEEP_ALIVE_SECONDS = 15
 _MAX_HEADER_BYTES = 2**16
 
 
-def run_server(app: Any, listener: socket.socket, *, max_connections: int, timeout: float) -> None:
+def run_server(
+    app: Any,
+    listener: socket.socket,
+    *,
+    max_connections: int,
+    timeout: float,
+    on_start: Callable[[], None],
+) -> None:
     """Serve `app` until SIGINT or SIGTERM; then answer the accepted requests, and return.
 
     Args:
@@ -28,6 +36,7 @@ def run_server(app: Any, listener: socket.socket, *, max_connections: int, timeo
         listener: a bound socket.
         max_connections: open at the same time.
         timeout: seconds that accepted requests have left once the server stops.
+        on_start: called when requests are accepted, and a signal stops the server.
     """
 
     class Protocol(BoundedProtocol):
@@ -48,17 +57,28 @@ def run_server(app: Any, listener: socket.socket, *, max_connections: int, timeo
         timeout_graceful_shutdown=math.ceil(timeout) + 1,
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
     )
+    server = _Server(config, on_start)
+
+    def stop(signum: int, frame: object) -> None:
+        server.should_exit = True
+
     # uvicorn raises the signal that has stopped it once more: this process ends with status 0.
-    stopped = {signum: signal.signal(signum, _ignore) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
-        for signum, handler in stopped.items():
+        for signum, handler in before.items():
             signal.signal(signum, handler)
 
 
-def _ignore(signum: int, frame: object) -> None:
-    pass
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start()
 
 
 class BoundedProtocol(H11Protocol):
