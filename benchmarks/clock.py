@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 Name = TypeVar("Name")
@@ -18,7 +18,10 @@ def seconds_per_pass(one_pass: Callable[[], object], at_least: float) -> float:
 
 
 def interleave(
-    contenders: Mapping[Name, Callable[[float], float]], rounds: int, seconds: float
+    contenders: Mapping[Name, Callable[[float], float]],
+    rounds: int,
+    seconds: float,
+    choose: Callable[[dict[Name, float]], Collection[Name]] = lambda first: first,
 ) -> list[dict[Name, float]]:
     """Run all contenders in turn, round after round.
 
@@ -27,19 +30,23 @@ def interleave(
         rounds: number of turns per contender.
         seconds: of a turn. A contender that has used the seconds of all rounds has no more turns,
             so that slow contenders, which always finish a pass, do not delay the others.
+        choose: returns, from the measurements of the first round, who has further turns.
 
     Returns:
         The measurements of each round; the first round has every contender.
     """
     used = dict.fromkeys(contenders, 0.0)
     measured: list[dict[Name, float]] = []
+    chosen: Collection[Name] = contenders
     for number in range(rounds):
         measured.append({})
         for name, turn in contenders.items():
-            if number == 0 or used[name] < rounds * seconds:
+            if number == 0 or (name in chosen and used[name] < rounds * seconds):
                 started = time.perf_counter()
                 measured[-1][name] = turn(seconds)
                 used[name] += time.perf_counter() - started
+        if number == 0:
+            chosen = choose(measured[0])
     return measured
 
 

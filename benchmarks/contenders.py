@@ -1,4 +1,4 @@
-"""The contenders: ours, torch's layers in four variants and Keras in two, on the same work.
+"""The contenders: ours, torch's layers in several variants and Keras, on the same work.
 
 The work is a step of training: embedding 30,000 x size, recurrent layer, final state, linear layer,
 cross-entropy, backward, AdamW. Batches are built beforehand and are not timed.
@@ -7,8 +7,10 @@ cross-entropy, backward, AdamW. Batches are built beforehand and are not timed.
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -18,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.clock import seconds_per_pass
-from benchmarks.peers import TextbookClassifier
+from benchmarks.peers import CompiledStepClassifier, Reads, TextbookClassifier
 from benchmarks.reviews import MAX_LENGTH, VOCAB_SIZE, Sample, padding_share
 from rnn_lab.data.samplers import Batch
 from rnn_lab.models.classifier import RecurrentClassifier
@@ -29,15 +31,18 @@ PROJECT = Path(__file__).resolve().parents[1]
 OURS, OURS_BF16 = "ours, float32", "ours, bfloat16"
 PACKED, PACKED_HERE = "torch, packed", "torch, packed, our process"
 UNPACKED, TUTORIAL = "torch, unpacked", "torch, random batches"
+GATHERED, COMPILED = "torch, last token's output", "torch.compile, a time step"
 PRODUCT, PRODUCT_BF16 = "float32 product", "bfloat16 product"
-KERAS, KERAS_FIXED = "Keras", f"Keras, {MAX_LENGTH} tokens"
+KERAS = {"tensorflow": "Keras", "jax": "Keras on JAX"}
+KERAS_FIXED = {backend: f"{name}, {MAX_LENGTH} tokens" for backend, name in KERAS.items()}
+INCORRECT = (UNPACKED, TUTORIAL)  # their final states are those after the padding
 
 
 @dataclass(frozen=True)
 class Contender:
     """Something that trains on the sample: `turn(seconds)` returns the seconds of a pass."""
 
-    turn: Callable[[float], float]
+    turns: Mapping[int, Callable[[float], float]]  # by number of threads
     padding: float  # share of the positions it computes
 
 
@@ -56,7 +61,14 @@ def plain_model(name: str, size: int, *, bidirectional: bool = False) -> ModelCo
     )
 
 
-def torch_contenders(config: ModelConfig, sample: Sample, *, bf16: bool) -> dict[str, Contender]:
+def thread_counts(most: int) -> list[int]:
+    """Return the thread counts that a contender may choose from: one, or all."""
+    return sorted({1, most})
+
+
+def torch_contenders(
+    config: ModelConfig, sample: Sample, threads: Sequence[int], *, bf16: bool
+) -> dict[str, Contender]:
     """Build ours and torch's: all with one optimizer, all but the tutorial's with bucketed batches.
 
     Packed, unpacked and ours then differ in the recurrent layer alone: the process has the
@@ -66,23 +78,39 @@ def torch_contenders(config: ModelConfig, sample: Sample, *, bf16: bool) -> dict
     def ours() -> nn.Module:
         return RecurrentClassifier(config, VOCAB_SIZE, num_classes=2)
 
-    contenders = {OURS: _torch_contender(ours(), sample.bucketed)}
+    batches = sample.bucketed
+    contenders = {OURS: _torch_contender(ours(), batches, threads)}
     if bf16:
-        contenders[OURS_BF16] = _torch_contender(ours(), sample.bucketed, bf16=True)
-    contenders[PACKED_HERE] = textbook_contender(config, sample.bucketed, packed=True)
-    contenders[UNPACKED] = textbook_contender(config, sample.bucketed, packed=False)
-    contenders[TUTORIAL] = textbook_contender(config, sample.random, packed=False)
+        contenders[OURS_BF16] = _torch_contender(ours(), batches, threads, bf16=True)
+    contenders[PACKED_HERE] = textbook_contender(config, batches, threads, "packed")
+    contenders[UNPACKED] = textbook_contender(config, batches, threads, "padded")
+    if not config.bidirectional:
+        contenders[GATHERED] = textbook_contender(config, batches, threads, "gathered")
+    contenders[TUTORIAL] = textbook_contender(config, sample.random, threads, "padded")
     return contenders
 
 
-def textbook_contender(config: ModelConfig, batches: Sequence[Batch], *, packed: bool) -> Contender:
+def textbook_contender(
+    config: ModelConfig, batches: Sequence[Batch], threads: Sequence[int], reads: Reads
+) -> Contender:
     """Build torch's layer on packed sequences, or on the padded blocks."""
-    model = TextbookClassifier(config, VOCAB_SIZE, num_classes=2, packed=packed)
-    return _torch_contender(model, batches)
+    model = TextbookClassifier(config, VOCAB_SIZE, num_classes=2, reads=reads)
+    return _torch_contender(model, batches, threads)
+
+
+def compiled_contender(
+    config: ModelConfig, batches: Sequence[Batch], threads: Sequence[int]
+) -> Contender:
+    """Build the classifier whose time step torch.compile compiles; it compiles here.
+
+    Raises:
+        Exception: whatever torch.compile raises, for example without a C++ compiler.
+    """
+    return _torch_contender(CompiledStepClassifier(config, VOCAB_SIZE, 2), batches, threads)
 
 
 def _torch_contender(
-    model: nn.Module, batches: Sequence[Batch], *, bf16: bool = False
+    model: nn.Module, batches: Sequence[Batch], threads: Sequence[int], *, bf16: bool = False
 ) -> Contender:
     optimizer = build_optimizer(OptimizerConfig(), model)
 
@@ -98,26 +126,115 @@ def _torch_contender(
         for batch in batches:
             step(batch)
 
-    step(min(batches, key=lambda batch: batch.tokens.numel()))  # allocates, builds kernels
+    def turn(count: int, seconds: float) -> float:
+        with using_threads(count):
+            return seconds_per_pass(one_pass, seconds)
+
+    shortest = min(batches, key=lambda batch: batch.tokens.numel())
+    for count in threads:  # allocates, builds kernels
+        with using_threads(count):
+            step(shortest)
     return Contender(
-        lambda seconds: seconds_per_pass(one_pass, seconds), padding_share(list(batches))
+        {count: partial(turn, count) for count in threads}, padding_share(list(batches))
     )
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Let torch compute with `count` threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class KerasProcesses:
+    """Keras with one back end: a process for each number of threads, which it reads at its start."""
+
+    def __init__(self, backend: str, threads: Sequence[int], folder: Path, python: str) -> None:
+        """Start them; `folder` is a temporary one for the data they read."""
+        self.backend, self._folder = backend, folder
+        self._processes = {count: KerasProcess(count, folder, backend, python) for count in threads}
+
+    def share(self, sample: Sample) -> None:
+        """Write the batches for the processes: bucketed, and padded to MAX_LENGTH."""
+        share_batches(sample, self._folder)
+
+    def clear(self) -> None:
+        """Delete every model."""
+        for process in self._processes.values():
+            process.ask("clear")
+
+    def contenders(self, config: ModelConfig, sample: Sample) -> dict[str, Contender]:
+        """Build Keras on our batches, and on batches of fixed length, as its layers make them."""
+
+        def contender(prefix: str, padding: float) -> Contender:
+            request = {
+                "model": config.model_dump(),
+                "vocab_size": VOCAB_SIZE,
+                "batches": str(self._folder / "batches.npz"),
+                "prefix": prefix,
+            }
+            turns: dict[int, Callable[[float], float]] = {}
+            for count, process in self._processes.items():
+                number = process.ask("add", **request)
+                turns[count] = partial(_keras_turn, process, number)
+            return Contender(turns, padding)
+
+        batches = sample.bucketed
+        return {
+            KERAS[self.backend]: contender("bucketed", padding_share(batches)),
+            KERAS_FIXED[self.backend]: contender("fixed", padding_share(batches, MAX_LENGTH)),
+        }
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes.values():
+            process.close()
+
+
+def _keras_turn(process: "KerasProcess", number: int, seconds: float) -> float:
+    return float(process.ask("turn", number=number, seconds=seconds))
+
+
+def share_batches(sample: Sample, folder: Path) -> None:
+    """Write `batches.npz` for Keras: bucketed batches, and the same padded to MAX_LENGTH."""
+    arrays: dict[str, np.ndarray] = {}
+    for number, batch in enumerate(sample.bucketed):
+        tokens = batch.tokens.numpy().astype(np.int32)  # [batch, time]
+        missing = MAX_LENGTH - tokens.shape[1]
+        arrays |= {
+            f"bucketed_tokens_{number}": tokens,
+            f"fixed_tokens_{number}": np.pad(tokens, ((0, 0), (0, missing))),
+            f"bucketed_labels_{number}": batch.labels.numpy(),
+            f"fixed_labels_{number}": batch.labels.numpy(),
+        }
+    np.savez(folder / "batches.npz", **arrays)  # type: ignore[arg-type]
 
 
 class KerasProcess:
     """benchmarks.keras_peer in a process of its own, idle during the turns of others."""
 
-    def __init__(self, threads: int, folder: Path) -> None:
-        """Start the process; `folder` is a temporary one for the data it reads."""
-        self._folder = folder
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.keras_peer", str(threads)],
-            cwd=PROJECT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(folder / "keras.log").open("w"),
-            text=True,
-        )
+    def __init__(
+        self,
+        threads: int,
+        folder: Path,
+        backend: str = "tensorflow",
+        python: str = sys.executable,
+    ) -> None:
+        """Start `python`, which has Keras; `folder` is a temporary one for the data it reads."""
+        self._log = folder / f"keras_{backend}_{threads}.log"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [python, "-m", "benchmarks.keras_peer", str(threads), backend],
+                cwd=PROJECT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
 
     def ask(self, do: str, **request: Any) -> Any:
         """Call Peer's method `do` and return its result.
@@ -130,41 +247,8 @@ class KerasProcess:
         )
         answer = cast(IO[str], self._process.stdout).readline()
         if not answer:
-            raise RuntimeError(f"Keras failed: {(self._folder / 'keras.log').read_text()[-2000:]}")
+            raise RuntimeError(f"Keras failed: {self._log.read_text()[-2000:]}")
         return json.loads(answer)
-
-    def share(self, sample: Sample) -> None:
-        """Write the batches for the process: bucketed, and padded to MAX_LENGTH."""
-        arrays: dict[str, np.ndarray] = {}
-        for number, batch in enumerate(sample.bucketed):
-            tokens = batch.tokens.numpy().astype(np.int32)  # [batch, time]
-            missing = MAX_LENGTH - tokens.shape[1]
-            arrays |= {
-                f"bucketed_tokens_{number}": tokens,
-                f"fixed_tokens_{number}": np.pad(tokens, ((0, 0), (0, missing))),
-                f"bucketed_labels_{number}": batch.labels.numpy(),
-                f"fixed_labels_{number}": batch.labels.numpy(),
-            }
-        np.savez(self._folder / "batches.npz", **arrays)  # type: ignore[arg-type]
-
-    def contenders(self, config: ModelConfig, sample: Sample) -> dict[str, Contender]:
-        """Build Keras on our batches, and on batches of fixed length, as its layers make them."""
-
-        def contender(prefix: str, padding: float) -> Contender:
-            number = self.ask(
-                "add",
-                model=config.model_dump(),
-                vocab_size=VOCAB_SIZE,
-                batches=str(self._folder / "batches.npz"),
-                prefix=prefix,
-            )
-            return Contender(lambda s: self.ask("turn", number=number, seconds=s), padding)
-
-        batches = sample.bucketed
-        return {
-            KERAS: contender("bucketed", padding_share(batches)),
-            KERAS_FIXED: contender("fixed", padding_share(batches, MAX_LENGTH)),
-        }
 
     def close(self) -> None:
         """End the process."""

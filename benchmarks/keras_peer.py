@@ -1,7 +1,8 @@
-"""Train with Keras on TensorFlow in a process of its own; with torch they would share threads.
+"""Train with Keras in a process of its own; with torch they would share threads.
 
 Requests are lines of JSON on stdin, answers lines of JSON on stdout: `python -m
-benchmarks.keras_peer THREADS`. This module does not import torch.
+benchmarks.keras_peer THREADS BACKEND`, where BACKEND is tensorflow or jax. This module does not
+import torch.
 """
 
 import json
@@ -15,7 +16,6 @@ import numpy as np
 from benchmarks.clock import seconds_per_pass
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 Batches = list[tuple[np.ndarray, np.ndarray]]  # tokens int32 [batch, time], labels int64 [batch]
@@ -36,16 +36,20 @@ class Peer:
         return 0
 
     def add(self, model: dict[str, Any], vocab_size: int, batches: str, prefix: str) -> int:
-        """Build a model for the batches of a file and run its first steps, which trace it.
+        """Build a model for the batches of a file and run its first steps, which compile it.
 
-        Keras traces once for the first shape and once for all others. XLA (jit_compile) would
-        compile for each shape, for seconds each, so the choice is left to Keras.
+        On TensorFlow, Keras traces once for the first shape and once for all others. XLA
+        (jit_compile) would compile for each shape, for seconds each, so the choice is left to
+        Keras. JAX always compiles for each shape: every batch is run once, off the clock.
 
         Returns:
             The model's number.
         """
         network, arrays = build(model, vocab_size), load_batches(batches, prefix)
-        for tokens, labels in arrays[:3]:
+        import keras
+
+        first = len(arrays) if keras.backend.backend() == "jax" else 3
+        for tokens, labels in arrays[:first]:
             network.train_on_batch(tokens, labels)
         self._contenders.append((network, arrays))
         return len(self._contenders) - 1
@@ -149,12 +153,20 @@ def accuracy(network: Any, plan: dict[str, np.ndarray]) -> float:
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    threads = int(sys.argv[1])
+    threads, backend = int(sys.argv[1]), sys.argv[2]
     answers, sys.stdout = sys.stdout, sys.stderr  # Keras prints to stdout
-    import tensorflow as tf
+    os.environ["KERAS_BACKEND"] = backend
+    if backend == "jax":
+        # Read when JAX starts: its number of threads, and whether one product may use several.
+        os.environ["NPROC"] = str(threads)
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        if threads == 1:
+            os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    else:
+        import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
     peer = Peer()
     for line in sys.stdin:
         request = json.loads(line)

@@ -1,7 +1,9 @@
 """Describe the machine, and measure how fast it multiplies matrices."""
 
+import contextlib
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -34,14 +36,16 @@ def product_rate(dtype: torch.dtype, seconds: float) -> float:
     return 2 * _ROWS**3 / seconds_per_pass(lambda: torch.mm(left, right, out=out), seconds)
 
 
-def describe_machine(threads: int) -> str:
-    """Return CPU, cores, threads and package versions in one line."""
-    packages = []
-    for name in ("torch", "keras", "tensorflow-cpu"):
-        try:
-            packages.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
+def describe_machine(threads: int, others: Mapping[str, str] | None = None) -> str:
+    """Return CPU, cores, threads and package versions in one line.
+
+    `others` are the versions of packages in another environment, which replace those of this one.
+    """
+    found: dict[str, str] = {}
+    for name in ("torch", "keras", "tensorflow-cpu", "jax"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    packages = [f"{name} {number}" for name, number in (found | dict(others or {})).items()]
     parts = (
         _cpu(),
         f"{os.cpu_count()} cores",

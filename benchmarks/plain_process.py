@@ -4,6 +4,8 @@ Denormal numbers are kept and freed memory returns to the system, unlike in trai
 """
 
 import multiprocessing
+from collections.abc import Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -18,22 +20,23 @@ from rnn_lab.models.config import ModelConfig
 class PlainProcess:
     """A second process, idle during the turns of others."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")  # inherits none of our settings
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
 
-    def packed(self, config: ModelConfig, sample: Sample) -> Contender:
+    def packed(self, config: ModelConfig, sample: Sample, threads: Sequence[int]) -> Contender:
         """Build the packed loop over the bucketed batches in that process.
 
         Raises:
             EOFError: the process ended.
         """
         arrays = [[part.numpy() for part in batch] for batch in sample.bucketed]
-        number, padding = self._ask(config, arrays)
-        return Contender(lambda seconds: self._ask(number, seconds), padding)
+        number, padding = self._ask("add", config, arrays, threads)
+        turns = {count: partial(self._ask, "turn", number, count) for count in threads}
+        return Contender(turns, padding)
 
     def close(self) -> None:
         """End the process."""
@@ -45,17 +48,18 @@ class PlainProcess:
         return self._pipe.recv()
 
 
-def _serve(pipe: Connection, threads: int) -> None:
-    torch.set_num_threads(threads)
+def _serve(pipe: Connection) -> None:
     contenders: list[Contender] = []
     while True:
         try:
-            what, argument = pipe.recv()
+            do, *arguments = pipe.recv()
         except EOFError:
             return
-        if isinstance(what, int):
-            pipe.send(contenders[what].turn(argument))
+        if do == "turn":
+            number, count, seconds = arguments
+            pipe.send(contenders[number].turns[count](seconds))
             continue
-        batches = [Batch(*(torch.from_numpy(part) for part in batch)) for batch in argument]
-        contenders.append(textbook_contender(what, batches, packed=True))
+        config, arrays, threads = arguments
+        batches = [Batch(*(torch.from_numpy(part) for part in batch)) for batch in arrays]
+        contenders.append(textbook_contender(config, batches, threads, "packed"))
         pipe.send((len(contenders) - 1, contenders[-1].padding))

@@ -38,7 +38,8 @@ def main() -> None:
     for model in options.models:
         for size in options.sizes:
             config = plain_model(model, size)
-            turn = torch_contenders(config, sample, bf16=bf16)[name].turn
+            contenders = torch_contenders(config, sample, [options.threads], bf16=bf16)
+            turn = contenders[name].turns[options.threads]
             turn(options.seconds)  # allocates memory and builds kernels
             with profile(activities=[ProfilerActivity.CPU]) as profiler:
                 turn(0.0)

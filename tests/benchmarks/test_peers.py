@@ -25,7 +25,7 @@ def test_the_packed_peer_computes_the_same_logits(name: str, bidirectional: bool
         }
     )
     ours = RecurrentClassifier(config, vocab_size=20, num_classes=2)
-    textbook = TextbookClassifier(config, vocab_size=20, num_classes=2, packed=True)
+    textbook = TextbookClassifier(config, vocab_size=20, num_classes=2, reads="packed")
     textbook.load_state_dict(ours.state_dict())
     tokens = torch.randint(2, 20, (3, 7))
 
