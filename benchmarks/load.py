@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +97,7 @@ def describe_load(before: float | None, readings: list[CpuTimes], after: float |
     during = readings[-1].others_since(readings[0])
     windows = [
         later.others_since(earlier)
-        for earlier, later in zip(readings, readings[1:], strict=False)
+        for earlier, later in pairwise(readings)
         # The last window may be too short for the clock of /proc, 10 ms.
         if later.clock - earlier.clock > WINDOW_SECONDS / 4
     ]

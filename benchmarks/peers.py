@@ -1,7 +1,7 @@
 """torch's own layers, as textbooks and tutorials use them."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +84,7 @@ class CompiledStepClassifier(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Map tokens int64 [batch, time] and lengths [batch] to logits [batch, num_classes]."""
-        layer = self.recurrent
+        layer: Any = self.recurrent
         inputs = self.embedding(tokens).transpose(0, 1)  # [time, batch, embedding_dim]
         projected = F.linear(inputs, layer.weight_ih_l0, layer.bias_ih_l0)
         h = inputs.new_zeros(len(tokens), layer.hidden_size)

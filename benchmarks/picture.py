@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
 from rnn_lab.reports.plot_style import (
     BLUE,
     GREY,
@@ -30,9 +32,9 @@ def draw_throughput(results: Mapping[str, Any], path: Path) -> Path:
     rows = [row for row in results["rows"] if row["size"] == size and row["directions"] == 1]
     models = list(dict.fromkeys(row["model"] for row in rows))
     names = _fastest_first(rows)
-    headline = f"Training speed in reviews per second, size {size}/{size}"
+    headline = f"Training speed: reviews/s at the best thread count, size {size}/{size}"
     height = 1.5 + 0.31 * len(names)
-    figure = make_figure(3.0 + 2.6 * len(models), height, headline, _subtitle(results))
+    figure = make_figure(max(8.2, 3.0 + 2.6 * len(models)), height, headline, _subtitle(results))
     grid = figure.add_gridspec(1, len(models))
     for column, model in enumerate(models):
         axes = make_axes(figure, grid[0, column], model.upper())
@@ -61,6 +63,8 @@ def draw_throughput(results: Mapping[str, Any], path: Path) -> Path:
                 color=INK,
                 fontweight="bold" if ours else "normal",
             )
+        axes.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=1))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.set_xlim(0, 1.22 * most)
         axes.set_ylim(len(names) - 0.4, -0.6)  # the fastest on top
         axes.grid(False, axis="y")
@@ -79,9 +83,9 @@ def _fastest_first(rows: list[dict[str, Any]]) -> list[str]:
 
 def _subtitle(results: Mapping[str, Any]) -> str:
     machine = str(results["machine"]).partition(" (")[0]
-    parts = [machine, "each at its best thread count"]
+    parts = [machine]
     if any(not row["correct"] for row in results["rows"]):
         parts.append("hatched: wrong final states")
     if "NOT QUIET" in results["load"] or "unknown" in results["load"]:
-        parts.insert(0, "NOT MEASURED ON A QUIET MACHINE")
+        parts.insert(0, "NOT A QUIET MACHINE")
     return ", ".join(parts)

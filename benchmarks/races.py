@@ -14,6 +14,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.contenders import KerasProcess
@@ -25,7 +26,7 @@ from rnn_lab.models.lightning_module import build_classifier
 from rnn_lab.models.optimizers import build_optimizer, build_scheduler
 from rnn_lab.training.callbacks import build_callbacks
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.hardware import Hardware, choose_precision
+from rnn_lab.training.hardware import Accelerator, Hardware, choose_precision
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.trainer import build_trainer
 
@@ -67,11 +68,16 @@ class _TestClock(Callback):
             self._start += time.perf_counter() - stopped
 
 
-def race_ours(config: RunConfig, goal: Goal) -> Curve:
-    """Run train.py's training from the encoded reviews on disk; its epochs are its limit."""
+def race_ours(
+    config: RunConfig, goal: Goal, split: str = "test", accelerator: Accelerator = "cpu"
+) -> Curve:
+    """Run train.py's training from the encoded reviews on disk; its epochs are its limit.
+
+    Accuracy is that of `split`.
+    """
     data = TextDataModule(config.data, seed=config.seed, allow_fallback=True)
     data.setup()
-    clock = _TestClock(goal, list(data.test_dataloader()))
+    clock = _TestClock(goal, list(data.dataloader_for(split)))
     L.seed_everything(config.seed, verbose=False)
     with tempfile.TemporaryDirectory() as folder:
         data = TextDataModule(config.data, seed=config.seed, allow_fallback=True)
@@ -79,7 +85,7 @@ def race_ours(config: RunConfig, goal: Goal) -> Curve:
         model = build_classifier(
             config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
         )
-        hardware = Hardware("cpu", 1, choose_precision(config.trainer, "cpu"))
+        hardware = Hardware(accelerator, 1, choose_precision(config.trainer, accelerator))
         callbacks = [*build_callbacks(RunSpec(config, Path(folder))), clock]
         trainer = build_trainer(config.trainer, hardware, Path(folder), [], callbacks)
         trainer.fit(model, datamodule=data)
@@ -175,15 +181,15 @@ def race_keras(config: RunConfig, data: TextDataModule, goal: Goal, threads: int
     return [(seconds, tested) for seconds, tested in curve]
 
 
-def accuracy(classifier: RecurrentClassifier, batches: Iterable[Batch]) -> float:
+def accuracy(classifier: nn.Module, batches: Iterable[Batch]) -> float:
     """Return the share of reviews that `classifier` labels correctly, in float32."""
-    training = classifier.training
+    training, device = classifier.training, next(classifier.parameters()).device
     classifier.eval()
     correct = total = 0
-    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         for batch in batches:
-            predicted = classifier(batch.tokens, batch.lengths).argmax(dim=1)  # [batch]
-            correct += int((predicted == batch.labels).sum())
+            logits = classifier(batch.tokens.to(device), batch.lengths.to(device))
+            correct += int((logits.argmax(dim=1) == batch.labels.to(device)).sum())
             total += len(batch.labels)
     classifier.train(training)
     return correct / total

@@ -85,9 +85,10 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def compose(model: str, options: argparse.Namespace) -> RunConfig:
-    """Compose the default config of train.py, on the CPU."""
-    fixed = [f"model={model}", "trainer=cpu", "logger=none", "trainer.enable_progress_bar=false"]
+def compose(model: str, options: argparse.Namespace, trainer: str = "cpu") -> RunConfig:
+    """Compose the default config of train.py, on the CPU or as `trainer` says."""
+    fixed = [f"model={model}", f"trainer={trainer}", "logger=none"]
+    fixed += ["trainer.enable_progress_bar=false"]
     fixed += [f"data.cache_dir={options.cache_dir.resolve()}"]
     with hydra.initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = hydra.compose("train", overrides=[*fixed, *options.overrides])
