@@ -151,7 +151,7 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 class KerasProcesses:
-    """Keras with one back end, in a process for each number of threads: it is fixed at the start."""
+    """Keras with one back end: one process per thread count, which is fixed at its start."""
 
     def __init__(self, backend: str, threads: Sequence[int], folder: Path, python: str) -> None:
         """Start them; `folder` is a temporary one for the data they read."""

@@ -496,7 +496,7 @@ def profile_rows(
     config = prepare(model, options).model_copy(update={"model": plain_model(model, size)})
     on_gpu = clock.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in (OURS_BF16, PACKED):
         profiler = profile(activities=activities, acc_events=True)
         profiled = replace(clock, seconds=min(clock.seconds, 1.0), profiler=profiler)

@@ -33,6 +33,12 @@ def test_contenders_alternate_and_a_slow_one_stops_early() -> None:
     assert [set(row) for row in rounds] == [{"fast", "slow"}, {"fast"}, {"fast"}]
 
 
+def test_the_first_round_decides_who_goes_on() -> None:
+    contenders = {name: lambda _, name=name: float(len(name)) for name in ("a", "bb", "ccc")}
+    rounds = interleave(contenders, rounds=3, seconds=1.0, choose=lambda first: [max(first)])
+    assert rounds == [{"a": 1.0, "bb": 2.0, "ccc": 3.0}, {"ccc": 3.0}, {"ccc": 3.0}]
+
+
 def test_ratios_compare_measurements_of_one_round() -> None:
     # The machine halves its speed in the second round, and the peer leaves after it.
     rounds = [{"ours": 100.0, "peer": 10.0}, {"ours": 50.0, "peer": 5.0}, {"ours": 90.0}]

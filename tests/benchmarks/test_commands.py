@@ -17,13 +17,36 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_throughput(workplace: Path) -> None:
-    options = ("--quick", "--no-keras", "--models", "gru", "--sizes", "8", "--threads", "1")
-    options += ("--markdown", "speed.md")
+    options = ("--quick", "--no-keras", "--no-compile", "--models", "gru", "--sizes", "8")
+    options += ("--threads", "1", "--markdown", "speed.md")
+    options += ("--results", "speed.json", "--picture", "speed.png")
     done = run_warm_command("benchmarks/throughput.py", *options, cwd=workplace, warm_children=True)
     assert done.returncode == 0, done.stderr
     assert "| gru   | 8/8" in done.stdout
     assert "synthetic demo corpus" in done.stdout
+    assert "other processes used" in done.stdout
+    assert "Left out: Keras (not installed, or --no-keras)." in done.stdout
     assert (workplace / "speed.md").read_text() == done.stdout
+    picture = (workplace / "speed.png").read_bytes()
+    again = ("--draw-only", "--results", "speed.json", "--picture", "again.png")
+    done = run_warm_command("benchmarks/throughput.py", *again, cwd=workplace)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (workplace / "again.png").read_bytes() == picture
+
+
+@pytest.mark.slow
+def test_gpu_runs_on_a_cpu(workplace: Path) -> None:
+    options = ("--device", "cpu", "--quick", "--markdown", "gpu.md")
+    options += ("data=demo", "data.num_train=200", "data.num_test=40")
+    done = run_warm_command("benchmarks/gpu.py", *options, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    rates = [line.split("|")[3].strip() for line in lines if line.startswith("| gru   | 8/8 ")]
+    assert rates == ["ours, float32", "ours, bfloat16", "textbook, packed", "textbook, padded"]
+    assert sum("| yes   |" in line for line in lines) == 4  # equal in each direction and precision
+    assert "nan" not in done.stdout
+    assert any(line.startswith("| ours, bfloat16   | FusedRNN") for line in lines)
+    assert (workplace / "gpu.md").read_text() == done.stdout
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.peers import PackedLayer, TextbookClassifier
+from benchmarks.contenders import plain_model
+from benchmarks.peers import CompiledStepClassifier, PackedLayer, TextbookClassifier
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.layers import RecurrentLayer
@@ -30,6 +31,33 @@ def test_the_packed_peer_computes_the_same_logits(name: str, bidirectional: bool
     tokens = torch.randint(2, 20, (3, 7))
 
     torch.testing.assert_close(textbook(tokens, LENGTHS), ours(tokens, LENGTHS))
+
+
+@pytest.mark.parametrize("kind", ["gathered", "compiled"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_correct_peers_on_padded_blocks_compute_the_same_logits(name: str, kind: str) -> None:
+    config = plain_model(name, 5)
+    ours = RecurrentClassifier(config, vocab_size=20, num_classes=2)
+    peer: nn.Module = CompiledStepClassifier(config, vocab_size=20, num_classes=2)
+    if kind == "gathered":
+        peer = TextbookClassifier(config, vocab_size=20, num_classes=2, reads="gathered")
+    peer.load_state_dict(ours.state_dict())
+    tokens = torch.randint(2, 20, (3, 7))
+
+    with torch.compiler.set_stance("force_eager"):  # the equations, without half a minute of gcc
+        torch.testing.assert_close(peer(tokens, LENGTHS), ours(tokens, LENGTHS))
+
+
+def test_padded_states_are_wrong_and_cannot_be_gathered_in_both_directions() -> None:
+    config = plain_model("gru", 5)
+    ours = RecurrentClassifier(config, vocab_size=20, num_classes=2)
+    peer = TextbookClassifier(config, vocab_size=20, num_classes=2, reads="padded")
+    peer.load_state_dict(ours.state_dict())
+    tokens = torch.randint(2, 20, (3, 7))
+    same = torch.isclose(peer(tokens, LENGTHS), ours(tokens, LENGTHS)).all(dim=1)
+    assert same.tolist() == [False, True, False]  # only the longest has no padding
+    with pytest.raises(ValueError, match="cannot be gathered"):
+        TextbookClassifier(plain_model("gru", 5, bidirectional=True), 20, 2, reads="gathered")
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
