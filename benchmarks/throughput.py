@@ -100,7 +100,7 @@ def measure_all(options: argparse.Namespace) -> None:
     started = time.perf_counter()
     data, sample = load_sample(options.cache_dir, options.batches)
     groups: list[Rounds] = []
-    left_out: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         plain = PlainProcess()
         threads = thread_counts(options.threads)
@@ -114,7 +114,7 @@ def measure_all(options: argparse.Namespace) -> None:
             for model in options.models:
                 seconds = time.perf_counter() - started
                 print(f"{seconds:4.0f} s  {model} {size}/{size}", file=sys.stderr)
-                groups.append(measure(model, size, sample, options, plain, keras, left_out))
+                groups.append(measure(model, size, sample, options, plain, keras, skipped))
         plain.close()
         for process in keras:
             process.close()
@@ -124,11 +124,11 @@ def measure_all(options: argparse.Namespace) -> None:
         "corpus": "IMDB" if data.corpus.name == "imdb" else "the synthetic demo corpus",
     }
     for name in KERAS.keys() - set(options.backends):
-        left_out[KERAS[name]] = "not installed, or --no-keras"
+        skipped[KERAS[name]] = "not installed, or --no-keras"
     paragraphs = [
         about["machine"],
         about["load"],
-        *(f"Left out: {name} ({why})." for name, why in sorted(left_out.items())),
+        *(f"Left out: {name} ({why})." for name, why in sorted(skipped.items())),
         NOTES.format(
             corpus=about["corpus"],
             reviews=sample.reviews,
@@ -228,11 +228,11 @@ def measure(
     options: argparse.Namespace,
     plain: PlainProcess,
     keras: list[KerasProcesses],
-    left_out: dict[str, str],
+    skipped: dict[str, str],
 ) -> Rounds:
     """Measure all contenders of one model and size in turn.
 
-    A contender that cannot be built is added to `left_out`, with the reason in one line.
+    A contender that cannot be built is added to `skipped`, with the reason in one line.
     """
     bf16, threads = has_fast_bf16(), thread_counts(options.threads)
     contenders: dict[tuple[str, int], Contender] = {}
@@ -242,12 +242,12 @@ def measure(
         config = plain_model(model, size, bidirectional=directions == 2)
         named = torch_contenders(config, sample, threads, bf16=bf16)
         named[PACKED] = plain.packed(config, sample, threads)
-        if directions == 1 and options.compile and COMPILED not in left_out:
+        if directions == 1 and options.compile and COMPILED not in skipped:
             try:
                 named[COMPILED] = compiled_contender(config, sample.bucketed, threads)
             except Exception as error:  # torch raises what its compiler does
                 lines = str(error).strip().splitlines() or [type(error).__name__]
-                left_out[COMPILED] = lines[0]
+                skipped[COMPILED] = lines[0]
         for process in keras:
             named |= process.contenders(config, sample)
         contenders |= {(name, directions): contender for name, contender in named.items()}
