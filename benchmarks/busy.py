@@ -88,7 +88,9 @@ def contenders(name: str, sample: Sample, threads: int) -> dict[str, Turn]:
         model = RecurrentClassifier(config, VOCAB_SIZE, 2)
         turns[OURS_BF16] = _turn(model, sample, threads, bf16=True)
     for label, count in {UNPACKED: threads, ONE_THREAD: 1}.items():
-        turns[label] = _turn(TextbookClassifier(config, VOCAB_SIZE, 2, packed=False), sample, count)
+        turns[label] = _turn(
+            TextbookClassifier(config, VOCAB_SIZE, 2, reads="padded"), sample, count
+        )
     return turns
 
 

@@ -69,7 +69,7 @@ def measure(
 
         def one_pass() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-                outputs, _ = layer(inputs, lengths, need_final_state=False)
+                outputs, _ = layer(inputs, lengths)
             leaves = [inputs, *layer.parameters()]
             torch.autograd.grad(outputs, leaves, torch.ones_like(outputs))
 
