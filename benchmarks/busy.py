@@ -1,11 +1,13 @@
 """Measure training on a busy machine: `python benchmarks/busy.py`.
 
 Training steps of ours and of torch's unpacked layer, alone and beside programs that use a core
-each. A fair scheduler leaves our share of the cores: on two cores 67 % beside one program, 50 %
-beside two. Threads that wait for one another get less. Torch has all threads, and one.
+each. Each has a process of its own; threads of ours sleep while they wait, as in train.py. A fair
+scheduler leaves our share of the cores: on two cores 67 % beside one program, 50 % beside two.
+Threads that wait for one another get less. Torch has all threads, and one.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -21,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.clock import interleave, median, median_ratio, seconds_per_pass
+from benchmarks.clock import interleave, median, seconds_per_pass
 from benchmarks.contenders import OURS, OURS_BF16, UNPACKED, plain_model
 from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process
 from benchmarks.peers import TextbookClassifier
@@ -35,33 +37,62 @@ BURNERS = (0, 1, 2)
 SIZE = 128
 ONE_THREAD = f"{UNPACKED}, 1 thread"
 HEADER = ("model", "contender", "alone, reviews/s", "beside one program", "beside two")
+# As train.py has it, and torch.
+ENVIRONMENTS: dict[str, dict[str, str]] = {"ours": {"OMP_WAIT_POLICY": "PASSIVE"}, "torch": {}}
 BURN = "print(flush=True)\nwhile True: pass"
 
 
 def main() -> None:
     """Measure, print the table, and write it to --markdown."""
     options = parse()
-    prepare_process(options.threads)
-    data, sample = load_sample(options.cache_dir, options.batches)
+    if options.child:
+        print(json.dumps(measure(options)))
+        return
+    found = {who: ask_child(who, options) for who in ENVIRONMENTS}
     lines = []
     for model in options.models:
-        turns = contenders(model, sample, options.threads)
+        for name, passes in [*found["ours"][model].items(), *found["torch"][model].items()]:
+            alone, *beside = passes  # seconds
+            shares = (f"{100 * alone / seconds:.0f} %" for seconds in beside)
+            lines.append((model, name, f"{options.batches * BATCH_SIZE / alone:,.0f}", *shares))
+    cores = os.cpu_count() or 1
+    fair = [f"{100 * min(1, cores / (options.threads + n)):.0f} %" for n in BURNERS[1:]]
+    notes = f"Batches of {BATCH_SIZE} reviews, sizes {SIZE}/{SIZE}."
+    notes += f" A fair share beside one program: {fair[0]}, beside two: {fair[1]}."
+    report(
+        [describe_machine(options.threads), notes, markdown_table(HEADER, lines)], options.markdown
+    )
+
+
+def ask_child(who: str, options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Return `measure` of a process whose threads wait as that contender's do by default."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--child", who]
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        command, env=environment | ENVIRONMENTS[who], check=True, stdout=subprocess.PIPE
+    )
+    found: dict[str, dict[str, list[float]]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Return the median seconds of a pass by model, contender and number of burners."""
+    prepare_process(options.threads)
+    _, sample = load_sample(options.cache_dir, options.batches)
+    found: dict[str, dict[str, list[float]]] = {}
+    for model in options.models:
+        turns = contenders(options.child, model, sample, options.threads)
         beside = {
             (name, count): beside_burners(turn, count)
             for count in BURNERS
             for name, turn in turns.items()
         }
         rounds = interleave(beside, options.rounds, options.seconds)
-        for name in turns:
-            alone = len(sample.bucketed) * BATCH_SIZE / median(rounds, (name, 0))
-            shares = [median_ratio(rounds, (name, 0), (name, count)) for count in BURNERS[1:]]
-            lines.append((model, name, f"{alone:,.0f}", *(f"{100 * s:.0f} %" for s in shares)))
-    fair = [f"{100 * min(1, os.cpu_count() / (options.threads + n)):.0f} %" for n in BURNERS[1:]]
-    notes = f"Batches of {BATCH_SIZE} reviews of {data.corpus.name}, sizes {SIZE}/{SIZE}."
-    notes += f" A fair share beside one program: {fair[0]}, beside two: {fair[1]}."
-    report(
-        [describe_machine(options.threads), notes, markdown_table(HEADER, lines)], options.markdown
-    )
+        found[model] = {
+            name: [median(rounds, (name, count)) for count in BURNERS] for name in turns
+        }
+    return found
 
 
 def parse() -> argparse.Namespace:
@@ -74,23 +105,25 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--cache-dir", type=Path, default=Path("data/cache"))
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE too")
+    parser.add_argument("--child", choices=list(ENVIRONMENTS), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 Turn = Callable[[float], float]  # from the least seconds to run to the seconds of a pass
 
 
-def contenders(name: str, sample: Sample, threads: int) -> dict[str, Turn]:
-    """Build ours, with the embedding's updates of train.py, and torch's unpacked layer."""
+def contenders(who: str, name: str, sample: Sample, threads: int) -> dict[str, Turn]:
+    """Build ours, with the embedding's updates of train.py, or torch's unpacked layer."""
     config = plain_model(name, SIZE)
+    if who == "torch":
+        return {
+            label: _turn(TextbookClassifier(config, VOCAB_SIZE, 2, reads="padded"), sample, count)
+            for label, count in {UNPACKED: threads, ONE_THREAD: 1}.items()
+        }
     turns = {OURS: _turn(RecurrentClassifier(config, VOCAB_SIZE, 2), sample, threads)}
     if has_fast_bf16():
         model = RecurrentClassifier(config, VOCAB_SIZE, 2)
         turns[OURS_BF16] = _turn(model, sample, threads, bf16=True)
-    for label, count in {UNPACKED: threads, ONE_THREAD: 1}.items():
-        turns[label] = _turn(
-            TextbookClassifier(config, VOCAB_SIZE, 2, reads="padded"), sample, count
-        )
     return turns
 
 

@@ -1,4 +1,5 @@
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from rnn_lab.process import cpu_quota, tune_malloc
+from rnn_lab.process import cpu_quota, tune_malloc, wait_passively
 from tests.cli.runner import PROJECT
 
 
@@ -81,3 +82,37 @@ def test_quota_of_a_container(memberships, files, cores, tmp_path):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
     assert cpu_quota(tmp_path / "memberships", tmp_path / "root") == cores
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "9"}, None)],
+)
+def test_threads_sleep_while_they_wait_unless_told_otherwise(given, policy, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    wait_passively()
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
+
+
+def test_a_thread_that_has_no_work_takes_no_time():
+    """Torch's threads in a process that a command has prepared, after a parallel operation."""
+    program = """
+from rnn_lab.process import wait_passively
+wait_passively()
+import time, torch
+torch.set_num_threads(2)
+torch.ones(1_000_000).exp()
+before = time.process_time()
+deadline = time.perf_counter() + 0.2
+while time.perf_counter() < deadline:
+    torch.ones(1_000_000).exp()
+    time.sleep(0.01)
+print(time.process_time() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 0.1  # spinning takes a third more than the 0.2 seconds

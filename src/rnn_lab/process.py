@@ -86,6 +86,16 @@ def started_by_srun() -> bool:
     return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
+def wait_passively() -> None:
+    """Let torch's threads sleep while they wait, if nothing else was chosen: before torch loads.
+
+    By default they spin, and take the cores from other programs, or from one another where other
+    programs run. This project's own steps wait so seldom that sleeping costs them little.
+    """
+    if "GOMP_SPINCOUNT" not in os.environ:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def tune_malloc() -> None:
     """Let glibc reuse blocks of up to 32 MiB instead of returning each to the system.
 

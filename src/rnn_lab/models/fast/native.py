@@ -21,7 +21,7 @@ _SCIPY = {torch.float32: "sgemm", torch.float64: "dgemm"}
 # at::native::cpublas, of oneDNN: two to three times as fast as MKL at the few rows of a step.
 _BRGEMM = "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb"
 _BRGEMM_RELEASE = "_ZN2at6native7cpublas14brgemm_releaseEb"
-_PIECES_PER_THREAD = int(os.environ.get("PPT", "1"))
+_PIECES_PER_THREAD = 2  # a thread whose core is busy with another program takes fewer
 _MIN_SEQUENCES = 8  # per piece: with fewer, starting a thread costs more than it saves
 
 
@@ -65,13 +65,9 @@ def _has_amx() -> bool:
 
 
 def batch_pieces(batch: int) -> list[tuple[int, int]]:
-    """Cut the sequences 0 to batch into (first, last) pieces, to be run by torch's threads.
-
-    There are more pieces than threads where that leaves them large enough: a thread whose core is
-    busy with another program then takes fewer.
-    """
+    """Cut the sequences 0 to batch into (first, last) pieces, to be run by torch's threads."""
     threads = torch.get_num_threads()
-    count = 1 if threads == 1 else max(threads, _PIECES_PER_THREAD * threads)
+    count = 1 if threads == 1 else _PIECES_PER_THREAD * threads
     count = max(1, min(count, batch // _MIN_SEQUENCES))
     return [(piece * batch // count, (piece + 1) * batch // count) for piece in range(count)]
 
@@ -82,26 +78,37 @@ def parallel_for(count: int, work: Callable[[int], None]) -> None:
     Matrix products within `work` take one thread each. Where torch has no GNU OpenMP, the calls
     come after one another.
     """
-    threads = min(torch.get_num_threads(), count)
-    parallel = _openmp_parallel() if threads > 1 else None
-    if parallel is None:
-        for index in range(count):
-            work(index)
-        return
     left = iter(range(count))
     raised: list[BaseException] = []
 
     @_Region
     def share(_: Any) -> None:
+        former = _set_mkl_threads(1)
         try:
             for index in left:
                 work(index)
         except BaseException as error:
             raised.append(error)
+        finally:
+            _set_mkl_threads(former)
 
-    parallel(share, None, threads, 0)
+    threads = min(torch.get_num_threads(), count)
+    parallel = _openmp_parallel() if threads > 1 else None
+    if parallel is None:
+        share(None)
+    else:
+        parallel(share, None, threads, 0)
     if raised:
         raise raised[0]
+
+
+def _set_mkl_threads(count: int) -> int:
+    """Let MKL use `count` threads where this thread calls it, 0: all; return the former number.
+
+    Within a parallel region it uses one anyway, but for each product begins a region of its own.
+    """
+    function = function_in_torch("MKL_Set_Num_Threads_Local")
+    return 0 if function is None else int(function(count))
 
 
 _Region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
