@@ -33,7 +33,7 @@ from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import OptimizerConfig
 from rnn_lab.models.optimizers import build_optimizer
 
-BURNERS = (0, 1, 2)
+BURNERS = (0, 1, 2)  # programs beside
 SIZE = 128
 ONE_THREAD = f"{UNPACKED}, 1 thread"
 HEADER = ("model", "contender", "alone, reviews/s", "beside one program", "beside two")

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from rnn_lab.process import cpu_quota, tune_malloc, wait_passively
+from rnn_lab.process import cpu_quota, tune_malloc, waiting_passively
 from tests.cli.runner import PROJECT
 
 
@@ -93,15 +93,17 @@ def test_threads_sleep_while_they_wait_unless_told_otherwise(given, policy, monk
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    wait_passively()
-    assert os.environ.get("OMP_WAIT_POLICY") == policy
+    before = dict(os.environ)
+    with waiting_passively():
+        assert os.environ.get("OMP_WAIT_POLICY") == policy
+    assert dict(os.environ) == before
 
 
 def test_a_thread_that_has_no_work_takes_no_time():
     program = """
-from rnn_lab.process import wait_passively
-wait_passively()
-import time, torch
+from rnn_lab.process import waiting_passively
+with waiting_passively():
+    import time, torch
 torch.set_num_threads(2)
 torch.ones(1_000_000).exp()
 before, end = time.process_time(), time.perf_counter() + 0.3

@@ -39,7 +39,7 @@ from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.overrides import composition_message, set_folder
 from rnn_lab.paths import command, conf_dir, expand_home
 from rnn_lab.plugins import load_plugins
-from rnn_lab.process import wait_passively
+from rnn_lab.process import waiting_passively
 from rnn_lab.validation import unknown_choice_message
 
 Task = Callable[[dict[str, Any]], None]
@@ -123,8 +123,8 @@ def hydra_entrypoint(
 
         @functools.wraps(task)
         @streams()
+        @waiting_passively()
         def program() -> None:
-            wait_passively()
             show_traces = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
             raw_values = _take_raw_args(sys.argv, raw_args)
 

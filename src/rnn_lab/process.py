@@ -8,6 +8,7 @@ import ctypes
 import math
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Those of Lightning's rank_zero_only.
@@ -86,14 +87,23 @@ def started_by_srun() -> bool:
     return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
-def wait_passively() -> None:
-    """Let torch's threads sleep while they wait, if nothing else was chosen: before torch loads.
+@contextlib.contextmanager
+def waiting_passively() -> Iterator[None]:
+    """Let threads of a torch that is first imported within sleep while they wait.
+
+    Not if the environment chooses otherwise.
 
     By default they spin, and take the cores from other programs, or from one another where other
     programs run. This project's own steps wait so seldom that sleeping costs them little.
     """
-    if "GOMP_SPINCOUNT" not in os.environ:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        yield
+        return
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    try:
+        yield
+    finally:
+        os.environ.pop("OMP_WAIT_POLICY", None)
 
 
 def tune_malloc() -> None:
