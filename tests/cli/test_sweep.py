@@ -58,7 +58,16 @@ def untimed_results(cwd: Path) -> dict[str, dict]:
 def twice(tmp_path_factory) -> tuple[Path, list[str]]:
     """Two processes that were given the same sweep of two jobs at once, and what they said."""
     cwd = tmp_path_factory.mktemp("sweep")
-    both = [start_sweep("seed=1,2", cwd=cwd) for _ in range(2)]
+    both = [start_sweep("seed=1,2", cwd=cwd)]
+    while not list(cwd.glob("runs/mine/*/job.json")):  # it trains the first job
+        assert both[0].poll() is None
+        time.sleep(0.01)
+    both[0].send_signal(signal.SIGSTOP)
+    both.append(start_sweep("seed=1,2", cwd=cwd))
+    while "locked by process" not in both[1].said():
+        assert both[1].poll() is None
+        time.sleep(0.05)
+    both[0].send_signal(signal.SIGCONT)
     statuses = [process.wait() for process in both]
     said = [process.said() for process in both]
     assert statuses == [0, 0], said
