@@ -19,19 +19,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-import torch
 from torch import nn
-from torch.nn import functional as F
 
-from benchmarks.clock import interleave, median, seconds_per_pass
-from benchmarks.contenders import OURS, OURS_BF16, UNPACKED, plain_model
+from benchmarks.clock import interleave, median
+from benchmarks.contenders import OURS, OURS_BF16, UNPACKED, plain_model, torch_contender
 from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process
 from benchmarks.peers import TextbookClassifier
 from benchmarks.reviews import BATCH_SIZE, VOCAB_SIZE, Sample, load_sample
 from benchmarks.tables import markdown_table, report
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import OptimizerConfig
-from rnn_lab.models.optimizers import build_optimizer
 
 BURNERS = (0, 1, 2)  # programs beside
 SIZE = 128
@@ -129,27 +125,8 @@ def contenders(who: str, name: str, sample: Sample, threads: int) -> dict[str, T
 
 def _turn(model: nn.Module, sample: Sample, threads: int, *, bf16: bool = False) -> Turn:
     lazy = isinstance(model, RecurrentClassifier)
-    optimizer = build_optimizer(OptimizerConfig(), model, lazy=lazy)
-
-    def one_pass() -> None:
-        for batch in sample.bucketed:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                logits = model(batch.tokens, batch.lengths).float()  # [batch, num_classes]
-                loss = F.cross_entropy(logits, batch.labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-    def turn(seconds: float) -> float:
-        former = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            return seconds_per_pass(one_pass, seconds)
-        finally:
-            torch.set_num_threads(former)
-
-    turn(0)  # allocates, builds kernels
-    return turn
+    contender = torch_contender(model, sample.bucketed, [threads], bf16=bf16, lazy=lazy)
+    return contender.turns[threads]
 
 
 def beside_burners(turn: Turn, count: int) -> Turn:

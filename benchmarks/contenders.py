@@ -79,9 +79,9 @@ def torch_contenders(
         return RecurrentClassifier(config, VOCAB_SIZE, num_classes=2)
 
     batches = sample.bucketed
-    contenders = {OURS: _torch_contender(ours(), batches, threads)}
+    contenders = {OURS: torch_contender(ours(), batches, threads)}
     if bf16:
-        contenders[OURS_BF16] = _torch_contender(ours(), batches, threads, bf16=True)
+        contenders[OURS_BF16] = torch_contender(ours(), batches, threads, bf16=True)
     contenders[PACKED_HERE] = textbook_contender(config, batches, threads, "packed")
     contenders[UNPACKED] = textbook_contender(config, batches, threads, "padded")
     if not config.bidirectional:
@@ -95,7 +95,7 @@ def textbook_contender(
 ) -> Contender:
     """Build torch's layer on packed sequences, or on the padded blocks."""
     model = TextbookClassifier(config, VOCAB_SIZE, num_classes=2, reads=reads)
-    return _torch_contender(model, batches, threads)
+    return torch_contender(model, batches, threads)
 
 
 def compiled_contender(
@@ -106,13 +106,19 @@ def compiled_contender(
     Raises:
         Exception: whatever torch.compile raises, for example without a C++ compiler.
     """
-    return _torch_contender(CompiledStepClassifier(config, VOCAB_SIZE, 2), batches, threads)
+    return torch_contender(CompiledStepClassifier(config, VOCAB_SIZE, 2), batches, threads)
 
 
-def _torch_contender(
-    model: nn.Module, batches: Sequence[Batch], threads: Sequence[int], *, bf16: bool = False
+def torch_contender(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    threads: Sequence[int],
+    *,
+    bf16: bool = False,
+    lazy: bool = False,
 ) -> Contender:
-    optimizer = build_optimizer(OptimizerConfig(), model)
+    """Build training steps of a network; `lazy` updates its embedding as train.py does."""
+    optimizer = build_optimizer(OptimizerConfig(), model, lazy=lazy)
 
     def step(batch: Batch) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
