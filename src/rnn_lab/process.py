@@ -36,8 +36,9 @@ def cpu_quota(
             if controllers and "cpu" not in controllers.split(","):
                 continue
             top = root / controllers
+            own = top / path.lstrip("/")
             # A container may not see the folder that is named here, only the top.
-            for folder in [top / path.lstrip("/"), *(top / path.lstrip("/")).parents]:
+            for folder in [own, *own.parents]:
                 if folder.is_relative_to(top):
                     quota = min(quota, _quota_in(folder))
     return quota
@@ -60,15 +61,16 @@ def limit_threads() -> None:
     """Let torch compute with no more threads than `num_threads`: it does not know of quotas."""
     import torch
 
-    if num_threads() < torch.get_num_threads():
-        torch.set_num_threads(num_threads())
+    if (threads := num_threads()) < torch.get_num_threads():
+        torch.set_num_threads(threads)
 
 
 def num_threads() -> int:
     """Return how many threads to compute with: OMP_NUM_THREADS, as torch does, or all cores."""
+    cores = num_cores()
     with contextlib.suppress(ValueError):
-        return max(1, min(num_cores(), int(os.environ.get("OMP_NUM_THREADS", num_cores()))))
-    return num_cores()
+        return max(1, min(cores, int(os.environ.get("OMP_NUM_THREADS", cores))))
+    return cores
 
 
 def is_rank_zero() -> bool:

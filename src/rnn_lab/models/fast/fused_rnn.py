@@ -89,10 +89,10 @@ class FusedRNN(torch.autograd.Function):
         bias_ih: Tensor,  # [gates * hidden]
         bias_hh: Tensor,  # [gates * hidden]
         keep: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return outputs [time, batch, hidden], zero beyond each length, and the final h and C.
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return outputs [time, batch, hidden], zero beyond each length, and final h and C.
 
-        Without an LSTM, the third result is the second.
+        C is None but for an LSTM.
         """
         time, batch, _ = inputs.shape
         hidden = weight_hh.shape[1]
@@ -139,7 +139,7 @@ class FusedRNN(torch.autograd.Function):
         ctx.cell = cell
         ctx.save_for_backward(inputs, lengths, weight_ih, weight_hh, history, extra, *rows)
         ctx.set_materialize_grads(False)
-        return outputs, last, last.clone() if c is None else state
+        return outputs, last, None if c is None else state
 
     @staticmethod
     @once_differentiable
