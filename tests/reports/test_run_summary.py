@@ -91,6 +91,10 @@ def test_a_run_that_loses_is_told_what_may_help() -> None:
     assert "Most likely to help: more epochs with trainer.max_epochs, model.ngrams=2" in line
     (line,) = baseline_lines(result | {"test/accuracy": 0.95})
     assert "loses" not in line
+    scores = result["baseline"] | {"nbsvm": {"test/accuracy": 0.86, "test/f1": 0.8}}
+    _, line, loses = baseline_lines(result | {"baseline": scores})
+    assert line == "NB-SVM, test: accuracy 86.00 %, F1 (macro) 80.00 %"
+    assert "accuracy by 1.00 points to NB-SVM" in loses
 
 
 def test_missing_metrics_are_dashes(make_run: MakeRun) -> None:

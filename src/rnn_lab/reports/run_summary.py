@@ -29,6 +29,7 @@ from rnn_lab.validation import FINGERPRINT_EXCLUDED
 
 BASELINE_NAMES = {
     "tfidf": "TF-IDF with logistic regression",
+    "nbsvm": "NB-SVM",
     "majority": "most frequent class",
 }
 _COMPARED = ("accuracy", "f1")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -30,46 +29,95 @@ def wants_baselines(option: str, data: TextDataModule) -> bool:
     return option != "none"
 
 
-def fit_baselines(data: TextDataModule, *, test: bool) -> dict[str, dict[str, float]]:
+def fit_baselines(
+    data: TextDataModule, *, test: bool, nbsvm: bool = False
+) -> dict[str, dict[str, float]]:
     """Fit the baselines on the training split, and score them on validation and, if `test`, test.
 
     `majority` predicts the most frequent class. `tfidf` is a logistic regression on TF-IDF features
     (scikit-learn): single words and pairs of words, cut by `basic_english`, or up to three
-    characters where the tokenizer of the run finds no words between spaces.
+    characters where the tokenizer of the run finds no words between spaces. `nbsvm`, if wanted, is
+    NB-SVM on the same features (Wang and Manning 2012).
 
-    Where a text has any number of labels, `majority` predicts those that most texts have, and
-    `tfidf` has one regression a label, and thresholds that validation chooses for the test.
+    Where a text has any number of labels, `majority` predicts those that most texts have, and the
+    others have one classifier a label, and thresholds that validation chooses for the test.
 
     Returns:
         By baseline its val/ and test/ accuracy and f1 (macro), and wall_time_s; where a text has
         any number of labels, also f1_micro and map.
     """
-    start = time.monotonic()
     texts, labels = data.texts_of("train")
-    found: dict[str, dict[str, float]] = {"majority": {}, "tfidf": {}}
-    pipeline = _tfidf_classifier(data.config.tokenizer, len(labels), data.task)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # L-BFGS that stops at max_iter is as good here
-        pipeline.fit(texts, labels)
-    is_multilabel = data.task == "multilabel"
-    shares = labels.mean(axis=0) if is_multilabel else np.bincount(labels)
-    thresholds = None  # 0.5 in validation, which chooses those of the test
+    vectorizer = _counts(data.config.tokenizer, len(labels))
+    models = {"tfidf": _tfidf_classifier(data.task)}
+    if nbsvm:
+        from rnn_lab.training.naive_bayes_svm import nb_svm
+
+        models["nbsvm"] = nb_svm()
+    baselines = {name: _Baseline(model, data) for name, model in models.items()}
+    with _Stopwatch() as counting:
+        counts = vectorizer.fit_transform(texts)
+    for baseline in baselines.values():
+        baseline.fit(counts, labels)
+    shares = labels.mean(axis=0) if labels.ndim == 2 else np.bincount(labels)
+    found: dict[str, dict[str, float]] = {name: {} for name in ("majority", *models)}
     for split, prefix in (("validation", "val/"), ("test", "test/")):
         if split in data.splits and (test or split != "test"):
             texts, labels = data.texts_of(split)
-            if is_multilabel:
-                constant = np.broadcast_to(shares, labels.shape)
-                found["majority"] |= _label_scores(prefix, labels, constant, None)
-                probabilities = pipeline.predict_proba(texts)
-                found["tfidf"] |= _label_scores(prefix, labels, probabilities, thresholds)
-                thresholds = best_thresholds(_tensor(probabilities), _tensor(labels))
-                continue
-            constant = np.full_like(labels, int(shares.argmax()))
-            found["majority"] |= _scores(prefix, labels, constant, data.num_classes)
-            predicted = pipeline.predict(texts)
-            found["tfidf"] |= _scores(prefix, labels, predicted, data.num_classes)
-    found["tfidf"]["wall_time_s"] = round(time.monotonic() - start, 1)
+            found["majority"] |= _majority_scores(prefix, labels, shares)
+            with counting:
+                counts = vectorizer.transform(texts)
+            for name, baseline in baselines.items():
+                found[name] |= baseline.score(prefix, counts, labels)
+    for name, baseline in baselines.items():
+        found[name]["wall_time_s"] = round(counting.seconds + baseline.clock.seconds, 1)
     return found
+
+
+class _Baseline:
+    """A classifier of counts, and the seconds that it takes."""
+
+    def __init__(self, model: Any, data: TextDataModule) -> None:
+        self._model = model
+        self._is_multilabel = data.task == "multilabel"
+        self._thresholds: torch.Tensor | None = None  # 0.5
+        self.clock = _Stopwatch()
+
+    def fit(self, counts: Any, labels: np.ndarray) -> None:
+        """Fit to counts, sparse [texts, n-grams], and labels as in EncodedSplit."""
+        with self.clock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # L-BFGS that stops at max_iter is as good here
+            self._model.fit(counts, labels)
+
+    def score(self, prefix: str, counts: Any, labels: np.ndarray) -> dict[str, float]:
+        """Return the metrics of a split; choose thresholds for the next one by it."""
+        with self.clock:
+            if not self._is_multilabel:
+                return _scores(prefix, labels, self._model.predict(counts))
+            probabilities = self._model.predict_proba(counts)
+            found = _label_scores(prefix, labels, probabilities, self._thresholds)
+            self._thresholds = best_thresholds(_tensor(probabilities), _tensor(labels))
+            return found
+
+
+class _Stopwatch:
+    """Sums up the seconds within its `with` statements."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._start = time.monotonic()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds += time.monotonic() - self._start
+
+
+def _majority_scores(prefix: str, labels: np.ndarray, shares: np.ndarray) -> dict[str, float]:
+    """Return the metrics of the most frequent class, by the `shares` of all in training."""
+    if labels.ndim == 2:
+        return _label_scores(prefix, labels, np.broadcast_to(shares, labels.shape), None)
+    return _scores(prefix, labels, np.full_like(labels, int(shares.argmax())))
 
 
 def _label_scores(
@@ -89,11 +137,9 @@ def _tensor(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(values, dtype=dtype))
 
 
-def _tfidf_classifier(tokenizer: str, examples: int, task: str) -> Any:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-    from sklearn.pipeline import make_pipeline
+def _counts(tokenizer: str, examples: int) -> Any:
+    """Return an untrained counter of the n-grams of a text."""
+    from sklearn.feature_extraction.text import CountVectorizer
 
     from rnn_lab.data.basic_english import basic_english
 
@@ -102,16 +148,22 @@ def _tfidf_classifier(tokenizer: str, examples: int, task: str) -> Any:
         words = {"tokenizer": basic_english, "lowercase": False, "token_pattern": None}
         analyzer = words | {"ngram_range": (1, 2)}
     min_df = 1 if examples <= _ALL_NGRAMS else 2
-    features = TfidfVectorizer(sublinear_tf=True, min_df=min_df, dtype=np.float32, **analyzer)
+    return CountVectorizer(min_df=min_df, dtype=np.float32, **analyzer)
+
+
+def _tfidf_classifier(task: str) -> Any:
+    from sklearn.feature_extraction.text import TfidfTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+
     classifier: Any = LogisticRegression(C=_REGULARIZATION, max_iter=300)
     if task == "multilabel":
         classifier = OneVsRestClassifier(classifier)
-    return make_pipeline(features, classifier)
+    return make_pipeline(TfidfTransformer(sublinear_tf=True), classifier)
 
 
-def _scores(
-    prefix: str, labels: np.ndarray, predicted: Sequence[int] | np.ndarray, classes: int
-) -> dict[str, float]:
+def _scores(prefix: str, labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     from sklearn.metrics import accuracy_score, f1_score
 
     # As torchmetrics: a class that no text has or is predicted to have is no part of the mean.

@@ -213,7 +213,7 @@ class RunConfig(StrictConfig):
     logger: LoggerConfig
     callbacks: Targets = Field(default_factory=dict)
     metrics: Targets = Field(default_factory=dict)
-    baseline: Literal["auto", "tfidf", "none"] = "auto"
+    baseline: Literal["auto", "tfidf", "nbsvm", "none"] = "auto"
     plots: bool = True
     paths: PathsConfig = PathsConfig()
     experiment: Text | None = None

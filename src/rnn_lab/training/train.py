@@ -123,7 +123,8 @@ def train(
         elif trainer.is_global_zero and not skips_test(trainer):
             about = run_metadata(spec, data, trainer, hardware) | dict(start.weights.about)
             if wants_baselines(config.baseline, data):
-                about["baseline"] = fit_baselines(data, test=config.test)
+                wants_nbsvm = config.baseline == "nbsvm"
+                about["baseline"] = fit_baselines(data, test=config.test, nbsvm=wants_nbsvm)
             result = run_identity(config, data) | metrics | about
             save_artifacts(folder, result, data, trainer, plots=config.plots)
 
