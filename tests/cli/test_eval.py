@@ -26,6 +26,28 @@ def test_gives_the_metrics_of_the_run(mood_run):
     assert str(cwd / "tested") in done.stdout
 
 
+def test_a_run_on_a_drawn_number_of_texts_is_tested_on_its_own_and_on_others(
+    tmp_path, mood_reviews
+):
+    given = ("data=files", f"data.train_path={mood_reviews}", "data.train_size=60")
+    small = ("experiment=smoke", "plots=false", "baseline=nbsvm", "hydra.run.dir=run")
+    done = run_warm_command("train.py", *given, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    trained = json.loads((tmp_path / "run" / "result.json").read_text())
+    sizes = trained["data"]["num_examples"]
+    assert (sizes["train"], sizes["validation"]) == (54, 6)
+    assert "NB-SVM, test: accuracy" in done.stdout
+    assert 0 <= trained["baseline"]["nbsvm"]["val/f1"] <= 1
+    own = run_warm_command("eval.py", "run=run", "output_dir=own", cwd=tmp_path)
+    assert own.returncode == 0, own.stderr
+    tested = json.loads((tmp_path / "own" / "result.json").read_text())
+    assert tested["test/accuracy"] == trained["test/accuracy"]
+    # Of a file without training texts, none are drawn.
+    other = ("data=files", f"data.test_path={mood_reviews}", "output_dir=other")
+    done = run_warm_command("eval.py", "run=run", *other, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_mistake_is_one_line(tmp_path, mood_run):
     done = run_command("eval.py", f"run={mood_run}", "data=flies", cwd=tmp_path)
     assert done.returncode == 1

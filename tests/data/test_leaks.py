@@ -85,6 +85,26 @@ def test_a_word_of_held_out_texts_only_is_unknown(tmp_path, make, tokenizer):
                 assert len(ids) >= len(name)
 
 
+def test_texts_that_are_not_drawn_are_used_nowhere(tmp_path):
+    path = write(tmp_path / "all.csv", [(f"{text} rare rare", c) for text, c in planted("a", 200)])
+    config = FilesConfig(
+        cache_dir=str(tmp_path / "cache"), train_path=path, train_size=60, vectors="skipgram"
+    )
+    data = set_up(config)
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    assert sizes == {"train": 54, "validation": 6, "test": 40}
+    assert data.text_statistics["train"]["examples"] == 54
+    used = {text for name in sizes for text in data.examples_of(name).texts}
+    assert len(used) == 100
+    known = [word for word in data.text_encoder.vocabulary.tokens if word[-1] == "x"]
+    assert len(known) == 54
+    assert {text.split()[2] for text in data.examples_of("train").texts} == set(known)
+    assert data.word_vectors(4).about["texts"] == {"training": 54}
+    # The same test split as of all texts.
+    whole = set_up(config.model_copy(update={"train_size": None}))
+    assert list(whole.examples_of("test").names) == list(data.examples_of("test").names)
+
+
 class IdRecorder(L.LightningModule):
     """Record the ids that training and validation receive."""
 

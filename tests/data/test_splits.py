@@ -10,6 +10,7 @@ from rnn_lab.data.corpus import Corpus, Split
 from rnn_lab.data.splits import (
     assign_folds,
     assign_groups,
+    draw_training,
     hold_out_groups,
     split_validation,
     stratified,
@@ -87,11 +88,78 @@ def test_an_empty_training_split_stays_empty():
     assert len(train) == len(validation) == 0
 
 
-def test_auto_that_fell_back_is_split_as_demo():
+@pytest.mark.parametrize("options", [{}, {"train_size": 40}])
+def test_auto_that_fell_back_is_split_as_demo(options):
     demo = corpus([0, 1] * 50, name="demo")
-    fallen = split_validation(demo, AutoConfig())
-    asked = split_validation(demo, DemoConfig())
+    fallen = split_validation(demo, AutoConfig(**options))
+    asked = split_validation(demo, DemoConfig(**options))
+    assert sum(map(len, fallen)) == options.get("train_size", 100)
     assert [rows.tolist() for rows in fallen] == [rows.tolist() for rows in asked]
+
+
+@pytest.mark.parametrize("number", [3, 10, 57, 250, 999, 1000])
+def test_a_drawn_number_of_texts_has_the_shares_of_the_classes(number):
+    counts = np.array([700, 290, 10])
+    labels = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], counts))
+    rows = draw_training(corpus(labels), number, seed=3)
+    assert len(np.unique(rows)) == number and (np.diff(rows) > 0).all()
+    found = np.bincount(labels[rows], minlength=3)
+    assert (found >= 1).all()
+    assert (np.abs(found - number * counts / 1000) <= 1.5).all()
+
+
+def test_even_classes_stay_even_and_smaller_numbers_are_among_larger_ones():
+    labels = np.random.default_rng(1).permutation([0, 1] * 500)
+    larger: set[int] = set(range(1000))
+    for number in (800, 100, 50, 2):
+        rows = draw_training(corpus(labels), number, seed=3)
+        assert np.bincount(labels[rows]).tolist() == [number // 2] * 2
+        assert set(rows) <= larger
+        larger = set(rows)
+    others = draw_training(corpus(labels), 100, seed=4)
+    assert 0 < len(set(others) & set(draw_training(corpus(labels), 100, seed=3))) < 30
+
+
+def test_the_drawn_texts_are_the_same_on_every_machine():
+    """Expected by hand from Random(0): .84 .76 .42 .26 .51 .40 .78 .30 .48 .58."""
+    assert draw_training(corpus([0, 1] * 5), 4, seed=0).tolist() == [2, 3, 7, 8]
+
+
+def test_validation_is_split_off_the_drawn_texts(films):
+    train, validation = split_validation(films, ImdbConfig(train_size=300, split_seed=2))
+    drawn = draw_training(films, 300, seed=2)
+    assert sorted([*train, *validation]) == drawn.tolist()
+    groups = films.train.groups
+    assert not set(groups[train]) & set(groups[validation])
+    assert 30 <= len(validation) < 30 + np.bincount(groups[drawn]).max()
+    cut = split_validation(corpus([0, 1] * 500), FilesConfig(train_path="x", train_size=100))
+    assert list(map(len, cut)) == [90, 10]
+
+
+def test_all_texts_drawn_are_all_texts(films):
+    assert draw_training(films, 2000, seed=5).tolist() == list(range(2000))
+
+
+def test_a_validation_split_of_the_corpus_stays_whole():
+    own = corpus([0, 1]).train
+    labels = [0, 1] * 20
+    config = FilesConfig(train_path="x", val_path="y", train_size=10)
+    train, validation = split_validation(corpus(labels, validation=own), config)
+    assert train.tolist() == draw_training(corpus(labels), 10, seed=0).tolist()
+    assert len(validation) == 0
+
+
+def test_texts_with_any_number_of_labels_are_drawn_too():
+    split = Split([str(i) for i in range(50)], np.eye(5, dtype=np.uint8).repeat(10, axis=0))
+    rows = draw_training(Corpus("x", tuple("abcde"), split), 20, seed=0)
+    assert len(np.unique(rows)) == 20
+
+
+def test_too_few_texts_or_more_classes_than_texts():
+    with pytest.raises(DataError, match=r"^data.train_size=11: imdb has 10 training texts of 2"):
+        draw_training(corpus([0, 1] * 5), 11, seed=0)
+    with pytest.raises(DataError, match=r"^data.train_size=2: imdb has 9 training texts of 3"):
+        draw_training(corpus([0, 1, 2] * 3), 2, seed=0)
 
 
 def test_by_film_without_films():

@@ -28,7 +28,7 @@ COVERED = {
         f"data.{name}"
         for name in ("source", "tokenizer", "max_vocab_size", "min_freq", "max_length")
     ),
-    *(f"data.{name}" for name in ("truncation_side", "val_fraction", "split_seed")),
+    *(f"data.{name}" for name in ("truncation_side", "val_fraction", "split_seed", "train_size")),
     *(f"data.{name}" for name in ("drop_duplicates", "class_weights", "weighted_sampling")),
     *(f"data.{name}" for name in ("batch_size", "max_tokens_per_batch", "eval_batch_size")),
     *(f"data.{name}" for name in ("val_split", "num_train", "num_test", "data_seed")),

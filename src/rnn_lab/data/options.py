@@ -71,6 +71,7 @@ class TextOptions(StrictConfig):
     max_length: Annotated[PositiveInt, OrAuto()] = AUTO
     truncation_side: Annotated[Literal["left", "right"], OrAuto()] = AUTO
     val_split: Literal["by_film", "by_group", "random", "stratified"] = "stratified"
+    train_size: Annotated[int, Field(ge=2)] | None = None
     val_fraction: Fraction = 0.1
     split_seed: int = 0
     drop_duplicates: bool = False
@@ -151,5 +152,7 @@ class TextOptions(StrictConfig):
 
 
 # Options that carry over from one source to another. `val_split` has choices of each source, and
-# so has `unlabelled`.
-SHARED_OPTIONS = frozenset(TextOptions.model_fields) - {"source", "val_split", "unlabelled"}
+# so has `unlabelled`; `train_size` is a number of texts of one of them.
+SHARED_OPTIONS = frozenset(TextOptions.model_fields) - {
+    *("source", "val_split", "unlabelled", "train_size")
+}

@@ -17,6 +17,8 @@ _MOVES = 3  # times that each group may move to another part
 def split_validation(corpus: Corpus, config: TextOptions) -> tuple[np.ndarray, np.ndarray]:
     """Choose the rows of `corpus.train` to train on and those to validate on.
 
+    With data.train_size, `draw_training` chooses from which; the others are in neither.
+
     data.val_split=by_film and by_group move whole groups. Reviews of one film share its names and
     plot: with a film on both sides, validation would reward a model for memorising it. `by_film`,
     the cut that IMDB's published metrics have, moves groups until `val_fraction` of the examples
@@ -28,14 +30,53 @@ def split_validation(corpus: Corpus, config: TextOptions) -> tuple[np.ndarray, n
         [validation]. The second is empty if the corpus has a validation split.
 
     Raises:
-        DataError: groups are to be moved and the corpus has none, or a side would be empty.
+        DataError: groups are to be moved and the corpus has none, or a side would be empty, or
+            there are fewer texts than data.train_size.
     """
-    size = len(corpus.train)
-    if corpus.validation is not None or size == 0:
-        return np.arange(size), np.arange(0)
     config = config.resolve(corpus)
+    chosen = np.arange(len(corpus.train))
+    if config.train_size is not None:
+        chosen = draw_training(corpus, config.train_size, config.split_seed)
+    if corpus.validation is not None or not len(chosen):
+        return chosen, np.arange(0)
+    held_out = _validation_mask(corpus, chosen, config)
+    return chosen[~held_out], chosen[held_out]
+
+
+def draw_training(corpus: Corpus, number: int, seed: int) -> np.ndarray:
+    """Return `number` rows of `corpus.train`, int64 [number], ascending.
+
+    Each class has its share of them, at least one text, or one more. Where a text has any number
+    of labels, the rows are drawn without regard to them. With the same seed, the rows of a smaller
+    number are among those of a larger one.
+
+    Raises:
+        DataError: there are fewer texts, or more classes.
+    """
+    labels = corpus.train.labels
+    classes = np.unique(labels) if labels.ndim == 1 else ()
+    if not len(classes) <= number <= len(labels):
+        raise DataError(
+            f"data.train_size={number}: {corpus.name} has {len(labels):,} training texts"
+            + (f" of {len(classes)} classes" if len(classes) else "")
+        )
+    order = _permutation(len(labels), seed)
+    if labels.ndim == 1:
+        # Text i of n of a class is at i / n: the first ones of all classes, then equal shares.
+        place = np.empty(len(labels))
+        for label in classes:
+            rows = order[labels[order] == label]
+            place[rows] = np.arange(len(rows)) / len(rows)
+        order = order[np.argsort(place[order], kind="stable")]
+    return np.sort(order[:number])
+
+
+def _validation_mask(corpus: Corpus, chosen: np.ndarray, config: TextOptions) -> np.ndarray:
+    """Return which of the rows `chosen` of `corpus.train` validate, bool [chosen]."""
+    size = len(chosen)
     method, fraction, seed = config.val_split, config.val_fraction, config.split_seed
-    labels, groups = corpus.train.labels, corpus.train.groups
+    labels, groups = corpus.train.labels[chosen], corpus.train.groups
+    groups = None if groups is None else groups[chosen]
     if method in ("by_film", "by_group"):
         if groups is None:
             what = "films" if method == "by_film" else "groups"
@@ -61,7 +102,7 @@ def split_validation(corpus: Corpus, config: TextOptions) -> tuple[np.ndarray, n
             f"{corpus.name}: {size} training texts are too few for a validation split "
             f"with data.val_split={method} data.val_fraction={fraction:g}"
         )
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return held_out
 
 
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:

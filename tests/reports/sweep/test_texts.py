@@ -54,6 +54,22 @@ def test_the_baselines_of_changed_files_have_rows_of_their_own(tmp_path: Path) -
     ]
 
 
+def test_the_baselines_of_each_number_of_training_texts_have_rows_of_their_own(
+    tmp_path: Path,
+) -> None:
+    for size in (100, 300):
+        write(tmp_path, f"{size}", "same", data__train_size=size)
+        path = tmp_path / f"{size}" / "result.json"
+        scores = {"baseline": {"nbsvm": {"val/accuracy": size / 1000}}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | scores))
+    jobs = read_jobs(tmp_path)
+    assert text_notes(jobs) == []
+    assert [(b.name, b.texts, b.metrics["val/accuracy"]) for b in summarize_baselines(jobs)] == [
+        ("NB-SVM", "train_size=100", 0.1),
+        ("NB-SVM", "train_size=300", 0.3),
+    ]
+
+
 def test_a_split_for_each_seed_is_told_with_its_remedy(tmp_path: Path) -> None:
     for seed in (1, 2):
         write(tmp_path, f"{seed}", f"{seed}", seed=seed, split_seed="${seed}")

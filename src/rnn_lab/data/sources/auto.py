@@ -20,7 +20,7 @@ class AutoConfig(ImdbConfig):
 
     def fallback(self) -> DemoConfig:
         """Return the shared options for the source demo."""
-        return DemoConfig(**self.model_dump(include=set(SHARED_OPTIONS)))
+        return DemoConfig(**self.model_dump(include={*SHARED_OPTIONS, "train_size"}))
 
     def resolve(self, corpus: Corpus) -> TextOptions:
         """Return the options of what was found: elsewhere `auto` may find other texts."""

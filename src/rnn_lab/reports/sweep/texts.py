@@ -12,7 +12,9 @@ from rnn_lab.validation import FINGERPRINT_EXCLUDED
 SPLIT_SEED = "data.split_seed"
 _TEST_FRACTION = "data.test_fraction"  # of the sources that may cut the test split themselves
 # They decide how texts become batches, not which texts there are.
-_OF_BATCHES = {f"data.{name}" for name in TextOptions.model_fields} - {"data.source"}
+_OF_BATCHES = {f"data.{name}" for name in TextOptions.model_fields} - {
+    *("data.source", "data.train_size")
+}
 _MAX_NAMED = 8  # runs in a line
 
 
