@@ -1,13 +1,14 @@
-"""Draw the results of throughput.py: reviews/s by contender, as horizontal bars."""
+"""Draw the results of throughput.py, as bars, and those of learning_curve.py, as lines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
 from rnn_lab.reports.plot_style import (
     BLUE,
+    COLOURS,
     GREY,
     INK,
     PALE,
@@ -15,10 +16,23 @@ from rnn_lab.reports.plot_style import (
     make_figure,
     mix_colours,
     save_png,
+    use_percent_ticks,
 )
 
 # A picture of its own white: it reads the same on a light and on a dark page.
 OURS_COLOUR, PEER_COLOUR = BLUE, mix_colours(GREY, PALE, 0.35)
+_MARKERS = "os^Dvp"
+_LABEL_GAP = 0.06  # of the height of the axes, between two labels
+
+
+class Curve(NamedTuple):
+    """The accuracy of a method by the number of labelled reviews."""
+
+    name: str
+    sizes: Sequence[int]  # ascending
+    means: Sequence[float]
+    spreads: Sequence[float]  # standard deviations; 0 for a single seed
+    counts: Sequence[int]  # seeds
 
 
 def draw_throughput(results: Mapping[str, Any], path: Path) -> Path:
@@ -89,3 +103,77 @@ def _subtitle(results: Mapping[str, Any]) -> str:
     if "NOT QUIET" in results["load"] or "unknown" in results["load"]:
         parts.insert(0, "NOT A QUIET MACHINE")
     return ", ".join(parts)
+
+
+def draw_learning_curves(curves: Sequence[Curve], subtitle: str, path: Path) -> Path:
+    """Draw a line with error bars for each method, with its name at its end; return `path`.
+
+    Args:
+        curves: at least one.
+        subtitle: of the picture: data and seeds.
+        path: a PNG file.
+    """
+    headline = "Test accuracy by the number of labelled reviews"
+    what = f"{subtitle}: mean and standard deviation"
+    figure = make_figure(8.2, 4.8, headline, what)
+    axes = make_axes(figure, figure.add_gridspec(1, 1)[0, 0], "", "labelled reviews")
+    for place, curve in enumerate(curves):
+        axes.errorbar(
+            curve.sizes,
+            curve.means,
+            yerr=curve.spreads,
+            color=COLOURS[place % len(COLOURS)],
+            marker=_MARKERS[place % len(_MARKERS)],
+            markersize=5,
+            linewidth=1.8,
+            elinewidth=1.2,
+            capsize=3,
+        )
+    axes.set_xscale("log")
+    sizes = sorted({size for curve in curves for size in curve.sizes})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(0.85 * sizes[0], 1.12 * sizes[-1])
+    use_percent_ticks(axes.yaxis)
+    low, high = axes.get_ylim()
+    gap = _LABEL_GAP * (high - low)
+    heights = spread_out([curve.means[-1] for curve in curves], gap)
+    for place, (curve, height) in enumerate(zip(curves, heights, strict=True)):
+        axes.annotate(
+            curve.name,
+            (1.0, height),
+            xycoords=("axes fraction", "data"),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9.5,
+            color=COLOURS[place % len(COLOURS)],
+            fontweight="bold",
+            annotation_clip=False,
+        )
+    return save_png(figure, path)
+
+
+def spread_out(heights: Sequence[float], gap: float) -> list[float]:
+    """Return the heights in the same order, moved apart to a distance of at least `gap`.
+
+    Heights that are too close are moved equally far up and down.
+    """
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    blocks: list[tuple[float, list[int]]] = []  # centre, members from below
+    for index in order:
+        centre, members = heights[index], [index]
+        while blocks:
+            below, others = blocks[-1]
+            distance = gap * (len(members) + len(others)) / 2
+            if centre - below >= distance:
+                break
+            blocks.pop()
+            members = others + members
+            centre = sum(heights[i] for i in members) / len(members)
+        blocks.append((centre, members))
+    moved = dict[int, float]()
+    for centre, members in blocks:
+        for place, index in enumerate(members):
+            moved[index] = centre + gap * (place - (len(members) - 1) / 2)
+    return [moved[index] for index in range(len(heights))]

@@ -126,6 +126,39 @@ def test_time_to_accuracy(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+def test_learning_curve(workplace: Path) -> None:
+    given = ("--sizes", "60", "20", "--seeds", "1", "2", "--experiments", "smoke", "--threads", "1")
+    given += ("--override", "model.embedding_dim=8", "model.hidden_size=4", "trainer.max_epochs=1")
+    given += ("--results", "curve.json", "--markdown", "curve.md", "--picture", "curve.png")
+    command = ("benchmarks/learning_curve.py", *given)
+    some = ("--methods", "tfidf", "gru", "gru_skipgram")
+    done = run_warm_command(*command, *some, cwd=workplace, warm_children=True)
+    assert done.returncode == 0, done.stderr
+    assert "[16/16] smoke, 60 reviews, seed 2" in done.stderr
+    header, *rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == ["method", "20", "60"]
+    assert [row.split("|")[1].strip() for row in rows[1:]] == [
+        *("TF-IDF with logistic regression", "GRU, random vectors", "GRU, skip-gram vectors"),
+        "smoke",
+    ]
+    assert all(row.count("±") == 2 for row in rows[1:])
+    assert (workplace / "curve.md").read_text() == done.stdout
+    assert not list((workplace / "data/cache/learning_curve/runs").iterdir())
+    # Nothing is measured twice; both baselines were measured at once.
+    picture, results = (
+        (workplace / "curve.png").read_bytes(),
+        (workplace / "curve.json").read_text(),
+    )
+    again = run_warm_command(*command, *some, cwd=workplace)
+    assert (again.returncode, again.stdout) == (0, done.stdout), again.stderr
+    assert "[" not in again.stderr
+    assert (workplace / "curve.json").read_text() == results
+    drawn = run_warm_command(*command, "--draw-only", cwd=workplace)
+    assert drawn.returncode == 0 and "| NB-SVM " in drawn.stdout, drawn.stderr
+    assert (workplace / "curve.png").read_bytes() != picture  # one line more
+
+
+@pytest.mark.slow
 def test_scaling(workplace: Path) -> None:
     options = ("--copies", "1", "2", "--steps", "3", "--rounds", "1", "--threads", "1")
     options += ("model.hidden_size=8", "baseline=none", "plots=false")

@@ -1,14 +1,22 @@
-"""The picture of throughput.py shows each contender, on light and dark pages alike."""
+"""The pictures of the benchmarks show their results, on light and dark pages alike."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from benchmarks.contenders import OURS, PACKED, UNPACKED
-from benchmarks.picture import OURS_COLOUR, draw_throughput
+from benchmarks.picture import (
+    OURS_COLOUR,
+    Curve,
+    draw_learning_curves,
+    draw_throughput,
+    spread_out,
+)
+from rnn_lab.reports.plot_style import BLUE, ORANGE
 
 
 def results(ours: float, load: str = "Quiet: ...") -> dict[str, Any]:
@@ -52,3 +60,31 @@ def test_a_busy_machine_shows(tmp_path: Path) -> None:
     quiet = draw_throughput(results(ours=700.0), tmp_path / "quiet.png")
     busy = draw_throughput(results(ours=700.0, load="**NOT QUIET**: ..."), tmp_path / "busy.png")
     assert quiet.read_bytes() != busy.read_bytes()
+
+
+def curve(name: str, means: list[float], spread: float = 0.01) -> Curve:
+    return Curve(name, [100, 1_000, 10_000], means, [spread] * 3, [3] * 3)
+
+
+def test_learning_curves_have_a_colour_each_and_grow_with_their_spread(tmp_path: Path) -> None:
+    curves = [curve("first", [0.6, 0.7, 0.8]), curve("second", [0.5, 0.75, 0.8])]
+    one = draw_learning_curves(curves[:1], "IMDB", tmp_path / "one.png")
+    both = draw_learning_curves(curves, "IMDB", tmp_path / "both.png")
+    assert pixels(one, BLUE) > 200 and pixels(one, ORANGE) == 0
+    assert pixels(both, BLUE) > 200 and pixels(both, ORANGE) > 200
+    assert imread(both).shape[1] > 2 * 400
+    single = [curve("first", [0.6, 0.7, 0.8], spread=0.0)]
+    assert draw_learning_curves(single, "IMDB", tmp_path / "single.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("heights", "expected"),
+    [
+        ([0.5, 0.1], [0.5, 0.1]),
+        ([0.5, 0.5], [0.45, 0.55]),
+        ([0.9, 0.5, 0.52], [0.9, 0.46, 0.56]),
+        ([0.3, 0.3, 0.38], [0.2266667, 0.3266667, 0.4266667]),
+    ],
+)
+def test_labels_are_moved_apart(heights: list[float], expected: list[float]) -> None:
+    assert spread_out(heights, 0.1) == pytest.approx(expected)
