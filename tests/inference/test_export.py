@@ -98,7 +98,7 @@ CASES = {
     "plugins": (set_(*MODEL, "plugins", value=["os"]), "not permitted"),
     "cell": (set_(*MODEL, "name", value="planted"), "if a plugin defines it, load that: plugins=["),
     "old": (set_("about", "schema_version", value=1), "has schema_version 1; this version of"),
-    "new": (set_("about", "schema_version", value=3), "reads schema_version 2"),
+    "new": (set_("about", "schema_version", value=4), "reads schema_version 3"),
     "unversioned": (lambda header, about: about.pop("schema_version"), "has no schema_version; "),
     "more parts": (set_("about", "more", value=1), "no description of a run"),
     "no metadata": (lambda header, about: header.pop("__metadata__"), "no description of a run"),

@@ -223,21 +223,22 @@ def test_a_zip_bomb(tmp_path, mood_run):
     ("version", "said"),
     [
         (1, "has schema_version 1; "),
-        (3, "has schema_version 3; "),
+        (2, "has schema_version 2; "),
+        (4, "has schema_version 4; "),
         (None, "has no schema_version; "),
     ],
 )
 def test_a_checkpoint_of_another_schema_version_is_refused_by_its_number(
     tmp_path, state, version, said
 ):
-    assert state["schema_version"] == 2
+    assert state["schema_version"] == 3
     state["schema_version"] = version
     if version is None:
         del state["schema_version"]
     state["hyper_parameters"]["reset"] = "an option of that time"
     path = tmp_path / "other.ckpt"
     torch.save(state, path)
-    assert f"{said}this version of rnn-lab reads schema_version 2" in refused(path)
+    assert f"{said}this version of rnn-lab reads schema_version 3" in refused(path)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ def test_this_version_is_read():
     [
         (None, "run/result.json: has no schema_version; this version of rnn-lab reads "),
         (1, "run/result.json: has schema_version 1; this version of rnn-lab reads "),
-        (3, "has schema_version 3; "),
-        ("2", "has schema_version '2'; "),
-        (2.0, "has schema_version 2.0; "),
+        (2, "has schema_version 2; "),
+        (4, "has schema_version 4; "),
+        ("3", "has schema_version '3'; "),
+        (3.0, "has schema_version 3.0; "),
         (True, "has schema_version True; "),
         ("x\x1b[2J\n" * 100, "has schema_version 'x"),
     ],

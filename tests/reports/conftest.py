@@ -26,7 +26,7 @@ def write_run(
     metrics = {"accuracy": 0.9012, "f1": 0.9008, "auroc": 0.9623, "loss": 0.2581}
     metrics["calibration_error"] = 0.0213
     written = {
-        "schema_version": 2,
+        "schema_version": 3,
         "run_name": "gru-imdb-1",
         "synthetic": False,
         "demo_fallback": False,

@@ -59,7 +59,7 @@ def write_job(
         right = list(correct) if correct is not None else _right(accuracy - 0.01, examples, called)
         write_correctness(folder, right)
         written = {
-            "schema_version": 2, "run_name": called, "seed": config["seed"],
+            "schema_version": 3, "run_name": called, "seed": config["seed"],
             "synthetic": False, "demo_fallback": False,
             "best_epoch": best, "epochs": epochs, "monitored_metric": "val/accuracy", **metrics,
             "test/accuracy": float(np.mean(right)), "test/loss": 1.01 - accuracy,

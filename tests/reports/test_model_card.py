@@ -16,6 +16,7 @@ FILE = ExportedFile(
     sha256="ab" * 32,
     cell="gru",
     class_names=("bad", "good"),
+    temperature=1.0,
     thresholds=None,
     tokenizer="basic_english",
     vocab_size=30,

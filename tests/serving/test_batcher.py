@@ -25,7 +25,7 @@ class Slow(Predictor):
         self.reading = threading.Event()
         self.go.set()
 
-    cell, thresholds, label_separator = "lstm", None, ";"
+    cell, temperature, thresholds, label_separator = "lstm", 1.0, None, ";"
 
     def probabilities(self, texts):
         self.reading.set()

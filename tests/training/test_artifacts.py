@@ -55,7 +55,7 @@ def test_nan_metric_is_null(tmp_path):
     # Strict JSON: only Python's reader accepts NaN.
     result = json.loads(text, parse_constant=lambda name: 1 / 0)
     assert result == {
-        **{"schema_version": 2, "val/auroc": None, "test/accuracy": 0.5},
+        **{"schema_version": 3, "val/auroc": None, "test/accuracy": 0.5},
         "tags": ["größe"],
     }
 

@@ -43,7 +43,7 @@ def write_result(folder: Path, config: RunConfig, **changes: Any) -> Path:
     """Write the options of a run as its result.json has them."""
     options = config.model_dump(mode="json")
     groups = ("seed", "model", "optimizer", "scheduler")
-    result = {"schema_version": 2} | {name: options[name] for name in groups}
+    result = {"schema_version": 3} | {name: options[name] for name in groups}
     result |= {"data": {"name": "some", "options": options["data"]}, "trainer": options["trainer"]}
     result["model"]["parameters"] = 1234
     path = folder / "result.json"
@@ -188,7 +188,7 @@ def test_strings_stay_strings(tmp_path):
         ("[" * 100_000, "not valid JSON"),
         ('{"seed": ' + "9" * 5000 + "}", "not valid JSON"),
         ('{"checkpoint": "best.ckpt"}', "of a test by eval.py"),
-        ('{"schema_version": 2, "seed": 1, "model": {}}', "has no 'optimizer'"),
+        ('{"schema_version": 3, "seed": 1, "model": {}}', "has no 'optimizer'"),
         (" " * 2**21, "not a result.json"),
     ],
     ids=["empty", "list", "cut", "deep", "digits", "test", "incomplete", "large"],
@@ -207,7 +207,7 @@ def test_missing_run_is_refused_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("version", "has"),
     [
-        *((1, "schema_version 1;"), (3, "schema_version 3;"), ("2", "schema_version '2';")),
+        *((2, "schema_version 2;"), (4, "schema_version 4;"), ("3", "schema_version '3';")),
         *((None, "no schema_version;"), ([2] * 99, "schema_version [2, 2,"), (True, "schema_")),
     ],
 )
@@ -217,7 +217,7 @@ def test_other_schema_version_is_refused_by_name(tmp_path, version, has):
         expand([f"reproduce={tmp_path}"])
     (line,) = str(refused.value).splitlines()
     assert len(line) < 1000 and line.startswith(f"{path}: has {has}")
-    assert line.endswith("; this version of rnn-lab reads schema_version 2")
+    assert line.endswith("; this version of rnn-lab reads schema_version 3")
 
 
 def test_callbacks_plugins_and_metrics_come_from_the_command_line_alone(tmp_path):

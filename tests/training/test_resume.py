@@ -15,7 +15,7 @@ from rnn_lab.training.resume import ResumePoint, find_resume_point
 METADATA = {"signature": {"seed": 1, "model.hidden_size": 16}, "versions": {"torch": "2"}}
 
 
-def interrupt(folder: Path, *, schema_version: object = 2, **state) -> Path:
+def interrupt(folder: Path, *, schema_version: object = 3, **state) -> Path:
     """Return the folder of a run that was interrupted in epoch 1."""
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True)
@@ -158,7 +158,7 @@ def test_impossible_state_is_refused_and_kept(tmp_path, state, message):
 
 @pytest.mark.parametrize(
     ("version", "has"),
-    [*((n, f"schema_version {n!r}") for n in (1, 3, "2", True)), (None, "no schema_version")],
+    [*((n, f"schema_version {n!r}") for n in (1, 2, 4, "3", True)), (None, "no schema_version")],
 )
 def test_other_schema_version_is_refused_by_name(tmp_path, version, has):
     """And kept: the release that wrote it can resume it."""
@@ -167,7 +167,7 @@ def test_other_schema_version_is_refused_by_name(tmp_path, version, has):
     with pytest.raises(CheckpointError) as refused:
         find_resume_point(tmp_path, "auto", METADATA)
     assert str(refused.value) == (
-        f"{last}: has {has}; this version of rnn-lab reads schema_version 2; "
+        f"{last}: has {has}; this version of rnn-lab reads schema_version 3; "
         "resume=never starts over"
     )
     assert last.exists()

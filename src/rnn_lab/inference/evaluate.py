@@ -17,7 +17,12 @@ from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.config import EvaluateOptions
 from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.inference.lock_callbacks import lock_test_dir
-from rnn_lab.models.metrics import MetricFactory, build_metrics, metric_inputs
+from rnn_lab.models.metrics import (
+    MetricFactory,
+    build_calibration_metrics,
+    build_metrics,
+    metric_inputs,
+)
 from rnn_lab.paths import local_path
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_files import TOP_LOSSES
@@ -25,6 +30,7 @@ from rnn_lab.reports.run_summary import print_run
 from rnn_lab.training.artifacts import (
     MAX_HASHED_TEXTS,
     TRAIN_HASHES,
+    describe_calibration,
     describe_data,
     git_commit,
     predicted_labels,
@@ -48,6 +54,7 @@ class TestResult(NamedTuple):
     metrics: dict[str, float]  # test/accuracy, test/f1, test/auroc, test/loss, ...
     probabilities: np.ndarray  # float32 [texts, classes]
     losses: np.ndarray  # float32 [texts], (binary) cross-entropy in nats
+    uncalibrated: dict[str, float]  # test/loss and test/calibration_error without the temperature
 
 
 def evaluate(options: dict[str, Any]) -> None:
@@ -152,15 +159,20 @@ def test(
 
     `metrics` are computed too; see `build_metrics`.
     """
-    device = next(run.model.parameters()).device
-    collection = build_metrics(len(run.class_names), "test/", metrics, run.task).to(device)
+    device, num_classes = next(run.model.parameters()).device, len(run.class_names)
+    collection = build_metrics(num_classes, "test/", metrics, run.task).to(device)
+    uncalibrated = build_calibration_metrics(num_classes, "test/", run.task).to(device)
+    task = run.model.task
     indices, probabilities, losses = [], [], []
     with torch.inference_mode():
         for batch in batches:
             tokens, lengths, labels, _ = (part.to(device) for part in batch)
             logits = run.model(tokens, lengths)  # [batch, classes]
-            probability = run.model.task.probabilities(logits)  # [batch, classes]
-            loss = run.model.task.losses(logits, labels)  # [batch]
+            raw = task.probabilities(logits), labels, task.losses(logits, labels)
+            uncalibrated.update(**metric_inputs(*raw))
+            logits = run.model.calibrated(logits)
+            probability = task.probabilities(logits)  # [batch, classes]
+            loss = task.losses(logits, labels)  # [batch]
             inputs = metric_inputs(probability, labels, loss, run.model.thresholds)
             collection.update(**inputs)
             indices.append(batch.indices.numpy())
@@ -171,6 +183,7 @@ def test(
         {name: value.item() for name, value in collection.compute().items()},
         np.concatenate(probabilities)[order],
         np.concatenate(losses)[order],
+        {name: value.item() for name, value in uncalibrated.compute().items()},
     )
 
 
@@ -227,6 +240,7 @@ def save_test_artifacts(
         "data": describe_data(data) | {"num_trained_on": num_trained_on},
         "versions": versions(),
         "git_commit": git_commit(),
+        "calibration": describe_calibration(run.model, tested.uncalibrated),
     }
     if thresholds is not None:
         about["thresholds"] = dict(zip(run.class_names, thresholds.tolist(), strict=True))

@@ -176,6 +176,7 @@ def _describe(output: Path, run: "LoadedModel", compared: str | None) -> Exporte
         sha256=checksum,
         cell=run.cell,
         class_names=run.class_names,
+        temperature=run.temperature,
         thresholds=None if thresholds is None else thresholds.tolist(),
         tokenizer=encoder.vocabulary.tokenizer,
         vocab_size=encoder.vocab_size,

@@ -63,6 +63,11 @@ class LoadedModel(Predictor):
         return self.model_config.name
 
     @property
+    def temperature(self) -> float:
+        """What logits are divided by, so that probabilities are calibrated; 1.0: they are not."""
+        return self.model.temperature.item()
+
+    @property
     def thresholds(self) -> np.ndarray | None:
         """Where a text has any number of labels, the threshold of each, float32 [classes]."""
         found = self.model.thresholds
@@ -84,7 +89,7 @@ class LoadedModel(Predictor):
         tokens = pad_sequence(rows, batch_first=True)  # [batch, time]
         with torch.inference_mode():
             logits = self.model(tokens.to(device), lengths.to(device))  # [batch, classes]
-            return self.model.task.probabilities(logits).cpu().numpy()
+            return self.model.task.probabilities(self.model.calibrated(logits)).cpu().numpy()
 
 
 class _Plain(BaseModel):
@@ -220,6 +225,8 @@ def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> R
     parts = (part for tensor in mine.values() for part in tensor.view(-1).split(2**20))
     if not all(bool(part.isfinite().all()) for part in parts):
         raise CheckpointError(f"{path}: its weights are not finite numbers; the training diverged")
+    if not bool(model.temperature > 0):
+        raise CheckpointError(f"{path}: damaged: its temperature is not positive")
     return model.eval()
 
 

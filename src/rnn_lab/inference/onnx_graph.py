@@ -93,6 +93,7 @@ def weight_shapes(options: GraphOptions) -> Iterator[tuple[str, tuple[int, ...]]
             yield f"P{layer}", (directions, 3 * hidden)
     yield "linear.weight", (options.num_classes, hidden * directions)
     yield "linear.bias", (options.num_classes,)
+    yield "temperature", ()
     if options.ngrams:
         yield "ngrams.weight", (options.ngram_buckets, options.num_classes)
         yield "ngrams.idf", (options.ngram_buckets,)
@@ -111,6 +112,7 @@ def network_weights(
         "embedding": state["embedding.weight"],
         "linear.weight": state["linear.weight"],
         "linear.bias": state["linear.bias"],
+        "temperature": state["temperature"],
     }
     for layer in range(options.num_layers):
         ends = ("", "_reverse")[: options.directions]
@@ -235,6 +237,7 @@ class _Network(_Nodes):
         logits = self._recurrent_logits()
         if options.ngrams:
             logits = self.add("Add", [logits, self._ngram_logits()], "logits")
+        logits = self.add("Div", [logits, "temperature"], "calibrated_logits")
         if options.task == "multilabel":
             self.add("Sigmoid", [logits], PROBABILITIES)
         else:

@@ -68,12 +68,18 @@ class OnnxModel(Predictor):
     path: Path
     read_info: ReadInfo | None
     description: Description = field(repr=False)
+    fitted_temperature: float  # in the graph
     session: onnxruntime.InferenceSession = field(repr=False)
 
     @property
     def cell(self) -> str:
         """The name of its cell: model.name."""
         return self.description.graph.cell
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by, so that probabilities are calibrated; 1.0: they are not."""
+        return self.fitted_temperature
 
     @property
     def thresholds(self) -> np.ndarray | None:
@@ -162,6 +168,8 @@ def parse_onnx(content: bytes, path: Path, threads: int = 1) -> OnnxModel:
     # In float64, the sum of finite float32 numbers is finite.
     if not all(np.isfinite(weight.sum(dtype=np.float64)) for weight in weights.values()):
         raise CheckpointError("its weights are not finite numbers; the training diverged")
+    if not (temperature := float(weights["temperature"])) > 0:
+        raise CheckpointError("damaged: its temperature is not positive")
     info = description.read_info
     return OnnxModel(
         text_encoder=encoder,
@@ -169,6 +177,7 @@ def parse_onnx(content: bytes, path: Path, threads: int = 1) -> OnnxModel:
         path=path,
         read_info=None if info is None else ReadInfo.from_dict(info),
         description=description,
+        fitted_temperature=temperature,
         session=_session(content, threads),
     )
 

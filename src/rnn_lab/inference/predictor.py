@@ -34,6 +34,11 @@ class Predictor(ABC):
 
     @property
     @abstractmethod
+    def temperature(self) -> float:
+        """What logits are divided by, so that probabilities are calibrated; 1.0: they are not."""
+
+    @property
+    @abstractmethod
     def thresholds(self) -> np.ndarray | None:
         """Where a text has any number of labels, the threshold of each, float32 [classes]."""
 

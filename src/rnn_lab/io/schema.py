@@ -5,7 +5,7 @@ from typing import Any
 from rnn_lab.errors import CheckpointError, sanitize
 
 SCHEMA_KEY = "schema_version"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def schema_mismatch(found: Any) -> str | None:

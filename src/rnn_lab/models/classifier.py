@@ -22,6 +22,7 @@ class RecurrentClassifier(nn.Module):
     it.
     """
 
+    temperature: Tensor  # float32 []: probabilities are those of logits / temperature
     thresholds: Tensor | None  # float32 [num_classes]: a label is predicted from there upwards
 
     def __init__(
@@ -30,13 +31,15 @@ class RecurrentClassifier(nn.Module):
         """Build the network of a config, for `vocab_size` token ids, of which 0 is padding.
 
         With the task `multilabel`, a text has any number of labels. Their `thresholds` are part of
-        the state of the network: 0.5, until validation chooses better ones.
+        the state of the network: 0.5, until validation chooses better ones. So is the `temperature`
+        that calibrates its probabilities, see `rnn_lab.models.calibration`: 1, until it is fitted.
         """
         super().__init__()
         self.task: TaskFunctions = TASKS[task]
         thresholds = None
         if task == "multilabel":
             thresholds = torch.full([num_classes], DEFAULT_THRESHOLD)
+        self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("thresholds", thresholds)
         self.word_dropout = config.word_dropout
         self.pooling = config.pooling
@@ -82,6 +85,10 @@ class RecurrentClassifier(nn.Module):
             outputs, _ = self.recurrent(embedded, lengths)
             pooled = self.pool(outputs, lengths)  # [batch, features]
         return self.linear(self.dropout(pooled))  # [batch, num_classes]
+
+    def calibrated(self, logits: Tensor) -> Tensor:
+        """Return the logits [batch, num_classes] of calibrated probabilities."""
+        return logits / self.temperature
 
     def pool(self, outputs: Tensor, lengths: Tensor) -> Tensor:
         """Return one vector [batch, features] per text of outputs [batch, time, features]."""

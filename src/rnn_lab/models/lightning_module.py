@@ -12,10 +12,17 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.models.calibration import ValidationLogits, calibrate
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig, validate_model
 from rnn_lab.models.embedding import clip_params
-from rnn_lab.models.metrics import LabelThresholds, MetricFactory, build_metrics, metric_inputs
+from rnn_lab.models.metrics import (
+    LabelThresholds,
+    MetricFactory,
+    build_calibration_metrics,
+    build_metrics,
+    metric_inputs,
+)
 from rnn_lab.models.optimizers import (
     build_optimizer,
     build_scheduler,
@@ -34,7 +41,9 @@ class TextClassifier(L.LightningModule):
     Logs train/loss and train/accuracy (while the weights move) and the val/ and test/ metrics of
     `build_metrics`, each a mean over texts and not over batches. Where a text has any number of
     labels, the val/ metrics use thresholds of 0.5; each validation then chooses the thresholds with
-    which its checkpoint is tested and predicts.
+    which its checkpoint is tested and predicts. So it does with the temperature, if the classifier
+    is to be calibrated: val/ metrics are those of uncalibrated probabilities, test/ metrics those
+    of calibrated ones.
     """
 
     # Of a subclass for one cell: the cell's name and the options that differ from ModelConfig's.
@@ -51,6 +60,7 @@ class TextClassifier(L.LightningModule):
         metrics: Mapping[str, MetricFactory] | None = None,
         class_weights: Sequence[float] | None = None,
         task: str = "multiclass",
+        calibrate: bool = False,
     ) -> None:
         """Build the network from the options of the groups `model`, `optimizer` and `scheduler`.
 
@@ -58,6 +68,7 @@ class TextClassifier(L.LightningModule):
         are code, so no checkpoint names them. `class_weights` [num_classes] multiply the training
         loss of the texts of each class; they follow from the data, and no checkpoint has them.
         `task` is "multiclass" (one label a text) or "multilabel" (any number; without weights).
+        With `calibrate`, each validation fits the temperature.
 
         Raises:
             ConfigError: an option is unknown or impossible.
@@ -90,6 +101,9 @@ class TextClassifier(L.LightningModule):
         self.val_metrics = build_metrics(num_classes, "val/", metrics, task)
         self.test_metrics = build_metrics(num_classes, "test/", metrics, task)
         self.val_thresholds = LabelThresholds() if task == "multilabel" else None
+        self.val_logits = ValidationLogits() if calibrate else None
+        self.uncalibrated_metrics = build_calibration_metrics(num_classes, "test/", task)
+        self.uncalibrated: dict[str, float] = {}  # of the last test: test/loss, ...
 
     @property
     def uses_sparse_embedding(self) -> bool:
@@ -132,29 +146,45 @@ class TextClassifier(L.LightningModule):
 
     def validation_step(self, batch: "Batch", batch_idx: int) -> None:
         """Add a batch to the val/ metrics."""
-        found = self._evaluate(batch, self.val_metrics, None)
+        logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
+        found = self._update(self.val_metrics, logits, batch)
         if self.val_thresholds is not None:
             self.val_thresholds.update(found["probabilities"], batch.labels)
+        if self.val_logits is not None:
+            self.val_logits.update(logits, batch.labels)
 
     def test_step(self, batch: "Batch", batch_idx: int) -> dict[str, Tensor]:
         """Add a batch to the test/ metrics; return its parts and results, each [batch, ...]."""
-        return self._evaluate(batch, self.test_metrics, self.classifier.thresholds)
+        logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
+        self._update(self.uncalibrated_metrics, logits, batch)
+        calibrated = self.classifier.calibrated(logits)
+        return self._update(self.test_metrics, calibrated, batch, self.classifier.thresholds)
 
     def predict_step(self, batch: "Batch", batch_idx: int) -> dict[str, Tensor]:
         """Return indices [batch] and probabilities [batch, num_classes]."""
-        logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
+        logits = self.classifier.calibrated(self(batch.tokens, batch.lengths))
         return {"indices": batch.indices, "probabilities": self.task.probabilities(logits)}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the val/ metrics, and choose the thresholds of the labels."""
+        """Log the val/ metrics, choose the thresholds of the labels, and fit the temperature."""
         self._log_metrics(self.val_metrics)
+        temperature, thresholds = 1.0, None
         if self.val_thresholds is not None:
-            self.classifier.thresholds = self.val_thresholds.compute()
+            thresholds = self.val_thresholds.compute()
             self.val_thresholds.reset()
+        if self.val_logits is not None:
+            logits, labels = self.val_logits.compute()
+            temperature, thresholds = calibrate(self.task, logits, labels, thresholds)
+            self.val_logits.reset()
+        self.classifier.thresholds = thresholds
+        self.classifier.temperature.fill_(temperature)
 
     def on_test_epoch_end(self) -> None:
-        """Log the test/ metrics."""
+        """Log the test/ metrics, and keep those of uncalibrated probabilities."""
         self._log_metrics(self.test_metrics)
+        found = self.uncalibrated_metrics.compute()
+        self.uncalibrated = {name: float(value) for name, value in found.items()}
+        self.uncalibrated_metrics.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer, and a schedule that is stepped with it.
@@ -210,10 +240,13 @@ class TextClassifier(L.LightningModule):
             return math.inf
         return self.trainer.estimated_stepping_batches
 
-    def _evaluate(
-        self, batch: "Batch", metrics: MetricCollection, thresholds: Tensor | None
+    def _update(
+        self,
+        metrics: MetricCollection,
+        logits: Tensor,  # [batch, num_classes]
+        batch: "Batch",
+        thresholds: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
         probabilities = self.task.probabilities(logits)
         losses = self.task.losses(logits, batch.labels)  # [batch]
         metrics.update(**metric_inputs(probabilities, batch.labels, losses, thresholds))

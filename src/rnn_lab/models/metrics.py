@@ -146,6 +146,18 @@ def _metrics_of(task: str, num_classes: int) -> dict[str, Metric | MetricCollect
     }
 
 
+def build_calibration_metrics(
+    num_classes: int, prefix: str, task: str = "multiclass"
+) -> MetricCollection:
+    """Build the metrics of `build_metrics` that a temperature is to improve.
+
+    They are calibration_error and loss; of the task `multilabel` loss alone.
+    """
+    names = ("calibration_error", "loss")
+    metrics = _metrics_of(task, num_classes)
+    return MetricCollection({n: metrics[n] for n in names if n in metrics}, prefix=prefix)
+
+
 def build_metrics(
     num_classes: int,
     prefix: str,

@@ -1,6 +1,6 @@
 """Compute ROC, precision-recall and calibration curves, and length bins, from predictions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -125,6 +125,17 @@ class Reliability:
     hits: np.ndarray  # int64, correct predictions
     counts: np.ndarray  # int64, examples
     error: float
+
+
+def without_temperature(predictions: Predictions, temperature: float) -> Predictions:
+    """Return predictions of one label a text with the probabilities before their calibration.
+
+    Those after it are softmax(z / T), so those before it are proportional to their T-th power.
+    """
+    with np.errstate(divide="ignore"):  # of a probability that is rounded to 0
+        logs = np.log(predictions.probabilities)
+    powers = np.exp((logs - logs.max(axis=1, keepdims=True)) * temperature)
+    return replace(predictions, probabilities=powers / powers.sum(axis=1, keepdims=True))
 
 
 def reliability(predictions: Predictions, bins: int = 15) -> Reliability:

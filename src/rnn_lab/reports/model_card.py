@@ -39,6 +39,7 @@ class ExportedFile:
     sha256: str
     cell: str
     class_names: Sequence[str]
+    temperature: float  # that calibrates its probabilities; 1.0: they are not calibrated
     thresholds: Sequence[float] | None  # of each label, where a text has any number of them
     tokenizer: str
     vocab_size: int
@@ -170,10 +171,21 @@ def _limits(file: ExportedFile, result: _Result | None) -> Iterator[str]:
     if file.thresholds is None:
         yield "- It gives every text one of its classes, also a text that belongs to none of them."
     error = get_number(_get_any(result, "test/calibration_error"))
+    before = get_number(
+        get_group(result, "calibration", "uncalibrated").get("test/calibration_error")
+    )
     if error is not None:
+        without = ""
+        if before is not None and file.temperature != 1.0:
+            without = f"; {format_percent(before)} without calibration"
         yield (
             f"- Its probabilities are off by {format_percent(error)} on average (expected "
-            "calibration error, test split)."
+            f"calibration error, test split{without})."
+        )
+    if file.temperature != 1.0:
+        yield (
+            f"- Its probabilities are calibrated with a temperature of {file.temperature:.2f}, "
+            "fitted to validation texts. Those of other texts can be less well calibrated."
         )
 
 

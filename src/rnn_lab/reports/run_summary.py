@@ -25,6 +25,7 @@ from rnn_lab.reports.formatting import (
 )
 from rnn_lab.reports.rendering import make_table, print_lines
 from rnn_lab.reports.run_files import diff_options, read_result, recorded_options
+from rnn_lab.reports.untrusted import get_group, get_number
 from rnn_lab.validation import FINGERPRINT_EXCLUDED
 
 BASELINE_NAMES = {
@@ -102,6 +103,7 @@ def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
     ]
     if any(facts):
         yield " · ".join(filter(None, facts))
+    yield from _calibration_lines(result)
     yield from baseline_lines(result)
     if result.get("demo_fallback"):
         yield "IMDB was not available: these metrics are of synthetic demo reviews, not of IMDB."
@@ -111,6 +113,22 @@ def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
     if plots := sorted((run_folder / "plots").glob("*.png")):
         yield f"Plots in plots/: {', '.join(plot.stem.replace('_', ' ') for plot in plots)}"
     yield f"Run folder: {run_folder}"
+
+
+def _calibration_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """Say what the temperature did to the test metrics."""
+    calibration = get_group(result, "calibration")
+    temperature = get_number(calibration.get("temperature"))
+    if temperature is None or temperature == 1.0:
+        return
+    changes = []
+    for name in ("calibration_error", "loss"):
+        before = get_number(get_group(calibration, "uncalibrated").get(f"test/{name}"))
+        if before is not None:
+            after = format_metric(name, result.get(f"test/{name}"))
+            changes.append(f"{METRIC_NAMES[name]} {format_metric(name, before)} to {after}")
+    of_test = f"; test {', '.join(changes)}" if changes else ""
+    yield f"Probabilities are calibrated: temperature {temperature:.2f}{of_test}"
 
 
 def baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:

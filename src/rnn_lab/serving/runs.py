@@ -89,6 +89,10 @@ class _Queued(Predictor):
         return self._run.cell
 
     @property
+    def temperature(self) -> float:
+        return self._run.temperature
+
+    @property
     def thresholds(self) -> np.ndarray | None:
         return self._run.thresholds
 
@@ -212,6 +216,7 @@ def _describe(name: str, run: Predictor) -> dict[str, Any]:
         "cell": run.cell,
         "task": run.task,
         "classes": list(run.class_names),
+        "temperature": run.temperature,
         "thresholds": None if thresholds is None else thresholds.tolist(),
         "explains": not is_onnx_file(run.path),
         "description": description,

@@ -132,6 +132,7 @@ class RunInfo(BaseModel):
     cell: str
     task: Literal["multiclass", "multilabel"]
     classes: list[str]
+    temperature: float = Field(description="that calibrates the probabilities; 1: uncalibrated")
     thresholds: list[float] | None = Field(description="of each label, for a multi-label run")
     explains: bool
     description: str

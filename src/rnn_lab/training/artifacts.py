@@ -20,6 +20,7 @@ from rnn_lab.data.corpus import fingerprint_test_split
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes, write_json
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
+from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.paths import project_root
 from rnn_lab.process import peak_memory_bytes
@@ -271,6 +272,7 @@ def run_metadata(
         "config_fingerprint": spec.fingerprint,
         "monitored_metric": config.trainer.monitor,
         "batch_halvings": spec.batch_halvings,
+        "calibration": describe_calibration(model.classifier, model.uncalibrated),
         "timing": {
             "wall_time_s": round(find_callback(trainer, ExactCheckpoint).seconds, 1),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -279,6 +281,13 @@ def run_metadata(
             "threads": torch.get_num_threads(),  # of each process
         },
     }
+
+
+def describe_calibration(
+    network: RecurrentClassifier, uncalibrated: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return the temperature, and the test metrics of probabilities without it."""
+    return {"temperature": network.temperature.item(), "uncalibrated": dict(uncalibrated)}
 
 
 def describe_data(data: TextDataModule) -> dict[str, Any]:

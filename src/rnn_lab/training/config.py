@@ -148,6 +148,7 @@ class TrainerConfig(StrictConfig):
     monitor: str = AUTO
     monitor_mode: Literal["auto", "min", "max"] = "auto"
     patience: Annotated[PositiveInt | None, OrAuto()] = AUTO
+    calibrate: bool = True
     gradient_flow: MeasureInterval = None
     on_nonfinite: Literal["stop", "rollback"] = "stop"
     max_rollbacks: PositiveInt = 3

@@ -118,6 +118,8 @@ def train(
             metrics |= fit(trainer, model, data, resumed)
         if config.test and not skips_test(trainer):
             metrics |= test(trainer, model, data, None if config.train else config.ckpt_path)
+        elif not config.test and not config.trainer.fast_dev_run:
+            load_selected(trainer, model)
         if config.trainer.fast_dev_run:
             print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
         elif trainer.is_global_zero and not skips_test(trainer):
@@ -238,6 +240,7 @@ def build_model(config: RunConfig, data: TextDataModule, start: Start) -> TextCl
         metric_factories(config.metrics, data.task),
         class_weights=None if weights is None else weights.tolist(),
         task=data.task,
+        calibrate=config.trainer.calibrate,
     )
     if start.resume_point is None:
         start.weights.copy_into(model)
@@ -322,6 +325,12 @@ def fit(
             raise
         raise reported from error
     return _selected_epoch(trainer, data)
+
+
+def load_selected(trainer: L.Trainer, model: TextClassifier) -> None:
+    """Load the weights of best.ckpt, as a test does: result.json has their temperature."""
+    best = find_callback(trainer, BestCheckpoint).best_model_path
+    model.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
 
 
 def _selected_epoch(trainer: L.Trainer, data: TextDataModule) -> dict[str, Any]:

@@ -232,7 +232,7 @@ def test_failed_write_keeps_the_earlier_checkpoint(tmp_path):
     AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
     with pytest.raises(Exception, match="pickle"):
         AtomicCheckpointIO().save_checkpoint({"step": lambda: 2}, path)
-    assert read_checkpoint(path) == {"schema_version": 2, "step": 1}
+    assert read_checkpoint(path) == {"schema_version": 3, "step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
@@ -243,11 +243,11 @@ def test_best_checkpoint_belongs_to_the_last_one(tmp_path):
     write({"epoch": 0}, tmp_path / "last.ckpt")
     write({"epoch": 1}, tmp_path / "best.ckpt")
     restore_best(tmp_path)
-    assert read_checkpoint(tmp_path / "best.ckpt") == {"schema_version": 2, "epoch": 0}
+    assert read_checkpoint(tmp_path / "best.ckpt") == {"schema_version": 3, "epoch": 0}
     write({"epoch": 1}, tmp_path / "best.ckpt")
     write({"epoch": 1}, tmp_path / "last.ckpt")
     restore_best(tmp_path)
-    assert read_checkpoint(tmp_path / "best.ckpt") == {"schema_version": 2, "epoch": 1}
+    assert read_checkpoint(tmp_path / "best.ckpt") == {"schema_version": 3, "epoch": 1}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
 
 

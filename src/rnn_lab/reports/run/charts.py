@@ -299,8 +299,13 @@ def _styled(curves: Sequence[Curve]) -> list[tuple[Curve, str, str, str]]:
     return [*faint, (weakest, f"weakest, {weakest.name}", "c1", ""), (last, MACRO, "c0", "thick")]
 
 
-def calibration_charts(bins: Reliability, num_classes: int) -> list[Chart]:
-    """Return the reliability diagram, and the number of examples in each of its bins."""
+def calibration_charts(
+    bins: Reliability, num_classes: int, before: Reliability | None = None
+) -> list[Chart]:
+    """Return the reliability diagram, and the number of examples in each of its bins.
+
+    `before` is the diagram before calibration, a line more.
+    """
     left, top, right, bottom = PLOT
     lowest = math.floor(10 / num_classes) / 10
     x, y = _share_axis(left + 8, right - 10, lowest), _share_axis(bottom - 4, top + 6)
@@ -312,6 +317,9 @@ def calibration_charts(bins: Reliability, num_classes: int) -> list[Chart]:
             ends=wilson_interval(bins.hits, bins.counts),
         ),
     ]  # fmt: skip
+    if before is not None:
+        values = before.confidence, before.hits / before.counts
+        lines.append(Line("accuracy before calibration", *values, "c1", "dashed", dots=True))
     labels = "probability of the predicted class", "accuracy"
     formats = format_percent, format_percent
     diagram = draw("Reliability diagram", labels, lines, (x, y), formats=formats)

@@ -25,6 +25,7 @@ from rnn_lab.reports.evaluation_curves import (
     make_curve,
     reliability,
     wilson_interval,
+    without_temperature,
 )
 from rnn_lab.reports.formatting import (
     ALL_METRIC_NAMES,
@@ -313,7 +314,8 @@ def _evaluation(
     contents: dict[str, Any] = {
         "matrix": None, "confusions": [], "curves": [], "calibration": [],
         "curves_omitted": 0,
-        "calibration_error": None, "lengths": [], "num_tested": 0,
+        "calibration_error": None, "uncalibrated_error": None, "temperature": None,
+        "lengths": [], "num_tested": 0,
         "is_multilabel": _is_multilabel(result),
     }  # fmt: skip
     if predictions is not None:
@@ -327,7 +329,7 @@ def _evaluation(
         contents["is_multilabel"] = found.is_multilabel
         if not found.is_multilabel:
             contents |= parts.read("confusion matrix", lambda: _confusion(found)) or {}
-            contents |= parts.read("calibration", lambda: _calibration(found)) or {}
+            contents |= parts.read("calibration", lambda: _calibration(result, found)) or {}
     listed = parts.read("classes", lambda: _classes(result, areas))
     return contents | (listed or {"classes": [], "more_classes": 0})
 
@@ -361,10 +363,17 @@ def _confusion(predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def _calibration(predictions: Predictions) -> dict[str, Any]:
-    bins = reliability(predictions)
-    drawn = charts.calibration_charts(bins, len(predictions.class_names))
-    return {"calibration": drawn, "calibration_error": bins.error}
+def _calibration(result: dict[str, Any], predictions: Predictions) -> dict[str, Any]:
+    bins, before = reliability(predictions), None
+    temperature = get_number(get_group(result, "calibration").get("temperature"))
+    if temperature is not None and temperature > 0 and temperature != 1.0:
+        before = reliability(without_temperature(predictions, temperature))
+    return {
+        "calibration": charts.calibration_charts(bins, len(predictions.class_names), before),
+        "calibration_error": bins.error,
+        "uncalibrated_error": None if before is None else before.error,
+        "temperature": temperature,
+    }
 
 
 def _lengths(predictions: Predictions) -> list[dict[str, Any]]:

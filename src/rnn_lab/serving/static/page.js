@@ -317,6 +317,7 @@
       part(".model bdi").textContent = run.name;
       part(".model").hidden = service.runs.length === 1;
       part(".thresholds").hidden = run.thresholds === null;
+      part(".calibrated").hidden = run.temperature === 1;
       this.describe();
       part(".problem button").addEventListener("click", () => update(true));
       part(".unexplained button").addEventListener("click", () => update(true));
