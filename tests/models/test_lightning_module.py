@@ -75,6 +75,8 @@ def build(name: str = "gru", num_classes: int = 2, **groups) -> TextClassifier:
         {"lr": 1e-2} | groups.get("optimizer", {}),
         groups.get("scheduler", {}),
         class_weights=groups.get("class_weights"),
+        task=groups.get("task", "multiclass"),
+        calibrate=groups.get("calibrate", False),
     )
 
 
