@@ -16,6 +16,7 @@ from rnn_lab.reports.evaluation_curves import (
     make_curve,
     reliability,
     wilson_interval,
+    without_temperature,
 )
 from rnn_lab.reports.run_files import Predictions, read_predictions
 
@@ -136,6 +137,16 @@ def test_calibration_error_equals_torchmetrics(classes: int) -> None:
     assert bins.counts.sum() == 2000
     assert bins.hits.sum() == (probabilities.argmax(axis=1) == labels).sum()
     assert ((bins.starts <= bins.confidence) & (bins.confidence <= bins.starts + 1 / 15)).all()
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.5])
+def test_the_probabilities_before_calibration_are_those_of_the_logits(temperature: float) -> None:
+    logits = torch.randn(300, 4, generator=torch.Generator().manual_seed(0)) * 3
+    calibrated = (logits / temperature).softmax(dim=1).double().numpy()  # float32, as in the file
+    found = without_temperature(predictions([0] * 300, calibrated), temperature).probabilities
+    np.testing.assert_allclose(found, logits.double().softmax(dim=1).numpy(), atol=1e-6)
+    certain = without_temperature(predictions([0], np.array([[1.0, 0.0]])), 1e308).probabilities
+    assert certain.tolist() == [[1.0, 0.0]]
 
 
 def test_probability_one_is_in_the_last_bin() -> None:

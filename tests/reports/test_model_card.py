@@ -95,6 +95,16 @@ def test_it_has_the_data_metrics_baseline_seeds_versions_and_limits():
     assert "rnn-lab predict run=model.onnx text=" in card and "rnn-lab[onnx]" in card
 
 
+def test_it_has_the_calibration_error_with_and_without_the_temperature():
+    calibration = {"temperature": 1.618, "uncalibrated": {"test/calibration_error": 0.123}}
+    result = RESULT | {"calibration": calibration}
+    card = model_card(replace(FILE, temperature=1.618), result)
+    assert "off by 4.1 % on average" in card and "12.3 % without calibration" in card
+    assert "calibrated with a temperature of 1.62" in card
+    card = model_card(FILE, RESULT | {"calibration": {"temperature": 1.0, "uncalibrated": []}})
+    assert "without calibration" not in card and "temperature" not in card
+
+
 def test_of_several_labels_it_has_the_thresholds():
     file = replace(FILE, thresholds=(0.25, 0.5), truncation_side="right")
     card = model_card(file, RESULT | {"thresholds": {"bad": 0.25, "good": 0.5}})

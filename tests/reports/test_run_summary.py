@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from rnn_lab.reports.run_files import diff_options
@@ -102,6 +103,21 @@ def test_missing_metrics_are_dashes(make_run: MakeRun) -> None:
     text = printed(make_run(examples=3, **lacking))
     assert row(text, "AUROC") == ["-", "-"]
     assert "best epoch" not in text
+
+
+def test_what_the_temperature_did_is_one_line(make_run: MakeRun) -> None:
+    uncalibrated = {"test/calibration_error": 0.0513, "test/loss": 0.3}
+    calibration = {"temperature": 1.618, "uncalibrated": uncalibrated}
+    line = (
+        "Probabilities are calibrated: temperature 1.62; test calibration error 0.0513 to 0.0113, "
+        "loss 0.3000 to 0.2481"
+    )
+    assert line in printed(make_run(examples=3, calibration=calibration))
+
+
+@pytest.mark.parametrize("calibration", [{"temperature": 1.0, "uncalibrated": {}}, None, [1]])
+def test_without_a_temperature_there_is_no_line_of_it(make_run: MakeRun, calibration: Any) -> None:
+    assert "calibrated" not in printed(make_run(examples=3, calibration=calibration))
 
 
 def test_metrics_that_the_user_added_are_rows_too(make_run: MakeRun) -> None:

@@ -47,6 +47,20 @@ def test_killed_in_a_step_and_in_a_checkpoint_write(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_resumed_run_has_the_temperature_of_one_that_was_not_killed(tmp_path):
+    """Killed after the validation that fitted the one of best.ckpt, and before a later one."""
+    found = kill(
+        tmp_path,
+        *("trainer.max_epochs=3", "optimizer.lr=0.03", "data.val_fraction=0.5", "plots=false"),
+        *("data.num_train=240", "trainer.monitor=val/loss", "trainer.checkpoint_every_n_steps=2"),
+        runs={"killed": [aim("torch.Tensor.backward", 7), aim(f"{MODULE}.on_test_epoch_end")]},
+    )["runs"]
+    assert found == {"killed": {"statuses": [-9, -9, 0], "differences": []}}
+    result = json.loads((tmp_path / "killed" / "result.json").read_text())
+    assert result["calibration"]["temperature"] != 1.0
+
+
+@pytest.mark.slow
 def test_killed_at_every_critical_call(tmp_path):
     """Each start of the run gets a little further than the one before."""
     best, last, keep = {"file": "best.ckpt"}, {"file": "last.ckpt"}, "rnn_lab.training.artifacts"

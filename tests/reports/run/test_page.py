@@ -159,6 +159,16 @@ def test_any_number_of_labels(make_run: MakeRun) -> None:
     assert 'id="curves"' in page and 'id="calibration"' not in page
 
 
+def test_the_reliability_diagram_has_the_line_before_calibration(make_run: MakeRun) -> None:
+    plain = page_of(complete_run(make_run))
+    assert "before calibration" not in plain and "temperature" not in plain
+    page = page_of(complete_run(make_run, calibration={"temperature": 1.618, "uncalibrated": {}}))
+    assert "accuracy before calibration" in page
+    found = re.search(r"calibration error ([\d.]+) %.* It was ([\d.]+) % before the logits", page)
+    assert found is not None and found[1] != found[2]
+    assert "divided by the temperature 1.62, fitted" in page
+
+
 def test_what_is_not_shown_of_very_many_classes_is_said(make_run: MakeRun) -> None:
     classes = tuple(f"class {i}" for i in range(210))
     page, problems = render_run_page(complete_run(make_run, classes), attribute=attribute)
@@ -229,6 +239,7 @@ def test_values_of_another_kind_stop_nothing(make_run: MakeRun, value: Any) -> N
     kept = {"schema_version", "model", "data"}
     wrong = {name: found if name in kept else value for name, found in result.items()}
     wrong |= dict.fromkeys(("thresholds", "rollbacks", "machine", "batch_halvings"), value)
+    wrong["calibration"] = {"temperature": value}
     wrong["data"] = {"name": EVIL, **dict.fromkeys(
         ("texts", "num_examples", "source_info", "options", "class_names", "task"), value
     )}  # fmt: skip
