@@ -209,7 +209,7 @@ def equality_row(
     config = plain_model(model, 64, bidirectional=directions == 2)
     ours = RecurrentClassifier(config, 1000, num_classes=2)
     peer = TextbookClassifier(config, 1000, num_classes=2, reads="packed")
-    peer.load_state_dict(ours.state_dict())
+    peer.load_state_dict(dict(ours.named_parameters()))
     lengths = torch.randint(1, 60, (BATCH_SIZE,))
     tokens = torch.randint(2, 1000, (BATCH_SIZE, int(lengths.max())))
     tokens[torch.arange(tokens.shape[1]) >= lengths[:, None]] = 0

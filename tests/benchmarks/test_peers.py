@@ -27,7 +27,7 @@ def test_the_packed_peer_computes_the_same_logits(name: str, bidirectional: bool
     )
     ours = RecurrentClassifier(config, vocab_size=20, num_classes=2)
     textbook = TextbookClassifier(config, vocab_size=20, num_classes=2, reads="packed")
-    textbook.load_state_dict(ours.state_dict())
+    textbook.load_state_dict(dict(ours.named_parameters()))
     tokens = torch.randint(2, 20, (3, 7))
 
     torch.testing.assert_close(textbook(tokens, LENGTHS), ours(tokens, LENGTHS))
@@ -41,7 +41,7 @@ def test_correct_peers_on_padded_blocks_compute_the_same_logits(name: str, kind:
     peer: nn.Module = CompiledStepClassifier(config, vocab_size=20, num_classes=2)
     if kind == "gathered":
         peer = TextbookClassifier(config, vocab_size=20, num_classes=2, reads="gathered")
-    peer.load_state_dict(ours.state_dict())
+    peer.load_state_dict(dict(ours.named_parameters()))
     tokens = torch.randint(2, 20, (3, 7))
 
     with torch.compiler.set_stance("force_eager"):  # the equations, without half a minute of gcc
@@ -52,7 +52,7 @@ def test_padded_states_are_wrong_and_cannot_be_gathered_in_both_directions() -> 
     config = plain_model("gru", 5)
     ours = RecurrentClassifier(config, vocab_size=20, num_classes=2)
     peer = TextbookClassifier(config, vocab_size=20, num_classes=2, reads="padded")
-    peer.load_state_dict(ours.state_dict())
+    peer.load_state_dict(dict(ours.named_parameters()))
     tokens = torch.randint(2, 20, (3, 7))
     same = torch.isclose(peer(tokens, LENGTHS), ours(tokens, LENGTHS)).all(dim=1)
     assert same.tolist() == [False, True, False]  # only the longest has no padding

@@ -29,7 +29,7 @@ def test_equals_the_classifier_as_written_on_each_review_alone() -> None:
     torch.manual_seed(0)
     sizes = (50, 7, 6, 3, 2, 0.5)
     ours, theirs = TutorialClassifier(*sizes).eval(), AsWritten(*sizes).eval()
-    theirs.load_state_dict(ours.state_dict())
+    theirs.load_state_dict(dict(ours.named_parameters()))
     lengths = torch.tensor([5, 1, 9, 3])
     tokens = torch.randint(1, 50, (4, 9)) * (torch.arange(9) < lengths[:, None])
     alone = [theirs(review[:n][None])[0] for review, n in zip(tokens, lengths, strict=True)]
