@@ -29,7 +29,10 @@ def test_defaults_pass():
     ("options", "line"),
     [
         (with_option("model", "hidden_size", -1), "model.hidden_size=-1: input should be greater"),
-        (with_option("model", "pooling", "sum"), "Choose from: last, max, mean"),
+        (
+            with_option("model", "pooling", "sum"),
+            "Choose from: last, last_max_mean, max, ",
+        ),
         (with_option("model", "dropout", 1.0), "model.dropout=1.0: input should be less than 1"),
         (
             with_option("data", "source", "imbd"),

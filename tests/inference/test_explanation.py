@@ -25,6 +25,7 @@ NETWORKS = [
     {"name": "rnn", "pooling": "mean"},
     {"name": "lstm", "bidirectional": True, "pooling": "max"},
     {"name": "gru", "num_layers": 2},
+    {"name": "gru", "pooling": "last_max_mean"},
     {"name": "rnn", "num_layers": 2, "bidirectional": True},
 ]
 THREE = ("neg", "so so", "pos")

@@ -14,7 +14,9 @@ from rnn_lab.models.config import GRUConfig, LSTMConfig, ModelConfig, validate_m
 TORCH_LAYERS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 VOCAB_SIZE = 30
 every_model = pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
-every_pooling = pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+every_pooling = pytest.mark.parametrize(
+    "pooling", ["last", "mean", "max", "max_mean", "last_max_mean"]
+)
 
 
 def build(name: str, num_classes: int = 3, **options) -> RecurrentClassifier:
@@ -61,10 +63,12 @@ def textbook_logits(
     pooled = []
     for review, length in enumerate(lengths):
         real = outputs[review, :length]
-        if config.pooling == "last":
-            pooled.append(h[-2:, review].flatten() if config.bidirectional else h[-1, review])
-        else:
-            pooled.append(real.mean(0) if config.pooling == "mean" else real.max(0).values)
+        parts = {
+            "last": h[-2:, review].flatten() if config.bidirectional else h[-1, review],
+            "max": real.max(0).values,
+            "mean": real.mean(0),
+        }
+        pooled.append(torch.cat([parts[name] for name in config.pooling.split("_")]))
     return torch.stack(pooled) @ classifier.linear.weight.T + classifier.linear.bias
 
 

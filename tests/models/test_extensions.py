@@ -69,6 +69,17 @@ class Attention(nn.Module):
         return (scores.softmax(dim=1)[:, :, None] * outputs).sum(dim=1)
 
 
+@register_pooling("toy_ends", factor=2)
+class Ends(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(features))
+
+    def forward(self, outputs, lengths):
+        end = outputs[torch.arange(len(lengths)), lengths - 1]
+        return torch.cat([outputs[:, 0], self.scale * end], dim=1)
+
+
 @register_pooling("toy_first")
 def first(outputs, lengths):
     return outputs[:, 0]
@@ -164,6 +175,15 @@ def test_its_layer_its_trace_and_its_gradients_agree(toys):
     assert norms.shape == (6,) and (norms > 0).all()
 
 
+def test_a_pooling_may_return_several_times_the_features(toys):
+    classifier = build(toys, pooling="toy_ends").classifier.eval()
+    assert classifier.linear.in_features == 2 * 24
+    tokens, lengths = torch.randint(2, 20, (2, 6)), torch.tensor([6, 3])
+    outputs, _ = classifier.recurrent(classifier.embed(tokens), lengths)
+    ends = torch.cat([outputs[:, 0], torch.stack([outputs[0, 5], outputs[1, 2]])], dim=1)
+    torch.testing.assert_close(classifier(tokens, lengths), classifier.linear(ends))
+
+
 def test_a_pooling_does_not_read_padding(toys):
     classifier = build(toys).classifier.eval()
     tokens = torch.randint(2, 20, (1, 6))
@@ -209,6 +229,8 @@ def test_a_name_belongs_to_one_thing(toys):
         register_cell("gru")(toys.LeakyCell)
     with pytest.raises(ConfigError, match="pooling last: already registered"):
         register_pooling("last")(lambda outputs, lengths: outputs[:, 0])
+    with pytest.raises(ConfigError, match="pooling toy_none: factor=0 must be a positive integer"):
+        register_pooling("toy_none", factor=0)
     with pytest.raises(ConfigError, match="cell toy_none: `states` must begin with h"):
         register_cell("toy_none")(type("Nothing", (Cell,), {}))
     with pytest.raises(ConfigError, match="one word"):

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from rnn_lab.models.pooling import POOLINGS, last
+from rnn_lab.models.pooling import pool as pooled
+from rnn_lab.models.pooling import pooling_factor
+
+POOLINGS = ["last", "mean", "max", "max_mean", "last_max_mean"]
 
 
 def pool(outputs, lengths, name, bidirectional=False):
-    if name == "last":
-        return last(outputs, lengths, bidirectional)
-    return POOLINGS[name](outputs, lengths)
+    return pooled(name, None, outputs, lengths, bidirectional)
 
 
 def padded(lengths: list[int], features: int, extra: int = 0, seed: int = 0) -> torch.Tensor:
@@ -35,6 +36,10 @@ def test_by_hand():
     assert pool(outputs, lengths, "mean").tolist() == [[-2.0, 3.0]]
     # The padding is larger than every real value of the first feature, and must not win.
     assert pool(outputs, lengths, "max").tolist() == [[-1.0, 4.0]]
+    assert pool(outputs, lengths, "max_mean").tolist() == [[-1.0, 4.0, -2.0, 3.0]]
+    # h_T, maximum, mean: the order of Howard and Ruder's equation.
+    joined = pool(outputs, lengths, "last_max_mean", bidirectional=True).tolist()
+    assert joined == [[-3.0, 4.0, -1.0, 4.0, -2.0, 3.0]]
 
 
 @settings(max_examples=50, deadline=None)
@@ -54,7 +59,10 @@ def test_equals_pooling_each_review_alone(lengths, extra, time_major, seed):
         "mean": torch.stack([review.mean(0) for review in reviews]),
         "max": torch.stack([review.amax(0) for review in reviews]),
     }
+    expected["max_mean"] = torch.cat([expected["max"], expected["mean"]], dim=1)
+    expected["last_max_mean"] = torch.cat([expected["last"], expected["max_mean"]], dim=1)
     for pooling, value in expected.items():
+        assert value.shape[1] == 4 * pooling_factor(pooling)
         torch.testing.assert_close(pool(outputs, torch.tensor(lengths), pooling), value)
 
 
@@ -74,7 +82,7 @@ def test_last_is_the_final_state_of_each_direction(cell, bidirectional):
     torch.testing.assert_close(pool(outputs, lengths, "last", bidirectional), expected)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_gradients(pooling, bidirectional):
     lengths = torch.tensor([3, 1, 5])
@@ -86,7 +94,7 @@ def test_gradients(pooling, bidirectional):
     )
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_keeps_the_precision_of_its_input(pooling):
     outputs = padded([2, 3], 4).bfloat16()
     assert pool(outputs, torch.tensor([2, 3]), pooling).dtype == torch.bfloat16

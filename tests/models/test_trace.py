@@ -100,7 +100,7 @@ def test_gradients_of_the_states_are_those_of_moving_them(name):
 @pytest.mark.parametrize(
     ("name", "reset"), [("rnn", None), ("lstm", None), ("gru", "before"), ("gru", "after")]
 )
-@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "last_max_mean"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_traced_logits_equal_the_classifiers(name, reset, pooling, bidirectional):
     torch.manual_seed(0)

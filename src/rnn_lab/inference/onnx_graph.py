@@ -39,7 +39,15 @@ _PEEPHOLES = (0, 2, 1)  # input, output, forget of input, forget, output
 _SCANNED = {"mingru": 2, "minlstm": 3}  # cells without an operator, and their gates
 
 CELLS = (*_OPERATORS, *_SCANNED)
-POOLINGS = ("last", "mean", "max")
+# Of a pooling: what it joins.
+_POOLED_PARTS: dict[str, tuple[str, ...]] = {
+    "last": ("last",),
+    "mean": ("mean",),
+    "max": ("max",),
+    "max_mean": ("max", "mean"),
+    "last_max_mean": ("last", "max", "mean"),
+}
+POOLINGS = tuple(_POOLED_PARTS)
 
 
 class GraphOptions(BaseModel):
@@ -51,7 +59,7 @@ class GraphOptions(BaseModel):
     reset_after: bool = True  # of the GRU
     num_layers: PositiveInt
     bidirectional: bool
-    pooling: Literal["last", "mean", "max"]
+    pooling: Literal["last", "mean", "max", "max_mean", "last_max_mean"]
     ngrams: int = Field(ge=0, le=5)
     ngram_buckets: PositiveInt
     vocab_size: PositiveInt
@@ -91,7 +99,8 @@ def weight_shapes(options: GraphOptions) -> Iterator[tuple[str, tuple[int, ...]]
         yield f"B{layer}", (directions, 2 * rows)
         if options.cell == "peephole_lstm":
             yield f"P{layer}", (directions, 3 * hidden)
-    yield "linear.weight", (options.num_classes, hidden * directions)
+    pooled = len(_POOLED_PARTS[options.pooling]) * hidden * directions
+    yield "linear.weight", (options.num_classes, pooled)
     yield "linear.bias", (options.num_classes,)
     yield "temperature", ()
     if options.ngrams:
@@ -250,7 +259,11 @@ class _Network(_Nodes):
         layer = self._scanned if self.options.cell in _SCANNED else self._by_operator
         for index in range(self.options.num_layers):
             outputs, last = layer(index, outputs)
-        pooled = last if self.options.pooling == "last" else self._pool(outputs)
+        parts = [
+            last if part == "last" else self._pool(outputs, part)
+            for part in _POOLED_PARTS[self.options.pooling]
+        ]
+        pooled = self.add("Concat", parts, axis=1) if len(parts) > 1 else parts[0]
         inputs = [pooled, "linear.weight", "linear.bias"]
         return self.add("Gemm", inputs, "recurrent_logits", transB=1)
 
@@ -325,9 +338,9 @@ class _Network(_Nodes):
         """Reverse [time, batch, features] within the length of each text."""
         return self.add("ReverseSequence", [values, LENGTHS], time_axis=0, batch_axis=1)
 
-    def _pool(self, outputs: str) -> str:
-        """Return the mean or maximum over real steps of [time, batch, features]."""
-        is_mean = self.options.pooling == "mean"
+    def _pool(self, outputs: str, part: str) -> str:
+        """Return the mean or max, as `part` says, over real steps of [time, batch, features]."""
+        is_mean = part == "mean"
         other = self.constant(0 if is_mean else _LOWEST, np.float32)
         real = self.add("Where", [self.real_steps, outputs, other])
         operator = "ReduceSum" if is_mean else "ReduceMax"

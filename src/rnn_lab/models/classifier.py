@@ -9,7 +9,7 @@ from rnn_lab.models.embedding import Embedding
 from rnn_lab.models.functional import Dropout
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.ngrams import NgramLinear
-from rnn_lab.models.pooling import POOLINGS, last
+from rnn_lab.models.pooling import POOLINGS, pool, pooling_factor
 from rnn_lab.models.tasks import DEFAULT_THRESHOLD, TASKS, TaskFunctions
 
 
@@ -49,7 +49,7 @@ class RecurrentClassifier(nn.Module):
         self.recurrent = RecurrentLayer(cell, *sizes, config.bidirectional, config.dropout)
         self.dropout = Dropout(config.dropout)
         features = self.recurrent.directions * config.hidden_size
-        self.linear = nn.Linear(features, num_classes)
+        self.linear = nn.Linear(pooling_factor(self.pooling) * features, num_classes)
         self.embedding.start_randomly()
         pooling = POOLINGS[config.pooling]
         self.pooling_module = pooling(features) if isinstance(pooling, type) else None
@@ -83,7 +83,7 @@ class RecurrentClassifier(nn.Module):
             pooled = self.recurrent.last_hidden(embedded, lengths)  # [batch, features]
         else:
             outputs, _ = self.recurrent(embedded, lengths)
-            pooled = self.pool(outputs, lengths)  # [batch, features]
+            pooled = self.pool(outputs, lengths)  # [batch, factor * features]
         return self.linear(self.dropout(pooled))  # [batch, num_classes]
 
     def calibrated(self, logits: Tensor) -> Tensor:
@@ -91,10 +91,9 @@ class RecurrentClassifier(nn.Module):
         return logits / self.temperature
 
     def pool(self, outputs: Tensor, lengths: Tensor) -> Tensor:
-        """Return one vector [batch, features] per text of outputs [batch, time, features]."""
-        if self.pooling == "last":
-            return last(outputs, lengths, self.recurrent.bidirectional)
-        return (self.pooling_module or POOLINGS[self.pooling])(outputs, lengths)
+        """Return [batch, factor * features] of outputs [batch, time, features]."""
+        bidirectional = self.recurrent.bidirectional
+        return pool(self.pooling, self.pooling_module, outputs, lengths, bidirectional)
 
 
 class TutorialClassifier(RecurrentClassifier):

@@ -1,7 +1,8 @@
 """Poolings: from the outputs of every step to one vector per text.
 
 A pooling takes outputs [batch, time, features], which are zero beyond each length, and lengths
-[batch], from 1 to time, and returns [batch, features]. Padding must not change its result.
+[batch], from 1 to time, and returns [batch, factor * features]. Its factor is 1 unless it is
+registered with another one. Padding must not change its result.
 """
 
 from collections.abc import Callable
@@ -15,23 +16,51 @@ from rnn_lab.models.registry import POOLINGS
 
 Pooling = TypeVar("Pooling", bound=Callable[..., Any])
 
+_FACTORS: dict[str, int] = {}  # by name of the pooling, of those registered with one
+_READ_DIRECTIONS = {"last", "last_max_mean"}  # are called with `bidirectional`, too
 
-def register_pooling(name: str) -> Callable[[Pooling], Pooling]:
+
+def register_pooling(name: str, factor: int = 1) -> Callable[[Pooling], Pooling]:
     """Register a function, or a class of nn.Module, as the pooling `model.pooling=<name>`.
 
     A function is called as pooling(outputs, lengths). A class is built as pooling(features), and
-    called like a function; its weights are part of the model.
+    called like a function; its weights are part of the model. Either returns
+    [batch, factor * features].
 
     Raises:
-        ConfigError: another pooling has that name, or it is neither function nor nn.Module.
+        ConfigError: another pooling has that name, it is neither function nor nn.Module, or the
+            factor is not a positive integer.
     """
+    if not isinstance(factor, int) or factor < 1:
+        raise ConfigError(f"pooling {name}: factor={factor} must be a positive integer")
 
     def register(pooling: Pooling) -> Pooling:
         if isinstance(pooling, type) and not issubclass(pooling, nn.Module):
             raise ConfigError(f"pooling {name}: a class must be a torch.nn.Module")
-        return POOLINGS.register(name)(pooling)
+        registered = POOLINGS.register(name)(pooling)
+        _FACTORS[name] = factor
+        return registered
 
     return register
+
+
+def pooling_factor(name: str) -> int:
+    """Return how many times the features of one step the pooling `name` returns."""
+    return _FACTORS.get(name, 1)
+
+
+def pool(
+    name: str, module: nn.Module | None, outputs: Tensor, lengths: Tensor, bidirectional: bool
+) -> Tensor:
+    """Return [batch, factor * features] of outputs [batch, time, features] by the pooling `name`.
+
+    `module` is the pooling itself where it has weights.
+    """
+    if name in _READ_DIRECTIONS:
+        found: Tensor = POOLINGS[name](outputs, lengths, bidirectional)
+    else:
+        found = (module or POOLINGS[name])(outputs, lengths)
+    return found
 
 
 @register_pooling("last")
@@ -67,6 +96,22 @@ def maximum(outputs: Tensor, lengths: Tensor) -> Tensor:
             for text, length in zip(outputs, lengths.tolist(), strict=True)
         ]
     return _at_steps(outputs, torch.stack(steps))
+
+
+@register_pooling("max_mean", factor=2)
+def max_mean(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """Return the maximum and the mean over real steps, joined."""
+    return torch.cat([maximum(outputs, lengths), mean(outputs, lengths)], dim=1)
+
+
+@register_pooling("last_max_mean", factor=3)
+def last_max_mean(outputs: Tensor, lengths: Tensor, bidirectional: bool = False) -> Tensor:
+    """Return the final state, the maximum and the mean over real steps, joined.
+
+    It is the concat pooling of Howard and Ruder (2018, "Universal Language Model Fine-tuning for
+    Text Classification", section 3.3). The order of the parts is theirs.
+    """
+    return torch.cat([last(outputs, lengths, bidirectional), max_mean(outputs, lengths)], dim=1)
 
 
 def _at_steps(outputs: Tensor, steps: Tensor) -> Tensor:

@@ -72,5 +72,9 @@ def _origin(entry: Any) -> str:
 
 
 CELLS = Registry("cell", ("rnn_lab.models.cells", "rnn_lab.models.zoo"), ("rnn", "lstm", "gru"))
-POOLINGS = Registry("pooling", ("rnn_lab.models.pooling",), ("last", "mean", "max"))
+POOLINGS = Registry(
+    "pooling",
+    ("rnn_lab.models.pooling",),
+    ("last", "mean", "max", "max_mean", "last_max_mean"),
+)
 SCHEDULES = Registry("schedule", ("rnn_lab.models.schedules",), ("one_cycle", "cosine", "constant"))
