@@ -152,6 +152,7 @@ class TrainerConfig(StrictConfig):
     gradient_flow: MeasureInterval = None
     on_nonfinite: Literal["stop", "rollback"] = "stop"
     max_rollbacks: PositiveInt = 3
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     checkpoint_every_n_steps: PositiveInt | None = None
     checkpoint_every_n_minutes: PositiveFloat | None = 5.0
 
@@ -241,6 +242,16 @@ class RunConfig(StrictConfig):
             raise ValueError(
                 f"data.vectors={self.data.vectors} model.init_from={self.model.init_from}: both "
                 "say what words start from; give one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _average_sees_all_weights(self) -> Self:
+        if self.trainer.ema_decay is not None and self.optimizer.sparse_embedding is True:
+            raise ValueError(
+                f"optimizer.sparse_embedding=true trainer.ema_decay={self.trainer.ema_decay}: the "
+                "average needs every row of the embedding at every step; give "
+                "optimizer.sparse_embedding=auto or false"
             )
         return self
 

@@ -230,12 +230,14 @@ def find_start(
 
 def build_model(config: RunConfig, data: TextDataModule, start: Start) -> TextClassifier:
     """Build the network; a run that does not resume begins with the weights of `start`."""
-    weights = data.class_weights
+    weights, optimizer = data.class_weights, config.optimizer
+    if config.trainer.ema_decay is not None:  # the average needs each row at each step
+        optimizer = optimizer.model_copy(update={"sparse_embedding": False})
     model = build_classifier(
         config.model,
         data.vocab_size,
         data.num_classes,
-        config.optimizer,
+        optimizer,
         config.scheduler,
         metric_factories(config.metrics, data.task),
         class_weights=None if weights is None else weights.tolist(),

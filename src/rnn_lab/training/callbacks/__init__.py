@@ -17,6 +17,7 @@ from rnn_lab.training.callbacks.monitors import (
     ValidationHistory,
 )
 from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard, Rollback
+from rnn_lab.training.callbacks.weight_average import WeightAverage
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.validation import build_object
@@ -43,6 +44,7 @@ def build_callbacks(
     config, folder = spec.config.trainer, spec.output_dir
     callbacks: list[Callback] = [
         NonFiniteGuard(config, folder, rollbacks),  # first: no other sees a number that is none
+        *([] if config.ema_decay is None else [WeightAverage(config.ema_decay)]),
         BestCheckpoint(spec.checkpoint_dir, config.monitor, config.metric_mode),
         ExactCheckpoint(
             *(spec, metadata or {}, resume_state, shutdown or GracefulShutdown()),
