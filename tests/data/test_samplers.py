@@ -40,7 +40,7 @@ def batches_of(sampler: DistributedBatchSampler, epoch: int = 0) -> list[list[in
     return [batch.tolist() for batch in sampler]
 
 
-@given(some_lengths, st.integers(1, 40), st.sampled_from(["left", "right"]), st.data())
+@given(some_lengths, st.integers(1, 40), st.sampled_from(["left", "middle", "right"]), st.data())
 def test_a_batch_contains_its_texts_side_by_side(lengths, max_length, side, data) -> None:
     split = make_encoded(lengths)
     dataset = BatchDataset(split, max_length=max_length, truncation_side=side)
@@ -51,7 +51,10 @@ def test_a_batch_contains_its_texts_side_by_side(lengths, max_length, side, data
     assert batch.labels.tolist() == [int(split.labels[row]) for row in rows]
     for tokens, length, row in zip(batch.tokens, batch.lengths, rows, strict=True):
         review = split.ids[split.starts[row] :][: lengths[row]].tolist()
-        kept = review[:max_length] if side == "right" else review[-max_length:]
+        kept = review
+        if len(review) > max_length:
+            head = {"left": 0, "middle": max_length // 3, "right": max_length}[side]
+            kept = review[:head] + review[len(review) - max_length + head :]
         assert tokens.tolist() == kept + [0] * (batch.tokens.shape[1] - len(kept))
         assert length == len(kept)
     assert batch.tokens.shape[1] == batch.lengths.max()

@@ -52,7 +52,12 @@ def test_the_verdict_so_far_is_that_of_the_words_so_far(tmp_path, network):
 
 
 @pytest.mark.parametrize(
-    ("side", "read"), [("left", ["not", "bad", "at"]), ("right", ["the", "film", "was"])]
+    ("side", "read"),
+    [
+        ("left", ["not", "bad", "at"]),
+        ("middle", ["the", "bad", "at"]),
+        ("right", ["the", "film", "was"]),
+    ],
 )
 def test_words_beyond_max_length_are_kept_and_marked(tmp_path, side, read):
     run = untrained_run(max_length=3, truncation_side=side)

@@ -91,7 +91,7 @@ def test_the_probabilities_are_those_of_the_network(cell, bidirectional):
     ],
     ids=lambda vocabulary: vocabulary.tokenizer,
 )
-@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("side", ["left", "middle", "right"])
 def test_texts_are_encoded_and_cut_as_by_the_run(vocabulary, side):
     run = network(vocabulary=vocabulary, truncation_side=side, max_length=7, name="gru")
     exported = parse_onnx(export_onnx(run, TEXTS)[0], Path("model.onnx"))

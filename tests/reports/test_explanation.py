@@ -208,6 +208,21 @@ def test_the_page_names_truncated_words_and_a_large_completeness_error(tmp_path)
         assert absent not in whole
 
 
+def test_words_cut_from_the_middle_are_shown_there(tmp_path):
+    (plot := tmp_path / "prediction.png").write_bytes(b"")
+    folder = write_explanation(tmp_path / "cut", tuple(f"w{i}" for i in range(6)), cut=2)
+    about = json.loads((folder / "explanation.json").read_text())
+    first, second, *read = about["words"]
+    unread = [word | {"start": 1, "stop": 1} for word in (first, second)]
+    about["words"] = [read[0], *unread, *read[1:]]
+    (folder / "explanation.json").write_text(json.dumps(about))
+    html = render_page(read_explanation(folder), {"prediction": plot})
+    words = re.findall(r"<span[^>]*><bdi>(w\d)</bdi></span>", html.split('class="text"')[1])
+    assert words[:6] == ["w2", "w0", "w1", "w3", "w4", "w5"]
+    struck_out = re.findall(r'class="truncated"><bdi>(w\d)', html)
+    assert struck_out == ["w0", "w1"]
+
+
 @pytest.mark.parametrize("length", [1, 6, 40, 400, 3000])
 def test_labels_never_overlap_and_columns_stay_visible(tmp_path, length):
     words = tuple(f"word{i}" for i in range(length))

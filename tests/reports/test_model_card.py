@@ -110,6 +110,7 @@ def test_of_several_labels_it_has_the_thresholds():
     card = model_card(file, RESULT | {"thresholds": {"bad": 0.25, "good": 0.5}})
     assert ["bad", "25.0 %", "10.0 %", "20.0 %", "30.0 %", "40"] in rows(card)
     assert "any number of 2 labels" in card and "the end is cut off" in card
+    assert "the middle is cut off" in model_card(replace(FILE, truncation_side="middle"), RESULT)
 
 
 def test_without_a_result_it_says_what_is_unknown():

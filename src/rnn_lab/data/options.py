@@ -69,7 +69,7 @@ class TextOptions(StrictConfig):
     max_vocab_size: Annotated[int, Field(ge=3), OrAuto()] | None = AUTO
     min_freq: PositiveInt = 1
     max_length: Annotated[PositiveInt, OrAuto()] = AUTO
-    truncation_side: Annotated[Literal["left", "right"], OrAuto()] = AUTO
+    truncation_side: Annotated[Literal["left", "middle", "right"], OrAuto()] = AUTO
     val_split: Literal["by_film", "by_group", "random", "stratified"] = "stratified"
     train_size: Annotated[int, Field(ge=2)] | None = None
     val_fraction: Fraction = 0.1

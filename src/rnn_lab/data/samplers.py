@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 
 from rnn_lab.data.encode import EncodedSplit
+from rnn_lab.data.text_encoder import head_length
 from rnn_lab.data.vocabulary import PAD_ID
 from rnn_lab.errors import DataError
 
@@ -32,10 +33,10 @@ class BatchDataset(Dataset[Batch]):
     """A split whose items are whole batches, `dataset[rows]`, read from the memory map."""
 
     def __init__(self, split: EncodedSplit, *, max_length: int, truncation_side: str) -> None:
-        """Truncate texts to `max_length`: at the beginning ("left") or at the end ("right")."""
+        """Truncate texts to `max_length`, on the "left", in the "middle" or on the "right"."""
         self.lengths = np.minimum(split.lengths, max_length)
-        surplus = split.lengths - self.lengths
-        self._starts = split.starts + surplus if truncation_side == "left" else split.starts
+        self._cut = split.lengths - self.lengths
+        self._head = head_length(max_length, truncation_side)
         self._split = split
 
     def __len__(self) -> int:
@@ -46,7 +47,8 @@ class BatchDataset(Dataset[Batch]):
         lengths = self.lengths[rows]  # [batch]
         steps = np.arange(lengths.max())  # [time]
         is_token = steps < lengths[:, None]  # [batch, time]
-        positions = (self._starts[rows, None] + steps)[is_token]  # [tokens of the batch]
+        skipped = np.where(steps < self._head, 0, self._cut[rows, None])  # [batch, time]
+        positions = (self._split.starts[rows, None] + steps + skipped)[is_token]
         tokens = np.full(is_token.shape, PAD_ID, dtype=np.int64)  # [batch, time]
         tokens[is_token] = self._split.ids[positions]
         return Batch(

@@ -242,8 +242,9 @@ def attributed_words(
     """Return the words of `text`, of whose tokens that are read the attributions are given."""
     words = run.text_encoder.words(text)
     ends = np.cumsum([0, *(len(ids) for _, ids in words)])
-    first, last, _ = run.text_encoder.kept.indices(int(ends[-1]))
-    ranges = pairwise((np.clip(ends, first, last) - first).tolist())
+    # Of the tokens that are read, so many are before the end of each word.
+    kept_ends = np.searchsorted(run.text_encoder.kept(int(ends[-1])), ends)
+    ranges = pairwise(kept_ends.tolist())
     return [
         WordAttribution(word, float(attributions[start:stop].sum()), UNK_ID not in ids, start, stop)
         for (word, ids), (start, stop) in zip(words, ranges, strict=True)

@@ -165,8 +165,8 @@ def _limits(file: ExportedFile, result: _Result | None) -> Iterator[str]:
                 f"- {format_count(int(shared), 'text')} of the test split also occur among the "
                 "training texts, word for word."
             )
-    side = "start" if file.truncation_side == "left" else "end"
-    yield f"- Of a text with more than {file.max_length:,} tokens, the {side} is cut off."
+    part = {"left": "start", "middle": "middle", "right": "end"}[file.truncation_side]
+    yield f"- Of a text with more than {file.max_length:,} tokens, the {part} is cut off."
     yield "- Tokens that are not in its vocabulary are all read as the same unknown token."
     if file.thresholds is None:
         yield "- It gives every text one of its classes, also a text that belongs to none of them."

@@ -121,18 +121,26 @@ def _shown_words(explanation: Explanation) -> list[ShownWord]:
 
 
 def _truncated_words(explanation: Explanation) -> dict[str, Any]:
-    """Return the words truncated before and after those read; of very many, the nearest."""
-    unread: dict[str, list[Word]] = {"before": [], "after": []}
+    """Return the words truncated before, between and after those read; of very many, the nearest.
+
+    Those between are after the number `gap` of the words read.
+    """
+    read = explanation.words_read
+    unread: dict[str, list[Word]] = {"before": [], "between": [], "after": []}
     for word in explanation.words:
         if not word.read:
-            unread["after" if word.start else "before"].append(word)
-    before, after = unread["before"], unread["after"]
+            is_last = word.start == read[-1].stop
+            unread["before" if not word.start else "after" if is_last else "between"].append(word)
+    before, between, after = unread.values()
     return {
         "before": before[-MAX_TRUNCATED_WORDS:],
         "more_before": max(0, len(before) - MAX_TRUNCATED_WORDS),
+        "gap": sum(word.stop <= between[0].start for word in read) if between else None,
+        "between": between[:MAX_TRUNCATED_WORDS],
+        "more_between": max(0, len(between) - MAX_TRUNCATED_WORDS),
         "after": after[:MAX_TRUNCATED_WORDS],
         "more_after": max(0, len(after) - MAX_TRUNCATED_WORDS),
-        "count": len(before) + len(after),
+        "count": len(before) + len(between) + len(after),
     }
 
 
