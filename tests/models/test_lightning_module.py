@@ -77,6 +77,7 @@ def build(name: str = "gru", num_classes: int = 2, **groups) -> TextClassifier:
         class_weights=groups.get("class_weights"),
         task=groups.get("task", "multiclass"),
         calibrate=groups.get("calibrate", False),
+        label_smoothing=groups.get("label_smoothing", 0.0),
     )
 
 
@@ -403,3 +404,28 @@ def test_class_weights_weight_the_training_loss_alone(held_out):
 def test_class_weights_in_double_precision(held_out):
     run = trainer(fast_dev_run=1, precision="64-true")
     run.fit(build(class_weights=[0.5, 4.0]), loader(held_out))
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")  # there is no Trainer
+@pytest.mark.parametrize("weights", [None, [0.5, 4.0, 1.0]])
+def test_label_smoothing_spreads_a_share_of_each_label(held_out, weights):
+    """Szegedy et al. 2016, equation for q': the loss of training alone."""
+    L.seed_everything(0)
+    smoothed = {"label_smoothing": 0.3, "class_weights": weights}
+    module = build(num_classes=3, model={"dropout": 0.0, "word_dropout": 0.0}, **smoothed)
+    for batch in held_out:
+        targets = 0.7 * torch.nn.functional.one_hot(batch.labels, 3).double() + 0.3 / 3
+        log_p = module(batch.tokens, batch.lengths).detach().double().log_softmax(dim=1)
+        expected = -(targets * log_p * torch.tensor(weights or 1.0)).sum(dim=1).mean()
+        loss = module.training_step(batch, 0).double()
+        torch.testing.assert_close(loss, expected, rtol=0, atol=1e-6)
+    plain = build(num_classes=3)
+    plain.load_state_dict(module.state_dict())
+    module.class_weights = None
+    tested = [trainer().test(one, loader(held_out), verbose=False) for one in (module, plain)]
+    assert tested[0] == tested[1]
+
+
+def test_label_smoothing_of_any_number_of_labels_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"^trainer.label_smoothing=0.1: only where [^\n]*$"):
+        build(task="multilabel", label_smoothing=0.1)

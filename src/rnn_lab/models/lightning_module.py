@@ -61,6 +61,7 @@ class TextClassifier(L.LightningModule):
         class_weights: Sequence[float] | None = None,
         task: str = "multiclass",
         calibrate: bool = False,
+        label_smoothing: float = 0.0,
     ) -> None:
         """Build the network from the options of the groups `model`, `optimizer` and `scheduler`.
 
@@ -69,15 +70,23 @@ class TextClassifier(L.LightningModule):
         loss of the texts of each class; they follow from the data, and no checkpoint has them.
         `task` is "multiclass" (one label a text) or "multilabel" (any number; without weights).
         With `calibrate`, each validation fits the temperature.
+        With `label_smoothing`, that share of each target of the training loss is spread evenly over
+        all classes (Szegedy et al. 2016, section 7). No checkpoint has it.
 
         Raises:
-            ConfigError: an option is unknown or impossible.
+            ConfigError: an option is unknown or impossible, or labels are smoothed where a text
+                has any number of them.
         """
         super().__init__()
         name = dict(model).get("name", self.model_defaults.get("name"))
         if name != self.model_defaults.get("name", name):
             raise ConfigError(
                 f"model.name={name}: {type(self).__name__} is for {self.model_defaults['name']}"
+            )
+        if label_smoothing and task == "multilabel":
+            raise ConfigError(
+                f"trainer.label_smoothing={label_smoothing}: only where each text has one label; "
+                "give 0"
             )
         model_config = validate_model({**self.model_defaults, **dict(model)})
         self.optimizer_config = validate(OptimizerConfig, dict(optimizer))
@@ -93,6 +102,7 @@ class TextClassifier(L.LightningModule):
             },
             logger=False,
         )
+        self.label_smoothing = label_smoothing
         self.gradient_norm = torch.zeros(())  # of the last step, before it was clipped
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -124,14 +134,7 @@ class TextClassifier(L.LightningModule):
     def training_step(self, batch: "Batch", batch_idx: int) -> Tensor:
         """Return the mean loss of a batch, weighted by class, a scalar."""
         logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
-        if self.class_weights is None:
-            loss = self.task.loss(logits, batch.labels)
-        else:
-            # Over the number of texts. torch's mean is over the sum of their weights, which cancels
-            # the weights where a batch has one class, and differs between devices.
-            weights = self.class_weights.to(logits.dtype)  # float64 with precision=64-true
-            loss = F.cross_entropy(logits, batch.labels, weights, reduction="sum")
-            loss = loss / len(batch.labels)
+        loss = self._training_loss(logits, batch.labels)
         accuracy = self.task.correct(logits.detach(), batch.labels).float().mean()
         # On the device until the epoch ends: no step waits for a number.
         self.log_dict(
@@ -230,6 +233,19 @@ class TextClassifier(L.LightningModule):
     def on_train_end(self) -> None:
         """Bring every row of the embedding up to date."""
         self.classifier.embedding.flush()
+
+    def _training_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss over texts, weighted and smoothed."""
+        smoothing = self.label_smoothing
+        if self.class_weights is None:
+            if smoothing:
+                return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+            return self.task.loss(logits, labels)
+        # Over the number of texts. torch's mean is over the sum of their weights, which cancels
+        # the weights where a batch has one class, and differs between devices.
+        weights = self.class_weights.to(logits.dtype)  # float64 with precision=64-true
+        loss = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
+        return loss / len(labels)
 
     def _total_steps(self) -> float:
         # `estimated_stepping_batches` loads the training data if it is not loaded yet. Inside

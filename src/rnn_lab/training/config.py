@@ -152,6 +152,7 @@ class TrainerConfig(StrictConfig):
     gradient_flow: MeasureInterval = None
     on_nonfinite: Literal["stop", "rollback"] = "stop"
     max_rollbacks: PositiveInt = 3
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     checkpoint_every_n_steps: PositiveInt | None = None
     checkpoint_every_n_minutes: PositiveFloat | None = 5.0

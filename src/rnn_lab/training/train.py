@@ -243,6 +243,7 @@ def build_model(config: RunConfig, data: TextDataModule, start: Start) -> TextCl
         class_weights=None if weights is None else weights.tolist(),
         task=data.task,
         calibrate=config.trainer.calibrate,
+        label_smoothing=config.trainer.label_smoothing,
     )
     if start.resume_point is None:
         start.weights.copy_into(model)
