@@ -172,6 +172,22 @@ def test_dropout_is_after_the_embedding_and_before_the_linear_layer():
         assert 0.85 < (seen[what] == 0).float().mean() < 0.95, what
 
 
+def test_variational_dropout_has_one_mask_for_all_steps():
+    options = {"variational_dropout": True, "word_dropout": 0.0, "embedding_dim": 400}
+    classifier = build("gru", num_layers=2, pooling="mean", **options).train()
+    seen = {}
+    classifier.recurrent.register_forward_pre_hook(lambda _, args: seen.update(inputs=args[0]))
+    tokens, lengths = reviews([100] * 4), torch.tensor([100] * 4)
+    classifier(tokens, lengths)
+    expected = classifier.embed(tokens)
+    dropped = seen["inputs"] == 0  # [batch, time, features]
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    assert not torch.equal(dropped[0], dropped[1])  # another one for each text
+    assert 0.4 < dropped.float().mean() < 0.6
+    torch.testing.assert_close(seen["inputs"], 2 * expected * ~dropped)
+    assert torch.equal(classifier.eval()(tokens, lengths), classifier(tokens, lengths))
+
+
 def test_word_dropout_hides_whole_words_in_training_only():
     config = ModelConfig(name="gru", embedding_dim=8, hidden_size=8, dropout=0, word_dropout=0.3)
     classifier = RecurrentClassifier(config, vocab_size=50, num_classes=2)

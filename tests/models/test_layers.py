@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from rnn_lab.models.fast import fused_rnn
 from rnn_lab.models.fast.paths import run_packed
 from rnn_lab.models.functional import dropout, reversal_index, reverse
-from rnn_lab.models.layers import GRU, LSTM, RNN
+from rnn_lab.models.layers import GRU, LSTM, RNN, RecurrentLayer
 
 PAIRS = {"rnn": (RNN, nn.RNN), "lstm": (LSTM, nn.LSTM), "gru": (GRU, nn.GRU)}
 KINDS = pytest.mark.parametrize("kind", sorted(PAIRS))
@@ -183,6 +183,26 @@ def test_dropout_is_between_layers_and_only_in_training(kind):
     dropped = dropout(middle, 0.5, training=True).transpose(0, 1)
     assert_equal([outputs], [packed(above, dropped, lengths)[0]], 1e-5)
     assert torch.equal(layer.eval()(inputs, lengths)[0], plain(inputs, lengths)[0])
+
+
+@KINDS
+def test_variational_dropout_between_layers_has_one_mask_for_all_steps(kind):
+    """The masks are those of ones: each feature of a text is dropped at every step or at none."""
+    torch.manual_seed(0)
+    layer = RecurrentLayer(PAIRS[kind][0](3, 4).cell, 3, 4, 2, False, 0.5, True)
+    below, above = PAIRS[kind][1](3, 4, batch_first=True), PAIRS[kind][1](4, 4, batch_first=True)
+    state = layer.state_dict()
+    below.load_state_dict({name: state[name] for name in below.state_dict()})
+    above.load_state_dict({name: state[name.replace("l0", "l1")] for name in above.state_dict()})
+    inputs, lengths = torch.randn(3, 5, 3), torch.tensor([5, 2, 4])
+
+    torch.manual_seed(1)
+    outputs, _ = layer(inputs, lengths)
+    torch.manual_seed(1)
+    mask = dropout(torch.ones(1, 3, 4), 0.5, training=True).transpose(0, 1)  # [batch, 1, features]
+    middle = packed(below, inputs, lengths)[0] * mask
+    assert 0 < (mask == 0).sum() < mask.numel()
+    assert_equal([outputs], [packed(above, middle, lengths)[0]], 1e-5)
 
 
 @KINDS

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from rnn_lab.models.cells import CELLS
 from rnn_lab.models.config import LSTMConfig, ModelConfig
 from rnn_lab.models.embedding import Embedding
-from rnn_lab.models.functional import Dropout
+from rnn_lab.models.functional import Dropout, variational_dropout
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.ngrams import NgramLinear
 from rnn_lab.models.pooling import POOLINGS, pool, pooling_factor
@@ -46,7 +46,10 @@ class RecurrentClassifier(nn.Module):
         self.embedding = Embedding(vocab_size, config.embedding_dim)
         cell = CELLS[config.name](**config.cell_options)
         sizes = config.embedding_dim, config.hidden_size, config.num_layers
-        self.recurrent = RecurrentLayer(cell, *sizes, config.bidirectional, config.dropout)
+        self.variational_dropout = config.variational_dropout
+        self.recurrent = RecurrentLayer(
+            cell, *sizes, config.bidirectional, config.dropout, config.variational_dropout
+        )
         self.dropout = Dropout(config.dropout)
         features = self.recurrent.directions * config.hidden_size
         self.linear = nn.Linear(pooling_factor(self.pooling) * features, num_classes)
@@ -78,7 +81,10 @@ class RecurrentClassifier(nn.Module):
 
     def forward_embedded(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits of vectors [batch, time, embedding_dim] without those of n-grams."""
-        embedded = self.dropout(embedded)
+        if self.variational_dropout:
+            embedded = variational_dropout(embedded, self.dropout.p, self.training, time_dim=1)
+        else:
+            embedded = self.dropout(embedded)
         if self.pooling == "last":
             pooled = self.recurrent.last_hidden(embedded, lengths)  # [batch, features]
         else:

@@ -39,6 +39,7 @@ class ModelConfig(StrictConfig):
     num_layers: PositiveInt = 1
     bidirectional: Annotated[bool, OrAuto()] = False
     dropout: Probability = 0.5
+    variational_dropout: bool = False
     word_dropout: Probability = 0.1
     pooling: Annotated[str, AfterValidator(POOLINGS.check), OrAuto()] = "last"
     ngrams: Annotated[int, Field(ge=0, le=5), OrAuto()] = 0

@@ -113,6 +113,18 @@ class Dropout(nn.Dropout):
         return dropout(inputs, self.p, self.training)
 
 
+def variational_dropout(inputs: Tensor, p: float, training: bool, time_dim: int) -> Tensor:
+    """Return `inputs` with dropout whose mask is the same at every step of a sequence.
+
+    It is what Gal and Ghahramani (2016, "A Theoretically Grounded Application of Dropout in
+    Recurrent Neural Networks", section 4) apply between layers. `time_dim` is the dimension of the
+    steps.
+    """
+    if not training or p == 0:
+        return inputs
+    return inputs * dropout(torch.ones_like(inputs.narrow(time_dim, 0, 1)), p, training)
+
+
 def dropout(inputs: Tensor, p: float, training: bool) -> Tensor:
     """Return `inputs` with dropout, as torch.nn.functional.dropout.
 

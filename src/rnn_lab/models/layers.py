@@ -23,6 +23,7 @@ from rnn_lab.models.functional import (
     dropout,
     reversal_index,
     reverse,
+    variational_dropout,
     zero_padding,
 )
 
@@ -82,6 +83,7 @@ class RecurrentLayer(nn.Module):
         num_layers: int = 1,  # on top of one another
         bidirectional: bool = False,  # whether each layer also reads from the end
         dropout: float = 0.0,  # on the outputs of every layer but the last, in training
+        variational_dropout: bool = False,  # with the same mask at every step
     ) -> None:
         """Create the weights.
 
@@ -96,6 +98,7 @@ class RecurrentLayer(nn.Module):
         self.num_layers, self.bidirectional = num_layers, bidirectional
         self.directions = 1 + bidirectional
         self.dropout = dropout if num_layers > 1 else 0.0
+        self.variational_dropout = variational_dropout
         self._weight_names: list[dict[str, str]] = []  # of each direction: short name -> full name
         for layer in range(num_layers):
             features = input_size if layer == 0 else hidden_size * self.directions
@@ -163,7 +166,8 @@ class RecurrentLayer(nn.Module):
 
     def _packs(self, inputs: Tensor) -> bool:
         """Return whether packed sequences are the fast way: on a GPU, if cuDNN has the layer."""
-        return inputs.device.type != "cpu" and has_cudnn(self.cell)
+        own_masks = self.variational_dropout and self.dropout > 0 and self.training
+        return inputs.device.type != "cpu" and has_cudnn(self.cell) and not own_masks
 
     def _run(
         self,
@@ -186,7 +190,7 @@ class RecurrentLayer(nn.Module):
         finals: list[State] = []
         for layer in range(self.num_layers):
             if layer > 0:
-                outputs = dropout(outputs, self.dropout, self.training)
+                outputs = self._drop(outputs)
             needed = need_outputs or layer < self.num_layers - 1
             directions = []
             for backward in range(self.directions):
@@ -208,6 +212,12 @@ class RecurrentLayer(nn.Module):
             if needed:  # [time, batch, directions * hidden_size]
                 outputs = torch.cat(directions, dim=2) if self.bidirectional else directions[0]
         return outputs, finals
+
+    def _drop(self, outputs: Tensor) -> Tensor:
+        """Return the outputs [time, batch, features] of a layer with dropout."""
+        if self.variational_dropout:
+            return variational_dropout(outputs, self.dropout, self.training, time_dim=0)
+        return dropout(outputs, self.dropout, self.training)
 
     def extra_repr(self) -> str:
         """Return the sizes and the cell's options, for print."""
