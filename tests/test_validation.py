@@ -31,7 +31,7 @@ def test_defaults_pass():
         (with_option("model", "hidden_size", -1), "model.hidden_size=-1: input should be greater"),
         (
             with_option("model", "pooling", "sum"),
-            "Choose from: last, last_max_mean, max, ",
+            "Choose from: attention, last, last_max_mean, ",
         ),
         (with_option("model", "dropout", 1.0), "model.dropout=1.0: input should be less than 1"),
         (

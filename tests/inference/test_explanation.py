@@ -26,6 +26,7 @@ NETWORKS = [
     {"name": "lstm", "bidirectional": True, "pooling": "max"},
     {"name": "gru", "num_layers": 2},
     {"name": "gru", "pooling": "last_max_mean"},
+    {"name": "gru", "pooling": "attention"},
     {"name": "rnn", "num_layers": 2, "bidirectional": True},
 ]
 THREE = ("neg", "so so", "pos")

@@ -130,6 +130,8 @@ def test_a_cell_or_pooling_of_a_plugin_is_refused_in_one_line(monkeypatch):
     monkeypatch.setitem(ALL_POOLINGS._entries, "middle", lambda outputs, lengths: outputs[:, 0])
     with pytest.raises(ConfigError, match=r"^model.pooling=middle: cannot be exported as .onnx, "):
         export_onnx(network(pooling="middle"), TEXTS)
+    with pytest.raises(ConfigError, match=r"^model.pooling=attention: cannot be exported as .onnx"):
+        export_onnx(network(pooling="attention"), TEXTS)
     run = network()
     monkeypatch.setattr(run.model.recurrent.cell, "name", "mine", raising=False)
     with pytest.raises(ConfigError, match=r"^model.name=mine: .* With an .onnx file: rnn, lstm, "):

@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from rnn_lab.models.pooling import POOLINGS as POOLING_CLASSES
 from rnn_lab.models.pooling import pool as pooled
 from rnn_lab.models.pooling import pooling_factor
 
 POOLINGS = ["last", "mean", "max", "max_mean", "last_max_mean"]
 
 
-def pool(outputs, lengths, name, bidirectional=False):
-    return pooled(name, None, outputs, lengths, bidirectional)
+def pool(outputs, lengths, name, bidirectional=False, module=None):
+    return pooled(name, module, outputs, lengths, bidirectional)
 
 
 def padded(lengths: list[int], features: int, extra: int = 0, seed: int = 0) -> torch.Tensor:
@@ -64,6 +65,22 @@ def test_equals_pooling_each_review_alone(lengths, extra, time_major, seed):
     for pooling, value in expected.items():
         assert value.shape[1] == 4 * pooling_factor(pooling)
         torch.testing.assert_close(pool(outputs, torch.tensor(lengths), pooling), value)
+
+
+def test_attention_is_a_softmax_over_each_review_alone():
+    """Yang et al. 2016, equations 5 to 7, review by review."""
+    torch.manual_seed(0)
+    attention = POOLING_CLASSES["attention"](4).double()
+    lengths = [3, 1, 5]
+    outputs = padded(lengths, 4, extra=2).requires_grad_()
+    found = pool(outputs, torch.tensor(lengths), "attention", module=attention)
+    for pooled_review, review, length in zip(found, outputs, lengths, strict=True):
+        h = review[:length]
+        u = torch.tanh(h @ attention.project.weight.T + attention.project.bias)
+        a = torch.exp(u @ attention.query.weight[0])
+        torch.testing.assert_close(pooled_review, ((a / a.sum())[:, None] * h).sum(0))
+    (gradient,) = torch.autograd.grad(found.sum(), outputs)
+    assert gradient[1, 1:].eq(0).all() and gradient[0, :3].ne(0).all()
 
 
 @pytest.mark.parametrize("cell", [nn.RNN, nn.LSTM, nn.GRU])

@@ -114,6 +114,28 @@ def last_max_mean(outputs: Tensor, lengths: Tensor, bidirectional: bool = False)
     return torch.cat([last(outputs, lengths, bidirectional), max_mean(outputs, lengths)], dim=1)
 
 
+@register_pooling("attention")
+class Attention(nn.Module):
+    """A mean over real steps, weighted by learned attention (Yang et al. 2016, equations 5 to 7).
+
+    u_t = tanh(W h_t + b), a_t = softmax over t of u_t . q, and the result is sum_t a_t h_t: "word
+    attention" of "Hierarchical Attention Networks for Document Classification".
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(features, features)
+        self.query = nn.Linear(features, 1, bias=False)
+
+    def forward(self, outputs: Tensor, lengths: Tensor) -> Tensor:
+        """Return the weighted mean [batch, features] of outputs [batch, time, features]."""
+        scores = self.query(self.project(outputs).tanh()).squeeze(2)  # [batch, time]
+        steps = torch.arange(outputs.shape[1], device=outputs.device)
+        is_padding = steps >= lengths.to(outputs.device)[:, None]
+        weights = scores.masked_fill(is_padding, -torch.inf).softmax(dim=1)
+        return (weights.to(outputs.dtype)[:, None] @ outputs).squeeze(1)
+
+
 def _at_steps(outputs: Tensor, steps: Tensor) -> Tensor:
     """Return outputs[b, steps[b, f], f]: [batch, features]."""
     return outputs.gather(1, steps.to(outputs.device)[:, None]).squeeze(1)

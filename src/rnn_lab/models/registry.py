@@ -75,6 +75,6 @@ CELLS = Registry("cell", ("rnn_lab.models.cells", "rnn_lab.models.zoo"), ("rnn",
 POOLINGS = Registry(
     "pooling",
     ("rnn_lab.models.pooling",),
-    ("last", "mean", "max", "max_mean", "last_max_mean"),
+    ("last", "mean", "max", "max_mean", "last_max_mean", "attention"),
 )
 SCHEDULES = Registry("schedule", ("rnn_lab.models.schedules",), ("one_cycle", "cosine", "constant"))
