@@ -171,8 +171,6 @@ def test_a_file_has_no_vectors_of_subwords(load, tmp_path):
     ("options", "message"),
     [
         ({"vectors": "glove"}, "Choose from: null, skipgram, or the path"),
-        ({"unlabelled": "more.txt"}, "is read with data.vectors=skipgram only"),
-        ({"unlabelled": "more.txt", "vectors": "mine.vec"}, "data.vectors=skipgram only"),
         ({"unlabelled": True, "vectors": "skipgram"}, "only data=imdb has unlabelled texts"),
         ({"unlabelled": [], "vectors": "skipgram"}, "give a file or a list of files"),
         ({"vectors_window": 0}, "greater than 0"),

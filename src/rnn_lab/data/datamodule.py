@@ -31,7 +31,8 @@ from rnn_lab.data.statistics import TextStatistics, text_statistics
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
 from rnn_lab.data.tokenizer_json import read_tokenizer_json
-from rnn_lab.data.word_vectors import RunTexts, WordVectors, load_word_vectors
+from rnn_lab.data.unlabelled import PretrainingTexts, RunTexts, pretraining_texts
+from rnn_lab.data.word_vectors import WordVectors, load_word_vectors
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 
 
@@ -55,6 +56,7 @@ class TextDataModule(L.LightningDataModule):
         text_encoder: TextEncoder | None = None,
         class_names: Sequence[str] | None = None,
         task: Task | None = None,
+        use_labels: bool = True,
     ) -> None:
         """Store the arguments; `setup` loads the texts.
 
@@ -65,6 +67,7 @@ class TextDataModule(L.LightningDataModule):
             text_encoder: of a finished run, used instead of a new vocabulary.
             class_names: of a finished run: labels become indices into these.
             task: of a finished run: texts of another one are refused.
+            use_labels: False: the training batches are those of `pretraining_texts`.
         """
         super().__init__()
         self.config = config
@@ -73,6 +76,7 @@ class TextDataModule(L.LightningDataModule):
         self._text_encoder = text_encoder
         self._class_names = None if class_names is None else tuple(class_names)
         self._task = task
+        self.use_labels = use_labels
         self._is_set_up = False
         self._start = (0, 0)
         self._excluded: frozenset[tuple[int, int]] = frozenset()
@@ -95,7 +99,7 @@ class TextDataModule(L.LightningDataModule):
         corpus = load_corpus(self.config, allow_fallback=self._allow_fallback)
         if self._task not in (None, corpus.task):
             raise DataError(_another_task(corpus))
-        _refuse_balance(self.config, corpus)
+        _refuse_balance(self.config, corpus, use_labels=self.use_labels)
         config = self.config = self.config.resolve(corpus)
         cache_dir = Path(config.cache_dir)
         train_rows, validation_rows = split_validation(corpus, config)
@@ -257,9 +261,17 @@ class TextDataModule(L.LightningDataModule):
         Raises:
             ConfigError, DataError: they cannot be learned or read, see `load_word_vectors`.
         """
+        return load_word_vectors(self.config, self._run_texts, dim)
+
+    @cached_property
+    def pretraining_texts(self) -> PretrainingTexts:
+        """The training texts and those of data.unlabelled, see `pretraining_texts`."""
+        return pretraining_texts(self.config, self._run_texts)
+
+    @property
+    def _run_texts(self) -> RunTexts:
         vocabulary = self.text_encoder.vocabulary
-        texts = RunTexts(self.corpus, self.splits["train"], self._rows, vocabulary)
-        return load_word_vectors(self.config, texts, dim)
+        return RunTexts(self.corpus, self.splits["train"], self._rows, vocabulary)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation texts, the longest first."""
@@ -294,8 +306,9 @@ class TextDataModule(L.LightningDataModule):
             raise DataError(
                 f"{self.corpus.name}: has no split {name}; choose from: {', '.join(self.splits)}"
             )
+        learns = name == "train" and not self.use_labels
         return BatchDataset(
-            self.splits[name],
+            self.pretraining_texts.split if learns else self.splits[name],
             max_length=self.text_encoder.max_length,
             truncation_side=self.text_encoder.truncation_side,
         )
@@ -372,13 +385,16 @@ def _relabel(labels: np.ndarray, new_label: np.ndarray, classes: int) -> np.ndar
     return found
 
 
-def _refuse_balance(config: TextOptions, corpus: Corpus) -> None:
-    """Raise a ConfigError for weights of classes where a text has any number of labels."""
+def _refuse_balance(config: TextOptions, corpus: Corpus, *, use_labels: bool) -> None:
+    """Raise a ConfigError for weights of classes where a text has not one label."""
     options = {
         "class_weights": config.class_weights is not None,
         "weighted_sampling": config.weighted_sampling,
     }
-    if corpus.task == "multilabel" and (option := next(filter(options.get, options), None)):
+    option = next(filter(options.get, options), None)
+    if option is not None and not use_labels:
+        raise ConfigError(f"data.{option}: is for classes, and a language model has none")
+    if option is not None and corpus.task == "multilabel":
         raise ConfigError(
             f"data.{option}: is for one label a text, and the texts have any number of labels; "
             "their thresholds fit rare labels"

@@ -21,7 +21,7 @@ from rnn_lab.data.characters import (
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.options import TextOptions, names_file
 from rnn_lab.data.progress import progress_bar
-from rnn_lab.data.storage import RaggedArray, RaggedArrayWriter, chunked
+from rnn_lab.data.storage import ConcatenatedArrays, RaggedArray, RaggedArrayWriter, chunked
 from rnn_lab.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
 from rnn_lab.data.tokenize import tokenize_corpus
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
@@ -54,7 +54,7 @@ class EncodedSplit:
     `split[i]` is text i: ids[starts[i] : starts[i] + lengths[i]].
     """
 
-    ids: np.ndarray  # uint16 or uint32 [ids of all texts], memory-mapped
+    ids: np.ndarray | ConcatenatedArrays  # uint16 or uint32 [ids of all texts], memory-mapped
     starts: np.ndarray  # int64 [examples]
     lengths: np.ndarray  # int64 [examples], each at least 1
     labels: np.ndarray  # int64 [examples] or uint8 [examples, classes], see Split

@@ -127,11 +127,9 @@ class TextOptions(StrictConfig):
 
     @field_validator("unlabelled")
     @classmethod
-    def _unlabelled_is_read(cls, unlabelled: Any, options: ValidationInfo) -> Any:
+    def _unlabelled_exists(cls, unlabelled: Any) -> Any:
         if unlabelled is None or unlabelled is False:
             return None
-        if options.data.get("vectors", SKIPGRAM) != SKIPGRAM:  # not there: has its own message
-            raise ValueError(f"is read with data.vectors={SKIPGRAM} only")
         if unlabelled is True and not cls.has_unlabelled:
             raise ValueError("only data=imdb has unlabelled texts; give a file or a list of files")
         if unlabelled in ([], ""):

@@ -119,6 +119,27 @@ class RaggedArray:
             first = last
 
 
+class ConcatenatedArrays:
+    """Two arrays read as one, `array[positions]`, without a copy of either."""
+
+    def __init__(self, first: np.ndarray | ConcatenatedArrays, second: np.ndarray) -> None:
+        self._first, self._second = first, second
+        self.dtype: np.dtype[Any] = np.result_type(first.dtype, second.dtype)
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def __getitem__(self, positions: np.ndarray | slice) -> np.ndarray:
+        """Return the values at `positions`, int64 [positions] or a slice."""
+        if isinstance(positions, slice):
+            positions = np.arange(*positions.indices(len(self)))
+        found = np.empty(len(positions), self.dtype)
+        in_first = positions < len(self._first)
+        found[in_first] = self._first[positions[in_first]]
+        found[~in_first] = self._second[positions[~in_first] - len(self._first)]
+        return found
+
+
 class RaggedArrayWriter:
     """Write rows of different lengths as two .npy files; use it in a `with` statement."""
 

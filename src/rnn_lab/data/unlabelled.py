@@ -1,21 +1,68 @@
-"""The texts without labels that data.unlabelled names."""
+"""The texts without labels that data.unlabelled names, and their ids."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rnn_lab.data.corpus import UnlabelledTexts, stat_key
+import numpy as np
+
+from rnn_lab.data.basic_english import basic_english
+from rnn_lab.data.cache import build_once
+from rnn_lab.data.corpus import Corpus, UnlabelledTexts, stat_key
+from rnn_lab.data.duplicates import split_hashes
+from rnn_lab.data.encode import EncodedSplit, rows_fingerprint, settings_key, tokenizer_version
 from rnn_lab.data.options import TextOptions
+from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.readers.config import ReadConfig, read_options
 from rnn_lab.data.readers.formats import known_format
 from rnn_lab.data.readers.reading import ReadOptions
 from rnn_lab.data.readers.records import EMPTY_TEXT, BadRow, RecordReader
+from rnn_lab.data.storage import (
+    ConcatenatedArrays,
+    RaggedArray,
+    RaggedArrayWriter,
+    chunked,
+    hash_bytes,
+)
+from rnn_lab.data.text_encoder import Vocabulary, vocabulary_fingerprint
+from rnn_lab.data.tokenize import tokenize_corpus
 from rnn_lab.errors import DataError
 from rnn_lab.paths import local_path
 
 # The options of data=files that say how a file is read. Not its format: the ending says it.
 _READING = ("encoding", "header", "columns", "delimiter", "quotechar", "text_column")
+_VERSION = 1  # part of the cache key; raise it when the ids below change
+_CHUNK = 1_000  # texts per call of a tokenizer library
+
+
+@dataclass(frozen=True)
+class RunTexts:
+    """The texts of a run: what is learned without labels beside the unlabelled texts."""
+
+    corpus: Corpus
+    train: EncodedSplit  # the training split, encoded by `vocabulary`
+    rows: tuple[np.ndarray, np.ndarray]  # of the corpus's training texts: training, validation
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True)
+class EncodedUnlabelled:
+    """The ids of the unlabelled texts that a run may learn from."""
+
+    ids: RaggedArray  # uint32, memory-mapped
+    num_held_out: int  # texts left out, since they are also in validation or test
+
+
+@dataclass(frozen=True)
+class PretrainingTexts:
+    """The training texts and the unlabelled ones, as one split whose labels are all -1."""
+
+    split: EncodedSplit
+    about: dict[str, Any]  # for result.json: number of texts, fingerprint
 
 
 def find_unlabelled(config: TextOptions) -> UnlabelledTexts | None:
@@ -60,3 +107,99 @@ def _read(files: list[Path], options: ReadOptions, *, skips: bool) -> Iterator[s
                     f"{file}:{record.line}: {record.reason} (data.on_bad_lines=skip skips such "
                     "rows of data=files)"
                 )
+
+
+def pretraining_texts(config: TextOptions, texts: RunTexts) -> PretrainingTexts:
+    """Return the training texts, then those of data.unlabelled, without those of one token.
+
+    A language model has nothing to predict in the latter.
+
+    Raises:
+        DataError: a file of unlabelled texts cannot be used, or no text has two tokens.
+        WriteError: the cache cannot be written.
+    """
+    train, unlabelled = texts.train, find_unlabelled(config)
+    ids = train.ids
+    starts, lengths = train.starts, train.lengths
+    about: dict[str, Any] = {"training": len(train)}
+    if unlabelled is not None:
+        encoded = encode_unlabelled(unlabelled, texts, Path(config.cache_dir))
+        ids = ConcatenatedArrays(ids, encoded.ids.values)
+        starts = np.concatenate([starts, encoded.ids.offsets[:-1] + len(train.ids)])
+        lengths = np.concatenate([lengths, np.diff(encoded.ids.offsets)])
+        fingerprint = hashlib.sha256(encoded.ids.offsets.tobytes())
+        for _, values, _ in encoded.ids.chunks():
+            fingerprint.update(values.tobytes())
+        about |= {"unlabelled": len(encoded.ids), "held_out": encoded.num_held_out}
+        about["unlabelled_fingerprint"] = fingerprint.hexdigest()
+    used = np.flatnonzero(np.minimum(lengths, config.max_length) > 1)
+    if not len(used):
+        raise DataError(
+            f"{texts.corpus.name}: no training text has two tokens or more (data.max_length="
+            f"{config.max_length}), and a language model predicts a word from another one"
+        )
+    labels = np.full(len(used), -1, np.int64)
+    return PretrainingTexts(EncodedSplit(ids, starts[used], lengths[used], labels), about)
+
+
+def encode_unlabelled(
+    unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path
+) -> EncodedUnlabelled:
+    """Return the ids of the unlabelled texts, but for those that are held out; cached.
+
+    A text that occurs in validation or test, word by word, would teach a model what it is tested
+    on.
+
+    Raises:
+        DataError: a file cannot be read, see `find_unlabelled`.
+        WriteError: the cache cannot be written.
+    """
+    vocabulary = [*tokenizer_version(texts.vocabulary), vocabulary_fingerprint(texts.vocabulary)]
+    settings = {
+        "version": _VERSION,
+        "corpus": texts.corpus.fingerprint,
+        "rows": [rows_fingerprint(rows) for rows in texts.rows],
+        "unlabelled": unlabelled.key,
+        "vocabulary": vocabulary,
+    }
+
+    def build(folder: Path) -> None:
+        held_out = _encode(unlabelled, texts, cache_dir, folder)
+        (folder / "about.json").write_text(json.dumps({"held_out": held_out}))
+
+    folder = build_once(cache_dir / "unlabelled" / settings_key(settings), build)
+    held_out = json.loads((folder / "about.json").read_text())["held_out"]
+    return EncodedUnlabelled(RaggedArray.load(folder, "unlabelled"), held_out)
+
+
+def _encode(unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folder: Path) -> int:
+    """Write the ids of the texts that are not held out; return how many are."""
+    hashes = split_hashes(texts.corpus, cache_dir, *texts.rows)
+    others = [split.words for name, split in hashes.items() if name != "train"]
+    held_out = set(chain.from_iterable(words.tolist() for words in others))
+    tokens = tokenize_corpus(texts.corpus, cache_dir).tokens
+    number_of = {token: number for number, token in enumerate(tokens)}
+    excluded = 0
+    with (
+        RaggedArrayWriter(folder, "unlabelled", np.uint32) as file,
+        progress_bar("Reading unlabelled texts", None) as advance,
+    ):
+        for chunk in chunked(unlabelled, _CHUNK):
+            keys = [_word_hash(text, number_of) for text in chunk]
+            kept = [t for t, key in zip(chunk, keys, strict=True) if key not in held_out]
+            excluded += len(chunk) - len(kept)
+            ids = texts.vocabulary.encode_all(kept)
+            lengths = np.array([len(one) for one in ids], np.int64)
+            file.append(np.concatenate([[], *ids]).astype(np.uint32), lengths)
+            advance(len(chunk))
+    return excluded
+
+
+def _word_hash(text: str, number_of: Mapping[str, int]) -> int | None:
+    """Return the hash of a text's words in TextHashes; None: a word that no text of these has."""
+    try:
+        numbers = [number_of[word] for word in basic_english(text)]
+    except KeyError:
+        return None
+    content = np.array(numbers, np.uint32).tobytes()
+    return int(np.frombuffer(hash_bytes(content)[:8], np.uint64)[0])

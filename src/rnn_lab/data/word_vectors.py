@@ -8,7 +8,7 @@ and "excellent" are alike, it learns from unlabelled ones.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -18,17 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from rnn_lab.data.basic_english import basic_english
 from rnn_lab.data.cache import build_once
-from rnn_lab.data.corpus import Corpus, UnlabelledTexts, stat_key
-from rnn_lab.data.duplicates import split_hashes
+from rnn_lab.data.corpus import UnlabelledTexts, stat_key
 from rnn_lab.data.encode import EncodedSplit, rows_fingerprint, settings_key, tokenizer_version
 from rnn_lab.data.options import SKIPGRAM, TextOptions
 from rnn_lab.data.progress import progress_bar
-from rnn_lab.data.storage import RaggedArray, RaggedArrayWriter, chunked, hash_bytes
+from rnn_lab.data.storage import RaggedArray
 from rnn_lab.data.text_encoder import Vocabulary, token_ids, vocabulary_fingerprint
-from rnn_lab.data.tokenize import tokenize_corpus
-from rnn_lab.data.unlabelled import find_unlabelled
+from rnn_lab.data.unlabelled import RunTexts, encode_unlabelled, find_unlabelled
 from rnn_lab.data.vector_files import read_vectors
 from rnn_lab.data.vocabulary import UNK_ID, TokenVocabulary
 from rnn_lab.errors import ConfigError, DataError
@@ -49,16 +46,6 @@ class WordVectors:
     ids: np.ndarray  # int64 [tokens], ascending, without <pad> and <unk>
     vectors: np.ndarray  # float32 [tokens, dim]
     about: dict[str, Any]  # for result.json: source, fingerprint, coverage, texts
-
-
-@dataclass(frozen=True)
-class RunTexts:
-    """What vectors are learned from, and measured on."""
-
-    corpus: Corpus
-    train: EncodedSplit  # the training split, encoded by `vocabulary`
-    rows: tuple[np.ndarray, np.ndarray]  # of the corpus's training texts: training, validation
-    vocabulary: Vocabulary
 
 
 def load_word_vectors(config: TextOptions, texts: RunTexts, dim: int) -> WordVectors:
@@ -147,9 +134,9 @@ def _learn_into(
     sequences: list[EncodedSplit | RaggedArray] = [texts.train]
     counts = {"training": len(texts.train)}
     if unlabelled is not None:
-        held_out = _encode_unlabelled(unlabelled, texts, Path(config.cache_dir), folder)
-        sequences.append(RaggedArray.load(folder, "unlabelled"))
-        counts |= {"unlabelled": len(sequences[1]), "held_out": held_out}
+        encoded = encode_unlabelled(unlabelled, texts, Path(config.cache_dir))
+        sequences.append(encoded.ids)
+        counts |= {"unlabelled": len(encoded.ids), "held_out": encoded.num_held_out}
     ids, vectors = learn_skipgram(
         lambda: chain.from_iterable(map(_rows, sequences)),
         dim,
@@ -157,8 +144,6 @@ def _learn_into(
         window=config.vectors_window,
         total=sum(map(len, sequences)),
     )
-    for leftover in folder.glob("unlabelled.*"):
-        leftover.unlink()
     _save(folder, ids, vectors, {"texts": counts, "gensim": version("gensim")})
 
 
@@ -170,45 +155,6 @@ def _save(folder: Path, ids: np.ndarray, vectors: np.ndarray, about: dict[str, A
 
 def _rows(encoded: EncodedSplit | RaggedArray) -> Iterator[np.ndarray]:
     return (encoded[row] for row in range(len(encoded)))
-
-
-def _encode_unlabelled(
-    unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folder: Path
-) -> int:
-    """Write the ids of the unlabelled texts, but for those that are held out; count the latter.
-
-    A text that occurs in validation or test, word by word, would teach the vectors what it is
-    tested on.
-    """
-    hashes = split_hashes(texts.corpus, cache_dir, *texts.rows)
-    others = [split.words for name, split in hashes.items() if name != "train"]
-    held_out = set(chain.from_iterable(words.tolist() for words in others))
-    tokens = tokenize_corpus(texts.corpus, cache_dir).tokens
-    number_of = {token: number for number, token in enumerate(tokens)}
-    excluded = 0
-    with (
-        RaggedArrayWriter(folder, "unlabelled", np.uint32) as file,
-        progress_bar("Reading unlabelled texts", None) as advance,
-    ):
-        for chunk in chunked(unlabelled, _CHUNK):
-            keys = [_word_hash(text, number_of) for text in chunk]
-            kept = [t for t, key in zip(chunk, keys, strict=True) if key not in held_out]
-            excluded += len(chunk) - len(kept)
-            ids = texts.vocabulary.encode_all(kept)
-            lengths = np.array([len(one) for one in ids], np.int64)
-            file.append(np.concatenate([[], *ids]).astype(np.uint32), lengths)
-            advance(len(chunk))
-    return excluded
-
-
-def _word_hash(text: str, number_of: Mapping[str, int]) -> int | None:
-    """Return the hash of a text's words in TextHashes; None: a word that no text of these has."""
-    try:
-        numbers = [number_of[word] for word in basic_english(text)]
-    except KeyError:
-        return None
-    content = np.array(numbers, np.uint32).tobytes()
-    return int(np.frombuffer(hash_bytes(content)[:8], np.uint64)[0])
 
 
 class _Sentences:
