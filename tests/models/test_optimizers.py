@@ -9,6 +9,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
+from rnn_lab.models.embedding import Embedding
+from rnn_lab.models.layers import GRU
 from rnn_lab.models.optimizers import build_optimizer, build_scheduler, optimizer_classes
 from rnn_lab.validation import validate
 
@@ -51,6 +53,35 @@ def test_only_weight_matrices_decay():
         decays = name in {"recurrent.weight_ih_l0", "recurrent.weight_hh_l0", "linear.weight"}
         expected = before[name] * (1 - 0.1 * 0.5) if decays else before[name]
         torch.testing.assert_close(value.detach(), expected, msg=name)
+
+
+def test_layers_below_have_a_share_of_the_learning_rate_above():
+    """Of the linear layer all of it, of those below d, d^2, and the least of the vectors."""
+    model = nn.ModuleDict(
+        {
+            "embedding": Embedding(10, 4),
+            "recurrent": GRU(4, 3, num_layers=2, bidirectional=True),
+            "linear": nn.Linear(6, 2),
+        }
+    )
+    config = OptimizerConfig(lr=0.1, layer_lr_decay=0.5, vectors_lr_factor=0.25, weight_decay=0.3)
+    optimizer = build_optimizer(config, model)
+    rate = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    decay = {p: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        share = {"linear": 1, "embedding": 0.5**3 * 0.25}.get(name.partition(".")[0])
+        share = share or (0.5 if "_l1" in name else 0.5**2)
+        assert rate[parameter] == pytest.approx(0.1 * share), name
+        decays = parameter.dim() > 1 and "embedding" not in name
+        assert decay[parameter] == (0.3 if decays else 0), name
+    assert len(rate) == len(list(model.parameters()))
+    assert optimizer.param_groups[0]["lr"] == 0.1  # which loggers record
+
+
+@pytest.mark.parametrize("decay", [0, 1.1])
+def test_impossible_decays_of_the_learning_rate_are_refused(decay):
+    with pytest.raises(ConfigError, match="layer_lr_decay"):
+        validate(OptimizerConfig, {"layer_lr_decay": decay})
 
 
 def test_word_vectors_have_a_share_of_the_learning_rate():

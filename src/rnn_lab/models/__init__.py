@@ -1,4 +1,4 @@
-"""Recurrent layers, the classifier on top of them, and the LightningModule that trains it.
+"""Recurrent layers, the networks on top of them, and the LightningModules that train these.
 
 `RNN`, `LSTM` and `GRU` are torch.nn's layers for padded sequences of different lengths, usable in
 any project. `register_cell`, `register_pooling` and `register_schedule` add to what the options

@@ -1,4 +1,4 @@
-"""Options of the groups `model`, `optimizer` and `scheduler`.
+"""Options of the groups `objective`, `model`, `optimizer` and `scheduler`.
 
 Options that only one cell, optimizer or schedule has are flat, beside the others:
 model.forget_bias=3, optimizer.betas=[0.9,0.95]. Importing this module does not import torch.
@@ -159,6 +159,7 @@ class OptimizerConfig(_WithArguments):
     weight_decay: NonNegativeFloat = 0.01
     sparse_embedding: Annotated[bool | Literal["auto"], BeforeValidator(_auto_or_bool)] = "auto"
     vectors_lr_factor: Annotated[NonNegativeFloat, OrAuto()] = AUTO
+    layer_lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _arguments_exist(self) -> Self:
@@ -190,3 +191,20 @@ class SchedulerConfig(_WithArguments):
             known = list(inspect.signature(SCHEDULES[self.name]).parameters)[2:]
             check_arguments("scheduler", self.name, self.arguments, known)
         return self
+
+
+class ClassificationConfig(StrictConfig):
+    """Training of a classifier."""
+
+    name: Literal["classification"] = "classification"
+
+
+class LanguageModelConfig(StrictConfig):
+    """Training of a language model; see conf/objective/language_model.yaml."""
+
+    name: Literal["language_model"]
+    num_sampled: PositiveInt | None = 1024
+    eval_stride: PositiveInt = 1
+
+
+ObjectiveConfig = Annotated[ClassificationConfig | LanguageModelConfig, Field(discriminator="name")]

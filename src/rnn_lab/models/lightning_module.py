@@ -1,12 +1,9 @@
 """The classifier as a LightningModule: what a step of training, validation and testing does."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import lightning as L
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
@@ -15,7 +12,6 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.models.calibration import ValidationLogits, calibrate
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig, validate_model
-from rnn_lab.models.embedding import clip_params
 from rnn_lab.models.metrics import (
     LabelThresholds,
     MetricFactory,
@@ -23,19 +19,13 @@ from rnn_lab.models.metrics import (
     build_metrics,
     metric_inputs,
 )
-from rnn_lab.models.optimizers import (
-    build_optimizer,
-    build_scheduler,
-    clip_gradient,
-    use_lazy_embedding,
-)
-from rnn_lab.validation import validate
+from rnn_lab.models.recurrent_module import RecurrentModule
 
 if TYPE_CHECKING:
     from rnn_lab.data.samplers import Batch
 
 
-class TextClassifier(L.LightningModule):
+class TextClassifier(RecurrentModule):
     """A classifier with any registered cell. Hyper-parameters are saved as plain dicts and numbers.
 
     Logs train/loss and train/accuracy (while the weights move) and the val/ and test/ metrics of
@@ -77,7 +67,7 @@ class TextClassifier(L.LightningModule):
             ConfigError: an option is unknown or impossible, or labels are smoothed where a text
                 has any number of them.
         """
-        super().__init__()
+        super().__init__(optimizer, scheduler)
         name = dict(model).get("name", self.model_defaults.get("name"))
         if name != self.model_defaults.get("name", name):
             raise ConfigError(
@@ -89,8 +79,6 @@ class TextClassifier(L.LightningModule):
                 "give 0"
             )
         model_config = validate_model({**self.model_defaults, **dict(model)})
-        self.optimizer_config = validate(OptimizerConfig, dict(optimizer))
-        self.scheduler_config = validate(SchedulerConfig, dict(scheduler))
         self.save_hyperparameters(
             {
                 "model": model_config.model_dump(),
@@ -103,7 +91,6 @@ class TextClassifier(L.LightningModule):
             logger=False,
         )
         self.label_smoothing = label_smoothing
-        self.gradient_norm = torch.zeros(())  # of the last step, before it was clipped
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
         self.classifier = RecurrentClassifier(model_config, vocab_size, num_classes, task)
@@ -116,9 +103,9 @@ class TextClassifier(L.LightningModule):
         self.uncalibrated: dict[str, float] = {}  # of the last test: test/loss, ...
 
     @property
-    def uses_sparse_embedding(self) -> bool:
-        """Return what `optimizer.sparse_embedding` was resolved to, once training has begun."""
-        return self.classifier.embedding.lazy_rows is not None
+    def network(self) -> RecurrentClassifier:
+        """The classifier."""
+        return self.classifier
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return logits float32 [batch, num_classes] of tokens int64 [batch, time].
@@ -170,7 +157,7 @@ class TextClassifier(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the val/ metrics, choose the thresholds of the labels, and fit the temperature."""
-        self._log_metrics(self.val_metrics)
+        self.log_metrics(self.val_metrics)
         temperature, thresholds = 1.0, None
         if self.val_thresholds is not None:
             thresholds = self.val_thresholds.compute()
@@ -184,55 +171,10 @@ class TextClassifier(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log the test/ metrics, and keep those of uncalibrated probabilities."""
-        self._log_metrics(self.test_metrics)
+        self.log_metrics(self.test_metrics)
         found = self.uncalibrated_metrics.compute()
         self.uncalibrated = {name: float(value) for name, value in found.items()}
         self.uncalibrated_metrics.reset()
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return the optimizer, and a schedule that is stepped with it.
-
-        Raises:
-            ConfigError: an endless run whose schedule needs an end, or an impossible
-                `sparse_embedding=true`.
-        """
-        schedule, trainer = self.scheduler_config, self.trainer
-        endless = trainer.max_epochs == -1 and trainer.max_steps == -1
-        if endless and (schedule.name != "constant" or schedule.warmup_ratio > 0):
-            raise ConfigError(
-                f"trainer.max_epochs=-1: scheduler={schedule.name} needs to know the end. "
-                "Set trainer.max_epochs, or scheduler=constant with scheduler.warmup_ratio=0"
-            )
-        lazy = use_lazy_embedding(
-            self.optimizer_config,
-            self.hparams["vocab_size"],
-            device_type=trainer.strategy.root_device.type,
-            processes=trainer.world_size,
-            precision=trainer.precision,
-        )
-        optimizer = build_optimizer(self.optimizer_config, self, lazy=lazy)
-        scheduler = build_scheduler(schedule, optimizer, self._total_steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip as Lightning does, by the norm of the whole gradient or by value; keep that norm."""
-        if self.uses_sparse_embedding:
-            parameters = clip_params(self.parameters())  # torch cannot clip a sparse gradient
-        else:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.gradient_norm = clip_gradient(parameters, gradient_clip_val, gradient_clip_algorithm)
-
-    def on_train_end(self) -> None:
-        """Bring every row of the embedding up to date."""
-        self.classifier.embedding.flush()
 
     def _training_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss over texts, weighted and smoothed."""
@@ -247,15 +189,6 @@ class TextClassifier(L.LightningModule):
         loss = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
         return loss / len(labels)
 
-    def _total_steps(self) -> float:
-        # `estimated_stepping_batches` loads the training data if it is not loaded yet. Inside
-        # configure_optimizers that is before a checkpoint is restored, and Lightning then never
-        # gives a resumed data loader its state back (its issue 20550). So the schedule learns its
-        # length at the first step: before, it needs its beginning only, the same for every length.
-        if self.trainer.train_dataloader is None:
-            return math.inf
-        return self.trainer.estimated_stepping_batches
-
     def _update(
         self,
         metrics: MetricCollection,
@@ -268,14 +201,6 @@ class TextClassifier(L.LightningModule):
         metrics.update(**metric_inputs(probabilities, batch.labels, losses, thresholds))
         of_batch = {"indices": batch.indices, "labels": batch.labels}  # [batch, ...]
         return of_batch | {"probabilities": probabilities, "loss": losses}
-
-    def _log_metrics(self, metrics: MetricCollection) -> None:
-        # Already over the texts of all processes; sync_dist only avoids a warning of Lightning.
-        for name, value in metrics.compute().items():
-            if not isinstance(value, Tensor) or value.numel() != 1:
-                raise ConfigError(f"metrics.{name.partition('/')[2]}: must compute one number")
-            self.log(name, value, prog_bar=name.endswith(("accuracy", "loss")), sync_dist=True)
-        metrics.reset()
 
 
 class RNNClassifier(TextClassifier):

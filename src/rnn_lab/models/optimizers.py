@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
+from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.lazy_optim import SGD, Adam, AdamW, follow_embeddings
 from rnn_lab.validation import AUTO, check_arguments, unknown_choice_message
 
@@ -68,24 +69,13 @@ def build_optimizer(
 
     Biases only shift, and have nothing to gain from being small. A row of an embedding would shrink
     at every step, but the gradient only renews it when its token occurs: rare words would fade.
-    With a `vectors_lr_factor` other than 1 (auto: 1), embeddings have that share of the learning
-    rate. With `lazy` the gradient of each `Embedding` is sparse, and a step moves only its rows
-    (`lazy_rows.py`).
+    Learning rates are those of `learning_rate_shares`. With `lazy` the gradient of each `Embedding`
+    is sparse, and a step moves only its rows (`lazy_rows.py`).
 
     Raises:
         ValueError: `lazy` with an optimizer that has no lazy updates.
     """
-    embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed = [p for p in model.parameters() if p.dim() > 1 and p not in embeddings]
-    plain = [p for p in model.parameters() if p.dim() <= 1 or p in embeddings]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    if (factor := config.vectors_lr_factor) not in (AUTO, 1):
-        groups[1]["params"] = [p for p in plain if p not in embeddings]
-        vectors = [p for p in plain if p in embeddings]
-        groups.append({"params": vectors, "weight_decay": 0.0, "lr": factor * config.lr})
+    groups = _parameter_groups(config, model)
     arguments: dict[str, Any] = {"lr": config.lr} | config.arguments
     ours = config.name in _OURS
     if lazy and not ours:
@@ -101,6 +91,48 @@ def build_optimizer(
         # the clipping of gradients, so Lightning refuses to clip. Without the offer it is before.
         optimizer._step_supports_amp_scaling = False
     return optimizer
+
+
+def learning_rate_shares(config: OptimizerConfig, model: nn.Module) -> dict[Tensor, float]:
+    """Return the share of the learning rate that each parameter of `model` has.
+
+    With a `layer_lr_decay` below 1, each layer has that share of the rate of the layer above it
+    (Howard and Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", section
+    3.2): the recurrent layers from the last to the first, then the embedding. All else is above.
+    Embeddings have a share of `vectors_lr_factor` (auto: 1) besides.
+    """
+    depths: dict[Tensor, int] = {}
+    for layer in (m for m in model.modules() if isinstance(m, RecurrentLayer)):
+        for index in range(layer.num_layers * layer.directions):
+            depth = layer.num_layers - index // layer.directions
+            depths |= dict.fromkeys(layer.weights(index).values(), depth)
+    below = max(depths.values(), default=0) + 1
+    embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
+    depths |= dict.fromkeys(embeddings, below)
+    factor = 1.0 if config.vectors_lr_factor == AUTO else float(config.vectors_lr_factor)
+    return {
+        p: config.layer_lr_decay ** depths.get(p, 0) * (factor if p in embeddings else 1.0)
+        for p in model.parameters()
+    }
+
+
+def _parameter_groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """Return torch's parameter groups: one for each weight decay and learning rate."""
+    embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
+    shares = learning_rate_shares(config, model)
+    # First those of the learning rate itself, which loggers record.
+    groups: dict[tuple[bool, float], list[Tensor]] = {(True, 1.0): [], (False, 1.0): []}
+    for parameter, share in shares.items():
+        decays = parameter.dim() > 1 and parameter not in embeddings
+        groups.setdefault((decays, share), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "lr": share * config.lr,
+        }
+        for (decays, share), parameters in groups.items()
+    ]
 
 
 def use_lazy_embedding(
