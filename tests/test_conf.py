@@ -24,8 +24,8 @@ from rnn_lab.validation import validate
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 GROUPS = (
-    *("model", "data", "trainer", "logger", "optimizer", "scheduler", "experiment", "search"),
-    *("callbacks", "debug", "paths"),
+    *("objective", "model", "data", "trainer", "logger", "optimizer", "scheduler"),
+    *("experiment", "search", "callbacks", "debug", "paths"),
 )
 CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in (CONF / group).glob("*.yaml")]
 

@@ -78,13 +78,9 @@ def leavings(run: Path) -> dict[str, Any]:
     for name in ("cache_dir", "root", "url"):
         result["data"]["options"].pop(name, None)
     result["overrides"] = [o for o in result["overrides"] if not o.startswith(PLACES)]
-    left: dict[str, Any] = {
-        "metrics.csv": rows,
-        "result.json": result,
-        "predictions.csv": (run / "predictions.csv").read_text(),
-    }
-    flow = run / "gradient_flow.csv"
-    left["gradient_flow.csv"] = flow.read_text() if flow.exists() else None
+    left: dict[str, Any] = {"metrics.csv": rows, "result.json": result}
+    for name in ("predictions.csv", "gradient_flow.csv"):  # not every run has them
+        left[name] = (run / name).read_text() if (run / name).exists() else None
     for name in ("best.ckpt", "last.ckpt"):
         content = torch.load(run / "checkpoints" / name, weights_only=True)
         for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):

@@ -6,15 +6,15 @@ the seconds of its import.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.overrides import TorchFunctionMode
 
@@ -35,11 +35,14 @@ from rnn_lab.io.safetensors_file import SUFFIX, read_safetensors
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, ModelOptions, OptimizerConfig, SchedulerConfig
+from rnn_lab.models.language_model import RecurrentLanguageModel
 from rnn_lab.process import limit_threads
 from rnn_lab.training.hardware import available_devices
 
 DATA = "TextDataModule"  # key of the data's state in a checkpoint
-CLASSIFIER = "classifier."  # prefix of the network's weights within the LightningModule
+_PREFIX = r"^(?:classifier|language_model)\."  # of the network's weights in a LightningModule
+_SavedType = TypeVar("_SavedType", bound="_Saved")
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,16 @@ class _HyperParameters(_Plain, extra="forbid"):
     scheduler: SchedulerConfig
 
 
+class _LanguageModelParameters(_Plain, extra="forbid"):
+    """The hyper-parameters that a LanguageModel saves, and no others."""
+
+    objective: Literal["language_model"]
+    model: ModelOptions
+    vocab_size: int = Field(gt=0)
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+
+
 class _Data(_Plain):
     """The state of a rnn_lab.data.datamodule.TextDataModule."""
 
@@ -117,12 +130,36 @@ class _Data(_Plain):
     text_encoder: Any  # TextEncoder checks its own state
 
 
-class _Checkpoint(_Plain):
-    """The parts of a Lightning checkpoint that loading needs."""
+class _Saved(_Plain):
+    """The parts of any Lightning checkpoint that loading needs."""
 
     state_dict: dict[str, Tensor]
-    hyper_parameters: _HyperParameters
     data: _Data = Field(alias=DATA)
+
+
+class _Checkpoint(_Saved):
+    """Those of a TextClassifier."""
+
+    hyper_parameters: _HyperParameters
+
+
+class _LanguageModelCheckpoint(_Saved):
+    """Those of a LanguageModel."""
+
+    hyper_parameters: _LanguageModelParameters
+
+
+@dataclass(frozen=True)
+class PretrainedLayers:
+    """The network of a finished run, a classifier or a language model, to start another one from.
+
+    Both have an `embedding` and `recurrent` layers.
+    """
+
+    weights: Mapping[str, Tensor]  # by name in the network
+    model_config: ModelConfig
+    text_encoder: TextEncoder
+    about: Mapping[str, Mapping[str, Any]]  # as of a LoadedModel
 
 
 def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
@@ -142,28 +179,28 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
             ".safetensors file"
         )
     path = find_checkpoint(run)
-    try:
-        content = _read(path)
-        is_ours = isinstance(content, dict) and DATA in content
-        if is_ours and (mismatch := schema_mismatch(content.get(SCHEMA_KEY))):
-            raise CheckpointError(mismatch)
-        state = _Checkpoint.model_validate(content)
-        text_encoder = TextEncoder.from_state_dict(state.data.text_encoder)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = sanitize(f"{where}: {first['msg']}{_plugin_hint(first)}")
-        raise CheckpointError(f"{path}: not a complete checkpoint of train.py: {reason}") from None
+    content = _read_ours(path)
+    if _is_language_model(content):
+        raise CheckpointError(
+            f"{path}: of a language model, which predicts no labels; a classifier starts from it "
+            f"with train.py model.init_from={path}"
+        )
+    state, text_encoder = _validated(path, content, _Checkpoint)
     saved, names = state.hyper_parameters, tuple(state.data.class_names)
     if saved.num_classes != len(set(names)) or saved.vocab_size != text_encoder.vocab_size:
         raise CheckpointError(
             f"{path}: damaged: a network of {saved.num_classes} classes and {saved.vocab_size} "
             f"tokens with {len(set(names))} class names and {text_encoder.vocab_size} tokens"
         )
+
+    def build() -> RecurrentClassifier:
+        return RecurrentClassifier(saved.model, saved.vocab_size, saved.num_classes, saved.task)
+
+    model = _build(path, saved.model, state.state_dict, build)
+    if not bool(model.temperature > 0):
+        raise CheckpointError(f"{path}: damaged: its temperature is not positive")
     return LoadedModel(
-        model=_build(path, saved, state.state_dict).to(target),
+        model=model.to(target),
         text_encoder=text_encoder,
         class_names=names,
         model_config=saved.model,
@@ -171,8 +208,75 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
         corpus_fingerprint=state.data.corpus_fingerprint,
         path=path,
         read_info=training_read_info(state.data.source_info),
-        about={name: content[name] for name in ("hyper_parameters", DATA)},
+        about=_about(content),
     )
+
+
+def load_layers(run: str | Path) -> PretrainedLayers:
+    """Return the layers of a run folder or file: of a classifier or of a language model.
+
+    Raises:
+        CheckpointError: as of `load_model`.
+    """
+    if not is_onnx_file(run):
+        path = find_checkpoint(run)
+        content = _read_ours(path)
+        if _is_language_model(content):
+            return _language_model_layers(path, content)
+    loaded = load_model(run)
+    weights = loaded.model.state_dict()
+    return PretrainedLayers(weights, loaded.model_config, loaded.text_encoder, loaded.about)
+
+
+def _language_model_layers(path: Path, content: Any) -> PretrainedLayers:
+    state, text_encoder = _validated(path, content, _LanguageModelCheckpoint)
+    saved = state.hyper_parameters
+    if saved.vocab_size != text_encoder.vocab_size:
+        raise CheckpointError(
+            f"{path}: damaged: a network of {saved.vocab_size} tokens with "
+            f"{text_encoder.vocab_size} tokens"
+        )
+
+    def build() -> RecurrentLanguageModel:
+        return RecurrentLanguageModel(saved.model, saved.vocab_size)
+
+    network = _build(path, saved.model, state.state_dict, build)
+    return PretrainedLayers(network.state_dict(), saved.model, text_encoder, _about(content))
+
+
+def _about(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: content[name] for name in ("hyper_parameters", DATA)}
+
+
+def _is_language_model(content: Any) -> bool:
+    parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
+    return isinstance(parameters, dict) and "objective" in parameters
+
+
+def _read_ours(path: Path) -> Any:
+    """Return the content of a file; refuse one of another schema version."""
+    try:
+        content = _read(path)
+        is_ours = isinstance(content, dict) and DATA in content
+        if is_ours and (mismatch := schema_mismatch(content.get(SCHEMA_KEY))):
+            raise CheckpointError(mismatch)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return content
+
+
+def _validated(path: Path, content: Any, kind: type[_SavedType]) -> tuple[_SavedType, TextEncoder]:
+    """Return the parts of a checkpoint, checked, and its tokenizer."""
+    try:
+        state = kind.model_validate(content)
+        return state, TextEncoder.from_state_dict(state.data.text_encoder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = sanitize(f"{where}: {first['msg']}{_plugin_hint(first)}")
+        raise CheckpointError(f"{path}: not a complete checkpoint of train.py: {reason}") from None
 
 
 def _plugin_hint(details: Any) -> str:
@@ -202,7 +306,9 @@ def _read(path: Path) -> Any:
         raise CheckpointError(f"cannot be read: {error.strerror}") from None
 
 
-def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> RecurrentClassifier:
+def _build(
+    path: Path, config: ModelConfig, weights: dict[str, Tensor], build: Callable[[], _Network]
+) -> _Network:
     """Build the network without allocating memory, then assign the checkpoint's tensors."""
     # A tensor that is not contiguous can be far larger than its bytes in the file.
     if not all(
@@ -210,23 +316,20 @@ def _build(path: Path, saved: _HyperParameters, weights: dict[str, Tensor]) -> R
         for tensor in weights.values()
     ):
         raise CheckpointError(f"{path}: damaged: its weights are not plain float32 tensors")
-    if saved.model.num_layers > len(weights):
+    if config.num_layers > len(weights):
         raise CheckpointError(f"{path}: damaged: fewer weights than layers")
-    mine = {name.removeprefix(CLASSIFIER): tensor for name, tensor in weights.items()}
+    mine = {re.sub(_PREFIX, "", name): tensor for name, tensor in weights.items()}
     try:
         with torch.device("meta"), _NoRandomWeights():
-            sizes = saved.vocab_size, saved.num_classes
-            model = RecurrentClassifier(saved.model, *sizes, saved.task)
+            model = build()
         model.load_state_dict(mine, strict=True, assign=True)
-    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+    except (RuntimeError, ValueError, TypeError, OverflowError, ConfigError) as error:
         reason = sanitize(re.sub(r"\s+", " ", str(error)).strip())
         raise CheckpointError(f"{path}: its weights do not fit its network: {reason}") from None
     # In parts: the file is memory-mapped, and its weights need not all be in memory at once.
     parts = (part for tensor in mine.values() for part in tensor.view(-1).split(2**20))
     if not all(bool(part.isfinite().all()) for part in parts):
         raise CheckpointError(f"{path}: its weights are not finite numbers; the training diverged")
-    if not bool(model.temperature > 0):
-        raise CheckpointError(f"{path}: damaged: its temperature is not positive")
     return model.eval()
 
 

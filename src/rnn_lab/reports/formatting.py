@@ -3,7 +3,7 @@
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 METRIC_NAMES = {
@@ -21,11 +21,29 @@ MULTILABEL_METRIC_NAMES = {
     "map": "mean average precision",
     "loss": "loss",
 }
-ALL_METRIC_NAMES = METRIC_NAMES | {
-    name: MULTILABEL_METRIC_NAMES[name] for name in ("f1_micro", "map")
-}
+LANGUAGE_MODEL_METRIC_NAMES = {"loss": "loss", "perplexity": "perplexity"}
+ALL_METRIC_NAMES = (
+    METRIC_NAMES
+    | {name: MULTILABEL_METRIC_NAMES[name] for name in ("f1_micro", "map")}
+    | LANGUAGE_MODEL_METRIC_NAMES
+)
 SPLIT_NAMES = {"val": "validation", "test": "test"}
 _JOINERS = "\u200c\u200d"  # not printable, and a part of words: Persian, Hindi, emoji
+
+
+def is_language_model(result: Mapping[str, Any]) -> bool:
+    """Return whether a result.json is that of a language model, which predicts no labels."""
+    objective = result.get("objective")
+    return isinstance(objective, Mapping) and objective.get("name") == "language_model"
+
+
+def metric_names(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return the built-in metrics of a run and what tables call them, from its result.json."""
+    if is_language_model(result):
+        return LANGUAGE_MODEL_METRIC_NAMES
+    data = result.get("data")
+    is_multilabel = isinstance(data, Mapping) and data.get("task") == "multilabel"
+    return MULTILABEL_METRIC_NAMES if is_multilabel else METRIC_NAMES
 
 
 def format_model(result: dict[str, Any]) -> str:
@@ -52,7 +70,8 @@ def format_data(result: dict[str, Any]) -> str:
 def format_run(result: dict[str, Any]) -> str:
     """Return "GRU on IMDB reviews, seed 1". A result without a seed omits it."""
     seed = "" if result["seed"] is None else f", seed {result['seed']}"
-    return f"{format_model(result)} on {format_data(result)}{seed}"
+    kind = " language model" if is_language_model(result) else ""
+    return f"{format_model(result)}{kind} on {format_data(result)}{seed}"
 
 
 def format_number(value: float | None, spec: str, unit: str = "") -> str:

@@ -19,7 +19,15 @@ from rnn_lab.reports.evaluation_curves import (
     reliability,
     wilson_interval,
 )
-from rnn_lab.reports.formatting import format_count, format_percent, format_run, plot_label
+from rnn_lab.reports.formatting import (
+    format_count,
+    format_metric,
+    format_percent,
+    format_run,
+    is_language_model,
+    is_share,
+    plot_label,
+)
 from rnn_lab.reports.run_files import (
     GradientFlow,
     Predictions,
@@ -64,10 +72,14 @@ def make_plots(run_folder: Path) -> dict[str, Figure]:
     plots = {}
     if "checkpoint" not in result:
         metrics = read_metrics(run_folder)
-        plots["learning_curves"] = plot_learning_curves(run, metrics, result["best_epoch"])
+        curves = ("loss", "perplexity" if is_language_model(result) else "accuracy")
+        plots["learning_curves"] = plot_learning_curves(
+            run, metrics, result["best_epoch"], curves=curves
+        )
     if flows := read_gradient_flow(run_folder):
         plots["gradient_flow"] = plot_gradient_flow(run, flows)
-    if any(name.startswith("test/") for name in result):
+    is_tested = any(name.startswith("test/") for name in result)
+    if is_tested and not is_language_model(result):
         predictions = read_predictions(run_folder)
         makers: dict[str, Callable[[str, Predictions], Figure]] = {
             "confusion_matrix": plot_confusion_matrix,
@@ -81,26 +93,36 @@ def make_plots(run_folder: Path) -> dict[str, Figure]:
 
 
 def plot_learning_curves(
-    run: str, metrics: dict[str, np.ndarray], best_epoch: int | None
+    run: str,
+    metrics: dict[str, np.ndarray],
+    best_epoch: int | None,
+    *,
+    curves: tuple[str, str] = ("loss", "accuracy"),
 ) -> Figure:
-    """Plot loss and accuracy by epoch; learning rate and gradient norm by step, if logged."""
+    """Plot `curves` by epoch; learning rate and gradient norm by step, if logged.
+
+    The headline has the last of the curves at the best epoch.
+    """
     rates = [name for name in metrics if name.startswith("lr")]
     norms = [name for name in metrics if "grad" in name and "norm" in name]
     lower = [("Learning rate", rates[0], style.GREEN)] if rates else []
     lower += [("Gradient norm", norms[0], style.PINK)] if norms else []
 
     headline = "Learning curves"
-    epochs, accuracy = by_epoch(metrics, "val/accuracy")
+    epochs, values = by_epoch(metrics, f"val/{curves[-1]}")
+    is_percentage = is_share(curves[-1])
     if best_epoch in epochs:
-        at_best = accuracy[epochs == best_epoch][0]
-        headline += f": best epoch {best_epoch}, validation accuracy {format_percent(at_best)}"
+        at_best = values[epochs == best_epoch][0]
+        shown = format_percent(at_best) if is_percentage else format_metric(curves[-1], at_best)
+        headline += f": best epoch {best_epoch}, validation {curves[-1]} {shown}"
     figure = style.make_figure(10, 7.2 if lower else 4.4, headline, run)
     heights = [3, 2] if lower else [3]
     grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
-    for column, name in enumerate(("loss", "accuracy")):
+    for column, name in enumerate(curves):
         axes = style.make_axes(figure, grid[0, column], name.capitalize(), "epoch")
         _plot_by_epoch(axes, metrics, name, best_epoch)
-    style.use_percent_ticks(axes.yaxis)
+    if is_percentage:
+        style.use_percent_ticks(axes.yaxis)
     for column, (title, name, colour) in enumerate(lower):
         place = grid[1, column] if len(lower) == 2 else grid[1, :]
         axes = style.make_axes(figure, place, title, "optimizer step")

@@ -13,13 +13,13 @@ from rich.text import Text
 from rnn_lab.errors import sanitize
 from rnn_lab.reports.evaluation_curves import NOT_MULTILABEL
 from rnn_lab.reports.formatting import (
-    METRIC_NAMES,
-    MULTILABEL_METRIC_NAMES,
+    ALL_METRIC_NAMES,
     SPLIT_NAMES,
     format_duration,
     format_metric,
     format_percent,
     format_run,
+    metric_names,
     order_metrics,
     shorten,
 )
@@ -61,7 +61,7 @@ def print_run(run_folder: Path, console: Console | None = None) -> None:
     for split in splits:
         table.add_column(SPLIT_NAMES[split], justify="right")
     added = (name.partition("/")[2] for name in order_metrics(result))
-    names = METRIC_NAMES if not _is_multilabel(result) else MULTILABEL_METRIC_NAMES
+    names = metric_names(result)
     for metric in dict.fromkeys((*names, *added)):
         values = (format_metric(metric, result.get(f"{split}/{metric}")) for split in splits)
         table.add_row(Text(names.get(metric, metric)), *values)
@@ -126,7 +126,7 @@ def _calibration_lines(result: Mapping[str, Any]) -> Iterator[str]:
         before = get_number(get_group(calibration, "uncalibrated").get(f"test/{name}"))
         if before is not None:
             after = format_metric(name, result.get(f"test/{name}"))
-            changes.append(f"{METRIC_NAMES[name]} {format_metric(name, before)} to {after}")
+            changes.append(f"{ALL_METRIC_NAMES[name]} {format_metric(name, before)} to {after}")
     of_test = f"; test {', '.join(changes)}" if changes else ""
     yield f"Probabilities are calibrated: temperature {temperature:.2f}{of_test}"
 
@@ -134,7 +134,7 @@ def _calibration_lines(result: Mapping[str, Any]) -> Iterator[str]:
 def baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Compare the network with the baselines of a run, and name what may help where it loses."""
     baselines = result.get("baseline") or {}
-    names = MULTILABEL_METRIC_NAMES if _is_multilabel(result) else METRIC_NAMES
+    names = metric_names(result)
     split = "test" if f"test/{_COMPARED[0]}" in baselines.get("tfidf", {}) else "val"
     lost = []
     for baseline, name in BASELINE_NAMES.items():

@@ -22,6 +22,7 @@ from rnn_lab.io.atomic import atomic_write, atomic_write_bytes, write_json
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.lightning_module import TextClassifier
+from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.paths import project_root
 from rnn_lab.process import peak_memory_bytes
 from rnn_lab.reports.class_metrics import ClassMetrics, class_metrics
@@ -108,8 +109,7 @@ def save_artifacts(
 
 def _thresholds(trainer: L.Trainer) -> np.ndarray | None:
     model = trainer.lightning_module
-    assert isinstance(model, TextClassifier)
-    thresholds = model.classifier.thresholds
+    thresholds = model.classifier.thresholds if isinstance(model, TextClassifier) else None
     return None if thresholds is None else thresholds.cpu().numpy()
 
 
@@ -252,13 +252,21 @@ def run_metadata(
 ) -> dict[str, Any]:
     """Return what a run was made of. All that differs between two equal runs is under `timing`."""
     config, model = spec.config, trainer.lightning_module
-    assert isinstance(model, TextClassifier)
+    assert isinstance(model, RecurrentModule)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     optimizer = {"sparse_embedding": model.uses_sparse_embedding}
     rollbacks = find_callback(trainer, NonFiniteGuard).rollbacks
-    return {
+    described = describe_data(data) | {"duplicates": data.duplicates}
+    if not data.use_labels:
+        described["pretraining_texts"] = data.pretraining_texts.about
+    calibration = {}
+    if isinstance(model, TextClassifier):
+        found = describe_calibration(model.classifier, model.uncalibrated)
+        calibration = {"calibration": found}
+    return calibration | {
+        "objective": config.objective.model_dump(),
         "model": config.model.model_dump() | {"parameters": parameters},
-        "data": describe_data(data) | {"duplicates": data.duplicates},
+        "data": described,
         "optimizer": config.optimizer.model_dump() | optimizer,
         "scheduler": config.scheduler.model_dump(),
         "trainer": config.trainer.model_dump() | asdict(hardware),
@@ -272,7 +280,6 @@ def run_metadata(
         "config_fingerprint": spec.fingerprint,
         "monitored_metric": config.trainer.monitor,
         "batch_halvings": spec.batch_halvings,
-        "calibration": describe_calibration(model.classifier, model.uncalibrated),
         "timing": {
             "wall_time_s": round(find_callback(trainer, ExactCheckpoint).seconds, 1),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,8 +17,15 @@ from pydantic import (
 )
 
 from rnn_lab.data.config import DataOptions
+from rnn_lab.data.options import SKIPGRAM
 from rnn_lab.errors import ConfigError
-from rnn_lab.models.config import ModelOptions, OptimizerConfig, SchedulerConfig
+from rnn_lab.models.config import (
+    ClassificationConfig,
+    ModelOptions,
+    ObjectiveConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+)
 from rnn_lab.plugins import load_plugins
 from rnn_lab.tracking.config import LoggerConfig
 from rnn_lab.validation import (
@@ -33,10 +40,13 @@ from rnn_lab.validation import (
     validate,
 )
 
-# That may select an epoch: of texts with one label, and of texts with any number of them.
+LANGUAGE_MODEL = "language_model"  # of objective.name
+# That may select an epoch: of texts with one label, of texts with any number of them, and of
+# language models.
 METRICS_OF_TASK = {
     "multiclass": ("val/accuracy", "val/f1", "val/auroc", "val/loss"),
     "multilabel": ("val/accuracy", "val/f1", "val/f1_micro", "val/map", "val/loss"),
+    LANGUAGE_MODEL: ("val/loss", "val/perplexity"),
 }
 METRICS = tuple(dict.fromkeys(name for names in METRICS_OF_TASK.values() for name in names))
 
@@ -154,6 +164,7 @@ class TrainerConfig(StrictConfig):
     max_rollbacks: PositiveInt = 3
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    freeze_pretrained_epochs: NonNegativeInt = 0
     checkpoint_every_n_steps: PositiveInt | None = None
     checkpoint_every_n_minutes: PositiveFloat | None = 5.0
 
@@ -173,7 +184,7 @@ class TrainerConfig(StrictConfig):
         """Whether a smaller or a larger `monitor` is better."""
         if self.monitor_mode != "auto":
             return self.monitor_mode
-        return "min" if self.monitor.endswith(("loss", "error")) else "max"
+        return "min" if self.monitor.endswith(("loss", "error", "perplexity")) else "max"
 
 
 class TrialConfig(StrictConfig):
@@ -208,6 +219,7 @@ class RunConfig(StrictConfig):
     test: bool = True
     ckpt_path: FilePath | None = None
     plugins: tuple[Text, ...] = ()
+    objective: ObjectiveConfig = ClassificationConfig()
     model: ModelOptions
     data: DataOptions
     optimizer: OptimizerConfig
@@ -236,6 +248,42 @@ class RunConfig(StrictConfig):
                 "data.train_path is not set; give data.train_path=<file or folder of texts>"
             )
         return options
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether a language model is trained, which reads no labels."""
+        return self.objective.name == LANGUAGE_MODEL
+
+    @model_validator(mode="after")
+    def _unlabelled_is_read(self) -> Self:
+        reads = self.is_language_model or self.data.vectors == SKIPGRAM
+        if self.data.unlabelled is not None and not reads:
+            raise ValueError(
+                f"data.unlabelled: is read with data.vectors={SKIPGRAM} or "
+                f"objective={LANGUAGE_MODEL} only"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_read(self) -> Self:
+        if not self.is_language_model:
+            return self
+        for option, is_set in (
+            ("metrics", any(self.metrics.values())),
+            ("trainer.gradient_flow", self.trainer.gradient_flow is not None),
+        ):
+            if is_set:
+                raise ValueError(f"{option}: is for classifiers, not for objective=language_model")
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_pretrained(self) -> Self:
+        epochs = self.trainer.freeze_pretrained_epochs
+        if epochs and self.model.init_from is None and self.data.vectors is None:
+            raise ValueError(
+                f"trainer.freeze_pretrained_epochs={epochs}: needs model.init_from or data.vectors"
+            )
+        return self
 
     @model_validator(mode="after")
     def _vectors_have_one_origin(self) -> Self:
@@ -282,12 +330,18 @@ class RunConfig(StrictConfig):
 
 
 def check_monitor(config: RunConfig, task: str) -> None:
-    """Raise a ConfigError if the metric that selects an epoch is not one of `task`."""
+    """Raise a ConfigError if the metric that selects an epoch is not one of texts of `task`."""
     monitor = config.trainer.monitor
+    if config.is_language_model:
+        task = LANGUAGE_MODEL
     choices = [*METRICS_OF_TASK[task], *(f"val/{name}" for name in config.metrics)]
     if monitor not in choices:
-        labels = "any number of labels" if task == "multilabel" else "one label"
-        message = f"trainer.monitor={monitor}: is no metric of texts with {labels} each"
+        of = {
+            "multiclass": "texts with one label each",
+            "multilabel": "texts with any number of labels each",
+            LANGUAGE_MODEL: "a language model",
+        }
+        message = f"trainer.monitor={monitor}: is no metric of {of[task]}"
         raise ConfigError(unknown_choice_message(message, monitor, choices))
 
 

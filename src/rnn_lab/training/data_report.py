@@ -103,6 +103,21 @@ def print_data_summary(data: TextDataModule) -> None:
 
 
 @rank_zero_only
+def print_pretraining_texts(data: TextDataModule) -> None:
+    """Print how many texts a language model is trained on."""
+    if data.use_labels:
+        return
+    about = data.pretraining_texts.about
+    unlabelled = ""
+    if "unlabelled" in about:
+        unlabelled = (
+            f" and {about['unlabelled']:,} unlabelled ones ({about['held_out']:,} more are also in "
+            "validation or test and were left out)"
+        )
+    print(f"Language model of {about['training']:,} training texts{unlabelled}", flush=True)
+
+
+@rank_zero_only
 def report_groups(data: TextDataModule) -> None:
     """Print how many groups each split has, and warn about those that are in two splits."""
     column = getattr(data.config, "group_column", None)

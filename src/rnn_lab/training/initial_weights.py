@@ -19,7 +19,7 @@ from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.io.safetensors_file import digest
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import scale_vectors
-from rnn_lab.models.lightning_module import TextClassifier
+from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.reproduce import read_run_record
 
@@ -45,12 +45,12 @@ class InitialWeights:
         names = {"vectors": "data.vectors_fingerprint", "init_from": "model.init_from_fingerprint"}
         return {names[name]: about.get("fingerprint") for name, about in self.about.items()}
 
-    def copy_into(self, model: TextClassifier) -> None:
+    def copy_into(self, model: RecurrentModule) -> None:
         """Change the weights of a new network; no random number is drawn."""
         if self.rows is not None and self.vectors is not None:
             with torch.no_grad():
-                model.classifier.embedding.weight[self.rows] = self.vectors
-        model.classifier.load_state_dict(dict(self.layers), strict=False)
+                model.network.embedding.weight[self.rows] = self.vectors
+        model.network.load_state_dict(dict(self.layers), strict=False)
 
 
 def load_initial_weights(config: RunConfig, data: TextDataModule) -> InitialWeights:
@@ -100,16 +100,16 @@ def _print_vectors(about: Mapping[str, Any], lr_factor: float) -> None:
 
 def _from_run(config: ModelConfig, data: TextDataModule) -> InitialWeights:
     # Here, since it is a layer above: no module of training needs it to be imported.
-    from rnn_lab.inference.load import load_model
+    from rnn_lab.inference.load import load_layers
 
     option = f"model.init_from={config.init_from}"
     try:
-        run = load_model(str(config.init_from))
+        run = load_layers(str(config.init_from))
     except CheckpointError as error:
         raise CheckpointError(f"model.init_from: {error}") from None
     here, there = data.text_encoder.vocabulary, run.text_encoder.vocabulary
     _check_fits(option, run.model_config, config, (there.tokenizer, here.tokenizer))
-    weights = run.model.state_dict()
+    weights = run.weights
     mine, theirs = match_tokens(here, there)
     copied = [_LAYERS] + [_POOLING] * (run.model_config.pooling == config.pooling)
     about = {

@@ -25,6 +25,7 @@ IMDB_RECIPE: dict[str, Any] = {
     "trainer.patience": None,
     "trainer.monitor": "val/accuracy",
 }
+_LANGUAGE_MODEL: dict[str, Any] = {"model.ngrams": 0, "trainer.monitor": "val/loss"}
 AUTO_OPTIONS = {
     "data": ("tokenizer", "max_vocab_size", "max_length", "truncation_side", "batch_size"),
     "model": ("pooling", "bidirectional", "ngrams", "ngram_buckets"),
@@ -45,6 +46,8 @@ def resolve_recipe(config: RunConfig, data: TextDataModule) -> RunConfig:
     The options of data itself are resolved in `data.config`.
     """
     chosen = _fitting(config, data) if data.config.fits_size else IMDB_RECIPE
+    if config.is_language_model:
+        chosen = chosen | _LANGUAGE_MODEL
     update: dict[str, Any] = {}
     for group in ("model", "trainer"):
         options = getattr(config, group)

@@ -40,6 +40,7 @@ _ALLOWED = (
 )
 _ALLOWED_GROUPS = {"hydra", "logger", "paths", *_CODE}
 _GROUPS = ("model", "optimizer", "scheduler", "trainer")
+_OBJECTIVE = {"name": "classification"}  # of a result.json that names none
 # Files of conf that hold no option of one cell, optimizer or schedule alone, for a name that has no
 # file. Every value in them is replaced.
 _PLAIN_CHOICES = {"model": "rnn", "optimizer": "adamw", "scheduler": "constant"}
@@ -74,6 +75,7 @@ def read_run_record(place: str) -> RunRecord:
     options["model"].pop("parameters", None)
     options["data"] = _part(path, _part(path, result, "data"), "options")
     options |= {"seed": result.get("seed"), "logger": {"name": "none"}}
+    options["objective"] = _part(path, {"objective": _OBJECTIVE} | result, "objective")
     for group, values in options.items():
         if isinstance(values, dict) and "_target_" in str(values):
             raise CheckpointError(f"{path}: {group}: names code to run, which is refused")
@@ -147,8 +149,8 @@ def check_same_data(place: str, data: "TextDataModule") -> None:
     record = read_run_record(place)
     recorded = _part(record.path, record.result, "data")
 
-    def difference(key: str, here: str) -> str | None:
-        then = recorded.get(key)
+    def difference(key: str, here: str, among: dict[str, Any] = recorded) -> str | None:
+        then = among.get(key)
         if then == here:
             return None
         return f"(fingerprint {then if isinstance(then, str) else 'unknown':.12}, here {here:.12})"
@@ -159,6 +161,16 @@ def check_same_data(place: str, data: "TextDataModule") -> None:
             "imdb": "name their folder: data.root=<folder>",
         }.get(data.config.source, "another version of this project made them")
         raise DataError(f"{record.path}: was trained on other texts {texts}; {advice}")
+    about = {} if data.use_labels else data.pretraining_texts.about
+    key = "unlabelled_fingerprint"
+    if key in about:
+        before = recorded.get("pretraining_texts")
+        before = before if isinstance(before, dict) else {}
+        if texts := difference(key, about[key], before):
+            raise DataError(
+                f"{record.path}: was trained on other unlabelled texts {texts}; give "
+                "data.unlabelled=<file>"
+            )
     if vocabulary := difference("vocabulary_fingerprint", data.text_encoder.fingerprint):
         raise DataError(
             f"{record.path}: had another vocabulary {vocabulary} of the same texts: it was built "
@@ -174,8 +186,9 @@ def _overrides(record: RunRecord) -> dict[str, str]:
         name = getattr(config, group).name
         has_file = (conf_dir() / group / f"{name}.yaml").exists()
         overrides[group] = f"{group}={name if has_file else plain}"
+    overrides["objective"] = f"objective={config.objective.name}"
     overrides |= {"data": f"data={config.data.source}", "trainer": "trainer=auto"}
-    groups = {*_GROUPS, "seed", "data", "train", "test"}
+    groups = {*_GROUPS, "objective", "seed", "data", "train", "test"}
     signature = options_signature(config.model_dump(mode="json", include=groups))
     for name, value in signature.items():
         overrides[name] = f"++{name}={_quoted(record.path, name, value)}"

@@ -65,10 +65,14 @@ class RunSpec:
         options = self.config.model_dump(mode="json")
         options["data"] = data.config.model_dump(mode="json")
         options["trainer"] |= asdict(hardware)
-        return options_signature(options) | {
+        found = options_signature(options) | {
             "data.fingerprint": data.corpus.fingerprint,
             "data.vocabulary_fingerprint": data.text_encoder.fingerprint,
         }
+        if not data.use_labels:
+            unlabelled = data.pretraining_texts.about.get("unlabelled_fingerprint")
+            found["data.unlabelled_fingerprint"] = unlabelled
+        return found
 
     def with_half_batch(self) -> RunSpec:
         """Return the run with half the batch size and twice the gradient accumulation.

@@ -20,7 +20,10 @@ from rich.panel import Panel
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError
+from rnn_lab.models.config import LanguageModelConfig, OptimizerConfig
+from rnn_lab.models.language_module import LanguageModel
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
+from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.paths import local_path
 from rnn_lab.tracking.loggers import build_loggers, finish_wandb
 from rnn_lab.tracking.wandb_environment import environment_tags, in_wandb_sweep
@@ -41,6 +44,7 @@ from rnn_lab.training.checks import check_before_training, nan_error
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import (
     print_data_summary,
+    print_pretraining_texts,
     print_source_info,
     report_groups,
     warn_rare_classes,
@@ -124,7 +128,7 @@ def train(
             print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
         elif trainer.is_global_zero and not skips_test(trainer):
             about = run_metadata(spec, data, trainer, hardware) | dict(start.weights.about)
-            if wants_baselines(config.baseline, data):
+            if data.use_labels and wants_baselines(config.baseline, data):
                 wants_nbsvm = config.baseline == "nbsvm"
                 about["baseline"] = fit_baselines(data, test=config.test, nbsvm=wants_nbsvm)
             result = run_identity(config, data) | metrics | about
@@ -138,7 +142,12 @@ def load_data(spec: RunSpec) -> TextDataModule:
         DataError: the texts cannot be read, or are not those of the run to reproduce.
     """
     config = spec.config
-    data = TextDataModule(config.data, seed=config.seed, allow_fallback=spec.sweep is None)
+    data = TextDataModule(
+        config.data,
+        seed=config.seed,
+        allow_fallback=spec.sweep is None,
+        use_labels=not config.is_language_model,
+    )
     data.prepare_data()
     data.setup()
     if run_identity(config, data)["demo_fallback"]:
@@ -150,6 +159,7 @@ def load_data(spec: RunSpec) -> TextDataModule:
     report_groups(data)
     warn_rare_classes(data)
     log_duplicates(data)
+    print_pretraining_texts(data)
     if config.reproduce is not None:
         check_same_data(config.reproduce, data)
     return data
@@ -162,9 +172,9 @@ def with_recipe(spec: RunSpec, data: TextDataModule) -> RunSpec:
     return replace(spec, config=config)
 
 
-def count_ngrams(model: TextClassifier, data: TextDataModule) -> None:
+def count_ngrams(model: RecurrentModule, data: TextDataModule) -> None:
     """Count the n-grams of the training texts, where model.ngrams weights them."""
-    if (ngrams := model.classifier.ngrams) is not None:
+    if isinstance(model, TextClassifier) and (ngrams := model.classifier.ngrams) is not None:
         batches = data.dataloader_for("train")
         ngrams.count((batch.tokens, batch.lengths) for batch in batches)
 
@@ -228,16 +238,41 @@ def find_start(
     return Start(weights, metadata, resumed, done)
 
 
-def build_model(config: RunConfig, data: TextDataModule, start: Start) -> TextClassifier:
+def build_model(config: RunConfig, data: TextDataModule, start: Start) -> RecurrentModule:
     """Build the network; a run that does not resume begins with the weights of `start`."""
-    weights, optimizer = data.class_weights, config.optimizer
-    if config.trainer.ema_decay is not None:  # the average needs each row at each step
-        optimizer = optimizer.model_copy(update={"sparse_embedding": False})
-    model = build_classifier(
+    objective = config.objective
+    model: RecurrentModule
+    if isinstance(objective, LanguageModelConfig):
+        model = LanguageModel(
+            config.model,
+            data.vocab_size,
+            _optimizer_config(config),
+            config.scheduler,
+            num_sampled=objective.num_sampled,
+            eval_stride=objective.eval_stride,
+        )
+    else:
+        model = _build_classifier(config, data)
+    if start.resume_point is None:
+        start.weights.copy_into(model)
+    return model
+
+
+def _optimizer_config(config: RunConfig) -> OptimizerConfig:
+    """Return the options of the optimizer, without lazy updates where weights are averaged."""
+    if config.trainer.ema_decay is None:
+        return config.optimizer
+    # The average needs each row at each step.
+    return config.optimizer.model_copy(update={"sparse_embedding": False})
+
+
+def _build_classifier(config: RunConfig, data: TextDataModule) -> TextClassifier:
+    weights = data.class_weights
+    return build_classifier(
         config.model,
         data.vocab_size,
         data.num_classes,
-        optimizer,
+        _optimizer_config(config),
         config.scheduler,
         metric_factories(config.metrics, data.task),
         class_weights=None if weights is None else weights.tolist(),
@@ -245,9 +280,6 @@ def build_model(config: RunConfig, data: TextDataModule, start: Start) -> TextCl
         calibrate=config.trainer.calibrate,
         label_smoothing=config.trainer.label_smoothing,
     )
-    if start.resume_point is None:
-        start.weights.copy_into(model)
-    return model
 
 
 def recorded_weights(
@@ -302,7 +334,7 @@ def prepare_resume(
 
 def fit(
     trainer: L.Trainer,
-    model: TextClassifier,
+    model: RecurrentModule,
     data: TextDataModule,
     resume_point: ResumePoint | None,
 ) -> dict[str, Any]:
@@ -330,7 +362,7 @@ def fit(
     return _selected_epoch(trainer, data)
 
 
-def load_selected(trainer: L.Trainer, model: TextClassifier) -> None:
+def load_selected(trainer: L.Trainer, model: RecurrentModule) -> None:
     """Load the weights of best.ckpt, as a test does: result.json has their temperature."""
     best = find_callback(trainer, BestCheckpoint).best_model_path
     model.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
@@ -360,7 +392,7 @@ def _selected_epoch(trainer: L.Trainer, data: TextDataModule) -> dict[str, Any]:
 
 
 def test(
-    trainer: L.Trainer, model: TextClassifier, data: TextDataModule, checkpoint: str | None
+    trainer: L.Trainer, model: RecurrentModule, data: TextDataModule, checkpoint: str | None
 ) -> dict[str, Any]:
     """Return the test metrics of `checkpoint`, or of the one that validation selected.
 

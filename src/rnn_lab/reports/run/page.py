@@ -29,8 +29,6 @@ from rnn_lab.reports.evaluation_curves import (
 )
 from rnn_lab.reports.formatting import (
     ALL_METRIC_NAMES,
-    METRIC_NAMES,
-    MULTILABEL_METRIC_NAMES,
     SPLIT_NAMES,
     collapse_whitespace,
     format_duration,
@@ -38,6 +36,8 @@ from rnn_lab.reports.formatting import (
     format_metric_name,
     format_run,
     format_signed,
+    is_language_model,
+    metric_names,
     order_metrics,
 )
 from rnn_lab.reports.rendering import render_template
@@ -81,7 +81,7 @@ MAX_EPOCHS = 100  # in the table of epochs
 MAX_FACTS = 500  # in a list, all far below in the files of a run
 MAX_LENGTH = 2_000  # characters of a value
 _MAX_PARENTS = 4  # between a job and its sweep
-_TILES = ("accuracy", "map", "f1", "f1_micro", "auroc", "loss", "calibration_error")
+_TILES = ("accuracy", "map", "f1", "f1_micro", "auroc", "loss", "perplexity", "calibration_error")
 
 _T = TypeVar("_T")
 
@@ -153,7 +153,7 @@ def render_run_page(
             lambda: read_metrics(folder, being_written=status != "finished"),
         ) or {}  # fmt: skip
     predictions = None
-    is_tested = any(name.startswith("test/") for name in result)
+    is_tested = any(name.startswith("test/") for name in result) and not is_language_model(result)
     if is_tested or (folder / "predictions.csv").exists():
         predictions = parts.read("predictions", lambda: read_predictions(folder))
     flows = parts.read("gradient flow", lambda: read_gradient_flow(folder)) or []
@@ -243,7 +243,7 @@ def _metrics(parts: _Parts, result: dict[str, Any]) -> dict[str, Any]:
         if result[name] is not None and name not in measured:
             parts.problems.append(f"result.json: {name} is not a number")
     splits = [s for s in SPLIT_NAMES if any(name.startswith(f"{s}/") for name in measured)]
-    names = METRIC_NAMES if not _is_multilabel(result) else MULTILABEL_METRIC_NAMES
+    names = metric_names(result)
     columns = [("this run", result), *baselines.items()]
     rows = []
     for metric in dict.fromkeys(name.partition("/")[2] for name in measured):

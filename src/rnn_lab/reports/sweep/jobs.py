@@ -110,7 +110,7 @@ def sweep_monitor(jobs: Sequence[JobSummary]) -> str:
 
 def smaller_is_better(monitor: str) -> bool:
     """Return whether the least value of `monitor` is the best one."""
-    return monitor.endswith(("/loss", "/calibration_error"))
+    return monitor.endswith(("/loss", "/calibration_error", "/perplexity"))
 
 
 def sort_cost(monitor: str, value: float | None) -> float:

@@ -177,7 +177,7 @@ def default_directions(job: DictConfig) -> dict[str, Direction]:
         # Of a user's own texts, each run chooses the metric once it has read them.
         own = find_source(OmegaConf.select(job, "data.source")).config.fits_size
         return {MONITORED if own else DEFAULT_MONITOR: "maximize"}
-    return {metric: "minimize" if metric.endswith(("loss", "error")) else "maximize"}
+    return {metric: "minimize" if metric.endswith(("loss", "error", "perplexity")) else "maximize"}
 
 
 def _text(value: Any) -> str:

@@ -8,6 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 
 from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
+from rnn_lab.training.callbacks.freeze import FreezePretrained
 from rnn_lab.training.callbacks.gradient_flow import GradientFlow
 from rnn_lab.training.callbacks.monitors import (
     EpochPrinter,
@@ -42,6 +43,10 @@ def build_callbacks(
     those of its ResumePoint.
     """
     config, folder = spec.config.trainer, spec.output_dir
+    freezing: list[Callback] = []
+    if epochs := config.freeze_pretrained_epochs:
+        with_layers = spec.config.model.init_from is not None
+        freezing.append(FreezePretrained(epochs, recurrent=with_layers))
     callbacks: list[Callback] = [
         NonFiniteGuard(config, folder, rollbacks),  # first: no other sees a number that is none
         *([] if config.ema_decay is None else [WeightAverage(config.ema_decay)]),
@@ -51,6 +56,7 @@ def build_callbacks(
             changed=changed,
             extends=extends,
         ),
+        *freezing,
         GradNormMonitor(),
         Throughput(),
         ValidationHistory(),

@@ -118,7 +118,7 @@ class EpochPrinter(Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Print the metrics of the epoch."""
         if trainer.is_global_zero:
-            usual = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+            usual = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/perplexity")
             names = dict.fromkeys((*usual, self._monitor))
             known = {n: trainer.callback_metrics[n] for n in names if n in trainer.callback_metrics}
             metrics = ", ".join(f"{name} {value:.4f}" for name, value in known.items())
@@ -143,13 +143,17 @@ class PredictionCollector(Callback):
     def on_test_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, *_: Any
     ) -> None:
-        """Keep the predictions of one batch."""
+        """Keep the predictions of one batch; a language model has none."""
+        if outputs is None:
+            return
         kept = ("indices", "probabilities", "loss")
         self._batches.append({name: outputs[name].cpu().numpy() for name in kept})
 
     def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Gather the batches of all ranks in the order of the split."""
         batches = [batch for of_rank in gather(trainer, self._batches) for batch in of_rank]
+        if not batches:
+            return
         order = np.argsort(np.concatenate([batch["indices"] for batch in batches]))
         self.indices, self.probabilities, self.losses = (
             np.concatenate([batch[name] for batch in batches])[order]

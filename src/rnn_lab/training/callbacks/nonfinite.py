@@ -273,7 +273,7 @@ def _label_of(label: int | list[int], data: TextDataModule) -> dict[str, Any]:
 def _describe_examples(batch: Batch, data: Any) -> Iterator[dict[str, Any]]:
     """Yield where each example of a training batch came from and its text, where known."""
     rows, labels = batch.indices.tolist(), batch.labels.tolist()
-    if isinstance(data, TextDataModule):
+    if isinstance(data, TextDataModule) and data.use_labels:  # unlabelled texts have no names
         texts = data.training_texts(rows)
         for row, label, (name, text) in zip(rows, labels, texts, strict=True):
             yield {"row": row, "name": name} | _label_of(label, data) | {"text": text}
