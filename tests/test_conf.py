@@ -25,7 +25,7 @@ from rnn_lab.validation import validate
 CONF = Path(__file__).resolve().parents[1] / "conf"
 GROUPS = (
     *("objective", "model", "data", "trainer", "logger", "optimizer", "scheduler"),
-    *("experiment", "search", "callbacks", "debug", "paths"),
+    *("experiment", "search", "callbacks", "debug", "loss", "paths"),
 )
 CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in (CONF / group).glob("*.yaml")]
 
@@ -110,6 +110,7 @@ def test_every_option_is_in_the_yaml():
         assert set(model.model_fields_set) == set(type(model).model_fields)
     assert set(config.model_fields_set) == set(RunConfig.model_fields) - {"experiment"}  # a group
     parts = (config.trainer, config.optimizer, config.scheduler, config.logger, config.paths)
+    parts += (config.loss,)
     for part in parts:
         assert set(part.model_fields_set) == set(type(part).model_fields)
     for source in ("imdb", "demo", "long_range", "files", "lists"):
@@ -169,7 +170,7 @@ def test_every_option_has_a_comment_in_its_yaml():
     parts += (composed("data=long_range").data,)
     parts += (composed("data=files", "data.train_path=mine.csv").data, composed("data=lists").data)
     parts += (config.optimizer, config.scheduler, config.logger, config.trial, config.paths)
-    parts += (SearchOptions(), SamplerOptions(), PrunerOptions())
+    parts += (SearchOptions(), SamplerOptions(), PrunerOptions(), config.loss)
     named = {name for part in parts for name in type(part).model_fields}
     groups_and_their_own_names = {*GROUPS, "name", "source"}
     assert named - explained <= groups_and_their_own_names

@@ -18,6 +18,8 @@ from rnn_lab.data.samplers import (
     BatchDataset,
     BucketBatchSampler,
     DistributedBatchSampler,
+    PairedBatchSampler,
+    RepeatedBatches,
     TokenBatchSampler,
 )
 from rnn_lab.errors import DataError
@@ -189,6 +191,61 @@ def test_the_next_batch_replaces_an_excluded_one():
     sampler.exclude_batches(frozenset((0, number) for number in range(5)))
     with pytest.raises(DataError, match="all 5 batches"):
         list(sampler)
+
+
+def paired(texts: int = 40, others: int = 26, **replicas: int) -> PairedBatchSampler:
+    """Five labelled batches of eight texts an epoch, and nine unlabelled ones of three."""
+    return PairedBatchSampler(
+        BucketBatchSampler(np.arange(1, texts + 1), 8, shuffle=True, seed=1, **replicas),
+        BucketBatchSampler(np.arange(1, others + 1), 3, shuffle=True, seed=1, **replicas),
+    )
+
+
+def pairs_of(sampler: PairedBatchSampler, epoch: int) -> list[list[list[int]]]:
+    sampler.set_epoch(epoch)
+    return [[rows.tolist() for rows in pair] for pair in sampler]
+
+
+def test_unlabelled_batches_go_through_their_texts_whatever_the_epochs_of_the_labelled_ones():
+    epochs = [pairs_of(paired(), epoch) for epoch in range(18)]
+    labelled = BucketBatchSampler(np.arange(1, 41), 8, shuffle=True, seed=1)
+    stream = []
+    for epoch, pairs in enumerate(epochs):
+        assert [rows for rows, _ in pairs] == batches_of(labelled, epoch)
+        stream += [rows for _, rows in pairs]
+    passes = [stream[start : start + 9] for start in range(0, 90, 9)]
+    for one in passes:
+        assert sorted(itertools.chain.from_iterable(one)) == list(range(26))
+    assert len({str(one) for one in passes}) == 10  # each in another order
+    assert len(paired()) == 5
+
+
+def test_paired_batches_are_the_same_after_an_interruption():
+    whole = [pairs_of(paired(), epoch) for epoch in range(4)]
+    sampler = paired()
+    sampler._labelled.resume_at(2, 3)
+    assert [[rows.tolist() for rows in pair] for pair in sampler] == whole[2][3:]
+    assert pairs_of(sampler, 3) == whole[3]
+
+
+def test_an_excluded_batch_is_excluded_with_its_unlabelled_texts():
+    whole, sampler = pairs_of(paired(), 0), paired()
+    sampler._labelled.exclude_batches(frozenset({(0, 1)}))
+    assert pairs_of(sampler, 0) == [whole[place] for place in (0, 2, 2, 3, 4)]
+
+
+def test_overfitting_repeats_the_unlabelled_batches_too():
+    first, sampler = pairs_of(paired(), 0), RepeatedBatches(paired())
+    sampler.set_epoch(3)
+    assert [[rows.tolist() for rows in pair] for pair in sampler] == first
+
+
+def test_replicas_divide_unlabelled_batches():
+    ranks = [paired(rank=rank, num_replicas=2) for rank in range(2)]
+    seen = [pairs_of(ranks[0], epoch) for epoch in range(5)]
+    others = [pairs_of(ranks[1], epoch) for epoch in range(5)]
+    rows = [row for epochs in (seen, others) for pairs in epochs for _, one in pairs for row in one]
+    assert sorted(rows) == sorted([*range(26)] * 3)  # 15 batches of 6 texts: three passes
 
 
 @given(some_lengths, st.integers(30, 300))

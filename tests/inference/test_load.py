@@ -79,6 +79,14 @@ def test_reset_gate_is_applied_where_it_was_trained(mood_run, state, tmp_path):
     assert not torch.equal(logits["before"], logits["after"])
 
 
+def test_a_checkpoint_without_options_of_losses(tmp_path, mood_run, state):
+    del state["hyper_parameters"]["loss"]
+    torch.save(state, tmp_path / "older.ckpt")
+    found, other = load_model(str(tmp_path / "older.ckpt")), load_model(str(mood_run))
+    tokens, lengths = torch.tensor([[2, 3]]), torch.tensor([2])
+    assert torch.equal(found.model(tokens, lengths), other.model(tokens, lengths))
+
+
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.999])
 def test_a_file_cut_off(tmp_path, mood_run, kept):
     whole = (mood_run / "checkpoints" / "best.ckpt").read_bytes()

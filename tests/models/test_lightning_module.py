@@ -242,6 +242,10 @@ def test_a_checkpoint_holds_data_only_and_gives_the_model_back(
         "num_classes": 2,
         "task": "multiclass",
         "optimizer": OptimizerConfig(lr=1e-2).model_dump(),
+        "loss": {
+            **{"adversarial": 0.0, "virtual_adversarial": 0.0, "entropy": 0.0, "r_drop": 0.0},
+            "epsilon": 5.0,
+        },
         "scheduler": SchedulerConfig().model_dump(),
     }
     again = build_classifier(**checkpoint["hyper_parameters"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import f1_score, log_loss
+from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from rnn_lab.models.tasks import TASKS, best_thresholds
 
@@ -55,3 +56,21 @@ def test_a_threshold_lies_between_two_probabilities():
     neighbours = torch.tensor([[0.5], [np.nextafter(np.float32(0.5), np.float32(0))]])
     (threshold,) = best_thresholds(neighbours, torch.tensor([[1], [0]]))
     assert ((neighbours >= threshold) == torch.tensor([[True], [False]])).all()
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_entropy_and_divergence_are_those_of_torchs_distributions(task):
+    torch.manual_seed(0)
+    p, q = (4 * torch.randn(5, 3, dtype=torch.float64) for _ in range(2))
+    q[0], p[1, 0] = p[0], 40.0
+    kind = {"multiclass": Categorical, "multilabel": Bernoulli}[task]
+    entropies = kind(logits=p).entropy()
+    divergences = kl_divergence(kind(logits=p), kind(logits=q))
+    if task == "multilabel":  # means over the labels of a text
+        entropies, divergences = entropies.mean(1), divergences.mean(1)
+    torch.testing.assert_close(TASKS[task].entropies(p), entropies)
+    torch.testing.assert_close(TASKS[task].divergences(p, q), divergences)
+    assert TASKS[task].divergences(p, q)[0] == 0
+    p, q = p.clamp(max=5).requires_grad_(), q.requires_grad_()
+    assert torch.autograd.gradcheck(TASKS[task].entropies, (p,))
+    assert torch.autograd.gradcheck(TASKS[task].divergences, (p, q))

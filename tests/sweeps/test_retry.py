@@ -60,6 +60,13 @@ def halved(config: RunConfig) -> list[RunSpec]:
     return specs
 
 
+def test_half_the_batch_has_half_the_unlabelled_texts():
+    size = ("data.batch_size=4", "data.unlabelled=more.txt", "data.unlabelled_batch_size=10")
+    specs = halved(composed("data=demo", "loss=mixed", "data.eval_batch_size=1", *size))
+    assert [spec.config.data.unlabelled_batch_size for spec in specs] == [10, 5, 2]
+    assert [spec.config.trainer.accumulate_grad_batches for spec in specs] == [1, 2, 4]
+
+
 def test_half_the_batch_makes_the_same_step():
     config = composed("data=demo", "data.batch_size=8", "data.eval_batch_size=32")
     specs = halved(config)

@@ -168,3 +168,25 @@ def test_killed_at_random_moments(tmp_path, options):
         seed=len(options),
     )["runs"]
     assert all(run["differences"] == [] for run in found.values()), found
+
+
+@pytest.mark.slow
+def test_killed_between_batches_of_labelled_and_unlabelled_texts(tmp_path):
+    """The unlabelled texts have batches of their own, which end in the middle of epochs."""
+    texts = [f"a good film {i}, not a dull one" if i % 3 else f"dull {i}" for i in range(31)]
+    (tmp_path / "more.txt").write_text("\n".join(texts))
+    found = kill(
+        tmp_path,
+        *("loss=mixed", "loss.r_drop=0.5", "data.unlabelled=more.txt"),
+        *("data.unlabelled_batch_size=4", "trainer.max_epochs=3", "plots=false"),
+        *("trainer.checkpoint_every_n_steps=1", "optimizer.sparse_embedding=true"),
+        runs={"killed": [aim("torch.Tensor.backward", 3), aim("torch.Tensor.backward", 7)]},
+    )["runs"]
+    assert found == {"killed": {"statuses": [-9, -9, 0], "differences": []}}
+    result = json.loads((tmp_path / "killed" / "result.json").read_text())
+    unlabelled = result["data"]["unlabelled"]
+    assert (unlabelled["num_examples"], unlabelled["held_out"]) == (31, 0)
+    assert result["loss"]["virtual_adversarial"] == 1.0
+    header = (tmp_path / "killed" / "metrics.csv").read_text().splitlines()[0].split(",")
+    losses = ("adversarial", "cross_entropy", "entropy", "r_drop", "virtual_adversarial")
+    assert {f"train/loss_{name}" for name in losses} <= set(header)

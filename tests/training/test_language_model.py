@@ -156,11 +156,15 @@ def test_a_language_model_predicts_no_labels(run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("data.unlabelled=more.txt",), "data.vectors=skipgram or objective=language_model only"),
+        (
+            ("data.unlabelled=more.txt",),
+            "needs data.vectors=skipgram, objective=language_model, or",
+        ),
         (("trainer.freeze_pretrained_epochs=1",), "needs model.init_from or data.vectors"),
         ((LM[0], "trainer.gradient_flow=epoch"), "is for classifiers, not for objective=language"),
         (("objective=classification", "+objective.num_sampled=9"), "objective.num_sampled"),
         ((LM[0], "objective.eval_stride=0"), "objective.eval_stride"),
+        ((LM[0], "loss=mixed"), "loss: is for classifiers, not for objective=language_model"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, message):

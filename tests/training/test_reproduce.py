@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from rnn_lab.errors import CheckpointError, ConfigError
+from rnn_lab.data.config import DemoConfig
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.errors import CheckpointError, ConfigError, DataError
+from rnn_lab.training.artifacts import describe_data, describe_unlabelled
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.reproduce import collapse, expand, read_run_record
+from rnn_lab.training.reproduce import check_same_data, collapse, expand, read_run_record
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 from tests.test_conf import composed
 
@@ -30,6 +33,7 @@ RUNS = {
         ),
     ),
     "vectors": ("data=imdb", "data.vectors=skipgram", "data.unlabelled=true"),
+    "losses": ("data=imdb", "loss=mixed", "loss.epsilon=2.5", "data.unlabelled=true"),
     "vectors of a file": ("data=demo", "data.vectors='~/my vectors.vec'", "model=rnn"),
     "another run": ("data=demo", "model.init_from=/runs/first"),
     "an optimizer without a file": (
@@ -42,7 +46,7 @@ RUNS = {
 def write_result(folder: Path, config: RunConfig, **changes: Any) -> Path:
     """Write the options of a run as its result.json has them."""
     options = config.model_dump(mode="json")
-    groups = ("seed", "model", "optimizer", "scheduler")
+    groups = ("seed", "model", "loss", "optimizer", "scheduler")
     result = {"schema_version": 3} | {name: options[name] for name in groups}
     result |= {"data": {"name": "some", "options": options["data"]}, "trainer": options["trainer"]}
     result["model"]["parameters"] = 1234
@@ -154,6 +158,30 @@ def test_untrusted_file_is_refused_in_one_line(tmp_path, name):
         expand([f"reproduce={path}"])
     assert str(refused.value).startswith(f"{path}: {message}")
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_result_without_the_group_of_losses_has_the_cross_entropy_alone(tmp_path):
+    path = write_result(tmp_path, composed("data=demo"))
+    result = json.loads(path.read_text())
+    del result["loss"]
+    path.write_text(json.dumps(result))
+    assert read_run_record(str(path)).config.loss.is_cross_entropy
+
+
+def test_other_unlabelled_texts_are_refused(tmp_path):
+    (tmp_path / "more.txt").write_text("a good film\na dull film")
+    options = DemoConfig(
+        num_train=60, num_test=20, cache_dir=str(tmp_path), unlabelled=str(tmp_path / "more.txt")
+    )
+    data = TextDataModule(options, train_unlabelled=True)
+    data.setup()
+    same = describe_data(data) | describe_unlabelled(data)
+    write_result(tmp_path, composed("data=demo", "loss=mixed"), data=same)
+    check_same_data(str(tmp_path), data)
+    other = same | {"unlabelled": same["unlabelled"] | {"fingerprint": "0123"}}
+    write_result(tmp_path, composed("data=demo", "loss=mixed"), data=other)
+    with pytest.raises(DataError, match=r"other unlabelled texts \(fingerprint 0123, here"):
+        check_same_data(str(tmp_path), data)
 
 
 def test_strings_stay_strings(tmp_path):

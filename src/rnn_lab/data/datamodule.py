@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from rnn_lab.data.class_balance import count_classes, resolve_class_weights
 from rnn_lab.data.corpus import Corpus, Split, Task
 from rnn_lab.data.duplicates import DuplicateCounts, count_duplicates, leaked_rows, split_hashes
-from rnn_lab.data.encode import EncodedSplit, encode_corpus, fit_vocabulary
+from rnn_lab.data.encode import EncodedSplit, EncodedTexts, encode_corpus, fit_vocabulary
 from rnn_lab.data.options import TextOptions, names_file
 from rnn_lab.data.recipe import resolve_sizes
 from rnn_lab.data.samplers import (
@@ -22,7 +22,10 @@ from rnn_lab.data.samplers import (
     BatchDataset,
     BucketBatchSampler,
     DistributedBatchSampler,
+    PairedBatchSampler,
+    PairedDataset,
     RepeatedBatches,
+    TextDataset,
     TokenBatchSampler,
 )
 from rnn_lab.data.sources.registry import load_corpus
@@ -31,7 +34,14 @@ from rnn_lab.data.statistics import TextStatistics, text_statistics
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
 from rnn_lab.data.tokenizer_json import read_tokenizer_json
-from rnn_lab.data.unlabelled import PretrainingTexts, RunTexts, pretraining_texts
+from rnn_lab.data.unlabelled import (
+    EncodedUnlabelled,
+    PretrainingTexts,
+    RunTexts,
+    encode_unlabelled,
+    find_unlabelled,
+    pretraining_texts,
+)
 from rnn_lab.data.word_vectors import WordVectors, load_word_vectors
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 
@@ -57,6 +67,7 @@ class TextDataModule(L.LightningDataModule):
         class_names: Sequence[str] | None = None,
         task: Task | None = None,
         use_labels: bool = True,
+        train_unlabelled: bool = False,
     ) -> None:
         """Store the arguments; `setup` loads the texts.
 
@@ -68,6 +79,7 @@ class TextDataModule(L.LightningDataModule):
             class_names: of a finished run: labels become indices into these.
             task: of a finished run: texts of another one are refused.
             use_labels: False: the training batches are those of `pretraining_texts`.
+            train_unlabelled: let training batches have texts of data.unlabelled, if it names any.
         """
         super().__init__()
         self.config = config
@@ -77,6 +89,7 @@ class TextDataModule(L.LightningDataModule):
         self._class_names = None if class_names is None else tuple(class_names)
         self._task = task
         self.use_labels = use_labels
+        self._train_unlabelled = train_unlabelled
         self._is_set_up = False
         self._start = (0, 0)
         self._excluded: frozenset[tuple[int, int]] = frozenset()
@@ -140,6 +153,28 @@ class TextDataModule(L.LightningDataModule):
         return count_duplicates(split_hashes(self.corpus, Path(self.config.cache_dir), *self._rows))
 
     @cached_property
+    def unlabelled(self) -> EncodedUnlabelled | None:
+        """The unlabelled texts of the training batches; None: they have none.
+
+        Raises:
+            DataError: the texts of data.unlabelled cannot be read, or all are held out.
+        """
+        named = find_unlabelled(self.config) if self._train_unlabelled else None
+        if named is None:
+            return None
+        found = encode_unlabelled(named, self._run_texts, Path(self.config.cache_dir))
+        if not len(found.texts):
+            raise DataError("data.unlabelled: has no text that is not in validation or test too")
+        return found
+
+    @property
+    def unlabelled_fingerprint(self) -> str | None:
+        """That of the unlabelled texts which the training batches have; None: they have none."""
+        if not self.use_labels:
+            return self.pretraining_texts.about.get("unlabelled_fingerprint")
+        return None if self.unlabelled is None else self.unlabelled.fingerprint
+
+    @cached_property
     def text_statistics(self) -> dict[str, TextStatistics]:
         """Lengths, unknown tokens and truncation of each split, see `TextStatistics`."""
         longest = self.text_encoder.max_length
@@ -187,13 +222,20 @@ class TextDataModule(L.LightningDataModule):
         """Number of ids."""
         return self.text_encoder.vocab_size
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return batches of texts of similar length, in another order in each epoch."""
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return batches of texts of similar length, in another order in each epoch.
+
+        Each is a Batch; with `unlabelled` texts, a MixedBatch.
+        """
         dataset = self._dataset("train")
         sampler = self._sampler("train", dataset, shuffle=True, **self._replicas())
         sampler.resume_at(*self._start)
         sampler.exclude_batches(self._excluded)
-        return self._dataloader(dataset, sampler)
+        if self.unlabelled is None:
+            return self._dataloader(dataset, sampler)
+        others = self._padded(self.unlabelled.texts)
+        paired = PairedBatchSampler(sampler, self._unlabelled_sampler(others.lengths))
+        return self._dataloader(PairedDataset(dataset, others), paired)
 
     def num_batches(self, split: str, num_replicas: int = 1) -> int:
         """Return how many batches each of `num_replicas` processes has of a split in an epoch.
@@ -213,13 +255,22 @@ class TextDataModule(L.LightningDataModule):
         if not shuffle:
             return BucketBatchSampler(lengths, config.eval_batch_size, shuffle=False, **replicas)
         labels = self.splits[split].labels if config.weighted_sampling else None
-        if config.max_tokens_per_batch is None:
-            size = config.batch_size
-            return BucketBatchSampler(
-                lengths, size, shuffle=True, labels=labels, seed=self._seed, **replicas
-            )
-        size = config.max_tokens_per_batch
-        return TokenBatchSampler(lengths, size, labels=labels, seed=self._seed, **replicas)
+        return self._training_sampler(lengths, None, labels=labels, **replicas)
+
+    def _unlabelled_sampler(self, lengths: np.ndarray) -> BucketBatchSampler | TokenBatchSampler:
+        size = self.config.unlabelled_batch_size
+        return self._training_sampler(lengths, size, labels=None, **self._replicas())
+
+    def _training_sampler(
+        self, lengths: np.ndarray, size: int | None, **options: Any
+    ) -> BucketBatchSampler | TokenBatchSampler:
+        """Return shuffled batches of `size` texts; None: of the size of the labelled ones."""
+        config = self.config
+        if size is None and config.max_tokens_per_batch is not None:
+            most = config.max_tokens_per_batch
+            return TokenBatchSampler(lengths, most, seed=self._seed, **options)
+        size = config.batch_size if size is None else size
+        return BucketBatchSampler(lengths, size, shuffle=True, seed=self._seed, **options)
 
     def resume_at(self, epoch: int, batch: int) -> None:
         """Start the training batches within an epoch, to resume an interrupted run."""
@@ -307,11 +358,15 @@ class TextDataModule(L.LightningDataModule):
                 f"{self.corpus.name}: has no split {name}; choose from: {', '.join(self.splits)}"
             )
         learns = name == "train" and not self.use_labels
-        return BatchDataset(
-            self.pretraining_texts.split if learns else self.splits[name],
-            max_length=self.text_encoder.max_length,
-            truncation_side=self.text_encoder.truncation_side,
-        )
+        split = self.pretraining_texts.split if learns else self.splits[name]
+        return BatchDataset(split, **self._truncation())
+
+    def _padded(self, texts: EncodedTexts) -> TextDataset:
+        return TextDataset(texts, **self._truncation())
+
+    def _truncation(self) -> dict[str, Any]:
+        encoder = self.text_encoder
+        return {"max_length": encoder.max_length, "truncation_side": encoder.truncation_side}
 
     def _replicas(self) -> dict[str, Any]:
         """The rank of this process among those that share each batch."""
@@ -321,8 +376,10 @@ class TextDataModule(L.LightningDataModule):
         }
 
     def _dataloader(
-        self, dataset: BatchDataset, sampler: DistributedBatchSampler
-    ) -> DataLoader[Batch]:
+        self,
+        dataset: BatchDataset | PairedDataset,
+        sampler: DistributedBatchSampler | PairedBatchSampler,
+    ) -> DataLoader[Any]:
         # As `sampler`, not `batch_sampler`: the dataset returns a whole batch, and Lightning calls
         # `set_epoch` of a `sampler` only.
         overfits = self.trainer is not None and self.trainer.overfit_batches  # type: ignore[attr-defined]
@@ -362,7 +419,7 @@ class TextDataModule(L.LightningDataModule):
             raise CheckpointError(f"the checkpoint's classes are {', '.join(class_names)}")
 
 
-class _ReproducibleLoader(DataLoader[Batch]):
+class _ReproducibleLoader(DataLoader[Any]):
     """Draw one number per epoch from torch's default generator, with and without workers.
 
     DataLoader without workers draws one per epoch; with workers it draws one when it starts them

@@ -48,22 +48,28 @@ _Chunk = tuple[np.ndarray, np.ndarray]  # concatenated ids; length of each text
 
 
 @dataclass(frozen=True)
-class EncodedSplit:
-    """Labelled texts as whole sequences of ids; batches truncate them to data.max_length.
+class EncodedTexts:
+    """Texts as whole sequences of ids; batches truncate them to data.max_length.
 
-    `split[i]` is text i: ids[starts[i] : starts[i] + lengths[i]].
+    `texts[i]` is text i: ids[starts[i] : starts[i] + lengths[i]].
     """
 
     ids: np.ndarray | ConcatenatedArrays  # uint16 or uint32 [ids of all texts], memory-mapped
     starts: np.ndarray  # int64 [examples]
     lengths: np.ndarray  # int64 [examples], each at least 1
-    labels: np.ndarray  # int64 [examples] or uint8 [examples, classes], see Split
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.starts)
 
     def __getitem__(self, row: int) -> np.ndarray:
         return self.ids[self.starts[row] : self.starts[row] + self.lengths[row]]
+
+
+@dataclass(frozen=True)
+class EncodedSplit(EncodedTexts):
+    """Labelled texts, encoded."""
+
+    labels: np.ndarray  # int64 [examples] or uint8 [examples, classes], see Split
 
     def take(self, rows: np.ndarray) -> "EncodedSplit":
         """Return the examples at `rows`, over the same ids."""

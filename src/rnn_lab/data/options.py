@@ -85,6 +85,7 @@ class TextOptions(StrictConfig):
     vectors_epochs: PositiveInt = 4
     vectors_window: PositiveInt = 8
     unlabelled: StrictBool | FilePath | list[FilePath] | None = None
+    unlabelled_batch_size: PositiveInt | None = None
     cache_dir: FilePath = "data/cache"
 
     @field_validator("max_vocab_size")
@@ -136,6 +137,13 @@ class TextOptions(StrictConfig):
             raise ValueError("give a file or a list of files")
         return unlabelled
 
+    @field_validator("unlabelled_batch_size")
+    @classmethod
+    def _has_unlabelled_texts(cls, size: int | None, options: ValidationInfo) -> int | None:
+        if size is not None and options.data.get("unlabelled", True) is None:
+            raise ValueError("is the size of batches of data.unlabelled, which is null")
+        return size
+
     def own_unlabelled(self) -> UnlabelledTexts:
         """Return the texts of data.unlabelled=true, for a source that `has_unlabelled`."""
         raise NotImplementedError
@@ -150,7 +158,8 @@ class TextOptions(StrictConfig):
 
 
 # Options that carry over from one source to another. `val_split` has choices of each source, and
-# so has `unlabelled`; `train_size` is a number of texts of one of them.
+# so has `unlabelled`, with the size of its batches; `train_size` is a number of texts of one of
+# them.
 SHARED_OPTIONS = frozenset(TextOptions.model_fields) - {
-    *("source", "val_split", "unlabelled", "train_size")
+    *("source", "val_split", "unlabelled", "unlabelled_batch_size", "train_size")
 }

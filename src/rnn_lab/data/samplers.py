@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 
-from rnn_lab.data.encode import EncodedSplit
+from rnn_lab.data.encode import EncodedSplit, EncodedTexts
 from rnn_lab.data.text_encoder import head_length
 from rnn_lab.data.vocabulary import PAD_ID
 from rnn_lab.errors import DataError
@@ -18,6 +18,13 @@ from rnn_lab.errors import DataError
 # How many batches of shuffled examples form a pool that is sorted by length. Large pools have
 # little padding; with too large pools the same texts share a batch in every epoch.
 _LARGEST_POOL, _FEWEST_POOLS = 50, 8
+
+
+class PaddedTexts(NamedTuple):
+    """Padded texts without labels. Every field is int64."""
+
+    tokens: Tensor  # [batch, time], padded on the right with <pad>
+    lengths: Tensor  # [batch], each at least 1
 
 
 class Batch(NamedTuple):
@@ -29,34 +36,76 @@ class Batch(NamedTuple):
     indices: Tensor  # [batch], the position of each text in its split
 
 
-class BatchDataset(Dataset[Batch]):
-    """A split whose items are whole batches, `dataset[rows]`, read from the memory map."""
+class MixedBatch(NamedTuple):
+    """The fields of a Batch of labelled texts, and unlabelled texts beside them."""
 
-    def __init__(self, split: EncodedSplit, *, max_length: int, truncation_side: str) -> None:
+    tokens: Tensor
+    lengths: Tensor
+    labels: Tensor
+    indices: Tensor
+    unlabelled: PaddedTexts  # with a batch and a time of their own
+
+
+Rows = Sequence[int] | np.ndarray | int
+
+
+class TextDataset(Dataset[PaddedTexts]):
+    """Texts whose items are whole batches, `dataset[rows]`, read from the memory map."""
+
+    def __init__(self, texts: EncodedTexts, *, max_length: int, truncation_side: str) -> None:
         """Truncate texts to `max_length`, on the "left", in the "middle" or on the "right"."""
-        self.lengths = np.minimum(split.lengths, max_length)
-        self._cut = split.lengths - self.lengths
+        self.lengths = np.minimum(texts.lengths, max_length)
+        self._cut = texts.lengths - self.lengths
         self._head = head_length(max_length, truncation_side)
-        self._split = split
+        self._texts = texts
 
     def __len__(self) -> int:
-        return len(self._split)
+        return len(self.lengths)
 
-    def __getitem__(self, rows: Sequence[int] | np.ndarray | int) -> Batch:
+    def __getitem__(self, rows: Rows) -> PaddedTexts:
         rows = np.atleast_1d(rows)  # [batch]
         lengths = self.lengths[rows]  # [batch]
         steps = np.arange(lengths.max())  # [time]
         is_token = steps < lengths[:, None]  # [batch, time]
         skipped = np.where(steps < self._head, 0, self._cut[rows, None])  # [batch, time]
-        positions = (self._split.starts[rows, None] + steps + skipped)[is_token]
+        positions = (self._texts.starts[rows, None] + steps + skipped)[is_token]
         tokens = np.full(is_token.shape, PAD_ID, dtype=np.int64)  # [batch, time]
-        tokens[is_token] = self._split.ids[positions]
+        tokens[is_token] = self._texts.ids[positions]
+        return PaddedTexts(torch.from_numpy(tokens), torch.from_numpy(lengths))
+
+
+class BatchDataset(Dataset[Batch]):
+    """A split whose items are whole batches, `dataset[rows]`."""
+
+    def __init__(self, split: EncodedSplit, *, max_length: int, truncation_side: str) -> None:
+        """Truncate texts to `max_length`, on the "left", in the "middle" or on the "right"."""
+        self._texts = TextDataset(split, max_length=max_length, truncation_side=truncation_side)
+        self._labels = split.labels
+        self.lengths = self._texts.lengths
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, rows: Rows) -> Batch:
+        rows = np.atleast_1d(rows)  # [batch]
         return Batch(
-            torch.from_numpy(tokens),
-            torch.from_numpy(lengths),
-            torch.from_numpy(self._split.labels[rows].astype(np.int64)),
+            *self._texts[rows],
+            torch.from_numpy(self._labels[rows].astype(np.int64)),
             torch.from_numpy(rows.astype(np.int64)),
         )
+
+
+class PairedDataset(Dataset[MixedBatch]):
+    """Batches of labelled and unlabelled texts: `dataset[rows, unlabelled_rows]`."""
+
+    def __init__(self, labelled: BatchDataset, unlabelled: TextDataset) -> None:
+        self._labelled, self._unlabelled = labelled, unlabelled
+
+    def __len__(self) -> int:
+        return len(self._labelled)
+
+    def __getitem__(self, rows: tuple[Rows, Rows]) -> MixedBatch:
+        return MixedBatch(*self._labelled[rows[0]], self._unlabelled[rows[1]])
 
 
 class BalancedDraw:
@@ -121,6 +170,11 @@ class DistributedBatchSampler(Sampler[np.ndarray], ABC):
         """Let every epoch have the batches of the first one, in its order."""
         self._repeats = True
 
+    @property
+    def epoch(self) -> int:
+        """The epoch whose batches come next."""
+        return 0 if self._repeats else self._epoch
+
     def set_epoch(self, epoch: int) -> None:
         """Select the order of `epoch`; Lightning calls this before every epoch."""
         self._epoch = epoch
@@ -137,21 +191,67 @@ class DistributedBatchSampler(Sampler[np.ndarray], ABC):
         self._excluded = batches
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        rng = np.random.Generator(
-            np.random.PCG64([self._seed, 0 if self._repeats else self._epoch])
-        )
+        return (batch for _, batch in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the number in the epoch of each batch, and its rows of this replica."""
+        rng = np.random.Generator(np.random.PCG64([self._seed, self.epoch]))
         drawn = None if self._draw is None else self._draw.rows(rng)
         epoch, first = self._start
         batches = self._batches(rng)
+        numbers: Iterable[int] = range(len(batches))
         if excluded := {number for epoch, number in self._excluded if epoch == self._epoch}:
-            batches = _replace_excluded(list(batches), excluded)
-        for batch in islice(batches, first if self._epoch == epoch else 0, None):
-            share = batch[self._rank :: self._num_replicas]
-            yield share if drawn is None else drawn[share]
+            numbers = _replace_excluded(len(batches), excluded)
+        for number in islice(numbers, first if self._epoch == epoch else 0, None):
+            share = batches[number][self._rank :: self._num_replicas]
+            yield number, share if drawn is None else drawn[share]
 
     @abstractmethod
-    def _batches(self, rng: np.random.Generator) -> Iterable[np.ndarray]:
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch, the same for all epochs."""
+
+    @abstractmethod
+    def _batches(self, rng: np.random.Generator) -> Sequence[np.ndarray]:
         """Return the batches of all replicas together, in the order of an epoch."""
+
+
+class PairedBatchSampler(Sampler[tuple[np.ndarray, np.ndarray]]):
+    """The batches of a sampler of labelled texts, each with a batch of unlabelled ones.
+
+    An epoch is one of the labelled texts. The unlabelled batches are those of epoch after epoch of
+    their own sampler, as long as the training lasts: batch b of epoch e, of n, has number e n + b
+    of them. So they need no state to be resumed, and a batch that is excluded is with its
+    unlabelled texts.
+    """
+
+    def __init__(
+        self, labelled: DistributedBatchSampler, unlabelled: DistributedBatchSampler
+    ) -> None:
+        self._labelled, self._unlabelled = labelled, unlabelled
+        self._epoch_batches: tuple[int, list[np.ndarray]] = -1, []  # of the unlabelled texts
+
+    def __len__(self) -> int:
+        return len(self._labelled)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        before = self._labelled.epoch * len(self._labelled)
+        for number, rows in self._labelled.numbered():
+            yield rows, self._unlabelled_batch(before + number)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Select the order of `epoch`; Lightning calls this before every epoch."""
+        self._labelled.set_epoch(epoch)
+
+    def repeat_first_epoch(self) -> None:
+        """Let every epoch have the batches of the first one, in its order."""
+        self._labelled.repeat_first_epoch()
+
+    def _unlabelled_batch(self, number: int) -> np.ndarray:
+        epoch, place = divmod(number, len(self._unlabelled))
+        if epoch != self._epoch_batches[0]:
+            self._unlabelled.set_epoch(epoch)
+            self._epoch_batches = epoch, list(self._unlabelled)
+        return self._epoch_batches[1][place]
 
 
 class RepeatedBatches(SequentialSampler):
@@ -160,9 +260,9 @@ class RepeatedBatches(SequentialSampler):
     Lightning then replaces a sampler of any other class by one of single examples.
     """
 
-    def __init__(self, sampler: DistributedBatchSampler) -> None:
+    def __init__(self, sampler: DistributedBatchSampler | PairedBatchSampler) -> None:
         sampler.repeat_first_epoch()
-        super().__init__(sampler)  # type: ignore[arg-type]
+        super().__init__(sampler)
         self._sampler = sampler
 
     def set_epoch(self, epoch: int) -> None:
@@ -173,20 +273,19 @@ class RepeatedBatches(SequentialSampler):
         return iter(self._sampler)
 
     def __len__(self) -> int:
-        return len(self._sampler)  # type: ignore[arg-type]
+        return len(self._sampler)
 
 
-def _replace_excluded(batches: list[np.ndarray], excluded: Collection[int]) -> Iterable[np.ndarray]:
-    """Yield `batches` with a replacement for each excluded one.
+def _replace_excluded(count: int, excluded: Collection[int]) -> Iterable[int]:
+    """Yield the numbers of `count` batches with a replacement for each excluded one.
 
     Raises:
         DataError: all batches are excluded.
     """
-    count = len(batches)
     if all(number in excluded for number in range(count)):
         raise DataError(f"all {count} batches of an epoch are excluded")
     for number in range(count):
-        yield batches[replacement_batch(number, excluded, count)]
+        yield replacement_batch(number, excluded, count)
 
 
 def replacement_batch(number: int, excluded: Collection[int], count: int) -> int:
@@ -240,7 +339,7 @@ class BucketBatchSampler(DistributedBatchSampler):
     def __len__(self) -> int:
         return len(self._bounds()) - 1
 
-    def _batches(self, rng: np.random.Generator) -> Iterable[np.ndarray]:
+    def _batches(self, rng: np.random.Generator) -> Sequence[np.ndarray]:
         order = self._bucketed(rng) if self._shuffle else np.argsort(-self._lengths, kind="stable")
         batches = np.split(order, self._bounds()[1:-1])
         return [batches[i] for i in rng.permutation(len(batches))] if self._shuffle else batches
@@ -302,7 +401,7 @@ class TokenBatchSampler(DistributedBatchSampler):
     def __len__(self) -> int:
         return sum(len(cuts) + 1 for cuts in self._cuts)
 
-    def _batches(self, rng: np.random.Generator) -> Iterable[np.ndarray]:
+    def _batches(self, rng: np.random.Generator) -> Sequence[np.ndarray]:
         rows = rng.permutation(len(self._lengths))
         rows = rows[np.argsort(self._lengths[rows], kind="stable")]  # random among equals
         neighbours = np.arange(len(rows)) // self._pools

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ from rnn_lab.data.basic_english import basic_english
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import Corpus, UnlabelledTexts, stat_key
 from rnn_lab.data.duplicates import split_hashes
-from rnn_lab.data.encode import EncodedSplit, rows_fingerprint, settings_key, tokenizer_version
+from rnn_lab.data.encode import (
+    EncodedSplit,
+    EncodedTexts,
+    rows_fingerprint,
+    settings_key,
+    tokenizer_version,
+)
 from rnn_lab.data.options import TextOptions
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.readers.config import ReadConfig, read_options
@@ -55,6 +62,21 @@ class EncodedUnlabelled:
 
     ids: RaggedArray  # uint32, memory-mapped
     num_held_out: int  # texts left out, since they are also in validation or test
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the ids."""
+        digest = hashlib.sha256(self.ids.offsets.tobytes())
+        for _, values, _ in self.ids.chunks():
+            digest.update(values.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def texts(self) -> EncodedTexts:
+        """The texts that have a token."""
+        lengths = np.diff(self.ids.offsets)
+        rows = np.flatnonzero(lengths)
+        return EncodedTexts(self.ids.values, self.ids.offsets[rows], lengths[rows])
 
 
 @dataclass(frozen=True)
@@ -127,11 +149,8 @@ def pretraining_texts(config: TextOptions, texts: RunTexts) -> PretrainingTexts:
         ids = ConcatenatedArrays(ids, encoded.ids.values)
         starts = np.concatenate([starts, encoded.ids.offsets[:-1] + len(train.ids)])
         lengths = np.concatenate([lengths, np.diff(encoded.ids.offsets)])
-        fingerprint = hashlib.sha256(encoded.ids.offsets.tobytes())
-        for _, values, _ in encoded.ids.chunks():
-            fingerprint.update(values.tobytes())
         about |= {"unlabelled": len(encoded.ids), "held_out": encoded.num_held_out}
-        about["unlabelled_fingerprint"] = fingerprint.hexdigest()
+        about["unlabelled_fingerprint"] = encoded.fingerprint
     used = np.flatnonzero(np.minimum(lengths, config.max_length) > 1)
     if not len(used):
         raise DataError(

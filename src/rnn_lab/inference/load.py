@@ -34,7 +34,13 @@ from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.safetensors_file import SUFFIX, read_safetensors
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import ModelConfig, ModelOptions, OptimizerConfig, SchedulerConfig
+from rnn_lab.models.config import (
+    LossConfig,
+    ModelConfig,
+    ModelOptions,
+    OptimizerConfig,
+    SchedulerConfig,
+)
 from rnn_lab.models.language_model import RecurrentLanguageModel
 from rnn_lab.process import limit_threads
 from rnn_lab.training.hardware import available_devices
@@ -108,6 +114,7 @@ class _HyperParameters(_Plain, extra="forbid"):
     task: Task = "multiclass"
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
+    loss: LossConfig = LossConfig()
 
 
 class _LanguageModelParameters(_Plain, extra="forbid"):

@@ -66,13 +66,19 @@ class RecurrentClassifier(nn.Module):
         Raises:
             ValueError: one of the lengths [batch] is not from 1 to time.
         """
-        read = tokens
-        if self.training and self.word_dropout > 0:
-            # Whole words are hidden (Dai and Le 2015): as padding, whose vector stays zero.
-            hidden = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
-            read = tokens.masked_fill(hidden, 0)
-        logits = self.forward_embedded(self.embed(read), lengths)  # [batch, num_classes]
+        embedded = self.embed(self.hide_words(tokens))
+        logits = self.forward_embedded(embedded, lengths)  # [batch, num_classes]
         return logits if self.ngrams is None else logits + self.ngrams(tokens, lengths)
+
+    def hide_words(self, tokens: Tensor) -> Tensor:
+        """Return tokens int64 [batch, time] with word dropout (Dai and Le 2015) in training.
+
+        Whole words are hidden: as padding, whose vector stays zero.
+        """
+        if not self.training or self.word_dropout == 0:
+            return tokens
+        hidden = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
+        return tokens.masked_fill(hidden, 0)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Return the vectors [batch, time, embedding_dim] of tokens int64 [batch, time]."""

@@ -1,4 +1,4 @@
-"""Options of the groups `objective`, `model`, `optimizer` and `scheduler`.
+"""Options of the groups `objective`, `model`, `loss`, `optimizer` and `scheduler`.
 
 Options that only one cell, optimizer or schedule has are flat, beside the others:
 model.forget_bias=3, optimizer.betas=[0.9,0.95]. Importing this module does not import torch.
@@ -24,6 +24,7 @@ from rnn_lab.models.registry import CELLS, POOLINGS, SCHEDULES
 from rnn_lab.validation import AUTO, FilePath, OrAuto, StrictConfig, check_arguments, validate
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
+LossWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class ModelConfig(StrictConfig):
@@ -173,6 +174,26 @@ class OptimizerConfig(_WithArguments):
 
             check_optimizer(self)
         return self
+
+
+class LossConfig(StrictConfig):
+    """Weights of training losses beside the cross-entropy; see rnn_lab.models.losses."""
+
+    adversarial: LossWeight = 0.0
+    virtual_adversarial: LossWeight = 0.0
+    entropy: LossWeight = 0.0
+    r_drop: LossWeight = 0.0
+    epsilon: Annotated[PositiveFloat, Field(allow_inf_nan=False)] = 5.0
+
+    @property
+    def is_cross_entropy(self) -> bool:
+        """Return whether there is no other loss."""
+        return not (self.adversarial or self.needs_no_labels)
+
+    @property
+    def needs_no_labels(self) -> bool:
+        """Return whether there is a loss that unlabelled texts have too."""
+        return bool(self.virtual_adversarial or self.entropy or self.r_drop)
 
 
 class SchedulerConfig(_WithArguments):

@@ -11,7 +11,14 @@ from torchmetrics import MetricCollection
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.calibration import ValidationLogits, calibrate
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig, validate_model
+from rnn_lab.models.config import (
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    validate_model,
+)
+from rnn_lab.models.losses import mixed_loss
 from rnn_lab.models.metrics import (
     LabelThresholds,
     MetricFactory,
@@ -20,20 +27,22 @@ from rnn_lab.models.metrics import (
     metric_inputs,
 )
 from rnn_lab.models.recurrent_module import RecurrentModule
+from rnn_lab.validation import validate
 
 if TYPE_CHECKING:
-    from rnn_lab.data.samplers import Batch
+    from rnn_lab.data.samplers import Batch, MixedBatch
 
 
 class TextClassifier(RecurrentModule):
     """A classifier with any registered cell. Hyper-parameters are saved as plain dicts and numbers.
 
     Logs train/loss and train/accuracy (while the weights move) and the val/ and test/ metrics of
-    `build_metrics`, each a mean over texts and not over batches. Where a text has any number of
-    labels, the val/ metrics use thresholds of 0.5; each validation then chooses the thresholds with
-    which its checkpoint is tested and predicts. So it does with the temperature, if the classifier
-    is to be calibrated: val/ metrics are those of uncalibrated probabilities, test/ metrics those
-    of calibrated ones.
+    `build_metrics`, each a mean over texts and not over batches. With losses beside the
+    cross-entropy, train/loss is their weighted sum, and train/loss_<name> each of them. Where a
+    text has any number of labels, the val/ metrics use thresholds of 0.5; each validation then
+    chooses the thresholds with which its checkpoint is tested and predicts. So it does with the
+    temperature, if the classifier is to be calibrated: val/ metrics are those of uncalibrated
+    probabilities, test/ metrics those of calibrated ones.
     """
 
     # Of a subclass for one cell: the cell's name and the options that differ from ModelConfig's.
@@ -52,6 +61,7 @@ class TextClassifier(RecurrentModule):
         task: str = "multiclass",
         calibrate: bool = False,
         label_smoothing: float = 0.0,
+        loss: LossConfig | Mapping[str, Any] | None = None,
     ) -> None:
         """Build the network from the options of the groups `model`, `optimizer` and `scheduler`.
 
@@ -62,6 +72,7 @@ class TextClassifier(RecurrentModule):
         With `calibrate`, each validation fits the temperature.
         With `label_smoothing`, that share of each target of the training loss is spread evenly over
         all classes (Szegedy et al. 2016, section 7). No checkpoint has it.
+        `loss` has the options of that group; None: the cross-entropy alone.
 
         Raises:
             ConfigError: an option is unknown or impossible, or labels are smoothed where a text
@@ -79,6 +90,7 @@ class TextClassifier(RecurrentModule):
                 "give 0"
             )
         model_config = validate_model({**self.model_defaults, **dict(model)})
+        self.loss_config = validate(LossConfig, dict(loss or {}))
         self.save_hyperparameters(
             {
                 "model": model_config.model_dump(),
@@ -87,6 +99,7 @@ class TextClassifier(RecurrentModule):
                 "task": task,
                 "optimizer": self.optimizer_config.model_dump(),
                 "scheduler": self.scheduler_config.model_dump(),
+                "loss": self.loss_config.model_dump(),
             },
             logger=False,
         )
@@ -118,21 +131,36 @@ class TextClassifier(RecurrentModule):
         with torch.autocast(tokens.device.type, enabled=False):
             return self.classifier(tokens, lengths)
 
-    def training_step(self, batch: "Batch", batch_idx: int) -> Tensor:
-        """Return the mean loss of a batch, weighted by class, a scalar."""
-        logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
-        loss = self._training_loss(logits, batch.labels)
+    def training_step(self, batch: "Batch | MixedBatch", batch_idx: int) -> Tensor:
+        """Return the loss of a batch, a scalar: the mean over its texts, weighted by class.
+
+        With options of `loss`, it is the weighted sum of `mixed_loss`.
+        """
+        if self.loss_config.is_cross_entropy:
+            logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
+            loss = self._training_loss(logits, batch.labels)
+        else:
+            mixed = mixed_loss(self.classifier, batch, self.loss_config, self._training_loss)
+            loss, logits = mixed.total, mixed.logits
+            for name, (mean, texts) in mixed.terms.items():
+                self._log_training({f"train/loss_{name}": mean}, texts)
         accuracy = self.task.correct(logits.detach(), batch.labels).float().mean()
+        metrics = {"train/loss": loss, "train/accuracy": accuracy}
+        self._log_training(metrics, len(batch.labels), prog_bar=True)
+        return loss
+
+    def _log_training(
+        self, metrics: Mapping[str, Tensor], texts: int, *, prog_bar: bool = False
+    ) -> None:
         # On the device until the epoch ends: no step waits for a number.
         self.log_dict(
-            {"train/loss": loss, "train/accuracy": accuracy},
+            metrics,
             on_step=False,
             on_epoch=True,
-            prog_bar=True,
-            batch_size=len(batch.labels),
+            prog_bar=prog_bar,
+            batch_size=texts,
             sync_dist=True,
         )
-        return loss
 
     def validation_step(self, batch: "Batch", batch_idx: int) -> None:
         """Add a batch to the val/ metrics."""

@@ -26,6 +26,12 @@ class TaskFunctions(Protocol):
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return whether all is right about a text with thresholds of 0.5, bool [batch]."""
 
+    def entropies(self, logits: Tensor) -> Tensor:
+        """Return the entropy of each text's prediction in nats, [batch]."""
+
+    def divergences(self, logits: Tensor, others: Tensor) -> Tensor:
+        """Return KL(p || q) in nats, [batch], of the predictions p of `logits`, q of `others`."""
+
 
 class Multiclass:
     """One label a text: softmax and cross-entropy. Labels are int64 [batch]."""
@@ -46,11 +52,22 @@ class Multiclass:
         """Return whether the most probable class is the label, bool [batch]."""
         return logits.argmax(dim=1) == labels
 
+    def entropies(self, logits: Tensor) -> Tensor:
+        """Return the entropy of each softmax in nats, [batch]."""
+        logs = logits.log_softmax(dim=1)
+        return -(logs.exp() * logs).sum(dim=1)
+
+    def divergences(self, logits: Tensor, others: Tensor) -> Tensor:
+        """Return KL(p || q) in nats, [batch], of the softmaxes p of `logits`, q of `others`."""
+        logs = logits.log_softmax(dim=1)
+        return (logs.exp() * (logs - others.log_softmax(dim=1))).sum(dim=1)
+
 
 class Multilabel:
     """Any number of labels a text, each predicted on its own. Labels are 0 or 1, [batch, classes].
 
-    The loss of a text is the mean over labels of the binary cross-entropy of their sigmoids.
+    The loss of a text is the mean over labels of the binary cross-entropy of their sigmoids. So are
+    entropy and divergence means over labels, of Bernoulli distributions.
     """
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -69,6 +86,19 @@ class Multilabel:
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return whether exactly the labels of a text are predicted, bool [batch]."""
         return ((logits >= 0) == labels.bool()).all(dim=1)
+
+    def entropies(self, logits: Tensor) -> Tensor:
+        """Return the mean entropy of the labels of each text in nats, [batch]."""
+        # The cross-entropy of a distribution with itself.
+        binary = F.binary_cross_entropy_with_logits(logits, logits.sigmoid(), reduction="none")
+        return binary.mean(dim=1)
+
+    def divergences(self, logits: Tensor, others: Tensor) -> Tensor:
+        """Return the mean over labels of KL(p || q) in nats, [batch]."""
+        p = logits.sigmoid()
+        present = F.logsigmoid(logits) - F.logsigmoid(others)
+        absent = F.logsigmoid(-logits) - F.logsigmoid(-others)
+        return (p * present + (1 - p) * absent).mean(dim=1)
 
 
 TASKS: dict[str, TaskFunctions] = {"multiclass": Multiclass(), "multilabel": Multilabel()}

@@ -30,7 +30,7 @@ RUN_PAGE, SWEEP_PAGE = "run.html", "sweep.html"  # which link to each other
 CONFIG_DIR = ".hydra"  # of a run folder: the composed config and the overrides
 JOB_LOCK = "job.lock"  # held by the process that runs the job
 _RESULT_KEYS = ("model", "data", "seed", "synthetic", "best_epoch")
-_OPTION_GROUPS = ("objective", "model", "optimizer", "scheduler", "trainer")
+_OPTION_GROUPS = ("objective", "model", "loss", "optimizer", "scheduler", "trainer")
 _LABEL, _PREDICTION, _PROBABILITY = "label_", "prediction_", "probability_"
 # The first of them that exists decides: an earlier attempt can have left the others.
 _STATUS: dict[JobFile, JobStatus] = {"result": "finished", "pruned": "pruned", "failure": "failed"}

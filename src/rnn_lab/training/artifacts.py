@@ -266,7 +266,8 @@ def run_metadata(
     return calibration | {
         "objective": config.objective.model_dump(),
         "model": config.model.model_dump() | {"parameters": parameters},
-        "data": described,
+        "data": described | describe_unlabelled(data),
+        "loss": config.loss.model_dump(),
         "optimizer": config.optimizer.model_dump() | optimizer,
         "scheduler": config.scheduler.model_dump(),
         "trainer": config.trainer.model_dump() | asdict(hardware),
@@ -314,6 +315,14 @@ def describe_data(data: TextDataModule) -> dict[str, Any]:
         "texts": data.text_statistics,
         "options": data.config.model_dump(),
     }
+
+
+def describe_unlabelled(data: TextDataModule) -> dict[str, Any]:
+    """Return what unlabelled texts the training batches had; {} for none."""
+    if (unlabelled := data.unlabelled) is None:
+        return {}
+    counts = {"num_examples": len(unlabelled.texts), "held_out": unlabelled.num_held_out}
+    return {"unlabelled": counts | {"fingerprint": unlabelled.fingerprint}}
 
 
 def versions() -> dict[str, str]:

@@ -21,6 +21,7 @@ from rnn_lab.data.options import SKIPGRAM
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import (
     ClassificationConfig,
+    LossConfig,
     ModelOptions,
     ObjectiveConfig,
     OptimizerConfig,
@@ -222,6 +223,7 @@ class RunConfig(StrictConfig):
     objective: ObjectiveConfig = ClassificationConfig()
     model: ModelOptions
     data: DataOptions
+    loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     trainer: TrainerConfig
@@ -256,12 +258,16 @@ class RunConfig(StrictConfig):
 
     @model_validator(mode="after")
     def _unlabelled_is_read(self) -> Self:
-        reads = self.is_language_model or self.data.vectors == SKIPGRAM
-        if self.data.unlabelled is not None and not reads:
+        if self.data.unlabelled is None or self.loss.needs_no_labels:
+            return self
+        losses = "a weight above 0 of loss.virtual_adversarial, loss.entropy or loss.r_drop"
+        if not self.is_language_model and self.data.vectors != SKIPGRAM:
             raise ValueError(
-                f"data.unlabelled: is read with data.vectors={SKIPGRAM} or "
-                f"objective={LANGUAGE_MODEL} only"
+                f"data.unlabelled: needs data.vectors={SKIPGRAM}, objective={LANGUAGE_MODEL}, or "
+                f"{losses}"
             )
+        if self.data.unlabelled_batch_size is not None:
+            raise ValueError(f"data.unlabelled_batch_size: needs {losses}")
         return self
 
     @model_validator(mode="after")
@@ -270,6 +276,7 @@ class RunConfig(StrictConfig):
             return self
         for option, is_set in (
             ("metrics", any(self.metrics.values())),
+            ("loss", not self.loss.is_cross_entropy),
             ("trainer.gradient_flow", self.trainer.gradient_flow is not None),
         ):
             if is_set:

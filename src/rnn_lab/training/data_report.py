@@ -118,6 +118,17 @@ def print_pretraining_texts(data: TextDataModule) -> None:
 
 
 @rank_zero_only
+def print_unlabelled(data: TextDataModule) -> None:
+    """Print how many unlabelled texts are in the training batches, and how many were left out."""
+    if (unlabelled := data.unlabelled) is not None:
+        print(
+            f"Unlabelled texts: {len(unlabelled.texts):,} in training; {unlabelled.num_held_out:,} "
+            "more are also in validation or test and were left out",
+            flush=True,
+        )
+
+
+@rank_zero_only
 def report_groups(data: TextDataModule) -> None:
     """Print how many groups each split has, and warn about those that are in two splits."""
     column = getattr(data.config, "group_column", None)

@@ -39,8 +39,9 @@ _ALLOWED = (
     | {"trainer.accelerator", "trainer.precision", "optimizer.sparse_embedding"}
 )
 _ALLOWED_GROUPS = {"hydra", "logger", "paths", *_CODE}
-_GROUPS = ("model", "optimizer", "scheduler", "trainer")
-_OBJECTIVE = {"name": "classification"}  # of a result.json that names none
+_GROUPS = ("model", "loss", "optimizer", "scheduler", "trainer")
+# Of a result.json from before there were these groups.
+_DEFAULTS: dict[str, Any] = {"loss": {}, "objective": {"name": "classification"}}
 # Files of conf that hold no option of one cell, optimizer or schedule alone, for a name that has no
 # file. Every value in them is replaced.
 _PLAIN_CHOICES = {"model": "rnn", "optimizer": "adamw", "scheduler": "constant"}
@@ -71,11 +72,12 @@ def read_run_record(place: str) -> RunRecord:
     if "checkpoint" in result:
         raise CheckpointError(f"{path}: of a test by eval.py; give that of a training run")
     check_schema(result.get(SCHEMA_KEY), str(path))
-    options: dict[str, Any] = {name: dict(_part(path, result, name)) for name in _GROUPS}
+    recorded = _DEFAULTS | result
+    options: dict[str, Any] = {name: dict(_part(path, recorded, name)) for name in _GROUPS}
     options["model"].pop("parameters", None)
     options["data"] = _part(path, _part(path, result, "data"), "options")
     options |= {"seed": result.get("seed"), "logger": {"name": "none"}}
-    options["objective"] = _part(path, {"objective": _OBJECTIVE} | result, "objective")
+    options["objective"] = _part(path, recorded, "objective")
     for group, values in options.items():
         if isinstance(values, dict) and "_target_" in str(values):
             raise CheckpointError(f"{path}: {group}: names code to run, which is refused")
@@ -148,34 +150,36 @@ def check_same_data(place: str, data: "TextDataModule") -> None:
     """
     record = read_run_record(place)
     recorded = _part(record.path, record.result, "data")
-
-    def difference(key: str, here: str, among: dict[str, Any] = recorded) -> str | None:
-        then = among.get(key)
-        if then == here:
-            return None
-        return f"(fingerprint {then if isinstance(then, str) else 'unknown':.12}, here {here:.12})"
-
-    if texts := difference("fingerprint", data.corpus.fingerprint):
+    if texts := _difference(recorded.get("fingerprint"), data.corpus.fingerprint):
         advice = {
             "files": "name them, under their old file names: data.train_path=<path>",
             "imdb": "name their folder: data.root=<folder>",
         }.get(data.config.source, "another version of this project made them")
         raise DataError(f"{record.path}: was trained on other texts {texts}; {advice}")
-    about = {} if data.use_labels else data.pretraining_texts.about
-    key = "unlabelled_fingerprint"
-    if key in about:
-        before = recorded.get("pretraining_texts")
-        before = before if isinstance(before, dict) else {}
-        if texts := difference(key, about[key], before):
+    if (here := data.unlabelled_fingerprint) is not None:
+        key, name = "unlabelled_fingerprint", "pretraining_texts"
+        if data.use_labels:
+            key, name = "fingerprint", "unlabelled"
+        before = recorded.get(name)
+        if texts := _difference(before.get(key) if isinstance(before, dict) else None, here):
             raise DataError(
                 f"{record.path}: was trained on other unlabelled texts {texts}; give "
                 "data.unlabelled=<file>"
             )
-    if vocabulary := difference("vocabulary_fingerprint", data.text_encoder.fingerprint):
+    fingerprint = recorded.get("vocabulary_fingerprint")
+    if vocabulary := _difference(fingerprint, data.text_encoder.fingerprint):
         raise DataError(
             f"{record.path}: had another vocabulary {vocabulary} of the same texts: it was built "
             "by another version of this project or of its tokenizer"
         )
+
+
+def _difference(recorded: Any, here: str) -> str | None:
+    """Return two fingerprints for a message; None: they are equal."""
+    if recorded == here:
+        return None
+    then = recorded if isinstance(recorded, str) else "unknown"
+    return f"(fingerprint {then:.12}, here {here:.12})"
 
 
 def _overrides(record: RunRecord) -> dict[str, str]:
@@ -188,6 +192,7 @@ def _overrides(record: RunRecord) -> dict[str, str]:
         overrides[group] = f"{group}={name if has_file else plain}"
     overrides["objective"] = f"objective={config.objective.name}"
     overrides |= {"data": f"data={config.data.source}", "trainer": "trainer=auto"}
+    overrides["loss"] = "loss=cross_entropy"
     groups = {*_GROUPS, "objective", "seed", "data", "train", "test"}
     signature = options_signature(config.model_dump(mode="json", include=groups))
     for name, value in signature.items():

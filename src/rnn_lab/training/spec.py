@@ -65,14 +65,13 @@ class RunSpec:
         options = self.config.model_dump(mode="json")
         options["data"] = data.config.model_dump(mode="json")
         options["trainer"] |= asdict(hardware)
-        found = options_signature(options) | {
+        fingerprints = {
             "data.fingerprint": data.corpus.fingerprint,
             "data.vocabulary_fingerprint": data.text_encoder.fingerprint,
         }
-        if not data.use_labels:
-            unlabelled = data.pretraining_texts.about.get("unlabelled_fingerprint")
-            found["data.unlabelled_fingerprint"] = unlabelled
-        return found
+        if (unlabelled := data.unlabelled_fingerprint) is not None:
+            fingerprints["data.unlabelled_fingerprint"] = unlabelled
+        return options_signature(options) | fingerprints
 
     def with_half_batch(self) -> RunSpec:
         """Return the run with half the batch size and twice the gradient accumulation.
@@ -86,8 +85,11 @@ class RunSpec:
         if not shrinks and half_eval == data.eval_batch_size:
             return self
         batches = trainer.accumulate_grad_batches * (2 if shrinks else 1)
+        sizes: dict[str, int] = {name: half, "eval_batch_size": half_eval}
+        if shrinks and data.unlabelled_batch_size is not None:
+            sizes["unlabelled_batch_size"] = max(1, data.unlabelled_batch_size // 2)
         update = {
-            "data": data.model_copy(update={name: half, "eval_batch_size": half_eval}),
+            "data": data.model_copy(update=sizes),
             "trainer": trainer.model_copy(update={"accumulate_grad_batches": batches}),
         }
         config = self.config.model_copy(update=update)

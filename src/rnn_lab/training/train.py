@@ -46,6 +46,7 @@ from rnn_lab.training.data_report import (
     print_data_summary,
     print_pretraining_texts,
     print_source_info,
+    print_unlabelled,
     report_groups,
     warn_rare_classes,
     write_skipped_rows,
@@ -147,6 +148,7 @@ def load_data(spec: RunSpec) -> TextDataModule:
         seed=config.seed,
         allow_fallback=spec.sweep is None,
         use_labels=not config.is_language_model,
+        train_unlabelled=config.train and config.loss.needs_no_labels,
     )
     data.prepare_data()
     data.setup()
@@ -156,6 +158,7 @@ def load_data(spec: RunSpec) -> TextDataModule:
     if not config.trainer.fast_dev_run:
         write_skipped_rows(data.corpus, spec.output_dir)
     print_data_summary(data)
+    print_unlabelled(data)
     report_groups(data)
     warn_rare_classes(data)
     log_duplicates(data)
@@ -279,6 +282,7 @@ def _build_classifier(config: RunConfig, data: TextDataModule) -> TextClassifier
         task=data.task,
         calibrate=config.trainer.calibrate,
         label_smoothing=config.trainer.label_smoothing,
+        loss=config.loss,
     )
 
 

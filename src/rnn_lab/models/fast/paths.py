@@ -153,7 +153,6 @@ def _torch_layer(layer: Layer) -> nn.RNNBase:
             layer.hidden_size,
             layer.num_layers,
             batch_first=True,
-            dropout=layer.dropout,
             bidirectional=layer.bidirectional,
             device="meta",
         )
@@ -162,4 +161,5 @@ def _torch_layer(layer: Layer) -> nn.RNNBase:
         found.flatten_parameters()
         key = [(id(parameter), parameter.data_ptr()) for parameter in parameters.values()]
         layer.__dict__["_torch_layer"] = key, found
+    found.dropout = layer.dropout
     return found.train(layer.training)

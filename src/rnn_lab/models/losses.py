@@ -1,0 +1,245 @@
+"""Training losses beside the cross-entropy, and their sum: a mixed objective.
+
+    L = L_CE + a L_adv + v L_vadv + e L_H + d L_R           (weights: the options of `loss`)
+
+L_CE    the cross-entropy of the labelled texts.
+L_adv   adversarial training (Miyato et al. 2017, eq. 2 to 4): their cross-entropy where the
+        embedded text s is moved by r = epsilon g / ||g||, with g the gradient of its loss.
+L_vadv  virtual adversarial training (the same, eq. 5 and 6): KL(p(s) || p(s + r)), where r is the
+        direction in which a small step changes the prediction most.
+L_H     the entropy of predictions (Grandvalet and Bengio 2005).
+L_R     R-Drop (Liang et al. 2021, eq. 3): (KL(p1 || p2) + KL(p2 || p1)) / 2 of two passes with
+        their own dropout; L_CE is then the mean of both. Their alpha is twice this weight.
+
+Sachan et al. (2019) call the sum of the first four a mixed objective. L_vadv, L_H and L_R need no
+labels: each is a mean over the labelled and the unlabelled texts of a batch together.
+
+The norm of r is over all words and features of a text. Miyato et al. normalize embeddings to unit
+variance, so that a network cannot make r small by growing its embeddings. The same here, without a
+change of the network: epsilon is in units of the root mean square of the batch's embedded words.
+
+A batch is embedded once, with the words that word dropout hides, and every pass starts from it;
+each pass draws its own dropout. Hidden words and padding have no vector, and are not moved. The
+wide path (`ngrams.py`) reads tokens: it is not moved either, but is part of every prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rnn_lab.data.samplers import Batch, MixedBatch
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.config import LossConfig
+from rnn_lab.models.layers import RecurrentLayer
+from rnn_lab.models.tasks import TaskFunctions
+
+# Norm of the step of finite differences, in the units of epsilon: that of the authors' code.
+FINITE_DIFFERENCE = 0.1
+
+
+# From logits [batch, num_classes] and labels to a mean over texts, a scalar.
+SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class EmbeddedTexts:
+    """A batch of texts as a classifier in training reads it, for any number of passes."""
+
+    classifier: RecurrentClassifier
+    vectors: Tensor  # [batch, time, embedding_dim]
+    is_word: Tensor  # bool [batch, time, 1]: neither padding nor hidden by word dropout
+    lengths: Tensor  # [batch]
+    wide_logits: Tensor | None  # [batch, num_classes], of n-grams
+
+    @classmethod
+    def embed(
+        cls, classifier: RecurrentClassifier, tokens: Tensor, lengths: Tensor
+    ) -> EmbeddedTexts:
+        """Embed right-padded tokens int64 [batch, time]."""
+        read = classifier.hide_words(tokens)
+        wide = None if classifier.ngrams is None else classifier.ngrams(tokens, lengths)
+        vectors = classifier.embed(read)
+        return cls(classifier, vectors, (read != 0)[:, :, None], lengths, wide)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def task(self) -> TaskFunctions:
+        """Return the functions of the classifier's task."""
+        return self.classifier.task
+
+    def detach(self) -> EmbeddedTexts:
+        """Return the same texts without a gradient to the embedding and the wide path."""
+        wide = None if self.wide_logits is None else self.wide_logits.detach()
+        return EmbeddedTexts(
+            self.classifier, self.vectors.detach(), self.is_word, self.lengths, wide
+        )
+
+    def logits(self, perturbation: Tensor | None = None) -> Tensor:
+        """Return the logits [batch, num_classes] of one pass, at least float32.
+
+        Args:
+            perturbation: [batch, time, embedding_dim], added to the vectors.
+        """
+        vectors = self.vectors if perturbation is None else self.vectors + perturbation
+        logits = self.classifier.forward_embedded(vectors, self.lengths)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits if self.wide_logits is None else logits + self.wide_logits
+
+    def scaled(self, directions: Tensor, size: float) -> Tensor:
+        """Return `directions` [batch, time, embedding_dim] of norm `size` for each text, detached.
+
+        `size` is in units of the root mean square of the words' vectors. Padding and hidden words
+        are zero, and so is a text without a direction.
+        """
+        found = (directions.detach() * self.is_word).flatten(1)  # [batch, time * embedding_dim]
+        # By the largest first: a square of a tiny gradient would underflow.
+        tiny = torch.finfo(found.dtype).tiny
+        found = found / found.abs().amax(dim=1, keepdim=True).clamp(min=tiny)
+        norms = found.norm(dim=1, keepdim=True).clamp(min=tiny)
+        return (found / norms * (size * self._root_mean_square())).view_as(directions)
+
+    def _root_mean_square(self) -> Tensor:
+        numbers = self.is_word.sum().clamp(min=1) * self.vectors.shape[2]
+        return ((self.vectors.detach() * self.is_word).square().sum() / numbers).sqrt()
+
+
+class LossTerm(NamedTuple):
+    """One of the losses of a batch."""
+
+    mean: Tensor  # over texts, a scalar
+    texts: int
+
+
+class MixedLoss(NamedTuple):
+    """The losses of a batch, and their weighted sum."""
+
+    total: Tensor  # a scalar
+    terms: dict[str, LossTerm]  # by name, without weights: cross_entropy, and those of LossConfig
+    logits: Tensor  # [batch, num_classes], of the first pass of the labelled texts
+
+
+def mixed_loss(
+    classifier: RecurrentClassifier,
+    batch: Batch | MixedBatch,
+    config: LossConfig,
+    supervised: SupervisedLoss,
+) -> MixedLoss:
+    """Return the losses of a batch of labelled texts and, where it has any, unlabelled ones.
+
+    Args:
+        classifier: in training mode.
+        batch: of texts.
+        config: the weight of each loss; one of weight 0 is not computed.
+        supervised: the loss of labelled texts, a mean over them, perhaps weighted and smoothed.
+    """
+    texts = EmbeddedTexts.embed(classifier, batch.tokens, batch.lengths)
+    passes = [texts.logits() for _ in range(2 if config.r_drop else 1)]
+    losses = [supervised(logits, batch.labels) for logits in passes]
+    terms = {"cross_entropy": LossTerm(torch.stack(losses).mean(), len(texts))}
+    if config.adversarial:
+        moved = adversarial_perturbation(texts, losses[0], config.epsilon)
+        loss = supervised(texts.logits(moved), batch.labels)
+        terms["adversarial"] = LossTerm(loss, len(texts))
+    found = [_label_free_losses(texts, passes, config)]
+    if isinstance(batch, MixedBatch) and config.needs_no_labels:
+        others = EmbeddedTexts.embed(classifier, *batch.unlabelled)
+        count = 2 if config.r_drop else 1 if config.entropy else 0
+        others_passes = [others.logits() for _ in range(count)]
+        found.append(_label_free_losses(others, others_passes, config))
+    for name in found[0]:
+        of_texts = torch.cat([part[name] for part in found])  # [texts]
+        terms[name] = LossTerm(of_texts.mean(), len(of_texts))
+    weights = {"cross_entropy": 1.0} | config.model_dump()
+    total = torch.stack([weights[name] * term.mean for name, term in terms.items()]).sum()
+    return MixedLoss(total, terms, passes[0])
+
+
+def adversarial_perturbation(texts: EmbeddedTexts, loss: Tensor, epsilon: float) -> Tensor:
+    """Return r = epsilon g / ||g||, where g is the gradient of each text's loss (eq. 3).
+
+    The paper writes -g, of the log-probability of the label.
+
+    Args:
+        texts: of a pass.
+        loss: of that pass, a sum or mean over texts: a scalar. Its graph is kept.
+        epsilon: norm of r for each text, in units of the words' root mean square.
+
+    Returns:
+        [batch, time, embedding_dim], without a gradient.
+    """
+    (gradient,) = torch.autograd.grad(loss, texts.vectors, retain_graph=True)
+    return texts.scaled(gradient, epsilon)
+
+
+def virtual_adversarial_perturbation(texts: EmbeddedTexts, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the logits of a pass without dropout, and the r that changes them most (eq. 6).
+
+    KL(p(s) || p(s + r)) is 0 at r = 0, where it is least: near 0 it is r^T H r / 2. One power
+    iteration from a random d, by finite differences, finds the dominant eigenvector of H: the
+    gradient at a small step along d is H d. Both distributions are without dropout. With two masks
+    the gradient at r = 0 would be that of the masks' difference, far larger than H d; with one, r
+    would be that of a network which no other pass has. It is computed in float32 also under
+    autocast, whose rounding is larger than the step.
+
+    Args:
+        texts: the batch.
+        epsilon: norm of r for each text, in units of the words' root mean square.
+
+    Returns:
+        logits [batch, num_classes] and r [batch, time, embedding_dim], both without a gradient.
+    """
+    fixed = texts.detach()
+    with (
+        without_dropout(texts.classifier),
+        torch.autocast(fixed.vectors.device.type, enabled=False),
+    ):
+        with torch.no_grad():
+            target = fixed.logits()
+        step = fixed.scaled(torch.randn_like(fixed.vectors), FINITE_DIFFERENCE)
+        divergences = texts.task.divergences(target, fixed.logits(step.requires_grad_()))
+        (gradient,) = torch.autograd.grad(divergences.sum(), step)
+    return target, texts.scaled(gradient, epsilon)
+
+
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Turn every dropout of `model` off, but not its training mode: cuDNN's gradient needs that."""
+    kinds = (nn.modules.dropout._DropoutNd, RecurrentLayer)
+    names = {
+        module: "dropout" if isinstance(module, RecurrentLayer) else "p"
+        for module in model.modules()
+        if isinstance(module, kinds)
+    }
+    before = {module: getattr(module, name) for module, name in names.items()}
+    try:
+        for module, name in names.items():
+            setattr(module, name, 0.0)
+        yield
+    finally:
+        for module, name in names.items():
+            setattr(module, name, before[module])
+
+
+def _label_free_losses(
+    texts: EmbeddedTexts, passes: list[Tensor], config: LossConfig
+) -> dict[str, Tensor]:
+    """Return the losses [batch] that need no labels, by name; `passes` are logits of the texts."""
+    task, found = texts.task, {}
+    if config.virtual_adversarial:
+        target, moved = virtual_adversarial_perturbation(texts, config.epsilon)
+        found["virtual_adversarial"] = task.divergences(target, texts.logits(moved))
+    if config.entropy:
+        found["entropy"] = task.entropies(passes[0])
+    if config.r_drop:
+        first, second = passes
+        both = task.divergences(first, second) + task.divergences(second, first)
+        found["r_drop"] = both / 2
+    return found
