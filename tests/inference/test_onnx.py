@@ -46,8 +46,7 @@ def network(**options: object) -> LoadedModel:
     if (wide := run.model.ngrams) is not None:
         with torch.no_grad():
             wide.weight.normal_(0, 0.2)
-            wide.document_frequency.copy_(torch.arange(64) % 4)  # 0: in no training text
-            wide.documents.fill_(5)
+            wide.importance.copy_(torch.arange(64) % 4)  # 0: in no training text
     return run
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import validate_model
@@ -29,8 +30,7 @@ def layer() -> NgramLinear:
 
 
 def tfidf() -> TfidfVectorizer:
-    pattern = r"(?u)\b\w\b"
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern).fit(TEXTS)
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=PATTERN).fit(TEXTS)
 
 
 def test_features_are_those_of_scikit_learn(layer):
@@ -124,3 +124,82 @@ def test_word_dropout_hides_no_ngram():
     tokens, lengths = encode(TEXTS)
     expected = model.ngrams(tokens, lengths) + model.linear.bias
     torch.testing.assert_close(model(tokens, lengths), expected)
+
+
+PATTERN = r"(?u)\b\w\b"
+LABELLED = [("b c b", 0), ("c d e d c", 1), ("b", 0), ("e e e b c d", 1), ("d b c", 2), ("c", 2)]
+
+
+def fitted(num_classes: int, labels: torch.Tensor, weights=None) -> NgramLinear:
+    layer = NgramLinear(2, BUCKETS, num_classes, is_fitted_first=True)
+    texts = [text for text, _ in LABELLED]
+    halves = [(*encode(texts[:4]), labels[:4]), (*encode(texts[4:]), labels[4:])]
+    layer.fit(halves, weights)
+    return layer
+
+
+def naive_bayes_features(
+    texts: list[str], of_class: np.ndarray, new: list[str]
+) -> list[np.ndarray]:
+    """Compute the features of Wang and Manning's equation 2 by hand, for `texts` and `new`."""
+    vectorizer = CountVectorizer(ngram_range=(1, 2), token_pattern=PATTERN).fit(texts)
+    counts = vectorizer.transform(texts).toarray()
+    found = np.zeros(counts.shape[1])
+    for members in of_class.T.astype(bool):
+        p = 1.0 + (counts[members] > 0).sum(axis=0)
+        q = 1.0 + (counts[~members] > 0).sum(axis=0)
+        found = np.maximum(found, np.abs(np.log((p / p.sum()) / (q / q.sum()))))
+    features = []
+    for some in (texts, new):
+        times = vectorizer.transform(some).toarray()
+        values = found * (times > 0) * (1 + np.log(np.maximum(times, 1)))
+        norms = np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-30)
+        features.append(values / norms)
+    return features
+
+
+NEW = ["b c c c b", "e", "d e b"]
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_naive_bayes_weights_are_those_of_a_regression_on_log_count_ratios(num_classes):
+    labels = np.array([label for _, label in LABELLED]) % num_classes
+    weights = np.arange(1, num_classes + 1) / 2
+    known, new = naive_bayes_features(
+        [text for text, _ in LABELLED], np.eye(num_classes)[labels], NEW
+    )
+    reference = LogisticRegression(C=10, fit_intercept=False, tol=1e-8, max_iter=1000)
+    expected = reference.fit(known, labels, weights[labels]).predict_proba(new)
+    layer = fitted(num_classes, torch.from_numpy(labels), torch.from_numpy(weights))
+    found = layer(*encode(NEW)).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_naive_bayes_of_any_number_of_labels_has_a_regression_a_label():
+    labels = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0]])
+    known, new = naive_bayes_features([text for text, _ in LABELLED], labels, NEW)
+    found = fitted(3, torch.from_numpy(labels))(*encode(NEW)).sigmoid().numpy()
+    for column in (0, 1):
+        reference = LogisticRegression(C=10, fit_intercept=False, tol=1e-8, max_iter=1000)
+        expected = reference.fit(known, labels[:, column]).predict_proba(new)[:, 1]
+        np.testing.assert_allclose(found[:, column], expected, atol=2e-3)
+    assert (found[:, 2] == 0.5).all()  # a label that no text has
+
+
+def test_a_class_without_texts_gets_no_weight():
+    layer = fitted(4, torch.tensor([label for _, label in LABELLED]))
+    assert layer.weight[:, 3].abs().max() == 0
+    assert layer.weight[:, :3].abs().max() > 0
+
+
+def test_what_is_fitted_first_takes_no_part_in_training():
+    options = {"name": "gru", "ngrams": 2, "ngram_buckets": BUCKETS, "dropout": 0.0}
+    options |= {"word_dropout": 0.0, "ngram_weighting": "naive_bayes"}
+    torch.manual_seed(0)
+    model = RecurrentClassifier(validate_model(options), 10, 2)
+    tokens, lengths = encode([text for text, _ in LABELLED])
+    model.ngrams.fit([(tokens, lengths, torch.tensor([0, 1, 0, 1, 0, 1]))])
+    alone = model(tokens, lengths)
+    torch.testing.assert_close(model.eval()(tokens, lengths), alone + model.ngrams(tokens, lengths))
+    assert "ngrams.weight" not in dict(model.named_parameters())
+    assert "ngrams.weight" in model.state_dict()

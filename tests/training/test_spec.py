@@ -19,6 +19,7 @@ COVERED = {
     *(f"model.{name}" for name in ("name", "embedding_dim", "hidden_size", "num_layers")),
     *(f"model.{name}" for name in ("bidirectional", "dropout", "word_dropout", "pooling")),
     *("model.variational_dropout", "trainer.label_smoothing", "trainer.ema_decay"),
+    *("model.ngram_weighting", "trainer.calibrate"),
     *(f"model.{name}" for name in ("forget_bias", "reset_after", "ngrams", "ngram_buckets")),
     "model.init_from",
     *(f"optimizer.{name}" for name in ("name", "lr", "weight_decay")),

@@ -104,7 +104,7 @@ def _state(network: RecurrentClassifier) -> dict[str, np.ndarray]:
     """Return the weights as float32 arrays, and beside them the IDF of the n-grams."""
     state = {name: weight.detach() for name, weight in network.state_dict().items()}
     if network.ngrams is not None:
-        state["ngrams.idf"] = network.ngrams.idf(network.ngrams.document_frequency)
+        state["ngrams.idf"] = network.ngrams.importance
     return {name: weight.float().cpu().numpy() for name, weight in state.items()}
 
 

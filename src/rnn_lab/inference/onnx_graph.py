@@ -105,7 +105,7 @@ def weight_shapes(options: GraphOptions) -> Iterator[tuple[str, tuple[int, ...]]
     yield "temperature", ()
     if options.ngrams:
         yield "ngrams.weight", (options.ngram_buckets, options.num_classes)
-        yield "ngrams.idf", (options.ngram_buckets,)
+        yield "ngrams.importance", (options.ngram_buckets,)
 
 
 def network_weights(
@@ -115,7 +115,7 @@ def network_weights(
 
     Args:
         options: of the graph.
-        state: the classifier's state_dict as float32 arrays, and `ngrams.idf` [buckets].
+        state: the classifier's state_dict as float32 arrays, and `ngrams.importance` [buckets].
     """
     found = {
         "embedding": state["embedding.weight"],
@@ -136,7 +136,7 @@ def network_weights(
         for name in per_end[0]:
             found[f"{name}{layer}"] = np.stack([weights[name] for weights in per_end])
     if options.ngrams:
-        found |= {name: state[name] for name in ("ngrams.weight", "ngrams.idf")}
+        found |= {name: state[name] for name in ("ngrams.weight", "ngrams.importance")}
     return {name: found[name] for name, _ in weight_shapes(options)}
 
 
@@ -379,7 +379,7 @@ class _Network(_Nodes):
         """Return the logits of n-grams, each [m]: its text, its bucket, its occurrences."""
         logarithm = self.add("Log", [self.add("Cast", [times], to=TensorProto.FLOAT)])
         sublinear = self.add("Add", [logarithm, self.constant(1, np.float32)])
-        values = self.add("Mul", [self.add("Gather", ["ngrams.idf", bucket]), sublinear])
+        values = self.add("Mul", [self.add("Gather", ["ngrams.importance", bucket]), sublinear])
         zeros = self.add("ConstantOfShape", [self.batch])
         inputs = [zeros, text, self.add("Mul", [values, values])]
         squares = self.add("ScatterElements", inputs, axis=0, reduction="add")

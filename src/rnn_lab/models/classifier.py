@@ -16,7 +16,8 @@ from rnn_lab.models.tasks import DEFAULT_THRESHOLD, TASKS, TaskFunctions
 class RecurrentClassifier(nn.Module):
     """Embedding, dropout, recurrent layers of any cell, pooling, dropout, linear layer.
 
-    With `model.ngrams`, the logits of a linear classifier on n-grams are added to these.
+    With `model.ngrams`, the logits of a linear classifier on n-grams are added to these: always, or
+    with `model.ngram_weighting=naive_bayes` outside of training, which that classifier precedes.
 
     The logits of a text depend on its own tokens only: not on the padding, nor on the texts beside
     it.
@@ -58,7 +59,10 @@ class RecurrentClassifier(nn.Module):
         self.pooling_module = pooling(features) if isinstance(pooling, type) else None
         self.ngrams: NgramLinear | None = None
         if config.ngrams:
-            self.ngrams = NgramLinear(config.ngrams, config.ngram_buckets, num_classes)
+            is_fitted_first = config.ngram_weighting == "naive_bayes"
+            self.ngrams = NgramLinear(
+                config.ngrams, config.ngram_buckets, num_classes, is_fitted_first=is_fitted_first
+            )
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits [batch, num_classes] of right-padded tokens int64 [batch, time].
@@ -68,7 +72,18 @@ class RecurrentClassifier(nn.Module):
         """
         embedded = self.embed(self.hide_words(tokens))
         logits = self.forward_embedded(embedded, lengths)  # [batch, num_classes]
-        return logits if self.ngrams is None else logits + self.ngrams(tokens, lengths)
+        of_ngrams = self.ngram_logits(tokens, lengths)
+        return logits if of_ngrams is None else logits + of_ngrams
+
+    def ngram_logits(self, tokens: Tensor, lengths: Tensor) -> Tensor | None:
+        """Return the logits [batch, num_classes] of n-grams, None where there are none.
+
+        In training there are none of n-grams that were fitted first.
+        """
+        if self.ngrams is None or (self.training and self.ngrams.is_fitted_first):
+            return None
+        logits: Tensor = self.ngrams(tokens, lengths)
+        return logits
 
     def hide_words(self, tokens: Tensor) -> Tensor:
         """Return tokens int64 [batch, time] with word dropout (Dai and Le 2015) in training.

@@ -45,6 +45,7 @@ class ModelConfig(StrictConfig):
     pooling: Annotated[str, AfterValidator(POOLINGS.check), OrAuto()] = "last"
     ngrams: Annotated[int, Field(ge=0, le=5), OrAuto()] = 0
     ngram_buckets: Annotated[PositiveInt, OrAuto()] = 2**17
+    ngram_weighting: Literal["tfidf", "naive_bayes"] = "tfidf"
     init_from: FilePath | None = None  # read by train.py alone: no network changes that is built
 
     @property

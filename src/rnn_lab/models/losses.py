@@ -63,7 +63,7 @@ class EmbeddedTexts:
     ) -> EmbeddedTexts:
         """Embed right-padded tokens int64 [batch, time]."""
         read = classifier.hide_words(tokens)
-        wide = None if classifier.ngrams is None else classifier.ngrams(tokens, lengths)
+        wide = classifier.ngram_logits(tokens, lengths)
         vectors = classifier.embed(read)
         return cls(classifier, vectors, (read != 0)[:, :, None], lengths, wide)
 

@@ -117,7 +117,8 @@ def train(
 
         metrics: dict[str, Any] = {}
         if config.train:
-            count_ngrams(model, data)
+            if resumed is None:
+                weigh_ngrams(model, data)
             if resumed is not None and resumed.extends:
                 remove_result(spec)
             metrics |= fit(trainer, model, data, resumed)
@@ -175,10 +176,15 @@ def with_recipe(spec: RunSpec, data: TextDataModule) -> RunSpec:
     return replace(spec, config=config)
 
 
-def count_ngrams(model: RecurrentModule, data: TextDataModule) -> None:
-    """Count the n-grams of the training texts, where model.ngrams weights them."""
-    if isinstance(model, TextClassifier) and (ngrams := model.classifier.ngrams) is not None:
-        batches = data.dataloader_for("train")
+def weigh_ngrams(model: RecurrentModule, data: TextDataModule) -> None:
+    """Count the n-grams of the training texts, or fit their weights, where the model has some."""
+    if not isinstance(model, TextClassifier) or (ngrams := model.classifier.ngrams) is None:
+        return
+    batches = data.dataloader_for("train")
+    if ngrams.is_fitted_first:
+        labelled = ((batch.tokens, batch.lengths, batch.labels) for batch in batches)
+        ngrams.fit(labelled, model.class_weights)
+    else:
         ngrams.count((batch.tokens, batch.lengths) for batch in batches)
 
 
