@@ -52,6 +52,12 @@ def choices(group: str) -> list[str]:
 
 
 PRESETS = [preset for group in ("experiment", "search", "debug") for preset in choices(group)]
+# Presets for one source, and what others override beside their options.
+SOURCE_OF = {
+    "experiment=long_range": "data=long_range",
+    "experiment=imdb_pretrained": "data=imdb",  # its unlabelled reviews
+}
+OVERRIDES = {"experiment=imdb_lm": ["objective=language_model"]}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -61,12 +67,14 @@ def test_presets_go_with_every_source_and_model(preset):
     options = OmegaConf.load(path)
     for key in ("defaults", "hydra"):
         options.pop(key, None)
-    sources = ["data=long_range"] if preset == "experiment=long_range" else choices("data")
-    for choice in sources + choices("model"):
-        texts = ["data.train_path=mine.csv"] if choice == "data=files" else []
-        if preset == "experiment=long_range" and choice.startswith("model="):
-            texts = ["data=long_range"]
-        config = copy.deepcopy(composed_options(choice, *texts))
+    source = SOURCE_OF.get(preset)
+    for choice in ([source] if source else choices("data")) + choices("model"):
+        others = list(OVERRIDES.get(preset, []))
+        if choice == "data=files":
+            others.append("data.train_path=mine.csv")
+        if source and choice.startswith("model="):
+            others.append(source)
+        config = copy.deepcopy(composed_options(choice, *others))
         OmegaConf.set_struct(config, False)
         config.merge_with(options)
         chosen = validate(RunConfig, OmegaConf.to_container(config, resolve=True))

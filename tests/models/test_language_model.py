@@ -206,7 +206,7 @@ def test_layers_have_the_names_and_shapes_of_a_classifiers():
         for name, weight in RecurrentLanguageModel(config, VOCAB).state_dict().items()
         if name.startswith(("embedding.", "recurrent."))
     }
-    assert set(classifier) - set(shared) == {"linear.weight", "linear.bias"}
+    assert set(classifier) - set(shared) == {"linear.weight", "linear.bias", "temperature"}
     assert all(classifier[name].shape == shape for name, shape in shared.items())
 
 

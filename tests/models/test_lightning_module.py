@@ -231,10 +231,12 @@ def test_a_checkpoint_holds_data_only_and_gives_the_model_back(
             "num_layers": 2,
             "bidirectional": True,
             "dropout": 0.1,
+            "variational_dropout": False,
             "word_dropout": 0.1,
             "pooling": "max",
             "ngrams": 0,
             "ngram_buckets": 2**17,
+            "ngram_weighting": "tfidf",
             "init_from": None,
         }
         | {"lstm": {"forget_bias": None}, "gru": {"reset_after": True}}.get(name, {}),
