@@ -162,7 +162,8 @@ def test_any_number_of_labels(make_run: MakeRun) -> None:
 def test_the_reliability_diagram_has_the_line_before_calibration(make_run: MakeRun) -> None:
     plain = page_of(complete_run(make_run))
     assert "before calibration" not in plain and "temperature" not in plain
-    page = page_of(complete_run(make_run, calibration={"temperature": 1.618, "uncalibrated": {}}))
+    calibration = {"temperature": 1.618, "uncalibrated": {}}
+    page = page_of(complete_run(make_run, name="calibrated", calibration=calibration))
     assert "accuracy before calibration" in page
     found = re.search(r"calibration error ([\d.]+) %.* It was ([\d.]+) % before the logits", page)
     assert found is not None and found[1] != found[2]
