@@ -365,12 +365,11 @@ def test_a_finished_run_is_not_written_over(sweep):
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("recipe", ["imdb_fast", "imdb_supervised", "imdb_pretrained", "imdb_lm"])
+@pytest.mark.parametrize("recipe", ["imdb_fast", "imdb_supervised", "imdb_lm"])
 def test_recipes_of_imdb_train_on_demo_reviews(recipe, tmp_path):
     reviews = (f"a superb film number {n}\na dreadful film number {n}\n" for n in range(60))
     (tmp_path / "more.txt").write_text("".join(reviews))
-    reads_unlabelled = recipe in ("imdb_pretrained", "imdb_lm")
-    unlabelled = ["data.unlabelled=more.txt"] if reads_unlabelled else []
+    unlabelled = ["data.unlabelled=more.txt"] if recipe == "imdb_lm" else []
     done = run_warm_command(
         *("train.py", f"experiment={recipe}", "data=demo", "data.num_train=300"),
         *("data.num_test=60", "model.embedding_dim=16", "model.hidden_size=8", "logger=none"),
@@ -380,4 +379,4 @@ def test_recipes_of_imdb_train_on_demo_reviews(recipe, tmp_path):
     assert done.returncode == 0, done.stderr
     result = read_result(tmp_path / "run")
     assert result["data"]["options"]["source"] == "demo"
-    assert ("vectors" in result) is (recipe in ("imdb_supervised", "imdb_pretrained"))
+    assert ("vectors" in result) is (recipe == "imdb_supervised")
