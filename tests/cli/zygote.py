@@ -29,6 +29,7 @@ from tests.cli.runner import PROJECT
 _SPAWN = "from multiprocessing.spawn import spawn_main"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PDEATHSIG, _SUBREAPER = 1, 36  # prctl(2)
+_MOST_FDS = 253  # of a message, SCM_MAX_FD of Linux: a spawned process gets one for each tensor
 _FREE = 512  # no descriptor that is passed on has such a number
 
 
@@ -123,7 +124,7 @@ def _python(args: list[str]) -> list[str] | None:
 
 def _serve(there: socket.socket) -> NoReturn:
     while True:
-        message, received, _, _ = socket.recv_fds(there, 2**20, 64)
+        message, received, _, _ = socket.recv_fds(there, 2**20, _MOST_FDS)
         if not message:
             os._exit(0)
         between = os.fork()
