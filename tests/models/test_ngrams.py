@@ -203,3 +203,13 @@ def test_what_is_fitted_first_takes_no_part_in_training():
     torch.testing.assert_close(model.eval()(tokens, lengths), alone + model.ngrams(tokens, lengths))
     assert "ngrams.weight" not in dict(model.named_parameters())
     assert "ngrams.weight" in model.state_dict()
+
+
+def test_a_last_text_without_known_words_is_fitted_too():
+    tokens, lengths = encode([text for text, _ in LABELLED])
+    unknown = torch.ones(1, tokens.shape[1], dtype=torch.int64)
+    layer = NgramLinear(2, BUCKETS, 2, is_fitted_first=True)
+    labels = torch.tensor([0, 1, 0, 1, 0, 1])
+    layer.fit([(tokens, lengths, labels), (unknown, torch.tensor([2]), torch.tensor([1]))])
+    assert layer(unknown, torch.tensor([2])).abs().max() == 0
+    assert layer.weight.abs().max() > 0

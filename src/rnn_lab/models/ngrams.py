@@ -99,6 +99,8 @@ class NgramLinear(nn.Module):
                 and 1 for any number of labels a text [batch, num_classes], of all training texts.
             class_weights: float [num_classes], of the texts of each class.
         """
+        from scipy.sparse import csr_array
+
         occurring: list[tuple[Tensor, Tensor, Tensor]] = []
         labels, texts = [], 0
         for tokens, lengths, of_batch in batches:
@@ -110,7 +112,11 @@ class NgramLinear(nn.Module):
         label = torch.cat(labels)
         of_class = label if label.dim() > 1 else F.one_hot(label, self.weight.shape[1])
         self.importance.copy_(self._log_count_ratios(rows, buckets, of_class))
-        features = _sparse(rows, buckets, self._values(rows, buckets, times, texts), self.weight)
+        values = self._values(rows, buckets, times, texts) / _SCALE
+        # A text of unknown words alone has a row, too.
+        features = csr_array(
+            (values.numpy(), (rows.numpy(), buckets.numpy())), shape=(texts, len(self.weight))
+        )
         weights = None if class_weights is None else class_weights[label].numpy()
         self.weight.copy_(
             _logistic_regression(features, label.numpy(), self.weight.shape[1], weights)
@@ -194,14 +200,6 @@ class NgramLinear(nn.Module):
         squares = values.new_zeros(texts).index_add_(0, rows, values.square())
         norms = squares.sqrt().clamp(min=torch.finfo(values.dtype).tiny)
         return values / norms[rows] * _SCALE
-
-
-def _sparse(rows: Tensor, buckets: Tensor, values: Tensor, weight: Tensor) -> Any:
-    """Return a scipy matrix [texts, buckets], whose rows have unit length."""
-    from scipy.sparse import csr_array
-
-    shape = int(rows.max()) + 1 if len(rows) else 1, len(weight)
-    return csr_array((values.numpy() / _SCALE, (rows.numpy(), buckets.numpy())), shape=shape)
 
 
 def _logistic_regression(
