@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 import yaml
@@ -33,8 +33,8 @@ from rnn_lab.command_line import (
     take_text_literally,
     unknown_option,
 )
-from rnn_lab.errors import UserError, sanitize, user_message
-from rnn_lab.io.atomic import find_os_error, write_error
+from rnn_lab.errors import UserError, exit_with, print_error, user_message
+from rnn_lab.io.atomic import os_error_line
 from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.overrides import composition_message, set_folder
 from rnn_lab.paths import command, conf_dir, expand_home
@@ -192,18 +192,6 @@ def hydra_entrypoint(
     return decorate
 
 
-def exit_with(lines: str) -> NoReturn:
-    """Print each line as an error, and exit with status 1."""
-    print_error(lines)
-    sys.exit(1)
-
-
-def print_error(lines: str) -> None:
-    """Print each line as an error."""
-    for line in lines.splitlines():
-        print(f"error: {sanitize(line, longest=10_000)}", file=sys.stderr)
-
-
 @contextlib.contextmanager
 def _raising_errors() -> Iterator[None]:
     """Have Hydra raise the errors within the context, which it would print."""
@@ -253,8 +241,4 @@ def _line_of(error: Exception, config_name: str | None = None) -> str | None:
             return f"{needs}: only {', '.join(found)} has this option"
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return composition_message(error)
-    if (refused := find_os_error(error)) is None:
-        return None
-    if (name := refused.filename2 or refused.filename) is None:
-        return str(write_error(refused, _output_dirs[-1] if _output_dirs else Path.cwd()))
-    return str(write_error(refused, Path(os.fsdecode(name)).absolute(), what="cannot be used"))
+    return os_error_line(error, _output_dirs[-1] if _output_dirs else Path.cwd())

@@ -23,8 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.io.secret_scan import raw_overrides
-from rnn_lab.overrides import PLAIN, TextOption, quote_value, take_literally, text_options
+from rnn_lab.overrides import TextOption, quote_value, take_literally, text_options
 from rnn_lab.paths import conf_dir, expand_home
+from rnn_lab.plain_options import PLAIN
 from rnn_lab.plugins import load_named_plugins
 from rnn_lab.validation import unknown_choice_message
 

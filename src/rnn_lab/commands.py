@@ -1,18 +1,24 @@
 """The commands of `rnn-lab`: train, eval, predict, explain, export, report, dashboard and serve.
 
 train.py, eval.py, predict.py and explain.py in a clone call the same functions. Each imports what
-it needs when it is called, so that help pages and mistakes do not wait for torch.
+it needs when it is called, so that help pages and mistakes do not wait for torch, nor the label of
+one text for Hydra.
 """
 
+import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rnn_lab import __version__
-from rnn_lab.cli import exit_with, hydra_entrypoint
-from rnn_lab.errors import UserError
+from rnn_lab.errors import UserError, exit_with
 from rnn_lab.fast_import import fast_imports
+from rnn_lab.io.atomic import os_error_line
 from rnn_lab.io.streams import fault_tolerant_streams
+from rnn_lab.plain_options import plain_options
+from rnn_lab.process import waiting_passively
 from rnn_lab.validation import unknown_choice_message
 
 USAGE = """Train and understand LSTM and GRU text classifiers.
@@ -30,8 +36,25 @@ usage: {program} COMMAND [OPTION=VALUE ...]
 
 `{program} COMMAND --help` shows the options of a command with examples."""
 
+Task = Callable[[dict[str, Any]], None]
 
-@hydra_entrypoint("train", sweepable=True)
+
+def hydra_command(config_name: str, **how: Any) -> Callable[[Task], Callable[[], None]]:
+    """Turn a task into a command, as rnn_lab.cli.hydra_entrypoint does, which imports Hydra."""
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @functools.wraps(task)
+        def program() -> None:
+            from rnn_lab.cli import hydra_entrypoint
+
+            hydra_entrypoint(config_name, **how)(task)()
+
+        return program
+
+    return decorate
+
+
+@hydra_command("train", sweepable=True)
 def train(options: dict[str, Any]) -> None:
     """Train, test and report one run."""
     from rnn_lab.sweeps.retry import train_with_retries
@@ -39,7 +62,7 @@ def train(options: dict[str, Any]) -> None:
     train_with_retries(options)
 
 
-@hydra_entrypoint("eval")
+@hydra_command("eval")
 def evaluate(options: dict[str, Any]) -> None:
     """Test one run on its own test split or on other texts."""
     from hydra.core.hydra_config import HydraConfig
@@ -50,15 +73,43 @@ def evaluate(options: dict[str, Any]) -> None:
     evaluate(options | {"output_dir": HydraConfig.get().runtime.output_dir})
 
 
-@hydra_entrypoint("predict", raw_args=("text",), prints_result=True, reports_failures=True)
-def predict(options: dict[str, Any]) -> None:
+def predict() -> None:
     """Label one text, or every row of a file or of many."""
+    options = plain_options(
+        "predict", sys.argv[1:], text=["text"], paths=["run", "device"], numbers=["top_k"]
+    )
+    if options is None or "HYDRA_FULL_ERROR" in os.environ:
+        _predict_with_hydra()
+    else:
+        _predict_plain(options)
+
+
+@hydra_command("predict", raw_args=("text",), prints_result=True, reports_failures=True)
+def _predict_with_hydra(options: dict[str, Any]) -> None:
     from rnn_lab.inference.predict import predict
 
     predict(options)
 
 
-@hydra_entrypoint("explain", raw_args=("text", "label"))
+@fault_tolerant_streams(prints_result=True)
+@waiting_passively()
+def _predict_plain(options: dict[str, Any]) -> None:
+    from rnn_lab.inference.predict import predict
+
+    try:
+        predict(options)
+    except UserError as error:
+        exit_with(str(error))
+    except Exception as error:
+        if (line := os_error_line(error, Path.cwd())) is None:
+            raise
+        exit_with(line)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+@hydra_command("explain", raw_args=("text", "label"))
 def explain(options: dict[str, Any]) -> None:
     """Explain one prediction in a page of words, gates and states."""
     from rnn_lab.inference.explain import explain
@@ -102,7 +153,7 @@ def dashboard(arguments: Sequence[str] | None = None) -> None:
     main(arguments)
 
 
-@hydra_entrypoint("serve")
+@hydra_command("serve")
 def serve(options: dict[str, Any]) -> None:
     """Serve runs as a web page and a JSON API."""
     from rnn_lab.serving.serve import serve

@@ -1,6 +1,8 @@
 """Errors that the user can fix. A command prints each as one line and exits with status 1."""
 
 import re
+import sys
+from typing import NoReturn
 
 # Lines that OmegaConf adds to its messages.
 _OMEGACONF_DETAILS = re.compile(r"^\s*(full_key: |object_type=|reference_type=).*$", re.MULTILINE)
@@ -56,3 +58,15 @@ def user_message(error: Exception) -> str:
 def join_lines(text: str) -> str:
     """Return a text with its lines joined by spaces."""
     return re.sub(r"\s*\n\s*", " ", text.strip())
+
+
+def exit_with(lines: str) -> NoReturn:
+    """Print each line as an error, and exit with status 1."""
+    print_error(lines)
+    sys.exit(1)
+
+
+def print_error(lines: str) -> None:
+    """Print each line as an error."""
+    for line in lines.splitlines():
+        print(f"error: {sanitize(line, longest=10_000)}", file=sys.stderr)

@@ -23,11 +23,10 @@ from pydantic import BaseModel
 
 from rnn_lab.errors import ConfigError, join_lines, user_message
 from rnn_lab.paths import expand_home
+from rnn_lab.plain_options import PLAIN
 from rnn_lab.validation import OptionsOf, Verbatim
 
 _OVERRIDE = re.compile(r"(\+{0,2})([\w./@-]+)=(.*)", re.DOTALL)
-# What Hydra reads as the same text, whatever the option.
-PLAIN = re.compile(r"(?!(?:null|true|false|inf|nan)$)[A-Za-z_/][\w./-]*", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)", re.ASCII)
 _QUOTED = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
 _IS_QUOTED = re.compile(_QUOTED, re.DOTALL)

@@ -162,14 +162,14 @@ def test_predict_gives_the_rows_of_the_run(mood_run, exported, tmp_path):
     assert ours == theirs and ours[0]["review"] == "the film was lovely"
 
 
-def test_predict_and_load_do_not_import_torch(mood_run, exported):
+def test_predict_and_load_import_neither_torch_nor_hydra(mood_run, exported):
     code = (
         "import sys, rnn_lab, rnn_lab.commands as commands\n"
         f"model = rnn_lab.load({str(exported)!r})\n"
         "print(model, model.predict(['lovely', 'awful'])[1].label, flush=True)\n"
         f"sys.argv = ['rnn-lab', 'predict', 'run={exported}', 'text=the film was lovely']\n"
         "commands.main()\n"
-        "print('imported:', *{*sys.modules} & {'torch', 'lightning', 'pandas', 'matplotlib'})\n"
+        "print('imported:', *{*sys.modules} & {'torch', 'lightning', 'pandas', 'hydra'})\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=exported.parent

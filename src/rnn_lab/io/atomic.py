@@ -53,6 +53,18 @@ def find_os_error(error: BaseException) -> OSError | None:
     return None
 
 
+def os_error_line(error: BaseException, output_dir: Path) -> str | None:
+    """Return what to print for an error that the system is behind; None: there is none.
+
+    It names the file, or else the folder that the program writes to.
+    """
+    if (refused := find_os_error(error)) is None:
+        return None
+    if (name := refused.filename2 or refused.filename) is None:
+        return str(write_error(refused, output_dir))
+    return str(write_error(refused, Path(os.fsdecode(name)).absolute(), what="cannot be used"))
+
+
 @contextmanager
 def translating_os_errors(path: Path) -> Iterator[None]:
     """Raise a WriteError about `path` where the system refuses a write within the context.
