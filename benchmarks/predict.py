@@ -1,41 +1,49 @@
 """Measure prediction speed: `python benchmarks/predict.py`.
 
 Reviews/s over a file, from reading a line to its probabilities, as in predict.py; and the latency
-of one review in a process that has loaded the model. The packed peer is the same network with the
-same weights and batches on torch's packed sequences.
+of one review in a process that has loaded the model. The packed peers are the same network with the
+same weights on torch's packed sequences: in our batches, of texts of similar length, and in batches
+of texts as they come, as in textbooks. Each has the number of threads that is faster for it.
 """
 
 import argparse
 import copy
 import dataclasses
+import itertools
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
+import torch
 
 from benchmarks.clock import interleave, median, median_ratio
+from benchmarks.contenders import thread_counts
 from benchmarks.machine import describe_machine, prepare_process
 from benchmarks.peers import PackedLayer
 from benchmarks.reviews import load_reviews
 from benchmarks.tables import markdown_table, report
+from benchmarks.training_speed import Key, fastest_keys
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.readers.records import read_records
+from rnn_lab.data.readers.records import BadRow, Record, read_records
 from rnn_lab.inference.batch_predict import classify, predict_rows
 from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
 
-OURS, PACKED = "ours", "torch, packed"
+OURS, PACKED, IN_ORDER = "ours", "torch, packed, our batches", "torch, packed, as they come"
 BATCH_SIZE = 256  # the default of predict.py
-HEADER = ("model", "contender", "reviews/s", "vs packed", "one review, p50", "one review, p99")
+HEADER = (
+    *("model", "contender", "threads", "reviews/s", "vs packed, as they come"),
+    *("one review, p50", "one review, p99"),
+)
 NOTES = """\
 {reviews:,} test reviews of {corpus} in a .jsonl file, in batches of {batch_size}; \
 {singles:,} of them one at a time. Float32."""
@@ -114,20 +122,29 @@ def measure(
     run: LoadedModel, path: Path, texts: list[str], options: argparse.Namespace
 ) -> list[tuple[str, ...]]:
     """Return the rows of one model below HEADER."""
-    contenders = {OURS: run, PACKED: with_packed_layer(run)}
+    packed = with_packed_layer(run)
+    contenders = {OURS: run, PACKED: packed, IN_ORDER: packed}
 
-    def reviews_per_second(contender: LoadedModel) -> Callable[[float], float]:
+    def reviews_per_second(name: str, threads: int) -> Callable[[float], float]:
         def turn(seconds: float) -> float:
+            torch.set_num_threads(threads)
             started = time.perf_counter()
             rows = read_records(path, "jsonl", labelled=False)
-            total = sum(1 for _ in predict_rows(contender, rows, BATCH_SIZE))
+            predict = predict_in_order if name == IN_ORDER else predict_rows
+            total = sum(1 for _ in predict(contenders[name], rows, BATCH_SIZE))
             return total / (time.perf_counter() - started)
 
         return turn
 
-    turns = {name: reviews_per_second(contender) for name, contender in contenders.items()}
+    turns = {
+        Key(name, threads=threads): reviews_per_second(name, threads)
+        for threads in thread_counts(options.threads)
+        for name in contenders
+    }
     latencies(contenders, texts[0])  # the first review of a process includes lazy loading
-    rounds = interleave(turns, options.rounds, seconds=60)
+    rounds = interleave(turns, options.rounds, seconds=60, choose=fastest_keys)
+    best = {key.contender: key for key in fastest_keys(rounds[0])}
+    torch.set_num_threads(options.threads)
     singles = [latencies(contenders, text) for text in texts[: options.singles]]
     lines: list[tuple[str, ...]] = []
     for name in contenders:
@@ -136,13 +153,23 @@ def measure(
             (
                 run.model_config.name,
                 name,
-                f"{median(rounds, name):,.0f}",
-                f"{median_ratio(rounds, name, PACKED):.1f}x",
+                str(best[name].threads),
+                f"{median(rounds, best[name]):,.0f}",
+                f"{median_ratio(rounds, best[name], best[IN_ORDER]):.1f}x",
                 f"{middle:.1f} ms",
                 f"{slow:.1f} ms",
             )
         )
     return lines
+
+
+def predict_in_order(
+    run: LoadedModel, rows: Iterable[Record | BadRow], batch_size: int
+) -> Iterator[np.ndarray]:
+    """Yield the probabilities of each row, in batches of successive rows."""
+    while batch := list(itertools.islice(rows, batch_size)):
+        texts = [row.text for row in batch if isinstance(row, Record)]
+        yield from run.probabilities([run.text_encoder.encode(text) for text in texts])
 
 
 def latencies(contenders: dict[str, LoadedModel], text: str) -> dict[str, float]:

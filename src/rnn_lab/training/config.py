@@ -278,6 +278,7 @@ class RunConfig(StrictConfig):
             ("metrics", any(self.metrics.values())),
             ("loss", not self.loss.is_cross_entropy),
             ("trainer.gradient_flow", self.trainer.gradient_flow is not None),
+            ("trainer.label_smoothing", self.trainer.label_smoothing > 0),
         ):
             if is_set:
                 raise ValueError(f"{option}: is for classifiers, not for objective=language_model")
