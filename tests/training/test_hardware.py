@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.process import is_fast_at_bf16
 from rnn_lab.training.config import Precision, TrainerConfig
 from rnn_lab.training.hardware import (
     available_devices,
     choose_accelerator,
     choose_devices,
     choose_precision,
-    is_fast_at_bf16,
     print_precision,
     resolve_hardware,
 )

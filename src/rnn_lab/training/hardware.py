@@ -2,15 +2,14 @@
 
 import os
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.process import is_rank_zero
+from rnn_lab.process import is_fast_at_bf16, is_rank_zero
 from rnn_lab.training.config import Precision, TrainerConfig
 
 Accelerator = Literal["cpu", "gpu", "mps"]
@@ -115,16 +114,6 @@ def print_precision(options: TrainerConfig, hardware: Hardware) -> None:
             f"the run uses {hardware.precision}",
             flush=True,
         )
-
-
-def is_fast_at_bf16(cpu: Mapping[str, Any]) -> bool:
-    """Return whether `cpu`, as torch.cpu.get_capabilities describes it, gains from bfloat16.
-
-    A CPU with AMX does. Of those with AVX512-BF16 alone only AMD's do: Intel's have half as many
-    units for bfloat16 as for float32, and measure slower.
-    """
-    has_fast_units = cpu.get("avx512_bf16") and "Intel" not in cpu["cpu_name"]
-    return bool(cpu.get("amx_tile") or has_fast_units)
 
 
 def describe_hardware(accelerator: Accelerator) -> dict[str, str | None]:

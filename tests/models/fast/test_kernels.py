@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from rnn_lab.models.fast import kernels, native
+from rnn_lab.models.fast import fused_rnn, kernels, native
+from rnn_lab.models.fast.kernels import as_array
 from rnn_lab.models.fast.native import batch_pieces, parallel_for
 from rnn_lab.models.layers import GRU, LSTM, RNN
 from tests.models.test_layers import as_tuple, assert_equal, packed, results, unpacked
@@ -73,23 +74,88 @@ def test_bfloat16_is_the_nearest_as_torch_has_it():
     np.testing.assert_array_equal(back, torch.from_numpy(x).bfloat16().float().numpy())
 
 
+def products_of(kind, dtype):
+    """The functions that multiply on one kind of processor, if this one has them."""
+    gemm, brgemm = native.function_in_torch(native._MKL[dtype]), native.brgemm_address(dtype)
+    if (kind != "brgemm" and gemm is None) or (kind != "gemm" and not brgemm):
+        pytest.skip(f"no {kind} of {dtype} can be called on this processor with this torch")
+    if kind == "brgemm" and dtype == torch.bfloat16 and native._has_amx():
+        pytest.skip("with AMX, blocks of steps are multiplied by gemm: brgemm would keep the tiles")
+    if kind == "brgemm":
+        return native.Products(brgemm, brgemm, 0, 0)
+    address = native.gemm_address(dtype)
+    release = native._address_in_torch(native._BRGEMM_RELEASE)
+    return (
+        native.Products(brgemm, 0, address, release)
+        if kind == "both"
+        else native.Products(0, 0, address, 0)
+    )
+
+
 @LAYERS
-@pytest.mark.parametrize("fast_gemm", [True, False], ids=["steps in bfloat16", "steps in float32"])
-def test_bfloat16_is_near_float32_whatever_the_steps_products_have(
-    ours, theirs, options, fast_gemm, monkeypatch
-):
-    if fast_gemm and native.function_in_torch("GEMM_BF16BF16F32") is None:
-        pytest.skip("torch brings no library with a product of bfloat16 that can be called")
-    monkeypatch.setattr("rnn_lab.models.fast.fused_rnn.has_fast_bf16_gemm", lambda: fast_gemm)
+@pytest.mark.parametrize("kind", ["gemm", "brgemm", "both", None])
+def test_bfloat16_is_near_float32_whatever_multiplies(ours, theirs, options, kind, monkeypatch):
+    if kind is None:  # the steps are in float32
+
+        def chosen(dtype, *sizes):
+            return None if dtype == torch.bfloat16 else native.products(dtype, *sizes)
+    else:
+        found = products_of(kind, torch.bfloat16)
+
+        def chosen(dtype, *sizes):
+            return found if dtype == torch.bfloat16 else native.products(dtype, *sizes)
+
     torch.manual_seed(0)
     layer = ours(32, 48, num_layers=2, bidirectional=True, **options)
-    inputs, lengths = torch.randn(20, 40, 32), torch.randint(1, 41, (20,))
+    inputs, lengths = torch.randn(13, 40, 32), torch.randint(1, 41, (13,))
     exact = results(unpacked, layer, inputs, lengths)
+    monkeypatch.setattr("rnn_lab.models.fast.fused_rnn.products", chosen)
     with torch.autocast("cpu", torch.bfloat16):
         rough = results(unpacked, layer, inputs, lengths)
     assert rough[0].dtype == torch.bfloat16
     for one, other in zip(rough, exact, strict=True):
         assert 0 < (one.float() - other).norm() / other.norm() < 0.02
+
+
+@numba.njit
+def multiply(brgemm, gemm, left, right, out, add):
+    kernels._multiply(brgemm, gemm, left, right, out, add)
+
+
+@numba.njit
+def add_gradient(gemms, left, right, out):
+    rows = kernels._padded(len(left)) + 64
+    across = np.empty((left.shape[1], rows), left.dtype)
+    pairs = np.empty((rows, right.shape[1] + 8), left.dtype)
+    across[:], pairs[:] = 0x7FC0, 0x7FC0  # NaN in bfloat16
+    kernels._transpose(left, across)
+    kernels._add_gradient(gemms, left, across, right, pairs, out)
+
+
+@pytest.mark.parametrize("kind", ["gemm", "brgemm"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_product_is_that_of_float64(dtype, kind):
+    chosen = products_of(kind, dtype)
+    torch.manual_seed(0)
+    for m, k, n in ((1, 2, 1), (16, 128, 512), (13, 48, 96), (100, 34, 7)):
+        left, right = torch.randn(m, k + 6).to(dtype)[:, 6:], torch.randn(k, n).to(dtype)
+        out = torch.randn(m, n)
+        expected = out.double() + left.double() @ right.double()
+        array = fused_rnn._array(right, packed=kind == "brgemm")
+        multiply(chosen.block, chosen.gemm, as_array(left), array, as_array(out), 1)
+        torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gemm", "brgemm"])
+@pytest.mark.parametrize("rows", [1, 2, 63, 91, 240, 256])
+def test_a_product_of_gradients_is_that_of_float64(rows, kind):
+    chosen = products_of(kind, torch.bfloat16)
+    torch.manual_seed(0)
+    left, right = (torch.randn(rows, n).bfloat16() for n in (96, 32))
+    out = torch.randn(96, 32)
+    expected = out.double() + left.double().T @ right.double()
+    add_gradient(np.array(chosen), as_array(left), as_array(right), as_array(out))
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-4)
 
 
 @LAYERS
@@ -171,29 +237,28 @@ def test_what_a_piece_raises_is_raised(threads):
         parallel_for(2, work)
 
 
-def test_one_steps_product_is_the_faster_one_where_the_processor_has_it(monkeypatch):
-    if not any(native.brgemm_addresses()):
-        pytest.skip("this processor has no AMX, or this torch no product for it")
+def test_matrices_that_cannot_be_packed_are_multiplied_too():
+    """In bfloat16 by gemm, or in float32."""
     torch.manual_seed(0)
-    for layer in (LSTM(32, 48), LSTM(31, 47)):  # packed in pairs of rows, or not at all
-        inputs, lengths = torch.randn(20, 40, layer.input_size), torch.randint(1, 41, (20,))
+    for sizes in ((31, 48), (32, 47), (31, 47)):
+        layer = LSTM(*sizes)
+        inputs, lengths = torch.randn(20, 40, sizes[0]), torch.randint(1, 41, (20,))
+        exact = results(unpacked, layer, inputs, lengths)
         with torch.autocast("cpu", torch.bfloat16):
             found = results(unpacked, layer, inputs, lengths)
-            with monkeypatch.context() as patch:
-                patch.setattr("rnn_lab.models.fast.fused_rnn.brgemm_addresses", lambda: (0, 0))
-                expected = results(unpacked, layer, inputs, lengths)
-        for one, other in zip(found, expected, strict=True):
-            assert (one.float() - other.float()).norm() < 0.01 * other.float().norm()
+        for one, other in zip(found, exact, strict=True):
+            assert (one.float() - other).norm() < 0.02 * other.norm()
 
 
 @pytest.mark.parametrize("limit", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "mkldnn"])
-def test_where_onednn_may_not_use_amx_its_product_is_not_called(limit, monkeypatch):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_where_onednn_is_limited_its_product_is_not_called(limit, dtype, monkeypatch):
     if limit == "mkldnn":
         with torch.backends.mkldnn.flags(enabled=False):
-            assert native.brgemm_addresses() == (0, 0)
+            assert native.brgemm_address(dtype) == 0
     else:
         monkeypatch.setenv(limit, "AVX2")
-        assert native.brgemm_addresses() == (0, 0)
+        assert native.brgemm_address(dtype) == 0
 
 
 @LAYERS

@@ -23,6 +23,7 @@ compiled kernels of `kernels.py`, all matrix products included.
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -30,13 +31,7 @@ from torch.autograd.function import once_differentiable
 from rnn_lab.models.fast import kernels
 from rnn_lab.models.fast.autocast import custom_bwd, custom_fwd
 from rnn_lab.models.fast.kernels import as_array
-from rnn_lab.models.fast.native import (
-    batch_pieces,
-    brgemm_addresses,
-    gemm_address,
-    has_fast_bf16_gemm,
-    parallel_for,
-)
+from rnn_lab.models.fast.native import Products, batch_pieces, parallel_for, products
 
 # Elements of one block of time steps: 16 MiB in float32. Freed memory of larger ones goes back to
 # the system, and its pages are zeroed again in the next step.
@@ -98,12 +93,11 @@ class FusedRNN(torch.autograd.Function):
         hidden = weight_hh.shape[1]
         width = cell.steps.parts * hidden
         exact = torch.promote_types(weight_hh.dtype, torch.float32)
-        fast = inputs.dtype == torch.bfloat16 and has_fast_bf16_gemm()
-        kept = inputs.dtype if fast else exact
+        kept, gemms = _products(inputs.dtype, exact, weight_ih.shape[1], hidden)
         x = inputs.to(kept).contiguous()
         input_map = weight_ih.to(kept).t().contiguous()  # [input, inputs' parts]
-        products = [parts * hidden for parts in cell.products]
-        state_maps = cell.roll(weight_hh, hidden).to(kept).t().split(products, dim=1)
+        widths = [parts * hidden for parts in cell.products]
+        state_maps = cell.roll(weight_hh, hidden).to(kept).t().split(widths, dim=1)
         bias = torch.zeros(width, dtype=exact)
         bias[width - len(bias_ih) :] += bias_ih
         bias[: len(bias_hh)] += cell.roll(bias_hh, hidden)
@@ -114,20 +108,21 @@ class FusedRNN(torch.autograd.Function):
         spans = _time_blocks(time, batch * width)
         rows = [x.new_empty(stop - start if keep else 1, batch, width) for start, stop in spans]
         # C_0 to C_time, or s
-        steps = time + 1 if keep or len(products) > 1 else 1
+        steps = time + 1 if keep or len(widths) > 1 else 1
         extra = x.new_empty(steps if cell.has_extra else 1, batch, hidden * cell.has_extra)
         if c is not None:
             extra[0] = c
-        gemms = _gemms(kept, hidden)
+        input_array = _array(input_map, packed=gemms.block > 0)
+        state_arrays = tuple(_array(one, packed=gemms.step > 0) for one in state_maps)
         arguments = [
             [
-                *(as_array(lengths - start), as_array(x[start:stop]), as_array(input_map)),
-                *(_maps(state_maps, gemms), as_array(bias), as_array(block)),
+                *(as_array(lengths - start), as_array(x[start:stop]), input_array),
+                *(state_arrays, as_array(bias), as_array(block)),
                 *(as_array(history[start : stop + 1]), as_array(_steps(extra, start, stop))),
             ]
             for (start, stop), block in zip(spans, rows, strict=True)
         ]
-        addresses, carried, pieces = as_array(gemms), as_array(state), batch_pieces(batch)
+        addresses, carried, pieces = np.array(gemms), as_array(state), batch_pieces(batch)
 
         def run(piece: int) -> None:
             for argument in arguments:
@@ -136,7 +131,7 @@ class FusedRNN(torch.autograd.Function):
         parallel_for(len(pieces), run)
         outputs = history[1:].to(inputs.dtype)
         last = outputs[lengths - 1, torch.arange(batch)]
-        ctx.cell = cell
+        ctx.cell, ctx.gemms = cell, gemms
         ctx.save_for_backward(inputs, lengths, weight_ih, weight_hh, history, extra, *rows)
         ctx.set_materialize_grads(False)
         return outputs, last, None if c is None else state
@@ -149,6 +144,7 @@ class FusedRNN(torch.autograd.Function):
     ) -> Any:
         """Go back through the steps."""
         cell: FusedCell = ctx.cell
+        gemms: Products = ctx.gemms
         inputs, lengths, weight_ih, weight_hh, history, extra, *rows = ctx.saved_tensors
         time, batch, features = inputs.shape
         hidden, kept = weight_hh.shape[1], history.dtype
@@ -156,8 +152,8 @@ class FusedRNN(torch.autograd.Function):
         width = cell.steps.parts * hidden
         x = inputs.to(kept).contiguous()
         input_map = weight_ih.to(kept).contiguous()  # [inputs' parts, input]
-        products = [parts * hidden for parts in cell.products]
-        state_maps = cell.roll(weight_hh, hidden).to(kept).split(products)
+        widths = [parts * hidden for parts in cell.products]
+        state_maps = cell.roll(weight_hh, hidden).to(kept).split(widths)
         pieces = batch_pieces(batch)
         d_inputs = x.new_empty(time if ctx.needs_input_grad[1] else 0, batch, features)
         d_input_map = torch.zeros(len(pieces), *weight_ih.shape, dtype=exact)
@@ -169,14 +165,15 @@ class FusedRNN(torch.autograd.Function):
             d_end += d_last
         if d_final is not None:
             d_state += d_final
-        gemms = _gemms(kept, hidden)
         if d_outputs is not None:
             d_outputs = d_outputs.to(kept).contiguous()
         spans = _time_blocks(time, batch * width)
+        input_array = _array(input_map, packed=gemms.block > 0)
+        state_arrays = tuple(_array(one, packed=gemms.step > 0) for one in state_maps)
         arguments = [
             [
-                *(as_array(lengths - start), as_array(x[start:stop]), as_array(input_map)),
-                *(_maps(state_maps, gemms), as_array(block)),
+                *(as_array(lengths - start), as_array(x[start:stop]), input_array),
+                *(state_arrays, as_array(block)),
                 *(as_array(history[start : stop + 1]), as_array(_steps(extra, start, stop))),
                 as_array(history[:0] if d_outputs is None else d_outputs[start:stop]),
                 *(as_array(d_end), as_array(d_h), as_array(d_state)),
@@ -184,7 +181,7 @@ class FusedRNN(torch.autograd.Function):
             ]
             for (start, stop), block in reversed(list(zip(spans, rows, strict=True)))
         ]
-        addresses = as_array(gemms)
+        addresses = np.array(gemms)
         sums = [as_array(part) for part in (d_input_map, d_state_map, d_bias)]
 
         def run(piece: int) -> None:
@@ -193,7 +190,7 @@ class FusedRNN(torch.autograd.Function):
 
         parallel_for(len(pieces), run)
         d_weight_hh, d_biases = d_state_map.sum(0), d_bias.sum(0)
-        d_bias_hh = cell.roll(d_biases[: sum(products)], -hidden)
+        d_bias_hh = cell.roll(d_biases[: sum(widths)], -hidden)
         is_lstm = cell is LSTM
         return (
             *(None, d_inputs.to(inputs.dtype) if ctx.needs_input_grad[1] else None, None),
@@ -214,18 +211,23 @@ def _steps(extra: Tensor, start: int, stop: int) -> Tensor:
     return extra[start : stop + 1] if len(extra) > 1 else extra
 
 
-def _gemms(dtype: torch.dtype, hidden: int) -> Tensor:
-    """Return the addresses of the products, int64 [3]; the last two are 0 if there is one only."""
-    packs = dtype == torch.bfloat16 and hidden % 2 == 0
-    return torch.tensor([gemm_address(dtype), *(brgemm_addresses() if packs else (0, 0))])
+def _products(
+    given: torch.dtype, exact: torch.dtype, features: int, hidden: int
+) -> tuple[torch.dtype, Products]:
+    """Return the type that products and saved values have, and the functions that multiply it.
+
+    It is bfloat16 where that is given and compiled code is fast at it, else that of the weights.
+    """
+    if given == torch.bfloat16 and (fast := products(given, features, hidden)):
+        return given, fast
+    found = products(exact)
+    assert found is not None
+    return exact, found
 
 
-def _maps(state_maps: Any, gemms: Tensor) -> tuple[Any, ...]:
-    """Return the arrays of [k, n] matrices, packed if a product is given that wants them so."""
-    if gemms[1]:
-        pairs = [one.unflatten(0, (-1, 2)).transpose(1, 2) for one in state_maps]  # [k / 2, n, 2]
-        return tuple(
-            as_array(pair.contiguous().view(one.shape))
-            for pair, one in zip(pairs, state_maps, strict=True)
-        )
-    return tuple(as_array(one.contiguous()) for one in state_maps)
+def _array(matrix: Tensor, *, packed: bool) -> Any:
+    """Return the array of a right factor [k, n], packed if it is for a brgemm of bfloat16."""
+    if packed and matrix.dtype == torch.bfloat16:
+        pairs = matrix.unflatten(0, (-1, 2)).transpose(1, 2)  # [k / 2, n, 2]
+        return as_array(pairs.contiguous().view(matrix.shape))
+    return as_array(matrix.contiguous())

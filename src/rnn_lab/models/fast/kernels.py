@@ -33,6 +33,7 @@ from rnn_lab.models.fast.native import batch_pieces, parallel_for
 # Sums of products may be fused. Nothing is assumed of infinities and NaN, which must be seen.
 _OPTIONS: Any = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 _float, _int, _unsigned = np.float32, np.int32, np.uintp
+_STEP, _BLOCK, _GEMM, _RELEASE = range(4)  # of native.Products
 
 # LLVM may decide once for all sequences whether two parts of a row overlap in memory. In these
 # interleaved rows it then assumes that they do, and a step is five times as slow.
@@ -221,7 +222,7 @@ def forward(
 
     Args:
         cell: one of the above.
-        gemms: int64 [3], see `native.gemms`.
+        gemms: int64 [4], see `native.Products`.
         real: int64 [batch].
         inputs: [steps, batch, input].
         input_map: [input, parts], for the last parts of a row.
@@ -237,20 +238,21 @@ def forward(
     block = np.empty((most * n, inputs.shape[2]), inputs.dtype)
     sums = np.empty((most * n, len(bias)), bias.dtype)
     at = len(bias) - input_map.shape[1]
+    step_gemms = gemms[_STEP], gemms[_GEMM]
     for start in range(0, len(inputs), most):
         stop = min(start + most, len(inputs))
         m = _gather(inputs, start, stop, first, last, block)
         sums[:, :at] = 0
-        _multiply(gemms[0], block[:m], input_map, sums[:m, at:], 0)
+        _multiply(gemms[_BLOCK], gemms[_GEMM], block[:m], input_map, sums[:m, at:], 0)
         for t in range(start, stop):
             of = sums[(t - start) * n : (t - start + 1) * n]
             row_at, extra_at = min(t, len(rows) - 1), min(t + 1, len(extra) - 1)
-            _multiply_step(gemms, history[t, first:last], state_maps[0], of, 1)
+            _multiply(*step_gemms, history[t, first:last], state_maps[0], of, 1)
             if len(state_maps) > 1:
                 for b in range(first, last):
                     _reset(of[b - first], bias, rows[row_at, b], state[b], extra[extra_at, b])
                 of_extra = of[:, state_maps[0].shape[1] :]
-                _multiply_step(gemms, extra[extra_at, first:last], state_maps[-1], of_extra, 1)
+                _multiply(*step_gemms, extra[extra_at, first:last], state_maps[-1], of_extra, 1)
             for b in range(first, last):
                 if t < real[b]:
                     _step(
@@ -305,6 +307,11 @@ def backward(
     d_block = np.empty((most * n, features), d_h.dtype)
     d_extra = np.empty((n, hidden), d_h.dtype)
     at, of_h = parts - len(input_map), len(state_maps[0])
+    step_gemms = gemms[_STEP], gemms[_GEMM]
+    # Where the product of gradients needs a transposed left factor and a packed right one.
+    most_rows = 0 if gemms[_GEMM] else _padded(most * n)
+    across = np.empty((parts, most_rows), rows.dtype)
+    pairs = np.empty((most_rows, max(features, hidden)), rows.dtype)
     for stop in range(len(inputs), 0, -most):
         start = max(0, stop - most)
         for t in range(stop - 1, start - 1, -1):
@@ -322,27 +329,38 @@ def backward(
                     *(extra[t + 1, b], d_h[b], d_state[b], d_step[b - first]),
                 )
             if len(state_maps) > 1:
-                _multiply_step(gemms, d_step[:, of_h:], state_maps[-1], d_extra, 0)
+                _multiply(*step_gemms, d_step[:, of_h:], state_maps[-1], d_extra, 0)
                 for b in range(first, last):
                     if t < real[b]:
                         _reset_back(
                             *(rows[t, b], history[t, b], d_extra[b - first]),
                             *(d_state[b], d_step[b - first]),
                         )
-            _multiply_step(gemms, d_step[:, :of_h], state_maps[0], d_h[first:last], 0)
+            _multiply(*step_gemms, d_step[:, :of_h], state_maps[0], d_h[first:last], 0)
         _end_steps(gemms)
-        m = _gather(history, start, stop, first, last, block)
-        _add_gradient(gemms[0], d_rows[:m, :of_h], block[:m, :hidden], d_state_map[piece, :of_h])
+        m = (stop - start) * n
+        if not gemms[_GEMM]:
+            _transpose(d_rows[:m], across)
+        _gather(history, start, stop, first, last, block)
+        _add_gradient(
+            *(gemms, d_rows[:m, :of_h], across[:of_h], block[:m, :hidden], pairs),
+            d_state_map[piece, :of_h],
+        )
         if len(state_maps) > 1:
             _gather(extra, start + 1, stop + 1, first, last, block)
-            d_map = d_state_map[piece, of_h:]
-            _add_gradient(gemms[0], d_rows[:m, of_h:], block[:m, :hidden], d_map)
+            _add_gradient(
+                *(gemms, d_rows[:m, of_h:], across[of_h:], block[:m, :hidden], pairs),
+                d_state_map[piece, of_h:],
+            )
         _gather(inputs, start, stop, first, last, block)
-        _add_gradient(gemms[0], d_rows[:m, at:], block[:m, :features], d_input_map[piece])
+        _add_gradient(
+            *(gemms, d_rows[:m, at:], across[at:], block[:m, :features], pairs),
+            d_input_map[piece],
+        )
         for i in range(m):
             _add(d_bias[piece], d_rows[i])
         if len(d_inputs):
-            _multiply(gemms[0], d_rows[:m, at:], input_map, d_block[:m], 0)
+            _multiply(gemms[_BLOCK], gemms[_GEMM], d_rows[:m, at:], input_map, d_block[:m], 0)
             for i in range(m):
                 d_input = d_inputs[start + i // n, first + i % n]
                 for j in range(_unsigned(features)):
@@ -613,45 +631,90 @@ def _gather(numbers, start, stop, first, last, block):
 
 
 @numba.njit(**_OPTIONS)
-def _multiply(gemm, left, right, out, add):
-    """out = left @ right, to which the former out is added if `add` is 1, by the gemm there.
+def _multiply(brgemm, gemm, left, right, out, add):
+    """out = left @ right, to which the former out is added if `add` is 1, by one of the two.
 
     left [m, k], right [k, n], out [m, n]. Rows of each may lie apart.
     """
     one, beta = out.dtype.type(1), out.dtype.type(add)
-    _call_gemm(
-        *(gemm, False, one, beta, len(left), right.shape[1], len(right)),
-        *(left.ctypes.data, _row(left), right.ctypes.data, _row(right), out.ctypes.data, _row(out)),
-    )
-
-
-@numba.njit(**_OPTIONS)
-def _add_gradient(gemm, left, right, out):
-    """out += left.T @ right, as `_multiply`."""
-    one = out.dtype.type(1)
-    _call_gemm(
-        *(gemm, True, one, one, left.shape[1], right.shape[1], len(right)),
-        *(left.ctypes.data, _row(left), right.ctypes.data, _row(right), out.ctypes.data, _row(out)),
-    )
-
-
-@numba.njit(**_OPTIONS)
-def _multiply_step(gemms, left, right, out, add):
-    """out = left @ right, as `_multiply`, by the faster product for one step if there is one."""
-    if gemms[1]:
+    if brgemm:
         _call_brgemm(
-            *(gemms[1], len(left), right.shape[1], len(right), _row(left), _row(right), _row(out)),
-            *(add, left.ctypes.data, right.ctypes.data, out.ctypes.data),
+            *(brgemm, len(left), right.shape[1], len(right), _row(left), _row(right), _row(out)),
+            *(add, left.ctypes.data, right.ctypes.data, out.ctypes.data, left.itemsize == 2),
         )
     else:
-        _multiply(gemms[0], left, right, out, add)
+        _call_gemm(
+            *(gemm, False, one, beta, len(left), right.shape[1], len(right)),
+            *(left.ctypes.data, _row(left), right.ctypes.data, _row(right)),
+            *(out.ctypes.data, _row(out)),
+        )
+
+
+@numba.njit(**_OPTIONS)
+def _add_gradient(gemms, left, across, right, pairs, out):
+    """out += left.T @ right, as `_multiply`.
+
+    Without a gemm, `across` is left.T, padded with zeros, and `right` is packed into `pairs`.
+    """
+    one = out.dtype.type(1)
+    if gemms[_GEMM]:
+        _call_gemm(
+            *(gemms[_GEMM], True, one, one, left.shape[1], right.shape[1], len(right)),
+            *(left.ctypes.data, _row(left), right.ctypes.data, _row(right)),
+            *(out.ctypes.data, _row(out)),
+        )
+    else:
+        k, n = _padded(len(right)), right.shape[1]
+        _pack(right, pairs)
+        _call_brgemm(
+            *(gemms[_BLOCK], len(across), n, k, _row(across), n, _row(out), 1),
+            *(across.ctypes.data, pairs.ctypes.data, out.ctypes.data, True),
+        )
+
+
+@numba.njit(**_OPTIONS)
+def _padded(rows):
+    """Return how many rows a packed factor of gradients has: brgemm compiles each number once."""
+    return (rows + 63) // 64 * 64
+
+
+@numba.njit(**_OPTIONS)
+def _transpose(numbers, across):
+    """Copy numbers [m, n] to across [n, _padded(m)], with zeros behind."""
+    m, n = numbers.shape
+    tile = 16  # rows that are read, and columns that are written, while they are in the cache
+    across[:, m : _padded(m)] = 0
+    for i_from in range(0, m, tile):
+        for j in range(n):
+            to = across[j]
+            for i in range(i_from, min(i_from + tile, m)):
+                to[i] = numbers[i, j]
+
+
+@numba.njit(**_OPTIONS)
+def _pack(numbers, pairs):
+    """Copy numbers [m, n] to the memory of `pairs` as [_padded(m) / 2, n, 2], with zeros behind."""
+    m, n = numbers.shape
+    flat = pairs.reshape(-1)
+    for i in range(_padded(m) // 2):
+        to = flat[2 * i * n : (2 * i + 2) * n]
+        if 2 * i + 1 < m:
+            first, second = numbers[2 * i], numbers[2 * i + 1]
+            for j in range(_unsigned(n)):
+                to[2 * j] = first[j]
+                to[2 * j + 1] = second[j]
+        else:
+            to[:] = 0
+            if 2 * i < m:
+                for j in range(_unsigned(n)):
+                    to[2 * j] = numbers[2 * i, j]
 
 
 @numba.njit(**_OPTIONS)
 def _end_steps(gemms):
     """Free the processor's tiles, which any other product sets up for itself."""
-    if gemms[1]:
-        _call_release(gemms[2])
+    if gemms[_RELEASE]:
+        _call_release(gemms[_RELEASE])
 
 
 @numba.njit(**_OPTIONS)
@@ -702,17 +765,18 @@ def _call_gemm(
 
 
 @intrinsic
-def _call_brgemm(context, brgemm, m, n, k, left_row, right_row, out_row, add, left, right, out):
-    """Call at::native::cpublas::brgemm of bfloat16; `right` is packed in pairs of rows."""
-    signature = types.void(*[types.int64] * 11)
+def _call_brgemm(
+    context, brgemm, m, n, k, left_row, right_row, out_row, add, left, right, out, packed
+):
+    """Call at::native::cpublas::brgemm; `packed`: `right` is packed in pairs of rows."""
+    signature = types.void(*[types.int64] * 12)
 
     def generate(context, builder, signature, arguments):
-        brgemm, m, n, k, left_row, right_row, out_row, add, *matrices = arguments
+        brgemm, m, n, k, left_row, right_row, out_row, add, *matrices, packed = arguments
         # A bool beyond the sixth argument is a word on the stack, like any number.
         kinds = [_INT64] * 7 + [_POINTER] * 3 + [_INT64]
         kind = ir.FunctionType(ir.VoidType(), kinds).as_pointer()
         places = [builder.inttoptr(address, _POINTER) for address in matrices]
-        packed = ir.Constant(_INT64, 1)
         builder.call(
             builder.inttoptr(brgemm, kind),
             [m, n, k, left_row, right_row, out_row, add, *places, packed],

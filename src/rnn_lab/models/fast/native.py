@@ -1,9 +1,10 @@
 """What compiled code takes from torch's own library: matrix products and threads.
 
-Products are those of torch where its library exports them (Intel's MKL), else SciPy's. A product of
-bfloat16 with sums in float32 exists in MKL only, and is fast where the processor has AMX. Threads
-are those of torch's OpenMP, which wait for work between two of its operations; any others would
-have to wait until those sleep.
+Torch has two products: oneDNN's brgemm, which multiplies as the matrices are, and MKL's gemm, which
+first copies them into another order. With the few rows of a time step the copy takes up to half of
+the time. Products of bfloat16 have sums in float32. Where torch's library exports neither, the gemm
+is SciPy's, without bfloat16. Threads are those of torch's OpenMP, which wait for work between two
+of its operations; any others would have to wait until those sleep.
 """
 
 import ctypes
@@ -11,18 +12,53 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from numba.extending import get_cython_function_address
 
+from rnn_lab.process import is_fast_at_bf16
+
 _MKL = {torch.float32: "SGEMM", torch.float64: "DGEMM", torch.bfloat16: "GEMM_BF16BF16F32"}
 _SCIPY = {torch.float32: "sgemm", torch.float64: "dgemm"}
-# at::native::cpublas, of oneDNN: two to three times as fast as MKL at the few rows of a step.
-_BRGEMM = "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb"
+# at::native::cpublas, of oneDNN. Mangled, since the functions of all types have one name.
+_BRGEMM = {
+    torch.float32: "_ZN2at6native7cpublas6brgemmEllllllbPKfS3_Pfb",
+    torch.bfloat16: "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb",
+}
 _BRGEMM_RELEASE = "_ZN2at6native7cpublas14brgemm_releaseEb"
 _PIECES_PER_THREAD = 2  # a thread whose core is busy with another program takes fewer
 _MIN_SEQUENCES = 8  # per piece: with fewer, starting a thread costs more than it saves
+
+
+class Products(NamedTuple):
+    """Addresses of the functions that multiply matrices of one type, for compiled code.
+
+    0: there is none, or another one is faster. Of bfloat16, the right factor of a brgemm is packed:
+    of two successive rows, numbers of one column are neighbours.
+    """
+
+    step: int  # the brgemm for the products of a time step; 0: `gemm`
+    block: int  # the brgemm for those of several steps at once; 0: `gemm`
+    gemm: int  # for those with a transposed left factor, too; 0: `block`, of a transposed copy
+    release: int  # frees the processor's tiles after `step`, which any other product sets up
+
+
+def products(dtype: torch.dtype, *sizes: int) -> Products | None:
+    """Return the fastest products of matrices of that type, None for bfloat16 without fast ones.
+
+    A packed factor has an even number of rows: `sizes` are all numbers of rows that are not a
+    multiple of another one.
+    """
+    brgemm = brgemm_address(dtype)
+    if dtype != torch.bfloat16:
+        return Products(brgemm, brgemm, gemm_address(dtype), 0)
+    packs = all(size % 2 == 0 for size in sizes)
+    if has_fast_bf16_gemm():
+        step = brgemm if packs else 0
+        release = _address_in_torch(_BRGEMM_RELEASE) if step else 0
+        return Products(step, 0, gemm_address(dtype), release)
+    return Products(brgemm, brgemm, 0, 0) if brgemm and packs else None
 
 
 @functools.cache
@@ -39,22 +75,24 @@ def gemm_address(dtype: torch.dtype) -> int:
     raise ValueError(f"no matrix product of {dtype} can be called by compiled code here")
 
 
-def brgemm_addresses() -> tuple[int, int]:
-    """Return the addresses of torch's product of bfloat16 for few rows and of its end, or zeros.
+def brgemm_address(dtype: torch.dtype) -> int:
+    """Return the address of torch's brgemm for matrices of that type, or 0.
 
-    Its right factor is packed: of two successive rows, numbers of one column are neighbours. It
-    ends the process where oneDNN may not use AMX.
+    It ends the process where oneDNN may not use the instructions that it needs.
     """
     limited = "ONEDNN_MAX_CPU_ISA" in os.environ or "DNNL_MAX_CPU_ISA" in os.environ
-    if limited or not torch.backends.mkldnn.enabled or not _has_amx():
-        return 0, 0
-    found = _address_in_torch(_BRGEMM), _address_in_torch(_BRGEMM_RELEASE)
-    return found if all(found) else (0, 0)
+    if limited or not torch.backends.mkldnn.enabled or dtype not in _BRGEMM:
+        return 0
+    if dtype == torch.bfloat16:
+        is_fast = _has_amx() or is_fast_at_bf16(_cpu_capabilities())
+    else:
+        is_fast = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return _address_in_torch(_BRGEMM[dtype]) if is_fast else 0
 
 
 @functools.cache
 def has_fast_bf16_gemm() -> bool:
-    """Return whether compiled code can multiply bfloat16 faster than float32."""
+    """Return whether compiled code can multiply bfloat16 by MKL faster than float32."""
     return _has_amx() and function_in_torch(_MKL[torch.bfloat16]) is not None
 
 
@@ -62,6 +100,13 @@ def has_fast_bf16_gemm() -> bool:
 def _has_amx() -> bool:
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)  # not in torch 2.3
     return bool(has_amx() and torch.cpu._init_amx())
+
+
+@functools.cache
+def _cpu_capabilities() -> dict[str, Any]:
+    if not hasattr(torch.cpu, "get_capabilities"):  # in torch 2.3
+        return {}
+    return dict(torch.cpu.get_capabilities())
 
 
 def batch_pieces(batch: int) -> list[tuple[int, int]]:
