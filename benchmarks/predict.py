@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.clock import interleave, median, median_ratio
 from benchmarks.contenders import thread_counts
-from benchmarks.machine import describe_machine, prepare_process
+from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process
 from benchmarks.peers import PackedLayer
 from benchmarks.reviews import load_reviews
 from benchmarks.tables import markdown_table, report
@@ -35,10 +35,12 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.readers.records import BadRow, Record, read_records
 from rnn_lab.inference.batch_predict import classify, predict_rows
 from rnn_lab.inference.load import LoadedModel, load_model
+from rnn_lab.inference.predictor import BFLOAT16
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
 
-OURS, PACKED, IN_ORDER = "ours", "torch, packed, our batches", "torch, packed, as they come"
+OURS, OURS_BF16 = "ours, float32", "ours, bfloat16"
+PACKED, IN_ORDER = "torch, packed, our batches", "torch, packed, as they come"
 BATCH_SIZE = 256  # the default of predict.py
 HEADER = (
     *("model", "contender", "threads", "reviews/s", "vs packed, as they come"),
@@ -46,7 +48,7 @@ HEADER = (
 )
 NOTES = """\
 {reviews:,} test reviews of {corpus} in a .jsonl file, in batches of {batch_size}; \
-{singles:,} of them one at a time. Float32."""
+{singles:,} of them one at a time. The peers are in float32."""
 
 
 def main() -> None:
@@ -124,6 +126,8 @@ def measure(
     """Return the rows of one model below HEADER."""
     packed = with_packed_layer(run)
     contenders = {OURS: run, PACKED: packed, IN_ORDER: packed}
+    if has_fast_bf16():
+        contenders[OURS_BF16] = dataclasses.replace(run, precision=BFLOAT16)
 
     def reviews_per_second(name: str, threads: int) -> Callable[[float], float]:
         def turn(seconds: float) -> float:

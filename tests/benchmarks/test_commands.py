@@ -98,11 +98,9 @@ def test_predict(workplace: Path) -> None:
     options = ("--models", "lstm", "--reviews", "40", "--singles", "5", "--rounds", "1")
     done = run_warm_command("benchmarks/predict.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
-    assert [line.split("|")[2].strip() for line in done.stdout.splitlines()[-3:]] == [
-        "ours",
-        "torch, packed, our batches",
-        "torch, packed, as they come",
-    ]
+    contenders = [line.split("|")[2].strip() for line in done.stdout.splitlines()[-4:]]
+    peers = ["ours, float32", "torch, packed, our batches", "torch, packed, as they come"]
+    assert [name for name in contenders if name in peers] == peers
 
 
 @pytest.mark.slow

@@ -194,6 +194,8 @@ def test_an_onnx_file_only_predicts(exported, tmp_path, capsys):
     assert refusal in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"^device=cuda: an .onnx file runs on the CPU"):
         rnn_lab.load(exported, device="cuda")
+    with pytest.raises(ConfigError, match=r"^precision=bf16-mixed: an .onnx file computes in"):
+        predict({"run": str(exported), "text": "lovely", "precision": "bf16-mixed"})
 
 
 def test_export_compares_with_the_texts_that_are_given(mood_run, mood_reviews, tmp_path, capsys):

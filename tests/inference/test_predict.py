@@ -182,6 +182,25 @@ def test_one_text_is_answered_for_people(capsys, mood_run):
     assert sum(table.values()) == pytest.approx(100, abs=0.2)
 
 
+def test_bfloat16_is_near_float32(tmp_path, mood_run):
+    source = tmp_path / "reviews.txt"
+    source.write_text("a lovely film\nan awful scene\nthe music was passable\n" * 10)
+    found = []
+    for precision in ("32-true", "bf16-mixed"):
+        output = tmp_path / f"{precision}.jsonl"
+        predict(
+            {
+                **{"run": str(mood_run), "input": str(source), "output": str(output)},
+                **{"precision": precision, "device": "cpu"},
+            }
+        )
+        rows = [json.loads(line) for line in output.read_text().splitlines()]
+        found.append(np.array([list(row["probabilities"].values()) for row in rows]))
+    exact, rough = found
+    assert 0 < abs(rough - exact).max() < 0.02
+    assert (rough.argmax(1) == exact.argmax(1)).all()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -201,6 +220,7 @@ def test_one_text_is_answered_for_people(capsys, mood_run):
         ({"input": "good.txt", "output": "good.txt/out.csv"}, "cannot be written"),
         ({"text": "x", "batch_size": 0}, "batch_size=0"),
         ({"text": "x", "device": "tpu"}, "Choose from: auto, cpu, cuda, mps"),
+        ({"text": "x", "precision": "16-true"}, "Choose from: 32-true, bf16-mixed"),
         ({"text": "x", "run": "nowhere"}, "nowhere"),
     ],
 )

@@ -12,6 +12,7 @@ from rnn_lab.inference.shards import Shard
 from rnn_lab.validation import FilePath, OptionsOf, StrictConfig, Targets, Text
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["32-true", "bf16-mixed"]
 OutputFormat = Literal["jsonl", "csv", "parquet"]
 
 
@@ -57,6 +58,7 @@ class PredictOptions(_RunOptions, ReadConfig):
     top_k: PositiveInt | None = None
     overwrite: StrictBool = False
     batch_size: PositiveInt = 256
+    precision: Precision = "32-true"
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -24,7 +24,9 @@ from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.inference.predictor import (
+    BFLOAT16,
     DEFAULT_SEPARATOR,
+    FLOAT32,
     Predictor,
     find_checkpoint,
     is_onnx_file,
@@ -65,6 +67,7 @@ class LoadedModel(Predictor):
     read_info: ReadInfo | None = None  # how the files of its training texts were read
     # The parts of the checkpoint beside its weights, in plain types.
     about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    precision: str = FLOAT32  # or BFLOAT16: of the matrix products
 
     @property
     def cell(self) -> str:
@@ -96,9 +99,12 @@ class LoadedModel(Predictor):
         lengths = torch.tensor([len(text) for text in texts])
         rows = [torch.from_numpy(text) for text in texts]
         tokens = pad_sequence(rows, batch_first=True)  # [batch, time]
+        rough = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == BFLOAT16)
         with torch.inference_mode():
-            logits = self.model(tokens.to(device), lengths.to(device))  # [batch, classes]
-            return self.model.task.probabilities(self.model.calibrated(logits)).cpu().numpy()
+            with rough:
+                logits = self.model(tokens.to(device), lengths.to(device))  # [batch, classes]
+            found = self.model.task.probabilities(self.model.calibrated(logits.float()))
+            return found.cpu().numpy()
 
 
 class _Plain(BaseModel):

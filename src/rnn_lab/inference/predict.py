@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -21,7 +22,7 @@ from rnn_lab.inference.prediction_files import (
     describe_dropped,
     is_prediction_file,
 )
-from rnn_lab.inference.predictor import is_onnx_file
+from rnn_lab.inference.predictor import FLOAT32, is_onnx_file
 from rnn_lab.inference.recorded import recorded_read_info
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
 from rnn_lab.io.locks import locked
@@ -197,6 +198,11 @@ def load_predictor(options: PredictOptions) -> "Predictor":
     """Load the run. torch takes seconds to import: only once the options are valid."""
     is_one_text = options.input is None
     if is_onnx_file(options.run):
+        if options.precision != FLOAT32:
+            raise ConfigError(
+                f"precision={options.precision}: an .onnx file computes in float32. Choose from: "
+                f"{FLOAT32}"
+            )
         require_extra("onnx", f"run={options.run}")
         with fast_imports():
             from rnn_lab.inference.onnx_model import load_onnx
@@ -205,7 +211,7 @@ def load_predictor(options: PredictOptions) -> "Predictor":
     with fast_imports():
         from rnn_lab.inference.load import load_model
 
-    run = load_model(options.run, options.device)
+    run = replace(load_model(options.run, options.device), precision=options.precision)
     # numba takes a second to import: too long for one text.
     run.model.recurrent.use_numba = not is_one_text
     return run

@@ -16,6 +16,7 @@ from rnn_lab.errors import CheckpointError
 from rnn_lab.paths import local_path
 
 ONNX_SUFFIX = ".onnx"
+FLOAT32, BFLOAT16 = "32-true", "bf16-mixed"  # of the option `precision`, as Lightning names them
 DEFAULT_SEPARATOR = ";"  # of several labels in one cell of a table
 
 
