@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from rnn_lab.inference.load import load_model
-from rnn_lab.serving.runs import _describe, unique_name
+from rnn_lab.serving import answers
+from rnn_lab.serving.answers import explanation_json
+from rnn_lab.serving.guard import RequestError
+from rnn_lab.serving.runs import ServedRun, _describe, unique_name
+from rnn_lab.serving.schemas import ExplainRequest
 
 
 def test_a_run_has_the_name_of_its_folder_or_file(tmp_path, monkeypatch):
@@ -44,3 +48,18 @@ def test_a_run_whose_result_is_damaged_is_described_by_its_network(mood_run, tmp
     about = _describe("copied", load_model(copied))
     assert about["cell"] == "gru" and about["classes"] == ["bad", "good", "so so"]
     json.dumps(about, allow_nan=False)
+
+
+def test_more_values_than_an_answer_has_are_refused_before_anything_is_explained(
+    mood_run, monkeypatch
+):
+    run = ServedRun("moods", load_model(mood_run), None)
+    asked = ExplainRequest(text="a lovely film", units=3)
+    gates = json.loads(explanation_json(run, asked))["gates"]
+    count = sum(len(row) for gate in gates for row in gate["values"])
+    monkeypatch.setattr(answers, "_MAX_GATE_VALUES", count)
+    explanation_json(run, asked)
+    monkeypatch.setattr(answers, "_MAX_GATE_VALUES", count - 1)
+    monkeypatch.setattr(ServedRun, "explain", None)
+    with pytest.raises(RequestError, match="units: too many for this text"):
+        explanation_json(run, asked)

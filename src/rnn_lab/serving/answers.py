@@ -29,12 +29,12 @@ def explanation_json(run: ServedRun, asked: ExplainRequest) -> bytes:
             f"text: has {count:,} tokens; at most {_MAX_EXPLAINED_TOKENS:,} are explained here; "
             "`rnn-lab explain` has no limit",
         )
+    if count * run.gate_values(asked.units) > _MAX_GATE_VALUES:
+        raise RequestError(422, "units: too many for this text; ask for fewer units")
     try:
         found = run.explain(asked.text, asked.label)
     except ConfigError as error:
         raise RequestError(422, str(error)) from None
-    if count * asked.units * len(found.states) > _MAX_GATE_VALUES:
-        raise RequestError(422, "units: too many for this text; ask for fewer units")
     after = found.prefix_probabilities  # [tokens, classes]
     difference, baseline = found.about["logit_difference"], found.about["baseline_logit_difference"]
     total, expected = float(found.attributions.sum()), difference - baseline

@@ -63,6 +63,13 @@ class ServedRun:
         assert self._network is not None
         return explain_text(self._network, text, label)
 
+    def gate_values(self, units: int) -> int:
+        """Return how many numbers `gates` gives for each token if it is asked for `units`."""
+        assert self._network is not None
+        layers = self._network.model.recurrent
+        directions = layers.num_layers * layers.directions
+        return directions * len(layers.cell.values) * min(units, layers.hidden_size)
+
     def prediction(self, probabilities: np.ndarray) -> dict[str, Any]:
         """Return the labels of one text and the probability of each class, float32 [classes]."""
         return {
