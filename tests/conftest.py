@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from tests.reports.chromium import Chromium, find_chromium
 # Set before torch is imported, for this process and the commands that the tests run: tensors here
 # are so small that a second thread costs more than it saves.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hundreds of processes import the same modules: the first one compiles, for all.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # And commands that are started with -m find the package and the tests of this checkout.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(PROJECT / "src"), str(PROJECT)])
 
