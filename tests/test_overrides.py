@@ -159,15 +159,19 @@ def test_values_of_options_that_hold_text(argument, value):
         ("experiment=größe,mine", ["größe", "mine"]),
     ],
 )
-@pytest.mark.parametrize("sweep", [["-m"], ["--multirun"], ["hydra.mode=MULTIRUN"]])
-def test_a_comma_separates_values_in_a_sweep_only(argument, values, sweep):
-    *_, quoted = take_text_literally([*sweep, argument], "train")
+def test_a_comma_separates_values_in_a_sweep_only(argument, values):
+    _, quoted = take_text_literally(["-m", argument], "train")
     parser = OverridesParser.create()
     swept = parser.parse_override(quoted).sweep_string_iterator()
     assert [parser.parse_override(f"value={value}").value() for value in swept] == values
     if argument.startswith("name="):
         (single,) = take_text_literally([argument], "train")
         assert read_by_hydra(single) == argument.partition("=")[2]
+
+
+@pytest.mark.parametrize("sweep", ["--multirun", "hydra.mode=MULTIRUN"])
+def test_a_sweep_may_be_chosen_in_other_ways(sweep):
+    assert take_text_literally([sweep, "name=a,1"], "train") == [sweep, "name=a,'1'"]
 
 
 @pytest.mark.parametrize(

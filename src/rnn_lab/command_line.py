@@ -46,6 +46,8 @@ _HYDRA_NAMES = (
 _HYDRA_LISTS = ("searchpath", "launcher.setup", "launcher.srun_args")
 # One for all jobs of a sweep. Hydra itself refuses to sweep its options.
 _OF_THE_SWEEP = re.compile(r"sweep|report_dir|hydra\..*")
+# libyaml parses a file in a tenth of the time.
+_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Flags, and options with a value that is plain text anyway.
 _NEEDS_NO_QUOTES = re.compile(rf"-[\w-]*|[+~]*[\w./@]+={PLAIN.pattern}", PLAIN.flags)
 
@@ -111,6 +113,8 @@ def take_text_literally(arguments: Sequence[str], config_name: str) -> list[str]
         if "-m" in arguments or "--multirun" in arguments:
             return True
         choices = take_literally(arguments, group_options, lambda: False)
+        if not folders[1:] and not _choices(choices, groups):
+            return False  # the mode is that of the command's own config
         config = _compose_choices(choices, config_name, groups, folders[1:])
         return config is not None and config.hydra.mode == RunMode.MULTIRUN
 
@@ -192,7 +196,7 @@ def choices_with(group: str, option: str, folders: Sequence[Path]) -> list[str]:
 def _options_in(path: Path) -> set[str]:
     """Return the options in a file of conf, and in the choices of its group that it builds on."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):  # named where the file is chosen
         return set()
     if not isinstance(content, dict):
@@ -200,6 +204,10 @@ def _options_in(path: Path) -> set[str]:
     bases = [base for base in content.pop("defaults", ()) if isinstance(base, str)]
     files = [path.with_name(f"{base}.yaml") for base in bases if base != "_self_"]
     return set(content).union(*(_options_in(file) for file in files if file.is_file()))
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, _YamlLoader)
 
 
 def check_sweep_options(config: DictConfig) -> None:
@@ -230,7 +238,7 @@ def _plugin_options(kind: str, choice: str) -> set[str] | None:
     """Return the options of a built-in launcher or sweeper, None for one of the user."""
     file = conf_dir() / "hydra" / kind / f"{choice}.yaml"
     if file.is_file():
-        known = {str(name) for name in yaml.safe_load(file.read_text("utf-8"))}
+        known = {str(name) for name in _load_yaml(file.read_text("utf-8"))}
         if choice.startswith("submitit_"):
             known |= _submitit_options(choice)
     elif choice == "basic":
@@ -277,7 +285,7 @@ def _config_groups(folders: Sequence[Path]) -> set[str]:
 
 def _group_options(groups: Collection[str], config_name: str) -> dict[str, TextOption]:
     """Return how the choices of groups are read; `null` is one where it is the default."""
-    config = yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text("utf-8"))
+    config = _load_yaml((conf_dir() / f"{config_name}.yaml").read_text("utf-8"))
     defaults = [entry for entry in config["defaults"] if isinstance(entry, dict)]
     absent = {group for entry in defaults for group, choice in entry.items() if choice is None}
     return {
@@ -319,13 +327,8 @@ def _compose_choices(
 
     A choice may itself be what is wrong: then the config is composed without any.
     """
-    choices = [
-        argument
-        for argument in arguments
-        if argument.partition("=")[0].lstrip("+") in {*groups, "hydra.mode"} and "," not in argument
-    ]
     path = [f"hydra.searchpath=[{quote_value(f'file://{user_dir}')}]" for user_dir in user_dirs]
-    for overrides in ([*path, *choices], []):
+    for overrides in ([*path, *_choices(arguments, groups)], []):
         GlobalHydra.instance().clear()
         with (
             contextlib.suppress(HydraException, OmegaConfBaseException, yaml.YAMLError),
@@ -333,3 +336,12 @@ def _compose_choices(
         ):
             return hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
     return None
+
+
+def _choices(arguments: Sequence[str], groups: Collection[str]) -> list[str]:
+    """Return the arguments that choose a config of a group, or Hydra's mode."""
+    return [
+        argument
+        for argument in arguments
+        if argument.partition("=")[0].lstrip("+") in {*groups, "hydra.mode"} and "," not in argument
+    ]
