@@ -1,11 +1,11 @@
 import gc
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from rnn_lab.fast_import import fast_imports, gc_disabled
+from tests.cli.forked import run_warm_command
 
 MODULE = "a_module_that_makes_many_objects"
 
@@ -23,6 +23,7 @@ def many_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def collections():
     """The generations collected, as they are."""
     seen: list[int] = []
+    gc.collect(0)  # the next collection is far off
 
     def note(phase: str, info: dict[str, int]) -> None:
         if phase == "start":
@@ -79,28 +80,31 @@ def test_the_collector_is_left_as_it_was(many_objects, context):
     assert gc.isenabled()
 
 
-# Each use is a fork of one process that has imported torch, most of what torchmetrics imports.
-USES = """
-import os, sys, torch
+# Each use is in a process of its own, which has imported torch and all that torchmetrics imports.
+USE = """
+import sys
+import scipy
 from rnn_lab.fast_import import fast_imports
-for use in sys.argv[1:]:
-    if os.fork() == 0:
-        with fast_imports():
-            exec(use)
-        print("scipy.signal._signaltools" in sys.modules, flush=True)
-        import scipy.signal
-        scipy.signal.find_peaks([0, 1, 0])
-        os._exit(0)
-    assert os.wait()[1] == 0, use
+for name in [*sys.modules]:
+    if name.partition(".")[0] == "torchmetrics" or name.startswith("scipy.signal"):
+        del sys.modules[name]
+vars(scipy).pop("signal", None)
+with fast_imports():
+    exec(sys.argv[1])
+print("scipy.signal._signaltools" in sys.modules)
+import scipy.signal
+scipy.signal.find_peaks([0, 1, 0])
 """
 
 
-def test_scipy_signal_is_imported_only_where_it_is_used():
-    uses = {
-        "import torchmetrics": "False",
-        "import torchmetrics; from scipy.signal import find_peaks; find_peaks([0, 1, 0])": "True",
-        "import torchmetrics, scipy.signal.windows as w; w.hann(3)": "True",
-    }
-    command = [sys.executable, "-c", USES, *uses]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [*uses.values()]
+@pytest.mark.parametrize(
+    ("use", "is_imported"),
+    [
+        ("import torchmetrics", False),
+        ("import torchmetrics; from scipy.signal import find_peaks; find_peaks([0, 1, 0])", True),
+        ("import torchmetrics, scipy.signal.windows as w; w.hann(3)", True),
+    ],
+)
+def test_scipy_signal_is_imported_only_where_it_is_used(use, is_imported, tmp_path):
+    done = run_warm_command("tests/cli/run_code.py", USE, use, cwd=tmp_path)
+    assert (done.stdout, done.returncode) == (f"{is_imported}\n", 0), done.stderr

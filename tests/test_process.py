@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rnn_lab.process import cpu_quota, tune_malloc, waiting_passively
+from tests.cli.forked import run_warm_command
 from tests.cli.runner import PROJECT
 
 
@@ -25,7 +26,7 @@ def test_freed_memory_is_kept():
     assert page_faults() < 4_000
 
 
-def test_denormals_are_zero_in_every_thread():
+def test_denormals_are_zero_in_every_thread(tmp_path):
     # In a process of its own: the setting would stay, and running threads do not get it.
     code = """
 import torch
@@ -38,7 +39,8 @@ assert not products.any(), products
 (products * 1e-20).sum().backward(torch.tensor(1e-10))
 assert not small.grad.any(), small.grad
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = run_warm_command("tests/cli/run_code.py", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_peak_memory_is_in_bytes_and_excludes_the_parent_process():
@@ -46,10 +48,10 @@ def test_peak_memory_is_in_bytes_and_excludes_the_parent_process():
     program = """
 from rnn_lab.process import peak_memory_bytes
 before = peak_memory_bytes()
-block = bytearray(300_000_000)
+block = bytearray(100_000_000)
 print(before, peak_memory_bytes())
 """
-    size = 800_000_000
+    size = 200_000_000
     held = bytearray(size)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
@@ -57,7 +59,7 @@ print(before, peak_memory_bytes())
     before, after = map(int, done.stdout.split())
     del held
     assert 5e6 < before < size
-    assert after - before > 200e6
+    assert after - before > 70e6
 
 
 @pytest.mark.parametrize(
@@ -105,18 +107,17 @@ from rnn_lab.process import waiting_passively
 with waiting_passively():
     import time, torch
 torch.set_num_threads(2)
-torch.ones(1_000_000).exp()
-before, end = time.process_time(), time.perf_counter() + 0.3
+torch.ones(100_000).exp()
+others, end = time.process_time() - time.thread_time(), time.perf_counter() + 0.3
 while time.perf_counter() < end:
-    torch.ones(1_000_000).exp()
+    torch.ones(100_000).exp()
     time.sleep(0.01)
-print(time.process_time() - before)
+print(time.process_time() - time.thread_time() - others)
 """
 
-    def seconds(**variables: str) -> float:
-        unset = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-        environment = {k: v for k, v in os.environ.items() if k not in unset} | variables
-        command = [sys.executable, "-c", program]
-        return float(subprocess.check_output(command, cwd=PROJECT, env=environment, text=True))
-
-    assert seconds() < seconds(OMP_WAIT_POLICY="ACTIVE") / 2
+    # The other thread computes for 0.003 seconds. If it spins, it is busy for all of the 0.3, or as
+    # long as a loaded machine lets it.
+    variables = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in variables}
+    command = [sys.executable, "-c", program]
+    assert float(subprocess.check_output(command, cwd=PROJECT, env=environment)) < 0.03

@@ -240,6 +240,7 @@ def fork(
         if environment is not None:
             os.environ.clear()
             os.environ.update(environment)
+            _take_encoding(environment)
         if before is not None:
             before()
         take_media_folder()
@@ -247,6 +248,13 @@ def fork(
             install()
 
     _be(script, arguments, prepare)
+
+
+def _take_encoding(environment: dict[str, str]) -> None:
+    """Have the encoding of the environment, which Python reads when it starts."""
+    if encoding := environment.get("PYTHONIOENCODING"):
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding=encoding)
 
 
 def status_of(pid: int, *, wait: bool = False) -> int | None:

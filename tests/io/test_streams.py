@@ -11,6 +11,7 @@ import pytest
 
 from rnn_lab.errors import WriteError
 from rnn_lab.io.streams import fault_tolerant_streams, printing_results
+from tests.cli.forked import Started
 from tests.cli.runner import PROJECT
 
 TEXT = "好评 ½ \udcff\n"  # the last one is a byte of a file's name that is no UTF-8
@@ -160,14 +161,15 @@ def test_a_run_trains_to_its_end_without_standard_output(tmp_path):
     texts = [f"{'好' if i % 2 else '差'} film {i},{'好评' if i % 2 else '差评'}" for i in range(60)]
     Path(tmp_path / "texts.csv").write_text("\n".join(["text,label", *texts]), encoding="utf-8")
     line = ("data=files", "data.train_path=texts.csv", "model=rnn", "trainer.max_epochs=1")
-    done = subprocess.run(
-        [sys.executable, str(PROJECT / "train.py"), *line, "hydra.run.dir=run"],
+    err = tmp_path / "err"
+    run = Started(
+        *("train.py", *line, "hydra.run.dir=run", "plots=false", "logger=none", "baseline=none"),
         cwd=tmp_path,
-        env=os.environ | {"PYTHONIOENCODING": "ascii", "WANDB_MODE": "disabled"},
-        stdout=(write := closed_pipe()),
-        stderr=subprocess.PIPE,
+        env={"PYTHONIOENCODING": "ascii"},
+        out=Path("/dev/full"),
+        err=err,
     )
-    os.close(write)
-    assert done.returncode == 0, done.stderr
-    assert b"standard output: Broken pipe; continues without it\n" in done.stderr
+    assert run.wait() == 0, err.read_text()
+    message = "standard output: No space left on device; continues without it\n"
+    assert message in err.read_text()
     assert (tmp_path / "run" / "result.json").exists()

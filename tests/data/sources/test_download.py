@@ -2,8 +2,6 @@ import hashlib
 import http.server
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -12,7 +10,7 @@ import pytest
 
 from rnn_lab.data.sources.download import download
 from rnn_lab.errors import DataError, WriteError
-from tests.cli.runner import PROJECT
+from tests.cli.forked import Started
 
 CONTENT = os.urandom(700_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -62,7 +60,8 @@ def server(monkeypatch):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
-        threading.Thread(target=http_server.serve_forever, daemon=True).start()
+        serve = threading.Thread(target=http_server.serve_forever, args=(0.01,), daemon=True)
+        serve.start()
         state.url = f"http://127.0.0.1:{http_server.server_port}/file"
         yield state
         state.stop.set()
@@ -150,8 +149,8 @@ def test_a_server_that_accepts_and_never_answers_counts_as_no_network(target, mo
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
         started = time.monotonic()
-        with pytest.raises(DataError, match=r"no response for 0\.5 seconds"):
-            download(url, target, MD5, timeout=0.5)
+        with pytest.raises(DataError, match=r"no response for 0\.1 seconds"):
+            download(url, target, MD5, timeout=0.1)
     assert time.monotonic() - started < 5
 
 
@@ -165,7 +164,7 @@ def test_an_answer_that_never_gets_going_counts_as_no_network(target, monkeypatc
         with connection:
             connection.sendall(b"HTTP/1.1 200 OK\r\n")
             for number in range(100):
-                if stop.wait(0.1):
+                if stop.wait(0.02):
                     return
                 connection.sendall(b"X-Header-%d: still coming\r\n" % number)
 
@@ -174,8 +173,8 @@ def test_an_answer_that_never_gets_going_counts_as_no_network(target, monkeypatc
         dripping.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/file"
         started = time.monotonic()
-        with pytest.raises(DataError, match=r"no response for 0\.5 seconds"):
-            download(url, target, MD5, timeout=0.5)
+        with pytest.raises(DataError, match=r"no response for 0\.2 seconds"):
+            download(url, target, MD5, timeout=0.2)
         assert time.monotonic() - started < 5
         stop.set()
         dripping.join()
@@ -195,14 +194,14 @@ def test_a_folder_that_cannot_be_made(server, tmp_path):
         download(server.url, tmp_path / "taken" / "file.bin", MD5)
 
 
-def test_of_two_processes_one_downloads(server, target):
-    server.delay = 0.5
+def test_of_two_processes_one_downloads(server, target, tmp_path):
+    server.delay = 0.3
     code = (
         "import sys; from pathlib import Path; from rnn_lab.data.sources.download import download; "
         "download(sys.argv[1], Path(sys.argv[2]), sys.argv[3])"
     )
-    command = [sys.executable, "-c", code, server.url, str(target), MD5]
-    runs = [subprocess.Popen(command, cwd=PROJECT) for _ in range(2)]
+    command = ["tests/cli/run_code.py", code, server.url, str(target), MD5]
+    runs = [Started(*command, cwd=tmp_path, out=tmp_path / name) for name in ("one", "other")]
     assert [run.wait(60) for run in runs] == [0, 0]
     assert target.read_bytes() == CONTENT
     assert server.asked == [None]
