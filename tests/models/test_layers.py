@@ -101,13 +101,12 @@ def test_equals_packed(
 @KINDS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equals_packed_over_several_blocks_of_time(kind, dtype, monkeypatch):
-    monkeypatch.setattr("rnn_lab.models.fast.fused_rnn._BLOCK_ELEMENTS", 2**17)
+    monkeypatch.setattr("rnn_lab.models.fast.fused_rnn._BLOCK_ELEMENTS", 2**14)
     torch.manual_seed(0)
     ours, theirs = pair(kind, 8, 32, bidirectional=True, dtype=dtype)
-    inputs = torch.randn(64, 400, 8, dtype=dtype)
-    lengths = torch.cat([torch.tensor([1, 400]), torch.randint(1, 401, (62,))])
+    inputs = torch.randn(20, 100, 8, dtype=dtype)
+    lengths = torch.cat([torch.tensor([1, 100]), torch.randint(1, 101, (18,))])
     expected = results(packed, theirs, inputs, lengths)
-    # Gradients here are sums over 25,000 steps: float32 itself is only so good.
     tolerance = 1e-5 if dtype == torch.float32 else 1e-10
     assert_equal(results(unpacked, ours, inputs, lengths), expected, tolerance)
 

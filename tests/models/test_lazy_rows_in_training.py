@@ -20,7 +20,7 @@ from tests.models.test_lightning_module import (
     which_comes_first,
 )
 
-TRAIN, HELD_OUT = (batches(which_comes_first(96, seed=seed), 4) for seed in (0, 1))
+TRAIN, HELD_OUT = (batches(which_comes_first(n, seed=n), 4) for n in (48, 24))
 
 
 class Figures(Callback):
@@ -79,7 +79,7 @@ def test_lazy_run_equals_the_run_with_dense_gradients(optimizer, options):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5, msg=name)
     assert of_rows.losses == pytest.approx(of_dense.losses, abs=1e-6)
     assert of_rows.norms == pytest.approx(of_dense.norms, rel=1e-4)
-    assert len(of_rows.norms) >= 46 and min(of_rows.norms) > 0.05
+    assert len(of_rows.norms) >= 22 and min(of_rows.norms) > 0.05
     assert rows.classifier.embedding.weight[0].abs().max() == 0
 
 
@@ -98,7 +98,7 @@ def test_resumed_lazy_run_ends_as_an_uninterrupted_one(tmp_path: Path):
         run = trainer(max_epochs=1, callbacks=[keep], enable_checkpointing=True)
         model.classifier.word_dropout = 0.0  # its random numbers are not part of a checkpoint
         model.classifier.dropout.p = 0.0
-        run.fit(model, StatefulLoader(TRAIN[:20]), **options)
+        run.fit(model, StatefulLoader(TRAIN), **options)
         return model
 
     whole = train("whole")

@@ -94,7 +94,7 @@ def trainer(**options) -> L.Trainer:
 
 @pytest.fixture(scope="module")
 def train_batches() -> list[Batch]:
-    return batches(which_comes_first(1024, seed=0), 32)
+    return batches(which_comes_first(1024, seed=0), 64)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def held_out() -> list[Batch]:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_learns_a_task_that_needs_word_order(name, precision, train_batches, held_out):
     L.seed_everything(1)
-    model = build(name)
+    model = build(name, optimizer={"lr": 2e-2})
     run = trainer(max_epochs=5, precision=precision, gradient_clip_val=1.0)
     run.fit(model, loader(train_batches))
     metrics = run.test(model, loader(held_out), verbose=False)[0]

@@ -19,12 +19,11 @@ def build(*sizes, dtype=torch.float32, **options):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equals_the_cells_over_several_blocks_of_time(dtype, monkeypatch):
-    monkeypatch.setattr("rnn_lab.models.fast.fused_rnn._BLOCK_ELEMENTS", 2**17)
+    monkeypatch.setattr("rnn_lab.models.fast.fused_rnn._BLOCK_ELEMENTS", 2**14)
     layer = build(8, 32, bidirectional=True, dtype=dtype)
-    inputs = torch.randn(64, 400, 8, dtype=dtype)
-    lengths = torch.cat([torch.tensor([1, 400]), torch.randint(1, 401, (62,))])
+    inputs = torch.randn(20, 100, 8, dtype=dtype)
+    lengths = torch.cat([torch.tensor([1, 100]), torch.randint(1, 101, (18,))])
     expected = results(by_cells, layer, inputs, lengths)
-    # Gradients here are sums over 25,000 steps: float32 itself is only so good.
     tolerance = 1e-5 if dtype == torch.float32 else 1e-10
     assert_equal(results(unpacked, layer, inputs, lengths), expected, tolerance)
 

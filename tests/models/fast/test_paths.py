@@ -26,7 +26,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=50, deadline=None, derandomize=True)  # times four forms: 200 shapes
+@settings(max_examples=30, deadline=None, derandomize=True)  # times four forms: 120 shapes
 @given(
     lengths=st.lists(st.integers(1, 8), min_size=1, max_size=5),
     extra=st.integers(0, 2),
