@@ -10,7 +10,7 @@ import pytest
 from benchmarks.load import CpuTimes, describe_load, read_cpu_times
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
-BURN = "import time\nwhile time.process_time() < 0.6: pass"
+BURN = "import time\nwhile time.process_time() < 0.3: pass"
 
 
 def test_own_time_includes_children_running_and_ended() -> None:
@@ -23,12 +23,12 @@ def test_own_time_includes_children_running_and_ended() -> None:
     limit = time.perf_counter() + 30
     child = subprocess.Popen([sys.executable, "-c", BURN + "\ninput()"], stdin=subprocess.PIPE)
     try:
-        while of_children() < 0.5 and time.perf_counter() < limit:
+        while of_children() < 0.25 and time.perf_counter() < limit:
             time.sleep(0.05)
-        assert of_children() >= 0.5
+        assert of_children() >= 0.25
     finally:
         child.communicate(b"\n")
-    assert of_children() >= 0.5
+    assert of_children() >= 0.25
 
 
 def test_a_process_that_is_no_descendant_counts_as_load() -> None:
@@ -44,11 +44,11 @@ def test_a_process_that_is_no_descendant_counts_as_load() -> None:
             break
         if time.perf_counter() - (before.clock if before else 0) > 30:
             break
-        time.sleep(0.05)
+        time.sleep(0.01)
     after = read_cpu_times()
     assert before and after
     others = after.others_since(before) * (after.clock - before.clock)  # seconds of a core
-    assert others >= 0.4
+    assert others >= 0.2
 
 
 def readings(*others: float) -> list[CpuTimes]:

@@ -64,8 +64,9 @@ def test_half_a_surrogate_pair_is_like_any_other_character(vocabulary) -> None:
 
 def test_equal_in_every_process_and_on_any_number_of_threads(vocabulary) -> None:
     script = (
-        "from tests.data.test_bpe import TRAINING, SubwordVocabulary\n"
-        "v = SubwordVocabulary.train(TRAINING, max_vocab_size=400, min_freq=2)\n"
+        "import json, sys\n"
+        "from rnn_lab.data.bpe import SubwordVocabulary\n"
+        "v = SubwordVocabulary.train(json.load(sys.stdin), max_vocab_size=400, min_freq=2)\n"
         "print(v.state(), end='')\n"
     )
     for threads in ("1", "4"):
@@ -75,7 +76,11 @@ def test_equal_in_every_process_and_on_any_number_of_threads(vocabulary) -> None
             "PYTHONIOENCODING": "utf-8",
         }
         state = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, check=True
+            [sys.executable, "-c", script],
+            env=environment,
+            input=json.dumps(TRAINING).encode(),
+            capture_output=True,
+            check=True,
         ).stdout.decode()
         assert state == vocabulary.state()
 

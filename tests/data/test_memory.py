@@ -60,8 +60,8 @@ def peak_of_preparing(folder: Path, number: int) -> float:
 
 
 def test_four_times_the_texts_need_no_more_memory(tmp_path: Path) -> None:
-    few, many = (peak_of_preparing(tmp_path / str(n), n) for n in (10_000, 40_000))
-    assert many - few < 8, "the additional texts have 15 MB"
+    few, many = (peak_of_preparing(tmp_path / str(n), n) for n in (7_500, 30_000))
+    assert many - few < 8, "the additional texts have 11 MB"
 
 
 def test_writing_texts_keeps_none_in_memory(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_each_share_is_the_integral_of_its_gradient(network):
     found = integrated_gradients(run.model, TOKENS, 0)
     double = run.model.double()
     embedded = double.embedding(torch.from_numpy(TOKENS))[None].detach()  # [1, time, embedding]
-    steps = 4000
+    steps = 500
     share = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
     along = (share[:, None, None] * embedded).requires_grad_()  # [steps, time, embedding]
     logit_difference(double, along, 0).sum().backward()

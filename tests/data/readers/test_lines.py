@@ -94,10 +94,10 @@ def test_a_row_of_csv_without_an_end_in_sight_costs_no_other():
 @pytest.mark.parametrize("closing", ["", '5"', '"'], ids=["never", "late", "bare"])
 def test_what_stray_quotes_swallow_is_read_after_all(closing):
     """It would take hours to read again everything that each quote swallows, for every line."""
-    swallowed = b"swallowed,1\n" * 20_000
+    swallowed = b"swallowed,1\n" * 8_000
     content = b'text,label\n"0,1,' + b'\n"1,1,'.join([swallowed] * 3) + closing.encode()
     found = read(content, "csv", labelled=True)
-    assert sum(isinstance(row, Record) for row in found) >= 59_997
+    assert sum(isinstance(row, Record) for row in found) >= 23_997
     assert [row.line for row in found] == sorted({row.line for row in found})
     assert "broken quotes" in found[0].reason
 

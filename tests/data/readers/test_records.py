@@ -151,17 +151,17 @@ def test_a_stream_is_left_open_for_its_owner():
 
 @pytest.mark.parametrize("format", ["csv", "tsv", "jsonl", "txt"])
 def test_memory_does_not_grow_with_the_file(tmp_path, format):
-    text = "some text " * 20
+    text = "some text " * 100
     line = json.dumps({"text": text}) if format == "jsonl" else text
     path = tmp_path / "large"
-    path.write_text("text\n" * (format in ("csv", "tsv")) + f"{line}\n" * 10_000)
+    path.write_text("text\n" * (format in ("csv", "tsv")) + f"{line}\n" * 2_000)
     tracemalloc.start()
     try:
         count = sum(1 for _ in read_records(path, format, labelled=False))
-        assert tracemalloc.get_traced_memory()[1] < 300_000 < path.stat().st_size / 5
+        assert tracemalloc.get_traced_memory()[1] < 100_000 < path.stat().st_size / 5
     finally:
         tracemalloc.stop()
-    assert count == 10_000
+    assert count == 2_000
 
 
 PRINTABLE = st.text(
