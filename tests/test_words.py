@@ -152,21 +152,18 @@ class Text(NamedTuple):
 @pytest.mark.parametrize("pattern", WORDS)
 def test_no_private_word_is_left(pattern: str) -> None:
     word = re.compile(rf"(?<![\w/.-])(?:{pattern})(?![\w-])", re.IGNORECASE)
-    allowed = (*WORDS[pattern], *NOT_PROSE)
-    found = report(word, (text for text in prose() if not is_among(text.file, allowed)))
+    found = report(word, prose_without(*WORDS[pattern], *NOT_PROSE))
     assert not found, f"{pattern}\n{found}"
 
 
 @pytest.mark.parametrize("pattern", OPTIONS)
 def test_no_old_option_is_left(pattern: str) -> None:
-    allowed = (*OPTIONS[pattern], *NOT_NAMES)
-    texts = (text for text in prose() if not is_among(text.file, allowed))
-    found = report(re.compile(pattern), texts)
+    found = report(re.compile(pattern), prose_without(*OPTIONS[pattern], *NOT_NAMES))
     assert not found, f"{pattern}\n{found}"
 
 
 def test_no_old_option_is_left_in_the_source() -> None:
-    texts = (text for text in prose() if text.file.endswith(".py"))
+    texts = (text for text in prose_without() if text.file.endswith(".py"))
     found = report(re.compile(SOURCE_OPTIONS), texts)
     assert not found, found
 
@@ -223,19 +220,26 @@ def report(pattern: re.Pattern[str], texts: Iterable[Text]) -> str:
     return "\n".join(found)
 
 
+def prose_without(*patterns: str) -> Iterator[Text]:
+    """Yield the prose of all files that match no pattern."""
+    for file, texts in prose().items():
+        if not is_among(file, patterns):
+            yield from texts
+
+
 @cache
-def prose() -> list[Text]:
-    """Return all prose of the project."""
-    whole = [
-        Text(file, 1, (PROJECT / file).read_text(encoding="utf-8"))
+def prose() -> dict[str, list[Text]]:
+    """Return the prose of each file of the project."""
+    found = {
+        file: [Text(file, 1, (PROJECT / file).read_text(encoding="utf-8"))]
         for file in paths((*MARKDOWN, *CONFIG, *PAGES))
-    ]
+    }
     for file in paths(NOTEBOOKS):
         cells = json.loads((PROJECT / file).read_text(encoding="utf-8"))["cells"]
-        whole += [Text(file, 1, "".join(cell["source"])) for cell in cells]
+        found[file] = [Text(file, 1, "".join(cell["source"])) for cell in cells]
     for file in paths(SOURCE):
-        whole += prose_of_source(file, (PROJECT / file).read_text(encoding="utf-8"))
-    return whole
+        found[file] = [*prose_of_source(file, (PROJECT / file).read_text(encoding="utf-8"))]
+    return found
 
 
 def prose_of_source(file: str, source: str) -> Iterator[Text]:
@@ -243,15 +247,19 @@ def prose_of_source(file: str, source: str) -> Iterator[Text]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield Text(file, token.start[0], token.string)
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield Text(file, node.lineno, node.value)
 
 
-@cache
 def tree(file: str) -> ast.Module:
     """Return the syntax tree of a module."""
-    return ast.parse((PROJECT / file).read_text(encoding="utf-8"))
+    return parsed((PROJECT / file).read_text(encoding="utf-8"))
+
+
+@cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def name_of(node: ast.AST) -> tuple[str | None, bool]:

@@ -54,8 +54,8 @@ def train(cwd: Path, name: str, *options: str) -> None:
     done = run_warm_command(
         "train.py",
         *("data=files", "data.train_path=texts.csv", "data.val_fraction=0.4", "model=gru"),
-        *("model.hidden_size=16", "model.embedding_dim=16", "model.ngrams=0", "optimizer.lr=0.03"),
-        *("model.dropout=0", "model.word_dropout=0", "trainer.max_epochs=10", "data.batch_size=16"),
+        *("model.hidden_size=16", "model.embedding_dim=16", "model.ngrams=0", "optimizer.lr=0.08"),
+        *("model.dropout=0", "model.word_dropout=0", "trainer.max_epochs=10", "data.batch_size=40"),
         *("trainer.patience=null", "baseline=none", "plots=false", "logger=none", "trainer=cpu"),
         *(f"hydra.run.dir={name}", "trainer.monitor=val/loss", *options),
         cwd=cwd,

@@ -21,10 +21,10 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def others(tmp_path):
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
     """Other labelled reviews, in a file of another form than the run's."""
-    path = tmp_path / "others.jsonl"
+    path = tmp_path_factory.mktemp("others") / "others.jsonl"
     lines = (json.dumps({"text": text, "sentiment": label}) for text, label in ROWS)
     path.write_text("\n".join(lines))
     return path
@@ -39,11 +39,17 @@ def options(mood_run, tmp_path, **data):
     }
 
 
-def test_other_reviews_have_the_metrics_of_scikit_learn(tmp_path, mood_run, others):
-    evaluate(options(mood_run, tmp_path, test_path=str(others)))
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory, mood_run, others):
+    """The folder of a test on `others`."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    evaluate(options(mood_run, folder, test_path=str(others)))
+    return folder / "tested"
 
-    result = json.loads((tmp_path / "tested" / "result.json").read_text())
-    with (tmp_path / "tested" / "predictions.csv").open(newline="") as file:
+
+def test_other_reviews_have_the_metrics_of_scikit_learn(tested):
+    result = json.loads((tested / "result.json").read_text())
+    with (tested / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = ["bad", "good", "so so"]
     labels, predictions = ([row[column] for row in rows] for column in ("label", "prediction"))
@@ -66,7 +72,7 @@ def test_other_reviews_have_the_metrics_of_scikit_learn(tmp_path, mood_run, othe
         assert result[f"test/{name}"] == pytest.approx(figure, abs=1e-5), name
     assert result["data"]["num_examples"]["test"] == len(ROWS)
     report = classification_report(labels, predictions, output_dict=True, zero_division=0)
-    with (tmp_path / "tested" / "per_class.csv").open(newline="") as file:
+    with (tested / "per_class.csv").open(newline="") as file:
         table = {row.pop("class"): row for row in csv.DictReader(file)}
     assert list(table) == list(result["per_class"]) == names
     for name in names:
@@ -74,16 +80,6 @@ def test_other_reviews_have_the_metrics_of_scikit_learn(tmp_path, mood_run, othe
         expected["f1"] = expected.pop("f1-score")
         assert result["per_class"][name] == pytest.approx(expected)
         assert {key: float(cell) for key, cell in table[name].items()} == result["per_class"][name]
-
-
-def test_some_of_the_classes_keep_their_numbers(tmp_path, mood_run):
-    path = tmp_path / "good.csv"
-    path.write_text("text,label\na lovely film,good\nso lovely,good\npassable,so so\n")
-    evaluate(options(mood_run, tmp_path, test_path=str(path)))
-    result = json.loads((tmp_path / "tested" / "result.json").read_text())
-    assert result["test/accuracy"] == 1
-    with (tmp_path / "tested" / "predictions.csv").open(newline="") as file:
-        assert [row["label"] for row in csv.DictReader(file)] == ["good", "good", "so so"]
 
 
 def test_a_label_that_the_run_does_not_know(tmp_path, mood_run):
@@ -156,14 +152,21 @@ def test_mistake_is_one_line_and_nothing_is_written(tmp_path, mood_run, change, 
     assert not (tmp_path / "tested").exists()
 
 
-def test_columns_are_those_of_the_training_texts(tmp_path, mood_run):
+def test_columns_are_those_of_the_training_texts_and_some_classes_keep_their_numbers(
+    tmp_path, mood_run
+):
     path = tmp_path / "others.csv"
-    path.write_text("text,review,label,target\nawful,lovely,good,bad\nlovely,awful,bad,good\n")
+    path.write_text(
+        "text,review,label,target\nawful,lovely,good,bad\nlovely,passable,so so,good\n"
+        "awful,so lovely,good,bad\n"
+    )
     evaluate(options(mood_run, tmp_path, test_path=str(path)))
     result = json.loads((tmp_path / "tested" / "result.json").read_text())
     assert result["test/accuracy"] == 1
     assert result["data"]["options"]["text_column"] == ["review"]
     assert result["data"]["options"]["label_column"] == "label"
+    with (tmp_path / "tested" / "predictions.csv").open(newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["good", "so so", "good"]
 
 
 def test_texts_that_were_trained_on_are_counted(tmp_path, mood_run, mood_reviews, others, capsys):
@@ -188,11 +191,10 @@ def test_texts_that_were_trained_on_are_counted(tmp_path, mood_run, mood_reviews
     assert result["data"]["num_trained_on"] is None
 
 
-def test_the_highest_losses_have_their_texts(tmp_path, mood_run, others):
-    evaluate(options(mood_run, tmp_path, test_path=str(others)))
-    with (tmp_path / "tested" / "top_losses.csv").open(newline="") as file:
+def test_the_highest_losses_have_their_texts(tested):
+    with (tested / "top_losses.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    with (tmp_path / "tested" / "predictions.csv").open(newline="") as file:
+    with (tested / "predictions.csv").open(newline="") as file:
         found = {row["name"]: row for row in csv.DictReader(file)}
     assert [row["name"] for row in rows] == sorted(found, key=lambda n: -float(found[n]["loss"]))
     for row in rows:

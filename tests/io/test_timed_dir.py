@@ -1,5 +1,6 @@
 """A folder that is named by the time belongs to one command; one that the user names is shared."""
 
+import copy
 from pathlib import Path
 
 import hydra
@@ -16,12 +17,14 @@ from rnn_lab.paths import conf_dir
 NOW = {("%Y-%m-%d",): "2026-01-02", ("%H-%M-%S",): "03-04-05"}
 
 
-def composed(*overrides: str, name: str = "train") -> DictConfig:
-    """Compose a config at one and the same second."""
+def composed(number: int, *overrides: str, name: str = "train") -> list[DictConfig]:
+    """Compose the config of that many commands of one and the same second."""
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = hydra.compose(name, [*overrides], return_hydra_config=True)
-    OmegaConf.get_cache(config)["now"] = dict(NOW)
-    return config
+    configs = [copy.deepcopy(config) for _ in range(number)]
+    for config in configs:
+        OmegaConf.get_cache(config)["now"] = dict(NOW)
+    return configs
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +46,7 @@ def test_commands_of_one_second_have_folders_of_their_own(
     name: str, option: str, first: str
 ) -> None:
     start = "on_run_start" if option == "hydra.run.dir" else "on_multirun_start"
-    configs = [composed(name=name) for _ in range(3)]
+    configs = composed(3, name=name)
     for config in configs:
         for callback in config.hydra.callbacks.values():
             getattr(instantiate(callback), start)(config)
@@ -54,7 +57,7 @@ def test_commands_of_one_second_have_folders_of_their_own(
 
 def test_the_jobs_of_a_sweep_are_told_its_folder() -> None:
     log_dir = "paths.log_dir='it\\'s, a=b'"
-    configs = [composed(log_dir) for _ in range(2)]
+    configs = composed(2, log_dir)
     for config in configs:
         created = claim_timed_dir(config, "hydra.sweep.dir")
     assert created == [Path("it's, a=b/2026-01-02/03-04-05_sweep_2")]
@@ -75,7 +78,7 @@ def test_the_jobs_of_a_sweep_are_told_its_folder() -> None:
     ],
 )
 def test_a_folder_that_the_user_names_is_shared(override: str) -> None:
-    configs = [composed(override) for _ in range(2)]
+    configs = composed(2, override)
     for config in configs:
         claim_timed_dir(config, "hydra.sweep.dir")
     assert len({config.hydra.sweep.dir for config in configs}) == 1
@@ -83,7 +86,7 @@ def test_a_folder_that_the_user_names_is_shared(override: str) -> None:
 
 def test_processes_that_train_together_share_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    configs = [composed() for _ in range(2)]
+    configs = composed(2)
     for config in configs:
         claim_timed_dir(config, "hydra.run.dir")
     assert len({config.hydra.run.dir for config in configs}) == 1
@@ -92,4 +95,4 @@ def test_processes_that_train_together_share_a_folder(monkeypatch: pytest.Monkey
 def test_a_folder_that_cannot_be_created_is_one_line(cwd: Path) -> None:
     (cwd / "file").touch()
     with pytest.raises(WriteError, match="cannot be written: Not a directory"):
-        claim_timed_dir(composed("paths.log_dir=file"), "hydra.sweep.dir")
+        claim_timed_dir(*composed(1, "paths.log_dir=file"), "hydra.sweep.dir")
