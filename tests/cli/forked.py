@@ -42,6 +42,7 @@ IMPORTED = (
 EXTRAS = (
     *("gensim.models", "optuna.study", "optuna.importance"),
     *("fastapi", "uvicorn.protocols.http.h11_impl", "prometheus_client"),
+    *("wandb_workspaces.reports.v2", "wandb_workspaces.workspaces"),
 )
 SOCKET = "RNN_LAB_TESTS_SOCKET"  # the variable that names the server's socket
 

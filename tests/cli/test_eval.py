@@ -49,7 +49,7 @@ def test_a_run_on_a_drawn_number_of_texts_is_tested_on_its_own_and_on_others(
 
 
 def test_a_mistake_is_one_line(tmp_path, mood_run):
-    done = run_command("eval.py", f"run={mood_run}", "data=flies", cwd=tmp_path)
+    done = run_warm_command("eval.py", f"run={mood_run}", "data=flies", cwd=tmp_path)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "Did you mean files?" in line

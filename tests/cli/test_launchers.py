@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.forked import Started, run_warm_command
-from tests.cli.runner import run_command
 
 SMALL = ("experiment=smoke", "data.num_train=43", "data.num_test=21", "sweep=mine", "plots=false")
 LONG = ("trainer.max_epochs=12", "test=false")
@@ -44,7 +43,7 @@ def start(*arguments: str, cwd: Path, warm_children: bool = False) -> Started:
 
 def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
     launcher = "hydra/launcher=submitit_slurm"
-    done = run_command(
+    done = run_warm_command(
         "train.py", "-m", *SMALL, launcher, cwd=tmp_path, env={"PATH": str(tmp_path)}
     )
     assert done.returncode == 1

@@ -16,7 +16,7 @@ from rnn_lab.cli import hydra_entrypoint
 from rnn_lab.inference.batch_predict import classify
 from rnn_lab.inference.load import load_model
 from tests.cli.forked import Started, run_warm_command
-from tests.cli.runner import PROJECT, command_environment, run_command
+from tests.cli.runner import PROJECT, command_environment
 
 PLAIN = 'It\'s not bad, is it? ${x} (50% off)! [a, b] {c: d} = \\e "f" #g ~h lovely'
 
@@ -166,17 +166,11 @@ def test_killed_half_way_it_leaves_the_output_as_it_was(tmp_path, mood_run):
 
 
 def test_a_full_disk_behind_stdout_is_one_line(tmp_path, mood_run):
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [sys.executable, str(PROJECT / "predict.py"), f"run={mood_run}", "input=-"],
-            cwd=tmp_path,
-            env=command_environment(tmp_path),
-            input=b"lovely\n",
-            stdout=full,
-            stderr=subprocess.PIPE,
-        )
-    assert done.returncode == 1
-    assert done.stderr.decode().splitlines() == [
+    (tmp_path / "texts").write_text("lovely\n")
+    streams = {"out": Path("/dev/full"), "err": tmp_path / "err", "stdin": tmp_path / "texts"}
+    process = Started("predict.py", f"run={mood_run}", "input=-", cwd=tmp_path, **streams)
+    assert process.wait() == 1
+    assert (tmp_path / "err").read_text().splitlines() == [
         "error: standard output: cannot be written: No space left on device; free some space there"
     ]
 
@@ -194,7 +188,7 @@ def test_a_mistake_is_one_line(tmp_path, mood_run):
 
 
 def test_help_names_every_kind_of_input(tmp_path):
-    done = run_command("predict.py", "--help", cwd=tmp_path)
+    done = run_warm_command("predict.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
     for name in ("text=", "input=reviews.txt", "reviews.csv", "reviews.jsonl", "input=-"):
         assert name in done.stdout

@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -52,7 +53,9 @@ def install() -> None:
                   err_write: int, *rest: Any) -> int:  # fmt: skip
         given = [os.fsdecode(pair).partition("=") for pair in env or ()]
         environment = dict(os.environ) if env is None else {name: v for name, _, v in given}
-        command = _python(_without_env(list(map(os.fsdecode, args)), environment))
+        folder = str(os.fsdecode(cwd)) if cwd is not None else str(Path.cwd())
+        asked_for = _without_env(list(map(os.fsdecode, args)), environment)
+        command = _python(asked_for, folder, environment.get("PATH"))
         if command is None:
             return start(args, names, close, keep, cwd, env, in_read, in_write, out_read,
                          out_write, err_read, err_write, *rest)  # fmt: skip
@@ -62,11 +65,12 @@ def install() -> None:
         places |= {int(fd): fd for fd in keep if int(fd) != rest[1]}
         asked = {
             "command": command,
-            "cwd": str(os.fsdecode(cwd)) if cwd is not None else str(Path.cwd()),
+            "cwd": folder,
             "environment": environment,
             "places": list(places),
             "ignored": [n for n in _SIGNALS if signal.getsignal(n) == signal.SIG_IGN],
             "session": bool(rest[3]),
+            "group": rest[4],
         }
         with lock:
             socket.send_fds(here, [json.dumps(asked).encode()], list(map(int, places.values())))
@@ -95,7 +99,7 @@ def take_media_folder() -> None:
 
 def _without_env(args: list[str], environment: dict[str, str]) -> list[str]:
     """What `env -u NAME NAME=value ... command` starts; `environment` becomes that of it."""
-    if args[0] != "env":
+    if Path(args[0]).name != "env":
         return args
     rest = args[1:]
     while rest[:1] == ["-u"] or "=" in rest[0]:
@@ -107,9 +111,10 @@ def _without_env(args: list[str], environment: dict[str, str]) -> list[str]:
     return rest
 
 
-def _python(args: list[str]) -> list[str] | None:
+def _python(args: list[str], cwd: str, path: str | None) -> list[str] | None:
     """What of a command line follows this Python and its switches; None for other programs."""
-    if args[0] != sys.executable:
+    here, found = Path(sys.executable), Path(shutil.which(args[0], path=path) or "")
+    if found.parent != here.parent or not found.samefile(here):  # python is python3
         return None
     rest = args[1:]
     while rest and rest[0].startswith("-") and rest[0] not in ("-c", "-m"):
@@ -117,7 +122,7 @@ def _python(args: list[str]) -> list[str] | None:
     known = len(rest) > 1 and (
         (rest[0] == "-c" and rest[1].startswith(_SPAWN))
         or (rest[0] == "-m" and rest[1].startswith(("submitit.", "joblib.externals.loky.")))
-        or (Path(rest[0]).parent == PROJECT and rest[0].endswith(".py"))
+        or (Path(cwd, rest[0]).resolve().parent == PROJECT and rest[0].endswith(".py"))
     )
     return rest if known else None
 
@@ -154,6 +159,8 @@ def _be(asked: dict[str, Any], received: list[int], there: socket.socket, parent
             os.close(fd)
         if asked["session"]:
             os.setsid()
+        if asked["group"] >= 0:
+            os.setpgid(0, asked["group"])
         for number in _SIGNALS:
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, signal.SIG_IGN if number in asked["ignored"] else default)

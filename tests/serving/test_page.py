@@ -107,12 +107,17 @@ def focus(browser: Chromium, selector: str) -> None:
     browser.value(f"document.querySelector({json.dumps(selector)}).focus()")
 
 
-def enter(browser: Chromium, text: str, *, until: str = IDLE) -> None:
-    """Replace the text, as typing does, and wait for the results."""
+def enter(browser: Chromium, text: str, *, until: str = IDLE, ask: bool = True) -> None:
+    """Replace the text, as typing does, and wait for the results.
+
+    By Ctrl+Enter, or else as long as the page does for the next key.
+    """
     focus(browser, "#text")
     browser.value("document.getElementById('text').select()")
     browser.value("document.getElementById('length').textContent = ''")
     browser.insert(text)
+    if ask:
+        browser.press("Enter", ctrl=True)
     browser.until("document.getElementById('length').textContent")  # the page has begun
     browser.until(until)
 
@@ -148,7 +153,7 @@ def percent(share: float) -> str:
 
 def test_typing_shows_what_the_service_answers(page: Chromium, served: Server) -> None:
     assert not is_hidden(page, "#empty")
-    enter(page, TEXT)
+    enter(page, TEXT, ask=False)
     assert is_hidden(page, "#empty")
     found = answer(served, "/explain", text=TEXT)
     ordered = sorted(found["probabilities"].items(), key=lambda pair: -pair[1])
@@ -269,7 +274,9 @@ def test_a_text_over_the_limit_is_not_sent(page: Chromium, served: Server) -> No
 
 
 def test_a_long_text_is_explained_on_request(page: Chromium) -> None:
-    enter(page, "lovely film " * 250, until="!document.querySelector('[aria-busy=true]')")
+    enter(
+        page, "lovely film " * 250, until="!document.querySelector('[aria-busy=true]')", ask=False
+    )
     assert text_of(page, ".label") == "good" and is_hidden(page, ".why")
     page.click(".unexplained button")
     page.until(IDLE)

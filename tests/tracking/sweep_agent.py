@@ -1,6 +1,6 @@
 """Start one run as an agent of a W&B sweep does: W&B's own agent, without a server.
 
-usage: python -m tests.tracking.sweep_agent SWEEP.YAML RUN_ID ARGUMENTS, which are JSON
+usage: python tests/tracking/sweep_agent.py SWEEP.YAML RUN_ID ARGUMENTS, which are JSON
 """
 
 import json

@@ -1,6 +1,7 @@
 """The dashboard of a project: its panels against what real runs logged, and how it is saved."""
 
 import csv
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from tests.cli.forked import run_warm_command
 from tests.cli.runner import run_command
 from tests.tracking.wandb_page import MARKED, PAGE, commands_to_run
 from tests.tracking.wandb_server import API_KEY, wandb_server
+
+WARM = functools.partial(run_warm_command, "rnn_lab/__main__.py")
+COLD = functools.partial(run_command, "src/rnn_lab/__main__.py")  # a start is tested once
 
 
 @pytest.fixture(autouse=True)
@@ -107,9 +111,7 @@ def test_a_sweep_has_a_workspace_and_a_report_with_the_same_panels(offline_sweep
 def test_the_second_command_of_the_page_writes_the_dashboard_of_the_first(offline_sweep):
     assert len(re.findall(r"^```bash$", PAGE, flags=re.M)) == len(MARKED.findall(PAGE))
     _, (name, *arguments) = commands_to_run()
-    done = run_warm_command(
-        *("rnn_lab/__main__.py", name, *arguments), cwd=offline_sweep.parents[1]
-    )
+    done = WARM(name, *arguments, cwd=offline_sweep.parents[1])
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Checked: ")
     assert {f.name for f in offline_sweep.parents[1].glob("dashboard/*")} == {
@@ -270,8 +272,7 @@ def test_a_run_that_was_killed_is_read_up_to_its_last_record(run):
 def test_nothing_is_sent_without_an_account_or_with_output(tmp_path, arguments):
     with wandb_server(["project"]) as server:
         account = {"WANDB_API_KEY": API_KEY} if arguments else {}
-        done = run_command(
-            "src/rnn_lab/__main__.py",
+        done = WARM(
             *("dashboard", "team/project", *arguments),
             cwd=tmp_path,
             env={"WANDB_BASE_URL": server.url, "WANDB_MODE": "online"} | account,
@@ -286,11 +287,13 @@ def test_nothing_is_sent_without_an_account_or_with_output(tmp_path, arguments):
         assert line.endswith("login` first, or write the specification with output=<folder>")
 
 
-def save(tmp_path: Path, projects: list[str] | None, **answers: bool) -> tuple[Any, list, str]:
+def save(
+    tmp_path: Path, projects: list[str] | None, *, run: Any = WARM, **answers: bool
+) -> tuple[Any, list, str]:
     """Save the dashboard of team/project in a local server; return what it received."""
     with wandb_server(projects, **answers) as server:
-        done = run_command(
-            *("src/rnn_lab/__main__.py", "dashboard", "team/project"),
+        done = run(
+            *("dashboard", "team/project"),
             cwd=tmp_path,
             env={"WANDB_BASE_URL": server.url, "WANDB_API_KEY": API_KEY, "WANDB_MODE": "online"},
         )
@@ -299,7 +302,7 @@ def save(tmp_path: Path, projects: list[str] | None, **answers: bool) -> tuple[A
 
 def test_a_dashboard_is_saved_as_it_is_written(tmp_path):
     dashboard(("team/project", "output=."))
-    done, saved, url = save(tmp_path, ["other", "project"])
+    done, saved, url = save(tmp_path, ["other", "project"], run=COLD)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[1].startswith(f"Workspace: {url}/team/project?nw=")
@@ -333,8 +336,8 @@ def test_what_wandb_refuses_is_one_line(tmp_path, projects, answers, message):
 
 @pytest.mark.slow  # W&B's client tries again for 20 seconds
 def test_without_a_network_it_is_one_line(tmp_path):
-    done = run_command(
-        *("src/rnn_lab/__main__.py", "dashboard", "team/project"),
+    done = WARM(
+        *("dashboard", "team/project"),
         cwd=tmp_path,
         env={"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": API_KEY},
     )

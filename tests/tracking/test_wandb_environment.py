@@ -16,7 +16,7 @@ from tests.cli.runner import inspect_wandb
 from tests.training.small_trainer import OPTIONS
 
 TINY = (
-    *("experiment=smoke", "logger=wandb", "model=rnn", "model.hidden_size=4"),
+    *("experiment=smoke", "logger=wandb", "model=rnn", "model.hidden_size=4", "plots=false"),
     *("data.num_train=60", "data.num_test=20", "trainer.max_epochs=1", "hydra.run.dir=run"),
 )
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from rnn_lab.tracking.dashboard import contents_of
 from rnn_lab.tracking.dashboard_command import dashboard
 from rnn_lab.tracking.logged_runs import read_logged_runs
 from tests.cli.forked import run_warm_command
-from tests.cli.runner import PROJECT, command_environment, inspect_wandb
+from tests.cli.runner import PROJECT, inspect_wandb
 from tests.test_conf import CONF, composed
 from tests.tracking.wandb_page import commands_not_run
 
@@ -84,18 +83,12 @@ def agents_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     (cwd / "sweep.yaml").write_text(yaml.safe_dump(small))
     parameters = {name: values(found)[0] for name, found in SWEEP["parameters"].items()}
     parameters["model.hidden_size"] = 4
-    environment = command_environment(cwd) | AGENT
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of ${interpreter}
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "tests.tracking.sweep_agent"),
-            *("sweep.yaml", "run01234", json.dumps(parameters)),
-        ],
+    done = run_warm_command(
+        *("tests/tracking/sweep_agent.py", "sweep.yaml", "run01234", json.dumps(parameters)),
         cwd=cwd,
-        env=environment | {"PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
+        env=AGENT | {"PATH": path},
+        warm_children=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (folder,) = cwd.glob("runs/*/*")

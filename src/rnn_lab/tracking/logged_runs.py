@@ -1,9 +1,9 @@
 """What the W&B runs on this machine logged, read back from their files."""
 
+import importlib.util
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,14 +45,20 @@ def read_logged_runs(folder: Path, option: str) -> list[LoggedRun]:
 
 
 def _read(file: Path) -> LoggedRun:
-    """Read one run by `wandb leet inspect`, W&B's own reader of its files."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    """Read one run by the program that `wandb leet inspect` starts, W&B's reader of its files.
+
+    Without the command, which imports wandb for a second to start it.
+    """
+    command = [_wandb_core(), "leet", "inspect", "--no-observability", "--json"]
+    command += ["--run-file", str(file.resolve()), str(file.resolve().parents[1])]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")} | _OFFLINE
     options: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL}
     try:
         read = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, **options)
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{file}: not read after {_TIMEOUT} s") from None
+    except OSError as error:  # W&B has no program for this machine
+        raise ConfigError(f"{file}: not read: {command[0]}: {error.strerror}") from error
     job_type, keys = "", set()
     config: dict[str, Any] = {}
     # A run that is still active or was killed has a last record that is incomplete, and status 0.
@@ -67,6 +73,13 @@ def _read(file: Path) -> LoggedRun:
         reason = read.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise ConfigError(f"{file}: not a readable W&B run: {sanitize(reason) or 'it is empty'}")
     return LoggedRun(file, job_type, config, frozenset(keys))
+
+
+def _wandb_core() -> str:
+    """Return the path of W&B's program, as wandb.util.get_core_path does after a long import."""
+    spec = importlib.util.find_spec("wandb")
+    assert spec is not None and spec.submodule_search_locations  # a requirement of this package
+    return str(Path(spec.submodule_search_locations[0]) / "bin" / "wandb-core")
 
 
 def _records(output: bytes) -> Iterator[dict[str, Any]]:
