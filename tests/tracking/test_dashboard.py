@@ -183,6 +183,7 @@ def test_every_panel_is_checked(runs):
     expected |= {"plots/confusion_matrix", "gradient_flow/layer0_forward_table", "lr"}
     assert expected <= missed
     assert len(missed) >= 20
+    assert all("plots/gradient_flow" in run.keys for run in runs if not run.job_type)
     no_flow = [
         run._replace(keys=frozenset(k for k in run.keys if "/distance_" not in k)) for run in runs
     ]
