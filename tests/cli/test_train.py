@@ -338,6 +338,7 @@ def test_the_users_own_texts(tmp_path):
         "data.on_bad_lines=skip",
         "data.batch_size=8",
         "data.class_weights=[1,1,2]",
+        "model.hidden_size=16",
         "optimizer.lr=0.01",
         *("logger=none", "plots=false"),
         cwd=tmp_path,
