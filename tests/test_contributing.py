@@ -1,7 +1,8 @@
-"""The examples of CONTRIBUTING.md and docs/extending.md work exactly as they are printed.
+"""The examples of CONTRIBUTING.md and docs/extending.md work as they are printed.
 
-A comment before a code block names the file it is, or says that its commands are run. All files are
-written into one folder outside the package, as a user would, and the commands run there.
+A comment before a code block names the file it is, or says that its commands are run, and with
+which options more. All files are written into one folder outside the package, as a user would, and
+the commands run there.
 """
 
 import csv
@@ -21,7 +22,9 @@ from tests.cli.runner import PROJECT
 
 DOCUMENTS = ("CONTRIBUTING.md", "docs/extending.md")
 BLOCK = re.compile(
-    r"^<!-- (?:file: (?P<file>\S+)|run) -->\n```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S
+    r"^<!-- (?:file: (?P<file>\S+)|run(?: with: (?P<options>[^\n]+))?) -->\n"
+    r"```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    re.M | re.S,
 )
 Run = Callable[[str], Path]
 
@@ -34,9 +37,9 @@ def sections(document: str) -> dict[str, str]:
 
 
 def commands(section: str) -> list[list[str]]:
-    """Return the arguments of each command that a section has run."""
+    """Return the arguments of each command that a section has run, and the options to add."""
     return [
-        shlex.split(line)
+        shlex.split(f"{line} {block['options'] or ''}" if " train " in line else line)
         for block in BLOCK.finditer(section)
         if block["file"] is None
         for line in block["text"].replace("\\\n", " ").splitlines()
@@ -116,7 +119,7 @@ def test_the_cell_resumes(run: Run) -> None:
     (run_dir / "result.json").unlink()
     train, *_ = commands(SECTIONS["Add a cell"])
 
-    done = run_one(train, folder)
+    done = run_one([*train, "plots=false"], folder)
 
     assert done.returncode == 0, done.stderr
     assert "resume" in done.stdout + done.stderr
