@@ -165,7 +165,7 @@ def train(
 
     >>> texts = [f"a {word} film" for word in ("good", "bad", "fine", "poor") * 10]
     >>> labels = ["pos", "neg"] * 20
-    >>> tiny = ["logger=none", "baseline=none", "trainer.max_epochs=1", "model.hidden_size=4"]
+    >>> tiny = ["logger=none", "plots=false", "trainer.max_epochs=1", "model.hidden_size=4"]
     >>> quiet = ["trainer.enable_progress_bar=false", f"paths.cache_dir={folder}/cache"]
     >>> model = rnn_lab.train(
     ...     texts, labels, output_dir=folder / "mine", overrides=["model=lstm", *tiny, *quiet]
