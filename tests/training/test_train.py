@@ -149,11 +149,13 @@ def test_debug_overfit_learns_its_batches(tmp_path):
     assert hits == pytest.approx(round(hits), abs=1e-3)  # of 96 examples
 
 
-@pytest.mark.parametrize("name", ["limit", "profiler"])
-def test_debug_config_trains(tmp_path, name):
-    small = ("data.batch_size=1", "data.eval_batch_size=1", "plots=false")
-    train(tmp_path, "run", f"debug={name}", *small)
-    assert result(tmp_path / "run")["epochs"] == {"limit": 3, "profiler": 1}[name]
+@pytest.mark.parametrize(
+    ("name", "options", "epochs"),
+    [("limit", ("data.batch_size=1", "data.eval_batch_size=1"), 3), ("profiler", (), 1)],
+)
+def test_debug_config_trains(tmp_path, name, options, epochs):
+    train(tmp_path, "run", f"debug={name}", *options, "plots=false")
+    assert result(tmp_path / "run")["epochs"] == epochs
 
 
 def test_callback_of_the_user_runs_and_is_resumed(tmp_path):

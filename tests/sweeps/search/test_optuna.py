@@ -128,7 +128,8 @@ def test_several_objectives_give_the_pareto_front(tmp_path, search):
 
 
 def test_impossible_search_is_refused_in_one_line_before_any_run(tmp_path):
-    done = run_warm_command("train.py", "search=lstm", "model.dropout=interval(0,2)", cwd=tmp_path)
+    search = ("-m", "hydra/sweeper=optuna", "model.dropout=interval(0,2)")
+    done = run_warm_command("train.py", *search, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: model.dropout=2: input should be less than 1\n"
     assert not list(tmp_path.iterdir())
