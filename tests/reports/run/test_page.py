@@ -23,7 +23,7 @@ from tests.reports.sweep_folders import write_job
 
 MakeRun = Callable[..., Path]
 EVIL = "</td><script>document.title='hacked'</script><img src=x onerror=alert(1)>"
-TEXTS = ["a dull film and good music", "فيلم جميل و قصة رائعة", f"{EVIL} " + "word " * 30_000]
+TEXTS = ["a dull film and good music", "فيلم جميل و قصة رائعة", f"{EVIL} " + "word " * 3_000]
 PARTS = (
     "metrics", "learning", "confusion", "curves", "calibration", "classes", "lengths", "examples",
     "flow", "data", "config", "environment", "reproduce",
