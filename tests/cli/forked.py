@@ -150,6 +150,7 @@ def serving() -> Iterator[None]:
             cwd=PROJECT,
             env=command_environment(home),
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,  # a file would let commands seek in theirs, also in a pipe
             pass_fds=[listening.fileno()],
         )
     os.environ[SOCKET] = str(home / "socket")
