@@ -119,7 +119,7 @@ def test_the_cell_resumes(run: Run) -> None:
     (run_dir / "result.json").unlink()
     train, *_ = commands(SECTIONS["Add a cell"])
 
-    done = run_one([*train, "plots=false"], folder)
+    done = run_one(train, folder)
 
     assert done.returncode == 0, done.stderr
     assert "resume" in done.stdout + done.stderr
