@@ -137,7 +137,7 @@ def _train_on_moods(reviews: Path, cwd: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     """A headless Chromium; skips where none is installed."""
     program = find_chromium()

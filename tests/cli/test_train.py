@@ -324,7 +324,7 @@ def test_without_imdb_nothing_else_falls_back(tmp_path, arguments):
 def test_the_users_own_texts(tmp_path):
     rows = ["text,mood"] + [
         f"{word} {i} {word},{mood}"
-        for i in range(40)
+        for i in range(24)
         for word, mood in (("lovely", "glad"), ("awful", "cross"), ("plain", "calm"))
     ]
     rows.insert(2, ",glad")

@@ -57,8 +57,6 @@ def _read(file: Path) -> LoggedRun:
         read = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, **options)
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{file}: not read after {_TIMEOUT} s") from None
-    except OSError as error:  # W&B has no program for this machine
-        raise ConfigError(f"{file}: not read: {command[0]}: {error.strerror}") from error
     job_type, keys = "", set()
     config: dict[str, Any] = {}
     # A run that is still active or was killed has a last record that is incomplete, and status 0.
