@@ -100,13 +100,12 @@ def test_presets_go_with_every_source_and_model(preset):
         options.pop(key, None)
     source = SOURCE_OF.get(preset)
     for choice in ([source] if source else choices("data")) + choices("model"):
-        others = list(OVERRIDES.get(preset, []))
-        if choice == "data=files":
-            others.append("data.train_path=mine.csv")
-        if source and choice.startswith("model="):
-            others.append(source)
-        config = composed_options(choice, *others)
+        paths = ["data.train_path=mine.csv"] if choice == "data=files" else []
+        config = composed_options(choice, *paths)
         OmegaConf.set_struct(config, False)
+        for other in {*OVERRIDES.get(preset, []), *([source] if source else [])} - {choice}:
+            group = other.partition("=")[0]
+            config[group] = composed_options(other)[group]
         config.merge_with(options)
         chosen = validate(RunConfig, OmegaConf.to_container(config, resolve=True))
         group, _, name = choice.partition("=")
