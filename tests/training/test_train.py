@@ -11,8 +11,10 @@ import pytest
 
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.errors import ConfigError
 from rnn_lab.training.train import log_duplicates
 from tests.cli.forked import run_warm_command
+from tests.test_conf import composed
 from tests.training.killing import differences, leavings
 
 USERS = "tests.training.user_callbacks"
@@ -178,14 +180,18 @@ def test_callback_of_the_user_runs_and_is_resumed(tmp_path):
             "callbacks.x: collections.OrderedDict",
         ),
         ("+callbacks.x={_target_: lightning.NoSuchThing}", "callbacks.x: lightning.NoSuchThing"),
-        ("+callbacks.x={patience: 3}", "x: needs a _target_, the class to build"),
-        ("+metrics.x={beta: 2.0}", "x: needs a _target_, the class to build"),
     ],
 )
 def test_impossible_target_is_refused_in_one_line(tmp_path, option, message):
     (line,) = train(tmp_path, "run", option, fails=True).splitlines()
     assert line.startswith("error: ") and message in line
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("option", ["+callbacks.x={patience: 3}", "+metrics.x={beta: 2.0}"])
+def test_an_entry_without_a_target_is_refused(option):
+    with pytest.raises(ConfigError, match=r"^x: needs a _target_, the class to build"):
+        composed("data=demo", option)
 
 
 def logged(tmp_path, caplog, test: list[str]) -> logging.LogRecord:
