@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rnn_lab import commands
 from rnn_lab.errors import ConfigError
 from rnn_lab.inference.onnx_export import export_onnx
 from rnn_lab.serving.serve import bind
@@ -23,13 +24,22 @@ from tests.serving.conftest import Start
 from tests.serving.server import head, read_all, status_of
 
 
-def serve(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> str:
-    """Run the command, which does not start a server; return its one line."""
-    done = run_warm_command("rnn_lab/commands.py", "serve", *arguments, cwd=cwd, env=env)
-    assert done.returncode == 1, done
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    return line
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """Run the command in this process, which does not start a server; return its one line."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["rnn-lab", "serve", *arguments])
+        with pytest.raises(SystemExit) as end:
+            commands.main()
+        assert end.value.code == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        (line,) = err.splitlines()
+        return line
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -50,12 +60,13 @@ def serve(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> str:
         (("run=a", "prot=80"), "error: prot: no such option. Did you mean port?"),
     ],
 )
-def test_what_cannot_be_served_is_one_line(tmp_path, arguments, line):
-    assert serve(*arguments, cwd=tmp_path).startswith(line)
+def test_what_cannot_be_served_is_one_line(refused, arguments, line):
+    assert refused(*arguments).startswith(line)
 
 
-def test_a_short_token_of_the_environment_is_refused_and_not_printed(tmp_path):
-    line = serve("run=a", cwd=tmp_path, env={"RNN_LAB_TOKEN": "hunter2"})
+def test_a_short_token_of_the_environment_is_refused_and_not_printed(refused, monkeypatch):
+    monkeypatch.setenv("RNN_LAB_TOKEN", "hunter2")
+    line = refused("run=a")
     assert line.startswith("error: token: needs at least 16")
     assert "hunter2" not in line
 
@@ -63,7 +74,10 @@ def test_a_short_token_of_the_environment_is_refused_and_not_printed(tmp_path):
 def test_a_port_in_use_and_an_address_of_another_machine_are_one_line(tmp_path, mood_run):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = serve(f"run={mood_run}", f"port={port}", cwd=tmp_path)
+        arguments = ("serve", f"run={mood_run}", f"port={port}")
+        done = run_warm_command("rnn_lab/commands.py", *arguments, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
         assert line.startswith(
             f"error: port={port}: 127.0.0.1 port {port} cannot be used: Address already in use; "
         )
