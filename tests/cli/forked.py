@@ -195,16 +195,20 @@ def _answer(stream: IO[bytes]) -> bool:
 
 @functools.cache
 def import_all() -> None:
-    """Import what commands do, with what comes at first use: compiled steps and fonts."""
+    """Import what commands do, with what comes at first use: grammars, compiled steps, fonts."""
     with fast_imports():
         extras = (name for name in EXTRAS if find_spec(name.partition(".")[0]) is not None)
         for name in (*IMPORTED, *extras):
             importlib.import_module(name)
+        import hydra
         import torch
 
         from rnn_lab.models.layers import GRU
+        from rnn_lab.paths import conf_dir
         from rnn_lab.reports.plot_style import make_axes, make_figure, save_png
 
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            hydra.compose("train", ["model=lstm", "data.batch_size=3"])
         outputs, _ = GRU(1, 1)(torch.zeros(1, 1, 1), torch.ones(1, dtype=torch.int64))
         outputs.sum().backward()
         figure = make_figure(4, 4, "headline", "run")
