@@ -9,7 +9,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from rnn_lab import cli
+from rnn_lab import cli, compose_once
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def run(tmp_path, monkeypatch, capsys):
     ("arguments", "jobs", "saved"),
     [
         (("device=cpu",), 1, 1),
-        (("-m", "device=cpu,auto"), 2, 1),
-        (("device=cpu,auto", "hydra.mode=MULTIRUN"), 2, 1),
+        (("-m", "device=cpu,auto"), 2, 3),
+        (("device=cpu,auto", "hydra.mode=MULTIRUN"), 2, 3),
         (("device=cpu,auto",), 0, 1),
         (("-m", "hydra.verbose=true,false"), 0, 1),
         (("batch=1",), 0, 1),
@@ -60,3 +60,10 @@ def test_it_is_that_of_hydra(run, monkeypatch, arguments, jobs, saved):
     assert of_hydra[2] - composed == saved
     assert len(configs) == jobs
     assert bool(error) == (jobs == 0) and len(error.splitlines()) <= 1
+
+
+def test_a_long_sweep_keeps_few_configs(run, monkeypatch):
+    monkeypatch.setattr(compose_once, "MOST_KEPT", 1)
+    configs, _, composed = run("-m", "device=cpu,auto")
+    assert [options["device"] for options, _ in configs] == ["cpu", "auto"]
+    assert composed == 4  # the look, two validations, the second job

@@ -47,7 +47,6 @@ It needs `pip install 'rnn-lab[dashboard]'` and, without output, `wandb login`."
 OPTIONS = ("run", "output", "metrics", "monitor", "columns", "title")
 _TARGET = "give <entity>/<project>, as in https://wandb.ai/<entity>/<project>"
 _FORBIDDEN = set("/\\#?%:")
-_TIMEOUT = 20  # seconds for one request
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -181,7 +180,7 @@ def _save(built: "Dashboard") -> None:
     entity, project = built.workspace.entity, built.workspace.project
     saved = ""
     try:
-        _check_project(wandb.Api(timeout=_TIMEOUT), entity, project)
+        _check_project(wandb.Api(), entity, project)
         print(f"Workspace: {built.workspace.save().url}", flush=True)
         saved = "; the workspace is saved, the report is not"
         print(f"Report: {built.report.save().url}")
