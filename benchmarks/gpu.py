@@ -155,7 +155,7 @@ def parse() -> argparse.Namespace:
         parser.error("--device=cuda: torch finds no NVIDIA GPU; to check the script: --device cpu")
     if options.quick:
         options.models, options.sizes = ["gru"], [8]
-        options.seconds, options.warmup = 0.1, 1
+        options.seconds, options.warmup = 0.02, 1
         options.overrides = ["trainer.max_epochs=1", *options.overrides]
     return options
 

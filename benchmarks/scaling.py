@@ -10,6 +10,7 @@ of mapped files, which the system reclaims when memory is short. Numbers are med
 import argparse
 import json
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -46,19 +47,19 @@ def main() -> None:
     runs: dict[int, list[dict[str, float]]] = {copies: [] for copies in options.copies}
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         folder = Path(scratch)
-        write_texts(folder / "test.jsonl", corpus, copies=1, most=TEST_REVIEWS)
+        write_texts(folder / "test.jsonl", corpus, "test", TEST_REVIEWS)
         for copies in options.copies:
-            write_texts(folder / f"train{copies}.jsonl", corpus, copies=copies)
+            train = folder / f"train{copies}.jsonl"
+            reviews = write_texts(train, corpus, "train", options.reviews, copies)
         for number in range(options.rounds):
             for copies in options.copies:
                 print(f"round {number}: {copies} copies", file=sys.stderr)
-                reviews = copies * len(corpus.train)
-                runs[copies].append(measure(folder, copies, reviews, number, options))
+                runs[copies].append(measure(folder, copies, copies * reviews, number, options))
     medians = {copies: median_of_rounds(runs[copies]) for copies in runs}
     paragraphs = [
         describe_machine(options.threads) + f"; reviews: {corpus.name}",
         f"Default options of train.py, {options.steps} steps of training.",
-        markdown_table(HEADER, [table_row(c, len(corpus.train), medians[c]) for c in medians]),
+        markdown_table(HEADER, [table_row(c, reviews, medians[c]) for c in medians]),
         check_targets(list(medians.values())),
     ]
     report(paragraphs, options.markdown)
@@ -68,6 +69,7 @@ def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--copies", nargs="+", type=int, default=[1, 4, 16])
+    parser.add_argument("--reviews", type=int, help="to copy, fewer than all of training")
     parser.add_argument("--steps", type=int, default=300, help="of training")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -78,18 +80,18 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def write_texts(path: Path, corpus: Corpus, *, copies: int, most: int | None = None) -> None:
-    """Write `copies` of the training reviews of `corpus`, or at most `most` of its test reviews."""
-    split = corpus.train if most is None else corpus.test
-    assert split is not None
-    rows = range(len(split))
-    if most is not None:
-        rows = rows[:: max(1, len(split) // most)]
+def write_texts(path: Path, corpus: Corpus, name: str, most: int | None, copies: int = 1) -> int:
+    """Write copies of the reviews of a split, or of `most` of them; return the number of one."""
+    split = corpus.splits[name]
+    rows: Sequence[int] = range(len(split))
+    if most is not None and most < len(split):
+        rows = random.Random(0).sample(rows, most)
     with path.open("w", encoding="utf-8") as file:
         for _ in range(copies):
             for row in rows:
                 label = corpus.class_names[split.labels[row]]
                 file.write(json.dumps({"text": split.texts[row], "label": label}) + "\n")
+    return len(rows)
 
 
 def measure(

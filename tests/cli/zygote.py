@@ -28,6 +28,7 @@ from rnn_lab.process import num_cores
 from tests.cli.runner import PROJECT
 
 _SPAWN = "from multiprocessing.spawn import spawn_main"
+_SCRIPTS = (PROJECT, PROJECT / "benchmarks")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PDEATHSIG, _SUBREAPER = 1, 36  # prctl(2)
 _MOST_FDS = 253  # of a message, SCM_MAX_FD of Linux: a spawned process gets one for each tensor
@@ -122,7 +123,7 @@ def _python(args: list[str], cwd: str, path: str | None) -> list[str] | None:
     known = len(rest) > 1 and (
         (rest[0] == "-c" and rest[1].startswith(_SPAWN))
         or (rest[0] == "-m" and rest[1].startswith(("submitit.", "joblib.externals.loky.")))
-        or (Path(cwd, rest[0]).resolve().parent == PROJECT and rest[0].endswith(".py"))
+        or (Path(cwd, rest[0]).resolve().parent in _SCRIPTS and rest[0].endswith(".py"))
     )
     return rest if known else None
 
@@ -215,4 +216,5 @@ def _run(command: list[str]) -> None:
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
         sys.argv = command
-        importlib.import_module(Path(how).stem).main()
+        package = "benchmarks." if Path(how).parent.name == "benchmarks" else ""
+        importlib.import_module(f"{package}{Path(how).stem}").main()
