@@ -1,9 +1,11 @@
 """Takes the disk from train.py, gives it back, and compares what it leaves with an undisturbed run.
 
-Run as a program it prints what it found as JSON; to mount disks of any size it must be root, or in
-a name space of its own (`unshare -Urm`):
+Run as a program it prints what it found as JSON:
 
     python -m tests.training.starving <folder> <plan as JSON>
+
+A plan is {"arguments": [...], "runs": [[method, argument, ...], ...]}. Those in "plotted_runs" draw
+plots, the others have none. To mount disks it names a "namespace", ["mount"] or ["user", "mount"].
 """
 
 import ctypes
@@ -21,6 +23,7 @@ from tests.cli.forked import import_all
 from tests.training.killing import differences, end_of, leavings, start
 
 NOBODY = 65534
+CLONE = {"mount": 0x20000, "user": 0x10000000}  # flags of unshare(2)
 
 
 class Starved:
@@ -29,6 +32,7 @@ class Starved:
     def __init__(self, cwd: Path, arguments: list[str]) -> None:
         self.cwd = cwd
         self.arguments = arguments
+        cwd.mkdir()
 
     def run(self, name: str, before: Callable[[], None] | None = None) -> tuple[int, list[str]]:
         """The exit status of a run in the folder `name`, and the lines that it printed."""
@@ -119,15 +123,34 @@ def obey_permissions() -> None:
     assert libc.capset(header, sets) == 0
 
 
+def enter_namespace(names: list[str]) -> None:
+    """Move this process to name spaces of its own; in one of users it is root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    ids = {"uid": os.getuid(), "gid": os.getgid()}
+    assert libc.unshare(sum(CLONE[name] for name in names)) == 0, os.strerror(ctypes.get_errno())
+    if "user" in names:
+        Path("/proc/self/setgroups").write_text("deny")
+        for kind, outside in ids.items():
+            Path(f"/proc/self/{kind}_map").write_text(f"0 {outside} 1")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
 def main() -> None:
-    """Carry out a plan: {"arguments": [...], "runs": [[method, argument, ...], ...]}."""
+    """Carry out a plan and print what came of each run."""
     cwd, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
     import_all()
-    starved = Starved(cwd, plan["arguments"])
-    status, said = starved.run("whole")
-    assert status == 0, said
-    starved.expected = leavings(cwd / "whole")
-    print(json.dumps([getattr(starved, method)(*given) for method, *given in plan["runs"]]))
+    if names := plan.get("namespace"):
+        enter_namespace(names)
+    found = []
+    for runs, folder, plots in (("runs", "plain", "false"), ("plotted_runs", "plotted", "true")):
+        if runs not in plan:
+            continue
+        starved = Starved(cwd / folder, [*plan["arguments"], f"plots={plots}"])
+        status, said = starved.run("whole")
+        assert status == 0, said
+        starved.expected = leavings(starved.cwd / "whole")
+        found += [getattr(starved, method)(*given) for method, *given in plan[runs]]
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -152,10 +152,7 @@ def test_signals_at_any_moment_stop_cleanly_and_it_resumes_bit_by_bit(tmp_path):
     "options",
     [
         ("trainer.accumulate_grad_batches=2", "trainer.gradient_flow=epoch", "logger=wandb"),
-        (
-            *("data.max_tokens_per_batch=3000", "data.max_length=300", "data.num_workers=1"),
-            "plots=false",
-        ),
+        ("data.max_tokens_per_batch=3000", "data.max_length=300", "data.num_workers=1"),
     ],
 )
 def test_killed_at_random_moments(tmp_path, options):
@@ -163,7 +160,7 @@ def test_killed_at_random_moments(tmp_path, options):
     found = kill(
         tmp_path,
         *("trainer.max_epochs=4", "trainer.patience=1", *options),
-        *("trainer.checkpoint_every_n_minutes=0.0005",),
+        *("trainer.checkpoint_every_n_minutes=0.0005", "plots=false"),
         random_kills=2,
         seed=len(options),
     )["runs"]

@@ -3,13 +3,12 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.forked import run_warm_command
-from tests.cli.runner import PROJECT, command_environment
 
 # Two epochs, with a last.ckpt every five steps. The cache is elsewhere.
 SMALL = (
@@ -19,18 +18,10 @@ SMALL = (
 )
 
 
-def starve(cwd: Path, *runs: list, inside: tuple[str, ...] = ()) -> list[dict]:
-    given = (str(cwd), json.dumps({"arguments": SMALL, "runs": runs}))
-    if inside:
-        done = subprocess.run(
-            [*inside, sys.executable, "-m", "tests.training.starving", *given],
-            cwd=PROJECT,
-            env=command_environment(cwd),
-            capture_output=True,
-            text=True,
-        )
-    else:
-        done = run_warm_command("tests/training/starving.py", *given, cwd=cwd)
+def starve(cwd: Path, *runs: list, **plan: Any) -> list[dict]:
+    """Carry out a plan of tests/training/starving.py and return what it prints."""
+    plan |= {"arguments": SMALL, "runs": runs}
+    done = run_warm_command("tests/training/starving.py", str(cwd), json.dumps(plan), cwd=cwd)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -48,32 +39,29 @@ def check(found: dict, *reasons: str) -> None:
     assert found["differences"] == [], (errors, found["differences"])
 
 
-def can_mount() -> tuple[str, ...] | None:
-    """Return the command that opens a mount namespace, if one is allowed."""
-    for way in (("unshare", "-m"), ("unshare", "-Urm")):
-        tried = subprocess.run(
-            [*way, "mount", "-t", "tmpfs", "-o", "size=4k", "none", "/mnt"], capture_output=True
-        )
-        if tried.returncode == 0:
-            return way
+def namespace() -> list[str] | None:
+    """Return the name spaces in which this user may mount disks, if any."""
+    for flag, names in (("-m", ["mount"]), ("-Urm", ["user", "mount"])):
+        mount = ("mount", "-t", "tmpfs", "-o", "size=4k", "none", "/mnt")
+        if subprocess.run(["unshare", flag, *mount], capture_output=True).returncode == 0:
+            return names
     return None
 
 
 @pytest.mark.slow
 def test_full_disk_ends_a_run_in_one_line_and_it_resumes_bit_by_bit(tmp_path):
     """A disk of each size is full at another moment: config, log, csv, checkpoints, plots."""
-    way = can_mount()
-    if way is None:  # then the size of each file is limited
+    names = namespace()
+    if names is None:  # then the size of each file is limited
         sizes = (2_000, 30_000, 90_000)
         found = starve(tmp_path, *(["with_files_of_at_most", size] for size in sizes))
         reason = "File too large; the system limits"
     else:
-        sizes = (20, 200, 360)
-        *found, read_only = starve(
+        read_only, *found = starve(
             tmp_path,
-            *(["on_a_disk_of", size] for size in sizes),
-            ["on_a_read_only_disk"],
-            inside=way,
+            *(["on_a_read_only_disk"], ["on_a_disk_of", 20], ["on_a_disk_of", 200]),
+            plotted_runs=[["on_a_disk_of", 360]],
+            namespace=names,
         )
         check(read_only, "Read-only file system; choose a folder that is not read-only")
         reason = "No space left on device; free some space there"
