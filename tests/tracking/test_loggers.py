@@ -7,8 +7,11 @@ from tests.cli.runner import PROJECT, command_environment
 
 FIRST_RUN = """
 import gc, pathlib, sys, weakref
+from rnn_lab.fast_import import gc_disabled
 from rnn_lab.tracking.config import WandbConfig
-from rnn_lab.tracking.loggers import build_loggers, finish_wandb
+
+with gc_disabled():
+    from rnn_lab.tracking.loggers import build_loggers, finish_wandb
 
 class Model: pass
 

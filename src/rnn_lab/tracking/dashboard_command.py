@@ -47,6 +47,7 @@ It needs `pip install 'rnn-lab[dashboard]'` and, without output, `wandb login`."
 OPTIONS = ("run", "output", "metrics", "monitor", "columns", "title")
 _TARGET = "give <entity>/<project>, as in https://wandb.ai/<entity>/<project>"
 _FORBIDDEN = set("/\\#?%:")
+_TIMEOUT = 20  # seconds for one request, unless WANDB_HTTP_TIMEOUT has others
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -180,7 +181,8 @@ def _save(built: "Dashboard") -> None:
     entity, project = built.workspace.entity, built.workspace.project
     saved = ""
     try:
-        _check_project(wandb.Api(), entity, project)
+        api = wandb.Api(timeout=wandb.env.get_http_timeout(_TIMEOUT))
+        _check_project(api, entity, project)
         print(f"Workspace: {built.workspace.save().url}", flush=True)
         saved = "; the workspace is saved, the report is not"
         print(f"Report: {built.report.save().url}")
