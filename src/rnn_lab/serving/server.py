@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rnn_lab.serving.guard import error_body
 
+# At most the timeout of a request:
 HEADER_SECONDS = 10.0  # for the headers of a request; then the connection is closed
 LINGER_SECONDS = 5.0  # for the rest of a body after its response: closing at once could lose that
 STALL_SECONDS = 30.0  # for a client that does not read its response
@@ -35,12 +36,15 @@ def run_server(
         app: an ASGI application.
         listener: a bound socket.
         max_connections: open at the same time.
-        timeout: seconds that accepted requests have left once the server stops.
+        timeout: seconds that accepted requests have left once the server stops. A client has no
+            longer to send the headers of one.
         on_start: called when requests are accepted, and a signal stops the server.
     """
 
     class Protocol(BoundedProtocol):
         limit = max_connections
+        header_seconds = min(HEADER_SECONDS, timeout)
+        linger_seconds = min(LINGER_SECONDS, timeout)
 
     config = uvicorn.Config(
         app,
@@ -85,6 +89,8 @@ class BoundedProtocol(H11Protocol):
     """One connection, which ends if its client is too slow."""
 
     limit = 256  # connections
+    header_seconds = HEADER_SECONDS
+    linger_seconds = LINGER_SECONDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -98,7 +104,7 @@ class BoundedProtocol(H11Protocol):
         if len(self.connections) > self.limit:
             transport.abort()
             return
-        self._watch(HEADER_SECONDS)
+        self._watch(self.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers."""
@@ -111,7 +117,7 @@ class BoundedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Read part of a request."""
         super().data_received(data)
-        self._watch(HEADER_SECONDS)
+        self._watch(self.header_seconds)
         if self._stopping and self.cycle is not None:
             self.cycle.keep_alive = False
 
@@ -119,7 +125,7 @@ class BoundedProtocol(H11Protocol):
         """Wait for the next request, or for the rest of this one."""
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
-            self._watch(LINGER_SECONDS)
+            self._watch(self.linger_seconds)
 
     def shutdown(self) -> None:
         """Close the connection once its request, or one that is on its way, is answered."""
