@@ -49,9 +49,18 @@ def pytest_collection() -> Iterator[Any]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files of slow tests: at the end, one core would wait for the other."""
+    """Begin with the files that take long: at the end, one core would wait for the other.
+
+    First those with slow tests, then those that run commands or a browser.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    starts = {item.path for item in items if _starts_processes(item)}
+    items.sort(key=lambda item: (item.path not in slow, item.path not in starts))
+
+
+def _starts_processes(item: pytest.Item) -> bool:
+    names = {"run_command", "run_warm_command", "Started", "browser"}
+    return not names.isdisjoint((*vars(item.module), *item.fixturenames))  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)
