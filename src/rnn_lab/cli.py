@@ -33,7 +33,6 @@ from rnn_lab.command_line import (
     take_text_literally,
     unknown_option,
 )
-from rnn_lab.compose_once import composing_once
 from rnn_lab.errors import UserError, exit_with, print_error, user_message
 from rnn_lab.io.atomic import os_error_line
 from rnn_lab.io.streams import fault_tolerant_streams
@@ -176,7 +175,7 @@ def hydra_entrypoint(
                 main = hydra.main(
                     version_base="1.3", config_path=str(conf_dir()), config_name=config_name
                 )
-                with _raising_errors(), composing_once(), on_exit:
+                with _raising_errors(), on_exit:
                     main(run)()
             except Exception as error:
                 line = _line_of(error, config_name)
