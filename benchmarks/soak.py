@@ -110,12 +110,7 @@ def many_runs(folder: Path, jobs: int, arguments: Sequence[str]) -> list[dict[st
     done = subprocess.run(
         [
             *(sys.executable, str(PROJECT / "train.py"), "-m", *arguments),
-            # Validated one by one, or the process would hold configs of the next jobs.
-            *(
-                f"seed=range(1,{jobs + 1})",
-                "hydra.sweep.dir=sweep",
-                "hydra.sweeper.max_batch_size=1",
-            ),
+            *(f"seed=range(1,{jobs + 1})", "hydra.sweep.dir=sweep"),
             *recording_options(path),
         ],
         cwd=folder,

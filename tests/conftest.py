@@ -60,7 +60,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _starts_processes(item: pytest.Item) -> bool:
     names = {"run_command", "run_warm_command", "Started", "browser"}
-    return not names.isdisjoint((*vars(item.module), *item.fixturenames))  # type: ignore[attr-defined]
+    return isinstance(item, pytest.Function) and not names.isdisjoint(
+        (*vars(item.module), *item.fixturenames)
+    )
 
 
 @pytest.fixture(autouse=True)

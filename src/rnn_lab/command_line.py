@@ -25,7 +25,7 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.overrides import TextOption, quote_value, take_literally, text_options
 from rnn_lab.paths import conf_dir, expand_home
-from rnn_lab.plain_options import PLAIN
+from rnn_lab.plain_options import PLAIN, load_yaml
 from rnn_lab.plugins import load_named_plugins
 from rnn_lab.validation import unknown_choice_message
 
@@ -46,8 +46,6 @@ _HYDRA_NAMES = (
 _HYDRA_LISTS = ("searchpath", "launcher.setup", "launcher.srun_args")
 # One for all jobs of a sweep. Hydra itself refuses to sweep its options.
 _OF_THE_SWEEP = re.compile(r"sweep|report_dir|hydra\..*")
-# libyaml parses a file in a tenth of the time.
-_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Flags, and options with a value that is plain text anyway.
 _NEEDS_NO_QUOTES = re.compile(rf"-[\w-]*|[+~]*[\w./@]+={PLAIN.pattern}", PLAIN.flags)
 
@@ -196,7 +194,7 @@ def choices_with(group: str, option: str, folders: Sequence[Path]) -> list[str]:
 def _options_in(path: Path) -> set[str]:
     """Return the options in a file of conf, and in the choices of its group that it builds on."""
     try:
-        content = _load_yaml(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):  # named where the file is chosen
         return set()
     if not isinstance(content, dict):
@@ -204,10 +202,6 @@ def _options_in(path: Path) -> set[str]:
     bases = [base for base in content.pop("defaults", ()) if isinstance(base, str)]
     files = [path.with_name(f"{base}.yaml") for base in bases if base != "_self_"]
     return set(content).union(*(_options_in(file) for file in files if file.is_file()))
-
-
-def _load_yaml(text: str) -> Any:
-    return yaml.load(text, _YamlLoader)
 
 
 def check_sweep_options(config: DictConfig) -> None:
@@ -238,7 +232,7 @@ def _plugin_options(kind: str, choice: str) -> set[str] | None:
     """Return the options of a built-in launcher or sweeper, None for one of the user."""
     file = conf_dir() / "hydra" / kind / f"{choice}.yaml"
     if file.is_file():
-        known = {str(name) for name in _load_yaml(file.read_text("utf-8"))}
+        known = {str(name) for name in load_yaml(file.read_text("utf-8"))}
         if choice.startswith("submitit_"):
             known |= _submitit_options(choice)
     elif choice == "basic":
@@ -285,7 +279,7 @@ def _config_groups(folders: Sequence[Path]) -> set[str]:
 
 def _group_options(groups: Collection[str], config_name: str) -> dict[str, TextOption]:
     """Return how the choices of groups are read; `null` is one where it is the default."""
-    config = _load_yaml((conf_dir() / f"{config_name}.yaml").read_text("utf-8"))
+    config = load_yaml((conf_dir() / f"{config_name}.yaml").read_text("utf-8"))
     defaults = [entry for entry in config["defaults"] if isinstance(entry, dict)]
     absent = {group for entry in defaults for group, choice in entry.items() if choice is None}
     return {

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnn_lab import __version__
 from rnn_lab.errors import UserError, exit_with
@@ -20,6 +20,9 @@ from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.plain_options import plain_options
 from rnn_lab.process import waiting_passively
 from rnn_lab.validation import unknown_choice_message
+
+if TYPE_CHECKING:
+    from rnn_lab.cli import Task
 
 USAGE = """Train and understand LSTM and GRU text classifiers.
 
@@ -36,13 +39,11 @@ usage: {program} COMMAND [OPTION=VALUE ...]
 
 `{program} COMMAND --help` shows the options of a command with examples."""
 
-Task = Callable[[dict[str, Any]], None]
 
-
-def hydra_command(config_name: str, **how: Any) -> Callable[[Task], Callable[[], None]]:
+def hydra_command(config_name: str, **how: Any) -> "Callable[[Task], Callable[[], None]]":
     """Turn a task into a command, as rnn_lab.cli.hydra_entrypoint does, which imports Hydra."""
 
-    def decorate(task: Task) -> Callable[[], None]:
+    def decorate(task: "Task") -> Callable[[], None]:
         @functools.wraps(task)
         def program() -> None:
             from rnn_lab.cli import hydra_entrypoint

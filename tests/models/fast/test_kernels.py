@@ -85,25 +85,18 @@ def products_of(kind, dtype):
         return native.Products(brgemm, brgemm, 0, 0)
     address = native.gemm_address(dtype)
     release = native._address_in_torch(native._BRGEMM_RELEASE)
-    return (
-        native.Products(brgemm, 0, address, release)
-        if kind == "both"
-        else native.Products(0, 0, address, 0)
-    )
+    if kind == "gemm":
+        return native.Products(0, 0, address, 0)
+    return native.Products(brgemm, 0, address, release)
 
 
 @LAYERS
 @pytest.mark.parametrize("kind", ["gemm", "brgemm", "both", None])
 def test_bfloat16_is_near_float32_whatever_multiplies(ours, theirs, options, kind, monkeypatch):
-    if kind is None:  # the steps are in float32
+    found = kind and products_of(kind, torch.bfloat16)  # None: the steps are in float32
 
-        def chosen(dtype, *sizes):
-            return None if dtype == torch.bfloat16 else native.products(dtype, *sizes)
-    else:
-        found = products_of(kind, torch.bfloat16)
-
-        def chosen(dtype, *sizes):
-            return found if dtype == torch.bfloat16 else native.products(dtype, *sizes)
+    def chosen(dtype, *sizes):
+        return found if dtype == torch.bfloat16 else native.products(dtype, *sizes)
 
     torch.manual_seed(0)
     layer = ours(32, 48, num_layers=2, bidirectional=True, **options)

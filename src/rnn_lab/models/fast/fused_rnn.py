@@ -220,7 +220,7 @@ def _products(
     """
     if given == torch.bfloat16 and (fast := products(given, features, hidden)):
         return given, fast
-    found = products(exact)
+    found = products(exact, features, hidden)
     assert found is not None
     return exact, found
 

@@ -44,21 +44,20 @@ class Products(NamedTuple):
     release: int  # frees the processor's tiles after `step`, which any other product sets up
 
 
-def products(dtype: torch.dtype, *sizes: int) -> Products | None:
+def products(dtype: torch.dtype, features: int, hidden: int) -> Products | None:
     """Return the fastest products of matrices of that type, None for bfloat16 without fast ones.
 
-    A packed factor has an even number of rows: `sizes` are all numbers of rows that are not a
-    multiple of another one.
+    A packed factor has an even number of rows: as many as the state has for a time step, and the
+    inputs for a block.
     """
     brgemm = brgemm_address(dtype)
     if dtype != torch.bfloat16:
         return Products(brgemm, brgemm, gemm_address(dtype), 0)
-    packs = all(size % 2 == 0 for size in sizes)
+    step = brgemm if hidden % 2 == 0 else 0
     if has_fast_bf16_gemm():
-        step = brgemm if packs else 0
         release = _address_in_torch(_BRGEMM_RELEASE) if step else 0
         return Products(step, 0, gemm_address(dtype), release)
-    return Products(brgemm, brgemm, 0, 0) if brgemm and packs else None
+    return Products(step, brgemm, 0, 0) if step and features % 2 == 0 else None
 
 
 @functools.cache
