@@ -47,26 +47,30 @@ class Chromium:
         self._session: str | None = None
         self.errors: list[str] = []
         self.requests: list[str] = []
-        self._loaded = False
+        self._loaded: set[str] = set()  # documents whose load event fired
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def open(
         self, page: Path | str, width: int = 1400, height: int = 900, *, dark: bool = False
     ) -> None:
         """Open a file or an address and wait until it is loaded and its script has run."""
-        self.errors, self.requests, self._loaded = [], [], False
+        self.errors, self.requests = [], []
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
         )  # fmt: skip
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
-        self._wait_for(lambda message: self._loaded)
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        # By its document: the load event of the page before may come after the navigation.
+        document = self.call("Page.navigate", url=url).get("loaderId")  # None: another #fragment
+        while document and document not in self._loaded:
+            self._wait_for(lambda message: message.get("method") == "Page.lifecycleEvent")
 
     def value(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page."""
@@ -182,8 +186,8 @@ class Chromium:
                 return message
 
     def _record(self, event: str | None, params: dict[str, Any]) -> None:
-        if event == "Page.loadEventFired":
-            self._loaded = True
+        if event == "Page.lifecycleEvent" and params["name"] == "load":
+            self._loaded.add(params["loaderId"])
         elif event == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif event == "Runtime.exceptionThrown":
