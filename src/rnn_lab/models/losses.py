@@ -182,12 +182,16 @@ def adversarial_perturbation(texts: EmbeddedTexts, loss: Tensor, epsilon: float)
 def virtual_adversarial_perturbation(texts: EmbeddedTexts, epsilon: float) -> tuple[Tensor, Tensor]:
     """Return the logits of a pass without dropout, and the r that changes them most (eq. 6).
 
-    KL(p(s) || p(s + r)) is 0 at r = 0, where it is least: near 0 it is r^T H r / 2. One power
-    iteration from a random d, by finite differences, finds the dominant eigenvector of H: the
-    gradient at a small step along d is H d. Both distributions are without dropout. With two masks
-    the gradient at r = 0 would be that of the masks' difference, far larger than H d; with one, r
-    would be that of a network which no other pass has. It is computed in float32 also under
-    autocast, whose rounding is larger than the step.
+    KL(p(s) || p(s + r)) is 0 at r = 0, where it is least: near 0 it is r^T H r / 2, with
+    H = J^T F J of the Jacobian J of the logits and the Fisher information F of p. r is the
+    dominant eigenvector of H, with a random sign. Of two classes, F has rank one, and r is the
+    gradient of their logits' difference. Of more, one power iteration from a random d, by finite
+    differences, finds it: the gradient at a small step along d is H d. That is computed in float32
+    also under autocast, whose rounding is larger than the step.
+
+    Both distributions are without dropout. With two masks the gradient at r = 0 would be that of
+    the masks' difference, far larger than H d; with one, r would be that of a network which no
+    other pass has.
 
     Args:
         texts: the batch.
@@ -197,16 +201,35 @@ def virtual_adversarial_perturbation(texts: EmbeddedTexts, epsilon: float) -> tu
         logits [batch, num_classes] and r [batch, time, embedding_dim], both without a gradient.
     """
     fixed = texts.detach()
-    with (
-        without_dropout(texts.classifier),
-        torch.autocast(fixed.vectors.device.type, enabled=False),
-    ):
-        with torch.no_grad():
+    with without_dropout(texts.classifier), _frozen(texts.classifier):
+        if texts.classifier.linear.out_features == texts.task.binary_logits:
+            vectors = fixed.vectors.requires_grad_()
             target = fixed.logits()
-        step = fixed.scaled(torch.randn_like(fixed.vectors), FINITE_DIFFERENCE)
-        divergences = texts.task.divergences(target, fixed.logits(step.requires_grad_()))
-        (gradient,) = torch.autograd.grad(divergences.sum(), step)
+            # Of two classes their difference, of one label its logit.
+            log_odds = target[:, -1] - target[:, :-1].sum(dim=1)
+            signs = torch.randint(0, 2, log_odds.shape, device=log_odds.device) * 2 - 1
+            (gradient,) = torch.autograd.grad((signs * log_odds).sum(), vectors)
+            return target.detach(), texts.scaled(gradient, epsilon)
+        with torch.autocast(fixed.vectors.device.type, enabled=False):
+            with torch.no_grad():
+                target = fixed.logits()
+            step = fixed.scaled(torch.randn_like(fixed.vectors), FINITE_DIFFERENCE)
+            divergences = texts.task.divergences(target, fixed.logits(step.requires_grad_()))
+            (gradient,) = torch.autograd.grad(divergences.sum(), step)
     return target, texts.scaled(gradient, epsilon)
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Let the parameters of `model` need no gradient: half of a backward pass is theirs."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -156,9 +156,10 @@ class FusedRNN(torch.autograd.Function):
         state_maps = cell.roll(weight_hh, hidden).to(kept).split(widths)
         pieces = batch_pieces(batch)
         d_inputs = x.new_empty(time if ctx.needs_input_grad[1] else 0, batch, features)
-        d_input_map = torch.zeros(len(pieces), *weight_ih.shape, dtype=exact)
-        d_state_map = torch.zeros(len(pieces), *weight_hh.shape, dtype=exact)
-        d_bias = torch.zeros(len(pieces), width, dtype=exact)
+        sums = len(pieces) if any(ctx.needs_input_grad[5:]) else 0
+        d_input_map = torch.zeros(sums, *weight_ih.shape, dtype=exact)
+        d_state_map = torch.zeros(sums, *weight_hh.shape, dtype=exact)
+        d_bias = torch.zeros(sums, width, dtype=exact)
         d_h = torch.zeros(batch, hidden, dtype=exact)
         d_state, d_end = torch.zeros_like(d_h), torch.zeros_like(d_h)
         if d_last is not None:
@@ -182,21 +183,26 @@ class FusedRNN(torch.autograd.Function):
             for (start, stop), block in reversed(list(zip(spans, rows, strict=True)))
         ]
         addresses = np.array(gemms)
-        sums = [as_array(part) for part in (d_input_map, d_state_map, d_bias)]
+        maps = [as_array(part) for part in (d_input_map, d_state_map, d_bias)]
 
         def run(piece: int) -> None:
             for argument in arguments:
-                kernels.backward(cell.steps, *pieces[piece], piece, addresses, *argument, *sums)
+                kernels.backward(cell.steps, *pieces[piece], piece, addresses, *argument, *maps)
 
         parallel_for(len(pieces), run)
-        d_weight_hh, d_biases = d_state_map.sum(0), d_bias.sum(0)
-        d_bias_hh = cell.roll(d_biases[: sum(widths)], -hidden)
+        d_weights: tuple[Tensor | None, ...] = (None,) * 4
+        if sums:
+            d_biases = d_bias.sum(0)
+            d_weights = (
+                *(d_input_map.sum(0), cell.roll(d_state_map.sum(0), -hidden)),
+                d_biases[width - len(weight_ih) :],
+                cell.roll(d_biases[: sum(widths)], -hidden),
+            )
         is_lstm = cell is LSTM
         return (
             *(None, d_inputs.to(inputs.dtype) if ctx.needs_input_grad[1] else None, None),
             *(d_h if is_lstm else d_h + d_state, d_state if is_lstm else None),
-            *(d_input_map.sum(0), cell.roll(d_weight_hh, -hidden)),
-            *(d_biases[width - len(weight_ih) :], d_bias_hh, None),
+            *(*d_weights, None),
         )
 
 

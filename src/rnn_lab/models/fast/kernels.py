@@ -298,7 +298,8 @@ def backward(
         d_state: [batch, hidden], the rest of dL/dh, or dL/dC. Both are replaced by those of the
             first step.
         d_inputs: [steps, batch, input], written; or of no steps.
-        d_input_map, d_state_map, d_bias: [pieces, *shape of the weights], added to.
+        d_input_map, d_state_map, d_bias: [pieces, *shape of the weights], added to; or of no
+            pieces.
     """
     n, most = last - first, _steps_at_once(last - first, inputs)
     features, hidden, parts = inputs.shape[2], history.shape[2], rows.shape[2]
@@ -339,26 +340,27 @@ def backward(
             _multiply(*step_gemms, d_step[:, :of_h], state_maps[0], d_h[first:last], 0)
         _end_steps(gemms)
         m = (stop - start) * n
-        if not gemms[_GEMM]:
-            _transpose(d_rows[:m], across)
-        _gather(history, start, stop, first, last, block)
-        _add_gradient(
-            *(gemms, d_rows[:m, :of_h], across[:of_h], block[:m, :hidden], pairs),
-            d_state_map[piece, :of_h],
-        )
-        if len(state_maps) > 1:
-            _gather(extra, start + 1, stop + 1, first, last, block)
+        if len(d_bias):
+            if not gemms[_GEMM]:
+                _transpose(d_rows[:m], across)
+            _gather(history, start, stop, first, last, block)
             _add_gradient(
-                *(gemms, d_rows[:m, of_h:], across[of_h:], block[:m, :hidden], pairs),
-                d_state_map[piece, of_h:],
+                *(gemms, d_rows[:m, :of_h], across[:of_h], block[:m, :hidden], pairs),
+                d_state_map[piece, :of_h],
             )
-        _gather(inputs, start, stop, first, last, block)
-        _add_gradient(
-            *(gemms, d_rows[:m, at:], across[at:], block[:m, :features], pairs),
-            d_input_map[piece],
-        )
-        for i in range(m):
-            _add(d_bias[piece], d_rows[i])
+            if len(state_maps) > 1:
+                _gather(extra, start + 1, stop + 1, first, last, block)
+                _add_gradient(
+                    *(gemms, d_rows[:m, of_h:], across[of_h:], block[:m, :hidden], pairs),
+                    d_state_map[piece, of_h:],
+                )
+            _gather(inputs, start, stop, first, last, block)
+            _add_gradient(
+                *(gemms, d_rows[:m, at:], across[at:], block[:m, :features], pairs),
+                d_input_map[piece],
+            )
+            for i in range(m):
+                _add(d_bias[piece], d_rows[i])
         if len(d_inputs):
             _multiply(gemms[_BLOCK], gemms[_GEMM], d_rows[:m, at:], input_map, d_block[:m], 0)
             for i in range(m):
