@@ -102,13 +102,14 @@ class EmbeddedTexts:
         found = (directions.detach() * self.is_word).flatten(1)  # [batch, time * embedding_dim]
         # By the largest first: a square of a tiny gradient would underflow.
         tiny = torch.finfo(found.dtype).tiny
-        found = found / found.abs().amax(dim=1, keepdim=True).clamp(min=tiny)
+        largest = torch.linalg.vector_norm(found, torch.inf, dim=1, keepdim=True)
+        found = found / largest.clamp(min=tiny)
         norms = found.norm(dim=1, keepdim=True).clamp(min=tiny)
         return (found / norms * (size * self._root_mean_square())).view_as(directions)
 
     def _root_mean_square(self) -> Tensor:
         numbers = self.is_word.sum().clamp(min=1) * self.vectors.shape[2]
-        return ((self.vectors.detach() * self.is_word).square().sum() / numbers).sqrt()
+        return torch.linalg.vector_norm(self.vectors.detach() * self.is_word) / numbers.sqrt()
 
 
 class LossTerm(NamedTuple):
