@@ -91,28 +91,47 @@ def test_the_adversarial_direction_is_that_of_finite_differences(name):
 def divergence_hessian(classifier: RecurrentClassifier, found: EmbeddedTexts) -> torch.Tensor:
     """The Hessian of KL(p(s) || p(s + r)) at r = 0 of a batch of one text, by autograd."""
     classifier.recurrent.use_numba = False  # torch's own steps can be differentiated twice
-    target = found.logits().detach().log_softmax(1)
+
+    def distribution(logits: torch.Tensor) -> torch.distributions.Distribution:
+        if logits.shape[1] == 1:
+            return torch.distributions.Bernoulli(logits=logits)
+        return torch.distributions.Categorical(logits=logits)
+
+    target = distribution(found.logits().detach())
 
     def divergence(r: torch.Tensor) -> torch.Tensor:
-        other = found.logits(r.view_as(found.vectors)).log_softmax(1)
-        return F.kl_div(other, target, reduction="sum", log_target=True)
+        other = distribution(found.logits(r.view_as(found.vectors)))
+        return torch.distributions.kl_divergence(target, other).sum()
 
     zero = torch.zeros(found.vectors.numel(), dtype=torch.float64)
     return torch.autograd.functional.hessian(divergence, zero)
 
 
 @every_cell
-def test_one_power_iteration_finds_the_dominant_eigenvector_of_two_classes(name):
-    """With two classes the Hessian has rank one, so that one iteration is enough."""
-    classifier = build(name, num_classes=2).double()
+@pytest.mark.parametrize(("num_classes", "task"), [(2, "multiclass"), (1, "multilabel")])
+def test_the_direction_of_two_outcomes_is_the_dominant_eigenvector(name, num_classes, task):
+    """Their Hessian has rank one: its eigenvector is the gradient of the log-odds."""
+    classifier = build(name, num_classes=num_classes, task=task, dropout=0.5).double()
     found = EmbeddedTexts.embed(classifier, *texts([5])).detach()
     target, r = virtual_adversarial_perturbation(found, epsilon=5.0)
+    assert all(weight.requires_grad and weight.grad is None for weight in classifier.parameters())
+    classifier.eval()  # the distributions have no dropout
     torch.testing.assert_close(target, classifier(*texts([5])), rtol=0, atol=1e-12)
+    assert not target.requires_grad and not r.requires_grad
     values, eigenvectors = torch.linalg.eigh(divergence_hessian(classifier, found))
     assert values[-1] > 1e3 * values[:-1].abs().max()
     assert abs(cosine(r, eigenvectors[:, -1])) > 0.999
     size = 5.0 * found.vectors.square().mean().sqrt()
     torch.testing.assert_close(r.norm(), size)
+
+
+def test_the_sign_of_a_direction_is_random():
+    classifier = build(num_classes=2)
+    found = EmbeddedTexts.embed(classifier, *texts([5] * 8)).detach()
+    tried = [virtual_adversarial_perturbation(found, epsilon=5.0)[1] for _ in range(20)]
+    signs = torch.stack([(r * tried[0]).flatten(1).sum(1).sign() for r in tried])
+    assert set(signs.flatten().tolist()) == {-1.0, 1.0}
+    assert all(0 < (column > 0).sum() < len(column) for column in signs[1:].T)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

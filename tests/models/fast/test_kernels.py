@@ -195,6 +195,24 @@ def test_the_same_on_any_number_of_threads(ours, theirs, options, number, thread
     assert_equal(results(unpacked, layer, inputs, lengths), expected, 1e-12)
 
 
+@LAYERS
+def test_frozen_weights_get_no_gradient_and_inputs_the_same(ours, theirs, options):
+    torch.manual_seed(0)
+    layer = ours(5, 6, bidirectional=True, **options)
+    inputs, lengths = torch.randn(20, 9, 5).requires_grad_(), torch.randint(1, 10, (20,))
+
+    def input_gradient() -> torch.Tensor:
+        outputs, _ = layer(inputs, lengths)
+        return torch.autograd.grad(outputs.square().sum(), inputs)[0]
+
+    expected = input_gradient()
+    layer.requires_grad_(False)
+    torch.testing.assert_close(input_gradient(), expected, rtol=0, atol=0)
+    next(layer.parameters()).requires_grad_(True)  # one that learns gets its own
+    layer(inputs, lengths)[0].square().sum().backward()
+    assert [weight.grad is not None for weight in layer.parameters()].count(True) == 1
+
+
 def test_each_sequence_is_in_one_piece(threads):
     threads(3)
     pieces = batch_pieces(64)
