@@ -15,6 +15,7 @@ from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
 
 BEST, LAST = "best.ckpt", "last.ckpt"
+BEST_STATE = "BestCheckpoint"  # key of a checkpoint for the state of the callback
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -59,8 +60,18 @@ def restore_best(folder: Path) -> None:
     """Restore the best.ckpt that belongs to last.ckpt, where a kill came between the two."""
     earlier = _earlier(folder / BEST)
     if earlier.exists():
-        earlier.replace(folder / BEST)
+        if not _is_best_of(folder / BEST, folder / LAST):
+            earlier.replace(folder / BEST)
         earlier.unlink(missing_ok=True)  # two names of one file: then `replace` leaves both
+
+
+def _is_best_of(best: Path, last: Path) -> bool:
+    """Return whether last.ckpt was written after best.ckpt: a kill may come before the cleanup."""
+    try:
+        step = read_checkpoint(last)["callbacks"][BEST_STATE]["step"]
+        return bool(step == read_checkpoint(best)["global_step"])
+    except (CheckpointError, KeyError, TypeError):
+        return False
 
 
 def _earlier(best: Path) -> Path:

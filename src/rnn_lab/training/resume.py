@@ -27,7 +27,13 @@ from rnn_lab.reports.run_files import diff_options
 from rnn_lab.tracking.metrics_csv import read_metrics
 from rnn_lab.training.callbacks.exact_checkpoint import RESUME
 from rnn_lab.training.callbacks.nonfinite import ROLLBACKS
-from rnn_lab.training.checkpoint_io import BEST, LAST, read_checkpoint, restore_best
+from rnn_lab.training.checkpoint_io import (
+    BEST,
+    BEST_STATE,
+    LAST,
+    read_checkpoint,
+    restore_best,
+)
 from rnn_lab.training.extension import (
     asks_for_more_epochs,
     check_early_stop,
@@ -226,7 +232,7 @@ def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
 
 def _check_files(folder: Path, checkpoint: dict[str, Any]) -> None:
     """Raise a CheckpointError if a file beside last.ckpt is damaged, or shorter than it was."""
-    if checkpoint["callbacks"].get("BestCheckpoint", {}).get("best_model_path"):
+    if checkpoint["callbacks"].get(BEST_STATE, {}).get("best_model_path"):
         try:
             best = read_checkpoint(folder / "checkpoints" / BEST)
         except CheckpointError as error:

@@ -271,6 +271,41 @@ class Scripted(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
+def fit(
+    folder: Path, metrics: list[tuple[float, float]], epochs: int = -1, resume: Path | None = None
+) -> None:
+    """Train a Scripted module for all or the first epochs."""
+    batches = torch.utils.data.DataLoader(torch.zeros(1, 1))
+    callbacks = [BestCheckpoint(folder, "val/accuracy", "max")]
+    callbacks.append(ModelCheckpoint(folder, "last", enable_version_counter=False))
+    options = {"accelerator": "cpu", "logger": False, "num_sanity_val_steps": 0}
+    options |= {"enable_progress_bar": False, "enable_model_summary": False}
+    options |= {"plugins": [AtomicCheckpointIO()]}
+    epochs = len(metrics) if epochs < 0 else epochs
+    trainer = L.Trainer(max_epochs=epochs, callbacks=callbacks, **options)
+    trainer.fit(Scripted(metrics), batches, batches, ckpt_path=resume)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("killed", ["before last.ckpt", "after last.ckpt"])
+def test_a_kill_between_best_and_last_checkpoint(killed, tmp_path):
+    """Both are written in an epoch; then the best.ckpt of the epochs before is removed."""
+    metrics = [(0.5, 0.9), (0.6, 0.8)]
+    best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
+    fit(tmp_path, metrics, 1)
+    before = best.read_bytes(), last.read_bytes()
+    fit(tmp_path, metrics, resume=last)
+    expected = best.read_bytes()
+    assert before[0] != expected
+    (tmp_path / ".best.ckpt.earlier").write_bytes(before[0])
+    if killed == "before last.ckpt":
+        last.write_bytes(before[1])
+        expected = before[0]
+    restore_best(tmp_path)
+    assert best.read_bytes() == expected
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("metrics", "best"),
@@ -282,19 +317,9 @@ class Scripted(L.LightningModule):
     ],
 )
 def test_of_equal_epochs_the_one_with_the_lowest_loss_is_best(metrics, best, tmp_path):
-    batches = torch.utils.data.DataLoader(torch.zeros(1, 1))
-
-    def fit(folder: Path, epochs: int, resume: Path | None = None) -> None:
-        callbacks = [BestCheckpoint(folder, "val/accuracy", "max")]
-        callbacks.append(ModelCheckpoint(folder, "last", enable_version_counter=False))
-        options = {"accelerator": "cpu", "logger": False, "num_sanity_val_steps": 0}
-        options |= {"enable_progress_bar": False, "enable_model_summary": False}
-        trainer = L.Trainer(max_epochs=epochs, callbacks=callbacks, **options)
-        trainer.fit(Scripted(metrics), batches, batches, ckpt_path=resume)
-
-    fit(tmp_path / "whole", len(metrics))
-    fit(tmp_path / "resumed", 1)
-    fit(tmp_path / "resumed", len(metrics), tmp_path / "resumed" / "last.ckpt")
+    fit(tmp_path / "whole", metrics)
+    fit(tmp_path / "resumed", metrics, 1)
+    fit(tmp_path / "resumed", metrics, resume=tmp_path / "resumed" / "last.ckpt")
     for folder in ("whole", "resumed"):
         found = torch.load(tmp_path / folder / "best.ckpt", weights_only=True)
         assert int(found["state_dict"]["epoch"]) == best

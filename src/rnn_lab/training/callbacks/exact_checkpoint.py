@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from rnn_lab.tracking.metrics_csv import MetricsCsv
-from rnn_lab.training.checkpoint_io import LAST
+from rnn_lab.training.checkpoint_io import BEST_STATE, LAST
 from rnn_lab.training.gather import gather
 from rnn_lab.training.signals import PREEMPTION_SIGNALS, GracefulShutdown
 from rnn_lab.training.spec import RunSpec
@@ -40,7 +40,7 @@ class BestCheckpoint(ModelCheckpoint):
     texts an accuracy is often reached again by a network that is surer of its labels.
     """
 
-    state_key = "BestCheckpoint"  # the same for every monitor
+    state_key = BEST_STATE  # the same for every monitor
 
     def __init__(self, checkpoint_dir: Path, monitor: str, mode: str) -> None:
         # Not `save_last`: that keeps the last epoch that was better than those before.
@@ -49,6 +49,7 @@ class BestCheckpoint(ModelCheckpoint):
         )
         self._is_reported = False
         self._loss = math.inf  # val/loss of the best epoch
+        self._step = 0  # optimizer steps before best.ckpt
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Return whether this epoch is better than the best one so far."""
@@ -64,12 +65,13 @@ class BestCheckpoint(ModelCheckpoint):
         self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]
     ) -> None:
         # Of Lightning, and private: nothing else is called exactly when an epoch is the best one.
+        self._step = trainer.global_step
         super()._update_best_and_save(current, trainer, monitor_candidates)
         self._loss = float(trainer.callback_metrics.get("val/loss", math.inf))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return Lightning's state and val/loss of the best epoch."""
-        return super().state_dict() | {"loss": self._loss}
+        """Return Lightning's state, and val/loss and optimizer steps of the best epoch."""
+        return super().state_dict() | {"loss": self._loss, "step": self._step}
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save the weights of a better epoch; warn once where the metric is NaN."""
@@ -95,7 +97,7 @@ class BestCheckpoint(ModelCheckpoint):
         state["dirpath"] = self.dirpath
         state["best_k_models"] = {moved(k): v for k, v in state["best_k_models"].items()}
         super().load_state_dict(state)
-        self._loss = state["loss"]
+        self._loss, self._step = state["loss"], state["step"]
         self.current_score = state["current_score"]  # which it forgets
 
 
