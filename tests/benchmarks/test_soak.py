@@ -3,6 +3,7 @@
 import mmap
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -23,8 +24,10 @@ def test_a_dozen_runs_leak_no_file_thread_or_memory(tmp_path: Path) -> None:
     settled = rows[3:]  # the first ones import and fill caches
     for name in ("files", "threads", "children"):
         assert len({row[name] for row in settled}) == 1, [row[name] for row in rows]
-    assert slope(settled, "anonymous") < 2**18, [row["anonymous"] for row in rows]  # bytes a run
-    assert settled[-1]["anonymous"] - settled[0]["anonymous"] < 2**22
+    memory = [row["anonymous"] for row in settled]
+    assert slope(settled, "anonymous") < 2**18, memory  # bytes a run
+    # In no single run: the kernel gives memory in huge pages, and takes it back when it likes.
+    assert median(memory[-3:]) - median(memory[:3]) < 2**22, memory
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
