@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.classifier import RecurrentClassifier
@@ -232,3 +233,28 @@ def test_perplexity_is_the_exponential_of_the_mean_over_all_predictions():
     for losses in ([1.0, 2.0, 3.0], [], [6.0]):
         metric.update(torch.tensor(losses))
     assert float(metric.compute()) == pytest.approx(math.exp(3.0))
+
+
+class ProductShapes(TorchDispatchMode):
+    """Record the shapes of the factors of every matrix product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[tuple[torch.Size, ...]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            self.found.add(tuple(arg.shape for arg in args if isinstance(arg, torch.Tensor)))
+        return func(*args, **(kwargs or {}))
+
+
+def test_products_have_the_same_shapes_for_any_number_of_words():
+    """The library compiles a product in bfloat16 for each shape, and keeps many of them."""
+    model = build(num_sampled=20, vocab_size=60).float()
+    shapes = []
+    for length in (20, 23):
+        with ProductShapes() as products, torch.autocast("cpu", torch.bfloat16):
+            model(*padded([list(range(3, 3 + length)), [5, 6]])).mean().backward()
+        shapes.append(products.found)
+    assert shapes[0] == shapes[1]
+    assert any(512 in shape for factors in shapes[0] for shape in factors)

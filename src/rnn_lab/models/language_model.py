@@ -10,7 +10,13 @@ from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import Embedding
 from rnn_lab.models.functional import Dropout
 from rnn_lab.models.layers import RecurrentLayer
-from rnn_lab.models.sampled_softmax import draw_words, inclusion_probabilities, softmax_losses
+from rnn_lab.models.sampled_softmax import (
+    PREDICTIONS_MULTIPLE,
+    draw_words,
+    inclusion_probabilities,
+    pad_rows,
+    softmax_losses,
+)
 
 
 class RecurrentLanguageModel(nn.Module):
@@ -91,7 +97,9 @@ class RecurrentLanguageModel(nn.Module):
             output = directions[backward]
             wanted = pairs if chosen is None else pairs & chosen.t()[predicted]
             rows = wanted.flatten().nonzero()[:, 0]
-            states.append(projection(output[read].flatten(0, 1).index_select(0, rows)))
+            chosen_outputs = output[read].flatten(0, 1).index_select(0, rows)
+            padded = pad_rows(chosen_outputs, PREDICTIONS_MULTIPLE)  # as the softmax does
+            states.append(projection(padded)[: len(rows)])
             targets.append(tokens[predicted].flatten().index_select(0, rows))
             target_vectors.append(vectors[predicted].flatten(0, 1).index_select(0, rows))
         return self._losses(torch.cat(states), torch.cat(targets), torch.cat(target_vectors))

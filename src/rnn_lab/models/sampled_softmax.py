@@ -23,6 +23,10 @@ from rnn_lab.models.fast.autocast import autocast_dtype, custom_bwd, custom_fwd
 # Predictions and words whose logits are computed together. On a CPU they stay in a core's cache; a
 # GPU needs large blocks to be busy.
 _CPU_BLOCK, _GPU_BLOCK = (512, 1024), (4096, 32768)
+# On a CPU, predictions and words are padded to multiples of these: oneDNN compiles a product in
+# bfloat16 for each shape and keeps the last 1,024. New shapes in each step take time, and memory
+# that lies between the blocks of a step, which then find no place to be reused.
+PREDICTIONS_MULTIPLE, _WORDS_MULTIPLE = 512, 128
 
 
 def inclusion_probabilities(vocab_size: int, num_sampled: int) -> Tensor:
@@ -94,19 +98,25 @@ class _LogSumExpOfOthers(torch.autograd.Function):
         ctx.dtypes = states.dtype, table.dtype
         if dtype is not None and states.dtype != torch.float64:
             states, table = states.to(dtype), table.to(dtype)
+        ctx.sizes = len(states), len(table)
+        states = pad_rows(states, PREDICTIONS_MULTIPLE)
+        places = F.pad(places, (0, len(states) - len(places)), value=-1)
+        table = pad_rows(table, _WORDS_MULTIPLE)
+        offsets = F.pad(offsets, (0, len(table) - len(offsets)), value=-math.inf)
         found = offsets.new_full((len(states),), -math.inf)
         with torch.autocast(states.device.type, enabled=False):
             for rows, words in _blocks(states, table):
                 logits = _logits(states, table, offsets, places, rows, words)
                 found[rows] = torch.logaddexp(found[rows], logits.logsumexp(1))
         ctx.save_for_backward(states, table, offsets, places, found)
-        return found
+        return found[: ctx.sizes[0]]
 
     @staticmethod
     @once_differentiable
     @custom_bwd
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         states, table, offsets, places, found = ctx.saved_tensors
+        gradient = F.pad(gradient, (0, len(states) - len(gradient)))
         of_states = torch.zeros(states.shape, dtype=gradient.dtype, device=gradient.device)
         of_table = torch.zeros(table.shape, dtype=gradient.dtype, device=gradient.device)
         of_offsets = torch.zeros_like(offsets)
@@ -120,7 +130,18 @@ class _LogSumExpOfOthers(torch.autograd.Function):
                 shares = shares.to(states.dtype)
                 of_states[rows] += shares @ table[words]
                 of_table[words] += shares.t() @ states[rows]
-        return of_states.to(ctx.dtypes[0]), of_table.to(ctx.dtypes[1]), of_offsets, None
+        predictions, words = ctx.sizes
+        return (
+            of_states[:predictions].to(ctx.dtypes[0]),
+            of_table[:words].to(ctx.dtypes[1]),
+            of_offsets[:words],
+            None,
+        )
+
+
+def pad_rows(x: Tensor, multiple: int) -> Tensor:
+    """Return x [rows, features] with rows of zeros up to a multiple of rows."""
+    return F.pad(x, (0, 0, 0, -len(x) % multiple))
 
 
 def _blocks(states: Tensor, table: Tensor) -> Iterator[tuple[slice, slice]]:
