@@ -24,8 +24,8 @@ from rnn_lab.models.fast.autocast import autocast_dtype, custom_bwd, custom_fwd
 # GPU needs large blocks to be busy.
 _CPU_BLOCK, _GPU_BLOCK = (512, 1024), (4096, 32768)
 # On a CPU, predictions and words are padded to multiples of these: oneDNN compiles a product in
-# bfloat16 for each shape and keeps the last 1,024. New shapes in each step take time, and memory
-# that lies between the blocks of a step, which then find no place to be reused.
+# bfloat16 for each shape and keeps the last 1,024. New shapes in each step take time, and leave
+# small blocks of memory between those of the step, which then cannot be reused.
 PREDICTIONS_MULTIPLE, _WORDS_MULTIPLE = 512, 128
 
 
