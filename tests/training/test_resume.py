@@ -31,7 +31,8 @@ def interrupt(folder: Path, *, schema_version: object = 3, **state) -> Path:
         **METADATA,
     }
     resume |= state
-    best = {"BestCheckpoint": {"best_model_path": "/elsewhere/checkpoints/best.ckpt"}}
+    path = "/elsewhere/checkpoints/best.ckpt"
+    best = {"BestCheckpoint": {"best_model_path": path, "loss": 0.5, "step": 4}}
     last = {"schema_version": schema_version, "global_step": 8}
     torch.save(last | {"callbacks": best, "resume": resume}, checkpoints / "last.ckpt")
     return folder
@@ -172,6 +173,26 @@ def test_other_schema_version_is_refused_by_name(tmp_path, version, has):
     )
     assert last.exists()
     assert find_resume_point(tmp_path, "never", METADATA) is None and not last.exists()
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        # Checkpoints of development versions lack them.
+        ({"BestCheckpoint": {"step": 4}}, "callbacks.BestCheckpoint.loss: Field required"),
+        ({"BestCheckpoint": {"loss": 0.5}}, "callbacks.BestCheckpoint.step: Field required"),
+        ({"BestCheckpoint": 1}, "callbacks.BestCheckpoint: Input should be"),
+        ({"GradientFlow": 1}, "callbacks.GradientFlow: Input should be a valid dictionary"),
+        (1, "callbacks: Input should be"),
+    ],
+)
+def test_impossible_state_of_callbacks_is_refused_by_name(tmp_path, callbacks, message):
+    path = interrupt(tmp_path) / "checkpoints" / "last.ckpt"
+    torch.save(torch.load(path, weights_only=True) | {"callbacks": callbacks}, path)
+    with pytest.raises(CheckpointError, match="resume=never starts over") as refused:
+        find_resume_point(tmp_path, "auto", METADATA)
+    (line,) = str(refused.value).splitlines()
+    assert f"not a last.ckpt of train.py: {message}" in line and path.exists()
 
 
 def test_metrics_continue_after_the_kept_rows(tmp_path):

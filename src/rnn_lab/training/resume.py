@@ -90,11 +90,21 @@ class _ResumeState(_Strict):
     initial_weights: dict[Literal["vectors", "init_from"], dict[str, Any]] = {}
 
 
+class _BestState(_Strict):
+    loss: float
+    step: NonNegativeInt
+
+
+class _Callbacks(_Strict, extra="allow"):
+    best: _BestState | None = Field(None, alias=BEST_STATE)
+    __pydantic_extra__: dict[str, dict[str, Any]]
+
+
 class _Checkpoint(_Strict):
     """The parts of last.ckpt that are read here; Lightning reads the others."""
 
     global_step: NonNegativeInt
-    callbacks: dict[str, dict[str, Any]]
+    callbacks: _Callbacks
     resume: _ResumeState = Field(alias=RESUME)
 
 

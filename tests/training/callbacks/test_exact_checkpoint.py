@@ -323,3 +323,13 @@ def test_of_equal_epochs_the_one_with_the_lowest_loss_is_best(metrics, best, tmp
     for folder in ("whole", "resumed"):
         found = torch.load(tmp_path / folder / "best.ckpt", weights_only=True)
         assert int(found["state_dict"]["epoch"]) == best
+
+
+def test_a_checkpoint_that_does_not_hold_the_loss_can_be_tested(tmp_path):
+    state = BestCheckpoint(tmp_path, "val/accuracy", "max").state_dict()
+    state |= {"loss": 0.5, "best_model_path": "/elsewhere/best.ckpt"}
+    older = {name: value for name, value in state.items() if name not in ("loss", "step")}
+    for saved in (state, older):
+        callback = BestCheckpoint(tmp_path, "val/accuracy", "max")
+        callback.load_state_dict(saved)
+        assert callback.best_model_path == str(tmp_path / "best.ckpt")

@@ -243,7 +243,8 @@ def _non_finite(losses: list[Tensor], module: Any, trainer: Trainer) -> Tensor:
     gradient = ~module.gradient_norm.isfinite()
     plugin = trainer.precision_plugin
     if isinstance(plugin, MixedPrecision) and (scaler := plugin.scaler) is not None:
-        # Private: get_scale() would make every step wait for the GPU.
+        # Private: get_scale() would make every step wait for the GPU. tests/training/
+        # test_lightning_private.py fails when this changes.
         gradient = gradient & (scaler._get_scale_async() <= 1)  # type: ignore[operator]
     is_bad = torch.stack([*(~loss.isfinite() for loss in losses), gradient])
     if trainer.world_size > 1:
