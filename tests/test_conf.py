@@ -7,11 +7,11 @@ from pathlib import Path
 
 import hydra
 import pytest
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 import rnn_lab.cli  # noqa: F401  it registers the resolvers of conf
 from rnn_lab.errors import ConfigError
@@ -40,12 +40,17 @@ def composed_options(*overrides: str) -> DictConfig:
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     values = [one for one in parsed if not (CONF / one.key_or_group).is_dir()]
-    if any(one.is_hydra_override() or one.is_sweep_override() for one in values):
+    if any(one.is_hydra_override() or one.is_sweep_override() or one.is_delete() for one in values):
         return composed_by_hydra(*overrides)
     config = copy.deepcopy(
         composed_by_hydra(*(str(one.input_line) for one in parsed if one not in values))
     )
-    ConfigLoaderImpl._apply_overrides_to_config(values, config)
+    try:
+        for one in values:
+            adds = one.is_add() or one.is_force_add()
+            OmegaConf.update(config, one.key_or_group, one.value(), force_add=adds)
+    except OmegaConfBaseException:
+        return composed_by_hydra(*overrides)  # with Hydra's own error
     return config
 
 

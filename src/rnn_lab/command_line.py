@@ -13,7 +13,10 @@ from typing import Any, NoReturn
 
 import hydra
 import yaml
-from hydra._internal.utils import get_args_parser  # the one place that knows Hydra's own flags
+
+# Private: the one place that knows Hydra's own flags. tests/test_hydra_private.py fails when this
+# changes.
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -176,11 +179,11 @@ def _options_elsewhere(name: str, folders: Sequence[Path], config: DictConfig | 
         return None
     if found := choices_with(group, option, folders):
         return f"only {', '.join(found)} has this option"
-    groups = {} if config is None else {str(key): config._get_node(key) for key in config}
+    groups: Any = {} if config is None else OmegaConf.to_container(config, resolve=False)
     others = [
         f"{other}.{option}"
-        for other, node in groups.items()
-        if other not in ("hydra", group) and isinstance(node, DictConfig) and option in node
+        for other, options in groups.items()
+        if other not in ("hydra", group) and isinstance(options, dict) and option in options
     ]
     return f"no such option; there is {', '.join(others)}" if others else None
 

@@ -105,6 +105,8 @@ def record_trial(study: Study, trial: Trial, job: JobReturn, space: Space) -> No
     folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
     state, values, reason = read_result(JobDir(folder), list(study.user_attrs["directions"]))
     if state == TrialState.RUNNING and job.status == JobStatus.FAILED:  # that left no file
+        # Private: the public property prints to stderr before it raises the error.
+        # tests/test_hydra_private.py fails when this changes.
         state, reason = TrialState.FAIL, str(job._return_value).partition("\n")[0]
         JobDir(folder).record_unstarted(job.overrides or [])
     try:

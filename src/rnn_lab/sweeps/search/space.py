@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import (
     QuotedString,
     RangeSweep,
     Sweep,
+    Transformer,
 )
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
@@ -137,7 +138,7 @@ def _of_choice(key: str, override: Override) -> Dimension:
     elements = sweep.list if isinstance(sweep, ChoiceSweep) else list(override.sweep_iterator())
     if not elements:
         raise ValueError("there is nothing to choose from")
-    by_text = {Override._get_value_element_as_str(e): e for e in elements}
+    by_text = {Transformer.str(e): e for e in elements}
     values = [_plain(text, element) for text, element in by_text.items()]
     if len(set(values)) < len(values):  # 1 and true are equal in Python
         values = list(by_text)
