@@ -24,7 +24,7 @@ from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.errors import ConfigError, DataError, UserError, WriteError, sanitize
 from rnn_lab.inference.config import PredictOptions
 from rnn_lab.inference.input_files import InputFile, find_input_files
-from rnn_lab.inference.predict import (
+from rnn_lab.inference.labelling import (
     Counts,
     check_replaceable,
     label_rows,
@@ -189,11 +189,6 @@ def predict_files(options: PredictOptions) -> None:
     Raises:
         UserError: the options, the run or the output folder cannot be used, or a file failed.
     """
-    if options.engine == "ray":
-        from rnn_lab.inference.predict_ray import predict_on_ray
-
-        predict_on_ray(options)
-        return
     shard = WHOLE if options.shard is None else Shard.parse(options.shard)
     plan, labeller = Plan.of(options, shard.count), Labeller(options)
     labeller.fingerprint  # noqa: B018  a missing run is reported before any folder is made

@@ -171,9 +171,15 @@ class OptimizerConfig(_WithArguments):
         # The default ones are known to exist: no torch is needed to check them.
         usual = {"adamw": set(), "adam": set(), "sgd": {"momentum"}}.get(self.name)
         if usual is None or not self.arguments.keys() <= usual:
-            from rnn_lab.models.optimizers import check_optimizer
+            from rnn_lab.models.torch_optimizers import check_optimizer
 
-            check_optimizer(self)
+            check_optimizer(
+                self.name,
+                self.arguments,
+                lr=self.lr,
+                weight_decay=self.weight_decay,
+                options=type(self).model_fields,
+            )
         return self
 
 

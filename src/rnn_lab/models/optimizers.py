@@ -1,7 +1,5 @@
 """Build and check the optimizer of a run, clip its gradient, and build its schedule."""
 
-import functools
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +12,8 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.lazy_optim import SGD, Adam, AdamW, follow_embeddings
-from rnn_lab.validation import AUTO, check_arguments, unknown_choice_message
+from rnn_lab.models.torch_optimizers import optimizer_classes
+from rnn_lab.validation import AUTO
 
 # Of a vocabulary. Below, a lazy step saves no time (benchmarks/README.md).
 LAZY_MIN_VOCAB = 50_000
@@ -22,44 +21,6 @@ _LAZY_PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 # Optimizers with lazy updates, and the arguments that these know.
 _LAZY_ARGUMENTS = {"adamw": {"betas", "eps"}, "adam": {"betas", "eps"}, "sgd": {"momentum"}}
 _OURS: dict[str, Any] = {"adamw": AdamW, "adam": Adam, "sgd": SGD}
-_REFUSED = {
-    "lbfgs": "it computes the loss several times per step, which the training step does not offer",
-    "sparseadam": "it takes sparse gradients only. See optimizer.sparse_embedding",
-}
-
-
-@functools.cache
-def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
-    """Return the optimizers of torch.optim that a run can use, by name in lower case."""
-    found = {
-        name.lower(): value
-        for name, value in vars(torch.optim).items()
-        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
-    }
-    return {name: found[name] for name in sorted(found.keys() - _REFUSED.keys() - {"optimizer"})}
-
-
-def check_optimizer(config: OptimizerConfig) -> None:
-    """Raise a ValueError if torch.optim has no such optimizer, argument or value."""
-    name = config.name
-    if name in _REFUSED:
-        raise ValueError(f"optimizer.name={name}: {_REFUSED[name]}")
-    classes = optimizer_classes()
-    if name not in classes:
-        what = f"optimizer.name={name}: torch.optim has no such optimizer"
-        raise ValueError(unknown_choice_message(what, name, list(classes)))
-    optimizer = classes[name]
-    known = list(inspect.signature(optimizer).parameters)
-    allowed = [one for one in known if one not in {"params", *OptimizerConfig.model_fields}]
-    check_arguments("optimizer", optimizer.__name__, config.arguments, allowed)
-    if config.weight_decay > 0 and "weight_decay" not in known:
-        decay = f"optimizer.weight_decay={config.weight_decay}"
-        raise ValueError(f"{decay}: {optimizer.__name__} has none. Give 0")
-    try:
-        optimizer([nn.Parameter(torch.zeros(1))], lr=config.lr, **config.arguments)  # type: ignore[call-arg]
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"optimizer.name={name}: {reason}") from None
 
 
 def build_optimizer(

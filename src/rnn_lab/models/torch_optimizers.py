@@ -1,0 +1,59 @@
+"""The optimizers of torch.optim by name, and whether one takes the options of a run."""
+
+import functools
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from rnn_lab.validation import check_arguments, unknown_choice_message
+
+_REFUSED = {
+    "lbfgs": "it computes the loss several times per step, which the training step does not offer",
+    "sparseadam": "it takes sparse gradients only. See optimizer.sparse_embedding",
+}
+
+
+@functools.cache
+def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
+    """Return the optimizers of torch.optim that a run can use, by name in lower case."""
+    found = {
+        name.lower(): value
+        for name, value in vars(torch.optim).items()
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
+    }
+    return {name: found[name] for name in sorted(found.keys() - _REFUSED.keys() - {"optimizer"})}
+
+
+def check_optimizer(
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    lr: float,
+    weight_decay: float,
+    options: Collection[str],
+) -> None:
+    """Raise a ValueError if torch.optim has no such optimizer, argument or value.
+
+    `options` are the names of those that every optimizer has.
+    """
+    if name in _REFUSED:
+        raise ValueError(f"optimizer.name={name}: {_REFUSED[name]}")
+    classes = optimizer_classes()
+    if name not in classes:
+        what = f"optimizer.name={name}: torch.optim has no such optimizer"
+        raise ValueError(unknown_choice_message(what, name, list(classes)))
+    optimizer = classes[name]
+    known = list(inspect.signature(optimizer).parameters)
+    allowed = [one for one in known if one not in {"params", *options}]
+    check_arguments("optimizer", optimizer.__name__, arguments, allowed)
+    if weight_decay > 0 and "weight_decay" not in known:
+        decay = f"optimizer.weight_decay={weight_decay}"
+        raise ValueError(f"{decay}: {optimizer.__name__} has none. Give 0")
+    try:
+        optimizer([nn.Parameter(torch.zeros(1))], lr=lr, **arguments)  # type: ignore[call-arg]
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"optimizer.name={name}: {reason}") from None
