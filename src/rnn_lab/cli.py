@@ -37,33 +37,15 @@ from rnn_lab.errors import UserError, exit_with, print_error, user_message
 from rnn_lab.io.atomic import os_error_line
 from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.overrides import composition_message, set_folder
-from rnn_lab.paths import command, conf_dir, expand_home
+from rnn_lab.paths import conf_dir, expand_home
 from rnn_lab.plugins import load_plugins
 from rnn_lab.process import waiting_passively
+from rnn_lab.sweeps.resolvers import register_resolvers
 from rnn_lab.validation import unknown_choice_message
 
 Task = Callable[[dict[str, Any]], None]
 
-
-def _job_dir(*, _root_: DictConfig) -> str:
-    from rnn_lab.sweeps.naming import job_dir_name
-
-    return job_dir_name(_root_)
-
-
-# Resolvers of conf: ${coalesce:value,default} is the default where the value is null, ${job_dir:}
-# the name of a job's folder, ${command:train} how the user types that command, and
-# ${replace:text,old,new} a text with parts replaced. Worker processes import this file before they
-# resolve anything.
-OmegaConf.register_new_resolver(
-    "coalesce", lambda value, default: default if value is None else value, replace=True
-)
-OmegaConf.register_new_resolver("command", command, replace=True)
-OmegaConf.register_new_resolver("job_dir", _job_dir, replace=True)
-OmegaConf.register_new_resolver(
-    "replace", lambda text, old, new: str(text).replace(old, new), replace=True
-)
-
+register_resolvers()  # worker processes import this file before they resolve anything
 _output_dirs: list[Path] = []  # that Hydra creates
 
 

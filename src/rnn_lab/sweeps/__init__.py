@@ -1,1 +1,1 @@
-"""Many runs: what a job is known by, what becomes of it, and what is tried next."""
+"""Jobs of a sweep: their folders and names, retries, launchers, and searches."""

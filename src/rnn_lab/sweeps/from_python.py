@@ -9,7 +9,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import rnn_lab.cli  # noqa: F401  it registers the resolvers of conf
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.sources.lists import store_corpus
 from rnn_lab.errors import ConfigError
@@ -26,6 +25,7 @@ from rnn_lab.paths import conf_dir, local_path
 from rnn_lab.reports.run_files import CONFIG_DIR
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.naming import job_fingerprint
+from rnn_lab.sweeps.resolvers import register_resolvers
 from rnn_lab.sweeps.retry import retry_run
 from rnn_lab.training.config import RunConfig, parse_run_config
 from rnn_lab.training.extension import check_finished
@@ -71,6 +71,7 @@ def train_corpus(corpus: Corpus, output_dir: str | Path | None, overrides: Seque
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
     given = ["data=lists", *overrides]
+    register_resolvers()
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = hydra.compose("train", overrides=given, return_hydra_config=True)
