@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from rnn_lab.data.readers.records import Record
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.batch_predict import RowPrediction, predict_rows
-from rnn_lab.inference.predictor import Predictor, is_onnx_file
+from rnn_lab.inference.predictor import Predictor
+from rnn_lab.io.run_file import is_onnx_file
 from rnn_lab.plugins import load_plugins, require_extra
 from rnn_lab.process import num_threads
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch.torch_version import TorchVersion
 
 from rnn_lab.errors import CheckpointError, ConfigError
-from rnn_lab.inference.load import find_checkpoint, load_model
+from rnn_lab.inference.load import load_model
+from rnn_lab.io.run_file import find_checkpoint
 from rnn_lab.models.lightning_module import build_classifier
 from tests.io.test_safe_load import Attack
 

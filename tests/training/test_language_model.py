@@ -9,8 +9,9 @@ import torch
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import CheckpointError, ConfigError
-from rnn_lab.inference.load import load_layers, load_model
+from rnn_lab.inference.load import load_model
 from rnn_lab.models.language_module import LanguageModel
+from rnn_lab.models.saved_network import read_network
 from rnn_lab.training.reproduce import read_run_record
 from tests.cli.forked import run_warm_command
 from tests.test_conf import composed
@@ -96,11 +97,12 @@ def test_the_loss_of_validation_is_that_of_all_words(run):
 def test_a_classifier_starts_from_both_directions(run):
     options = ("model.bidirectional=true", f"model.init_from={run}", "optimizer.lr=1e-9")
     assert "100.0% of the vocabulary" in train(run.parent, "child", *options)
-    theirs, child = load_layers(run), load_model(run.parent / "child").model.state_dict()
+    theirs = read_network(run).network.state_dict()
+    child = load_model(run.parent / "child").model.state_dict()
     copied = [n for n in child if n == "embedding.weight" or n.startswith("recurrent.")]
     assert sum(name.endswith("_reverse") for name in copied) == 4
     for name in copied:
-        torch.testing.assert_close(child[name], theirs.weights[name], rtol=0, atol=1e-5)
+        torch.testing.assert_close(child[name], theirs[name], rtol=0, atol=1e-5)
     assert result_of(run.parent / "child")["init_from"]["coverage"] == {"vocabulary": 1.0}
 
 
@@ -109,7 +111,7 @@ def test_pretrained_layers_learn_after_the_first_epochs(run):
     options += ("trainer.freeze_pretrained_epochs=1", "optimizer.lr=0.05")
     for epochs in (1, 2):
         train(run.parent, f"frozen{epochs}", *options, f"trainer.max_epochs={epochs}")
-    theirs = load_layers(run).weights
+    theirs = read_network(run).network.state_dict()
     last = [
         torch.load(run.parent / f"frozen{n}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
         for n in (1, 2)

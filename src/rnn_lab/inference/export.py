@@ -10,8 +10,8 @@ from rnn_lab.data.readers.records import ReadOptions, Record, RecordReader
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import ExportOptions
-from rnn_lab.inference.predictor import ONNX_SUFFIX
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
+from rnn_lab.io.run_file import ONNX_SUFFIX
 from rnn_lab.io.safetensors_file import SUFFIX, write_safetensors
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import load_plugins, require_extra

@@ -20,8 +20,9 @@ from rnn_lab.inference.prediction_files import (
     describe_dropped,
     is_prediction_file,
 )
-from rnn_lab.inference.predictor import FLOAT32, is_onnx_file
+from rnn_lab.inference.predictor import FLOAT32
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
+from rnn_lab.io.run_file import is_onnx_file
 from rnn_lab.io.streams import printing_results
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra

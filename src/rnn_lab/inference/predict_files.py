@@ -31,11 +31,11 @@ from rnn_lab.inference.labelling import (
     load_predictor,
     output_lock,
 )
-from rnn_lab.inference.predictor import find_checkpoint, is_onnx_file
 from rnn_lab.inference.recorded import recorded_read_info
 from rnn_lab.inference.shards import Shard, divide, rows_of_shard
 from rnn_lab.io.atomic import check_writable, read_text, write_json
 from rnn_lab.io.locks import locked
+from rnn_lab.io.run_file import find_checkpoint, is_onnx_file
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.fast_import import fast_imports
-from rnn_lab.inference.predictor import Predictor, is_onnx_file
+from rnn_lab.inference.predictor import Predictor
+from rnn_lab.io.run_file import is_onnx_file
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
 from rnn_lab.process import num_threads

@@ -20,6 +20,7 @@ from rnn_lab.io.safetensors_file import digest
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import scale_vectors
 from rnn_lab.models.recurrent_module import RecurrentModule
+from rnn_lab.models.saved_network import read_network
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.reproduce import read_run_record
 
@@ -99,17 +100,14 @@ def _print_vectors(about: Mapping[str, Any], lr_factor: float) -> None:
 
 
 def _from_run(config: ModelConfig, data: TextDataModule) -> InitialWeights:
-    # Here, since it is a layer above: no module of training needs it to be imported.
-    from rnn_lab.inference.load import load_layers
-
     option = f"model.init_from={config.init_from}"
     try:
-        run = load_layers(str(config.init_from))
+        run = read_network(str(config.init_from))
     except CheckpointError as error:
         raise CheckpointError(f"model.init_from: {error}") from None
     here, there = data.text_encoder.vocabulary, run.text_encoder.vocabulary
     _check_fits(option, run.model_config, config, (there.tokenizer, here.tokenizer))
-    weights = run.weights
+    weights = run.network.state_dict()
     mine, theirs = match_tokens(here, there)
     copied = [_LAYERS] + [_POOLING] * (run.model_config.pooling == config.pooling)
     about = {

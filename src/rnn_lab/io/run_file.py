@@ -1,0 +1,39 @@
+"""The file that an option `run` stands for: of a run folder, its checkpoint."""
+
+from pathlib import Path
+
+from rnn_lab.errors import CheckpointError
+from rnn_lab.paths import local_path
+
+ONNX_SUFFIX = ".onnx"
+
+
+def is_onnx_file(run: str | Path) -> bool:
+    """Return whether `run`, as given by the user, stands for an .onnx file and no run folder."""
+    path = local_path(run)
+    return path.suffix.lower() == ONNX_SUFFIX and not path.is_dir()
+
+
+def find_checkpoint(run: str | Path) -> Path:
+    """Return the file that `run` stands for, in every command and in rnn_lab.load.
+
+    That is a .ckpt or .safetensors file itself. Of a run folder, or its result.json, it is the best
+    checkpoint, or else the last one. `~` is the home folder.
+
+    Raises:
+        CheckpointError: there is none; names the paths that were tried.
+    """
+    path = local_path(run)
+    if path.name == "result.json":
+        path = path.parent
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise CheckpointError(f"{run}: no such run folder, .ckpt or .safetensors file")
+    if not path.is_dir():
+        raise CheckpointError(f"{run}: not a regular file")
+    best, last = (path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    for place in (best, last):
+        if place.is_file():
+            return place
+    raise CheckpointError(f"{run}: no finished run; looked for {best} and {last.name}")
