@@ -33,7 +33,7 @@ from rnn_lab.command_line import (
     take_text_literally,
     unknown_option,
 )
-from rnn_lab.errors import UserError, exit_with, print_error, user_message
+from rnn_lab.errors import UserError, exit_with, exiting_on_errors, print_error, user_message
 from rnn_lab.io.atomic import os_error_line
 from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.overrides import composition_message, set_folder
@@ -139,7 +139,10 @@ def hydra_entrypoint(
                         exit_with(line)
                 return None
 
-            try:
+            def line_of(error: Exception) -> str | None:
+                return None if show_traces else _line_of(error, config_name)
+
+            with exiting_on_errors(line_of):
                 sys.argv[1:] = flags_first(sys.argv[1:])
                 if check_flags(sys.argv[1:]).shell_completion and "COMP_LINE" in os.environ:
                     typed = os.environ["COMP_LINE"]
@@ -159,15 +162,6 @@ def hydra_entrypoint(
                 )
                 with _raising_errors(), on_exit:
                     main(run)()
-            except Exception as error:
-                line = _line_of(error, config_name)
-                if show_traces or line is None:
-                    raise
-                exit_with(line)
-            except KeyboardInterrupt as interrupt:
-                if not interrupt.args:  # else the run has printed how to resume it
-                    print("stopped", file=sys.stderr)
-                sys.exit(130)
 
         return program
 

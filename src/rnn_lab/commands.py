@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnn_lab import __version__
-from rnn_lab.errors import UserError, exit_with
+from rnn_lab.errors import UserError, exit_with, exiting_on_errors
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.io.atomic import os_error_line
 from rnn_lab.io.streams import fault_tolerant_streams
@@ -97,17 +97,13 @@ def _predict_with_hydra(options: dict[str, Any]) -> None:
 def _predict_plain(options: dict[str, Any]) -> None:
     from rnn_lab.inference.predict import predict
 
-    try:
+    with exiting_on_errors(_line_of):
         predict(options)
-    except UserError as error:
-        exit_with(str(error))
-    except Exception as error:
-        if (line := os_error_line(error, Path.cwd())) is None:
-            raise
-        exit_with(line)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+
+
+def _line_of(error: Exception) -> str | None:
+    """Return what to print for an error that the user can fix; None for a fault of the program."""
+    return str(error) if isinstance(error, UserError) else os_error_line(error, Path.cwd())
 
 
 @hydra_command("explain", raw_args=("text", "label"))
@@ -127,10 +123,8 @@ def export(arguments: Sequence[str] | None = None) -> None:
     if given in (["--help"], ["-h"]):
         print(USAGE)
         return
-    try:
+    with exiting_on_errors(_line_of):
         exported = export(given)
-    except UserError as error:
-        exit_with(str(error))
     print(f"exported to {exported.path}")
     if exported.compared is not None:
         print(exported.compared)
@@ -141,17 +135,19 @@ def export(arguments: Sequence[str] | None = None) -> None:
 def report(arguments: Sequence[str] | None = None) -> None:
     """Compare the runs of a sweep, or write the page of one run."""
     from rnn_lab.inference.top_losses import attribute_top_losses
-    from rnn_lab.reports.command import main
+    from rnn_lab.reports.command import report
 
-    main(arguments, attribute_top_losses)
+    with exiting_on_errors(_line_of):
+        report(sys.argv[1:] if arguments is None else arguments, attribute_top_losses)
 
 
 @fault_tolerant_streams()
 def dashboard(arguments: Sequence[str] | None = None) -> None:
     """Save a W&B workspace and report, or write their specifications."""
-    from rnn_lab.tracking.dashboard_command import main
+    from rnn_lab.tracking.dashboard_command import dashboard
 
-    main(arguments)
+    with exiting_on_errors(_line_of):
+        dashboard(sys.argv[1:] if arguments is None else arguments)
 
 
 @hydra_command("serve")

@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 # Lines that OmegaConf adds to its messages.
@@ -58,6 +60,24 @@ def user_message(error: Exception) -> str:
 def join_lines(text: str) -> str:
     """Return a text with its lines joined by spaces."""
     return re.sub(r"\s*\n\s*", " ", text.strip())
+
+
+@contextmanager
+def exiting_on_errors(line_of: Callable[[Exception], str | None]) -> Iterator[None]:
+    """Exit with the line that `line_of` returns for an error, and with status 130 on Ctrl-C.
+
+    Without a line, an error is a fault of the program and keeps its stack trace.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (line := line_of(error)) is None:
+            raise
+        exit_with(line)
+    except KeyboardInterrupt as interrupt:
+        if not interrupt.args:  # else the run has printed how to resume it
+            print("stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 def exit_with(lines: str) -> NoReturn:

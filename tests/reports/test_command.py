@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from rnn_lab import commands
 from rnn_lab.errors import ConfigError
-from rnn_lab.reports.command import main, report
+from rnn_lab.reports.command import report
 from tests.reports.sweep_folders import write_job
 
 
@@ -19,7 +20,7 @@ def test_a_sweep_is_given_by_folder_or_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     sweep.rename(tmp_path / "runs" / "named=oddly")
-    main(["sweep=named=oddly"])
+    commands.report(["sweep=named=oddly"])
     assert "runs/named=oddly/sweep.html" in capsys.readouterr().out
 
 
@@ -66,7 +67,7 @@ def test_a_mistake_is_one_line(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
-        main(arguments)
+        commands.report(arguments)
     error = capsys.readouterr().err
     assert exit_.value.code == 1
     assert error.startswith("error: ") and says in error and error.count("\n") == 1
@@ -79,7 +80,7 @@ def test_no_option_is_an_error_of_the_function_too() -> None:
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_names_every_option(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main([flag])
+    commands.report([flag])
     shown = capsys.readouterr().out
     options = ("sweep=<folder>", "run=<folder>", "long_range=<folder>", "output=", "examples=")
     for option in (*options, "flow_distance="):

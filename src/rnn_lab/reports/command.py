@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnn_lab.errors import ConfigError, UserError, WriteError, sanitize
+from rnn_lab.errors import ConfigError, WriteError, sanitize
 from rnn_lab.overrides import read_text
 from rnn_lab.paths import local_path
 from rnn_lab.validation import unknown_choice_message
@@ -39,15 +39,6 @@ OPTIONS = {
     "run": ["run", "output", "examples"],
     "long_range": ["long_range", "output", "flow_distance"],
 }
-
-
-def main(arguments: Sequence[str] | None = None, attribute: "Attribute | None" = None) -> None:
-    """Run `report` and exit with status 1 and one line on a user's mistake."""
-    try:
-        report(sys.argv[1:] if arguments is None else arguments, attribute)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def report(arguments: Sequence[str], attribute: "Attribute | None" = None) -> None:

@@ -1,7 +1,6 @@
 """The `dashboard` command: save a W&B workspace and report, or write their specifications."""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,15 +47,6 @@ OPTIONS = ("run", "output", "metrics", "monitor", "columns", "title")
 _TARGET = "give <entity>/<project>, as in https://wandb.ai/<entity>/<project>"
 _FORBIDDEN = set("/\\#?%:")
 _TIMEOUT = 20  # seconds for one request, unless WANDB_HTTP_TIMEOUT has others
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `dashboard` and exit with status 1 and one line on a user's mistake."""
-    try:
-        dashboard(sys.argv[1:] if arguments is None else arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def dashboard(arguments: Sequence[str]) -> None:

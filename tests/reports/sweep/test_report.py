@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rnn_lab.reports.command import main
+from rnn_lab.commands import report
 from rnn_lab.reports.sweep.report import report_sweep
 from rnn_lab.sweeps.sweep_summary import print_summary
 from tests.cli.forked import run_warm_command
@@ -152,19 +152,19 @@ def test_a_folder_that_cannot_be_written_costs_no_table(
 ) -> None:
     for name in ("summary.csv", "sweep.html"):
         (sweep / name).mkdir()  # which root cannot replace with a file either
-    main([f"sweep={sweep}"])
+    report([f"sweep={sweep}"])
     shown = capsys.readouterr()
     assert "gru_seed2" in shown.out and "Report:" not in shown.out
     assert shown.err.startswith(f"warning: {sweep}/summary.csv: cannot be written: ")
     assert shown.err.endswith(" output=<folder> writes it elsewhere\n")
     output = tmp_path / "elsewhere" / "deep"
-    main([f"sweep={sweep}", f"output={output}"])
+    report([f"sweep={sweep}", f"output={output}"])
     assert f"Report: {output}/summary.csv, {output}/sweep.html\n" in capsys.readouterr().out
     assert 'href="./../../a%20sweep/gru_seed2/"' in (output / "sweep.html").read_text()
     assert (output / "../../a sweep/gru_seed2").is_dir()
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit) as exit_:
-        main([f"sweep={sweep}", f"output={tmp_path / 'file'}"])
+        report([f"sweep={sweep}", f"output={tmp_path / 'file'}"])
     shown = capsys.readouterr()
     assert exit_.value.code == 1 and "gru_seed2" in shown.out
     assert shown.err.startswith("error: ") and shown.err.count("\n") == 1
@@ -182,7 +182,7 @@ def test_a_sweep_that_ends_prints_its_table_first_and_writes_where_it_is_told(
     _, command = warning.split(". output=<folder> writes it elsewhere: ")
     *program, name, argument = shlex.split(command)
     assert name == "report" and (program == ["rnn-lab"] or program[1:] == ["-m", "rnn_lab"])
-    main([argument, f"output={tmp_path / 'elsewhere'}"])
+    report([argument, f"output={tmp_path / 'elsewhere'}"])
     assert f"Report: {tmp_path}/elsewhere/summary.csv, " in capsys.readouterr().out
     assert errors[0] == "error: 1 of 7 jobs are not done:"
     print_summary(sweep, tmp_path / "elsewhere")
