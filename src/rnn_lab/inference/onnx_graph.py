@@ -17,13 +17,12 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from rnn_lab.data.corpus import Task
+from rnn_lab.models.ngram_constants import FACTOR, FIRST_WORD, PRIME, SCALE
 
 OPSET, IR_VERSION = 18, 8  # of ONNX 1.13, which ONNX Runtime 1.14 and later read
 TOKENS, LENGTHS, PROBABILITIES = "tokens", "lengths", "probabilities"  # inputs and the output
 METADATA_KEY = "rnn-lab"  # of the model's metadata: JSON that describes the run
 
-# Of the n-grams; equal to those of rnn_lab.models.ngrams, which imports torch. A test compares.
-FIRST_WORD, PRIME, FACTOR, SCALE = 2, 2**31 - 1, 1_540_483_477, 10.0
 _TINY = float(np.finfo(np.float32).tiny)
 _LOWEST = float(np.finfo(np.float32).min)
 

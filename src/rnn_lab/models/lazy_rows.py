@@ -145,12 +145,7 @@ class LazyRows(ABC):
 
     @abstractmethod
     def _move(
-        self,
-        rows: Tensor,
-        values: list[Tensor],
-        gradient: Tensor,
-        lr: float,
-        weight_decay: float,
+        self, rows: Tensor, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float
     ) -> None:
         """Make the optimizer's step from the current `values` of `rows`, and write these."""
 
@@ -179,12 +174,7 @@ class LazyAdam(LazyRows):
         return found
 
     def _move(
-        self,
-        rows: Tensor,
-        values: list[Tensor],
-        gradient: Tensor,
-        lr: float,
-        weight_decay: float,
+        self, rows: Tensor, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float
     ) -> None:
         from rnn_lab.models.fast import kernels
 
@@ -225,12 +215,7 @@ class LazyMomentum(LazyRows):
         return [weight, buffer.mul_(lags[:, :1])]
 
     def _move(
-        self,
-        rows: Tensor,
-        values: list[Tensor],
-        gradient: Tensor,
-        lr: float,
-        weight_decay: float,
+        self, rows: Tensor, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float
     ) -> None:
         weight, buffer = values
         buffer.mul_(self._momentum).add_(gradient)

@@ -19,11 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FIRST_WORD = 2  # ids below are padding and unknown words, which are part of no n-gram
-_PRIME, _FACTOR = 2**31 - 1, 1_540_483_477  # products stay below 2**63
-# Adam moves a weight by the learning rate in a step, whatever its feature's size. A feature of
-# norm 10 lets the wide path reach the weights of a logistic regression in some hundred steps.
-_SCALE = 10.0
+from rnn_lab.models.ngram_constants import FACTOR, FIRST_WORD, PRIME, SCALE
+
 # C of LogisticRegression. On held-out reviews of IMDB, 10 has the lowest cross-entropy alone, and
 # 30 to 40 predict better beside a network, whose logits are as large.
 _REGULARIZATION = 30.0
@@ -112,7 +109,7 @@ class NgramLinear(nn.Module):
         label = torch.cat(labels)
         of_class = label if label.dim() > 1 else F.one_hot(label, self.weight.shape[1])
         self.importance.copy_(self._log_count_ratios(rows, buckets, of_class))
-        values = self._values(rows, buckets, times, texts) / _SCALE
+        values = self._values(rows, buckets, times, texts) / SCALE
         # A text of unknown words alone has a row, too.
         features = csr_array(
             (values.numpy(), (rows.numpy(), buckets.numpy())), shape=(texts, len(self.weight))
@@ -175,7 +172,7 @@ class NgramLinear(nn.Module):
         parts = []
         for size in range(1, min(self.ngrams, time) + 1):
             last = slice(size - 1, None)
-            hashes = (hashes[:, : time - size + 1] * _FACTOR + tokens[:, last] + size) % _PRIME
+            hashes = (hashes[:, : time - size + 1] * FACTOR + tokens[:, last] + size) % PRIME
             inside = inside[:, : time - size + 1] & known[:, last]
             rows, starts = inside.nonzero(as_tuple=True)
             sizes = torch.full_like(rows, size)
@@ -195,11 +192,11 @@ class NgramLinear(nn.Module):
         return rows, buckets, self._values(rows, buckets, times, len(tokens))
 
     def _values(self, rows: Tensor, buckets: Tensor, times: Tensor, texts: int) -> Tensor:
-        """Return the features [m], _SCALE long a text, of n-grams that occur `times` [m]."""
+        """Return the features [m], SCALE long a text, of n-grams that occur `times` [m]."""
         values = self.importance[buckets] * (1 + times.log())
         squares = values.new_zeros(texts).index_add_(0, rows, values.square())
         norms = squares.sqrt().clamp(min=torch.finfo(values.dtype).tiny)
-        return values / norms[rows] * _SCALE
+        return values / norms[rows] * SCALE
 
 
 def _logistic_regression(
@@ -235,4 +232,4 @@ def _logistic_regression(
             found[occurring[:, None], classes] = coefficients * torch.tensor([-0.5, 0.5])
         else:
             found[occurring[:, None], classes] = coefficients
-    return found / _SCALE
+    return found / SCALE
