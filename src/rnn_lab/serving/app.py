@@ -143,13 +143,16 @@ def add_api(
         about = [run.about for run in service.runs.values()]
         return {"version": __version__, "limits": limits, "runs": about}
 
-    @app.post(
-        "/predict",
-        response_model=PredictResponse,
-        dependencies=bearer,
-        openapi_extra=json_body(PredictRequest, service),
-        responses=responses(400, *always, *_BODY_ERRORS),
-    )
+    def post(path: str, request: type[BaseModel], response: type[BaseModel]) -> Callable[..., Any]:
+        return app.post(
+            path,
+            response_model=response,
+            dependencies=bearer,
+            openapi_extra=json_body(request, service),
+            responses=responses(400, *always, *_BODY_ERRORS),
+        )
+
+    @post("/predict", PredictRequest, PredictResponse)
     async def predict(request: Request) -> Response:
         """Label one text or several, in one batch with those of concurrent requests."""
         asked = await service.read_json(request, PredictRequest)
@@ -171,13 +174,7 @@ def add_api(
         parts = await service.in_time(futures)
         return json_response(await service.in_thread(predictions_json, run, parts))
 
-    @app.post(
-        "/explain",
-        response_model=ExplainResponse,
-        dependencies=bearer,
-        openapi_extra=json_body(ExplainRequest, service),
-        responses=responses(400, *always, *_BODY_ERRORS),
-    )
+    @post("/explain", ExplainRequest, ExplainResponse)
     async def explain(request: Request) -> Response:
         """Explain the prediction for one text: words, gates, and the prediction word by word."""
         asked = await service.read_json(request, ExplainRequest)
