@@ -1,6 +1,5 @@
 """Runs a command as a user would: a process of its own, in a folder of its own."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -38,14 +37,10 @@ def command_environment(cwd: Path) -> dict[str, str]:
 
 
 def inspect_wandb(run: Path, *arguments: str) -> str:
-    """What W&B itself reads in an offline run's folder, as JSON.
+    """What W&B itself reads in an offline run's folder, as JSON."""
+    from rnn_lab.tracking.logged_runs import inspect_command  # no part of a command's own imports
 
-    The program that `wandb leet inspect` runs: importing wandb takes a second.
-    """
-    (package,) = importlib.util.find_spec("wandb").submodule_search_locations
     (file,) = run.glob("run-*.wandb")
-    command = [Path(package) / "bin/wandb-core", "leet", "inspect", "--no-observability", "--json"]
-    command += [*arguments, "--run-file", file, run.parent]
-    read = subprocess.run(command, capture_output=True, text=True)
+    read = subprocess.run(inspect_command(file, *arguments), capture_output=True, text=True)
     assert read.returncode == 0, read.stderr
     return read.stdout

@@ -45,12 +45,8 @@ def read_logged_runs(folder: Path, option: str) -> list[LoggedRun]:
 
 
 def _read(file: Path) -> LoggedRun:
-    """Read one run by the program that `wandb leet inspect` starts, W&B's reader of its files.
-
-    Without the command, which imports wandb for a second to start it.
-    """
-    command = [_wandb_core(), "leet", "inspect", "--no-observability", "--json"]
-    command += ["--run-file", str(file.resolve()), str(file.resolve().parents[1])]
+    """Read one run with W&B's own reader of its files."""
+    command = inspect_command(file)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")} | _OFFLINE
     options: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL}
     try:
@@ -73,11 +69,17 @@ def _read(file: Path) -> LoggedRun:
     return LoggedRun(file, job_type, config, frozenset(keys))
 
 
-def _wandb_core() -> str:
-    """Return the path of W&B's program, as wandb.util.get_core_path does after a long import."""
+def inspect_command(file: Path, *flags: str) -> list[str]:
+    """Return the command line that prints what is in one of W&B's files, as JSON.
+
+    It is the program that `wandb leet inspect` starts. That command, and wandb.util.get_core_path,
+    which returns the program's path, first import wandb for a second.
+    """
     spec = importlib.util.find_spec("wandb")
     assert spec is not None and spec.submodule_search_locations  # a requirement of this package
-    return str(Path(spec.submodule_search_locations[0]) / "bin" / "wandb-core")
+    program = Path(spec.submodule_search_locations[0]) / "bin" / "wandb-core"
+    command = [str(program), "leet", "inspect", "--no-observability", "--json", *flags]
+    return [*command, "--run-file", str(file.resolve()), str(file.resolve().parents[1])]
 
 
 def _records(output: bytes) -> Iterator[dict[str, Any]]:
