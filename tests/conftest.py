@@ -1,4 +1,4 @@
-"""What many rooms' tests need."""
+"""What the tests of many modules need."""
 
 import contextlib
 import csv

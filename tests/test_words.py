@@ -2,7 +2,7 @@
 
 Private words are searched in prose: Markdown, YAML, page templates, docstrings, comments and error
 messages. Old names are searched as options and keys in the same places, and as identifiers in the
-source.
+source. Of the tests, docstrings, comments and identifiers are searched: their strings are data.
 """
 
 import ast
@@ -24,6 +24,9 @@ NOTEBOOKS = ("docs/*.ipynb",)
 CONFIG = ("conf/**/*.yaml", "CITATION.cff", "pyproject.toml", "requirements*.txt")
 PAGES = ("src/**/*.html", "src/**/*.js")
 SOURCE = ("src/**/*.py", "benchmarks/*.py", "hydra_plugins/*.py", "*.py")
+TESTS = ("tests/**/*.py",)
+# This file has all words.
+NOT_TESTS = ("tests/test_words.py",)
 # The sentences of the synthetic reviews, and the table of old names in the changelog.
 NOT_PROSE = ("src/rnn_lab/data/sources/demo_phrases.py",)
 NOT_NAMES = ("CHANGELOG.md",)
@@ -154,6 +157,8 @@ def test_no_private_word_is_left(pattern: str) -> None:
     word = re.compile(rf"(?<![\w/.-])(?:{pattern})(?![\w-])", re.IGNORECASE)
     found = report(word, prose_without(*WORDS[pattern], *NOT_PROSE))
     assert not found, f"{pattern}\n{found}"
+    found = report(word, prose_of_tests())
+    assert not found, f"{pattern}\n{found}"
 
 
 @pytest.mark.parametrize("pattern", OPTIONS)
@@ -182,7 +187,7 @@ def test_no_old_key_is_left_in_the_source() -> None:
 def test_no_old_identifier_is_left() -> None:
     names, definitions = set(NAMES.split()), set(DEFINITIONS.split())
     found = []
-    for file in paths(SOURCE):
+    for file in paths((*SOURCE, *TESTS)):
         for node in ast.walk(tree(file)):
             name, defined = name_of(node)
             if name in names or (defined and name in definitions):
@@ -242,11 +247,34 @@ def prose() -> dict[str, list[Text]]:
     return found
 
 
-def prose_of_source(file: str, source: str) -> Iterator[Text]:
-    """Yield the comments of a module, then its docstrings and other strings, f-strings in parts."""
+@cache
+def prose_of_tests() -> list[Text]:
+    """Return the comments and docstrings of the tests."""
+    found = []
+    for file in paths(TESTS):
+        if file not in NOT_TESTS:
+            source = (PROJECT / file).read_text(encoding="utf-8")
+            found += [*comments(file, source), *docstrings(file, source)]
+    return found
+
+
+def comments(file: str, source: str) -> Iterator[Text]:
+    """Yield the comments of a module."""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield Text(file, token.start[0], token.string)
+
+
+def docstrings(file: str, source: str) -> Iterator[Text]:
+    """Yield the docstrings of a module, its classes and functions."""
+    for node in ast.walk(parsed(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield Text(file, getattr(node, "lineno", 1), ast.get_docstring(node) or "")
+
+
+def prose_of_source(file: str, source: str) -> Iterator[Text]:
+    """Yield the comments of a module, then its docstrings and other strings, f-strings in parts."""
+    yield from comments(file, source)
     for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield Text(file, node.lineno, node.value)

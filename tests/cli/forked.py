@@ -109,7 +109,7 @@ class Started:
         while (status := self.poll()) is None:
             if time.monotonic() > until:
                 self.send_signal(signal.SIGKILL)
-                raise TimeoutError(f"process {self.pid} is still at work: {self.said()}")
+                raise TimeoutError(f"process {self.pid} is still at work: {self.printed()}")
             time.sleep(0.01)
         return status
 
@@ -118,8 +118,8 @@ class Started:
         if self.poll() is None:
             os.kill(self.pid, signum)
 
-    def said(self) -> str:
-        """What it has said so far."""
+    def printed(self) -> str:
+        """What it has printed so far."""
         return self.out.read_bytes().decode()
 
 

@@ -31,7 +31,7 @@ def read(path: Path) -> dict:
 def kill_when_training(job: str, sweep: Started, cwd: Path) -> None:
     """Kill the process that is at the first job of that name, when it has a checkpoint."""
     while not (found := list(cwd.glob(f"runs/mine/{job}_*/checkpoints/last.ckpt"))):
-        assert sweep.poll() is None, sweep.said()
+        assert sweep.poll() is None, sweep.printed()
         time.sleep(0.02)
     os.kill(read(found[0].parents[1] / "job.json")["pid"], signal.SIGKILL)
 
@@ -53,13 +53,13 @@ def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_joblib_workers_share_the_cores_and_a_killed_worker_ends_no_job(tmp_path, monkeypatch):
-    """Every other worker dies with it, and all their jobs go on where they were."""
+    """Every other worker dies with it, and all their jobs resume where they were."""
     monkeypatch.delenv("OMP_NUM_THREADS")  # of the tests: it would be every worker's
     joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *LONG)
     sweep = start("seed=1,2", *joblib, cwd=tmp_path, warm_children=True)
     kill_when_training("gru_seed1", sweep, tmp_path)
-    assert sweep.wait() == 0, sweep.said()
-    said = sweep.said()
+    assert sweep.wait() == 0, sweep.printed()
+    said = sweep.printed()
     assert "Traceback" not in said
     folders = finished(tmp_path)
     assert set(folders) == {1, 2}
@@ -74,8 +74,8 @@ def test_killed_submitit_process_is_reported_and_other_jobs_continue(tmp_path):
     local = ("hydra/launcher=submitit_local", "hydra.launcher.n_jobs=1", *LONG)
     sweep = start("seed=1,2", *local, cwd=tmp_path, warm_children=True)
     kill_when_training("gru_seed1", sweep, tmp_path)
-    assert sweep.wait() == 1, sweep.said()
-    said = sweep.said()
+    assert sweep.wait() == 1, sweep.printed()
+    said = sweep.printed()
     assert "Traceback" not in said
     (job,) = tmp_path.glob("runs/mine/gru_seed1_*")
     died = said.index(f"error: {job.name}: its process died: process ")

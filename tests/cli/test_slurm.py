@@ -34,26 +34,26 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason
 
 
 class Sweep:
-    """A sweep in the background, and what it has said so far."""
+    """A sweep in the background, and what it has printed so far."""
 
     def __init__(self, cwd: Path, *arguments: str) -> None:
-        self.cwd, self.said_to = cwd, cwd / "said"
-        with self.said_to.open("w") as said:
+        self.cwd, self.log = cwd, cwd / "log"
+        with self.log.open("w") as log:
             command = [sys.executable, str(PROJECT / "train.py"), "-m", *SMALL, *arguments]
             self.process = subprocess.Popen(
-                command, cwd=cwd, stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                command, cwd=cwd, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
 
     @property
-    def said(self) -> str:
-        return self.said_to.read_text()
+    def printed(self) -> str:
+        return self.log.read_text()
 
     def wait_for(self, what, said: str):
         """What `what` returns once it is true."""
         until = time.monotonic() + PATIENCE
         while not (found := what()):
-            assert time.monotonic() < until, f"{said}\n{self.said}"
-            assert self.process.poll() is None or what(), f"{said}\n{self.said}"
+            assert time.monotonic() < until, f"{said}\n{self.printed}"
+            assert self.process.poll() is None or what(), f"{said}\n{self.printed}"
             time.sleep(0.1)
         return found
 
@@ -62,7 +62,7 @@ class Sweep:
         pattern = re.compile(r"^slurm job (\S+):", re.MULTILINE)
 
         def all_of_them() -> list[str] | None:
-            ids = pattern.findall(self.said)
+            ids = pattern.findall(self.printed)
             return ids if len(ids) == number else None
 
         return self.wait_for(all_of_them, "no jobs in Slurm")
@@ -100,13 +100,14 @@ def test_cancelled_and_preempted_jobs_end_as_an_undisturbed_one(tmp_path):
     sweep.wait_for(is_pending, "not requeued")
     subprocess.run(["scontrol", "update", f"JobId={preempted}", "StartTime=now"], check=True)
 
-    assert sweep.process.wait(PATIENCE) == 1, sweep.said
+    assert sweep.process.wait(PATIENCE) == 1, sweep.printed
     first, second, third = (sweep.folder(number) for number in (1, 2, 3))
     assert (
-        f"error: {first.name}: its process died: Slurm job {cancelled} is CANCELLED" in sweep.said
+        f"error: {first.name}: its process died: Slurm job {cancelled} is CANCELLED"
+        in sweep.printed
     )
-    assert "error: 1 of 3 jobs are not done:" in sweep.said
-    assert f"error:   {first.name} unfinished" in sweep.said
+    assert "error: 1 of 3 jobs are not done:" in sweep.printed
+    assert f"error:   {first.name} unfinished" in sweep.printed
     assert not (first / "result.json").exists()
     for folder in (second, third):
         assert (folder / "result.json").exists()
@@ -116,9 +117,9 @@ def test_cancelled_and_preempted_jobs_end_as_an_undisturbed_one(tmp_path):
     assert "Restarts=1 " in job.stdout  # by submitit, and by nobody else
 
     again = Sweep(tmp_path, *line)
-    assert again.process.wait(PATIENCE) == 0, again.said
-    assert len(re.findall("^slurm job ", again.said, re.MULTILINE)) == 1
-    assert len(re.findall("already finished", again.said)) == 2
+    assert again.process.wait(PATIENCE) == 0, again.printed
+    assert len(re.findall("^slurm job ", again.printed, re.MULTILINE)) == 1
+    assert len(re.findall("already finished", again.printed)) == 2
     weights = [
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         for folder in (first, second, third)
@@ -161,15 +162,15 @@ def test_the_shards_of_predict_are_one_array(tmp_path, mood_run, mood_reviews):
     launcher = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1")
     one_by_one = ("hydra.launcher.array_parallelism=1", "hydra.launcher.timeout_min=10")
     command = ("predict.py", "-m", *options, *launcher, *one_by_one)
-    (tmp_path / "said").touch()
-    process = Started(*command, cwd=tmp_path, out=tmp_path / "said")
+    (tmp_path / "log").touch()
+    process = Started(*command, cwd=tmp_path, out=tmp_path / "log")
     until = time.monotonic() + PATIENCE
-    while not (found := re.search(r"^slurm job (\S+_2):", process.said(), re.MULTILINE)):
-        assert time.monotonic() < until and process.poll() is None, process.said()
+    while not (found := re.search(r"^slurm job (\S+_2):", process.printed(), re.MULTILINE)):
+        assert time.monotonic() < until and process.poll() is None, process.printed()
         time.sleep(0.1)
     subprocess.run(["scancel", found[1]], check=True)
-    assert process.wait(PATIENCE) == 1, process.said()
-    said = process.said()
+    assert process.wait(PATIENCE) == 1, process.printed()
+    said = process.printed()
     assert f"error: shard_2_of_3: its process died: Slurm job {found[1]} is " in said
     assert "error: 1 of 3 files are not labelled:" in said
     assert f"error:   {mood_reviews} (2/3): its shard did not label it" in said

@@ -56,7 +56,7 @@ def untimed_results(cwd: Path) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory) -> tuple[Path, list[str]]:
-    """Two processes that were given the same sweep of two jobs at once, and what they said."""
+    """Two processes that were given the same sweep of two jobs at once, and what they printed."""
     cwd = tmp_path_factory.mktemp("sweep")
     both = [start_sweep("seed=1,2", cwd=cwd)]
     while not list(cwd.glob("runs/mine/*/job.json")):  # it trains the first job
@@ -64,12 +64,12 @@ def twice(tmp_path_factory) -> tuple[Path, list[str]]:
         time.sleep(0.01)
     both[0].send_signal(signal.SIGSTOP)
     both.append(start_sweep("seed=1,2", cwd=cwd))
-    while "locked by process" not in both[1].said():
+    while "locked by process" not in both[1].printed():
         assert both[1].poll() is None
         time.sleep(0.05)
     both[0].send_signal(signal.SIGCONT)
     statuses = [process.wait() for process in both]
-    said = [process.said() for process in both]
+    said = [process.printed() for process in both]
     assert statuses == [0, 0], said
     return cwd, said
 
@@ -109,7 +109,7 @@ def test_a_growing_sweep_runs_what_is_new_and_tells_what_fails(twice):
     line = (f"model.hidden_size=8,{TOO_LARGE},16,24", "max_retries=1")
     process = start_sweep(*line, cwd=cwd)
     assert process.wait() == 1
-    said = process.said()
+    said = process.printed()
     assert "Traceback" not in said
 
     after = results(cwd)
@@ -142,9 +142,9 @@ def test_two_terminals_add_seeds_to_a_sweep(twice):
     line = ("sweep=seeds", "report_dir=there")
     both = [start_sweep(f"seed={seed}", *line, cwd=cwd) for seed in (5, 6)]
     statuses = [process.wait() for process in both]
-    assert statuses == [0, 0], [process.said() for process in both]
-    assert all(process.said().count("not done") == 0 for process in both)
-    assert all(f"Report: {cwd}/there/summary.csv" in process.said() for process in both)
+    assert statuses == [0, 0], [process.printed() for process in both]
+    assert all(process.printed().count("not done") == 0 for process in both)
+    assert all(f"Report: {cwd}/there/summary.csv" in process.printed() for process in both)
     with (cwd / "there" / "summary.csv").open(newline="") as file:  # of whichever ended last
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows] == ["finished"] * 2
@@ -203,9 +203,9 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_pat
         assert finished.items() <= results(killed).items(), "a job was finished twice"
         finished = results(killed)
     process = start_sweep(*line, cwd=killed)
-    assert process.wait() == 0, process.said()
+    assert process.wait() == 0, process.printed()
     assert finished.items() <= results(killed).items(), "a job was finished twice"
-    assert beside.wait() == 0, beside.said()
+    assert beside.wait() == 0, beside.printed()
     whole = untimed_results(undisturbed)
     assert len(whole) == 4
     assert untimed_results(killed) == whole

@@ -62,7 +62,7 @@ def install() -> None:
                          out_write, err_read, err_write, *rest)  # fmt: skip
         streams = {0: in_read, 1: out_write, 2: err_write}
         places = {n: fd for n, fd in streams.items() if fd >= 0}
-        # Without the one that tells of a failed exec, whose end Popen waits for.
+        # Without the one that reports a failed exec, whose end Popen waits for.
         places |= {int(fd): fd for fd in keep if int(fd) != rest[1]}
         asked = {
             "command": command,

@@ -351,7 +351,7 @@ def test_a_killed_shard_continues_and_is_locked_while_it_runs(folder, mood_run):
     )
     until = time.monotonic() + 200
     while not any(path.stat().st_size for path in Path("out").glob(".large.csv.*.partial")):
-        assert time.monotonic() < until and process.poll() is None, process.said()
+        assert time.monotonic() < until and process.poll() is None, process.printed()
         time.sleep(0.02)
     with pytest.raises(LockHeldError, match=r"^shard=0/1: locked by process \d+ on "):
         predict({**options, "shard": "0/1"})

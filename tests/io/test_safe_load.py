@@ -1,4 +1,4 @@
-"""Files from strangers: each is refused in one line, runs nothing, and takes no memory."""
+"""Untrusted files: each is refused in one line, runs nothing, and takes no memory."""
 
 import io
 import json

@@ -10,13 +10,13 @@ BATCH, INPUT, HIDDEN = 3, 4, 5
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def made(*shape):
+def random(*shape):
     return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
 
 def weights(gates):
     rows = gates * HIDDEN
-    values = made(rows, INPUT), made(rows, HIDDEN), made(rows), made(rows)
+    values = random(rows, INPUT), random(rows, HIDDEN), random(rows), random(rows)
     return dict(zip(NAMES, values, strict=True))
 
 
@@ -36,18 +36,18 @@ def seed():
 
 
 def test_rnn_equals_torchs():
-    given, x, h = weights(1), made(BATCH, INPUT), made(BATCH, HIDDEN)
+    given, x, h = weights(1), random(BATCH, INPUT), random(BATCH, HIDDEN)
     assert_equal(RNNCell().step(x, (h,), given)["h"], torch_cell(nn.RNNCell, given)(x, h))
 
 
 def test_lstm_equals_torchs():
-    given, x, h, c = weights(4), made(BATCH, INPUT), made(BATCH, HIDDEN), made(BATCH, HIDDEN)
+    given, x, h, c = weights(4), random(BATCH, INPUT), random(BATCH, HIDDEN), random(BATCH, HIDDEN)
     step = LSTMCell().step(x, (h, c), given)
     assert_equal((step["h"], step["C"]), torch_cell(nn.LSTMCell, given)(x, (h, c)))
 
 
 def test_gru_with_reset_after_equals_torchs():
-    given, x, h = weights(3), made(BATCH, INPUT), made(BATCH, HIDDEN)
+    given, x, h = weights(3), random(BATCH, INPUT), random(BATCH, HIDDEN)
     assert_equal(
         GRUCell(reset_after=True).step(x, (h,), given)["h"], torch_cell(nn.GRUCell, given)(x, h)
     )
@@ -61,13 +61,13 @@ def joined(given, gates):
 
 
 def test_rnn_is_the_joined_form():
-    given, x, h = weights(1), made(BATCH, INPUT), made(BATCH, HIDDEN)
+    given, x, h = weights(1), random(BATCH, INPUT), random(BATCH, HIDDEN)
     (w,), (b,) = joined(given, 1)
     assert_equal(RNNCell().step(x, (h,), given)["h"], torch.tanh(torch.cat([h, x], 1) @ w.T + b))
 
 
 def test_lstm_is_the_joined_form():
-    given, x, h, c = weights(4), made(BATCH, INPUT), made(BATCH, HIDDEN), made(BATCH, HIDDEN)
+    given, x, h, c = weights(4), random(BATCH, INPUT), random(BATCH, HIDDEN), random(BATCH, HIDDEN)
     (w_i, w_f, w_c, w_o), (b_i, b_f, b_c, b_o) = joined(given, 4)
     hx = torch.cat([h, x], dim=1)
     expected = {
@@ -82,7 +82,7 @@ def test_lstm_is_the_joined_form():
 
 
 def test_gru_with_reset_before_is_the_joined_form():
-    given, x, h = weights(3), made(BATCH, INPUT), made(BATCH, HIDDEN)
+    given, x, h = weights(3), random(BATCH, INPUT), random(BATCH, HIDDEN)
     (w_r, w_z, w), (b_r, b_z, b) = joined(given, 3)
     hx = torch.cat([h, x], dim=1)
     r, z = torch.sigmoid(hx @ w_r.T + b_r), torch.sigmoid(hx @ w_z.T + b_z)
@@ -92,7 +92,7 @@ def test_gru_with_reset_before_is_the_joined_form():
 
 
 def test_gru_gates_by_the_names_of_the_tutorial_in_both_forms():
-    given, x, h = weights(3), made(BATCH, INPUT), made(BATCH, HIDDEN)
+    given, x, h = weights(3), random(BATCH, INPUT), random(BATCH, HIDDEN)
     for after in (False, True):
         step = GRUCell(after).step(x, (h,), given)
         assert_equal(step["h"], (1 - step["z"]) * h + step["z"] * step["h_tilde"])

@@ -303,7 +303,7 @@ def test_a_cell_with_other_gates_shows_them_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"h": describe("h") | {"kind": "door"}}, "impossible value of a cell: .*door"),
+        ({"h": describe("h") | {"kind": "lamp"}}, "impossible value of a cell: .*lamp"),
         ({"h": describe("h") | {"ends": ["one"]}}, "impossible value of a cell"),
         ({"h": describe("h") | {"title": 3}}, "impossible value of a cell"),
         ({"h": describe("h"), "C": describe("C")}, "values h, expected h, C"),

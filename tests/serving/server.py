@@ -49,13 +49,13 @@ class Server:
             env=env,
         )
         until = time.monotonic() + PATIENCE
-        while not (found := re.search(r"on http://\S+:(\d+)/(\S*)\n", self.said())):
+        while not (found := re.search(r"on http://\S+:(\d+)/(\S*)\n", self.printed())):
             assert self.process.poll() is None and time.monotonic() < until, self.errors()
             time.sleep(0.02)
         self.port, self.fragment = int(found[1]), found[2]
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def said(self) -> str:
+    def printed(self) -> str:
         return self.out.read_text()
 
     def errors(self) -> str:

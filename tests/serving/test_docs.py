@@ -31,7 +31,7 @@ def test_the_commands_of_the_page(start: Start, mood_run: Path, tmp_path: Path):
     shutil.copytree(mood_run, tmp_path / "tickets")
     write_files(tmp_path)
     server = start(f"run={tmp_path / 'tickets'}")
-    assert server.said().replace(str(server.port), "8000") in PAGE
+    assert server.printed().replace(str(server.port), "8000") in PAGE
     printed = []
     for language, text in blocks:
         # A free port, and a class of the small run.

@@ -89,7 +89,7 @@ def test_a_port_in_use_and_an_address_of_another_machine_are_one_line(tmp_path, 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_an_idle_server(start: Start, mood_run, signum):
     server = start(f"run={mood_run}")
-    assert server.said() == f"serving run on {server.url}/\n"
+    assert server.printed() == f"serving run on {server.url}/\n"
     with server.connect() as silent, server.connect() as kept:
         kept.sendall(head("GET", "/health"))
         assert status_of(kept.recv(2**16)) == 200
@@ -97,7 +97,7 @@ def test_a_signal_stops_an_idle_server(start: Start, mood_run, signum):
         assert server.stop(signum) == 0
         assert time.monotonic() - begin < 5
         assert read_all(silent) == b""
-    assert server.said() == f"serving run on {server.url}/\nstopped\n"
+    assert server.printed() == f"serving run on {server.url}/\nstopped\n"
     assert server.errors() == ""
 
 
@@ -203,7 +203,7 @@ def test_the_time_to_stop_is_bounded(start: Start, slow_model):
         assert time.monotonic() - begin < 15
         received = read_all(lazy)
     assert not received.endswith(b"0\r\n\r\n")  # the client sees that the end is missing
-    assert server.said().endswith("stopped\n")
+    assert server.printed().endswith("stopped\n")
 
 
 def test_two_files_are_labelled_at_a_time(start: Start, slow_model):

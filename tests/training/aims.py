@@ -1,6 +1,6 @@
 """Where a process is to be killed: at which call of which function, on which file.
 
-An aim is a dict, so that it can stand in a plan: {"call": "torch.Tensor.backward", "number": 6} is
+An aim is a dict, so that a plan can hold it: {"call": "torch.Tensor.backward", "number": 6} is
 the sixth backward pass. More keys:
 
     file     only calls count that have a file with this in its path, as argument or descriptor

@@ -212,7 +212,7 @@ def num_kills(statuses: list[int]) -> int:
 
 
 def main() -> None:
-    """Carry out one plan, or several, and print what came of it."""
+    """Carry out one plan, or several, and print its result."""
     cwd, given = Path(sys.argv[1]).absolute(), sys.argv[2]
     plans = json.loads(Path(given).read_text() if given.endswith(".json") else given)
     import_all()  # every start finds it imported

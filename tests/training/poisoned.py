@@ -1,4 +1,4 @@
-"""Runs of train.py in which one review's loss is no number in the second epoch.
+"""Runs of train.py in which one review's loss is not a number in the second epoch.
 
 python -m tests.training.poisoned <folder>
 """

@@ -41,8 +41,8 @@ class Starved:
         status = end_of(start([*self.arguments, f"hydra.run.dir={name}"], self.cwd, before))
         return status, log.read_bytes()[said:].decode().splitlines()
 
-    def again(self, name: str, first: tuple[int, list[str]]) -> dict[str, Any]:
-        """What became of the run, and of the same line once there is room."""
+    def repeat(self, name: str, first: tuple[int, list[str]]) -> dict[str, Any]:
+        """The result of the run, and of the same command once there is space."""
         checkpoints = self.cwd / name / "checkpoints"
         left = [path.name for path in checkpoints.glob("*.ckpt")] if checkpoints.exists() else []
         status, said = self.run(name)
@@ -59,7 +59,7 @@ class Starved:
         try:
             first = self.run(f"{disk.name}/run")
             self._mount("-o", "remount,size=64m", disk)
-            return self.again(f"{disk.name}/run", first)
+            return self.repeat(f"{disk.name}/run", first)
         finally:
             subprocess.run(["umount", "-l", disk], check=True)
 
@@ -71,7 +71,7 @@ class Starved:
         try:
             first = self.run("read_only/run")
             self._mount("-o", "remount,rw", disk)
-            return self.again("read_only/run", first)
+            return self.repeat("read_only/run", first)
         finally:
             subprocess.run(["umount", "-l", disk], check=True)
 
@@ -81,7 +81,7 @@ class Starved:
         def limit() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
-        return self.again(f"limit{size}", self.run(f"limit{size}", limit))
+        return self.repeat(f"limit{size}", self.run(f"limit{size}", limit))
 
     def without_the_right(self) -> dict[str, Any]:
         """Run in a folder that may not be written to, then in the same with the right to it."""
@@ -91,7 +91,7 @@ class Starved:
             os.chown(folder, NOBODY, NOBODY)
         first = self.run("denied/run", obey_permissions)
         folder.chmod(0o755)
-        return self.again("denied/run", first)
+        return self.repeat("denied/run", first)
 
     def in_a_folder_that_goes(self, at_fsync: int) -> dict[str, Any]:
         """Run, and have its folder deleted when a checkpoint is written for so many times."""
@@ -107,7 +107,7 @@ class Starved:
 
             os.fsync = counted
 
-        return self.again(name, self.run(name, arm))
+        return self.repeat(name, self.run(name, arm))
 
     def _mount(self, *arguments: Any) -> None:
         subprocess.run(["mount", *arguments], check=True)
@@ -136,7 +136,7 @@ def enter_namespace(names: list[str]) -> None:
 
 
 def main() -> None:
-    """Carry out a plan and print what came of each run."""
+    """Carry out a plan and print the result of each run."""
     cwd, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
     import_all()
     if names := plan.get("namespace"):

@@ -84,7 +84,7 @@ def test_run_without_test_has_no_test_metrics(trained, tmp_path):
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a run leaves that has three epochs from the start."""
+    """The outputs of a run that has three epochs from the start."""
     cwd = tmp_path_factory.mktemp("longer")
     train(cwd, "run", "trainer.max_epochs=3", "scheduler=constant", "plots=false")
     return leavings(cwd / "run")

@@ -25,7 +25,7 @@ def read(content: str | bytes, format: str = "csv", **options) -> tuple[list, Re
     return list(reader), reader
 
 
-def written(rows, **options) -> str:
+def csv_text(rows, **options) -> str:
     file = io.StringIO(newline="")
     csv.writer(file, **options).writerows(rows)
     return file.getvalue()
@@ -36,7 +36,7 @@ def written(rows, **options) -> str:
 @pytest.mark.parametrize("quotechar", ['"', "'"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_every_dialect_of_the_csv_module(delimiter, quotechar, quoting, header):
-    content = written([*header, *ROWS], delimiter=delimiter, quotechar=quotechar, quoting=quoting)
+    content = csv_text([*header, *ROWS], delimiter=delimiter, quotechar=quotechar, quoting=quoting)
     found, reader = read(content)
     assert [(row.text, row.label) for row in found if isinstance(row, Record)] == ROWS
     assert reader.info.dialect.delimiter == delimiter
@@ -48,7 +48,7 @@ def test_every_dialect_of_the_csv_module(delimiter, quotechar, quoting, header):
 def test_prose_with_one_comma_a_row_and_no_header(delimiter, quoting):
     rows = [(f"well, film {i} was {'so good' * (i % 5)}", "ab"[i % 2]) for i in range(30)]
     rows[3] = (f"well; film, {delimiter}", "a") if quoting == csv.QUOTE_MINIMAL else rows[3]
-    found, reader = read(written(rows, delimiter=delimiter, quoting=quoting))
+    found, reader = read(csv_text(rows, delimiter=delimiter, quoting=quoting))
     assert [(row.text, row.label) for row in found] == rows
     assert reader.info.dialect.delimiter == delimiter
 
@@ -67,7 +67,7 @@ def test_columns_that_no_known_delimiter_separates(delimiter, text):
 @pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP = ;"])
 def test_excels_first_line_names_the_delimiter(first):
     rows = [("text", "label"), ("a, b", "1"), ("c, d", "0")]
-    found, reader = read(f"{first}\r\n" + written(rows, delimiter=";"))
+    found, reader = read(f"{first}\r\n" + csv_text(rows, delimiter=";"))
     assert [(row.line, row.text, row.label) for row in found] == [
         (3, "a, b", "1"),
         (4, "c, d", "0"),
@@ -103,7 +103,7 @@ def test_a_file_without_quoting_is_found_by_its_rows():
 
 def test_a_tsv_with_quoted_line_breaks():
     rows = [("text", "label"), *ROWS]
-    found, _ = read(written(rows, delimiter="\t"), "tsv")
+    found, _ = read(csv_text(rows, delimiter="\t"), "tsv")
     assert [(row.text, row.label) for row in found] == ROWS
 
 

@@ -69,7 +69,7 @@ def test_auto_uses_imdb_if_it_is_on_disk(imdb_root, imdb_cache, imdb_corpus):
     assert load_corpus(config, allow_fallback=True).fingerprint == imdb_corpus.fingerprint
 
 
-class Options(BaseModel):
+class WithData(BaseModel):
     """A schema with a field `data`, as in train.py."""
 
     data: DataOptions
@@ -121,7 +121,7 @@ def own_source(tmp_path, monkeypatch) -> dict:
 
 def test_a_source_of_ones_own_splits_and_gives_batches(own_source, tmp_path):
     options = own_source | {"cache_dir": str(tmp_path / "cache")}
-    config = validate(Options, {"data": options}).data
+    config = validate(WithData, {"data": options}).data
     assert (config.num_days, config.max_length, config.split_seed) == (70, 3, 0)
     data = TextDataModule(config, seed=1)
     data.setup()
@@ -137,7 +137,7 @@ def test_a_source_of_ones_own_splits_and_gives_batches(own_source, tmp_path):
         words = [data.text_encoder.vocabulary.tokens[row[-1]] for row in batch.tokens]
         assert words == [("dry", "wet")[label] for label in batch.labels]
     # The same content has the same fingerprint, and a checkpoint names the source and no code.
-    again = TextDataModule(validate(Options, {"data": data.state_dict()["config"]}).data, seed=1)
+    again = TextDataModule(validate(WithData, {"data": data.state_dict()["config"]}).data, seed=1)
     again.setup()
     assert again.corpus.fingerprint == data.corpus.fingerprint
     for ours, theirs in zip(batches, again.train_dataloader(), strict=True):
@@ -153,15 +153,15 @@ def test_options_of_a_source_of_ones_own_are_checked(own_source):
         "num_dyas": "data.num_dyas: no such option",
     }.items():
         with pytest.raises(ConfigError) as caught:
-            validate(Options, {"data": own_source | {option: "x"}})
+            validate(WithData, {"data": own_source | {option: "x"}})
         assert str(caught.value).startswith(line)
         assert "\n" not in str(caught.value)
 
 
 def test_an_option_keeps_its_place_in_a_dump_of_the_whole(own_source):
-    options = validate(Options, {"data": own_source})
+    options = validate(WithData, {"data": own_source})
     assert options.model_dump()["data"]["num_days"] == 70
-    assert validate(Options, options.model_dump()) == options
+    assert validate(WithData, options.model_dump()) == options
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_an_option_keeps_its_place_in_a_dump_of_the_whole(own_source):
 )
 def test_an_unknown_source_is_one_line(own_source, name, line):
     with pytest.raises(ConfigError) as caught:
-        validate(Options, {"data": own_source | {"source": name}})
+        validate(WithData, {"data": own_source | {"source": name}})
     assert str(caught.value).startswith(line)
     assert str(caught.value).endswith("plugins=[<its module>])")
     assert "\n" not in str(caught.value)
@@ -187,7 +187,7 @@ def test_an_unknown_source_is_one_line(own_source, name, line):
 
 def test_data_that_is_no_group_is_one_line():
     with pytest.raises(ConfigError, match=r"^data=imdb: expected the options of a source"):
-        validate(Options, {"data": "imdb"})
+        validate(WithData, {"data": "imdb"})
 
 
 def test_two_sources_of_one_name(own_source):
@@ -214,7 +214,7 @@ def test_a_wrong_corpus_is_one_line(own_source, tmp_path, old, new, line):
     (tmp_path / "my_wrong.py").write_text(source.replace(old, new).replace('"weather"', '"wrong"'))
     importlib.import_module("my_wrong")
     sys.modules.pop("my_wrong")
-    config = validate(Options, {"data": own_source | {"source": "wrong"}}).data
+    config = validate(WithData, {"data": own_source | {"source": "wrong"}}).data
     with pytest.raises(DataError, match=line) as caught:
         load_corpus(config)
     assert str(caught.value).startswith("data=wrong: ")

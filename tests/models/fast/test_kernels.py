@@ -242,9 +242,9 @@ def test_what_a_piece_raises_is_raised(threads):
 
     def work(piece):
         if piece:
-            raise MemoryError("no room")
+            raise MemoryError("no memory")
 
-    with pytest.raises(MemoryError, match="no room"):
+    with pytest.raises(MemoryError, match="no memory"):
         parallel_for(2, work)
 
 

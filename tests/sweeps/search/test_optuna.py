@@ -48,7 +48,7 @@ def wait_for(process: Started, folder: Path, results: int) -> None:
         done = len(list(folder.glob("*/result.json")))
         if done >= results and len(list(folder.glob("*/done_by.txt"))) > done:
             return
-        assert process.poll() is None, process.said()
+        assert process.poll() is None, process.printed()
         time.sleep(0.01)
     raise AssertionError("the search makes no progress")
 
@@ -96,8 +96,8 @@ def test_two_workers_share_a_database_and_a_failed_job_is_a_failed_trial(
     other = start(*wanted, cwd=tmp_path)
     wait_for(other, tmp_path / "sweep", results=0)
     said = search(*wanted)
-    assert other.wait() == 0, other.said()
-    said += other.said()
+    assert other.wait() == 0, other.printed()
+    said += other.printed()
     study = study_in(tmp_path / "sweep", storage)
     tried = sorted((trial.params["x"], trial.params["kind"]) for trial in study.trials)
     assert tried == [(x, kind) for x in range(4) for kind in ("bad", "good")]

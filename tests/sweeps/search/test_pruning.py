@@ -62,12 +62,12 @@ def test_search_that_is_killed_resumes_and_pruned_runs_are_not_tested(tmp_path, 
     folder = tmp_path / "sweep"
     process = search(tmp_path)
     while finished(folder) < 4:
-        assert process.poll() is None, process.said()
+        assert process.poll() is None, process.printed()
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     process = search(tmp_path)
-    assert process.wait() == 0, process.said()
+    assert process.wait() == 0, process.printed()
 
     study = optuna.load_study(
         study_name="sweep", storage=open_storage(str(folder / "study.journal"))
