@@ -117,8 +117,6 @@ def train(
 
         metrics: dict[str, Any] = {}
         if config.train:
-            if resumed is None:
-                weigh_ngrams(model, data)
             if resumed is not None and resumed.extends:
                 remove_result(spec)
             metrics |= fit(trainer, model, data, resumed)
@@ -130,10 +128,7 @@ def train(
             print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
         elif trainer.is_global_zero and not skips_test(trainer):
             about = run_metadata(spec, data, trainer, hardware) | dict(start.weights.about)
-            if data.use_labels and wants_baselines(config.baseline, data):
-                wants_nbsvm = config.baseline == "nbsvm"
-                about["baseline"] = fit_baselines(data, test=config.test, nbsvm=wants_nbsvm)
-            result = run_identity(config, data) | metrics | about
+            result = run_identity(config, data) | metrics | about | baselines(config, data)
             save_artifacts(folder, result, data, trainer, plots=config.plots)
 
 
@@ -186,6 +181,14 @@ def weigh_ngrams(model: RecurrentModule, data: TextDataModule) -> None:
         ngrams.fit(labelled, model.class_weights)
     else:
         ngrams.count((batch.tokens, batch.lengths) for batch in batches)
+
+
+def baselines(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
+    """Return what result.json says of the linear classifiers that a run is compared with."""
+    if not data.use_labels or not wants_baselines(config.baseline, data):
+        return {}
+    fitted = fit_baselines(data, test=config.test, nbsvm=config.baseline == "nbsvm")
+    return {"baseline": fitted}
 
 
 @rank_zero_only
@@ -358,6 +361,8 @@ def fit(
         IncompatibleCheckpointError: the parts of the checkpoint do not fit this run.
     """
     checkpoint = resume_point.path if resume_point else None
+    if resume_point is None:
+        weigh_ngrams(model, data)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:  # options that do not go together
