@@ -61,7 +61,7 @@ def test_wandb_has_the_gradient_flow(sweep):
 
 
 def test_the_report_draws_it(sweep):
-    arguments = ("rnn_lab/reports/command.py", f"long_range={sweep}")
+    arguments = ("rnn_lab/__main__.py", "report", f"long_range={sweep}")
     done = run_warm_command(*arguments, cwd=sweep)
     assert done.returncode == 0, done.stderr
     assert "| model | 6 |" in done.stdout

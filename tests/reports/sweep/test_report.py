@@ -118,7 +118,7 @@ def test_a_real_sweep_is_reported(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    command = ("rnn_lab/reports/command.py", f"sweep={tmp_path / 'sweep'}")
+    command = ("rnn_lab/__main__.py", "report", f"sweep={tmp_path / 'sweep'}")
     report = run_warm_command(*command, cwd=tmp_path)
     assert report.returncode == 0, report.stderr
     assert "2 runs: 2 finished." in report.stdout
