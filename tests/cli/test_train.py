@@ -380,18 +380,29 @@ def test_a_finished_run_is_not_written_over(sweep):
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("recipe", ["imdb_fast", "imdb_supervised", "imdb_lm"])
-def test_recipes_of_imdb_train_on_demo_reviews(recipe, tmp_path):
+@pytest.mark.parametrize(
+    ("recipes", "starts_from"),
+    [
+        (["imdb_fast"], None),
+        (["imdb_supervised"], "vectors"),
+        (["imdb_lm", "imdb_pretrained"], "init_from"),
+    ],
+)
+def test_recipes_of_imdb_train_on_demo_reviews(recipes, starts_from, tmp_path):
     reviews = (f"a superb film number {n}\na dreadful film number {n}\n" for n in range(60))
     (tmp_path / "more.txt").write_text("".join(reviews))
-    unlabelled = ["data.unlabelled=more.txt"] if recipe == "imdb_lm" else []
-    done = run_warm_command(
-        *("train.py", f"experiment={recipe}", "data=demo", "data.num_train=40"),
-        *("data.num_test=20", "model.embedding_dim=16", "model.hidden_size=8", "logger=none"),
-        *("trainer.max_epochs=1", "plots=false", "hydra.run.dir=run", *unlabelled),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
+    for recipe in recipes:
+        folder, own = "run", []
+        if recipe == "imdb_lm":
+            folder, own = "runs/lm", ["data.unlabelled=more.txt"]
+        done = run_warm_command(
+            *("train.py", f"experiment={recipe}", "data=demo", "data.num_train=40"),
+            *("data.num_test=20", "model.embedding_dim=16", "model.hidden_size=8"),
+            *("logger=none", "trainer.max_epochs=1", "plots=false", f"hydra.run.dir={folder}"),
+            *own,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
     result = read_result(tmp_path / "run")
     assert result["data"]["options"]["source"] == "demo"
-    assert ("vectors" in result) is (recipe == "imdb_supervised")
+    assert {"vectors", "init_from"} & result.keys() == ({starts_from} if starts_from else set())
