@@ -65,6 +65,8 @@ class EmbeddedTexts:
         read = classifier.hide_words(tokens)
         wide = classifier.ngram_logits(tokens, lengths)
         vectors = classifier.embed(read)
+        if not vectors.requires_grad and torch.is_grad_enabled():  # of a frozen embedding
+            vectors.requires_grad_()
         return cls(classifier, vectors, (read != 0)[:, :, None], lengths, wide)
 
     def __len__(self) -> int:

@@ -1,5 +1,8 @@
 """Let only the new layers of a network learn in the first epochs."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
@@ -20,15 +23,32 @@ class FreezePretrained(Callback):
         """Freeze the embedding for `epochs`, and with `recurrent` the recurrent layers too."""
         self._epochs, self._recurrent = epochs, recurrent
 
+    def on_train_batch_start(
+        self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Let the frozen weights need no gradient: the backward pass then ends above them."""
+        # DistributedDataParallel waits for the gradient of every weight that it began with.
+        if trainer.world_size == 1 and trainer.current_epoch < self._epochs:
+            self._require_gradients(module, False)
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Let the weights need gradients again, for whatever else differentiates the network."""
+        self._require_gradients(module, True)
+
     def on_before_optimizer_step(
         self, trainer: Trainer, module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Drop the gradients of the frozen weights, before the gradient is measured and clipped."""
-        if trainer.current_epoch >= self._epochs:
-            return
-        assert isinstance(module, RecurrentModule)
-        frozen: list[nn.Module] = [module.network.embedding]
-        frozen += [module.network.recurrent] if self._recurrent else []
-        for layer in frozen:
-            for weight in layer.parameters():
+        if trainer.current_epoch < self._epochs:
+            for weight in self._weights(module):
                 weight.grad = None
+
+    def _require_gradients(self, module: LightningModule, required: bool) -> None:
+        for weight in self._weights(module):
+            weight.requires_grad_(required)
+
+    def _weights(self, module: LightningModule) -> Iterator[nn.Parameter]:
+        assert isinstance(module, RecurrentModule)
+        yield from module.network.embedding.parameters()
+        if self._recurrent:
+            yield from module.network.recurrent.parameters()
