@@ -122,6 +122,16 @@ def test_without_a_result_it_says_what_is_unknown():
     assert "tokens, the start is cut off" in card
 
 
+def test_it_has_the_terms_of_the_texts_or_asks_for_them():
+    unknown = "The licence of these texts is not known to the run"
+    assert unknown in model_card(FILE, RESULT)
+    for terms in (None, "", ["mine"]):
+        assert unknown in model_card(FILE, RESULT | {"data": RESULT["data"] | {"terms": terms}})
+    card = model_card(FILE, RESULT | {"data": RESULT["data"] | {"terms": "Of *them*, CC BY 4.0"}})
+    assert r"Of \*them\*, CC BY 4.0" in card and unknown not in card
+    assert unknown not in model_card(FILE, RESULT | {"synthetic": True})
+
+
 def test_runs_of_synthetic_texts_and_without_a_test_split_say_so():
     result = {k: v for k, v in RESULT.items() if not k.startswith("test/")} | {"synthetic": True}
     card = model_card(FILE, result)

@@ -86,6 +86,7 @@ class Corpus:
     skipped: Sequence[str] = ()  # one line for each row that could not be used
     # How each file was read: format, encoding, columns, ..., by the option that names the file.
     source_info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    terms: str | None = None  # whose texts they are and on what terms: model cards say it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(self.class_names))

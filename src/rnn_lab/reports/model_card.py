@@ -27,6 +27,9 @@ from rnn_lab.reports.untrusted import get_group, get_number
 MARK = "<!-- model card of rnn-lab export -->"  # the first line of a card
 _MAX_CLASSES = 50  # that are listed
 _OPTIONS = ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "pooling", "ngrams")
+_UNKNOWN_TERMS = (
+    "The licence of these texts is not known to the run: add it here before you publish the file."
+)
 _Result = Mapping[str, Any]
 
 
@@ -86,6 +89,9 @@ def _data(file: ExportedFile, result: _Result | None) -> Iterator[str]:
         return
     synthetic = " (synthetic: no one wrote these texts)" if _get_any(result, "synthetic") else ""
     yield f"`{_code(data.get('name'))}`{synthetic}."
+    if not synthetic:
+        terms = data.get("terms")
+        yield _text(terms if isinstance(terms, str) and terms else _UNKNOWN_TERMS)
     yield ""
     yield "| split | texts | median length | longest | unknown tokens | truncated texts |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"

@@ -312,6 +312,7 @@ def describe_data(data: TextDataModule) -> dict[str, Any]:
         "vocabulary_fingerprint": encoder.fingerprint,
         "num_skipped": len(corpus.skipped),
         "source_info": dict(corpus.source_info),
+        "terms": corpus.terms,
         "texts": data.text_statistics,
         "options": data.config.model_dump(),
     }

@@ -85,6 +85,10 @@ def test_the_real_reviews(imdb_corpus: Corpus, imdb_root: Path):
     assert imdb_corpus.train.texts[0].startswith("Story of a man who has unnatural feelings")
 
 
+def test_it_says_whose_reviews_they_are(imdb_corpus: Corpus):
+    assert imdb_corpus.terms is not None and "Maas et al. 2011" in imdb_corpus.terms
+
+
 def test_the_real_films(imdb_corpus: Corpus):
     train, test = imdb_corpus.train, imdb_corpus.test
     assert len(set(train.groups)) == 3456

@@ -7,6 +7,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
@@ -29,6 +30,10 @@ ARCHIVE_NAME = "aclImdb_v1.tar.gz"
 ARCHIVE_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 FOLDER_NAME = "aclImdb"
 DEFAULT_ROOT = Path("data")
+TERMS = (
+    "The Large Movie Review Dataset, reviews by users of IMDb. It has no licence; its authors ask "
+    "to cite Maas et al. 2011, Learning Word Vectors for Sentiment Analysis, ACL."
+)
 CLASS_NAMES = ("negative", "positive")
 FOLDER_OF_CLASS = ("neg", "pos")
 UNLABELLED = "train/unsup"
@@ -86,7 +91,8 @@ def load_imdb(config: ImdbConfig) -> Corpus:
     source = _find(config) or _fetch(config)
     files = [source] if source.is_file() else _labelled_files(source)
     folder = Path(config.cache_dir) / f"imdb-{stat_key(files)}"
-    return open_corpus(build_once(folder, lambda partial: _write(source, partial)))
+    corpus = open_corpus(build_once(folder, lambda partial: _write(source, partial)))
+    return replace(corpus, terms=TERMS)
 
 
 def _find(config: ImdbConfig) -> Path | None:
