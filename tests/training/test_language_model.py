@@ -11,8 +11,8 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.load import load_model
 from rnn_lab.models.language_module import LanguageModel
-from rnn_lab.models.saved_network import read_network
 from rnn_lab.training.reproduce import read_run_record
+from rnn_lab.training.saved_network import read_network
 from tests.cli.forked import run_warm_command
 from tests.test_conf import composed
 from tests.training.test_kill_and_resume import SMALL, aim, kill

@@ -17,9 +17,9 @@ from rnn_lab.inference.predictor import BFLOAT16, DEFAULT_SEPARATOR, FLOAT32, Pr
 from rnn_lab.inference.recorded import training_read_info
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
-from rnn_lab.models.saved_network import read_network
 from rnn_lab.process import limit_threads
 from rnn_lab.training.hardware import available_devices
+from rnn_lab.training.saved_network import read_network
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 `RNN`, `LSTM` and `GRU` are torch.nn's layers for padded sequences of different lengths, usable in
 any project. `register_cell`, `register_pooling` and `register_schedule` add to what the options
-`model.name`, `model.pooling` and `scheduler.name` can name. Models know nothing of trainers, and
-`saved_network` alone reads files.
+`model.name`, `model.pooling` and `scheduler.name` can name. Models know nothing of files or
+trainers.
 """
 
 from importlib import import_module

@@ -20,9 +20,9 @@ from rnn_lab.io.safetensors_file import digest
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import scale_vectors
 from rnn_lab.models.recurrent_module import RecurrentModule
-from rnn_lab.models.saved_network import read_network
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.reproduce import read_run_record
+from rnn_lab.training.saved_network import read_network
 
 _LAYERS = "recurrent."  # copied from another run in any case
 _POOLING = "pooling_module."  # copied where both runs pool alike
