@@ -37,7 +37,7 @@ from rnn_lab.data.samplers import Batch, MixedBatch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import LossConfig
 from rnn_lab.models.layers import RecurrentLayer
-from rnn_lab.models.tasks import TaskFunctions
+from rnn_lab.models.tasks import Multiclass, TaskFunctions
 
 # Norm of the step of finite differences, in the units of epsilon: that of the authors' code.
 FINITE_DIFFERENCE = 0.1
@@ -205,11 +205,10 @@ def virtual_adversarial_perturbation(texts: EmbeddedTexts, epsilon: float) -> tu
     """
     fixed = texts.detach()
     with without_dropout(texts.classifier), _frozen(texts.classifier):
-        if texts.classifier.linear.out_features == texts.task.binary_logits:
+        if isinstance(texts.task, Multiclass) and texts.classifier.linear.out_features == 2:
             vectors = fixed.vectors.requires_grad_()
             target = fixed.logits()
-            # Of two classes their difference, of one label its logit.
-            log_odds = target[:, -1] - target[:, :-1].sum(dim=1)
+            log_odds = target[:, 1] - target[:, 0]
             signs = torch.randint(0, 2, log_odds.shape, device=log_odds.device) * 2 - 1
             (gradient,) = torch.autograd.grad((signs * log_odds).sum(), vectors)
             return target.detach(), texts.scaled(gradient, epsilon)

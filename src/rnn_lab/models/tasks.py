@@ -14,8 +14,6 @@ DEFAULT_THRESHOLD = 0.5
 class TaskFunctions(Protocol):
     """What a network of one of the tasks computes from its logits [batch, classes]."""
 
-    binary_logits: int  # logits of a prediction with two outcomes
-
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probability of each class, [batch, classes]."""
 
@@ -37,8 +35,6 @@ class TaskFunctions(Protocol):
 
 class Multiclass:
     """One label a text: softmax and cross-entropy. Labels are int64 [batch]."""
-
-    binary_logits = 2
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the softmax; each row sums to 1."""
@@ -73,8 +69,6 @@ class Multilabel:
     The loss of a text is the mean over labels of the binary cross-entropy of their sigmoids. So are
     entropy and divergence means over labels, of Bernoulli distributions.
     """
-
-    binary_logits = 1
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the sigmoid of each logit."""
