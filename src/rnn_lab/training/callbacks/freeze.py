@@ -28,20 +28,24 @@ class FreezePretrained(Callback):
     ) -> None:
         """Let the frozen weights need no gradient: the backward pass then ends above them."""
         # DistributedDataParallel waits for the gradient of every weight that it began with.
-        if trainer.world_size == 1 and trainer.current_epoch < self._epochs:
+        if trainer.world_size == 1 and self._is_frozen(trainer):
             self._require_gradients(module, False)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Let the weights need gradients again, for whatever else differentiates the network."""
-        self._require_gradients(module, True)
+        if self._is_frozen(trainer):
+            self._require_gradients(module, True)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Drop the gradients of the frozen weights, before the gradient is measured and clipped."""
-        if trainer.current_epoch < self._epochs:
+        if self._is_frozen(trainer):
             for weight in self._weights(module):
                 weight.grad = None
+
+    def _is_frozen(self, trainer: Trainer) -> bool:
+        return trainer.current_epoch < self._epochs
 
     def _require_gradients(self, module: LightningModule, required: bool) -> None:
         for weight in self._weights(module):
