@@ -72,3 +72,27 @@ def test_two_arrays_are_read_as_one():
         np.testing.assert_array_equal(found, whole[places])
         assert found.dtype == whole.dtype
     assert len(joined) == len(whole)
+
+
+@pytest.mark.parametrize("tokenizer", ["basic_english", "torchtext", "char"])
+def test_the_vocabulary_has_the_tokens_of_unlabelled_texts(load, tmp_path, tokenizer):
+    if tokenizer == "torchtext":
+        pytest.importorskip("torchtext", reason="needs torchtext")
+    (tmp_path / "test.csv").write_text("text,label\nqoph film,good\n")
+    (tmp_path / "more.txt").write_text("zyzzyva zyzzyva\nqoph film\n")
+    options = {"tokenizer": tokenizer, "test_path": str(tmp_path / "test.csv")}
+    plain = load(**options).text_encoder.vocabulary.tokens
+    options["unlabelled"] = str(tmp_path / "more.txt")
+    more = load(**options).text_encoder.vocabulary.tokens
+    new = set("zyv") if tokenizer == "char" else {"zyzzyva"}  # no token of the test text
+    assert set(more) == set(plain) | new
+    few = load(**options, max_vocab_size=6)
+    assert len(few.text_encoder.vocabulary.tokens) == 6  # the most frequent of both
+
+
+def test_subwords_are_learned_from_unlabelled_texts_too(load, tmp_path):
+    (tmp_path / "more.txt").write_text("zyzzyva zyzzyva zyzzyva\n" * 50)
+    options = {"tokenizer": "bpe", "max_vocab_size": 400}
+    plain = load(**options).text_encoder.encode("zyzzyva")
+    more = load(unlabelled=str(tmp_path / "more.txt"), **options).text_encoder.encode("zyzzyva")
+    assert len(more) < len(plain)

@@ -15,7 +15,7 @@ from rnn_lab.data.class_balance import count_classes, resolve_class_weights
 from rnn_lab.data.corpus import Corpus, Split, Task
 from rnn_lab.data.duplicates import DuplicateCounts, count_duplicates, leaked_rows, split_hashes
 from rnn_lab.data.encode import EncodedSplit, EncodedTexts, encode_corpus, fit_vocabulary
-from rnn_lab.data.options import TextOptions, names_file
+from rnn_lab.data.options import SKIPGRAM, TextOptions, names_file
 from rnn_lab.data.recipe import resolve_sizes
 from rnn_lab.data.samplers import (
     Batch,
@@ -41,6 +41,7 @@ from rnn_lab.data.unlabelled import (
     encode_unlabelled,
     find_unlabelled,
     pretraining_texts,
+    words_to_count,
 )
 from rnn_lab.data.word_vectors import WordVectors, load_word_vectors
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
@@ -126,7 +127,12 @@ class TextDataModule(L.LightningDataModule):
                         "with data.drop_duplicates=true none is left"
                     )
             config = self.config = resolve_tokenizer(config, corpus, train_rows)
-            vocabulary = fit_vocabulary(corpus, train_rows, config)
+            learns_from_unlabelled = (
+                self._train_unlabelled or not self.use_labels or config.vectors == SKIPGRAM
+            )
+            rows = train_rows, validation_rows
+            more = words_to_count(config, corpus, rows) if learns_from_unlabelled else None
+            vocabulary = fit_vocabulary(corpus, train_rows, config, more)
         else:
             vocabulary = self._text_encoder.vocabulary
         splits = encode_corpus(corpus, vocabulary, cache_dir)

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION
+from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION, basic_english
 from rnn_lab.data.bpe import BPE_VERSION, SubwordVocabulary
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.characters import (
@@ -18,9 +19,9 @@ from rnn_lab.data.characters import (
     ByteVocabulary,
     CharacterVocabulary,
 )
-from rnn_lab.data.corpus import Corpus
+from rnn_lab.data.corpus import Corpus, UnlabelledTexts
 from rnn_lab.data.options import TextOptions, names_file
-from rnn_lab.data.progress import progress_bar
+from rnn_lab.data.progress import progress_bar, with_progress
 from rnn_lab.data.storage import ConcatenatedArrays, RaggedArray, RaggedArrayWriter, chunked
 from rnn_lab.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
 from rnn_lab.data.tokenize import tokenize_corpus
@@ -81,10 +82,16 @@ def tokenizer_version(vocabulary: Vocabulary) -> list[object]:
     return [vocabulary.tokenizer, _VERSIONS[vocabulary.tokenizer]]
 
 
-def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vocabulary:
-    """Return the vocabulary of the texts of `corpus.train` at `rows`; cached.
+def fit_vocabulary(
+    corpus: Corpus,
+    rows: np.ndarray,
+    options: TextOptions,
+    unlabelled: UnlabelledTexts | None = None,
+) -> Vocabulary:
+    """Return the vocabulary of the texts of `corpus.train` at `rows` and of more texts; cached.
 
     Raises:
+        DataError: the unlabelled texts cannot be read.
         ConfigError: torchtext cannot be loaded for data.tokenizer=torchtext, or the tokenizer.json
             that data.tokenizer names cannot be used.
         WriteError: the cache cannot be written.
@@ -99,11 +106,14 @@ def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vo
         "max_vocab_size": options.max_vocab_size,
         "min_freq": options.min_freq,
     }
+    if unlabelled is not None:
+        settings["unlabelled"] = unlabelled.key
     folder = Path(options.cache_dir) / "vocabularies" / settings_key(settings)
 
     def build(folder: Path) -> None:
         fit = _FIT[options.tokenizer]
-        (folder / "vocabulary.json").write_text(json.dumps(fit(corpus, rows, options).state()))
+        vocabulary = fit(corpus, rows, options, unlabelled or ())
+        (folder / "vocabulary.json").write_text(json.dumps(vocabulary.state()))
 
     build_once(folder, build)
     return vocabulary_from_state(
@@ -111,7 +121,9 @@ def fit_vocabulary(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> Vo
     )
 
 
-def _fit_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVocabulary:
+def _fit_words(
+    corpus: Corpus, rows: np.ndarray, options: TextOptions, more: Iterable[str]
+) -> WordVocabulary:
     tokenized = tokenize_corpus(corpus, Path(options.cache_dir))
     chosen = np.zeros(len(corpus.train), dtype=bool)
     chosen[rows] = True
@@ -119,42 +131,53 @@ def _fit_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVo
     for chunk, numbers, lengths in tokenized.splits["train"].chunks():
         training = numbers[np.repeat(chosen[chunk], lengths)]
         counts += np.bincount(training, minlength=len(counts))
+    count_of = Counter(dict(zip(tokenized.tokens, counts.tolist(), strict=True)))
+    for text in with_progress(more, "Counting words"):
+        count_of.update(basic_english(text))
     return WordVocabulary(
         sort_by_frequency(
-            tokenized.tokens,
-            counts.tolist(),
+            list(count_of),
+            list(count_of.values()),
             min_freq=options.min_freq,
             max_tokens=options.max_vocab_size,
         )
     )
 
 
-def _fit_torchtext(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> TorchtextVocabulary:
+def _fit_torchtext(
+    corpus: Corpus, rows: np.ndarray, options: TextOptions, more: Iterable[str]
+) -> TorchtextVocabulary:
     return TorchtextVocabulary.build(
-        _training_texts(corpus, rows, "Counting words"),
+        _texts(corpus, rows, more, "Counting words"),
         max_tokens=options.max_vocab_size,
         min_freq=options.min_freq,
     )
 
 
-def _fit_subwords(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> SubwordVocabulary:
+def _fit_subwords(
+    corpus: Corpus, rows: np.ndarray, options: TextOptions, more: Iterable[str]
+) -> SubwordVocabulary:
     assert options.max_vocab_size is not None  # TextOptions checks it
     return SubwordVocabulary.train(
-        _training_texts(corpus, rows, "Learning subwords"),
+        _texts(corpus, rows, more, "Learning subwords"),
         max_vocab_size=options.max_vocab_size,
         min_freq=options.min_freq,
     )
 
 
-def _fit_characters(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> CharacterVocabulary:
+def _fit_characters(
+    corpus: Corpus, rows: np.ndarray, options: TextOptions, more: Iterable[str]
+) -> CharacterVocabulary:
     return CharacterVocabulary.train(
-        _training_texts(corpus, rows, "Counting characters"),
+        _texts(corpus, rows, more, "Counting characters"),
         max_vocab_size=options.max_vocab_size,
         min_freq=options.min_freq,
     )
 
 
-def _fit_bytes(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> ByteVocabulary:
+def _fit_bytes(
+    corpus: Corpus, rows: np.ndarray, options: TextOptions, more: Iterable[str]
+) -> ByteVocabulary:
     return ByteVocabulary()
 
 
@@ -167,14 +190,13 @@ def _read_tokenizer(options: TextOptions) -> JsonTokenizer:
     return vocabulary
 
 
-def _training_texts(corpus: Corpus, rows: np.ndarray, title: str) -> Iterator[str]:
-    with progress_bar(title, len(rows)) as advance:
-        for text in corpus.train.take(rows).texts:
-            yield text
-            advance(1)
+def _texts(corpus: Corpus, rows: np.ndarray, more: Iterable[str], title: str) -> Iterator[str]:
+    yield from with_progress(corpus.train.take(rows).texts, title, len(rows))
+    yield from with_progress(more, title)
 
 
-_FIT: dict[str, Callable[[Corpus, np.ndarray, TextOptions], Vocabulary]] = {
+_Fit = Callable[[Corpus, np.ndarray, TextOptions, Iterable[str]], Vocabulary]
+_FIT: dict[str, _Fit] = {
     WordVocabulary.tokenizer: _fit_words,
     TorchtextVocabulary.tokenizer: _fit_torchtext,
     SubwordVocabulary.tokenizer: _fit_subwords,

@@ -1,8 +1,11 @@
 """A progress bar on a terminal, nothing elsewhere."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -25,3 +28,11 @@ def progress_bar(
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total, completed=done)
         yield lambda advance: bar.advance(task, advance)
+
+
+def with_progress(items: Iterable[_T], description: str, total: int | None = None) -> Iterator[_T]:
+    """Yield each item, with a progress bar."""
+    with progress_bar(description, total) as advance:
+        for item in items:
+            yield item
+            advance(1)

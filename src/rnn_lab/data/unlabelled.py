@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -191,21 +191,44 @@ def encode_unlabelled(
     return EncodedUnlabelled(RaggedArray.load(folder, "unlabelled"), held_out)
 
 
+def words_to_count(
+    config: TextOptions, corpus: Corpus, rows: tuple[np.ndarray, np.ndarray]
+) -> UnlabelledTexts | None:
+    """Return the texts of data.unlabelled that a vocabulary may count, those not held out.
+
+    Args:
+        config: of the run.
+        corpus: of the run.
+        rows: of its training texts, see RunTexts.
+
+    Raises:
+        DataError: a file cannot be read, see `find_unlabelled`.
+    """
+    unlabelled = find_unlabelled(config)
+    if unlabelled is None:
+        return None
+    cache_dir = Path(config.cache_dir)
+    key = settings_key(
+        {"unlabelled": unlabelled.key, "rows": [rows_fingerprint(of_split) for of_split in rows]}
+    )
+
+    def read() -> Iterator[str]:
+        held_out = _HeldOut(corpus, rows, cache_dir)
+        return (text for text in unlabelled if text not in held_out)
+
+    return UnlabelledTexts(key, read)
+
+
 def _encode(unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folder: Path) -> int:
     """Write the ids of the texts that are not held out; return how many are."""
-    hashes = split_hashes(texts.corpus, cache_dir, *texts.rows)
-    others = [split.words for name, split in hashes.items() if name != "train"]
-    held_out = set(chain.from_iterable(words.tolist() for words in others))
-    tokens = tokenize_corpus(texts.corpus, cache_dir).tokens
-    number_of = {token: number for number, token in enumerate(tokens)}
+    held_out = _HeldOut(texts.corpus, texts.rows, cache_dir)
     excluded = 0
     with (
         RaggedArrayWriter(folder, "unlabelled", np.uint32) as file,
         progress_bar("Reading unlabelled texts", None) as advance,
     ):
         for chunk in chunked(unlabelled, _CHUNK):
-            keys = [_word_hash(text, number_of) for text in chunk]
-            kept = [t for t, key in zip(chunk, keys, strict=True) if key not in held_out]
+            kept = [text for text in chunk if text not in held_out]
             excluded += len(chunk) - len(kept)
             ids = texts.vocabulary.encode_all(kept)
             lengths = np.array([len(one) for one in ids], np.int64)
@@ -214,11 +237,22 @@ def _encode(unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folde
     return excluded
 
 
-def _word_hash(text: str, number_of: Mapping[str, int]) -> int | None:
-    """Return the hash of a text's words in TextHashes; None: a word that no text of these has."""
-    try:
-        numbers = [number_of[word] for word in basic_english(text)]
-    except KeyError:
-        return None
-    content = np.array(numbers, np.uint32).tobytes()
-    return int(np.frombuffer(hash_bytes(content)[:8], np.uint64)[0])
+class _HeldOut:
+    """The texts of validation and test, word by word."""
+
+    def __init__(
+        self, corpus: Corpus, rows: tuple[np.ndarray, np.ndarray], cache_dir: Path
+    ) -> None:
+        hashes = split_hashes(corpus, cache_dir, *rows)
+        others = [split.words for name, split in hashes.items() if name != "train"]
+        self._hashes = set(chain.from_iterable(words.tolist() for words in others))
+        tokens = tokenize_corpus(corpus, cache_dir).tokens
+        self._number_of = {token: number for number, token in enumerate(tokens)}
+
+    def __contains__(self, text: str) -> bool:
+        try:
+            numbers = [self._number_of[word] for word in basic_english(text)]
+        except KeyError:  # a word that no text of the corpus has
+            return False
+        content = np.array(numbers, np.uint32).tobytes()
+        return int(np.frombuffer(hash_bytes(content)[:8], np.uint64)[0]) in self._hashes
