@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rnn_lab.data.bpe import SubwordVocabulary
 from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
-from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.text_encoder import TextEncoder, extend_vocabulary
 from rnn_lab.data.tokenizer_json import JsonTokenizer
 from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary
 from rnn_lab.errors import CheckpointError
@@ -139,3 +139,19 @@ def test_refuses_a_damaged_state(damage) -> None:
 def test_refuses_what_is_no_state(state) -> None:
     with pytest.raises(CheckpointError, match=r"^text encoder: "):
         TextEncoder.from_state_dict(state)
+
+
+@pytest.mark.parametrize("kind", [*WORD_VOCABULARIES, CharacterVocabulary])
+def test_a_vocabulary_is_extended_by_new_tokens_alone(kind) -> None:
+    first, second = kind(["<pad>", "<unk>", "b", "a"]), kind(["<pad>", "<unk>", "c", "a", "d"])
+    extended = extend_vocabulary(first, second)
+    assert extended.state() == ["<pad>", "<unk>", "b", "a", "c", "d"]
+    assert type(extended) is type(first)
+
+
+def test_learned_subwords_stay_as_they_are() -> None:
+    first, second = (
+        SubwordVocabulary.train(random_texts(texts), max_vocab_size=300, min_freq=1)
+        for texts in (50, 20)
+    )
+    assert extend_vocabulary(first, second) is first

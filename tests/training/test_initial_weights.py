@@ -14,7 +14,12 @@ from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.inference.load import load_model
 from rnn_lab.models.embedding import INITIAL_STD, scale_vectors
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.initial_weights import InitialWeights, load_initial_weights, match_tokens
+from rnn_lab.training.initial_weights import (
+    InitialWeights,
+    initial_vocabulary,
+    load_initial_weights,
+    match_tokens,
+)
 from rnn_lab.training.recipe import resolve_recipe
 from tests.cli.forked import run_warm_command
 from tests.test_conf import composed
@@ -92,6 +97,48 @@ def test_no_run_and_two_origins_are_refused(load, tmp_path):
         load(f"model.init_from={tmp_path}/nowhere")
     with pytest.raises(ConfigError, match="both say what words start from"):
         composed("data=demo", "model.init_from=run", "data.vectors=skipgram")
+
+
+def test_words_of_few_texts_and_of_the_run_are_known(mood_run, tmp_path):
+    (tmp_path / "few.csv").write_text("text,label\n" + "zyzzyva film,good\nthe film,bad\n" * 20)
+    config = composed(
+        *("data=files", f"data.train_path={tmp_path}/few.csv", f"data.cache_dir={tmp_path}"),
+        *(f"model.init_from={mood_run}", *SIZES),
+    )
+    source = load_model(mood_run)
+    data = TextDataModule(config.data, base_vocabulary=initial_vocabulary(config.model))
+    data.setup()
+    known = source.text_encoder.vocabulary.tokens
+    assert data.text_encoder.vocabulary.tokens == [*known, "zyzzyva"]
+    assert "music" in known  # which no text here has
+    found = load_initial_weights(resolve_recipe(config, data), data)
+    assert found.rows.tolist() == list(range(1, len(known) + 1))
+    theirs = source.model.state_dict()["embedding.weight"]
+    assert torch.equal(found.vectors, torch.cat([theirs[1:], theirs[1:2]]))  # <unk> for the new
+
+
+def test_a_resumed_run_needs_neither_the_run_nor_its_words(mood_run, mood_reviews, tmp_path):
+    shutil.copytree(mood_run, tmp_path / "first")
+    few = mood_reviews.read_text().splitlines()[:80]
+    (tmp_path / "few.csv").write_text("\n".join([*few, "zyzzyva,happy", "zyzzyva,sad"]))
+    options = (
+        *("data.train_path=few.csv", "model.init_from=first", "trainer.max_epochs=2"),
+        "+callbacks.keep={_target_: tests.training.user_callbacks.KeepFirst}",
+    )
+    printed = train(tmp_path, "run", *options)
+    assert "1 more tokens of these texts start from its <unk>" in printed
+    shutil.rmtree(tmp_path / "first")
+    shutil.rmtree(tmp_path / "data")
+    train(tmp_path, "again", *options)
+    expected, found = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in ("run", "again")
+    )
+    for weight, value in expected["state_dict"].items():
+        assert torch.equal(value, found["state_dict"][weight]), weight
+    # So does a test of a checkpoint.
+    best = "ckpt_path=run/checkpoints/best.ckpt"
+    train(tmp_path, "tested", *options, "train=false", best, "test=true", "data.test_path=few.csv")
 
 
 def test_a_reproduced_run_starts_from_the_same_weights(load, mood_run, mood_reviews, tmp_path):

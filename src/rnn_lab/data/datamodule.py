@@ -31,9 +31,9 @@ from rnn_lab.data.samplers import (
 from rnn_lab.data.sources.registry import load_corpus
 from rnn_lab.data.splits import split_validation
 from rnn_lab.data.statistics import TextStatistics, text_statistics
-from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.text_encoder import TextEncoder, Vocabulary, extend_vocabulary
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
-from rnn_lab.data.tokenizer_json import read_tokenizer_json
+from rnn_lab.data.tokenizer_json import JsonTokenizer, read_tokenizer_json
 from rnn_lab.data.unlabelled import (
     EncodedUnlabelled,
     PretrainingTexts,
@@ -45,6 +45,7 @@ from rnn_lab.data.unlabelled import (
 )
 from rnn_lab.data.word_vectors import WordVectors, load_word_vectors
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
+from rnn_lab.validation import AUTO
 
 
 class TextDataModule(L.LightningDataModule):
@@ -67,6 +68,8 @@ class TextDataModule(L.LightningDataModule):
         text_encoder: TextEncoder | None = None,
         class_names: Sequence[str] | None = None,
         task: Task | None = None,
+        vocabulary: Vocabulary | None = None,
+        base_vocabulary: Vocabulary | None = None,
         use_labels: bool = True,
         train_unlabelled: bool = False,
     ) -> None:
@@ -79,6 +82,8 @@ class TextDataModule(L.LightningDataModule):
             text_encoder: of a finished run, used instead of a new vocabulary.
             class_names: of a finished run: labels become indices into these.
             task: of a finished run: texts of another one are refused.
+            vocabulary: of a run that resumes, used instead of a new one.
+            base_vocabulary: of the run that the network starts from: the new one begins with it.
             use_labels: False: the training batches are those of `pretraining_texts`.
             train_unlabelled: let training batches have texts of data.unlabelled, if it names any.
         """
@@ -89,6 +94,7 @@ class TextDataModule(L.LightningDataModule):
         self._text_encoder = text_encoder
         self._class_names = None if class_names is None else tuple(class_names)
         self._task = task
+        self._vocabulary, self._base_vocabulary = vocabulary, base_vocabulary
         self.use_labels = use_labels
         self._train_unlabelled = train_unlabelled
         self._is_set_up = False
@@ -126,13 +132,10 @@ class TextDataModule(L.LightningDataModule):
                         f"{corpus.name}: every training text also occurs in validation or test; "
                         "with data.drop_duplicates=true none is left"
                     )
-            config = self.config = resolve_tokenizer(config, corpus, train_rows)
-            learns_from_unlabelled = (
-                self._train_unlabelled or not self.use_labels or config.vectors == SKIPGRAM
+            config = self.config = self._resolve_tokenizer(corpus, train_rows)
+            vocabulary = self._vocabulary or self._new_vocabulary(
+                corpus, (train_rows, validation_rows)
             )
-            rows = train_rows, validation_rows
-            more = words_to_count(config, corpus, rows) if learns_from_unlabelled else None
-            vocabulary = fit_vocabulary(corpus, train_rows, config, more)
         else:
             vocabulary = self._text_encoder.vocabulary
         splits = encode_corpus(corpus, vocabulary, cache_dir)
@@ -152,6 +155,24 @@ class TextDataModule(L.LightningDataModule):
         self.corpus = corpus
         self._rows = train_rows, validation_rows
         self._is_set_up = True
+
+    def _resolve_tokenizer(self, corpus: Corpus, rows: np.ndarray) -> TextOptions:
+        """Return the options with a tokenizer for each `auto`, that of the base vocabulary."""
+        base, config = self._base_vocabulary, self.config
+        if config.tokenizer == AUTO and base is not None and not isinstance(base, JsonTokenizer):
+            config = config.model_copy(update={"tokenizer": base.tokenizer})
+        return resolve_tokenizer(config, corpus, rows)
+
+    def _new_vocabulary(self, corpus: Corpus, rows: tuple[np.ndarray, np.ndarray]) -> Vocabulary:
+        base, config = self._base_vocabulary, self.config
+        learns_from_unlabelled = (
+            self._train_unlabelled or not self.use_labels or config.vectors == SKIPGRAM
+        )
+        more = words_to_count(config, corpus, rows) if learns_from_unlabelled else None
+        fitted = fit_vocabulary(corpus, rows[0], config, more)
+        if base is None or base.tokenizer != fitted.tokenizer:
+            return fitted  # `load_initial_weights` refuses another tokenizer
+        return extend_vocabulary(base, fitted)
 
     @cached_property
     def duplicates(self) -> dict[str, dict[str, DuplicateCounts]]:

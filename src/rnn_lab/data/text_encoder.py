@@ -58,6 +58,17 @@ def token_ids(vocabulary: Vocabulary) -> dict[str, int]:
     return {tokens[i]: i for i in range(len(SPECIALS), len(tokens))}
 
 
+def extend_vocabulary(first: Vocabulary, second: Vocabulary) -> Vocabulary:
+    """Return the tokens of `first`, with their ids, then those that only `second` has.
+
+    Bytes, learned subwords and those of a tokenizer.json are complete: they stay as they are.
+    """
+    listed = WordVocabulary | TorchtextVocabulary | CharacterVocabulary
+    if not isinstance(first, listed) or not isinstance(second, listed):
+        return first
+    return type(first)(list(dict.fromkeys([*first.state(), *second.state()])))
+
+
 def vocabulary_fingerprint(vocabulary: Vocabulary) -> str:
     """Return a sha256 (hex) of the mapping from token to id, equal with and without torchtext."""
     kind = WordVocabulary if isinstance(vocabulary, TorchtextVocabulary) else vocabulary

@@ -176,8 +176,13 @@ def _with_known_batch(spec: RunSpec) -> RunSpec:
     if AUTO not in [getattr(spec.config.data, name) for name in sizes]:
         return spec  # no texts are read where memory has just run out
     from rnn_lab.data.datamodule import TextDataModule
+    from rnn_lab.training.initial_weights import initial_vocabulary
 
-    data = TextDataModule(spec.config.data, allow_fallback=spec.sweep is None)
+    data = TextDataModule(
+        spec.config.data,
+        allow_fallback=spec.sweep is None,
+        base_vocabulary=initial_vocabulary(spec.config.model),
+    )
     data.setup()
     update = {name: getattr(data.config, name) for name in sizes}
     known = spec.config.data.model_copy(update=update)

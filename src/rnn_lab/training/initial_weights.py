@@ -22,7 +22,7 @@ from rnn_lab.models.embedding import scale_vectors
 from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.reproduce import read_run_record
-from rnn_lab.training.saved_network import read_network
+from rnn_lab.training.saved_network import SavedNetwork, read_network
 
 _LAYERS = "recurrent."  # copied from another run in any case
 _POOLING = "pooling_module."  # copied where both runs pool alike
@@ -74,6 +74,24 @@ def load_initial_weights(config: RunConfig, data: TextDataModule) -> InitialWeig
     return found
 
 
+def initial_vocabulary(config: ModelConfig) -> Vocabulary | None:
+    """Return the vocabulary of model.init_from; None: the option is not set.
+
+    Raises:
+        CheckpointError: it is not a run.
+    """
+    if config.init_from is None:
+        return None
+    return _read_run(config).text_encoder.vocabulary
+
+
+def _read_run(config: ModelConfig) -> SavedNetwork:
+    try:
+        return read_network(str(config.init_from))
+    except CheckpointError as error:
+        raise CheckpointError(f"model.init_from: {error}") from None
+
+
 def _from_vectors(config: RunConfig, data: TextDataModule) -> InitialWeights:
     found = data.word_vectors(config.model.embedding_dim)
     _print_vectors(found.about, config.optimizer.vectors_lr_factor)
@@ -100,37 +118,34 @@ def _print_vectors(about: Mapping[str, Any], lr_factor: float) -> None:
 
 
 def _from_run(config: ModelConfig, data: TextDataModule) -> InitialWeights:
-    option = f"model.init_from={config.init_from}"
-    try:
-        run = read_network(str(config.init_from))
-    except CheckpointError as error:
-        raise CheckpointError(f"model.init_from: {error}") from None
+    option, run = f"model.init_from={config.init_from}", _read_run(config)
     here, there = data.text_encoder.vocabulary, run.text_encoder.vocabulary
     _check_fits(option, run.model_config, config, (there.tokenizer, here.tokenizer))
     weights = run.network.state_dict()
     mine, theirs = match_tokens(here, there)
+    new = sorted(set(range(UNK_ID, data.vocab_size)) - set(mine))
     copied = [_LAYERS] + [_POOLING] * (run.model_config.pooling == config.pooling)
     about = {
         "source": str(config.init_from),
         "fingerprint": digest(weights, run.about),
         "coverage": {"vocabulary": len(mine) / max(data.vocab_size - UNK_ID, 1)},
     }
-    _print_run(about)
+    _print_run(str(config.init_from), len(mine) - 1, len(new))
+    # Of a word that it does not know, the recurrent layers have learned to read <unk>.
     return InitialWeights(
         {"init_from": about},
-        torch.tensor(mine, dtype=torch.int64),
-        weights["embedding.weight"][theirs],
+        torch.tensor([*mine, *new], dtype=torch.int64),
+        weights["embedding.weight"][[*theirs, *[UNK_ID] * len(new)]],
         layers={name: w for name, w in weights.items() if name.startswith(tuple(copied))},
     )
 
 
 @rank_zero_only
-def _print_run(about: Mapping[str, Any]) -> None:
-    print(
-        f"Starts from {about['source']}: {about['coverage']['vocabulary']:.1%} of the vocabulary "
-        "have vectors of it, the others are random",
-        flush=True,
-    )
+def _print_run(source: str, known: int, new: int) -> None:
+    line = f"Starts from {source}, with its {known:,} tokens"
+    if new:
+        line += f"; {new:,} more tokens of these texts start from its <unk>"
+    print(line, flush=True)
 
 
 def match_tokens(vocabulary: Vocabulary, other: Vocabulary) -> tuple[list[int], list[int]]:

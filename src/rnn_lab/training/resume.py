@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 from torch import Tensor
 
+from rnn_lab.data.text_encoder import TextEncoder, Vocabulary
 from rnn_lab.errors import (
     CheckpointError,
     ConfigError,
@@ -42,6 +43,7 @@ from rnn_lab.training.extension import (
     may_change,
 )
 from rnn_lab.training.resume_hint import resume_hint
+from rnn_lab.training.saved_network import DATA
 from rnn_lab.training.spec import RunSpec
 
 _SHOWN = 3  # differing options in a message
@@ -177,17 +179,41 @@ def recorded_initial_weights(
 
     A resumed run does not read them again: their file may have changed or be gone.
     """
-    last = folder / "checkpoints" / LAST
-    if resume == "never" or not last.exists():
-        if ckpt_path is None or Path(ckpt_path).name != LAST:
-            return None
-        last = local_path(ckpt_path)
     try:
-        state = read_checkpoint(last)[RESUME]
+        state = _read_saved(folder, resume, ckpt_path)[RESUME]
         found = _ResumeState.model_validate(state).initial_weights
     except (CheckpointError, KeyError, ValidationError):  # `find_resume_point` says what is wrong
         return None
     return {str(name): about for name, about in found.items()}
+
+
+def recorded_vocabulary(
+    folder: Path, resume: Literal["auto", "never"], ckpt_path: str | None
+) -> Vocabulary | None:
+    """Return the vocabulary in last.ckpt, None without one.
+
+    A resumed run does not read again the texts and the run that it was made of.
+    """
+    try:
+        state = _read_saved(folder, resume, ckpt_path)[DATA]["text_encoder"]
+        return TextEncoder.from_state_dict(state).vocabulary
+    except (CheckpointError, KeyError, TypeError):  # `find_resume_point` says what is wrong
+        return None
+
+
+def _read_saved(
+    folder: Path, resume: Literal["auto", "never"], ckpt_path: str | None
+) -> dict[str, Any]:
+    """Return the checkpoint of the folder, or that of `ckpt_path`; without one, nothing."""
+    last = folder / "checkpoints" / LAST
+    if resume == "never" or not last.exists():
+        if ckpt_path is None:
+            return {}
+        last = local_path(ckpt_path)
+    try:
+        return read_checkpoint(last)
+    except OSError:
+        return {}
 
 
 def incompatible_checkpoint(path: Path, error: Exception) -> IncompatibleCheckpointError | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import lightning as L
 import torch
@@ -52,7 +52,11 @@ from rnn_lab.training.data_report import (
     write_skipped_rows,
 )
 from rnn_lab.training.hardware import Hardware, print_precision, resolve_hardware
-from rnn_lab.training.initial_weights import InitialWeights, load_initial_weights
+from rnn_lab.training.initial_weights import (
+    InitialWeights,
+    initial_vocabulary,
+    load_initial_weights,
+)
 from rnn_lab.training.recipe import print_recipe, resolve_recipe
 from rnn_lab.training.reproduce import check_same_data
 from rnn_lab.training.resume import (
@@ -60,6 +64,7 @@ from rnn_lab.training.resume import (
     find_resume_point,
     incompatible_checkpoint,
     recorded_initial_weights,
+    recorded_vocabulary,
 )
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.spec import CallbackFactory, RunSpec
@@ -91,7 +96,7 @@ def train(
     hardware, folder = resolve_hardware(spec.config.trainer), spec.output_dir
     print_precision(spec.config.trainer, hardware)
     L.seed_everything(spec.config.seed, workers=True, verbose=False)
-    data = load_data(spec)
+    data = load_data(spec, rollbacks)
     shutdown.raise_received()  # a library may have swallowed what the signal raised
     spec = with_recipe(spec, data)
     config = spec.config
@@ -132,17 +137,24 @@ def train(
             save_artifacts(folder, result, data, trainer, plots=config.plots)
 
 
-def load_data(spec: RunSpec) -> TextDataModule:
+def load_data(spec: RunSpec, rollbacks: tuple[Rollback, ...] | None) -> TextDataModule:
     """Return the data of a run, ready to be read; warn about what a user would want to know.
 
     Raises:
         DataError: the texts cannot be read, or are not those of the run to reproduce.
+        CheckpointError: model.init_from is not a run.
     """
     config = spec.config
+    vocabulary = None
+    if config.model.init_from is not None or config.data.unlabelled is not None:
+        resume = resume_of(config, rollbacks) if config.train else "never"
+        vocabulary = recorded_vocabulary(spec.output_dir, resume, config.ckpt_path)
     data = TextDataModule(
         config.data,
         seed=config.seed,
         allow_fallback=spec.sweep is None,
+        vocabulary=vocabulary,
+        base_vocabulary=initial_vocabulary(config.model) if vocabulary is None else None,
         use_labels=not config.is_language_model,
         train_unlabelled=config.train and config.loss.needs_no_labels,
     )
@@ -305,9 +317,16 @@ def recorded_weights(
     origins = (config.model.init_from, config.data.vectors, config.ckpt_path)
     if all(origin is None for origin in origins):
         return None  # nothing would be read
-    resume = config.resume if rollbacks is None else "auto"
+    resume = resume_of(config, rollbacks)
     about = recorded_initial_weights(spec.output_dir, resume, config.ckpt_path)
     return None if about is None else InitialWeights(about, is_recorded=True)
+
+
+def resume_of(
+    config: RunConfig, rollbacks: tuple[Rollback, ...] | None
+) -> Literal["auto", "never"]:
+    """Return the option `resume`; a run that goes back to its last checkpoint resumes anyway."""
+    return config.resume if rollbacks is None else "auto"
 
 
 def checkpoint_metadata(
@@ -335,7 +354,7 @@ def prepare_resume(
     config = spec.config
     if not config.train or config.trainer.fast_dev_run:
         return None, ()
-    resume = config.resume if rollbacks is None else "auto"
+    resume = resume_of(config, rollbacks)
     resume_point = find_resume_point(spec.output_dir, resume, metadata, ckpt_path=config.ckpt_path)
     if rollbacks is None:
         rollbacks = read_rollbacks(spec.output_dir) if resume == "auto" else ()
