@@ -1,8 +1,10 @@
 """Measure accuracy by the number of labelled reviews: `python benchmarks/learning_curve.py`.
 
 Every method trains on the same reviews, drawn by the seed with data.train_size, splits the same
-share of them off for validation, and is tested on the whole test split. The command resumes: each
-measurement is in the file of --results as soon as it is made, and is not made again.
+share of them off for validation, and is tested on the whole test split. With --language-model=RUN,
+a network of each size starts from that run of experiment=imdb_lm, which has read no labels. The
+command resumes: each measurement is in the file of --results as soon as it is made, and is not made
+again.
 """
 
 import argparse
@@ -35,6 +37,7 @@ from rnn_lab.data.sources.registry import load_corpus
 from rnn_lab.io.atomic import write_json
 from rnn_lab.reports.run_summary import BASELINE_NAMES
 from rnn_lab.training.baseline import fit_baselines
+from rnn_lab.training.saved_network import read_network
 
 SIZES = (100, 300, 1_000, 3_000, 10_000, 25_000)
 RESULTS = Path(__file__).resolve().parent / "results" / "learning_curve.json"
@@ -43,16 +46,26 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "gru": ("model=gru",),
     "gru_skipgram": ("model=gru", "data.vectors=skipgram", "data.unlabelled={unlabelled}"),
 }
+PRETRAINED = "gru_pretrained"
+# What a network that starts from a language model has beside its structure.
+FINE_TUNING = (
+    "model.init_from={language_model}",
+    "model.pooling=last_max_mean",
+    "model.ngram_weighting=naive_bayes",
+    "optimizer.layer_lr_decay=0.4",
+)
 BASELINES = ("tfidf", "nbsvm")
 NAMES = {
     **{name: BASELINE_NAMES[name] for name in BASELINES},
     "gru": "GRU, random vectors",
     "gru_skipgram": "GRU, skip-gram vectors",
+    PRETRAINED: "GRU, from a language model",
 }
 NOTES = """\
 Test accuracy in percent, by the number of labelled reviews; mean and standard deviation over the \
 seeds {seeds}, which draw the reviews and the weights. A tenth of the reviews is validation. \
-Reviews: {reviews}, {tested:,} for the test; {unlabelled:,} unlabelled ones for skip-gram."""
+Reviews: {reviews}, {tested:,} for the test; {unlabelled:,} unlabelled ones for vectors and \
+language models."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +180,7 @@ def main() -> None:
     """Make the missing measurements, print the table and draw the picture."""
     options = parse()
     methods = [*options.methods, *options.experiments]
+    methods += [PRETRAINED] * (options.draw_only or options.language_model is not None)
     if options.draw_only:
         results = Results.read(options.results, None)
     else:
@@ -194,7 +208,9 @@ def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     names = [*BASELINES, *NETWORKS]
-    parser.add_argument("--methods", nargs="*", choices=names, default=names, metavar="METHOD")
+    default = [*BASELINES, "gru"]
+    parser.add_argument("--methods", nargs="*", choices=names, default=default, metavar="METHOD")
+    parser.add_argument("--language-model", type=Path, metavar="RUN", help="of experiment=imdb_lm")
     parser.add_argument(
         "--experiments", nargs="*", default=[], metavar="NAME", help="files of conf/experiment"
     )
@@ -281,16 +297,33 @@ def measure_missing(options: argparse.Namespace, reviews: Reviews, results: Resu
 
 def all_jobs(options: argparse.Namespace, reviews: Reviews) -> Iterator[Job]:
     """Yield every measurement that the command line asks for."""
+    networks = dict(NETWORKS)
+    if options.language_model is not None:
+        networks[PRETRAINED] = fine_tuning_options(options.language_model)
+    methods = (*options.methods, *options.experiments, *networks.keys() - NETWORKS.keys())
     for size in sorted(options.sizes):
         if size > reviews.sizes["train"]:
             print(f"{size:,}: there are {reviews.sizes['train']:,} reviews", file=sys.stderr)
             continue
-        for method in (*options.methods, *options.experiments):
+        for method in methods:
             own: tuple[str, ...] = ()
             if method not in BASELINES:
-                own = (*NETWORKS.get(method, (f"experiment={method}",)), *options.override)
+                own = (*networks.get(method, (f"experiment={method}",)), *options.override)
             for seed in options.seeds:
                 yield Job(method, size, seed, own)
+
+
+def fine_tuning_options(language_model: Path) -> tuple[str, ...]:
+    """Return the options of a classifier that starts from a run of a language model."""
+    config = read_network(language_model).model_config
+    structure = (
+        f"model={config.name}",
+        f"model.embedding_dim={config.embedding_dim}",
+        f"model.hidden_size={config.hidden_size}",
+        f"model.num_layers={config.num_layers}",
+        f"model.bidirectional={str(config.bidirectional).lower()}",
+    )
+    return (*structure, *FINE_TUNING)
 
 
 def measure_baselines(job: Job, reviews: Reviews, options: argparse.Namespace) -> list[Point]:
@@ -328,8 +361,12 @@ def measure_network(job: Job, reviews: Reviews, options: argparse.Namespace) -> 
     """
     run = options.cache_dir.resolve() / "learning_curve" / "runs"
     run = run / f"{job.method}-{job.size}-{job.seed}"
-    own = [option.format(unlabelled=reviews.folder / "unlabelled.csv") for option in job.options]
-    if job.method in NETWORKS:  # an experiment names its own data
+    places = {"unlabelled": reviews.folder / "unlabelled.csv"}
+    if options.language_model is not None:
+        places["language_model"] = options.language_model.resolve()
+    own = [option.format(**places) for option in job.options]
+    is_ours = job.method in NETWORKS or job.method == PRETRAINED
+    if is_ours:  # an experiment names its own data
         own += ["data=files", *(f"data.{name}={value}" for name, value in reviews.options.items())]
     command = [
         *(sys.executable, str(PROJECT / "train.py"), *own),
@@ -345,7 +382,7 @@ def measure_network(job: Job, reviews: Reviews, options: argparse.Namespace) -> 
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     result = json.loads((run / "result.json").read_text())
     counts = result["data"]["num_examples"]
-    source = "files" if job.method in NETWORKS else reviews.name
+    source = "files" if is_ours else reviews.name
     if (result["data"]["name"], counts["train"] + counts["validation"]) != (source, job.size):
         raise SystemExit(f"{job.method}: did not train on {job.size:,} reviews of {reviews.name}")
     shutil.rmtree(run)

@@ -131,16 +131,22 @@ def test_learning_curve(workplace: Path) -> None:
     given = ("--sizes", "60", "20", "--seeds", "1", "2", "--experiments", "smoke", "--threads", "1")
     given += ("--override", "model.embedding_dim=8", "model.hidden_size=4", "trainer.max_epochs=1")
     given += ("data.vectors_epochs=1",)
+    small = given[given.index("--override") + 1 :]
     given += ("--results", "curve.json", "--markdown", "curve.md", "--picture", "curve.png")
+    language_model = ("data=demo", "objective=language_model", "hydra.run.dir=lm", *small)
+    done = run_warm_command("train.py", *language_model, "logger=none", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    given += ("--language-model", "lm")
     command = ("benchmarks/learning_curve.py", *given)
     some = ("--methods", "tfidf", "gru_skipgram")
     done = run_warm_command(*command, *some, cwd=workplace, warm_children=True)
     assert done.returncode == 0, done.stderr
-    assert "[12/12] smoke, 60 reviews, seed 2" in done.stderr
+    assert "[16/16] gru_pretrained, 60 reviews, seed 2" in done.stderr
     header, *rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert [cell.strip() for cell in header.split("|")[1:-1]] == ["method", "20", "60"]
     assert [row.split("|")[1].strip() for row in rows[1:]] == [
         *("TF-IDF with logistic regression", "GRU, skip-gram vectors", "smoke"),
+        "GRU, from a language model",
     ]
     assert all(row.count("±") == 2 for row in rows[1:])
     assert (workplace / "curve.md").read_text() == done.stdout

@@ -20,7 +20,7 @@ ABOUT = {"name": "imdb", "fingerprint": "f", "sizes": {"train": 25_000, "test": 
 
 def options(**given: object) -> Namespace:
     default = {"methods": ["tfidf", "gru"], "experiments": [], "sizes": [300, 100], "seeds": [1, 2]}
-    return Namespace(**default | {"override": [], "threads": 1} | given)
+    return Namespace(**default | {"override": [], "threads": 1, "language_model": None} | given)
 
 
 @pytest.fixture(scope="module")
