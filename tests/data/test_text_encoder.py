@@ -147,6 +147,8 @@ def test_a_vocabulary_is_extended_by_new_tokens_alone(kind) -> None:
     extended = extend_vocabulary(first, second)
     assert extended.state() == ["<pad>", "<unk>", "b", "a", "c", "d"]
     assert type(extended) is type(first)
+    assert extend_vocabulary(first, second, 5).state() == extended.state()[:5]
+    assert extend_vocabulary(first, second, 3).state() == first.state()  # it loses none
 
 
 def test_learned_subwords_stay_as_they_are() -> None:

@@ -86,8 +86,9 @@ def test_the_vocabulary_has_the_tokens_of_unlabelled_texts(load, tmp_path, token
     more = load(**options).text_encoder.vocabulary.tokens
     new = set("zyv") if tokenizer == "char" else {"zyzzyva"}  # no token of the test text
     assert set(more) == set(plain) | new
-    few = load(**options, max_vocab_size=6)
-    assert len(few.text_encoder.vocabulary.tokens) == 6  # the most frequent of both
+    assert more[: len(plain)] == plain  # those of labelled texts come first
+    few = load(**options, max_vocab_size=len(plain)).text_encoder.vocabulary.tokens
+    assert few == plain
 
 
 def test_subwords_are_learned_from_unlabelled_texts_too(load, tmp_path):

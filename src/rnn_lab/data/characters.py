@@ -1,14 +1,13 @@
 """Texts -> characters or bytes, for texts whose words no space separates, or of any script."""
 
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from rnn_lab.data.vocabulary import SPECIALS, TokenVocabulary, sort_by_frequency
+from rnn_lab.data.vocabulary import SPECIALS, TokenVocabulary, most_frequent
 
 CHARACTERS_VERSION = 1  # part of every cache key; raise it when `characters` changes
 BYTES_VERSION = 1  # the same for ByteVocabulary
@@ -66,11 +65,9 @@ class CharacterVocabulary(TokenVocabulary):
         cls, texts: Iterable[str], *, max_vocab_size: int | None, min_freq: int
     ) -> "CharacterVocabulary":
         """Keep the characters that occur `min_freq` times, the most frequent first."""
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(characters(text))
-        tokens, numbers = list(counts), list(counts.values())
-        return cls(sort_by_frequency(tokens, numbers, min_freq=min_freq, max_tokens=max_vocab_size))
+        return cls(
+            most_frequent(map(characters, texts), max_tokens=max_vocab_size, min_freq=min_freq)
+        )
 
     def words(self, text: str) -> list[tuple[str, np.ndarray]]:
         """Return each character of `text` and its id, int64 [1]; a space is a visible one."""

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION, basic_english
+from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION
 from rnn_lab.data.bpe import BPE_VERSION, SubwordVocabulary
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.characters import (
@@ -23,7 +23,12 @@ from rnn_lab.data.corpus import Corpus, UnlabelledTexts
 from rnn_lab.data.options import TextOptions, names_file
 from rnn_lab.data.progress import progress_bar, with_progress
 from rnn_lab.data.storage import ConcatenatedArrays, RaggedArray, RaggedArrayWriter, chunked
-from rnn_lab.data.text_encoder import Vocabulary, vocabulary_fingerprint, vocabulary_from_state
+from rnn_lab.data.text_encoder import (
+    Vocabulary,
+    extend_vocabulary,
+    vocabulary_fingerprint,
+    vocabulary_from_state,
+)
 from rnn_lab.data.tokenize import tokenize_corpus
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
 from rnn_lab.data.tokenizer_json import (
@@ -88,7 +93,10 @@ def fit_vocabulary(
     options: TextOptions,
     unlabelled: UnlabelledTexts | None = None,
 ) -> Vocabulary:
-    """Return the vocabulary of the texts of `corpus.train` at `rows` and of more texts; cached.
+    """Return the vocabulary of the texts of `corpus.train` at `rows`; cached.
+
+    Tokens that only the unlabelled texts have follow, the most frequent ones, up to
+    data.max_vocab_size. Subwords are learned from both.
 
     Raises:
         DataError: the unlabelled texts cannot be read.
@@ -111,8 +119,7 @@ def fit_vocabulary(
     folder = Path(options.cache_dir) / "vocabularies" / settings_key(settings)
 
     def build(folder: Path) -> None:
-        fit = _FIT[options.tokenizer]
-        vocabulary = fit(corpus, rows, options, unlabelled or ())
+        vocabulary = _fit(corpus, rows, options, unlabelled)
         (folder / "vocabulary.json").write_text(json.dumps(vocabulary.state()))
 
     build_once(folder, build)
@@ -121,9 +128,23 @@ def fit_vocabulary(
     )
 
 
-def _fit_words(
-    corpus: Corpus, rows: np.ndarray, options: TextOptions, more: Iterable[str]
-) -> WordVocabulary:
+def _fit(
+    corpus: Corpus, rows: np.ndarray, options: TextOptions, unlabelled: UnlabelledTexts | None
+) -> Vocabulary:
+    more = () if unlabelled is None else unlabelled
+    if options.tokenizer == SubwordVocabulary.tokenizer:
+        return _fit_subwords(chain(_texts(corpus, rows), more), options)
+    if options.tokenizer == WordVocabulary.tokenizer:
+        vocabulary: Vocabulary = _fit_cached_words(corpus, rows, options)
+    else:
+        vocabulary = _FIT[options.tokenizer](_texts(corpus, rows), options)
+    if unlabelled is None:
+        return vocabulary
+    others = _FIT[options.tokenizer](more, options)
+    return extend_vocabulary(vocabulary, others, options.max_vocab_size)
+
+
+def _fit_cached_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVocabulary:
     tokenized = tokenize_corpus(corpus, Path(options.cache_dir))
     chosen = np.zeros(len(corpus.train), dtype=bool)
     chosen[rows] = True
@@ -131,53 +152,50 @@ def _fit_words(
     for chunk, numbers, lengths in tokenized.splits["train"].chunks():
         training = numbers[np.repeat(chosen[chunk], lengths)]
         counts += np.bincount(training, minlength=len(counts))
-    count_of = Counter(dict(zip(tokenized.tokens, counts.tolist(), strict=True)))
-    for text in with_progress(more, "Counting words"):
-        count_of.update(basic_english(text))
     return WordVocabulary(
         sort_by_frequency(
-            list(count_of),
-            list(count_of.values()),
+            tokenized.tokens,
+            counts.tolist(),
             min_freq=options.min_freq,
             max_tokens=options.max_vocab_size,
         )
     )
 
 
-def _fit_torchtext(
-    corpus: Corpus, rows: np.ndarray, options: TextOptions, more: Iterable[str]
-) -> TorchtextVocabulary:
+def _fit_words(texts: Iterable[str], options: TextOptions) -> WordVocabulary:
+    return WordVocabulary.train(
+        with_progress(texts, "Counting words"),
+        max_vocab_size=options.max_vocab_size,
+        min_freq=options.min_freq,
+    )
+
+
+def _fit_torchtext(texts: Iterable[str], options: TextOptions) -> TorchtextVocabulary:
     return TorchtextVocabulary.build(
-        _texts(corpus, rows, more, "Counting words"),
+        with_progress(texts, "Counting words"),
         max_tokens=options.max_vocab_size,
         min_freq=options.min_freq,
     )
 
 
-def _fit_subwords(
-    corpus: Corpus, rows: np.ndarray, options: TextOptions, more: Iterable[str]
-) -> SubwordVocabulary:
+def _fit_subwords(texts: Iterable[str], options: TextOptions) -> SubwordVocabulary:
     assert options.max_vocab_size is not None  # TextOptions checks it
     return SubwordVocabulary.train(
-        _texts(corpus, rows, more, "Learning subwords"),
+        with_progress(texts, "Learning subwords"),
         max_vocab_size=options.max_vocab_size,
         min_freq=options.min_freq,
     )
 
 
-def _fit_characters(
-    corpus: Corpus, rows: np.ndarray, options: TextOptions, more: Iterable[str]
-) -> CharacterVocabulary:
+def _fit_characters(texts: Iterable[str], options: TextOptions) -> CharacterVocabulary:
     return CharacterVocabulary.train(
-        _texts(corpus, rows, more, "Counting characters"),
+        with_progress(texts, "Counting characters"),
         max_vocab_size=options.max_vocab_size,
         min_freq=options.min_freq,
     )
 
 
-def _fit_bytes(
-    corpus: Corpus, rows: np.ndarray, options: TextOptions, more: Iterable[str]
-) -> ByteVocabulary:
+def _fit_bytes(texts: Iterable[str], options: TextOptions) -> ByteVocabulary:
     return ByteVocabulary()
 
 
@@ -190,16 +208,13 @@ def _read_tokenizer(options: TextOptions) -> JsonTokenizer:
     return vocabulary
 
 
-def _texts(corpus: Corpus, rows: np.ndarray, more: Iterable[str], title: str) -> Iterator[str]:
-    yield from with_progress(corpus.train.take(rows).texts, title, len(rows))
-    yield from with_progress(more, title)
+def _texts(corpus: Corpus, rows: np.ndarray) -> Sequence[str]:
+    return corpus.train.take(rows).texts
 
 
-_Fit = Callable[[Corpus, np.ndarray, TextOptions, Iterable[str]], Vocabulary]
-_FIT: dict[str, _Fit] = {
+_FIT: dict[str, Callable[[Iterable[str], TextOptions], Vocabulary]] = {
     WordVocabulary.tokenizer: _fit_words,
     TorchtextVocabulary.tokenizer: _fit_torchtext,
-    SubwordVocabulary.tokenizer: _fit_subwords,
     CharacterVocabulary.tokenizer: _fit_characters,
     ByteVocabulary.tokenizer: _fit_bytes,
 }

@@ -58,15 +58,20 @@ def token_ids(vocabulary: Vocabulary) -> dict[str, int]:
     return {tokens[i]: i for i in range(len(SPECIALS), len(tokens))}
 
 
-def extend_vocabulary(first: Vocabulary, second: Vocabulary) -> Vocabulary:
+def extend_vocabulary(
+    first: Vocabulary, second: Vocabulary, max_tokens: int | None = None
+) -> Vocabulary:
     """Return the tokens of `first`, with their ids, then those that only `second` has.
 
-    Bytes, learned subwords and those of a tokenizer.json are complete: they stay as they are.
+    There are at most `max_tokens`, unless `first` has more. Bytes, learned subwords and those of a
+    tokenizer.json are complete: they stay as they are.
     """
     listed = WordVocabulary | TorchtextVocabulary | CharacterVocabulary
     if not isinstance(first, listed) or not isinstance(second, listed):
         return first
-    return type(first)(list(dict.fromkeys([*first.state(), *second.state()])))
+    tokens = list(dict.fromkeys([*first.state(), *second.state()]))
+    most = len(tokens) if max_tokens is None else max(max_tokens, len(first))
+    return type(first)(tokens[:most])
 
 
 def vocabulary_fingerprint(vocabulary: Vocabulary) -> str:

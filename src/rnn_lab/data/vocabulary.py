@@ -1,5 +1,6 @@
 """Words -> ids, in the order of torchtext."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
@@ -32,6 +33,18 @@ def sort_by_frequency(
     return list(specials) + [
         token for token, n in by_frequency if n >= min_freq and token not in specials
     ]
+
+
+def most_frequent(
+    texts: Iterable[Iterable[str]], *, min_freq: int, max_tokens: int | None
+) -> list[str]:
+    """Return the specials, then the tokens of the texts as `sort_by_frequency` does."""
+    counts: Counter[str] = Counter()
+    for tokens in texts:
+        counts.update(tokens)
+    return sort_by_frequency(
+        list(counts), list(counts.values()), min_freq=min_freq, max_tokens=max_tokens
+    )
 
 
 class TokenVocabulary:
@@ -88,6 +101,15 @@ class WordVocabulary(TokenVocabulary):
     """The words of `basic_english` and their ids."""
 
     tokenizer = "basic_english"
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], *, max_vocab_size: int | None, min_freq: int
+    ) -> "WordVocabulary":
+        """Keep the words that occur `min_freq` times, the most frequent first."""
+        return cls(
+            most_frequent(map(basic_english, texts), max_tokens=max_vocab_size, min_freq=min_freq)
+        )
 
     @staticmethod
     def cut(text: str) -> list[str]:
