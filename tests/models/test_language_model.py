@@ -114,8 +114,10 @@ def test_gradients_are_those_of_finite_differences(bidirectional):
     torch.autograd.gradcheck(loss, weights, fast_mode=True)
 
 
-def test_blocks_give_the_loss_and_the_gradient_of_torchs_cross_entropy():
-    words, rows = 2500, 1100  # more than a block of either
+@pytest.mark.parametrize("threads", [1, 3])
+def test_blocks_give_the_loss_and_the_gradient_of_torchs_cross_entropy(threads, set_threads):
+    set_threads(threads)
+    words, rows = 2500, 2100  # more than a block of either
     generator = torch.Generator().manual_seed(2)
     states, table, bias = (
         torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()

@@ -9,7 +9,7 @@ with every word drawn it is exact.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from rnn_lab.data.vocabulary import UNK_ID
 from rnn_lab.models.fast.autocast import autocast_dtype, custom_bwd, custom_fwd
+from rnn_lab.models.fast.native import parallel_for
 
 # Predictions and words whose logits are computed together. On a CPU they stay in a core's cache; a
 # GPU needs large blocks to be busy.
@@ -104,10 +105,12 @@ class _LogSumExpOfOthers(torch.autograd.Function):
         table = pad_rows(table, _WORDS_MULTIPLE)
         offsets = F.pad(offsets, (0, len(table) - len(offsets)), value=-math.inf)
         found = offsets.new_full((len(states),), -math.inf)
-        with torch.autocast(states.device.type, enabled=False):
-            for rows, words in _blocks(states, table):
-                logits = _logits(states, table, offsets, places, rows, words)
-                found[rows] = torch.logaddexp(found[rows], logits.logsumexp(1))
+
+        def add_terms(part: int, rows: slice, words: slice) -> None:
+            logits = _logits(states, table, offsets, places, rows, words)
+            found[rows] = torch.logaddexp(found[rows], logits.logsumexp(1))
+
+        _for_blocks(states, table, add_terms)
         ctx.save_for_backward(states, table, offsets, places, found)
         return found[: ctx.sizes[0]]
 
@@ -117,24 +120,26 @@ class _LogSumExpOfOthers(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         states, table, offsets, places, found = ctx.saved_tensors
         gradient = F.pad(gradient, (0, len(states) - len(gradient)))
-        of_states = torch.zeros(states.shape, dtype=gradient.dtype, device=gradient.device)
-        of_table = torch.zeros(table.shape, dtype=gradient.dtype, device=gradient.device)
-        of_offsets = torch.zeros_like(offsets)
+        of_states = gradient.new_zeros(states.shape)
+        of_table = gradient.new_zeros((_num_parts(states), *table.shape))
+        of_offsets = offsets.new_zeros((_num_parts(states), *offsets.shape))
         # Without any word the sum is 0 and its logarithm infinite: the shares below are then 0.
         normalizers = found.clamp(min=torch.finfo(found.dtype).min)
-        with torch.autocast(states.device.type, enabled=False):
-            for rows, words in _blocks(states, table):
-                logits = _logits(states, table, offsets, places, rows, words)
-                shares = logits.sub_(normalizers[rows, None]).exp_().mul_(gradient[rows, None])
-                of_offsets[words] += shares.sum(0)
-                shares = shares.to(states.dtype)
-                of_states[rows] += shares @ table[words]
-                of_table[words] += shares.t() @ states[rows]
+
+        def add_gradients(part: int, rows: slice, words: slice) -> None:
+            logits = _logits(states, table, offsets, places, rows, words)
+            shares = logits.sub_(normalizers[rows, None]).exp_().mul_(gradient[rows, None])
+            of_offsets[part, words] += shares.sum(0)
+            shares = shares.to(states.dtype)
+            of_states[rows] += shares @ table[words]
+            of_table[part, words] += shares.t() @ states[rows]
+
+        _for_blocks(states, table, add_gradients)
         predictions, words = ctx.sizes
         return (
             of_states[:predictions].to(ctx.dtypes[0]),
-            of_table[:words].to(ctx.dtypes[1]),
-            of_offsets[:words],
+            of_table.sum(0)[:words].to(ctx.dtypes[1]),
+            of_offsets.sum(0)[:words],
             None,
         )
 
@@ -144,12 +149,27 @@ def pad_rows(x: Tensor, multiple: int) -> Tensor:
     return F.pad(x, (0, 0, 0, -len(x) % multiple))
 
 
-def _blocks(states: Tensor, table: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Yield the rows and the words of each block."""
-    rows, words = _CPU_BLOCK if states.device.type == "cpu" else _GPU_BLOCK
-    for row in range(0, len(states), rows):
-        for word in range(0, len(table), words):
-            yield slice(row, row + rows), slice(word, word + words)
+def _num_parts(states: Tensor) -> int:
+    """Return the number of parts of the rows that threads compute side by side."""
+    if states.device.type != "cpu":
+        return 1
+    return max(1, min(torch.get_num_threads(), len(states) // _CPU_BLOCK[0]))
+
+
+def _for_blocks(states: Tensor, table: Tensor, work: Callable[[int, slice, slice], None]) -> None:
+    """Call work(part, rows, words) for each block, those of a part of the rows one by one."""
+    height, width = _CPU_BLOCK if states.device.type == "cpu" else _GPU_BLOCK
+    blocks = [slice(row, row + height) for row in range(0, len(states), height)]
+    count = _num_parts(states)
+
+    def run(part: int) -> None:
+        # Both are settings of a thread.
+        with torch.no_grad(), torch.autocast(states.device.type, enabled=False):
+            for rows in blocks[part * len(blocks) // count : (part + 1) * len(blocks) // count]:
+                for word in range(0, len(table), width):
+                    work(part, rows, slice(word, word + width))
+
+    parallel_for(count, run)
 
 
 def _logits(

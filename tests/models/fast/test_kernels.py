@@ -172,26 +172,19 @@ def test_scipys_product_does_as_well(ours, theirs, options, dtype, monkeypatch):
     assert addresses[0] != addresses[1]
 
 
-@pytest.fixture
-def threads():
-    former = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(former)
-
-
 @LAYERS
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_the_same_on_any_number_of_threads(ours, theirs, options, number, threads):
+def test_the_same_on_any_number_of_threads(ours, theirs, options, number, set_threads):
     torch.manual_seed(0)
     layer = ours(5, 6, bidirectional=True, **options).double()
     inputs, lengths = torch.randn(29, 9, 5, dtype=torch.float64), torch.randint(1, 10, (29,))
-    threads(1)
+    set_threads(1)
     expected = results(unpacked, layer, inputs, lengths)
     if theirs is not None:
         torchs = theirs(5, 6, batch_first=True, bidirectional=True).double()
         torchs.load_state_dict(layer.state_dict())
         assert_equal(results(packed, torchs, inputs, lengths), expected, 1e-12)
-    threads(number)
+    set_threads(number)
     assert_equal(results(unpacked, layer, inputs, lengths), expected, 1e-12)
 
 
@@ -213,19 +206,19 @@ def test_frozen_weights_get_no_gradient_and_inputs_the_same(ours, theirs, option
     assert [weight.grad is not None for weight in layer.parameters()].count(True) == 1
 
 
-def test_each_sequence_is_in_one_piece(threads):
-    threads(3)
+def test_each_sequence_is_in_one_piece(set_threads):
+    set_threads(3)
     pieces = batch_pieces(64)
     assert len(pieces) >= 3
     assert [first for first, _ in pieces] == [0, *(last for _, last in pieces[:-1])]
     assert pieces[-1][1] == 64
     assert batch_pieces(15) == [(0, 15)]  # too few to start a thread for
-    threads(1)
+    set_threads(1)
     assert batch_pieces(64) == [(0, 64)]
 
 
-def test_pieces_run_at_once_and_each_is_run_once(threads):
-    threads(3)
+def test_pieces_run_at_once_and_each_is_run_once(set_threads):
+    set_threads(3)
     done, all_here = [], threading.Barrier(3, timeout=60)
 
     def work(piece):
@@ -237,8 +230,8 @@ def test_pieces_run_at_once_and_each_is_run_once(threads):
     assert sorted(done) == list(range(7))
 
 
-def test_what_a_piece_raises_is_raised(threads):
-    threads(2)
+def test_what_a_piece_raises_is_raised(set_threads):
+    set_threads(2)
 
     def work(piece):
         if piece:
