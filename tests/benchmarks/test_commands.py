@@ -166,6 +166,32 @@ def test_learning_curve(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+def test_ablation(workplace: Path) -> None:
+    changes = ("`model=lstm`", "without averaged weights: `trainer.ema_decay=null`")
+    command = (
+        "benchmarks/ablation.py",
+        "--changes",
+        *changes,
+        "--seeds",
+        "1",
+        "2",
+        "--threads",
+        "1",
+    )
+    command += ("--override", "data=demo", "data.num_train=60", "data.num_test=20")
+    command += ("model.embedding_dim=8", "model.hidden_size=4")
+    done = run_warm_command(*command, cwd=workplace, warm_children=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("|")]
+    assert [row[0].strip() for row in rows[2:]] == ["the recipe", *changes]
+    assert [row[2].count("±") for row in rows[2:]] == [0, 1, 1]
+    assert "12 validation reviews" in done.stdout
+    again = run_warm_command(*command, cwd=workplace)  # nothing is trained again
+    assert (again.returncode, again.stdout) == (0, done.stdout), again.stderr
+    assert "..." not in again.stderr
+
+
+@pytest.mark.slow
 def test_scaling(workplace: Path) -> None:
     options = ("--copies", "1", "2", "--reviews", "400", "--steps", "3", "--rounds", "1")
     options += ("--threads", "1", "model.hidden_size=8", "baseline=none", "plots=false")
