@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors
 
-from rnn_lab.data.vector_files import is_vector_file, read_vectors
+from rnn_lab.data.vector_files import is_vector_file, read_vectors, read_words
 from rnn_lab.errors import DataError
 
 WORDS = ["the", "film", "naïve", "of", "New_York", "."]
@@ -38,6 +38,7 @@ def test_vectors_are_those_of_gensim(tmp_path, keyed, kind):
     ids, vectors = read_vectors(str(path), IDS, DIM)
     assert ids.tolist() == [2, 5, 7]
     np.testing.assert_array_equal(vectors, theirs[["naïve", ".", "film"]])
+    assert list(read_words(str(path))) == theirs.index_to_key
 
 
 def test_a_binary_file_longer_than_one_read_is_read_to_its_end(tmp_path, monkeypatch, keyed):

@@ -48,10 +48,12 @@ def load(train_path, shared_cache):
 
 
 def test_vectors_of_a_file_and_their_coverage(load, tmp_path):
-    data = load(vectors=str(tmp_path / "mine.vec"))
-    tokens = data.text_encoder.vocabulary.tokens
+    path = tmp_path / "mine.vec"
+    tokens = load().text_encoder.vocabulary.tokens
     lines = [f"{tokens[i]} {i} 0.5" for i in (5, 2, 9)]
-    (tmp_path / "mine.vec").write_text("\n".join(["4 2", *lines, "elsewhere 1 1"]))
+    path.write_text("\n".join(["4 2", *lines, "elsewhere 1 1"]))
+    data = load(vectors=str(path), max_vocab_size=len(tokens))
+    assert data.text_encoder.vocabulary.tokens == tokens
     found = data.word_vectors(2)
     assert found.ids.tolist() == [2, 5, 9]
     assert found.vectors.tolist() == [[2, 0.5], [5, 0.5], [9, 0.5]]
@@ -61,12 +63,40 @@ def test_vectors_of_a_file_and_their_coverage(load, tmp_path):
         "vocabulary": 3 / (len(tokens) - 2),
         "training_tokens": np.isin(words, [2, 5, 9]).mean(),
     }
-    (tmp_path / "mine.vec").write_text("\n".join(["4 2", "elsewhere 1 1"]))
+    path.write_text("\n".join(["4 2", "elsewhere 1 1"]))
     with pytest.raises(DataError, match=r"has none of the \d+ words of the vocabulary"):
-        data.word_vectors(2)
-    (tmp_path / "mine.vec").unlink()
+        load(vectors=str(path)).word_vectors(2)
+    path.unlink()
     with pytest.raises(DataError, match="no such file"):
         data.word_vectors(2)
+    with pytest.raises(DataError, match="no such file"):
+        load(vectors=str(path))
+
+
+def test_words_that_only_the_file_has_are_known(load, tmp_path):
+    tokens = load().text_encoder.vocabulary.tokens
+    path = tmp_path / "mine.vec"
+    lines = [
+        f"{tokens[3]} 1 2",
+        "Zyzzyva 3 4",
+        "zyzzyva 5 6",
+        "<unk> 7 8",
+        "zyzzyva 9 9",
+        "qoph 1 0",
+    ]
+    path.write_text("\n".join(lines))
+
+    def known(**options):
+        data = load(vectors=str(path), **options)
+        found = data.word_vectors(2)
+        vectors = dict(zip(found.ids.tolist(), found.vectors.tolist(), strict=True))
+        vocabulary = data.text_encoder.vocabulary.tokens
+        assert vocabulary[: len(tokens)] == tokens
+        return {word: vectors[vocabulary.index(word)] for word in vocabulary[len(tokens) :]}
+
+    assert known() == {"zyzzyva": [5, 6], "qoph": [1, 0]}  # no text has a capital letter
+    assert known(max_vocab_size=len(tokens) + 1) == {"zyzzyva": [5, 6]}
+    assert known(max_vocab_size=None) == {}
 
 
 def test_words_with_the_same_neighbours_have_similar_vectors():

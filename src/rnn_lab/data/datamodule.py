@@ -43,7 +43,7 @@ from rnn_lab.data.unlabelled import (
     pretraining_texts,
     words_to_count,
 )
-from rnn_lab.data.word_vectors import WordVectors, load_word_vectors
+from rnn_lab.data.word_vectors import WordVectors, extend_by_file, load_word_vectors
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.validation import AUTO
 
@@ -170,6 +170,7 @@ class TextDataModule(L.LightningDataModule):
         )
         more = words_to_count(config, corpus, rows) if learns_from_unlabelled else None
         fitted = fit_vocabulary(corpus, rows[0], config, more)
+        fitted = extend_by_file(fitted, config)
         if base is None or base.tokenizer != fitted.tokenizer:
             return fitted  # `load_initial_weights` refuses another tokenizer
         return extend_vocabulary(base, fitted)

@@ -19,6 +19,7 @@ _FASTTEXT = bytes.fromhex("ba164f2f")  # begins a model of fastText, another for
 _LONGEST_HEADER = 100  # bytes
 _LONGEST_WORD = 2**12  # bytes
 _LONGEST_LINE = 2**20  # bytes
+_LARGEST_VECTOR = 2**16  # numbers
 _READ_BYTES = 2**20
 
 _Vectors = Iterator[tuple[int, np.ndarray]]  # id of a word; its vector, float32 [dim]
@@ -62,6 +63,39 @@ def read_vectors(path: str, ids: Mapping[str, int], dim: int) -> tuple[np.ndarra
     return np.array(rows, np.int64), vectors
 
 
+def read_words(path: str) -> Iterator[str]:
+    """Yield the words of a file that `read_vectors` reads, in its order: frequent ones come first.
+
+    Raises:
+        DataError: the file cannot be read, or the part that was read is malformed.
+    """
+    is_binary = Path(decompressed_name(path)).suffix.lower() == ".bin"
+    try:
+        with open_binary(local_path(path)) as stream:
+            words = _binary_words(stream, path) if is_binary else _text_words(stream)
+            for word in words:
+                yield word.decode("utf-8", "replace")
+    except READ_ERRORS as error:
+        raise DataError(f"{path}: cannot be read: {read_error(error)}") from error
+
+
+def _text_words(stream: BinaryIO) -> Iterator[bytes]:
+    line = stream.readline(_LONGEST_LINE)
+    if _is_header(line.split()):
+        line = stream.readline(_LONGEST_LINE)
+    while line:
+        yield line[: line.find(b" ")]
+        line = stream.readline(_LONGEST_LINE)
+
+
+def _binary_words(stream: BinaryIO, path: str) -> Iterator[bytes]:
+    return (word for word, _ in _binary_records(stream, path, *_binary_header(stream, path)))
+
+
+def _is_header(fields: list[bytes]) -> bool:
+    return len(fields) == 2 and all(field.isdigit() for field in fields)
+
+
 def _check_size(path: str, size: int, dim: int) -> None:
     if size != dim:
         raise DataError(
@@ -76,7 +110,7 @@ def _text_vectors(stream: BinaryIO, path: str, wanted: Mapping[bytes, int], dim:
         number += 1
         fields = line.split()
         if number == 1:
-            if len(fields) == 2 and all(field.isdigit() for field in fields):
+            if _is_header(fields):
                 _check_size(path, int(fields[1]), dim)
                 continue
             _check_size(path, len(fields) - 1, dim)
@@ -96,18 +130,35 @@ def _text_vectors(stream: BinaryIO, path: str, wanted: Mapping[bytes, int], dim:
 
 
 def _binary_vectors(stream: BinaryIO, path: str, wanted: Mapping[bytes, int], dim: int) -> _Vectors:
+    count, size = _binary_header(stream, path)
+    _check_size(path, size, dim)
+    for word, vector in _binary_records(stream, path, count, size):
+        if word in wanted:
+            yield wanted[word], np.frombuffer(vector, "<f4").astype(np.float32)
+
+
+def _binary_header(stream: BinaryIO, path: str) -> tuple[int, int]:
+    """Return how many vectors there are, and of how many numbers."""
     header = stream.readline(_LONGEST_HEADER)
     fields = header.split()
-    if len(fields) != 2 or not all(field.isdigit() for field in fields):
+    if not _is_header(fields):
         hint = "; of fastText give the .vec file" if header.startswith(_FASTTEXT) else ""
         raise DataError(f"{path}: is not in the binary format of word2vec{hint}")
     count, size = map(int, fields)
-    _check_size(path, size, dim)
+    if size > _LARGEST_VECTOR:
+        raise DataError(f"{path}: has vectors of {size} numbers, more than {_LARGEST_VECTOR:,}")
+    return count, size
+
+
+def _binary_records(
+    stream: BinaryIO, path: str, count: int, size: int
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield each word and the bytes of its vector, float32 [size], little-endian."""
     buffer, start = b"", 0
     for number in range(count):
         while True:
             end = buffer.find(b" ", start, start + _LONGEST_WORD)
-            if end >= 0 and end + 1 + 4 * dim <= len(buffer):
+            if end >= 0 and end + 1 + 4 * size <= len(buffer):
                 break
             is_damaged = end < 0 and len(buffer) - start > _LONGEST_WORD
             chunk = stream.read(_READ_BYTES)
@@ -116,6 +167,5 @@ def _binary_vectors(stream: BinaryIO, path: str, wanted: Mapping[bytes, int], di
                 raise DataError(f"{path}: {what} after {number:,} of {count:,} vectors")
             buffer, start = buffer[start:] + chunk, 0
         word = buffer[start:end].lstrip(b"\n")  # word2vec itself ends a vector with a line feed
-        if word in wanted:
-            yield wanted[word], np.frombuffer(buffer, "<f4", dim, end + 1).astype(np.float32)
-        start = end + 1 + 4 * dim
+        start = end + 1 + 4 * size
+        yield word, buffer[end + 1 : start]

@@ -18,16 +18,23 @@ from typing import Any
 
 import numpy as np
 
+from rnn_lab.data.basic_english import basic_english
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import UnlabelledTexts, stat_key
 from rnn_lab.data.encode import EncodedSplit, rows_fingerprint, settings_key, tokenizer_version
 from rnn_lab.data.options import SKIPGRAM, TextOptions
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.storage import RaggedArray
-from rnn_lab.data.text_encoder import Vocabulary, token_ids, vocabulary_fingerprint
+from rnn_lab.data.text_encoder import (
+    Vocabulary,
+    extend_vocabulary,
+    token_ids,
+    vocabulary_fingerprint,
+)
+from rnn_lab.data.torchtext_backend import TorchtextVocabulary
 from rnn_lab.data.unlabelled import RunTexts, encode_unlabelled, find_unlabelled
-from rnn_lab.data.vector_files import read_vectors
-from rnn_lab.data.vocabulary import UNK_ID, TokenVocabulary
+from rnn_lab.data.vector_files import read_vectors, read_words
+from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, TokenVocabulary, WordVocabulary
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
@@ -73,6 +80,44 @@ def load_word_vectors(config: TextOptions, texts: RunTexts, dim: int) -> WordVec
     return WordVectors(ids, vectors, about | json.loads((folder / "about.json").read_text()))
 
 
+def extend_by_file(vocabulary: Vocabulary, config: TextOptions) -> Vocabulary:
+    """Return the vocabulary with further words of the file of data.vectors, where that is one.
+
+    There are at most data.max_vocab_size tokens; without that limit, none is added. Words are added
+    in the file's order, and only those into which `basic_english` can cut a text. None is added of
+    a file that has no word of the texts: it is of another language, or of other tokens.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    most = config.max_vocab_size
+    is_of_words = isinstance(vocabulary, WordVocabulary | TorchtextVocabulary)
+    if config.vectors in (None, SKIPGRAM) or not isinstance(most, int) or not is_of_words:
+        return vocabulary
+    assert config.vectors is not None
+    _check_exists(config.vectors)
+    known = token_ids(vocabulary)
+    new: dict[str, None] = {}
+    is_of_these_texts = False
+    for word in read_words(config.vectors):
+        if len(vocabulary) + len(new) >= most:
+            break
+        if word in known:
+            is_of_these_texts = True
+        elif word not in SPECIALS and basic_english(word) == [word]:
+            new[word] = None
+    if not is_of_these_texts:
+        return vocabulary
+    return extend_vocabulary(vocabulary, WordVocabulary([*SPECIALS, *new]))
+
+
+def _check_exists(path: str) -> Path:
+    place = local_path(path)
+    if not place.is_file():
+        raise DataError(f"data.vectors={path}: no such file")
+    return place
+
+
 def _coverage(ids: np.ndarray, texts: RunTexts) -> dict[str, float]:
     """Return the shares of the vocabulary and of the tokens of the training texts with a vector."""
     counts = np.zeros(len(texts.vocabulary), np.int64)
@@ -97,9 +142,7 @@ def _from_file(path: str, vocabulary: Vocabulary, dim: int) -> _Build:
             f"cuts texts into other tokens; give data.vectors={SKIPGRAM} or "
             "data.tokenizer=basic_english"
         )
-    place = local_path(path)
-    if not place.is_file():
-        raise DataError(f"data.vectors={path}: no such file")
+    place = _check_exists(path)
 
     def build(folder: Path) -> None:
         ids, vectors = read_vectors(path, words, dim)

@@ -146,7 +146,8 @@ def load_data(spec: RunSpec, rollbacks: tuple[Rollback, ...] | None) -> TextData
     """
     config = spec.config
     vocabulary = None
-    if config.model.init_from is not None or config.data.unlabelled is not None:
+    origins = (config.model.init_from, config.data.vectors, config.data.unlabelled)
+    if any(origin is not None for origin in origins):  # which need not be there any more
         resume = resume_of(config, rollbacks) if config.train else "never"
         vocabulary = recorded_vocabulary(spec.output_dir, resume, config.ckpt_path)
     data = TextDataModule(
