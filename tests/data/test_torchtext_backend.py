@@ -38,7 +38,7 @@ def test_every_id_equals_ours_in_a_fifth_of_imdb(imdb_corpus, tmp_path) -> None:
 
 
 def test_what_has_no_utf8_is_a_word_like_any_other() -> None:
-    vocabulary = TorchtextVocabulary.build(["good a\ud800b good"], max_tokens=None, min_freq=1)
+    vocabulary = TorchtextVocabulary.train(["good a\ud800b good"], max_vocab_size=None, min_freq=1)
     assert vocabulary.state() == ["<pad>", "<unk>", "good", "a\ufffdb"]
     (ids,) = vocabulary.encode_all(["good \udc80 a\ud800b"])
     assert ids.tolist() == [2, UNK_ID, 3]

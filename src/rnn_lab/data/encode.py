@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -131,20 +131,44 @@ def fit_vocabulary(
 def _fit(
     corpus: Corpus, rows: np.ndarray, options: TextOptions, unlabelled: UnlabelledTexts | None
 ) -> Vocabulary:
-    more = () if unlabelled is None else unlabelled
-    if options.tokenizer == SubwordVocabulary.tokenizer:
-        return _fit_subwords(chain(_texts(corpus, rows), more), options)
+    vocabulary: Vocabulary
+    if options.tokenizer == ByteVocabulary.tokenizer:
+        return ByteVocabulary()
     if options.tokenizer == WordVocabulary.tokenizer:
-        vocabulary: Vocabulary = _fit_cached_words(corpus, rows, options)
+        vocabulary = _count_cached_words(corpus, rows, options)
     else:
-        vocabulary = _FIT[options.tokenizer](_texts(corpus, rows), options)
+        labelled = corpus.train.take(rows).texts
+        if options.tokenizer == SubwordVocabulary.tokenizer:
+            return _learn_subwords(chain(labelled, unlabelled or ()), options)
+        vocabulary = _count(labelled, options)
     if unlabelled is None:
         return vocabulary
-    others = _FIT[options.tokenizer](more, options)
-    return extend_vocabulary(vocabulary, others, options.max_vocab_size)
+    return extend_vocabulary(vocabulary, _count(unlabelled, options), options.max_vocab_size)
 
 
-def _fit_cached_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVocabulary:
+def _learn_subwords(texts: Iterable[str], options: TextOptions) -> SubwordVocabulary:
+    assert options.max_vocab_size is not None  # TextOptions checks it
+    return SubwordVocabulary.train(
+        with_progress(texts, "Learning subwords"),
+        max_vocab_size=options.max_vocab_size,
+        min_freq=options.min_freq,
+    )
+
+
+def _count(texts: Iterable[str], options: TextOptions) -> Vocabulary:
+    return _COUNTED[options.tokenizer].train(
+        with_progress(texts, "Counting tokens"),
+        max_vocab_size=options.max_vocab_size,
+        min_freq=options.min_freq,
+    )
+
+
+_COUNTED: dict[str, type[WordVocabulary | TorchtextVocabulary | CharacterVocabulary]] = {
+    kind.tokenizer: kind for kind in (WordVocabulary, TorchtextVocabulary, CharacterVocabulary)
+}
+
+
+def _count_cached_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVocabulary:
     tokenized = tokenize_corpus(corpus, Path(options.cache_dir))
     chosen = np.zeros(len(corpus.train), dtype=bool)
     chosen[rows] = True
@@ -162,43 +186,6 @@ def _fit_cached_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) ->
     )
 
 
-def _fit_words(texts: Iterable[str], options: TextOptions) -> WordVocabulary:
-    return WordVocabulary.train(
-        with_progress(texts, "Counting words"),
-        max_vocab_size=options.max_vocab_size,
-        min_freq=options.min_freq,
-    )
-
-
-def _fit_torchtext(texts: Iterable[str], options: TextOptions) -> TorchtextVocabulary:
-    return TorchtextVocabulary.build(
-        with_progress(texts, "Counting words"),
-        max_tokens=options.max_vocab_size,
-        min_freq=options.min_freq,
-    )
-
-
-def _fit_subwords(texts: Iterable[str], options: TextOptions) -> SubwordVocabulary:
-    assert options.max_vocab_size is not None  # TextOptions checks it
-    return SubwordVocabulary.train(
-        with_progress(texts, "Learning subwords"),
-        max_vocab_size=options.max_vocab_size,
-        min_freq=options.min_freq,
-    )
-
-
-def _fit_characters(texts: Iterable[str], options: TextOptions) -> CharacterVocabulary:
-    return CharacterVocabulary.train(
-        with_progress(texts, "Counting characters"),
-        max_vocab_size=options.max_vocab_size,
-        min_freq=options.min_freq,
-    )
-
-
-def _fit_bytes(texts: Iterable[str], options: TextOptions) -> ByteVocabulary:
-    return ByteVocabulary()
-
-
 def _read_tokenizer(options: TextOptions) -> JsonTokenizer:
     vocabulary, most = read_tokenizer_json(options.tokenizer), options.max_vocab_size
     if most is not None and len(vocabulary) > most:
@@ -206,18 +193,6 @@ def _read_tokenizer(options: TextOptions) -> JsonTokenizer:
             f"data.max_vocab_size={most}: {options.tokenizer} has {len(vocabulary)} tokens"
         )
     return vocabulary
-
-
-def _texts(corpus: Corpus, rows: np.ndarray) -> Sequence[str]:
-    return corpus.train.take(rows).texts
-
-
-_FIT: dict[str, Callable[[Iterable[str], TextOptions], Vocabulary]] = {
-    WordVocabulary.tokenizer: _fit_words,
-    TorchtextVocabulary.tokenizer: _fit_torchtext,
-    CharacterVocabulary.tokenizer: _fit_characters,
-    ByteVocabulary.tokenizer: _fit_bytes,
-}
 
 
 def encode_corpus(

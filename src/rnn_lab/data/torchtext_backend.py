@@ -66,8 +66,8 @@ class TorchtextVocabulary:
         self._vocab.set_default_index(UNK_ID)
 
     @classmethod
-    def build(
-        cls, texts: Iterable[str], *, max_tokens: int | None, min_freq: int
+    def train(
+        cls, texts: Iterable[str], *, max_vocab_size: int | None, min_freq: int
     ) -> "TorchtextVocabulary":
         """Count the words of `texts` and keep the most frequent, specials first.
 
@@ -81,7 +81,7 @@ class TorchtextVocabulary:
             map(_basic_english(), texts),
             min_freq=min_freq,
             specials=list(SPECIALS),
-            max_tokens=max_tokens,
+            max_tokens=max_vocab_size,
         )
         return cls(built.get_itos())
 
