@@ -62,7 +62,8 @@ NAMES = {
 }
 NOTES = """\
 Test accuracy in percent, by the number of labelled reviews; mean and standard deviation over the \
-seeds {seeds}, which draw the reviews and the weights. A tenth of the reviews is validation. \
+seeds {seeds}, which draw the reviews and the weights (without a deviation: the first seed alone). \
+A tenth of the reviews is validation. \
 Reviews: {reviews}, {tested:,} for the test; {unlabelled:,} unlabelled ones for vectors and \
 language models."""
 
