@@ -51,6 +51,7 @@ PRETRAINED = "gru_pretrained"
 FINE_TUNING = (
     "model.init_from={language_model}",
     "model.pooling=last_max_mean",
+    "model.ngram_weighting=naive_bayes",
     "optimizer.layer_lr_decay=0.4",
 )
 BASELINES = ("tfidf", "nbsvm")
