@@ -81,13 +81,13 @@ def test_the_vocabulary_has_the_tokens_of_unlabelled_texts(load, tmp_path, token
     (tmp_path / "test.csv").write_text("text,label\nqoph film,good\n")
     (tmp_path / "more.txt").write_text("zyzzyva zyzzyva\nqoph film\n")
     options = {"tokenizer": tokenizer, "test_path": str(tmp_path / "test.csv")}
-    plain = load(**options).text_encoder.vocabulary.tokens
+    plain = load(**options).text_encoder.vocabulary.state()
     options["unlabelled"] = str(tmp_path / "more.txt")
-    more = load(**options).text_encoder.vocabulary.tokens
+    more = load(**options).text_encoder.vocabulary.state()
     new = set("zyv") if tokenizer == "char" else {"zyzzyva"}  # no token of the test text
     assert set(more) == set(plain) | new
     assert more[: len(plain)] == plain  # those of labelled texts come first
-    few = load(**options, max_vocab_size=len(plain)).text_encoder.vocabulary.tokens
+    few = load(**options, max_vocab_size=len(plain)).text_encoder.vocabulary.state()
     assert few == plain
 
 

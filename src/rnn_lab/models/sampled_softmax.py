@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from rnn_lab.data.vocabulary import UNK_ID
 from rnn_lab.models.fast.autocast import autocast_dtype, custom_bwd, custom_fwd
-from rnn_lab.models.fast.native import parallel_for
 
 # Predictions and words whose logits are computed together. On a CPU they stay in a core's cache; a
 # GPU needs large blocks to be busy.
@@ -169,7 +168,12 @@ def _for_blocks(states: Tensor, table: Tensor, work: Callable[[int, slice, slice
                 for word in range(0, len(table), width):
                     work(part, rows, slice(word, word + width))
 
-    parallel_for(count, run)
+    if count == 1:
+        run(0)
+    else:
+        from rnn_lab.models.fast.native import parallel_for  # imports numba: no prediction waits
+
+        parallel_for(count, run)
 
 
 def _logits(
