@@ -298,10 +298,10 @@ def measure_missing(options: argparse.Namespace, reviews: Reviews, results: Resu
 
 def all_jobs(options: argparse.Namespace, reviews: Reviews) -> Iterator[Job]:
     """Yield every measurement that the command line asks for."""
-    networks = dict(NETWORKS)
+    networks, methods = dict(NETWORKS), [*options.methods, *options.experiments]
     if options.language_model is not None:
         networks[PRETRAINED] = fine_tuning_options(options.language_model)
-    methods = (*options.methods, *options.experiments, *networks.keys() - NETWORKS.keys())
+        methods.append(PRETRAINED)
     for size in sorted(options.sizes):
         if size > reviews.sizes["train"]:
             print(f"{size:,}: there are {reviews.sizes['train']:,} reviews", file=sys.stderr)

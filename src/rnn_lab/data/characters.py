@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_lab.data.vocabulary import SPECIALS, TokenVocabulary, most_frequent
+from rnn_lab.data.vocabulary import SPECIALS, TokenVocabulary
 
 CHARACTERS_VERSION = 1  # part of every cache key; raise it when `characters` changes
 BYTES_VERSION = 1  # the same for ByteVocabulary
@@ -59,15 +59,6 @@ class CharacterVocabulary(TokenVocabulary):
     def cut(text: str) -> list[str]:
         """Return the characters of `text`."""
         return characters(text)
-
-    @classmethod
-    def train(
-        cls, texts: Iterable[str], *, max_vocab_size: int | None, min_freq: int
-    ) -> "CharacterVocabulary":
-        """Keep the characters that occur `min_freq` times, the most frequent first."""
-        return cls(
-            most_frequent(map(characters, texts), max_tokens=max_vocab_size, min_freq=min_freq)
-        )
 
     def words(self, text: str) -> list[tuple[str, np.ndarray]]:
         """Return each character of `text` and its id, int64 [1]; a space is a visible one."""

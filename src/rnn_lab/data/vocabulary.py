@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -35,18 +35,6 @@ def sort_by_frequency(
     ]
 
 
-def most_frequent(
-    texts: Iterable[Iterable[str]], *, min_freq: int, max_tokens: int | None
-) -> list[str]:
-    """Return the specials, then the tokens of the texts as `sort_by_frequency` does."""
-    counts: Counter[str] = Counter()
-    for tokens in texts:
-        counts.update(tokens)
-    return sort_by_frequency(
-        list(counts), list(counts.values()), min_freq=min_freq, max_tokens=max_tokens
-    )
-
-
 class TokenVocabulary:
     """A list of tokens and their ids; a subclass cuts texts into them."""
 
@@ -68,6 +56,15 @@ class TokenVocabulary:
             raise ValueError("contains a token twice")
         # The word "<pad>" in a text must not be taken for padding.
         self._ids[PAD] = UNK_ID
+
+    @classmethod
+    def train(cls, texts: Iterable[str], *, max_vocab_size: int | None, min_freq: int) -> Self:
+        """Keep the tokens that occur `min_freq` times, the most frequent first."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(cls.cut(text))
+        tokens, numbers = list(counts), list(counts.values())
+        return cls(sort_by_frequency(tokens, numbers, min_freq=min_freq, max_tokens=max_vocab_size))
 
     @staticmethod
     def cut(text: str) -> list[str]:
@@ -101,15 +98,6 @@ class WordVocabulary(TokenVocabulary):
     """The words of `basic_english` and their ids."""
 
     tokenizer = "basic_english"
-
-    @classmethod
-    def train(
-        cls, texts: Iterable[str], *, max_vocab_size: int | None, min_freq: int
-    ) -> "WordVocabulary":
-        """Keep the words that occur `min_freq` times, the most frequent first."""
-        return cls(
-            most_frequent(map(basic_english, texts), max_tokens=max_vocab_size, min_freq=min_freq)
-        )
 
     @staticmethod
     def cut(text: str) -> list[str]:
