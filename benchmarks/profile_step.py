@@ -1,30 +1,39 @@
 """Profile a training step and its matrix products: `python benchmarks/profile_step.py`.
 
 For each model, the operations with the most time of their own in a step (torch.profiler), and the
-rate of the matrix products of its time steps: a batch of 64 rows by the recurrent weights, and
-backward. No layer that multiplies step by step can be faster than those products.
+rate of the matrix products of a time step, forward and backward, on one thread: the rows of the
+batch that one thread takes by the recurrent weights. No layer that multiplies step by step can be
+faster than those products. The functions are those of `rnn_lab.models.fast.native`.
 """
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+import numba
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.clock import seconds_per_pass
+from benchmarks.clock import interleave, median, seconds_per_pass
 from benchmarks.contenders import OURS, OURS_BF16, plain_model, torch_contenders
 from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process, product_rate
 from benchmarks.reviews import BATCH_SIZE, load_sample
 from benchmarks.tables import markdown_table, report
 from benchmarks.training_speed import GATES
+from rnn_lab.models.fast import native
+from rnn_lab.models.fast.fused_rnn import right_factor
+from rnn_lab.models.fast.kernels import as_array, multiply
 
 HEADER = ("model", "size", "operation", "share of step time")
-PRODUCT_HEADER = ("model", "size", "matmul of a time step", "of 2048 x 2048 rate")
+FUNCTIONS = ("gemm", "brgemm", "brgemm, panels")
+PRODUCT_HEADER = ("model", "size", "product of a time step", *FUNCTIONS, "used", "2048 x 2048")
+Turn = Callable[[float], float]
+PRODUCT_NOTES = "Products of one thread, in GFLOP/s."
 
 
 def main() -> None:
@@ -51,13 +60,14 @@ def main() -> None:
                 for event in events[: options.operations]
             ]
             products += [
-                (model, str(size), shape, f"{100 * share:.0f} %")
-                for shape, share in step_products(GATES[model] * size, size, dtype, options.seconds)
+                (model, str(size), *row)
+                for row in step_products(GATES[model] * size, size, dtype, options.seconds)
             ]
     report(
         [
             f"{describe_machine(options.threads)}; {str(dtype).removeprefix('torch.')}",
             markdown_table(HEADER, operations),
+            PRODUCT_NOTES,
             markdown_table(PRODUCT_HEADER, products),
         ],
         options.markdown,
@@ -84,28 +94,73 @@ def parse() -> argparse.Namespace:
 
 def step_products(
     gates: int, size: int, dtype: torch.dtype, seconds: float
-) -> list[tuple[str, float]]:
-    """Return the shapes of a time step's products and their share of the full rate."""
-    found = []
+) -> list[tuple[str, ...]]:
+    """Return rows below PRODUCT_HEADER, without model and size: of a step forward and backward."""
+    first, last = native.batch_pieces(BATCH_SIZE)[0]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     full = product_rate(dtype, seconds)
+    rows = []
     for inner, outer in ((size, gates), (gates, size)):
-        rows = torch.randn(BATCH_SIZE, inner).to(dtype)
-        weights = torch.randn(inner, outer).to(dtype)
-        out = torch.empty(BATCH_SIZE, outer, dtype=dtype)
-        flops = 2 * BATCH_SIZE * inner * outer
-        rate = flops / _seconds(rows, weights, out, seconds)
-        found.append((f"{BATCH_SIZE} x {inner} by {inner} x {outer}", rate / full))
-    return found
+        shape = (last - first, inner, outer)
+        turns = {name: _turn(shape, found, dtype) for name, found in functions(dtype, size).items()}
+        rounds = interleave(turns, 3, seconds / 3)
+        flops = 2 * (last - first) * inner * outer
+        rates = {name: f"{flops / median(rounds, name) / 1e9:.0f}" for name in turns}
+        rows.append(
+            (
+                f"{shape[0]} x {inner} by {inner} x {outer}",
+                *(rates.get(name, "-") for name in FUNCTIONS),
+                used(dtype, size),
+                f"{full / 1e9:.0f}",
+            )
+        )
+    torch.set_num_threads(threads)
+    return rows
 
 
-def _seconds(
-    rows: torch.Tensor, weights: torch.Tensor, out: torch.Tensor, at_least: float
-) -> float:
+def functions(dtype: torch.dtype, size: int) -> dict[str, native.Products]:
+    """Return the functions of FUNCTIONS that can multiply that type here."""
+    found = native.products(dtype, size, size)
+    brgemm = native.brgemm_address(dtype)
+    if found is None:
+        return {}
+    empty = native.Products(0, 0, 0, found.release, 0)
+    named = {"gemm": empty._replace(gemm=found.gemm)} if found.gemm else {}
+    if brgemm:
+        named["brgemm"] = empty._replace(step=brgemm)
+    if brgemm and dtype != torch.bfloat16:
+        named["brgemm, panels"] = empty._replace(step=brgemm, panel=native.PANEL_COLUMNS)
+    return named
+
+
+def used(dtype: torch.dtype, size: int) -> str:
+    """Return which of FUNCTIONS the layers call in a time step."""
+    found = native.products(dtype, size, size)
+    if found is None:
+        return "-"
+    return FUNCTIONS[0 if not found.step else 2 if found.panel else 1]
+
+
+@numba.njit
+def _multiply_often(times, brgemm, gemm, panel, left, right, out):  # type: ignore[no-untyped-def]
+    for _ in range(times):
+        multiply(brgemm, gemm, panel, left, right, out, 1)
+
+
+def _turn(shape: tuple[int, int, int], by: native.Products, dtype: torch.dtype) -> Turn:
+    """Return a turn of the product of [m, k] and [k, n]: from the least seconds to those of one."""
+    m, k, n = shape
+    out = torch.zeros(m, n)
+    left = torch.randn(m, k).to(dtype)
+    right = right_factor(torch.randn(k, n).to(dtype), by.step, by.panel)
+    arrays = as_array(left), right, as_array(out)
+
     def many() -> None:
-        for _ in range(100):
-            torch.mm(rows, weights, out=out)
+        _multiply_often(100, by.step, by.gemm, by.panel, *arrays)
 
-    return seconds_per_pass(many, at_least) / 100
+    many()  # compiles
+    return lambda seconds: seconds_per_pass(many, seconds) / 100
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def test_profile_step(workplace: Path) -> None:
     done = run_warm_command("benchmarks/profile_step.py", *options, "--threads", "1", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert "FusedRNN" in done.stdout
-    assert "| gru   | 8    | 64 x 24 by 24 x 8" in done.stdout
+    assert "| gru   | 8    | 64 x 24 by 24 x 8" in done.stdout  # one thread takes the batch
 
 
 @pytest.mark.slow

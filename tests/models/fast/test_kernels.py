@@ -82,12 +82,12 @@ def products_of(kind, dtype):
     if kind == "brgemm" and dtype == torch.bfloat16 and native._has_amx():
         pytest.skip("with AMX, blocks of steps are multiplied by gemm: brgemm would keep the tiles")
     if kind == "brgemm":
-        return native.Products(brgemm, brgemm, 0, 0)
+        return native.Products(brgemm, brgemm, 0, 0, 0)
     address = native.gemm_address(dtype)
     release = native._address_in_torch(native._BRGEMM_RELEASE)
     if kind == "gemm":
-        return native.Products(0, 0, address, 0)
-    return native.Products(brgemm, 0, address, release)
+        return native.Products(0, 0, address, 0, 0)
+    return native.Products(brgemm, 0, address, release, 0)
 
 
 @LAYERS
@@ -111,8 +111,8 @@ def test_bfloat16_is_near_float32_whatever_multiplies(ours, theirs, options, kin
 
 
 @numba.njit
-def multiply(brgemm, gemm, left, right, out, add):
-    kernels._multiply(brgemm, gemm, left, right, out, add)
+def multiply(brgemm, gemm, panel, left, right, out, add):
+    kernels.multiply(brgemm, gemm, panel, left, right, out, add)
 
 
 @numba.njit
@@ -125,17 +125,23 @@ def add_gradient(gemms, left, right, out):
     kernels._add_gradient(gemms, left, across, right, pairs, out)
 
 
-@pytest.mark.parametrize("kind", ["gemm", "brgemm"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_product_is_that_of_float64(dtype, kind):
-    chosen = products_of(kind, dtype)
+@pytest.mark.parametrize(
+    ("kind", "dtype", "panel"),
+    [
+        *(("gemm", dtype, 0) for dtype in (torch.float32, torch.bfloat16)),
+        *(("brgemm", dtype, 0) for dtype in (torch.float32, torch.bfloat16)),
+        *(("brgemm", torch.float32, panel) for panel in (1, 32, 40)),
+    ],
+)
+def test_a_product_is_that_of_float64(kind, dtype, panel):
+    chosen = products_of(kind, dtype)._replace(panel=panel)
     torch.manual_seed(0)
     for m, k, n in ((1, 2, 1), (16, 128, 512), (13, 48, 96), (100, 34, 7)):
         left, right = torch.randn(m, k + 6).to(dtype)[:, 6:], torch.randn(k, n).to(dtype)
         out = torch.randn(m, n)
         expected = out.double() + left.double() @ right.double()
-        array = fused_rnn._array(right, packed=kind == "brgemm")
-        multiply(chosen.block, chosen.gemm, as_array(left), array, as_array(out), 1)
+        array = fused_rnn.right_factor(right, chosen.block, panel)
+        multiply(*(chosen.block, chosen.gemm, panel, as_array(left), array, as_array(out)), 1)
         torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
 
 

@@ -112,8 +112,8 @@ class FusedRNN(torch.autograd.Function):
         extra = x.new_empty(steps if cell.has_extra else 1, batch, hidden * cell.has_extra)
         if c is not None:
             extra[0] = c
-        input_array = _array(input_map, packed=gemms.block > 0)
-        state_arrays = tuple(_array(one, packed=gemms.step > 0) for one in state_maps)
+        input_array = right_factor(input_map, gemms.block, gemms.panel)
+        state_arrays = tuple(right_factor(one, gemms.step, gemms.panel) for one in state_maps)
         arguments = [
             [
                 *(as_array(lengths - start), as_array(x[start:stop]), input_array),
@@ -169,8 +169,8 @@ class FusedRNN(torch.autograd.Function):
         if d_outputs is not None:
             d_outputs = d_outputs.to(kept).contiguous()
         spans = _time_blocks(time, batch * width)
-        input_array = _array(input_map, packed=gemms.block > 0)
-        state_arrays = tuple(_array(one, packed=gemms.step > 0) for one in state_maps)
+        input_array = right_factor(input_map, gemms.block, gemms.panel)
+        state_arrays = tuple(right_factor(one, gemms.step, gemms.panel) for one in state_maps)
         arguments = [
             [
                 *(as_array(lengths - start), as_array(x[start:stop]), input_array),
@@ -231,9 +231,15 @@ def _products(
     return exact, found
 
 
-def _array(matrix: Tensor, *, packed: bool) -> Any:
-    """Return the array of a right factor [k, n], packed if it is for a brgemm of bfloat16."""
-    if packed and matrix.dtype == torch.bfloat16:
+def right_factor(matrix: Tensor, brgemm: int, panel: int) -> Any:
+    """Return the array of a right factor [k, n] in the order of `Products`, as the brgemm reads it.
+
+    It has the shape of the matrix, in whatever order. Without a brgemm the order is that of rows.
+    """
+    if brgemm and matrix.dtype == torch.bfloat16:
         pairs = matrix.unflatten(0, (-1, 2)).transpose(1, 2)  # [k / 2, n, 2]
         return as_array(pairs.contiguous().view(matrix.shape))
+    if brgemm and panel:
+        parts = [part.reshape(-1) for part in matrix.split(panel, dim=1)]
+        return as_array(torch.cat(parts).view(matrix.shape))
     return as_array(matrix.contiguous())

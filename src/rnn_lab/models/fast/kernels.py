@@ -33,7 +33,7 @@ from rnn_lab.models.fast.native import batch_pieces, parallel_for
 # Sums of products may be fused. Nothing is assumed of infinities and NaN, which must be seen.
 _OPTIONS: Any = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 _float, _int, _unsigned = np.float32, np.int32, np.uintp
-_STEP, _BLOCK, _GEMM, _RELEASE = range(4)  # of native.Products
+_STEP, _BLOCK, _GEMM, _RELEASE, _PANEL = range(5)  # of native.Products
 
 # LLVM may decide once for all sequences whether two parts of a row overlap in memory. In these
 # interleaved rows it then assumes that they do, and a step is five times as slow.
@@ -222,7 +222,7 @@ def forward(
 
     Args:
         cell: one of the above.
-        gemms: int64 [4], see `native.Products`.
+        gemms: int64 [5], see `native.Products`.
         real: int64 [batch].
         inputs: [steps, batch, input].
         input_map: [input, parts], for the last parts of a row.
@@ -238,21 +238,22 @@ def forward(
     block = np.empty((most * n, inputs.shape[2]), inputs.dtype)
     sums = np.empty((most * n, len(bias)), bias.dtype)
     at = len(bias) - input_map.shape[1]
-    step_gemms = gemms[_STEP], gemms[_GEMM]
+    step_gemms = gemms[_STEP], gemms[_GEMM], gemms[_PANEL]
+    block_gemms = gemms[_BLOCK], gemms[_GEMM], gemms[_PANEL]
     for start in range(0, len(inputs), most):
         stop = min(start + most, len(inputs))
         m = _gather(inputs, start, stop, first, last, block)
         sums[:, :at] = 0
-        _multiply(gemms[_BLOCK], gemms[_GEMM], block[:m], input_map, sums[:m, at:], 0)
+        multiply(*block_gemms, block[:m], input_map, sums[:m, at:], 0)
         for t in range(start, stop):
             of = sums[(t - start) * n : (t - start + 1) * n]
             row_at, extra_at = min(t, len(rows) - 1), min(t + 1, len(extra) - 1)
-            _multiply(*step_gemms, history[t, first:last], state_maps[0], of, 1)
+            multiply(*step_gemms, history[t, first:last], state_maps[0], of, 1)
             if len(state_maps) > 1:
                 for b in range(first, last):
                     _reset(of[b - first], bias, rows[row_at, b], state[b], extra[extra_at, b])
                 of_extra = of[:, state_maps[0].shape[1] :]
-                _multiply(*step_gemms, extra[extra_at, first:last], state_maps[-1], of_extra, 1)
+                multiply(*step_gemms, extra[extra_at, first:last], state_maps[-1], of_extra, 1)
             for b in range(first, last):
                 if t < real[b]:
                     _step(
@@ -308,7 +309,8 @@ def backward(
     d_block = np.empty((most * n, features), d_h.dtype)
     d_extra = np.empty((n, hidden), d_h.dtype)
     at, of_h = parts - len(input_map), len(state_maps[0])
-    step_gemms = gemms[_STEP], gemms[_GEMM]
+    step_gemms = gemms[_STEP], gemms[_GEMM], gemms[_PANEL]
+    block_gemms = gemms[_BLOCK], gemms[_GEMM], gemms[_PANEL]
     # Where the product of gradients needs a transposed left factor and a packed right one.
     most_rows = 0 if gemms[_GEMM] else _padded(most * n)
     across = np.empty((parts, most_rows), rows.dtype)
@@ -330,14 +332,14 @@ def backward(
                     *(extra[t + 1, b], d_h[b], d_state[b], d_step[b - first]),
                 )
             if len(state_maps) > 1:
-                _multiply(*step_gemms, d_step[:, of_h:], state_maps[-1], d_extra, 0)
+                multiply(*step_gemms, d_step[:, of_h:], state_maps[-1], d_extra, 0)
                 for b in range(first, last):
                     if t < real[b]:
                         _reset_back(
                             *(rows[t, b], history[t, b], d_extra[b - first]),
                             *(d_state[b], d_step[b - first]),
                         )
-            _multiply(*step_gemms, d_step[:, :of_h], state_maps[0], d_h[first:last], 0)
+            multiply(*step_gemms, d_step[:, :of_h], state_maps[0], d_h[first:last], 0)
         _end_steps(gemms)
         m = (stop - start) * n
         if len(d_bias):
@@ -362,7 +364,7 @@ def backward(
             for i in range(m):
                 _add(d_bias[piece], d_rows[i])
         if len(d_inputs):
-            _multiply(gemms[_BLOCK], gemms[_GEMM], d_rows[:m, at:], input_map, d_block[:m], 0)
+            multiply(*block_gemms, d_rows[:m, at:], input_map, d_block[:m], 0)
             for i in range(m):
                 d_input = d_inputs[start + i // n, first + i % n]
                 for j in range(_unsigned(features)):
@@ -633,20 +635,27 @@ def _gather(numbers, start, stop, first, last, block):
 
 
 @numba.njit(**_OPTIONS)
-def _multiply(brgemm, gemm, left, right, out, add):
+def multiply(brgemm, gemm, panel, left, right, out, add):
     """out = left @ right, to which the former out is added if `add` is 1, by one of the two.
 
-    left [m, k], right [k, n], out [m, n]. Rows of each may lie apart.
+    left [m, k], right [k, n], out [m, n]. Rows of left and out may lie apart, and those of right
+    where it is not in panels.
     """
     one, beta = out.dtype.type(1), out.dtype.type(add)
+    k, n = right.shape
     if brgemm:
-        _call_brgemm(
-            *(brgemm, len(left), right.shape[1], len(right), _row(left), _row(right), _row(out)),
-            *(add, left.ctypes.data, right.ctypes.data, out.ctypes.data, left.itemsize == 2),
-        )
+        width = panel if panel else n
+        for j in range(0, n, width):
+            columns = min(width, n - j)
+            row = columns if panel else _row(right)
+            _call_brgemm(
+                *(brgemm, len(left), columns, k, _row(left), row, _row(out), add),
+                *(left.ctypes.data, right.ctypes.data + j * k * right.itemsize),
+                *(out.ctypes.data + j * out.itemsize, left.itemsize == 2),
+            )
     else:
         _call_gemm(
-            *(gemm, False, one, beta, len(left), right.shape[1], len(right)),
+            *(gemm, False, one, beta, len(left), n, k),
             *(left.ctypes.data, _row(left), right.ctypes.data, _row(right)),
             *(out.ctypes.data, _row(out)),
         )
@@ -654,7 +663,7 @@ def _multiply(brgemm, gemm, left, right, out, add):
 
 @numba.njit(**_OPTIONS)
 def _add_gradient(gemms, left, across, right, pairs, out):
-    """out += left.T @ right, as `_multiply`.
+    """out += left.T @ right, as `multiply`.
 
     Without a gemm, `across` is left.T, padded with zeros, and `right` is packed into `pairs`.
     """

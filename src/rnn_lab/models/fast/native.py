@@ -2,8 +2,10 @@
 
 Torch has two products: oneDNN's brgemm, which multiplies as the matrices are, and MKL's gemm, which
 first copies them into another order. With the few rows of a time step the copy takes up to half of
-the time. Products of bfloat16 have sums in float32. Where torch's library exports neither, the gemm
-is SciPy's, without bfloat16. Threads are those of torch's OpenMP, which wait for work between two
+the time. Without AVX-512, brgemm is faster still where the right factor is copied into panels, once
+for all steps: of rows that are a power of two apart, few fit the first cache at once. Products of
+bfloat16 have sums in float32. Where torch's library exports neither, the gemm is SciPy's, without
+bfloat16. Threads are those of torch's OpenMP, which wait for work between two
 of its operations; any others would have to wait until those sleep.
 """
 
@@ -26,6 +28,7 @@ _BRGEMM = {
     torch.float32: "_ZN2at6native7cpublas6brgemmEllllllbPKfS3_Pfb",
     torch.bfloat16: "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb",
 }
+PANEL_COLUMNS = 32  # benchmarks/README.md; of 16 as fast, with more calls
 _BRGEMM_RELEASE = "_ZN2at6native7cpublas14brgemm_releaseEb"
 _PIECES_PER_THREAD = 2  # a thread whose core is busy with another program takes fewer
 _MIN_SEQUENCES = 8  # per piece: with fewer, starting a thread costs more than it saves
@@ -35,13 +38,15 @@ class Products(NamedTuple):
     """Addresses of the functions that multiply matrices of one type, for compiled code.
 
     0: there is none, or another one is faster. Of bfloat16, the right factor of a brgemm is packed:
-    of two successive rows, numbers of one column are neighbours.
+    of two successive rows, numbers of one column are neighbours. Of float32, it may be in panels:
+    matrices of `panel` columns, the last one of what is left, each contiguous.
     """
 
     step: int  # the brgemm for the products of a time step; 0: `gemm`
     block: int  # the brgemm for those of several steps at once; 0: `gemm`
     gemm: int  # for those with a transposed left factor, too; 0: `block`, of a transposed copy
     release: int  # frees the processor's tiles after `step`, which any other product sets up
+    panel: int  # columns of a panel of the right factors of `step` and `block`; 0: no panels
 
 
 def products(dtype: torch.dtype, features: int, hidden: int) -> Products | None:
@@ -52,12 +57,14 @@ def products(dtype: torch.dtype, features: int, hidden: int) -> Products | None:
     """
     brgemm = brgemm_address(dtype)
     if dtype != torch.bfloat16:
-        return Products(brgemm, brgemm, gemm_address(dtype), 0)
+        has_panels = brgemm > 0 and torch.backends.cpu.get_cpu_capability() == "AVX2"
+        panel = PANEL_COLUMNS if has_panels else 0
+        return Products(brgemm, brgemm, gemm_address(dtype), 0, panel)
     step = brgemm if hidden % 2 == 0 else 0
     if has_fast_bf16_gemm():
         release = _address_in_torch(_BRGEMM_RELEASE) if step else 0
-        return Products(step, 0, gemm_address(dtype), release)
-    return Products(step, brgemm, 0, 0) if step and features % 2 == 0 else None
+        return Products(step, 0, gemm_address(dtype), release, 0)
+    return Products(step, brgemm, 0, 0, 0) if step and features % 2 == 0 else None
 
 
 @functools.cache
