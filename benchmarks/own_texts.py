@@ -31,13 +31,14 @@ from rnn_lab.data.sources.imdb import ImdbConfig, load_imdb
 from rnn_lab.errors import MissingDataError
 
 HEADER = (
-    *("set", "training texts", "classes", "accuracy", "macro F1", "TF-IDF accuracy", "TF-IDF F1"),
-    *("majority", "difference", "seconds"),
+    *("set", "training texts", "classes", "accuracy", "macro F1", "ensemble", "TF-IDF accuracy"),
+    *("TF-IDF F1", "majority", "difference", "seconds"),
 )
 NOTES = """\
 Default options of `train.py model={model} data=files`; mean and standard deviation over the seeds \
-{seeds}. TF-IDF: logistic regression on the same training split. Difference: accuracy of the \
-network minus that of TF-IDF, in points. The seconds are those of one run with its baselines."""
+{seeds}. Ensemble: accuracy of the mean of their probabilities (`eval.py run=[...]`). TF-IDF: \
+logistic regression on the same training split. Difference: accuracy of the network minus that of \
+TF-IDF, in points. The seconds are those of one run with its baselines."""
 # The real sets of the folder --root, as options of data=files.
 SETS: dict[str, tuple[str, ...]] = {
     "ag_news": ("data.train_path={root}/ag_news.csv", "data.text_column=[1,2]"),
@@ -82,12 +83,13 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, overrides in sets(options, Path(folder)):
-            results = []
+            results, runs = [], []
             for seed in options.seeds:
                 print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
                 run = [*overrides, f"seed={seed}", f"model={options.model}", *options.override]
-                results.append(train(run, Path(folder), f"{name}-{seed}"))
-            rows.append(line(name, results))
+                runs.append(Path(folder) / "runs" / f"{name}-{seed}")
+                results.append(train(run, Path(folder), runs[-1]))
+            rows.append(line(name, results, ensemble(runs, Path(folder))))
             print("  " + " | ".join(rows[-1]), file=sys.stderr, flush=True)
     notes = NOTES.format(model=options.model, seeds=", ".join(map(str, options.seeds)))
     report(
@@ -158,19 +160,14 @@ def cut_imdb(splits: tuple[Split, Split], size: int, folder: Path) -> list[str]:
     return [f"data.train_path={paths[0]}", f"data.test_path={paths[1]}"]
 
 
-def train(overrides: Sequence[str], folder: Path, name: str) -> Result:
-    """Train a run of train.py in a process of its own.
+def train(overrides: Sequence[str], folder: Path, run: Path) -> Result:
+    """Train a run of train.py in the folder `run`, in a process of its own.
 
     Raises:
         SystemExit: the run failed; prints what it printed.
     """
-    run = folder / "runs" / name
     fixed = ["data=files", "baseline=tfidf", "logger=none", f"hydra.run.dir={run}"]
-    command = [sys.executable, str(PROJECT / "train.py"), *fixed, *overrides]
-    command.append(f"data.cache_dir={folder / 'cache'}")
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    _run("train.py", *fixed, *overrides, f"data.cache_dir={folder / 'cache'}")
     result: dict[str, Any] = json.loads((run / "result.json").read_text())
     baseline, timing = result["baseline"], result["timing"]
     return Result(
@@ -185,8 +182,33 @@ def train(overrides: Sequence[str], folder: Path, name: str) -> Result:
     )
 
 
-def line(name: str, results: Sequence[Result]) -> tuple[str, ...]:
-    """Return a row below HEADER: the mean over `results` and its standard deviation."""
+def ensemble(runs: Sequence[Path], folder: Path) -> float | None:
+    """Return the test accuracy of the runs together, None of a single one.
+
+    Raises:
+        SystemExit: see `train`.
+    """
+    if len(runs) < 2:
+        return None
+    tested = folder / "ensembles" / runs[0].name
+    names = ",".join(map(str, runs))
+    _run("eval.py", f"run=[{names}]", f"cache_dir={folder / 'cache'}", f"output_dir={tested}")
+    accuracy: float = json.loads((tested / "result.json").read_text())["test/accuracy"]
+    return accuracy
+
+
+def _run(script: str, *overrides: str) -> None:
+    command = [sys.executable, str(PROJECT / script), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def line(name: str, results: Sequence[Result], together: float | None) -> tuple[str, ...]:
+    """Return a row below HEADER: the mean over `results` and its standard deviation.
+
+    `together` is the accuracy of their ensemble.
+    """
 
     def mean(field: str) -> str:
         values = 100 * np.array([getattr(result, field) for result in results])
@@ -198,7 +220,9 @@ def line(name: str, results: Sequence[Result]) -> tuple[str, ...]:
         name,
         f"{results[0].examples:,}",
         str(results[0].classes),
-        *(mean(field) for field in ("accuracy", "f1", "tfidf", "tfidf_f1", "majority")),
+        *(mean(field) for field in ("accuracy", "f1")),
+        "-" if together is None else f"{100 * together:.1f}",
+        *(mean(field) for field in ("tfidf", "tfidf_f1", "majority")),
         f"{100 * difference:+.1f}",
         f"{np.mean([result.seconds for result in results]):.0f}",
     )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from rnn_lab.data.readers.records import Record
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.batch_predict import RowPrediction, predict_rows
-from rnn_lab.inference.predictor import Predictor
+from rnn_lab.inference.ensemble import Ensemble, load_runs
+from rnn_lab.inference.predictor import Predictor, SingleModel
 from rnn_lab.io.run_file import is_onnx_file
 from rnn_lab.plugins import load_plugins, require_extra
 from rnn_lab.process import num_threads
@@ -132,10 +133,12 @@ class Model:
         Raises:
             TypeError: `text` is not a string.
             DataError: it is not valid Unicode.
-            ConfigError: there is no class `label`, or the model is an .onnx file, which only
-                predicts.
+            ConfigError: there is no class `label`, or the model only predicts: an .onnx file, or
+                an ensemble.
         """
         checked, loaded = _checked(text, 0), self._loaded
+        if isinstance(loaded, Ensemble):
+            raise ConfigError("an ensemble only predicts; to explain, load one of its runs")
         if is_onnx_file(loaded.path):
             raise ConfigError(
                 f"{loaded.path}: an .onnx file only predicts; to explain, load the run folder, or "
@@ -212,8 +215,11 @@ def train(
     return load(train_corpus(corpus, output_dir, overrides), device=device)
 
 
-def load(run_or_file: str | Path, *, device: str = "auto") -> Model:
+def load(run_or_file: str | Path | Sequence[str | Path], *, device: str = "auto") -> Model:
     """Load a trained run. Nothing in its files is run or imported, so they may be untrusted.
+
+    Of several runs, or the folder of a sweep, the model is their ensemble: its probabilities are
+    the mean of theirs. It predicts, and does not explain.
 
     A run with a cell or pooling of a plugin needs that plugin: import it first. Plugins that are
     installed packages are imported here.
@@ -225,22 +231,27 @@ def load(run_or_file: str | Path, *, device: str = "auto") -> Model:
 
     Args:
         run_or_file: a run folder, its result.json, or a .ckpt, .safetensors or .onnx file. The
-            last needs `pip install 'rnn-lab[onnx]'`, is read without torch, and only predicts.
+            last needs `pip install 'rnn-lab[onnx]'`, is read without torch, and only predicts. Or a
+            list of them, or the folder of a sweep.
         device: "auto" (the fastest one available), "cpu", "cuda" or "mps".
 
     Raises:
         CheckpointError: there is no such run, or it cannot be used; the message says why.
-        ConfigError: this machine has no such device.
+        ConfigError: this machine has no such device, or several runs have different classes.
     """
-    if is_onnx_file(run_or_file):
-        require_extra("onnx", str(run_or_file))
+    return Model(load_runs(run_or_file, lambda run: _load(run, device)))
+
+
+def _load(run: str, device: str) -> SingleModel:
+    if is_onnx_file(run):
+        require_extra("onnx", run)
         from rnn_lab.inference.onnx_model import load_onnx
 
-        return Model(load_onnx(run_or_file, device, num_threads()))
+        return load_onnx(run, device, num_threads())
     from rnn_lab.inference.load import load_model
 
     load_plugins(())
-    return Model(load_model(run_or_file, device))
+    return load_model(run, device)
 
 
 def _checked(text: object, position: int) -> str:

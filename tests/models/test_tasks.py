@@ -9,6 +9,15 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 from rnn_lab.models.tasks import TASKS, best_thresholds
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_logits_give_back_their_probabilities(task):
+    functions = TASKS[task]
+    given = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
+    logits = functions.logits(given)
+    assert logits.isfinite().all()
+    torch.testing.assert_close(functions.probabilities(logits), given)
+
+
 def test_losses_are_those_of_scikit_learn():
     rng = torch.Generator().manual_seed(0)
     logits = torch.randn(50, 4, generator=rng)

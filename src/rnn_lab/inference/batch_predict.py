@@ -44,7 +44,7 @@ def predict_rows(
     encoded: Iterator[_Encoded] = (
         _Encoded(row.line, row.id, row.reason, row.columns)
         if isinstance(row, BadRow)
-        else _Encoded(row.line, row.id, run.text_encoder.encode(row.text).copy(), row.columns)
+        else _Encoded(row.line, row.id, run.encode(row.text).copy(), row.columns)
         for row in rows
     )
     for window in _windows(encoded):

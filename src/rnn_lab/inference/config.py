@@ -17,7 +17,7 @@ OutputFormat = Literal["jsonl", "csv", "parquet"]
 
 
 class _RunOptions(StrictConfig):
-    run: FilePath
+    run: FilePath | list[FilePath]  # several, or a sweep: an ensemble
     plugins: tuple[Text, ...] = ()
 
     @field_validator("run", mode="before")
@@ -28,6 +28,10 @@ class _RunOptions(StrictConfig):
                 "give the folder of a finished run, or a .ckpt or .safetensors file: run=<path>"
             )
         return run
+
+
+class _OneRunOptions(_RunOptions):
+    run: FilePath
 
 
 class EvaluateOptions(_RunOptions):
@@ -91,14 +95,14 @@ class PredictOptions(_RunOptions, ReadConfig):
         return replace(read_options(self), all_columns=keeps_all)
 
 
-class ExportOptions(_RunOptions):
+class ExportOptions(_OneRunOptions):
     """A finished run, and the file to write its network to."""
 
     output: FilePath = "model.safetensors"
     texts: FilePath | None = None  # a file of texts to compare an .onnx file with the run on
 
 
-class ExplainOptions(_RunOptions):
+class ExplainOptions(_OneRunOptions):
     """A finished run, the text and the label to explain, and the folder for the page."""
 
     text: str | None = None

@@ -1,6 +1,6 @@
-"""eval.py: test a finished run on its own test split or on other texts."""
+"""eval.py: test finished runs on their own test split or on other texts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.data.samplers import Batch
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.config import EvaluateOptions
+from rnn_lab.inference.ensemble import Ensemble, list_runs, mean_probabilities
 from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.inference.lock_callbacks import lock_test_dir
 from rnn_lab.models.metrics import (
@@ -23,6 +24,7 @@ from rnn_lab.models.metrics import (
     build_metrics,
     metric_inputs,
 )
+from rnn_lab.models.tasks import TASKS
 from rnn_lab.paths import local_path
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_files import TOP_LOSSES
@@ -58,36 +60,73 @@ class TestResult(NamedTuple):
 
 
 def evaluate(options: dict[str, Any]) -> None:
-    """Test a run; write result.json, predictions.csv and plots to `output_dir`; print a table.
+    """Test a run or an ensemble; write the outputs to `output_dir` and print a table.
 
     Raises:
         UserError: an option, the run or the texts cannot be used.
     """
     checked = validate(EvaluateOptions, options)
-    run = load_model(checked.run, checked.device)
-    config = data_config(run, checked)
-    data = TextDataModule(
-        config, text_encoder=run.text_encoder, class_names=run.class_names, task=run.task
-    )
-    data.setup()
-    if checked.data is None and data.corpus.fingerprint != run.corpus_fingerprint:
-        raise DataError(
-            f"{run.path}: the texts have changed since its training, so its test split may contain "
-            "texts that it was trained on; name the texts to test: data=files data.test_path=<path>"
-        )
+    runs = [load_model(run, checked.device) for run in list_runs(checked.run)]
+    model = runs[0] if len(runs) == 1 else Ensemble(runs)
+    splits = [test_split(run, checked) for run in runs]
+    data = splits[0]
+    for run, other in zip(runs, splits, strict=True):
+        _check_same_texts(runs[0], data, run, other)
     print_source_info(data.corpus)
-    tested = test(run, data.test_dataloader(), metric_factories(checked.metrics, run.task))
+    metrics = metric_factories(checked.metrics, model.task)
+    results = [
+        test(run, split.test_dataloader(), metrics) for run, split in zip(runs, splits, strict=True)
+    ]
+    if isinstance(model, Ensemble):
+        tested = combine_results(model, results, data.splits["test"].labels, metrics)
+        about = describe_ensemble(runs, results)
+    else:
+        tested, about = results[0], describe_run(runs[0], results[0])
     folder = Path(checked.output_dir)
     lock = lock_test_dir(folder)
     try:
-        trained_on = count_trained_on(run, data)
-        save_test_artifacts(folder, run, data, tested, trained_on)
+        trained_on = count_trained_on(runs, data)
+        save_test_artifacts(folder, model, data, tested, about, trained_on)
     finally:
         lock.release()
     if trained_on:
         print(
             f"{trained_on:,} of {len(data.splits['test']):,} texts are also among those that the "
-            "run was trained on, word for word"
+            f"{'run was' if len(runs) == 1 else 'runs were'} trained on, word for word"
+        )
+
+
+def test_split(run: LoadedModel, options: EvaluateOptions) -> TextDataModule:
+    """Return the texts to test a run on, encoded for it.
+
+    Raises:
+        DataError: they are the run's own test split, which has changed since its training.
+    """
+    data = TextDataModule(
+        data_config(run, options),
+        text_encoder=run.text_encoder,
+        class_names=run.class_names,
+        task=run.task,
+    )
+    data.setup()
+    if options.data is None and data.corpus.fingerprint != run.corpus_fingerprint:
+        raise DataError(
+            f"{run.path}: the texts have changed since its training, so its test split may contain "
+            "texts that it was trained on; name the texts to test: data=files data.test_path=<path>"
+        )
+    return data
+
+
+def _check_same_texts(
+    run: LoadedModel, data: TextDataModule, other_run: LoadedModel, other: TextDataModule
+) -> None:
+    first, second = data.corpus.test, other.corpus.test
+    assert first is not None and second is not None
+    if not np.array_equal(first.text_hashes, second.text_hashes):
+        raise ConfigError(
+            f"run: {run.path} and {other_run.path} have different test splits, so that one may "
+            "have been trained on texts that test the other; name the texts to test: data=files "
+            "data.test_path=<path>"
         )
 
 
@@ -187,14 +226,50 @@ def test(
     )
 
 
-def count_trained_on(run: LoadedModel, data: TextDataModule) -> int | None:
-    """Return how many test texts are, word for word, among those that the run was trained on.
+def combine_results(
+    model: Ensemble,
+    results: Sequence[TestResult],
+    labels: np.ndarray,
+    metrics: Mapping[str, MetricFactory] | None = None,
+) -> TestResult:
+    """Return the result of an ensemble from those of its members.
 
-    None if the run's folder has no file of their hashes, or a damaged one.
+    Args:
+        model: the ensemble.
+        results: of each member, on the same texts in the same order.
+        labels: of these texts, int64 [texts], or 0 and 1 [texts, classes].
+        metrics: further ones, as of `test`.
+    """
+    task = TASKS[model.task]
+    probabilities = torch.from_numpy(mean_probabilities([one.probabilities for one in results]))
+    targets = torch.from_numpy(np.asarray(labels, np.int64))
+    losses = task.losses(task.logits(probabilities), targets)
+    thresholds = None if model.thresholds is None else torch.from_numpy(model.thresholds)
+    collection = build_metrics(len(model.class_names), "test/", metrics, model.task)
+    collection.update(**metric_inputs(probabilities, targets, losses, thresholds))
+    return TestResult(
+        {name: value.item() for name, value in collection.compute().items()},
+        probabilities.numpy(),
+        losses.numpy(),
+        {},
+    )
+
+
+def count_trained_on(runs: Sequence[LoadedModel], data: TextDataModule) -> int | None:
+    """Return how many test texts are, word for word, among those that a run was trained on.
+
+    None if no run's folder has a file of their hashes, or all have a damaged one.
     """
     texts = data.corpus.test
+    found = [hashes for run in runs if (hashes := _train_hashes(run)) is not None]
+    if texts is None or not found:
+        return None
+    return int(np.isin(texts.text_hashes[:, 0], np.concatenate(found)).sum())
+
+
+def _train_hashes(run: LoadedModel) -> np.ndarray | None:
     path = run.path.parent.parent / TRAIN_HASHES
-    if texts is None or run.path.parent.name != "checkpoints" or not path.is_file():
+    if run.path.parent.name != "checkpoints" or not path.is_file():
         return None
     try:
         if path.stat().st_size > 8 * MAX_HASHED_TEXTS + _NPY_HEADER_BYTES:
@@ -204,22 +279,57 @@ def count_trained_on(run: LoadedModel, data: TextDataModule) -> int | None:
         return None
     if not isinstance(hashes, np.ndarray) or hashes.dtype != np.uint64 or hashes.ndim != 1:
         return None
-    return int(np.isin(texts.text_hashes[:, 0], hashes).sum())
+    return hashes
+
+
+def describe_run(run: LoadedModel, tested: TestResult) -> dict[str, Any]:
+    """Return what result.json says of the run that was tested."""
+    return {
+        "checkpoint": str(run.path),
+        "model": run.model_config.model_dump(),
+        "calibration": describe_calibration(run.model, tested.uncalibrated),
+    }
+
+
+def describe_ensemble(runs: Sequence[LoadedModel], results: Sequence[TestResult]) -> dict[str, Any]:
+    """Return what result.json says of the runs whose mean was tested.
+
+    `model` has the options that all have in common, and the name of each cell.
+    """
+    options = [run.model_config.model_dump() for run in runs]
+    common = {
+        name: value
+        for name, value in options[0].items()
+        if all(other.get(name) == value for other in options)
+    }
+    names = " + ".join(dict.fromkeys(run.cell for run in runs))
+    return {
+        "checkpoint": None,
+        "members": [
+            {"checkpoint": str(run.path)} | result.metrics
+            for run, result in zip(runs, results, strict=True)
+        ],
+        "model": common | {"name": names},
+    }
 
 
 def save_test_artifacts(
     folder: Path,
-    run: LoadedModel,
+    model: LoadedModel | Ensemble,
     data: TextDataModule,
     tested: TestResult,
+    about: Mapping[str, Any],
     num_trained_on: int | None = None,
 ) -> None:
-    """Write all outputs of a test, and print its table."""
+    """Write all outputs of a test, and print its table.
+
+    `about` is that of `describe_run` or `describe_ensemble`.
+    """
     texts, encoded = data.corpus.test, data.splits["test"]
     assert texts is not None
-    thresholds = None if run.model.thresholds is None else run.model.thresholds.cpu().numpy()
+    thresholds = model.thresholds
     examples: dict[str, Any] = {
-        "class_names": run.class_names,
+        "class_names": model.class_names,
         "names": texts.names,
         "labels": encoded.labels,
         "losses": tested.losses,
@@ -229,21 +339,19 @@ def save_test_artifacts(
     write_predictions(folder / "predictions.csv", lengths=encoded.lengths, **examples)
     write_top_losses(folder / TOP_LOSSES, texts=texts.texts, **examples)
     predicted = predicted_labels(tested.probabilities, thresholds)
-    per_class = write_class_metrics(folder, run.class_names, encoded.labels, predicted)
+    per_class = write_class_metrics(folder, model.class_names, encoded.labels, predicted)
     write_skipped_rows(data.corpus, folder)
-    about = {
-        "checkpoint": str(run.path),
+    result = {
+        **about,
         "synthetic": data.corpus.synthetic,
         "seed": None,
         "best_epoch": None,
-        "model": run.model_config.model_dump(),
         "data": describe_data(data) | {"num_trained_on": num_trained_on},
         "versions": versions(),
         "git_commit": git_commit(),
-        "calibration": describe_calibration(run.model, tested.uncalibrated),
     }
     if thresholds is not None:
-        about["thresholds"] = dict(zip(run.class_names, thresholds.tolist(), strict=True))
-    write_result(folder, about | tested.metrics | {"per_class": per_class})
+        result["thresholds"] = dict(zip(model.class_names, thresholds.tolist(), strict=True))
+    write_result(folder, result | tested.metrics | {"per_class": per_class})
     draw_plots(folder)
     print_run(folder)

@@ -11,6 +11,7 @@ from rnn_lab.data.readers.records import BadRow, Record, RecordReader
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import PredictOptions
+from rnn_lab.inference.ensemble import load_runs
 from rnn_lab.inference.prediction_files import (
     CsvTable,
     JsonLines,
@@ -30,7 +31,7 @@ from rnn_lab.process import num_threads
 
 if TYPE_CHECKING:
     from rnn_lab.inference.prediction_files import RowPrediction
-    from rnn_lab.inference.predictor import Predictor
+    from rnn_lab.inference.predictor import Predictor, SingleModel
 
 OUTPUTS = {
     ".jsonl": JsonLines,
@@ -96,26 +97,31 @@ def label_rows(
 
 
 def load_predictor(options: PredictOptions) -> "Predictor":
-    """Load the run. torch takes seconds to import: only once the options are valid."""
+    """Load the run, or the ensemble of several."""
+    return load_runs(options.run, lambda run: _load(run, options))
+
+
+def _load(run: str, options: PredictOptions) -> "SingleModel":
+    """Load one run. torch takes seconds to import: only once the options are valid."""
     is_one_text = options.input is None
-    if is_onnx_file(options.run):
+    if is_onnx_file(run):
         if options.precision != FLOAT32:
             raise ConfigError(
                 f"precision={options.precision}: an .onnx file computes in float32. Choose from: "
                 f"{FLOAT32}"
             )
-        require_extra("onnx", f"run={options.run}")
+        require_extra("onnx", f"run={run}")
         with fast_imports():
             from rnn_lab.inference.onnx_model import load_onnx
 
-        return load_onnx(options.run, options.device, threads=1 if is_one_text else num_threads())
+        return load_onnx(run, options.device, threads=1 if is_one_text else num_threads())
     with fast_imports():
         from rnn_lab.inference.load import load_model
 
-    run = replace(load_model(options.run, options.device), precision=options.precision)
+    loaded = replace(load_model(run, options.device), precision=options.precision)
     # numba takes a second to import: too long for one text.
-    run.model.recurrent.use_numba = not is_one_text
-    return run
+    loaded.model.recurrent.use_numba = not is_one_text
+    return loaded
 
 
 def _with_info(

@@ -13,7 +13,7 @@ from rnn_lab.data.config import TextOptions
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
-from rnn_lab.inference.predictor import BFLOAT16, DEFAULT_SEPARATOR, FLOAT32, Predictor
+from rnn_lab.inference.predictor import BFLOAT16, DEFAULT_SEPARATOR, FLOAT32, SingleModel
 from rnn_lab.inference.recorded import training_read_info
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
@@ -23,7 +23,7 @@ from rnn_lab.training.saved_network import read_network
 
 
 @dataclass(frozen=True)
-class LoadedModel(Predictor):
+class LoadedModel(SingleModel):
     """A network of torch ready to predict, and what its input needs."""
 
     model: RecurrentClassifier

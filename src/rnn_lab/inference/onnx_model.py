@@ -27,7 +27,7 @@ from rnn_lab.data.vocabulary import PAD_ID
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.inference import onnx_graph
 from rnn_lab.inference.onnx_graph import METADATA_KEY, GraphOptions, build_model, weight_shapes
-from rnn_lab.inference.predictor import Predictor
+from rnn_lab.inference.predictor import SingleModel
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.paths import local_path
 
@@ -60,7 +60,7 @@ class Description(BaseModel):
 
 
 @dataclass(frozen=True)
-class OnnxModel(Predictor):
+class OnnxModel(SingleModel):
     """An exported network in a session of ONNX Runtime."""
 
     text_encoder: TextEncoder

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rnn_lab.data.readers.records import RecordReader, text_error
 from rnn_lab.errors import ConfigError, DataError, sanitize
 from rnn_lab.inference.config import PredictOptions
+from rnn_lab.inference.ensemble import list_runs
 from rnn_lab.inference.input_files import names_several
 from rnn_lab.inference.labelling import (
     OUTPUTS,
@@ -66,7 +67,7 @@ def predict_text(options: PredictOptions) -> None:
     """Print the label or labels of `options.text`, then the probability of every class."""
     text = check_text(options.text)
     run = load_predictor(options)
-    (probabilities,) = run.probabilities([run.text_encoder.encode(text)])
+    (probabilities,) = run.probabilities([run.encode(text)])
     with printing_results():
         print_prediction(run, probabilities, options.top_k)
 
@@ -114,7 +115,7 @@ def predict_stream(options: PredictOptions, source: str) -> None:
     """
     _check_output(options.output, source, overwrite=options.overwrite)
     run: Predictor | None = None
-    is_recorded, like = recorded_read_info(options.run)
+    is_recorded, like = recorded_read_info(list_runs(options.run)[0])
     if not is_recorded:
         run = load_predictor(options)
         like = run.read_info

@@ -23,6 +23,7 @@ from rnn_lab import __version__
 from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.errors import ConfigError, DataError, UserError, WriteError, sanitize
 from rnn_lab.inference.config import PredictOptions
+from rnn_lab.inference.ensemble import list_runs
 from rnn_lab.inference.input_files import InputFile, find_input_files
 from rnn_lab.inference.labelling import (
     Counts,
@@ -212,14 +213,15 @@ class Labeller:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The hash of the model's file and of the options that change predictions."""
-        run = self.options.run
-        path = local_path(run) if is_onnx_file(run) else find_checkpoint(run)
-        try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
-        except OSError as error:
-            raise ConfigError(f"run={run}: cannot be read: {error.strerror}") from None
+        """The hash of each model's file and of the options that change predictions."""
+        digest = hashlib.sha256()
+        for run in list_runs(self.options.run):
+            path = local_path(run) if is_onnx_file(run) else find_checkpoint(run)
+            try:
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:
+                raise ConfigError(f"run={run}: cannot be read: {error.strerror}") from None
         chosen = self.options.model_dump(mode="json", exclude=_NOT_RECORDED)
         digest.update(json.dumps([__version__, chosen], sort_keys=True).encode())
         return digest.hexdigest()
@@ -255,7 +257,7 @@ class Labeller:
 
     def _label(self, run: "Predictor", part: Part) -> Counts:
         source = part.file.path
-        is_recorded, like = recorded_read_info(self.options.run)
+        is_recorded, like = recorded_read_info(list_runs(self.options.run)[0])
         like = like if is_recorded else run.read_info
         reader = RecordReader(source, self.options.read_options(), labelled=False, like=like)
         rows = iter(reader) if part.rows == WHOLE else rows_of_shard(reader, source, part.rows)

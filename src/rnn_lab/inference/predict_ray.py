@@ -15,6 +15,7 @@ from typing import Any
 
 from rnn_lab.errors import ConfigError, UserError
 from rnn_lab.inference.config import PredictOptions
+from rnn_lab.inference.ensemble import list_runs
 from rnn_lab.inference.predict_files import (
     WHOLE,
     Labeller,
@@ -114,8 +115,12 @@ def _with_absolute_paths(options: PredictOptions) -> PredictOptions:
     def absolute(path: str) -> str:
         return path if path == "-" else os.path.abspath(local_path(path))  # noqa: PTH100
 
-    paths = {"run": absolute(options.run), "output": absolute(options.output)}
-    return options.model_copy(update=paths | {"input": [absolute(path) for path in options.inputs]})
+    paths = {
+        "run": [absolute(run) for run in list_runs(options.run)],
+        "output": absolute(options.output),
+        "input": [absolute(path) for path in options.inputs],
+    }
+    return options.model_copy(update=paths)
 
 
 def _start(ray: Any) -> None:

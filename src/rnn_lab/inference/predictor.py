@@ -18,22 +18,16 @@ DEFAULT_SEPARATOR = ";"  # of several labels in one cell of a table
 
 
 class Predictor(ABC):
-    """A network ready to predict, and what its input needs."""
+    """A network ready to predict, or several, and what their input needs."""
 
-    text_encoder: TextEncoder
     class_names: tuple[str, ...]
-    path: Path  # of the file that it was loaded from
+    path: Path  # of the file that it was loaded from, or the folder of several
     read_info: ReadInfo | None  # how the files of its training texts were read
 
     @property
     @abstractmethod
     def cell(self) -> str:
         """The name of its cell: model.name."""
-
-    @property
-    @abstractmethod
-    def temperature(self) -> float:
-        """What logits are divided by, so that probabilities are calibrated; 1.0: they are not."""
 
     @property
     @abstractmethod
@@ -44,6 +38,10 @@ class Predictor(ABC):
     @abstractmethod
     def label_separator(self) -> str:
         """What joins several labels in one cell of a table."""
+
+    @abstractmethod
+    def encode(self, text: str) -> np.ndarray:
+        """Return the ids of one text as `probabilities` takes them, int64 [length]."""
 
     @abstractmethod
     def probabilities(self, texts: Sequence[np.ndarray]) -> np.ndarray:
@@ -66,3 +64,18 @@ class Predictor(ABC):
             return (self.class_names[int(probabilities.argmax())],)
         found = np.flatnonzero(probabilities >= self.thresholds)
         return tuple(self.class_names[label] for label in found)
+
+
+class SingleModel(Predictor):
+    """One network ready to predict."""
+
+    text_encoder: TextEncoder
+
+    @property
+    @abstractmethod
+    def temperature(self) -> float:
+        """What logits are divided by, so that probabilities are calibrated; 1.0: they are not."""
+
+    def encode(self, text: str) -> np.ndarray:
+        """Return the ids of one text, int64 [1 <= length <= max_length]."""
+        return self.text_encoder.encode(text)

@@ -17,6 +17,9 @@ class TaskFunctions(Protocol):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probability of each class, [batch, classes]."""
 
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Return finite logits of these probabilities, [batch, classes]."""
+
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of each text, [batch]."""
 
@@ -39,6 +42,10 @@ class Multiclass:
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the softmax; each row sums to 1."""
         return logits.softmax(dim=1)
+
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Return the logarithms, of 0 that of the smallest normal number."""
+        return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of each text in nats, [batch]."""
@@ -73,6 +80,10 @@ class Multilabel:
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the sigmoid of each logit."""
         return logits.sigmoid()
+
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Return the log-odds, of 0 and 1 those of the numbers beside them."""
+        return probabilities.logit(eps=torch.finfo(probabilities.dtype).eps)
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean binary cross-entropy over the labels of each text in nats, [batch]."""

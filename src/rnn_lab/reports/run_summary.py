@@ -103,6 +103,7 @@ def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
     ]
     if any(facts):
         yield " · ".join(filter(None, facts))
+    yield from _member_lines(result)
     yield from _calibration_lines(result)
     yield from baseline_lines(result)
     if result.get("demo_fallback"):
@@ -113,6 +114,13 @@ def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
     if plots := sorted((run_folder / "plots").glob("*.png")):
         yield f"Plots in plots/: {', '.join(plot.stem.replace('_', ' ') for plot in plots)}"
     yield f"Run folder: {run_folder}"
+
+
+def _member_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """List the accuracies of the runs of an ensemble."""
+    if members := result.get("members"):
+        shares = (format_metric("accuracy", member.get("test/accuracy")) for member in members)
+        yield f"The mean of {len(members)} runs, whose accuracies are {', '.join(shares)}"
 
 
 def _calibration_lines(result: Mapping[str, Any]) -> Iterator[str]:

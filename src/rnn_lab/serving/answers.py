@@ -22,7 +22,7 @@ def predictions_json(run: ServedRun, parts: list[np.ndarray]) -> bytes:
 
 def explanation_json(run: ServedRun, asked: ExplainRequest) -> bytes:
     """Explain a text, and return the response."""
-    count = len(run.run.text_encoder.encode(asked.text))
+    count = len(run.run.encode(asked.text))
     if count > _MAX_EXPLAINED_TOKENS:
         raise RequestError(
             422,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_lab.inference.predictor import Predictor
+from rnn_lab.inference.predictor import SingleModel
 
 # Of one batch, with its padding: bounds the memory of a batch of long texts.
 MAX_TOKENS = 2**15
@@ -39,7 +39,7 @@ class Batcher:
 
     def __init__(
         self,
-        run: Predictor,
+        run: SingleModel,
         *,
         max_batch_size: int = 64,
         max_wait: float = 0.002,

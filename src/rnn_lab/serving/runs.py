@@ -9,7 +9,7 @@ import numpy as np
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.fast_import import fast_imports
-from rnn_lab.inference.predictor import Predictor
+from rnn_lab.inference.predictor import SingleModel
 from rnn_lab.io.run_file import is_onnx_file
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
@@ -36,7 +36,7 @@ _PERCENTILES = (10, 90)  # of the units, around their mean
 class ServedRun:
     """A loaded run: its batcher predicts, and a copy of its network explains."""
 
-    def __init__(self, name: str, run: Predictor, batcher: Batcher) -> None:
+    def __init__(self, name: str, run: SingleModel, batcher: Batcher) -> None:
         self.name = name
         self.run = run
         self.batcher = batcher
@@ -79,15 +79,15 @@ class ServedRun:
             "probabilities": dict(zip(self.run.class_names, floats(probabilities), strict=True)),
         }
 
-    def queued(self) -> Predictor:
-        """Return the run as a Predictor whose batches go through the queue of the batcher."""
+    def queued(self) -> SingleModel:
+        """Return the run as a SingleModel whose batches go through the queue of the batcher."""
         return _Queued(self.run, self.batcher)
 
 
-class _Queued(Predictor):
+class _Queued(SingleModel):
     """A run that a thread uses beside other requests."""
 
-    def __init__(self, run: Predictor, batcher: Batcher) -> None:
+    def __init__(self, run: SingleModel, batcher: Batcher) -> None:
         self._run, self._batcher = run, batcher
         self.text_encoder, self.class_names = run.text_encoder, run.class_names
         self.path, self.read_info = run.path, run.read_info
@@ -126,7 +126,7 @@ def load_runs(options: ServeOptions, observe: Callable[[str, int], None]) -> dic
     for run in options.run:
         name = unique_name(run, loaded)
         predictor = _load(run, options.device)
-        predictor.probabilities([predictor.text_encoder.encode(_WARM_UP)])
+        predictor.probabilities([predictor.encode(_WARM_UP)])
         batcher = Batcher(
             predictor,
             max_batch_size=options.max_batch_size,
@@ -192,7 +192,7 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [round(value, 4) for value in values.tolist()]
 
 
-def _load(run: str, device: str) -> Predictor:
+def _load(run: str, device: str) -> SingleModel:
     if is_onnx_file(run):
         require_extra("onnx", f"run={run}")
         with fast_imports():
@@ -206,7 +206,7 @@ def _load(run: str, device: str) -> Predictor:
     return load_model(run, device)
 
 
-def _describe(name: str, run: Predictor) -> dict[str, Any]:
+def _describe(name: str, run: SingleModel) -> dict[str, Any]:
     """Return what a client sees of a run."""
     result: dict[str, Any] = {}
     options = _model_options(run)
@@ -244,7 +244,7 @@ def _describe(name: str, run: Predictor) -> dict[str, Any]:
     }
 
 
-def _model_options(run: Predictor) -> dict[str, Any]:
+def _model_options(run: SingleModel) -> dict[str, Any]:
     config = getattr(run, "model_config", None)
     options = {} if config is None else config.model_dump()
     return {f"model.{option}": value for option, value in options.items()}

@@ -1,0 +1,130 @@
+"""Several finished runs as one model, whose probabilities are the mean of theirs.
+
+The errors of networks that were trained with other seeds, or on other folds, differ in part, and
+the mean of their predictions has fewer (Hansen and Salamon 1990, "Neural Network Ensembles"). This
+module does not import torch.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rnn_lab.data.readers.reading import ReadInfo
+from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.errors import CheckpointError, ConfigError
+from rnn_lab.inference.predictor import Predictor, SingleModel
+from rnn_lab.paths import local_path
+from rnn_lab.reports.run_files import find_job_dirs, is_job_dir, job_status
+
+Runs = str | Path | Sequence[str | Path]
+
+
+class Ensemble(Predictor):
+    """The mean of the calibrated probabilities of models with the same classes.
+
+    Where a text has any number of labels, the threshold of a label is the mean of theirs. The ids
+    of a text are those of each vocabulary, one after the other: `probabilities` divides them.
+    """
+
+    def __init__(self, members: Sequence[SingleModel]) -> None:
+        """Combine two or more models.
+
+        Raises:
+            ConfigError: their classes differ, or one predicts one label a text and another one any
+                number of them.
+        """
+        first = members[0]
+        for other in members[1:]:
+            if (other.class_names, other.task) != (first.class_names, first.task):
+                raise ConfigError(
+                    f"run: {first.path} predicts {_describe_classes(first)}, and {other.path} "
+                    f"{_describe_classes(other)}; an ensemble needs runs with the same classes"
+                )
+        self.members = tuple(members)
+        self.class_names = first.class_names
+        self.path = Path(os.path.commonpath([member.path.absolute() for member in members]))
+        infos = [member.read_info for member in members]
+        self.read_info: ReadInfo | None = infos[0] if infos.count(infos[0]) == len(infos) else None
+        # Equal ones, such as those of several seeds, encode a text once.
+        encoders = {_identity(member.text_encoder): member.text_encoder for member in members}
+        self._encoders = list(encoders.values())
+        self._encoder_of = [
+            list(encoders).index(_identity(member.text_encoder)) for member in members
+        ]
+
+    @property
+    def cell(self) -> str:
+        """The names of their cells, each once."""
+        return " + ".join(dict.fromkeys(member.cell for member in self.members))
+
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        """Where a text has any number of labels, the mean threshold of each, float32 [classes]."""
+        found = [one for member in self.members if (one := member.thresholds) is not None]
+        return np.stack(found).mean(axis=0) if found else None
+
+    @property
+    def label_separator(self) -> str:
+        """What joins several labels in one cell of a table: as of the first."""
+        return self.members[0].label_separator
+
+    def encode(self, text: str) -> np.ndarray:
+        """Return the number of ids of each vocabulary, then the ids of each, int64."""
+        parts = [encoder.encode(text) for encoder in self._encoders]
+        return np.concatenate([[len(part) for part in parts], *parts])
+
+    def probabilities(self, texts: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the mean probabilities, float32 [texts, classes], of what `encode` returned."""
+        count = len(self._encoders)
+        # [texts, vocabularies]
+        divided = [np.split(text[count:], np.cumsum(text[: count - 1])) for text in texts]
+        found = [
+            member.probabilities([parts[position] for parts in divided])
+            for member, position in zip(self.members, self._encoder_of, strict=True)
+        ]
+        return mean_probabilities(found)
+
+
+def mean_probabilities(found: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean of the probabilities of models, each float32 [texts, classes]."""
+    return np.stack(found).mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def load_runs(run: Runs, load: Callable[[str], SingleModel]) -> Predictor:
+    """Return the model of one run, or the ensemble of several, each loaded by `load`."""
+    members = [load(one) for one in list_runs(run)]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def list_runs(run: Runs) -> list[str]:
+    """Return the runs that an option `run` stands for: of the folder of a sweep, all of its runs.
+
+    Raises:
+        CheckpointError: a run of the sweep is not finished; names it.
+    """
+    given = [run] if isinstance(run, str | Path) else run
+    return [one for each in given for one in _runs_of(str(each))]
+
+
+def _runs_of(run: str) -> list[str]:
+    folder = local_path(run)
+    jobs = [] if is_job_dir(folder) else find_job_dirs(folder)
+    for job in jobs:
+        if (status := job_status(job)) != "finished":
+            raise CheckpointError(
+                f"{job}: {status}; an ensemble of the sweep {run} needs all of its runs. Name "
+                "those that you want: run=[<run dir>,<run dir>]"
+            )
+    return [str(job) for job in jobs] or [run]
+
+
+def _identity(encoder: TextEncoder) -> tuple[str, int, str]:
+    return encoder.fingerprint, encoder.max_length, encoder.truncation_side
+
+
+def _describe_classes(member: Predictor) -> str:
+    names = ", ".join(member.class_names[:4])
+    more = ", ..." if len(member.class_names) > 4 else ""
+    return f"{'any number of' if member.task == 'multilabel' else 'one of'} {names}{more}"
