@@ -7,13 +7,13 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 
-from rnn_lab.inference.predictor import Predictor
+from rnn_lab.inference.predictor import SingleModel
 from rnn_lab.serving.batcher import MAX_TOKENS, Batcher, ClosedError, QueueFullError
 from rnn_lab.serving.explainer import MAX_WAITING, Explainer
 from tests.inference.untrained import untrained_run
 
 
-class Slow(Predictor):
+class Slow(SingleModel):
     """A run that notes its batches, and computes when it is allowed to."""
 
     def __init__(self) -> None:
