@@ -11,9 +11,12 @@ from rnn_lab.data.readers.records import Record
 from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.batch_predict import classify, predict_rows
+from rnn_lab.inference.config import ExplainOptions, ExportOptions
 from rnn_lab.inference.ensemble import Ensemble, list_runs
 from rnn_lab.inference.evaluate import combine_results, evaluate
 from rnn_lab.inference.load import load_model
+from rnn_lab.io.run_file import find_checkpoint
+from rnn_lab.validation import validate
 from tests.cli.forked import run_warm_command
 from tests.inference.untrained import WORDS, untrained_run
 
@@ -68,9 +71,11 @@ def test_a_label_has_the_mean_threshold():
 
 
 def test_other_classes_are_refused():
-    with pytest.raises(ConfigError, match=r"one of neg, pos, and .* one of pos, neg"):
+    with pytest.raises(ConfigError, match=r"their classes have another order"):
         Ensemble([untrained_run(), untrained_run(class_names=("pos", "neg"))])
-    with pytest.raises(ConfigError, match=r"one of neg, pos, and .* any number of neg, pos"):
+    with pytest.raises(ConfigError, match=r"differ; only one of them has neg / mixed$"):
+        Ensemble([untrained_run(), untrained_run(class_names=("mixed", "pos"))])
+    with pytest.raises(ConfigError, match=r"one label a text, the other any number of labels"):
         Ensemble([untrained_run(), untrained_run(task="multilabel")])
 
 
@@ -101,11 +106,75 @@ def test_the_folder_of_a_sweep_is_the_ensemble_of_its_runs(tmp_path, mood_run):
     runs = [tmp_path / "sweep" / name for name in ("seed1", "seed2")]
     for run in runs:
         shutil.copytree(mood_run, run)
+    with pytest.raises(CheckpointError, match="no finished run"):  # any folder of runs
+        rnn_lab.load(tmp_path / "sweep")
+    (tmp_path / "sweep" / "multirun.yaml").touch()
     assert list_runs(tmp_path / "sweep") == [str(run) for run in runs]
     assert list_runs([mood_run, runs[0]]) == [str(mood_run), str(runs[0])]
     (runs[1] / "result.json").unlink()
     with pytest.raises(CheckpointError, match=r"seed2: unfinished; .* needs all of its runs"):
         list_runs(str(tmp_path / "sweep"))
+
+
+@pytest.mark.parametrize("run", ["", [], ["", "x"]])
+def test_no_run_is_no_ensemble(run):
+    with pytest.raises(ConfigError, match="run: give the folder or file of a finished run"):
+        rnn_lab.load(run)
+
+
+@pytest.mark.parametrize(
+    ("schema", "options"), [(ExplainOptions, {"text": "a"}), (ExportOptions, {})]
+)
+def test_commands_of_a_single_run_say_so(tmp_path, schema, options):
+    with pytest.raises(ConfigError, match="give one run"):
+        validate(schema, {"run": "[a,b]"} | options)
+    (tmp_path / "multirun.yaml").touch()
+    with pytest.raises(CheckpointError, match="the folder of a sweep; name one of its runs"):
+        find_checkpoint(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def columns(tmp_path_factory):
+    """Runs on the columns title and body of a table, tested by files of two opinions."""
+    cwd = tmp_path_factory.mktemp("columns")
+    words = {"pos": ("lovely", "fine"), "neg": ("awful", "poor")}
+    rows = [
+        (f"{words[label][i % 2]} {i}", f"{label} {i}", label) for i in range(40) for label in words
+    ]
+    other = {"pos": "neg", "neg": "pos"}
+    for name, of, labels in (("train", "train", {}), ("one", "test", {}), ("two", "test", other)):
+        lines = (f"{of} {title},{body},{labels.get(label, label)}" for title, body, label in rows)
+        (cwd / f"{name}.csv").write_text("\n".join(["title,body,label", *lines]))
+    for run, column, test in (("a", "title", "one"), ("b", "title", "two"), ("c", "body", "one")):
+        done = run_warm_command(
+            "train.py",
+            *("data=files", "data.train_path=train.csv", f"data.test_path={test}.csv"),
+            *(f"data.text_column={column}", "logger=none", "plots=false", "trainer=cpu"),
+            *("model.hidden_size=4", "model.embedding_dim=4", "trainer.max_epochs=1"),
+            f"hydra.run.dir={run}",
+            cwd=cwd,
+        )
+        assert done.returncode == 0, done.stderr
+    return cwd
+
+
+def test_runs_that_were_trained_on_other_columns_ask_for_one(columns):
+    both = "run=[a,c]", "input=one.csv", "output=labelled.csv"
+    done = run_warm_command("predict.py", *both, cwd=columns)
+    assert done.returncode == 1
+    assert "texts of different columns, body / title; give text_column=<name>" in done.stderr
+    done = run_warm_command("predict.py", *both, "text_column=title", cwd=columns)
+    assert done.returncode == 0, done.stderr
+    assert "The mean of 2 runs" in done.stderr
+    test = "data=files", "data.test_path=one.csv", "output_dir=tested"
+    done = run_warm_command("eval.py", "run=[a,c]", *test, cwd=columns)
+    assert (done.returncode, "give data.text_column=<name>" in done.stderr) == (1, True)
+
+
+def test_texts_with_other_labels_are_refused(columns):
+    done = run_warm_command("eval.py", "run=[a,b]", "output_dir=tested", cwd=columns)
+    assert done.returncode == 1
+    assert "are the same, and their labels differ" in done.stderr
 
 
 def test_python_predicts_with_several_runs(mood_run, other_run):

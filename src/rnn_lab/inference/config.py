@@ -9,6 +9,7 @@ from rnn_lab.data.config import TextOptions
 from rnn_lab.data.readers.config import Column, ReadConfig, read_options
 from rnn_lab.data.readers.reading import ReadOptions
 from rnn_lab.inference.shards import Shard
+from rnn_lab.paths import local_path
 from rnn_lab.validation import FilePath, OptionsOf, StrictConfig, Targets, Text
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -23,7 +24,7 @@ class _RunOptions(StrictConfig):
     @field_validator("run", mode="before")
     @classmethod
     def _given(cls, run: Any) -> Any:
-        if not run:
+        if not run or (isinstance(run, list) and not all(run)):
             raise ValueError(
                 "give the folder of a finished run, or a .ckpt or .safetensors file: run=<path>"
             )
@@ -32,6 +33,13 @@ class _RunOptions(StrictConfig):
 
 class _OneRunOptions(_RunOptions):
     run: FilePath
+
+    @field_validator("run")
+    @classmethod
+    def _one(cls, run: str) -> str:
+        if run[:1] == "[" and run[-1:] == "]" and not local_path(run).exists():
+            raise ValueError("give one run; predict.py and eval.py alone combine several")
+        return run
 
 
 class EvaluateOptions(_RunOptions):

@@ -16,7 +16,7 @@ from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.predictor import Predictor, SingleModel
 from rnn_lab.paths import local_path
-from rnn_lab.reports.run_files import find_job_dirs, is_job_dir, job_status
+from rnn_lab.reports.run_files import find_job_dirs, is_sweep_dir, job_status
 
 Runs = str | Path | Sequence[str | Path]
 
@@ -37,10 +37,9 @@ class Ensemble(Predictor):
         """
         first = members[0]
         for other in members[1:]:
-            if (other.class_names, other.task) != (first.class_names, first.task):
+            if difference := _difference(first, other):
                 raise ConfigError(
-                    f"run: {first.path} predicts {_describe_classes(first)}, and {other.path} "
-                    f"{_describe_classes(other)}; an ensemble needs runs with the same classes"
+                    f"run: {first.path} and {other.path} cannot be combined: {difference}"
                 )
         self.members = tuple(members)
         self.class_names = first.class_names
@@ -58,6 +57,12 @@ class Ensemble(Predictor):
     def cell(self) -> str:
         """The names of their cells, each once."""
         return " + ".join(dict.fromkeys(member.cell for member in self.members))
+
+    @property
+    def text_columns(self) -> set[tuple[str, ...]]:
+        """The columns with the texts that they were trained on; more than one: they differ."""
+        infos = [member.read_info for member in self.members]
+        return {info.columns.text for info in infos if info and info.columns}
 
     @property
     def thresholds(self) -> np.ndarray | None:
@@ -103,14 +108,17 @@ def list_runs(run: Runs) -> list[str]:
 
     Raises:
         CheckpointError: a run of the sweep is not finished; names it.
+        ConfigError: there is no run.
     """
-    given = [run] if isinstance(run, str | Path) else run
+    given = [run] if isinstance(run, str | Path) else list(run)
+    if not given or not all(map(str, given)):
+        raise ConfigError("run: give the folder or file of a finished run, or a list of them")
     return [one for each in given for one in _runs_of(str(each))]
 
 
 def _runs_of(run: str) -> list[str]:
     folder = local_path(run)
-    jobs = [] if is_job_dir(folder) else find_job_dirs(folder)
+    jobs = find_job_dirs(folder) if is_sweep_dir(folder) else []
     for job in jobs:
         if (status := job_status(job)) != "finished":
             raise CheckpointError(
@@ -124,7 +132,14 @@ def _identity(encoder: TextEncoder) -> tuple[str, int, str]:
     return encoder.fingerprint, encoder.max_length, encoder.truncation_side
 
 
-def _describe_classes(member: Predictor) -> str:
-    names = ", ".join(member.class_names[:4])
-    more = ", ..." if len(member.class_names) > 4 else ""
-    return f"{'any number of' if member.task == 'multilabel' else 'one of'} {names}{more}"
+def _difference(one: Predictor, other: Predictor) -> str:
+    """Return why two models cannot be combined, "" where they can."""
+    if one.task != other.task:
+        return "one of them predicts one label a text, the other any number of labels"
+    if one.class_names == other.class_names:
+        return ""
+    names = set(one.class_names), set(other.class_names)
+    if names[0] == names[1]:
+        return "their classes have another order"
+    only = [", ".join(sorted(mine - theirs)[:4]) for mine, theirs in (names, names[::-1])]
+    return f"their classes differ; only one of them has {' / '.join(filter(None, only))}"

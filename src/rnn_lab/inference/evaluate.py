@@ -70,8 +70,8 @@ def evaluate(options: dict[str, Any]) -> None:
     model = runs[0] if len(runs) == 1 else Ensemble(runs)
     splits = [test_split(run, checked) for run in runs]
     data = splits[0]
-    for run, other in zip(runs, splits, strict=True):
-        _check_same_texts(runs[0], data, run, other)
+    for run, other in zip(runs[1:], splits[1:], strict=True):
+        _check_same_texts(runs[0], data, run, other, checked)
     print_source_info(data.corpus)
     metrics = metric_factories(checked.metrics, model.task)
     results = [
@@ -118,15 +118,28 @@ def test_split(run: LoadedModel, options: EvaluateOptions) -> TextDataModule:
 
 
 def _check_same_texts(
-    run: LoadedModel, data: TextDataModule, other_run: LoadedModel, other: TextDataModule
+    run: LoadedModel,
+    data: TextDataModule,
+    other_run: LoadedModel,
+    other: TextDataModule,
+    options: EvaluateOptions,
 ) -> None:
     first, second = data.corpus.test, other.corpus.test
     assert first is not None and second is not None
+    runs = f"{run.path} and {other_run.path}"
     if not np.array_equal(first.text_hashes, second.text_hashes):
+        if options.data is not None:
+            raise ConfigError(
+                f"run: {runs} read different texts of the same file; give data.text_column=<name>"
+            )
         raise ConfigError(
-            f"run: {run.path} and {other_run.path} have different test splits, so that one may "
-            "have been trained on texts that test the other; name the texts to test: data=files "
-            "data.test_path=<path>"
+            f"run: {runs} have different test splits, so that one may have been trained on texts "
+            "that test the other; name the texts to test: data=files data.test_path=<path>"
+        )
+    if not np.array_equal(first.labels, second.labels):
+        raise ConfigError(
+            f"run: the texts that test {runs} are the same, and their labels differ; name the "
+            "texts to test: data=files data.test_path=<path>"
         )
 
 

@@ -11,7 +11,7 @@ from rnn_lab.data.readers.records import BadRow, Record, RecordReader
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import PredictOptions
-from rnn_lab.inference.ensemble import load_runs
+from rnn_lab.inference.ensemble import Ensemble, load_runs
 from rnn_lab.inference.prediction_files import (
     CsvTable,
     JsonLines,
@@ -72,6 +72,8 @@ def label_rows(
 
     if options.id_column is not None and reader.info.format == "txt":
         raise DataError(f"{source}: plain text has no columns; leave out id_column")
+    if isinstance(run, Ensemble) and reader.info.columns and options.text_column is None:
+        _check_columns(run, source)
     total = bad_count = 0
     bad: list[RowPrediction] = []  # the first ones
     # `reader.info` is replaced as the first rows are read.
@@ -96,9 +98,21 @@ def label_rows(
     return Counts(total, bad_count)
 
 
+def _check_columns(run: Ensemble, source: str) -> None:
+    if len(run.text_columns) > 1:
+        columns = " / ".join(sorted("+".join(names) for names in run.text_columns))
+        raise ConfigError(
+            f"{source}: the runs were trained on texts of different columns, {columns}; give "
+            "text_column=<name>"
+        )
+
+
 def load_predictor(options: PredictOptions) -> "Predictor":
-    """Load the run, or the ensemble of several."""
-    return load_runs(options.run, lambda run: _load(run, options))
+    """Load the run, or the ensemble of several, whose number is printed."""
+    loaded = load_runs(options.run, lambda run: _load(run, options))
+    if isinstance(loaded, Ensemble):
+        print(f"The mean of {len(loaded.members)} runs", file=sys.stderr)
+    return loaded
 
 
 def _load(run: str, options: PredictOptions) -> "SingleModel":

@@ -199,6 +199,15 @@ def predict_files(options: PredictOptions) -> None:
         report([labeller.label(part) for part in plan.parts_of(shard)])
 
 
+def _file_digest(run: str) -> Any:
+    path = local_path(run) if is_onnx_file(run) else find_checkpoint(run)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256")
+    except OSError as error:
+        raise ConfigError(f"run={run}: cannot be read: {error.strerror}") from None
+
+
 @dataclass
 class Labeller:
     """A model that labels parts, loaded at the first that is not finished."""
@@ -214,14 +223,10 @@ class Labeller:
     @cached_property
     def fingerprint(self) -> str:
         """The hash of each model's file and of the options that change predictions."""
-        digest = hashlib.sha256()
-        for run in list_runs(self.options.run):
-            path = local_path(run) if is_onnx_file(run) else find_checkpoint(run)
-            try:
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            except OSError as error:
-                raise ConfigError(f"run={run}: cannot be read: {error.strerror}") from None
+        digests = sorted(map(_file_digest, list_runs(self.options.run)), key=lambda d: d.digest())
+        digest = digests[0]
+        for other in digests[1:]:
+            digest.update(other.digest())
         chosen = self.options.model_dump(mode="json", exclude=_NOT_RECORDED)
         digest.update(json.dumps([__version__, chosen], sort_keys=True).encode())
         return digest.hexdigest()

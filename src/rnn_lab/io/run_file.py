@@ -32,6 +32,8 @@ def find_checkpoint(run: str | Path) -> Path:
         raise CheckpointError(f"{run}: no such run folder, .ckpt or .safetensors file")
     if not path.is_dir():
         raise CheckpointError(f"{run}: not a regular file")
+    if (path / "multirun.yaml").is_file():
+        raise CheckpointError(f"{run}: the folder of a sweep; name one of its runs")
     best, last = (path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     for place in (best, last):
         if place.is_file():

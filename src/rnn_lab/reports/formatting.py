@@ -68,10 +68,15 @@ def format_data(result: dict[str, Any]) -> str:
 
 
 def format_run(result: dict[str, Any]) -> str:
-    """Return "GRU on IMDB reviews, seed 1". A result without a seed omits it."""
+    """Return "GRU on IMDB reviews, seed 1". A result without a seed omits it.
+
+    Of an ensemble: "Ensemble of 3 runs: GRU on IMDB reviews".
+    """
+    members = result.get("members")
+    ensemble = f"Ensemble of {len(members)} runs: " if isinstance(members, list) else ""
     seed = "" if result["seed"] is None else f", seed {result['seed']}"
     kind = " language model" if is_language_model(result) else ""
-    return f"{format_model(result)}{kind} on {format_data(result)}{seed}"
+    return f"{ensemble}{format_model(result)}{kind} on {format_data(result)}{seed}"
 
 
 def format_number(value: float | None, spec: str, unit: str = "") -> str:
