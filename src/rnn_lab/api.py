@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rnn_lab.data.readers.records import Record
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.batch_predict import RowPrediction, predict_rows
-from rnn_lab.inference.ensemble import Ensemble, load_runs
+from rnn_lab.inference.ensemble import Ensemble, combine_runs
 from rnn_lab.inference.predictor import Predictor, SingleModel
 from rnn_lab.io.run_file import is_onnx_file
 from rnn_lab.plugins import load_plugins, require_extra
@@ -239,7 +239,7 @@ def load(run_or_file: str | Path | Sequence[str | Path], *, device: str = "auto"
         CheckpointError: there is no such run, or it cannot be used; the message says why.
         ConfigError: this machine has no such device, or several runs have different classes.
     """
-    return Model(load_runs(run_or_file, lambda run: _load(run, device)))
+    return Model(combine_runs(run_or_file, lambda run: _load(run, device)))
 
 
 def _load(run: str, device: str) -> SingleModel:

@@ -97,7 +97,7 @@ def mean_probabilities(found: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(found).mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
-def load_runs(run: Runs, load: Callable[[str], SingleModel]) -> Predictor:
+def combine_runs(run: Runs, load: Callable[[str], SingleModel]) -> Predictor:
     """Return the model of one run, or the ensemble of several, each loaded by `load`."""
     members = [load(one) for one in list_runs(run)]
     return members[0] if len(members) == 1 else Ensemble(members)

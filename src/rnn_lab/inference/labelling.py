@@ -11,7 +11,7 @@ from rnn_lab.data.readers.records import BadRow, Record, RecordReader
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import PredictOptions
-from rnn_lab.inference.ensemble import Ensemble, load_runs
+from rnn_lab.inference.ensemble import Ensemble, combine_runs
 from rnn_lab.inference.prediction_files import (
     CsvTable,
     JsonLines,
@@ -109,7 +109,7 @@ def _check_columns(run: Ensemble, source: str) -> None:
 
 def load_predictor(options: PredictOptions) -> "Predictor":
     """Load the run, or the ensemble of several, whose number is printed."""
-    loaded = load_runs(options.run, lambda run: _load(run, options))
+    loaded = combine_runs(options.run, lambda run: _load(run, options))
     if isinstance(loaded, Ensemble):
         print(f"The mean of {len(loaded.members)} runs", file=sys.stderr)
     return loaded
