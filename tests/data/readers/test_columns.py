@@ -206,6 +206,17 @@ def test_the_columns_of_another_file_come_before_common_names():
     assert list(reader_of(without, like=like)) == [Record(2, "x", "0")]
 
 
+def test_a_first_row_with_the_name_of_the_training_texts_column_is_a_header():
+    train = b"no;request;drawer\n1;the bill is wrong;bills\n2;please cancel;ends\n"
+    options = {"text_column": "request", "label_column": "drawer", "header": True}
+    _, like = read(train, **options)
+    few = b"request\nwhere is my refund\n"
+    with pytest.raises(DataError, match="no column has a common name"):
+        read(few, labelled=False)
+    found, _ = read(few, labelled=False, like=like)
+    assert found == [("where is my refund", None)]
+
+
 @pytest.mark.parametrize(
     "damaged", [{}, {"text_column": 5}, {"text_column": []}, {"text_column": [1], "encoding": {}}]
 )

@@ -153,8 +153,11 @@ def _resolve(
     if reading.labelled and len(cells) == 1:
         raise UnknownColumnError(_one_column(reading, cells))
     header = has_header(first, below, options)
-    if header is None and like is not None and len(like.names) == len(first):
-        header = like.header
+    if header is None and like is not None:
+        if like.header and {*like.text} <= {*cells}:
+            header = True  # no text is that of the column's name
+        elif len(like.names) == len(first):
+            header = like.header
     if header:
         names = list(options.names) or cells
         _check_width(names, cells, options.prefix)
