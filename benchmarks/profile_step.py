@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
@@ -32,8 +33,9 @@ from rnn_lab.models.fast.kernels import as_array, multiply
 HEADER = ("model", "size", "operation", "share of step time")
 FUNCTIONS = ("gemm", "brgemm", "brgemm, panels")
 PRODUCT_HEADER = ("model", "size", "product of a time step", *FUNCTIONS, "used", "2048 x 2048")
-Turn = Callable[[float], float]
 PRODUCT_NOTES = "Products of one thread, in GFLOP/s."
+
+Turn = Callable[[float], float]
 
 
 def main() -> None:
@@ -143,7 +145,9 @@ def used(dtype: torch.dtype, size: int) -> str:
 
 
 @numba.njit
-def _multiply_often(times, brgemm, gemm, panel, left, right, out):  # type: ignore[no-untyped-def]
+def _multiply_often(
+    times: int, brgemm: int, gemm: int, panel: int, left: Any, right: Any, out: Any
+) -> None:
     for _ in range(times):
         multiply(brgemm, gemm, panel, left, right, out, 1)
 

@@ -15,8 +15,9 @@ from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.predictor import Predictor, SingleModel
+from rnn_lab.io.run_file import is_sweep_dir
 from rnn_lab.paths import local_path
-from rnn_lab.reports.run_files import find_job_dirs, is_sweep_dir, job_status
+from rnn_lab.reports.run_files import find_job_dirs, job_status
 
 Runs = str | Path | Sequence[str | Path]
 

@@ -79,7 +79,7 @@ def evaluate(options: dict[str, Any]) -> None:
     ]
     if isinstance(model, Ensemble):
         tested = combine_results(model, results, data.splits["test"].labels, metrics)
-        about = describe_ensemble(runs, results)
+        about = describe_ensemble(model, runs, results)
     else:
         tested, about = results[0], describe_run(runs[0], results[0])
     folder = Path(checked.output_dir)
@@ -136,7 +136,7 @@ def _check_same_texts(
             f"run: {runs} have different test splits, so that one may have been trained on texts "
             "that test the other; name the texts to test: data=files data.test_path=<path>"
         )
-    if not np.array_equal(first.labels, second.labels):
+    if not np.array_equal(data.splits["test"].labels, other.splits["test"].labels):
         raise ConfigError(
             f"run: the texts that test {runs} are the same, and their labels differ; name the "
             "texts to test: data=files data.test_path=<path>"
@@ -304,7 +304,9 @@ def describe_run(run: LoadedModel, tested: TestResult) -> dict[str, Any]:
     }
 
 
-def describe_ensemble(runs: Sequence[LoadedModel], results: Sequence[TestResult]) -> dict[str, Any]:
+def describe_ensemble(
+    model: Ensemble, runs: Sequence[LoadedModel], results: Sequence[TestResult]
+) -> dict[str, Any]:
     """Return what result.json says of the runs whose mean was tested.
 
     `model` has the options that all have in common, and the name of each cell.
@@ -315,14 +317,13 @@ def describe_ensemble(runs: Sequence[LoadedModel], results: Sequence[TestResult]
         for name, value in options[0].items()
         if all(other.get(name) == value for other in options)
     }
-    names = " + ".join(dict.fromkeys(run.cell for run in runs))
     return {
         "checkpoint": None,
         "members": [
             {"checkpoint": str(run.path)} | result.metrics
             for run, result in zip(runs, results, strict=True)
         ],
-        "model": common | {"name": names},
+        "model": common | {"name": model.cell},
     }
 
 

@@ -221,9 +221,14 @@ class Labeller:
         return load_predictor(self.options)
 
     @cached_property
+    def runs(self) -> list[str]:
+        """The run, or those of the ensemble."""
+        return list_runs(self.options.run)
+
+    @cached_property
     def fingerprint(self) -> str:
         """The hash of each model's file and of the options that change predictions."""
-        digests = sorted(map(_file_digest, list_runs(self.options.run)), key=lambda d: d.digest())
+        digests = sorted(map(_file_digest, self.runs), key=lambda d: d.digest())
         digest = digests[0]
         for other in digests[1:]:
             digest.update(other.digest())
@@ -262,7 +267,7 @@ class Labeller:
 
     def _label(self, run: "Predictor", part: Part) -> Counts:
         source = part.file.path
-        is_recorded, like = recorded_read_info(list_runs(self.options.run)[0])
+        is_recorded, like = recorded_read_info(self.runs[0])
         like = like if is_recorded else run.read_info
         reader = RecordReader(source, self.options.read_options(), labelled=False, like=like)
         rows = iter(reader) if part.rows == WHOLE else rows_of_shard(reader, source, part.rows)

@@ -6,12 +6,18 @@ from rnn_lab.errors import CheckpointError
 from rnn_lab.paths import local_path
 
 ONNX_SUFFIX = ".onnx"
+SWEEP_FILE = "multirun.yaml"  # a sweeper writes it before the first job
 
 
 def is_onnx_file(run: str | Path) -> bool:
     """Return whether `run`, as given by the user, stands for an .onnx file and no run folder."""
     path = local_path(run)
     return path.suffix.lower() == ONNX_SUFFIX and not path.is_dir()
+
+
+def is_sweep_dir(folder: Path) -> bool:
+    """Return whether `folder` is that of a sweep."""
+    return (folder / SWEEP_FILE).is_file()
 
 
 def find_checkpoint(run: str | Path) -> Path:
@@ -32,10 +38,10 @@ def find_checkpoint(run: str | Path) -> Path:
         raise CheckpointError(f"{run}: no such run folder, .ckpt or .safetensors file")
     if not path.is_dir():
         raise CheckpointError(f"{run}: not a regular file")
-    if (path / "multirun.yaml").is_file():
-        raise CheckpointError(f"{run}: the folder of a sweep; name one of its runs")
     best, last = (path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     for place in (best, last):
         if place.is_file():
             return place
+    if is_sweep_dir(path):
+        raise CheckpointError(f"{run}: the folder of a sweep; name one of its runs")
     raise CheckpointError(f"{run}: no finished run; looked for {best} and {last.name}")

@@ -79,11 +79,6 @@ def is_job_dir(folder: Path) -> bool:
     return any((folder / name).exists() for name in _JOB_FILES)
 
 
-def is_sweep_dir(folder: Path) -> bool:
-    """Return whether `folder` is that of a sweep: its sweeper writes this before the first job."""
-    return (folder / "multirun.yaml").is_file()
-
-
 def find_job_dirs(sweep: Path, depth: int = _MAX_DEPTH) -> list[Path]:
     """Return the job folders below `sweep`, sorted by path; [] if it does not exist.
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.io.run_file import SWEEP_FILE
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.training.config import parse_run_config
 from rnn_lab.training.spec import SweepLabel, config_fingerprint
@@ -85,7 +86,7 @@ def _swept_options(sweep: Path, overrides: Iterable[str]) -> dict[str, str]:
 
     Their values are those in `overrides` of one job.
     """
-    path = sweep / "multirun.yaml"  # written by sweepers before the first job
+    path = sweep / SWEEP_FILE
     if not path.exists():
         return {}
     config = OmegaConf.load(path)

@@ -5,8 +5,8 @@ first copies them into another order. With the few rows of a time step the copy 
 the time. Without AVX-512, brgemm is faster still where the right factor is copied into panels, once
 for all steps: of rows that are a power of two apart, few fit the first cache at once. Products of
 bfloat16 have sums in float32. Where torch's library exports neither, the gemm is SciPy's, without
-bfloat16. Threads are those of torch's OpenMP, which wait for work between two
-of its operations; any others would have to wait until those sleep.
+bfloat16. Threads are those of torch's OpenMP, which wait for work between two of its operations;
+any others would have to wait until those sleep.
 """
 
 import ctypes

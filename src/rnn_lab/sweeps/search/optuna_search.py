@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rnn_lab.data.sources.registry import find_source
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
+from rnn_lab.io.run_file import SWEEP_FILE
 from rnn_lab.overrides import in_quotes, quote_override, shell_words
 from rnn_lab.reports.run_files import job_file, read_object
 from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
@@ -67,7 +68,7 @@ def search(
     directions = options.directions or default_directions(job)
 
     folder = Path(config.hydra.sweep.dir)
-    with atomic_write(folder / "multirun.yaml") as file:
+    with atomic_write(folder / SWEEP_FILE) as file:
         file.write(OmegaConf.to_yaml(config))
     where = options.storage or str(folder / "study.journal")
     where = where if "://" in where else str(Path(where).resolve())
