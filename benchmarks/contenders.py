@@ -32,10 +32,14 @@ OURS, OURS_BF16 = "ours, float32", "ours, bfloat16"
 PACKED, PACKED_HERE = "torch, packed", "torch, packed, our process"
 UNPACKED, TUTORIAL = "torch, unpacked", "torch, random batches"
 GATHERED, COMPILED = "torch, last token's output", "torch.compile, a time step"
+PACKED_BF16, GATHERED_BF16, UNPACKED_BF16 = (
+    f"{name}, bfloat16" for name in (PACKED_HERE, GATHERED, UNPACKED)
+)
 PRODUCT, PRODUCT_BF16 = "float32 product", "bfloat16 product"
 KERAS = {"tensorflow": "Keras", "jax": "Keras on JAX"}
 KERAS_FIXED = {backend: f"{name}, {MAX_LENGTH} tokens" for backend, name in KERAS.items()}
-INCORRECT = (UNPACKED, TUTORIAL)  # their final states are those after the padding
+IN_BF16 = (OURS_BF16, PACKED_BF16, GATHERED_BF16, UNPACKED_BF16)
+INCORRECT = (UNPACKED, UNPACKED_BF16, TUTORIAL)  # their final states are those after the padding
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def torch_contenders(
     """Build ours and torch's: all with one optimizer, all but the tutorial's with bucketed batches.
 
     Packed, unpacked and ours then differ in the recurrent layer alone: the process has the
-    settings of train.py for all of them.
+    settings of train.py for all of them. With `bf16` each is also there under autocast.
     """
 
     def ours() -> nn.Module:
@@ -82,20 +86,32 @@ def torch_contenders(
     contenders = {OURS: torch_contender(ours(), batches, threads)}
     if bf16:
         contenders[OURS_BF16] = torch_contender(ours(), batches, threads, bf16=True)
-    contenders[PACKED_HERE] = textbook_contender(config, batches, threads, "packed")
-    contenders[UNPACKED] = textbook_contender(config, batches, threads, "padded")
-    if not config.bidirectional:
-        contenders[GATHERED] = textbook_contender(config, batches, threads, "gathered")
+    peers: dict[Reads, tuple[str, str]] = {
+        "packed": (PACKED_HERE, PACKED_BF16),
+        "padded": (UNPACKED, UNPACKED_BF16),
+        "gathered": (GATHERED, GATHERED_BF16),
+    }
+    if config.bidirectional:
+        del peers["gathered"]
+    for reads, (name, name_bf16) in peers.items():
+        contenders[name] = textbook_contender(config, batches, threads, reads)
+        if bf16:
+            contenders[name_bf16] = textbook_contender(config, batches, threads, reads, bf16=True)
     contenders[TUTORIAL] = textbook_contender(config, sample.random, threads, "padded")
     return contenders
 
 
 def textbook_contender(
-    config: ModelConfig, batches: Sequence[Batch], threads: Sequence[int], reads: Reads
+    config: ModelConfig,
+    batches: Sequence[Batch],
+    threads: Sequence[int],
+    reads: Reads,
+    *,
+    bf16: bool = False,
 ) -> Contender:
     """Build torch's layer on packed sequences, or on the padded blocks."""
     model = TextbookClassifier(config, VOCAB_SIZE, num_classes=2, reads=reads)
-    return torch_contender(model, batches, threads)
+    return torch_contender(model, batches, threads, bf16=bf16)
 
 
 def compiled_contender(

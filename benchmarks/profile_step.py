@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numba
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -28,7 +29,7 @@ from benchmarks.tables import markdown_table, report
 from benchmarks.training_speed import GATES
 from rnn_lab.models.fast import native
 from rnn_lab.models.fast.fused_rnn import right_factor
-from rnn_lab.models.fast.kernels import as_array, multiply
+from rnn_lab.models.fast.kernels import as_array, end_steps, multiply
 
 HEADER = ("model", "size", "operation", "share of step time")
 FUNCTIONS = ("gemm", "brgemm", "brgemm, panels")
@@ -145,11 +146,11 @@ def used(dtype: torch.dtype, size: int) -> str:
 
 
 @numba.njit
-def _multiply_often(
-    times: int, brgemm: int, gemm: int, panel: int, left: Any, right: Any, out: Any
-) -> None:
+def _multiply_often(times: int, gemms: Any, left: Any, right: Any, out: Any) -> None:
+    step, _, gemm, _, panel = gemms
     for _ in range(times):
-        multiply(brgemm, gemm, panel, left, right, out, 1)
+        multiply(step, gemm, panel, left, right, out, 1)
+    end_steps(gemms)
 
 
 def _turn(shape: tuple[int, int, int], by: native.Products, dtype: torch.dtype) -> Turn:
@@ -158,10 +159,10 @@ def _turn(shape: tuple[int, int, int], by: native.Products, dtype: torch.dtype) 
     out = torch.zeros(m, n)
     left = torch.randn(m, k).to(dtype)
     right = right_factor(torch.randn(k, n).to(dtype), by.step, by.panel)
-    arrays = as_array(left), right, as_array(out)
+    arrays, gemms = (as_array(left), right, as_array(out)), np.array(by)
 
     def many() -> None:
-        _multiply_often(100, by.step, by.gemm, by.panel, *arrays)
+        _multiply_often(100, gemms, *arrays)
 
     many()  # compiles
     return lambda seconds: seconds_per_pass(many, seconds) / 100

@@ -4,6 +4,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contenders import (
     COMPILED,
+    GATHERED_BF16,
     OURS,
     OURS_BF16,
     PACKED,
@@ -11,6 +12,7 @@ from benchmarks.contenders import (
     PRODUCT_BF16,
     TUTORIAL,
     UNPACKED,
+    UNPACKED_BF16,
 )
 from benchmarks.training_speed import (
     HEADER,
@@ -30,7 +32,9 @@ NAMES = {
     "packed": PACKED,
     "tutorial": TUTORIAL,
     "unpacked": UNPACKED,
+    "unpacked_bf16": UNPACKED_BF16,
     "compiled": COMPILED,
+    "gathered_bf16": GATHERED_BF16,
 }
 
 
@@ -126,8 +130,10 @@ def test_the_fastest_correct_peer_decides() -> None:
     rates = {"ours": 700.0, "bf16": 1400.0, "packed": 40.0}
     assert targets(group(**rates, compiled=500.0))[what] == ("2x", "2.80x", "yes")
     assert targets(group(**rates, compiled=1000.0))[what] == ("2x", "1.40x", "NO")
+    assert targets(group(**rates, gathered_bf16=1000.0))[what] == ("2x", "1.40x", "NO")
     # Those with wrong states are no peers.
-    assert targets(group(**rates, tutorial=1000.0, unpacked=1000.0))[what] == (
+    wrong = {"tutorial": 1000.0, "unpacked": 1000.0, "unpacked_bf16": 1000.0}
+    assert targets(group(**rates, **wrong))[what] == (
         "2x",
         "35.00x",
         "yes",
@@ -135,9 +141,11 @@ def test_the_fastest_correct_peer_decides() -> None:
 
 
 def test_no_cell_and_size_may_be_slower_than_unpacked() -> None:
-    what = "float32 over torch, unpacked, worst case"
+    what = "over torch, unpacked, in the same precision, worst case"
     fast, slow = group(ours=700.0, packed=40.0), group("rnn", ours=270.0, packed=40.0)
     assert targets(fast)[what] == ("1x", "2.33x", "yes")
     assert targets(fast, slow)[what] == ("1x", "0.90x", "NO")
+    both = {"ours": 700.0, "packed": 40.0, "bf16": 900.0, "unpacked_bf16": 1000.0}
+    assert targets(group(**both))[what] == ("1x", "0.90x", "NO")
     where = next(row[0] for row in target_rows([fast, slow]) if row[0].startswith(what))
     assert "rnn 128/128" in where
