@@ -75,6 +75,12 @@ class LoadMeter:
         self._thread.join()
         return describe_load(self._before, self._readings, self._idle_load())
 
+    def so_far(self) -> str:
+        """Return the report of the time until now, without a measurement after it."""
+        if reading := read_cpu_times():
+            self._readings.append(reading)
+        return describe_load(self._before, self._readings, self._before)
+
     def _idle_load(self) -> float | None:
         first = read_cpu_times()
         time.sleep(self._seconds)

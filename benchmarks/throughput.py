@@ -99,6 +99,10 @@ def measure_all(options: argparse.Namespace) -> None:
     load = LoadMeter(0.1 if options.quick else 3.0)
     started = time.perf_counter()
     data, sample = load_sample(options.cache_dir, options.batches)
+    about = {
+        "machine": describe_machine(options.threads, options.versions),
+        "corpus": "IMDB" if data.corpus.name == "imdb" else "the synthetic demo corpus",
+    }
     groups: list[Rounds] = []
     skipped: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -115,14 +119,13 @@ def measure_all(options: argparse.Namespace) -> None:
                 seconds = time.perf_counter() - started
                 print(f"{seconds:4.0f} s  {model} {size}/{size}", file=sys.stderr)
                 groups.append(measure(model, size, sample, options, plain, keras, skipped))
+                if options.results:  # of an interrupted benchmark, what was measured
+                    rows = {"rows": list(result_rows(groups))}
+                    write_json(options.results, about | {"load": load.so_far()} | rows)
         plain.close()
         for process in keras:
             process.close()
-    about = {
-        "machine": describe_machine(options.threads, options.versions),
-        "load": load.finish(),
-        "corpus": "IMDB" if data.corpus.name == "imdb" else "the synthetic demo corpus",
-    }
+    about["load"] = load.finish()
     for name in KERAS.keys() - set(options.backends):
         skipped[KERAS[name]] = "not installed, or --no-keras"
     paragraphs = [
