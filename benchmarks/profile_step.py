@@ -29,7 +29,7 @@ from benchmarks.tables import markdown_table, report
 from benchmarks.training_speed import GATES
 from rnn_lab.models.fast import native
 from rnn_lab.models.fast.fused_rnn import right_factor
-from rnn_lab.models.fast.kernels import as_array, end_steps, multiply
+from rnn_lab.models.fast.kernels import as_array, end_brgemm, multiply
 
 HEADER = ("model", "size", "operation", "share of step time")
 FUNCTIONS = ("gemm", "brgemm", "brgemm, panels")
@@ -150,7 +150,7 @@ def _multiply_often(times: int, gemms: Any, left: Any, right: Any, out: Any) -> 
     step, _, gemm, _, panel = gemms
     for _ in range(times):
         multiply(step, gemm, panel, left, right, out, 1)
-    end_steps(gemms)
+    end_brgemm(gemms)
 
 
 def _turn(shape: tuple[int, int, int], by: native.Products, dtype: torch.dtype) -> Turn:

@@ -157,6 +157,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=models, choices=models)
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 256], metavar="SIZE")
     parser.add_argument(
+        "--directions", nargs="+", type=int, default=[1, 2], choices=[1, 2], metavar="N"
+    )
+    parser.add_argument(
         "--threads", type=int, default=os.cpu_count() or 1, help="the most that anyone may use"
     )
     parser.add_argument("--batches", type=int, default=8, help="that represent the epoch")
@@ -241,7 +244,7 @@ def measure(
     contenders: dict[tuple[str, int], Contender] = {}
     for process in keras:
         process.clear()
-    for directions in (1, 2):
+    for directions in options.directions:
         config = plain_model(model, size, bidirectional=directions == 2)
         named = torch_contenders(config, sample, threads, bf16=bf16)
         named[PACKED] = plain.packed(config, sample, threads)

@@ -262,7 +262,7 @@ def forward(
                     )
                 else:
                     history[t + 1, b] = 0
-        end_steps(gemms)
+        end_brgemm(gemms)
 
 
 @_compiled
@@ -340,7 +340,7 @@ def backward(
                             *(d_state[b], d_step[b - first]),
                         )
             multiply(*step_gemms, d_step[:, :of_h], state_maps[0], d_h[first:last], 0)
-        end_steps(gemms)
+        end_brgemm(gemms)
         m = (stop - start) * n
         if len(d_bias):
             if not gemms[_GEMM]:
@@ -369,6 +369,7 @@ def backward(
                 d_input = d_inputs[start + i // n, first + i % n]
                 for j in range(_unsigned(features)):
                     _put(d_input, j, d_block[i, j])
+            end_brgemm(gemms)
 
 
 # ----------------------------------------------------------------------------------- linear scan
@@ -722,7 +723,7 @@ def _pack(numbers, pairs):
 
 
 @numba.njit(**_OPTIONS)
-def end_steps(gemms):
+def end_brgemm(gemms):
     """Free the processor's tiles, which any other product sets up for itself."""
     if gemms[_RELEASE]:
         _call_release(gemms[_RELEASE])

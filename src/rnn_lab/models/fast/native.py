@@ -45,7 +45,7 @@ class Products(NamedTuple):
     step: int  # the brgemm for the products of a time step; 0: `gemm`
     block: int  # the brgemm for those of several steps at once; 0: `gemm`
     gemm: int  # for those with a transposed left factor, too; 0: `block`, of a transposed copy
-    release: int  # frees the processor's tiles after `step`, which any other product sets up
+    release: int  # frees the processor's tiles after a brgemm: any other product sets up its own
     panel: int  # columns of a panel of the right factors of `step` and `block`; 0: no panels
 
 
@@ -63,7 +63,8 @@ def products(dtype: torch.dtype, features: int, hidden: int) -> Products | None:
     step = brgemm if hidden % 2 == 0 else 0
     if has_fast_bf16_gemm():
         release = _address_in_torch(_BRGEMM_RELEASE) if step else 0
-        return Products(step, 0, gemm_address(dtype), release, 0)
+        block = step if features % 2 == 0 else 0
+        return Products(step, block, gemm_address(dtype), release, 0)
     return Products(step, brgemm, 0, 0, 0) if step and features % 2 == 0 else None
 
 
