@@ -2,14 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
-from rnn_lab.training.artifacts import describe_data, describe_unlabelled
+from rnn_lab.training.artifacts import (
+    describe_data,
+    describe_pseudo_labels,
+    describe_unlabelled,
+)
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.reproduce import check_same_data, collapse, expand, read_run_record
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
@@ -34,6 +40,7 @@ RUNS = {
     ),
     "vectors": ("data=imdb", "data.vectors=skipgram", "data.unlabelled=true"),
     "losses": ("data=imdb", "loss=mixed", "loss.epsilon=2.5", "data.unlabelled=true"),
+    "student": ("data=imdb", "data.unlabelled=true", "data.teacher=[runs/a,runs/b]"),
     "vectors of a file": ("data=demo", "data.vectors='~/my vectors.vec'", "model=rnn"),
     "another run": ("data=demo", "model.init_from=/runs/first"),
     "an optimizer without a file": (
@@ -107,6 +114,7 @@ def test_paths_of_initial_weights_may_be_given_where_the_run_had_some(tmp_path):
         (("data=demo", "model.init_from=then"), "model.init_from=now"),
         (("data=demo", "data.vectors=then.vec"), "data.vectors=now.vec"),
         (skipgram, "data.unlabelled=now.txt"),
+        (("data=imdb", "data.unlabelled=true", "data.teacher=then"), "data.teacher=now"),
     ):
         write_result(tmp_path, composed(*options))
         config = composed(*expand([f"reproduce={tmp_path}", given]))
@@ -181,6 +189,33 @@ def test_other_unlabelled_texts_are_refused(tmp_path):
     other = same | {"unlabelled": same["unlabelled"] | {"fingerprint": "0123"}}
     write_result(tmp_path, composed("data=demo", "loss=mixed"), data=other)
     with pytest.raises(DataError, match=r"other unlabelled texts \(fingerprint 0123, here"):
+        check_same_data(str(tmp_path), data)
+
+
+class Certain:
+    """A teacher that gives every text its first class."""
+
+    class_names = "negative", "positive"
+    key: ClassVar = {"name": "certain"}
+
+    def probabilities(self, encode):
+        texts = encode(WordVocabulary([*SPECIALS, "a"]))
+        return np.tile(np.array([0.9, 0.1], np.float32), (len(texts), 1))
+
+
+def test_other_pseudo_labels_are_refused(tmp_path):
+    (tmp_path / "more.txt").write_text("a good film\na dull film")
+    unlabelled = {"unlabelled": str(tmp_path / "more.txt"), "teacher": "run"}
+    options = DemoConfig(num_train=60, num_test=20, cache_dir=str(tmp_path), **unlabelled)
+    data = TextDataModule(options, teacher=Certain())
+    data.setup()
+    same = describe_data(data) | describe_pseudo_labels(data)
+    config = composed("data=demo", "data.unlabelled=more.txt", "data.teacher=run")
+    write_result(tmp_path, config, data=same)
+    check_same_data(str(tmp_path), data)
+    other = same | {"pseudo_labels": same["pseudo_labels"] | {"fingerprint": "0123"}}
+    write_result(tmp_path, config, data=other)
+    with pytest.raises(DataError, match=r"other pseudo-labels \(fingerprint 0123, here"):
         check_same_data(str(tmp_path), data)
 
 

@@ -43,6 +43,7 @@ COVERED = {
     *(f"data.{name}" for name in ("text_column", "format", "header", "columns", "delimiter")),
     "data.quotechar",
     *("data.label_separator", "data.corpus", "data.unlabelled_batch_size"),
+    *("data.teacher", "data.teacher_threshold"),
     *(f"loss.{name}" for name in ("adversarial", "virtual_adversarial", "entropy", "r_drop")),
     "loss.epsilon",
     *(f"data.{name}" for name in ("label_column", "class_names", "encoding", "on_bad_lines")),

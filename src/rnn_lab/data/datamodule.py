@@ -16,6 +16,7 @@ from rnn_lab.data.corpus import Corpus, Split, Task
 from rnn_lab.data.duplicates import DuplicateCounts, count_duplicates, leaked_rows, split_hashes
 from rnn_lab.data.encode import EncodedSplit, EncodedTexts, encode_corpus, fit_vocabulary
 from rnn_lab.data.options import SKIPGRAM, TextOptions, names_file
+from rnn_lab.data.pseudo_labels import PseudoLabelled, Teacher, pseudo_label
 from rnn_lab.data.recipe import resolve_sizes
 from rnn_lab.data.samplers import (
     Batch,
@@ -51,13 +52,15 @@ from rnn_lab.validation import AUTO
 class TextDataModule(L.LightningDataModule):
     """The texts of one corpus as batches.
 
-    `setup` sets `corpus`, `text_encoder`, `class_names` and `splits` (the non-empty ones of
-    "train", "validation" and "test"). Use it with `Trainer(use_distributed_sampler=False)`: its
-    samplers divide the batches among the ranks themselves.
+    `setup` sets `corpus`, `text_encoder`, `class_names`, `pseudo_labelled` and `splits` (the
+    non-empty ones of "train", "validation" and "test"). Use it with
+    `Trainer(use_distributed_sampler=False)`: its samplers divide the batches among the ranks
+    themselves.
     """
 
     corpus: Corpus
     splits: dict[str, EncodedSplit]
+    pseudo_labelled: PseudoLabelled | None  # training texts beside those of the split
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class TextDataModule(L.LightningDataModule):
         base_vocabulary: Vocabulary | None = None,
         use_labels: bool = True,
         train_unlabelled: bool = False,
+        teacher: Teacher | None = None,
     ) -> None:
         """Store the arguments; `setup` loads the texts.
 
@@ -86,6 +90,7 @@ class TextDataModule(L.LightningDataModule):
             base_vocabulary: of the run that the network starts from: the new one begins with it.
             use_labels: False: the training batches are those of `pretraining_texts`.
             train_unlabelled: let training batches have texts of data.unlabelled, if it names any.
+            teacher: labels the texts of data.unlabelled, of which sure ones are training texts.
         """
         super().__init__()
         self.config = config
@@ -97,6 +102,7 @@ class TextDataModule(L.LightningDataModule):
         self._vocabulary, self._base_vocabulary = vocabulary, base_vocabulary
         self.use_labels = use_labels
         self._train_unlabelled = train_unlabelled
+        self._teacher = teacher
         self._is_set_up = False
         self._start = (0, 0)
         self._excluded: frozenset[tuple[int, int]] = frozenset()
@@ -109,8 +115,10 @@ class TextDataModule(L.LightningDataModule):
         """Map the encoded texts of all splits into memory, at any `stage`.
 
         Raises:
-            DataError: the texts are missing, malformed or not of the expected classes.
-            ConfigError: the tokenizer cannot be used, see `fit_vocabulary`.
+            DataError: the texts are missing, malformed or not of the expected classes, or the
+                teacher is sure of none.
+            ConfigError: the tokenizer cannot be used, see `fit_vocabulary`, or the teacher has
+                other classes.
         """
         if self._is_set_up:
             return
@@ -142,9 +150,6 @@ class TextDataModule(L.LightningDataModule):
         if "validation" not in splits:
             splits["validation"] = splits["train"].take(validation_rows)
         splits["train"] = splits["train"].take(train_rows)
-        config = self.config = resolve_sizes(config, splits["train"].lengths)
-        if self._text_encoder is None:
-            self._text_encoder = TextEncoder(vocabulary, config.max_length, config.truncation_side)
         self._class_names = self._class_names or corpus.class_names
         new_label = _label_indices(corpus.class_names, self._class_names)
         self.splits = {
@@ -154,7 +159,28 @@ class TextDataModule(L.LightningDataModule):
         }
         self.corpus = corpus
         self._rows = train_rows, validation_rows
+        self.pseudo_labelled = self._ask_teacher(vocabulary)
+        training = splits["train"] if self.pseudo_labelled is None else self.training_split
+        config = self.config = resolve_sizes(config, training.lengths)
+        if self._text_encoder is None:
+            self._text_encoder = TextEncoder(vocabulary, config.max_length, config.truncation_side)
         self._is_set_up = True
+
+    def _ask_teacher(self, vocabulary: Vocabulary) -> PseudoLabelled | None:
+        """Return the texts of data.unlabelled that the teacher has labelled; None: no teacher."""
+        unlabelled = find_unlabelled(self.config)
+        if self._teacher is None or unlabelled is None:
+            return None
+        if self.task != "multiclass":
+            raise ConfigError("data.teacher: only where each text has one label")
+        return pseudo_label(
+            self._teacher,
+            unlabelled,
+            RunTexts(self.corpus, self.splits["train"], self._rows, vocabulary),
+            self.class_names,
+            threshold=self.config.teacher_threshold,
+            cache_dir=Path(self.config.cache_dir),
+        )
 
     def _resolve_tokenizer(self, corpus: Corpus, rows: np.ndarray) -> TextOptions:
         """Return the options with a tokenizer for each `auto`, that of the base vocabulary."""
@@ -166,7 +192,10 @@ class TextDataModule(L.LightningDataModule):
     def _new_vocabulary(self, corpus: Corpus, rows: tuple[np.ndarray, np.ndarray]) -> Vocabulary:
         base, config = self._base_vocabulary, self.config
         learns_from_unlabelled = (
-            self._train_unlabelled or not self.use_labels or config.vectors == SKIPGRAM
+            self._train_unlabelled
+            or self._teacher is not None
+            or not self.use_labels
+            or config.vectors == SKIPGRAM
         )
         more = words_to_count(config, corpus, rows) if learns_from_unlabelled else None
         fitted = fit_vocabulary(corpus, rows[0], config, more)
@@ -237,12 +266,12 @@ class TextDataModule(L.LightningDataModule):
 
     @property
     def class_weights(self) -> np.ndarray | None:
-        """What data.class_weights is for the training split, see `resolve_class_weights`.
+        """What data.class_weights is for the training texts, see `resolve_class_weights`.
 
         Raises:
             ConfigError: it has not one weight for each class.
         """
-        labels = self.splits["train"].labels
+        labels = self.training_split.labels
         return resolve_class_weights(self.config.class_weights, labels, self.class_names)
 
     @property
@@ -282,7 +311,7 @@ class TextDataModule(L.LightningDataModule):
         replicas: dict[str, Any] = {"rank": rank, "num_replicas": num_replicas}
         if not shuffle:
             return BucketBatchSampler(lengths, config.eval_batch_size, shuffle=False, **replicas)
-        labels = self.splits[split].labels if config.weighted_sampling else None
+        labels = self.training_split.labels if config.weighted_sampling else None
         return self._training_sampler(lengths, None, labels=labels, **replicas)
 
     def _unlabelled_sampler(self, lengths: np.ndarray) -> BucketBatchSampler | TokenBatchSampler:
@@ -309,10 +338,20 @@ class TextDataModule(L.LightningDataModule):
         self._excluded = batches
 
     def training_texts(self, rows: Sequence[int]) -> list[tuple[str, str]]:
-        """Return name and text of examples of the training split, by their positions in it."""
-        train = self.corpus.train
-        places = [int(self._rows[0][row]) for row in rows]
-        return [(train.names[place], train.texts[place]) for place in places]
+        """Return name and text of examples of `training_split`, by their positions in it."""
+        train, labelled = self.corpus.train, len(self.splits["train"])
+        found: dict[int, tuple[str, str]] = {}
+        for row in rows:
+            if row < labelled:
+                place = int(self._rows[0][row])
+                found[row] = train.names[place], train.texts[place]
+        if (others := self.pseudo_labelled) is not None and len(found) < len(set(rows)):
+            wanted = {int(others.rows[row - labelled]): row for row in rows if row >= labelled}
+            texts = words_to_count(self.config, self.corpus, self._rows) or ()
+            for place, text in enumerate(texts):
+                if place in wanted:
+                    found[wanted[place]] = f"data.unlabelled:{place + 1}", text
+        return [found[row] for row in rows]
 
     def texts_of(self, split: str) -> tuple[Sequence[str], np.ndarray]:
         """Return the texts of a split and their labels, as in EncodedSplit.
@@ -346,6 +385,14 @@ class TextDataModule(L.LightningDataModule):
     def pretraining_texts(self) -> PretrainingTexts:
         """The training texts and those of data.unlabelled, see `pretraining_texts`."""
         return pretraining_texts(self.config, self._run_texts)
+
+    @property
+    def training_split(self) -> EncodedSplit:
+        """The texts of the training batches: the training split, and others that a run reads."""
+        if not self.use_labels:
+            return self.pretraining_texts.split
+        split = self.splits["train"]
+        return split if self.pseudo_labelled is None else self.pseudo_labelled.after(split)
 
     @property
     def _run_texts(self) -> RunTexts:
@@ -385,8 +432,7 @@ class TextDataModule(L.LightningDataModule):
             raise DataError(
                 f"{self.corpus.name}: has no split {name}; choose from: {', '.join(self.splits)}"
             )
-        learns = name == "train" and not self.use_labels
-        split = self.pretraining_texts.split if learns else self.splits[name]
+        split = self.training_split if name == "train" else self.splits[name]
         return BatchDataset(split, **self._truncation())
 
     def _padded(self, texts: EncodedTexts) -> TextDataset:

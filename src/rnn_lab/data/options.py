@@ -86,6 +86,8 @@ class TextOptions(StrictConfig):
     vectors_window: PositiveInt = 8
     unlabelled: StrictBool | FilePath | list[FilePath] | None = None
     unlabelled_batch_size: PositiveInt | None = None
+    teacher: FilePath | list[FilePath] | None = None
+    teacher_threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
     cache_dir: FilePath = "data/cache"
 
     @field_validator("max_vocab_size")
@@ -144,6 +146,15 @@ class TextOptions(StrictConfig):
             raise ValueError("is the size of batches of data.unlabelled, which is null")
         return size
 
+    @field_validator("teacher")
+    @classmethod
+    def _has_texts_to_label(cls, teacher: Any, options: ValidationInfo) -> Any:
+        if teacher == []:
+            raise ValueError("give a finished run or a list of them")
+        if teacher is not None and options.data.get("unlabelled", True) is None:
+            raise ValueError("labels the texts of data.unlabelled, which is null")
+        return teacher
+
     def own_unlabelled(self) -> UnlabelledTexts:
         """Return the texts of data.unlabelled=true, for a source that `has_unlabelled`."""
         raise NotImplementedError
@@ -158,8 +169,9 @@ class TextOptions(StrictConfig):
 
 
 # Options that carry over from one source to another. `val_split` has choices of each source, and
-# so has `unlabelled`, with the size of its batches; `train_size` is a number of texts of one of
-# them.
+# so has `unlabelled`, with the size of its batches and what labels its texts; `train_size` is a
+# number of texts of one of them.
 SHARED_OPTIONS = frozenset(TextOptions.model_fields) - {
-    *("source", "val_split", "unlabelled", "unlabelled_batch_size", "train_size")
+    *("source", "val_split", "unlabelled", "unlabelled_batch_size", "train_size"),
+    *("teacher", "teacher_threshold"),
 }

@@ -13,13 +13,9 @@ import numpy as np
 
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
-from rnn_lab.errors import CheckpointError, ConfigError
+from rnn_lab.errors import ConfigError
 from rnn_lab.inference.predictor import Predictor, SingleModel
-from rnn_lab.io.run_file import is_sweep_dir
-from rnn_lab.paths import local_path
-from rnn_lab.reports.run_files import find_job_dirs, job_status
-
-Runs = str | Path | Sequence[str | Path]
+from rnn_lab.reports.run_files import Runs, list_runs
 
 
 class Ensemble(Predictor):
@@ -102,31 +98,6 @@ def combine_runs(run: Runs, load: Callable[[str], SingleModel]) -> Predictor:
     """Return the model of one run, or the ensemble of several, each loaded by `load`."""
     members = [load(one) for one in list_runs(run)]
     return members[0] if len(members) == 1 else Ensemble(members)
-
-
-def list_runs(run: Runs) -> list[str]:
-    """Return the runs that an option `run` stands for: of the folder of a sweep, all of its runs.
-
-    Raises:
-        CheckpointError: a run of the sweep is not finished; names it.
-        ConfigError: there is no run.
-    """
-    given = [run] if isinstance(run, str | Path) else list(run)
-    if not given or not all(map(str, given)):
-        raise ConfigError("run: give the folder or file of a finished run, or a list of them")
-    return [one for each in given for one in _runs_of(str(each))]
-
-
-def _runs_of(run: str) -> list[str]:
-    folder = local_path(run)
-    jobs = find_job_dirs(folder) if is_sweep_dir(folder) else []
-    for job in jobs:
-        if (status := job_status(job)) != "finished":
-            raise CheckpointError(
-                f"{job}: {status}; an ensemble of the sweep {run} needs all of its runs. Name "
-                "those that you want: run=[<run dir>,<run dir>]"
-            )
-    return [str(job) for job in jobs] or [run]
 
 
 def _identity(encoder: TextEncoder) -> tuple[str, int, str]:

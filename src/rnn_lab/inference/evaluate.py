@@ -15,7 +15,7 @@ from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.data.samplers import Batch
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.config import EvaluateOptions
-from rnn_lab.inference.ensemble import Ensemble, list_runs, mean_probabilities
+from rnn_lab.inference.ensemble import Ensemble, mean_probabilities
 from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.inference.lock_callbacks import lock_test_dir
 from rnn_lab.models.metrics import (
@@ -27,7 +27,7 @@ from rnn_lab.models.metrics import (
 from rnn_lab.models.tasks import TASKS
 from rnn_lab.paths import local_path
 from rnn_lab.reports.plots import draw_plots
-from rnn_lab.reports.run_files import TOP_LOSSES
+from rnn_lab.reports.run_files import TOP_LOSSES, list_runs
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.training.artifacts import (
     MAX_HASHED_TEXTS,

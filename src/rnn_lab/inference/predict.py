@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from rnn_lab.data.readers.records import RecordReader, text_error
 from rnn_lab.errors import ConfigError, DataError, sanitize
 from rnn_lab.inference.config import PredictOptions
-from rnn_lab.inference.ensemble import list_runs
 from rnn_lab.inference.input_files import names_several
 from rnn_lab.inference.labelling import (
     OUTPUTS,
@@ -24,6 +23,7 @@ from rnn_lab.io.locks import locked
 from rnn_lab.io.streams import printing_results
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
+from rnn_lab.reports.run_files import list_runs
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:

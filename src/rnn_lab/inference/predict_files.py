@@ -23,7 +23,6 @@ from rnn_lab import __version__
 from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.errors import ConfigError, DataError, UserError, WriteError, sanitize
 from rnn_lab.inference.config import PredictOptions
-from rnn_lab.inference.ensemble import list_runs
 from rnn_lab.inference.input_files import InputFile, find_input_files
 from rnn_lab.inference.labelling import (
     Counts,
@@ -39,6 +38,7 @@ from rnn_lab.io.locks import locked
 from rnn_lab.io.run_file import find_checkpoint, is_onnx_file
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
+from rnn_lab.reports.run_files import list_runs
 
 if TYPE_CHECKING:
     from rnn_lab.inference.predictor import Predictor

@@ -16,12 +16,15 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rnn_lab.errors import CheckpointError
+from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.io.atomic import read_text
 from rnn_lab.io.locks import is_locked
+from rnn_lab.io.run_file import is_sweep_dir
 from rnn_lab.io.schema import SCHEMA_KEY, check_schema
+from rnn_lab.paths import local_path
 from rnn_lab.validation import flatten
 
+Runs = str | Path | Sequence[str | Path]  # one run or several, or the folder of a sweep
 JobStatus = Literal["finished", "pruned", "failed", "running", "unfinished"]
 JobFile = Literal["job", "result", "pruned", "failure"]
 
@@ -96,6 +99,31 @@ def find_job_dirs(sweep: Path, depth: int = _MAX_DEPTH) -> list[Path]:
             elif not (path / CONFIG_DIR).exists():
                 found += find_job_dirs(path, depth - 1)
     return sorted(found)
+
+
+def list_runs(run: Runs) -> list[str]:
+    """Return the runs that an option `run` stands for: of the folder of a sweep, all of its runs.
+
+    Raises:
+        CheckpointError: a run of the sweep is not finished; names it.
+        ConfigError: there is no run.
+    """
+    given = [run] if isinstance(run, str | Path) else list(run)
+    if not given or not all(map(str, given)):
+        raise ConfigError("run: give the folder or file of a finished run, or a list of them")
+    return [one for each in given for one in _runs_of(str(each))]
+
+
+def _runs_of(run: str) -> list[str]:
+    folder = local_path(run)
+    jobs = find_job_dirs(folder) if is_sweep_dir(folder) else []
+    for job in jobs:
+        if (status := job_status(job)) != "finished":
+            raise CheckpointError(
+                f"{job}: {status}; an ensemble of the sweep {run} needs all of its runs. Name "
+                "those that you want: [<run dir>,<run dir>]"
+            )
+    return [str(job) for job in jobs] or [run]
 
 
 # ---- result.json and the options in it

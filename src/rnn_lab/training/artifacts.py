@@ -16,6 +16,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from rnn_lab.data.class_balance import count_classes
 from rnn_lab.data.corpus import fingerprint_test_split
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes, write_json
@@ -266,7 +267,7 @@ def run_metadata(
     return calibration | {
         "objective": config.objective.model_dump(),
         "model": config.model.model_dump() | {"parameters": parameters},
-        "data": described | describe_unlabelled(data),
+        "data": described | describe_unlabelled(data) | describe_pseudo_labels(data),
         "loss": config.loss.model_dump(),
         "optimizer": config.optimizer.model_dump() | optimizer,
         "scheduler": config.scheduler.model_dump(),
@@ -324,6 +325,22 @@ def describe_unlabelled(data: TextDataModule) -> dict[str, Any]:
         return {}
     counts = {"num_examples": len(unlabelled.texts), "held_out": unlabelled.num_held_out}
     return {"unlabelled": counts | {"fingerprint": unlabelled.fingerprint}}
+
+
+def describe_pseudo_labels(data: TextDataModule) -> dict[str, Any]:
+    """Return what unlabelled texts the teacher has labelled; {} without one."""
+    if (found := data.pseudo_labelled) is None:
+        return {}
+    counts = count_classes(found.split.labels, data.num_classes).tolist()
+    return {
+        "pseudo_labels": {
+            "num_examples": len(found.rows),
+            "num_unlabelled": len(found.unlabelled.ids),
+            "held_out": found.unlabelled.num_held_out,
+            "per_class": dict(zip(data.class_names, counts, strict=True)),
+            "fingerprint": found.fingerprint,
+        }
+    }
 
 
 def versions() -> dict[str, str]:

@@ -261,10 +261,11 @@ class RunConfig(StrictConfig):
         if self.data.unlabelled is None or self.loss.needs_no_labels:
             return self
         losses = "a weight above 0 of loss.virtual_adversarial, loss.entropy or loss.r_drop"
-        if not self.is_language_model and self.data.vectors != SKIPGRAM:
+        has_other_use = self.data.vectors == SKIPGRAM or self.data.teacher is not None
+        if not self.is_language_model and not has_other_use:
             raise ValueError(
-                f"data.unlabelled: needs data.vectors={SKIPGRAM}, objective={LANGUAGE_MODEL}, or "
-                f"{losses}"
+                f"data.unlabelled: needs data.vectors={SKIPGRAM}, data.teacher=<run>, "
+                f"objective={LANGUAGE_MODEL}, or {losses}"
             )
         if self.data.unlabelled_batch_size is not None:
             raise ValueError(f"data.unlabelled_batch_size: needs {losses}")
@@ -275,6 +276,7 @@ class RunConfig(StrictConfig):
         if not self.is_language_model:
             return self
         for option, is_set in (
+            ("data.teacher", self.data.teacher is not None),
             ("metrics", any(self.metrics.values())),
             ("loss", not self.loss.is_cross_entropy),
             ("trainer.gradient_flow", self.trainer.gradient_flow is not None),

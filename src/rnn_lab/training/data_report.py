@@ -129,6 +129,24 @@ def print_unlabelled(data: TextDataModule) -> None:
 
 
 @rank_zero_only
+def print_pseudo_labels(data: TextDataModule) -> None:
+    """Print how many unlabelled texts the teacher of a run has labelled, and as what."""
+    if (found := data.pseudo_labelled) is None:
+        return
+    counts = count_classes(found.split.labels, data.num_classes)
+    shares = ", ".join(
+        f"{name} {count / len(found.rows):.1%}"
+        for name, count in sorted(zip(data.class_names, counts, strict=True), key=lambda c: -c[1])
+    )
+    print(
+        f"Pseudo-labels: {len(found.rows):,} of {len(found.unlabelled.ids):,} unlabelled texts, "
+        f"with a probability of {data.config.teacher_threshold:g} or more: {shares}; "
+        f"{found.unlabelled.num_held_out:,} more are also in validation or test and were left out",
+        flush=True,
+    )
+
+
+@rank_zero_only
 def report_groups(data: TextDataModule) -> None:
     """Print how many groups each split has, and warn about those that are in two splits."""
     column = getattr(data.config, "group_column", None)

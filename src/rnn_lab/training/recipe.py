@@ -65,7 +65,7 @@ def resolve_recipe(config: RunConfig, data: TextDataModule) -> RunConfig:
 
 
 def _fitting(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
-    lengths = data.splits["train"].lengths
+    lengths = data.training_split.lengths
     batch = data.config.batch_size * config.trainer.accumulate_grad_batches
     steps = math.ceil(len(lengths) / batch)  # an epoch
     tokens = max(int(np.minimum(lengths, data.config.max_length).sum()), 1)  # an epoch

@@ -115,6 +115,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
         allowed.add("data.vectors")
     if record.config.data.unlabelled not in (None, True):
         allowed.add("data.unlabelled")
+    if record.config.data.teacher is not None:
+        allowed.add("data.teacher")
     given = [argument for argument in arguments if argument not in places]
     for argument in given:
         if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
@@ -165,6 +167,14 @@ def check_same_data(place: str, data: "TextDataModule") -> None:
             raise DataError(
                 f"{record.path}: was trained on other unlabelled texts {texts}; give "
                 "data.unlabelled=<file>"
+            )
+    if data.pseudo_labelled is not None:
+        before = recorded.get("pseudo_labels")
+        then = before.get("fingerprint") if isinstance(before, dict) else None
+        if labels := _difference(then, data.pseudo_labelled.fingerprint):
+            raise DataError(
+                f"{record.path}: was trained on other pseudo-labels {labels}; give "
+                "data.teacher=<run>"
             )
     fingerprint = recorded.get("vocabulary_fingerprint")
     if vocabulary := _difference(fingerprint, data.text_encoder.fingerprint):

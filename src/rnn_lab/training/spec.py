@@ -71,6 +71,8 @@ class RunSpec:
         }
         if (unlabelled := data.unlabelled_fingerprint) is not None:
             fingerprints["data.unlabelled_fingerprint"] = unlabelled
+        if data.pseudo_labelled is not None:
+            fingerprints["data.pseudo_labels_fingerprint"] = data.pseudo_labelled.fingerprint
         return options_signature(options) | fingerprints
 
     def with_half_batch(self) -> RunSpec:

@@ -45,6 +45,7 @@ from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import (
     print_data_summary,
     print_pretraining_texts,
+    print_pseudo_labels,
     print_source_info,
     print_unlabelled,
     report_groups,
@@ -68,6 +69,7 @@ from rnn_lab.training.resume import (
 )
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.spec import CallbackFactory, RunSpec
+from rnn_lab.training.teacher import load_teacher
 from rnn_lab.training.trainer import build_trainer
 from rnn_lab.validation import metric_factories
 
@@ -96,7 +98,7 @@ def train(
     hardware, folder = resolve_hardware(spec.config.trainer), spec.output_dir
     print_precision(spec.config.trainer, hardware)
     L.seed_everything(spec.config.seed, workers=True, verbose=False)
-    data = load_data(spec, rollbacks)
+    data = load_data(spec, hardware, rollbacks)
     shutdown.raise_received()  # a library may have swallowed what the signal raised
     spec = with_recipe(spec, data)
     config = spec.config
@@ -137,12 +139,14 @@ def train(
             save_artifacts(folder, result, data, trainer, plots=config.plots)
 
 
-def load_data(spec: RunSpec, rollbacks: tuple[Rollback, ...] | None) -> TextDataModule:
+def load_data(
+    spec: RunSpec, hardware: Hardware, rollbacks: tuple[Rollback, ...] | None
+) -> TextDataModule:
     """Return the data of a run, ready to be read; warn about what a user would want to know.
 
     Raises:
         DataError: the texts cannot be read, or are not those of the run to reproduce.
-        CheckpointError: model.init_from is not a run.
+        CheckpointError: model.init_from or data.teacher is not a run.
     """
     config = spec.config
     vocabulary = None
@@ -158,6 +162,7 @@ def load_data(spec: RunSpec, rollbacks: tuple[Rollback, ...] | None) -> TextData
         base_vocabulary=initial_vocabulary(config.model) if vocabulary is None else None,
         use_labels=not config.is_language_model,
         train_unlabelled=config.train and config.loss.needs_no_labels,
+        teacher=load_teacher(config, hardware),
     )
     data.prepare_data()
     data.setup()
@@ -168,6 +173,7 @@ def load_data(spec: RunSpec, rollbacks: tuple[Rollback, ...] | None) -> TextData
         write_skipped_rows(data.corpus, spec.output_dir)
     print_data_summary(data)
     print_unlabelled(data)
+    print_pseudo_labels(data)
     report_groups(data)
     warn_rare_classes(data)
     log_duplicates(data)

@@ -1,0 +1,114 @@
+"""The teacher of self-training: finished runs that label the texts of data.unlabelled."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from rnn_lab.data.encode import EncodedTexts
+from rnn_lab.data.progress import progress_bar
+from rnn_lab.data.samplers import TextDataset
+from rnn_lab.data.text_encoder import TextEncoder, Vocabulary
+from rnn_lab.errors import CheckpointError, ConfigError
+from rnn_lab.io.safetensors_file import digest
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.reports.run_files import Runs, list_runs
+from rnn_lab.training.config import RunConfig
+from rnn_lab.training.hardware import Hardware
+from rnn_lab.training.saved_network import read_network
+
+_BATCH_SIZE = 256
+_DEVICES = {"gpu": "cuda", "mps": "mps", "cpu": "cpu"}  # of torch, by Lightning's accelerators
+
+
+class _Member(NamedTuple):
+    network: RecurrentClassifier
+    text_encoder: TextEncoder
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+
+class RunTeacher:
+    """Labels texts by the mean of the calibrated probabilities of finished runs."""
+
+    def __init__(self, runs: Runs, hardware: Hardware) -> None:
+        """Read one run, several, or those of the folder of a sweep.
+
+        Raises:
+            CheckpointError: one of them is not a finished run of a classifier.
+            ConfigError: one of them has any number of labels a text, or other classes.
+        """
+        self._device = torch.device(_DEVICES[hardware.accelerator])
+        self._is_bf16 = hardware.precision == "bf16-mixed"
+        try:
+            self._members = [_read(run) for run in list_runs(runs)]
+        except CheckpointError as error:
+            raise CheckpointError(f"data.teacher: {error}") from None
+        for member in self._members:
+            if member.class_names != self.class_names:
+                names = (", ".join(one) for one in (self.class_names, member.class_names))
+                raise ConfigError(f"data.teacher: runs with other classes: {'; '.join(names)}")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each label."""
+        return self._members[0].class_names
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What decides the probabilities: the networks, the device and the precision."""
+        networks = [member.fingerprint for member in self._members]
+        return {"networks": networks, "device": self._device.type, "bf16": self._is_bf16}
+
+    def probabilities(self, encode: Callable[[Vocabulary], EncodedTexts]) -> np.ndarray:
+        """Return the mean probabilities, see `rnn_lab.data.pseudo_labels.Teacher`."""
+        found = [self._of_member(member, encode) for member in self._members]
+        return np.stack(found).mean(axis=0, dtype=np.float64).astype(np.float32)
+
+    def _of_member(
+        self, member: _Member, encode: Callable[[Vocabulary], EncodedTexts]
+    ) -> np.ndarray:
+        encoder = member.text_encoder
+        texts = encode(encoder.vocabulary)
+        dataset = TextDataset(
+            texts, max_length=encoder.max_length, truncation_side=encoder.truncation_side
+        )
+        network = member.network.to(self._device)
+        found = np.zeros((len(texts), len(self.class_names)), np.float32)
+        # The longest first: what does not fit into memory fails at once.
+        rows = np.argsort(-texts.lengths, kind="stable")
+        rows = rows[: np.count_nonzero(texts.lengths)]
+        autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_bf16)
+        with progress_bar("Labelling texts", len(rows)) as advance, torch.inference_mode():
+            for first in range(0, len(rows), _BATCH_SIZE):
+                batch = rows[first : first + _BATCH_SIZE]
+                tokens, lengths = (part.to(self._device) for part in dataset[batch])
+                with autocast:
+                    logits = network(tokens, lengths)  # [batch, classes]
+                logits = network.calibrated(logits.float())
+                found[batch] = network.task.probabilities(logits).cpu().numpy()
+                advance(len(batch))
+        return found
+
+
+def load_teacher(config: RunConfig, hardware: Hardware) -> RunTeacher | None:
+    """Return the runs of data.teacher; None: the option is not set, or nothing is trained."""
+    if config.data.teacher is None or not config.train:
+        return None
+    return RunTeacher(config.data.teacher, hardware)
+
+
+def _read(run: str) -> _Member:
+    saved = read_network(run)
+    network = saved.network
+    if not isinstance(network, RecurrentClassifier):
+        raise CheckpointError(f"{saved.path}: of a language model, which predicts no labels")
+    names: Sequence[str] = saved.data.class_names
+    if network.thresholds is not None:
+        raise ConfigError(
+            f"data.teacher: {saved.path}: predicts any number of labels a text; only where each "
+            "text has one label"
+        )
+    fingerprint = digest(network.state_dict(), saved.about)
+    return _Member(network, saved.text_encoder, tuple(names), fingerprint)
