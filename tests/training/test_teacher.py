@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import rnn_lab
+from rnn_lab.commands import export
 from rnn_lab.data.encode import EncodedTexts
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.training.hardware import Hardware
@@ -97,6 +98,10 @@ def test_a_run_learns_from_the_texts_that_another_one_labels(mood_run, mood_revi
     ]
     assert accuracy[1] > accuracy[0] + 0.1, accuracy
 
+    export([f"run={tmp_path / 'student'}", f"output={tmp_path / 'model.safetensors'}"])
+    card = (tmp_path / "model.safetensors.md").read_text()
+    assert "Beside the training split it was trained on 90 texts with labels that another" in card
+
     # It is complete without its teacher, and reproduced with an equal one under another name.
     moved = tmp_path / "moved"
     shutil.copytree(mood_run, moved)
@@ -106,3 +111,27 @@ def test_a_run_learns_from_the_texts_that_another_one_labels(mood_run, mood_revi
     second = json.loads((tmp_path / "again" / "result.json").read_text())
     assert second["data"]["pseudo_labels"] == about
     assert second["test/loss"] == result["test/loss"]
+
+
+def test_a_run_does_not_resume_with_a_teacher_that_labels_otherwise(
+    mood_run, other_run, mood_reviews, tmp_path
+):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(mood_run, teacher)
+    (tmp_path / "more.txt").write_text("\n".join(f"lovely scene {i}" for i in range(20)))
+    options = (
+        *("data=files", f"data.train_path={mood_reviews}", "data.train_size=40", *SIZES),
+        *("data.unlabelled=more.txt", f"data.teacher={teacher}", "data.teacher_threshold=0.34"),
+        *("hydra.run.dir=student", "plots=false", "baseline=none"),
+    )
+    done = run_warm_command("train.py", *options, "trainer.max_epochs=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(teacher)
+    shutil.copytree(other_run, teacher)
+    done = run_warm_command("train.py", *options, "trainer.max_epochs=2", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "data.pseudo_labels_fingerprint" in done.stderr
+    shutil.rmtree(teacher)
+    shutil.copytree(mood_run, teacher)
+    done = run_warm_command("train.py", *options, "trainer.max_epochs=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -105,6 +105,12 @@ def _data(file: ExportedFile, result: _Result | None) -> Iterator[str]:
     yield "Lengths are in tokens."
     if (skipped := get_number(data.get("num_skipped"))) is not None and skipped > 0:
         yield f"{format_count(int(skipped), 'row')} of the files could not be used."
+    pseudo = get_number(get_group(data, "pseudo_labels").get("num_examples"))
+    if pseudo is not None:
+        yield (
+            f"Beside the training split it was trained on {format_count(int(pseudo), 'text')} with "
+            "labels that another run had predicted."
+        )
 
 
 def _metrics(file: ExportedFile, result: _Result | None) -> Iterator[str]:
