@@ -122,7 +122,7 @@ def test_a_run_does_not_resume_with_a_teacher_that_labels_otherwise(
     options = (
         *("data=files", f"data.train_path={mood_reviews}", "data.train_size=40", *SIZES),
         *("data.unlabelled=more.txt", f"data.teacher={teacher}", "data.teacher_threshold=0.34"),
-        *("hydra.run.dir=student", "plots=false", "baseline=none"),
+        *("hydra.run.dir=student", "plots=false", "baseline=none", "scheduler=constant"),
     )
     done = run_warm_command("train.py", *options, "trainer.max_epochs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -146,45 +146,46 @@ def _step_of(cell, sums, bias, row, state, extra, above):
 @overload(_step_back, jit_options=_OPTIONS, strict=False)
 def _step_back_of(cell, row, h, above, below, extra, d_h, d_state, d_row):
     def rnn(cell, row, h, above, below, extra, d_h, d_state, d_row):
+        one = d_h.dtype.type(1)
         for j in range(_unsigned(len(h))):
             new = _get(above, j)
-            _put(d_row, j, d_h[j] * (1 - new * new))
+            _put(d_row, j, d_h[j] * (one - new * new))
 
     def lstm(cell, row, h, above, below, extra, d_h, d_state, d_row):
-        hidden = _unsigned(len(h))
+        hidden, one = _unsigned(len(h)), d_h.dtype.type(1)
         for j in range(hidden):
             f_at, g_at, o_at = j + hidden, j + hidden + hidden, j + hidden + hidden + hidden
             i, f, g, o = _get(row, j), _get(row, f_at), _get(row, g_at), _get(row, o_at)
             tanh_c, d = _tanh(_get(extra, j)), d_h[j]
-            d_c = d_state[j] + d * o * (1 - tanh_c * tanh_c)
+            d_c = d_state[j] + d * o * (one - tanh_c * tanh_c)
             d_state[j] = d_c * f
-            _put(d_row, j, d_c * g * i * (1 - i))
-            _put(d_row, f_at, d_c * _get(below, j) * f * (1 - f))
-            _put(d_row, g_at, d_c * i * (1 - g * g))
-            _put(d_row, o_at, d * tanh_c * o * (1 - o))
+            _put(d_row, j, d_c * g * i * (one - i))
+            _put(d_row, f_at, d_c * _get(below, j) * f * (one - f))
+            _put(d_row, g_at, d_c * i * (one - g * g))
+            _put(d_row, o_at, d * tanh_c * o * (one - o))
 
     def gru(cell, row, h, above, below, extra, d_h, d_state, d_row):
-        hidden = _unsigned(len(h))
+        hidden, one = _unsigned(len(h)), d_h.dtype.type(1)
         for j in range(hidden):
             r_at, z_at, n_at = j + hidden, j + hidden + hidden, j + hidden + hidden + hidden
             u, r, z, n = _get(row, j), _get(row, r_at), _get(row, z_at), _get(row, n_at)
             d = d_h[j] + d_state[j]
-            d_n = d * (1 - z) * (1 - n * n)
+            d_n = d * (one - z) * (one - n * n)
             d_state[j] = d * z
             _put(d_row, j, d_n * r)
-            _put(d_row, r_at, d_n * u * r * (1 - r))
-            _put(d_row, z_at, d * (_get(h, j) - n) * z * (1 - z))
+            _put(d_row, r_at, d_n * u * r * (one - r))
+            _put(d_row, z_at, d * (_get(h, j) - n) * z * (one - z))
             _put(d_row, n_at, d_n)
 
     def gru_reset_before(cell, row, h, above, below, extra, d_h, d_state, d_row):
-        hidden = _unsigned(len(h))
+        hidden, one = _unsigned(len(h)), d_h.dtype.type(1)
         for j in range(hidden):
             z_at, n_at = j + hidden, j + hidden + hidden
             z, n = _get(row, z_at), _get(row, n_at)
             d = d_h[j] + d_state[j]
-            d_state[j] = d * (1 - z)
-            _put(d_row, z_at, d * (n - _get(h, j)) * z * (1 - z))
-            _put(d_row, n_at, d * z * (1 - n * n))
+            d_state[j] = d * (one - z)
+            _put(d_row, z_at, d * (n - _get(h, j)) * z * (one - z))
+            _put(d_row, n_at, d * z * (one - n * n))
 
     return {RNN: rnn, LSTM: lstm, GRU: gru, GRUResetBefore: gru_reset_before}[cell.instance_class]
 
@@ -205,10 +206,11 @@ def _reset(sums, bias, row, state, extra):
 @numba.njit(**_OPTIONS)
 def _reset_back(row, h, d_extra, d_state, d_row):
     """Run one sequence back through the first half of a step of `GRUResetBefore`."""
+    one = d_extra.dtype.type(1)
     for j in range(_unsigned(len(h))):
         r = _get(row, j)
         d_state[j] += d_extra[j] * r
-        _put(d_row, j, d_extra[j] * _get(h, j) * r * (1 - r))
+        _put(d_row, j, d_extra[j] * _get(h, j) * r * (one - r))
 
 
 # ----------------------------------------------------------------------------------------- steps
@@ -234,6 +236,8 @@ def forward(
             will not be called; [1, batch, 0] for a cell without it.
         state: [batch, hidden], h or C in the type of the sums; replaced by the last one.
     """
+    inputs, rows, history, extra = _lend(inputs), _lend(rows), _lend(history), _lend(extra)
+    state, real, bias = _lend(state), _lend(real), _lend(bias)
     n, most = last - first, _steps_at_once(last - first, inputs)
     block = np.empty((most * n, inputs.shape[2]), inputs.dtype)
     sums = np.empty((most * n, len(bias)), bias.dtype)
@@ -302,6 +306,9 @@ def backward(
         d_input_map, d_state_map, d_bias: [pieces, *shape of the weights], added to; or of no
             pieces.
     """
+    inputs, rows, history, extra = _lend(inputs), _lend(rows), _lend(history), _lend(extra)
+    d_outputs, d_last, d_h, real = _lend(d_outputs), _lend(d_last), _lend(d_h), _lend(real)
+    d_state, d_inputs, d_bias = _lend(d_state), _lend(d_inputs), _lend(d_bias)
     n, most = last - first, _steps_at_once(last - first, inputs)
     features, hidden, parts = inputs.shape[2], history.shape[2], rows.shape[2]
     block = np.empty((most * n, max(features, hidden)), inputs.dtype)
@@ -629,9 +636,7 @@ def _gather(numbers, start, stop, first, last, block):
     n = last - first
     for t in range(start, stop):
         for b in range(n):
-            to, of = block[(t - start) * n + b], numbers[t, first + b]
-            for j in range(_unsigned(len(of))):
-                to[j] = of[j]
+            _copy(block[(t - start) * n + b], numbers[t, first + b])
     return (stop - start) * n
 
 
@@ -733,6 +738,41 @@ def end_brgemm(gemms):
 def _row(numbers):
     """Return how far apart rows are; the stride of a single one may be anything."""
     return max(numbers.strides[0] // numbers.itemsize, numbers.shape[1])
+
+
+@intrinsic
+def _copy(context, to, of):
+    """Copy all numbers of `of` to the first ones of `to`, both contiguous and of one type."""
+
+    def generate(context, builder, signature, arguments):
+        to, of = (
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args, arguments, strict=True)
+        )
+        cgutils.raw_memcpy(builder, to.data, of.data, of.nitems, of.itemsize)
+        return context.get_dummy_value()
+
+    return types.void(to, of), generate
+
+
+@intrinsic
+def _lend(context, numbers):
+    """Return an array of the same memory that counts no references.
+
+    Slices of others count theirs in a number that all threads share, twice for each sequence and
+    step. The caller keeps the memory.
+    """
+
+    def generate(context, builder, signature, arguments):
+        kind = context.make_array(numbers)
+        found, lent = kind(context, builder, arguments[0]), kind(context, builder)
+        for name in ("nitems", "itemsize", "data", "shape", "strides"):
+            setattr(lent, name, getattr(found, name))
+        lent.meminfo = cgutils.get_null_value(lent.meminfo.type)
+        lent.parent = cgutils.get_null_value(lent.parent.type)
+        return lent._getvalue()
+
+    return numbers(numbers), generate
 
 
 _POINTER, _INT32, _INT64 = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
