@@ -1,6 +1,7 @@
 """Runs that label texts for another run: with the probabilities that they predict."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -122,10 +123,14 @@ def test_a_run_does_not_resume_with_a_teacher_that_labels_otherwise(
     options = (
         *("data=files", f"data.train_path={mood_reviews}", "data.train_size=40", *SIZES),
         *("data.unlabelled=more.txt", f"data.teacher={teacher}", "data.teacher_threshold=0.34"),
+        "seed=7",
         *("hydra.run.dir=student", "plots=false", "baseline=none", "scheduler=constant"),
     )
     done = run_warm_command("train.py", *options, "trainer.max_epochs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    for split in ("validation", "test"):  # another seed has other splits
+        shared = re.search(rf"teacher was trained on (\d+) of the (\d+) {split} te", done.stdout)
+        assert 0 < int(shared[1]) <= int(shared[2])
     shutil.rmtree(teacher)
     shutil.copytree(other_run, teacher)
     done = run_warm_command("train.py", *options, "trainer.max_epochs=2", cwd=tmp_path)

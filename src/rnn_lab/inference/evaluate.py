@@ -30,12 +30,11 @@ from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_files import TOP_LOSSES, list_runs
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.training.artifacts import (
-    MAX_HASHED_TEXTS,
-    TRAIN_HASHES,
     describe_calibration,
     describe_data,
     git_commit,
     predicted_labels,
+    read_train_hashes,
     versions,
     write_class_metrics,
     write_predictions,
@@ -47,7 +46,6 @@ from rnn_lab.validation import AUTO, StrictConfig, metric_factories, validate
 
 # Options of this machine, which are not taken from a checkpoint: it may be untrusted.
 LOCAL_OPTIONS = {"url", "num_workers", "cache_dir"}
-_NPY_HEADER_BYTES = 4096
 
 
 class TestResult(NamedTuple):
@@ -274,25 +272,10 @@ def count_trained_on(runs: Sequence[LoadedModel], data: TextDataModule) -> int |
     None if no run's folder has a file of their hashes, or all have a damaged one.
     """
     texts = data.corpus.test
-    found = [hashes for run in runs if (hashes := _train_hashes(run)) is not None]
+    found = [hashes for run in runs if (hashes := read_train_hashes(run.path)) is not None]
     if texts is None or not found:
         return None
     return int(np.isin(texts.text_hashes[:, 0], np.concatenate(found)).sum())
-
-
-def _train_hashes(run: LoadedModel) -> np.ndarray | None:
-    path = run.path.parent.parent / TRAIN_HASHES
-    if run.path.parent.name != "checkpoints" or not path.is_file():
-        return None
-    try:
-        if path.stat().st_size > 8 * MAX_HASHED_TEXTS + _NPY_HEADER_BYTES:
-            return None
-        hashes = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError):
-        return None
-    if not isinstance(hashes, np.ndarray) or hashes.dtype != np.uint64 or hashes.ndim != 1:
-        return None
-    return hashes
 
 
 def describe_run(run: LoadedModel, tested: TestResult) -> dict[str, Any]:

@@ -48,6 +48,7 @@ from rnn_lab.training.spec import RunSpec
 
 TRAIN_HASHES = "train_hashes.npy"
 MAX_HASHED_TEXTS = 2**20  # of the training split: 8 MiB
+_NPY_HEADER_BYTES = 4096
 _NUM_TOP_LOSSES = 100
 STAGE = ".finishing"  # folder within the output folder
 MOST_CLASSES = 1_000  # with metrics of their own in result.json, which is read whole
@@ -224,6 +225,25 @@ def write_train_hashes(path: Path, data: TextDataModule) -> None:
     if len(hashes) <= MAX_HASHED_TEXTS:
         with atomic_write_bytes(path) as file:
             np.save(file, hashes)
+
+
+def read_train_hashes(checkpoint: Path) -> np.ndarray | None:
+    """Return what `write_train_hashes` wrote for the run of a checkpoint, uint64 [texts].
+
+    None if there is no run folder around it, or no such file in it, or a damaged one.
+    """
+    path = checkpoint.parent.parent / TRAIN_HASHES
+    if checkpoint.parent.name != "checkpoints" or not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > 8 * MAX_HASHED_TEXTS + _NPY_HEADER_BYTES:
+            return None
+        hashes = np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError):
+        return None
+    if not isinstance(hashes, np.ndarray) or hashes.dtype != np.uint64 or hashes.ndim != 1:
+        return None
+    return hashes
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

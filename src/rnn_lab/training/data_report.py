@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 SKIPPED_ROWS = "skipped_rows.txt"
 FEW_ROWS = 5  # of a class: fewer are a warning
 FEW_TEXTS = 20  # of validation or test: likewise
+WARNING_SHARE = 0.01  # of the validation or test texts that are training texts too
 _NAMED_CLASSES = 10  # in a warning
 
 

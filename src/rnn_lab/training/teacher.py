@@ -1,11 +1,16 @@
 """The teacher of self-training: finished runs that label the texts of data.unlabelled."""
 
+import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from rnn_lab.data.corpus import Split
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.encode import EncodedTexts
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.samplers import TextDataset
@@ -14,15 +19,20 @@ from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.io.safetensors_file import digest
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.reports.run_files import Runs, list_runs
+from rnn_lab.training.artifacts import read_train_hashes
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.data_report import WARNING_SHARE
 from rnn_lab.training.hardware import Hardware
 from rnn_lab.training.saved_network import read_network
+
+log = logging.getLogger(__name__)
 
 _BATCH_SIZE = 256
 _DEVICES = {"gpu": "cuda", "mps": "mps", "cpu": "cpu"}  # of torch, by Lightning's accelerators
 
 
 class _Member(NamedTuple):
+    path: Path  # of the checkpoint
     network: RecurrentClassifier
     text_encoder: TextEncoder
     class_names: tuple[str, ...]
@@ -61,6 +71,15 @@ class RunTeacher:
         networks = [member.fingerprint for member in self._members]
         return {"networks": networks, "device": self._device.type, "bf16": self._is_bf16}
 
+    def count_trained_on(self, texts: Split) -> int:
+        """Return how many of the texts are, word for word, among those that trained a run.
+
+        Runs whose folder does not say what trained them are not counted.
+        """
+        paths = (member.path for member in self._members)
+        found = [hashes for path in paths if (hashes := read_train_hashes(path)) is not None]
+        return int(np.isin(texts.text_hashes[:, 0], np.concatenate(found)).sum()) if found else 0
+
     def probabilities(self, encode: Callable[[Vocabulary], EncodedTexts]) -> np.ndarray:
         """Return the mean probabilities, see `rnn_lab.data.pseudo_labels.Teacher`."""
         found = [self._of_member(member, encode) for member in self._members]
@@ -92,6 +111,25 @@ class RunTeacher:
         return found
 
 
+@rank_zero_only
+def warn_of_shared_texts(teacher: RunTeacher | None, data: TextDataModule) -> None:
+    """Warn where the teacher was trained on texts that validate or test the run."""
+    if teacher is None:
+        return
+    for split in ("validation", "test"):
+        if split not in data.splits:
+            continue
+        size, shared = len(data.splits[split]), teacher.count_trained_on(data.examples_of(split))
+        if shared >= WARNING_SHARE * size:
+            log.warning(
+                "data.teacher was trained on %s of the %s %s texts, so that the metrics of this "
+                "run may be too good: give both runs the same seed, or the same data.split_seed",
+                f"{shared:,}",
+                f"{size:,}",
+                split,
+            )
+
+
 def load_teacher(config: RunConfig, hardware: Hardware) -> RunTeacher | None:
     """Return the runs of data.teacher; None: the option is not set, or nothing is trained."""
     if config.data.teacher is None or not config.train:
@@ -111,4 +149,4 @@ def _read(run: str) -> _Member:
             "text has one label"
         )
     fingerprint = digest(network.state_dict(), saved.about)
-    return _Member(network, saved.text_encoder, tuple(names), fingerprint)
+    return _Member(saved.path, network, saved.text_encoder, tuple(names), fingerprint)

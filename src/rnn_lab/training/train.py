@@ -43,6 +43,7 @@ from rnn_lab.training.checkpoint_io import read_checkpoint
 from rnn_lab.training.checks import check_before_training, nan_error
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import (
+    WARNING_SHARE,
     print_data_summary,
     print_pretraining_texts,
     print_pseudo_labels,
@@ -69,13 +70,11 @@ from rnn_lab.training.resume import (
 )
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.spec import CallbackFactory, RunSpec
-from rnn_lab.training.teacher import load_teacher
+from rnn_lab.training.teacher import load_teacher, warn_of_shared_texts
 from rnn_lab.training.trainer import build_trainer
 from rnn_lab.validation import metric_factories
 
 log = logging.getLogger(__name__)
-
-WARNING_SHARE = 0.01  # of the validation or test examples that are training examples too
 
 
 def train(
@@ -154,6 +153,7 @@ def load_data(
     if any(origin is not None for origin in origins):  # which need not be there any more
         resume = resume_of(config, rollbacks) if config.train else "never"
         vocabulary = recorded_vocabulary(spec.output_dir, resume, config.ckpt_path)
+    teacher = load_teacher(config, hardware)
     data = TextDataModule(
         config.data,
         seed=config.seed,
@@ -162,7 +162,7 @@ def load_data(
         base_vocabulary=initial_vocabulary(config.model) if vocabulary is None else None,
         use_labels=not config.is_language_model,
         train_unlabelled=config.train and config.loss.needs_no_labels,
-        teacher=load_teacher(config, hardware),
+        teacher=teacher,
     )
     data.prepare_data()
     data.setup()
@@ -174,6 +174,7 @@ def load_data(
     print_data_summary(data)
     print_unlabelled(data)
     print_pseudo_labels(data)
+    warn_of_shared_texts(teacher, data)
     report_groups(data)
     warn_rare_classes(data)
     log_duplicates(data)
