@@ -162,3 +162,12 @@ def test_impossible_options_are_named(options, message):
     data = {"source": "files", "train_path": "mine.csv"}
     with pytest.raises(ConfigError, match=message):
         validate(RunConfig, OPTIONS | {"data": data | options})
+
+
+def test_without_its_teacher_a_run_is_tested_without_the_unlabelled_texts(load):
+    data = load(MORE, None)
+    assert data.pseudo_labelled is None and len(data.training_split) == len(data.splits["train"])
+    gone = data.config.model_copy(update={"unlabelled": "gone.txt"})
+    tested = TextDataModule(gone, text_encoder=data.text_encoder, class_names=data.class_names)
+    tested.setup()
+    assert len(tested.splits["test"]) == len(data.splits["test"])

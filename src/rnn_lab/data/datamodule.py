@@ -160,7 +160,9 @@ class TextDataModule(L.LightningDataModule):
         self.corpus = corpus
         self._rows = train_rows, validation_rows
         self.pseudo_labelled = self._ask_teacher(vocabulary)
-        training = splits["train"] if self.pseudo_labelled is None else self.training_split
+        training = splits["train"]  # also of a language model: sizes decide what it reads
+        if self.pseudo_labelled is not None:
+            training = self.training_split
         config = self.config = resolve_sizes(config, training.lengths)
         if self._text_encoder is None:
             self._text_encoder = TextEncoder(vocabulary, config.max_length, config.truncation_side)
@@ -168,8 +170,7 @@ class TextDataModule(L.LightningDataModule):
 
     def _ask_teacher(self, vocabulary: Vocabulary) -> PseudoLabelled | None:
         """Return the texts of data.unlabelled that the teacher has labelled; None: no teacher."""
-        unlabelled = find_unlabelled(self.config)
-        if self._teacher is None or unlabelled is None:
+        if self._teacher is None or (unlabelled := find_unlabelled(self.config)) is None:
             return None
         if self.task != "multiclass":
             raise ConfigError("data.teacher: only where each text has one label")
