@@ -106,7 +106,8 @@ def test_they_are_not_read_unless_training_uses_them(load):
         (
             {"unlabelled": "a.txt"},
             {},
-            "data.unlabelled: needs data.vectors=skipgram, objective=language_model, or a weight",
+            "data.unlabelled: needs data.vectors=skipgram, data.teacher=<run>, "
+            "objective=language_model, or a weight",
         ),
         (
             {"unlabelled": "a.txt"},

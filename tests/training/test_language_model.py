@@ -160,7 +160,7 @@ def test_a_language_model_predicts_no_labels(run):
     [
         (
             ("data.unlabelled=more.txt",),
-            "needs data.vectors=skipgram, objective=language_model, or",
+            "needs data.vectors=skipgram, data.teacher=<run>, objective=language_model, or",
         ),
         (("trainer.freeze_pretrained_epochs=1",), "needs model.init_from or data.vectors"),
         ((LM[0], "trainer.gradient_flow=epoch"), "is for classifiers, not for objective=language"),
