@@ -18,7 +18,7 @@ from rnn_lab.inference.recorded import training_read_info
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.process import limit_threads
-from rnn_lab.training.hardware import available_devices
+from rnn_lab.training.hardware import TORCH_DEVICES, available_devices
 from rnn_lab.training.saved_network import read_network
 
 
@@ -107,8 +107,7 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
 
 def _device(name: str) -> torch.device:
     present = available_devices()
-    devices = {"cuda": "gpu", "mps": "mps", "cpu": "cpu"}  # the fastest first
-    available = [device for device, kind in devices.items() if kind in present]
+    available = [device for kind, device in TORCH_DEVICES.items() if kind in present]
     if name not in ("auto", *available):
         raise ConfigError(
             f"device={name}: this machine has none. Choose from: auto, {', '.join(available)}"

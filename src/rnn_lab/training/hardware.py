@@ -15,6 +15,10 @@ from rnn_lab.training.config import Precision, TrainerConfig
 Accelerator = Literal["cpu", "gpu", "mps"]
 
 
+# Torch's devices by Lightning's names of them, the fastest first.
+TORCH_DEVICES: dict[Accelerator, str] = {"gpu": "cuda", "mps": "mps", "cpu": "cpu"}
+
+
 @dataclass(frozen=True)
 class Hardware:
     """What a run computes on; every `auto` of its options is resolved."""

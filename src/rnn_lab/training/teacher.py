@@ -1,7 +1,7 @@
 """The teacher of self-training: finished runs that label the texts of data.unlabelled."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +22,12 @@ from rnn_lab.reports.run_files import Runs, list_runs
 from rnn_lab.training.artifacts import read_train_hashes
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import WARNING_SHARE
-from rnn_lab.training.hardware import Hardware
+from rnn_lab.training.hardware import TORCH_DEVICES, Hardware
 from rnn_lab.training.saved_network import read_network
 
 log = logging.getLogger(__name__)
 
 _BATCH_SIZE = 256
-_DEVICES = {"gpu": "cuda", "mps": "mps", "cpu": "cpu"}  # of torch, by Lightning's accelerators
 
 
 class _Member(NamedTuple):
@@ -49,7 +48,7 @@ class RunTeacher:
             CheckpointError: one of them is not a finished run of a classifier.
             ConfigError: one of them has any number of labels a text, or other classes.
         """
-        self._device = torch.device(_DEVICES[hardware.accelerator])
+        self._device = torch.device(TORCH_DEVICES[hardware.accelerator])
         self._is_bf16 = hardware.precision == "bf16-mixed"
         try:
             self._members = [_read(run) for run in list_runs(runs)]
@@ -142,11 +141,11 @@ def _read(run: str) -> _Member:
     network = saved.network
     if not isinstance(network, RecurrentClassifier):
         raise CheckpointError(f"{saved.path}: of a language model, which predicts no labels")
-    names: Sequence[str] = saved.data.class_names
     if network.thresholds is not None:
         raise ConfigError(
             f"data.teacher: {saved.path}: predicts any number of labels a text; only where each "
             "text has one label"
         )
     fingerprint = digest(network.state_dict(), saved.about)
-    return _Member(saved.path, network, saved.text_encoder, tuple(names), fingerprint)
+    names = tuple(saved.data.class_names)
+    return _Member(saved.path, network, saved.text_encoder, names, fingerprint)
