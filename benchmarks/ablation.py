@@ -41,7 +41,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "`model.hidden_size=256`": ("model.hidden_size=256",),
     "`model=lstm`": ("model=lstm",),
     "`model.word_dropout=0.2`": ("model.word_dropout=0.2",),
-    "`model.variational_dropout=0.2`": ("model.variational_dropout=0.2",),
+    "`model.variational_dropout=true`": ("model.variational_dropout=true",),
     "`trainer.label_smoothing=0.1`": ("trainer.label_smoothing=0.1",),
     "`loss.adversarial=1`": ("loss.adversarial=1",),
     "`loss.r_drop=1`": ("loss.r_drop=1",),

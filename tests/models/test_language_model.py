@@ -260,3 +260,18 @@ def test_products_have_the_same_shapes_for_any_number_of_words():
         shapes.append(products.found)
     assert shapes[0] == shapes[1]
     assert any(512 in shape for factors in shapes[0] for shape in factors)
+
+
+def test_variational_dropout_has_one_mask_for_all_steps():
+    model = build(variational_dropout=True, dropout=0.5, embedding_dim=400).train()
+    seen = {}
+    model.recurrent.register_forward_pre_hook(lambda _, args: seen.update(inputs=args[0]))
+    model.projections[0].register_forward_pre_hook(lambda _, args: seen.update(outputs=args[0]))
+    text = [3, 4, 5, 6, 7, 8]
+    model(*padded([text]))
+    dropped = seen["inputs"][0] == 0  # [time, features]
+    assert torch.equal(dropped, dropped[:1].expand_as(dropped))
+    assert 0.4 < dropped.double().mean() < 0.6
+    dropped = seen["outputs"][: len(text) - 1] == 0
+    assert torch.equal(dropped, dropped[:1].expand_as(dropped))
+    assert dropped.any()

@@ -8,7 +8,7 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.models.cells import CELLS
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import Embedding
-from rnn_lab.models.functional import Dropout
+from rnn_lab.models.functional import Dropout, variational_dropout
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.sampled_softmax import (
     PREDICTIONS_MULTIPLE,
@@ -51,10 +51,13 @@ class RecurrentLanguageModel(nn.Module):
             )
         self.vocab_size = vocab_size
         self.word_dropout = config.word_dropout
+        self.variational_dropout = config.variational_dropout
         self.embedding = Embedding(vocab_size, config.embedding_dim)
         cell = CELLS[config.name](**config.cell_options)
         sizes = config.embedding_dim, config.hidden_size, config.num_layers
-        self.recurrent = RecurrentLayer(cell, *sizes, config.bidirectional, config.dropout)
+        self.recurrent = RecurrentLayer(
+            cell, *sizes, config.bidirectional, config.dropout, config.variational_dropout
+        )
         self.dropout = Dropout(config.dropout)
         self.projections = nn.ModuleList(
             nn.Linear(config.hidden_size, config.embedding_dim)
@@ -83,8 +86,8 @@ class RecurrentLanguageModel(nn.Module):
         """
         tokens = tokens.t()  # [time, batch], in which order recurrent layers read memory
         vectors = self.embedding(tokens)  # [time, batch, embedding_dim]
-        outputs, _ = self.recurrent(self.dropout(self._hide(vectors)).transpose(0, 1), lengths)
-        outputs = self.dropout(outputs.transpose(0, 1))  # [time, batch, directions * hidden_size]
+        outputs, _ = self.recurrent(self._drop(self._hide(vectors)).transpose(0, 1), lengths)
+        outputs = self._drop(outputs.transpose(0, 1))  # [time, batch, directions * hidden_size]
         steps = torch.arange(1, len(tokens), device=tokens.device)[:, None]
         pairs = steps < lengths.to(tokens.device)  # [time - 1, batch]: neighbours, both in the text
         states, targets, target_vectors = [], [], []
@@ -110,6 +113,13 @@ class RecurrentLanguageModel(nn.Module):
             return vectors
         shown = torch.rand(vectors.shape[:2], device=vectors.device) >= self.word_dropout
         return vectors * shown[:, :, None]
+
+    def _drop(self, sequences: Tensor) -> Tensor:
+        """Return the sequences [time, batch, features] with dropout."""
+        if self.variational_dropout:
+            return variational_dropout(sequences, self.dropout.p, self.training, time_dim=0)
+        dropped: Tensor = self.dropout(sequences)
+        return dropped
 
     def _losses(self, states: Tensor, targets: Tensor, target_vectors: Tensor) -> Tensor:
         dtype = self.output_bias.dtype
