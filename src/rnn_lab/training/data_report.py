@@ -103,6 +103,11 @@ def print_data_summary(data: TextDataModule) -> None:
         )
 
 
+def describe_left_out(count: int) -> str:
+    """Say how many unlabelled texts are not used, since they validate or test the run."""
+    return f"{count:,} more are also in validation or test and were left out"
+
+
 @rank_zero_only
 def print_pretraining_texts(data: TextDataModule) -> None:
     """Print how many texts a language model is trained on."""
@@ -111,10 +116,8 @@ def print_pretraining_texts(data: TextDataModule) -> None:
     about = data.pretraining_texts.about
     unlabelled = ""
     if "unlabelled" in about:
-        unlabelled = (
-            f" and {about['unlabelled']:,} unlabelled ones ({about['held_out']:,} more are also in "
-            "validation or test and were left out)"
-        )
+        left_out = describe_left_out(about["held_out"])
+        unlabelled = f" and {about['unlabelled']:,} unlabelled ones ({left_out})"
     print(f"Language model of {about['training']:,} training texts{unlabelled}", flush=True)
 
 
@@ -123,8 +126,8 @@ def print_unlabelled(data: TextDataModule) -> None:
     """Print how many unlabelled texts are in the training batches, and how many were left out."""
     if (unlabelled := data.unlabelled) is not None:
         print(
-            f"Unlabelled texts: {len(unlabelled.texts):,} in training; {unlabelled.num_held_out:,} "
-            "more are also in validation or test and were left out",
+            f"Unlabelled texts: {len(unlabelled.texts):,} in training; "
+            f"{describe_left_out(unlabelled.num_held_out)}",
             flush=True,
         )
 
@@ -142,7 +145,7 @@ def print_pseudo_labels(data: TextDataModule) -> None:
     print(
         f"Pseudo-labels: {len(found.rows):,} of {len(found.unlabelled.ids):,} unlabelled texts, "
         f"with a probability of {data.config.teacher_threshold:g} or more: {shares}; "
-        f"{found.unlabelled.num_held_out:,} more are also in validation or test and were left out",
+        f"{describe_left_out(found.unlabelled.num_held_out)}",
         flush=True,
     )
 

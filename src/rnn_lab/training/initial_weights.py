@@ -21,6 +21,7 @@ from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import scale_vectors
 from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.data_report import describe_left_out
 from rnn_lab.training.reproduce import read_run_record
 from rnn_lab.training.saved_network import SavedNetwork, read_network
 
@@ -104,10 +105,8 @@ def _print_vectors(about: Mapping[str, Any], lr_factor: float) -> None:
     texts = about.get("texts", {})
     learned = f" learned from {texts['training']:,} training texts" if texts else ""
     if "unlabelled" in texts:
-        learned += (
-            f" and {texts['unlabelled']:,} unlabelled ones ({texts['held_out']:,} more are also in "
-            "validation or test and were left out)"
-        )
+        left_out = describe_left_out(texts["held_out"])
+        learned += f" and {texts['unlabelled']:,} unlabelled ones ({left_out})"
     coverage = about["coverage"]
     print(
         f"Word vectors ({about['source']}){learned}: {coverage['vocabulary']:.1%} of the "
