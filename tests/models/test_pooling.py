@@ -14,8 +14,11 @@ from rnn_lab.models.pooling import pooling_factor
 POOLINGS = ["last", "mean", "max", "max_mean", "last_max_mean"]
 
 
-def pool(outputs, lengths, name, bidirectional=False, module=None):
-    return pooled(name, module, outputs, lengths, bidirectional)
+COMPILED = pytest.mark.parametrize("use_numba", [False, True])
+
+
+def pool(outputs, lengths, name, bidirectional=False, module=None, use_numba=True):
+    return pooled(name, module, outputs, lengths, bidirectional, use_numba=use_numba)
 
 
 def padded(lengths: list[int], features: int, extra: int = 0, seed: int = 0) -> torch.Tensor:
@@ -29,7 +32,11 @@ def padded(lengths: list[int], features: int, extra: int = 0, seed: int = 0) -> 
     return outputs
 
 
-def test_by_hand():
+@COMPILED
+def test_by_hand(use_numba):
+    def pool(outputs, lengths, name, bidirectional=False):
+        return pooled(name, None, outputs, lengths, bidirectional, use_numba=use_numba)
+
     outputs = torch.tensor([[[-1.0, 4.0], [-3.0, 2.0], [0.0, 0.0]]])
     lengths = torch.tensor([2])
     assert pool(outputs, lengths, "last").tolist() == [[-3.0, 2.0]]
@@ -49,8 +56,9 @@ def test_by_hand():
     extra=st.integers(0, 5),
     time_major=st.booleans(),
     seed=st.integers(0, 999),
+    use_numba=st.booleans(),
 )
-def test_equals_pooling_each_review_alone(lengths, extra, time_major, seed):
+def test_equals_pooling_each_review_alone(lengths, extra, time_major, seed, use_numba):
     outputs = padded(lengths, 4, extra, seed)
     if time_major:  # as the recurrent layers lay it out
         outputs = outputs.transpose(0, 1).contiguous().transpose(0, 1)
@@ -64,7 +72,8 @@ def test_equals_pooling_each_review_alone(lengths, extra, time_major, seed):
     expected["last_max_mean"] = torch.cat([expected["last"], expected["max_mean"]], dim=1)
     for pooling, value in expected.items():
         assert value.shape[1] == 4 * pooling_factor(pooling)
-        torch.testing.assert_close(pool(outputs, torch.tensor(lengths), pooling), value)
+        found = pool(outputs, torch.tensor(lengths), pooling, use_numba=use_numba)
+        torch.testing.assert_close(found, value)
 
 
 def test_attention_is_a_softmax_over_each_review_alone():
@@ -99,19 +108,59 @@ def test_last_is_the_final_state_of_each_direction(cell, bidirectional):
     torch.testing.assert_close(pool(outputs, lengths, "last", bidirectional), expected)
 
 
+@COMPILED
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_gradients(pooling, bidirectional):
+def test_gradients(pooling, bidirectional, use_numba):
     lengths = torch.tensor([3, 1, 5])
     outputs = padded([3, 1, 5], 4, extra=1).requires_grad_()
     real = (torch.arange(6) < lengths[:, None])[:, :, None]
     # Outputs past the end are constants to the recurrent layers; here they are held at zero.
     assert torch.autograd.gradcheck(
-        lambda x: pool(x * real, lengths, pooling, bidirectional), outputs
+        lambda x: pool(x * real, lengths, pooling, bidirectional, use_numba=use_numba), outputs
     )
 
 
+@COMPILED
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_keeps_the_precision_of_its_input(pooling):
-    outputs = padded([2, 3], 4).bfloat16()
-    assert pool(outputs, torch.tensor([2, 3]), pooling).dtype == torch.bfloat16
+def test_keeps_the_precision_of_its_input(pooling, use_numba):
+    """bfloat16 has 8 bits: results and gradients are those of float64, rounded a few times."""
+    lengths = torch.tensor([2, 300])
+    outputs = padded([2, 300], 24).bfloat16().requires_grad_()
+    exact = outputs.detach().double().requires_grad_()
+    found = pool(outputs, lengths, pooling, True, use_numba=use_numba)
+    expected = pool(exact, lengths, pooling, True, use_numba=use_numba)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), expected, rtol=2e-2, atol=1e-3)
+    weights = torch.randn(expected.shape, dtype=torch.float64).bfloat16()
+    found.backward(weights)
+    expected.backward(weights.double())
+    torch.testing.assert_close(outputs.grad.double(), exact.grad, rtol=2e-2, atol=1e-3)
+
+
+@COMPILED
+def test_the_first_of_equal_maxima_gets_the_gradient(use_numba):
+    outputs = torch.tensor([[[1.0], [3.0], [3.0], [5.0]]], requires_grad=True)
+    pool(outputs, torch.tensor([3]), "max", use_numba=use_numba).sum().backward()
+    assert outputs.grad.flatten().tolist() == [0, 1, 0, 0]
+
+
+@COMPILED
+@pytest.mark.parametrize("pooling", POOLINGS[1:])
+def test_a_nan_is_seen(pooling, use_numba):
+    outputs = torch.tensor([[[1.0, 1.0], [torch.nan, 2.0], [3.0, 3.0]]])
+    found = pool(outputs, torch.tensor([3]), pooling, use_numba=use_numba)
+    assert found.isnan().any()
+
+
+def test_threads_change_no_bit(set_threads):
+    lengths = [7, 3, 9, 1] * 16
+    outputs = padded(lengths, 40).float()
+    found = []
+    for threads in (1, 2):
+        set_threads(threads)
+        leaf = outputs.clone().requires_grad_()
+        result = pool(leaf, torch.tensor(lengths), "last_max_mean", True)
+        result.pow(2).sum().backward()
+        found.append((result, leaf.grad))
+    assert all(map(torch.equal, *found))

@@ -119,8 +119,11 @@ class RecurrentClassifier(nn.Module):
 
     def pool(self, outputs: Tensor, lengths: Tensor) -> Tensor:
         """Return [batch, factor * features] of outputs [batch, time, features]."""
-        bidirectional = self.recurrent.bidirectional
-        return pool(self.pooling, self.pooling_module, outputs, lengths, bidirectional)
+        layer = self.recurrent
+        module, use_numba = self.pooling_module, layer.use_numba
+        return pool(
+            *(self.pooling, module, outputs, lengths, layer.bidirectional), use_numba=use_numba
+        )
 
 
 class TutorialClassifier(RecurrentClassifier):

@@ -18,6 +18,12 @@ Pooling = TypeVar("Pooling", bound=Callable[..., Any])
 
 _FACTORS: dict[str, int] = {}  # by name of the pooling, of those registered with one
 _READ_DIRECTIONS = {"last", "last_max_mean"}  # are called with `bidirectional`, too
+_FUSED = {  # what those join that `fast.fused_pooling` has
+    "mean": ("mean",),
+    "max": ("max",),
+    "max_mean": ("max", "mean"),
+    "last_max_mean": ("last", "max", "mean"),
+}
 
 
 def register_pooling(name: str, factor: int = 1) -> Callable[[Pooling], Pooling]:
@@ -50,12 +56,23 @@ def pooling_factor(name: str) -> int:
 
 
 def pool(
-    name: str, module: nn.Module | None, outputs: Tensor, lengths: Tensor, bidirectional: bool
+    name: str,
+    module: nn.Module | None,
+    outputs: Tensor,
+    lengths: Tensor,
+    bidirectional: bool,
+    *,
+    use_numba: bool = True,
 ) -> Tensor:
     """Return [batch, factor * features] of outputs [batch, time, features] by the pooling `name`.
 
-    `module` is the pooling itself where it has weights.
+    `module` is the pooling itself where it has weights. On a CPU, the functions below that read all
+    steps have a compiled form, which is used unless `use_numba` is false.
     """
+    if use_numba and outputs.device.type == "cpu" and name in _FUSED:
+        from rnn_lab.models.fast.fused_pooling import fused_pool  # takes a second: only if needed
+
+        return fused_pool(_FUSED[name], outputs, lengths, bidirectional)
     if name in _READ_DIRECTIONS:
         found: Tensor = POOLINGS[name](outputs, lengths, bidirectional)
     else:

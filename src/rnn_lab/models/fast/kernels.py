@@ -430,6 +430,79 @@ def linear_scan_back(first, last, real, keep, history, d_outputs, d_state, d_kee
                 d_h[j] *= share[j]
 
 
+# ---------------------------------------------------------------------------------------- pooling
+
+
+@_compiled
+def pool(first, last, lengths, outputs, turn, at_last, at_max, at_mean, pooled, steps):
+    """Pool sequences first to last over their real steps.
+
+    Args:
+        lengths: int64 [batch].
+        outputs: [time, batch, features].
+        turn: features from here on are of the backward direction, which ends at step 0.
+        at_last, at_max, at_mean: where that part of a row of `pooled` begins; -1: it has none.
+        pooled: [batch, parts * features], written.
+        steps: int32 [batch, features], of which each maximum is; written where there is one.
+    """
+    outputs, pooled, steps = _lend(outputs), _lend(pooled), _lend(steps)
+    features, number = outputs.shape[2], pooled.dtype.type
+    for b in range(first, last):
+        n = lengths[b]
+        if at_last >= 0:
+            end, begin, to = outputs[n - 1, b], outputs[0, b], pooled[b, at_last:]
+            for j in range(_unsigned(features)):
+                to[j] = _get(end, j) if j < turn else _get(begin, j)
+        if at_max >= 0:
+            found, best = steps[b], pooled[b, at_max : at_max + features]
+            found[:] = 0
+            best[:] = -np.inf
+            for t in range(n):
+                of, step = outputs[t, b], _int(t)
+                for j in range(_unsigned(features)):
+                    value = _get(of, j)
+                    is_new = (value > best[j]) | (value != value)  # a NaN must be seen
+                    best[j] = value if is_new else best[j]
+                    found[j] = step if is_new else found[j]
+        if at_mean >= 0:
+            total = pooled[b, at_mean : at_mean + features]
+            total[:] = 0
+            for t in range(n):
+                _add(total, outputs[t, b])
+            for j in range(_unsigned(features)):
+                total[j] /= number(n)
+
+
+@_compiled
+def pool_back(first, last, lengths, d_outputs, turn, at_last, at_max, at_mean, d_pooled, steps):
+    """Write `d_outputs` [time, batch, features] of sequences first to last, zero beyond lengths.
+
+    `d_pooled` is dL/dpooled, the rest as in `pool`.
+    """
+    d_outputs, d_pooled, steps = _lend(d_outputs), _lend(d_pooled), _lend(steps)
+    features, number = d_outputs.shape[2], d_pooled.dtype.type
+    share = np.zeros(features, d_outputs.dtype)
+    for b in range(first, last):
+        n, d_row = lengths[b], d_pooled[b]
+        if at_mean >= 0:
+            for j in range(_unsigned(features)):
+                _put(share, j, d_row[at_mean + j] / number(n))
+        for t in range(n):
+            _copy(d_outputs[t, b], share)
+        for t in range(n, len(d_outputs)):
+            d_outputs[t, b] = 0
+        if at_last >= 0:
+            end, begin = d_outputs[n - 1, b], d_outputs[0, b]
+            for j in range(_unsigned(turn)):
+                _put(end, j, _get(end, j) + d_row[at_last + j])
+            for j in range(turn, features):
+                _put(begin, j, _get(begin, j) + d_row[at_last + j])
+        if at_max >= 0:
+            for j in range(features):
+                to = d_outputs[steps[b, j], b]
+                _put(to, j, _get(to, j) + d_row[at_max + j])
+
+
 # ------------------------------------------------------------------------------ rows of embeddings
 
 
