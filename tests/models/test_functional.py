@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from rnn_lab.models.fast.fused_dropout import draw_chances, fused_dropout, knows_the_generator
 from rnn_lab.models.functional import Dropout, dropout
 
 
@@ -56,3 +57,63 @@ def test_the_generators_state_decides_the_mask():
 @pytest.mark.parametrize("shape", [(), (1,), (3, 5), (2, 0, 3)])
 def test_any_shape(shape):
     assert dropout(torch.ones(shape), 0.5, training=True).shape == shape
+
+
+def test_everything_is_dropped():
+    assert torch.equal(dropout(torch.ones(3, 2), 1.0, training=True), torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 2, 623, 624, 700])  # from a block of 624 numbers
+@pytest.mark.parametrize("count", [1, 6, 2496, 9999])
+def test_compiled_code_draws_the_numbers_of_torchs_generator(drawn, count):
+    assert knows_the_generator()
+    torch.manual_seed(5)
+    torch.rand(drawn)
+    state = torch.get_rng_state()
+    expected = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    after = torch.get_rng_state()
+    torch.set_rng_state(state)
+    assert torch.equal(draw_chances(count), expected.view(torch.int16)[:count])
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+def in_time_major_memory(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.transpose(0, 1).contiguous().transpose(0, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("p", [0.2, 0.5])
+@pytest.mark.parametrize("time_major", [False, True])
+def test_the_compiled_form_is_the_product_with_a_mask(dtype, p, time_major, set_threads):
+    """The mask of an element is that of its place, in whatever order memory is."""
+    torch.manual_seed(0)
+    inputs, gradient = torch.randn(2, 40, 30, 20).to(dtype)
+    if time_major:
+        inputs = in_time_major_memory(inputs)
+    inputs.requires_grad_()
+    state = torch.get_rng_state()
+    chances = torch.empty(inputs.numel() // 4, dtype=torch.int64).random_(-(2**63), None)
+    after = torch.get_rng_state()
+    kept = chances.view(torch.int16).view(inputs.shape) >= round(p * 2**16) - 2**15
+    expected = inputs * (kept.to(dtype) * (2**16 / (2**16 - round(p * 2**16))))
+    (expected_gradient,) = torch.autograd.grad(expected, inputs, gradient)
+    for threads in (1, 2):
+        set_threads(threads)
+        torch.set_rng_state(state)
+        found = dropout(inputs, p, training=True)
+        assert "_Drop" in type(found.grad_fn).__name__
+        torch.testing.assert_close(found, expected)
+        (found_gradient,) = torch.autograd.grad(found, inputs, gradient)
+        torch.testing.assert_close(found_gradient, expected_gradient)
+        assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_the_compiled_form_can_be_differentiated_twice():
+    inputs = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
+
+    def dropped(x: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(2)
+        return fused_dropout(in_time_major_memory(x), 2**15, 2.0) ** 2
+
+    assert torch.autograd.gradcheck(dropped, inputs)
+    assert torch.autograd.gradgradcheck(dropped, inputs)

@@ -9,6 +9,8 @@ from rnn_lab.models.fast.autocast import autocast_dtype
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _CHANCES = 2**16  # random numbers of 16 bits: the generator draws four at once
+_FUSED_FROM = 2**14  # elements; with fewer, the compiled form gains nothing
+_FUSED = (torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_arguments(
@@ -128,17 +130,24 @@ def variational_dropout(inputs: Tensor, p: float, training: bool, time_dim: int)
 def dropout(inputs: Tensor, p: float, training: bool) -> Tensor:
     """Return `inputs` with dropout, as torch.nn.functional.dropout.
 
-    On a CPU torch's masks are a quarter of a training step, these a thirtieth. `p` is taken to the
-    nearest 1/65536, and masks come from torch's default generator.
+    On a CPU torch's masks are a quarter of a training step. `p` is taken to the nearest 1/65536,
+    and masks come from torch's default generator.
     """
     dropped = round(p * _CHANCES)  # how many of the numbers mean zero
     if not training or dropped == 0:
         return inputs
     if inputs.device.type != "cpu":
         return nn.functional.dropout(inputs, p)
+    if dropped == _CHANCES:
+        return inputs * 0
+    scale = _CHANCES / (_CHANCES - dropped)  # the mean of a mask is 1
+    if inputs.numel() >= _FUSED_FROM and inputs.dtype in _FUSED:
+        from rnn_lab.models.fast.fused_dropout import fused_dropout, knows_the_generator
+
+        if knows_the_generator():
+            return fused_dropout(inputs, dropped, scale)
     numbers = torch.empty(-(-inputs.numel() // 4), dtype=torch.int64)
     numbers.random_(-(2**63), None)  # all 64 bits: without bounds the highest would be 0
     chances = numbers.view(torch.int16)[: inputs.numel()]  # -32768 to 32767
     kept = (chances >= dropped - _CHANCES // 2).to(inputs.dtype)
-    mask = kept.mul_(_CHANCES / (_CHANCES - dropped)).view(inputs.shape)  # its mean is 1
-    return inputs * mask
+    return inputs * kept.mul_(scale).view(inputs.shape)

@@ -40,10 +40,10 @@ _STEP, _BLOCK, _GEMM, _RELEASE, _PANEL = range(5)  # of native.Products
 llvm.set_option("", "--hoist-runtime-checks=false")
 
 
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` when it is first called; cache the result on disk if possible."""
     try:
-        made: Callable[..., None] = numba.njit(cache=True, **_OPTIONS)(function)
+        made: Callable[..., Any] = numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no folder for the cache can be written
         made = numba.njit(**_OPTIONS)(function)
     return made
@@ -501,6 +501,67 @@ def pool_back(first, last, lengths, d_outputs, turn, at_last, at_max, at_mean, d
             for j in range(features):
                 to = d_outputs[steps[b, j], b]
                 _put(to, j, _get(to, j) + d_row[at_max + j])
+
+
+# ---------------------------------------------------------------------------------------- dropout
+
+
+@_compiled
+def draw_words(block, left, out):
+    """Write the next numbers of a Mersenne Twister to out [even]; return what is left of a block.
+
+    `block` [624] is its state, replaced, of which the last `left` numbers are yet to be drawn
+    (Matsumoto and Nishimura 1998). In each pair, the second number comes first: read as 64 bits,
+    the first one drawn has the higher 32, as in torch.
+    """
+    n, m, done = len(block), 397, 0
+    while done < len(out):
+        if left == 0:
+            for i in range(n - m):
+                block[i] = block[i + m] ^ _twist(block[i], block[i + 1])
+            for i in range(n - m, n - 1):
+                block[i] = block[i + m - n] ^ _twist(block[i], block[i + 1])
+            block[n - 1] = block[m - 1] ^ _twist(block[n - 1], block[0])
+            left = n
+        count = min(left, len(out) - done)
+        of, to = block[n - left : n - left + count], out[done : done + count]
+        for i in range(_unsigned(count)):
+            y = of[i]
+            y ^= y >> np.uint32(11)
+            y ^= (y << np.uint32(7)) & np.uint32(0x9D2C5680)
+            y ^= (y << np.uint32(15)) & np.uint32(0xEFC60000)
+            to[i] = y ^ (y >> np.uint32(18))
+        left -= count
+        done += count
+    pairs = out.view(np.uint64)
+    for i in range(_unsigned(len(pairs))):
+        pairs[i] = (pairs[i] << np.uint64(32)) | (pairs[i] >> np.uint64(32))
+    return left
+
+
+@numba.njit(inline="always", **_OPTIONS)
+def _twist(upper, lower):
+    mixed = (upper & np.uint32(0x80000000)) | (lower & np.uint32(0x7FFFFFFF))
+    odd = np.uint32(0x9908B0DF) if lower & np.uint32(1) else np.uint32(0)
+    return (mixed >> np.uint32(1)) ^ odd
+
+
+@_compiled
+def drop(first, last, numbers, chances, steps, dropped, scale, out):
+    """Write numbers [rows, features] with dropout to out, rows first to last.
+
+    `chances` int16 [rows, features] are those of row i of `numbers` in row (i % batch) * steps +
+    i // batch, batch being rows / steps: those of a text after one another. Kept are numbers whose
+    chance is not below -2**15 + dropped; they are multiplied by `scale` [1].
+    """
+    batch, features = len(numbers) // steps, _unsigned(numbers.shape[1])
+    numbers, chances, out, factor = _lend(numbers), _lend(chances), _lend(out), _get(scale, 0)
+    bound = _int(dropped - 2**15)
+    for i in range(first, last):
+        of, to, chance = numbers[i], out[i], chances[(i % batch) * steps + i // batch]
+        for j in range(features):
+            is_kept = _int(chance[j]) >= bound
+            _put(to, j, _get(of, j) * (factor if is_kept else factor * 0))
 
 
 # ------------------------------------------------------------------------------ rows of embeddings
