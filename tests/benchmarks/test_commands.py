@@ -74,6 +74,21 @@ def test_embedding(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+def test_dropout_pooling(workplace: Path) -> None:
+    options = ("--features", "8", "--batches", "1", "--rounds", "1", "--seconds", "0")
+    done = run_warm_command(
+        "benchmarks/dropout_pooling.py", *options, "--threads", "1", cwd=workplace
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:4] for line in done.stdout.splitlines()[-6:]]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        [what, "8", numbers]
+        for what in ("dropout", "`model.pooling=max`", "`model.pooling=last_max_mean`")
+        for numbers in ("float32", "bfloat16")
+    ]
+
+
+@pytest.mark.slow
 def test_busy(workplace: Path) -> None:
     options = ("--models", "gru", "--batches", "1", "--rounds", "1", "--seconds", "0")
     options += ("--threads", "1")
