@@ -130,6 +130,9 @@ def test_texts_of_validation_and_test_are_left_out(load):
     data = load(with_them, Reader(), teacher_threshold=0.5)
     assert data.pseudo_labelled.unlabelled.num_held_out == 2
     assert data.pseudo_labelled.rows.tolist() == [0, 1, 2, 4, 5]
+    for none_left in ([tested, validated], [], ['"']):
+        with pytest.raises(DataError, match=r"data\.unlabelled: has no text that is not in"):
+            load(none_left, Reader())
 
 
 def test_probabilities_are_kept_and_the_fingerprint_is_of_texts_and_labels(load):

@@ -89,7 +89,7 @@ def pseudo_label(
 
     Raises:
         ConfigError: the teacher has other classes.
-        DataError: the texts cannot be read, or the teacher is sure of none.
+        DataError: the texts cannot be read, all are left out, or the teacher is sure of none.
         WriteError: the cache cannot be written.
     """
     if set(teacher.class_names) != set(class_names):
@@ -98,6 +98,8 @@ def pseudo_label(
             f"{', '.join(class_names)}"
         )
     encoded = encode_unlabelled(unlabelled, texts, cache_dir)
+    if not len(encoded.texts):
+        raise DataError("data.unlabelled: has no text that is not in validation or test too")
     found = _probabilities(teacher, unlabelled, texts, cache_dir)  # [texts, teacher's classes]
     lengths = np.diff(encoded.ids.offsets)
     rows = np.flatnonzero((found.max(axis=1, initial=0) >= threshold) & (lengths > 0))
