@@ -2,8 +2,10 @@ import numpy as np
 
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
 from rnn_lab.training.data_report import (
     print_data_summary,
+    print_pseudo_labels,
     print_source_info,
     report_groups,
     warn_never_predicted,
@@ -12,10 +14,11 @@ from rnn_lab.training.data_report import (
 )
 
 
-def set_up(tmp_path, rows: list[str], **options) -> TextDataModule:
+def set_up(tmp_path, rows: list[str], *, labels_by=None, **options) -> TextDataModule:
     (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
     path, cache = str(tmp_path / "a.csv"), str(tmp_path / "cache")
-    data = TextDataModule(FilesConfig(train_path=path, cache_dir=cache, **options))
+    config = FilesConfig(train_path=path, cache_dir=cache, **options)
+    data = TextDataModule(config, teacher=labels_by)
     data.setup()
     return data
 
@@ -86,6 +89,32 @@ def test_own_texts_are_summarized_before_training(tmp_path, capsys):
     # "so" one to five times, "good" and a number, of which validation has others than training
     assert tokens.startswith("Tokens of a training text: median 5, longest 7; ")
     assert "data.max_length=16 cuts 0.0% of them" in tokens
+
+
+class Constant:
+    """A teacher that gives the first class a probability of 0.81 in every text."""
+
+    def __init__(self, class_names: tuple[str, ...]) -> None:
+        self.class_names = class_names
+        self.key = {"name": "constant"}
+
+    def probabilities(self, encode) -> np.ndarray:
+        texts = encode(WordVocabulary([*SPECIALS, "more"]))
+        found = np.full((len(texts), len(self.class_names)), 0.01, np.float32)
+        found[:, 0] += 0.8
+        return found
+
+
+def test_pseudo_labels_of_many_classes_are_one_short_line(tmp_path, capsys):
+    classes = tuple(sorted(["\x1b[31mred", *(f"class{i}" for i in range(12))]))
+    rows = [f"text {i},{name}" for i in range(20) for name in classes]
+    (tmp_path / "more.txt").write_text("more\n" * 8)
+    options = {"unlabelled": str(tmp_path / "more.txt"), "teacher": "run"}
+    print_pseudo_labels(set_up(tmp_path, rows, labels_by=Constant(classes), **options))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Pseudo-labels: 8 of 8 unlabelled texts, with a probability of 0.8 or ")
+    assert r"more: \x1b[31mred 100.0%, class0 0.0%, " in line
+    assert "class6 0.0% and 3 more; 0 more are also in validation" in line
 
 
 def test_few_texts_are_a_warning(tmp_path, caplog):

@@ -138,9 +138,11 @@ def print_pseudo_labels(data: TextDataModule) -> None:
     if (found := data.pseudo_labelled) is None:
         return
     counts = count_classes(found.split.labels, data.num_classes)
-    shares = ", ".join(
-        f"{name} {count / len(found.rows):.1%}"
-        for name, count in sorted(zip(data.class_names, counts, strict=True), key=lambda c: -c[1])
+    shares = _listed(
+        [
+            f"{data.class_names[label]} {counts[label] / len(found.rows):.1%}"
+            for label in np.argsort(-counts, kind="stable")
+        ]
     )
     print(
         f"Pseudo-labels: {len(found.rows):,} of {len(found.unlabelled.ids):,} unlabelled texts, "
