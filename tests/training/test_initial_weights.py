@@ -79,7 +79,7 @@ def test_all_but_the_last_layer_and_the_ngrams_come_from_another_run(load, mood_
     [
         (("model.hidden_size=8",), "model.hidden_size=16, here 8"),
         (("model.bidirectional=false", "model.num_layers=2"), "true, here false"),
-        (("model=lstm",), "model.name=gru, here lstm; model.reset_after=true, here None"),
+        (("model=lstm",), "model.name=gru, here lstm; model.reset_after=true, here null"),
         (("model.reset_after=false",), "model.reset_after=true, here false"),
         (("data.tokenizer=char",), "data.tokenizer=basic_english, here char"),
     ],
