@@ -167,6 +167,7 @@ def test_a_language_model_predicts_no_labels(run):
         (("objective=classification", "+objective.num_sampled=9"), "objective.num_sampled"),
         ((LM[0], "objective.eval_stride=0"), "objective.eval_stride"),
         ((LM[0], "trainer.label_smoothing=0.1"), "trainer.label_smoothing: is for classifiers"),
+        ((LM[0], "baseline=tfidf"), "baseline: is for classifiers"),
         ((LM[0], "loss=mixed"), "loss: is for classifiers, not for objective=language_model"),
     ],
 )

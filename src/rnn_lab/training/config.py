@@ -281,6 +281,7 @@ class RunConfig(StrictConfig):
             ("loss", not self.loss.is_cross_entropy),
             ("trainer.gradient_flow", self.trainer.gradient_flow is not None),
             ("trainer.label_smoothing", self.trainer.label_smoothing > 0),
+            ("baseline", self.baseline in ("tfidf", "nbsvm")),
         ):
             if is_set:
                 raise ValueError(f"{option}: is for classifiers, not for objective=language_model")
