@@ -92,6 +92,15 @@ def test_another_network_is_refused_by_the_options_that_differ(load, mood_run, o
     assert message in line
 
 
+def test_an_unfinished_run_is_refused_unless_its_checkpoint_is_named(load, mood_run, tmp_path):
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(mood_run, unfinished)
+    (unfinished / "result.json").unlink()
+    with pytest.raises(CheckpointError, match=r"model\.init_from: .*: unfinished; wait for its"):
+        load(f"model.init_from={unfinished}")
+    assert load(f"model.init_from={unfinished}/checkpoints/last.ckpt").layers
+
+
 def test_no_run_and_two_origins_are_refused(load, tmp_path):
     with pytest.raises(CheckpointError, match=r"model\.init_from: .*nowhere: no such run folder"):
         load(f"model.init_from={tmp_path}/nowhere")

@@ -62,6 +62,12 @@ def _predicted(runs, texts):
 def test_what_cannot_label_is_refused_in_one_line(mood_run, tmp_path, mood_reviews):
     with pytest.raises(CheckpointError, match=r"data\.teacher: .*nowhere: no such run folder"):
         RunTeacher(str(tmp_path / "nowhere"), CPU)
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(mood_run, unfinished)
+    (unfinished / "result.json").unlink()
+    with pytest.raises(CheckpointError, match=r"data\.teacher: .*: unfinished; wait for its end"):
+        RunTeacher(str(unfinished), CPU)
+    assert RunTeacher(str(unfinished / "checkpoints" / "last.ckpt"), CPU).class_names
     options = "data=files", f"data.train_path={mood_reviews}", "plots=false", *SIZES
     language = "objective=language_model", "trainer.max_epochs=1", "hydra.run.dir=lm"
     done = run_warm_command("train.py", *options, *language, cwd=tmp_path)

@@ -82,6 +82,19 @@ def is_job_dir(folder: Path) -> bool:
     return any((folder / name).exists() for name in _JOB_FILES)
 
 
+def refuse_unfinished(run: str) -> None:
+    """Raise a CheckpointError where `run` is the folder of a run that has not finished.
+
+    A folder that has nothing but checkpoints, such as a copy, is accepted.
+    """
+    folder = local_path(run)
+    if job_file(folder, "job").exists() and (status := job_status(folder)) != "finished":
+        raise CheckpointError(
+            f"{folder}: {status}; wait for its end or resume it, or name one of its checkpoints: "
+            "<run dir>/checkpoints/last.ckpt"
+        )
+
+
 def find_job_dirs(sweep: Path, depth: int = _MAX_DEPTH) -> list[Path]:
     """Return the job folders below `sweep`, sorted by path; [] if it does not exist.
 

@@ -20,6 +20,7 @@ from rnn_lab.io.safetensors_file import digest
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import scale_vectors
 from rnn_lab.models.recurrent_module import RecurrentModule
+from rnn_lab.reports.run_files import refuse_unfinished
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import describe_left_out
 from rnn_lab.training.reproduce import read_run_record
@@ -88,6 +89,7 @@ def initial_vocabulary(config: ModelConfig) -> Vocabulary | None:
 
 def _read_run(config: ModelConfig) -> SavedNetwork:
     try:
+        refuse_unfinished(str(config.init_from))
         return read_network(str(config.init_from))
     except CheckpointError as error:
         raise CheckpointError(f"model.init_from: {error}") from None

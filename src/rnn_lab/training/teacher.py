@@ -18,7 +18,7 @@ from rnn_lab.data.text_encoder import TextEncoder, Vocabulary
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.io.safetensors_file import digest
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.reports.run_files import Runs, list_runs
+from rnn_lab.reports.run_files import Runs, list_runs, refuse_unfinished
 from rnn_lab.training.artifacts import read_train_hashes
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import WARNING_SHARE
@@ -137,6 +137,7 @@ def load_teacher(config: RunConfig, hardware: Hardware) -> RunTeacher | None:
 
 
 def _read(run: str) -> _Member:
+    refuse_unfinished(run)  # its labels would be those of a network that still learns
     saved = read_network(run)
     network = saved.network
     if not isinstance(network, RecurrentClassifier):
