@@ -109,6 +109,14 @@ def test_a_run_learns_from_the_texts_that_another_one_labels(mood_run, mood_revi
     card = (tmp_path / "model.safetensors.md").read_text()
     assert "Beside the training split it was trained on 90 texts with labels that another" in card
 
+    # Its checkpoint is tested with the same options: `auto` counts the pseudo-labelled texts.
+    tested = "train=false", "ckpt_path=student/checkpoints/best.ckpt", "hydra.run.dir=tested"
+    done = run_warm_command("train.py", *options, *teacher, *tested, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "tested" / "result.json").read_text())
+    assert found["test/loss"] == result["test/loss"]
+    assert found["data"]["pseudo_labels"] == about
+
     # It is complete without its teacher, and reproduced with an equal one under another name.
     moved = tmp_path / "moved"
     shutil.copytree(mood_run, moved)

@@ -130,8 +130,12 @@ def warn_of_shared_texts(teacher: RunTeacher | None, data: TextDataModule) -> No
 
 
 def load_teacher(config: RunConfig, hardware: Hardware) -> RunTeacher | None:
-    """Return the runs of data.teacher; None: the option is not set, or nothing is trained."""
-    if config.data.teacher is None or not config.train:
+    """Return the runs of data.teacher; None: the option is not set.
+
+    Also where a checkpoint is only tested: the number of training texts, with those that the
+    teacher is sure of, decides what `auto` means, and so the shape of the network.
+    """
+    if config.data.teacher is None:
         return None
     return RunTeacher(config.data.teacher, hardware)
 
