@@ -72,6 +72,13 @@ def test_checkpoint_can_be_tested_without_training(trained, tmp_path):
     assert predictions[0].read_bytes() == predictions[1].read_bytes()
 
 
+def test_checkpoint_of_another_network_is_refused_in_one_line(trained, tmp_path):
+    line = ("train=false", f"ckpt_path={trained}/checkpoints/best.ckpt", "model.hidden_size=5")
+    (error,) = train(tmp_path, "test", *line, fails=True).splitlines()
+    assert error.startswith(f"error: ckpt_path={trained}/checkpoints/best.ckpt: its weights do not")
+    assert "; eval.py run=" in error
+
+
 def test_run_without_test_has_no_test_metrics(trained, tmp_path):
     train(tmp_path, "run", "trainer.max_epochs=2", "scheduler=constant", "test=false")
     found, expected = result(tmp_path / "run"), result(trained)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.errors import ConfigError
+from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.models.config import LanguageModelConfig, OptimizerConfig
 from rnn_lab.models.language_module import LanguageModel
 from rnn_lab.models.lightning_module import TextClassifier, build_classifier
@@ -439,14 +439,25 @@ def test(
     """Return the test metrics of `checkpoint`, or of the one that validation selected.
 
     Raises:
-        CheckpointError: `checkpoint` cannot be read, or would run code.
+        CheckpointError: `checkpoint` cannot be read, would run code, or is of another network.
     """
     best: str | None = find_callback(trainer, BestCheckpoint).best_model_path or None
     epochs: dict[str, Any] = {}
     if checkpoint is not None:
         best = str(local_path(checkpoint))
         epochs = {"best_epoch": read_checkpoint(Path(best)).get("epoch"), "epochs": None}
-    tested = trainer.test(model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True)
+    try:
+        tested = trainer.test(
+            model, ckpt_path=best, datamodule=data, verbose=False, weights_only=True
+        )
+    except RuntimeError as error:
+        if checkpoint is None or "loading state_dict" not in str(error):
+            raise
+        raise CheckpointError(
+            f"ckpt_path={checkpoint}: its weights do not fit the network of these options: "
+            f"{sanitize(' '.join(str(error).split()))}; eval.py run={checkpoint} takes the options "
+            "from the checkpoint"
+        ) from error
     return epochs | dict(tested[0])
 
 
