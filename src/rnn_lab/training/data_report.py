@@ -116,8 +116,8 @@ def print_pretraining_texts(data: TextDataModule) -> None:
     about = data.pretraining_texts.about
     unlabelled = ""
     if "unlabelled" in about:
-        left_out = describe_left_out(about["held_out"])
-        unlabelled = f" and {about['unlabelled']:,} unlabelled ones ({left_out})"
+        omitted = describe_left_out(about["held_out"])
+        unlabelled = f" and {about['unlabelled']:,} unlabelled ones ({omitted})"
     print(f"Language model of {about['training']:,} training texts{unlabelled}", flush=True)
 
 

@@ -107,8 +107,8 @@ def _print_vectors(about: Mapping[str, Any], lr_factor: float) -> None:
     texts = about.get("texts", {})
     learned = f" learned from {texts['training']:,} training texts" if texts else ""
     if "unlabelled" in texts:
-        left_out = describe_left_out(texts["held_out"])
-        learned += f" and {texts['unlabelled']:,} unlabelled ones ({left_out})"
+        omitted = describe_left_out(texts["held_out"])
+        learned += f" and {texts['unlabelled']:,} unlabelled ones ({omitted})"
     coverage = about["coverage"]
     print(
         f"Word vectors ({about['source']}){learned}: {coverage['vocabulary']:.1%} of the "

@@ -39,7 +39,7 @@ class _Drop(torch.autograd.Function):
         memory = (inputs.transpose(0, 1) if is_time_major else inputs).contiguous()
         out, features = torch.empty_like(memory), memory.shape[-1]
         kernels.run(
-            kernels.drop,
+            kernels.dropout,
             memory.numel() // features,
             *(memory.view(-1, features), chances.view(-1, features)),
             *(len(memory) if is_time_major else 1, dropped),

@@ -547,7 +547,7 @@ def _twist(upper, lower):
 
 
 @_compiled
-def drop(first, last, numbers, chances, steps, dropped, scale, out):
+def dropout(first, last, numbers, chances, steps, dropped, scale, out):
     """Write numbers [rows, features] with dropout to out, rows first to last.
 
     `chances` int16 [rows, features] are those of row i of `numbers` in row (i % batch) * steps +
