@@ -146,6 +146,14 @@ def dropout(inputs: Tensor, p: float, training: bool) -> Tensor:
 
         if knows_the_generator():
             return fused_dropout(inputs, dropped, scale)
+    return dropout_by_mask(inputs, dropped, scale)
+
+
+def dropout_by_mask(inputs: Tensor, dropped: int, scale: float) -> Tensor:
+    """Return the product with a mask: what `fast.fused_dropout` computes, as tensor operations.
+
+    Of 2**16 equally likely numbers, `dropped` mean zero and the others `scale`.
+    """
     numbers = torch.empty(-(-inputs.numel() // 4), dtype=torch.int64)
     numbers.random_(-(2**63), None)  # all 64 bits: without bounds the highest would be 0
     chances = numbers.view(torch.int16)[: inputs.numel()]  # -32768 to 32767
