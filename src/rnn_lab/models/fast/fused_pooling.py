@@ -1,7 +1,7 @@
 """Poolings on a CPU, compiled: one pass over the outputs of all steps, and one over their gradient.
 
 As tensor operations, each part of a joined pooling writes a gradient of its own for every step, and
-these are then added: up to a third of a training step in bfloat16.
+these are then added: up to a quarter of a training step (benchmarks/dropout_pooling.py).
 """
 
 from typing import Any
