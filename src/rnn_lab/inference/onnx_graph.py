@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from rnn_lab.data.corpus import Task
 from rnn_lab.models.ngram_constants import FACTOR, FIRST_WORD, PRIME, SCALE
+from rnn_lab.models.registry import POOLED_PARTS
 
 OPSET, IR_VERSION = 18, 8  # of ONNX 1.13, which ONNX Runtime 1.14 and later read
 TOKENS, LENGTHS, PROBABILITIES = "tokens", "lengths", "probabilities"  # inputs and the output
@@ -38,15 +39,7 @@ _PEEPHOLES = (0, 2, 1)  # input, output, forget of input, forget, output
 _SCANNED = {"mingru": 2, "minlstm": 3}  # cells without an operator, and their gates
 
 CELLS = (*_OPERATORS, *_SCANNED)
-# Of a pooling: what it joins.
-_POOLED_PARTS: dict[str, tuple[str, ...]] = {
-    "last": ("last",),
-    "mean": ("mean",),
-    "max": ("max",),
-    "max_mean": ("max", "mean"),
-    "last_max_mean": ("last", "max", "mean"),
-}
-POOLINGS = tuple(_POOLED_PARTS)
+POOLINGS = tuple(POOLED_PARTS)
 
 
 class GraphOptions(BaseModel):
@@ -98,7 +91,7 @@ def weight_shapes(options: GraphOptions) -> Iterator[tuple[str, tuple[int, ...]]
         yield f"B{layer}", (directions, 2 * rows)
         if options.cell == "peephole_lstm":
             yield f"P{layer}", (directions, 3 * hidden)
-    pooled = len(_POOLED_PARTS[options.pooling]) * hidden * directions
+    pooled = len(POOLED_PARTS[options.pooling]) * hidden * directions
     yield "linear.weight", (options.num_classes, pooled)
     yield "linear.bias", (options.num_classes,)
     yield "temperature", ()
@@ -260,7 +253,7 @@ class _Network(_Nodes):
             outputs, last = layer(index, outputs)
         parts = [
             last if part == "last" else self._pool(outputs, part)
-            for part in _POOLED_PARTS[self.options.pooling]
+            for part in POOLED_PARTS[self.options.pooling]
         ]
         pooled = self.add("Concat", parts, axis=1) if len(parts) > 1 else parts[0]
         inputs = [pooled, "linear.weight", "linear.bias"]

@@ -119,10 +119,13 @@ class RecurrentClassifier(nn.Module):
 
     def pool(self, outputs: Tensor, lengths: Tensor) -> Tensor:
         """Return [batch, factor * features] of outputs [batch, time, features]."""
-        layer = self.recurrent
-        module, use_numba = self.pooling_module, layer.use_numba
         return pool(
-            *(self.pooling, module, outputs, lengths, layer.bidirectional), use_numba=use_numba
+            self.pooling,
+            self.pooling_module,
+            outputs,
+            lengths,
+            self.recurrent.bidirectional,
+            use_numba=self.recurrent.use_numba,
         )
 
 

@@ -12,18 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.models.registry import POOLINGS
+from rnn_lab.models.registry import POOLED_PARTS, POOLINGS
 
 Pooling = TypeVar("Pooling", bound=Callable[..., Any])
 
 _FACTORS: dict[str, int] = {}  # by name of the pooling, of those registered with one
 _READ_DIRECTIONS = {"last", "last_max_mean"}  # are called with `bidirectional`, too
-_FUSED = {  # what those join that `fast.fused_pooling` has
-    "mean": ("mean",),
-    "max": ("max",),
-    "max_mean": ("max", "mean"),
-    "last_max_mean": ("last", "max", "mean"),
-}
+# Those that read all steps, and have a compiled form.
+_FUSED = {name: parts for name, parts in POOLED_PARTS.items() if name != "last"}
 
 
 def register_pooling(name: str, factor: int = 1) -> Callable[[Pooling], Pooling]:

@@ -77,4 +77,12 @@ POOLINGS = Registry(
     ("rnn_lab.models.pooling",),
     ("last", "mean", "max", "max_mean", "last_max_mean", "attention"),
 )
+# Of this package's poolings without weights: what they join, in this order.
+POOLED_PARTS: dict[str, tuple[str, ...]] = {
+    "last": ("last",),
+    "mean": ("mean",),
+    "max": ("max",),
+    "max_mean": ("max", "mean"),
+    "last_max_mean": ("last", "max", "mean"),
+}
 SCHEDULES = Registry("schedule", ("rnn_lab.models.schedules",), ("one_cycle", "cosine", "constant"))
