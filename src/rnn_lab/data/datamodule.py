@@ -39,7 +39,7 @@ from rnn_lab.data.unlabelled import (
     EncodedUnlabelled,
     PretrainingTexts,
     RunTexts,
-    encode_unlabelled,
+    encode_some_unlabelled,
     find_unlabelled,
     pretraining_texts,
     words_to_count,
@@ -220,10 +220,7 @@ class TextDataModule(L.LightningDataModule):
         named = find_unlabelled(self.config) if self._train_unlabelled else None
         if named is None:
             return None
-        found = encode_unlabelled(named, self._run_texts, Path(self.config.cache_dir))
-        if not len(found.texts):
-            raise DataError("data.unlabelled: has no text that is not in validation or test too")
-        return found
+        return encode_some_unlabelled(named, self._run_texts, Path(self.config.cache_dir))
 
     @property
     def unlabelled_fingerprint(self) -> str | None:

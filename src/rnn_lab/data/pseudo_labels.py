@@ -18,7 +18,12 @@ from rnn_lab.data.corpus import UnlabelledTexts
 from rnn_lab.data.encode import EncodedSplit, EncodedTexts, rows_fingerprint, settings_key
 from rnn_lab.data.storage import ConcatenatedArrays
 from rnn_lab.data.text_encoder import Vocabulary
-from rnn_lab.data.unlabelled import EncodedUnlabelled, RunTexts, encode_unlabelled
+from rnn_lab.data.unlabelled import (
+    EncodedUnlabelled,
+    RunTexts,
+    encode_some_unlabelled,
+    encode_unlabelled,
+)
 from rnn_lab.errors import ConfigError, DataError
 
 _VERSION = 1  # part of the cache key; raise it when the probabilities below change
@@ -97,9 +102,7 @@ def pseudo_label(
             f"data.teacher: has the classes {', '.join(teacher.class_names)}; these texts have "
             f"{', '.join(class_names)}"
         )
-    encoded = encode_unlabelled(unlabelled, texts, cache_dir)
-    if not len(encoded.texts):
-        raise DataError("data.unlabelled: has no text that is not in validation or test too")
+    encoded = encode_some_unlabelled(unlabelled, texts, cache_dir)
     found = _probabilities(teacher, unlabelled, texts, cache_dir)  # [texts, teacher's classes]
     lengths = np.diff(encoded.ids.offsets)
     rows = np.flatnonzero((found.max(axis=1, initial=0) >= threshold) & (lengths > 0))

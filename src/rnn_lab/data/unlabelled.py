@@ -191,6 +191,21 @@ def encode_unlabelled(
     return EncodedUnlabelled(RaggedArray.load(folder, "unlabelled"), held_out)
 
 
+def encode_some_unlabelled(
+    unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path
+) -> EncodedUnlabelled:
+    """Return what `encode_unlabelled` does, for a run that cannot do without.
+
+    Raises:
+        DataError: a file cannot be read, or all texts are held out.
+        WriteError: the cache cannot be written.
+    """
+    found = encode_unlabelled(unlabelled, texts, cache_dir)
+    if not len(found.texts):
+        raise DataError("data.unlabelled: has no text that is not in validation or test too")
+    return found
+
+
 def words_to_count(
     config: TextOptions, corpus: Corpus, rows: tuple[np.ndarray, np.ndarray]
 ) -> UnlabelledTexts | None:

@@ -78,8 +78,7 @@ def print_data_summary(data: TextDataModule) -> None:
     )
     labels = data.splits["train"].labels
     shares = count_classes(labels, data.num_classes) / len(labels)
-    order = np.argsort(-shares, kind="stable")
-    listed = _listed([f"{data.class_names[i]} {shares[i]:.1%}" for i in order])
+    listed = _listed_shares(data.class_names, shares)
     kind = "classes"
     if labels.ndim == 2:
         kind, listed = "labels", f"{listed}; none {(~labels.any(axis=1)).mean():.1%}"
@@ -138,12 +137,7 @@ def print_pseudo_labels(data: TextDataModule) -> None:
     if (found := data.pseudo_labelled) is None:
         return
     counts = count_classes(found.split.labels, data.num_classes)
-    shares = _listed(
-        [
-            f"{data.class_names[label]} {counts[label] / len(found.rows):.1%}"
-            for label in np.argsort(-counts, kind="stable")
-        ]
-    )
+    shares = _listed_shares(data.class_names, counts / len(found.rows))
     print(
         f"Pseudo-labels: {len(found.rows):,} of {len(found.unlabelled.ids):,} unlabelled texts, "
         f"with a probability of {data.config.teacher_threshold:g} or more: {shares}; "
@@ -222,6 +216,12 @@ def warn_never_predicted(
     if missed:
         names = _listed([repr(class_names[row]) for row in missed])
         log.warning("Classes that are never predicted on the test split: %s", names)
+
+
+def _listed_shares(names: Sequence[str], shares: np.ndarray) -> str:
+    """Return "positive 60.0%, negative 40.0%", the largest share first."""
+    order = np.argsort(-shares, kind="stable")
+    return _listed([f"{names[row]} {shares[row]:.1%}" for row in order])
 
 
 def _listed(names: list[str]) -> str:
