@@ -127,6 +127,13 @@ def variational_dropout(inputs: Tensor, p: float, training: bool, time_dim: int)
     return inputs * dropout(torch.ones_like(inputs.narrow(time_dim, 0, 1)), p, training)
 
 
+def dropout_of_steps(sequences: Tensor, p: float, training: bool, variational: bool) -> Tensor:
+    """Return sequences [time, batch, features] with dropout, `variational` or of each number."""
+    if variational:
+        return variational_dropout(sequences, p, training, time_dim=0)
+    return dropout(sequences, p, training)
+
+
 def dropout(inputs: Tensor, p: float, training: bool) -> Tensor:
     """Return `inputs` with dropout, as torch.nn.functional.dropout.
 

@@ -8,7 +8,7 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.models.cells import CELLS
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import Embedding
-from rnn_lab.models.functional import Dropout, variational_dropout
+from rnn_lab.models.functional import Dropout, dropout_of_steps
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.sampled_softmax import (
     PREDICTIONS_MULTIPLE,
@@ -116,10 +116,8 @@ class RecurrentLanguageModel(nn.Module):
 
     def _drop(self, sequences: Tensor) -> Tensor:
         """Return the sequences [time, batch, features] with dropout."""
-        if self.variational_dropout:
-            return variational_dropout(sequences, self.dropout.p, self.training, time_dim=0)
-        dropped: Tensor = self.dropout(sequences)
-        return dropped
+        p, variational = self.dropout.p, self.variational_dropout
+        return dropout_of_steps(sequences, p, self.training, variational)
 
     def _losses(self, states: Tensor, targets: Tensor, target_vectors: Tensor) -> Tensor:
         dtype = self.output_bias.dtype

@@ -20,10 +20,9 @@ from rnn_lab.models.fast.autocast import autocast_dtype
 from rnn_lab.models.fast.paths import find_fast_path, has_cudnn, run_packed
 from rnn_lab.models.functional import (
     check_arguments,
-    dropout,
+    dropout_of_steps,
     reversal_index,
     reverse,
-    variational_dropout,
     zero_padding,
 )
 
@@ -190,7 +189,9 @@ class RecurrentLayer(nn.Module):
         finals: list[State] = []
         for layer in range(self.num_layers):
             if layer > 0:
-                outputs = self._drop(outputs)
+                outputs = dropout_of_steps(
+                    outputs, self.dropout, self.training, self.variational_dropout
+                )
             needed = need_outputs or layer < self.num_layers - 1
             directions = []
             for backward in range(self.directions):
@@ -212,12 +213,6 @@ class RecurrentLayer(nn.Module):
             if needed:  # [time, batch, directions * hidden_size]
                 outputs = torch.cat(directions, dim=2) if self.bidirectional else directions[0]
         return outputs, finals
-
-    def _drop(self, outputs: Tensor) -> Tensor:
-        """Return the outputs [time, batch, features] of a layer with dropout."""
-        if self.variational_dropout:
-            return variational_dropout(outputs, self.dropout, self.training, time_dim=0)
-        return dropout(outputs, self.dropout, self.training)
 
     def extra_repr(self) -> str:
         """Return the sizes and the cell's options, for print."""
