@@ -514,17 +514,18 @@ def draw_words(block, left, out):
     (Matsumoto and Nishimura 1998). In each pair, the second number comes first: read as 64 bits,
     the first one drawn has the higher 32, as in torch.
     """
-    n, m, done = len(block), 397, 0
+    done = 0
     while done < len(out):
         if left == 0:
-            for i in range(n - m):
-                block[i] = block[i + m] ^ _twist(block[i], block[i + 1])
-            for i in range(n - m, n - 1):
-                block[i] = block[i + m - n] ^ _twist(block[i], block[i + 1])
-            block[n - 1] = block[m - 1] ^ _twist(block[n - 1], block[0])
-            left = n
+            # By constants, which let LLVM see that sixteen numbers at once do not overlap.
+            for i in range(_unsigned(227)):
+                block[i] = block[i + _unsigned(397)] ^ _twist(block[i], block[i + _unsigned(1)])
+            for i in range(_unsigned(227), _unsigned(623)):
+                block[i] = block[i - _unsigned(227)] ^ _twist(block[i], block[i + _unsigned(1)])
+            block[623] = block[396] ^ _twist(block[623], block[0])
+            left = 624
         count = min(left, len(out) - done)
-        of, to = block[n - left : n - left + count], out[done : done + count]
+        of, to = block[624 - left : 624 - left + count], out[done : done + count]
         for i in range(_unsigned(count)):
             y = of[i]
             y ^= y >> np.uint32(11)
