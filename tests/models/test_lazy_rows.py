@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rnn_lab.errors import ConfigError
 from rnn_lab.models import lazy_optim, lazy_rows
 from rnn_lab.models.config import OptimizerConfig
-from rnn_lab.models.embedding import Embedding, row_gradient, unique_tokens
+from rnn_lab.models.embedding import Embedding, row_gradient
 from rnn_lab.models.optimizers import LAZY_MIN_VOCAB, build_optimizer, use_lazy_embedding
 
 VOCAB_SIZE, FEATURES = 30, 5
@@ -275,13 +275,6 @@ def test_decay_within_the_gradient_leaves_no_row_out(name):
         Pair(name, lr=0.1, weight_decay=0.1)
 
 
-def test_distinct_words_as_torch_finds_them():
-    for tokens in (torch.randint(50, (9, 4)), torch.full((3, 2), 7), torch.zeros(1, 1).long()):
-        rows, places = unique_tokens(tokens, 50)
-        assert torch.equal(rows, torch.cat([tokens.flatten(), torch.tensor([0])]).unique())
-        assert torch.equal(rows[places], tokens.flatten())
-
-
 def test_rows_where_they_pay():
     def chosen(option: str | bool = "auto", vocab_size: int = LAZY_MIN_VOCAB, **where) -> bool:
         where = {"device_type": "cpu", "processes": 1, "precision": "32-true"} | where
@@ -289,7 +282,10 @@ def test_rows_where_they_pay():
 
     assert chosen() and chosen(precision="bf16-mixed") and chosen(True, 10)
     assert not chosen(vocab_size=LAZY_MIN_VOCAB - 1) and not chosen(False)
-    for elsewhere in ({"device_type": "cuda"}, {"processes": 2}, {"precision": "16-mixed"}):
+    for elsewhere in (
+        *({"device_type": "cuda"}, {"processes": 2}, {"precision": "16-mixed"}),
+        {"averages_weights": True},
+    ):
         assert not chosen(**elsewhere)
         with pytest.raises(ConfigError, match=r"sparse_embedding=true: .*auto, false"):
             chosen(True, **elsewhere)

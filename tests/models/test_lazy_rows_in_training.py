@@ -5,7 +5,12 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier
@@ -116,6 +121,14 @@ def test_by_itself_from_a_large_vocabulary_on():
         model.hparams["vocab_size"] = vocab_size
         trainer(max_steps=1).fit(model, loader(TRAIN))
         assert model.uses_sparse_embedding is sparse
+
+
+@pytest.mark.parametrize("average", [EMAWeightAveraging(), StochasticWeightAveraging(1e-2, 1)])
+def test_a_callback_that_averages_weights_has_all_rows_at_each_step(average):
+    model = module("auto")
+    model.hparams["vocab_size"] = LAZY_MIN_VOCAB
+    trainer(max_steps=1, callbacks=[average]).fit(model, loader(TRAIN))
+    assert model.uses_sparse_embedding is False
 
 
 def test_where_rows_cannot_be_a_run_says_so_before_it_trains():

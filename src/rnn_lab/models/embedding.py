@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rnn_lab.models.fast.autocast import custom_bwd, custom_fwd
+from rnn_lab.models.fast.autocast import autocast_dtype, custom_bwd, custom_fwd
 from rnn_lab.models.lazy_rows import LazyRows
 
 INITIAL_STD = 0.1  # of a row, before training
+_COMPILED = (torch.float32, torch.float64)  # weights that compiled code reads
 
 
 class Embedding(nn.Embedding):
@@ -18,6 +19,9 @@ class Embedding(nn.Embedding):
 
     If an optimizer has set `lazy_rows`, the gradient of `weight` is sparse, and rows are brought up
     to date when they are looked up or saved. To read `weight` during training, call `flush` first.
+
+    In training on a CPU, under autocast to bfloat16, so are the vectors: recurrent layers read
+    that.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
@@ -26,11 +30,16 @@ class Embedding(nn.Embedding):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the vectors [..., embedding_dim] of tokens int64 [...]."""
-        if self.lazy_rows is None or not self.training:
+        is_compiled = tokens.device.type == "cpu" and self.weight.dtype in _COMPILED
+        if not self.training or not is_compiled:
             self.flush()
             return super().forward(tokens)
         rows, places = unique_tokens(tokens, self.num_embeddings)
-        found: Tensor = _LookUp.apply(self.weight, self.lazy_rows.read(rows), rows, places)
+        found: Tensor
+        if self.lazy_rows is None:
+            found = _LookUp.apply(self.weight, self.weight, tokens.flatten(), rows, places)
+        else:
+            found = _LookUp.apply(self.weight, self.lazy_rows.read(rows), places, rows, places)
         return found.unflatten(0, tokens.shape)
 
     @torch.no_grad()
@@ -57,19 +66,24 @@ class Embedding(nn.Embedding):
 
 
 class _LookUp(torch.autograd.Function):
-    """Look up `places` [m] in `table` [n, features], which holds `rows` [n] of weight.
+    """Look up `of_table` [m] in a table [n, features].
 
-    The first row is padding. The gradient of weight is sparse: one row for each of `rows`.
+    The table is `weight`, or holds its `rows`, of which the first is padding. `places` [m] are
+    among them. The gradient of weight is then sparse: one row for each of `rows`.
     """
 
     @staticmethod
     @custom_fwd
-    def forward(ctx: Any, weight: Tensor, table: Tensor, rows: Tensor, places: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, weight: Tensor, table: Tensor, of_table: Tensor, rows: Tensor, places: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(rows, places)
-        ctx.shape = weight.shape
-        found = table.new_empty(len(places), table.shape[1])
+        ctx.is_sparse, ctx.shape, ctx.dtype = table is not weight, weight.shape, weight.dtype
+        is_rounded = autocast_dtype("cpu") == torch.bfloat16
+        dtype = torch.bfloat16 if is_rounded else weight.dtype
+        found = torch.empty(len(places), weight.shape[1], dtype=dtype)
         kernels = _kernels()
-        kernels.run(kernels.look_up, len(places), places, table, found)
+        kernels.run(kernels.look_up, len(places), of_table, table, found)
         return found
 
     @staticmethod
@@ -77,15 +91,19 @@ class _LookUp(torch.autograd.Function):
     @custom_bwd
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         rows, places = ctx.saved_tensors
-        summed = gradient.new_zeros(len(rows), gradient.shape[1])
+        summed = torch.empty(len(rows), gradient.shape[1], dtype=ctx.dtype)
+        starts, order = places.new_zeros(len(rows) + 1), torch.empty_like(places)
         kernels = _kernels()
-        # By columns: every sum has one thread, and its order.
-        kernels.run(kernels.add_up, gradient.shape[1], places, gradient.contiguous(), summed)
+        kernels.sort_places(*map(kernels.as_array, (places, starts, order)))
+        kernels.run(kernels.add_up, len(places), starts, order, gradient.contiguous(), summed)
         summed[0] = 0
-        sparse = torch.sparse_coo_tensor(
-            rows[None], summed, ctx.shape, is_coalesced=True, check_invariants=False
-        )
-        return sparse, None, None, None
+        if ctx.is_sparse:
+            found = torch.sparse_coo_tensor(
+                rows[None], summed, ctx.shape, is_coalesced=True, check_invariants=False
+            )
+        else:
+            found = summed.new_zeros(ctx.shape).index_copy_(0, rows, summed)
+        return found, None, None, None, None
 
 
 def scale_vectors(vectors: Tensor) -> Tensor:
@@ -99,11 +117,19 @@ def scale_vectors(vectors: Tensor) -> Tensor:
 
 
 def unique_tokens(tokens: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
-    """Return the distinct tokens and 0, ascending [n], and flat the place of each of `tokens`."""
+    """Return the distinct tokens and 0, ascending [n], and flat the place of each of `tokens`.
+
+    Raises:
+        IndexError: a token is not from 0 to vocab_size - 1.
+    """
     places = tokens.flatten().clone()
     place_of, rows = tokens.new_zeros(vocab_size), tokens.new_empty(vocab_size)
     kernels = _kernels()
     count = kernels.find_places(*map(kernels.as_array, (places, place_of, rows)))
+    if count == 0:
+        raise IndexError(
+            f"tokens must be from 0 to {vocab_size - 1}, got {tokens.min()} to {tokens.max()}"
+        )
     return rows[:count], places
 
 

@@ -43,7 +43,6 @@ import torch
 from torch import Tensor
 
 FLUSH_INTERVAL = 1000  # steps between flushes: bounds the table of missed updates
-_BLOCK = 4096  # rows that are flushed at a time: they stay in the processor's cache
 
 
 class LazyRows(ABC):
@@ -63,28 +62,20 @@ class LazyRows(ABC):
                 state[name] = torch.zeros_like(weight, requires_grad=False)
         self._names = ("weight", *self.moment_names)
         self._values = [weight, *(state[name] for name in self.moment_names)]
-        self._cached: tuple[Tensor, list[Tensor]] | None = None  # rows, and their values
         self._steps = 0  # since the last flush
         self._written = torch.zeros(len(weight), dtype=torch.int64)  # of each row
         start = torch.tensor(self.lag_columns, dtype=torch.float64)
         # The missed updates of a row that was last written at step 0, 1, ... and `_steps`.
         self._lags = start.repeat(FLUSH_INTERVAL + 1, 1)  # [FLUSH_INTERVAL + 1, columns]
 
-    @torch.no_grad()
+    @abstractmethod
     def read(self, rows: Tensor) -> Tensor:
         """Return a copy [n, features] of distinct rows, int64 [n], of the weight, up to date."""
-        values = self._current(rows)
-        self._cached = rows, values
-        return values[0]
 
     @torch.no_grad()
     def step(self, rows: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
         """Make the optimizer's step, where distinct `rows` [n] have a gradient [n, features]."""
-        cached_rows, values = self._cached or (None, [])
-        if cached_rows is None or not torch.equal(cached_rows, rows):
-            values = self._current(rows)
-        self._move(rows, values, gradient, lr, weight_decay)
-        self._cached = None
+        self._move(rows, gradient, lr, weight_decay)
         self._steps += 1
         self._written[rows] = self._steps
         self._add_missed_step(self._lags[: self._steps], lr, weight_decay)
@@ -96,8 +87,7 @@ class LazyRows(ABC):
         """Apply all pending updates."""
         if self._steps == 0:
             return
-        for rows in self._blocks():
-            self._write(rows, self._current(rows))
+        self._update(torch.arange(len(self._written)), self._values)
         self._steps = 0
         self._written.zero_()
         self._lags.copy_(torch.tensor(self.lag_columns, dtype=torch.float64))
@@ -110,8 +100,9 @@ class LazyRows(ABC):
     @torch.no_grad()
     def flushed_copy(self) -> list[Tensor]:
         """Return copies of the weight and of each moment with every row up to date."""
-        blocks = [self._current(rows) for rows in self._blocks()]
-        return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
+        copies = [value.detach().clone() for value in self._values]
+        self._update(torch.arange(len(self._written)), copies)
+        return copies
 
     def pending(self) -> dict[str, Tensor]:
         """Return all that `restore` needs to resume a training with the same bits.
@@ -132,22 +123,13 @@ class LazyRows(ABC):
         self._steps = len(pending["lags"])
         self._lags[: self._steps] = pending["lags"]
 
-    def _blocks(self) -> tuple[Tensor, ...]:
-        return torch.arange(len(self._written)).split(_BLOCK)
-
-    def _write(self, rows: Tensor, values: list[Tensor]) -> None:
-        for whole, current in zip(self._values, values, strict=True):
-            whole.index_copy_(0, rows, current)
+    @abstractmethod
+    def _update(self, rows: Tensor, values: list[Tensor]) -> None:
+        """Apply the missed updates of distinct `rows` [n] to `values`, the weight and moments."""
 
     @abstractmethod
-    def _current(self, rows: Tensor) -> list[Tensor]:
-        """Return copies [n, features] of rows of the weight and of each moment, up to date."""
-
-    @abstractmethod
-    def _move(
-        self, rows: Tensor, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float
-    ) -> None:
-        """Make the optimizer's step from the current `values` of `rows`, and write these."""
+    def _move(self, rows: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
+        """Apply the missed updates of `rows`, and make the optimizer's step."""
 
     @abstractmethod
     def _add_missed_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
@@ -165,22 +147,29 @@ class LazyAdam(LazyRows):
         self._count = state.setdefault("step", torch.zeros(()))
         self._betas, self._eps = group["betas"], group["eps"]
 
-    def _current(self, rows: Tensor) -> list[Tensor]:
+    @torch.no_grad()
+    def read(self, rows: Tensor) -> Tensor:
+        """Return a copy [n, features] of distinct rows, int64 [n], of the weight, up to date."""
         from rnn_lab.models.fast import kernels
 
-        found = [value.new_empty(len(rows), value.shape[1]) for value in self._values]
-        given = rows, self._written, self._lags, self._eps, *self._values, *found
+        weight = self._values[0]
+        found = weight.new_empty(len(rows), weight.shape[1])
+        given = rows, self._written, self._lags, self._eps, *self._values, found
         kernels.run(kernels.read_adam_rows, len(rows), *given)
         return found
 
-    def _move(
-        self, rows: Tensor, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float
-    ) -> None:
+    def _update(self, rows: Tensor, values: list[Tensor]) -> None:
+        from rnn_lab.models.fast import kernels
+
+        given = rows, self._written, self._lags, self._eps, *values
+        kernels.run(kernels.update_adam_rows, len(rows), *given)
+
+    def _move(self, rows: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
         from rnn_lab.models.fast import kernels
 
         self._count += 1
-        given = rows, gradient.contiguous(), *values, *self._values
-        numbers = lr, 1 - lr * weight_decay, *self._betas, self._eps, self._count.item()
+        given = rows, self._written, self._lags, self._eps, *self._values, gradient.contiguous()
+        numbers = lr, 1 - lr * weight_decay, *self._betas, self._count.item()
         kernels.run(kernels.step_adam_rows, len(rows), *given, *numbers)
 
     def _add_missed_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
@@ -208,18 +197,28 @@ class LazyMomentum(LazyRows):
         super().__init__(weight, state, group)
         self._momentum = group["momentum"]
 
-    def _current(self, rows: Tensor) -> list[Tensor]:
-        weight, buffer = (value.detach().index_select(0, rows) for value in self._values)
-        lags = self._lags[self._written[rows]].to(weight.dtype)  # [n, columns]
-        weight.addcmul_(buffer, lags[:, 1:], value=-1)
-        return [weight, buffer.mul_(lags[:, :1])]
+    @torch.no_grad()
+    def read(self, rows: Tensor) -> Tensor:
+        """Return a copy [n, features] of distinct rows, int64 [n], of the weight, up to date."""
+        weight, buffer = (value[rows] for value in self._values)
+        return weight.addcmul_(buffer, self._missed(rows)[:, 1:], value=-1)
 
-    def _move(
-        self, rows: Tensor, values: list[Tensor], gradient: Tensor, lr: float, weight_decay: float
-    ) -> None:
+    def _update(self, rows: Tensor, values: list[Tensor]) -> None:
         weight, buffer = values
-        buffer.mul_(self._momentum).add_(gradient)
-        self._write(rows, [weight.add_(buffer, alpha=-lr), buffer])
+        before, missed = buffer[rows], self._missed(rows)
+        weight.index_copy_(0, rows, weight[rows].addcmul_(before, missed[:, 1:], value=-1))
+        buffer.index_copy_(0, rows, before.mul_(missed[:, :1]))
+
+    def _move(self, rows: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
+        self._update(rows, self._values)
+        weight, buffer = self._values
+        moved = buffer[rows].mul_(self._momentum).add_(gradient)
+        buffer.index_copy_(0, rows, moved)
+        weight.index_add_(0, rows, moved, alpha=-lr)
+
+    def _missed(self, rows: Tensor) -> Tensor:
+        """Return the table's lines [n, columns] of `rows` [n]."""
+        return self._lags[self._written[rows]].to(self._values[0].dtype)
 
     def _add_missed_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:
         decay, moved = lags.unbind(1)

@@ -64,7 +64,8 @@ class EmbeddedTexts:
         """Embed right-padded tokens int64 [batch, time]."""
         read = classifier.hide_words(tokens)
         wide = classifier.ngram_logits(tokens, lengths)
-        vectors = classifier.embed(read)
+        with torch.autocast(tokens.device.type, enabled=False):  # they are moved by small steps
+            vectors = classifier.embed(read)
         if not vectors.requires_grad and torch.is_grad_enabled():  # of a frozen embedding
             vectors.requires_grad_()
         return cls(classifier, vectors, (read != 0)[:, :, None], lengths, wide)

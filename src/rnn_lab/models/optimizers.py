@@ -16,7 +16,7 @@ from rnn_lab.models.torch_optimizers import optimizer_classes
 from rnn_lab.validation import AUTO
 
 # Of a vocabulary. Below, a lazy step saves no time (benchmarks/README.md).
-LAZY_MIN_VOCAB = 50_000
+LAZY_MIN_VOCAB = 20_000
 _LAZY_PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 # Optimizers with lazy updates, and the arguments that these know.
 _LAZY_ARGUMENTS = {"adamw": {"betas", "eps"}, "adam": {"betas", "eps"}, "sgd": {"momentum"}}
@@ -97,13 +97,20 @@ def _parameter_groups(config: OptimizerConfig, model: nn.Module) -> list[dict[st
 
 
 def use_lazy_embedding(
-    config: OptimizerConfig, vocab_size: int, *, device_type: str, processes: int, precision: str
+    config: OptimizerConfig,
+    vocab_size: int,
+    *,
+    device_type: str,
+    processes: int,
+    precision: str,
+    averages_weights: bool = False,
 ) -> bool:
     """Return whether a step moves only those rows of the embedding that the batch has.
 
     With `sparse_embedding=auto` where it is faster: on a CPU, from a vocabulary of LAZY_MIN_VOCAB
     on. A GPU moves all rows in less time than it takes to find some; several processes average
-    dense gradients; and float16's loss scaling supports no sparse ones.
+    dense gradients; float16's loss scaling supports no sparse ones; and a callback that averages
+    weights needs them all at each step.
 
     Raises:
         ConfigError: `sparse_embedding=true` where that is impossible.
@@ -111,6 +118,7 @@ def use_lazy_embedding(
     if config.sparse_embedding is False:
         return False
     possible = device_type == "cpu" and processes == 1 and precision in _LAZY_PRECISIONS
+    possible = possible and not averages_weights
     if config.sparse_embedding is True:
         if not _has_lazy_updates(config):
             raise ConfigError(
@@ -120,7 +128,8 @@ def use_lazy_embedding(
         if not possible:
             raise ConfigError(
                 "optimizer.sparse_embedding=true: only in one process on a CPU, with "
-                "trainer.precision=32-true or bf16-mixed. Choose from: auto, false"
+                "trainer.precision=32-true or bf16-mixed and without a callback that averages "
+                "weights. Choose from: auto, false"
             )
         return True
     return possible and _has_lazy_updates(config) and vocab_size >= LAZY_MIN_VOCAB

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import MetricCollection
@@ -21,6 +22,8 @@ from rnn_lab.models.optimizers import (
     use_lazy_embedding,
 )
 from rnn_lab.validation import validate
+
+_AVERAGING = StochasticWeightAveraging, WeightAveraging
 
 
 class RecurrentNetwork(Protocol):
@@ -78,12 +81,14 @@ class RecurrentModule(L.LightningModule):
                 f"trainer.max_epochs=-1: scheduler={schedule.name} needs to know the end. "
                 "Set trainer.max_epochs, or scheduler=constant with scheduler.warmup_ratio=0"
             )
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         lazy = use_lazy_embedding(
             self.optimizer_config,
             self.hparams["vocab_size"],
             device_type=trainer.strategy.root_device.type,
             processes=trainer.world_size,
             precision=trainer.precision,
+            averages_weights=any(isinstance(callback, _AVERAGING) for callback in callbacks),
         )
         optimizer = build_optimizer(self.optimizer_config, self, lazy=lazy)
         scheduler = build_scheduler(schedule, optimizer, self._total_steps)

@@ -572,10 +572,13 @@ def dropout(first, last, numbers, chances, steps, dropped, scale, out):
 def find_places(tokens, place_of, rows):
     """Replace tokens [n] by their places among the distinct ones and 0, ascending; return how many.
 
-    These are written to `rows` [vocab]. `place_of` [vocab] is working memory, all zero.
+    These are written to `rows` [vocab]. `place_of` [vocab] is working memory, all zero. If a token
+    is not from 0 to vocab - 1, return 0.
     """
     place_of[0] = 1
     for i in range(len(tokens)):
+        if tokens[i] < 0 or tokens[i] >= len(place_of):
+            return 0
         place_of[tokens[i]] = 1
     count = 0
     for token in range(len(place_of)):
@@ -589,65 +592,120 @@ def find_places(tokens, place_of, rows):
 
 
 @_compiled
+def sort_places(places, starts, order):
+    """Write what `add_up` needs of places [n]: the steps of each place, ascending, to order [n].
+
+    Those of place r are at starts[r] to starts[r + 1]. `starts` [rows + 1] must be all zero.
+    """
+    for place in places:
+        starts[place + 1] += 1
+    for row in range(1, len(starts)):
+        starts[row] += starts[row - 1]
+    for i in range(len(places)):
+        order[starts[places[i]]] = i
+        starts[places[i]] += 1
+    for row in range(len(starts) - 1, 0, -1):
+        starts[row] = starts[row - 1]
+    starts[0] = 0
+
+
+@_compiled
 def look_up(first, last, places, table, out):
     """Write table [rows, features] at places [n], first to last, to out [n, features]."""
+    out = _lend(out)
     for i in range(first, last):
         of, to = table[places[i]], out[i]
         for j in range(_unsigned(len(to))):
-            to[j] = of[j]
+            _put(to, j, of[j])
 
 
 @_compiled
-def add_up(first, last, places, gradient, sums):
-    """Add gradient [n, features] to sums [rows, features] at places [n]: columns first to last."""
-    for i in range(len(places)):
-        of, to = gradient[i, first:last], sums[places[i], first:last]
-        for j in range(_unsigned(len(to))):
-            to[j] += of[j]
+def add_up(first, last, starts, order, gradient, sums):
+    """Write to sums [rows, features] the sum of the rows of gradient [n, features] at each place.
+
+    `starts` and `order` are those of `sort_places`. Summed are the places of which the first step
+    comes in `order` from `first` to `last`: every sum has one thread, and its order.
+    """
+    gradient, rows = _lend(gradient), len(sums)
+    for row in range(np.searchsorted(starts[:rows], first), np.searchsorted(starts[:rows], last)):
+        to = sums[row]
+        to[:] = 0
+        for i in range(starts[row], starts[row + 1]):
+            _add(to, gradient[order[i]])
 
 
 @_compiled
-def read_adam_rows(first, last, rows, written, lags, eps, weight, mean, square, w, m, v):
-    """Copy `rows` [n] of a weight and its moments, first to last, to w, m, v with missed updates.
+def read_adam_rows(first, last, rows, written, lags, eps, weight, mean, square, out):
+    """Write `rows` [n] of a weight, first to last, to out [n, features], with missed updates.
 
     `lags` [steps + 1, (b1^(t-s), b2^(t-s), A, B, D)] and the equations: see `models/lazy_rows.py`.
     """
-    number = weight.dtype.type
     for i in range(first, last):
+        w, m, v, to = weight[rows[i]], mean[rows[i]], square[rows[i]], out[i]
+        kept, a, b = _missed_updates(lags[written[rows[i]]], eps, w)
+        for j in range(_unsigned(len(w))):
+            to[j] = kept * w[j] - m[j] / (a + b * math.sqrt(v[j]))
+
+
+@_compiled
+def update_adam_rows(first, last, rows, written, lags, eps, weight, mean, square):
+    """Apply missed updates to `rows` [n] of a weight and its moments, first to last."""
+    for i in range(first, last):
+        w, m, v = weight[rows[i]], mean[rows[i]], square[rows[i]]
         lag = lags[written[rows[i]]]
-        decay1, decay2, kept = number(lag[0]), number(lag[1]), number(lag[4])
-        missed = lag[2] > 0  # else the learning rate was 0
-        a = number(eps / lag[2]) if missed else number(np.inf)
-        b = number(1 / lag[3]) if missed else number(0)
-        of_w, of_m, of_v = weight[rows[i]], mean[rows[i]], square[rows[i]]
-        to_w, to_m, to_v = w[i], m[i], v[i]
-        for j in range(_unsigned(len(to_w))):
-            to_w[j] = kept * of_w[j] - of_m[j] / (a + b * math.sqrt(of_v[j]))
-            to_m[j] = decay1 * of_m[j]
-            to_v[j] = decay2 * of_v[j]
+        kept, a, b = _missed_updates(lag, eps, w)
+        decay1, decay2 = w.dtype.type(lag[0]), w.dtype.type(lag[1])
+        for j in range(_unsigned(len(w))):
+            w[j] = kept * w[j] - m[j] / (a + b * math.sqrt(v[j]))
+            m[j] *= decay1
+            v[j] *= decay2
 
 
 @_compiled
 def step_adam_rows(
-    first, last, rows, gradient, w, m, v, weight, mean, square, lr, kept, beta1, beta2, eps, step
+    first,
+    last,
+    rows,
+    written,
+    lags,
+    eps,
+    weight,
+    mean,
+    square,
+    gradient,
+    lr,
+    kept,
+    beta1,
+    beta2,
+    step,
 ):
-    """Write AdamW's step of w, m, v [n, features], first to last, to `rows` [n] of the weight.
+    """Make AdamW's step, after missed updates, of `rows` [n] of a weight, first to last.
 
-    `kept` is 1 - lr * weight_decay and `step` the number of this step, from 1.
+    `gradient` is [n, features], `kept` is 1 - lr * weight_decay and `step` the number of this step,
+    from 1.
     """
     number = weight.dtype.type
     size, root = number(lr / (1 - beta1**step)), number(math.sqrt(1 - beta2**step))
-    kept, eps = number(kept), number(eps)
+    kept, small = number(kept), number(eps)
     rest1, beta2, rest2 = number(1 - beta1), number(beta2), number(1 - beta2)
     for i in range(first, last):
-        of_w, of_m, of_v, of_g = w[i], m[i], v[i], gradient[i]
-        to_w, to_m, to_v = weight[rows[i]], mean[rows[i]], square[rows[i]]
-        for j in range(_unsigned(len(to_w))):
-            new_m = of_m[j] + rest1 * (of_g[j] - of_m[j])
-            new_v = beta2 * of_v[j] + rest2 * of_g[j] * of_g[j]
-            to_m[j] = new_m
-            to_v[j] = new_v
-            to_w[j] = kept * of_w[j] - size * new_m / (math.sqrt(new_v) / root + eps)
+        update_adam_rows(i, i + 1, rows, written, lags, eps, weight, mean, square)
+        w, m, v, g = weight[rows[i]], mean[rows[i]], square[rows[i]], gradient[i]
+        for j in range(_unsigned(len(w))):
+            new_m = m[j] + rest1 * (g[j] - m[j])
+            new_v = beta2 * v[j] + rest2 * g[j] * g[j]
+            m[j] = new_m
+            v[j] = new_v
+            w[j] = kept * w[j] - size * new_m / (math.sqrt(new_v) / root + small)
+
+
+@numba.njit(**_OPTIONS)
+def _missed_updates(lag, eps, row):
+    """Return D, eps / A and 1 / B of a row of `lags`, in the type of `row`."""
+    number = row.dtype.type
+    if lag[2] > 0:
+        return number(lag[4]), number(eps / lag[2]), number(1 / lag[3])
+    return number(lag[4]), number(np.inf), number(0)  # the learning rate was 0, or nothing missed
 
 
 # -------------------------------------------------------------------------------- building blocks
