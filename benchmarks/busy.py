@@ -124,9 +124,7 @@ def contenders(who: str, name: str, sample: Sample, threads: int) -> dict[str, T
 
 
 def _turn(model: nn.Module, sample: Sample, threads: int, *, bf16: bool = False) -> Turn:
-    lazy = isinstance(model, RecurrentClassifier)
-    contender = torch_contender(model, sample.bucketed, [threads], bf16=bf16, lazy=lazy)
-    return contender.turns[threads]
+    return torch_contender(model, sample.bucketed, [threads], bf16=bf16).turns[threads]
 
 
 def beside_burners(turn: Turn, count: int) -> Turn:

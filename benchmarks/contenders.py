@@ -131,9 +131,9 @@ def torch_contender(
     threads: Sequence[int],
     *,
     bf16: bool = False,
-    lazy: bool = False,
 ) -> Contender:
-    """Build training steps of a network; `lazy` updates its embedding as train.py does."""
+    """Build training steps of a network; of ours with lazy updates, as of train.py here."""
+    lazy = isinstance(model, RecurrentClassifier)
     optimizer = build_optimizer(OptimizerConfig(), model, lazy=lazy)
 
     def step(batch: Batch) -> None:

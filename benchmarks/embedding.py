@@ -4,7 +4,8 @@ A batch contains a small part of the vocabulary. With a dense gradient, AdamW up
 the embedding in each step, although most of the gradient is zero. With lazy updates
 (`optimizer.sparse_embedding=true`) it updates only the rows of the batch's words, to the values
 that the dense optimizer gives them. Two things are timed: the embedding alone (look-up, backward,
-norm and clipping of the gradient, AdamW) and a whole training step of an LSTM.
+norm and clipping of the gradient, AdamW), also that of torch, and a whole training step of an LSTM,
+in float32 and, on processors with fast bfloat16, under autocast to it.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 
 from benchmarks.clock import interleave, median, median_ratio, seconds_per_pass
 from benchmarks.contenders import plain_model
-from benchmarks.machine import describe_machine, prepare_process
+from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process
 from benchmarks.reviews import Sample, load_sample
 from benchmarks.tables import markdown_table, report
 from rnn_lab.data.samplers import Batch
@@ -31,8 +32,9 @@ from rnn_lab.models.config import OptimizerConfig
 from rnn_lab.models.embedding import Embedding, clip_params
 from rnn_lab.models.optimizers import build_optimizer
 
-DENSE, LAZY, SPARSE_ADAM = "dense", "lazy", "torch.optim.SparseAdam"
+DENSE, LAZY, TORCH, SPARSE_ADAM = "dense", "lazy", "torch.nn.Embedding", "torch.optim.SparseAdam"
 EMBEDDING, TRAINING = "embedding only", "LSTM training step"
+TRAINING_BF16 = f"{TRAINING}, bfloat16"
 SIZE = 128
 HEADER = ("vocabulary", "what", "gradient", "per step", "vs dense", "unique tokens per batch")
 
@@ -87,10 +89,12 @@ def contenders(vocab_size: int, sample: Sample) -> dict[tuple[str, str], Step]:
     """Build each step with each kind of gradient."""
     batches = sample.bucketed
     steps: dict[tuple[str, str], Step] = {}
-    for gradient in (DENSE, LAZY, SPARSE_ADAM):
+    for gradient in (DENSE, LAZY, TORCH, SPARSE_ADAM):
         steps[EMBEDDING, gradient] = embedding_step(gradient, vocab_size, batches)
     for gradient in (DENSE, LAZY):
         steps[TRAINING, gradient] = training_step(gradient, vocab_size, batches)
+        if has_fast_bf16():
+            steps[TRAINING_BF16, gradient] = training_step(gradient, vocab_size, batches, bf16=True)
     return steps
 
 
@@ -116,7 +120,10 @@ def embedding_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step
         embedding = nn.Embedding(vocab_size, SIZE, padding_idx=0, sparse=True)
         optimizer = torch.optim.SparseAdam(list(embedding.parameters()), lr=1e-3)
     else:
-        embedding = Embedding(vocab_size, SIZE)
+        if gradient == TORCH:
+            embedding = nn.Embedding(vocab_size, SIZE, padding_idx=0)
+        else:
+            embedding = Embedding(vocab_size, SIZE)
         optimizer = build_optimizer(OptimizerConfig(), embedding, lazy=gradient == LAZY)
 
     def step(number: int) -> None:
@@ -127,15 +134,19 @@ def embedding_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step
     return step
 
 
-def training_step(gradient: str, vocab_size: int, batches: list[Batch]) -> Step:
-    """A step of LSTM training step: forward, cross-entropy, backward, clipping, AdamW."""
+def training_step(
+    gradient: str, vocab_size: int, batches: list[Batch], *, bf16: bool = False
+) -> Step:
+    """Build the training step of an LSTM: forward, cross-entropy, backward, clipping, AdamW."""
     model = RecurrentClassifier(plain_model("lstm", SIZE), vocab_size, num_classes=2)
     optimizer = build_optimizer(OptimizerConfig(), model, lazy=gradient == LAZY)
 
     def step(number: int) -> None:
         batch = batches[number]
         optimizer.zero_grad()
-        F.cross_entropy(model(batch.tokens, batch.lengths), batch.labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(batch.tokens, batch.lengths).float()  # [batch, num_classes]
+        F.cross_entropy(logits, batch.labels).backward()
         clip_and_step(optimizer, model)
 
     return step

@@ -57,10 +57,11 @@ from rnn_lab.io.atomic import write_json
 NOTES = """\
 {reviews} reviews of {corpus} in {batches} batches of {batch_size}, cut to {max_length} tokens, \
 {tokens:.0f} tokens per review. All torch contenders but "random batches" have the same bucketed \
-batches, so that packed, unpacked and ours differ in the recurrent layer alone; all have the same \
-optimizer. "torch, packed" runs in a process with torch's default settings, all others with those \
-of train.py. "random batches" are the same reviews shuffled. Unpacked and random batches read the \
-padding as text and give wrong final states: they are measured for their speed. Keras masks the \
+batches and optimizer: packed, unpacked and ours differ in the recurrent layer, and in the \
+embedding, which ours updates lazily, as train.py does. "torch, packed" runs in a process with \
+torch's default settings, all others with those of train.py. "random batches" are the same \
+reviews shuffled. Unpacked and random batches read the padding as text and give wrong final \
+states: they are measured for their speed. Keras masks the \
 padding, on our batches and on batches padded to {max_length}.
 
 Each contender trains with the number of threads that was faster for it in the first round: the \
