@@ -135,6 +135,15 @@ def test_texts_of_validation_and_test_are_left_out(load):
             load(none_left, Reader())
 
 
+def test_a_training_text_keeps_its_own_label_alone(load):
+    labelled = load(MORE, Reader()).texts_of("train")[0][3]
+    data = load([*MORE, labelled.upper(), f"{labelled} more"], Reader(), teacher_threshold=0.5)
+    assert data.pseudo_labelled.num_labelled == 1
+    assert data.pseudo_labelled.rows.tolist() == [0, 1, 2, 4, 5, 7]
+    with pytest.raises(DataError, match=r"none of the 1 texts.* but for 1 that have a label, has"):
+        load([labelled], Reader(), teacher_threshold=0.5)
+
+
 def test_probabilities_are_kept_and_the_fingerprint_is_of_texts_and_labels(load):
     teacher = Reader()
     first = load(MORE, teacher).pseudo_labelled.fingerprint

@@ -16,7 +16,7 @@ import numpy as np
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import UnlabelledTexts
 from rnn_lab.data.encode import EncodedSplit, EncodedTexts, rows_fingerprint, settings_key
-from rnn_lab.data.storage import ConcatenatedArrays
+from rnn_lab.data.storage import ConcatenatedArrays, RaggedArray, hash_bytes
 from rnn_lab.data.text_encoder import Vocabulary
 from rnn_lab.data.unlabelled import (
     EncodedUnlabelled,
@@ -54,6 +54,7 @@ class PseudoLabelled:
     split: EncodedSplit
     rows: np.ndarray  # int64 [texts]: positions among those of `unlabelled`
     unlabelled: EncodedUnlabelled  # sure or not
+    num_labelled: int  # of these that the training texts have, with a label, and that are not used
 
     @property
     def fingerprint(self) -> str:
@@ -82,7 +83,8 @@ def pseudo_label(
 ) -> PseudoLabelled:
     """Return the texts whose most probable class has a probability of `threshold` or more; cached.
 
-    A text that occurs in validation or test, word by word, is left out.
+    A text that occurs in validation or test, word by word, is left out, and so is one with the ids
+    of a training text, which has a label.
 
     Args:
         teacher: labels them.
@@ -105,11 +107,14 @@ def pseudo_label(
     encoded = encode_some_unlabelled(unlabelled, texts, cache_dir)
     found = _probabilities(teacher, unlabelled, texts, cache_dir)  # [texts, teacher's classes]
     lengths = np.diff(encoded.ids.offsets)
-    rows = np.flatnonzero((found.max(axis=1, initial=0) >= threshold) & (lengths > 0))
+    is_labelled = _are_among(encoded.ids, texts.train)
+    is_sure = found.max(axis=1, initial=0) >= threshold
+    rows = np.flatnonzero(is_sure & (lengths > 0) & ~is_labelled)
     if not len(rows):
         raise DataError(
-            f"data.teacher: none of the {len(found):,} texts of data.unlabelled has a class with a "
-            f"probability of {threshold:g} or more; lower data.teacher_threshold"
+            f"data.teacher: none of the {len(found):,} texts of data.unlabelled, but for "
+            f"{is_labelled.sum():,} that have a label, has a class with a probability of "
+            f"{threshold:g} or more; lower data.teacher_threshold"
         )
     own_label = np.array([class_names.index(name) for name in teacher.class_names])
     split = EncodedSplit(
@@ -118,7 +123,7 @@ def pseudo_label(
         lengths[rows],
         own_label[found[rows].argmax(axis=1)],
     )
-    return PseudoLabelled(split, rows, encoded)
+    return PseudoLabelled(split, rows, encoded, int(is_labelled.sum()))
 
 
 def _probabilities(
@@ -142,6 +147,16 @@ def _probabilities(
     folder = build_once(cache_dir / "pseudo_labels" / settings_key(settings), build)
     found: np.ndarray = np.load(folder / "probabilities.npy")
     return found
+
+
+def _are_among(texts: RaggedArray, others: EncodedTexts) -> np.ndarray:
+    """Return whether each of the texts has the ids of one of the others: bool [texts]."""
+
+    def key(ids: np.ndarray) -> bytes:
+        return hash_bytes(ids.astype(np.uint32).tobytes())
+
+    known = {key(others[row]) for row in range(len(others))}
+    return np.array([key(texts[row]) in known for row in range(len(texts))], bool)
 
 
 def _every_text(encoded: EncodedUnlabelled) -> EncodedTexts:

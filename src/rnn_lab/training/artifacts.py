@@ -357,6 +357,7 @@ def describe_pseudo_labels(data: TextDataModule) -> dict[str, Any]:
             "num_examples": len(found.rows),
             "num_unlabelled": len(found.unlabelled.ids),
             "held_out": found.unlabelled.num_held_out,
+            "labelled": found.num_labelled,
             "per_class": dict(zip(data.class_names, counts, strict=True)),
             "fingerprint": found.fingerprint,
         }

@@ -141,6 +141,7 @@ def print_pseudo_labels(data: TextDataModule) -> None:
     print(
         f"Pseudo-labels: {len(found.rows):,} of {len(found.unlabelled.ids):,} unlabelled texts, "
         f"with a probability of {data.config.teacher_threshold:g} or more: {shares}; "
+        f"{found.num_labelled:,} are also labelled training texts and were left out; "
         f"{describe_left_out(found.unlabelled.num_held_out)}",
         flush=True,
     )
