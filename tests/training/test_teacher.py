@@ -145,6 +145,10 @@ def test_a_run_does_not_resume_with_a_teacher_that_labels_otherwise(
     for split in ("validation", "test"):  # another seed has other splits
         shared = re.search(rf"teacher was trained on (\d+) of the (\d+) {split} te", done.stdout)
         assert 0 < int(shared[1]) <= int(shared[2])
+    assert "give both runs the same seed, or the same data.split_seed" in done.stdout
+    folds = "data.folds=2", "data.fold=1", "trainer.fast_dev_run=true", "hydra.run.dir=folded"
+    done = run_warm_command("train.py", *options, *folds, cwd=tmp_path)
+    assert "give both runs the same data.split_seed and data.fold" in done.stdout, done.stderr
     shutil.rmtree(teacher)
     shutil.copytree(other_run, teacher)
     done = run_warm_command("train.py", *options, "trainer.max_epochs=2", cwd=tmp_path)

@@ -122,10 +122,13 @@ def warn_of_shared_texts(teacher: RunTeacher | None, data: TextDataModule) -> No
         if shared >= WARNING_SHARE * size:
             log.warning(
                 "data.teacher was trained on %s of the %s %s texts, so that the metrics of this "
-                "run may be too good: give both runs the same seed, or the same data.split_seed",
+                "run may be too good: give both runs %s",
                 f"{shared:,}",
                 f"{size:,}",
                 split,
+                "the same data.split_seed and data.fold"
+                if getattr(data.config, "fold", None) is not None
+                else "the same seed, or the same data.split_seed",
             )
 
 
