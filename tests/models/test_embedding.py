@@ -48,6 +48,19 @@ def test_vectors_and_gradients_are_those_of_torch(ours):
     assert not found[0].any() and found[1].any()
 
 
+@pytest.mark.parametrize(
+    "tokens",
+    [torch.tensor(3), torch.zeros(0, 5).long(), torch.tensor([[7, 1, 7]]).int()],
+    ids=["one", "none", "int32"],
+)
+def test_tokens_of_any_shape_and_type(ours, tokens):
+    theirs = reference(ours)
+    assert torch.equal(ours(tokens), theirs(tokens))
+    slopes = torch.randn(*tokens.shape, FEATURES)
+    expected = gradient(theirs, theirs(tokens), slopes)
+    assert torch.equal(gradient(ours, ours(tokens), slopes), expected)
+
+
 def test_under_autocast_vectors_are_rounded_once_and_sums_exact(ours):
     theirs, tokens = reference(ours), some_tokens()
     slopes = torch.randn(*tokens.shape, FEATURES).bfloat16().float()

@@ -29,18 +29,15 @@ class Embedding(nn.Embedding):
         self.lazy_rows: LazyRows | None = None
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the vectors [..., embedding_dim] of tokens int64 [...]."""
+        """Return the vectors [..., embedding_dim] of tokens, int64 or int32 [...]."""
         is_compiled = tokens.device.type == "cpu" and self.weight.dtype in _COMPILED
         if not self.training or not is_compiled:
             self.flush()
             return super().forward(tokens)
         rows, places = unique_tokens(tokens, self.num_embeddings)
-        found: Tensor
-        if self.lazy_rows is None:
-            found = _LookUp.apply(self.weight, self.weight, tokens.flatten(), rows, places)
-        else:
-            found = _LookUp.apply(self.weight, self.lazy_rows.read(rows), places, rows, places)
-        return found.unflatten(0, tokens.shape)
+        table = self.weight if self.lazy_rows is None else self.lazy_rows.read(rows)
+        found: Tensor = _LookUp.apply(self.weight, table, rows, places)
+        return found.view(*tokens.shape, self.embedding_dim)
 
     @torch.no_grad()
     def start_randomly(self) -> None:
@@ -66,22 +63,21 @@ class Embedding(nn.Embedding):
 
 
 class _LookUp(torch.autograd.Function):
-    """Look up `of_table` [m] in a table [n, features].
+    """Look up `places` [m] of distinct `rows` [n] of weight, of which the first is padding.
 
-    The table is `weight`, or holds its `rows`, of which the first is padding. `places` [m] are
-    among them. The gradient of weight is then sparse: one row for each of `rows`.
+    The table is `weight`, or holds the rows [n, features]. The gradient of weight is then sparse:
+    one row for each of `rows`.
     """
 
     @staticmethod
     @custom_fwd
-    def forward(
-        ctx: Any, weight: Tensor, table: Tensor, of_table: Tensor, rows: Tensor, places: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, table: Tensor, rows: Tensor, places: Tensor) -> Tensor:
         ctx.save_for_backward(rows, places)
         ctx.is_sparse, ctx.shape, ctx.dtype = table is not weight, weight.shape, weight.dtype
         is_rounded = autocast_dtype("cpu") == torch.bfloat16
         dtype = torch.bfloat16 if is_rounded else weight.dtype
         found = torch.empty(len(places), weight.shape[1], dtype=dtype)
+        of_table = places if ctx.is_sparse else rows[places]
         kernels = _kernels()
         kernels.run(kernels.look_up, len(places), of_table, table, found)
         return found
@@ -103,7 +99,7 @@ class _LookUp(torch.autograd.Function):
             )
         else:
             found = summed.new_zeros(ctx.shape).index_copy_(0, rows, summed)
-        return found, None, None, None, None
+        return found, None, None, None
 
 
 def scale_vectors(vectors: Tensor) -> Tensor:
@@ -122,8 +118,8 @@ def unique_tokens(tokens: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
     Raises:
         IndexError: a token is not from 0 to vocab_size - 1.
     """
-    places = tokens.flatten().clone()
-    place_of, rows = tokens.new_zeros(vocab_size), tokens.new_empty(vocab_size)
+    places = tokens.flatten().to(torch.int64, copy=True)
+    place_of, rows = places.new_zeros(vocab_size), places.new_empty(vocab_size)
     kernels = _kernels()
     count = kernels.find_places(*map(kernels.as_array, (places, place_of, rows)))
     if count == 0:

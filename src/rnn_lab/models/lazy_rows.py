@@ -145,7 +145,7 @@ class LazyAdam(LazyRows):
     def __init__(self, weight: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
         super().__init__(weight, state, group)
         self._count = state.setdefault("step", torch.zeros(()))
-        self._betas, self._eps = group["betas"], group["eps"]
+        self._betas, self._eps = tuple(group["betas"]), group["eps"]
 
     @torch.no_grad()
     def read(self, rows: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class LazyAdam(LazyRows):
 
         self._count += 1
         given = rows, self._written, self._lags, self._eps, *self._values, gradient.contiguous()
-        numbers = lr, 1 - lr * weight_decay, *self._betas, self._count.item()
+        numbers = lr, 1 - lr * weight_decay, self._betas, self._count.item()
         kernels.run(kernels.step_adam_rows, len(rows), *given, *numbers)
 
     def _add_missed_step(self, lags: Tensor, lr: float, weight_decay: float) -> None:

@@ -663,37 +663,23 @@ def update_adam_rows(first, last, rows, written, lags, eps, weight, mean, square
 
 @_compiled
 def step_adam_rows(
-    first,
-    last,
-    rows,
-    written,
-    lags,
-    eps,
-    weight,
-    mean,
-    square,
-    gradient,
-    lr,
-    kept,
-    beta1,
-    beta2,
-    step,
+    first, last, rows, written, lags, eps, weight, mean, square, gradient, lr, kept, betas, step
 ):
     """Make AdamW's step, after missed updates, of `rows` [n] of a weight, first to last.
 
     `gradient` is [n, features], `kept` is 1 - lr * weight_decay and `step` the number of this step,
     from 1.
     """
-    number = weight.dtype.type
+    number, (beta1, beta2) = weight.dtype.type, betas
     size, root = number(lr / (1 - beta1**step)), number(math.sqrt(1 - beta2**step))
     kept, small = number(kept), number(eps)
-    rest1, beta2, rest2 = number(1 - beta1), number(beta2), number(1 - beta2)
+    rest1, of_v, rest2 = number(1 - beta1), number(beta2), number(1 - beta2)
     for i in range(first, last):
         update_adam_rows(i, i + 1, rows, written, lags, eps, weight, mean, square)
         w, m, v, g = weight[rows[i]], mean[rows[i]], square[rows[i]], gradient[i]
         for j in range(_unsigned(len(w))):
             new_m = m[j] + rest1 * (g[j] - m[j])
-            new_v = beta2 * v[j] + rest2 * g[j] * g[j]
+            new_v = of_v * v[j] + rest2 * g[j] * g[j]
             m[j] = new_m
             v[j] = new_v
             w[j] = kept * w[j] - size * new_m / (math.sqrt(new_v) / root + small)
@@ -711,7 +697,9 @@ def _missed_updates(lag, eps, row):
 # -------------------------------------------------------------------------------- building blocks
 
 
-def run(kernel: Callable[..., None], batch: int, *arguments: Tensor | float) -> None:
+def run(
+    kernel: Callable[..., None], batch: int, *arguments: Tensor | float | tuple[float, ...]
+) -> None:
     """Call kernel(first, last, *arguments) in parallel on pieces of the batch."""
     arrays = [as_array(one.detach()) if isinstance(one, Tensor) else one for one in arguments]
     pieces = batch_pieces(batch)
