@@ -9,8 +9,10 @@ from lightning.pytorch.callbacks import (
     Callback,
     EMAWeightAveraging,
     ModelCheckpoint,
+    ModelPruning,
     StochasticWeightAveraging,
 )
+from lightning.pytorch.strategies import DDPStrategy
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier
@@ -123,11 +125,24 @@ def test_by_itself_from_a_large_vocabulary_on():
         assert model.uses_sparse_embedding is sparse
 
 
-@pytest.mark.parametrize("average", [EMAWeightAveraging(), StochasticWeightAveraging(1e-2, 1)])
-def test_a_callback_that_averages_weights_has_all_rows_at_each_step(average):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"callbacks": [EMAWeightAveraging()]},
+        {"callbacks": [StochasticWeightAveraging(1e-2, 1)]},
+        {"callbacks": [ModelPruning("l1_unstructured", amount=0.1)]},
+        {"strategy": DDPStrategy(process_group_backend="gloo")},
+    ],
+    ids=["ema", "swa", "pruning", "ddp"],
+)
+def test_what_needs_all_rows_has_them_at_each_step(options):
     model = module("auto")
     model.hparams["vocab_size"] = LAZY_MIN_VOCAB
-    trainer(max_steps=1, callbacks=[average]).fit(model, loader(TRAIN))
+    try:
+        trainer(max_epochs=2, devices=1, **options).fit(model, loader(TRAIN))
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     assert model.uses_sparse_embedding is False
 
 

@@ -138,6 +138,28 @@ def test_steps_equal_the_plain_optimizer_of_torch(name):
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("options", [{}, {"dampening": 0.3}, {"maximize": True, "dampening": 0.3}])
+def test_sgd_goes_on_when_frozen_weights_begin_to_learn(options):
+    ours, theirs = Model(), Model()
+    config = OptimizerConfig(name="sgd", lr=0.05, weight_decay=0.1, momentum=0.9, **options)
+    optimizer = build_optimizer(config, ours)
+    recurrent = list(theirs.recurrent.parameters())
+    matrices = [*recurrent[:2], theirs.linear.weight]
+    others = [*recurrent[2:], theirs.linear.bias, theirs.embedding.weight]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    plain = {"foreach": False, "fused": False, "lr": 0.05, "momentum": 0.9}
+    reference = torch.optim.SGD(groups, **plain, **options)
+    for seed in range(5):
+        for model in (ours, theirs):
+            gradients(model, seed)
+            if seed < 2:
+                model.recurrent.zero_grad()
+        optimizer.step(lambda: None)
+        reference.step()
+    for value, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_every_parameter_is_optimized_once():
     model = Model()
     optimizer = build_optimizer(OptimizerConfig(), model)

@@ -108,13 +108,14 @@ def pseudo_label(
     found = _probabilities(teacher, unlabelled, texts, cache_dir)  # [texts, teacher's classes]
     lengths = np.diff(encoded.ids.offsets)
     is_labelled = _are_among(encoded.ids, texts.train)
-    is_sure = found.max(axis=1, initial=0) >= threshold
-    rows = np.flatnonzero(is_sure & (lengths > 0) & ~is_labelled)
+    is_new = (lengths > 0) & ~is_labelled
+    if not is_new.any():
+        raise DataError("data.unlabelled: has no text that is not in training, with a label, too")
+    rows = np.flatnonzero(is_new & (found.max(axis=1, initial=0) >= threshold))
     if not len(rows):
         raise DataError(
-            f"data.teacher: none of the {len(found):,} texts of data.unlabelled, but for "
-            f"{is_labelled.sum():,} that have a label, has a class with a probability of "
-            f"{threshold:g} or more; lower data.teacher_threshold"
+            f"data.teacher: none of the {is_new.sum():,} texts of data.unlabelled has a class with "
+            f"a probability of {threshold:g} or more; lower data.teacher_threshold"
         )
     own_label = np.array([class_names.index(name) for name in teacher.class_names])
     split = EncodedSplit(

@@ -84,6 +84,10 @@ class _LazyOptimizer(torch.optim.Optimizer):
             if (rows := pending.get(self._number(embedding.weight))) is not None:
                 embedding.lazy_rows.restore(rows)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has."""
+        return super().__getstate__() | {"_embeddings": self._embeddings}
+
     def _number(self, weight: Tensor) -> int:
         """Return the number of a weight in a state_dict."""
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
@@ -117,6 +121,32 @@ class SGD(_LazyOptimizer, torch.optim.SGD):
     """Stochastic gradient descent with momentum."""
 
     _kind = LazyMomentum
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make a step. Weights that have learned nothing so far may learn beside others."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if group["momentum"]:
+                self._start_momentum(group)
+        super().step()
+        return loss
+
+    def _start_momentum(self, group: dict[str, Any]) -> None:
+        """Give those weights a momentum that the step turns into their gradient, as torch's does.
+
+        torch's fused step fails where some weights of a group have a momentum and others do not.
+        """
+        for weight in group["params"]:
+            state = self.state[weight]
+            if weight.grad is None or state.get("momentum_buffer") is not None:
+                continue
+            gradient = -weight.grad if group["maximize"] else weight.grad
+            gradient = gradient.add(weight, alpha=group["weight_decay"])
+            state["momentum_buffer"] = gradient * (group["dampening"] / group["momentum"])
 
 
 def follow_embeddings(optimizer: torch.optim.Optimizer, model: nn.Module, *, lazy: bool) -> None:

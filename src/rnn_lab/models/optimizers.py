@@ -101,24 +101,21 @@ def use_lazy_embedding(
     vocab_size: int,
     *,
     device_type: str,
-    processes: int,
     precision: str,
-    averages_weights: bool = False,
+    needs_all_rows: bool = False,
 ) -> bool:
     """Return whether a step moves only those rows of the embedding that the batch has.
 
     With `sparse_embedding=auto` where it is faster: on a CPU, from a vocabulary of LAZY_MIN_VOCAB
-    on. A GPU moves all rows in less time than it takes to find some; several processes average
-    dense gradients; float16's loss scaling supports no sparse ones; and a callback that averages
-    weights needs them all at each step.
+    on. A GPU moves all rows in less time than it takes to find some, and float16's loss scaling
+    supports no sparse gradients. `needs_all_rows` says that something else in a run does not.
 
     Raises:
         ConfigError: `sparse_embedding=true` where that is impossible.
     """
     if config.sparse_embedding is False:
         return False
-    possible = device_type == "cpu" and processes == 1 and precision in _LAZY_PRECISIONS
-    possible = possible and not averages_weights
+    possible = device_type == "cpu" and precision in _LAZY_PRECISIONS and not needs_all_rows
     if config.sparse_embedding is True:
         if not _has_lazy_updates(config):
             raise ConfigError(
@@ -127,9 +124,9 @@ def use_lazy_embedding(
             )
         if not possible:
             raise ConfigError(
-                "optimizer.sparse_embedding=true: only in one process on a CPU, with "
-                "trainer.precision=32-true or bf16-mixed and without a callback that averages "
-                "weights. Choose from: auto, false"
+                "optimizer.sparse_embedding=true: only on a CPU without trainer.strategy=ddp, with "
+                f"trainer.precision={', '.join(_LAZY_PRECISIONS)}, and without a callback that "
+                "averages or prunes weights. Choose from: auto, false"
             )
         return True
     return possible and _has_lazy_updates(config) and vocab_size >= LAZY_MIN_VOCAB

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import ModelPruning, StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import MetricCollection
@@ -23,7 +24,8 @@ from rnn_lab.models.optimizers import (
 )
 from rnn_lab.validation import validate
 
-_AVERAGING = StochasticWeightAveraging, WeightAveraging
+# Callbacks that read or replace the weight of the embedding at any time.
+_NEED_ALL_ROWS = ModelPruning, StochasticWeightAveraging, WeightAveraging
 
 
 class RecurrentNetwork(Protocol):
@@ -86,9 +88,9 @@ class RecurrentModule(L.LightningModule):
             self.optimizer_config,
             self.hparams["vocab_size"],
             device_type=trainer.strategy.root_device.type,
-            processes=trainer.world_size,
             precision=trainer.precision,
-            averages_weights=any(isinstance(callback, _AVERAGING) for callback in callbacks),
+            needs_all_rows=isinstance(trainer.strategy, ParallelStrategy)
+            or any(isinstance(callback, _NEED_ALL_ROWS) for callback in callbacks),
         )
         optimizer = build_optimizer(self.optimizer_config, self, lazy=lazy)
         scheduler = build_scheduler(schedule, optimizer, self._total_steps)
