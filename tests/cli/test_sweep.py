@@ -155,7 +155,7 @@ def test_two_terminals_add_seeds_to_a_sweep(twice):
 def test_out_of_memory_is_tried_again_at_half_the_batch(tmp_path):
     """For real: the process may not have the memory that the whole batch takes."""
     folder = tmp_path / "run"
-    large = ("data=demo", "data.num_train=600", "data.num_test=20", "data.batch_size=512")
+    large = ("data=demo", "data.num_train=1200", "data.num_test=20", "data.batch_size=1024")
     options = (
         *large,
         "data.eval_batch_size=8",
@@ -174,13 +174,13 @@ def test_out_of_memory_is_tried_again_at_half_the_batch(tmp_path):
     done = run_warm_command(*limited, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (
-        "run: out of memory with data.batch_size=512 trainer.accumulate_grad_batches=1; "
+        "run: out of memory with data.batch_size=1024 trainer.accumulate_grad_batches=1; "
         in done.stderr
     )
     result = json.loads((folder / "result.json").read_text())
     assert result["batch_halvings"] >= 1
     smaller = result["data"]["options"]["batch_size"], result["trainer"]["accumulate_grad_batches"]
-    assert smaller == (512 // 2 ** result["batch_halvings"], 2 ** result["batch_halvings"])
+    assert smaller == (1024 // 2 ** result["batch_halvings"], 2 ** result["batch_halvings"])
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         asked = hydra.compose("train", [*options, "trainer=cpu", "logger=none"])
     assert result["config_fingerprint"] == job_fingerprint(resolve_options(asked))

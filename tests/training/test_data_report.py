@@ -114,7 +114,7 @@ def test_pseudo_labels_of_many_classes_are_one_short_line(tmp_path, capsys):
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("Pseudo-labels: 8 of 8 unlabelled texts, with a probability of 0.8 or ")
     assert r"more: \x1b[31mred 100.0%, class0 0.0%, " in line
-    assert "class6 0.0% and 3 more; 0 more are also in validation" in line
+    assert "class6 0.0% and 3 more; 0 are also labelled training" in line
 
 
 def test_few_texts_are_a_warning(tmp_path, caplog):
