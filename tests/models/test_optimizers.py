@@ -1,6 +1,7 @@
 """Which weights decay, what a step does, and the learning rate over a run."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -113,16 +114,21 @@ def test_word_vectors_without_a_learning_rate_do_not_move():
     torch.testing.assert_close(model.embedding.weight.detach(), before, rtol=0, atol=0)
 
 
+def groups_of(model: Model) -> list[dict[str, Any]]:
+    """Those of a weight decay of 0.1, which matrices have, for an optimizer of torch."""
+    recurrent = list(model.recurrent.parameters())  # two matrices, two biases
+    matrices = [*recurrent[:2], model.linear.weight]
+    others = [*recurrent[2:], model.linear.bias, model.embedding.weight]
+    return [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+
+
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_steps_equal_the_plain_optimizer_of_torch(name):
     ours, theirs = Model(), Model()
     momentum = {"momentum": 0.9} if name == "sgd" else {}
     config = OptimizerConfig(name=name, lr=0.05, weight_decay=0.1, **momentum)
     optimizer = build_optimizer(config, ours)
-    recurrent = list(theirs.recurrent.parameters())  # two matrices, two biases
-    matrices = [*recurrent[:2], theirs.linear.weight]
-    others = [*recurrent[2:], theirs.linear.bias, theirs.embedding.weight]
-    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    groups = groups_of(theirs)
     plain = {"foreach": False, "fused": False, "lr": 0.05}
     reference = {
         "adamw": lambda: torch.optim.AdamW(groups, **plain),
@@ -143,10 +149,7 @@ def test_sgd_goes_on_when_frozen_weights_begin_to_learn(options):
     ours, theirs = Model(), Model()
     config = OptimizerConfig(name="sgd", lr=0.05, weight_decay=0.1, momentum=0.9, **options)
     optimizer = build_optimizer(config, ours)
-    recurrent = list(theirs.recurrent.parameters())
-    matrices = [*recurrent[:2], theirs.linear.weight]
-    others = [*recurrent[2:], theirs.linear.bias, theirs.embedding.weight]
-    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    groups = groups_of(theirs)
     plain = {"foreach": False, "fused": False, "lr": 0.05, "momentum": 0.9}
     reference = torch.optim.SGD(groups, **plain, **options)
     for seed in range(5):

@@ -36,8 +36,6 @@ class _LazyOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make a step. Gradients of followed embeddings may be sparse, dense or None."""
-        if not self._embeddings:
-            return super().step(closure)
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -50,10 +48,14 @@ class _LazyOptimizer(torch.optim.Optimizer):
                 group = self._group(weight)
                 lazy_rows.step(rows, gradient, group["lr"], group["weight_decay"])
             weight.grad = None  # torch's own step skips it
+        self._prepare_step()
         super().step()
         for embedding, grad in zip(self._embeddings, gradients, strict=True):
             embedding.weight.grad = grad
         return loss
+
+    def _prepare_step(self) -> None:
+        """Make the state ready for torch's own step."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return torch's state with every row up to date, and under PENDING the rows as they are.
@@ -122,31 +124,20 @@ class SGD(_LazyOptimizer, torch.optim.SGD):
 
     _kind = LazyMomentum
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Make a step. Weights that have learned nothing so far may learn beside others."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            if group["momentum"]:
-                self._start_momentum(group)
-        super().step()
-        return loss
+    def _prepare_step(self) -> None:
+        """Give weights that begin to learn a momentum that the step turns into their gradient.
 
-    def _start_momentum(self, group: dict[str, Any]) -> None:
-        """Give those weights a momentum that the step turns into their gradient, as torch's does.
-
-        torch's fused step fails where some weights of a group have a momentum and others do not.
+        So does torch's step, but its fused one fails where some weights of a group have a momentum
+        and others do not.
         """
-        for weight in group["params"]:
-            state = self.state[weight]
-            if weight.grad is None or state.get("momentum_buffer") is not None:
-                continue
-            gradient = -weight.grad if group["maximize"] else weight.grad
-            gradient = gradient.add(weight, alpha=group["weight_decay"])
-            state["momentum_buffer"] = gradient * (group["dampening"] / group["momentum"])
+        for group in self.param_groups:
+            for weight in group["params"] if group["momentum"] else ():
+                state = self.state[weight]
+                if weight.grad is None or state.get("momentum_buffer") is not None:
+                    continue
+                gradient = -weight.grad if group["maximize"] else weight.grad
+                gradient = gradient.add(weight, alpha=group["weight_decay"])
+                state["momentum_buffer"] = gradient * (group["dampening"] / group["momentum"])
 
 
 def follow_embeddings(optimizer: torch.optim.Optimizer, model: nn.Module, *, lazy: bool) -> None:
