@@ -15,8 +15,9 @@ import numpy as np
 
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import UnlabelledTexts
+from rnn_lab.data.duplicates import split_hashes
 from rnn_lab.data.encode import EncodedSplit, EncodedTexts, rows_fingerprint, settings_key
-from rnn_lab.data.storage import ConcatenatedArrays, RaggedArray, hash_bytes
+from rnn_lab.data.storage import ConcatenatedArrays
 from rnn_lab.data.text_encoder import Vocabulary
 from rnn_lab.data.unlabelled import (
     EncodedUnlabelled,
@@ -83,8 +84,8 @@ def pseudo_label(
 ) -> PseudoLabelled:
     """Return the texts whose most probable class has a probability of `threshold` or more; cached.
 
-    A text that occurs in validation or test, word by word, is left out, and so is one with the ids
-    of a training text, which has a label.
+    A text that occurs in validation or test, word by word, is left out, and so is one that occurs
+    in training, with a label.
 
     Args:
         teacher: labels them.
@@ -107,7 +108,8 @@ def pseudo_label(
     encoded = encode_some_unlabelled(unlabelled, texts, cache_dir)
     found = _probabilities(teacher, unlabelled, texts, cache_dir)  # [texts, teacher's classes]
     lengths = np.diff(encoded.ids.offsets)
-    is_labelled = _are_among(encoded.ids, texts.train)
+    labelled = split_hashes(texts.corpus, cache_dir, *texts.rows)["train"]
+    is_labelled = np.isin(encoded.words, labelled.words)
     is_new = (lengths > 0) & ~is_labelled
     if not is_new.any():
         raise DataError("data.unlabelled: has no text that is not in training, with a label, too")
@@ -148,16 +150,6 @@ def _probabilities(
     folder = build_once(cache_dir / "pseudo_labels" / settings_key(settings), build)
     found: np.ndarray = np.load(folder / "probabilities.npy")
     return found
-
-
-def _are_among(texts: RaggedArray, others: EncodedTexts) -> np.ndarray:
-    """Return whether each of the texts has the ids of one of the others: bool [texts]."""
-
-    def key(ids: np.ndarray) -> bytes:
-        return hash_bytes(ids.astype(np.uint32).tobytes())
-
-    known = {key(others[row]) for row in range(len(others))}
-    return np.array([key(texts[row]) in known for row in range(len(texts))], bool)
 
 
 def _every_text(encoded: EncodedUnlabelled) -> EncodedTexts:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -42,7 +43,7 @@ from rnn_lab.paths import local_path
 
 # The options of data=files that say how a file is read. Not its format: the ending says it.
 _READING = ("encoding", "header", "columns", "delimiter", "quotechar", "text_column")
-_VERSION = 1  # part of the cache key; raise it when the ids below change
+_VERSION = 2  # part of the cache key; raise it when the ids or hashes below change
 _CHUNK = 1_000  # texts per call of a tokenizer library
 
 
@@ -61,6 +62,7 @@ class EncodedUnlabelled:
     """The ids of the unlabelled texts that a run may learn from."""
 
     ids: RaggedArray  # uint32, memory-mapped
+    words: np.ndarray  # uint64 [texts], as TextHashes.words; 0 with a word that the corpus lacks
     num_held_out: int  # texts left out, since they are also in validation or test
 
     @cached_property
@@ -188,7 +190,8 @@ def encode_unlabelled(
 
     folder = build_once(cache_dir / "unlabelled" / settings_key(settings), build)
     held_out = json.loads((folder / "about.json").read_text())["held_out"]
-    return EncodedUnlabelled(RaggedArray.load(folder, "unlabelled"), held_out)
+    words = np.load(folder / "words.npy")
+    return EncodedUnlabelled(RaggedArray.load(folder, "unlabelled"), words, held_out)
 
 
 def encode_some_unlabelled(
@@ -235,20 +238,23 @@ def words_to_count(
 
 
 def _encode(unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folder: Path) -> int:
-    """Write the ids of the texts that are not held out; return how many are."""
+    """Write the ids and hashes of the texts that are not held out; return how many are."""
     held_out = _HeldOut(texts.corpus, texts.rows, cache_dir)
-    excluded = 0
+    excluded, words = 0, array("Q")
     with (
         RaggedArrayWriter(folder, "unlabelled", np.uint32) as file,
         progress_bar("Reading unlabelled texts", None) as advance,
     ):
         for chunk in chunked(unlabelled, _CHUNK):
-            kept = [text for text in chunk if text not in held_out]
+            hashed = [(text, held_out.hash_words(text)) for text in chunk]
+            kept = [(text, found) for text, found in hashed if found not in held_out.hashes]
+            words.extend(found for _, found in kept)
             excluded += len(chunk) - len(kept)
-            ids = texts.vocabulary.encode_all(kept)
+            ids = texts.vocabulary.encode_all([text for text, _ in kept])
             lengths = np.array([len(one) for one in ids], np.int64)
             file.append(np.concatenate([[], *ids]).astype(np.uint32), lengths)
             advance(len(chunk))
+    np.save(folder / "words.npy", np.array(words, np.uint64))
     return excluded
 
 
@@ -260,14 +266,18 @@ class _HeldOut:
     ) -> None:
         hashes = split_hashes(corpus, cache_dir, *rows)
         others = [split.words for name, split in hashes.items() if name != "train"]
-        self._hashes = set(chain.from_iterable(words.tolist() for words in others))
+        self.hashes = set(chain.from_iterable(words.tolist() for words in others))
         tokens = tokenize_corpus(corpus, cache_dir).tokens
         self._number_of = {token: number for number, token in enumerate(tokens)}
 
     def __contains__(self, text: str) -> bool:
+        return self.hash_words(text) in self.hashes
+
+    def hash_words(self, text: str) -> int:
+        """Return the hash of a text as TextHashes.words has it; 0 with an unknown word."""
         try:
             numbers = [self._number_of[word] for word in basic_english(text)]
         except KeyError:  # a word that no text of the corpus has
-            return False
+            return 0
         content = np.array(numbers, np.uint32).tobytes()
-        return int(np.frombuffer(hash_bytes(content)[:8], np.uint64)[0]) in self._hashes
+        return int(np.frombuffer(hash_bytes(content)[:8], np.uint64)[0])
