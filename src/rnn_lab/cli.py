@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,72 +101,88 @@ def hydra_entrypoint(
         a decorator. The command has no arguments and reads sys.argv.
     """
 
-    def decorate(task: Task) -> Callable[[], None]:
-        streams = functools.partial(fault_tolerant_streams, prints_result=prints_result)
+    how = raw_args, sweepable, prints_result, reports_failures
+    return lambda task: _Command(task, config_name, *how).main
 
-        @functools.wraps(task)
-        @streams()
-        @waiting_passively()
-        def program() -> None:
-            show_traces = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
-            raw_values = _take_raw_args(sys.argv, raw_args)
 
-            @functools.wraps(task)
-            def run(config: DictConfig) -> float | None:
-                def call_task() -> None:
-                    options: Any = OmegaConf.to_container(
-                        config, resolve=True, throw_on_missing=True
-                    )
-                    task({str(key): value for key, value in options.items()} | raw_values)
+@dataclass(frozen=True)
+class _Command:
+    """A task with the arguments of `hydra_entrypoint`."""
 
-                with streams():  # a job of a sweep may have a process of its own
-                    try:
-                        names = OmegaConf.select(config, "plugins")
-                        load_plugins(list(names) if isinstance(names, ListConfig) else names or [])
-                        if sweepable:
-                            from rnn_lab.sweeps.job import run_job
+    task: Task
+    config_name: str
+    raw_args: Sequence[str]
+    sweepable: bool
+    prints_result: bool
+    reports_failures: bool
 
-                            return run_job(call_task, config, traces=show_traces)
-                        call_task()
-                    except Exception as error:
-                        # In a sweep the other jobs continue: the exception is this job's result.
-                        line = _line_of(error)
-                        is_multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-                        if show_traces or line is None or (is_multirun and not reports_failures):
-                            raise
-                        if is_multirun:
-                            print_error(line)
-                            return math.nan
-                        exit_with(line)
-                return None
+    def main(self) -> None:
+        """Run the job of sys.argv, or those of its sweep."""
+        show_traces = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
 
-            def line_of(error: Exception) -> str | None:
-                return None if show_traces else _line_of(error, config_name)
+        def line_of(error: Exception) -> str | None:
+            return None if show_traces else _line_of(error, self.config_name)
 
-            with exiting_on_errors(line_of):
-                sys.argv[1:] = flags_first(sys.argv[1:])
-                if check_flags(sys.argv[1:]).shell_completion and "COMP_LINE" in os.environ:
-                    typed = os.environ["COMP_LINE"]
-                    os.environ["COMP_LINE"] = complete_literally(typed, config_name)
-                sys.argv[1:] = take_text_literally(sys.argv[1:], config_name)
-                on_exit: AbstractContextManager[None] = contextlib.nullcontext()
-                if sweepable:
-                    from rnn_lab.sweeps.sweep_summary import summarize_on_exit
+        with self._streams(), waiting_passively(), exiting_on_errors(line_of):
+            raw_values = _take_raw_args(sys.argv, self.raw_args)
+            run_job = functools.partial(self._run_job, raw_values, show_traces)
+            decorate = hydra.main(
+                version_base="1.3", config_path=str(conf_dir()), config_name=self.config_name
+            )
+            self._prepare_arguments()
+            with self._summary_on_exit(), _raising_errors():
+                decorate(functools.wraps(self.task)(run_job))()
 
-                    on_exit = summarize_on_exit()
-                    if any(argument.startswith("reproduce=") for argument in sys.argv[1:]):
-                        from rnn_lab.training.reproduce import expand
+    def _prepare_arguments(self) -> None:
+        """Rewrite those of sys.argv that Hydra would read otherwise, or not at all."""
+        sys.argv[1:] = flags_first(sys.argv[1:])
+        if check_flags(sys.argv[1:]).shell_completion and "COMP_LINE" in os.environ:
+            os.environ["COMP_LINE"] = complete_literally(os.environ["COMP_LINE"], self.config_name)
+        sys.argv[1:] = take_text_literally(sys.argv[1:], self.config_name)
+        if self.sweepable and any(argument.startswith("reproduce=") for argument in sys.argv[1:]):
+            from rnn_lab.training.reproduce import expand
 
-                        sys.argv[1:] = expand(sys.argv[1:])
-                main = hydra.main(
-                    version_base="1.3", config_path=str(conf_dir()), config_name=config_name
-                )
-                with _raising_errors(), on_exit:
-                    main(run)()
+            sys.argv[1:] = expand(sys.argv[1:])
 
-        return program
+    def _run_job(
+        self, raw_values: dict[str, str], show_traces: bool, config: DictConfig
+    ) -> float | None:
+        """Run the task with a composed config; return the result of a job of a sweep."""
 
-    return decorate
+        def call_task() -> None:
+            options: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            self.task({str(key): value for key, value in options.items()} | raw_values)
+
+        with self._streams():  # a job of a sweep may have a process of its own
+            try:
+                names = OmegaConf.select(config, "plugins")
+                load_plugins(list(names) if isinstance(names, ListConfig) else names or [])
+                if self.sweepable:
+                    from rnn_lab.sweeps.job import run_job
+
+                    return run_job(call_task, config, traces=show_traces)
+                call_task()
+            except Exception as error:
+                # In a sweep the other jobs continue: the exception is this job's result.
+                line = _line_of(error)
+                is_multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+                if show_traces or line is None or (is_multirun and not self.reports_failures):
+                    raise
+                if is_multirun:
+                    print_error(line)
+                    return math.nan
+                exit_with(line)
+        return None
+
+    def _streams(self) -> AbstractContextManager[None]:
+        return fault_tolerant_streams(prints_result=self.prints_result)
+
+    def _summary_on_exit(self) -> AbstractContextManager[None]:
+        if not self.sweepable:
+            return contextlib.nullcontext()
+        from rnn_lab.sweeps.sweep_summary import summarize_on_exit
+
+        return summarize_on_exit()
 
 
 @contextlib.contextmanager
