@@ -114,14 +114,20 @@ def explain(options: dict[str, Any]) -> None:
     explain(options)
 
 
+def _shows_help(arguments: Sequence[str], usage: str) -> bool:
+    """Print `usage` if the arguments of a command without Hydra ask for it; return whether."""
+    if asked := "--help" in arguments or "-h" in arguments:
+        print(usage)
+    return asked
+
+
 @fault_tolerant_streams()
 def export(arguments: Sequence[str] | None = None) -> None:
     """Write a trained run as one file, .safetensors or .onnx."""
     from rnn_lab.inference.export import USAGE, export
 
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given in (["--help"], ["-h"]):
-        print(USAGE)
+    given = sys.argv[1:] if arguments is None else arguments
+    if _shows_help(given, USAGE):
         return
     with exiting_on_errors(_line_of):
         exported = export(given)
@@ -135,19 +141,25 @@ def export(arguments: Sequence[str] | None = None) -> None:
 def report(arguments: Sequence[str] | None = None) -> None:
     """Compare the runs of a sweep, or write the page of one run."""
     from rnn_lab.inference.top_losses import attribute_top_losses
-    from rnn_lab.reports.command import report
+    from rnn_lab.reports.command import USAGE, report
 
+    given = sys.argv[1:] if arguments is None else arguments
+    if _shows_help(given, USAGE):
+        return
     with exiting_on_errors(_line_of):
-        report(sys.argv[1:] if arguments is None else arguments, attribute_top_losses)
+        report(given, attribute_top_losses)
 
 
 @fault_tolerant_streams()
 def dashboard(arguments: Sequence[str] | None = None) -> None:
     """Save a W&B workspace and report, or write their specifications."""
-    from rnn_lab.tracking.dashboard_command import dashboard
+    from rnn_lab.tracking.dashboard_command import USAGE, dashboard
 
+    given = sys.argv[1:] if arguments is None else arguments
+    if _shows_help(given, USAGE):
+        return
     with exiting_on_errors(_line_of):
-        dashboard(sys.argv[1:] if arguments is None else arguments)
+        dashboard(given)
 
 
 @hydra_command("serve")

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from rnn_lab.errors import ConfigError, join_lines, user_message
 from rnn_lab.paths import expand_home
 from rnn_lab.plain_options import PLAIN
-from rnn_lab.validation import OptionsOf, Verbatim
+from rnn_lab.validation import OptionsOf, Verbatim, unknown_choice_message
 
 _OVERRIDE = re.compile(r"(\+{0,2})([\w./@-]+)=(.*)", re.DOTALL)
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)", re.ASCII)
@@ -102,6 +102,29 @@ def read_text(value: str) -> str:
         return str(OmegaConf.create({"value": read})["value"])
     except OmegaConfBaseException as error:
         raise ConfigError(f"{value}: {str(error).partition(chr(10))[0]}") from error
+
+
+def parse_arguments(arguments: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Return the options `name=value` of a command without Hydra, in their order.
+
+    Raises:
+        ConfigError: an argument is not name=value, its name is not one of `names` or is repeated,
+            or its value is empty.
+    """
+    options: dict[str, str] = {}
+    for argument in arguments:
+        name, is_option, value = argument.partition("=")
+        if not is_option or not name:
+            what = f"{argument}: expected name=value"
+            raise ConfigError(unknown_choice_message(what, name, names))
+        if name not in names:
+            raise ConfigError(unknown_choice_message(f"{name}: no such option", name, names))
+        if not value:
+            raise ConfigError(f"{name}=: no value given")
+        if name in options:
+            raise ConfigError(f"{name}: given twice")
+        options[name] = read_text(value)
+    return options
 
 
 def quote_value(text: str) -> str:

@@ -65,6 +65,28 @@ def test_predict_gives_the_same_line_to_the_last_digit(mood_run, exported, tmp_p
     assert said[0].stdout == said[1].stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("run=a", "run=b"), "run: given twice"),
+        (("run=",), "run=: no value given"),
+        (("run=a", "plugins="), "plugins=: no value given"),
+        (("run",), "run: expected name=value. Did you mean run? Choose from: output, plugins,"),
+        (("run=a", "ouput=b"), "ouput: no such option. Did you mean output? Choose from: output,"),
+    ],
+)
+def test_a_malformed_argument_is_one_line(arguments, error, capsys):
+    with pytest.raises(SystemExit):
+        export(arguments)
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: {error}") and line.count("\n") == 1
+
+
+def test_help_is_shown_beside_other_arguments(capsys):
+    export(["run=a", "--help"])
+    assert capsys.readouterr().out.startswith("Write a trained run as one file")
+
+
 def test_another_ending_is_refused(mood_run, capsys, tmp_path):
     with pytest.raises(SystemExit):
         export([f"run={mood_run}", f"output={tmp_path}/model.pt"])

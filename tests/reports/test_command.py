@@ -47,16 +47,18 @@ def test_a_run_is_given_by_folder_result_or_checkpoint(
     ("arguments", "says"),
     [
         ([], "give sweep=<folder>, run=<folder> or long_range=<folder>"),
-        (["a", "b"], "a: expected name=value, such as sweep=<folder>"),
-        (["sweep="], "sweep=: expected name=value"),
+        (["a", "b"], "a: expected name=value. Choose from: long_range, run, sweep"),
+        (["sweep="], "sweep=: no value given"),
         (["sweep=nowhere"], "nowhere: no such folder"),
         (["long_range=nowhere"], "nowhere: no such folder"),
-        (["swep=a"], "swep: no such report. Did you mean sweep?"),
+        (["swep=a"], "swep: no such option. Did you mean sweep?"),
         (["sweep=a", "outptu=b"], "outptu: no such option. Did you mean output?"),
         (["sweep=a", "flow_distance=2"], "flow_distance: no such option. Choose from: output, "),
         (["long_range=a", "outptu=b"], "outptu: no such option. Did you mean output?"),
         (["long_range=a", "flow_distance=far"], "flow_distance=far: not a whole number"),
         (["sweep=a", "sweep=b"], "sweep: given twice"),
+        (["sweep=a", "run=b"], "run: no such option. Choose from: output, sweep"),
+        (["output=b", "sweep=nowhere"], "nowhere: no such folder"),
         (["run=nowhere"], "nowhere: no such folder; give the folder of a run"),
         (["run=a", "examples=many"], "examples=many: not a whole number from 0 to 100"),
         (["run=a", "examples=101"], "examples=101: not a whole number from 0 to 100"),
@@ -78,9 +80,9 @@ def test_no_option_is_an_error_of_the_function_too() -> None:
         report([])
 
 
-@pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_names_every_option(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    commands.report([flag])
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run=a", "-h"]])
+def test_help_names_every_option(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    commands.report(arguments)
     shown = capsys.readouterr().out
     options = ("sweep=<folder>", "run=<folder>", "long_range=<folder>", "output=", "examples=")
     for option in (*options, "flow_distance="):

@@ -54,18 +54,15 @@ def export(arguments: Sequence[str]) -> Exported:
     """Write the run of `run=...` to `output=...`, and its model card beside it.
 
     Raises:
-        ConfigError: an argument is unknown or has an invalid value, the model card would replace
-            a file of the user's, or an .onnx file cannot have the cell or pooling of the run.
+        ConfigError: an argument is unknown, repeated or has an invalid value, the model card would
+            replace a file of the user's, or an .onnx file cannot have the run's cell or pooling.
         CheckpointError: the run cannot be read, or an .onnx file does not give its probabilities.
         DataError: `texts` cannot be read.
         WriteError: the file cannot be written.
     """
-    from rnn_lab.overrides import read_text  # it imports Hydra, which rnn_lab.load does not need
+    from rnn_lab.overrides import parse_arguments  # imports Hydra, which rnn_lab.load does not need
 
-    given = {
-        name: value if name == "plugins" else read_text(value)
-        for name, _, value in (argument.partition("=") for argument in arguments)
-    }
+    given = parse_arguments(arguments, [*ExportOptions.model_fields, "plugins"])
     plugins = given.pop("plugins", "").strip("[]")
     options = validate(ExportOptions, given)
     output = local_path(options.output)

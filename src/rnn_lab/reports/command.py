@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnn_lab.errors import ConfigError, WriteError, sanitize
-from rnn_lab.overrides import read_text
+from rnn_lab.overrides import parse_arguments
 from rnn_lab.paths import local_path
-from rnn_lab.validation import unknown_choice_message
 
 if TYPE_CHECKING:
     from rnn_lab.reports.run.examples import Attribute
@@ -34,7 +33,7 @@ rnn-lab report long_range=<folder>[,<folder>...] [output=<file>] [flow_distance=
   output: the PNG to write; default: long_range.png in the first folder
   flow_distance: distance at which the gradient flow is shown; default: the middle one measured"""
 
-OPTIONS = {
+OPTIONS = {  # by the one that names the report
     "sweep": ["sweep", "output"],
     "run": ["run", "output", "examples"],
     "long_range": ["long_range", "output", "flow_distance"],
@@ -42,20 +41,19 @@ OPTIONS = {
 
 
 def report(arguments: Sequence[str], attribute: "Attribute | None" = None) -> None:
-    """Write the report that `arguments` ask for: `sweep=`, `run=` or `long_range=` comes first.
+    """Write the report that `arguments` ask for: `sweep=`, `run=` or `long_range=` names it.
 
     `attribute` attributes predictions to words; None: the texts of a run have no colours.
 
     Raises:
-        ConfigError: an argument is unknown, missing or malformed.
+        ConfigError: an argument is unknown, repeated, missing or malformed.
         UserError: the folder cannot be read, or the report cannot be written.
     """
-    if "--help" in arguments or "-h" in arguments:
-        print(USAGE)
-        return
     if not arguments:
         raise ConfigError("give sweep=<folder>, run=<folder> or long_range=<folder>")
-    options = _parse(arguments)
+    names = [argument.partition("=")[0] for argument in arguments]
+    known = next((OPTIONS[name] for name in names if name in OPTIONS), list(OPTIONS))
+    options = parse_arguments(arguments, known)
     if "sweep" in options:
         from rnn_lab.reports.sweep.report import report_sweep
 
@@ -72,26 +70,6 @@ def find_sweep(name: str) -> Path:
     """Return the folder `name`, or runs/<name> where only that exists."""
     folder, named = local_path(name), Path("runs") / name
     return named if not folder.is_dir() and named.is_dir() else folder
-
-
-def _parse(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the options given as name=value."""
-    options: dict[str, str] = {}
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if not name or not value:
-            raise ConfigError(f"{argument}: expected name=value, such as sweep=<folder>")
-        if name in options:
-            raise ConfigError(f"{name}: given twice")
-        options[name] = read_text(value)
-    kind = next(iter(options))
-    if kind not in OPTIONS:
-        raise ConfigError(unknown_choice_message(f"{kind}: no such report", kind, list(OPTIONS)))
-    known = OPTIONS[kind]
-    if unknown := [name for name in options if name not in known]:
-        what = f"{unknown[0]}: no such option"
-        raise ConfigError(unknown_choice_message(what, unknown[0], known))
-    return options
 
 
 def _output(options: dict[str, str]) -> Path | None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from rnn_lab.errors import ConfigError, UserError, sanitize
 from rnn_lab.io.atomic import write_json
-from rnn_lab.overrides import read_text
+from rnn_lab.overrides import parse_arguments
 from rnn_lab.paths import local_path, wandb_prefix
 from rnn_lab.plugins import require_extra
 from rnn_lab.reports.command import find_sweep
@@ -56,9 +56,6 @@ def dashboard(arguments: Sequence[str]) -> None:
         ConfigError: an argument is malformed, a key was not logged, or W&B refuses the dashboard.
         WriteError: a specification cannot be written.
     """
-    if "--help" in arguments or "-h" in arguments:
-        print(USAGE)
-        return
     entity, project, options = _parse(arguments)
     output = _output(options)
     require_extra("dashboard", "dashboard")
@@ -89,22 +86,13 @@ def dashboard(arguments: Sequence[str]) -> None:
 
 def _parse(arguments: Sequence[str]) -> tuple[str, str, dict[str, str]]:
     """Return entity, project and the options given as name=value."""
-    target, options = None, {}
-    for argument in arguments:
-        name, is_option, value = argument.partition("=")
-        if not is_option and target is None:
-            target = argument
-        elif not is_option:
-            raise ConfigError(f"{argument}: expected name=value after {target}")
-        elif name not in OPTIONS:
-            raise ConfigError(unknown_choice_message(f"{name}: no such option", name, OPTIONS))
-        elif name in options or not value:
-            raise ConfigError(f"{name}: given twice" if value else f"{name}=: no value given")
-        else:
-            options[name] = read_text(value)
-    parts = [] if target is None else target.split("/")
+    given = list(arguments)
+    target = next((argument for argument in given if "=" not in argument), None)
     if target is None:
         raise ConfigError(f"no project; {_TARGET}")
+    given.remove(target)
+    options = parse_arguments(given, OPTIONS)
+    parts = target.split("/")
     if len(parts) != 2 or not all(parts):
         raise ConfigError(f"{target}: not a W&B project; {_TARGET}")
     for part in parts:
