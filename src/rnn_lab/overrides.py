@@ -144,6 +144,17 @@ def set_folder(config: DictConfig, option: str, folder: str) -> None:
         config.hydra.overrides.hydra.append(quote_override(option, folder))
 
 
+def own_options(config: DictConfig) -> dict[str, Any]:
+    """Return the resolved options of a composed config, without Hydra's.
+
+    Raises:
+        OmegaConfBaseException: one has a reference `${...}` that cannot be resolved.
+    """
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    options: Any = OmegaConf.to_container(own, resolve=True)
+    return dict(options)
+
+
 def show_option(name: str, value: Any) -> str:
     """Return an option that holds text for a message: as one types it, with few quotes."""
     is_list = isinstance(value, list | tuple)

@@ -132,20 +132,29 @@ def test_run_locks_its_folder(tmp_path):
     acquire(tmp_path / "run" / "job.lock", "there").release()  # again, by the same process
 
 
-def test_second_process_is_refused(tmp_path):
+def test_second_process_is_refused(tmp_path, capsys):
     config = compose(tmp_path)
-    with another(HOLD, tmp_path / "job.lock") as process, pytest.raises(SystemExit) as refused:
+    with another(HOLD, tmp_path / "job.lock") as process, pytest.raises(SystemExit, match=r"^1$"):
         LockOutputDir().on_run_start(config)
     assert re.match(
-        rf"error: hydra\.run\.dir=\S+: locked by process {process.pid} ", refused.value.code
+        rf"error: hydra\.run\.dir=\S+: locked by process {process.pid} ", capsys.readouterr().err
     )
     LockOutputDir().on_run_start(compose(tmp_path))  # the other one was killed
 
 
-def test_finished_run_is_refused(tmp_path):
+def test_finished_run_is_refused(tmp_path, capsys):
     (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(SystemExit, match="contains a finished run; choose another folder"):
+    with pytest.raises(SystemExit, match=r"^1$"):
         LockOutputDir().on_run_start(compose(tmp_path))
+    assert "contains a finished run; choose another folder" in capsys.readouterr().err
+
+
+def test_each_line_of_a_refusal_is_an_error(tmp_path, capsys):
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(SystemExit, match=r"^1$"):
+        LockOutputDir().on_run_start(compose(tmp_path, "seed=-1", "model.hidden_size=0"))
+    lines = sorted(capsys.readouterr().err.splitlines())
+    assert [line.partition("=")[0] for line in lines] == ["error: model.hidden_size", "error: seed"]
 
 
 @pytest.mark.parametrize(
@@ -173,21 +182,23 @@ def test_a_sweep_has_one_folder_that_reports_list(name):
 
 
 @pytest.mark.parametrize("start", ["on_run_start", "on_multirun_start"])
-def test_sweep_name_outside_runs_creates_no_folder(tmp_path, start):
+def test_sweep_name_outside_runs_creates_no_folder(tmp_path, start, capsys):
     config = compose(tmp_path / "run", "sweep=../x")
-    with pytest.raises(SystemExit, match=r"error: sweep=\.\./x: give a name for the folder"):
+    with pytest.raises(SystemExit, match=r"^1$"):
         getattr(LockOutputDir(), start)(config)
+    error = "error: sweep=../x: give a name for the folder"
+    assert capsys.readouterr().err.startswith(error)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_report_that_cannot_be_written_is_refused_before_the_sweep(tmp_path):
+def test_a_report_that_cannot_be_written_is_refused_before_the_sweep(tmp_path, capsys):
     (tmp_path / "file").touch()
     config = compose(tmp_path / "run", f"report_dir={tmp_path}/file/reports", "sweep=mine")
-    with pytest.raises(SystemExit) as refused:
+    with pytest.raises(SystemExit, match=r"^1$"):
         LockOutputDir().on_multirun_start(config)
     assert re.fullmatch(
-        r"error: report_dir=\S+/file/reports: cannot be written: .*choose another folder",
-        refused.value.code,
+        r"error: report_dir=\S+/file/reports: cannot be written: .*choose another folder\n",
+        capsys.readouterr().err,
     )
     config = compose(tmp_path / "run", f"report_dir={tmp_path}/new/reports", "sweep=mine")
     LockOutputDir().on_multirun_start(config)

@@ -1,6 +1,5 @@
 """Lock the output folder of a test before Hydra writes into it."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from filelock import FileLock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from rnn_lab.errors import UserError
+from rnn_lab.errors import UserError, exit_with
 from rnn_lab.io.locks import acquire
 from rnn_lab.io.timed_dir import claim_timed_dir
 
@@ -22,14 +21,14 @@ class LockOutputDir(Callback):
             claim_timed_dir(config, "hydra.run.dir")
             self._lock = lock_test_dir(Path(config.hydra.run.dir).absolute())
         except UserError as error:
-            sys.exit(f"error: {error}")
+            exit_with(str(error))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Take a folder of its own for several tests that are named by the time."""
         try:
             claim_timed_dir(config, "hydra.sweep.dir")
         except UserError as error:
-            sys.exit(f"error: {error}")
+            exit_with(str(error))
 
 
 def lock_test_dir(folder: Path) -> FileLock:

@@ -5,9 +5,10 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
-from rnn_lab.errors import ConfigError, UserError
+from rnn_lab.errors import ConfigError, UserError, exit_with
+from rnn_lab.overrides import own_options
 
 
 class ShardJobs(Callback):
@@ -17,10 +18,10 @@ class ShardJobs(Callback):
         """Exit with one line where the shards cannot be labelled."""
         try:
             self._shards = _shards(config)
-            self._options = _options(config)
+            self._options = own_options(config)
             _missing(self._options, self._shards)
         except UserError as error:
-            _exit_with(error)
+            exit_with(str(error))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Exit with status 1 if a file of the shards has no finished output."""
@@ -31,7 +32,7 @@ class ShardJobs(Callback):
             print(f"{total - len(failures):,} of {total:,} files are labelled", file=sys.stderr)
             raise_failures(failures, total)
         except UserError as error:
-            _exit_with(error)
+            exit_with(str(error))
 
 
 def _shards(config: DictConfig) -> list[str]:
@@ -50,15 +51,6 @@ def _shards(config: DictConfig) -> list[str]:
     if not found:
         raise ConfigError("shard: give the shards of the sweep: -m shard=0/2,1/2")
     return found
-
-
-def _options(config: DictConfig) -> dict[str, Any]:
-    """Return the options that all shards have."""
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    with open_dict(own):
-        own.shard = None
-    options: Any = OmegaConf.to_container(own, resolve=True)
-    return options
 
 
 def _missing(options: dict[str, Any], shards: list[str]) -> tuple[list[Any], int]:
@@ -82,8 +74,3 @@ def _missing(options: dict[str, Any], shards: list[str]) -> tuple[list[Any], int
             reason = part.read_record().get("error", "its shard did not label it")
             failures.append((part, str(reason)))
     return failures, len(parts)
-
-
-def _exit_with(error: UserError) -> None:
-    lines = str(error).splitlines()
-    sys.exit("\n".join(f"error: {line}" for line in lines))

@@ -8,13 +8,14 @@ the environment, `${oc.env:NAME}`, is allowed, and is written as that reference.
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+
+from rnn_lab.errors import exit_with
 
 _WORDS = r"(?:(?:api|access|private)_?key|secret|passw(?:or)?d|credentials?|(?<![a-z])token)"
 _NAME = re.compile(rf"{_WORDS}$|(?:^|_)pwd$", re.IGNORECASE)
@@ -34,8 +35,8 @@ class RejectSecrets(Callback):
         SystemExit into a warning.
         """
         if name := find_secret(config):
-            sys.exit(
-                f"error: {name}: contains a secret, and options are written into the run folder "
+            exit_with(
+                f"{name}: contains a secret, and options are written into the run folder "
                 "and logged; set an environment variable and use '${oc.env:<its name>}' (for W&B: "
                 "`wandb login`, or WANDB_API_KEY in the environment)"
             )

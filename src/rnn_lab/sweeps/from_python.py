@@ -17,6 +17,7 @@ from rnn_lab.io.secret_scan import find_secret
 from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.overrides import (
     composition_message,
+    own_options,
     quote_override,
     take_literally,
     text_options,
@@ -49,7 +50,7 @@ def train_corpus(corpus: Corpus, output_dir: str | Path | None, overrides: Seque
     """
     overrides = take_literally(overrides, text_options(RunConfig), is_sweep=lambda: False)
     config = _compose(overrides)
-    options = _options(config)
+    options = own_options(config)
     run = parse_run_config(options)
     _refuse(overrides, run)
     stored = store_corpus(corpus, Path(run.data.cache_dir).absolute())
@@ -83,17 +84,6 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
             "environment variable and use '${oc.env:<its name>}'"
         )
     return config
-
-
-def _options(config: DictConfig) -> dict[str, Any]:
-    options = {
-        str(key): OmegaConf.to_container(value, resolve=True)
-        if OmegaConf.is_config(value := config[key])
-        else value
-        for key in config
-        if key != "hydra"
-    }
-    return options
 
 
 def _refuse(overrides: Sequence[str], run: Any) -> None:

@@ -21,7 +21,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from rnn_lab.errors import ConfigError, OutputDirConflictError, UserError, WriteError, user_message
+from rnn_lab.errors import (
+    ConfigError,
+    OutputDirConflictError,
+    UserError,
+    WriteError,
+    exit_with,
+    user_message,
+)
 from rnn_lab.io.atomic import check_writable, write_json
 from rnn_lab.io.locks import LockHeldError, acquire, lock_owner
 from rnn_lab.io.secret_scan import raw_overrides
@@ -176,7 +183,7 @@ class LockOutputDir(Callback):
                 claim_timed_dir(config, "hydra.run.dir")
                 self._lock = _lock(JobDir(Path(config.hydra.run.dir).absolute()), config)
         except UserError as error:
-            sys.exit(f"error: {error}")
+            exit_with(str(error))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Exit with one line where the sweep's folder or its report cannot be written.
@@ -193,7 +200,7 @@ class LockOutputDir(Callback):
             if (report_dir := OmegaConf.select(config, "report_dir")) is not None:
                 check_writable(local_path(str(report_dir)), "report_dir")
         except UserError as error:
-            sys.exit(f"error: {error}")
+            exit_with(str(error))
 
 
 def _lock(job: JobDir, config: DictConfig) -> FileLock:

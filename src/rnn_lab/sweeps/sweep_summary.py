@@ -16,7 +16,7 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from rnn_lab.errors import ConfigError, UserError, WriteError
+from rnn_lab.errors import ConfigError, UserError, WriteError, exit_with
 from rnn_lab.io.locks import acquire
 from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.overrides import quote_override, shell_command
@@ -43,7 +43,7 @@ class SweepTracker(Callback):
         try:
             _created.extend(claim_timed_dir(config, "hydra.sweep.dir"))
         except UserError as error:
-            sys.exit(f"error: {error}")
+            exit_with(str(error))
         report_dir = OmegaConf.select(config, "report_dir")
         output = None if report_dir is None else local_path(str(report_dir)).absolute()
         _started[Path(config.hydra.sweep.dir).absolute()] = output

@@ -28,7 +28,7 @@ from rnn_lab.data.sources.registry import find_source
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
 from rnn_lab.io.run_file import SWEEP_FILE
-from rnn_lab.overrides import in_quotes, quote_override, shell_words
+from rnn_lab.overrides import in_quotes, own_options, quote_override, shell_words
 from rnn_lab.reports.run_files import job_file, read_object
 from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
 from rnn_lab.sweeps.job import JobDir
@@ -160,9 +160,7 @@ def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictC
     for values in (first, *others):
         job = loader.load_sweep_config(config, space.overrides(values))
         if job.hydra.job.name == "train":
-            own = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
-            options: Any = OmegaConf.to_container(own, resolve=True)
-            parse_run_config(options)
+            parse_run_config(own_options(job))
         jobs.append(job)
     return jobs[0]
 
