@@ -98,7 +98,8 @@ def test_the_same_line_again_only_answers(twice):
         )
         assert name.endswith(job["fingerprint"][:8])
         assert job["fingerprint"] == result["config_fingerprint"]
-        assert result["monitored_metric"] == "val/accuracy" and result["batch_halvings"] == 0
+        assert (result["monitored_metric"], result["monitored_mode"]) == ("val/accuracy", "max")
+        assert result["batch_halvings"] == 0
 
 
 def test_a_growing_sweep_runs_what_is_new_and_tells_what_fails(twice):

@@ -55,7 +55,7 @@ def test_perplexity_falls_and_selects_the_epoch(run):
         assert result[f"{split}/perplexity"] == pytest.approx(float(loss.exp()), rel=1e-5)
     # A uniform distribution over the vocabulary has its size as perplexity.
     assert result["val/perplexity"] < result["data"]["vocab_size"] / 1.5
-    assert result["monitored_metric"] == "val/loss"
+    assert (result["monitored_metric"], result["monitored_mode"]) == ("val/loss", "min")
     assert result["objective"]["name"] == "language_model"
     assert result["data"]["pretraining_texts"] == {"training": 180}
     assert not (run / "predictions.csv").exists()

@@ -88,4 +88,4 @@ def test_what_is_given_is_kept(tmp_path):
 def test_uneven_classes_are_validated_by_macro_f1(tmp_path, rare, monitor):
     config, _ = resolve(own_texts(tmp_path, 150, rare=rare))  # beside 75 texts of two classes
     assert config.trainer.monitor == monitor
-    assert config.trainer.metric_mode == "max"
+    assert config.trainer.monitored_mode == "max"

@@ -22,6 +22,7 @@ from rnn_lab.io.locks import is_locked
 from rnn_lab.io.run_file import is_sweep_dir
 from rnn_lab.io.schema import SCHEMA_KEY, check_schema
 from rnn_lab.paths import local_path
+from rnn_lab.reports.untrusted import get_group
 from rnn_lab.validation import flatten
 
 Runs = str | Path | Sequence[str | Path]  # one run or several, or the folder of a sweep
@@ -183,6 +184,14 @@ def recorded_options(result: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: group for name, group in groups.items() if isinstance(group, Mapping)}
     options["data"] = data.get("options") or {} if isinstance(data, Mapping) else {}
     return flatten({**options, "seed": result.get("seed")})
+
+
+def recorded_mode(result: Mapping[str, Any]) -> Any:
+    """Return whether a smaller or larger `monitored_metric` is better: the argument of metric_mode.
+
+    A run of an earlier version recorded its option alone.
+    """
+    return result.get("monitored_mode") or get_group(result, "trainer").get("monitor_mode")
 
 
 def option_key(value: Any) -> tuple[str, Any]:

@@ -301,6 +301,7 @@ def run_metadata(
         "rollbacks": [asdict(rollback) for rollback in rollbacks],
         "config_fingerprint": spec.fingerprint,
         "monitored_metric": config.trainer.monitor,
+        "monitored_mode": config.trainer.monitored_mode,
         "batch_halvings": spec.batch_halvings,
         "timing": {
             "wall_time_s": round(find_callback(trainer, ExactCheckpoint).seconds, 1),

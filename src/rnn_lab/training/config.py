@@ -27,6 +27,7 @@ from rnn_lab.models.config import (
     OptimizerConfig,
     SchedulerConfig,
 )
+from rnn_lab.models.metric_mode import MetricMode, metric_mode
 from rnn_lab.plugins import load_plugins
 from rnn_lab.tracking.config import LoggerConfig
 from rnn_lab.validation import (
@@ -181,11 +182,9 @@ class TrainerConfig(StrictConfig):
         return options
 
     @property
-    def metric_mode(self) -> Literal["min", "max"]:
-        """Whether a smaller or a larger `monitor` is better."""
-        if self.monitor_mode != "auto":
-            return self.monitor_mode
-        return "min" if self.monitor.endswith(("loss", "error", "perplexity")) else "max"
+    def monitored_mode(self) -> MetricMode:
+        """Whether a smaller or a larger `monitor` is better, once that is not `auto`."""
+        return metric_mode(self.monitor, self.monitor_mode)
 
 
 class TrialConfig(StrictConfig):
@@ -255,6 +254,15 @@ class RunConfig(StrictConfig):
     def is_language_model(self) -> bool:
         """Whether a language model is trained, which reads no labels."""
         return self.objective.name == LANGUAGE_MODEL
+
+    @property
+    def known_monitor(self) -> str | None:
+        """The metric that selects an epoch; None: the run chooses it by its texts."""
+        if self.trainer.monitor != AUTO:
+            return self.trainer.monitor
+        if self.is_language_model:
+            return "val/loss"
+        return None if self.data.fits_size else "val/accuracy"
 
     @model_validator(mode="after")
     def _unlabelled_is_read(self) -> Self:

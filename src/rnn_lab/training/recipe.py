@@ -23,9 +23,7 @@ IMDB_RECIPE: dict[str, Any] = {
     "model.ngram_buckets": 2**20,
     "trainer.max_epochs": 3,
     "trainer.patience": None,
-    "trainer.monitor": "val/accuracy",
 }
-_LANGUAGE_MODEL: dict[str, Any] = {"model.ngrams": 0, "trainer.monitor": "val/loss"}
 AUTO_OPTIONS = {
     "data": ("tokenizer", "max_vocab_size", "max_length", "truncation_side", "batch_size"),
     "model": ("pooling", "bidirectional", "ngrams", "ngram_buckets"),
@@ -46,8 +44,9 @@ def resolve_recipe(config: RunConfig, data: TextDataModule) -> RunConfig:
     The options of data itself are resolved in `data.config`.
     """
     chosen = _fitting(config, data) if data.config.fits_size else IMDB_RECIPE
+    chosen = chosen | {"trainer.monitor": config.known_monitor or _monitor(data)}
     if config.is_language_model:
-        chosen = chosen | _LANGUAGE_MODEL
+        chosen["model.ngrams"] = 0
     update: dict[str, Any] = {}
     for group in ("model", "trainer"):
         options = getattr(config, group)
@@ -78,14 +77,13 @@ def _fitting(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
         "model.ngram_buckets": _ngram_buckets(lengths, data.num_classes),
         "trainer.max_epochs": epochs,
         "trainer.patience": max(3, epochs // 3),
-        # Of uneven classes accuracy is best where the rare ones are never predicted.
-        "trainer.monitor": _monitor(data),
     }
 
 
 def _monitor(data: TextDataModule) -> str:
     if data.task == "multilabel":
         return "val/map"  # the others depend on thresholds, which are chosen after the epoch
+    # Of uneven classes accuracy is best where the rare ones are never predicted.
     return "val/f1" if is_uneven(data.class_counts) else "val/accuracy"
 
 

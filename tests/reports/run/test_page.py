@@ -48,12 +48,10 @@ def complete_run(
         class_names=classes,
         examples=300,
         per_class=dict.fromkeys(classes, scores),
-        baseline=baseline,
         overrides=["data=files", "data.train_path=my texts.csv"],
         versions={"torch": "2.13.0"},
         git_commit="0a3ec99",
-        monitored_metric="val/accuracy",
-        **result,
+        **{"baseline": baseline, "monitored_metric": "val/accuracy"} | result,
     )
     write_top_losses(folder, TEXTS, classes)
     write_gradient_flow(folder, directions=("forward", "backward"), steps=tuple(range(9)))
@@ -94,6 +92,22 @@ def test_it_has_every_part_of_a_run(make_run: MakeRun) -> None:
     commands = page.partition('id="reproduce"')[2]
     assert "reproduce=" in commands and "result.json" in commands
     assert "rnn-lab train data=files &#39;data.train_path=my texts.csv&#39;" in commands
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "best"),
+    [("hamming", "min", 25), ("hamming", "max", 75), ("hamming", None, 75), ("error", None, 25)],
+)
+def test_the_best_of_a_row_is_by_the_mode_of_the_run(
+    make_run: MakeRun, metric: str, mode: str | None, best: int
+) -> None:
+    tested = f"test/{metric}"
+    chosen = {"monitored_metric": f"val/{metric}"} | ({"monitored_mode": mode} if mode else {})
+    baseline = {"tfidf": {tested: 0.75}}
+    folder = complete_run(make_run, **{tested: 0.25}, **chosen, baseline=baseline)
+    row = page_of(folder).partition(f"<bdi>{metric}</bdi></th>")[2].partition("</tr>")[0]
+    (shown,) = re.findall(r'<td class="n best">([^<]+)</td>', row)
+    assert f"{best}" in shown
 
 
 def test_words_are_coloured_by_attribution(make_run: MakeRun) -> None:

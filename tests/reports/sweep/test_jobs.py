@@ -7,7 +7,14 @@ import pytest
 from filelock import FileLock
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.reports.sweep.jobs import read_importances, read_job, read_jobs, sweep_monitor
+from rnn_lab.reports.sweep.groups import group_jobs
+from rnn_lab.reports.sweep.jobs import (
+    read_importances,
+    read_job,
+    read_jobs,
+    sweep_mode,
+    sweep_monitor,
+)
 from tests.reports.sweep_folders import write_correctness, write_job
 
 
@@ -66,6 +73,50 @@ def test_a_lower_loss_ranks_higher_and_a_missing_metric_has_no_rank(tmp_path: Pa
     jobs = read_jobs(tmp_path)
     assert sweep_monitor(jobs) == "val/loss"
     assert [(job.name, job.rank) for job in jobs] == [("b", 1), ("a", 2), ("c", None)]
+
+
+@pytest.mark.parametrize(
+    ("result", "pruned", "best"),
+    [
+        # The name alone decides, as in training: a user's metric is an error too.
+        ({"monitored_metric": "val/error"}, {"monitored_metric": "val/error"}, "low"),
+        ({"monitored_mode": "min"}, {"monitored_mode": "min"}, "low"),
+        ({}, {}, "high"),
+        # As earlier versions wrote it: result.json has the option, pruned.json has neither.
+        ({"trainer": {"monitor_mode": "min"}}, {}, "low"),
+        ({"trainer": {"monitor_mode": "auto"}}, {}, "high"),
+        ({"trainer": {"monitor_mode": "auto"}, "monitored_mode": "min"}, {}, "low"),
+        ({"monitored_mode": {"a": 1}, "trainer": 0}, {"monitored_mode": []}, "high"),
+    ],
+)
+def test_the_mode_that_the_runs_recorded_ranks(
+    tmp_path: Path, result: dict[str, object], pruned: dict[str, object], best: str
+) -> None:
+    metric = str(result.get("monitored_metric", "val/hamming"))
+    for name, value in (("low", 0.25), ("middle", 0.5), ("high", 0.75)):
+        values = {metric: value, metric.replace("val/", "test/"): value}
+        write_job(tmp_path, name, result={"monitored_metric": metric} | result | values)
+    path = write_job(tmp_path, "pruned", status="pruned") / "pruned.json"
+    path.write_text(json.dumps({"monitored_metric": metric, metric: 0.9} | pruned))
+    jobs = read_jobs(tmp_path)
+    assert jobs[0].name == group_jobs(jobs)[0].jobs[0].name == best
+    assert jobs[1].name == "middle"
+    mode = "min" if best == "low" else "max"
+    assert sweep_mode(jobs, metric.replace("val/", "test/")) == mode
+    assert (sweep_mode(jobs, "val/accuracy"), sweep_mode(jobs, "val/loss")) == ("max", "min")
+
+
+@pytest.mark.parametrize("status", ["unfinished", "pruned"])
+def test_the_mode_of_a_job_without_result_is_its_option(tmp_path: Path, status: str) -> None:
+    options = {"trainer__monitor": "val/accuracy", "trainer__monitor_mode": "min"}
+    folder = write_job(tmp_path, "a", status=status, **options)
+    (job,) = read_jobs(tmp_path)
+    assert (job.monitor, job.mode) == ("val/accuracy", "min")
+    if status == "pruned":  # by a study of another metric
+        pruned = {"monitored_metric": "val/f1", "monitored_mode": "max"}
+        (folder / "pruned.json").write_text(json.dumps(pruned))
+        (job,) = read_jobs(tmp_path)
+        assert (job.monitor, job.mode) == ("val/f1", "max")
 
 
 def test_monitor_auto_is_what_the_results_have(tmp_path: Path) -> None:

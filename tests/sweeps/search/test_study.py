@@ -3,6 +3,7 @@
 import json
 import time
 
+import hydra
 import lightning as L
 import optuna
 import pytest
@@ -29,6 +30,7 @@ from rnn_lab.training.callbacks import skips_test
 from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.config import TrialConfig
+from tests.test_conf import CONF
 
 LOSS = {"val/loss": "minimize"}
 RANDOM = SamplerOptions(name="random")
@@ -262,8 +264,8 @@ def test_bad_run_is_pruned_and_an_interrupted_one_reports_each_epoch_once(tmp_pa
     # Its best, 0.375, is as good as the first run's after two epochs, and worse after three.
     assert stopped and reported == {1: 0.375, 2: 0.625, 3: 0.5}
     assert json.loads((tmp_path / "1" / "pruned.json").read_text()) == {
-        **{"epoch": 2, "epochs": 3, "monitored_metric": "val/loss", "value": 0.5},
-        **{"best_epoch": 0, "val/loss": 0.375},
+        **{"epoch": 2, "epochs": 3, "monitored_metric": "val/loss", "monitored_mode": "min"},
+        **{"value": 0.5, "best_epoch": 0, "val/loss": 0.375},
     }
     # Interrupted before the checkpoint of its last epoch, it repeats the epochs it has reported.
     again = train(tmp_path / "1", [9.0, 9.0, 9.0, 0.0], {"number": 1, **where})
@@ -278,12 +280,35 @@ def test_bad_run_is_pruned_and_an_interrupted_one_reports_each_epoch_once(tmp_pa
     assert study.trials[2].intermediate_values == {1: 0.125, 2: 0.125, 3: 0.875, 4: 0.875}
 
 
+FILES = ("data=files", "data.train_path=mine.csv")
+HAMMING = ("+metrics.hamming._target_=torchmetrics.HammingDistance", "trainer.monitor=val/hamming")
+
+
 @pytest.mark.parametrize(
-    ("source", "metric"), [("files", "monitored_metric"), ("demo", "val/accuracy")]
+    ("overrides", "directions"),
+    [
+        (("data=demo",), {"val/accuracy": "maximize"}),
+        (FILES, {"monitored_metric": "maximize"}),  # each run chooses by its texts
+        (("data=imdb", "objective=language_model"), {"val/loss": "minimize"}),
+        ((*FILES, "objective=language_model"), {"val/loss": "minimize"}),
+        (("trainer.monitor=val/f1",), {"val/f1": "maximize"}),
+        (HAMMING, {"val/hamming": "maximize"}),
+        ((*HAMMING, "trainer.monitor_mode=min"), {"val/hamming": "minimize"}),
+        ((*FILES, "trainer.monitor_mode=min"), {"monitored_metric": "minimize"}),
+    ],
 )
-def test_monitor_auto_is_the_metric_that_the_runs_choose(source, metric):
-    job = OmegaConf.create({"trainer": {"monitor": "auto"}, "data": {"source": source}})
-    assert default_directions(job) == {metric: "maximize"}
+def test_a_search_optimizes_what_its_runs_monitor(overrides, directions):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        job = hydra.compose("train", overrides=list(overrides), return_hydra_config=True)
+    assert default_directions(job) == directions
+
+
+def test_a_search_of_another_program_needs_a_monitor_or_directions():
+    another = OmegaConf.create({"hydra": {"job": {"name": "bowl"}}})
+    with pytest.raises(ConfigError, match="directions: name the metrics"):
+        default_directions(another)
+    another.trainer = {"monitor": "val/error"}
+    assert default_directions(another) == {"val/error": "minimize"}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -16,6 +16,7 @@ import numpy as np
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import atomic_write
+from rnn_lab.models.metric_mode import MetricMode, metric_mode
 from rnn_lab.overrides import quote_override, shell_command
 from rnn_lab.reports.evaluation_curves import (
     MACRO,
@@ -64,10 +65,10 @@ from rnn_lab.reports.run_files import (
     read_predictions,
     read_result,
     read_top_losses,
+    recorded_mode,
     recorded_options,
 )
 from rnn_lab.reports.run_summary import BASELINE_NAMES, baseline_lines
-from rnn_lab.reports.sweep.jobs import smaller_is_better
 from rnn_lab.reports.sweep.options import format_value, read_config
 from rnn_lab.reports.untrusted import get_group, get_number
 from rnn_lab.validation import AUTO
@@ -246,11 +247,13 @@ def _metrics(parts: _Parts, result: dict[str, Any]) -> dict[str, Any]:
     names = metric_names(result)
     columns = [("this run", result), *baselines.items()]
     rows = []
+    monitored = _monitored(result)
     for metric in dict.fromkeys(name.partition("/")[2] for name in measured):
         cells = []
+        mode = metric_mode(metric, recorded_mode(result) if metric == monitored else AUTO)
         for split in splits:
             found = [get_number(values.get(f"{split}/{metric}")) for _, values in columns]
-            cells += [(value, _is_best(metric, value, found)) for value in found]
+            cells += [(value, _is_best(mode, value, found)) for value in found]
         rows.append((metric, names.get(metric, metric), cells))
     shown = splits[-1] if splits else ""
     tiles = []
@@ -269,9 +272,14 @@ def _metrics(parts: _Parts, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_best(metric: str, value: float | None, among: Sequence[float | None]) -> bool:
+def _monitored(result: Mapping[str, Any]) -> str:
+    """Return the metric that selected the epoch, without its split; "" where none is recorded."""
+    return str(result.get("monitored_metric") or "").partition("/")[2]
+
+
+def _is_best(mode: MetricMode, value: float | None, among: Sequence[float | None]) -> bool:
     known = [other for other in among if other is not None]
-    best = (min if smaller_is_better(f"/{metric}") else max)(known, default=None)
+    best = (min if mode == "min" else max)(known, default=None)
     return len(known) > 1 and value == best
 
 
@@ -280,8 +288,7 @@ def _learning(
 ) -> dict[str, Any]:
     best = get_number(result.get("best_epoch"))
     names = {"loss": "loss", "accuracy": "accuracy"}
-    monitored = str(result.get("monitored_metric") or "").partition("/")[2]
-    if monitored:
+    if monitored := _monitored(result):
         names.setdefault(monitored, ALL_METRIC_NAMES.get(monitored, monitored))
     drawn = parts.read("learning curves", lambda: charts.learning_curves(metrics, names, best))
 

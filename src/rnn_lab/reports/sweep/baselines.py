@@ -6,10 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from rnn_lab.models.metric_mode import MetricMode
 from rnn_lab.reports.formatting import format_metric, order_metrics, shorten
 from rnn_lab.reports.run_files import option_key
 from rnn_lab.reports.run_summary import BASELINE_NAMES
-from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, JobSummary, sort_cost, sweep_monitor
+from rnn_lab.reports.sweep.jobs import (
+    DEFAULT_MONITOR,
+    JobSummary,
+    sort_cost,
+    sweep_mode,
+    sweep_monitor,
+)
 from rnn_lab.reports.sweep.options import format_value, short_names
 from rnn_lab.reports.sweep.texts import SPLIT_SEED, changed_texts, text_options, varied_text_options
 
@@ -73,7 +80,8 @@ def _summarize(
             if value is not None:
                 values.setdefault(metric, []).append(value)
     compared = monitor if monitor in values else DEFAULT_MONITOR
-    losing = [job for job in jobs if _loses(job, name, compared)]
+    mode = sweep_mode(jobs, compared)
+    losing = [job for job in jobs if _loses(job, name, compared, mode)]
     short, options = short_names(varied), text_options(jobs[0].config)
     texts = [
         f"{short[option]}={shorten(format_value(options[option]), 40)}"
@@ -92,9 +100,9 @@ def _summarize(
     )
 
 
-def _loses(job: JobSummary, baseline: str, metric: str) -> bool:
+def _loses(job: JobSummary, baseline: str, metric: str, mode: MetricMode) -> bool:
     score, own = job.baselines[baseline].get(metric), job.metrics.get(metric)
-    return score is not None and sort_cost(metric, own) > sort_cost(metric, score)
+    return score is not None and sort_cost(mode, own) > sort_cost(mode, score)
 
 
 def _ordered(names: dict[str, Any]) -> list[str]:

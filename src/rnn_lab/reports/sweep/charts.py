@@ -28,7 +28,7 @@ from rnn_lab.reports.formatting import (
 )
 from rnn_lab.reports.plot_style import COLOURS, GREY, ORANGE, mix_colours
 from rnn_lab.reports.sweep.groups import SeedGroup, SeedStats
-from rnn_lab.reports.sweep.jobs import JobSummary, smaller_is_better
+from rnn_lab.reports.sweep.jobs import JobSummary, sweep_mode
 from rnn_lab.reports.sweep.options import ABSENT, REPEATS, format_value, resolve, short_names
 
 WIDTH = 1120  # pixels
@@ -207,7 +207,7 @@ def parallel_chart(
         axis = option_axis([resolve(job.config, option) for job in drawn], bottom, top)
         x, label = left + i * spacing, shorten(name, 22)
         axes.append(_parallel_axis(x, group + dot, label, option, axis))
-    ends = (top, bottom) if smaller_is_better(monitor) else (bottom, top)
+    ends = (top, bottom) if sweep_mode(jobs, monitor) == "min" else (bottom, top)
     metric = metric_axis([values[job.name] for job in drawn], monitor, *ends)
     right = left + len(options) * spacing
     name = monitor.rpartition("/")[2]

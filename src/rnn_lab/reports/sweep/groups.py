@@ -16,7 +16,7 @@ from scipy.special import stdtrit
 from rnn_lab.errors import CheckpointError
 from rnn_lab.reports.formatting import is_share, shorten
 from rnn_lab.reports.run_files import read_predictions
-from rnn_lab.reports.sweep.jobs import JobSummary, sort_cost, sweep_monitor
+from rnn_lab.reports.sweep.jobs import JobSummary, sort_cost, sweep_mode, sweep_monitor
 from rnn_lab.reports.sweep.options import (
     ABSENT,
     FOLD,
@@ -96,7 +96,8 @@ def group_jobs(jobs: Sequence[JobSummary]) -> list[SeedGroup]:
         if job.config:
             members.setdefault(group_key(job.config, varied), []).append(job)
     groups = [_make_group(found, varied, monitor) for found in members.values()]
-    return sorted(groups, key=lambda group: sort_cost(monitor, group.validation.mean))
+    mode = sweep_mode(jobs, monitor)
+    return sorted(groups, key=lambda group: sort_cost(mode, group.validation.mean))
 
 
 def _make_group(jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str) -> SeedGroup:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rnn_lab.errors import CheckpointError
+from rnn_lab.models.metric_mode import MetricMode, metric_mode
 from rnn_lab.reports.formatting import collapse_whitespace, format_count, order_metrics
 from rnn_lab.reports.run_files import (
     JobStatus,
@@ -23,6 +24,7 @@ from rnn_lab.reports.run_files import (
     read_metrics,
     read_object,
     read_result,
+    recorded_mode,
 )
 from rnn_lab.reports.sweep.options import RawConfig, config_from_result, read_config
 from rnn_lab.validation import AUTO
@@ -47,6 +49,7 @@ class JobSummary:
     name: str  # the path below the sweep's folder, in characters any file can hold
     config: RawConfig = field(default_factory=dict)  # the composed options, by dotted name
     monitor: str | None = None  # the metric that chose the best epoch
+    mode: MetricMode | None = None  # whether a smaller or a larger monitor is better
     metrics: dict[str, float | None] = field(default_factory=dict)  # val/ and test/
     curves: dict[str, EpochCurve] = field(default_factory=dict)  # of each val/ metric
     best_epoch: int | None = None
@@ -108,16 +111,21 @@ def sweep_monitor(jobs: Sequence[JobSummary]) -> str:
     return monitors.most_common(1)[0][0] if monitors else DEFAULT_MONITOR
 
 
-def smaller_is_better(monitor: str) -> bool:
-    """Return whether the least value of `monitor` is the best one."""
-    return monitor.endswith(("/loss", "/calibration_error", "/perplexity"))
+def sweep_mode(jobs: Sequence[JobSummary], metric: str) -> MetricMode:
+    """Return whether a smaller or a larger `metric`, of any split, is better.
+
+    Of a metric that jobs monitor, that is the mode of most of them.
+    """
+    name = metric.partition("/")[2]
+    own = [job.mode for job in jobs if job.monitor and job.monitor.partition("/")[2] == name]
+    return metric_mode(metric, Counter(own).most_common(1)[0][0] if own else AUTO)
 
 
-def sort_cost(monitor: str, value: float | None) -> float:
-    """Return a number that is smaller for a better `value` of `monitor`, infinity for None."""
+def sort_cost(mode: MetricMode, value: float | None) -> float:
+    """Return a number that is smaller for a better `value`, infinity for None."""
     if value is None:
         return math.inf
-    return value if smaller_is_better(monitor) else -value
+    return value if mode == "min" else -value
 
 
 def sweep_metrics(jobs: Sequence[JobSummary]) -> list[str]:
@@ -135,7 +143,8 @@ def format_statuses(jobs: Sequence[JobSummary]) -> str:
 def _rank(jobs: Sequence[JobSummary]) -> list[JobSummary]:
     """Rank the finished jobs by the monitored validation metric; equal values share a rank."""
     monitor = sweep_monitor(jobs)
-    costs = {job.folder: sort_cost(monitor, job.metrics.get(monitor)) for job in jobs}
+    mode = sweep_mode(jobs, monitor)
+    costs = {job.folder: sort_cost(mode, job.metrics.get(monitor)) for job in jobs}
     ordered = sorted(jobs, key=lambda job: (STATUSES.index(job.status), costs[job.folder]))
     finished = [costs[job.folder] for job in ordered if job.status == "finished"]
     ranks = {cost: 1 + finished.index(cost) for cost in finished if cost < math.inf}
@@ -154,17 +163,18 @@ def _read_job(folder: Path) -> dict[str, Any]:
     fields = {
         "status": status,
         "config": config,
-        "monitor": _monitor(config.get("trainer.monitor")),
         "curves": curves,
         "epochs": max((len(epochs) for epochs, _ in curves.values()), default=None),
         "trial": _if_type(int, started.get("trial")),
         "error": "; ".join(filter(None, (config_error, curve_error))),
         "overrides": _strings(started.get("overrides")),
     }
+    chosen_mode = config.get("trainer.monitor_mode")
+    fields |= _monitored(config.get("trainer.monitor"), chosen_mode)
     if result is not None:
         return fields | _read_finished(result, job_file(folder, "result"))
     if status == "pruned":
-        return fields | _read_pruned(job_file(folder, "pruned"))
+        return fields | _read_pruned(job_file(folder, "pruned"), chosen_mode)
     if status == "failed":
         return fields | _read_failure(job_file(folder, "failure"))
     return fields
@@ -175,8 +185,9 @@ def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
     epoch, epochs = result["best_epoch"], result.get("epochs")
     rate, per_class = timing.get("train_examples_per_s"), result.get("per_class") or {}
     data, baselines = result["data"], result.get("baseline") or {}
+    monitor = result.get("monitored_metric") or trainer.get("monitor")
     return {
-        "monitor": result.get("monitored_metric") or _monitor(trainer.get("monitor")),
+        **_monitored(monitor, recorded_mode(result)),
         "metrics": _read_metric_values(path, result),
         "class_f1": {name: float(one["f1"]) for name, one in per_class.items()},
         "best_epoch": None if epoch is None else int(epoch),
@@ -192,11 +203,12 @@ def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
     }
 
 
-def _read_pruned(path: Path) -> dict[str, Any]:
+def _read_pruned(path: Path, chosen_mode: Any) -> dict[str, Any]:
     pruned = read_object(path)
-    monitor = _if_type(str, pruned.get("monitored_metric"))
+    mode = pruned.get("monitored_mode") or chosen_mode  # an earlier version did not record it
     metrics, best = _read_metric_values(path, pruned), _if_type(int, pruned.get("best_epoch"))
-    return {"metrics": metrics, "best_epoch": best} | ({"monitor": monitor} if monitor else {})
+    monitored = _monitored(pruned.get("monitored_metric"), mode)
+    return {"metrics": metrics, "best_epoch": best} | monitored
 
 
 def _read_failure(path: Path) -> dict[str, Any]:
@@ -213,9 +225,11 @@ def _read_failure(path: Path) -> dict[str, Any]:
     } | ({"overrides": overrides} if overrides else {})
 
 
-def _monitor(option: Any) -> str | None:
-    """Return the metric of trainer.monitor; None of `auto`, which a result resolves."""
-    return option if isinstance(option, str) and option != AUTO else None
+def _monitored(monitor: Any, mode: Any) -> dict[str, Any]:
+    """Return `monitor` and `mode` of a JobSummary; {} of `auto`, which a result resolves."""
+    if not isinstance(monitor, str) or monitor == AUTO:
+        return {}
+    return {"monitor": monitor, "mode": metric_mode(monitor, mode)}
 
 
 def _if_type(kind: type, value: Any) -> Any:

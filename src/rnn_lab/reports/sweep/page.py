@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,8 +26,8 @@ from rnn_lab.reports.sweep.jobs import (
     JobSummary,
     format_statuses,
     read_importances,
-    smaller_is_better,
     sweep_metrics,
+    sweep_mode,
     sweep_monitor,
 )
 from rnn_lab.reports.sweep.options import format_value, resolve, short_names, swept_options
@@ -75,7 +76,7 @@ def render_page(folder: Path, jobs: Sequence[JobSummary], output: Path | None = 
         statuses=format_statuses(jobs),
         monitor=monitor,
         test_monitor=monitor.replace("val/", "test/"),
-        smaller_is_better=smaller_is_better,
+        mode_of=partial(sweep_mode, jobs),
         other_monitors=sorted({j.monitor for j in jobs if j.monitor} - {monitor}),
         varied=varied,
         short=short_names(varied),

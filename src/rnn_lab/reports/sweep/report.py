@@ -28,8 +28,8 @@ from rnn_lab.reports.sweep.jobs import (
     JobSummary,
     format_statuses,
     read_jobs,
-    smaller_is_better,
     sweep_metrics,
+    sweep_mode,
     sweep_monitor,
 )
 from rnn_lab.reports.sweep.options import ABSENT, format_value, resolve, short_names, swept_options
@@ -110,7 +110,7 @@ def _print_sweep(jobs: Sequence[JobSummary], console: Console) -> None:
         _print_table(_groups_table(groups, monitor), console)
     if baselines := summarize_baselines(jobs):
         _print_table(_baselines_table(baselines), console)
-    better = "lower" if smaller_is_better(monitor) else "higher"
+    better = "lower" if sweep_mode(jobs, monitor) == "min" else "higher"
     selection = (
         f"Ranked by {format_metric_name(monitor)} only ({better} is better); "
         "test metrics are not used for selection."

@@ -24,20 +24,19 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from rnn_lab.data.sources.registry import find_source
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
 from rnn_lab.io.run_file import SWEEP_FILE
+from rnn_lab.models.metric_mode import metric_mode
 from rnn_lab.overrides import in_quotes, own_options, quote_override, shell_words
 from rnn_lab.reports.run_files import job_file, read_object
-from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
+from rnn_lab.reports.sweep.jobs import MONITORED
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.search.config import Direction, search_options
 from rnn_lab.sweeps.search.space import Space, parse_space
 from rnn_lab.sweeps.search.study import open_storage, open_study
 from rnn_lab.sweeps.search.workers import CLAIM_LOCK, Worker
-from rnn_lab.training.config import parse_run_config
-from rnn_lab.validation import AUTO
+from rnn_lab.training.config import RunConfig, parse_run_config
 
 LONGEST = 1_000  # characters of what an untrusted study says of a trial
 WORDS = {
@@ -159,26 +158,31 @@ def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictC
     jobs = []
     for values in (first, *others):
         job = loader.load_sweep_config(config, space.overrides(values))
-        if job.hydra.job.name == "train":
-            parse_run_config(own_options(job))
+        _run_config(job)
         jobs.append(job)
     return jobs[0]
 
 
 def default_directions(job: DictConfig) -> dict[str, Direction]:
-    """Return the objective of a search without `directions`: trainer.monitor of a composed job.
+    """Return the objective of a search without `directions`: what a composed job monitors.
+
+    MONITORED is the metric that each run chooses once it has read its texts: of all that it may
+    choose, a larger value is better.
 
     Raises:
-        ConfigError: the job has no such option.
+        ConfigError: the job has no option trainer.monitor.
     """
-    metric = OmegaConf.select(job, "trainer.monitor")
-    if metric is None:
+    if config := _run_config(job):
+        metric = config.known_monitor or MONITORED
+    elif (metric := OmegaConf.select(job, "trainer.monitor")) is None:
         raise ConfigError("hydra.sweeper.directions: name the metrics of result.json to optimize")
-    if metric == AUTO:
-        # Of a user's own texts, each run chooses the metric once it has read them.
-        own = find_source(OmegaConf.select(job, "data.source")).config.fits_size
-        return {MONITORED if own else DEFAULT_MONITOR: "maximize"}
-    return {metric: "minimize" if metric.endswith(("loss", "error", "perplexity")) else "maximize"}
+    mode = metric_mode(metric, OmegaConf.select(job, "trainer.monitor_mode"))
+    return {metric: "minimize" if mode == "min" else "maximize"}
+
+
+def _run_config(job: DictConfig) -> RunConfig | None:
+    """Return the options of a composed job, checked; None of another program's."""
+    return parse_run_config(own_options(job)) if job.hydra.job.name == "train" else None
 
 
 def _text(value: Any) -> str:

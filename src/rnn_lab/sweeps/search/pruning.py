@@ -12,6 +12,7 @@ from optuna.exceptions import OptunaError
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.io.atomic import write_json
+from rnn_lab.models.metric_mode import MetricMode
 from rnn_lab.reports.sweep.jobs import MONITORED
 from rnn_lab.sweeps.search.study import build_pruner, open_storage
 from rnn_lab.training.callbacks import find_callback
@@ -35,6 +36,7 @@ class Pruning(Callback):
         self.trial = trial
         self.folder = folder
         self.metric: str | None = None  # to report; None: the study has several objectives
+        self.mode: MetricMode  # of the study: whether a smaller or a larger metric is better
         self.value = math.nan
         self.skip_test = False
 
@@ -58,7 +60,8 @@ class Pruning(Callback):
         except KeyError:
             raise ConfigError(f"trial.study={name}: there is no trial {number} in it") from None
         self.pruner = build_pruner(self.study)
-        metric, *others = self.study.user_attrs["directions"]
+        (metric, direction), *others = self.study.user_attrs["directions"].items()
+        self.mode = "min" if direction == "minimize" else "max"
         if not others and metric == MONITORED:
             metric = str(find_callback(trainer, BestCheckpoint).monitor)
         if not others and metric.startswith("val/"):
@@ -93,9 +96,15 @@ class Pruning(Callback):
         numbers = {epoch: score for epoch, score in scores.items() if not math.isnan(score)}
         best_epoch = better(numbers or scores, key=scores.__getitem__)
         last = max(history)
-        decided = {"monitored_metric": self.metric, "value": self.value}
-        content = {"epoch": last, "epochs": last + 1, **decided, "best_epoch": best_epoch}
-        write_json(self.folder / "pruned.json", content | history[best_epoch])
+        pruned = {
+            "epoch": last,
+            "epochs": last + 1,
+            "monitored_metric": self.metric,
+            "monitored_mode": self.mode,
+            "value": self.value,
+            "best_epoch": best_epoch,
+        }
+        write_json(self.folder / "pruned.json", pruned | history[best_epoch])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what last.ckpt holds: a pruned run that is killed is not tested when resumed."""

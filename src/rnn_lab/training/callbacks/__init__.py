@@ -50,7 +50,7 @@ def build_callbacks(
     callbacks: list[Callback] = [
         NonFiniteGuard(config, folder, rollbacks),  # first: no other sees a number that is none
         *([] if config.ema_decay is None else [WeightAverage(config.ema_decay)]),
-        BestCheckpoint(spec.checkpoint_dir, config.monitor, config.metric_mode),
+        BestCheckpoint(spec.checkpoint_dir, config.monitor, config.monitored_mode),
         ExactCheckpoint(
             *(spec, metadata or {}, resume_state, shutdown or GracefulShutdown()),
             changed=changed,
@@ -66,7 +66,7 @@ def build_callbacks(
         callbacks.append(
             EarlyStopping(
                 config.monitor,
-                mode=config.metric_mode,
+                mode=config.monitored_mode,
                 patience=patience,
                 check_finite=False,  # NaN is no better metric; it would end the training in silence
             )
