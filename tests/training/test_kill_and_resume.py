@@ -63,7 +63,8 @@ def test_a_resumed_run_has_the_temperature_of_one_that_was_not_killed(tmp_path):
 @pytest.mark.slow
 def test_killed_at_every_critical_call(tmp_path):
     """Each start of the run gets a little further than the one before."""
-    best, last, keep = {"file": "best.ckpt"}, {"file": "last.ckpt"}, "rnn_lab.training.artifacts"
+    best, last = {"file": "best.ckpt"}, {"file": "last.ckpt"}
+    outputs = "rnn_lab.training.split_predictions.SplitPredictions"
     kills = [
         aim("rnn_lab.data.cache._signatures"),  # the cache is complete, but has no name yet
         aim("rnn_lab.data.storage.RaggedArrayWriter.append", when="after"),
@@ -75,7 +76,7 @@ def test_killed_at_every_critical_call(tmp_path):
         aim("torch.save", 2, when="half", **best),
         aim("pathlib.Path.replace", 1, when="after", **best),
         aim(f"{MODULE}.on_test_epoch_end"),
-        aim(f"{keep}.write_predictions", when="after"),
+        aim(f"{outputs}._write_predictions", when="after"),
         aim("matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", 2, when="after"),
         aim("pathlib.Path.replace", 4, file=".finishing", when="after"),
     ]

@@ -27,21 +27,19 @@ from rnn_lab.models.metrics import (
 from rnn_lab.models.tasks import TASKS
 from rnn_lab.paths import local_path
 from rnn_lab.reports.plots import draw_plots
-from rnn_lab.reports.run_files import TOP_LOSSES, list_runs
+from rnn_lab.reports.run_files import list_runs
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.training.artifacts import (
     describe_calibration,
     describe_data,
+    describe_thresholds,
     git_commit,
-    predicted_labels,
-    read_train_hashes,
     versions,
-    write_class_metrics,
-    write_predictions,
     write_result,
-    write_top_losses,
 )
 from rnn_lab.training.data_report import print_source_info, write_skipped_rows
+from rnn_lab.training.split_predictions import SplitPredictions
+from rnn_lab.training.train_hashes import count_trained_on
 from rnn_lab.validation import AUTO, StrictConfig, metric_factories, validate
 
 # Options of this machine, which are not taken from a checkpoint: it may be untrusted.
@@ -83,7 +81,7 @@ def evaluate(options: dict[str, Any]) -> None:
     folder = Path(checked.output_dir)
     lock = lock_test_dir(folder)
     try:
-        trained_on = count_trained_on(runs, data)
+        trained_on = count_trained_on([run.path for run in runs], data.examples_of("test"))
         save_test_artifacts(folder, model, data, tested, about, trained_on)
     finally:
         lock.release()
@@ -266,18 +264,6 @@ def combine_results(
     )
 
 
-def count_trained_on(runs: Sequence[LoadedModel], data: TextDataModule) -> int | None:
-    """Return how many test texts are, word for word, among those that a run was trained on.
-
-    None if no run's folder has a file of their hashes, or all have a damaged one.
-    """
-    texts = data.corpus.test
-    found = [hashes for run in runs if (hashes := read_train_hashes(run.path)) is not None]
-    if texts is None or not found:
-        return None
-    return int(np.isin(texts.text_hashes[:, 0], np.concatenate(found)).sum())
-
-
 def describe_run(run: LoadedModel, tested: TestResult) -> dict[str, Any]:
     """Return what result.json says of the run that was tested."""
     return {
@@ -322,21 +308,17 @@ def save_test_artifacts(
 
     `about` is that of `describe_run` or `describe_ensemble`.
     """
-    texts, encoded = data.corpus.test, data.splits["test"]
-    assert texts is not None
-    thresholds = model.thresholds
-    examples: dict[str, Any] = {
-        "class_names": model.class_names,
-        "names": texts.names,
-        "labels": encoded.labels,
-        "losses": tested.losses,
-        "probabilities": tested.probabilities,
-        "thresholds": thresholds,
-    }
-    write_predictions(folder / "predictions.csv", lengths=encoded.lengths, **examples)
-    write_top_losses(folder / TOP_LOSSES, texts=texts.texts, **examples)
-    predicted = predicted_labels(tested.probabilities, thresholds)
-    per_class = write_class_metrics(folder, model.class_names, encoded.labels, predicted)
+    examples, encoded = data.examples_of("test"), data.splits["test"]
+    per_class = SplitPredictions(
+        class_names=model.class_names,
+        names=examples.names,
+        texts=examples.texts,
+        labels=encoded.labels,
+        lengths=encoded.lengths,
+        losses=tested.losses,
+        probabilities=tested.probabilities,
+        thresholds=model.thresholds,
+    ).write(folder)
     write_skipped_rows(data.corpus, folder)
     result = {
         **about,
@@ -346,9 +328,10 @@ def save_test_artifacts(
         "data": describe_data(data) | {"num_trained_on": num_trained_on},
         "versions": versions(),
         "git_commit": git_commit(),
+        **describe_thresholds(model.class_names, model.thresholds),
+        **tested.metrics,
+        "per_class": per_class,
     }
-    if thresholds is not None:
-        result["thresholds"] = dict(zip(model.class_names, thresholds.tolist(), strict=True))
-    write_result(folder, result | tested.metrics | {"per_class": per_class})
+    write_result(folder, result)
     draw_plots(folder)
     print_run(folder)

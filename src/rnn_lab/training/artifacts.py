@@ -1,7 +1,6 @@
 """The files that a finished run leaves. result.json comes last: where it is, all others are."""
 
 import contextlib
-import csv
 import platform
 import shutil
 import subprocess
@@ -19,21 +18,14 @@ import torch
 from rnn_lab.data.class_balance import count_classes
 from rnn_lab.data.corpus import fingerprint_test_split
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.io.atomic import atomic_write, atomic_write_bytes, write_json
+from rnn_lab.io.atomic import write_json
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.paths import project_root
 from rnn_lab.process import peak_memory_bytes
-from rnn_lab.reports.class_metrics import ClassMetrics, class_metrics
 from rnn_lab.reports.plots import draw_plots
-from rnn_lab.reports.run_files import (
-    TOP_LOSSES,
-    HighLossExample,
-    format_labels,
-    probability_of,
-)
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.tracking.loggers import FaultTolerantWandbLogger
 from rnn_lab.training.callbacks import find_callback
@@ -41,17 +33,14 @@ from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactChe
 from rnn_lab.training.callbacks.monitors import PredictionCollector, Throughput
 from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.data_report import SKIPPED_ROWS, warn_never_predicted
+from rnn_lab.training.data_report import SKIPPED_ROWS
 from rnn_lab.training.hardware import Hardware, describe_hardware
 from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
+from rnn_lab.training.split_predictions import SplitPredictions
+from rnn_lab.training.train_hashes import TRAIN_HASHES, write_train_hashes
 
-TRAIN_HASHES = "train_hashes.npy"
-MAX_HASHED_TEXTS = 2**20  # of the training split: 8 MiB
-_NPY_HEADER_BYTES = 4096
-_NUM_TOP_LOSSES = 100
 STAGE = ".finishing"  # folder within the output folder
-MOST_CLASSES = 1_000  # with metrics of their own in result.json, which is read whole
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "tokenizers", "wandb")
 _IN_PLACE = ("metrics.csv", "gradient_flow.csv", SKIPPED_ROWS)  # were written before
 
@@ -79,23 +68,19 @@ def save_artifacts(
     thresholds = _thresholds(trainer)
     if predictions.is_complete and test is not None:
         encoded, rows = data.splits["test"], predictions.indices
-        tested: dict[str, Any] = {
-            "class_names": data.class_names,
-            "names": [test.names[row] for row in rows],
-            "labels": encoded.labels[rows],
-            "losses": predictions.losses,
-            "probabilities": predictions.probabilities,
-            "thresholds": thresholds,
-        }
-        write_predictions(stage / "predictions.csv", lengths=encoded.lengths[rows], **tested)
-        write_top_losses(stage / TOP_LOSSES, texts=test.take(rows).texts, **tested)
-        predicted = predicted_labels(predictions.probabilities, thresholds)
-        per_class = write_class_metrics(stage, data.class_names, encoded.labels[rows], predicted)
-        result = result | {"per_class": per_class}
+        tested = SplitPredictions(
+            class_names=data.class_names,
+            names=[test.names[row] for row in rows],
+            texts=test.take(rows).texts,
+            labels=encoded.labels[rows],
+            lengths=encoded.lengths[rows],
+            losses=predictions.losses,
+            probabilities=predictions.probabilities,
+            thresholds=thresholds,
+        )
+        result = result | {"per_class": tested.write(stage)}
     write_train_hashes(stage / TRAIN_HASHES, data)
-    if thresholds is not None:
-        named = dict(zip(data.class_names, thresholds.tolist(), strict=True))
-        result = result | {"thresholds": named}
+    result = result | describe_thresholds(data.class_names, thresholds)
     write_result(stage, result)
     if plots:
         draw_plots(stage)
@@ -115,14 +100,6 @@ def _thresholds(trainer: L.Trainer) -> np.ndarray | None:
     return None if thresholds is None else thresholds.cpu().numpy()
 
 
-def predicted_labels(probabilities: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
-    """Return the most probable class, int64 [examples], of probabilities [examples, classes].
-
-    With `thresholds` [classes], return whether each label is predicted, bool [examples, classes].
-    """
-    return probabilities.argmax(axis=1) if thresholds is None else probabilities >= thresholds
-
-
 def _report_to_wandb(stage: Path, data: TextDataModule, trainer: L.Trainer) -> None:
     loggers = (x for x in trainer.loggers if isinstance(x, FaultTolerantWandbLogger))
     logger = next(loggers, None)
@@ -134,116 +111,6 @@ def _report_to_wandb(stage: Path, data: TextDataModule, trainer: L.Trainer) -> N
     checkpoint = Path(best) if best else None
     with logger.tolerate():  # the run is complete without its dashboard
         report_to_wandb(logger.experiment, stage, data.corpus.test, checkpoint)
-
-
-def write_predictions(
-    path: Path,
-    *,
-    class_names: Sequence[str],
-    names: Sequence[str],
-    labels: np.ndarray,
-    lengths: np.ndarray,
-    losses: np.ndarray,
-    probabilities: np.ndarray,
-    thresholds: np.ndarray | None = None,
-) -> None:
-    """Write predictions.csv: one row for each example of the test split, in the order given.
-
-    `names` [examples] say where each came from; `labels` are indices into `class_names`, `lengths`
-    are tokens, `losses` are cross-entropies in nats (all [examples]); `probabilities` [examples,
-    classes] are written with as many digits as read back the same.
-
-    With `thresholds` [classes] a text has any number of labels, [examples, classes]: then columns
-    label_<class> and prediction_<class> of 0 and 1 take the place of `label` and `prediction`.
-    """
-    columns = ["name", "label", "prediction", "length", "loss"]
-    predicted = predicted_labels(probabilities, thresholds)
-    if thresholds is None:
-        cells = [(class_names[a], class_names[b]) for a, b in zip(labels, predicted, strict=True)]
-    else:
-        kinds = ("label", "prediction")
-        columns[1:3] = [f"{kind}_{name}" for kind in kinds for name in class_names]
-        cells = np.hstack([labels, predicted]).astype(int).tolist()
-    with atomic_write(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns + [f"probability_{name}" for name in class_names])
-        for i, name in enumerate(names):
-            numbers = [str(number) for number in (lengths[i], losses[i], *probabilities[i])]
-            writer.writerow([name, *cells[i], *numbers])
-
-
-def write_class_metrics(
-    folder: Path, class_names: Sequence[str], labels: np.ndarray, predicted: np.ndarray
-) -> dict[str, ClassMetrics]:
-    """Write per_class.csv of the test split into `folder`; return what result.json has of it.
-
-    `labels` and `predicted` are as in `class_metrics`. A class of the split that is never predicted
-    gives a warning.
-
-    Returns:
-        The metrics by class, or {} where there are more than MOST_CLASSES.
-    """
-    found = class_metrics(labels, predicted, class_names)
-    with atomic_write(folder / "per_class.csv", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["class", *ClassMetrics.__annotations__])
-        writer.writerows([name, *metrics.values()] for name, metrics in found.items())
-    warn_never_predicted(labels, predicted, class_names)
-    return found if len(found) <= MOST_CLASSES else {}
-
-
-def write_top_losses(
-    path: Path,
-    *,
-    class_names: Sequence[str],
-    names: Sequence[str],
-    texts: Sequence[str],
-    labels: np.ndarray,
-    losses: np.ndarray,
-    probabilities: np.ndarray,
-    thresholds: np.ndarray | None = None,
-) -> None:
-    """Write top_losses.csv: the examples with the highest loss and their texts, the highest first.
-
-    The arguments are those of `write_predictions`; of `texts` [examples], few are read.
-    """
-    rows = np.argsort(-losses, kind="stable")[:_NUM_TOP_LOSSES]
-    predicted = predicted_labels(probabilities[rows], thresholds)
-    columns = (format_labels(which, class_names) for which in (labels[rows], predicted))
-    chosen = probability_of(predicted, probabilities[rows])
-    with atomic_write(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*HighLossExample._fields, "text"])
-        for i, label, prediction, probability in zip(rows, *columns, chosen, strict=True):
-            numbers = str(probability), str(losses[i])
-            writer.writerow([names[i], label, prediction, *numbers, texts[i]])
-
-
-def write_train_hashes(path: Path, data: TextDataModule) -> None:
-    """Write the distinct 64-bit hashes of the training texts, sorted, if they are not too many."""
-    hashes = np.unique(data.examples_of("train").text_hashes[:, 0])
-    if len(hashes) <= MAX_HASHED_TEXTS:
-        with atomic_write_bytes(path) as file:
-            np.save(file, hashes)
-
-
-def read_train_hashes(checkpoint: Path) -> np.ndarray | None:
-    """Return what `write_train_hashes` wrote for the run of a checkpoint, uint64 [texts].
-
-    None if there is no run folder around it, or no such file in it, or a damaged one.
-    """
-    path = checkpoint.parent.parent / TRAIN_HASHES
-    if checkpoint.parent.name != "checkpoints" or not path.is_file():
-        return None
-    try:
-        if path.stat().st_size > 8 * MAX_HASHED_TEXTS + _NPY_HEADER_BYTES:
-            return None
-        hashes = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError):
-        return None
-    if not isinstance(hashes, np.ndarray) or hashes.dtype != np.uint64 or hashes.ndim != 1:
-        return None
-    return hashes
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
@@ -318,6 +185,15 @@ def describe_calibration(
 ) -> dict[str, Any]:
     """Return the temperature, and the test metrics of probabilities without it."""
     return {"temperature": network.temperature.item(), "uncalibrated": dict(uncalibrated)}
+
+
+def describe_thresholds(
+    class_names: Sequence[str], thresholds: np.ndarray | None
+) -> dict[str, dict[str, float]]:
+    """Return the threshold of each label; {} where a text has one label."""
+    if thresholds is None:
+        return {}
+    return {"thresholds": dict(zip(class_names, thresholds.tolist(), strict=True))}
 
 
 def describe_data(data: TextDataModule) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from rnn_lab.data.corpus import Split
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.encode import EncodedTexts
 from rnn_lab.data.progress import progress_bar
@@ -19,11 +18,11 @@ from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.io.safetensors_file import digest
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.reports.run_files import Runs, list_runs, refuse_unfinished
-from rnn_lab.training.artifacts import read_train_hashes
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import WARNING_SHARE
 from rnn_lab.training.hardware import TORCH_DEVICES, Hardware
 from rnn_lab.training.saved_network import read_network
+from rnn_lab.training.train_hashes import count_trained_on
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +69,10 @@ class RunTeacher:
         networks = [member.fingerprint for member in self._members]
         return {"networks": networks, "device": self._device.type, "bf16": self._is_bf16}
 
-    def count_trained_on(self, texts: Split) -> int:
-        """Return how many of the texts are, word for word, among those that trained a run.
-
-        Runs whose folder does not say what trained them are not counted.
-        """
-        paths = (member.path for member in self._members)
-        found = [hashes for path in paths if (hashes := read_train_hashes(path)) is not None]
-        return int(np.isin(texts.text_hashes[:, 0], np.concatenate(found)).sum()) if found else 0
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The file of each network."""
+        return [member.path for member in self._members]
 
     def probabilities(self, encode: Callable[[Vocabulary], EncodedTexts]) -> np.ndarray:
         """Return the mean probabilities, see `rnn_lab.data.pseudo_labels.Teacher`."""
@@ -118,7 +113,8 @@ def warn_of_shared_texts(teacher: RunTeacher | None, data: TextDataModule) -> No
     for split in ("validation", "test"):
         if split not in data.splits:
             continue
-        size, shared = len(data.splits[split]), teacher.count_trained_on(data.examples_of(split))
+        size = len(data.splits[split])
+        shared = count_trained_on(teacher.checkpoints, data.examples_of(split)) or 0
         if shared >= WARNING_SHARE * size:
             log.warning(
                 "data.teacher was trained on %s of the %s %s texts, so that the metrics of this "
