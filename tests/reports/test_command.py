@@ -24,10 +24,11 @@ def test_a_sweep_is_given_by_folder_or_name(
     assert "runs/named=oddly/sweep.html" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["a run", "checkpoints/a run"])
 def test_a_run_is_given_by_folder_result_or_checkpoint(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    run = write_job(tmp_path, "a run")
+    run = write_job(tmp_path, name)
     (run / "checkpoints").mkdir()
     (run / "metrics.csv").write_text("")
     for place in (run, run / "result.json", run / "checkpoints" / "best.ckpt"):

@@ -16,7 +16,7 @@ from rnn_lab.serving.schemas import ExplainRequest
 
 def test_a_run_has_the_name_of_its_folder_or_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for place in ("runs/gru/checkpoints", "v1.2"):
+    for place in ("runs/gru/checkpoints", "v1.2", "checkpoints/lstm"):
         Path(place).mkdir(parents=True)
     for file in ("runs/gru/result.json", "runs/gru/checkpoints/best.ckpt", "model.onnx"):
         Path(file).touch()
@@ -27,6 +27,7 @@ def test_a_run_has_the_name_of_its_folder_or_file(tmp_path, monkeypatch):
         "runs/gru/checkpoints/best.ckpt": "gru",
         str(tmp_path / "model.onnx"): "model",
         "v1.2": "v1.2",  # a folder
+        "checkpoints/lstm": "lstm",
     }
     assert {run: unique_name(run, []) for run in names} == names
     monkeypatch.chdir("runs/gru")

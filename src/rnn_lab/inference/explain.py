@@ -9,6 +9,7 @@ from rnn_lab.errors import sanitize
 from rnn_lab.fast_import import fast_imports, gc_disabled
 from rnn_lab.inference.config import ExplainOptions
 from rnn_lab.inference.predict import check_text, print_prediction
+from rnn_lab.io.run_file import run_folder
 from rnn_lab.paths import local_path
 from rnn_lab.validation import validate
 
@@ -45,12 +46,10 @@ def folder_for(checkpoint: Path, text: str, label: str | None = None) -> Path:
 
     Its name is readable, and different for every text and every label that was asked for.
     """
-    run = checkpoint.parent
-    if run.name == "checkpoints":
-        run = run.parent
+    folder = run_folder(checkpoint) or checkpoint.parent
     name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     if name.replace("-", " ") != text or len(name) > NAME_LENGTH or label is not None:
         key = text if label is None else f"{label}\0{text}"
         digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8]
         name = "-".join(filter(None, (name[:NAME_LENGTH].strip("-"), digest)))
-    return run / "explain" / name
+    return folder / "explain" / name

@@ -17,6 +17,7 @@ from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.batch_predict import classify
 from rnn_lab.inference.load import LoadedModel
 from rnn_lab.io.atomic import atomic_write
+from rnn_lab.io.run_file import run_folder
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.trace import trace
 from rnn_lab.paths import local_path
@@ -253,7 +254,7 @@ def attributed_words(
 
 def _describe(run: LoadedModel) -> str:
     """Return the name of the run for plots: from its result.json, if it is in a run folder."""
-    if run.path.parent.name == "checkpoints":
+    if folder := run_folder(run.path):
         with contextlib.suppress(CheckpointError):
-            return format_run(read_result(run.path.parent.parent))
+            return format_run(read_result(folder))
     return f"{format_model({'model': run.model_config.model_dump()})}, {run.path.name}"

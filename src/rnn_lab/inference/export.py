@@ -11,7 +11,7 @@ from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import ExportOptions
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
-from rnn_lab.io.run_file import ONNX_SUFFIX
+from rnn_lab.io.run_file import ONNX_SUFFIX, run_folder
 from rnn_lab.io.safetensors_file import SUFFIX, write_safetensors
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import load_plugins, require_extra
@@ -127,14 +127,9 @@ def _write_onnx(output: Path, run: "LoadedModel", texts: list[str] | None) -> st
     )
 
 
-def _run_folder(run: "LoadedModel") -> Path | None:
-    folder = run.path.parent
-    return folder.parent if folder.name == "checkpoints" else None
-
-
 def _recorded_result(run: "LoadedModel") -> dict[str, Any] | None:
     """Return the run's result.json; None if it has none that can be read."""
-    folder = _run_folder(run)
+    folder = run_folder(run.path)
     try:
         return None if folder is None else read_result(folder)
     except CheckpointError:
@@ -143,7 +138,7 @@ def _recorded_result(run: "LoadedModel") -> dict[str, Any] | None:
 
 def _recorded_texts(run: "LoadedModel") -> list[str]:
     """Return the test texts in the run's folder: those with the highest loss."""
-    folder = _run_folder(run)
+    folder = run_folder(run.path)
     try:
         return [] if folder is None else _read_texts(folder / TOP_LOSSES, text_column="text")
     except DataError:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from rnn_lab.errors import UserError, exit_with
 from rnn_lab.io.locks import acquire
+from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.io.timed_dir import claim_timed_dir
 
 
@@ -38,6 +39,6 @@ def lock_test_dir(folder: Path) -> FileLock:
         UserError: another process holds the lock, or the folder contains a training run, whose
             result a test would overwrite.
     """
-    if (folder / "job.json").exists() or (folder / "checkpoints").exists():
+    if (folder / "job.json").exists() or (folder / CHECKPOINT_DIR).exists():
         raise UserError(f"output_dir={folder}: contains a training run; choose another folder")
     return acquire(folder / "eval.lock", f"output_dir={folder}")

@@ -4,6 +4,7 @@ from typing import Any
 
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.errors import CheckpointError
+from rnn_lab.io.run_file import run_folder
 from rnn_lab.paths import local_path
 from rnn_lab.reports.run_files import read_result
 
@@ -15,10 +16,8 @@ def recorded_read_info(run: str) -> tuple[bool, ReadInfo | None]:
 
     A result.json is read in no time, a checkpoint after torch was imported.
     """
-    path = local_path(run)
-    folder = path.parent if path.name == "result.json" else path
-    if path.parent.name == "checkpoints":
-        folder = path.parent.parent
+    if (folder := run_folder(local_path(run))) is None:
+        return False, None
     try:
         data = read_result(folder)["data"]
     except CheckpointError:

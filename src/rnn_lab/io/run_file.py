@@ -1,4 +1,4 @@
-"""The file that an option `run` stands for: of a run folder, its checkpoint."""
+"""A run folder and the files in it that stand for it: its checkpoints and its result.json."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from rnn_lab.errors import CheckpointError
 from rnn_lab.paths import local_path
 
 ONNX_SUFFIX = ".onnx"
+CHECKPOINT_DIR = "checkpoints"  # of a run folder
 SWEEP_FILE = "multirun.yaml"  # a sweeper writes it before the first job
 
 
@@ -18,6 +19,18 @@ def is_onnx_file(run: str | Path) -> bool:
 def is_sweep_dir(folder: Path) -> bool:
     """Return whether `folder` is that of a sweep."""
     return (folder / SWEEP_FILE).is_file()
+
+
+def run_folder(path: Path) -> Path | None:
+    """Return the run folder that `path` stands for: a folder itself, of files see above.
+
+    None for any other file, such as a copy of a checkpoint.
+    """
+    if path.is_dir():  # a run may be in a folder that is called like that of checkpoints
+        return path
+    if path.name == "result.json":
+        return path.parent
+    return path.parent.parent if path.parent.name == CHECKPOINT_DIR else None
 
 
 def find_checkpoint(run: str | Path) -> Path:
@@ -38,7 +51,7 @@ def find_checkpoint(run: str | Path) -> Path:
         raise CheckpointError(f"{run}: no such run folder, .ckpt or .safetensors file")
     if not path.is_dir():
         raise CheckpointError(f"{run}: not a regular file")
-    best, last = (path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    best, last = (path / CHECKPOINT_DIR / name for name in ("best.ckpt", "last.ckpt"))
     for place in (best, last):
         if place.is_file():
             return place

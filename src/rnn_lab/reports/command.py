@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnn_lab.errors import ConfigError, WriteError, sanitize
+from rnn_lab.io.run_file import run_folder
 from rnn_lab.overrides import parse_arguments
 from rnn_lab.paths import local_path
 
@@ -98,11 +99,8 @@ def _report_run(options: dict[str, str], attribute: "Attribute | None") -> None:
     examples = options.get("examples", "10")
     if not examples.isdecimal() or int(examples) > MAX_EXAMPLES:
         raise ConfigError(f"examples={examples}: not a whole number from 0 to {MAX_EXAMPLES}")
-    folder = find_sweep(options["run"])
-    if folder.name == "result.json":
-        folder = folder.parent
-    elif folder.parent.name == "checkpoints":
-        folder = folder.parent.parent
+    given = find_sweep(options["run"])
+    folder = run_folder(given) or given
     check_run_folder(folder)
     path = _output(options) or folder / RUN_PAGE
     path = path / RUN_PAGE if path.is_dir() else path

@@ -19,7 +19,7 @@ import numpy as np
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.io.atomic import read_text
 from rnn_lab.io.locks import is_locked
-from rnn_lab.io.run_file import is_sweep_dir
+from rnn_lab.io.run_file import CHECKPOINT_DIR, is_sweep_dir
 from rnn_lab.io.schema import SCHEMA_KEY, check_schema
 from rnn_lab.paths import local_path
 from rnn_lab.reports.untrusted import get_group
@@ -41,7 +41,7 @@ _STATUS: dict[JobFile, JobStatus] = {"result": "finished", "pruned": "pruned", "
 # Any of these makes a folder a job. The first is written once the job holds its lock: Hydra's files
 # are there before, when another process that starts a job would still look like one that died.
 _JOB_FILES = (
-    "job.json", "result.json", "pruned.json", "failure.json", "metrics.csv", "checkpoints",
+    "job.json", "result.json", "pruned.json", "failure.json", "metrics.csv", CHECKPOINT_DIR,
 )  # fmt: skip
 _MAX_DEPTH = 4  # of job folders below the sweep
 

@@ -10,7 +10,7 @@ import numpy as np
 from rnn_lab.errors import CheckpointError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.predictor import SingleModel
-from rnn_lab.io.run_file import is_onnx_file
+from rnn_lab.io.run_file import is_onnx_file, run_folder
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
 from rnn_lab.process import num_threads
@@ -141,11 +141,8 @@ def load_runs(options: ServeOptions, observe: Callable[[str, int], None]) -> dic
 def unique_name(run: str, taken: Sequence[str] | dict[str, Any]) -> str:
     """Return a short name for a run: its folder, or its file without the ending."""
     path = local_path(run).absolute()
-    if path.name == "result.json" or path.parent.name == "checkpoints":
-        path = path.parent
-    if path.name == "checkpoints":
-        path = path.parent
-    base = path.stem if path.is_file() else path.name
+    folder = run_folder(path)
+    base = path.stem if folder is None else folder.name
     name, number = base, 2
     while name in taken:
         name, number = f"{base}-{number}", number + 1
@@ -212,9 +209,9 @@ def _describe(name: str, run: SingleModel) -> dict[str, Any]:
     options = _model_options(run)
     model = {"name": run.cell, "bidirectional": options.get("model.bidirectional")}
     description = f"{format_model({'model': model})}, {run.path.name}"
-    if run.path.parent.name == "checkpoints":
+    if folder := run_folder(run.path):
         try:
-            result = read_result(run.path.parent.parent)
+            result = read_result(folder)
             description, options = format_run(result), recorded_options(result)
         except (CheckpointError, KeyError, TypeError):  # unfinished, or its result is damaged
             result = {}

@@ -31,6 +31,7 @@ from rnn_lab.errors import (
 )
 from rnn_lab.io.atomic import check_writable, write_json
 from rnn_lab.io.locks import LockHeldError, acquire, lock_owner
+from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.overrides import shell_words
@@ -128,7 +129,7 @@ class JobDir:
 
     def unfinished_fingerprint(self) -> str | None:
         """Return the fingerprint of the run that could be resumed here; None without one."""
-        last = self.path / "checkpoints" / "last.ckpt"
+        last = self.path / CHECKPOINT_DIR / "last.ckpt"
         return self.read("job").get("fingerprint") if last.exists() else None
 
     def start(self, *, fingerprint: str, overrides: list[str], trial: int | None) -> None:

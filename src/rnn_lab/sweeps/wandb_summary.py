@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rnn_lab.errors import CheckpointError, UserError
+from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.overrides import shell_quote
 from rnn_lab.paths import wandb_prefix
 from rnn_lab.reports.sweep.jobs import JobSummary, read_importances, read_jobs, sweep_monitor
@@ -61,7 +62,7 @@ def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary], page: Pat
         logged["sweep/report"] = wandb.Html(str(page), inject=False)
     run.log(logged)
     best = next((job for job in jobs if job.rank == 1), None)
-    if best and (checkpoint := best.folder / "checkpoints" / "best.ckpt").exists():
+    if best and (checkpoint := best.folder / CHECKPOINT_DIR / "best.ckpt").exists():
         about = {"folder": best.name, **best.metrics}
         artifact = wandb.Artifact(f"sweep-{run.id}", type="model", metadata=about)
         add_checkpoint(artifact, checkpoint)

@@ -21,6 +21,7 @@ from rnn_lab.errors import (
     sanitize,
 )
 from rnn_lab.io.atomic import find_os_error, write_error
+from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.io.safe_load import UnsafeCheckpointError
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.paths import local_path
@@ -128,7 +129,7 @@ def find_resume_point(
         CheckpointError: the checkpoint would run code, is not one of this project, or of another
             version of its format.
     """
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINT_DIR
     last = checkpoints / LAST
     stale = [last, checkpoints / BEST, folder / ROLLBACKS]
     _remove([*folder.glob(".*.partial"), *checkpoints.glob(".*.partial")])  # a kill left them
@@ -205,7 +206,7 @@ def _read_saved(
     folder: Path, resume: Literal["auto", "never"], ckpt_path: str | None
 ) -> dict[str, Any]:
     """Return the checkpoint of the folder, or that of `ckpt_path`; without one, nothing."""
-    last = folder / "checkpoints" / LAST
+    last = folder / CHECKPOINT_DIR / LAST
     if resume == "never" or not last.exists():
         if ckpt_path is None:
             return {}
@@ -270,7 +271,7 @@ def _check_files(folder: Path, checkpoint: dict[str, Any]) -> None:
     """Raise a CheckpointError if a file beside last.ckpt is damaged, or shorter than it was."""
     if checkpoint["callbacks"].get(BEST_STATE, {}).get("best_model_path"):
         try:
-            best = read_checkpoint(folder / "checkpoints" / BEST)
+            best = read_checkpoint(folder / CHECKPOINT_DIR / BEST)
         except CheckpointError as error:
             raise type(error)(f"{BEST} beside it: {error}") from None
         if not isinstance(best.get("epoch"), int) or _shapes(best) != _shapes(checkpoint):
@@ -349,9 +350,9 @@ def _copy_run(checkpoint: Path, folder: Path) -> None:
             f"ckpt_path={checkpoint}: only a {LAST} can be resumed from; "
             "train=false tests any checkpoint"
         )
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (folder / CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
     copied = {folder / name: checkpoint.parent.parent / name for name in _FILES}
-    copied |= {folder / "checkpoints" / name: checkpoint.with_name(name) for name in (BEST, LAST)}
+    copied |= {folder / CHECKPOINT_DIR / name: checkpoint.with_name(name) for name in (BEST, LAST)}
     for target, source in copied.items():
         if source.is_file():
             shutil.copyfile(source, target)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 
@@ -54,7 +55,7 @@ class RunSpec:
     @property
     def checkpoint_dir(self) -> Path:
         """Where best.ckpt and last.ckpt are written."""
-        return self.output_dir / "checkpoints"
+        return self.output_dir / CHECKPOINT_DIR
 
     def signature(self, hardware: Hardware, data: TextDataModule) -> dict[str, Any]:
         """Return all that decides the metrics of the run, flat: {"model.hidden_size": 128, ...}.

@@ -8,6 +8,7 @@ import numpy as np
 from rnn_lab.data.corpus import Split
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.io.atomic import atomic_write_bytes
+from rnn_lab.io.run_file import run_folder
 
 TRAIN_HASHES = "train_hashes.npy"
 MAX_HASHED_TEXTS = 2**20  # of the training split: 8 MiB
@@ -27,8 +28,8 @@ def read_train_hashes(checkpoint: Path) -> np.ndarray | None:
 
     None if there is no run folder around it, or no such file in it, or a damaged one.
     """
-    path = checkpoint.parent.parent / TRAIN_HASHES
-    if checkpoint.parent.name != "checkpoints" or not path.is_file():
+    folder = run_folder(checkpoint)
+    if folder is None or not (path := folder / TRAIN_HASHES).is_file():
         return None
     try:
         if path.stat().st_size > 8 * MAX_HASHED_TEXTS + _NPY_HEADER_BYTES:

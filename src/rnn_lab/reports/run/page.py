@@ -16,6 +16,7 @@ import numpy as np
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import atomic_write
+from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.models.metric_mode import MetricMode, metric_mode
 from rnn_lab.overrides import quote_override, shell_command
 from rnn_lab.reports.evaluation_curves import (
@@ -436,7 +437,7 @@ def _examples(
     found: list[TopLoss] = []
     if most and (is_tested or (parts.folder / TOP_LOSSES).exists()):
         found = parts.read("highest losses", lambda: read_top_losses(parts.folder)) or []
-    checkpoint = parts.folder / "checkpoints" / "best.ckpt"
+    checkpoint = parts.folder / CHECKPOINT_DIR / "best.ckpt"
     shown, note = None, ""
     if found and not checkpoint.is_file():
         note = "Words have no colours: there is no checkpoints/best.ckpt in the folder."
