@@ -76,12 +76,10 @@ def label_rows(
         _check_columns(run, source)
     total = bad_count = 0
     bad: list[RowPrediction] = []  # the first ones
-    # `reader.info` is replaced as the first rows are read.
     separator = run.label_separator if run.task == "multilabel" else None
-    output_options = OutputOptions(run.class_names, reader.info, options.top_k, separator)
+    output_options = OutputOptions(run.class_names, reader, options.top_k, separator)
     with _opened(output, output_options) as file, _progress(output) as show:
-        predictions = predict_rows(run, rows, options.batch_size)
-        for prediction in file.write_all(_with_info(predictions, reader, output_options)):
+        for prediction in file.write_all(predict_rows(run, rows, options.batch_size)):
             show(total := total + 1)
             if prediction.error is not None:
                 bad_count += 1
@@ -136,15 +134,6 @@ def _load(run: str, options: PredictOptions) -> "SingleModel":
     # numba takes a second to import: too long for one text.
     loaded.model.recurrent.use_numba = not is_one_text
     return loaded
-
-
-def _with_info(
-    rows: Iterable["RowPrediction"], reader: RecordReader, options: OutputOptions
-) -> Iterator["RowPrediction"]:
-    """Yield the rows; `options` know how the rows so far were read."""
-    for row in rows:
-        options.info = reader.info
-        yield row
 
 
 def check_replaceable(path: Path, what: str, *, overwrite: bool) -> None:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TextIO
 import numpy as np
 
 from rnn_lab.data.readers.reading import ReadInfo
+from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.errors import DataError
 from rnn_lab.plugins import require_extra
 
@@ -39,16 +40,21 @@ class RowPrediction(NamedTuple):
     labels: tuple[str, ...] = ()  # see Predictor.predicted
 
 
-@dataclass
+@dataclass(frozen=True)
 class OutputOptions:
     """What a file of predictions has in it."""
 
     class_names: Sequence[str]
-    info: ReadInfo  # of the input, complete once its first row was read
+    reader: RecordReader  # of the input
     top_k: int | None = None  # classes whose probabilities are written; None: all
     # Where a text has any number of labels: what joins them in a table. None: it has one.
     label_separator: str | None = None
     dropped: dict[str, int] = field(default_factory=dict)  # columns a table does not have: rows
+
+    @property
+    def info(self) -> ReadInfo:
+        """How the input is read; complete once its first row was."""
+        return self.reader.info
 
     @property
     def label_name(self) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 from rnn_lab.data.readers.records import BadRow, ReadOptions, Record, RecordReader
 from rnn_lab.errors import DataError
 from rnn_lab.inference.batch_predict import predict_rows
-from rnn_lab.inference.prediction_files import CsvTable, OutputOptions, RowPrediction
+from rnn_lab.inference.prediction_files import CsvTable, OutputOptions
 from rnn_lab.inference.predictor import Predictor
 
 # Formats of plain text: a few bytes of them cannot decompress to gigabytes.
@@ -49,15 +49,10 @@ def labelled_csv(
     if first is None:
         raise DataError(f"{_Upload.name}: contains no text")
     separator = run.label_separator if run.task == "multilabel" else None
-    output = OutputOptions(run.class_names, reader.info, label_separator=separator)
-
-    def predictions() -> Iterator[RowPrediction]:
-        for prediction in predict_rows(run, chain([first], rows), batch_size):
-            output.info = reader.info  # replaced as the first rows are read
-            yield prediction
-
+    output = OutputOptions(run.class_names, reader, label_separator=separator)
     buffer = io.StringIO()
-    for _ in CsvTable(buffer, output).write_all(predictions()):
+    predictions = predict_rows(run, chain([first], rows), batch_size)
+    for _ in CsvTable(buffer, output).write_all(predictions):
         if buffer.tell() >= _PART:
             yield _taken(buffer)
     yield _taken(buffer)
