@@ -3,20 +3,16 @@
 The examples below use `path`, an exported run with the classes "neg" and "pos".
 """
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rnn_lab.data.readers.records import Record
-from rnn_lab.errors import ConfigError, DataError
+from rnn_lab.errors import DataError
 from rnn_lab.inference.batch_predict import RowPrediction, predict_rows
-from rnn_lab.inference.ensemble import Ensemble, combine_runs
-from rnn_lab.inference.predictor import Predictor, SingleModel
-from rnn_lab.io.run_file import is_onnx_file
-from rnn_lab.plugins import load_plugins, require_extra
-from rnn_lab.process import num_threads
+from rnn_lab.inference.predictor import Predictor
+from rnn_lab.inference.run_loader import load_runs
 
 if TYPE_CHECKING:
     from rnn_lab.inference.explanation import Explanation
@@ -136,21 +132,7 @@ class Model:
             ConfigError: there is no class `label`, or the model only predicts: an .onnx file, or
                 an ensemble.
         """
-        checked, loaded = _checked(text, 0), self._loaded
-        if isinstance(loaded, Ensemble):
-            raise ConfigError("an ensemble only predicts; to explain, load one of its runs")
-        if is_onnx_file(loaded.path):
-            raise ConfigError(
-                f"{loaded.path}: an .onnx file only predicts; to explain, load the run folder, or "
-                "a .ckpt or .safetensors file"
-            )
-        from rnn_lab.inference.explanation import explain_text
-        from rnn_lab.inference.load import LoadedModel
-
-        assert isinstance(loaded, LoadedModel)
-        if next(loaded.model.parameters()).device.type != "cpu":
-            loaded = replace(loaded, model=copy.deepcopy(loaded.model).cpu())
-        return explain_text(loaded, checked, label)
+        return self._loaded.explain(_checked(text, 0), label)
 
 
 def train(
@@ -239,19 +221,7 @@ def load(run_or_file: str | Path | Sequence[str | Path], *, device: str = "auto"
         CheckpointError: there is no such run, or it cannot be used; the message says why.
         ConfigError: this machine has no such device, or several runs have different classes.
     """
-    return Model(combine_runs(run_or_file, lambda run: _load(run, device)))
-
-
-def _load(run: str, device: str) -> SingleModel:
-    if is_onnx_file(run):
-        require_extra("onnx", run)
-        from rnn_lab.inference.onnx_model import load_onnx
-
-        return load_onnx(run, device, num_threads())
-    from rnn_lab.inference.load import load_model
-
-    load_plugins(())
-    return load_model(run, device)
+    return Model(load_runs(run_or_file, device))
 
 
 def _checked(text: object, position: int) -> str:

@@ -219,7 +219,7 @@ def test_without_the_extra_one_line_names_it(mood_run, exported, monkeypatch, ca
     needs = "needs the package onnx, which is not installed; pip install 'rnn-lab[onnx]'"
     with pytest.raises(ConfigError) as error:
         rnn_lab.load(exported)
-    assert str(error.value) == f"{exported}: {needs}"
+    assert str(error.value) == f"run={exported}: {needs}"
     with pytest.raises(ConfigError) as error:
         predict({"run": str(exported), "text": "lovely"})
     assert str(error.value) == f"run={exported}: {needs}"

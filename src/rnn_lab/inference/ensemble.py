@@ -6,8 +6,9 @@ module does not import torch.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import ConfigError
 from rnn_lab.inference.predictor import Predictor, SingleModel
-from rnn_lab.reports.run_files import Runs, list_runs
 
 
 class Ensemble(Predictor):
@@ -88,16 +88,14 @@ class Ensemble(Predictor):
         ]
         return mean_probabilities(found)
 
+    def explain(self, text: str, label: str | None = None) -> NoReturn:
+        """Raise a ConfigError, which says what to load to explain."""
+        raise ConfigError("an ensemble only predicts; to explain, load one of its runs")
+
 
 def mean_probabilities(found: Sequence[np.ndarray]) -> np.ndarray:
     """Return the mean of the probabilities of models, each float32 [texts, classes]."""
     return np.stack(found).mean(axis=0, dtype=np.float64).astype(np.float32)
-
-
-def combine_runs(run: Runs, load: Callable[[str], SingleModel]) -> Predictor:
-    """Return the model of one run, or the ensemble of several, each loaded by `load`."""
-    members = [load(one) for one in list_runs(run)]
-    return members[0] if len(members) == 1 else Ensemble(members)
 
 
 def _identity(encoder: TextEncoder) -> tuple[str, int, str]:

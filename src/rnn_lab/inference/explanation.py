@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from torch import Tensor
 from rnn_lab.data.vocabulary import PAD_ID, UNK_ID
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.batch_predict import classify
-from rnn_lab.inference.load import LoadedModel
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.io.run_file import run_folder
 from rnn_lab.models.classifier import RecurrentClassifier
@@ -29,6 +28,9 @@ from rnn_lab.reports.formatting import (
 )
 from rnn_lab.reports.run_files import read_result
 from rnn_lab.validation import unknown_choice_message
+
+if TYPE_CHECKING:
+    from rnn_lab.inference.load import LoadedModel
 
 with warnings.catch_warnings():
     # tqdm, which captum imports, asks for ipywidgets in a notebook. Its bars are not used here.
@@ -106,7 +108,7 @@ class Explanation:
             np.savez_compressed(file.buffer, allow_pickle=False, **self.states)
 
 
-def explain_text(run: LoadedModel, text: str, label: str | None = None) -> Explanation:
+def explain_text(run: "LoadedModel", text: str, label: str | None = None) -> Explanation:
     """Explain the prediction of `run`, whose network is on the CPU, for `text`.
 
     `label` is the class to explain, whether it is predicted or not; None: the most probable one.
@@ -218,13 +220,13 @@ def integrated_gradients(
         steps *= 2
 
 
-def prefix_probabilities(run: LoadedModel, tokens: np.ndarray) -> np.ndarray:
+def prefix_probabilities(run: "LoadedModel", tokens: np.ndarray) -> np.ndarray:
     """Return class probabilities, float32 [time, classes]: row t is for the first t + 1 tokens."""
     prefixes = [tokens[:end] for end in range(1, len(tokens) + 1)]
     return classify(run, prefixes, max(1, MAX_TOKENS_AT_ONCE // len(tokens)))
 
 
-def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarray]:
+def gates_and_states(run: "LoadedModel", tokens: np.ndarray) -> dict[str, np.ndarray]:
     """Return every value of every cell, float32 [time, hidden], in the order of the tokens."""
     with torch.no_grad():
         embedded = run.model.embed(torch.from_numpy(tokens)[None])  # [1, time, embedding_dim]
@@ -238,7 +240,7 @@ def gates_and_states(run: LoadedModel, tokens: np.ndarray) -> dict[str, np.ndarr
 
 
 def attributed_words(
-    run: LoadedModel, text: str, attributions: np.ndarray
+    run: "LoadedModel", text: str, attributions: np.ndarray
 ) -> list[WordAttribution]:
     """Return the words of `text`, of whose tokens that are read the attributions are given."""
     words = run.text_encoder.words(text)
@@ -252,7 +254,7 @@ def attributed_words(
     ]
 
 
-def _describe(run: LoadedModel) -> str:
+def _describe(run: "LoadedModel") -> str:
     """Return the name of the run for plots: from its result.json, if it is in a run folder."""
     if folder := run_folder(run.path):
         with contextlib.suppress(CheckpointError):

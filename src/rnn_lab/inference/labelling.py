@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -11,7 +10,7 @@ from rnn_lab.data.readers.records import BadRow, Record, RecordReader
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import PredictOptions
-from rnn_lab.inference.ensemble import Ensemble, combine_runs
+from rnn_lab.inference.ensemble import Ensemble
 from rnn_lab.inference.prediction_files import (
     CsvTable,
     JsonLines,
@@ -21,17 +20,14 @@ from rnn_lab.inference.prediction_files import (
     describe_dropped,
     is_prediction_file,
 )
-from rnn_lab.inference.predictor import FLOAT32
+from rnn_lab.inference.run_loader import load_runs
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
-from rnn_lab.io.run_file import is_onnx_file
 from rnn_lab.io.streams import printing_results
 from rnn_lab.paths import local_path
-from rnn_lab.plugins import require_extra
-from rnn_lab.process import num_threads
 
 if TYPE_CHECKING:
     from rnn_lab.inference.prediction_files import RowPrediction
-    from rnn_lab.inference.predictor import Predictor, SingleModel
+    from rnn_lab.inference.predictor import Predictor
 
 OUTPUTS = {
     ".jsonl": JsonLines,
@@ -107,32 +103,13 @@ def _check_columns(run: Ensemble, source: str) -> None:
 
 def load_predictor(options: PredictOptions) -> "Predictor":
     """Load the run, or the ensemble of several, whose number is printed."""
-    loaded = combine_runs(options.run, lambda run: _load(run, options))
+    is_one_text = options.input is None
+    with fast_imports():
+        loaded = load_runs(
+            options.run, options.device, precision=options.precision, for_one_text=is_one_text
+        )
     if isinstance(loaded, Ensemble):
         print(f"The mean of {len(loaded.members)} runs", file=sys.stderr)
-    return loaded
-
-
-def _load(run: str, options: PredictOptions) -> "SingleModel":
-    """Load one run. torch takes seconds to import: only once the options are valid."""
-    is_one_text = options.input is None
-    if is_onnx_file(run):
-        if options.precision != FLOAT32:
-            raise ConfigError(
-                f"precision={options.precision}: an .onnx file computes in float32. Choose from: "
-                f"{FLOAT32}"
-            )
-        require_extra("onnx", f"run={run}")
-        with fast_imports():
-            from rnn_lab.inference.onnx_model import load_onnx
-
-        return load_onnx(run, options.device, threads=1 if is_one_text else num_threads())
-    with fast_imports():
-        from rnn_lab.inference.load import load_model
-
-    loaded = replace(load_model(run, options.device), precision=options.precision)
-    # numba takes a second to import: too long for one text.
-    loaded.model.recurrent.use_numba = not is_one_text
     return loaded
 
 

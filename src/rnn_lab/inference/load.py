@@ -1,9 +1,10 @@
 """Load the network of a finished run, ready to predict, from an untrusted file."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from rnn_lab.process import limit_threads
 from rnn_lab.training.hardware import TORCH_DEVICES, available_devices
 from rnn_lab.training.saved_network import read_network
 
+if TYPE_CHECKING:
+    from rnn_lab.inference.explanation import Explanation
+
 
 @dataclass(frozen=True)
 class LoadedModel(SingleModel):
@@ -37,6 +41,7 @@ class LoadedModel(SingleModel):
     # The parts of the checkpoint beside its weights, in plain types.
     about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     precision: str = FLOAT32  # or BFLOAT16: of the matrix products
+    can_explain = True
 
     @property
     def cell(self) -> str:
@@ -74,6 +79,17 @@ class LoadedModel(SingleModel):
                 logits = self.model(tokens.to(device), lengths.to(device))  # [batch, classes]
             found = self.model.task.probabilities(self.model.calibrated(logits.float()))
             return found.cpu().numpy()
+
+    def explain(self, text: str, label: str | None = None) -> "Explanation":
+        """Explain the prediction for one text, on the CPU; see `explain_text`."""
+        from rnn_lab.inference.explanation import explain_text  # captum takes a second to import
+
+        is_on_cpu = next(self.model.parameters()).device.type == "cpu"
+        return explain_text(self if is_on_cpu else self.explainer(), text, label)
+
+    def explainer(self) -> "LoadedModel":
+        """Return a copy on the CPU; threads share no network."""
+        return replace(self, model=copy.deepcopy(self.model).cpu())
 
 
 def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx
@@ -104,6 +104,13 @@ class OnnxModel(SingleModel):
         inputs = {onnx_graph.TOKENS: tokens, onnx_graph.LENGTHS: lengths}
         (found,) = self.session.run([onnx_graph.PROBABILITIES], inputs)
         return found
+
+    def explain(self, text: str, label: str | None = None) -> NoReturn:
+        """Raise a ConfigError, which says what to load to explain."""
+        raise ConfigError(
+            f"{self.path}: an .onnx file only predicts; to explain, load the run folder, or a "
+            ".ckpt or .safetensors file"
+        )
 
 
 def load_onnx(path: str | Path, device: str = "cpu", threads: int = 1) -> OnnxModel:

@@ -6,12 +6,17 @@ This module does not import torch: an .onnx file is read without it.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rnn_lab.data.corpus import Task
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rnn_lab.inference.explanation import Explanation
 
 FLOAT32, BFLOAT16 = "32-true", "bf16-mixed"  # of the option `precision`, as Lightning names them
 DEFAULT_SEPARATOR = ";"  # of several labels in one cell of a table
@@ -23,6 +28,7 @@ class Predictor(ABC):
     class_names: tuple[str, ...]
     path: Path  # of the file that it was loaded from, or the folder of several
     read_info: ReadInfo | None  # how the files of its training texts were read
+    can_explain: bool = False
 
     @property
     @abstractmethod
@@ -49,6 +55,16 @@ class Predictor(ABC):
 
         Those of a text do not depend on the other texts.
         """
+
+    def explain(self, text: str, label: str | None = None) -> "Explanation":
+        """Explain the prediction for one text.
+
+        `label` is the class to explain, predicted or not; None: the most probable one.
+
+        Raises:
+            ConfigError: it has no such class, or it only predicts.
+        """
+        raise ConfigError(f"{self.path}: only predicts")
 
     @property
     def task(self) -> Task:
@@ -79,3 +95,7 @@ class SingleModel(Predictor):
     def encode(self, text: str) -> np.ndarray:
         """Return the ids of one text, int64 [1 <= length <= max_length]."""
         return self.text_encoder.encode(text)
+
+    def explainer(self) -> "SingleModel":
+        """Return a model that explains in one thread while this one predicts in another."""
+        return self

@@ -179,7 +179,7 @@ def add_api(
         """Explain the prediction for one text: words, gates, and the prediction word by word."""
         asked = await service.read_json(request, ExplainRequest)
         run = service.run(asked.run)
-        if not run.explains:
+        if not run.run.can_explain:
             raise RequestError(
                 422, f"run: {run.name} is an .onnx file, which only predicts; serve the run folder"
             )

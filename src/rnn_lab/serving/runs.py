@@ -1,19 +1,15 @@
 """The runs that a server has loaded: their names, facts, predictions and explanations."""
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.predictor import SingleModel
-from rnn_lab.io.run_file import is_onnx_file, run_folder
+from rnn_lab.inference.run_loader import load_run
+from rnn_lab.io.run_file import run_folder
 from rnn_lab.paths import local_path
-from rnn_lab.plugins import require_extra
-from rnn_lab.process import num_threads
 from rnn_lab.reports.formatting import format_model, format_run, order_metrics
 from rnn_lab.reports.run_files import read_result, recorded_options
 from rnn_lab.serving.batcher import Batcher
@@ -21,7 +17,6 @@ from rnn_lab.serving.config import ServeOptions
 
 if TYPE_CHECKING:  # torch takes seconds to import, and an .onnx file does not need it
     from rnn_lab.inference.explanation import Explanation
-    from rnn_lab.inference.load import LoadedModel
 
 # Options of a run that a client sees; others may have paths and addresses.
 _SHOWN = (
@@ -34,42 +29,28 @@ _PERCENTILES = (10, 90)  # of the units, around their mean
 
 
 class ServedRun:
-    """A loaded run: its batcher predicts, and a copy of its network explains."""
+    """A loaded run: its batcher predicts, and in another thread its explainer explains."""
 
     def __init__(self, name: str, run: SingleModel, batcher: Batcher) -> None:
         self.name = name
         self.run = run
         self.batcher = batcher
-        self._network: LoadedModel | None = None
-        if not is_onnx_file(run.path):
-            loaded = cast("LoadedModel", run)
-            # Explanations are computed beside predictions, in another thread and on the CPU.
-            self._network = replace(loaded, model=copy.deepcopy(loaded.model).cpu())
-            self.explain(_WARM_UP, None)
+        self._explainer = run.explainer()
+        warm_up = self.explain(_WARM_UP, None).states if run.can_explain else {}
+        self._hidden_sizes = [states.shape[1] for states in warm_up.values()]  # of each gate
         self.about = _describe(name, run)
-
-    @property
-    def explains(self) -> bool:
-        """Whether it can explain; an .onnx file only predicts."""
-        return self._network is not None
 
     def explain(self, text: str, label: str | None) -> "Explanation":
         """Explain the prediction for one text.
 
         Raises:
-            ConfigError: the run has no class `label`.
+            ConfigError: the run has no class `label`, or only predicts.
         """
-        from rnn_lab.inference.explanation import explain_text
-
-        assert self._network is not None
-        return explain_text(self._network, text, label)
+        return self._explainer.explain(text, label)
 
     def gate_values(self, units: int) -> int:
         """Return how many numbers `gates` gives for each token if it is asked for `units`."""
-        assert self._network is not None
-        layers = self._network.model.recurrent
-        directions = layers.num_layers * layers.directions
-        return directions * len(layers.cell.values) * min(units, layers.hidden_size)
+        return sum(min(units, hidden_size) for hidden_size in self._hidden_sizes)
 
     def prediction(self, probabilities: np.ndarray) -> dict[str, Any]:
         """Return the labels of one text and the probability of each class, float32 [classes]."""
@@ -125,7 +106,7 @@ def load_runs(options: ServeOptions, observe: Callable[[str, int], None]) -> dic
     loaded: dict[str, ServedRun] = {}
     for run in options.run:
         name = unique_name(run, loaded)
-        predictor = _load(run, options.device)
+        predictor = load_run(run, options.device)
         predictor.probabilities([predictor.encode(_WARM_UP)])
         batcher = Batcher(
             predictor,
@@ -189,20 +170,6 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [round(value, 4) for value in values.tolist()]
 
 
-def _load(run: str, device: str) -> SingleModel:
-    if is_onnx_file(run):
-        require_extra("onnx", f"run={run}")
-        with fast_imports():
-            from rnn_lab.inference.onnx_model import load_onnx
-
-        return load_onnx(run, device, num_threads())
-    with fast_imports():
-        from rnn_lab.inference.explanation import explain_text  # noqa: F401  takes a second
-        from rnn_lab.inference.load import load_model
-
-    return load_model(run, device)
-
-
 def _describe(name: str, run: SingleModel) -> dict[str, Any]:
     """Return what a client sees of a run."""
     result: dict[str, Any] = {}
@@ -223,7 +190,7 @@ def _describe(name: str, run: SingleModel) -> dict[str, Any]:
         "classes": list(run.class_names),
         "temperature": run.temperature,
         "thresholds": None if thresholds is None else thresholds.tolist(),
-        "explains": not is_onnx_file(run.path),
+        "explains": run.can_explain,
         "description": description,
         "metrics": {
             metric: result[metric]

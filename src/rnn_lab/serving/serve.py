@@ -28,8 +28,8 @@ def serve(options: dict[str, Any]) -> None:
         from rnn_lab.serving.server import run_server
         from rnn_lab.serving.service import Service
 
-    metrics = Metrics()
-    runs = load_runs(checked, metrics.observe_batch)
+        metrics = Metrics()
+        runs = load_runs(checked, metrics.observe_batch)  # which imports torch
     token, generated = checked.token, False
     if token == AUTO or (token is None and not checked.is_local):
         token, generated = secrets.token_urlsafe(24), True
