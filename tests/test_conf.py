@@ -162,6 +162,20 @@ def test_every_option_is_in_the_yaml():
         assert set(data.model_fields_set) == set(type(data).model_fields)
 
 
+def test_a_model_and_an_optimizer_of_ones_own_are_files_with_a_name(tmp_path):
+    for group, name in (("model", "gru"), ("optimizer", "adagrad")):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text(f"name: {name}\n")
+    chosen = [f"hydra.searchpath=[file://{tmp_path}]", "model=mine", "optimizer=mine"]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("train", overrides=chosen)
+    mine = validate(RunConfig, OmegaConf.to_container(config, resolve=True))
+    assert mine.model == composed("model=gru").model
+    assert mine.optimizer.name == "adagrad"
+    shared = set(composed("optimizer=rmsprop").optimizer.model_fields_set) - {"lr", "weight_decay"}
+    assert mine.optimizer.model_fields_set == shared - {"momentum", "alpha", "eps"}
+
+
 def test_every_option_of_serve_is_in_its_yaml_with_its_default_and_a_comment():
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("serve", overrides=["run=a"])

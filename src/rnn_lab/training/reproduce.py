@@ -42,9 +42,6 @@ _ALLOWED_GROUPS = {"hydra", "logger", "paths", *_CODE}
 _GROUPS = ("model", "loss", "optimizer", "scheduler", "trainer")
 # Of a result.json from before there were these groups.
 _DEFAULTS: dict[str, Any] = {"loss": {}, "objective": {"name": "classification"}}
-# Files of conf that hold no option of one cell, optimizer or schedule alone, for a name that has no
-# file. Every value in them is replaced.
-_PLAIN_CHOICES = {"model": "rnn", "optimizer": "adamw", "scheduler": "constant"}
 _MAX_BYTES = 2**20  # a result.json has some 4,000
 
 
@@ -196,10 +193,10 @@ def _overrides(record: RunRecord) -> dict[str, str]:
     """Return Hydra's overrides for a run, by the name of the option."""
     config = record.config
     overrides = {REPRODUCE: f"{REPRODUCE}={_quoted(record.path, REPRODUCE, str(record.path))}"}
-    for group, plain in _PLAIN_CHOICES.items():
+    for group in ("model", "optimizer", "scheduler"):
         name = getattr(config, group).name
         has_file = (conf_dir() / group / f"{name}.yaml").exists()
-        overrides[group] = f"{group}={name if has_file else plain}"
+        overrides[group] = f"{group}={name}" if has_file else f"~{group}"
     overrides["objective"] = f"objective={config.objective.name}"
     overrides |= {"data": f"data={config.data.source}", "trainer": "trainer=auto"}
     overrides["loss"] = "loss=cross_entropy"
