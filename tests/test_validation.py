@@ -36,7 +36,7 @@ def test_defaults_pass():
         (with_option("model", "dropout", 1.0), "model.dropout=1.0: input should be less than 1"),
         (
             with_option("data", "source", "imbd"),
-            "data.source=imbd: impossible value. Did you mean imdb? Choose from: ",
+            "data.source=imbd: no such data source. Did you mean imdb? Choose from: ",
         ),
         (with_option("data", "num_trian", 5), "data.num_trian: no such option"),
         (with_option("data", "val_split", "by_film"), "data.val_split=by_film: impossible value"),

@@ -31,6 +31,7 @@ from rnn_lab.inference.onnx_export import export_onnx
 from rnn_lab.inference.onnx_graph import CELLS, LENGTHS, POOLINGS, PROBABILITIES, TOKENS
 from rnn_lab.inference.onnx_model import MAX_BYTES, content_digest, load_onnx, parse_onnx
 from rnn_lab.inference.predict import predict
+from rnn_lab.models.pooling import register_pooling
 from rnn_lab.models.registry import POOLINGS as ALL_POOLINGS
 from tests.cli.forked import run_warm_command
 from tests.data.made import random_texts, word_piece
@@ -126,7 +127,8 @@ def test_a_file_that_differs_from_the_run_is_not_written(mood_run, tmp_path, mon
 
 
 def test_a_cell_or_pooling_of_a_plugin_is_refused_in_one_line(monkeypatch):
-    monkeypatch.setitem(ALL_POOLINGS._entries, "middle", lambda outputs, lengths: outputs[:, 0])
+    monkeypatch.setattr(ALL_POOLINGS, "_entries", dict(ALL_POOLINGS._entries))
+    register_pooling("middle")(lambda outputs, lengths: outputs[:, 0])
     with pytest.raises(ConfigError, match=r"^model.pooling=middle: cannot be exported as .onnx, "):
         export_onnx(network(pooling="middle"), TEXTS)
     with pytest.raises(ConfigError, match=r"^model.pooling=attention: cannot be exported as .onnx"):

@@ -85,6 +85,14 @@ def first(outputs, lengths):
     return outputs[:, 0]
 
 
+@register_pooling("toy_final", reads_directions=True)
+def final(outputs, lengths, bidirectional):
+    # The last state of each direction, which has read the whole text.
+    rows, half = torch.arange(len(lengths)), outputs.shape[2] // (1 + bidirectional)
+    forward = outputs[rows, lengths - 1, :half]
+    return torch.cat([forward, outputs[:, 0, half:]], dim=1)
+
+
 @register_schedule("toy_staircase")
 def staircase(progress, warmup_ratio, drops=2):
     return 0.1 ** int(progress * drops)
@@ -192,6 +200,16 @@ def test_a_pooling_does_not_read_padding(toys):
     torch.testing.assert_close(classifier(padded, torch.tensor([6])), alone)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_pooling_can_tell_the_directions_apart(toys, bidirectional):
+    torch.manual_seed(1)
+    tokens, lengths = torch.randint(2, 20, (3, 6)), torch.tensor([6, 2, 4])
+    tokens = tokens.where(torch.arange(6) < lengths[:, None], 0)
+    final = build(toys, pooling="toy_final", bidirectional=bidirectional).classifier.eval()
+    last = build(toys, pooling="last", bidirectional=bidirectional).classifier.eval()
+    torch.testing.assert_close(final(tokens, lengths), last(tokens, lengths))
+
+
 def test_its_options_are_checked(toys):
     factors = [SchedulerConfig(name="toy_staircase").factor(p) for p in (0.0, 0.5, 1.0)]
     assert factors == pytest.approx([1, 0.1, 0.01])
@@ -225,9 +243,9 @@ def test_a_name_belongs_to_one_thing(toys):
 
     assert CELLS["toy_leaky"] is toys.LeakyCell
     register_cell("toy_leaky", toys.LeakyConfig)(toys.LeakyCell)  # imported twice
-    with pytest.raises(ConfigError, match=r"cell gru: already registered by rnn_lab.models.cells"):
+    with pytest.raises(ConfigError, match=r"cell gru is registered twice, by rnn_lab.models.cells"):
         register_cell("gru")(toys.LeakyCell)
-    with pytest.raises(ConfigError, match="pooling last: already registered"):
+    with pytest.raises(ConfigError, match="pooling last is registered twice, by rnn_lab"):
         register_pooling("last")(lambda outputs, lengths: outputs[:, 0])
     with pytest.raises(ConfigError, match="pooling toy_none: factor=0 must be a positive integer"):
         register_pooling("toy_none", factor=0)

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from rnn_lab.models.pooling import POOLINGS as POOLING_CLASSES
 from rnn_lab.models.pooling import pool as pooled
-from rnn_lab.models.pooling import pooling_factor
+from rnn_lab.models.registry import POOLINGS as REGISTERED
 
 POOLINGS = ["last", "mean", "max", "max_mean", "last_max_mean"]
 
@@ -71,7 +70,7 @@ def test_equals_pooling_each_review_alone(lengths, extra, time_major, seed, use_
     expected["max_mean"] = torch.cat([expected["max"], expected["mean"]], dim=1)
     expected["last_max_mean"] = torch.cat([expected["last"], expected["max_mean"]], dim=1)
     for pooling, value in expected.items():
-        assert value.shape[1] == 4 * pooling_factor(pooling)
+        assert value.shape[1] == 4 * REGISTERED[pooling].factor
         found = pool(outputs, torch.tensor(lengths), pooling, use_numba=use_numba)
         torch.testing.assert_close(found, value)
 
@@ -79,7 +78,7 @@ def test_equals_pooling_each_review_alone(lengths, extra, time_major, seed, use_
 def test_attention_is_a_softmax_over_each_review_alone():
     """Yang et al. 2016, equations 5 to 7, review by review."""
     torch.manual_seed(0)
-    attention = POOLING_CLASSES["attention"](4).double()
+    attention = REGISTERED["attention"].build_module(4).double()
     lengths = [3, 1, 5]
     outputs = padded(lengths, 4, extra=2).requires_grad_()
     found = pool(outputs, torch.tensor(lengths), "attention", module=attention)

@@ -80,9 +80,9 @@ def options_of(kind) -> set[str]:
     if kind is TextOptions:  # which any registered source may extend
         return set().union(
             *(
-                options_of(source.config)
-                for source in SOURCES.values()
-                if _is_built_in(source.config)
+                options_of(SOURCES[name].config)
+                for name in SOURCES
+                if _is_built_in(SOURCES[name].config)
             )
         )
     names = set()

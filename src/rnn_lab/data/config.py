@@ -46,7 +46,7 @@ def _options_of_others(
 ) -> Iterator[str]:
     """Yield a line for each option that other sources have."""
     for option in options:
-        others = sorted(n for n, other in SOURCES.items() if option in other.config.model_fields)
+        others = [n for n in SOURCES if option in SOURCES[n].config.model_fields]
         if option not in config.model_fields and others:
             listed = ", ".join(f"data={other}" for other in others)
             yield f"data.{option}: only {listed} has this option, not data={name}"

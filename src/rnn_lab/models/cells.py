@@ -89,7 +89,7 @@ def register_cell(
                 f"cell {name}: `states` must begin with h, the output, and `values` must describe "
                 "each of them"
             )
-        CELLS.register(name)(cell)
+        CELLS.add(name, cell, cell)
         CELL_CONFIGS[name] = config
         cell.name = name
         return cell

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from rnn_lab.models.cells import CELLS
 from rnn_lab.models.config import LSTMConfig, ModelConfig
 from rnn_lab.models.embedding import Embedding
 from rnn_lab.models.functional import Dropout, variational_dropout
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.ngrams import NgramLinear
-from rnn_lab.models.pooling import POOLINGS, pool, pooling_factor
+from rnn_lab.models.pooling import pool
+from rnn_lab.models.registry import CELLS, POOLINGS
 from rnn_lab.models.tasks import DEFAULT_THRESHOLD, TASKS, TaskFunctions
 
 
@@ -53,10 +53,10 @@ class RecurrentClassifier(nn.Module):
         )
         self.dropout = Dropout(config.dropout)
         features = self.recurrent.directions * config.hidden_size
-        self.linear = nn.Linear(pooling_factor(self.pooling) * features, num_classes)
-        self.embedding.start_randomly()
         pooling = POOLINGS[config.pooling]
-        self.pooling_module = pooling(features) if isinstance(pooling, type) else None
+        self.linear = nn.Linear(pooling.factor * features, num_classes)
+        self.embedding.start_randomly()
+        self.pooling_module = pooling.build_module(features)
         self.ngrams: NgramLinear | None = None
         if config.ngrams:
             is_fitted_first = config.ngram_weighting == "naive_bayes"
@@ -106,7 +106,7 @@ class RecurrentClassifier(nn.Module):
             embedded = variational_dropout(embedded, self.dropout.p, self.training, time_dim=1)
         else:
             embedded = self.dropout(embedded)
-        if self.pooling == "last":
+        if self.pooling == "last":  # layers do not have to write the outputs of every step
             pooled = self.recurrent.last_hidden(embedded, lengths)  # [batch, features]
         else:
             outputs, _ = self.recurrent(embedded, lengths)

@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 from rnn_lab.data.vocabulary import UNK_ID
 from rnn_lab.errors import ConfigError
-from rnn_lab.models.cells import CELLS
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import Embedding
 from rnn_lab.models.functional import Dropout, dropout_of_steps
 from rnn_lab.models.layers import RecurrentLayer
+from rnn_lab.models.registry import CELLS
 from rnn_lab.models.sampled_softmax import (
     PREDICTIONS_MULTIPLE,
     draw_words,

@@ -1,12 +1,11 @@
 """Poolings: from the outputs of every step to one vector per text.
 
 A pooling takes outputs [batch, time, features], which are zero beyond each length, and lengths
-[batch], from 1 to time, and returns [batch, factor * features]. Its factor is 1 unless it is
-registered with another one. Padding must not change its result.
+[batch], from 1 to time, and returns [batch, factor * features]. Padding must not change its result.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +13,31 @@ from torch import Tensor, nn
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.registry import POOLED_PARTS, POOLINGS
 
-Pooling = TypeVar("Pooling", bound=Callable[..., Any])
-
-_FACTORS: dict[str, int] = {}  # by name of the pooling, of those registered with one
-_READ_DIRECTIONS = {"last", "last_max_mean"}  # are called with `bidirectional`, too
-# Those that read all steps, and have a compiled form.
-_FUSED = {name: parts for name, parts in POOLED_PARTS.items() if name != "last"}
+FunctionOrClass = TypeVar("FunctionOrClass", bound=Callable[..., Any])
 
 
-def register_pooling(name: str, factor: int = 1) -> Callable[[Pooling], Pooling]:
+class Pooling(NamedTuple):
+    """What `register_pooling` was given."""
+
+    function: Callable[..., Any]  # or a class of nn.Module
+    factor: int
+    reads_directions: bool
+
+    def build_module(self, features: int) -> nn.Module | None:
+        """Build the module of a pooling with weights; None: it is a function."""
+        return self.function(features) if isinstance(self.function, type) else None
+
+
+def register_pooling(
+    name: str, factor: int = 1, *, reads_directions: bool = False
+) -> Callable[[FunctionOrClass], FunctionOrClass]:
     """Register a function, or a class of nn.Module, as the pooling `model.pooling=<name>`.
 
     A function is called as pooling(outputs, lengths). A class is built as pooling(features), and
     called like a function; its weights are part of the model. Either returns
-    [batch, factor * features].
+    [batch, factor * features]. With `reads_directions`, it is called as
+    pooling(outputs, lengths, bidirectional): if true, the second half of the features is of the
+    backward direction, whose last state is at step 0.
 
     Raises:
         ConfigError: another pooling has that name, it is neither function nor nn.Module, or the
@@ -36,19 +46,13 @@ def register_pooling(name: str, factor: int = 1) -> Callable[[Pooling], Pooling]
     if not isinstance(factor, int) or factor < 1:
         raise ConfigError(f"pooling {name}: factor={factor} must be a positive integer")
 
-    def register(pooling: Pooling) -> Pooling:
-        if isinstance(pooling, type) and not issubclass(pooling, nn.Module):
+    def register(function: FunctionOrClass) -> FunctionOrClass:
+        if isinstance(function, type) and not issubclass(function, nn.Module):
             raise ConfigError(f"pooling {name}: a class must be a torch.nn.Module")
-        registered = POOLINGS.register(name)(pooling)
-        _FACTORS[name] = factor
-        return registered
+        POOLINGS.add(name, Pooling(function, factor, reads_directions), function)
+        return function
 
     return register
-
-
-def pooling_factor(name: str) -> int:
-    """Return how many times the features of one step the pooling `name` returns."""
-    return _FACTORS.get(name, 1)
 
 
 def pool(
@@ -65,18 +69,18 @@ def pool(
     `module` is the pooling itself where it has weights. On a CPU, the functions below that read all
     steps have a compiled form, which is used unless `use_numba` is false.
     """
-    if use_numba and outputs.device.type == "cpu" and name in _FUSED:
+    is_compiled = name in POOLED_PARTS and name != "last"
+    if use_numba and is_compiled and outputs.device.type == "cpu":
         from rnn_lab.models.fast.fused_pooling import fused_pool  # takes a second: only if needed
 
-        return fused_pool(_FUSED[name], outputs, lengths, bidirectional)
-    if name in _READ_DIRECTIONS:
-        found: Tensor = POOLINGS[name](outputs, lengths, bidirectional)
-    else:
-        found = (module or POOLINGS[name])(outputs, lengths)
+        return fused_pool(POOLED_PARTS[name], outputs, lengths, bidirectional)
+    pooling = POOLINGS[name]
+    directions = (bidirectional,) if pooling.reads_directions else ()
+    found: Tensor = (module or pooling.function)(outputs, lengths, *directions)
     return found
 
 
-@register_pooling("last")
+@register_pooling("last", reads_directions=True)
 def last(outputs: Tensor, lengths: Tensor, bidirectional: bool = False) -> Tensor:
     """Return the final state of each direction, which has read everything.
 
@@ -117,7 +121,7 @@ def max_mean(outputs: Tensor, lengths: Tensor) -> Tensor:
     return torch.cat([maximum(outputs, lengths), mean(outputs, lengths)], dim=1)
 
 
-@register_pooling("last_max_mean", factor=3)
+@register_pooling("last_max_mean", factor=3, reads_directions=True)
 def last_max_mean(outputs: Tensor, lengths: Tensor, bidirectional: bool = False) -> Tensor:
     """Return the final state, the maximum and the mean over real steps, joined.
 

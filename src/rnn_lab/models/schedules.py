@@ -6,10 +6,26 @@ A schedule is a function of `progress`, from 0 at the first step to 1 at the las
 """
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 from rnn_lab.models.registry import SCHEDULES
 
-register_schedule = SCHEDULES.register
+Schedule = TypeVar("Schedule", bound=Callable[..., float])
+
+
+def register_schedule(name: str) -> Callable[[Schedule], Schedule]:
+    """Register the decorated function as the schedule `scheduler.name=<name>`.
+
+    Raises:
+        ConfigError: another schedule has that name.
+    """
+
+    def register(schedule: Schedule) -> Schedule:
+        SCHEDULES.add(name, schedule, schedule)
+        return schedule
+
+    return register
 
 
 @register_schedule("one_cycle")

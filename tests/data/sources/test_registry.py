@@ -110,7 +110,7 @@ OWN_YAML = """
 @pytest.fixture
 def own_source(tmp_path, monkeypatch) -> dict:
     """Register a source from a folder outside the package; return the options of its YAML file."""
-    monkeypatch.setattr(registry, "SOURCES", dict(registry.SOURCES))
+    monkeypatch.setattr(registry.SOURCES, "_entries", dict(registry.SOURCES._entries))
     (tmp_path / "my_weather.py").write_text(dedent(OWN_SOURCE))
     (tmp_path / "weather.yaml").write_text(dedent(OWN_YAML))
     monkeypatch.syspath_prepend(tmp_path)
@@ -167,14 +167,17 @@ def test_an_option_keeps_its_place_in_a_dump_of_the_whole(own_source):
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("wether", "data.source=wether: impossible value. Did you mean weather? Choose from: auto"),
+        (
+            "wether",
+            "data.source=wether: no such data source. Did you mean weather? Choose from: auto",
+        ),
         (
             "x",
-            "data.source=x: impossible value. Choose from: "
+            "data.source=x: no such data source. Choose from: "
             "auto, demo, files, imdb, lists, long_range",
         ),
-        (3, "data.source=3: impossible value. Choose from: "),
-        (None, "data.source=None: impossible value. Choose from: "),
+        (3, "data.source=3: no such data source. Choose from: "),
+        (None, "data.source=None: no such data source. Choose from: "),
     ],
 )
 def test_an_unknown_source_is_one_line(own_source, name, line):
@@ -196,6 +199,8 @@ def test_two_sources_of_one_name(own_source):
         register_source("weather", config)(load_corpus)
     with pytest.raises(TypeError, match="not a subclass of TextOptions"):
         register_source("other", dict)
+    with pytest.raises(ConfigError, match="'my/weather': the name of a data source is one word"):
+        register_source("my/weather", config)(load_corpus)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rnn_lab.data.options import TextOptions
 from rnn_lab.errors import ConfigError, DataError, MissingDataError
-from rnn_lab.validation import unknown_choice_message
+from rnn_lab.registry import Registry
 
 if TYPE_CHECKING:
     from rnn_lab.data.corpus import Corpus
@@ -25,7 +25,7 @@ class Source(NamedTuple):
     load: Callable[[Any], Corpus]
 
 
-SOURCES: dict[str, Source] = {}
+SOURCES: Registry[Source] = Registry("data source")
 
 
 def register_source(name: str, config: type[TextOptions]) -> Callable[[Load], Load]:
@@ -36,27 +36,17 @@ def register_source(name: str, config: type[TextOptions]) -> Callable[[Load], Lo
     declares the options which the source adds.
 
     Raises:
-        ConfigError: another function has this name.
+        ConfigError: the name is not a word, or another function has it.
         TypeError: `config` is not a subclass of TextOptions.
     """
     if not (isinstance(config, type) and issubclass(config, TextOptions)):
         raise TypeError(f"data source {name}: {config!r} is not a subclass of TextOptions")
 
     def register(load: Load) -> Load:
-        known = SOURCES.get(name)
-        if known is not None and _place(known.load) != _place(load):
-            raise ConfigError(
-                f"data source {name} is registered twice, by {_place(known.load)} and "
-                f"{_place(load)}; rename one"
-            )
-        SOURCES[name] = Source(config, load)
+        SOURCES.add(name, Source(config, load), load)
         return load
 
     return register
-
-
-def _place(load: Callable[..., Any]) -> str:
-    return f"{load.__module__}.{load.__qualname__}"
 
 
 def find_source(name: Any) -> Source:
@@ -65,13 +55,10 @@ def find_source(name: Any) -> Source:
     Raises:
         ValueError: there is none; the message names the option, the nearest name and the choices.
     """
-    if not isinstance(name, str) or name not in SOURCES:
-        what = f"data.source={name}: impossible value"
-        raise ValueError(
-            unknown_choice_message(what, str(name), sorted(SOURCES))
-            + " (a source of your own also needs plugins=[<its module>])"
-        )
-    return SOURCES[name]
+    try:
+        return SOURCES[name]
+    except ValueError as error:
+        raise ValueError(f"data.source={name}: {error}") from None
 
 
 def load_corpus(config: TextOptions, *, allow_fallback: bool = False) -> Corpus:

@@ -1,0 +1,68 @@
+"""Entries by name, of this package and of a user's modules: cells, poolings, data sources, ...
+
+Importing this module does not import torch: a command checks its options before torch is loaded.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+from rnn_lab.errors import ConfigError
+from rnn_lab.validation import unknown_choice_message
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Generic[Entry]):
+    """Entries of one kind by name."""
+
+    def __init__(
+        self, kind: str, modules: tuple[str, ...] = (), builtin: tuple[str, ...] = ()
+    ) -> None:
+        """Create a registry of `kind`.
+
+        `modules`, imported when first needed, register the entries of this package. `check`
+        accepts the names in `builtin` without importing them.
+        """
+        self.kind, self._modules, self._builtin = kind, modules, builtin
+        self._entries: dict[str, Entry] = {}
+        self._origins: dict[str, str] = {}  # the class or function that defines each entry
+
+    def add(self, name: str, entry: Entry, definition: Callable[..., Any]) -> None:
+        """Add `entry`, which the class or function `definition` defines, under `name`.
+
+        Raises:
+            ConfigError: the name is not a word, or belongs to another definition.
+        """
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w-]*", name):
+            raise ConfigError(f"{name!r}: the name of a {self.kind} is one word")
+        origin = f"{definition.__module__}.{definition.__qualname__}"
+        if name in self._entries and self._origins[name] != origin:
+            raise ConfigError(
+                f"{self.kind} {name} is registered twice, by {self._origins[name]} and {origin}; "
+                "rename one"
+            )
+        self._entries[name], self._origins[name] = entry, origin
+
+    def check(self, name: str) -> str:
+        """Return `name`, or raise a ValueError that suggests one if no entry has it."""
+        if name not in self._builtin and name not in self:
+            raise ValueError(
+                unknown_choice_message(f"no such {self.kind}", str(name), list(self))
+                + f" (a {self.kind} of your own: plugins=[<its module>])"
+            )
+        return name
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self:
+            self.check(name)
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in self._entries or name in list(self))
+
+    def __iter__(self) -> Iterator[str]:
+        for module in self._modules:
+            import_module(module)
+        return iter(sorted(self._entries))
