@@ -38,7 +38,7 @@ from benchmarks.tables import markdown_table, report
 from benchmarks.time_to_accuracy import compose
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.process import flush_denormals, num_threads, tune_malloc
 from rnn_lab.training.callbacks import build_callbacks
 from rnn_lab.training.config import RunConfig
@@ -280,7 +280,7 @@ def our_rate(config: RunConfig, data: TextDataModule, contender: str, clock: Clo
     )
     L.seed_everything(config.seed, verbose=False)
     with tempfile.TemporaryDirectory() as folder:
-        module = build_classifier(
+        module = TextClassifier(
             config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
         )
         kept = [c for c in build_callbacks(RunSpec(config, Path(folder))) if not _needs_val(c)]

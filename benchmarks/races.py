@@ -22,7 +22,7 @@ from benchmarks.peers import PackedLayer
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.models.optimizers import build_optimizer, build_scheduler
 from rnn_lab.training.callbacks import build_callbacks
 from rnn_lab.training.config import RunConfig
@@ -82,7 +82,7 @@ def race_ours(
     with tempfile.TemporaryDirectory() as folder:
         data = TextDataModule(config.data, seed=config.seed, allow_fallback=True)
         data.setup()
-        model = build_classifier(
+        model = TextClassifier(
             config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
         )
         hardware = Hardware(accelerator, 1, choose_precision(config.trainer, accelerator))

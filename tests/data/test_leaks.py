@@ -13,7 +13,7 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, WordVocabulary
-from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 
 SPLITS = ("train", "validation", "test")
 PATH_OPTIONS = {"train": "train_path", "validation": "val_path", "test": "test_path"}
@@ -154,7 +154,7 @@ def test_training_receives_no_held_out_text_and_validation_no_other(tmp_path, ma
 def trained_weights(config: FilesConfig, folder: Path) -> dict[str, Tensor]:
     torch.manual_seed(0)
     data = set_up(config, seed=3)
-    model = build_classifier(
+    model = TextClassifier(
         {"name": "gru", "embedding_dim": 8, "hidden_size": 8, "dropout": 0.3},
         *(data.vocab_size, data.num_classes),
         {"name": "adamw", "lr": 0.01},

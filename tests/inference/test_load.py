@@ -13,7 +13,7 @@ from torch.torch_version import TorchVersion
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.load import load_model
 from rnn_lab.io.run_file import find_checkpoint
-from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from tests.io.test_safe_load import Attack
 
 
@@ -47,7 +47,7 @@ def test_a_run_folder_means_its_best_checkpoint_and_otherwise_its_last(tmp_path)
 
 
 def test_gives_the_logits_of_the_module_that_was_trained(mood_run, state):
-    trained = build_classifier(**state["hyper_parameters"])
+    trained = TextClassifier(**state["hyper_parameters"])
     trained.load_state_dict(state["state_dict"])
     trained.eval()
     tokens = torch.randint(2, 12, (5, 9), generator=torch.Generator().manual_seed(0))
@@ -72,7 +72,7 @@ def test_reset_gate_is_applied_where_it_was_trained(mood_run, state, tmp_path):
         path = tmp_path / f"{reset}.ckpt"
         torch.save(state, path)
         logits[reset] = load_model(str(path)).model(tokens, lengths)
-        trained = build_classifier(**state["hyper_parameters"])
+        trained = TextClassifier(**state["hyper_parameters"])
         trained.load_state_dict(state["state_dict"])
         assert torch.equal(logits[reset], trained.eval()(tokens, lengths))
     assert torch.equal(logits[None], load_model(str(mood_run)).model(tokens, lengths))

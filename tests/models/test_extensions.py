@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import CELL_CONFIGS, SchedulerConfig, validate_model
 from rnn_lab.models.layers import RecurrentLayer
-from rnn_lab.models.lightning_module import TextClassifier, build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.models.registry import CELLS, POOLINGS, SCHEDULES
 from rnn_lab.models.trace import gradient_norms, logits_with_trace, trace
 from tests.models.by_cells import by_cells
@@ -138,7 +138,7 @@ def build(toys: ModuleType, **options) -> TextClassifier:
     model |= {"leak": 0.9, "pooling": "toy_attention"} | options
     scheduler = {"name": "toy_staircase", "drops": 3}
     optimizer = {"name": "nadam", "lr": 1e-2, "weight_decay": 0.0}
-    return build_classifier(model, 20, 2, optimizer, scheduler, {"error_rate": toys.ErrorRate})
+    return TextClassifier(model, 20, 2, optimizer, scheduler, {"error_rate": toys.ErrorRate})
 
 
 def test_it_trains_and_its_checkpoint_gives_it_back(toys, tmp_path):
@@ -156,7 +156,7 @@ def test_it_trains_and_its_checkpoint_gives_it_back(toys, tmp_path):
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert checkpoint["hyper_parameters"]["model"]["leak"] == 0.9
     assert "toys_of_a_user" not in str(checkpoint["hyper_parameters"])
-    again = build_classifier(**checkpoint["hyper_parameters"])
+    again = TextClassifier(**checkpoint["hyper_parameters"])
     again.load_state_dict(checkpoint["state_dict"])
     assert again.classifier.recurrent.cell.leak == 0.9
     batch = held_out[0]
@@ -256,7 +256,7 @@ def test_a_name_belongs_to_one_thing(toys):
 
 
 def test_a_metric_is_one_number(toys):
-    model = build_classifier({"name": "gru"}, 20, 2, {}, {}, {"per_class": toys.PerClass})
+    model = TextClassifier({"name": "gru"}, 20, 2, {}, {}, {"per_class": toys.PerClass})
     assert isinstance(model.val_metrics["per_class"], Metric)
     held_out = batches(which_comes_first(50, 1), 32)
     with pytest.raises(ConfigError, match=r"metrics.per_class: must compute one number"):

@@ -11,13 +11,13 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig
+from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig, validate_model
 from rnn_lab.models.lightning_module import (
     GRUClassifier,
     LSTMClassifier,
     RNNClassifier,
     TextClassifier,
-    build_classifier,
+    classifier_class,
 )
 from rnn_lab.models.optimizers import build_scheduler
 from tests.cli.forked import run_warm_command
@@ -68,8 +68,8 @@ def loader(found: list[Batch]) -> DataLoader:
 
 def build(name: str = "gru", num_classes: int = 2, **groups) -> TextClassifier:
     small = {"embedding_dim": 16, "hidden_size": 24, "dropout": 0.1, "pooling": "last"}
-    return build_classifier(
-        {"name": name} | small | groups.get("model", {}),
+    return classifier_class(name)(
+        validate_model({"name": name} | small | groups.get("model", {})),
         VOCAB_SIZE,
         num_classes,
         {"lr": 1e-2} | groups.get("optimizer", {}),
@@ -250,7 +250,7 @@ def test_a_checkpoint_holds_data_only_and_gives_the_model_back(
         },
         "scheduler": SchedulerConfig().model_dump(),
     }
-    again = build_classifier(**checkpoint["hyper_parameters"])
+    again = TextClassifier(**checkpoint["hyper_parameters"])
     again.load_state_dict(checkpoint["state_dict"])
     through_lightning = type(model).load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
     batch = held_out[0]
@@ -361,6 +361,7 @@ def test_a_resumed_run_gives_its_loader_its_state_and_its_schedule_its_place(
 )
 def test_each_name_has_its_class(name, kind):
     assert type(build(name)) is kind
+    assert kind({}, VOCAB_SIZE, 2, {}, {}).hparams["model"]["name"] == name
     config = ModelConfig(name="gru" if name != "gru" else "lstm")
     with pytest.raises(ConfigError, match=f"model.name={config.name}"):
         kind(config, VOCAB_SIZE, 2, OptimizerConfig(), SchedulerConfig())

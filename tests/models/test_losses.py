@@ -11,7 +11,7 @@ from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import LossConfig, validate_model
 from rnn_lab.models.fast.paths import run_packed
 from rnn_lab.models.layers import LSTM
-from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.models.losses import (
     EmbeddedTexts,
     adversarial_perturbation,
@@ -358,7 +358,7 @@ class Recorder(L.Callback):
 def test_trains_with_all_losses_and_logs_each(precision, sparse):
     def train(sparse_embedding: bool) -> tuple[dict[str, float], list[torch.Tensor]]:
         torch.manual_seed(0)
-        module = build_classifier(
+        module = TextClassifier(
             {"name": "gru", "embedding_dim": 8, "hidden_size": 8, "dropout": 0.3},
             VOCAB_SIZE,
             3,

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from rnn_lab.models.classifier import TutorialClassifier
-from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from tests.test_conf import composed
 
 
@@ -46,7 +46,7 @@ def test_dropout_rate_is_the_given_probability() -> None:
 
 def test_is_what_the_experiment_trains() -> None:
     config = composed("experiment=tutorial")
-    trained = build_classifier(config.model, 400, 2, config.optimizer, config.scheduler).classifier
+    trained = TextClassifier(config.model, 400, 2, config.optimizer, config.scheduler).classifier
     model = TutorialClassifier(
         vocab_size=400, embedding_dim=100, hidden_dim=256, output_dim=2, n_layers=2, dropout=0.5
     )

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError
-from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.training.checks import check_before_training
 from rnn_lab.training.hardware import Hardware
 from rnn_lab.training.train import fit
@@ -83,7 +83,7 @@ def test_options_that_lightning_accepts_are_accepted(data, options, tmp_path):
     if options.get("max_epochs") == -1:
         return
     trainer = small_trainer(tmp_path, **options)
-    model = build_classifier(
+    model = TextClassifier(
         *({"name": "gru", "embedding_dim": 4, "hidden_size": 4}, data.vocab_size, 2),
         *({"name": "adamw"}, {"name": "constant"}),
     )
@@ -124,7 +124,7 @@ class Scripted(Metric):
 
 
 def fit_scripted(folder: Path, data: TextDataModule, *values: float, **options) -> dict:
-    model = build_classifier(
+    model = TextClassifier(
         *({"name": "gru", "embedding_dim": 4, "hidden_size": 4}, data.vocab_size, 2),
         *({"name": "adamw"}, {"name": "constant"}),
         metrics={"own": lambda num_classes: Scripted(*values)},

@@ -65,31 +65,39 @@ class TextClassifier(RecurrentModule):
     ) -> None:
         """Build the network from the options of the groups `model`, `optimizer` and `scheduler`.
 
-        Of `vocab_size` token ids 0 is padding. `metrics` are extra ones, see `build_metrics`: they
-        are code, so no checkpoint names them. `class_weights` [num_classes] multiply the training
-        loss of the texts of each class; they follow from the data, and no checkpoint has them.
-        `task` is "multiclass" (one label a text) or "multilabel" (any number; without weights).
-        With `calibrate`, each validation fits the temperature.
-        With `label_smoothing`, that share of each target of the training loss is spread evenly over
-        all classes (Szegedy et al. 2016, section 7). No checkpoint has it.
-        `loss` has the options of that group; None: the cross-entropy alone.
+        A checkpoint has neither `metrics`, which are code, nor the arguments that only training and
+        validation use: `class_weights`, `calibrate` and `label_smoothing`.
+
+        Args:
+            model: options of that group. A class for one cell adds the cell's name and defaults.
+            vocab_size: number of token ids, of which 0 is padding.
+            num_classes: number of logits of a text.
+            optimizer: options of that group.
+            scheduler: options of that group.
+            metrics: extra val/ and test/ metrics by name, see `build_metrics`.
+            class_weights: [num_classes], what the training loss of the texts of each class is
+                multiplied by; not with several labels a text. None: 1 for each.
+            task: "multiclass" (one label a text) or "multilabel" (any number).
+            calibrate: whether each validation fits the temperature.
+            label_smoothing: share of each target of the training loss, 0 to below 1, that is spread
+                evenly over all classes (Szegedy et al. 2016, section 7).
+            loss: options of that group. None: the cross-entropy alone.
 
         Raises:
-            ConfigError: an option is unknown or impossible, or labels are smoothed where a text
-                has any number of them.
+            ConfigError: an option is unknown or impossible, `model` names another cell than that
+                of the class, or labels are smoothed where a text has any number of them.
         """
         super().__init__(optimizer, scheduler)
-        name = dict(model).get("name", self.model_defaults.get("name"))
-        if name != self.model_defaults.get("name", name):
-            raise ConfigError(
-                f"model.name={name}: {type(self).__name__} is for {self.model_defaults['name']}"
-            )
+        options = {**self.model_defaults, **dict(model)}
+        cell = self.model_defaults.get("name")
+        if cell is not None and options["name"] != cell:
+            raise ConfigError(f"model.name={options['name']}: {type(self).__name__} is for {cell}")
         if label_smoothing and task == "multilabel":
             raise ConfigError(
                 f"trainer.label_smoothing={label_smoothing}: only where each text has one label; "
                 "give 0"
             )
-        model_config = validate_model({**self.model_defaults, **dict(model)})
+        model_config = validate_model(options)
         self.loss_config = validate(LossConfig, dict(loss or {}))
         self.save_hyperparameters(
             {
@@ -249,14 +257,7 @@ class GRUClassifier(TextClassifier):
     model_defaults: ClassVar = {"name": "gru", "reset_after": True}
 
 
-def build_classifier(
-    model: ModelConfig | Mapping[str, Any], *arguments: Any, **named: Any
-) -> TextClassifier:
-    """Build the LightningModule for `model.name`; the other arguments are TextClassifier's.
-
-    Raises:
-        ConfigError: an option is unknown or impossible.
-    """
-    config = validate_model(model)
-    by_name = {"rnn": RNNClassifier, "lstm": LSTMClassifier, "gru": GRUClassifier}
-    return by_name.get(config.name, TextClassifier)(config, *arguments, **named)
+def classifier_class(cell: str) -> type[TextClassifier]:
+    """Return the class of the classifiers with the cell `model.name=<cell>`."""
+    by_cell = {"rnn": RNNClassifier, "lstm": LSTMClassifier, "gru": GRUClassifier}
+    return by_cell.get(cell, TextClassifier)

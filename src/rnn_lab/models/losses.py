@@ -41,7 +41,11 @@ from rnn_lab.models.tasks import Multiclass, TaskFunctions
 
 # Norm of the step of finite differences, in the units of epsilon: that of the authors' code.
 FINITE_DIFFERENCE = 0.1
-
+# All of torch: a pooling of one's own may have any.
+_DROPOUTS = (
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.AlphaDropout, nn.FeatureAlphaDropout),
+)
 
 # From logits [batch, num_classes] and labels to a mean over texts, a scalar.
 SupervisedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -238,11 +242,10 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def without_dropout(model: nn.Module) -> Iterator[None]:
     """Turn every dropout of `model` off, but not its training mode: cuDNN's gradient needs that."""
-    kinds = (nn.modules.dropout._DropoutNd, RecurrentLayer)
     names = {
         module: "dropout" if isinstance(module, RecurrentLayer) else "p"
         for module in model.modules()
-        if isinstance(module, kinds)
+        if isinstance(module, (RecurrentLayer, *_DROPOUTS))
     }
     before = {module: getattr(module, name) for module, name in names.items()}
     try:

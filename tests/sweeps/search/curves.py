@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.sweeps.search.config import SamplerOptions
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import build_sampler
@@ -52,7 +52,7 @@ def val_losses(*overrides: str, folder: Path) -> list[float]:
     spec = RunSpec(resolve_recipe(config, data), folder)
     config = spec.config
     L.seed_everything(config.seed, workers=True, verbose=False)
-    model = build_classifier(
+    model = TextClassifier(
         config.model, data.vocab_size, data.num_classes, config.optimizer, config.scheduler
     )
     hardware = resolve_hardware(config.trainer)

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.exact_checkpoint import (
     BestCheckpoint,
@@ -74,7 +74,7 @@ def train(
         resume_point = ResumePoint(last, content["resume"], content["global_step"])
         data.resume_at(resume_point.state["epoch"], resume_point.state["batch_idx"])
     small = {"name": "lstm", "embedding_dim": 4, "hidden_size": 4, "dropout": 0.5}
-    model = build_classifier(small, data.vocab_size, 2, {"name": "adamw"}, {"name": "one_cycle"})
+    model = TextClassifier(small, data.vocab_size, 2, {"name": "adamw"}, {"name": "one_cycle"})
     shutdown = GracefulShutdown()
     options = {"enable_progress_bar": False, "log_every_n_steps": 1, "max_epochs": 2} | options
     trainer = small_trainer(folder, resume_point=resume_point, shutdown=shutdown, **options)

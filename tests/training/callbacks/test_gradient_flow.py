@@ -10,7 +10,7 @@ import torch
 
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.models.lightning_module import TextClassifier, build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.models.trace import gradient_norms
 from rnn_lab.reports.run_files import by_step, read_gradient_flow, read_metrics
 from tests.training.small_trainer import small_trainer
@@ -27,9 +27,7 @@ def train(folder: Path, data: TextDataModule, logger: str = "csv", model: dict |
     L.seed_everything(5, verbose=False)
     data.setup()
     small = {"name": "lstm", "embedding_dim": 4, "hidden_size": 4} | (model or {})
-    classifier = build_classifier(
-        small, data.vocab_size, 2, {"name": "adamw"}, {"name": "one_cycle"}
-    )
+    classifier = TextClassifier(small, data.vocab_size, 2, {"name": "adamw"}, {"name": "one_cycle"})
     trainer = small_trainer(folder, logger=logger, **({"max_epochs": 2} | options))
     trainer.fit(classifier, datamodule=data)
     return trainer, classifier

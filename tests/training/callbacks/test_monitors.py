@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from rnn_lab.data.samplers import Batch
-from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.monitors import (
     PredictionCollector,
@@ -32,7 +32,7 @@ def batches(count: int, size: int = 4) -> DataLoader:
 def model():
     L.seed_everything(0, verbose=False)
     small = {"name": "gru", "embedding_dim": 4, "hidden_size": 4}
-    return build_classifier(small, 20, 2, {"name": "adamw"}, {"name": "one_cycle"})
+    return TextClassifier(small, 20, 2, {"name": "adamw"}, {"name": "one_cycle"})
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError
-from rnn_lab.models.lightning_module import build_classifier
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.callbacks.nonfinite import RollbackRequestedError
@@ -56,7 +56,7 @@ def weights_of(module) -> dict[str, torch.Tensor]:
 def new_model():
     L.seed_everything(0, verbose=False)
     small = {"name": "gru", "embedding_dim": 4, "hidden_size": 4}
-    return build_classifier(small, 20, 2, {"name": "adamw", "lr": 0.1}, {"name": "one_cycle"})
+    return TextClassifier(small, 20, 2, {"name": "adamw", "lr": 0.1}, {"name": "one_cycle"})
 
 
 def fit(folder, **options) -> tuple[L.Trainer, Weights]:
