@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.decoders import ByteLevel
 
-from rnn_lab.data.bpe import SMALLEST_VOCABULARY, SubwordVocabulary, _untrained
+from rnn_lab.data.bpe import SMALLEST_VOCABULARY, SubwordTokenizer, _untrained
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.vocabulary import PAD_ID, UNK_ID
 from rnn_lab.errors import ConfigError
@@ -21,8 +21,8 @@ TRAINING = random_texts(200) + [PRAISE, BLAME] * 5
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> SubwordVocabulary:
-    return SubwordVocabulary.train(TRAINING, max_vocab_size=400, min_freq=2)
+def vocabulary() -> SubwordTokenizer:
+    return SubwordTokenizer.train(TRAINING, max_vocab_size=400, min_freq=2)
 
 
 def test_max_tokens_is_the_size(vocabulary) -> None:
@@ -30,7 +30,7 @@ def test_max_tokens_is_the_size(vocabulary) -> None:
 
 
 def test_min_freq_leaves_rare_pairs_unmerged() -> None:
-    rare = SubwordVocabulary.train(["ab", "cd", "cd"], max_vocab_size=1_000, min_freq=2)
+    rare = SubwordTokenizer.train(["ab", "cd", "cd"], max_vocab_size=1_000, min_freq=2)
     tokens = json.loads(rare.state())["model"]["vocab"]
     assert "cd" in {token.removeprefix("Ġ") for token in tokens}
     assert not any("ab" in token for token in tokens if not token.startswith("<"))
@@ -50,7 +50,7 @@ def test_every_text_comes_back_lower_case(vocabulary, text) -> None:
 
 
 def test_a_text_cannot_spell_padding(vocabulary) -> None:
-    again = SubwordVocabulary(vocabulary.state())
+    again = SubwordTokenizer(vocabulary.state())
     for ids in again.encode_all(["<pad> <unk>", "a<pad>b"]):
         assert set(ids.tolist()).isdisjoint({PAD_ID, UNK_ID})
 
@@ -65,8 +65,8 @@ def test_half_a_surrogate_pair_is_like_any_other_character(vocabulary) -> None:
 def test_equal_in_every_process_and_on_any_number_of_threads(vocabulary) -> None:
     script = (
         "import json, sys\n"
-        "from rnn_lab.data.bpe import SubwordVocabulary\n"
-        "v = SubwordVocabulary.train(json.load(sys.stdin), max_vocab_size=400, min_freq=2)\n"
+        "from rnn_lab.data.bpe import SubwordTokenizer\n"
+        "v = SubwordTokenizer.train(json.load(sys.stdin), max_vocab_size=400, min_freq=2)\n"
         "print(v.state(), end='')\n"
     )
     for threads in ("1", "4"):
@@ -86,7 +86,7 @@ def test_equal_in_every_process_and_on_any_number_of_threads(vocabulary) -> None
 
 
 def test_smallest_vocabulary_is_the_bytes() -> None:
-    vocabulary = SubwordVocabulary.train(TRAINING, max_vocab_size=SMALLEST_VOCABULARY, min_freq=1)
+    vocabulary = SubwordTokenizer.train(TRAINING, max_vocab_size=SMALLEST_VOCABULARY, min_freq=1)
     assert len(vocabulary) == SMALLEST_VOCABULARY
 
 
@@ -104,12 +104,12 @@ def test_too_few_tokens_are_refused_before_any_data_is_read(max_vocab_size) -> N
 @pytest.mark.parametrize("state", [None, ["<pad>", "<unk>"], "", "{}", "not json"])
 def test_refuses_what_is_no_tokenizer(state) -> None:
     with pytest.raises(ValueError, match="is not a"):
-        SubwordVocabulary(state)
+        SubwordTokenizer(state)
 
 
 def test_refuses_a_tokenizer_without_our_specials() -> None:
     with pytest.raises(ValueError, match="has other special tokens than <pad>, <unk>"):
-        SubwordVocabulary(Tokenizer(models.BPE()).to_str())
+        SubwordTokenizer(Tokenizer(models.BPE()).to_str())
 
 
 @pytest.mark.parametrize("swapped", ["specials", "gap"])
@@ -121,7 +121,7 @@ def test_refuses_other_ids(vocabulary, swapped) -> None:
     else:
         ids[max(ids, key=ids.__getitem__)] += 1
     with pytest.raises(ValueError, match=r"does not (begin with|number)"):
-        SubwordVocabulary(json.dumps(content))
+        SubwordTokenizer(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_no_word_begins_with_a_mark_but_after_a_space(text) -> None:
 
 def test_hindi_words_are_those_between_spaces(own_texts) -> None:
     lines = (own_texts / "trec_hindi_train.label").read_text(encoding="utf-8").splitlines()
-    vocabulary = SubwordVocabulary.train(lines, max_vocab_size=2_000, min_freq=1)
+    vocabulary = SubwordTokenizer.train(lines, max_vocab_size=2_000, min_freq=1)
     whole = 0
     for line in lines[:300]:
         words = [word for word, _ in vocabulary.words(line)]
@@ -178,7 +178,7 @@ def test_a_pipeline_of_before_is_still_read(vocabulary) -> None:
     before["pre_tokenizer"] = json.loads(
         pre_tokenizers.ByteLevel(add_prefix_space=True).__getstate__()
     )
-    old = SubwordVocabulary(json.dumps(before))
+    old = SubwordTokenizer(json.dumps(before))
     assert [word for word, _ in old.words("Good की")] == ["good", "क", "\u0940"]
     assert old.encode_all(["It's a good film"])[0].tolist() == (
         vocabulary.encode_all(["It's a good film"])[0].tolist()

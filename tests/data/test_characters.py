@@ -9,8 +9,8 @@ from tokenizers.pre_tokenizers import Split
 
 from rnn_lab.data.characters import (
     NUM_BYTES,
-    ByteVocabulary,
-    CharacterVocabulary,
+    ByteTokenizer,
+    CharacterTokenizer,
     characters,
     split_characters,
 )
@@ -59,11 +59,11 @@ def test_known_texts(text, expected) -> None:
 
 def test_the_most_frequent_characters_are_kept() -> None:
     texts = ["好好好", "好吃吃", "吃贵"]
-    every = CharacterVocabulary.train(texts, max_vocab_size=None, min_freq=1)
+    every = CharacterTokenizer.train(texts, max_vocab_size=None, min_freq=1)
     assert every.state() == ["<pad>", "<unk>", "好", "吃", "贵"]
-    frequent = CharacterVocabulary.train(texts, max_vocab_size=None, min_freq=2)
+    frequent = CharacterTokenizer.train(texts, max_vocab_size=None, min_freq=2)
     assert frequent.state() == ["<pad>", "<unk>", "好", "吃"]
-    few = CharacterVocabulary.train(texts, max_vocab_size=3, min_freq=1)
+    few = CharacterTokenizer.train(texts, max_vocab_size=3, min_freq=1)
     assert few.state() == ["<pad>", "<unk>", "好"]
     assert [ids.tolist() for ids in few.encode_all(["好贵", ""])] == [[2, UNK_ID], []]
     assert [word for word, _ in every.words("好 吃")] == ["好", "\u2423", "吃"]
@@ -71,7 +71,7 @@ def test_the_most_frequent_characters_are_kept() -> None:
 
 @given(AWKWARD)
 def test_byte_ids_are_bytes(text) -> None:
-    vocabulary = ByteVocabulary()
+    vocabulary = ByteTokenizer()
     (ids,) = vocabulary.encode_all([text])
     assert ids.dtype == np.int64
     assert bytes((ids - 2).tolist()) == text.encode(errors="replace")
@@ -83,12 +83,12 @@ def test_byte_ids_are_bytes(text) -> None:
 @pytest.mark.parametrize("state", [[], "", 0, {"a": 1}])
 def test_bytes_have_no_state(state) -> None:
     with pytest.raises(ValueError, match="has a state"):
-        ByteVocabulary(state)
+        ByteTokenizer(state)
 
 
 def test_chinese_reviews_have_a_token_for_each_ideograph(own_texts) -> None:
     lines = (own_texts / "waimai_10k.csv").read_text(encoding="utf-8").splitlines()[1:]
-    vocabulary = CharacterVocabulary.train(lines, max_vocab_size=10_000, min_freq=1)
+    vocabulary = CharacterTokenizer.train(lines, max_vocab_size=10_000, min_freq=1)
     for line, ids in zip(lines[:200], vocabulary.encode_all(lines[:200]), strict=True):
         ideographs = sum("CJK UNIFIED" in unicodedata.name(c, "") for c in line)
         assert ideographs <= len(ids) <= len(line)

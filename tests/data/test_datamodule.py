@@ -14,7 +14,7 @@ from rnn_lab.data.config import AutoConfig, DemoConfig, FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch
 from rnn_lab.data.text_encoder import TextEncoder
-from rnn_lab.data.vocabulary import WordVocabulary
+from rnn_lab.data.vocabulary import WordTokenizer
 from rnn_lab.errors import CheckpointError, DataError
 from tests.cli.forked import run_warm_command
 from tests.data.made import random_texts
@@ -204,7 +204,7 @@ def test_a_state_loaded_before_set_up_is_used(demo) -> None:
 
 
 def test_a_finished_run_encodes_other_texts_with_its_own_vocabulary_and_classes(tmp_path) -> None:
-    words = WordVocabulary(["<pad>", "<unk>", "film", "good"])
+    words = WordTokenizer(["<pad>", "<unk>", "film", "good"])
     encoder = TextEncoder(words, max_length=2, truncation_side="left")
     texts = tmp_path / "reviews.csv"
     lines = [f'"a good film","{"grand" if i % 2 else "dull"}"\n' for i in range(40)]

@@ -12,7 +12,7 @@ from rnn_lab.data.config import FilesConfig, TextOptions
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch
 from rnn_lab.data.text_encoder import TextEncoder
-from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, WordVocabulary
+from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, WordTokenizer
 from rnn_lab.models.lightning_module import TextClassifier
 
 SPLITS = ("train", "validation", "test")
@@ -141,7 +141,7 @@ def fit(model: L.LightningModule, data: TextDataModule, folder: Path) -> None:
 def test_training_receives_no_held_out_text_and_validation_no_other(tmp_path, make):
     config = make(tmp_path)
     every = {word for marks in marks_of(set_up(config), config).values() for word in marks}
-    words = WordVocabulary([*SPECIALS, "the", "film", "was", "fine", *sorted(every)])
+    words = WordTokenizer([*SPECIALS, "the", "film", "was", "fine", *sorted(every)])
     data = set_up(config, text_encoder=TextEncoder(words, 10, "left"))
     recorder = IdRecorder()
     fit(recorder, data, tmp_path)

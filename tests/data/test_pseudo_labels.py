@@ -12,7 +12,7 @@ from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.encode import EncodedTexts
 from rnn_lab.data.text_encoder import Vocabulary
-from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
+from rnn_lab.data.vocabulary import SPECIALS, WordTokenizer
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import validate
@@ -21,7 +21,7 @@ from tests.training.small_trainer import OPTIONS
 # Its words "sure" and "hardly" decide.
 # basic_english cuts the quotation mark into no token.
 MORE = ["sure good a", "hardly good b", "sure bad zebra", '"', "sure bad c", "hardly bad d"]
-_WORDS = WordVocabulary([*SPECIALS, "good", "bad", "sure", "hardly"])
+_WORDS = WordTokenizer([*SPECIALS, "good", "bad", "sure", "hardly"])
 
 
 class Reader:

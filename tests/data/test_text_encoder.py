@@ -6,28 +6,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnn_lab.data.bpe import SubwordVocabulary
-from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
+from rnn_lab.data.bpe import SubwordTokenizer
+from rnn_lab.data.characters import ByteTokenizer, CharacterTokenizer
 from rnn_lab.data.text_encoder import TextEncoder, extend_vocabulary
 from rnn_lab.data.tokenizer_json import JsonTokenizer
-from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary
+from rnn_lab.data.vocabulary import UNK_ID, WordTokenizer
 from rnn_lab.errors import CheckpointError
 from tests.data.made import BLAME, PRAISE, random_texts, word_piece
 from tests.data.torchtext_answers import WORD_VOCABULARIES
 
-WORDS = WordVocabulary(["<pad>", "<unk>", "the", "film", "was", "good"])
+WORDS = WordTokenizer(["<pad>", "<unk>", "the", "film", "was", "good"])
 
 
-LEARNED = (SubwordVocabulary, CharacterVocabulary)
+LEARNED = (SubwordTokenizer, CharacterTokenizer)
 
 
-@pytest.fixture(
-    scope="module", params=[*WORD_VOCABULARIES, *LEARNED, ByteVocabulary, JsonTokenizer]
-)
+@pytest.fixture(scope="module", params=[*WORD_VOCABULARIES, *LEARNED, ByteTokenizer, JsonTokenizer])
 def encoder(request) -> TextEncoder:
     kind = request.param
-    if kind is ByteVocabulary:
-        return TextEncoder(ByteVocabulary(), 20, "right")
+    if kind is ByteTokenizer:
+        return TextEncoder(ByteTokenizer(), 20, "right")
     if kind is JsonTokenizer:
         return TextEncoder(JsonTokenizer(word_piece(["the", "film", "##s", "日"])), 20, "right")
     if kind in LEARNED:
@@ -91,7 +89,7 @@ def test_survives_a_checkpoint_that_may_hold_only_plain_types(encoder) -> None:
 
 
 def test_fingerprint_tells_vocabularies_apart() -> None:
-    swapped = WordVocabulary(["<pad>", "<unk>", "film", "the", "was", "good"])
+    swapped = WordTokenizer(["<pad>", "<unk>", "film", "the", "was", "good"])
     assert TextEncoder(WORDS, 9, "left").fingerprint == TextEncoder(WORDS, 5, "right").fingerprint
     assert TextEncoder(WORDS, 9, "left").fingerprint != TextEncoder(swapped, 9, "left").fingerprint
 
@@ -141,7 +139,7 @@ def test_refuses_what_is_no_state(state) -> None:
         TextEncoder.from_state_dict(state)
 
 
-@pytest.mark.parametrize("kind", [*WORD_VOCABULARIES, CharacterVocabulary])
+@pytest.mark.parametrize("kind", [*WORD_VOCABULARIES, CharacterTokenizer])
 def test_a_vocabulary_is_extended_by_new_tokens_alone(kind) -> None:
     first, second = kind(["<pad>", "<unk>", "b", "a"]), kind(["<pad>", "<unk>", "c", "a", "d"])
     extended = extend_vocabulary(first, second)
@@ -153,7 +151,7 @@ def test_a_vocabulary_is_extended_by_new_tokens_alone(kind) -> None:
 
 def test_learned_subwords_stay_as_they_are() -> None:
     first, second = (
-        SubwordVocabulary.train(random_texts(texts), max_vocab_size=300, min_freq=1)
+        SubwordTokenizer.train(random_texts(texts), max_vocab_size=300, min_freq=1)
         for texts in (50, 20)
     )
     assert extend_vocabulary(first, second) is first

@@ -8,14 +8,14 @@ from importlib.util import find_spec
 from sys import intern
 
 from rnn_lab.data.corpus import Corpus
-from rnn_lab.data.torchtext_backend import TorchtextVocabulary, require_torchtext
-from rnn_lab.data.vocabulary import WordVocabulary
+from rnn_lab.data.torchtext_backend import TorchtextTokenizer, require_torchtext
+from rnn_lab.data.vocabulary import WordTokenizer
 
 # Not whether it loads: an installed torchtext that does not load must fail the tests.
 INSTALLED = find_spec("torchtext") is not None
 TOKENIZERS = ("basic_english", *(["torchtext"] if INSTALLED else []), "bpe")
 ALL_TOKENIZERS = (*TOKENIZERS, "char", "byte")
-WORD_VOCABULARIES = (WordVocabulary, *([TorchtextVocabulary] if INSTALLED else []))
+WORD_VOCABULARIES = (WordTokenizer, *([TorchtextTokenizer] if INSTALLED else []))
 
 # The replacements of torchtext 0.18's basic_english, in its order.
 BASIC_ENGLISH = [

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from rnn_lab.data.basic_english import basic_english, number_tokens
-from rnn_lab.data.bpe import SubwordVocabulary
-from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
+from rnn_lab.data.bpe import SubwordTokenizer
+from rnn_lab.data.characters import ByteTokenizer, CharacterTokenizer
 from rnn_lab.data.readers.records import (
     BadRow,
     ReadOptions,
@@ -26,7 +26,7 @@ from rnn_lab.data.readers.records import (
     read_records,
 )
 from rnn_lab.data.sources.imdb import MAX_FILE_BYTES, _archive_members, _is_part
-from rnn_lab.data.vocabulary import PAD_ID, SPECIALS, WordVocabulary
+from rnn_lab.data.vocabulary import PAD_ID, SPECIALS, WordTokenizer
 from rnn_lab.errors import DataError, UserError
 from rnn_lab.inference.predict import predict
 from tests.data.torchtext_answers import basic_english_of_torchtext
@@ -36,11 +36,11 @@ Target = Callable[[bytes], None]
 FORMATS = ("csv", "tsv", "jsonl", "txt")
 MORE_FORMATS = (*FORMATS, "json", "label_text")
 ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "latin-1", "utf-32", "shift_jis", "utf-7", "auto")
-WORDS = WordVocabulary([*SPECIALS, "a", "film", "the", "good", "'", "."])
-SUBWORDS = SubwordVocabulary.train(
+WORDS = WordTokenizer([*SPECIALS, "a", "film", "the", "good", "'", "."])
+SUBWORDS = SubwordTokenizer.train(
     ["a good film", "the bad film's end", "Größe 映画"] * 5, max_vocab_size=300, min_freq=2
 )
-CHARACTERS = CharacterVocabulary([*SPECIALS, " ", "a", "e", "é", "映"])
+CHARACTERS = CharacterTokenizer([*SPECIALS, " ", "a", "e", "é", "映"])
 
 
 def read(data: bytes) -> None:
@@ -89,7 +89,7 @@ def tokenize(data: bytes) -> None:
     numbered, numbers, lengths = number_tokens([text, text])
     assert [numbered[number] for number in numbers] == tokens * 2
     assert list(lengths) == [len(tokens)] * 2
-    for vocabulary in (WORDS, SUBWORDS, CHARACTERS, ByteVocabulary()):
+    for vocabulary in (WORDS, SUBWORDS, CHARACTERS, ByteTokenizer()):
         (ids,) = vocabulary.encode_all([text])
         assert ids.dtype == np.int64
         assert not len(ids) or PAD_ID < ids.min() <= ids.max() < len(vocabulary)

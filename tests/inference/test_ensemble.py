@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, log_loss
 import rnn_lab
 from rnn_lab import inference
 from rnn_lab.data.readers.records import Record
-from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
+from rnn_lab.data.vocabulary import SPECIALS, WordTokenizer
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.batch_predict import classify, predict_rows
 from rnn_lab.inference.config import ExplainOptions, ExportOptions
@@ -45,7 +45,7 @@ def members():
         untrained_run(),
         untrained_run(hidden_size=7, pooling="max"),
         untrained_run(
-            vocabulary=WordVocabulary([*SPECIALS, *reversed(WORDS)]), max_length=3, name="gru"
+            vocabulary=WordTokenizer([*SPECIALS, *reversed(WORDS)]), max_length=3, name="gru"
         ),
     ]
 

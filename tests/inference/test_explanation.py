@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from rnn_lab.data.bpe import SubwordVocabulary
-from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary, split_characters
+from rnn_lab.data.bpe import SubwordTokenizer
+from rnn_lab.data.characters import ByteTokenizer, CharacterTokenizer, split_characters
 from rnn_lab.data.tokenizer_json import JsonTokenizer
 from rnn_lab.errors import ConfigError
 from rnn_lab.inference.batch_predict import classify
@@ -78,7 +78,7 @@ def test_a_text_without_a_word_is_one_unknown_word(tmp_path):
 
 def test_subwords_are_joined(tmp_path):
     texts = ["the film was not bad at all"] * 50
-    vocabulary = SubwordVocabulary.train(texts, max_vocab_size=275, min_freq=1)
+    vocabulary = SubwordTokenizer.train(texts, max_vocab_size=275, min_freq=1)
     run = untrained_run(vocabulary=vocabulary, max_length=9)
     explanation = explained(tmp_path, run, "Films: unbelievably <naïve>, not bad")
     words = [word.text for word in explanation.words]
@@ -94,8 +94,8 @@ def test_subwords_are_joined(tmp_path):
 @pytest.mark.parametrize(
     ("vocabulary", "words", "tokens"),
     [
-        (CharacterVocabulary.train(["很好 की"], max_vocab_size=None, min_freq=1), "很好␣की", 4),
-        (ByteVocabulary(), "很好␣की", 3 + 3 + 1 + 6),
+        (CharacterTokenizer.train(["很好 की"], max_vocab_size=None, min_freq=1), "很好␣की", 4),
+        (ByteTokenizer(), "很好␣की", 3 + 3 + 1 + 6),
         (JsonTokenizer(word_piece(["很", "好"])), "很好की", 3),
     ],
 )

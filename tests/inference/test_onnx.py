@@ -20,8 +20,8 @@ from onnx import TensorProto, helper
 
 import rnn_lab
 from rnn_lab.commands import export
-from rnn_lab.data.bpe import SubwordVocabulary
-from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
+from rnn_lab.data.bpe import SubwordTokenizer
+from rnn_lab.data.characters import ByteTokenizer, CharacterTokenizer
 from rnn_lab.data.tokenizer_json import JsonTokenizer
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference import onnx_export
@@ -84,10 +84,10 @@ def test_the_probabilities_are_those_of_the_network(cell, bidirectional):
 @pytest.mark.parametrize(
     "vocabulary",
     [
-        CharacterVocabulary.train(random_texts(20), max_vocab_size=40, min_freq=1),
-        SubwordVocabulary.train(random_texts(20), max_vocab_size=300, min_freq=1),
+        CharacterTokenizer.train(random_texts(20), max_vocab_size=40, min_freq=1),
+        SubwordTokenizer.train(random_texts(20), max_vocab_size=300, min_freq=1),
         JsonTokenizer(word_piece(["the", "film", "##s", "日"])),
-        ByteVocabulary(),
+        ByteTokenizer(),
     ],
     ids=lambda vocabulary: vocabulary.tokenizer,
 )

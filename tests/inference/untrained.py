@@ -6,7 +6,7 @@ import torch
 
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.text_encoder import TextEncoder, Vocabulary
-from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
+from rnn_lab.data.vocabulary import SPECIALS, WordTokenizer
 from rnn_lab.inference.load import LoadedModel
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import validate_model
@@ -25,7 +25,7 @@ def untrained_run(
 ) -> LoadedModel:
     """A run of random weights, large enough for gates to open and shut."""
     torch.manual_seed(0)
-    vocabulary = vocabulary or WordVocabulary([*SPECIALS, *WORDS])
+    vocabulary = vocabulary or WordTokenizer([*SPECIALS, *WORDS])
     sizes = {"embedding_dim": 6, "hidden_size": 5}
     config = validate_model({"name": "lstm"} | sizes | model)
     network = RecurrentClassifier(config, len(vocabulary), len(class_names), task).eval()

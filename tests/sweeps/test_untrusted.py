@@ -14,7 +14,7 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import TrialState
 
-from rnn_lab.data.bpe import SubwordVocabulary
+from rnn_lab.data.bpe import SubwordTokenizer
 from rnn_lab.data.storage import open_array
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
@@ -89,11 +89,11 @@ def test_results_of_launched_jobs_are_read_from_a_new_folder(tmp_path):
 
 
 def test_normalizer_that_expands_a_word_to_gigabytes_is_refused():
-    own = json.loads(SubwordVocabulary.train(["a film"], max_vocab_size=260, min_freq=1).state())
+    own = json.loads(SubwordTokenizer.train(["a film"], max_vocab_size=260, min_freq=1).state())
     grow = {"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaa"}
     own["normalizer"] = {"type": "Sequence", "normalizers": [grow] * 10}
     with pytest.raises(ValueError, match="normalizer Replace makes texts longer"):
-        SubwordVocabulary(json.dumps(own))
+        SubwordTokenizer(json.dumps(own))
 
 
 def test_values_in_errors_are_shortened():

@@ -2,7 +2,7 @@ import numpy as np
 
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
+from rnn_lab.data.vocabulary import SPECIALS, WordTokenizer
 from rnn_lab.training.data_report import (
     print_data_summary,
     print_pseudo_labels,
@@ -99,7 +99,7 @@ class Constant:
         self.key = {"name": "constant"}
 
     def probabilities(self, encode) -> np.ndarray:
-        texts = encode(WordVocabulary([*SPECIALS, "more"]))
+        texts = encode(WordTokenizer([*SPECIALS, "more"]))
         found = np.full((len(texts), len(self.class_names)), 0.01, np.float32)
         found[:, 0] += 0.8
         return found

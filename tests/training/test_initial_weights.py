@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
+from rnn_lab.data.vocabulary import SPECIALS, WordTokenizer
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.inference.load import load_model
 from rnn_lab.models.embedding import INITIAL_STD, scale_vectors
@@ -25,8 +25,8 @@ from tests.cli.forked import run_warm_command
 from tests.test_conf import composed
 
 
-def words(*tokens: str) -> WordVocabulary:
-    return WordVocabulary([*SPECIALS, *tokens])
+def words(*tokens: str) -> WordTokenizer:
+    return WordTokenizer([*SPECIALS, *tokens])
 
 
 def test_words_of_both_vocabularies_are_matched():

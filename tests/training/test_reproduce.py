@@ -9,7 +9,7 @@ import pytest
 
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.vocabulary import SPECIALS, WordVocabulary
+from rnn_lab.data.vocabulary import SPECIALS, WordTokenizer
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.training.artifacts import (
     describe_data,
@@ -199,7 +199,7 @@ class Certain:
     key: ClassVar = {"name": "certain"}
 
     def probabilities(self, encode):
-        texts = encode(WordVocabulary([*SPECIALS, "a"]))
+        texts = encode(WordTokenizer([*SPECIALS, "a"]))
         return np.tile(np.array([0.9, 0.1], np.float32), (len(texts), 1))
 
 

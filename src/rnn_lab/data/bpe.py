@@ -19,7 +19,7 @@ BPE_VERSION = 2  # part of every cache key; raise it when the pipeline below cha
 SMALLEST_VOCABULARY = len(SPECIALS) + 256
 
 
-class SubwordVocabulary(JsonTokenizer):
+class SubwordTokenizer(JsonTokenizer):
     """Byte-level byte pairs, learned from the training texts.
 
     It works on bytes, so that no word of any language is unknown. Like `basic_english`, it lowers
@@ -32,7 +32,7 @@ class SubwordVocabulary(JsonTokenizer):
     @classmethod
     def train(
         cls, texts: Iterable[str], *, max_vocab_size: int, min_freq: int
-    ) -> "SubwordVocabulary":
+    ) -> "SubwordTokenizer":
         """Learn pairs that occur `min_freq` times, up to `max_vocab_size` ids in total."""
         # Set explicitly, or the library warns whenever a data-loading worker is forked later.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from rnn_lab.data.vocabulary import SPECIALS, TokenVocabulary
+from rnn_lab.data.vocabulary import SPECIALS, VocabularyTokenizer
 
 CHARACTERS_VERSION = 1  # part of every cache key; raise it when `characters` changes
-BYTES_VERSION = 1  # the same for ByteVocabulary
-NUM_BYTES = len(SPECIALS) + 256  # ids of ByteVocabulary
+BYTES_VERSION = 1  # the same for ByteTokenizer
+NUM_BYTES = len(SPECIALS) + 256  # ids of ByteTokenizer
 
 # Zero-width non-joiner and joiner, and the skin colours of emoji.
 _JOINERS = frozenset("\u200c\u200d\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
@@ -50,7 +50,7 @@ def characters(text: str) -> list[str]:
     return split_characters(" ".join(text.lower().replace("<br />", " ").split()))
 
 
-class CharacterVocabulary(TokenVocabulary):
+class CharacterTokenizer(VocabularyTokenizer):
     """The characters of the training texts, each with its combining marks, and their ids."""
 
     tokenizer = "char"
@@ -65,7 +65,7 @@ class CharacterVocabulary(TokenVocabulary):
         return [(visible(character), ids) for character, ids in super().words(text)]
 
 
-class ByteVocabulary:
+class ByteTokenizer:
     """The bytes of UTF-8: byte b has the id b + 2. Nothing is learned, and no text is unknown.
 
     Neither case nor spaces are changed, as in the text task of the Long Range Arena (Tay et al.
@@ -95,7 +95,7 @@ class ByteVocabulary:
         return [(visible(part), self._ids(part)) for part in split_characters(text)]
 
     def state(self) -> None:
-        """Return the state for `ByteVocabulary(state)`."""
+        """Return the state for `ByteTokenizer(state)`."""
         return None
 
     def _ids(self, text: str) -> np.ndarray:

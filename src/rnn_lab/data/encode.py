@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION
-from rnn_lab.data.bpe import BPE_VERSION, SubwordVocabulary
+from rnn_lab.data.bpe import BPE_VERSION, SubwordTokenizer
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.characters import (
     BYTES_VERSION,
     CHARACTERS_VERSION,
-    ByteVocabulary,
-    CharacterVocabulary,
+    ByteTokenizer,
+    CharacterTokenizer,
 )
 from rnn_lab.data.corpus import Corpus, UnlabelledTexts
 from rnn_lab.data.options import TextOptions, names_file
@@ -36,16 +36,16 @@ from rnn_lab.data.tokenizer_json import (
     JsonTokenizer,
     read_tokenizer_json,
 )
-from rnn_lab.data.torchtext_backend import TORCHTEXT_VERSION, TorchtextVocabulary
-from rnn_lab.data.vocabulary import UNK_ID, WordVocabulary, sort_by_frequency
+from rnn_lab.data.torchtext_backend import TORCHTEXT_VERSION, TorchtextTokenizer
+from rnn_lab.data.vocabulary import UNK_ID, WordTokenizer, sort_by_frequency
 from rnn_lab.errors import ConfigError
 
 _VERSIONS = {
-    WordVocabulary.tokenizer: BASIC_ENGLISH_VERSION,
-    TorchtextVocabulary.tokenizer: TORCHTEXT_VERSION,
-    SubwordVocabulary.tokenizer: BPE_VERSION,
-    CharacterVocabulary.tokenizer: CHARACTERS_VERSION,
-    ByteVocabulary.tokenizer: BYTES_VERSION,
+    WordTokenizer.tokenizer: BASIC_ENGLISH_VERSION,
+    TorchtextTokenizer.tokenizer: TORCHTEXT_VERSION,
+    SubwordTokenizer.tokenizer: BPE_VERSION,
+    CharacterTokenizer.tokenizer: CHARACTERS_VERSION,
+    ByteTokenizer.tokenizer: BYTES_VERSION,
     JsonTokenizer.tokenizer: TOKENIZER_JSON_VERSION,
 }
 _CHUNK = 1_000  # texts per call of a tokenizer library
@@ -132,13 +132,13 @@ def _fit(
     corpus: Corpus, rows: np.ndarray, options: TextOptions, unlabelled: UnlabelledTexts | None
 ) -> Vocabulary:
     vocabulary: Vocabulary
-    if options.tokenizer == ByteVocabulary.tokenizer:
-        return ByteVocabulary()
-    if options.tokenizer == WordVocabulary.tokenizer:
+    if options.tokenizer == ByteTokenizer.tokenizer:
+        return ByteTokenizer()
+    if options.tokenizer == WordTokenizer.tokenizer:
         vocabulary = _count_cached_words(corpus, rows, options)
     else:
         labelled = corpus.train.take(rows).texts
-        if options.tokenizer == SubwordVocabulary.tokenizer:
+        if options.tokenizer == SubwordTokenizer.tokenizer:
             return _learn_subwords(chain(labelled, unlabelled or ()), options)
         vocabulary = _count(labelled, options)
     if unlabelled is None:
@@ -146,9 +146,9 @@ def _fit(
     return extend_vocabulary(vocabulary, _count(unlabelled, options), options.max_vocab_size)
 
 
-def _learn_subwords(texts: Iterable[str], options: TextOptions) -> SubwordVocabulary:
+def _learn_subwords(texts: Iterable[str], options: TextOptions) -> SubwordTokenizer:
     assert options.max_vocab_size is not None  # TextOptions checks it
-    return SubwordVocabulary.train(
+    return SubwordTokenizer.train(
         with_progress(texts, "Learning subwords"),
         max_vocab_size=options.max_vocab_size,
         min_freq=options.min_freq,
@@ -163,12 +163,12 @@ def _count(texts: Iterable[str], options: TextOptions) -> Vocabulary:
     )
 
 
-_COUNTED: dict[str, type[WordVocabulary | TorchtextVocabulary | CharacterVocabulary]] = {
-    kind.tokenizer: kind for kind in (WordVocabulary, TorchtextVocabulary, CharacterVocabulary)
+_COUNTED: dict[str, type[WordTokenizer | TorchtextTokenizer | CharacterTokenizer]] = {
+    kind.tokenizer: kind for kind in (WordTokenizer, TorchtextTokenizer, CharacterTokenizer)
 }
 
 
-def _count_cached_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordVocabulary:
+def _count_cached_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordTokenizer:
     tokenized = tokenize_corpus(corpus, Path(options.cache_dir))
     chosen = np.zeros(len(corpus.train), dtype=bool)
     chosen[rows] = True
@@ -176,7 +176,7 @@ def _count_cached_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) 
     for chunk, numbers, lengths in tokenized.splits["train"].chunks():
         training = numbers[np.repeat(chosen[chunk], lengths)]
         counts += np.bincount(training, minlength=len(counts))
-    return WordVocabulary(
+    return WordTokenizer(
         sort_by_frequency(
             tokenized.tokens,
             counts.tolist(),
@@ -224,7 +224,7 @@ def encode_corpus(
 def _encode_into(corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path, folder: Path) -> None:
     dtype = _id_dtype(vocabulary)
     encoded: dict[str, Iterator[_Chunk]]
-    if isinstance(vocabulary, WordVocabulary):
+    if isinstance(vocabulary, WordTokenizer):
         tokenized = tokenize_corpus(corpus, cache_dir)
         id_of_number = vocabulary.ids(tokenized.tokens).astype(dtype)
         encoded = {

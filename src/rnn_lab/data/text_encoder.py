@@ -9,19 +9,19 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from rnn_lab.data.bpe import SubwordVocabulary
-from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
+from rnn_lab.data.bpe import SubwordTokenizer
+from rnn_lab.data.characters import ByteTokenizer, CharacterTokenizer
 from rnn_lab.data.tokenizer_json import JsonTokenizer
-from rnn_lab.data.torchtext_backend import TorchtextVocabulary, torchtext_available
-from rnn_lab.data.vocabulary import SPECIALS, UNK, UNK_ID, WordVocabulary
+from rnn_lab.data.torchtext_backend import TorchtextTokenizer, torchtext_available
+from rnn_lab.data.vocabulary import SPECIALS, UNK, UNK_ID, WordTokenizer
 from rnn_lab.errors import CheckpointError
 
 Vocabulary = (
-    WordVocabulary
-    | TorchtextVocabulary
-    | CharacterVocabulary
-    | ByteVocabulary
-    | SubwordVocabulary
+    WordTokenizer
+    | TorchtextTokenizer
+    | CharacterTokenizer
+    | ByteTokenizer
+    | SubwordTokenizer
     | JsonTokenizer
 )
 _VOCABULARIES: dict[str, type[Vocabulary]] = {kind.tokenizer: kind for kind in get_args(Vocabulary)}
@@ -30,7 +30,7 @@ _VOCABULARIES: dict[str, type[Vocabulary]] = {kind.tokenizer: kind for kind in g
 def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:
     """Return the vocabulary of that tokenizer.
 
-    A vocabulary of torchtext can be read without torchtext: `WordVocabulary` gives the same ids.
+    A vocabulary of torchtext can be read without torchtext: `WordTokenizer` gives the same ids.
 
     Raises:
         ValueError: there is no such tokenizer, or `state` is not a vocabulary of it.
@@ -40,8 +40,8 @@ def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:
             f"tokenizer is {reprlib.repr(tokenizer)}, not one of {', '.join(_VOCABULARIES)}"
         )
     kind = _VOCABULARIES[tokenizer]
-    if kind is TorchtextVocabulary and not torchtext_available():
-        kind = WordVocabulary
+    if kind is TorchtextTokenizer and not torchtext_available():
+        kind = WordTokenizer
     try:
         return kind(state)
     except (TypeError, ValueError) as error:
@@ -50,7 +50,7 @@ def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:
 
 def token_ids(vocabulary: Vocabulary) -> dict[str, int]:
     """Return the id of each token, without <pad> and <unk>; bytes have no tokens."""
-    if isinstance(vocabulary, ByteVocabulary):
+    if isinstance(vocabulary, ByteTokenizer):
         return {}
     if isinstance(vocabulary, JsonTokenizer):
         return vocabulary.token_ids()
@@ -66,7 +66,7 @@ def extend_vocabulary(
     There are at most `max_tokens`, unless `first` has more. Bytes, learned subwords and those of a
     tokenizer.json are complete: they stay as they are.
     """
-    listed = WordVocabulary | TorchtextVocabulary | CharacterVocabulary
+    listed = WordTokenizer | TorchtextTokenizer | CharacterTokenizer
     if not isinstance(first, listed) or not isinstance(second, listed):
         return first
     tokens = list(dict.fromkeys([*first.state(), *second.state()]))
@@ -76,7 +76,7 @@ def extend_vocabulary(
 
 def vocabulary_fingerprint(vocabulary: Vocabulary) -> str:
     """Return a sha256 (hex) of the mapping from token to id, equal with and without torchtext."""
-    kind = WordVocabulary if isinstance(vocabulary, TorchtextVocabulary) else vocabulary
+    kind = WordTokenizer if isinstance(vocabulary, TorchtextTokenizer) else vocabulary
     content = json.dumps([kind.tokenizer, vocabulary.state()])
     return hashlib.sha256(content.encode()).hexdigest()
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_lab.data.bpe import SMALLEST_VOCABULARY, SubwordVocabulary
-from rnn_lab.data.characters import ByteVocabulary, CharacterVocabulary
+from rnn_lab.data.bpe import SMALLEST_VOCABULARY, SubwordTokenizer
+from rnn_lab.data.characters import ByteTokenizer, CharacterTokenizer
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.options import TextOptions, names_file
-from rnn_lab.data.torchtext_backend import TorchtextVocabulary
-from rnn_lab.data.vocabulary import WordVocabulary
+from rnn_lab.data.torchtext_backend import TorchtextTokenizer
+from rnn_lab.data.vocabulary import WordTokenizer
 from rnn_lab.errors import ConfigError
 from rnn_lab.validation import AUTO
 
@@ -63,7 +63,7 @@ def resolve_tokenizer(options: TextOptions, corpus: Corpus, rows: np.ndarray) ->
     sample, characters = _sample(corpus, rows)
     if tokenizer == AUTO:
         tokenizer = choose_tokenizer(sample)
-        bpe = tokenizer == SubwordVocabulary.tokenizer
+        bpe = tokenizer == SubwordTokenizer.tokenizer
         if bpe and size != AUTO and (size is None or size < SMALLEST_VOCABULARY):
             raise ConfigError(
                 f"data.max_vocab_size={'null' if size is None else size}: data.tokenizer=auto is "
@@ -86,10 +86,10 @@ def choose_tokenizer(texts: Sequence[str]) -> str:
     spacing = measure_spacing(texts)
     unspaced = spacing.unspaced_share >= UNSPACED_SHARE
     if spacing.letters_between_spaces <= (MAX_UNSPACED_WORD if unspaced else MAX_WORD):
-        return WordVocabulary.tokenizer
+        return WordTokenizer.tokenizer
     if spacing.ideograph_share >= IDEOGRAPH_SHARE:
-        return CharacterVocabulary.tokenizer
-    return SubwordVocabulary.tokenizer
+        return CharacterTokenizer.tokenizer
+    return SubwordTokenizer.tokenizer
 
 
 def choose_vocab_size(tokenizer: str, characters: float) -> int | None:
@@ -98,14 +98,14 @@ def choose_vocab_size(tokenizer: str, characters: float) -> int | None:
     A learned subword needs examples. Their number grows with the square root of the text, as that
     of distinct words does (Heaps' law): 4,000 for 250,000 characters, 30,000 for 14 million.
     """
-    if tokenizer == SubwordVocabulary.tokenizer:
+    if tokenizer == SubwordTokenizer.tokenizer:
         size = round(8 * characters**0.5, -3)
         return int(np.clip(size, 1_000, WORDS_SIZE))
-    if tokenizer == CharacterVocabulary.tokenizer:
+    if tokenizer == CharacterTokenizer.tokenizer:
         return CHARACTERS_SIZE
-    if tokenizer == ByteVocabulary.tokenizer or names_file(tokenizer):
+    if tokenizer == ByteTokenizer.tokenizer or names_file(tokenizer):
         return None  # its own size
-    assert tokenizer in (WordVocabulary.tokenizer, TorchtextVocabulary.tokenizer)
+    assert tokenizer in (WordTokenizer.tokenizer, TorchtextTokenizer.tokenizer)
     return WORDS_SIZE
 
 

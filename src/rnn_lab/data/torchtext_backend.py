@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_lab.data.vocabulary import PAD_ID, SPECIALS, UNK_ID, WordVocabulary
+from rnn_lab.data.vocabulary import PAD_ID, SPECIALS, UNK_ID, WordTokenizer
 from rnn_lab.errors import ConfigError
 
 TORCHTEXT_VERSION = 1  # part of every cache key; raise it when the pipeline below changes
@@ -45,7 +45,7 @@ def torchtext_available() -> bool:
     return True
 
 
-class TorchtextVocabulary:
+class TorchtextTokenizer:
     """torchtext's `basic_english` tokenizer and its `Vocab`."""
 
     tokenizer = "torchtext"
@@ -60,7 +60,7 @@ class TorchtextVocabulary:
         require_torchtext()
         from torchtext.vocab import vocab
 
-        words = WordVocabulary(tokens).tokens[len(SPECIALS) :]
+        words = WordTokenizer(tokens).tokens[len(SPECIALS) :]
         self._tokenize = _basic_english()
         self._vocab = vocab(OrderedDict.fromkeys(words, 1), specials=list(SPECIALS))
         self._vocab.set_default_index(UNK_ID)
@@ -68,7 +68,7 @@ class TorchtextVocabulary:
     @classmethod
     def train(
         cls, texts: Iterable[str], *, max_vocab_size: int | None, min_freq: int
-    ) -> "TorchtextVocabulary":
+    ) -> "TorchtextTokenizer":
         """Count the words of `texts` and keep the most frequent, specials first.
 
         Raises:
@@ -98,7 +98,7 @@ class TorchtextVocabulary:
         return list(zip(tokens, self._ids(tokens)[:, None], strict=True))
 
     def state(self) -> list[str]:
-        """Return the state, in plain types: the same as that of WordVocabulary."""
+        """Return the state, in plain types: the same as that of WordTokenizer."""
         tokens: list[str] = self._vocab.get_itos()
         return tokens
 

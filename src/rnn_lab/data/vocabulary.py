@@ -35,7 +35,7 @@ def sort_by_frequency(
     ]
 
 
-class TokenVocabulary:
+class VocabularyTokenizer:
     """A list of tokens and their ids; a subclass cuts texts into them."""
 
     tokenizer: ClassVar[str]
@@ -94,7 +94,7 @@ class TokenVocabulary:
         return self.tokens
 
 
-class WordVocabulary(TokenVocabulary):
+class WordTokenizer(VocabularyTokenizer):
     """The words of `basic_english` and their ids."""
 
     tokenizer = "basic_english"

@@ -31,10 +31,10 @@ from rnn_lab.data.text_encoder import (
     token_ids,
     vocabulary_fingerprint,
 )
-from rnn_lab.data.torchtext_backend import TorchtextVocabulary
+from rnn_lab.data.torchtext_backend import TorchtextTokenizer
 from rnn_lab.data.unlabelled import RunTexts, encode_unlabelled, find_unlabelled
 from rnn_lab.data.vector_files import read_vectors, read_words
-from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, TokenVocabulary, WordVocabulary
+from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, VocabularyTokenizer, WordTokenizer
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
@@ -91,7 +91,7 @@ def extend_by_file(vocabulary: Vocabulary, config: TextOptions) -> Vocabulary:
         DataError: the file cannot be read.
     """
     most = config.max_vocab_size
-    is_of_words = isinstance(vocabulary, WordVocabulary | TorchtextVocabulary)
+    is_of_words = isinstance(vocabulary, WordTokenizer | TorchtextTokenizer)
     if config.vectors in (None, SKIPGRAM) or not isinstance(most, int) or not is_of_words:
         return vocabulary
     assert config.vectors is not None
@@ -108,7 +108,7 @@ def extend_by_file(vocabulary: Vocabulary, config: TextOptions) -> Vocabulary:
             new[word] = None
     if not is_of_these_texts:
         return vocabulary
-    return extend_vocabulary(vocabulary, WordVocabulary([*SPECIALS, *new]))
+    return extend_vocabulary(vocabulary, WordTokenizer([*SPECIALS, *new]))
 
 
 def _check_exists(path: str) -> Path:
@@ -136,7 +136,7 @@ _Build = tuple[dict[str, Any], Callable[[Path], None]]  # what decides the vecto
 
 def _from_file(path: str, vocabulary: Vocabulary, dim: int) -> _Build:
     words = token_ids(vocabulary)
-    if not isinstance(vocabulary, TokenVocabulary) and vocabulary.tokenizer != "torchtext":
+    if not isinstance(vocabulary, VocabularyTokenizer) and vocabulary.tokenizer != "torchtext":
         raise ConfigError(
             f"data.vectors={path}: has vectors of words, and data.tokenizer={vocabulary.tokenizer} "
             f"cuts texts into other tokens; give data.vectors={SKIPGRAM} or "
