@@ -78,10 +78,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def run_one(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run `rnn-lab <name> <arguments>`, which is `python <name>.py` in a clone."""
-    program, name, *arguments = command
+    """Run `rnn-lab <name> <arguments>`."""
+    program, *arguments = command
     assert program == "rnn-lab"
-    return run_warm_command(f"{name}.py", *arguments, cwd=folder)
+    return run_warm_command("rnn_lab/commands.py", *arguments, cwd=folder)
 
 
 def result_of(run_dir: Path) -> dict:
@@ -148,6 +148,59 @@ def test_pooling_schedule_and_metric_are_used(run: Run) -> None:
     assert result["model"]["pooling"] == "first_and_mean"
     assert result["scheduler"]["name"] == "staircase"
     assert result["test/error_rate"] == pytest.approx(1 - result["test/accuracy"])
+
+
+def test_the_tokenizer_explains_its_own_words(run: Run) -> None:
+    folder = run("Tokenizer")
+    assert result_of(folder / "runs/stems")["data"]["options"]["tokenizer"] == "stems"
+    about = json.loads((folder / "why_stems/explanation.json").read_text(encoding="utf-8"))
+    assert [word["word"] for word in about["words"]] == ["not", "bor", "at", "all"]
+
+
+def test_the_tokenizer_predicts_the_same_from_every_file(run: Run) -> None:
+    folder = run("Tokenizer")
+    (folder / "texts.txt").write_text("Not boring at all.\nIt bored me\n", encoding="utf-8")
+    found = []
+    for model in ("runs/stems", "stems.safetensors", "stems.onnx"):
+        options = [f"run={model}", "plugins=[stems]", "input=texts.txt", f"output={model}.jsonl"]
+        done = run_one(["rnn-lab", "predict", *options], folder)
+        assert done.returncode == 0, done.stderr
+        lines = (folder / f"{model}.jsonl").read_text(encoding="utf-8").splitlines()
+        found.append([json.loads(line)["probabilities"]["positive"] for line in lines])
+    assert found[0] == found[1]
+    assert found[2] == pytest.approx(found[0], abs=1e-4)
+
+
+def test_the_tokenizer_resumes(run: Run) -> None:
+    folder = run("Tokenizer")
+    before = result_of(folder / "runs/stems")
+    (folder / "runs/stems/result.json").unlink()
+    train, *_ = commands(SECTIONS["Tokenizer"])
+    done = run_one(train, folder)
+    assert done.returncode == 0, done.stderr
+    assert "resume" in done.stdout + done.stderr
+    after = result_of(folder / "runs/stems")
+    assert after["val/loss"] == before["val/loss"]
+    assert after["data"]["vocabulary_fingerprint"] == before["data"]["vocabulary_fingerprint"]
+
+
+@pytest.mark.parametrize("model", ["runs/stems", "stems.safetensors", "stems.onnx"])
+def test_without_the_tokenizer_a_run_is_one_line(run: Run, model: str) -> None:
+    done = run_one(["rnn-lab", "predict", f"run={model}", "text=good"], run("Tokenizer"))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {model}")
+    assert "tokenizer=stems" in line or "tokenizer is 'stems'" in line
+    assert line.endswith("if a plugin defines it, load that: plugins=[<module>]")
+
+
+def test_a_mistyped_tokenizer_names_those_of_plugins(run: Run) -> None:
+    options = ["plugins=[stems]", "data.tokenizer=stem", "experiment=smoke"]
+    done = run_one(["rnn-lab", "train", *options], run("Tokenizer"))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: data.tokenizer=stem: impossible value. Did you mean stems?")
+    assert "auto, basic_english, bpe, byte, char, stems, torchtext, or the path" in line
 
 
 def test_the_optimizer_has_its_arguments(run: Run) -> None:

@@ -5,8 +5,8 @@
 >>> model.predict(["Not bad at all."])  # doctest: +SKIP
 
 `train` and `load` are the Python interface; `rnn_lab.models` has the layers and what plugins
-register cells with, `rnn_lab.data` what they register data sources with. Everything else is
-internal.
+register cells with, `rnn_lab.data` what they register data sources and tokenizers with. Everything
+else is internal.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Entries by name, of this package and of a user's modules: cells, poolings, data sources, ...
+"""Entries by name, of this package and of a user's modules: cells, poolings, tokenizers, ...
 
 Importing this module does not import torch: a command checks its options before torch is loaded.
 """
@@ -37,6 +37,8 @@ class Registry(Generic[Entry]):
         """
         if not isinstance(name, str) or not re.fullmatch(r"\w[\w-]*", name):
             raise ConfigError(f"{name!r}: the name of a {self.kind} is one word")
+        if not definition.__module__.startswith("rnn_lab."):
+            list(self)  # the entries of this package come first: their names are taken
         origin = f"{definition.__module__}.{definition.__qualname__}"
         if name in self._entries and self._origins[name] != origin:
             raise ConfigError(

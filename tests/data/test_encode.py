@@ -66,17 +66,17 @@ def test_vocabulary_comes_from_the_training_rows_alone(tmp_path: Path, tokenizer
 def test_word_counts_of_the_training_rows_order_the_vocabulary(tmp_path: Path, kind) -> None:
     corpus = make_corpus(["b b a", "c c c c", "a b", "", "d"])
     vocabulary = fit_vocabulary(
-        corpus, np.array([0, 2, 3, 4]), options(tmp_path, tokenizer=kind.tokenizer)
+        corpus, np.array([0, 2, 3, 4]), options(tmp_path, tokenizer=kind.name)
     )
     assert vocabulary.state() == ["<pad>", "<unk>", "b", "a", "d"]
     vocabulary = fit_vocabulary(
-        corpus, np.array([0, 2, 3, 4]), options(tmp_path, tokenizer=kind.tokenizer, min_freq=2)
+        corpus, np.array([0, 2, 3, 4]), options(tmp_path, tokenizer=kind.name, min_freq=2)
     )
     assert vocabulary.state() == ["<pad>", "<unk>", "b", "a"]
     vocabulary = fit_vocabulary(
         corpus,
         np.array([0, 2, 3, 4]),
-        options(tmp_path, tokenizer=kind.tokenizer, max_vocab_size=3),
+        options(tmp_path, tokenizer=kind.name, max_vocab_size=3),
     )
     assert vocabulary.state() == ["<pad>", "<unk>", "b"]
 

@@ -11,7 +11,7 @@ import pytest
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.encode import EncodedTexts
-from rnn_lab.data.text_encoder import Vocabulary
+from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.data.vocabulary import SPECIALS, WordTokenizer
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.training.config import RunConfig
@@ -34,7 +34,7 @@ class Reader:
     def key(self) -> dict[str, Any]:
         return {"classes": self.class_names}
 
-    def probabilities(self, encode: Callable[[Vocabulary], EncodedTexts]) -> np.ndarray:
+    def probabilities(self, encode: Callable[[Tokenizer], EncodedTexts]) -> np.ndarray:
         self.asked += 1
         texts = encode(_WORDS)
         found = np.zeros((len(texts), 2), np.float32)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rnn_lab.data.bpe import SubwordTokenizer
 from rnn_lab.data.characters import ByteTokenizer, CharacterTokenizer
-from rnn_lab.data.text_encoder import TextEncoder, extend_vocabulary
+from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenizer_json import JsonTokenizer
 from rnn_lab.data.vocabulary import UNK_ID, WordTokenizer
 from rnn_lab.errors import CheckpointError
@@ -142,11 +142,11 @@ def test_refuses_what_is_no_state(state) -> None:
 @pytest.mark.parametrize("kind", [*WORD_VOCABULARIES, CharacterTokenizer])
 def test_a_vocabulary_is_extended_by_new_tokens_alone(kind) -> None:
     first, second = kind(["<pad>", "<unk>", "b", "a"]), kind(["<pad>", "<unk>", "c", "a", "d"])
-    extended = extend_vocabulary(first, second)
+    extended = first.extended(second)
     assert extended.state() == ["<pad>", "<unk>", "b", "a", "c", "d"]
     assert type(extended) is type(first)
-    assert extend_vocabulary(first, second, 5).state() == extended.state()[:5]
-    assert extend_vocabulary(first, second, 3).state() == first.state()  # it loses none
+    assert first.extended(second, 5).state() == extended.state()[:5]
+    assert first.extended(second, 3).state() == first.state()  # it loses none
 
 
 def test_learned_subwords_stay_as_they_are() -> None:
@@ -154,4 +154,4 @@ def test_learned_subwords_stay_as_they_are() -> None:
         SubwordTokenizer.train(random_texts(texts), max_vocab_size=300, min_freq=1)
         for texts in (50, 20)
     )
-    assert extend_vocabulary(first, second) is first
+    assert first.extended(second) is first

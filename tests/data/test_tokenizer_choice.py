@@ -4,6 +4,7 @@ import unicodedata
 import numpy as np
 import pytest
 
+from rnn_lab.data.bpe import SubwordTokenizer
 from rnn_lab.data.config import DemoConfig, FilesConfig, ImdbConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.encode import fit_vocabulary
@@ -11,7 +12,6 @@ from rnn_lab.data.tokenizer_choice import (
     SAMPLE_CHARACTERS,
     SAMPLE_TEXTS,
     choose_tokenizer,
-    choose_vocab_size,
     measure_spacing,
     resolve_tokenizer,
 )
@@ -125,10 +125,10 @@ def test_of_many_and_long_texts_a_sample_is_read() -> None:
 
 
 def test_subwords_grow_with_the_amount_of_text() -> None:
-    sizes = [choose_vocab_size("bpe", 10.0**n) for n in range(3, 9)]
+    sizes = [SubwordTokenizer.default_vocab_size(10.0**n) for n in range(3, 9)]
     assert sizes == sorted(sizes)
     assert sizes[0] == 1_000
-    assert choose_vocab_size("bpe", 250_000) == 4_000
+    assert SubwordTokenizer.default_vocab_size(250_000) == 4_000
     assert sizes[-1] == 30_000
 
 

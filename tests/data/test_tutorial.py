@@ -44,7 +44,7 @@ def test_batches_are_those_of_the_tutorial(tmp_path: Path, kind) -> None:
         f"data.train_path={tmp_path}/train.csv",
         f"data.test_path={tmp_path}/test.csv",
         f"data.cache_dir={tmp_path}/cache",
-        f"data.tokenizer={kind.tokenizer}",
+        f"data.tokenizer={kind.name}",
     )
     data = TextDataModule(config.data, seed=config.seed)
     data.setup()

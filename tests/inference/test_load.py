@@ -256,8 +256,10 @@ def test_a_checkpoint_of_another_schema_version_is_refused_by_its_number(
         change("hyper_parameters", "model", "name"),
         change("hyper_parameters", "model", "pooling"),
         change("TextDataModule", "config", "source"),
+        change("TextDataModule", "config", "tokenizer"),
+        change("TextDataModule", "text_encoder", "tokenizer"),
     ],
-    ids=["cell", "pooling", "source"],
+    ids=["cell", "pooling", "source", "tokenizer", "vocabulary"],
 )
 def test_an_unknown_name_is_not_imported_and_a_plugin_is_suggested(
     tmp_path, monkeypatch, state, spoil

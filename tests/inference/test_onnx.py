@@ -89,7 +89,7 @@ def test_the_probabilities_are_those_of_the_network(cell, bidirectional):
         JsonTokenizer(word_piece(["the", "film", "##s", "日"])),
         ByteTokenizer(),
     ],
-    ids=lambda vocabulary: vocabulary.tokenizer,
+    ids=lambda vocabulary: vocabulary.name,
 )
 @pytest.mark.parametrize("side", ["left", "middle", "right"])
 def test_texts_are_encoded_and_cut_as_by_the_run(vocabulary, side):

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from rnn_lab.data.config import DemoConfig
-from rnn_lab.data.text_encoder import TextEncoder, Vocabulary
+from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.data.vocabulary import SPECIALS, WordTokenizer
 from rnn_lab.inference.load import LoadedModel
 from rnn_lab.models.classifier import RecurrentClassifier
@@ -16,7 +17,7 @@ WORDS = ("the", "a", "film", "was", "not", "bad", "good", "at", "all", ",", ".")
 
 def untrained_run(
     *,
-    vocabulary: Vocabulary | None = None,
+    vocabulary: Tokenizer | None = None,
     max_length: int = 50,
     truncation_side: str = "left",
     class_names: tuple[str, ...] = ("neg", "pos"),

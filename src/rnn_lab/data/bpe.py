@@ -2,8 +2,12 @@
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
+from rnn_lab.data.tokenizer_base import WORDS_SIZE, register_tokenizer
 from rnn_lab.data.tokenizer_json import (
     WORDS_WITH_MARKS,
     JsonTokenizer,
@@ -15,10 +19,10 @@ from rnn_lab.data.vocabulary import SPECIALS
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-BPE_VERSION = 2  # part of every cache key; raise it when the pipeline below changes
 SMALLEST_VOCABULARY = len(SPECIALS) + 256
 
 
+@register_tokenizer("bpe")
 class SubwordTokenizer(JsonTokenizer):
     """Byte-level byte pairs, learned from the training texts.
 
@@ -27,18 +31,26 @@ class SubwordTokenizer(JsonTokenizer):
     stay with their letters: "की" is one word.
     """
 
-    tokenizer = "bpe"
+    version = 2  # raise it when the pipeline below changes
+    smallest_vocabulary = SMALLEST_VOCABULARY
+    limits_vocabulary = True
 
     @classmethod
     def train(
-        cls, texts: Iterable[str], *, max_vocab_size: int, min_freq: int
-    ) -> "SubwordTokenizer":
+        cls,
+        texts: Iterable[str],
+        unlabelled: Iterable[str] = (),
+        *,
+        max_vocab_size: int | None,
+        min_freq: int,
+    ) -> Self:
         """Learn pairs that occur `min_freq` times, up to `max_vocab_size` ids in total."""
         # Set explicitly, or the library warns whenever a data-loading worker is forked later.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         from tokenizers import trainers
         from tokenizers.pre_tokenizers import ByteLevel
 
+        assert max_vocab_size is not None  # see `limits_vocabulary`
         tokenizer = _untrained()
         trainer = trainers.BpeTrainer(
             vocab_size=max_vocab_size,
@@ -47,8 +59,18 @@ class SubwordTokenizer(JsonTokenizer):
             initial_alphabet=sorted(ByteLevel.alphabet()),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(map(encodable, texts), trainer)
+        tokenizer.train_from_iterator(map(encodable, chain(texts, unlabelled)), trainer)
         return cls(tokenizer.to_str())
+
+    @classmethod
+    def default_vocab_size(cls, characters: float) -> int:
+        """Return data.max_vocab_size=auto for training texts of so many characters in total.
+
+        A learned subword needs examples. Their number grows with the square root of the text, as
+        that of distinct words does (Heaps' law): 4,000 for 250,000 characters, 30,000 for 14
+        million.
+        """
+        return int(np.clip(round(8 * characters**0.5, -3), 1_000, WORDS_SIZE))
 
     @staticmethod
     def _checked(state: Any) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from rnn_lab.data.tokenizer_base import Tokenizer, register_tokenizer
 from rnn_lab.data.vocabulary import SPECIALS, VocabularyTokenizer
 
-CHARACTERS_VERSION = 1  # part of every cache key; raise it when `characters` changes
-BYTES_VERSION = 1  # the same for ByteTokenizer
+CHARACTERS_SIZE = 10_000  # ids of characters
 NUM_BYTES = len(SPECIALS) + 256  # ids of ByteTokenizer
 
 # Zero-width non-joiner and joiner, and the skin colours of emoji.
@@ -50,29 +50,35 @@ def characters(text: str) -> list[str]:
     return split_characters(" ".join(text.lower().replace("<br />", " ").split()))
 
 
+@register_tokenizer("char")
 class CharacterTokenizer(VocabularyTokenizer):
     """The characters of the training texts, each with its combining marks, and their ids."""
 
-    tokenizer = "char"
-
-    @staticmethod
-    def cut(text: str) -> list[str]:
-        """Return the characters of `text`."""
-        return characters(text)
+    version = 1  # raise it when `characters` changes
+    unit = "character"
+    tokenize = staticmethod(characters)
 
     def words(self, text: str) -> list[tuple[str, np.ndarray]]:
         """Return each character of `text` and its id, int64 [1]; a space is a visible one."""
         return [(visible(character), ids) for character, ids in super().words(text)]
 
+    @classmethod
+    def default_vocab_size(cls, characters: float) -> int:
+        """Return data.max_vocab_size=auto, for texts of any size."""
+        return CHARACTERS_SIZE
 
-class ByteTokenizer:
+
+@register_tokenizer("byte")
+class ByteTokenizer(Tokenizer):
     """The bytes of UTF-8: byte b has the id b + 2. Nothing is learned, and no text is unknown.
 
     Neither case nor spaces are changed, as in the text task of the Long Range Arena (Tay et al.
     2021).
     """
 
-    tokenizer = "byte"
+    version = 1
+    unit = "character"
+    smallest_vocabulary = NUM_BYTES
 
     def __init__(self, state: Any = None) -> None:
         """Take the state of another, which is None.
@@ -96,6 +102,23 @@ class ByteTokenizer:
 
     def state(self) -> None:
         """Return the state for `ByteTokenizer(state)`."""
+        return None
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        unlabelled: Iterable[str] = (),
+        *,
+        max_vocab_size: int | None,
+        min_freq: int,
+    ) -> Self:
+        """Return the bytes; no text is read."""
+        return cls()
+
+    @classmethod
+    def default_vocab_size(cls, characters: float) -> None:
+        """Return data.max_vocab_size=auto: the number of bytes is no choice."""
         return None
 
     def _ids(self, text: str) -> np.ndarray:

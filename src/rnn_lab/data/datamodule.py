@@ -15,7 +15,7 @@ from rnn_lab.data.class_balance import count_classes, resolve_class_weights
 from rnn_lab.data.corpus import Corpus, Split, Task
 from rnn_lab.data.duplicates import DuplicateCounts, count_duplicates, leaked_rows, split_hashes
 from rnn_lab.data.encode import EncodedSplit, EncodedTexts, encode_corpus, fit_vocabulary
-from rnn_lab.data.options import SKIPGRAM, TextOptions, names_file
+from rnn_lab.data.options import SKIPGRAM, TextOptions
 from rnn_lab.data.pseudo_labels import PseudoLabelled, Teacher, pseudo_label
 from rnn_lab.data.recipe import resolve_sizes
 from rnn_lab.data.samplers import (
@@ -32,9 +32,10 @@ from rnn_lab.data.samplers import (
 from rnn_lab.data.sources.registry import load_corpus
 from rnn_lab.data.splits import split_validation
 from rnn_lab.data.statistics import TextStatistics, text_statistics
-from rnn_lab.data.text_encoder import TextEncoder, Vocabulary, extend_vocabulary
+from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.tokenizer_base import Tokenizer, find_tokenizer
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
-from rnn_lab.data.tokenizer_json import JsonTokenizer, read_tokenizer_json
+from rnn_lab.data.tokenizer_json import JsonTokenizer
 from rnn_lab.data.unlabelled import (
     EncodedUnlabelled,
     PretrainingTexts,
@@ -71,8 +72,8 @@ class TextDataModule(L.LightningDataModule):
         text_encoder: TextEncoder | None = None,
         class_names: Sequence[str] | None = None,
         task: Task | None = None,
-        vocabulary: Vocabulary | None = None,
-        base_vocabulary: Vocabulary | None = None,
+        vocabulary: Tokenizer | None = None,
+        base_vocabulary: Tokenizer | None = None,
         use_labels: bool = True,
         train_unlabelled: bool = False,
         teacher: Teacher | None = None,
@@ -122,8 +123,8 @@ class TextDataModule(L.LightningDataModule):
         """
         if self._is_set_up:
             return
-        if self._text_encoder is None and names_file(self.config.tokenizer):
-            read_tokenizer_json(self.config.tokenizer)  # its mistakes, before the texts are read
+        if self._text_encoder is None and (option := self.config.tokenizer) != AUTO:
+            find_tokenizer(option).check_usable(option)
         corpus = load_corpus(self.config, allow_fallback=self._allow_fallback)
         if self._task not in (None, corpus.task):
             raise DataError(_another_task(corpus))
@@ -168,7 +169,7 @@ class TextDataModule(L.LightningDataModule):
             self._text_encoder = TextEncoder(vocabulary, config.max_length, config.truncation_side)
         self._is_set_up = True
 
-    def _ask_teacher(self, vocabulary: Vocabulary) -> PseudoLabelled | None:
+    def _ask_teacher(self, vocabulary: Tokenizer) -> PseudoLabelled | None:
         """Return the texts of data.unlabelled that the teacher has labelled; None: no teacher."""
         if self._teacher is None or (unlabelled := find_unlabelled(self.config)) is None:
             return None
@@ -187,10 +188,10 @@ class TextDataModule(L.LightningDataModule):
         """Return the options with a tokenizer for each `auto`, that of the base vocabulary."""
         base, config = self._base_vocabulary, self.config
         if config.tokenizer == AUTO and base is not None and not isinstance(base, JsonTokenizer):
-            config = config.model_copy(update={"tokenizer": base.tokenizer})
+            config = config.model_copy(update={"tokenizer": base.name})
         return resolve_tokenizer(config, corpus, rows)
 
-    def _new_vocabulary(self, corpus: Corpus, rows: tuple[np.ndarray, np.ndarray]) -> Vocabulary:
+    def _new_vocabulary(self, corpus: Corpus, rows: tuple[np.ndarray, np.ndarray]) -> Tokenizer:
         base, config = self._base_vocabulary, self.config
         learns_from_unlabelled = (
             self._train_unlabelled
@@ -201,9 +202,9 @@ class TextDataModule(L.LightningDataModule):
         more = words_to_count(config, corpus, rows) if learns_from_unlabelled else None
         fitted = fit_vocabulary(corpus, rows[0], config, more)
         fitted = extend_by_file(fitted, config)
-        if base is None or base.tokenizer != fitted.tokenizer:
+        if base is None or base.name != fitted.name:
             return fitted  # `load_initial_weights` refuses another tokenizer
-        return extend_vocabulary(base, fitted)
+        return base.extended(fitted)
 
     @cached_property
     def duplicates(self) -> dict[str, dict[str, DuplicateCounts]]:

@@ -2,52 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION
-from rnn_lab.data.bpe import BPE_VERSION, SubwordTokenizer
 from rnn_lab.data.cache import build_once
-from rnn_lab.data.characters import (
-    BYTES_VERSION,
-    CHARACTERS_VERSION,
-    ByteTokenizer,
-    CharacterTokenizer,
-)
 from rnn_lab.data.corpus import Corpus, UnlabelledTexts
-from rnn_lab.data.options import TextOptions, names_file
+from rnn_lab.data.options import TextOptions
 from rnn_lab.data.progress import progress_bar, with_progress
 from rnn_lab.data.storage import ConcatenatedArrays, RaggedArray, RaggedArrayWriter, chunked
-from rnn_lab.data.text_encoder import (
-    Vocabulary,
-    extend_vocabulary,
-    vocabulary_fingerprint,
-    vocabulary_from_state,
-)
+from rnn_lab.data.text_encoder import tokenizer_from_state
 from rnn_lab.data.tokenize import tokenize_corpus
+from rnn_lab.data.tokenizer_base import Tokenizer, find_tokenizer, names_file
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
-from rnn_lab.data.tokenizer_json import (
-    TOKENIZER_JSON_VERSION,
-    JsonTokenizer,
-    read_tokenizer_json,
-)
-from rnn_lab.data.torchtext_backend import TORCHTEXT_VERSION, TorchtextTokenizer
-from rnn_lab.data.vocabulary import UNK_ID, WordTokenizer, sort_by_frequency
+from rnn_lab.data.tokenizer_json import JsonTokenizer, read_tokenizer_json
+from rnn_lab.data.vocabulary import PAD_ID, UNK_ID, WordTokenizer, sort_by_frequency
 from rnn_lab.errors import ConfigError
 
-_VERSIONS = {
-    WordTokenizer.tokenizer: BASIC_ENGLISH_VERSION,
-    TorchtextTokenizer.tokenizer: TORCHTEXT_VERSION,
-    SubwordTokenizer.tokenizer: BPE_VERSION,
-    CharacterTokenizer.tokenizer: CHARACTERS_VERSION,
-    ByteTokenizer.tokenizer: BYTES_VERSION,
-    JsonTokenizer.tokenizer: TOKENIZER_JSON_VERSION,
-}
 _CHUNK = 1_000  # texts per call of a tokenizer library
 
 _Chunk = tuple[np.ndarray, np.ndarray]  # concatenated ids; length of each text
@@ -82,17 +56,12 @@ class EncodedSplit(EncodedTexts):
         return EncodedSplit(self.ids, self.starts[rows], self.lengths[rows], self.labels[rows])
 
 
-def tokenizer_version(vocabulary: Vocabulary) -> list[object]:
-    """Return what a cache key says of the tokenizer beside its vocabulary."""
-    return [vocabulary.tokenizer, _VERSIONS[vocabulary.tokenizer]]
-
-
 def fit_vocabulary(
     corpus: Corpus,
     rows: np.ndarray,
     options: TextOptions,
     unlabelled: UnlabelledTexts | None = None,
-) -> Vocabulary:
+) -> Tokenizer:
     """Return the vocabulary of the texts of `corpus.train` at `rows`; cached.
 
     Tokens that only the unlabelled texts have follow, the most frequent ones, up to
@@ -110,7 +79,7 @@ def fit_vocabulary(
     settings = {
         "corpus": corpus.fingerprint,
         "rows": rows_fingerprint(rows),
-        "tokenizer": [options.tokenizer, _VERSIONS[options.tokenizer]],
+        "tokenizer": find_tokenizer(options.tokenizer).version_key(),
         "max_vocab_size": options.max_vocab_size,
         "min_freq": options.min_freq,
     }
@@ -123,49 +92,27 @@ def fit_vocabulary(
         (folder / "vocabulary.json").write_text(json.dumps(vocabulary.state()))
 
     build_once(folder, build)
-    return vocabulary_from_state(
+    return tokenizer_from_state(
         options.tokenizer, json.loads((folder / "vocabulary.json").read_text())
     )
 
 
 def _fit(
     corpus: Corpus, rows: np.ndarray, options: TextOptions, unlabelled: UnlabelledTexts | None
-) -> Vocabulary:
-    vocabulary: Vocabulary
-    if options.tokenizer == ByteTokenizer.tokenizer:
-        return ByteTokenizer()
-    if options.tokenizer == WordTokenizer.tokenizer:
-        vocabulary = _count_cached_words(corpus, rows, options)
-    else:
-        labelled = corpus.train.take(rows).texts
-        if options.tokenizer == SubwordTokenizer.tokenizer:
-            return _learn_subwords(chain(labelled, unlabelled or ()), options)
-        vocabulary = _count(labelled, options)
-    if unlabelled is None:
-        return vocabulary
-    return extend_vocabulary(vocabulary, _count(unlabelled, options), options.max_vocab_size)
-
-
-def _learn_subwords(texts: Iterable[str], options: TextOptions) -> SubwordTokenizer:
-    assert options.max_vocab_size is not None  # TextOptions checks it
-    return SubwordTokenizer.train(
-        with_progress(texts, "Learning subwords"),
+) -> Tokenizer:
+    kind = find_tokenizer(options.tokenizer)
+    counts_cached = kind is WordTokenizer  # whose tokens of the corpus are cached
+    labelled = () if counts_cached else corpus.train.take(rows).texts
+    vocabulary = kind.train(
+        with_progress(labelled, "Reading training texts"),
+        with_progress(() if unlabelled is None else unlabelled, "Reading unlabelled texts"),
         max_vocab_size=options.max_vocab_size,
         min_freq=options.min_freq,
     )
-
-
-def _count(texts: Iterable[str], options: TextOptions) -> Vocabulary:
-    return _COUNTED[options.tokenizer].train(
-        with_progress(texts, "Counting tokens"),
-        max_vocab_size=options.max_vocab_size,
-        min_freq=options.min_freq,
-    )
-
-
-_COUNTED: dict[str, type[WordTokenizer | TorchtextTokenizer | CharacterTokenizer]] = {
-    kind.tokenizer: kind for kind in (WordTokenizer, TorchtextTokenizer, CharacterTokenizer)
-}
+    if counts_cached:
+        words = _count_cached_words(corpus, rows, options)
+        return words.extended(vocabulary, options.max_vocab_size)
+    return vocabulary
 
 
 def _count_cached_words(corpus: Corpus, rows: np.ndarray, options: TextOptions) -> WordTokenizer:
@@ -196,17 +143,18 @@ def _read_tokenizer(options: TextOptions) -> JsonTokenizer:
 
 
 def encode_corpus(
-    corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path
+    corpus: Corpus, vocabulary: Tokenizer, cache_dir: Path
 ) -> dict[str, EncodedSplit]:
     """Encode every split of `corpus` with `vocabulary`; cached.
 
     Raises:
+        ConfigError: the tokenizer of a plugin gives ids that it does not have.
         WriteError: the cache cannot be written.
     """
     settings = {
         "corpus": corpus.fingerprint,
-        "tokenizer": tokenizer_version(vocabulary),
-        "vocabulary": vocabulary_fingerprint(vocabulary),
+        "tokenizer": vocabulary.version_key(),
+        "vocabulary": vocabulary.fingerprint,
     }
     folder = build_once(
         cache_dir / "encoded" / settings_key(settings),
@@ -221,10 +169,10 @@ def encode_corpus(
     return encoded
 
 
-def _encode_into(corpus: Corpus, vocabulary: Vocabulary, cache_dir: Path, folder: Path) -> None:
+def _encode_into(corpus: Corpus, vocabulary: Tokenizer, cache_dir: Path, folder: Path) -> None:
     dtype = _id_dtype(vocabulary)
     encoded: dict[str, Iterator[_Chunk]]
-    if isinstance(vocabulary, WordTokenizer):
+    if type(vocabulary) is WordTokenizer:  # the cached tokens of the corpus are its words
         tokenized = tokenize_corpus(corpus, cache_dir)
         id_of_number = vocabulary.ids(tokenized.tokens).astype(dtype)
         encoded = {
@@ -246,12 +194,19 @@ def _renumber(split: RaggedArray, id_of_number: np.ndarray) -> Iterator[_Chunk]:
         yield id_of_number[numbers], lengths
 
 
-def _encode_texts(texts: Sequence[str], vocabulary: Vocabulary, title: str) -> Iterator[_Chunk]:
+def _encode_texts(texts: Sequence[str], vocabulary: Tokenizer, title: str) -> Iterator[_Chunk]:
     with progress_bar(title, len(texts)) as advance:
         for chunk in chunked(texts, _CHUNK):
-            ids = vocabulary.encode_all(chunk)
-            lengths = np.array([len(text_ids) for text_ids in ids])
-            yield np.concatenate(ids).astype(_id_dtype(vocabulary)), lengths
+            encoded = vocabulary.encode_all(chunk)
+            lengths = np.array([len(text_ids) for text_ids in encoded])
+            ids = np.concatenate(encoded)
+            # Of a plugin. Another number would be read as padding, or fail on the device.
+            if len(ids) and not (ids.min() > PAD_ID and ids.max() < len(vocabulary)):
+                raise ConfigError(
+                    f"data.tokenizer={vocabulary.name}: encodes texts as {ids.min()} to "
+                    f"{ids.max()}; ids must be 1 to {len(vocabulary) - 1}"
+                )
+            yield ids.astype(_id_dtype(vocabulary)), lengths
             advance(len(chunk))
 
 
@@ -266,7 +221,7 @@ def rows_fingerprint(rows: np.ndarray) -> str:
     return hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()
 
 
-def _id_dtype(vocabulary: Vocabulary) -> type[np.unsignedinteger]:
+def _id_dtype(vocabulary: Tokenizer) -> type[np.unsignedinteger]:
     return np.uint16 if len(vocabulary) <= 2**16 else np.uint32
 
 

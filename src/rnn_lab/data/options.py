@@ -13,8 +13,7 @@ from pydantic import (
     field_validator,
 )
 
-from rnn_lab.data.bpe import SMALLEST_VOCABULARY
-from rnn_lab.data.characters import NUM_BYTES
+from rnn_lab.data.tokenizer_base import find_tokenizer
 from rnn_lab.data.vector_files import is_vector_file
 from rnn_lab.validation import AUTO, FilePath, OrAuto, StrictConfig
 
@@ -24,24 +23,13 @@ if TYPE_CHECKING:
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-WORD_TOKENIZERS, CHARACTER_TOKENIZERS = ("basic_english", "torchtext"), ("char", "byte")
-TOKENIZERS = (AUTO, "basic_english", "bpe", "char", "byte", "torchtext")
 SKIPGRAM = "skipgram"  # data.vectors: learned from the texts of the run
-_SMALLEST = {"bpe": SMALLEST_VOCABULARY, "byte": NUM_BYTES}  # data.max_vocab_size
-
-
-def names_file(tokenizer: str) -> bool:
-    """Return whether data.tokenizer is the path of a tokenizer.json."""
-    return tokenizer.endswith(".json")
 
 
 def _check_tokenizer(tokenizer: str) -> str:
     # By its form alone: an untrusted checkpoint has this option too.
-    if tokenizer not in TOKENIZERS and not names_file(tokenizer):
-        raise ValueError(
-            f"impossible value. Choose from: {', '.join(TOKENIZERS)}, or the path of a "
-            "tokenizer.json"
-        )
+    if tokenizer != AUTO:
+        find_tokenizer(tokenizer)
     return tokenizer
 
 
@@ -92,15 +80,13 @@ class TextOptions(StrictConfig):
 
     @field_validator("max_vocab_size")
     @classmethod
-    def _holds_every_byte(cls, max_vocab_size: int | None, options: ValidationInfo) -> int | None:
-        tokenizer = options.data.get("tokenizer")
-        smallest = _SMALLEST.get(str(tokenizer))
-        if max_vocab_size == AUTO or smallest is None:
-            return max_vocab_size
-        if max_vocab_size is None and tokenizer == "bpe":
-            raise ValueError(f"data.tokenizer=bpe needs a number, {smallest} or more")
-        if max_vocab_size is not None and max_vocab_size < smallest:
-            raise ValueError(f"data.tokenizer={tokenizer} needs a number, {smallest} or more")
+    def _suits_tokenizer(cls, max_vocab_size: Any, options: ValidationInfo) -> Any:
+        tokenizer = options.data.get("tokenizer", AUTO)  # without one, it is refused already
+        if AUTO not in (tokenizer, max_vocab_size):
+            try:
+                find_tokenizer(tokenizer).check_vocab_size(max_vocab_size)
+            except ValueError as error:
+                raise ValueError(f"data.tokenizer={tokenizer} {error}") from None
         return max_vocab_size
 
     @field_validator("max_tokens_per_batch")

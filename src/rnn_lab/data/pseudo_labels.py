@@ -18,7 +18,7 @@ from rnn_lab.data.corpus import UnlabelledTexts
 from rnn_lab.data.duplicates import split_hashes
 from rnn_lab.data.encode import EncodedSplit, EncodedTexts, rows_fingerprint, settings_key
 from rnn_lab.data.storage import ConcatenatedArrays
-from rnn_lab.data.text_encoder import Vocabulary
+from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.data.unlabelled import (
     EncodedUnlabelled,
     RunTexts,
@@ -41,7 +41,7 @@ class Teacher(Protocol):
     def key(self) -> dict[str, Any]:
         """What decides its probabilities, in plain types."""
 
-    def probabilities(self, encode: Callable[[Vocabulary], EncodedTexts]) -> np.ndarray:
+    def probabilities(self, encode: Callable[[Tokenizer], EncodedTexts]) -> np.ndarray:
         """Return calibrated probabilities, float32 [texts, classes]; zeros of a text without ids.
 
         `encode` returns the texts in the ids of a vocabulary, some of them perhaps without any.
@@ -140,7 +140,7 @@ def _probabilities(
         "unlabelled": unlabelled.key,
     }
 
-    def encode(vocabulary: Vocabulary) -> EncodedTexts:
+    def encode(vocabulary: Tokenizer) -> EncodedTexts:
         of_teacher = RunTexts(texts.corpus, texts.train, texts.rows, vocabulary)
         return _every_text(encode_unlabelled(unlabelled, of_teacher, cache_dir))
 

@@ -6,7 +6,7 @@ from typing import TypedDict
 import numpy as np
 
 from rnn_lab.data.encode import EncodedSplit
-from rnn_lab.data.options import CHARACTER_TOKENIZERS, WORD_TOKENIZERS
+from rnn_lab.data.tokenizer_base import find_tokenizer
 from rnn_lab.data.vocabulary import UNK_ID
 
 UNKNOWN_WARNING = 0.2  # share of the validation tokens
@@ -59,22 +59,22 @@ def text_warnings(statistics: Mapping[str, TextStatistics], tokenizer: str) -> l
         tokenizer: of the run, data.tokenizer.
     """
     lines = []
-    is_words = tokenizer in WORD_TOKENIZERS
+    unit = find_tokenizer(tokenizer).unit
     held_out = statistics.get("validation")
     if held_out is not None and held_out["unknown"] > UNKNOWN_WARNING:
         what, advice = "words", "data.tokenizer=bpe (subwords) or char reads their parts"
-        if tokenizer == "char":
+        if unit == "character":
             what = "characters"
             advice = "data.max_vocab_size=null keeps more of them, data.tokenizer=byte reads any"
-        elif not is_words:
+        elif unit == "subword":
             what = "tokens"
             advice = "data.tokenizer=bpe learns its tokens from the training texts"
         share = f"{100 * held_out['unknown']:.0f} %"
         lines.append(f"{share} of the validation tokens are unknown {what}. {advice}")
     median = statistics["train"]["median_length"]
-    if median <= SHORT_WARNING and tokenizer not in CHARACTER_TOKENIZERS:
+    if median <= SHORT_WARNING and unit != "character":
         count = f"{median:g} token{'' if median == 1 else 's'}"
-        finer = "bpe (subwords) or char" if is_words else "char"
+        finer = "bpe (subwords) or char" if unit == "word" else "char"
         lines.append(
             f"Half of the training texts have at most {count}. If spaces do not separate their "
             f"words, data.tokenizer={finer} cuts them"

@@ -1,84 +1,36 @@
 """Any text -> the ids that a model was trained on. Checkpoints contain it."""
 
-import hashlib
-import json
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from rnn_lab.data.bpe import SubwordTokenizer
-from rnn_lab.data.characters import ByteTokenizer, CharacterTokenizer
-from rnn_lab.data.tokenizer_json import JsonTokenizer
-from rnn_lab.data.torchtext_backend import TorchtextTokenizer, torchtext_available
-from rnn_lab.data.vocabulary import SPECIALS, UNK, UNK_ID, WordTokenizer
-from rnn_lab.errors import CheckpointError
-
-Vocabulary = (
-    WordTokenizer
-    | TorchtextTokenizer
-    | CharacterTokenizer
-    | ByteTokenizer
-    | SubwordTokenizer
-    | JsonTokenizer
-)
-_VOCABULARIES: dict[str, type[Vocabulary]] = {kind.tokenizer: kind for kind in get_args(Vocabulary)}
+from rnn_lab.data.tokenizer_base import TOKENIZERS, Tokenizer
+from rnn_lab.data.vocabulary import UNK, UNK_ID
+from rnn_lab.errors import CheckpointError, sanitize
 
 
-def vocabulary_from_state(tokenizer: str, state: Any) -> Vocabulary:
-    """Return the vocabulary of that tokenizer.
-
-    A vocabulary of torchtext can be read without torchtext: `WordTokenizer` gives the same ids.
+def tokenizer_from_state(name: str, state: Any) -> Tokenizer:
+    """Return the tokenizer of that name, one of this package or of a loaded plugin.
 
     Raises:
-        ValueError: there is no such tokenizer, or `state` is not a vocabulary of it.
+        ValueError: there is no such tokenizer, or `state` is not one of its states.
     """
-    if not isinstance(tokenizer, str) or tokenizer not in _VOCABULARIES:
+    if not isinstance(name, str) or name not in TOKENIZERS:
         raise ValueError(
-            f"tokenizer is {reprlib.repr(tokenizer)}, not one of {', '.join(_VOCABULARIES)}"
+            f"tokenizer is {reprlib.repr(name)}, not one of {', '.join(TOKENIZERS)}; if a plugin "
+            "defines it, load that: plugins=[<module>]"
         )
-    kind = _VOCABULARIES[tokenizer]
-    if kind is TorchtextTokenizer and not torchtext_available():
-        kind = WordTokenizer
+    kind: type[Tokenizer] = TOKENIZERS[name]
     try:
-        return kind(state)
+        return kind.from_state(state)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{tokenizer} vocabulary {error}") from error
-
-
-def token_ids(vocabulary: Vocabulary) -> dict[str, int]:
-    """Return the id of each token, without <pad> and <unk>; bytes have no tokens."""
-    if isinstance(vocabulary, ByteTokenizer):
-        return {}
-    if isinstance(vocabulary, JsonTokenizer):
-        return vocabulary.token_ids()
-    tokens = vocabulary.state()
-    return {tokens[i]: i for i in range(len(SPECIALS), len(tokens))}
-
-
-def extend_vocabulary(
-    first: Vocabulary, second: Vocabulary, max_tokens: int | None = None
-) -> Vocabulary:
-    """Return the tokens of `first`, with their ids, then those that only `second` has.
-
-    There are at most `max_tokens`, unless `first` has more. Bytes, learned subwords and those of a
-    tokenizer.json are complete: they stay as they are.
-    """
-    listed = WordTokenizer | TorchtextTokenizer | CharacterTokenizer
-    if not isinstance(first, listed) or not isinstance(second, listed):
-        return first
-    tokens = list(dict.fromkeys([*first.state(), *second.state()]))
-    most = len(tokens) if max_tokens is None else max(max_tokens, len(first))
-    return type(first)(tokens[:most])
-
-
-def vocabulary_fingerprint(vocabulary: Vocabulary) -> str:
-    """Return a sha256 (hex) of the mapping from token to id, equal with and without torchtext."""
-    kind = WordTokenizer if isinstance(vocabulary, TorchtextTokenizer) else vocabulary
-    content = json.dumps([kind.tokenizer, vocabulary.state()])
-    return hashlib.sha256(content.encode()).hexdigest()
+        raise ValueError(f"{name} vocabulary {error}") from error
+    except (LookupError, AttributeError, ArithmeticError) as error:  # of a plugin, unchecked
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{name} vocabulary is damaged: {sanitize(reason)}") from error
 
 
 def head_length(max_length: int, truncation_side: str) -> int:
@@ -93,9 +45,9 @@ def head_length(max_length: int, truncation_side: str) -> int:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A vocabulary and the truncation of long texts."""
+    """A trained tokenizer and the truncation of long texts."""
 
-    vocabulary: Vocabulary
+    vocabulary: Tokenizer
     max_length: int  # tokens kept of each text
     truncation_side: Literal["left", "middle", "right"]  # what is cut off a longer text
 
@@ -107,7 +59,7 @@ class TextEncoder:
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) of tokenizer and vocabulary."""
-        return vocabulary_fingerprint(self.vocabulary)
+        return self.vocabulary.fingerprint
 
     def kept(self, length: int) -> np.ndarray:
         """Return the positions that are kept of a text of `length` tokens, int64, ascending."""
@@ -138,7 +90,7 @@ class TextEncoder:
     def state_dict(self) -> dict[str, Any]:
         """Return the state in plain types, for `from_state_dict`."""
         return {
-            "tokenizer": self.vocabulary.tokenizer,
+            "tokenizer": self.vocabulary.name,
             "vocabulary": self.vocabulary.state(),
             "max_length": self.max_length,
             "truncation_side": self.truncation_side,
@@ -160,7 +112,7 @@ class TextEncoder:
         if side not in ("left", "middle", "right"):
             raise CheckpointError(f"text encoder: truncation_side is {reprlib.repr(side)}")
         try:
-            vocabulary = vocabulary_from_state(state["tokenizer"], state["vocabulary"])
+            vocabulary = tokenizer_from_state(state["tokenizer"], state["vocabulary"])
         except ValueError as error:
             raise CheckpointError(f"text encoder: {error}") from error
         return cls(vocabulary, max_length, side)

@@ -9,12 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_lab.data.bpe import SMALLEST_VOCABULARY, SubwordTokenizer
-from rnn_lab.data.characters import ByteTokenizer, CharacterTokenizer
 from rnn_lab.data.corpus import Corpus
-from rnn_lab.data.options import TextOptions, names_file
-from rnn_lab.data.torchtext_backend import TorchtextTokenizer
-from rnn_lab.data.vocabulary import WordTokenizer
+from rnn_lab.data.options import TextOptions
+from rnn_lab.data.tokenizer_base import find_tokenizer
 from rnn_lab.errors import ConfigError
 from rnn_lab.validation import AUTO
 
@@ -29,7 +26,6 @@ IDEOGRAPH_SHARE = 0.5  # of the letters, from which on characters are the tokens
 # at least 7 in English, 8 in German and 30 in Chinese reviews, which have few spaces; where Chinese
 # or Thai has been cut into words, in runs of 2 to 5.
 MAX_WORD, MAX_UNSPACED_WORD = 24, 7
-WORDS_SIZE, CHARACTERS_SIZE = 30_000, 10_000  # ids of words and of characters
 
 # The first words of Unicode's names of letters that are written without spaces between words: of
 # Chinese and Japanese, whose words are one to three characters, and of alphabets.
@@ -63,14 +59,16 @@ def resolve_tokenizer(options: TextOptions, corpus: Corpus, rows: np.ndarray) ->
     sample, characters = _sample(corpus, rows)
     if tokenizer == AUTO:
         tokenizer = choose_tokenizer(sample)
-        bpe = tokenizer == SubwordTokenizer.tokenizer
-        if bpe and size != AUTO and (size is None or size < SMALLEST_VOCABULARY):
+        try:
+            if size != AUTO:
+                find_tokenizer(tokenizer).check_vocab_size(size)
+        except ValueError as error:
             raise ConfigError(
                 f"data.max_vocab_size={'null' if size is None else size}: data.tokenizer=auto is "
-                f"bpe for these texts, which needs a number, {SMALLEST_VOCABULARY} or more"
-            )
+                f"{tokenizer} for these texts, which {error}"
+            ) from None
     if size == AUTO:
-        size = choose_vocab_size(tokenizer, characters)
+        size = find_tokenizer(tokenizer).default_vocab_size(characters)
     shown = "null" if size is None else size
     log.info("Tokenizer: data.tokenizer=%s data.max_vocab_size=%s", tokenizer, shown)
     return options.model_copy(update={"tokenizer": tokenizer, "max_vocab_size": size})
@@ -86,27 +84,10 @@ def choose_tokenizer(texts: Sequence[str]) -> str:
     spacing = measure_spacing(texts)
     unspaced = spacing.unspaced_share >= UNSPACED_SHARE
     if spacing.letters_between_spaces <= (MAX_UNSPACED_WORD if unspaced else MAX_WORD):
-        return WordTokenizer.tokenizer
+        return "basic_english"
     if spacing.ideograph_share >= IDEOGRAPH_SHARE:
-        return CharacterTokenizer.tokenizer
-    return SubwordTokenizer.tokenizer
-
-
-def choose_vocab_size(tokenizer: str, characters: float) -> int | None:
-    """Return data.max_vocab_size=auto for training texts of so many characters in total.
-
-    A learned subword needs examples. Their number grows with the square root of the text, as that
-    of distinct words does (Heaps' law): 4,000 for 250,000 characters, 30,000 for 14 million.
-    """
-    if tokenizer == SubwordTokenizer.tokenizer:
-        size = round(8 * characters**0.5, -3)
-        return int(np.clip(size, 1_000, WORDS_SIZE))
-    if tokenizer == CharacterTokenizer.tokenizer:
-        return CHARACTERS_SIZE
-    if tokenizer == ByteTokenizer.tokenizer or names_file(tokenizer):
-        return None  # its own size
-    assert tokenizer in (WordTokenizer.tokenizer, TorchtextTokenizer.tokenizer)
-    return WORDS_SIZE
+        return "char"
+    return "bpe"
 
 
 def measure_spacing(texts: Sequence[str]) -> Spacing:

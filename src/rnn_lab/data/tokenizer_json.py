@@ -12,16 +12,15 @@ import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from rnn_lab.data.characters import visible
+from rnn_lab.data.tokenizer_base import FROM_FILE, Tokenizer, names_file, register_tokenizer
 from rnn_lab.data.vocabulary import PAD, SPECIALS, UNK, UNK_ID
 from rnn_lab.errors import ConfigError, sanitize
 from rnn_lab.paths import local_path
-
-TOKENIZER_JSON_VERSION = 1  # part of every cache key; raise it when the ids below change
 
 _PADS = (PAD, "[PAD]", "<PAD>", "<|pad|>")
 # Encoded when a tokenizer is read: the parts of some make the library fail at the first text.
@@ -65,14 +64,16 @@ _EXPRESSIONS = {
 }
 
 
-class JsonTokenizer:
+@register_tokenizer(FROM_FILE)
+class JsonTokenizer(Tokenizer):
     """The pipeline and vocabulary of a tokenizer.json, with the ids of this project.
 
     Id 0 is padding and 1 every unknown token; the others are the file's tokens in its order. What
     the file adds for other networks is left out: templates ([CLS] ... [SEP]), padding, truncation.
     """
 
-    tokenizer = "json"
+    version = 1  # raise it when the ids below change
+    unit = "subword"
 
     def __init__(self, state: str) -> None:
         """Take the JSON of a tokenizer.
@@ -148,8 +149,35 @@ class JsonTokenizer:
         return self._new_ids[np.array(of_file, dtype=np.int64)]
 
     def state(self) -> str:
-        """Return the state for the constructor, in plain types."""
+        """Return the JSON of the parts that are used."""
         return self._tokenizer.to_str()
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        unlabelled: Iterable[str] = (),
+        *,
+        max_vocab_size: int | None,
+        min_freq: int,
+    ) -> Self:
+        """Raise a NotImplementedError: `read_tokenizer_json` reads what others have trained."""
+        raise NotImplementedError
+
+    @classmethod
+    def default_vocab_size(cls, characters: float) -> int | None:
+        """Return data.max_vocab_size=auto: a file has its own size."""
+        return None
+
+    @classmethod
+    def check_usable(cls, option: str) -> None:
+        """Make sure that the file, if `option` names one, can be read.
+
+        Raises:
+            ConfigError: see `read_tokenizer_json`.
+        """
+        if names_file(option):
+            read_tokenizer_json(option)
 
 
 def read_tokenizer_json(path: str) -> JsonTokenizer:

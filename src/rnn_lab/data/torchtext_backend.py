@@ -6,14 +6,14 @@
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, Self
 
 import numpy as np
 
-from rnn_lab.data.vocabulary import PAD_ID, SPECIALS, UNK_ID, WordTokenizer
+from rnn_lab.data.tokenizer_base import Tokenizer, register_tokenizer
+from rnn_lab.data.vocabulary import PAD_ID, SPECIALS, UNK_ID, VocabularyTokenizer, WordTokenizer
 from rnn_lab.errors import ConfigError
-
-TORCHTEXT_VERSION = 1  # part of every cache key; raise it when the pipeline below changes
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -45,72 +45,77 @@ def torchtext_available() -> bool:
     return True
 
 
-class TorchtextTokenizer:
+@register_tokenizer("torchtext")
+class TorchtextTokenizer(VocabularyTokenizer):
     """torchtext's `basic_english` tokenizer and its `Vocab`."""
 
-    tokenizer = "torchtext"
+    version = 1  # raise it when the pipeline below changes
+    unit = "word"
+    same_ids_as = WordTokenizer.name
 
-    def __init__(self, tokens: Sequence[str]) -> None:
+    def __init__(self, state: Sequence[str]) -> None:
         """Take the tokens in the order of their ids.
 
         Raises:
             ConfigError: torchtext cannot be loaded.
-            ValueError: `tokens` is not a list of distinct strings that begins with the specials.
+            ValueError: `state` is not a list of distinct strings that begins with the specials.
         """
         require_torchtext()
         from torchtext.vocab import vocab
 
-        words = WordTokenizer(tokens).tokens[len(SPECIALS) :]
-        self._tokenize = _basic_english()
-        self._vocab = vocab(OrderedDict.fromkeys(words, 1), specials=list(SPECIALS))
+        super().__init__(state)
+        words = OrderedDict.fromkeys(self.tokens[len(SPECIALS) :], 1)
+        self._vocab = vocab(words, specials=list(SPECIALS))
         self._vocab.set_default_index(UNK_ID)
 
     @classmethod
-    def train(
-        cls, texts: Iterable[str], *, max_vocab_size: int | None, min_freq: int
-    ) -> "TorchtextTokenizer":
-        """Count the words of `texts` and keep the most frequent, specials first.
-
-        Raises:
-            ConfigError: torchtext cannot be loaded.
-        """
+    def _count(cls, texts: Iterable[str], max_vocab_size: int | None, min_freq: int) -> Self:
         require_torchtext()
         from torchtext.vocab import build_vocab_from_iterator
 
         built = build_vocab_from_iterator(
-            map(_basic_english(), texts),
+            map(cls.tokenize, texts),
             min_freq=min_freq,
             specials=list(SPECIALS),
             max_tokens=max_vocab_size,
         )
         return cls(built.get_itos())
 
-    def __len__(self) -> int:
-        return len(self._vocab)
+    @staticmethod
+    def tokenize(text: str) -> list[str]:
+        """Return the words of `text`.
 
-    def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
-        """Return the ids of each text, int64 [its tokens]."""
-        return [self._ids(self._tokenize(text)) for text in texts]
+        Raises:
+            ConfigError: torchtext cannot be loaded.
+        """
+        # The library of torchtext reads UTF-8, which cannot encode half a surrogate pair.
+        return _basic_english()(_LONE_SURROGATE.sub("\ufffd", text))
 
-    def words(self, text: str) -> list[tuple[str, np.ndarray]]:
-        """Return each word of `text` and its id, int64 [1], as in `encode_all`."""
-        tokens = self._tokenize(text)
-        return list(zip(tokens, self._ids(tokens)[:, None], strict=True))
-
-    def state(self) -> list[str]:
-        """Return the state, in plain types: the same as that of WordTokenizer."""
-        tokens: list[str] = self._vocab.get_itos()
-        return tokens
-
-    def _ids(self, tokens: list[str]) -> np.ndarray:
-        ids = np.array(self._vocab(tokens), dtype=np.int64)  # [tokens]
+    def ids(self, tokens: Iterable[str]) -> np.ndarray:
+        """Return the id of each token, <unk> for an unknown one: int64 [tokens]."""
+        ids = np.array(self._vocab(list(tokens)), dtype=np.int64)
         ids[ids == PAD_ID] = UNK_ID  # the word "<pad>" in a text is not padding
         return ids
 
+    @classmethod
+    def check_usable(cls, option: str) -> None:
+        """Make sure that torchtext can be loaded.
 
+        Raises:
+            ConfigError: it cannot.
+        """
+        require_torchtext()
+
+    @classmethod
+    def from_state(cls, state: Any) -> Tokenizer:
+        """Return a tokenizer of these words; without torchtext, one with the same ids."""
+        return cls(state) if torchtext_available() else WordTokenizer(state)
+
+
+@cache
 def _basic_english() -> Callable[[str], list[str]]:
+    require_torchtext()
     from torchtext.data.utils import get_tokenizer
 
     tokenize: Callable[[str], list[str]] = get_tokenizer("basic_english")
-    # The library of torchtext reads UTF-8, which cannot encode half a surrogate pair.
-    return lambda text: tokenize(_LONE_SURROGATE.sub("\ufffd", text))
+    return tokenize

@@ -21,7 +21,6 @@ from rnn_lab.data.encode import (
     EncodedTexts,
     rows_fingerprint,
     settings_key,
-    tokenizer_version,
 )
 from rnn_lab.data.options import TextOptions
 from rnn_lab.data.progress import progress_bar
@@ -36,8 +35,8 @@ from rnn_lab.data.storage import (
     chunked,
     hash_bytes,
 )
-from rnn_lab.data.text_encoder import Vocabulary, vocabulary_fingerprint
 from rnn_lab.data.tokenize import tokenize_corpus
+from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.errors import DataError
 from rnn_lab.paths import local_path
 
@@ -54,7 +53,7 @@ class RunTexts:
     corpus: Corpus
     train: EncodedSplit  # the training split, encoded by `vocabulary`
     rows: tuple[np.ndarray, np.ndarray]  # of the corpus's training texts: training, validation
-    vocabulary: Vocabulary
+    vocabulary: Tokenizer
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def encode_unlabelled(
         DataError: a file cannot be read, see `find_unlabelled`.
         WriteError: the cache cannot be written.
     """
-    vocabulary = [*tokenizer_version(texts.vocabulary), vocabulary_fingerprint(texts.vocabulary)]
+    vocabulary = [*texts.vocabulary.version_key(), texts.vocabulary.fingerprint]
     settings = {
         "version": _VERSION,
         "corpus": texts.corpus.fingerprint,

@@ -1,12 +1,14 @@
 """Words -> ids, in the order of torchtext."""
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
-from rnn_lab.data.basic_english import basic_english
+from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION, basic_english
+from rnn_lab.data.tokenizer_base import Tokenizer, register_tokenizer
 
 PAD, UNK = "<pad>", "<unk>"
 PAD_ID, UNK_ID = 0, 1
@@ -35,18 +37,21 @@ def sort_by_frequency(
     ]
 
 
-class VocabularyTokenizer:
-    """A list of tokens and their ids; a subclass cuts texts into them."""
+class VocabularyTokenizer(Tokenizer):
+    """A list of tokens and their ids. A subclass has `unit` and defines `tokenize`."""
 
-    tokenizer: ClassVar[str]
+    @staticmethod
+    @abstractmethod
+    def tokenize(text: str) -> list[str]:
+        """Return the tokens of `text`."""
 
-    def __init__(self, tokens: Sequence[str]) -> None:
+    def __init__(self, state: Sequence[str]) -> None:
         """Take the tokens in the order of their ids.
 
         Raises:
-            ValueError: `tokens` is not a list of distinct strings that begins with the specials.
+            ValueError: `state` is not a list of distinct strings that begins with the specials.
         """
-        self.tokens = list(tokens)
+        self.tokens = list(state)
         if tuple(self.tokens[: len(SPECIALS)]) != SPECIALS:
             raise ValueError(f"does not begin with {', '.join(SPECIALS)}")
         if not all(isinstance(token, str) for token in self.tokens):
@@ -57,19 +62,41 @@ class VocabularyTokenizer:
         # The word "<pad>" in a text must not be taken for padding.
         self._ids[PAD] = UNK_ID
 
+    def state(self) -> list[str]:
+        """Return the tokens in the order of their ids."""
+        return self.tokens
+
     @classmethod
-    def train(cls, texts: Iterable[str], *, max_vocab_size: int | None, min_freq: int) -> Self:
-        """Keep the tokens that occur `min_freq` times, the most frequent first."""
+    def train(
+        cls,
+        texts: Iterable[str],
+        unlabelled: Iterable[str] = (),
+        *,
+        max_vocab_size: int | None,
+        min_freq: int,
+    ) -> Self:
+        """Keep the tokens that occur `min_freq` times, the most frequent first.
+
+        Those that only unlabelled texts have follow.
+        """
+        first, second = (cls._count(some, max_vocab_size, min_freq) for some in (texts, unlabelled))
+        return first.extended(second, max_vocab_size)
+
+    @classmethod
+    def _count(cls, texts: Iterable[str], max_vocab_size: int | None, min_freq: int) -> Self:
         counts: Counter[str] = Counter()
         for text in texts:
-            counts.update(cls.cut(text))
+            counts.update(cls.tokenize(text))
         tokens, numbers = list(counts), list(counts.values())
         return cls(sort_by_frequency(tokens, numbers, min_freq=min_freq, max_tokens=max_vocab_size))
 
-    @staticmethod
-    def cut(text: str) -> list[str]:
-        """Return the tokens of `text`."""
-        raise NotImplementedError
+    def extended(self, other: Tokenizer, max_vocab_size: int | None = None) -> Self:
+        """Return these tokens, with their ids, then those that only `other` lists."""
+        if not isinstance(other, VocabularyTokenizer):
+            return self
+        tokens = list(dict.fromkeys([*self.tokens, *other.tokens]))
+        most = len(tokens) if max_vocab_size is None else max(max_vocab_size, len(self))
+        return type(self)(tokens[:most])
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -81,25 +108,23 @@ class VocabularyTokenizer:
 
     def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
         """Return the ids of each text, int64 [its tokens]."""
-        cut = self.cut
-        return [self.ids(cut(text)) for text in texts]
+        tokenize = self.tokenize
+        return [self.ids(tokenize(text)) for text in texts]
 
     def words(self, text: str) -> list[tuple[str, np.ndarray]]:
         """Return each token of `text` and its id, int64 [1], as in `encode_all`."""
-        tokens = self.cut(text)
+        tokens = self.tokenize(text)
         return list(zip(tokens, self.ids(tokens)[:, None], strict=True))
 
-    def state(self) -> list[str]:
-        """Return the state for the constructor, in plain types."""
-        return self.tokens
+    def token_ids(self) -> dict[str, int]:
+        """Return the id of each token, without <pad> and <unk>."""
+        return {self.tokens[i]: i for i in range(len(SPECIALS), len(self.tokens))}
 
 
+@register_tokenizer("basic_english")
 class WordTokenizer(VocabularyTokenizer):
     """The words of `basic_english` and their ids."""
 
-    tokenizer = "basic_english"
-
-    @staticmethod
-    def cut(text: str) -> list[str]:
-        """Return the words of `text`."""
-        return basic_english(text)
+    version = BASIC_ENGLISH_VERSION
+    unit = "word"
+    tokenize = staticmethod(basic_english)

@@ -18,23 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from rnn_lab.data.basic_english import basic_english
 from rnn_lab.data.cache import build_once
 from rnn_lab.data.corpus import UnlabelledTexts, stat_key
-from rnn_lab.data.encode import EncodedSplit, rows_fingerprint, settings_key, tokenizer_version
+from rnn_lab.data.encode import EncodedSplit, rows_fingerprint, settings_key
 from rnn_lab.data.options import SKIPGRAM, TextOptions
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.storage import RaggedArray
-from rnn_lab.data.text_encoder import (
-    Vocabulary,
-    extend_vocabulary,
-    token_ids,
-    vocabulary_fingerprint,
-)
-from rnn_lab.data.torchtext_backend import TorchtextTokenizer
+from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.data.unlabelled import RunTexts, encode_unlabelled, find_unlabelled
 from rnn_lab.data.vector_files import read_vectors, read_words
-from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, VocabularyTokenizer, WordTokenizer
+from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, VocabularyTokenizer
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
@@ -68,7 +61,7 @@ def load_word_vectors(config: TextOptions, texts: RunTexts, dim: int) -> WordVec
         settings, build = _skipgram(config, texts, dim)
     else:
         settings, build = _from_file(config.vectors, texts.vocabulary, dim)
-    vocabulary = [*tokenizer_version(texts.vocabulary), vocabulary_fingerprint(texts.vocabulary)]
+    vocabulary = [*texts.vocabulary.version_key(), texts.vocabulary.fingerprint]
     settings |= {"version": _VERSION, "vocabulary": vocabulary, "dim": dim}
     folder = build_once(Path(config.cache_dir) / "vectors" / settings_key(settings), build)
     ids, vectors = (np.load(folder / f"{name}.npy") for name in ("ids", "vectors"))
@@ -80,23 +73,24 @@ def load_word_vectors(config: TextOptions, texts: RunTexts, dim: int) -> WordVec
     return WordVectors(ids, vectors, about | json.loads((folder / "about.json").read_text()))
 
 
-def extend_by_file(vocabulary: Vocabulary, config: TextOptions) -> Vocabulary:
+def extend_by_file(vocabulary: Tokenizer, config: TextOptions) -> Tokenizer:
     """Return the vocabulary with further words of the file of data.vectors, where that is one.
 
     There are at most data.max_vocab_size tokens; without that limit, none is added. Words are added
-    in the file's order, and only those into which `basic_english` can cut a text. None is added of
+    in the file's order, and only those into which the tokenizer can cut a text. None is added of
     a file that has no word of the texts: it is of another language, or of other tokens.
 
     Raises:
         DataError: the file cannot be read.
     """
     most = config.max_vocab_size
-    is_of_words = isinstance(vocabulary, WordTokenizer | TorchtextTokenizer)
-    if config.vectors in (None, SKIPGRAM) or not isinstance(most, int) or not is_of_words:
+    if config.vectors in (None, SKIPGRAM) or not isinstance(most, int):
+        return vocabulary
+    if not isinstance(vocabulary, VocabularyTokenizer) or vocabulary.unit != "word":
         return vocabulary
     assert config.vectors is not None
     _check_exists(config.vectors)
-    known = token_ids(vocabulary)
+    known = vocabulary.token_ids()
     new: dict[str, None] = {}
     is_of_these_texts = False
     for word in read_words(config.vectors):
@@ -104,11 +98,11 @@ def extend_by_file(vocabulary: Vocabulary, config: TextOptions) -> Vocabulary:
             break
         if word in known:
             is_of_these_texts = True
-        elif word not in SPECIALS and basic_english(word) == [word]:
+        elif word not in SPECIALS and vocabulary.tokenize(word) == [word]:
             new[word] = None
     if not is_of_these_texts:
         return vocabulary
-    return extend_vocabulary(vocabulary, WordTokenizer([*SPECIALS, *new]))
+    return vocabulary.extended(type(vocabulary)([*SPECIALS, *new]))
 
 
 def _check_exists(path: str) -> Path:
@@ -134,11 +128,11 @@ def _coverage(ids: np.ndarray, texts: RunTexts) -> dict[str, float]:
 _Build = tuple[dict[str, Any], Callable[[Path], None]]  # what decides the vectors; makes them
 
 
-def _from_file(path: str, vocabulary: Vocabulary, dim: int) -> _Build:
-    words = token_ids(vocabulary)
-    if not isinstance(vocabulary, VocabularyTokenizer) and vocabulary.tokenizer != "torchtext":
+def _from_file(path: str, vocabulary: Tokenizer, dim: int) -> _Build:
+    words = vocabulary.token_ids()
+    if not isinstance(vocabulary, VocabularyTokenizer):
         raise ConfigError(
-            f"data.vectors={path}: has vectors of words, and data.tokenizer={vocabulary.tokenizer} "
+            f"data.vectors={path}: has vectors of words, and data.tokenizer={vocabulary.name} "
             f"cuts texts into other tokens; give data.vectors={SKIPGRAM} or "
             "data.tokenizer=basic_english"
         )

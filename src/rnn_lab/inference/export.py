@@ -170,7 +170,7 @@ def _describe(output: Path, run: "LoadedModel", compared: str | None) -> Exporte
         class_names=run.class_names,
         temperature=run.temperature,
         thresholds=None if thresholds is None else thresholds.tolist(),
-        tokenizer=encoder.vocabulary.tokenizer,
+        tokenizer=encoder.vocabulary.name,
         vocab_size=encoder.vocab_size,
         max_length=encoder.max_length,
         truncation_side=encoder.truncation_side,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from rnn_lab.data.options import WORD_TOKENIZERS
+from rnn_lab.data.tokenizer_base import Tokenizer
+from rnn_lab.data.vocabulary import VocabularyTokenizer
 from rnn_lab.models.metrics import build_metrics, metric_inputs
 from rnn_lab.models.tasks import best_thresholds
 from rnn_lab.validation import AUTO
@@ -35,8 +36,8 @@ def fit_baselines(
     """Fit the baselines on the training split, and score them on validation and, if `test`, test.
 
     `majority` predicts the most frequent class. `tfidf` is a logistic regression on TF-IDF features
-    (scikit-learn): single words and pairs of words, cut by `basic_english`, or up to three
-    characters where the tokenizer of the run finds no words between spaces. `nbsvm`, if wanted, is
+    (scikit-learn): single words and pairs of words, as the tokenizer of
+    the run cuts them, or up to three characters where it cuts no words. `nbsvm`, if wanted, is
     NB-SVM on the same features (Wang and Manning 2012).
 
     Where a text has any number of labels, `majority` predicts those that most texts have, and the
@@ -47,7 +48,7 @@ def fit_baselines(
         any number of labels, also f1_micro and map.
     """
     texts, labels = data.texts_of("train")
-    vectorizer = _counts(data.config.tokenizer, len(labels))
+    vectorizer = _counts(data.text_encoder.vocabulary, len(labels))
     models = {"tfidf": _tfidf_classifier(data.task)}
     if nbsvm:
         from rnn_lab.training.naive_bayes_svm import nb_svm
@@ -137,15 +138,13 @@ def _tensor(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(values, dtype=dtype))
 
 
-def _counts(tokenizer: str, examples: int) -> Any:
+def _counts(tokenizer: Tokenizer, examples: int) -> Any:
     """Return an untrained counter of the n-grams of a text."""
     from sklearn.feature_extraction.text import CountVectorizer
 
-    from rnn_lab.data.basic_english import basic_english
-
     analyzer: dict[str, Any] = {"analyzer": "char", "ngram_range": (1, 3)}
-    if tokenizer in WORD_TOKENIZERS:
-        words = {"tokenizer": basic_english, "lowercase": False, "token_pattern": None}
+    if isinstance(tokenizer, VocabularyTokenizer) and tokenizer.unit == "word":
+        words = {"tokenizer": tokenizer.tokenize, "lowercase": False, "token_pattern": None}
         analyzer = words | {"ngram_range": (1, 2)}
     min_df = 1 if examples <= _ALL_NGRAMS else 2
     return CountVectorizer(min_df=min_df, dtype=np.float32, **analyzer)

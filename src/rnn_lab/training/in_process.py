@@ -3,7 +3,6 @@
 import sys
 
 from rnn_lab.data.options import SKIPGRAM
-from rnn_lab.data.torchtext_backend import TorchtextTokenizer, require_torchtext
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.plugins import require_extra
 from rnn_lab.process import flush_denormals, is_rank_zero, limit_threads, tune_malloc
@@ -17,8 +16,6 @@ def train_in_process(
 ) -> None:
     """Train the run of `spec` in this process, and again after each rollback; see `train`."""
     tune_malloc()
-    if spec.config.data.tokenizer == TorchtextTokenizer.tokenizer:
-        require_torchtext()
     if spec.config.train and spec.config.data.vectors == SKIPGRAM:
         require_extra("vectors", f"data.vectors={SKIPGRAM}")
     if spec.config.logger.name == "tensorboard":

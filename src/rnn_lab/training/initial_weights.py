@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.options import SKIPGRAM
-from rnn_lab.data.text_encoder import Vocabulary, token_ids, vocabulary_fingerprint
+from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.data.vocabulary import UNK, UNK_ID
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.io.safetensors_file import digest
@@ -76,7 +76,7 @@ def load_initial_weights(config: RunConfig, data: TextDataModule) -> InitialWeig
     return found
 
 
-def initial_vocabulary(config: ModelConfig) -> Vocabulary | None:
+def initial_vocabulary(config: ModelConfig) -> Tokenizer | None:
     """Return the vocabulary of model.init_from; None: the option is not set.
 
     Raises:
@@ -121,7 +121,7 @@ def _print_vectors(about: Mapping[str, Any], lr_factor: float) -> None:
 def _from_run(config: ModelConfig, data: TextDataModule) -> InitialWeights:
     option, run = f"model.init_from={config.init_from}", _read_run(config)
     here, there = data.text_encoder.vocabulary, run.text_encoder.vocabulary
-    _check_fits(option, run.model_config, config, (there.tokenizer, here.tokenizer))
+    _check_fits(option, run.model_config, config, (there, here))
     weights = run.network.state_dict()
     mine, theirs = match_tokens(here, there)
     new = sorted(set(range(UNK_ID, data.vocab_size)) - set(mine))
@@ -149,22 +149,22 @@ def _print_run(source: str, known: int, new: int) -> None:
     print(line, flush=True)
 
 
-def match_tokens(vocabulary: Vocabulary, other: Vocabulary) -> tuple[list[int], list[int]]:
+def match_tokens(vocabulary: Tokenizer, other: Tokenizer) -> tuple[list[int], list[int]]:
     """Return the ids of the tokens of both vocabularies, in the first and in the second.
 
     <unk> is one of them, and padding is not.
     """
-    if vocabulary_fingerprint(vocabulary) == vocabulary_fingerprint(other):
+    if vocabulary.fingerprint == other.fingerprint:
         same = list(range(UNK_ID, len(vocabulary)))
         return same, same
-    of_other = {UNK: UNK_ID} | token_ids(other)
-    mine = {UNK: UNK_ID} | token_ids(vocabulary)
+    of_other = {UNK: UNK_ID} | other.token_ids()
+    mine = {UNK: UNK_ID} | vocabulary.token_ids()
     shared = [(i, of_other[token]) for token, i in mine.items() if token in of_other]
     return [i for i, _ in shared], [i for _, i in shared]
 
 
 def _check_fits(
-    option: str, theirs: ModelConfig, mine: ModelConfig, tokenizers: tuple[str, str]
+    option: str, theirs: ModelConfig, mine: ModelConfig, tokenizers: tuple[Tokenizer, Tokenizer]
 ) -> None:
     """Raise a ConfigError that names the options in which the networks differ."""
     cell_options = {*theirs.cell_options, *mine.cell_options} - _FIRST_WEIGHTS_ONLY
@@ -172,7 +172,7 @@ def _check_fits(
         f"model.{name}": (getattr(theirs, name, None), getattr(mine, name, None))
         for name in (*_STRUCTURE, *sorted(cell_options))
     }
-    there, here = ("basic_english" if t == "torchtext" else t for t in tokenizers)  # equal ones
+    there, here = (tokenizer.same_ids_as or tokenizer.name for tokenizer in tokenizers)
     found["data.tokenizer"] = there, here
     different = [
         f"{name}={_shown(first)}, here {_shown(second)}"

@@ -12,7 +12,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.data.class_balance import is_uneven
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.options import CHARACTER_TOKENIZERS
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import AUTO
 
@@ -73,7 +72,7 @@ def _fitting(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
     return {
         "model.pooling": "max",
         "model.bidirectional": len(lengths) <= _MOST_BIDIRECTIONAL,
-        "model.ngrams": 3 if data.config.tokenizer in CHARACTER_TOKENIZERS else 2,
+        "model.ngrams": 3 if data.text_encoder.vocabulary.unit == "character" else 2,
         "model.ngram_buckets": _ngram_buckets(lengths, data.num_classes),
         "trainer.max_epochs": epochs,
         "trainer.patience": max(3, epochs // 3),

@@ -12,7 +12,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 from torch import Tensor
 
-from rnn_lab.data.text_encoder import TextEncoder, Vocabulary
+from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.errors import (
     CheckpointError,
     ConfigError,
@@ -190,7 +191,7 @@ def recorded_initial_weights(
 
 def recorded_vocabulary(
     folder: Path, resume: Literal["auto", "never"], ckpt_path: str | None
-) -> Vocabulary | None:
+) -> Tokenizer | None:
     """Return the vocabulary in last.ckpt, None without one.
 
     A resumed run does not read again the texts and the run that it was made of.

@@ -196,14 +196,15 @@ def _validated(path: Path, content: Any, kind: type[_SavedType]) -> tuple[_Saved
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        reason = sanitize(f"{where}: {first['msg']}{_plugin_hint(first)}")
+        given = f"={sanitize(first['input'], 50)}" if isinstance(first["input"], str) else ""
+        reason = sanitize(f"{where}{given}: {first['msg']}") + _plugin_hint(first)
         raise CheckpointError(f"{path}: not a complete checkpoint of train.py: {reason}") from None
 
 
 def _plugin_hint(details: Any) -> str:
     """Return the advice for a name that this process has nothing registered under."""
     unknown_name = details["type"] != "missing" and (
-        details["loc"][-1:] in (("name",), ("pooling",), ("source",))
+        details["loc"][-1:] in (("name",), ("pooling",), ("source",), ("tokenizer",))
         or details["type"] == "union_tag_invalid"
         or re.search(r"\b(name|pooling|source)=", details["msg"])
     )

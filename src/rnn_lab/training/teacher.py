@@ -13,7 +13,8 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.encode import EncodedTexts
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.samplers import TextDataset
-from rnn_lab.data.text_encoder import TextEncoder, Vocabulary
+from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.io.safetensors_file import digest
 from rnn_lab.models.classifier import RecurrentClassifier
@@ -74,13 +75,13 @@ class RunTeacher:
         """The file of each network."""
         return [member.path for member in self._members]
 
-    def probabilities(self, encode: Callable[[Vocabulary], EncodedTexts]) -> np.ndarray:
+    def probabilities(self, encode: Callable[[Tokenizer], EncodedTexts]) -> np.ndarray:
         """Return the mean probabilities, see `rnn_lab.data.pseudo_labels.Teacher`."""
         found = [self._of_member(member, encode) for member in self._members]
         return np.stack(found).mean(axis=0, dtype=np.float64).astype(np.float32)
 
     def _of_member(
-        self, member: _Member, encode: Callable[[Vocabulary], EncodedTexts]
+        self, member: _Member, encode: Callable[[Tokenizer], EncodedTexts]
     ) -> np.ndarray:
         encoder = member.text_encoder
         texts = encode(encoder.vocabulary)

@@ -1,0 +1,201 @@
+"""Tokenizers of a user: registered, checked, trained, cached, saved and restored."""
+
+import numpy as np
+import pytest
+
+from rnn_lab.data import Tokenizer, VocabularyTokenizer, register_tokenizer
+from rnn_lab.data.config import DemoConfig, FilesConfig
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.encode import encode_corpus, fit_vocabulary
+from rnn_lab.data.statistics import text_warnings
+from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.tokenizer_base import TOKENIZERS, find_tokenizer
+from rnn_lab.data.vocabulary import WordTokenizer
+from rnn_lab.errors import CheckpointError, ConfigError
+from rnn_lab.validation import validate
+from tests.data.made import make_corpus
+
+
+class Spaces(VocabularyTokenizer):
+    """Words between spaces, as they are written."""
+
+    unit = "word"
+
+    @staticmethod
+    def tokenize(text: str) -> list[str]:
+        return text.split(" ")
+
+
+class Hashes(Tokenizer):
+    """Each word is one of `buckets` numbers; nothing is learned but how many there are."""
+
+    unit = "word"
+
+    def __init__(self, state):
+        self.buckets = state["buckets"]
+
+    def state(self):
+        return {"buckets": self.buckets}
+
+    @classmethod
+    def train(cls, texts, unlabelled=(), *, max_vocab_size, min_freq):
+        assert all(isinstance(text, str) for text in [*texts, *unlabelled])
+        return cls({"buckets": max_vocab_size - 2})
+
+    def __len__(self):
+        return self.buckets + 2
+
+    def encode_all(self, texts):
+        return [np.array([self._id(word) for word in text.split()], np.int64) for text in texts]
+
+    def words(self, text):
+        return [(word, np.array([self._id(word)])) for word in text.split()]
+
+    def _id(self, word):
+        return 2 + sum(word.encode()) % self.buckets
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """Register both, and forget what a test registers."""
+    before = {name: TOKENIZERS[name] for name in TOKENIZERS}
+    register_tokenizer("spaces")(Spaces)
+    register_tokenizer("hashes")(Hashes)
+    yield
+    TOKENIZERS._entries.clear()
+    TOKENIZERS._entries.update(before)
+
+
+@pytest.mark.parametrize("name", ["spaces", "hashes"])
+def test_data_and_a_checkpoint_of_a_tokenizer(tmp_path, name) -> None:
+    size = {"num_train": 60, "num_test": 20, "max_vocab_size": 50}
+    data = TextDataModule(DemoConfig(cache_dir=str(tmp_path), tokenizer=name, **size))
+    data.setup()
+    encoder = data.text_encoder
+    assert type(encoder.vocabulary) is find_tokenizer(name)
+    assert encoder.vocab_size == 50
+    for row in range(20):
+        expected = encoder.encode(data.corpus.test.texts[row])
+        assert data.splits["test"][row][: encoder.max_length].tolist() == expected.tolist()
+
+    again = TextEncoder.from_state_dict(encoder.state_dict())
+    assert again.fingerprint == encoder.fingerprint
+    assert again.encode("A great film").tolist() == encoder.encode("A great film").tolist()
+    assert [word for word, _ in again.words("A great film")] == ["A", "great", "film"]
+
+
+def test_unlabelled_texts_follow_the_words_of_the_labelled_ones() -> None:
+    trained = Spaces.train(["b b a"], ["c c d", "a"], max_vocab_size=5, min_freq=1)
+    assert trained.state() == ["<pad>", "<unk>", "b", "a", "c"]
+
+
+def test_another_version_uses_no_cached_tokens(tmp_path, monkeypatch) -> None:
+    corpus, rows = make_corpus(["a-b c", "d"]), np.arange(2)
+    config = FilesConfig(cache_dir=str(tmp_path), tokenizer="spaces", max_vocab_size=None)
+
+    def encoded() -> tuple[list[str], list[int]]:
+        vocabulary = fit_vocabulary(corpus, rows, config)
+        return vocabulary.state()[2:], encode_corpus(corpus, vocabulary, tmp_path)["train"][0]
+
+    words, ids = encoded()
+    assert (words, len(ids)) == (["a-b", "c", "d"], 2)
+    monkeypatch.setattr(Spaces, "tokenize", staticmethod(lambda text: text.split("-")))
+    assert encoded()[0] == words  # from the cache
+    monkeypatch.setattr(Spaces, "version", 2)
+    words, ids = encoded()
+    assert (words, len(ids)) == (["a", "b c", "d"], 2)
+
+    vocabulary = fit_vocabulary(corpus, rows, config)
+    monkeypatch.setattr(Spaces, "tokenize", staticmethod(lambda text: text.split()))
+    monkeypatch.setattr(Spaces, "version", 3)  # the same vocabulary, other ids
+    ids = encode_corpus(corpus, vocabulary, tmp_path)["train"][0]
+    assert ids.tolist() == [1, 1]
+
+
+def test_a_subclass_of_the_built_in_words_cuts_in_its_own_way(tmp_path) -> None:
+    @register_tokenizer("dashes")
+    class Dashes(WordTokenizer):
+        @staticmethod
+        def tokenize(text):
+            return text.split("-")
+
+    assert (Dashes.name, WordTokenizer.name) == ("dashes", "basic_english")
+    corpus = make_corpus(["a b-c"])
+    config = FilesConfig(cache_dir=str(tmp_path), tokenizer="dashes", max_vocab_size=None)
+    vocabulary = fit_vocabulary(corpus, np.arange(1), config)
+    assert vocabulary.state()[2:] == ["a b", "c"]
+    assert encode_corpus(corpus, vocabulary, tmp_path)["train"][0].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(("name", "bad"), [("zero", 0), ("high", 50)])
+def test_ids_that_the_network_does_not_have_are_one_line(tmp_path, name, bad) -> None:
+    @register_tokenizer(name)
+    class Wrong(Hashes):
+        def _id(self, word):
+            return bad
+
+    config = FilesConfig(cache_dir=str(tmp_path), tokenizer=name, max_vocab_size=50)
+    corpus = make_corpus(["a film"])
+    vocabulary = fit_vocabulary(corpus, np.arange(1), config)
+    with pytest.raises(ConfigError, match=rf"^data\.tokenizer={name}: .* ids must be 1 to 49$"):
+        encode_corpus(corpus, vocabulary, tmp_path)
+
+
+@pytest.mark.parametrize("state", [None, {}, {"bucket": 3}, {"buckets": "3"}, []])
+def test_a_state_that_a_plugin_does_not_check_is_one_line(state) -> None:
+    @register_tokenizer("unchecked")
+    class Unchecked(Hashes):
+        def __init__(self, state):
+            self.buckets = state["buckets"] + 0
+
+    saved = {"tokenizer": "unchecked", "vocabulary": state}
+    saved |= {"max_length": 9, "truncation_side": "left"}
+    with pytest.raises(CheckpointError, match=r"^text encoder: unchecked vocabulary ") as error:
+        TextEncoder.from_state_dict(saved)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["space", "json", "os.system", "Auto"])
+def test_an_unknown_name_is_one_line_with_the_choices(name) -> None:
+    with pytest.raises(ConfigError, match=rf"^tokenizer={name}: impossible value") as error:
+        validate(DemoConfig, {"source": "demo", "tokenizer": name})
+    line = str(error.value)
+    choices = "auto, basic_english, bpe, byte, char, hashes, spaces, torchtext, or the path"
+    assert choices in line
+    assert "plugins=[<its module>]" in line
+    assert ("Did you mean spaces?" in line) is (name == "space")
+
+
+def test_the_sizes_that_a_tokenizer_can_have() -> None:
+    @register_tokenizer("limited")
+    class Limited(Hashes):
+        smallest_vocabulary, limits_vocabulary = 10, True
+
+    for size in (None, 9):
+        with pytest.raises(ConfigError, match=r"data\.tokenizer=limited needs a number, 10 or"):
+            validate(DemoConfig, {"source": "demo", "tokenizer": "limited", "max_vocab_size": size})
+    validate(DemoConfig, {"source": "demo", "tokenizer": "limited", "max_vocab_size": 10})
+
+
+def test_warnings_call_its_tokens_by_their_unit() -> None:
+    unknown = {"examples": 9, "median_length": 9.0, "max_length": 9, "truncated": 0.0}
+    found = {name: {**unknown, "unknown": 0.5} for name in ("train", "validation")}
+    (line,) = text_warnings(found, "spaces")
+    assert "unknown words" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("char", Spaces, "tokenizer char is registered twice, by rnn_lab"),
+        ("auto", Spaces, "tokenizer auto: is the value"),
+        ("two words", Spaces, "'two words': the name of a tokenizer is one word"),
+        ("mine", str, "tokenizer mine: must be a subclass of rnn_lab.data.Tokenizer"),
+        ("mine", type("A", (VocabularyTokenizer,), {"unit": "word"}), "does not define tokenize$"),
+        ("mine", type("B", (Spaces,), {"unit": "letter"}), r"B\.unit must be one of word, subw"),
+    ],
+)
+def test_a_mistake_of_a_class_is_one_line(name, kind, message) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        register_tokenizer(name)(kind)
+    assert "\n" not in str(error.value)
