@@ -7,10 +7,10 @@ import lightning as L
 
 from rnn_lab.tracking.loggers import build_loggers
 from rnn_lab.training.callbacks import build_callbacks
-from rnn_lab.training.callbacks.nonfinite import Rollback
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import resolve_hardware
 from rnn_lab.training.resume import ResumePoint
+from rnn_lab.training.rollback import Rollback
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.trainer import build_trainer

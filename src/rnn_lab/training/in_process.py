@@ -1,12 +1,14 @@
 """Train a run in this process, and again after each rollback."""
 
 import sys
+from dataclasses import replace
 
 from rnn_lab.data.options import SKIPGRAM
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.plugins import require_extra
 from rnn_lab.process import flush_denormals, is_rank_zero, limit_threads, tune_malloc
 from rnn_lab.training.resume_hint import resume_command
+from rnn_lab.training.rollback import RollbackRequestedError
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import CallbackFactory, RunSpec
 
@@ -23,17 +25,16 @@ def train_in_process(
     flush_denormals()
     limit_threads()
     with fast_imports():
-        from rnn_lab.training.callbacks.nonfinite import NonFiniteError, RollbackRequestedError
+        from rnn_lab.training.callbacks.nonfinite import NonFiniteError
         from rnn_lab.training.resume import write_failure
         from rnn_lab.training.train import train
 
-    rollbacks = None
     try:
         while True:
             try:
-                return train(spec, shutdown, make_callbacks, rollbacks)
+                return train(spec, shutdown, make_callbacks)
             except RollbackRequestedError as error:
-                rollbacks = error.rollbacks
+                spec = replace(spec, rollbacks=error.rollbacks)
                 if is_rank_zero():
                     print(error, file=sys.stderr, flush=True)
     except NonFiniteError as error:

@@ -29,7 +29,6 @@ from rnn_lab.paths import local_path
 from rnn_lab.reports.run_files import diff_options
 from rnn_lab.tracking.metrics_csv import read_metrics
 from rnn_lab.training.callbacks.exact_checkpoint import RESUME
-from rnn_lab.training.callbacks.nonfinite import ROLLBACKS
 from rnn_lab.training.checkpoint_io import (
     BEST,
     BEST_STATE,
@@ -45,6 +44,7 @@ from rnn_lab.training.extension import (
     may_change,
 )
 from rnn_lab.training.resume_hint import resume_hint
+from rnn_lab.training.rollback import ROLLBACKS
 from rnn_lab.training.saved_network import DATA
 from rnn_lab.training.spec import RunSpec
 

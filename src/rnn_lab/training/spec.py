@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.rollback import Rollback
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class RunSpec:
     shares_terminal: bool = False  # other runs print to it at the same time
     attempt: int = 1
     batch_halvings: int = 0
+    rollbacks: tuple[Rollback, ...] = ()  # of this process so far
     fingerprint: str = ""  # of the config as it was composed
 
     def __post_init__(self) -> None:
@@ -56,6 +58,11 @@ class RunSpec:
     def checkpoint_dir(self) -> Path:
         """Where best.ckpt and last.ckpt are written."""
         return self.output_dir / CHECKPOINT_DIR
+
+    @property
+    def resume(self) -> Literal["auto", "never"]:
+        """The option `resume`; a run that rolls back to its last checkpoint resumes anyway."""
+        return "auto" if self.rollbacks else self.config.resume
 
     def signature(self, hardware: Hardware, data: TextDataModule) -> dict[str, Any]:
         """Return all that decides the metrics of the run, flat: {"model.hidden_size": 128, ...}.

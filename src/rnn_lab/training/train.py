@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -38,7 +38,6 @@ from rnn_lab.training.baseline import fit_baselines, wants_baselines
 from rnn_lab.training.callbacks import build_callbacks, find_callback, skips_test
 from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
-from rnn_lab.training.callbacks.nonfinite import Rollback, excluded_batches, read_rollbacks
 from rnn_lab.training.checkpoint_io import read_checkpoint
 from rnn_lab.training.checks import check_before_training, nan_error
 from rnn_lab.training.config import RunConfig
@@ -68,6 +67,7 @@ from rnn_lab.training.resume import (
     recorded_initial_weights,
     recorded_vocabulary,
 )
+from rnn_lab.training.rollback import Rollback, excluded_batches, read_rollbacks
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.spec import CallbackFactory, RunSpec
 from rnn_lab.training.teacher import load_teacher, warn_of_shared_texts
@@ -77,16 +77,10 @@ from rnn_lab.validation import metric_factories
 log = logging.getLogger(__name__)
 
 
-def train(
-    spec: RunSpec,
-    shutdown: GracefulShutdown,
-    make_callbacks: CallbackFactory,
-    rollbacks: tuple[Rollback, ...] | None = None,
-) -> None:
+def train(spec: RunSpec, shutdown: GracefulShutdown, make_callbacks: CallbackFactory) -> None:
     """Train, test and save the run of `spec`; resume it where its folder holds an unfinished run.
 
     A resumed run ends as it would have ended without the interruption; on a CPU, bit by bit.
-    `rollbacks` are those of this process so far.
 
     Raises:
         RollbackRequestedError: the run is to go back to its last checkpoint.
@@ -97,13 +91,13 @@ def train(
     hardware, folder = resolve_hardware(spec.config.trainer), spec.output_dir
     print_precision(spec.config.trainer, hardware)
     L.seed_everything(spec.config.seed, workers=True, verbose=False)
-    data = load_data(spec, hardware, rollbacks)
+    data = load_data(spec, hardware)
     shutdown.raise_received()  # a library may have swallowed what the signal raised
     spec = with_recipe(spec, data)
     config = spec.config
     check_before_training(config, hardware, data)
 
-    start = find_start(spec, hardware, data, rollbacks)
+    start = find_start(spec, hardware, data)
     resumed = start.resume_point
     model = build_model(config, data, start)
     with finishing_wandb(shutdown):
@@ -138,9 +132,7 @@ def train(
             save_artifacts(folder, result, data, trainer, plots=config.plots)
 
 
-def load_data(
-    spec: RunSpec, hardware: Hardware, rollbacks: tuple[Rollback, ...] | None
-) -> TextDataModule:
+def load_data(spec: RunSpec, hardware: Hardware) -> TextDataModule:
     """Return the data of a run, ready to be read; warn about what a user would want to know.
 
     Raises:
@@ -151,7 +143,7 @@ def load_data(
     vocabulary = None
     origins = (config.model.init_from, config.data.vectors, config.data.unlabelled)
     if any(origin is not None for origin in origins):  # which need not be there any more
-        resume = resume_of(config, rollbacks) if config.train else "never"
+        resume = spec.resume if config.train else "never"
         vocabulary = recorded_vocabulary(spec.output_dir, resume, config.ckpt_path)
     teacher = load_teacher(config, hardware)
     data = TextDataModule(
@@ -253,21 +245,16 @@ class Start(NamedTuple):
     rollbacks: tuple[Rollback, ...]  # so far
 
 
-def find_start(
-    spec: RunSpec,
-    hardware: Hardware,
-    data: TextDataModule,
-    rollbacks: tuple[Rollback, ...] | None,
-) -> Start:
+def find_start(spec: RunSpec, hardware: Hardware, data: TextDataModule) -> Start:
     """Find the checkpoint to resume from; without one, load the initial weights."""
-    recorded = recorded_weights(spec, rollbacks)
+    recorded = recorded_weights(spec)
     weights = recorded or load_initial_weights(spec.config, data)
     metadata = checkpoint_metadata(spec, hardware, data, weights)
-    resumed, done = prepare_resume(spec, data, metadata, rollbacks)
+    resumed, rollbacks = prepare_resume(spec, data, metadata)
     if resumed is None and recorded is not None:  # of a checkpoint that cannot be resumed from
         weights = load_initial_weights(spec.config, data)
         metadata = checkpoint_metadata(spec, hardware, data, weights)
-    return Start(weights, metadata, resumed, done)
+    return Start(weights, metadata, resumed, rollbacks)
 
 
 def build_model(config: RunConfig, data: TextDataModule, start: Start) -> RecurrentModule:
@@ -315,9 +302,7 @@ def _build_classifier(config: RunConfig, data: TextDataModule) -> TextClassifier
     )
 
 
-def recorded_weights(
-    spec: RunSpec, rollbacks: tuple[Rollback, ...] | None
-) -> InitialWeights | None:
+def recorded_weights(spec: RunSpec) -> InitialWeights | None:
     """Return what the run in the folder began with, without the weights; None: there is none."""
     config = spec.config
     if not config.train or config.trainer.fast_dev_run:
@@ -325,16 +310,8 @@ def recorded_weights(
     origins = (config.model.init_from, config.data.vectors, config.ckpt_path)
     if all(origin is None for origin in origins):
         return None  # nothing would be read
-    resume = resume_of(config, rollbacks)
-    about = recorded_initial_weights(spec.output_dir, resume, config.ckpt_path)
+    about = recorded_initial_weights(spec.output_dir, spec.resume, config.ckpt_path)
     return None if about is None else InitialWeights(about, is_recorded=True)
-
-
-def resume_of(
-    config: RunConfig, rollbacks: tuple[Rollback, ...] | None
-) -> Literal["auto", "never"]:
-    """Return the option `resume`; a run that goes back to its last checkpoint resumes anyway."""
-    return config.resume if rollbacks is None else "auto"
 
 
 def checkpoint_metadata(
@@ -349,10 +326,7 @@ def checkpoint_metadata(
 
 
 def prepare_resume(
-    spec: RunSpec,
-    data: TextDataModule,
-    metadata: dict[str, Any],
-    rollbacks: tuple[Rollback, ...] | None,
+    spec: RunSpec, data: TextDataModule, metadata: dict[str, Any]
 ) -> tuple[ResumePoint | None, tuple[Rollback, ...]]:
     """Let the training batches begin where the unfinished run in the folder stopped.
 
@@ -362,10 +336,11 @@ def prepare_resume(
     config = spec.config
     if not config.train or config.trainer.fast_dev_run:
         return None, ()
-    resume = resume_of(config, rollbacks)
-    resume_point = find_resume_point(spec.output_dir, resume, metadata, ckpt_path=config.ckpt_path)
-    if rollbacks is None:
-        rollbacks = read_rollbacks(spec.output_dir) if resume == "auto" else ()
+    folder = spec.output_dir
+    resume_point = find_resume_point(folder, spec.resume, metadata, ckpt_path=config.ckpt_path)
+    rollbacks = spec.rollbacks
+    if not rollbacks and spec.resume == "auto":
+        rollbacks = read_rollbacks(folder)
     data.exclude_batches(excluded_batches(rollbacks))
     if resume_point is not None:
         data.resume_at(resume_point.state["epoch"], resume_point.state["batch_idx"])

@@ -10,11 +10,11 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.monitors import ValidationHistory
-from rnn_lab.training.callbacks.nonfinite import RollbackRequestedError
 from rnn_lab.training.callbacks.weight_average import WeightAverage
 from rnn_lab.training.checkpoint_io import read_checkpoint
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.initial_weights import InitialWeights
+from rnn_lab.training.rollback import RollbackRequestedError
 from rnn_lab.training.signals import Interrupted
 from rnn_lab.training.train import Start, build_model
 from rnn_lab.validation import validate

@@ -17,8 +17,9 @@ from rnn_lab.training.callbacks.monitors import (
     Throughput,
     ValidationHistory,
 )
-from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard, Rollback
+from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
 from rnn_lab.training.callbacks.weight_average import WeightAverage
+from rnn_lab.training.rollback import Rollback
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.validation import build_object

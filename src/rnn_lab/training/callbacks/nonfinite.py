@@ -8,7 +8,7 @@ before anything is validated or saved.
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,54 +22,23 @@ from torch import Tensor
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import Batch, replacement_batch
 from rnn_lab.errors import UserError, WriteError
-from rnn_lab.io.atomic import atomic_write, write_json
+from rnn_lab.io.atomic import atomic_write
 from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
 from rnn_lab.training.config import TrainerConfig
 from rnn_lab.training.gather import gather
+from rnn_lab.training.rollback import (
+    Rollback,
+    RollbackRequestedError,
+    excluded_batches,
+    write_rollbacks,
+)
 
 EXAMPLES = "nonfinite"  # folder within the output folder for the examples of a bad step
-ROLLBACKS = "rollbacks.json"  # in the output folder
 LR_FACTOR = 0.5  # a rollback multiplies the learning rate by it
 
 
 class NonFiniteError(UserError):
     """The training diverged; the message says at which step, and what to do."""
-
-
-@dataclass(frozen=True)
-class Rollback:
-    """Where a training became non-finite, and the checkpoint it resumed from."""
-
-    step: int  # of the optimizer, from 0
-    epoch: int
-    batches: tuple[int, ...]  # of the epoch, from 0: excluded from now on
-    to_step: int  # of the checkpoint; 0: the start
-    why: str
-
-
-class RollbackRequestedError(Exception):
-    """The training is to resume from its last checkpoint, after `rollbacks`, the latest last."""
-
-    def __init__(self, rollbacks: tuple[Rollback, ...]) -> None:
-        last = rollbacks[-1]
-        without = f" and without batch {', '.join(map(str, last.batches))}" if last.batches else ""
-        to = f"rolls back to step {last.to_step}, with half the learning rate{without}"
-        super().__init__(f"{last.why}; {to}")
-        self.rollbacks = rollbacks
-
-
-def read_rollbacks(folder: Path) -> tuple[Rollback, ...]:
-    """Return the rollbacks of the unfinished run in `folder`."""
-    try:
-        found = json.loads((folder / ROLLBACKS).read_text(encoding="utf-8"))["rollbacks"]
-    except (OSError, ValueError, KeyError):
-        return ()
-    return tuple(Rollback(**one | {"batches": tuple(one["batches"])}) for one in found)
-
-
-def excluded_batches(rollbacks: tuple[Rollback, ...]) -> frozenset[tuple[int, int]]:
-    """Return the epoch and number of each batch that is excluded from training."""
-    return frozenset((one.epoch, number) for one in rollbacks for number in one.batches)
 
 
 @dataclass
@@ -213,7 +182,7 @@ class NonFiniteGuard(Callback):
         saved = next(c for c in trainer.callbacks if isinstance(c, ExactCheckpoint)).saved_step  # type: ignore[attr-defined]
         rollbacks = (*self.rollbacks, Rollback(step, epoch, numbers, saved, why))
         if trainer.is_global_zero:
-            write_json(self._folder / ROLLBACKS, {"rollbacks": [asdict(r) for r in rollbacks]})
+            write_rollbacks(self._folder, rollbacks)
         raise RollbackRequestedError(rollbacks)
 
     def _save_examples(
