@@ -45,8 +45,7 @@ from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import Hardware
 from rnn_lab.training.recipe import resolve_recipe
 from rnn_lab.training.spec import RunSpec
-from rnn_lab.training.train import silence_lightning
-from rnn_lab.training.trainer import build_trainer
+from rnn_lab.training.trainer import build_trainer, silence_lightning
 
 OURS, OURS_BF16 = "ours, float32", "ours, bfloat16"
 PACKED, PADDED = "textbook, packed", "textbook, padded"

@@ -27,7 +27,7 @@ from benchmarks.tables import markdown_table, report
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.recipe import resolve_recipe
-from rnn_lab.training.train import silence_lightning
+from rnn_lab.training.trainer import silence_lightning
 from rnn_lab.validation import validate
 
 OURS, PACKED, KERAS = "ours", "torch, packed", "Keras"

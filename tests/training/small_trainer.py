@@ -7,9 +7,9 @@ import lightning as L
 
 from rnn_lab.tracking.loggers import build_loggers
 from rnn_lab.training.callbacks import build_callbacks
+from rnn_lab.training.checkpoint_io import ResumePoint
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import resolve_hardware
-from rnn_lab.training.resume import ResumePoint
 from rnn_lab.training.rollback import Rollback
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import RunSpec
@@ -46,7 +46,6 @@ def small_trainer(
 ) -> L.Trainer:
     """Return the Trainer of the run in `folder`: train.py's callbacks, then `callbacks`."""
     spec = small_spec(folder, logger=logger, **options)
-    state = resume_point.state if resume_point else None
     loggers = build_loggers(
         spec.config.logger,
         folder,
@@ -59,5 +58,8 @@ def small_trainer(
         resolve_hardware(spec.config.trainer),
         folder,
         loggers,
-        [*build_callbacks(spec, shutdown, rollbacks=rollbacks, resume_state=state), *callbacks],
+        [
+            *build_callbacks(spec, shutdown, resume_point=resume_point, rollbacks=rollbacks),
+            *callbacks,
+        ],
     )

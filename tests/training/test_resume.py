@@ -10,7 +10,8 @@ import torch
 from rnn_lab.data.samplers import BucketBatchSampler, TokenBatchSampler
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.tracking.metrics_csv import MetricsCsv
-from rnn_lab.training.resume import ResumePoint, find_resume_point
+from rnn_lab.training.checkpoint_io import ResumePoint
+from rnn_lab.training.resume import find_resume_point
 
 METADATA = {"signature": {"seed": 1, "model.hidden_size": 16}, "versions": {"torch": "2"}}
 

@@ -12,7 +12,7 @@ import pytest
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError
-from rnn_lab.training.train import log_duplicates
+from rnn_lab.training.data_report import log_duplicates
 from tests.cli.forked import run_warm_command
 from tests.test_conf import composed
 from tests.training.killing import differences, leavings

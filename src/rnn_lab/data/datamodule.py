@@ -103,7 +103,7 @@ class TextDataModule(L.LightningDataModule):
         self._vocabulary, self._base_vocabulary = vocabulary, base_vocabulary
         self.use_labels = use_labels
         self._train_unlabelled = train_unlabelled
-        self._teacher = teacher
+        self.teacher = teacher
         self._is_set_up = False
         self._start = (0, 0)
         self._excluded: frozenset[tuple[int, int]] = frozenset()
@@ -171,12 +171,12 @@ class TextDataModule(L.LightningDataModule):
 
     def _ask_teacher(self, vocabulary: Tokenizer) -> PseudoLabelled | None:
         """Return the texts of data.unlabelled that the teacher has labelled; None: no teacher."""
-        if self._teacher is None or (unlabelled := find_unlabelled(self.config)) is None:
+        if self.teacher is None or (unlabelled := find_unlabelled(self.config)) is None:
             return None
         if self.task != "multiclass":
             raise ConfigError("data.teacher: only where each text has one label")
         return pseudo_label(
-            self._teacher,
+            self.teacher,
             unlabelled,
             RunTexts(self.corpus, self.splits["train"], self._rows, vocabulary),
             self.class_names,
@@ -195,7 +195,7 @@ class TextDataModule(L.LightningDataModule):
         base, config = self._base_vocabulary, self.config
         learns_from_unlabelled = (
             self._train_unlabelled
-            or self._teacher is not None
+            or self.teacher is not None
             or not self.use_labels
             or config.vectors == SKIPGRAM
         )

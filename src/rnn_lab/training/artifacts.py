@@ -28,7 +28,6 @@ from rnn_lab.process import peak_memory_bytes
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.tracking.loggers import FaultTolerantWandbLogger
-from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
 from rnn_lab.training.callbacks.monitors import PredictionCollector, Throughput
 from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
@@ -39,6 +38,7 @@ from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.split_predictions import SplitPredictions
 from rnn_lab.training.train_hashes import TRAIN_HASHES, write_train_hashes
+from rnn_lab.training.trainer import find_callback
 
 STAGE = ".finishing"  # folder within the output folder
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "tokenizers", "wandb")

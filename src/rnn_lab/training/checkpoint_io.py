@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,23 @@ from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 BEST_STATE = "BestCheckpoint"  # key of a checkpoint for the state of the callback
+RESUME = "resume"  # key of a checkpoint for what Lightning does not save
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """The checkpoint that a run resumes from, and what it holds beside Lightning's own state."""
+
+    path: Path
+    state: Mapping[str, Any]  # what it has under RESUME
+    global_step: int
+    changed: tuple[str, ...] = ()  # options with other values than those of the checkpoint
+    extends: bool = False  # a complete training, which continues with more epochs
+
+    @property
+    def metrics_rows(self) -> int:
+        """Rows of metrics.csv that were written before the checkpoint."""
+        return int(self.state["metrics_rows"])
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

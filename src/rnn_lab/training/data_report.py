@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+from rich.panel import Panel
 
 from rnn_lab.data.class_balance import count_classes
 from rnn_lab.data.corpus import SPLITS, Corpus
@@ -15,6 +17,7 @@ from rnn_lab.data.statistics import text_warnings
 from rnn_lab.errors import sanitize
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.overrides import show_option
+from rnn_lab.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,31 @@ FEW_ROWS = 5  # of a class: fewer are a warning
 FEW_TEXTS = 20  # of validation or test: likewise
 WARNING_SHARE = 0.01  # of the validation or test texts that are training texts too
 _NAMED_CLASSES = 10  # in a warning
+
+
+def report_data(spec: RunSpec, data: TextDataModule) -> None:
+    """Print and log what a user should know of the texts of a run."""
+    print_source_info(data.corpus)
+    if not spec.config.trainer.fast_dev_run:
+        write_skipped_rows(data.corpus, spec.output_dir)
+    print_data_summary(data)
+    print_unlabelled(data)
+    print_pseudo_labels(data)
+    report_groups(data)
+    warn_rare_classes(data)
+    log_duplicates(data)
+    print_pretraining_texts(data)
+
+
+@rank_zero_only
+def warn_demo_fallback() -> None:
+    """Print a box that nobody can miss: this run does not train on IMDB."""
+    text = (
+        "IMDB is not on disk and cannot be downloaded, so this run uses synthetic demo reviews."
+        "\nIts metrics say nothing about IMDB. For the real reviews, put aclImdb_v1.tar.gz "
+        "into data/ or set IMDB_ROOT,\nand use data=imdb, which never falls back."
+    )
+    Console().print(Panel(text, title="DEMO REVIEWS, NOT IMDB", border_style="bold yellow"))
 
 
 @rank_zero_only
@@ -200,6 +228,28 @@ def warn_rare_classes(data: TextDataModule) -> None:
         log.warning("Classes with fewer than %d training texts: %s", FEW_ROWS, _listed(few))
     if absent:
         log.warning("Classes without texts in validation or test: %s", _listed(absent))
+
+
+@rank_zero_only
+def log_duplicates(data: TextDataModule) -> None:
+    """Log how many examples are duplicates; as a warning where splits share too many."""
+    exact, by_token = data.duplicates["exact"], data.duplicates["by_token"]
+    found, is_leaking = [], False
+    for name in ("train", "validation", "test"):
+        where = name if name == "train" else f"{name}_in_train"
+        if where not in by_token:
+            continue
+        size, shared = len(data.splits.get(name, ())), by_token[where]["examples"]
+        of = "within training" if name == "train" else f"of {size:,} {name} examples"
+        found.append(f"{shared:,} {of} ({exact[where]['examples']:,} exactly)")
+        is_leaking |= name != "train" and shared > 0 and shared >= WARNING_SHARE * size
+    log.log(
+        logging.WARNING if is_leaking else logging.INFO,
+        "Duplicates of training examples, word by word: %s; %s have another label. "
+        "result.json has all counts; data.drop_duplicates=true removes them from training",
+        ", ".join(found),
+        f"{sum(counts['label_conflicts'] for counts in by_token.values()):,}",
+    )
 
 
 @rank_zero_only

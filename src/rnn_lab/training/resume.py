@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,11 +27,12 @@ from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.paths import local_path
 from rnn_lab.reports.run_files import diff_options
 from rnn_lab.tracking.metrics_csv import read_metrics
-from rnn_lab.training.callbacks.exact_checkpoint import RESUME
 from rnn_lab.training.checkpoint_io import (
     BEST,
     BEST_STATE,
     LAST,
+    RESUME,
+    ResumePoint,
     read_checkpoint,
     restore_best,
 )
@@ -55,22 +55,6 @@ _FILES = ("metrics.csv", "gradient_flow.csv", ROLLBACKS)
 
 class IncompatibleCheckpointError(CheckpointError):
     """An intact checkpoint that this run cannot resume from."""
-
-
-@dataclass(frozen=True)
-class ResumePoint:
-    """The checkpoint that a run resumes from, and what it holds beside Lightning's own state."""
-
-    path: Path
-    state: Mapping[str, Any]  # see training.callbacks.exact_checkpoint
-    global_step: int
-    changed: tuple[str, ...] = ()  # options with other values than those of the checkpoint
-    extends: bool = False  # a complete training, which continues with more epochs
-
-    @property
-    def metrics_rows(self) -> int:
-        """Rows of metrics.csv that were written before the checkpoint."""
-        return int(self.state["metrics_rows"])
 
 
 class _Strict(BaseModel):

@@ -107,9 +107,9 @@ class RunTeacher:
 
 
 @rank_zero_only
-def warn_of_shared_texts(teacher: RunTeacher | None, data: TextDataModule) -> None:
+def warn_of_shared_texts(data: TextDataModule) -> None:
     """Warn where the teacher was trained on texts that validate or test the run."""
-    if teacher is None:
+    if not isinstance(teacher := data.teacher, RunTeacher):
         return
     for split in ("validation", "test"):
         if split not in data.splits:

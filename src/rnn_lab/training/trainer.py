@@ -1,8 +1,11 @@
 """Lightning's Trainer for one run, from the `trainer` options."""
 
 import inspect
+import logging
 import os
+import warnings
 from pathlib import Path
+from typing import TypeVar
 
 import lightning as L
 from lightning.fabric.plugins.environments import (
@@ -21,6 +24,8 @@ from rnn_lab.training.checkpoint_io import AtomicCheckpointIO
 from rnn_lab.training.config import TrainerConfig
 from rnn_lab.training.hardware import Hardware
 from rnn_lab.validation import build_object
+
+CallbackType = TypeVar("CallbackType", bound=Callback)
 
 # Options that the Trainer takes as they are: the others are resolved, or the project's own.
 _PASSED = TrainerConfig.model_fields.keys() & inspect.signature(L.Trainer).parameters.keys() - {
@@ -86,3 +91,30 @@ def _environment(config: TrainerConfig) -> ClusterEnvironment:
     if config.strategy == "ddp" and "LOCAL_RANK" not in os.environ and started_by_srun():
         return SLURMEnvironment(auto_requeue=False)
     return LightningEnvironment()
+
+
+def silence_lightning() -> None:
+    """Leave Lightning's messages to the log file, and drop those that mean nothing here."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()  # Hydra's root handlers have them already
+    for meaningless in (
+        r"Experiment logs directory .* exists and is not empty",  # Hydra made it a moment ago
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+        r"The '\w+_dataloader' does not have many workers",  # a batch is cheaper than a process
+        r"Checkpoint directory .* exists and is not empty",  # a resumed run
+        r"You're resuming from a checkpoint that ended before the epoch",  # the sampler resumes too
+        r"The `srun` command is available on your system but is not used",  # nor needed
+        r"The number of training batches \(\d+\) is smaller than the logging interval",
+    ):
+        warnings.filterwarnings("ignore", meaningless)
+
+
+def find_callback(trainer: L.Trainer, kind: type[CallbackType]) -> CallbackType:
+    """Return the trainer's callback of that class."""
+    return next(c for c in trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
+
+
+def skips_test(trainer: L.Trainer) -> bool:
+    """Return whether a callback decided that the run is not tested, as a pruned trial's does."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return any(getattr(callback, "skip_test", False) for callback in callbacks)

@@ -20,13 +20,13 @@ from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.sweeps.search.config import SamplerOptions
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import build_sampler
-from rnn_lab.training.callbacks import build_callbacks, find_callback
+from rnn_lab.training.callbacks import build_callbacks
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import resolve_hardware
 from rnn_lab.training.recipe import resolve_recipe
 from rnn_lab.training.spec import RunSpec
-from rnn_lab.training.trainer import build_trainer
+from rnn_lab.training.trainer import build_trainer, find_callback
 from rnn_lab.validation import validate
 from tests.cli.runner import PROJECT
 

@@ -13,16 +13,20 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.models.lightning_module import TextClassifier
-from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.exact_checkpoint import (
     BestCheckpoint,
     random_state,
     set_random_state,
 )
 from rnn_lab.training.callbacks.monitors import Throughput
-from rnn_lab.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint, restore_best
-from rnn_lab.training.resume import ResumePoint
+from rnn_lab.training.checkpoint_io import (
+    AtomicCheckpointIO,
+    ResumePoint,
+    read_checkpoint,
+    restore_best,
+)
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
+from rnn_lab.training.trainer import find_callback
 from tests.training.killing import TIMING, differences
 from tests.training.small_trainer import small_trainer
 

@@ -9,12 +9,12 @@ from torch.utils.data import DataLoader
 
 from rnn_lab.data.samplers import Batch
 from rnn_lab.models.lightning_module import TextClassifier
-from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.monitors import (
     PredictionCollector,
     Throughput,
     ValidationHistory,
 )
+from rnn_lab.training.trainer import find_callback
 from tests.training.small_trainer import small_trainer
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
-from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.nonfinite import (
     NonFiniteError,
     NonFiniteGuard,
 )
 from rnn_lab.training.checkpoint_io import read_checkpoint
 from rnn_lab.training.rollback import RollbackRequestedError, read_rollbacks
+from rnn_lab.training.trainer import find_callback
 from tests.cli.forked import run_warm_command
 from tests.training.callbacks.test_monitors import batches, model  # noqa: F401
 from tests.training.small_trainer import small_trainer

@@ -8,7 +8,6 @@ from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier
-from rnn_lab.training.callbacks import find_callback
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.callbacks.weight_average import WeightAverage
 from rnn_lab.training.checkpoint_io import read_checkpoint
@@ -16,7 +15,9 @@ from rnn_lab.training.config import RunConfig
 from rnn_lab.training.initial_weights import InitialWeights
 from rnn_lab.training.rollback import RollbackRequestedError
 from rnn_lab.training.signals import Interrupted
-from rnn_lab.training.train import Start, build_model
+from rnn_lab.training.start import Start
+from rnn_lab.training.train import build_model
+from rnn_lab.training.trainer import find_callback
 from rnn_lab.validation import validate
 from tests.training.callbacks.test_exact_checkpoint import (  # noqa: F401
     STEPS,

@@ -1,10 +1,9 @@
 """The callbacks of a run: the built-in ones, then those of the user's `callbacks` option."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 
 from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
@@ -19,29 +18,25 @@ from rnn_lab.training.callbacks.monitors import (
 )
 from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
 from rnn_lab.training.callbacks.weight_average import WeightAverage
+from rnn_lab.training.checkpoint_io import ResumePoint
 from rnn_lab.training.rollback import Rollback
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.validation import build_object
-
-CallbackType = TypeVar("CallbackType", bound=Callback)
 
 
 def build_callbacks(
     spec: RunSpec,
     shutdown: GracefulShutdown | None = None,
     *,
-    rollbacks: tuple[Rollback, ...] = (),
     metadata: Mapping[str, Any] | None = None,
-    resume_state: Mapping[str, Any] | None = None,
-    changed: Sequence[str] = (),
-    extends: bool = False,
+    resume_point: ResumePoint | None = None,
+    rollbacks: tuple[Rollback, ...] = (),
 ) -> list[Callback]:
     """Return the callbacks that every run has, then those of its `callbacks` option.
 
-    `rollbacks` are those of the run so far, `metadata` is saved in last.ckpt, and `resume_state` is
-    what the checkpoint that the run resumes from has under RESUME; `changed` and `extends` are
-    those of its ResumePoint.
+    `metadata` is saved in last.ckpt, `resume_point` is the checkpoint that the run resumes from,
+    and `rollbacks` are those of the run so far.
     """
     config, folder = spec.config.trainer, spec.output_dir
     freezing: list[Callback] = []
@@ -52,11 +47,7 @@ def build_callbacks(
         NonFiniteGuard(config, folder, rollbacks),  # first: no other sees a number that is none
         *([] if config.ema_decay is None else [WeightAverage(config.ema_decay)]),
         BestCheckpoint(spec.checkpoint_dir, config.monitor, config.monitored_mode),
-        ExactCheckpoint(
-            *(spec, metadata or {}, resume_state, shutdown or GracefulShutdown()),
-            changed=changed,
-            extends=extends,
-        ),
+        ExactCheckpoint(spec, metadata or {}, resume_point, shutdown or GracefulShutdown()),
         *freezing,
         GradNormMonitor(),
         Throughput(),
@@ -83,14 +74,3 @@ def build_callbacks(
         if target is not None:
             callbacks.append(build_object(target, f"callbacks.{name}", Callback))
     return callbacks
-
-
-def find_callback(trainer: L.Trainer, kind: type[CallbackType]) -> CallbackType:
-    """Return the trainer's callback of that class."""
-    return next(c for c in trainer.callbacks if isinstance(c, kind))  # type: ignore[attr-defined]
-
-
-def skips_test(trainer: L.Trainer) -> bool:
-    """Return whether a callback decided that the run is not tested, as a pruned trial's does."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return any(getattr(callback, "skip_test", False) for callback in callbacks)

@@ -9,7 +9,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from rnn_lab.tracking.metrics_csv import MetricsCsv
-from rnn_lab.training.checkpoint_io import BEST_STATE, LAST
+from rnn_lab.training.checkpoint_io import BEST_STATE, LAST, RESUME, ResumePoint
 from rnn_lab.training.gather import gather
 from rnn_lab.training.signals import PREEMPTION_SIGNALS, GracefulShutdown
 from rnn_lab.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
-
-RESUME = "resume"  # key of a checkpoint for what Lightning does not save
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -114,20 +112,15 @@ class ExactCheckpoint(Checkpoint):
         self,
         spec: RunSpec,
         metadata: Mapping[str, Any],
-        resume_state: Mapping[str, Any] | None,
+        resume_point: ResumePoint | None,
         shutdown: GracefulShutdown,
-        *,
-        changed: Sequence[str] = (),
-        extends: bool = False,
     ) -> None:
         """Write to the folder of `spec`, as often as it says.
 
         Args:
             spec: of the run.
             metadata: of the run, in plain types; saved in the checkpoint.
-            resume_state: what the checkpoint that the training resumes from has under RESUME.
-            changed: the options that the run resumes with other values of than the checkpoint's.
-            extends: whether a complete training continues, rather than with its test.
+            resume_point: the checkpoint that the training resumes from; None: it starts over.
             shutdown: receives the signals that ask the training to stop.
         """
         config = spec.config.trainer
@@ -135,16 +128,18 @@ class ExactCheckpoint(Checkpoint):
         self.saved_step = 0  # optimizer steps before the saved last.ckpt; 0: none, or the start
         self._every_n_steps = config.checkpoint_every_n_steps
         self._every_seconds = (config.checkpoint_every_n_minutes or math.inf) * 60
-        self._extends, self._changed = extends, tuple(changed)
+        self._extends = resume_point is not None and resume_point.extends
+        self._changed = resume_point.changed if resume_point else ()
         self._patience = config.patience
         self._configured: list[list[dict[str, Any]]] = []  # of each optimizer, by its groups
         self._metadata = dict(metadata)
-        self._resume_state = resume_state
+        self._resume_state = resume_point.state if resume_point else None
         self._shutdown = shutdown
         self._metric_sums: dict[str, Any] = {}
         self._note: dict[str, Any] | None = None
         self._before_last_step: dict[str, Any] | None = None
-        self._started = time.perf_counter() - (resume_state["seconds"] if resume_state else 0.0)
+        before = self._resume_state["seconds"] if self._resume_state else 0.0
+        self._started = time.perf_counter() - before
 
     @property
     def seconds(self) -> float:

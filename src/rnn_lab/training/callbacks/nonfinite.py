@@ -32,6 +32,7 @@ from rnn_lab.training.rollback import (
     excluded_batches,
     write_rollbacks,
 )
+from rnn_lab.training.trainer import find_callback
 
 EXAMPLES = "nonfinite"  # folder within the output folder for the examples of a bad step
 LR_FACTOR = 0.5  # a rollback multiplies the learning rate by it
@@ -179,7 +180,7 @@ class NonFiniteGuard(Callback):
                 f"{why}. It was rolled back {self._max_rollbacks} times (trainer.max_rollbacks). "
                 "Lower optimizer.lr, or clip by trainer.gradient_clip_val"
             )
-        saved = next(c for c in trainer.callbacks if isinstance(c, ExactCheckpoint)).saved_step  # type: ignore[attr-defined]
+        saved = find_callback(trainer, ExactCheckpoint).saved_step
         rollbacks = (*self.rollbacks, Rollback(step, epoch, numbers, saved, why))
         if trainer.is_global_zero:
             write_rollbacks(self._folder, rollbacks)

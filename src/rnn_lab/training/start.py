@@ -1,0 +1,78 @@
+"""Where a training starts: at the checkpoint in its folder, or with its initial weights."""
+
+from typing import Any, NamedTuple
+
+from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.training.artifacts import git_commit, versions
+from rnn_lab.training.checkpoint_io import ResumePoint
+from rnn_lab.training.hardware import Hardware
+from rnn_lab.training.initial_weights import InitialWeights, load_initial_weights
+from rnn_lab.training.resume import find_resume_point, recorded_initial_weights
+from rnn_lab.training.rollback import Rollback, excluded_batches, read_rollbacks
+from rnn_lab.training.spec import RunSpec
+
+
+class Start(NamedTuple):
+    """Where a run begins: with its initial weights, or at a checkpoint."""
+
+    weights: InitialWeights
+    metadata: dict[str, Any]  # of last.ckpt
+    resume_point: ResumePoint | None
+    rollbacks: tuple[Rollback, ...]  # so far
+
+
+def find_start(spec: RunSpec, hardware: Hardware, data: TextDataModule) -> Start:
+    """Find the checkpoint to resume from; without one, load the initial weights."""
+    recorded = recorded_weights(spec)
+    weights = recorded or load_initial_weights(spec.config, data)
+    metadata = checkpoint_metadata(spec, hardware, data, weights)
+    resumed, rollbacks = prepare_resume(spec, data, metadata)
+    if resumed is None and recorded is not None:  # of a checkpoint that cannot be resumed from
+        weights = load_initial_weights(spec.config, data)
+        metadata = checkpoint_metadata(spec, hardware, data, weights)
+    return Start(weights, metadata, resumed, rollbacks)
+
+
+def recorded_weights(spec: RunSpec) -> InitialWeights | None:
+    """Return what the run in the folder began with, without the weights; None: there is none."""
+    config = spec.config
+    if not config.train or config.trainer.fast_dev_run:
+        return None
+    origins = (config.model.init_from, config.data.vectors, config.ckpt_path)
+    if all(origin is None for origin in origins):
+        return None  # nothing would be read
+    about = recorded_initial_weights(spec.output_dir, spec.resume, config.ckpt_path)
+    return None if about is None else InitialWeights(about, is_recorded=True)
+
+
+def checkpoint_metadata(
+    spec: RunSpec, hardware: Hardware, data: TextDataModule, initial: InitialWeights
+) -> dict[str, Any]:
+    """Return what last.ckpt says of its run, to compare it with one that is to resume from it."""
+    return {
+        "signature": spec.signature(hardware, data) | initial.signature,
+        "versions": versions() | {"commit": git_commit()},
+        "initial_weights": {name: dict(about) for name, about in initial.about.items()},
+    }
+
+
+def prepare_resume(
+    spec: RunSpec, data: TextDataModule, metadata: dict[str, Any]
+) -> tuple[ResumePoint | None, tuple[Rollback, ...]]:
+    """Let the training batches begin where the unfinished run in the folder stopped.
+
+    Returns:
+        The checkpoint to resume from, None for a run that starts over; and the rollbacks so far.
+    """
+    config = spec.config
+    if not config.train or config.trainer.fast_dev_run:
+        return None, ()
+    folder = spec.output_dir
+    resume_point = find_resume_point(folder, spec.resume, metadata, ckpt_path=config.ckpt_path)
+    rollbacks = spec.rollbacks
+    if not rollbacks and spec.resume == "auto":
+        rollbacks = read_rollbacks(folder)
+    data.exclude_batches(excluded_batches(rollbacks))
+    if resume_point is not None:
+        data.resume_at(resume_point.state["epoch"], resume_point.state["batch_idx"])
+    return resume_point, rollbacks
