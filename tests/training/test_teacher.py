@@ -128,6 +128,34 @@ def test_a_run_learns_from_the_texts_that_another_one_labels(mood_run, mood_revi
     assert second["test/loss"] == result["test/loss"]
 
 
+def test_out_of_memory_halves_the_batch_for_all_texts_that_are_trained_on(
+    mood_run, mood_reviews, tmp_path
+):
+    """`auto` means other sizes for 1,100 texts than for the 20 that have a label."""
+    words = ("lovely", "awful", "passable")
+    more = [f"{words[i % 3]} scene {i}" for i in range(1_100)]
+    (tmp_path / "more.txt").write_text("\n".join(more))
+    done = run_warm_command(
+        "train.py",
+        *("data=files", f"data.train_path={mood_reviews}", "data.train_size=20", "logger=none"),
+        *("data.unlabelled=more.txt", f"data.teacher={mood_run}", "data.teacher_threshold=0.5"),
+        *("model.hidden_size=8", "model.embedding_dim=8", "trainer.max_epochs=1", "plots=false"),
+        "+callbacks.limit={_target_: tests.training.user_callbacks.LimitBatch, texts: 20}",
+        *("baseline=none", "hydra.run.dir=student"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        "student: out of memory with data.batch_size=32 trainer.accumulate_grad_batches=1; starts "
+        "over with data.batch_size=16 trainer.accumulate_grad_batches=2\n"
+    ) in done.stderr
+    result = json.loads((tmp_path / "student" / "result.json").read_text())
+    assert result["data"]["pseudo_labels"]["num_examples"] > 1_000
+    options = result["data"]["options"]
+    assert (options["batch_size"], result["trainer"]["accumulate_grad_batches"]) == (16, 2)
+    assert options["max_length"] == 16
+
+
 def test_a_run_does_not_resume_with_a_teacher_that_labels_otherwise(
     mood_run, other_run, mood_reviews, tmp_path
 ):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 
 
 class CountSteps(L.Callback):
@@ -33,3 +34,14 @@ class KeepFirst(L.Callback):
         folder = Path(trainer.default_root_dir)
         if trainer.current_epoch == 1 and not folder.with_name("again").exists():
             shutil.copytree(folder, folder.with_name("again"))
+
+
+class LimitBatch(L.Callback):
+    """Run out of memory in a training batch of more texts than that."""
+
+    def __init__(self, texts: int) -> None:
+        self.texts = texts
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        if len(batch.labels) > self.texts:
+            torch.empty(2**50)

@@ -175,14 +175,10 @@ def _with_known_batch(spec: RunSpec) -> RunSpec:
     sizes = ("max_length", "truncation_side", "batch_size")
     if AUTO not in [getattr(spec.config.data, name) for name in sizes]:
         return spec  # no texts are read where memory has just run out
-    from rnn_lab.data.datamodule import TextDataModule
-    from rnn_lab.training.initial_weights import initial_vocabulary
+    from rnn_lab.training.hardware import resolve_hardware
+    from rnn_lab.training.run_data import build_data
 
-    data = TextDataModule(
-        spec.config.data,
-        allow_fallback=spec.sweep is None,
-        base_vocabulary=initial_vocabulary(spec.config.model),
-    )
+    data = build_data(spec, resolve_hardware(spec.config.trainer))
     data.setup()
     update = {name: getattr(data.config, name) for name in sizes}
     known = spec.config.data.model_copy(update=update)
