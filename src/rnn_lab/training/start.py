@@ -64,14 +64,14 @@ def prepare_resume(
     Returns:
         The checkpoint to resume from, None for a run that starts over; and the rollbacks so far.
     """
-    config = spec.config
-    if not config.train or config.trainer.fast_dev_run:
+    config, folder = spec.config, spec.output_dir
+    resume_point, rollbacks = None, spec.rollbacks
+    if not config.train:
         return None, ()
-    folder = spec.output_dir
-    resume_point = find_resume_point(folder, spec.resume, metadata, ckpt_path=config.ckpt_path)
-    rollbacks = spec.rollbacks
-    if not rollbacks and spec.resume == "auto":
-        rollbacks = read_rollbacks(folder)
+    if not config.trainer.fast_dev_run:  # which saves nothing
+        resume_point = find_resume_point(folder, spec.resume, metadata, ckpt_path=config.ckpt_path)
+        if not rollbacks and spec.resume == "auto":
+            rollbacks = read_rollbacks(folder)
     data.exclude_batches(excluded_batches(rollbacks))
     if resume_point is not None:
         data.resume_at(resume_point.state["epoch"], resume_point.state["batch_idx"])

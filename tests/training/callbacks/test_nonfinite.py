@@ -152,6 +152,20 @@ def test_rollbacks_are_recorded_and_limited(tmp_path, model):  # noqa: F811
     assert again.lr_scheduler_configs[0].scheduler.base_lrs == [0.5 * lr for lr in whole_lrs]
 
 
+def test_fast_dev_run_is_rolled_back_no_more_often_than_it_may(tmp_path):
+    done = run_warm_command(
+        "train.py",
+        *("data=demo", "data.num_train=200", "data.num_test=20", "data.batch_size=16"),
+        *("model.hidden_size=4", "model.embedding_dim=4", "scheduler=constant", "logger=none"),
+        *("optimizer=sgd", "optimizer.lr=1e38", "trainer=cpu", "trainer.fast_dev_run=5"),
+        *("trainer.on_nonfinite=rollback", "trainer.max_rollbacks=1", "hydra.run.dir=run"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "It was rolled back 1 times (trainer.max_rollbacks)" in done.stderr
+    assert not (tmp_path / "run" / "rollbacks.json").exists()  # a later run would read it
+
+
 @pytest.mark.slow
 def test_killed_run_with_rollback_ends_bit_by_bit(tmp_path):
     """Stopped and then rolled back, or killed after the rollback, or neither: one result."""

@@ -182,7 +182,7 @@ class NonFiniteGuard(Callback):
             )
         saved = find_callback(trainer, ExactCheckpoint).saved_step
         rollbacks = (*self.rollbacks, Rollback(step, epoch, numbers, saved, why))
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             write_rollbacks(self._folder, rollbacks)
         raise RollbackRequestedError(rollbacks)
 
