@@ -64,7 +64,7 @@ def test_the_adversarial_direction_is_that_of_finite_differences(name):
     labels = torch.tensor([0, 2, 1])
     found = EmbeddedTexts.embed(classifier, tokens, lengths)
     losses = classifier.task.losses(found.logits(), labels)
-    r = adversarial_perturbation(found, losses.sum(), epsilon=5.0)
+    _, r = adversarial_perturbation(found, losses.sum(), epsilon=5.0, keep_graph=True)
 
     step, gradient = 1e-5, torch.zeros_like(found.vectors)
     vectors = found.vectors.detach()
@@ -226,6 +226,44 @@ def test_each_loss_is_that_of_its_paper():
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"ngrams": 2, "ngram_buckets": 64}, {"pooling": "attention"}, {"num_classes": 1}],
+    ids=str,
+)
+@pytest.mark.parametrize("frozen", [(), ("embedding",), ("recurrent", "linear")], ids=str)
+def test_the_adversarial_loss_alone_has_the_gradient_of_both_passes(options, frozen):
+    """Whose first pass is differentiated once, for the perturbation and for the step."""
+    task = "multilabel" if "num_classes" in options else "multiclass"
+    classifier = build(task=task, **options).double()
+    for name in frozen:
+        getattr(classifier, name).requires_grad_(False)
+    given = batch()
+    if task == "multilabel":
+        given = given._replace(labels=torch.tensor([[1.0], [0.0], [1.0]], dtype=torch.float64))
+
+    def gradients():
+        weights = [weight for weight in classifier.parameters() if weight.requires_grad]
+        found = [weight.grad for weight in weights]
+        classifier.zero_grad()
+        return found
+
+    config = LossConfig(adversarial=0.7)
+    found = mixed_loss(classifier, given, config, classifier.task.loss)
+    found.total.mul(3).backward()  # as with accumulated batches or a scaled loss
+    embedded = EmbeddedTexts.embed(classifier, given.tokens, given.lengths)
+    loss = classifier.task.loss(embedded.logits(), given.labels)
+    same, r = adversarial_perturbation(embedded, loss, config.epsilon, keep_graph=True)
+    assert same is loss
+    moved = classifier.task.loss(embedded.logits(r), given.labels)
+    computed = gradients()
+    (3 * (loss + 0.7 * moved)).backward()
+    torch.testing.assert_close(found.total, loss + 0.7 * moved)
+    expected = gradients()
+    assert any(gradient is not None for gradient in expected)
+    torch.testing.assert_close(computed, expected)
+
+
 def test_the_first_pass_has_the_bits_of_the_classifier():
     classifier = build(dropout=0.5, word_dropout=0.3, ngrams=2, ngram_buckets=64)
     given = batch()
@@ -252,7 +290,7 @@ def test_hidden_words_and_padding_do_not_move():
     assert 10 < hidden.sum() < 50
     _, r = virtual_adversarial_perturbation(found, 5.0)
     losses = classifier.task.losses(found.logits(), torch.tensor([0, 1]))
-    for moved in (r, adversarial_perturbation(found, losses.sum(), 5.0)):
+    for moved in (r, adversarial_perturbation(found, losses.sum(), 5.0)[1]):
         assert torch.all(moved[hidden] == 0) and torch.all(moved[~hidden].abs().sum(1) > 0)
     rms = found.vectors[~hidden].square().mean().sqrt()
     torch.testing.assert_close(r.flatten(1).norm(dim=1), 5.0 * rms.expand(2))
@@ -309,7 +347,7 @@ def test_class_weights_and_smoothing_are_those_of_the_adversarial_loss_too():
     found = mixed_loss(classifier, batch(), LossConfig(adversarial=1.0), supervised)
     given = EmbeddedTexts.embed(classifier, *texts())
     loss = supervised(given.logits(), batch().labels)
-    moved = given.logits(adversarial_perturbation(given, loss, 5.0))
+    moved = given.logits(adversarial_perturbation(given, loss, 5.0, keep_graph=True)[1])
     expected = supervised(moved, batch().labels)
     torch.testing.assert_close(found.terms["adversarial"].mean, expected)
     assert expected > loss

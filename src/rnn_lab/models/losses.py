@@ -25,17 +25,19 @@ wide path (`ngrams.py`) reads tokens: it is not moved either, but is part of eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from rnn_lab.data.samplers import Batch, MixedBatch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import LossConfig
+from rnn_lab.models.fast.autocast import autocast_dtype
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.tasks import Multiclass, TaskFunctions
 
@@ -88,6 +90,15 @@ class EmbeddedTexts:
         return EmbeddedTexts(
             self.classifier, self.vectors.detach(), self.is_word, self.lengths, wide
         )
+
+    def parameters(self) -> list[Tensor]:
+        """Return what has a gradient in a pass, beside the vectors: wide logits and weights."""
+        modules = self.classifier.embedding, self.classifier.ngrams
+        below = {p for module in modules if module is not None for p in module.parameters()}
+        found: list[Tensor] = [p for p in self.classifier.parameters() if p not in below]
+        if self.wide_logits is not None:
+            found.append(self.wide_logits)
+        return [one for one in found if one.requires_grad]
 
     def logits(self, perturbation: Tensor | None = None) -> Tensor:
         """Return the logits [batch, num_classes] of one pass, at least float32.
@@ -151,9 +162,15 @@ def mixed_loss(
     texts = EmbeddedTexts.embed(classifier, batch.tokens, batch.lengths)
     passes = [texts.logits() for _ in range(2 if config.r_drop else 1)]
     losses = [supervised(logits, batch.labels) for logits in passes]
+    if config.adversarial:
+        # float16's gradients underflow but for the loss scaling of the backward pass.
+        is_float16 = autocast_dtype(batch.tokens.device.type) == torch.float16
+        keep_graph = bool(config.r_drop or config.entropy) or is_float16
+        losses[0], moved = adversarial_perturbation(
+            texts, losses[0], config.epsilon, keep_graph=keep_graph
+        )
     terms = {"cross_entropy": LossTerm(torch.stack(losses).mean(), len(texts))}
     if config.adversarial:
-        moved = adversarial_perturbation(texts, losses[0], config.epsilon)
         loss = supervised(texts.logits(moved), batch.labels)
         terms["adversarial"] = LossTerm(loss, len(texts))
     found = [_label_free_losses(texts, passes, config)]
@@ -170,21 +187,47 @@ def mixed_loss(
     return MixedLoss(total, terms, passes[0])
 
 
-def adversarial_perturbation(texts: EmbeddedTexts, loss: Tensor, epsilon: float) -> Tensor:
+def adversarial_perturbation(
+    texts: EmbeddedTexts, loss: Tensor, epsilon: float, *, keep_graph: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return r = epsilon g / ||g||, where g is the gradient of each text's loss (eq. 3).
 
     The paper writes -g, of the log-probability of the label.
 
     Args:
         texts: of a pass.
-        loss: of that pass, a sum or mean over texts: a scalar. Its graph is kept.
+        loss: of that pass, a sum or mean over texts: a scalar.
         epsilon: norm of r for each text, in units of the words' root mean square.
+        keep_graph: whether other losses of that pass are still to be differentiated.
 
     Returns:
-        [batch, time, embedding_dim], without a gradient.
+        the loss and r [batch, time, embedding_dim], which has no gradient. Without `keep_graph` the
+        gradients of the loss are known: its backward pass is not run again.
     """
-    (gradient,) = torch.autograd.grad(loss, texts.vectors, retain_graph=True)
-    return texts.scaled(gradient, epsilon)
+    if keep_graph:
+        (gradient,) = torch.autograd.grad(loss, texts.vectors, retain_graph=True)
+        return loss, texts.scaled(gradient, epsilon)
+    inputs = [texts.vectors, *texts.parameters()]
+    gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
+    known: Tensor = _KnownGradients.apply(loss.detach(), gradients, *inputs)
+    return known, texts.scaled(gradients[0], epsilon)
+
+
+class _KnownGradients(torch.autograd.Function):
+    """A loss, a scalar, as a function of `inputs` for which it has these gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, loss: Tensor, gradients: Sequence[Tensor | None], *inputs: Tensor
+    ) -> Tensor:
+        ctx.gradients = gradients
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_loss: Tensor) -> Any:
+        scaled = (None if one is None else d_loss * one for one in ctx.gradients)
+        return None, None, *scaled
 
 
 def virtual_adversarial_perturbation(texts: EmbeddedTexts, epsilon: float) -> tuple[Tensor, Tensor]:
