@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from rnn_lab.errors import ConfigError
+from rnn_lab.errors import ConfigError, join_lines
 from rnn_lab.paths import expand_home
 
 # Names, places and speed: no metric of a run depends on them. Every other option of train.py is
@@ -124,7 +124,11 @@ def build_object(target: Target, option: str, kind: type, **arguments: Any) -> A
     try:
         built = instantiate(target, **arguments)
     except (HydraException, OmegaConfBaseException) as error:
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        cause: BaseException = error
+        # Hydra's own lines surround the error of the import or of the class.
+        while isinstance(cause, HydraException | ImportError) and cause.__cause__:
+            cause = cause.__cause__
+        reason = join_lines(str(cause)) or type(cause).__name__
         raise ConfigError(f"{option}: {name} cannot be built: {reason}") from error
     if not isinstance(built, kind):
         expected = f"{kind.__module__.partition('.')[0]} {kind.__name__}"

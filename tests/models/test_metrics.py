@@ -19,6 +19,7 @@ from torchmetrics.classification import MulticlassMatthewsCorrCoef
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.metrics import LabelThresholds, build_metrics, metric_inputs
 from rnn_lab.models.tasks import best_thresholds
+from rnn_lab.validation import metric_factories
 
 
 def evaluate(probabilities: torch.Tensor, labels: torch.Tensor, batch_sizes: list[int]) -> dict:
@@ -140,7 +141,23 @@ def test_impossible_extra_metrics_are_one_line():
         raise TypeError("no such argument: averge")
 
     for extra, message in (
-        ({"accuracy": MulticlassMatthewsCorrCoef}, "metrics.accuracy: a name beside accuracy"),
+        (
+            {"accuracy": MulticlassMatthewsCorrCoef},
+            "^metrics.accuracy: accuracy is built in; choose another name$",
+        ),
+        ({"my-own": broken}, "^metrics.my-own: a name has only letters, digits and _$"),
+        (
+            metric_factories({"own": {"_target_": "torchmetrics.Nope"}}),
+            "^metrics.own: torchmetrics.Nope cannot be built: No module named 'torchmetrics.Nope'$",
+        ),
+        (
+            metric_factories({"own": {"_target_": "my_nowhere.Nope"}}),
+            "^metrics.own: my_nowhere.Nope cannot be built: No module named 'my_nowhere'$",
+        ),
+        (
+            metric_factories({"own": {"_target_": "torchmetrics.MeanMetric", "averge": 1}}),
+            "^metrics.own: torchmetrics.MeanMetric cannot be built: .*`averge`",
+        ),
         ({"broken": broken}, "metrics.broken: cannot be built: no such argument: averge"),
         ({"none": lambda num_classes: None}, "metrics.none: is not a torchmetrics.Metric"),
     ):

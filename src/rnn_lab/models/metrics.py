@@ -18,7 +18,7 @@ from torchmetrics.classification import (
 )
 from torchmetrics.utilities.data import dim_zero_cat
 
-from rnn_lab.errors import ConfigError
+from rnn_lab.errors import ConfigError, join_lines
 from rnn_lab.models.tasks import DEFAULT_THRESHOLD, best_thresholds
 
 MetricFactory = Callable[[int], Any]  # from the number of classes to a torchmetrics.Metric
@@ -180,15 +180,18 @@ def build_metrics(
     """
     metrics = _metrics_of(task, num_classes)
     for name, factory in (extra or {}).items():
-        if name in metrics or not name.isidentifier():
-            raise ConfigError(
-                f"metrics.{name}: a name beside {', '.join(metrics)}, of letters, digits and _"
-            )
+        if name in metrics:
+            raise ConfigError(f"metrics.{name}: {name} is built in; choose another name")
+        if not name.isidentifier():
+            raise ConfigError(f"metrics.{name}: a name has only letters, digits and _")
         try:
             metrics[name] = factory(num_classes)
+        except ConfigError:  # names the option already
+            raise
         except Exception as error:  # the code of the user's module, or arguments it does not take
-            reason = str(error).partition("\n")[0]
-            raise ConfigError(f"metrics.{name}: cannot be built: {reason}") from error
+            raise ConfigError(
+                f"metrics.{name}: cannot be built: {join_lines(str(error))}"
+            ) from error
         if not isinstance(metrics[name], Metric):
             raise ConfigError(f"metrics.{name}: is not a torchmetrics.Metric")
     return MetricCollection(metrics, prefix=prefix)
