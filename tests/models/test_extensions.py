@@ -93,6 +93,21 @@ def final(outputs, lengths, bidirectional):
     return torch.cat([forward, outputs[:, 0, half:]], dim=1)
 
 
+@register_pooling("toy_none")
+def none(outputs, lengths):
+    return outputs
+
+
+@register_pooling("toy_half", factor=2)
+def half(outputs, lengths):
+    return outputs[:, 0]
+
+
+@register_pooling("toy_pair")
+def pair(outputs, lengths):
+    return outputs[:, 0], lengths
+
+
 @register_schedule("toy_staircase")
 def staircase(progress, warmup_ratio, drops=2):
     return 0.1 ** int(progress * drops)
@@ -192,6 +207,21 @@ def test_a_pooling_may_return_several_times_the_features(toys):
     torch.testing.assert_close(classifier(tokens, lengths), classifier.linear(ends))
 
 
+@pytest.mark.parametrize(
+    ("pooling", "line"),
+    [
+        ("toy_none", "returned [2, 6, 24], expected [2, 24]: [batch, features]"),
+        ("toy_half", "returned [2, 24], expected [2, 48]: [batch, 2 * features]"),
+        ("toy_pair", "returned a tuple, expected [2, 24]: [batch, features]"),
+    ],
+)
+def test_a_pooling_that_returns_another_shape_is_one_line(toys, pooling, line):
+    classifier = build(toys, pooling=pooling).classifier
+    with pytest.raises(ConfigError) as error:
+        classifier(torch.randint(2, 20, (2, 6)), torch.tensor([6, 3]))
+    assert str(error.value) == f"model.pooling={pooling}: {line}"
+
+
 def test_a_pooling_does_not_read_padding(toys):
     classifier = build(toys).classifier.eval()
     tokens = torch.randint(2, 20, (1, 6))
@@ -234,8 +264,21 @@ def test_a_step_returns_the_values_that_are_described(toys):
             return {name: values[name] for name in ("m", "h")}
 
     layer = RecurrentLayer(Forgetful(), 3, 4)
-    with pytest.raises(ValueError, match="its step returns m, h, but its values are g, m, h"):
+    with pytest.raises(ConfigError, match="its step returns m, h, but its values are g, m, h"):
         layer(torch.zeros(2, 5, 3), torch.tensor([5, 2]))
+
+
+def test_a_step_returns_values_of_the_shape_of_the_state(toys):
+    class Narrow(toys.LeakyCell):
+        def step(self, x, state, weights):
+            return {name: value[:, :1] for name, value in super().step(x, state, weights).items()}
+
+    layer = RecurrentLayer(Narrow(), 3, 4)
+    with pytest.raises(ConfigError) as error:
+        layer(torch.zeros(2, 5, 3), torch.tensor([5, 2]))
+    assert str(error.value) == (
+        "model.name=toy_leaky: its step returned g [2, 1], expected [2, 4]: [batch, hidden]"
+    )
 
 
 def test_a_name_belongs_to_one_thing(toys):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from rnn_lab.errors import ConfigError
 from rnn_lab.models.cells import CELLS, Cell, GRUCell, LSTMCell, RNNCell, State, Weights
 from rnn_lab.models.fast.autocast import autocast_dtype
 from rnn_lab.models.fast.paths import find_fast_path, has_cudnn, run_packed
@@ -38,20 +39,35 @@ def reference_steps(
 
     Beyond a sequence's end its state stays as it was, and gradients pass straight through. Each
     yielded state is the very tensor that the next step reads.
+
+    Raises:
+        ConfigError: the cell returns other values than it describes, or of another shape.
     """
     for time, x in enumerate(inputs):
         values = cell.step(x, state, weights)
-        if time == 0 and values.keys() != cell.values.keys():
-            raise ValueError(
-                f"cell {cell.name}: its step returns {', '.join(values)}, but its values are "
-                f"{', '.join(cell.values)}"
-            )
+        if time == 0:
+            _check_step(cell, values, list(state[0].shape))
         real = (time < lengths)[:, None]  # [batch, 1]
         state = tuple(
             torch.where(real, values[name], before)
             for name, before in zip(cell.states, state, strict=True)
         )
         yield values | dict(zip(cell.states, state, strict=True))
+
+
+def _check_step(cell: Cell, values: dict[str, Tensor], shape: list[int]) -> None:
+    """Raise a ConfigError unless a step returned the cell's values, each of `shape`."""
+    if values.keys() != cell.values.keys():
+        raise ConfigError(
+            f"model.name={cell.name}: its step returns {', '.join(values)}, but its values are "
+            f"{', '.join(cell.values)}"
+        )
+    for name, value in values.items():
+        if (found := list(value.shape)) != shape:
+            raise ConfigError(
+                f"model.name={cell.name}: its step returned {name} {found}, expected {shape}: "
+                "[batch, hidden]"
+            )
 
 
 def run_reference(

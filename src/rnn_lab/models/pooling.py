@@ -68,6 +68,9 @@ def pool(
 
     `module` is the pooling itself where it has weights. On a CPU, the functions below that read all
     steps have a compiled form, which is used unless `use_numba` is false.
+
+    Raises:
+        ConfigError: the pooling returned another shape.
     """
     is_compiled = name in POOLED_PARTS and name != "last"
     if use_numba and is_compiled and outputs.device.type == "cpu":
@@ -76,8 +79,15 @@ def pool(
         return fused_pool(POOLED_PARTS[name], outputs, lengths, bidirectional)
     pooling = POOLINGS[name]
     directions = (bidirectional,) if pooling.reads_directions else ()
-    found: Tensor = (module or pooling.function)(outputs, lengths, *directions)
-    return found
+    pooled = (module or pooling.function)(outputs, lengths, *directions)
+    expected = [len(outputs), pooling.factor * outputs.shape[2]]
+    found = list(pooled.shape) if isinstance(pooled, Tensor) else f"a {type(pooled).__name__}"
+    if found != expected:
+        size = "features" if pooling.factor == 1 else f"{pooling.factor} * features"
+        raise ConfigError(
+            f"model.pooling={name}: returned {found}, expected {expected}: [batch, {size}]"
+        )
+    return pooled
 
 
 @register_pooling("last", reads_directions=True)
