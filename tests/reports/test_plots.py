@@ -13,7 +13,7 @@ from PIL import Image
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.reports import plots
-from rnn_lab.reports.run_files import read_metrics, read_predictions
+from rnn_lab.reports.run_files import Predictions, read_metrics, read_predictions
 
 MakeRun = Callable[..., Path]
 NAMES = [
@@ -147,6 +147,31 @@ def test_accuracy_by_length_counts_every_review_once(make_run: MakeRun) -> None:
     assert accuracy[0] == pytest.approx(shortest)
     assert accuracy[0] > accuracy[-1] + 0.05
     assert f"median: {np.median(test.lengths):,.0f} tokens" in words(upper.figure)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "x"),
+    [
+        ([7] * 4 + [8] * 6 + [9] * 3, 1),  # in the middle of the bin of 8
+        ([7] * 5 + [9] * 5, 0.5),  # 8, between the bins of 7 and of 9
+        ([1, 2, 3, 4, 5], 2),
+    ],
+)
+def test_the_median_is_in_the_bin_of_its_length(lengths: list[int], x: float) -> None:
+    n = len(lengths)
+    labels = np.arange(n) % 2
+    test = Predictions(
+        ("no", "yes"),
+        list(map(str, range(n))),
+        labels,
+        labels,
+        np.array(lengths),
+        np.zeros(n),
+        np.full((n, 2), 0.5),
+    )
+    for axes in plots.plot_length_and_accuracy("a run", test).axes:
+        (line,) = (line for line in axes.lines if line.get_linestyle() == "--")
+        assert list(line.get_xdata()) == pytest.approx([x, x])
 
 
 def test_runs_can_be_plotted_in_parallel_and_over_old_plots(make_run: MakeRun) -> None:

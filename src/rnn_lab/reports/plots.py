@@ -299,9 +299,9 @@ def plot_length_and_accuracy(run: str, predictions: Predictions) -> Figure:
     counts, hits = np.bincount(position), np.bincount(position, predictions.correct)
     x = np.arange(len(longest))
     median = float(np.median(predictions.lengths))
-    # Bins are one unit wide, whatever they span: half of the examples are left of the median.
-    total = np.append(0, np.cumsum(counts))
-    median_x = float(np.interp(total[-1] / 2, total, np.arange(len(total)) - 0.5))
+    # Bins are one unit wide, whatever they span; a bin of a single length has it in the middle.
+    edges = np.stack([np.subtract(shortest, 0.5), np.add(longest, 0.5)], axis=1)
+    median_x = float(np.interp(median, edges.ravel(), np.stack([x - 0.5, x + 0.5], axis=1).ravel()))
 
     headline = f"Accuracy by length: {_format_accuracy(predictions)}"
     figure = style.make_figure(10, 6.2, headline, run)
