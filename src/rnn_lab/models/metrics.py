@@ -189,9 +189,8 @@ def build_metrics(
         except ConfigError:  # names the option already
             raise
         except Exception as error:  # the code of the user's module, or arguments it does not take
-            raise ConfigError(
-                f"metrics.{name}: cannot be built: {join_lines(str(error))}"
-            ) from error
+            reason = join_lines(str(error))
+            raise ConfigError(f"metrics.{name}: cannot be built: {reason}") from error
         if not isinstance(metrics[name], Metric):
             raise ConfigError(f"metrics.{name}: is not a torchmetrics.Metric")
     return MetricCollection(metrics, prefix=prefix)

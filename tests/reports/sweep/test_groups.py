@@ -5,6 +5,7 @@ The paired bootstrap equals the enumeration of all resamples and SciPy's bootstr
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from rnn_lab.reports.sweep.groups import (
     seed_stats,
 )
 from rnn_lab.reports.sweep.jobs import read_jobs
+from rnn_lab.reports.sweep.report import summary_rows
 from tests.reports.sweep_folders import write_correctness, write_job
 
 
@@ -85,6 +87,34 @@ def test_runs_that_differ_only_in_the_seed_are_one_group(tmp_path: Path) -> None
     write_job(tmp_path, "b", seed=2)
     (group,) = group_jobs(read_jobs(tmp_path))
     assert (group.label, group.validation.n) == (ALL_RUNS, 2)
+
+
+def test_a_group_is_labelled_with_what_auto_became(tmp_path: Path) -> None:
+    def job(name: str, seed: int, batch: int, pooling: str = "auto", **more: Any) -> None:
+        data = {"name": "mine", "options": {"batch_size": batch}}
+        model = {"name": "gru", "pooling": "last" if pooling == "auto" else pooling}
+        result = {"model": model, "data": data}
+        write_job(tmp_path, name, seed=seed, model__pooling=pooling, result=result, **more)
+
+    job("a1", 1, batch=16, data__batch_size="auto", accuracy=0.9)
+    job("a2", 2, batch=32, data__batch_size="auto", accuracy=0.9)
+    job("a3", 3, batch=0, data__batch_size="auto", status="failed")
+    job("b1", 1, batch=64, pooling="mean", accuracy=0.8)
+    first, second = group_jobs(read_jobs(tmp_path))
+    assert [job.name for job in first.jobs] == ["a1", "a2", "a3"]
+    # By the seed, and so by the split, auto became 16 or 32.
+    assert (first.label, second.label) == (
+        "pooling=last, batch_size=auto",
+        "pooling=mean, batch_size=64",
+    )
+    columns, *rows = [[row[0], *row[3:5]] for row in summary_rows(read_jobs(tmp_path))]
+    assert columns == ["folder", "model.pooling", "data.batch_size"]
+    assert rows == [
+        ["a1", "last", "16"],
+        ["a2", "last", "32"],
+        ["b1", "mean", "64"],
+        ["a3", "auto", "auto"],
+    ]
 
 
 OTHER_EXAMPLES = "different test examples or labels"

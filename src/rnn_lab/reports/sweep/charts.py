@@ -29,7 +29,7 @@ from rnn_lab.reports.formatting import (
 from rnn_lab.reports.plot_style import COLOURS, GREY, ORANGE, mix_colours
 from rnn_lab.reports.sweep.groups import SeedGroup, SeedStats
 from rnn_lab.reports.sweep.jobs import JobSummary, sweep_mode
-from rnn_lab.reports.sweep.options import ABSENT, REPEATS, format_value, resolve, short_names
+from rnn_lab.reports.sweep.options import ABSENT, REPEATS, format_value, short_names
 
 WIDTH = 1120  # pixels
 AXIS_SPACING = 150  # pixels between parallel axes, at least
@@ -152,7 +152,7 @@ def run_title(job: JobSummary, varied: Sequence[str], monitor: str) -> str:
         "" if job.status == "finished" else job.status,
         "" if value is None else f"{format_metric_name(monitor)} {format_metric(monitor, value)}",
     ]
-    values = [format_value(resolve(job.config, name), exact=False) for name in varied]
+    values = [format_value(job.option(name), exact=False) for name in varied]
     options = [f"{short[name]}={value}" for name, value in zip(varied, values, strict=True)]
     lines = (" · ".join(filter(None, parts)), ", ".join(options) if job.config else "")
     return "\n".join(filter(None, lines))
@@ -204,7 +204,7 @@ def parallel_chart(
     axes = []
     for i, option in enumerate(options):
         group, dot, name = option.rpartition(".")
-        axis = option_axis([resolve(job.config, option) for job in drawn], bottom, top)
+        axis = option_axis([job.option(option) for job in drawn], bottom, top)
         x, label = left + i * spacing, shorten(name, 22)
         axes.append(_parallel_axis(x, group + dot, label, option, axis))
     ends = (top, bottom) if sweep_mode(jobs, monitor) == "min" else (bottom, top)
@@ -218,8 +218,7 @@ def parallel_chart(
         # Runs with equal options are shifted a little, or only the last one would be visible.
         shift = (position / max(len(drawn) - 1, 1) - 0.5) * min(10, len(drawn))
         points = [
-            (one["x"], one["axis"].position(resolve(job.config, one["full_name"])) + shift)
-            for one in axes
+            (one["x"], one["axis"].position(job.option(one["full_name"])) + shift) for one in axes
         ]
         points.append((right, metric.position(values[job.name])))
         colour = GREY

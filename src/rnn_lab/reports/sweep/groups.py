@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.reports.formatting import is_share, shorten
-from rnn_lab.reports.run_files import read_predictions
+from rnn_lab.reports.run_files import option_key, read_predictions
 from rnn_lab.reports.sweep.jobs import JobSummary, sort_cost, sweep_mode, sweep_monitor
 from rnn_lab.reports.sweep.options import (
     ABSENT,
@@ -105,14 +105,14 @@ def _make_group(jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str)
         found = (job.metrics.get(metric) for job in jobs if job.status == "finished")
         return seed_stats([v for v in found if v is not None], shares=is_share(metric))
 
-    config, short = jobs[0].config, short_names(varied)
+    short = short_names(varied)
     label = ", ".join(
-        f"{short[name]}={shorten(format_value(config[name], exact=False), 40)}"
+        f"{short[name]}={shorten(format_value(_shared_option(jobs, name), exact=False), 40)}"
         for name in varied
-        if name not in REPEATS and config.get(name, ABSENT) != ABSENT
+        if name not in REPEATS and jobs[0].config.get(name, ABSENT) != ABSENT
     )
     test = monitor.replace("val/", "test/")
-    model = config.get("model.name")
+    model = jobs[0].config.get("model.name")
     folds = {job.config.get(FOLD) for job in jobs if job.status == "finished"} - {None}
     return SeedGroup(
         label or ALL_RUNS,
@@ -123,6 +123,13 @@ def _make_group(jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str)
         len(folds),
         _pool_accuracy(jobs) if folds else None,
     )
+
+
+def _shared_option(jobs: Sequence[JobSummary], name: str) -> Any:
+    """Return the value of an option of a group, `auto` if its finished runs chose several."""
+    values = [job.option(name) for job in jobs if job.status == "finished"]
+    agree = len(set(map(option_key, values))) == 1
+    return values[0] if agree else jobs[0].config[name]
 
 
 def _pool_accuracy(jobs: Sequence[JobSummary]) -> float | None:

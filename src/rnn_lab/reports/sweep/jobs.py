@@ -26,7 +26,13 @@ from rnn_lab.reports.run_files import (
     read_result,
     recorded_mode,
 )
-from rnn_lab.reports.sweep.options import RawConfig, config_from_result, read_config
+from rnn_lab.reports.sweep.options import (
+    RawConfig,
+    chosen_options,
+    config_from_result,
+    read_config,
+    resolve,
+)
 from rnn_lab.validation import AUTO
 
 Status = JobStatus | Literal["damaged"]
@@ -48,6 +54,7 @@ class JobSummary:
     status: Status
     name: str  # the path below the sweep's folder, in characters any file can hold
     config: RawConfig = field(default_factory=dict)  # the composed options, by dotted name
+    chosen: RawConfig = field(default_factory=dict)  # by a finished run for those that are `auto`
     monitor: str | None = None  # the metric that chose the best epoch
     mode: MetricMode | None = None  # whether a smaller or a larger monitor is better
     metrics: dict[str, float | None] = field(default_factory=dict)  # val/ and test/
@@ -69,6 +76,14 @@ class JobSummary:
     batch_halvings: int = 0  # how often the batch size was halved after running out of memory
     class_f1: dict[str, float] = field(default_factory=dict)  # of the test split
     rank: int | None = None  # among the finished ones, 1 the best
+
+    def option(self, name: str) -> Any:
+        """Return the value of an option to show: what the run chose for `auto`.
+
+        Runs are grouped by `config`: what `auto` means can depend on the split, and so on the seed.
+        """
+        value = resolve(self.config, name)
+        return self.chosen.get(name, value) if value == AUTO else value
 
     @property
     def has_issues(self) -> bool:
@@ -172,7 +187,8 @@ def _read_job(folder: Path) -> dict[str, Any]:
     chosen_mode = config.get("trainer.monitor_mode")
     fields |= _monitored(config.get("trainer.monitor"), chosen_mode)
     if result is not None:
-        return fields | _read_finished(result, job_file(folder, "result"))
+        chosen = chosen_options(result)
+        return fields | {"chosen": chosen} | _read_finished(result, job_file(folder, "result"))
     if status == "pruned":
         return fields | _read_pruned(job_file(folder, "pruned"), chosen_mode)
     if status == "failed":

@@ -67,6 +67,11 @@ def config_from_result(result: Mapping[str, Any]) -> RawConfig:
     return config
 
 
+def chosen_options(result: Mapping[str, Any]) -> RawConfig:
+    """Return the options in a run's result.json, in which none is `auto`."""
+    return _flat(recorded_options(result))
+
+
 def _flat(config: Mapping[Any, Any]) -> RawConfig:
     return {name: _plain(value) for name, value in flatten(config).items()}
 

@@ -30,7 +30,7 @@ from rnn_lab.reports.sweep.jobs import (
     sweep_mode,
     sweep_monitor,
 )
-from rnn_lab.reports.sweep.options import format_value, resolve, short_names, swept_options
+from rnn_lab.reports.sweep.options import format_value, short_names, swept_options
 from rnn_lab.reports.sweep.texts import text_notes
 
 TEMPLATES = Path(__file__).parent
@@ -80,7 +80,7 @@ def render_page(folder: Path, jobs: Sequence[JobSummary], output: Path | None = 
         other_monitors=sorted({j.monitor for j in jobs if j.monitor} - {monitor}),
         varied=varied,
         short=short_names(varied),
-        values={job.name: [resolve(job.config, name) for name in varied] for job in jobs},
+        values={job.name: [job.option(name) for name in varied] for job in jobs},
         metrics=sorted(sweep_metrics(jobs), key=lambda name: name != monitor),
         groups=list(zip(found, bars, strict=True)),
         group_of={job.name: str(i) for i, group in enumerate(found) for job in group.jobs},

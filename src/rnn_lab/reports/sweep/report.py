@@ -32,7 +32,7 @@ from rnn_lab.reports.sweep.jobs import (
     sweep_mode,
     sweep_monitor,
 )
-from rnn_lab.reports.sweep.options import ABSENT, format_value, resolve, short_names, swept_options
+from rnn_lab.reports.sweep.options import ABSENT, format_value, short_names, swept_options
 from rnn_lab.reports.sweep.page import write_page
 from rnn_lab.reports.sweep.texts import text_notes
 
@@ -88,7 +88,7 @@ def summary_rows(jobs: Sequence[JobSummary]) -> list[list[Any]]:
     named = [f"baseline/{baseline}/{metric}" for baseline, metric in baselines]
     rows: list[list[Any]] = [["folder", "status", "rank", *varied, *metrics, *named, *last]]
     for job in jobs:
-        options = [resolve(job.config, name) for name in varied]
+        options = [job.option(name) for name in varied]
         rows.append(
             [job.name, job.status, job.rank]
             + ["" if value == ABSENT else format_value(value) for value in options]
@@ -163,7 +163,7 @@ def _runs_table(jobs: Sequence[JobSummary], *, options: bool, extras: bool) -> T
             "" if job.rank is None else str(job.rank),
             Text(job.name),
             Text(job.status, _STYLES.get(job.status, "")),
-            *(Text(format_value(resolve(job.config, name), exact=False)) for name in varied),
+            *(Text(format_value(job.option(name), exact=False)) for name in varied),
             format_metric(monitor, job.metrics.get(monitor)),
             format_metric(test, job.metrics.get(test)),
             "" if job.epochs is None else str(job.epochs),
