@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
@@ -96,6 +97,22 @@ def test_argument_that_would_change_a_metric_is_refused(tmp_path, argument):
     with pytest.raises(ConfigError) as refused:
         expand([f"reproduce={path}", argument])
     assert str(refused.value).startswith(f"{argument}: is taken from {path}")
+
+
+def test_baseline_and_plots_are_those_of_the_run_folder(tmp_path):
+    config = composed("data=demo", "baseline=none", "plots=false")
+    write_result(tmp_path, config)
+    (tmp_path / ".hydra").mkdir()
+    saved = OmegaConf.create(config.model_dump(mode="json"))
+    OmegaConf.save(saved, tmp_path / ".hydra" / "config.yaml")
+    again = composed(*expand([f"reproduce={tmp_path}"]))
+    assert (again.baseline, again.plots) == ("none", False)
+    again = composed(*expand([f"reproduce={tmp_path}", "baseline=tfidf", "plots=true"]))
+    assert (again.baseline, again.plots) == ("tfidf", True)
+    (tmp_path / "alone").mkdir()
+    write_result(tmp_path / "alone", config)
+    again = composed(*expand([f"reproduce={tmp_path}/alone"]))
+    assert (again.baseline, again.plots) == ("auto", True)
 
 
 def test_paths_of_texts_and_hardware_may_be_given(tmp_path):

@@ -21,6 +21,7 @@ from rnn_lab.overrides import in_quotes, quote_override
 from rnn_lab.paths import conf_dir, local_path
 from rnn_lab.plugins import load_named_plugins
 from rnn_lab.reports.run_files import read_object
+from rnn_lab.reports.sweep.options import read_config
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import options_signature
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, validate
@@ -202,6 +203,9 @@ def _overrides(record: RunRecord) -> dict[str, str]:
     overrides["loss"] = "loss=cross_entropy"
     groups = {*_GROUPS, "objective", "seed", "data", "train", "test"}
     signature = options_signature(config.model_dump(mode="json", include=groups))
+    # No metric depends on these: only the config beside the file has them.
+    composed = read_config(record.path.parent)
+    signature |= {name: composed[name] for name in ("baseline", "plots") if name in composed}
     for name, value in signature.items():
         overrides[name] = f"++{name}={_quoted(record.path, name, value)}"
     return overrides
