@@ -4,7 +4,8 @@ import pytest
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.recipe import resolve_recipe
+from rnn_lab.training.recipe import print_recipe, resolve_recipe, warn_unused_options
+from rnn_lab.training.spec import RunSpec
 from rnn_lab.validation import validate
 from tests.training.small_trainer import OPTIONS
 
@@ -82,6 +83,25 @@ def test_what_is_given_is_kept(tmp_path):
     assert (config.trainer.max_epochs, config.trainer.patience) == (2, None)
     config, _ = resolve(own_texts(tmp_path, 150), monitor="val/loss")
     assert config.trainer.monitor == "val/loss"
+
+
+def test_a_language_model_has_no_options_of_a_classifier(tmp_path, capsys, caplog):
+    data = own_texts(tmp_path, 150)
+    for objective in ("classification", "language_model"):
+        options = OPTIONS | {"data": data, "model": OPTIONS["model"] | AUTO_MODEL, "trainer": {}}
+        config = validate(RunConfig, options | {"objective": {"name": objective}})
+        module = TextDataModule(config.data, use_labels=not config.is_language_model)
+        module.setup()
+        print_recipe(config, resolve_recipe(config, module), module)
+        given = ("model=gru", "model.pooling=max", "model.ngrams=2", "model.hidden_size=8")
+        warn_unused_options(RunSpec(config, tmp_path, raw_overrides=given))
+    classifier, language_model = capsys.readouterr().out.splitlines()
+    assert "model.pooling=max" in classifier and "model.ngrams=2" in classifier
+    assert "model.bidirectional=true" in language_model
+    assert "model.pooling" not in language_model and "model.ngram" not in language_model
+    assert caplog.messages == [
+        "model.pooling=max model.ngrams=2: no effect with objective=language_model"
+    ]
 
 
 @pytest.mark.parametrize(("rare", "monitor"), [(15, "val/f1"), (70, "val/accuracy")])

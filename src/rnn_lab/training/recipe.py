@@ -4,6 +4,7 @@ The rules were tried on 180 to 9,000 texts of 2 to 51 classes; benchmarks/own_te
 beside TF-IDF with logistic regression.
 """
 
+import logging
 import math
 from typing import Any
 
@@ -13,7 +14,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rnn_lab.data.class_balance import is_uneven
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.spec import RunSpec
 from rnn_lab.validation import AUTO
+
+log = logging.getLogger(__name__)
 
 IMDB_RECIPE: dict[str, Any] = {
     "model.pooling": "last",
@@ -28,6 +32,7 @@ AUTO_OPTIONS = {
     "model": ("pooling", "bidirectional", "ngrams", "ngram_buckets"),
     "trainer": ("max_epochs", "patience", "monitor"),
 }
+_OF_CLASSIFIER = ("pooling", "ngrams", "ngram_buckets", "ngram_weighting")  # of the group model
 _STEPS = 800  # of the optimizer, at least, within these numbers of epochs
 _FEWEST_EPOCHS, _MOST_EPOCHS = 5, 30
 _MOST_TOKENS = 6_500_000  # in more than the fewest epochs: two minutes on two cores
@@ -107,9 +112,22 @@ def print_recipe(config: RunConfig, resolved: RunConfig, data: TextDataModule) -
         before = getattr(config, group)
         after = data.config if group == "data" else getattr(resolved, group)
         for name in AUTO_OPTIONS[group]:
-            if getattr(before, name) == AUTO:
+            is_unused = config.is_language_model and group == "model" and name in _OF_CLASSIFIER
+            if getattr(before, name) == AUTO and not is_unused:
                 value = getattr(after, name)
                 shown = "null" if value is None else str(value).lower()
                 chosen.append(f"{group}.{name}={shown}")
     if chosen and data.config.fits_size:
         print(f"Chosen for these texts (give an option to override it): {' '.join(chosen)}")
+
+
+@rank_zero_only
+def warn_unused_options(spec: RunSpec) -> None:
+    """Warn about given options of a classifier that a language model does not have.
+
+    A file of conf may set them: the same model starts a classifier later.
+    """
+    names = tuple(f"model.{name}=" for name in _OF_CLASSIFIER)
+    given = [override for override in spec.raw_overrides if override.startswith(names)]
+    if given and spec.config.is_language_model:
+        log.warning("%s: no effect with objective=language_model", " ".join(given))

@@ -27,7 +27,7 @@ from rnn_lab.training.checkpoint_io import ResumePoint, read_checkpoint
 from rnn_lab.training.checks import check_before_training, nan_error
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import print_precision, resolve_hardware
-from rnn_lab.training.recipe import print_recipe, resolve_recipe
+from rnn_lab.training.recipe import print_recipe, resolve_recipe, warn_unused_options
 from rnn_lab.training.resume import incompatible_checkpoint
 from rnn_lab.training.run_data import load_data
 from rnn_lab.training.signals import GracefulShutdown
@@ -100,6 +100,7 @@ def with_recipe(spec: RunSpec, data: TextDataModule) -> RunSpec:
     """Return the run with a value for each `auto`, and print what was chosen."""
     config = resolve_recipe(spec.config, data)
     print_recipe(spec.config, config, data)
+    warn_unused_options(spec)
     return replace(spec, config=config)
 
 
