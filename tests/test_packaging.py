@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -64,9 +65,7 @@ def test_the_extra_all_is_all_but_the_large_ones():
 
 def test_ray_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(
-        ConfigError, match=r"needs the package ray, .* pip install 'rnn-lab\[ray\]'"
-    ):
+    with pytest.raises(ConfigError, match=r"needs the package ray, .* pip install 'ray\[data\]>="):
         require_extra("ray", "engine=ray")
 
 
@@ -94,8 +93,16 @@ def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(monkeypat
         require_extra(extra, "some=option")
     assert str(error.value) == (
         f"some=option: needs the package {missing}, which is not installed; "
-        f"pip install 'rnn-lab[{extra}]'"
+        f"{shlex.join(['pip', 'install', *EXTRAS[extra]])}"
     )
+
+
+def test_no_command_installs_this_project_by_its_name():
+    """It is on no registry, where anyone could take the name."""
+    patterns = ("README.md", "docs/*.md", "docs/*.ipynb", "conf/**/*.yaml", "src/**/*.py")
+    files = [path for pattern in patterns for path in PROJECT.glob(pattern)]
+    by_name = re.compile(r"rnn-lab\[|pip install '?rnn-lab")
+    assert [path for path in files if by_name.search(path.read_text())] == []
 
 
 # Each help page is in a fork of one process: importing Hydra is most of the time of each.
@@ -186,6 +193,7 @@ predictions = model.predict(text for text in ["a lovely film", "an awful film"])
 page = model.explain("a lovely film").save("page")
 print(json.dumps([model.class_names, [p.label for p in predictions], page.name]))
 """
+REQUIREMENTS = "from rnn_lab.plugins import extra_requirements as of; print(*of('onnx'), sep='\\n')"
 
 
 @pytest.mark.slow
@@ -200,6 +208,8 @@ def test_a_wheel_trains_predicts_exports_and_has_the_python_interface(installed:
     predicted = installed("rnn-lab", "predict", "run=run", "text=a lovely film").stdout
     exported = installed("rnn-lab", "export", "run=run").stdout
     assert exported == "exported to model.safetensors\nmodel card: model.safetensors.md\n"
+    packages = installed("python", "-c", REQUIREMENTS).stdout.splitlines()
+    assert set(map(Requirement, packages)) == set(map(Requirement, EXTRAS["onnx"]))
     class_names, labels, page = json.loads(installed("python", "-c", PYTHON).stdout)
     assert class_names == ["negative", "positive"]
     assert labels[0] == predicted.splitlines()[0]

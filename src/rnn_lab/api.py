@@ -213,8 +213,8 @@ def load(run_or_file: str | Path | Sequence[str | Path], *, device: str = "auto"
 
     Args:
         run_or_file: a run folder, its result.json, or a .ckpt, .safetensors or .onnx file. The
-            last needs `pip install 'rnn-lab[onnx]'`, is read without torch, and only predicts. Or a
-            list of them, or the folder of a sweep.
+            last needs the packages onnx and onnxruntime, is read without torch, and only predicts.
+            Or a list of them, or the folder of a sweep.
         device: "auto" (the fastest one available), "cpu", "cuda" or "mps".
 
     Raises:

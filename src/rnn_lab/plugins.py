@@ -6,15 +6,18 @@ A checkpoint, an exported file or a run folder never can.
 """
 
 import importlib
+import shlex
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, requires
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rnn_lab.errors import ConfigError, sanitize
+from rnn_lab.paths import project_root
 
 GROUP = "rnn_lab.plugins"  # of entry points
 
@@ -88,10 +91,23 @@ def require_extra(extra: str, option: str, *, needs: str | None = None) -> None:
         except (ImportError, ValueError):  # a parent package is missing
             is_installed = False
         if not is_installed:
+            install = shlex.join(["pip", "install", *extra_requirements(extra)])
             raise ConfigError(
                 f"{option}: needs the package {name.rpartition('.')[2]}, which is not installed; "
-                f"pip install 'rnn-lab[{extra}]'"
+                f"{install}"
             )
+
+
+def extra_requirements(extra: str) -> list[str]:
+    """Return the packages of an extra with their versions, as pip takes them.
+
+    They can be installed wherever this package came from.
+    """
+    if (root := project_root()) is not None:
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return list(project["optional-dependencies"][extra])
+    split = (line.partition(";") for line in requires("rnn-lab") or ())
+    return [package.strip() for package, _, marker in split if f"'{extra}'" in marker]
 
 
 def _is_module_name(name: Any) -> bool:

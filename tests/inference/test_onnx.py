@@ -218,7 +218,8 @@ def test_export_compares_with_the_texts_that_are_given(mood_run, mood_reviews, t
 
 def test_without_the_extra_one_line_names_it(mood_run, exported, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "onnx", None)  # as if it were not installed
-    needs = "needs the package onnx, which is not installed; pip install 'rnn-lab[onnx]'"
+    needs = "needs the package onnx, which is not installed; pip install 'onnx>=1.18,<2' "
+    needs += "'onnxruntime>=1.20,<2'"
     with pytest.raises(ConfigError) as error:
         rnn_lab.load(exported)
     assert str(error.value) == f"run={exported}: {needs}"

@@ -92,7 +92,10 @@ def test_it_has_the_data_metrics_baseline_seeds_versions_and_limits():
     assert "synthetic" not in card and "no test split" not in card
     assert "2 rows of the files could not be used" in card
     assert "/home/someone" not in card  # the author's machine is nobody's business
-    assert "rnn-lab predict run=model.onnx text=" in card and "rnn-lab[onnx]" in card
+    assert (
+        "rnn-lab predict run=model.onnx text=" in card
+        and "<clone or wheel of rnn-lab>[onnx]" in card
+    )
 
 
 def test_it_has_the_calibration_error_with_and_without_the_temperature():

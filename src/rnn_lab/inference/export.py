@@ -34,7 +34,7 @@ and its class names.
                 predictions
   .onnx         predict reads it without torch, and ONNX Runtime in other languages. Before it is
                 written, it is compared with the run: on the texts in FILE, else on the test texts
-                in the run's folder. Needs pip install 'rnn-lab[onnx]'
+                in the run's folder. Needs pip install '<clone or wheel>[onnx]'
 
 The model card, model.onnx.md, has the data, metrics, baselines, seeds, versions and limits."""
 

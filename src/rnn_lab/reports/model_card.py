@@ -208,7 +208,7 @@ def _usage(file: ExportedFile) -> Iterator[str]:
     is_onnx = name.endswith(".onnx")
     extra = "[onnx]" if is_onnx else ""
     yield "```bash"
-    yield f"pip install 'rnn-lab{extra}'"
+    yield f"pip install '<clone or wheel of rnn-lab>{extra}'"
     yield f'rnn-lab predict run={_shell(name)} text="..."'
     yield f"rnn-lab predict run={_shell(name)} input=texts.csv output=predictions.csv"
     yield "```"

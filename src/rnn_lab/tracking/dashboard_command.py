@@ -41,7 +41,7 @@ USAGE = """rnn-lab dashboard <entity>/<project> [run=<folder>] [output=<folder>]
     those that the sweep of run varies
   title: default: RNN Lab
 
-It needs `pip install 'rnn-lab[dashboard]'` and, without output, `wandb login`."""
+It needs `pip install '<clone or wheel>[dashboard]'` and, without output, `wandb login`."""
 
 OPTIONS = ("run", "output", "metrics", "monitor", "columns", "title")
 _TARGET = "give <entity>/<project>, as in https://wandb.ai/<entity>/<project>"
