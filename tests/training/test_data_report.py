@@ -10,14 +10,15 @@ from rnn_lab.training.data_report import (
     report_groups,
     warn_never_predicted,
     warn_rare_classes,
+    warn_unlikely_classes,
     write_skipped_rows,
 )
 
 
 def set_up(tmp_path, rows: list[str], *, labels_by=None, **options) -> TextDataModule:
     (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
-    path, cache = str(tmp_path / "a.csv"), str(tmp_path / "cache")
-    config = FilesConfig(train_path=path, cache_dir=cache, **options)
+    paths = {"train_path": str(tmp_path / "a.csv"), "cache_dir": str(tmp_path / "cache")}
+    config = FilesConfig(**(paths | options))
     data = TextDataModule(config, teacher=labels_by)
     data.setup()
     return data
@@ -39,6 +40,22 @@ def test_files_that_were_read_alike_are_one_line(tmp_path, capsys):
     print_source_info(set_up(tmp_path, GOOD, test_path=str(tmp_path / "b.csv")).corpus)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"Read {tmp_path}/a.csv and {tmp_path}/b.csv with data.format=csv ")
+
+
+def test_a_file_of_several_splits_is_named_once(tmp_path, capsys):
+    path = str(tmp_path / "a.csv")
+    print_source_info(set_up(tmp_path, GOOD, val_path=path, test_path=path).corpus)
+    assert capsys.readouterr().out.startswith(f"Read {path} with data.format=csv ")
+
+
+def test_columns_without_a_header_are_numbers_as_one_types_them(tmp_path, capsys):
+    """In quotes they would be names: docs/command_line.md."""
+    path = tmp_path / "b.csv"
+    path.write_text("".join(f"first {i},second {i},{'ab'[i % 2]}\n" for i in range(40)))
+    options = {"header": False, "text_column": [0, 1], "label_column": 2}
+    print_source_info(set_up(tmp_path, GOOD, train_path=str(path), **options).corpus)
+    line = capsys.readouterr().out
+    assert line.endswith("data.header=false 'data.text_column=[0,1]' data.label_column=2\n")
 
 
 def test_a_format_that_is_no_option(tmp_path, capsys):
@@ -125,6 +142,16 @@ def test_few_texts_are_a_warning(tmp_path, caplog):
     assert caplog.text == ""
 
 
+def test_folds_are_advised_where_they_are_possible(tmp_path, caplog):
+    print_data_summary(set_up(tmp_path, GOOD))
+    assert "; a sweep over data.folds=5 data.fold=0,1,2,3,4 tests on every" in caplog.text
+    caplog.clear()
+    print_data_summary(set_up(tmp_path, GOOD, folds=3, fold=0))
+    print_data_summary(set_up(tmp_path, GOOD, test_path=str(tmp_path / "a.csv")))
+    warnings = [record.getMessage() for record in caplog.records if "Few" in record.getMessage()]
+    assert len(warnings) == 2 and all(line.endswith(" of the accuracy") for line in warnings)
+
+
 def test_any_number_of_labels_is_summarized_with_the_texts_without_one(tmp_path, capsys):
     rows = [f"good {i},{('a;b', '', 'a', 'a')[i % 4]}" for i in range(100)]
     print_data_summary(set_up(tmp_path, rows, label_separator=";"))
@@ -135,6 +162,23 @@ def test_texts_that_the_tokenizer_does_not_cut_are_a_warning(tmp_path, caplog):
     rows = [f"{chr(0x4E00 + i)}{chr(0x5E00 + i)},{'ab'[i % 2]}" for i in range(60)]
     print_data_summary(set_up(tmp_path, rows, tokenizer="basic_english"))
     assert "data.tokenizer=bpe" in caplog.text
+
+
+def test_classes_that_join_labels_or_differ_in_case_are_a_warning(tmp_path, caplog):
+    names = ("billing", "billing|vip", "vip|billing", "login|vip", "Login|vip", "vip")
+    warn_unlikely_classes(set_up(tmp_path, [f"text {i},{names[i % 6]}" for i in range(60)]))
+    joined, alike = (record.getMessage() for record in caplog.records)
+    assert joined == (
+        "4 of 6 classes have | in their names, which separates 4 labels; if a text may have any "
+        "number of labels: data.label_separator=pipe"
+    )
+    assert alike == "Classes that differ only in case or spaces: 'Login|vip' and 'login|vip'"
+    caplog.clear()
+    for rows in (GOOD, [f"text {i},{('a|b', 'c|d', 'a|d')[i % 3]}" for i in range(60)]):
+        warn_unlikely_classes(set_up(tmp_path, rows))
+    rows = [f"text {i},{names[i % 4]}" for i in range(60)]
+    warn_unlikely_classes(set_up(tmp_path, rows, label_separator="pipe"))
+    assert not caplog.records
 
 
 def test_a_class_that_a_split_lacks_is_a_warning(tmp_path, caplog):

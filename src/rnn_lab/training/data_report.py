@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rnn_lab.data.class_balance import count_classes
 from rnn_lab.data.corpus import SPLITS, Corpus
 from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.readers.labels import find_joined_labels
 from rnn_lab.data.statistics import text_warnings
 from rnn_lab.errors import sanitize
 from rnn_lab.io.atomic import atomic_write
@@ -38,6 +39,7 @@ def report_data(spec: RunSpec, data: TextDataModule) -> None:
     print_pseudo_labels(data)
     report_groups(data)
     warn_rare_classes(data)
+    warn_unlikely_classes(data)
     log_duplicates(data)
     print_pretraining_texts(data)
 
@@ -56,9 +58,9 @@ def warn_demo_fallback() -> None:
 @rank_zero_only
 def print_source_info(corpus: Corpus) -> None:
     """Print how each file was read, as the options that override what was inferred."""
-    described: dict[str, list[str]] = {}
+    described: dict[str, dict[str, None]] = {}  # a path once, though several splits name it
     for info in corpus.source_info.values():
-        described.setdefault(_as_options(info), []).append(str(info["path"]))
+        described.setdefault(_as_options(info), {})[str(info["path"])] = None
     for options, paths in described.items():
         print(sanitize(f"Read {' and '.join(paths)} {options}", longest=1000), flush=True)
 
@@ -66,10 +68,20 @@ def print_source_info(corpus: Corpus) -> None:
 def _as_options(info: Mapping[str, Any]) -> str:
     """Return "with data.format=csv data.encoding=utf-8 ..."; some formats are no option."""
     options = {name: value for name, value in info.items() if name != "path" and value is not None}
+    if options.get("header") is False:
+        options = {name: _positions(name, value) for name, value in options.items()}
     prefix = "with"
     if " " in options.get("format", ""):
         prefix = f"as {options.pop('format')} with"
     return " ".join([prefix, *(show_option(f"data.{name}", v) for name, v in options.items())])
+
+
+def _positions(name: str, value: Any) -> Any:
+    """Return the columns of a file without a header as one types them: 1 for the name "1"."""
+    if isinstance(value, list):
+        return [_positions(name, item) for item in value]
+    is_position = name.endswith("_column") and value.isdecimal()
+    return int(value) if is_position else value
 
 
 @rank_zero_only
@@ -124,9 +136,10 @@ def print_data_summary(data: TextDataModule) -> None:
     steps = [f"one of {n} {name} texts is {1 / n:.0%}" for name, n in few.items() if n < FEW_TEXTS]
     if steps:
         advice = "; a sweep over data.folds=5 data.fold=0,1,2,3,4 tests on every text once"
-        has_folds = hasattr(data.config, "folds")
+        # Folds cut the training file: a test file of the user's own excludes them.
+        may_fold = all(getattr(data.config, name, "") is None for name in ("folds", "test_path"))
         log.warning(
-            "Few texts: %s of the accuracy%s", " and ".join(steps), advice if has_folds else ""
+            "Few texts: %s of the accuracy%s", " and ".join(steps), advice if may_fold else ""
         )
 
 
@@ -228,6 +241,24 @@ def warn_rare_classes(data: TextDataModule) -> None:
         log.warning("Classes with fewer than %d training texts: %s", FEW_ROWS, _listed(few))
     if absent:
         log.warning("Classes without texts in validation or test: %s", _listed(absent))
+
+
+@rank_zero_only
+def warn_unlikely_classes(data: TextDataModule) -> None:
+    """Warn about classes that seem to be several labels in a cell, or one label spelled twice."""
+    names = data.class_names
+    may_split = getattr(data.config, "label_separator", "") is None and data.task == "multiclass"
+    if may_split and (joined := find_joined_labels(names)):
+        log.warning(
+            "%d of %d classes have %s in their names, which separates %d labels; if a text may "
+            "have any number of labels: data.label_separator=%s",
+            *(joined.num_joined, len(names), joined.character, joined.num_parts, joined.separator),
+        )
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(repr(name))
+    if pairs := [" and ".join(same) for same in alike.values() if len(same) > 1]:
+        log.warning("Classes that differ only in case or spaces: %s", _listed(pairs))
 
 
 @rank_zero_only

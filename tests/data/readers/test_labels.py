@@ -10,6 +10,7 @@ from rnn_lab.data.readers.labels import (
     MISSING_LABELS,
     ClassLookup,
     LabelEncoder,
+    find_joined_labels,
     label_text,
     sorted_classes,
 )
@@ -126,6 +127,20 @@ def test_what_are_no_classes(labels, problem):
     else:
         assert found.problem.startswith(problem)
         assert ("regression is not supported" in found.problem) == ("continuous" in found.problem)
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (("a", "b", "a; b", "b;a"), ("semicolon", ";", 2, 2)),
+        (("a,b", "b,c", "a,c", "a,b,c"), ("comma", ",", 4, 3)),
+        (("a|b", "a"), None),  # a single name may have a mark in it
+        (("towns, cities", "books, films", "food"), None),
+        (("1,0", "1,5", "2,0", "2,5", "3,0", "3,5"), None),  # decimal commas
+    ],
+)
+def test_labels_that_are_joined_are_fewer_when_split(labels, found):
+    assert find_joined_labels(labels) == found
 
 
 def test_ids_are_noticed_before_they_fill_the_memory():

@@ -317,6 +317,20 @@ def test_labels_that_are_no_classes_name_the_column(load):
     assert load(train_path="a.csv", label_column="mood").class_names == ("a", "b")
 
 
+def test_joined_labels_that_are_no_classes_name_the_separator(load):
+    names = "abcdefgh"
+    pairs = [f"{a};{b}" for a in names for b in names if a < b]
+    Path("a.csv").write_text("\n".join(["text,label", *(f"text {p},{p}" for p in pairs)]))
+    with pytest.raises(DataError) as error:
+        load(train_path="a.csv")
+    assert str(error.value) == (
+        "a.csv: the column 'label' has 28 different labels in 28 rows: they are ids or texts; set "
+        "data.label_separator=semicolon if a text may have any number of labels (8 are separated "
+        "by ;), or data.class_names=[...] if they are classes"
+    )
+    assert load(train_path="a.csv", label_separator="semicolon").class_names == tuple(names)
+
+
 def test_a_class_of_one_row_stays_in_training(load):
     write_csv("a.csv", [*rows(20), ("the only one", "rare")])
     corpus = load(train_path="a.csv")

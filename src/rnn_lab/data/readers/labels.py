@@ -6,7 +6,7 @@ import unicodedata
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,8 @@ _INDICATORS = {"0": False, "false": False, "1": True, "true": True}
 
 # The class of a text; or, where a text has several labels, those that it has, perhaps none.
 Label = str | tuple[str, ...]
+
+_SEPARATORS = {"semicolon": ";", "pipe": "|", "comma": ","}  # that usually join labels
 
 _MIN_ID_CLASSES = 10  # below, more classes than half the rows are a small data set
 _MAX_FRACTIONAL_CLASSES = 20
@@ -93,6 +95,30 @@ def split_labels(cell: str, separator: str) -> tuple[str, ...]:
     """Return the distinct labels in a cell, in order; none in an empty one."""
     parts = map(canonical_label, cell.split(separator))
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+class JoinedLabels(NamedTuple):
+    """What evidently joins several labels to one."""
+
+    separator: str  # as data.label_separator names it
+    character: str
+    num_joined: int  # labels that have it
+    num_parts: int  # labels that it separates
+
+
+def find_joined_labels(labels: Collection[str]) -> JoinedLabels | None:
+    """Return how labels are joined; None: not evidently.
+
+    Joined labels have fewer parts than there are labels, unlike names of classes with a comma.
+    """
+    if all(is_number(label.replace(",", ".")) for label in labels):
+        return None
+    for separator, character in _SEPARATORS.items():
+        num_joined = sum(character in label for label in labels)
+        parts = {part for label in labels for part in split_labels(label, character)}
+        if num_joined > 1 and len(parts) < len(labels):
+            return JoinedLabels(separator, character, num_joined, len(parts))
+    return None
 
 
 def indicated_labels(names: Sequence[str], values: Sequence[Any]) -> tuple[str, ...]:
@@ -188,6 +214,11 @@ class _Encoder:
 
     def _add_label(self, label: str) -> None:
         self._numbers.append(self._number_of_label.setdefault(label, len(self._number_of_label)))
+
+    @property
+    def labels(self) -> Collection[str]:
+        """The distinct labels, in order of first appearance."""
+        return self._number_of_label.keys()
 
     @property
     def has_many_classes(self) -> bool:

@@ -21,6 +21,7 @@ from rnn_lab.data.readers.labels import (
     LabelSetEncoder,
     canonical_label,
     encoder_for,
+    find_joined_labels,
     option_label,
 )
 from rnn_lab.data.readers.reading import ReadInfo
@@ -287,6 +288,11 @@ def _not_classes(texts: FileSet, encoder: LabelEncoder | LabelSetEncoder) -> Dat
         if others:
             listed = ", ".join(map(shorten, others[:20]))
             advice = f"set data.label_column to another column ({listed}), or {advice[4:]}"
+    if isinstance(encoder, LabelEncoder) and (joined := find_joined_labels(encoder.labels)):
+        advice = (
+            f"set data.label_separator={joined.separator} if a text may have any number of labels "
+            f"({joined.num_parts:,} are separated by {joined.character}), or {advice[4:]}"
+        )
     return DataError(f"{texts.path}: {what} {encoder.problem}; {advice}")
 
 
