@@ -154,8 +154,33 @@ def test_columns_that_are_not_there(options, message):
 
 def test_several_possible_labels_are_listed():
     rows = [(t, label, str(i % 5)) for i, (t, label) in enumerate(LABELLED)]
-    with pytest.raises(DataError, match=r"set data\.label_column to one of: t, a, b$"):
+    with pytest.raises(DataError, match=r"set data\.label_column to one of: a, b$"):
         read(table(rows, ("t", "a", "b")))
+
+
+@pytest.mark.parametrize("header", [("t", "billing", "login"), ()])
+def test_columns_of_0_and_1_are_labels_of_a_list(header):
+    rows = [(t, "01"[i % 2], "01"[i % 3 == 0]) for i, (t, _) in enumerate(LABELLED)]
+    with pytest.raises(DataError) as caught:
+        read(table(rows, header))
+    names = header[1:] or ("1", "2")
+    assert f"data.label_column=[{','.join(names)}]" in str(caught.value)
+    columns = names if header else (1, 2)
+    found, _ = read(table(rows, header), label_column=columns)
+    assert found[:2] == [(LABELLED[0][0], (names[1],)), (LABELLED[1][0], (names[0],))]
+
+
+def test_json_lines_in_a_file_name_only_the_column_that_is_missing(tmp_path):
+    """And not as a bad row, of which all others would be bad too."""
+    rows = [{"Beschreibung": text(i), "ziel": "abc"[i % 3], "n": i % 2} for i in range(60)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError) as caught:
+        list(RecordReader(path, ReadOptions(prefix="data."), labelled=True))
+    assert str(caught.value) == (
+        f"{path}: no column has a common name for the label; set data.label_column to one of: "
+        "ziel, n"
+    )
 
 
 def test_a_header_that_is_a_value_of_the_column_is_none():

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rnn_lab.data.readers.labels import is_number, label_text
+from rnn_lab.data.readers.labels import is_indicator, is_number, label_text
 
 Column = str | int  # its name, or its position from 0
 
@@ -107,6 +107,12 @@ class ColumnStats:
             and 2 * len(self.distinct) <= self.rows
             and len(self.distinct) < _COUNTED_VALUES
         )
+
+    @property
+    def is_indicator(self) -> bool:
+        """Whether the values are 0 and 1: whether a text has the label that names the column."""
+        are_flags = all(map(is_indicator, self.short_values))
+        return self.rows >= _DECISIVE_ROWS and not self.nested and are_flags
 
     def has(self, value: str) -> bool:
         """Whether the short value occurs."""
@@ -224,7 +230,7 @@ def resolve_columns(
         UnknownColumnError: a column that the user names is not there, or no single column is the
             text or the label.
     """
-    resolver = _Resolver(names, options, stats or {}, _listed(shown or list(map(shorten, names))))
+    resolver = _Resolver(names, options, stats or {}, shown or list(map(shorten, names)))
     group, id_ = resolver.group(), resolver.id()
     others = {group, id_ if options.id is not None else None}
     text, label, indicators = resolver.resolve(others)
@@ -245,14 +251,15 @@ class _Resolver:
         names: Sequence[str],
         options: ColumnOptions,
         stats: Mapping[str, ColumnStats],
-        listed: str,
+        shown: Sequence[str],
     ) -> None:
         self._names = names
         self._options = options
         self._stats = {name: stats[name] for name in unique(names) if name in stats}
-        self._listed = listed  # the columns, for a message
+        self._shown = shown  # the columns, for a message
         self._problems: dict[str, str] = {}  # by kind: "text", "label"
         self._texts: list[str] = []  # several columns that may be the text
+        self._indicators: list[str] = []  # several columns that may be a label each
 
     def resolve(
         self, others: set[str | None]
@@ -287,7 +294,7 @@ class _Resolver:
         if is_inferred and label is None:
             label = self._infer_label(labels, text)
         if self._problems:
-            raise UnknownColumnError(self._advice())
+            raise UnknownColumnError(self._advice(text))
         return text, label, indicators
 
     def group(self) -> str | None:
@@ -311,7 +318,7 @@ class _Resolver:
     def _chosen(self, column: Column, kind: str) -> str:
         """Return the name of a column that the user chose."""
         names = self._names
-        advice = f"set {self._options.prefix}{kind}_column to one of: {self._listed}"
+        advice = f"set {self._options.prefix}{kind}_column to one of: {_listed(self._shown)}"
         if isinstance(column, int):
             if column >= len(names) and str(column) in names:  # a year, say
                 return self._chosen(str(column), kind)
@@ -357,20 +364,30 @@ class _Resolver:
             return like.label
         number = "more than one" if common else "no"
         self._problems["label"] = f"{number} column has a common name for the label"
+        self._indicators = [name for name in others if self._stats[name].is_indicator]
         return None
 
-    def _advice(self) -> str:
+    def _advice(self, text: Sequence[str]) -> str:
+        """Return the problems and the options to set; `text` is what was found."""
         prefix, kinds = self._options.prefix, list(self._problems)
         wanted = " and ".join(f"{prefix}{kind}_column" for kind in kinds)
-        join = ""
-        if self._texts:
-            from rnn_lab.overrides import show_option  # it imports Hydra
-
-            texts = [int(name) if name.isdecimal() else name for name in self._texts]
-            join = f"; {show_option(f'{prefix}text_column', texts)} joins them"
+        several = ""
+        if len(self._texts) > 1:
+            several += f"; {self._list_option('text', self._texts)} joins them"
+        if len(self._indicators) > 1:
+            option = self._list_option("label", self._indicators)
+            several += f"; {option} reads columns of 0 and 1, one a label"
         number = "one of" if len(kinds) == 1 else "two of"
+        pairs = zip(self._names, self._shown, strict=True)
+        listed = _listed([shown for name, shown in pairs if name not in text] or self._shown)
         reasons = " and ".join(self._problems.values())
-        return f"{reasons}{join}; set {wanted} to {number}: {self._listed}"
+        return f"{reasons}{several}; set {wanted} to {number}: {listed}"
+
+    def _list_option(self, kind: str, names: Sequence[str]) -> str:
+        from rnn_lab.overrides import show_option  # it imports Hydra
+
+        typed = [int(name) if name.isdecimal() else name for name in names]
+        return show_option(f"{self._options.prefix}{kind}_column", typed)
 
 
 def unique(names: Iterable[str]) -> list[str]:

@@ -64,7 +64,11 @@ def json_line_records(reading: Reading) -> Iterator[Record | BadRow]:
 
 
 def _options_by_evidence(reading: Reading) -> ColumnOptions:
-    """Return the options with the columns that evidence finds, if names find none."""
+    """Return the options with the columns that evidence finds, if names find none.
+
+    Raises:
+        DataError: neither does in a file. A stream may have them in rows that are still to come.
+    """
     options = reading.columns
     if options.text is not None and (options.label is not None or not reading.labelled):
         return options
@@ -78,10 +82,14 @@ def _options_by_evidence(reading: Reading) -> ColumnOptions:
             return options
         except UnknownColumnError:
             add_to_stats(stats, row)
+    if not stats:
+        return options
     try:
         found = resolve_columns(list(stats), options, stats)
-    except UnknownColumnError:
-        return options
+    except UnknownColumnError as error:
+        if reading.path is None:
+            return options
+        raise DataError(f"{reading.name}: {error}") from None
     return replace(options, text=found.text, label=found.indicators or found.label)
 
 

@@ -141,6 +141,11 @@ def indicated_labels(names: Sequence[str], values: Sequence[Any]) -> tuple[str, 
     return tuple(found)
 
 
+def is_indicator(label: str) -> bool:
+    """Return whether a label is 0 or 1, or false or true."""
+    return canonical_label(label).lower() in _INDICATORS
+
+
 def is_number(label: str) -> bool:
     """Return whether a label is a number."""
     return _NUMBER.fullmatch(label) is not None
