@@ -1,5 +1,14 @@
+import bz2
 import gzip
+import io
+import lzma
+import pickle
+import sqlite3
 import sys
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +48,77 @@ def test_a_damaged_archive_is_one_line(tmp_path, name):
         with pytest.raises(DataError, match=rf"^{path}:\d+: cannot be read: .") as caught:
             list(RecordReader(path, ReadOptions(), labelled=True))
         assert str(caught.value).isprintable()
+
+
+def zipped(path: Path, names: Sequence[str]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, "text,label\n" * 50)
+
+
+OFFICE = ("[Content_Types].xml", "_rels/.rels", "docProps/app.xml")
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "kind"),
+    [
+        ("a.xlsx", (*OFFICE, "xl/workbook.xml"), "an Excel workbook; save it as CSV"),
+        ("named.csv", (*OFFICE, "xl/workbook.xml"), "an Excel workbook; save it as CSV"),
+        ("a.docx", (*OFFICE, "word/document.xml"), "a Word document; save it as text"),
+        ("a.zip", ("xl.csv", "train/a.csv"), "a zip archive; unpack it"),
+    ],
+)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_documents_and_archives_are_refused_by_what_they_are(
+    tmp_path, name, members, kind, labelled
+):
+    path = tmp_path / name
+    zipped(path, members)
+    with pytest.raises(DataError) as caught:
+        list(RecordReader(path, ReadOptions(), labelled=labelled))
+    assert str(caught.value) == f"{path}: is {kind}"
+
+
+def test_an_open_document_is_refused(tmp_path):
+    path = tmp_path / "a.ods"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+    with pytest.raises(DataError, match="is an OpenDocument file; save it as CSV or text"):
+        list(RecordReader(path, ReadOptions(), labelled=True))
+
+
+def other_files(folder: Path) -> dict[Path, str]:
+    text = CONTENT.encode()
+    contents = {
+        "gzip": (gzip.compress(text), "compressed by gzip; its name needs the ending .gz"),
+        "bz2": (bz2.compress(text), "compressed; unpack it"),
+        "xz": (lzma.compress(text), "compressed; unpack it"),
+        "a.pdf": (b"%PDF-1.7\n%\xe2\xe3\n", "a PDF file"),
+        **{
+            f"{protocol}.pkl": (pickle.dumps({"text": ["a"] * 9}, protocol), "a pickle, which")
+            for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+        },
+    }
+    for name, (content, _) in contents.items():
+        (folder / name).write_bytes(content)
+    found = {folder / name: kind for name, (_, kind) in contents.items()}
+    with tarfile.open(folder / "a.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("a.csv"), io.BytesIO())
+    database = sqlite3.connect(folder / "a.db")
+    database.execute("create table texts (text)")
+    database.close()
+    return found | {
+        folder / "a.tar.gz": "a tar archive; unpack it",
+        folder / "a.db": "an SQLite database; export the table as CSV",
+    }
+
+
+def test_other_files_without_texts_are_refused_by_what_they_are(tmp_path):
+    for path, kind in other_files(tmp_path).items():
+        for labelled in (True, False):
+            with pytest.raises(DataError) as caught:
+                list(RecordReader(path, ReadOptions(), labelled=labelled))
+            assert str(caught.value).startswith(f"{path}: is {kind}"), path
 
 
 def test_without_zstandard_the_message_has_the_command(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,42 @@ from rnn_lab.plugins import require_extra
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 _COMPRESSED_BYTES = 2**11  # read at once; 2**26 decompressed at most, 128 KiB for each 4 bytes
 HEAD_BYTES = 2**16  # of a stream that cannot be rewound: what is inferred from
+
+
+_BZIP2 = tuple(b"BZh%d1AY&SY" % level for level in range(1, 10))
+_PICKLES = (b"\x80\x02}", b"\x80\x02]", b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95")
+# What files without texts begin with, and what to do with them.
+_KINDS = (
+    (b"%PDF-", "a PDF file; save its text as .txt, or as a table"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a file of Excel or Word; save it as CSV or text"),
+    (b"SQLite format 3\0", "an SQLite database; export the table as CSV"),
+    (b"\x1f\x8b", "compressed by gzip; its name needs the ending .gz"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd; its name needs the ending .zst"),
+    (b"PAR1\x15", "a Parquet file; its name needs the ending .parquet"),
+    (b"ARROW1\0", "an Arrow file; its name needs the ending .arrow"),
+    *((mark, "an archive; unpack it") for mark in (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07")),
+    *((mark, "compressed; unpack it") for mark in (b"\xfd7zXZ\0", *_BZIP2)),
+    *((mark, "a pickle, which could run code; save it as CSV") for mark in _PICKLES),
+)
+# The first files in a zip archive that is a document.
+_DOCUMENTS = (
+    (b"xl/", "an Excel workbook; save it as CSV"),
+    (b"word/", "a Word document; save it as text"),
+    (b"mimetypeapplication/vnd.oasis.", "an OpenDocument file; save it as CSV or text"),
+)
+_ZIP, _ZIP_NAMES = b"PK\x03\x04", re.compile(rb"PK\x03\x04.{26}([\x20-\x7e]+)", re.DOTALL)
+_TAR, _TAR_START = b"ustar", 257
+
+
+def describe_binary(head: bytes) -> str | None:
+    """Return what a file that begins with `head` evidently is, if no text: "an archive; ..."."""
+    if head.startswith(_ZIP):
+        names = _ZIP_NAMES.findall(head)
+        found = (kind for mark, kind in _DOCUMENTS if any(n.startswith(mark) for n in names))
+        return next(found, "a zip archive; unpack it")
+    if head.startswith(_TAR, _TAR_START):
+        return "a tar archive; unpack it"
+    return next((kind for mark, kind in _KINDS if head.startswith(mark)), None)
 
 
 def decompressed_name(path: str | Path) -> str:

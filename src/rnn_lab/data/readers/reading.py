@@ -11,6 +11,7 @@ from rnn_lab.data.readers.binary import (
     HEAD_BYTES,
     READ_ERRORS,
     HeadStream,
+    describe_binary,
     open_binary,
     read_error,
 )
@@ -41,6 +42,8 @@ from rnn_lab.errors import DataError
 # What options are inferred from: this many rows, or the lines with this many characters.
 SAMPLE_ROWS = 1000
 SAMPLE_CHARACTERS = 2**20
+
+_ENDINGS = ".csv, .tsv, .jsonl, .json, .parquet, .arrow"  # in a message
 
 _DELIMITER_NAMES = {"comma": ",", "semicolon": ";", "\\t": "\t", "tab": "\t", "pipe": "|"}
 _QUOTE_NAMES = {"double": '"', "single": "'", "none": ""}
@@ -216,13 +219,27 @@ class Reading:
         """Set the format and the encoding in `info`.
 
         Raises:
-            DataError: neither the ending nor the lines of the file show its format.
+            DataError: neither the ending nor the lines of the file show its format, or it is an
+                archive, a document of an office program or another file without texts.
         """
+        if self.options.format not in ("parquet", "arrow") and (kind := self._binary_kind()):
+            raise DataError(f"{self.path}: is {kind}")
         format = self.options.format or self._infer_format()
         if format in ("parquet", "arrow"):
             self.info = ReadInfo(format)
         else:
             self.info = ReadInfo(format, self._infer_encoding(format))
+
+    def _binary_kind(self) -> str | None:
+        """Return what a file evidently is, if no text and not what its ending says."""
+        is_table = self.path is not None and known_format(self.path) in ("parquet", "arrow")
+        if self.path is None or is_table or not Path(self.path).is_file():
+            return None
+        try:
+            with open_binary(self.path) as stream:
+                return describe_binary(stream.read(HEAD_BYTES))
+        except READ_ERRORS:
+            return None  # reading its rows says why
 
     def _infer_format(self) -> Format:
         if self.path is None:
@@ -234,11 +251,12 @@ class Reading:
             return format
         self.info = ReadInfo(format, self._infer_encoding(format))
         found = infer_labelled_format(self.sample)
+        if found is None and any("\0" in line for _, line in self.sample()):
+            raise DataError(f"{self.path}: is a binary file; formats that are read: {_ENDINGS}")
         if found is None:
             raise DataError(
                 f"{self.path}: plain text has no labels; {self.options.prefix}format=label_text "
-                "reads lines of a label and a text; other formats: .csv, .tsv, .jsonl, .json, "
-                ".parquet, .arrow"
+                f"reads lines of a label and a text; other formats: {_ENDINGS}"
             )
         return found
 

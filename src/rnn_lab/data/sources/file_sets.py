@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from rnn_lab.data.readers.arrow import is_saved_dataset, saved_dataset_files
-from rnn_lab.data.readers.binary import READ_ERRORS, decompressed_name, open_binary, read_error
+from rnn_lab.data.readers.binary import (
+    READ_ERRORS,
+    decompressed_name,
+    describe_binary,
+    open_binary,
+    read_error,
+)
 from rnn_lab.data.readers.encoding import choose_encoding, detect_encoding
 from rnn_lab.data.readers.formats import known_format
 from rnn_lab.data.readers.labels import Label, canonical_label, split_labels
@@ -249,6 +255,8 @@ class ClassFolders(FileSet):
         encoding = self.options.encoding
         if encoding == "auto":
             encoding = choose_encoding(detect_encoding([content]), None)
+        if kind := describe_binary(content):
+            return "", encoding, f"is {kind}"
         try:
             text = content.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError as error:
