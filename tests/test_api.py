@@ -101,6 +101,15 @@ def test_what_is_not_a_text_is_named_by_its_position(path, texts, error, said):
         rnn_lab.load(path).predict(texts)
 
 
+def test_an_empty_text_has_a_prediction_in_a_list_and_no_explanation(path):
+    model = rnn_lab.load(path)
+    empty, blank, unknown = model.predict(["", "  ", "qwertzxcvb"])
+    assert empty == blank and empty.probabilities == pytest.approx(unknown.probabilities)
+    for text in ("", " \n"):
+        with pytest.raises(DataError, match="^text: is empty$"):
+            model.explain(text)
+
+
 @pytest.mark.parametrize("place", ["run", "run/result.json", "run/checkpoints/best.ckpt", "~/run"])
 def test_a_run_is_found_however_it_is_named(mood_run, tmp_path, monkeypatch, place):
     shutil.copytree(mood_run, tmp_path / "run")

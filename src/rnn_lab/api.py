@@ -64,8 +64,11 @@ class Model:
         """Return the prediction of each text, in order.
 
         Apart from rounding, the probabilities of a text do not depend on the other texts or on the
-        batch size. An empty text is read as one unknown word. `stream` is for more texts than fit
-        into memory.
+        batch size. `stream` is for more texts than fit into memory.
+
+        A column may have empty cells: an empty text is read as one unknown word, and its prediction
+        says nothing but what the model prefers. `explain`, the commands, the server and `train`
+        refuse it.
 
         >>> model = rnn_lab.load(path)
         >>> good, bad = model.predict(["a good film", "not good at all"])
@@ -128,11 +131,14 @@ class Model:
 
         Raises:
             TypeError: `text` is not a string.
-            DataError: it is not valid Unicode.
+            DataError: it is empty, or not valid Unicode.
             ConfigError: there is no class `label`, or the model only predicts: an .onnx file, or
                 an ensemble.
         """
-        return self._loaded.explain(_checked(text, 0), label)
+        text = _checked(text, 0)
+        if not text.strip():
+            raise DataError("text: is empty")
+        return self._loaded.explain(text, label)
 
 
 def train(

@@ -160,6 +160,28 @@ def test_a_table_in_and_a_table_out(tmp_path, mood_run):
     assert rows[0][-1] == rows[2][-1] == ""
 
 
+@pytest.mark.parametrize(
+    ("content", "options", "printed"),
+    [
+        ("stars,body\n5,lovely\n", {}, "the text is the column 'body'"),
+        ("5,lovely\n", {"columns": ["n", "body"]}, "the text is the column body"),
+        ("5,lovely\n", {"header": False, "text_column": 1}, None),
+    ],
+)
+def test_the_column_that_was_inferred_is_printed(
+    tmp_path, mood_run, capsys, content, options, printed
+):
+    """And the first columns of CSV are the same for every input: docs/outputs.md."""
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text(content)
+    predict({"run": str(mood_run), "input": str(source), "output": str(output)} | options)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [*([f"{source}: {printed}"] if printed else []), "1 of 1 texts labelled"]
+    with output.open(newline="") as file:
+        header, row = csv.reader(file)
+    assert header[:2] == ["line", "id"] and row[1] == ""
+
+
 def test_jsonl_in(tmp_path, mood_run):
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text(

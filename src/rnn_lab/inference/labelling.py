@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rnn_lab.data.readers.records import BadRow, Record, RecordReader
-from rnn_lab.errors import ConfigError, DataError
+from rnn_lab.errors import ConfigError, DataError, sanitize
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import PredictOptions
 from rnn_lab.inference.ensemble import Ensemble
@@ -70,6 +70,8 @@ def label_rows(
         raise DataError(f"{source}: plain text has no columns; leave out id_column")
     if isinstance(run, Ensemble) and reader.info.columns and options.text_column is None:
         _check_columns(run, source)
+    if options.text_column is None:
+        _print_text_columns(reader, source)
     total = bad_count = 0
     bad: list[RowPrediction] = []  # the first ones
     separator = run.label_separator if run.task == "multilabel" else None
@@ -90,6 +92,14 @@ def label_rows(
         print(dropped, file=sys.stderr)
     print(f"{prefix}{total - bad_count:,} of {total:,} texts labelled", file=sys.stderr)
     return Counts(total, bad_count)
+
+
+def _print_text_columns(reader: RecordReader, source: str) -> None:
+    """Print which columns of the input were inferred to be the text."""
+    if (columns := reader.info.columns) is not None:
+        names = " and ".join(map(repr, columns.text) if columns.header else columns.text)
+        kind = "column" if len(columns.text) == 1 else "columns"
+        print(sanitize(f"{source}: the text is the {kind} {names}"), file=sys.stderr)
 
 
 def _check_columns(run: Ensemble, source: str) -> None:
