@@ -106,7 +106,7 @@ def test_an_empty_text_has_a_prediction_in_a_list_and_no_explanation(path):
     empty, blank, unknown = model.predict(["", "  ", "qwertzxcvb"])
     assert empty == blank and empty.probabilities == pytest.approx(unknown.probabilities)
     for text in ("", " \n"):
-        with pytest.raises(DataError, match="^text: is empty$"):
+        with pytest.raises(DataError, match=r"^text: is empty$"):
             model.explain(text)
 
 
