@@ -55,10 +55,12 @@ def draw_training(corpus: Corpus, number: int, seed: int) -> np.ndarray:
     """
     labels = corpus.train.labels
     classes = np.unique(labels) if labels.ndim == 1 else ()
-    if not len(classes) <= number <= len(labels):
+    least = max(2, len(classes))
+    if not least <= number <= len(labels):
         raise DataError(
             f"data.train_size={number}: {corpus.name} has {len(labels):,} training texts"
             + (f" of {len(classes)} classes" if len(classes) else "")
+            + f"; give a number from {least} to {len(labels)}"
         )
     order = _permutation(len(labels), seed)
     if labels.ndim == 1:
