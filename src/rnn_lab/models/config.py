@@ -153,10 +153,22 @@ def _auto_or_bool(value: Any) -> Any:
     return value
 
 
+# The arguments of the default optimizers are known: no torch is needed to check them.
+_USUAL_ARGUMENTS: dict[str, set[str]] = {"adamw": set(), "adam": set(), "sgd": {"momentum"}}
+
+
+def _optimizer_name(name: str) -> str:
+    if (lower := name.lower()) in _USUAL_ARGUMENTS:
+        return lower
+    from rnn_lab.models.torch_optimizers import check_name
+
+    return check_name(name)
+
+
 class OptimizerConfig(_WithArguments):
     """An optimizer of torch.optim, with its arguments beside the options that all have."""
 
-    name: Annotated[str, AfterValidator(str.lower)] = "adamw"
+    name: Annotated[str, AfterValidator(_optimizer_name)] = "adamw"
     lr: PositiveFloat = 4e-3
     weight_decay: NonNegativeFloat = 0.01
     sparse_embedding: Annotated[bool | Literal["auto"], BeforeValidator(_auto_or_bool)] = "auto"
@@ -168,8 +180,7 @@ class OptimizerConfig(_WithArguments):
         momentum = self.arguments.get("momentum", 0)
         if isinstance(momentum, bool | tuple) or not 0 <= momentum < 1:
             raise ValueError(f"optimizer.momentum={momentum}: give a number from 0 to below 1")
-        # The default ones are known to exist: no torch is needed to check them.
-        usual = {"adamw": set(), "adam": set(), "sgd": {"momentum"}}.get(self.name)
+        usual = _USUAL_ARGUMENTS.get(self.name)
         if usual is None or not self.arguments.keys() <= usual:
             from rnn_lab.models.torch_optimizers import check_optimizer
 

@@ -27,6 +27,21 @@ def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
     return {name: found[name] for name in sorted(found.keys() - _REFUSED.keys() - {"optimizer"})}
 
 
+def check_name(name: str) -> str:
+    """Return the name of an optimizer in lower case.
+
+    Raises:
+        ValueError: torch.optim has no such optimizer, or a run cannot use it.
+    """
+    lower, choices = name.lower(), optimizer_classes()
+    if lower in _REFUSED:
+        raise ValueError(_REFUSED[lower])
+    if lower not in choices:
+        what = "torch.optim has no such optimizer"
+        raise ValueError(unknown_choice_message(what, lower, list(choices)))
+    return lower
+
+
 def check_optimizer(
     name: str,
     arguments: Mapping[str, Any],
@@ -35,17 +50,11 @@ def check_optimizer(
     weight_decay: float,
     options: Collection[str],
 ) -> None:
-    """Raise a ValueError if torch.optim has no such optimizer, argument or value.
+    """Raise a ValueError if the optimizer has no such argument or value.
 
     `options` are the names of those that every optimizer has.
     """
-    if name in _REFUSED:
-        raise ValueError(f"optimizer.name={name}: {_REFUSED[name]}")
-    classes = optimizer_classes()
-    if name not in classes:
-        what = f"optimizer.name={name}: torch.optim has no such optimizer"
-        raise ValueError(unknown_choice_message(what, name, list(classes)))
-    optimizer = classes[name]
+    optimizer = optimizer_classes()[name]
     known = list(inspect.signature(optimizer).parameters)
     allowed = [one for one in known if one not in {"params", *options}]
     check_arguments("optimizer", optimizer.__name__, arguments, allowed)
@@ -56,4 +65,4 @@ def check_optimizer(
         optimizer([nn.Parameter(torch.zeros(1))], lr=lr, **arguments)  # type: ignore[call-arg]
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"optimizer.name={name}: {reason}") from None
+        raise ValueError(f"optimizer: {optimizer.__name__}: {reason}") from None
