@@ -268,7 +268,7 @@ MISTAKES = [
     ({"num_workers": 2}, "num_workers=2: only engine=ray has workers"),
     ({"engine": "ray", "shard": "0/2"}, "shard=0/2: engine=ray divides the input itself"),
     ({"output_format": "xlsx"}, "output_format=xlsx: impossible value. Choose from: jsonl, csv,"),
-    ({"run": "nowhere"}, "nowhere: no such run folder"),
+    ({"run": "nowhere"}, "nowhere: no such run folder, .ckpt, .safetensors or .onnx file"),
 ]
 
 

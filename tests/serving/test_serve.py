@@ -47,7 +47,7 @@ def refused(tmp_path, monkeypatch, capsys):
         ((), "error: run=null: give the folder of a finished run"),
         (("run=[]",), "error: run=[]: give the folder of a finished run"),
         (("run=[a,b,c,d,e]",), "error: run=['a', 'b', 'c', 'd', 'e']: 5 runs; at most 4"),
-        (("run=nothing",), "error: nothing: no such run folder, .ckpt or .safetensors file"),
+        (("run=nothing",), "error: nothing: no such run folder, .ckpt, .safetensors or .onnx file"),
         (("run=nothing.onnx",), "error: nothing.onnx: no such file"),
         (("run=.",), "error: .: no finished run"),
         (("run=a", "port=70000"), "error: port=70000: input should be less than or equal to 65535"),

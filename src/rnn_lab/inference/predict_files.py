@@ -35,7 +35,7 @@ from rnn_lab.inference.recorded import recorded_read_info
 from rnn_lab.inference.shards import Shard, divide, rows_of_shard
 from rnn_lab.io.atomic import check_writable, read_text, write_json
 from rnn_lab.io.locks import locked
-from rnn_lab.io.run_file import find_checkpoint, is_onnx_file
+from rnn_lab.io.run_file import find_checkpoint
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
 from rnn_lab.reports.run_files import list_runs
@@ -200,7 +200,7 @@ def predict_files(options: PredictOptions) -> None:
 
 
 def _file_digest(run: str) -> Any:
-    path = local_path(run) if is_onnx_file(run) else find_checkpoint(run)
+    path = find_checkpoint(run, or_onnx=True)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from rnn_lab.errors import ConfigError
 from rnn_lab.inference.ensemble import Ensemble
 from rnn_lab.inference.predictor import FLOAT32, Predictor, SingleModel
-from rnn_lab.io.run_file import is_onnx_file
+from rnn_lab.io.run_file import find_checkpoint, is_onnx_file
 from rnn_lab.plugins import load_plugins, require_extra
 from rnn_lab.process import num_threads
 from rnn_lab.reports.run_files import Runs, list_runs
@@ -56,6 +56,7 @@ def load_run(
         from rnn_lab.inference.onnx_model import load_onnx
 
         return load_onnx(run, device, threads=1 if for_one_text else num_threads())
+    find_checkpoint(run, or_onnx=True)  # a missing one is reported before torch is imported
     from rnn_lab.inference.load import load_model
 
     load_plugins(())  # those of installed packages: a run may have a cell of theirs

@@ -33,11 +33,12 @@ def run_folder(path: Path) -> Path | None:
     return path.parent.parent if path.parent.name == CHECKPOINT_DIR else None
 
 
-def find_checkpoint(run: str | Path) -> Path:
+def find_checkpoint(run: str | Path, *, or_onnx: bool = False) -> Path:
     """Return the file that `run` stands for, in every command and in rnn_lab.load.
 
     That is a .ckpt or .safetensors file itself. Of a run folder, or its result.json, it is the best
-    checkpoint, or else the last one. `~` is the home folder.
+    checkpoint, or else the last one. `~` is the home folder. With `or_onnx`, an .onnx file is one
+    of the choices in the message.
 
     Raises:
         CheckpointError: there is none; names the paths that were tried.
@@ -48,7 +49,8 @@ def find_checkpoint(run: str | Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise CheckpointError(f"{run}: no such run folder, .ckpt or .safetensors file")
+        kinds = ".ckpt, .safetensors or .onnx" if or_onnx else ".ckpt or .safetensors"
+        raise CheckpointError(f"{run}: no such run folder, {kinds} file")
     if not path.is_dir():
         raise CheckpointError(f"{run}: not a regular file")
     best, last = (path / CHECKPOINT_DIR / name for name in ("best.ckpt", "last.ckpt"))
