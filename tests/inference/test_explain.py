@@ -45,3 +45,18 @@ def test_two_texts_have_two_folders(tmp_path):
         assert folder.parent == tmp_path / "explain"
         assert len(folder.name) <= 49 and folder.name.replace("-", "").isalnum()
     assert folder_for(tmp_path / "model.ckpt", "x") == tmp_path / "explain" / "x"
+
+
+def test_an_explanation_has_a_folder_of_its_own(tmp_path, mood_run):
+    folder = tmp_path / "why"
+    options = {"run": str(mood_run), "text": "lovely"}
+    (tmp_path / "notes.txt").write_text("kept")
+    before = sorted(mood_run.iterdir())
+    for other, says in ((mood_run, "is the folder of a run"), (tmp_path, "contains other files")):
+        with pytest.raises(UserError, match=rf"^output=.*: {says}"):
+            explain(options | {"output": str(other)})
+    assert sorted(mood_run.iterdir()) == before
+    folder.mkdir()
+    for text in ("lovely", "awful"):
+        explain(options | {"output": str(folder), "text": text})
+    assert "awful" in (folder / "explanation.html").read_text()

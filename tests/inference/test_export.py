@@ -96,6 +96,26 @@ def test_another_ending_is_refused(mood_run, capsys, tmp_path):
     assert "no finished run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["mine.safetensors", "mine.onnx"])
+def test_only_an_exported_file_is_replaced(mood_run, capsys, tmp_path, name):
+    mine = tmp_path / name
+    for content in (b"my notes", struct.pack("<Q", 2) + b"[]", b"\xff" * 40):
+        mine.write_bytes(content)
+        with pytest.raises(SystemExit):
+            export([f"run={mood_run}", f"output={mine}"])
+        assert capsys.readouterr().err == (
+            f"error: output={mine}: exists and is not an exported file; choose another name\n"
+        )
+        assert mine.read_bytes() == content and list(tmp_path.iterdir()) == [mine]
+    mine.unlink()
+    for _ in range(2):
+        export([f"run={mood_run}", f"output={mine}"])
+    if mine.suffix == ".safetensors":
+        save_file({"w": torch.zeros(3)}, mine)  # of another program
+        with pytest.raises(SystemExit):
+            export([f"run={mood_run}", f"output={mine}"])
+
+
 def set_(*keys, value):
     def change(header, about):
         place = {"header": header, "about": about}

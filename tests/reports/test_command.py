@@ -76,6 +76,39 @@ def test_a_mistake_is_one_line(
     assert error.startswith("error: ") and says in error and error.count("\n") == 1
 
 
+def test_a_report_replaces_reports_of_its_kind_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "sweep"
+    run = write_job(sweep, "gru_seed2")
+    result, mine = (run / "result.json").read_text(), tmp_path / "mine.html"
+
+    def refused(*arguments: str) -> str:
+        with pytest.raises(ConfigError) as error:
+            report(arguments)
+        return str(error.value)
+
+    says = refused(f"run={run}", f"output={run / 'result.json'}")
+    assert says == f"output={run}/result.json: unknown file ending. Choose from: .html, .htm"
+    mine.write_text("<!DOCTYPE html><title>Run away</title>")
+    says = refused(f"run={run}", f"output={mine}")
+    assert says == f"output={mine}: exists and is not the page of a run; choose another name"
+    for name in ("summary.csv", "sweep.html"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text("my own")
+        says = refused(f"sweep={sweep}", f"output={tmp_path / 'out'}")
+        assert f"{name}: exists and is not the " in says
+        assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["my own"]
+        (tmp_path / "out" / name).unlink()
+    assert (run / "result.json").read_text() == result
+    for _ in range(2):  # repeated during a sweep
+        report([f"sweep={sweep}", f"output={tmp_path / 'out'}"])
+        report([f"run={run}", f"output={tmp_path / 'page.html'}"])
+    page = refused(f"run={run}", f"output={tmp_path / 'out' / 'sweep.html'}")
+    assert "is not the page of a run" in page
+    capsys.readouterr()
+
+
 def test_no_option_is_an_error_of_the_function_too() -> None:
     with pytest.raises(ConfigError, match="give sweep="):
         report([])

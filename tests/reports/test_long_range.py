@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from rnn_lab.errors import CheckpointError
+from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.reports.command import report
 from rnn_lab.reports.long_range import format_markdown, plot_long_range, read_long_range
 from tests.reports.conftest import write_gradient_flow, write_run
@@ -184,3 +184,16 @@ def test_a_folder_that_is_no_long_range_sweep_is_named(sweep: Path, tmp_path: Pa
     write_one(tmp_path / "imdb", "gru", 10, 1, data={"name": "imdb"})
     with pytest.raises(CheckpointError, match="a run of imdb, not of long_range"):
         read_long_range([tmp_path / "imdb"])
+
+
+def test_another_picture_is_not_replaced(sweep: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(b"\x89PNG of mine")
+    with pytest.raises(ConfigError, match=r"mine\.png: exists and is not the plot of a long-range"):
+        report([f"long_range={sweep}", f"output={mine}"])
+    assert mine.read_bytes() == b"\x89PNG of mine"
+    with pytest.raises(ConfigError, match=r"unknown file ending\. Choose from: \.png"):
+        report([f"long_range={sweep}", f"output={tmp_path / 'mine.csv'}"])
+    for _ in range(2):
+        report([f"long_range={sweep}", f"output={tmp_path / 'ours.png'}"])
+    assert imread(tmp_path / "ours.png").size

@@ -302,6 +302,20 @@ def save(
     return done, server.saved, server.url
 
 
+def test_files_of_another_kind_are_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        dashboard(("team/project", "output=out"))
+    Path("out/report.json").write_text('{"my": "report"}')
+    workspace = Path("out/workspace.json").read_bytes()
+    with pytest.raises(
+        ConfigError, match=r"^output=out: out/report\.json: exists and is not the s"
+    ):
+        dashboard(("team/project", "output=out", "title=other"))
+    assert Path("out/report.json").read_text() == '{"my": "report"}'
+    assert Path("out/workspace.json").read_bytes() == workspace
+
+
 def test_a_dashboard_is_saved_as_it_is_written(tmp_path):
     dashboard(("team/project", "output=."))
     done, saved, url = save(tmp_path, ["other", "project"], run=COLD)

@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rnn_lab.errors import sanitize
+from rnn_lab.errors import ConfigError, sanitize
 from rnn_lab.fast_import import fast_imports, gc_disabled
 from rnn_lab.inference.config import ExplainOptions
 from rnn_lab.inference.predict import check_text, print_prediction
-from rnn_lab.io.run_file import run_folder
+from rnn_lab.io.run_file import is_sweep_dir, run_folder
 from rnn_lab.paths import local_path
+from rnn_lab.reports.run_files import is_job_dir
 from rnn_lab.validation import validate
 
 NAME_LENGTH = 40  # characters of a folder name, without its hash
@@ -28,6 +29,8 @@ def explain(options: dict[str, Any]) -> None:
     with fast_imports():
         from rnn_lab.inference.load import load_model
 
+    if checked.output is not None:
+        _check_folder(local_path(checked.output), f"output={checked.output}")
     run = load_model(checked.run)
     with gc_disabled():
         from rnn_lab.inference.explanation import explain_text
@@ -39,6 +42,19 @@ def explain(options: dict[str, Any]) -> None:
     if checked.label is not None or run.task == "multilabel":
         print(f"explained: {sanitize(explanation.explained)}")
     print(f"explanation: {page}")
+
+
+def _check_folder(folder: Path, option: str) -> None:
+    """Raise a ConfigError if the files of an explanation would be among others, such as a run's."""
+    if not folder.is_dir():
+        return
+    if is_job_dir(folder) or is_sweep_dir(folder):
+        raise ConfigError(f"{option}: is the folder of a run or a sweep; choose another folder")
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    if names and "explanation.json" not in names:
+        raise ConfigError(
+            f"{option}: contains other files than an explanation; give a new or empty folder"
+        )
 
 
 def folder_for(checkpoint: Path, text: str, label: str | None = None) -> Path:

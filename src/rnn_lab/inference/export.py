@@ -10,7 +10,9 @@ from rnn_lab.data.readers.records import ReadOptions, Record, RecordReader
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import ExportOptions
+from rnn_lab.io import safetensors_file
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
+from rnn_lab.io.replace import check_replaceable
 from rnn_lab.io.run_file import ONNX_SUFFIX, run_folder
 from rnn_lab.io.safetensors_file import SUFFIX, write_safetensors
 from rnn_lab.paths import local_path
@@ -54,8 +56,9 @@ def export(arguments: Sequence[str]) -> Exported:
     """Write the run of `run=...` to `output=...`, and its model card beside it.
 
     Raises:
-        ConfigError: an argument is unknown, repeated or has an invalid value, the model card would
-            replace a file of the user's, or an .onnx file cannot have the run's cell or pooling.
+        ConfigError: an argument is unknown, repeated or has an invalid value, `output` or the model
+            card would replace a file of the user's, or an .onnx file cannot have the run's cell or
+            pooling.
         CheckpointError: the run cannot be read, or an .onnx file does not give its probabilities.
         DataError: `texts` cannot be read.
         WriteError: the file cannot be written.
@@ -94,6 +97,7 @@ def _check_options(options: ExportOptions, output: Path, card: Path) -> None:
         raise ConfigError(f"texts={options.texts}: only an .onnx file is compared with the run")
     if output.is_dir():
         raise ConfigError(f"output={options.output}: is a folder; add a file name")
+    check_replaceable(output, f"output={options.output}", "an exported file", _is_ours)
     try:
         with card.open(encoding="utf-8", errors="replace") as file:
             is_ours = file.readline(len(MARK) + 2).rstrip() == MARK
@@ -106,6 +110,14 @@ def _check_options(options: ExportOptions, output: Path, card: Path) -> None:
             f"output={options.output}: the model card would replace {card}, which no export wrote; "
             "choose another name"
         )
+
+
+def _is_ours(path: Path) -> bool:
+    if path.suffix == SUFFIX:
+        return safetensors_file.is_ours(path)
+    from rnn_lab.inference import onnx_model
+
+    return onnx_model.is_ours(path)
 
 
 def _write_onnx(output: Path, run: "LoadedModel", texts: list[str] | None) -> str:

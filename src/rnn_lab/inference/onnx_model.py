@@ -249,6 +249,15 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 graphs += attribute.graphs
 
 
+def is_ours(path: Path) -> bool:
+    """Return whether an export wrote a file; nothing but its metadata is believed."""
+    try:
+        model = onnx.ModelProto.FromString(_read(path))
+    except (CheckpointError, DecodeError):
+        return False
+    return any(entry.key == METADATA_KEY for entry in model.metadata_props)
+
+
 def _describe(model: onnx.ModelProto) -> tuple[Description, Any]:
     """Return the description in a file's metadata, and the checksum beside it."""
     metadata = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]

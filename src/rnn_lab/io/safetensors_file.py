@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: only once the options are va
 SUFFIX = ".safetensors"
 _KEY = "rnn-lab"  # of the metadata. One key, because the library writes several in any order
 _DIGEST = "sha256"
+_MAX_HEADER = 100_000_000  # bytes, as the library has it
 _PARTS = {"hyper_parameters", "TextDataModule"}
 
 
@@ -71,6 +72,18 @@ def read_safetensors(path: Path) -> dict[str, Any]:
     if about.pop(_DIGEST) != digest(weights, about):
         raise CheckpointError("damaged: its checksum does not match")
     return about | {"state_dict": weights}
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether `write_safetensors` wrote a file, of any version; only its header is read."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = file.read(min(size, _MAX_HEADER))
+    try:
+        metadata = json.loads(header)["__metadata__"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return False
+    return isinstance(metadata, dict) and _KEY in metadata
 
 
 def digest(weights: Mapping[str, "Tensor"], about: Mapping[str, Any]) -> str:

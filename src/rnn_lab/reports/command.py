@@ -1,12 +1,14 @@
 """The `report` command: report a sweep, a run, or a sweep of the long-range experiment."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnn_lab.errors import ConfigError, WriteError, sanitize
+from rnn_lab.io.replace import check_replaceable, starts_with_marks
 from rnn_lab.io.run_file import run_folder
 from rnn_lab.overrides import parse_arguments
 from rnn_lab.paths import local_path
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 USAGE = """rnn-lab report sweep=<folder> [output=<folder>]
   Print the runs of a sweep by rank, and write summary.csv and sweep.html to its folder. This also
   works while the sweep runs. A name stands for runs/<name>, as in `train -m ... sweep=<name>`.
-  output: another folder for summary.csv and sweep.html
+  output: another folder for summary.csv and sweep.html. Other files of these names are not replaced
 
 rnn-lab report run=<folder> [output=<file>] [examples=<number>]
   Write everything of one run to run.html in its folder, a page that needs no other file: metrics
@@ -25,14 +27,21 @@ rnn-lab report run=<folder> [output=<file>] [examples=<number>]
   their words coloured by attribution, data, config, versions and the command that reproduces it.
   A damaged or missing part is named on the page. <folder> is that of a run, also one of a sweep or
   unfinished, or that of an evaluation. The pages of a sweep and of its runs link to each other.
-  output: another file
+  output: another file, .html. One that is not the page of a run is not replaced
   examples: number of texts with the highest loss, 0 to 100; default: 10
 
 rnn-lab report long_range=<folder>[,<folder>...] [output=<file>] [flow_distance=<distance>]
   Print the accuracy of each model by distance as a Markdown table, and plot it with the gradient
   flow. <folder> holds the runs of `train -m experiment=long_range`.
-  output: the PNG to write; default: long_range.png in the first folder
+  output: the .png to write; default: long_range.png in the first folder. Another file is not
+    replaced
   flow_distance: distance at which the gradient flow is shown; default: the middle one measured"""
+
+# By these, near the start, a file that a report may replace is recognized.
+_SUMMARY = (b"folder,status,rank,",)
+_SWEEP_PAGE = (b"<!DOCTYPE html>", b'"Content-Security-Policy"', b"<title>Sweep ")
+_RUN_PAGE = (b"<!DOCTYPE html>", b'"Content-Security-Policy"', b"<title>Run ")
+_PNG, _PNG_TITLE = b"\x89PNG", "Accuracy by distance, rnn-lab report long_range"
 
 OPTIONS = {  # by the one that names the report
     "sweep": ["sweep", "output"],
@@ -56,9 +65,13 @@ def report(arguments: Sequence[str], attribute: "Attribute | None" = None) -> No
     known = next((OPTIONS[name] for name in names if name in OPTIONS), list(OPTIONS))
     options = parse_arguments(arguments, known)
     if "sweep" in options:
+        from rnn_lab.reports.run_files import SWEEP_PAGE
         from rnn_lab.reports.sweep.report import report_sweep
 
         output = _output(options)
+        if output is not None:
+            _check(output / "summary.csv", options, "the summary of a sweep", _SUMMARY)
+            _check(output / SWEEP_PAGE, options, "the page of a sweep", _SWEEP_PAGE)
         with _warning_without(output, "output=<folder>"):
             report_sweep(find_sweep(options["sweep"]), output=output)
     elif "run" in options:
@@ -75,6 +88,19 @@ def find_sweep(name: str) -> Path:
 
 def _output(options: dict[str, str]) -> Path | None:
     return local_path(options["output"]) if "output" in options else None
+
+
+def _check(path: Path, options: dict[str, str], kind: str, marks: Collection[bytes]) -> None:
+    """Raise a ConfigError if `path` is a file without the marks that our files of a kind have."""
+    has_marks = partial(starts_with_marks, marks=marks)
+    check_replaceable(path, f"output={options['output']}", kind, has_marks)
+
+
+def _check_suffix(path: Path, options: dict[str, str], suffixes: Collection[str]) -> None:
+    if path.suffix.lower() not in suffixes:
+        choices = ", ".join(suffixes)
+        given = f"output={options['output']}"
+        raise ConfigError(f"{given}: unknown file ending. Choose from: {choices}")
 
 
 @contextmanager
@@ -104,6 +130,9 @@ def _report_run(options: dict[str, str], attribute: "Attribute | None") -> None:
     check_run_folder(folder)
     path = _output(options) or folder / RUN_PAGE
     path = path / RUN_PAGE if path.is_dir() else path
+    if "output" in options:
+        _check_suffix(path, options, (".html", ".htm"))
+        _check(path, options, "the page of a run", _RUN_PAGE)
     try:
         problems = write_run_page(folder, path, attribute=attribute, examples=int(examples))
     except WriteError as error:
@@ -127,6 +156,9 @@ def _report_long_range(options: dict[str, str]) -> None:
     folders = [single] if single.is_dir() else [find_sweep(name) for name in names.split(",")]
     output = _output(options)
     path = output or folders[0] / "long_range.png"
+    if output is not None:
+        _check_suffix(output, options, (".png",))
+        _check(output, options, "the plot of a long-range sweep", (_PNG, _PNG_TITLE.encode()))
     sweep = read_long_range(folders)
     figure = plot_long_range(sweep, None if distance is None else int(distance))
     print(format_markdown(sweep))
@@ -135,4 +167,4 @@ def _report_long_range(options: dict[str, str]) -> None:
     for model, at, seed in sweep.missing:
         print(f"missing: {model}, distance {at}, seed {seed}")
     with _warning_without(output, "output=<file>"):
-        print(f"Plot: {save_png(figure, path)}")
+        print(f"Plot: {save_png(figure, path, title=_PNG_TITLE)}")

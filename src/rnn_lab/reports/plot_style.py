@@ -104,8 +104,10 @@ def use_percent_ticks(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda share, _: format_percent_tick(share)))
 
 
-def save_png(figure: Figure, path: Path) -> Path:
-    """Write `figure` to `path` atomically, and return `path`."""
+def save_png(figure: Figure, path: Path, *, title: str | None = None) -> Path:
+    """Write `figure` to `path` atomically, and return `path`; `title` is in the file's metadata."""
+    about = {} if title is None else {"Title": title}
     with atomic_write(path) as file, fonts_with_glyphs(figure):
-        FigureCanvasAgg(figure).print_png(file.buffer)  # savefig draws twice, for the same bytes
+        # savefig draws twice, for the same bytes.
+        FigureCanvasAgg(figure).print_png(file.buffer, metadata=about)
     return path

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from rnn_lab.errors import ConfigError, UserError, sanitize
 from rnn_lab.io.atomic import write_json
+from rnn_lab.io.replace import check_replaceable, has_keys
 from rnn_lab.overrides import parse_arguments
 from rnn_lab.paths import local_path, wandb_prefix
 from rnn_lab.plugins import require_extra
@@ -58,6 +60,8 @@ def dashboard(arguments: Sequence[str]) -> None:
     """
     entity, project, options = _parse(arguments)
     output = _output(options)
+    if output is not None:
+        _check_replaceable(output, options)
     require_extra("dashboard", "dashboard")
     if output is None:
         _require_account()
@@ -110,6 +114,13 @@ def _output(options: dict[str, str]) -> Path | None:
         return local_path(options["output"])
     mode, _ = requested_mode(WandbConfig(name="wandb"))
     return Path("dashboard") if mode in ("offline", "disabled") else None
+
+
+def _check_replaceable(output: Path, options: dict[str, str]) -> None:
+    is_ours = partial(has_keys, keys=("entity", "project", "title", "spec"))
+    for name in ("workspace.json", "report.json"):
+        option = f"output={options.get('output', output)}"
+        check_replaceable(output / name, option, "the specification of a dashboard", is_ours)
 
 
 def _names(option: str, text: str) -> list[str]:
