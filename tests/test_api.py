@@ -154,7 +154,7 @@ def test_a_notebook_shows_the_words_in_their_colours(mood_run):
 
 
 def test_errors_name_the_file_or_the_device(path, tmp_path):
-    with pytest.raises(CheckpointError, match=r"nowhere: no such run folder"):
+    with pytest.raises(CheckpointError, match=r"nowhere: no .*, \.safetensors or \.onnx file"):
         rnn_lab.load("nowhere")
     if not torch.backends.mps.is_available():
         with pytest.raises(ConfigError, match="device=mps"):
@@ -220,7 +220,11 @@ def test_a_model_of_any_number_of_labels_trained_on_lists(tmp_path, capsys):
     [
         ("data=imdb", "the texts of the run are those that are given"),
         ("hydra.run.dir=x", "is an option of the command"),
-        ("model.hidden=3", "model.hidden"),
+        ("model.hidden=3", "^model.hidden: no such option. Did you mean hidden_size"),
+        ("modle=lstm", "^modle: no such option. Did you mean model"),
+        ("model=lstmm", "^model=lstmm: no such choice. Did you mean lstm"),
+        ("experiment=long_range", "needs data.distance: only data=long_range has this option"),
+        ("seed", "^seed: options are given as name=value$"),
         ("trainer.monitor=val/none", "impossible value"),
     ],
 )
@@ -233,3 +237,13 @@ def test_overrides_of_a_training_are_checked(tmp_path, override, message):
             overrides=[f"paths.cache_dir={tmp_path}", override],
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_single_string_is_no_list(tmp_path):
+    texts, labels = ["a", "b", "c", "d"] * 4, [0, 1] * 8
+    with pytest.raises(TypeError, match=r"overrides is a single string; give a .*'model=lstm'"):
+        rnn_lab.train(texts, labels, output_dir=tmp_path / "run", overrides="model=lstm")
+    with pytest.raises(TypeError, match="train: texts is a single string"):
+        rnn_lab.train("abc", [0, 1, 0])
+    with pytest.raises(TypeError, match="test: labels is a single string"):
+        rnn_lab.train(texts, labels, test=(["a", "b"], "01"))

@@ -14,6 +14,10 @@ def test_parser_knows_the_flags_of_hydra():
     assert after == ["lr=2", "--no-flag"]
 
 
+def test_the_parser_prints_a_version():
+    assert get_args_parser()._option_string_actions["--version"].version.startswith("Hydra ")
+
+
 def test_a_failed_job_holds_its_error(capsys):
     job = JobReturn(status=JobStatus.FAILED)
     job.return_value = error = ValueError("no such file\nand more")

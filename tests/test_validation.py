@@ -130,6 +130,10 @@ def test_the_name_that_was_meant_is_offered():
         "x", "data.max_lenght", ["max_length", "min_freq"]
     )
     assert "Did you mean" not in unknown_choice_message("x", "zzz", ["max_length", "min_freq"])
+    metrics = ["val/accuracy", "val/auroc", "val/f1", "val/f1_micro"]
+    assert "Did you mean val/accuracy?" in unknown_choice_message("x", "val/acc", metrics)
+    assert "Did you mean val/f1?" in unknown_choice_message("x", "val/f", metrics)
+    assert "Did you mean" not in unknown_choice_message("x", "", ["max_length"])
 
 
 class Sizes(StrictConfig):

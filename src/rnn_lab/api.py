@@ -185,6 +185,7 @@ def train(
         device: of the returned model; `trainer.accelerator` is that of the training.
 
     Raises:
+        TypeError: texts, labels or overrides are a single string.
         DataError: a row cannot be used, or there are too few rows or classes.
         ConfigError: an override is unknown or impossible.
         UserError: as of the command; says what to do.
@@ -192,6 +193,8 @@ def train(
     from rnn_lab.data.sources.lists import corpus_from_lists
     from rnn_lab.sweeps.from_python import train_corpus
 
+    if isinstance(overrides, str):
+        raise TypeError(f"overrides is a single string; give a list of strings: [{overrides!r}]")
     corpus = corpus_from_lists(
         texts,
         labels,

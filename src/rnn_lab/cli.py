@@ -8,7 +8,6 @@ import contextlib
 import functools
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -19,30 +18,29 @@ from typing import Any
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.command_line import (
     check_flags,
     check_sweep_options,
-    choices_with,
     complete_literally,
+    config_dirs,
     flags_first,
     take_text_literally,
-    unknown_option,
 )
+from rnn_lab.composition import composition_error, resolution_error
 from rnn_lab.errors import UserError, exit_with, exiting_on_errors, print_error, user_message
 from rnn_lab.io.atomic import os_error_line
 from rnn_lab.io.streams import fault_tolerant_streams
-from rnn_lab.overrides import composition_message, set_folder
+from rnn_lab.overrides import set_folder
 from rnn_lab.paths import conf_dir, expand_home
 from rnn_lab.plugins import load_plugins
 from rnn_lab.process import waiting_passively
 from rnn_lab.sweeps.resolvers import register_resolvers
-from rnn_lab.validation import unknown_choice_message
 
 Task = Callable[[dict[str, Any]], None]
 
@@ -214,24 +212,12 @@ def _line_of(error: Exception, config_name: str | None = None) -> str | None:
 
     With `config_name` it may be an error of composing that config.
     """
-    if config_name and isinstance(error, MissingConfigException) and error.options:
-        group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-        what = f"{group}={choice}: no such choice"
-        return unknown_choice_message(what, choice, list(error.options))
-    unknown = re.search(r"Could not override '([^']+)'", str(error))
-    if config_name and isinstance(error, HydraException) and unknown:
-        key = str(getattr(error.__cause__, "full_key", ""))  # `{direction: ...}` is within it
-        is_within = key.startswith(f"{unknown[1]}.")
-        return unknown_option(key if is_within else unknown[1], config_name)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}:{mark.line + 1}: not valid YAML: {error.problem}"
-    missing = re.search(r"Interpolation key '([\w.]+)' not found", str(error))
-    if isinstance(error, InterpolationKeyError) and missing:
-        group, _, option = missing[1].rpartition(".")
-        if found := choices_with(group, option, [conf_dir()]):
-            needs = f"{error.full_key} needs {missing[1]}"
-            return f"{needs}: only {', '.join(found)} has this option"
+    if isinstance(error, HydraException | OmegaConfBaseException) and config_name:
+        arguments = sys.argv[1:]
+        return composition_error(error, config_name, arguments, config_dirs(arguments))
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
-        return composition_message(error)
+        return resolution_error(error)
     return os_error_line(error, _output_dirs[-1] if _output_dirs else Path.cwd())

@@ -1,32 +1,34 @@
-"""The arguments of a Hydra command: its flags, its options that hold text, and unknown options."""
+"""The arguments of a Hydra command: its flags, and its options that hold text."""
 
 import argparse
 import contextlib
 import functools
 import re
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
-
-import hydra
-import yaml
+from typing import NoReturn
 
 # Private: the one place that knows Hydra's own flags. tests/test_hydra_private.py fails when this
 # changes.
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
+from rnn_lab import __version__
+from rnn_lab.composition import (
+    check_assignments,
+    compose_choices,
+    config_groups,
+    default_groups,
+    group_choices,
+)
 from rnn_lab.errors import ConfigError
 from rnn_lab.io.secret_scan import raw_overrides
-from rnn_lab.overrides import TextOption, quote_value, take_literally, text_options
+from rnn_lab.overrides import TextOption, take_literally, text_options
 from rnn_lab.paths import conf_dir, expand_home
 from rnn_lab.plain_options import PLAIN, load_yaml
 from rnn_lab.plugins import load_named_plugins
@@ -95,18 +97,19 @@ def take_text_literally(arguments: Sequence[str], config_name: str) -> list[str]
     """Return the arguments of a command with paths and names as Hydra reads them as that text.
 
     Raises:
-        ConfigError: an argument is not valid Unicode: no config or result.json could hold it.
+        ConfigError: an argument is not name=value, or is not valid Unicode: no config or
+            result.json could hold it.
     """
+    of_paths = None if config_name == "train" else "run"
+    check_assignments(check_flags(arguments).overrides, of_paths=of_paths)
     for argument in arguments:
-        if not argument.partition("=")[0].strip("+~ "):
-            raise ConfigError(f"'{argument}': has no name; options are given as name=value")
         if any("\ud800" <= character <= "\udfff" for character in argument):
             raise ConfigError(f"{argument}: has bytes that are not UTF-8; rename the file")
     arguments = [_expand_config_dir(argument) for argument in arguments]
     if all(_NEEDS_NO_QUOTES.fullmatch(argument) for argument in arguments):
         return arguments
-    folders = _config_dirs(arguments)
-    groups = _config_groups(folders)
+    folders = config_dirs(arguments)
+    groups = config_groups(folders)
     group_options = _group_options(groups, config_name)
 
     @functools.cache
@@ -114,9 +117,9 @@ def take_text_literally(arguments: Sequence[str], config_name: str) -> list[str]
         if "-m" in arguments or "--multirun" in arguments:
             return True
         choices = take_literally(arguments, group_options, lambda: False)
-        if not folders[1:] and not _choices(choices, groups):
+        if not folders[1:] and not group_choices(choices, groups):
             return False  # the mode is that of the command's own config
-        config = _compose_choices(choices, config_name, groups, folders[1:])
+        config = compose_choices(choices, config_name, groups, folders[1:])
         return config is not None and config.hydra.mode == RunMode.MULTIRUN
 
     options = _text_options(arguments, config_name) | group_options
@@ -140,71 +143,6 @@ def complete_literally(line: str, config_name: str) -> str:
             OverridesParser.create().parse_override(literal)
             words.append(literal)
     return " ".join(words) + space + last
-
-
-def unknown_option(name: str, config_name: str) -> str:
-    """Return a message about an option, or group, that the config on the command line lacks."""
-    arguments = sys.argv[1:]
-    folders = _config_dirs(arguments)
-    groups = _config_groups(folders)
-    name, _, package = name.partition("@")
-    if package and name in groups:
-        return f"{name}@{package}: there is no such package in the config"
-    config: Any = _compose_choices(arguments, config_name, groups, folders[1:])
-    elsewhere = _options_elsewhere(name, folders, config)
-    *_, last = parts = name.replace("/", ".").split(".")
-    for depth, part in enumerate(parts):
-        if not isinstance(config, DictConfig):
-            break
-        names = {str(key) for key in config if not str(key).startswith("_")}
-        if depth == 0:
-            names = (names | {group for group in groups if "/" not in group}) - {"hydra"}
-        if part not in config:
-            if elsewhere and (part == last or (depth == 0 and part in groups)):
-                return f"{name}: {elsewhere}"
-            what = f"{name}: no such option"
-            if name.startswith("hydra.launcher.") and not names:
-                what += " of hydra/launcher=basic; choose another hydra/launcher"
-            elif not names:  # of metrics, or of callbacks=none
-                what += f"; +{name} adds it"
-            return unknown_choice_message(what, part, list(names)) if names else what
-        config = OmegaConf.select(config, part)
-    return f"{name}: no such option"
-
-
-def _options_elsewhere(name: str, folders: Sequence[Path], config: DictConfig | None) -> str | None:
-    """Return where an option is that a group lacks: in other choices of it, or in another group."""
-    group, _, option = name.rpartition(".")
-    if group.startswith("hydra"):
-        return None
-    if found := choices_with(group, option, folders):
-        return f"only {', '.join(found)} has this option"
-    groups: Any = {} if config is None else OmegaConf.to_container(config, resolve=False)
-    others = [
-        f"{other}.{option}"
-        for other, options in groups.items()
-        if other not in ("hydra", group) and isinstance(options, dict) and option in options
-    ]
-    return f"no such option; there is {', '.join(others)}" if others else None
-
-
-def choices_with(group: str, option: str, folders: Sequence[Path]) -> list[str]:
-    """Return the choices of a group whose file has an option: ["data=demo", "data=long_range"]."""
-    files = {path for folder in folders for path in (folder / group).glob("*.yaml") if group}
-    return sorted(f"{group}={path.stem}" for path in files if option in _options_in(path))
-
-
-def _options_in(path: Path) -> set[str]:
-    """Return the options in a file of conf, and in the choices of its group that it builds on."""
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):  # named where the file is chosen
-        return set()
-    if not isinstance(content, dict):
-        return set()
-    bases = [base for base in content.pop("defaults", ()) if isinstance(base, str)]
-    files = [path.with_name(f"{base}.yaml") for base in bases if base != "_self_"]
-    return set(content).union(*(_options_in(file) for file in files if file.is_file()))
 
 
 def check_sweep_options(config: DictConfig) -> None:
@@ -256,6 +194,7 @@ def _submitit_options(launcher: str) -> set[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = get_args_parser()
+    vars(parser._option_string_actions["--version"])["version"] = f"rnn-lab {__version__}"
 
     def fail(message: str) -> NoReturn:  # Hydra would print its long usage
         raise ConfigError(f"{message}; options are given as name=value, without dashes")
@@ -264,27 +203,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config_dirs(arguments: Sequence[str]) -> list[Path]:
+def config_dirs(arguments: Sequence[str]) -> list[Path]:
     """Return the built-in folder of configuration, and that of `--config-dir`, if any."""
     given = check_flags(arguments).config_dir
     own = Path(given).absolute() if given else None
     return [conf_dir(), *([own] if own is not None and own.is_dir() else [])]
 
 
-def _config_groups(folders: Sequence[Path]) -> set[str]:
-    return {
-        path.relative_to(folder).as_posix()
-        for folder in folders
-        for path in folder.rglob("*")
-        if path.is_dir()
-    }
-
-
 def _group_options(groups: Collection[str], config_name: str) -> dict[str, TextOption]:
     """Return how the choices of groups are read; `null` is one where it is the default."""
-    config = load_yaml((conf_dir() / f"{config_name}.yaml").read_text("utf-8"))
-    defaults = [entry for entry in config["defaults"] if isinstance(entry, dict)]
-    absent = {group for entry in defaults for group, choice in entry.items() if choice is None}
+    absent = {group for group, choice in default_groups(config_name).items() if choice is None}
     return {
         group: TextOption(is_list=True, is_group=True, may_be_absent=group in absent)
         for group in groups
@@ -315,30 +243,3 @@ def _expand_config_dir(argument: str) -> str:
     flag, equals, folder = argument.partition("=")
     is_folder = equals and flag in ("--config-dir", "-cd")
     return f"{flag}={expand_home(folder)}" if is_folder else argument
-
-
-def _compose_choices(
-    arguments: Sequence[str], config_name: str, groups: Collection[str], user_dirs: Sequence[Path]
-) -> DictConfig | None:
-    """Compose the config with the group choices among the arguments, which decide its options.
-
-    A choice may itself be what is wrong: then the config is composed without any.
-    """
-    path = [f"hydra.searchpath=[{quote_value(f'file://{user_dir}')}]" for user_dir in user_dirs]
-    for overrides in ([*path, *_choices(arguments, groups)], []):
-        GlobalHydra.instance().clear()
-        with (
-            contextlib.suppress(HydraException, OmegaConfBaseException, yaml.YAMLError),
-            hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"),
-        ):
-            return hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
-    return None
-
-
-def _choices(arguments: Sequence[str], groups: Collection[str]) -> list[str]:
-    """Return the arguments that choose a config of a group, or Hydra's mode."""
-    return [
-        argument
-        for argument in arguments
-        if argument.partition("=")[0].lstrip("+") in {*groups, "hydra.mode"} and "," not in argument
-    ]

@@ -1,6 +1,6 @@
 """Strict configuration schemas, the objects that options name, and one line per invalid option."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -199,9 +199,17 @@ def check_arguments(group: str, name: str, arguments: Mapping[str, Any], known: 
             raise ValueError(f"{group}.{argument}: {name} has no such option.{meant}{choices}")
 
 
+def closest_choice(name: str, choices: Collection[str]) -> str | None:
+    """Return the choice that `name` may mean: the only one it begins, or else a similar one."""
+    last = name.rpartition(".")[2]
+    begun = [choice for choice in choices if last and choice.startswith(last)]
+    close = begun if len(begun) == 1 else get_close_matches(last, choices, n=1)
+    return close[0] if close else None
+
+
 def _suggestion(name: str, choices: Sequence[str]) -> str:
-    close = get_close_matches(name.rpartition(".")[2], choices, n=1)
-    return f" Did you mean {close[0]}?" if close else ""
+    meant = closest_choice(name, choices)
+    return "" if meant is None else f" Did you mean {meant}?"
 
 
 def _line(path: list[str], details: Any, schema: type[BaseModel]) -> str:

@@ -1,13 +1,18 @@
 """A user's own --config-dir: it works as the built-in conf, and so do its error messages."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
+import rnn_lab
 from rnn_lab.cli import hydra_entrypoint
-from rnn_lab.command_line import unknown_option
+from rnn_lab.command_line import take_text_literally
+from rnn_lab.composition import unknown_option
+from rnn_lab.errors import ConfigError
+from rnn_lab.paths import conf_dir
 from rnn_lab.training.config import parse_run_config
 
 FILES = {
@@ -49,8 +54,9 @@ def compose(tmp_path, monkeypatch, capsys):
         try:
             hydra_entrypoint("train")(composed.append)()
         except SystemExit as end:
-            assert end.code == 1
-            (line,) = capsys.readouterr().err.splitlines()
+            said = capsys.readouterr()
+            assert end.code == (0 if said.out else 1)
+            (line,) = (said.out + said.err).splitlines()
             assert composed == []
             return line
         return composed[0]
@@ -130,7 +136,10 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         ),
         (("-m", "hydra.launcher.n_jobs=2"), "of hydra/launcher=basic; choose another hydra/launc"),
         (("-m", "+hydra.launcher.n_jobs=2"), "hydra/launcher=basic has no such option"),
-        (("-m", "+hydra.sweeper.max=2"), "hydra/sweeper=basic has no such option. Choose from: m"),
+        (
+            ("-m", "+hydra.sweeper.max=2"),
+            "hydra/sweeper=basic has no such option. Did you mean max_b",
+        ),
         (("--model", "gru"), "unrecognized arguments: --model; options are given as name=value"),
         (("hydra.run.dri=x",), "hydra.run.dri: no such option. Did you mean dir? Choose from: dir"),
         (("hydra/launcher=jblib",), "hydra/launcher=jblib: no such choice. Did you mean joblib?"),
@@ -145,6 +154,9 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         (("+=3",), "'+=3': has no name"),
         (("",), "'': has no name"),
         (("plugins=5",), "give a list of module names"),
+        (("epochs=3",), "epochs: no such option; there is "),
+        (("seed",), "error: seed: options are given as name=value"),
+        (("mine",), "error: mine: options are given as name=value"),
     ],
     ids=str,
 )
@@ -153,10 +165,46 @@ def test_a_mistake_is_one_line(compose, arguments, line):
     assert said.startswith("error: ") and line in said
 
 
-def test_an_option_of_a_group_that_is_not_chosen_names_the_choice(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["eval.py", "run=a", "data.class_names=[a,b]"])
-    line = unknown_option("data.class_names", "eval")
+def test_an_option_of_a_group_that_is_not_chosen_names_the_choice():
+    arguments = ["run=a", "data.class_names=[a,b]"]
+    line = unknown_option("data.class_names", "eval", arguments, [conf_dir()])
     assert line == "data.class_names: only data=files has this option"
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "line"),
+    [
+        ("train", "epochs", "epochs: no such option; there is trainer.max_epochs"),
+        (
+            "predict",
+            "model",
+            "model: no such option. Choose from: batch_size, columns, delimiter, ",
+        ),
+        ("predict", "model.dropout", "model.dropout: no such option. Choose from: batch_size, "),
+        ("predict", "topk", "topk: no such option. Did you mean top_k? Choose from: batch_size, "),
+        ("explain", "data", "data: no such option. Choose from: label, output, plugins, run, text"),
+        ("serve", "prot", "prot: no such option. Did you mean port? Choose from: allowed_hosts, d"),
+    ],
+)
+def test_the_options_of_the_command_alone_are_choices(command, name, line):
+    said = unknown_option(name, command, [f"{name}=a"], [conf_dir()])
+    assert said.startswith(line)
+    groups = {"callbacks", "experiment", "loss", "objective", "trainer"}
+    assert command == "train" or groups.isdisjoint(said.partition("Choose from: ")[2].split(", "))
+
+
+def test_a_path_without_an_option_is_named_with_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    with pytest.raises(ConfigError, match=r"^runs: options are given as name=value: run=runs$"):
+        take_text_literally(["runs", "some text"], "predict")
+    with pytest.raises(ConfigError, match=r"^some text: options are given as name=value$"):
+        take_text_literally(["run=runs", "some text"], "predict")
+    assert take_text_literally(["-m", "~experiment"], "train") == ["-m", "~experiment"]
+
+
+def test_the_version_is_that_of_the_package(compose):
+    assert compose("--version") == f"rnn-lab {rnn_lab.__version__}"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rnn_lab.composition import check_assignments, composition_error
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.sources.lists import store_corpus
 from rnn_lab.errors import ConfigError
@@ -16,7 +17,6 @@ from rnn_lab.io.atomic import atomic_write
 from rnn_lab.io.secret_scan import find_secret
 from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.overrides import (
-    composition_message,
     own_options,
     quote_override,
     take_literally,
@@ -48,9 +48,9 @@ def train_corpus(corpus: Corpus, output_dir: str | Path | None, overrides: Seque
         ConfigError: an override is unknown or impossible, or for the command alone.
         UserError: as of the command.
     """
+    check_assignments(overrides)
     overrides = take_literally(overrides, text_options(RunConfig), is_sweep=lambda: False)
-    config = _compose(overrides)
-    options = own_options(config)
+    config, options = _compose(overrides)
     run = parse_run_config(options)
     _refuse(overrides, run)
     stored = store_corpus(corpus, Path(run.data.cache_dir).absolute())
@@ -70,20 +70,22 @@ def train_corpus(corpus: Corpus, output_dir: str | Path | None, overrides: Seque
     return folder
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
+def _compose(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    """Return the config and its own options, resolved."""
     given = ["data=lists", *overrides]
     register_resolvers()
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = hydra.compose("train", overrides=given, return_hydra_config=True)
+        options = own_options(config)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(composition_message(error)) from error
+        raise ConfigError(composition_error(error, "train", given, [conf_dir()])) from error
     if name := find_secret(config):
         raise ConfigError(
             f"{name}: contains a secret, and options are written into the run folder; set an "
             "environment variable and use '${oc.env:<its name>}'"
         )
-    return config
+    return config, options
 
 
 def _refuse(overrides: Sequence[str], run: Any) -> None:

@@ -104,6 +104,7 @@ def corpus_from_lists(
         name: of the corpus.
 
     Raises:
+        TypeError: texts or labels are a single string.
         DataError: texts and labels differ in number, a row cannot be used, or there are fewer than
             two classes, or as many as rows.
     """
@@ -143,6 +144,9 @@ def _read(
     skipped: list[str],
 ) -> tuple[Split, tuple[str, ...]]:
     """Return the usable rows, named by their positions from 0, and the classes."""
+    for name, values in zip(("texts", "labels"), pair, strict=True):
+        if isinstance(values, str | bytes):
+            raise TypeError(f"{where}: {name} is a single string; give an iterable of them")
     texts = list(pair[0])
     labels, classes = _label_rows(where, pair[1], classes)
     if len(texts) != len(labels):
