@@ -19,6 +19,8 @@ from rnn_lab.paths import conf_dir, local_path
 from rnn_lab.plain_options import load_yaml
 from rnn_lab.validation import closest_choice, unknown_choice_message
 
+_SWEEP = "several values are a sweep, which needs -m"
+
 
 def composition_error(
     error: Exception, config_name: str, arguments: Sequence[str], folders: Sequence[Path]
@@ -33,8 +35,12 @@ def composition_error(
     """
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+        if "," in choice:
+            return f"{group}={choice}: {_SWEEP}"
         what = f"{group}={choice}: no such choice"
         return unknown_choice_message(what, choice, list(error.options))
+    if several := re.match(r"Ambiguous value for argument '(.+)'", str(error)):
+        return f"{several[1]}: {_SWEEP}; a list is given in brackets"
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, HydraException) and unknown:
         key = str(getattr(error.__cause__, "full_key", ""))  # `{direction: ...}` is within it

@@ -154,6 +154,8 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         (("+=3",), "'+=3': has no name"),
         (("",), "'': has no name"),
         (("plugins=5",), "give a list of module names"),
+        (("model=rnn,gru",), "error: model=rnn,gru: several values are a sweep, which needs -m"),
+        (("seed=1,2",), "seed=1,2: several values are a sweep, which needs -m; a list is given in"),
         (("epochs=3",), "epochs: no such option; there is "),
         (("seed",), "error: seed: options are given as name=value"),
         (("mine",), "error: mine: options are given as name=value"),
