@@ -67,7 +67,9 @@ def compose(tmp_path, monkeypatch, capsys):
 def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(compose):
     options = compose("--config-dir=mine", "experiment=mine", "data.num_train=40")
     assert options["seed"] == 7
-    assert options["model"] == {"name": "gru", "hidden_size": 8, "embedding_dim": 8}
+    model = options["model"]
+    assert (model["name"], model["hidden_size"], model["embedding_dim"]) == ("gru", 8, 8)
+    assert model["dropout"] == 0.5  # an option of every model
     assert (options["data"]["source"], options["data"]["num_train"]) == ("demo", 40)
 
 
@@ -83,7 +85,7 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         (
             ("experiment=mine", "model.hiden_size=5"),
             "model.hiden_size: no such option. Did you mean hidden_size? "
-            "Choose from: embedding_dim, hidden_size, name",
+            "Choose from: bidirectional, dropout, embedding_dim, ",
         ),
         (("experiment=mine", "data.num_trian=5"), "Did you mean num_train?"),
         (("experiment=group",), "modle: no such option. Did you mean model? Choose from: "),
