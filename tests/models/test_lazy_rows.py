@@ -88,6 +88,16 @@ def test_every_row_is_where_the_dense_optimizer_has_it(name, options, most_steps
             torch.testing.assert_close(found[moment], expected, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("betas", [(0.3, 0.3), (0.4, 0.49), (0.01, 0.01)])
+def test_second_moment_that_underflows_within_the_flush_interval(betas):
+    pair = Pair(lr=0.01, betas=betas)
+    for step in range(lazy_rows.FLUSH_INTERVAL):
+        rare = step in (0, lazy_rows.FLUSH_INTERVAL - 1)
+        pair.step(torch.tensor([[1, 2 if rare else 1]]))
+    ours, dense = pair.weights()
+    torch.testing.assert_close(ours, dense, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize(("name", "options"), KINDS)
 def test_rows_that_every_batch_has_differ_by_rounding_only(name, options):
     pair = Pair(name, lr=0.1, **options)

@@ -79,7 +79,7 @@ class LazyRows(ABC):
         self._steps += 1
         self._written[rows] = self._steps
         self._add_missed_step(self._lags[: self._steps], lr, weight_decay)
-        if self._steps == FLUSH_INTERVAL:
+        if self._steps == FLUSH_INTERVAL or self._is_exhausted:
             self.flush()
 
     @torch.no_grad()
@@ -91,6 +91,11 @@ class LazyRows(ABC):
         self._steps = 0
         self._written.zero_()
         self._lags.copy_(torch.tensor(self.lag_columns, dtype=torch.float64))
+
+    @property
+    def _is_exhausted(self) -> bool:
+        """Whether the table could not hold one more missed step."""
+        return False
 
     @property
     def has_pending(self) -> bool:
@@ -146,6 +151,12 @@ class LazyAdam(LazyRows):
         super().__init__(weight, state, group)
         self._count = state.setdefault("step", torch.zeros(()))
         self._betas, self._eps = tuple(group["betas"]), group["eps"]
+
+    @property
+    def _is_exhausted(self) -> bool:
+        """Whether b2^(t-s), by which B is divided, would underflow; b2 is then below 0.5."""
+        smallest = float(self._lags[0, 1]) * self._betas[1]
+        return smallest < torch.finfo(self._lags.dtype).tiny
 
     @torch.no_grad()
     def read(self, rows: Tensor) -> Tensor:
