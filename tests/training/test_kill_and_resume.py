@@ -169,6 +169,20 @@ def test_killed_at_random_moments(tmp_path, options):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "stopping", [("trainer.patience=3",), ("trainer.patience=null", "callbacks=early_stopping")]
+)
+def test_early_stopping_resumes_in_an_epoch_that_ends_before_its_validation(tmp_path, stopping):
+    found = kill(
+        tmp_path,
+        *("trainer.max_epochs=5", "trainer.max_steps=9", "trainer.checkpoint_every_n_steps=1"),
+        *("plots=false", *stopping),
+        runs={"killed": [aim("torch.Tensor.backward", 9)]},
+    )["runs"]
+    assert found == {"killed": {"statuses": [-9, 0], "differences": []}}
+
+
+@pytest.mark.slow
 def test_killed_between_batches_of_labelled_and_unlabelled_texts(tmp_path):
     """The unlabelled texts have batches of their own, which end in the middle of epochs."""
     texts = [f"a good film {i}, not a dull one" if i % 3 else f"dull {i}" for i in range(31)]

@@ -73,4 +73,20 @@ def build_callbacks(
     for name, target in spec.config.callbacks.items():
         if target is not None:
             callbacks.append(build_object(target, f"callbacks.{name}", Callback))
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping):
+            _check_after_validation(callback)
     return callbacks
+
+
+def _check_after_validation(stopping: EarlyStopping) -> None:
+    """Let early stopping see a validation metric when it is new.
+
+    By default Lightning looks at it after each epoch, also after one that trainer.max_steps ends
+    before its validation. There it counts the epoch before once more, and a resumed run, which has
+    no metric yet, fails.
+    """
+    # Private: a callback of the user is already built. tests/training/test_kill_and_resume.py fails
+    # when this changes.
+    if stopping._check_on_train_epoch_end is None and stopping.monitor.startswith("val/"):
+        stopping._check_on_train_epoch_end = False
