@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.sweeps.retry import is_out_of_memory, retry_run
+from rnn_lab.sweeps.retry import retry_run
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.out_of_memory import is_out_of_memory
 from rnn_lab.training.spec import RunSpec, config_fingerprint
 from rnn_lab.validation import validate
 from tests.test_conf import composed
@@ -76,6 +77,10 @@ def test_half_the_batch_makes_the_same_step():
     ]
     assert [spec.batch_halvings for spec in specs] == list(range(6))
     assert {spec.fingerprint for spec in specs} == {config_fingerprint(config)}  # the same job
+    assert [spec.describe_batch() for spec in specs[2:4]] == [
+        "data.batch_size=2 trainer.accumulate_grad_batches=4",
+        "data.batch_size=1 trainer.accumulate_grad_batches=8 data.eval_batch_size=4",
+    ]
 
 
 def test_batch_of_tokens_still_holds_the_longest_text():

@@ -21,6 +21,11 @@ from rnn_lab.sweeps.job import JobDir, error_line
 from rnn_lab.sweeps.naming import sweep_label
 from rnn_lab.training.config import parse_run_config
 from rnn_lab.training.launch import launch
+from rnn_lab.training.out_of_memory import (
+    OutOfMemoryAfterTrainingError,
+    OutOfMemoryError,
+    is_out_of_memory,
+)
 from rnn_lab.training.reproduce import RunRecord, read_run_record
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.validation import AUTO
@@ -29,16 +34,6 @@ if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
 log = logging.getLogger(__name__)
-
-# As PyTorch's allocators, the system, cuBLAS and the C++ library word it.
-_OUT_OF_MEMORY = (
-    *("can't allocate memory", "out of memory", "Cannot allocate memory"),
-    *("ALLOC_FAILED", "bad_alloc"),
-)
-
-
-class OutOfMemoryError(UserError):
-    """Not even a batch of one example fits into memory."""
 
 
 def train_with_retries(options: Mapping[str, Any]) -> None:
@@ -55,12 +50,14 @@ def retry_run(spec: RunSpec) -> None:
 
     A run that fails is trained again `max_retries` times and resumes from its last checkpoint. On
     out-of-memory it starts over with half the batch size and doubled gradient accumulation, down to
-    one example. Errors that the user has to correct are not retried, and neither is one of several
-    processes that srun or torchrun started: the others would wait for it.
+    one example. A complete training is not repeated: its test is, with half the batch size; further
+    epochs of it are an error. Errors that the user has to correct are not retried, and neither is
+    one of several processes that srun or torchrun started: the others would wait for it.
 
     Raises:
-        UserError: as training.launch; OutOfMemoryError where no batch is small enough; for a
-            reproduced run, metrics that differ from the first run's.
+        UserError: as training.launch; OutOfMemoryError where no batch is small enough, or would
+            have to be in further epochs; for a reproduced run, metrics that differ from the first
+            run's.
         Exception: that of the last attempt.
     """
     if not is_rank_zero():
@@ -88,16 +85,10 @@ def retry_run(spec: RunSpec) -> None:
         except Exception as error:
             if is_worker() or job.status in ("finished", "pruned"):
                 raise
-            if is_out_of_memory(error):
-                spec = _with_known_batch(spec)
-                smaller = spec.with_half_batch()
-                if smaller is spec:
-                    raise OutOfMemoryError(
-                        f"out of memory, even with {spec.describe_batch()}: {error_line(error)}"
-                    ) from error
-                message = f"out of memory with {spec.describe_batch()}; starts over with "
-                message += smaller.describe_batch()
-                spec = smaller
+            if isinstance(error, OutOfMemoryAfterTrainingError):
+                spec, message = _to_test_again(spec, error)
+            elif is_out_of_memory(error):
+                spec, message = _to_start_over(spec, error)
                 job.discard_checkpoints()
             elif retries > 0:
                 left = f"{retries} of {config.max_retries} retries left"
@@ -111,6 +102,37 @@ def retry_run(spec: RunSpec) -> None:
         _free_memory()
     if record is not None:
         _compare(record, job)
+
+
+def _to_test_again(spec: RunSpec, error: Exception) -> tuple[RunSpec, str]:
+    """Return the run whose test ran out of memory with a smaller batch, and a message."""
+    size, smaller = spec.config.data.eval_batch_size, spec.with_half_eval_batch()
+    if smaller is spec:
+        raise OutOfMemoryError(
+            f"out of memory after training, even with data.eval_batch_size={size}: {error}; the "
+            "same command resumes with the test"
+        ) from error
+    half = smaller.config.data.eval_batch_size
+    message = f"out of memory after training with data.eval_batch_size={size}; tests again with "
+    return smaller, f"{message}data.eval_batch_size={half}"
+
+
+def _to_start_over(spec: RunSpec, error: Exception) -> tuple[RunSpec, str]:
+    """Return the run whose training ran out of memory with a smaller batch, and a message."""
+    from rnn_lab.training.resume import holds_complete_training
+
+    spec = _with_known_batch(spec)
+    batch = spec.describe_batch()
+    if spec.resume == "auto" and holds_complete_training(spec):
+        raise OutOfMemoryError(
+            f"out of memory with {batch}, after a complete training, which is kept: "
+            f"{error_line(error)}. ckpt_path={spec.checkpoint_dir / 'last.ckpt'} continues it in "
+            "another folder, where the batch may be smaller"
+        ) from error
+    smaller = spec.with_half_batch()
+    if smaller is spec:
+        raise OutOfMemoryError(f"out of memory, even with {batch}: {error_line(error)}") from error
+    return smaller, f"out of memory with {batch}; starts over with {smaller.describe_batch()}"
 
 
 def _run_spec(options: Mapping[str, Any]) -> RunSpec:
@@ -145,15 +167,6 @@ def _search_callbacks(spec: RunSpec) -> "list[Callback]":
     from rnn_lab.sweeps.search.pruning import Pruning
 
     return [Pruning(spec.config.trial, spec.output_dir)]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, of the CPU or an accelerator, in `error` or its causes."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    if isinstance(error, RuntimeError | OSError) and any(w in str(error) for w in _OUT_OF_MEMORY):
-        return True
-    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 def _compare(record: RunRecord, job: JobDir) -> None:

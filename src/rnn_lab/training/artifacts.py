@@ -34,6 +34,7 @@ from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import SKIPPED_ROWS
 from rnn_lab.training.hardware import Hardware, describe_hardware
+from rnn_lab.training.out_of_memory import skip_out_of_memory
 from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.split_predictions import SplitPredictions
@@ -83,7 +84,8 @@ def save_artifacts(
     result = result | describe_thresholds(data.class_names, thresholds)
     write_result(stage, result)
     if plots:
-        draw_plots(stage)
+        with skip_out_of_memory("further plots"):
+            draw_plots(stage)
     _report_to_wandb(stage, data, trainer)
     files = [path for path in stage.rglob("*") if path.is_file() and path.name not in _IN_PLACE]
     for path in sorted(files, key=lambda path: (path.name == "result.json", path)):
@@ -109,7 +111,8 @@ def _report_to_wandb(stage: Path, data: TextDataModule, trainer: L.Trainer) -> N
 
     best = find_callback(trainer, BestCheckpoint).best_model_path
     checkpoint = Path(best) if best else None
-    with logger.tolerate():  # the run is complete without its dashboard
+    # The run is complete without its dashboard.
+    with skip_out_of_memory("summary in W&B"), logger.tolerate():
         report_to_wandb(logger.experiment, stage, data.corpus.test, checkpoint)
 
 

@@ -30,6 +30,7 @@ class ResumePoint:
     global_step: int
     changed: tuple[str, ...] = ()  # options with other values than those of the checkpoint
     extends: bool = False  # a complete training, which continues with more epochs
+    is_copy: bool = False  # of a run in another folder
 
     @property
     def metrics_rows(self) -> int:

@@ -22,7 +22,7 @@ from rnn_lab.errors import (
 )
 from rnn_lab.io.atomic import find_os_error, write_error
 from rnn_lab.io.run_file import CHECKPOINT_DIR
-from rnn_lab.io.safe_load import UnsafeCheckpointError
+from rnn_lab.io.safe_load import UnsafeCheckpointError, safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.paths import local_path
 from rnn_lab.reports.run_files import diff_options
@@ -50,6 +50,7 @@ from rnn_lab.training.spec import RunSpec
 
 _SHOWN = 3  # differing options in a message
 _OF_TEST = {"test", "trainer.limit_test_batches"}  # may change: no trained weight depends on them
+_OF_VALIDATION_AND_TEST = {"data.eval_batch_size"}  # may change when nothing is validated any more
 _FILES = ("metrics.csv", "gradient_flow.csv", ROLLBACKS)
 
 
@@ -70,6 +71,7 @@ class _ResumeState(_Strict):
     epoch: NonNegativeInt
     batch_idx: NonNegativeInt
     training_complete: bool
+    extends: bool = False  # further epochs of a training that was complete
     metrics_rows: NonNegativeInt
     seconds: float
     ranks: list[_RankState]
@@ -155,7 +157,7 @@ def find_resume_point(
     else:
         where = f"epoch {epoch} after {state['batch_idx']} batches (step {step})"
         _print(f"resumes in {where}")
-    return ResumePoint(last, state, step, tuple(changed), extends)
+    return ResumePoint(last, state, step, tuple(changed), extends, is_copy=_is_copy(saved, wanted))
 
 
 def recorded_initial_weights(
@@ -200,6 +202,26 @@ def _read_saved(
         return read_checkpoint(last)
     except OSError:
         return {}
+
+
+def holds_complete_training(spec: RunSpec) -> bool:
+    """Return whether last.ckpt is of a complete training of the folder, or of more epochs of it.
+
+    A copy of a run in another folder is not one of this folder.
+    """
+    try:
+        saved = safe_load(spec.checkpoint_dir / LAST, mmap=True)[RESUME]
+        state = _ResumeState.model_validate(saved)
+    except (CheckpointError, KeyError, TypeError, ValidationError):
+        return False
+    if _is_copy(state.signature, {"ckpt_path": spec.config.ckpt_path}):
+        return False
+    return state.training_complete or state.extends
+
+
+def _is_copy(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint is of the run that ckpt_path names, which has another one."""
+    return wanted.get("ckpt_path") not in (None, saved.get("ckpt_path"))
 
 
 def incompatible_checkpoint(path: Path, error: Exception) -> IncompatibleCheckpointError | None:
@@ -289,10 +311,12 @@ def _check_signature(
         OutputDirConflictError: they may not.
     """
     saved, wanted = state["signature"], metadata["signature"]
+    only_tests = state["training_complete"] and not extends
+    free = _OF_TEST | (_OF_VALIDATION_AND_TEST if only_tests else set())
     found = [
         one
         for one in diff_options(saved, wanted)
-        if one[0] not in _OF_TEST and (ckpt_path is None or one[0] != "ckpt_path")
+        if one[0] not in free and (ckpt_path is None or one[0] != "ckpt_path")
     ]
     names = [name for name, _, _ in found]
     differences = [f"{name}={old} (saved), {new} (requested)" for name, old, new in found]

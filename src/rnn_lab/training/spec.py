@@ -105,11 +105,27 @@ class RunSpec:
         config = self.config.model_copy(update=update)
         return replace(self, config=config, batch_halvings=self.batch_halvings + 1)
 
+    def with_half_eval_batch(self) -> RunSpec:
+        """Return the run that tests its complete training again, with half the batch size.
+
+        Where no batch can be smaller, the same run is returned.
+        """
+        data = self.config.data
+        if data.eval_batch_size == 1:
+            return self
+        halved = data.model_copy(update={"eval_batch_size": data.eval_batch_size // 2})
+        # resume=never, which may have been asked for, would discard the training.
+        config = self.config.model_copy(update={"data": halved, "resume": "auto"})
+        return replace(self, config=config)
+
     def describe_batch(self) -> str:
-        """Return the options of a training step's batch, as the command line has them."""
-        name, size, _ = self._batch_option
+        """Return the options of a batch that `with_half_batch` changes, as on the command line."""
+        name, size, smallest = self._batch_option
         accumulated = self.config.trainer.accumulate_grad_batches
-        return f"data.{name}={size} trainer.accumulate_grad_batches={accumulated}"
+        described = f"data.{name}={size} trainer.accumulate_grad_batches={accumulated}"
+        if size > smallest:
+            return described
+        return f"{described} data.eval_batch_size={self.config.data.eval_batch_size}"
 
     @property
     def _batch_option(self) -> tuple[str, int, int]:

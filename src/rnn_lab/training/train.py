@@ -27,6 +27,7 @@ from rnn_lab.training.checkpoint_io import ResumePoint, read_checkpoint
 from rnn_lab.training.checks import check_before_training, nan_error
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import print_precision, resolve_hardware
+from rnn_lab.training.out_of_memory import after_training, skip_out_of_memory
 from rnn_lab.training.recipe import print_recipe, resolve_recipe, warn_unused_options
 from rnn_lab.training.resume import incompatible_checkpoint
 from rnn_lab.training.run_data import load_data
@@ -49,6 +50,7 @@ def train(spec: RunSpec, shutdown: GracefulShutdown, make_callbacks: CallbackFac
     A resumed run ends as it would have ended without the interruption; on a CPU, bit by bit.
 
     Raises:
+        OutOfMemoryAfterTrainingError: memory ran out in the test or later.
         RollbackRequestedError: the run is to go back to its last checkpoint.
         UserError: whatever the user can correct.
         Interrupted: `shutdown` received a signal.
@@ -84,16 +86,17 @@ def train(spec: RunSpec, shutdown: GracefulShutdown, make_callbacks: CallbackFac
             if resumed is not None and resumed.extends:
                 remove_result(spec)
             metrics |= fit(trainer, model, data, resumed)
-        if config.test and not skips_test(trainer):
-            metrics |= test(trainer, model, data, None if config.train else config.ckpt_path)
-        elif not config.test and not config.trainer.fast_dev_run:
-            load_selected(trainer, model)
-        if config.trainer.fast_dev_run:
-            print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
-        elif trainer.is_global_zero and not skips_test(trainer):
-            about = run_metadata(spec, data, trainer, hardware) | dict(start.weights.about)
-            result = run_identity(config, data) | metrics | about | baselines(config, data)
-            save_artifacts(folder, result, data, trainer, plots=config.plots)
+        with after_training():
+            if config.test and not skips_test(trainer):
+                metrics |= test(trainer, model, data, None if config.train else config.ckpt_path)
+            elif not config.test and not config.trainer.fast_dev_run:
+                load_selected(trainer, model)
+            if config.trainer.fast_dev_run:
+                print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
+            elif trainer.is_global_zero and not skips_test(trainer):
+                about = run_metadata(spec, data, trainer, hardware) | dict(start.weights.about)
+                result = run_identity(config, data) | metrics | about | baselines(config, data)
+                save_artifacts(folder, result, data, trainer, plots=config.plots)
 
 
 def with_recipe(spec: RunSpec, data: TextDataModule) -> RunSpec:
@@ -260,5 +263,7 @@ def baselines(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
     """Return what result.json says of the linear classifiers that a run is compared with."""
     if not data.use_labels or not wants_baselines(config.baseline, data):
         return {}
-    fitted = fit_baselines(data, test=config.test, nbsvm=config.baseline == "nbsvm")
-    return {"baseline": fitted}
+    with skip_out_of_memory("baselines"):
+        fitted = fit_baselines(data, test=config.test, nbsvm=config.baseline == "nbsvm")
+        return {"baseline": fitted}
+    return {}

@@ -129,6 +129,11 @@ class ExactCheckpoint(Checkpoint):
         self._every_n_steps = config.checkpoint_every_n_steps
         self._every_seconds = (config.checkpoint_every_n_minutes or math.inf) * 60
         self._extends = resume_point is not None and resume_point.extends
+        # Also where the further epochs were interrupted. A copy is not all that is left of its run.
+        self._is_extension = resume_point is not None and (
+            (resume_point.extends and not resume_point.is_copy)
+            or resume_point.state.get("extends", False)
+        )
         self._changed = resume_point.changed if resume_point else ()
         self._patience = config.patience
         self._configured: list[list[dict[str, Any]]] = []  # of each optimizer, by its groups
@@ -315,6 +320,7 @@ class ExactCheckpoint(Checkpoint):
             "epoch": trainer.current_epoch,
             "batch_idx": batch,
             "training_complete": training_complete,
+            "extends": self._is_extension,
             "metrics_rows": csv.rows if csv and trainer.is_global_zero else 0,
             "seconds": self.seconds,
             "ranks": gather(trainer, mine),
