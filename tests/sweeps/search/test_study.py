@@ -225,7 +225,9 @@ class ScriptedLosses(L.LightningModule):
         return self.layer(batch[0]).sum()
 
     def validation_step(self, batch, batch_idx):
-        self.log("val/loss", self.losses[self.current_epoch])
+        # The sanity check's loss is none of an epoch.
+        loss = 9.0 if self.trainer.sanity_checking else self.losses[self.current_epoch]
+        self.log("val/loss", loss)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.0)
@@ -240,7 +242,7 @@ def train(folder, losses, trial, *, resume=None):
         max_epochs=len(losses),
         callbacks=[best, last, ValidationHistory(), Pruning(TrialConfig(**trial), folder)],
         accelerator="cpu",
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         logger=False,

@@ -135,6 +135,14 @@ def test_interrupted_training_resumes_bit_by_bit(tmp_path, cache, uninterrupted,
     assert find_callback(trainer, Throughput).examples == 2 * 180
 
 
+def test_sanity_check_changes_no_bit(tmp_path, cache, uninterrupted):
+    options = {"gradient_flow": 4, "num_sanity_val_steps": 2}
+    with pytest.raises(Interrupted):
+        train(tmp_path, cache, stop_after=STEPS + 2, **options)
+    train(tmp_path, cache, **options)
+    assert list(differences(outputs(uninterrupted), outputs(tmp_path))) == []
+
+
 def test_weighted_sampling_resumes_bit_by_bit(tmp_path, cache):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     for folder in (whole, stopped):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
+from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.callbacks.nonfinite import (
     NonFiniteError,
     NonFiniteGuard,
@@ -134,6 +135,26 @@ def test_non_finite_weights_are_not_saved(tmp_path, model, when, what):  # noqa:
     with pytest.raises(NonFiniteError, match=what):
         trainer.fit(model, batches(4), batches(6))
     assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+class SpoilSanityCheck(L.Callback):
+    """Let the sanity check have a weight that is NaN."""
+
+    def on_sanity_check_start(self, trainer, module) -> None:
+        self.weight = module.classifier.linear.bias.detach().clone()
+        module.classifier.linear.bias.data.fill_(torch.nan)
+
+    def on_sanity_check_end(self, trainer, module) -> None:
+        assert trainer.callback_metrics["val/loss"].isnan()
+        module.classifier.linear.bias.data.copy_(self.weight)
+
+
+def test_sanity_check_selects_no_epoch(tmp_path, model, caplog):  # noqa: F811
+    options = {"num_sanity_val_steps": 1, "monitor": "val/loss", "max_epochs": 1}
+    trainer = small_trainer(tmp_path, SpoilSanityCheck(), **options)
+    trainer.fit(model, batches(4), batches(2))
+    assert "nan" not in caplog.text
+    assert [*find_callback(trainer, ValidationHistory).by_step] == [4]
 
 
 def test_rollbacks_are_recorded_and_limited(tmp_path, model):  # noqa: F811

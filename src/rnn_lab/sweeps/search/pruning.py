@@ -69,6 +69,8 @@ class Pruning(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Report the epoch before its checkpoint is written, and stop if the pruner decides so."""
+        if trainer.sanity_checking:
+            return
         stop = False
         if self.metric is not None:
             self.value = float(trainer.callback_metrics[self.metric])

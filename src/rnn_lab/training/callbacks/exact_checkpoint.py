@@ -75,6 +75,8 @@ class BestCheckpoint(ModelCheckpoint):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save the weights of a better epoch; warn once where the metric is NaN."""
         super().on_validation_end(trainer, module)
+        if trainer.sanity_checking:
+            return
         value = trainer.callback_metrics.get(str(self.monitor))
         if value is not None and value.isnan() and not self._is_reported:
             self._is_reported = True
@@ -205,6 +207,8 @@ class ExactCheckpoint(Checkpoint):
 
     def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Stop in validation too, which may take long: the run resumes before its last step."""
+        if trainer.sanity_checking:
+            return  # a signal is not deferred yet
         signum = self._agree(trainer)[0]
         if signum is not None and self._before_last_step is not None:
             self._write(trainer, self._before_last_step)

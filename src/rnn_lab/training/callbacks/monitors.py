@@ -91,6 +91,8 @@ class ValidationHistory(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Keep the metrics of one validation."""
+        if trainer.sanity_checking:
+            return
         found = trainer.callback_metrics.items()
         metrics = {name: float(value) for name, value in found if name.startswith("val/")}
         self.by_step[trainer.global_step] = metrics

@@ -112,8 +112,10 @@ class NonFiniteGuard(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Let no non-finite validation loss select an epoch."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
         loss = trainer.callback_metrics.get("val/loss")
-        if trainer.state.fn == TrainerFn.FITTING and loss is not None and not loss.isfinite():
+        if loss is not None and not loss.isfinite():
             self._fail(trainer, "the validation loss", [])
 
     def on_save_checkpoint(
