@@ -126,6 +126,23 @@ def test_more_epochs_with_a_learning_rate_that_is_restated(trained, tmp_path):
     assert result(tmp_path / "run")["epochs"] == 4
 
 
+@pytest.mark.parametrize("folder", ["the same", "another"])
+def test_rollback_halves_a_learning_rate_that_is_restated(trained, tmp_path, folder):
+    spoil = f"+callbacks.spoil={{_target_: {USERS}.RollBack, step: 13}}"
+    options = ("trainer.on_nonfinite=rollback", "trainer.log_every_n_steps=1", spoil)
+    options += ("scheduler=constant", "plots=false")
+    if folder == "the same":
+        train(tmp_path, "run", *options, "trainer.max_epochs=2")
+    else:
+        options += (f"ckpt_path={trained}/checkpoints/last.ckpt",)
+    printed = train(tmp_path, "run", *options, "trainer.max_epochs=3", "optimizer.lr=0.001")
+    assert "rolls back to step 12, with half the learning rate" in printed
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        rates = {int(row["step"]): float(row["lr"]) for row in csv.DictReader(file) if row["lr"]}
+    after = [rates[step] for step in range(12, 18)]
+    assert after == pytest.approx([0.0005] * 6)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -36,6 +36,18 @@ class KeepFirst(L.Callback):
             shutil.copytree(folder, folder.with_name("again"))
 
 
+class RollBack(L.Callback):
+    """Make a gradient infinite in the step with that number, once in a run."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        is_first = not Path(trainer.default_root_dir, "rollbacks.json").exists()
+        if is_first and trainer.global_step == self.step:
+            module.classifier.linear.bias.grad[0] = torch.inf
+
+
 class LimitBatch(L.Callback):
     """Run out of memory in a training batch of more texts than that."""
 

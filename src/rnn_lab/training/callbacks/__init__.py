@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 
+from rnn_lab.training.callbacks.changed_options import ChangedOptions
 from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
 from rnn_lab.training.callbacks.freeze import FreezePretrained
 from rnn_lab.training.callbacks.gradient_flow import GradientFlow
@@ -43,8 +44,12 @@ def build_callbacks(
     if epochs := config.freeze_pretrained_epochs:
         with_layers = spec.config.model.init_from is not None
         freezing.append(FreezePretrained(epochs, recurrent=with_layers))
+    changed: list[Callback] = []
+    if resume_point is not None and resume_point.changed:
+        changed.append(ChangedOptions(resume_point.changed, config.patience))
     callbacks: list[Callback] = [
-        NonFiniteGuard(config, folder, rollbacks),  # first: no other sees a number that is none
+        *changed,  # a rollback multiplies the changed learning rate
+        NonFiniteGuard(config, folder, rollbacks),  # no callback below sees a non-finite number
         *([] if config.ema_decay is None else [WeightAverage(config.ema_decay)]),
         BestCheckpoint(spec.checkpoint_dir, config.monitor, config.monitored_mode),
         ExactCheckpoint(spec, metadata or {}, resume_point, shutdown or GracefulShutdown()),

@@ -20,7 +20,6 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.checkpoint_io import BEST_STATE, LAST, RESUME, ResumePoint
@@ -136,9 +135,6 @@ class ExactCheckpoint(Checkpoint):
             (resume_point.extends and not resume_point.is_copy)
             or resume_point.state.get("extends", False)
         )
-        self._changed = resume_point.changed if resume_point else ()
-        self._patience = config.patience
-        self._configured: list[list[dict[str, Any]]] = []  # of each optimizer, by its groups
         self._metadata = dict(metadata)
         self._resume_state = resume_point.state if resume_point else None
         self._shutdown = shutdown
@@ -160,7 +156,6 @@ class ExactCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start to count steps and minutes, and to check for signals."""
-        self._apply_changed_options(trainer)
         self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
         self._shutdown.deferred = True
         self._group = None
@@ -230,40 +225,8 @@ class ExactCheckpoint(Checkpoint):
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Stop at once where the training was complete."""
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        trainer.should_stop = checkpoint[RESUME]["training_complete"] and not self._extends
-        if "trainer.patience" in self._changed:  # a checkpoint has it too
-            for name, state in checkpoint["callbacks"].items():
-                if name.startswith("EarlyStopping"):
-                    state["patience"] = self._patience
-
-    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Remember the optimizer's options, which those of a checkpoint are about to replace."""
-        self._configured = [
-            [{name: value for name, value in group.items() if name != "params"} for group in groups]
-            for groups in (optimizer.param_groups for optimizer in trainer.optimizers)
-        ]
-
-    def _apply_changed_options(self, trainer: Trainer) -> None:
-        """Let the options of optimizer and schedule be those of the run, not of its checkpoint."""
-        groups_changed = {name.partition(".")[0] for name in self._changed}
-        if not groups_changed & {"optimizer", "scheduler", "trainer"}:
-            return
-        if "optimizer" in groups_changed:
-            for optimizer, configured in zip(trainer.optimizers, self._configured, strict=True):
-                for group, options in zip(optimizer.param_groups, configured, strict=True):
-                    group.update(options)
-        for one in trainer.lr_scheduler_configs:
-            schedule = one.scheduler
-            assert isinstance(schedule, LambdaLR)
-            groups = schedule.optimizer.param_groups
-            if "optimizer" in groups_changed:
-                schedule.base_lrs = [group["initial_lr"] for group in groups]
-            for group, lr, share in zip(
-                groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
-            ):
-                group["lr"] = lr * share(schedule.last_epoch)
+        if trainer.state.fn == TrainerFn.FITTING:
+            trainer.should_stop = checkpoint[RESUME]["training_complete"] and not self._extends
 
     def _is_due(self, trainer: Trainer, batch_idx: int, *, at_once: bool) -> bool:
         step = trainer.global_step
