@@ -58,6 +58,7 @@ def test_dump_checkpoint_returns_counters_within_an_epoch(probe):
     assert {scope: {*batch_progress[scope]} for scope in ("total", "current")} == {
         scope: {"ready", "started", "processed", "completed"} for scope in ("total", "current")
     }
+    assert loops["epoch_loop.state_dict"] == {"_batches_that_stepped": 2}  # the third has not ended
     assert batch_progress["current"]["ready"] == 3 and "is_last_batch" in batch_progress
     assert {"ready", "started", "completed"} <= loops["epoch_progress"]["current"].keys()
 

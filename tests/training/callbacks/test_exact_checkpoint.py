@@ -54,6 +54,14 @@ class StopInValidation(StopAfter):
             self._shutdown.received = 15
 
 
+class Kill(StopAfter):
+    """End in the step with that number, without a checkpoint of it."""
+
+    def on_before_zero_grad(self, trainer, module, optimizer) -> None:
+        if trainer.global_step == self._step:
+            raise Interrupted(9)
+
+
 def train(
     folder: Path,
     cache: Path,
@@ -133,6 +141,35 @@ def test_interrupted_training_resumes_bit_by_bit(tmp_path, cache, uninterrupted,
     trainer = train(tmp_path, cache, gradient_flow=4)
     assert list(differences(outputs(uninterrupted), outputs(tmp_path))) == []
     assert find_callback(trainer, Throughput).examples == 2 * 180
+
+
+@pytest.mark.parametrize(
+    ("options", "kills"),
+    [
+        ({"max_steps": 11, "max_epochs": 3}, (STEPS + 1, STEPS + 2)),  # twice in one epoch
+        ({"max_steps": 2 * STEPS + 1, "max_epochs": 3}, (STEPS + 2, 2 * STEPS)),
+        ({"val_check_interval": 3, "checkpoint_every_n_steps": 1}, (3, STEPS, STEPS + 3)),
+        (
+            {
+                "val_check_interval": 1,
+                "accumulate_grad_batches": 2,
+                "checkpoint_every_n_steps": 1,
+            },
+            (1, 4),
+        ),
+    ],
+)
+@pytest.mark.parametrize("log_every_n_steps", [1, 2])
+def test_steps_are_counted_from_the_checkpoint(tmp_path, cache, options, kills, log_every_n_steps):
+    options |= {"log_every_n_steps": log_every_n_steps}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    train(whole, cache, **options)
+    for step in kills:
+        with pytest.raises(Interrupted):
+            train(killed, cache, stop=Kill, stop_after=step, **options)
+    train(killed, cache, **options)
+    assert list(differences(outputs(whole), outputs(killed))) == []
 
 
 def test_sanity_check_changes_no_bit(tmp_path, cache, uninterrupted):

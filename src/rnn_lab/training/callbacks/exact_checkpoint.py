@@ -105,8 +105,8 @@ class BestCheckpoint(ModelCheckpoint):
 class ExactCheckpoint(Checkpoint):
     """Write last.ckpt, and restore in a resumed training what Lightning does not.
 
-    That is: the random number generators, the metrics that are means over an unfinished epoch,
-    and that an early stop was the end.
+    That is: the random number generators, the metrics that are means over an unfinished epoch, the
+    number of logged steps, and that an early stop was the end.
     """
 
     def __init__(
@@ -175,6 +175,9 @@ class ExactCheckpoint(Checkpoint):
                 # What the data loader drew before this epoch, from a state that is replaced now.
                 torch.empty((), dtype=torch.int64).random_()
             self._metric_sums, self._resume_state = mine["metric_sums"], None
+            # Private: the `step` of the loggers, which Lightning counts once more where it resumes
+            # after a validation. tests/training/test_lightning_private.py fails when this changes.
+            trainer.fit_loop.epoch_loop._batches_that_stepped = self._logged_steps
         elif batch_idx % accumulate == 0:
             self._before_last_step = None
             if trainer.global_step:
@@ -226,6 +229,8 @@ class ExactCheckpoint(Checkpoint):
     ) -> None:
         """Stop at once where the training was complete."""
         if trainer.state.fn == TrainerFn.FITTING:
+            state = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
+            self._logged_steps = state["_batches_that_stepped"]
             trainer.should_stop = checkpoint[RESUME]["training_complete"] and not self._extends
 
     def _is_due(self, trainer: Trainer, batch_idx: int, *, at_once: bool) -> bool:
