@@ -39,6 +39,7 @@ def test_killed_in_a_step_and_in_a_checkpoint_write(tmp_path):
         tmp_path,
         *("trainer.max_epochs=2", "trainer.checkpoint_every_n_steps=2"),
         *("trainer.gradient_flow=3", "trainer.log_every_n_steps=1", "plots=false"),
+        "trainer.precision=64-true",
         runs={"killed": [aim("torch.Tensor.backward", 6), aim("os.fsync", 3)]},
     )["runs"]
     assert found == {"killed": {"statuses": [-9, -9, 0], "differences": []}}

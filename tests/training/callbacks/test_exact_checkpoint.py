@@ -1,5 +1,6 @@
 """last.ckpt in a real Trainer: a training that stops between two steps resumes bit by bit."""
 
+import copy
 import csv
 import random
 from pathlib import Path
@@ -224,7 +225,7 @@ def test_complete_training_is_not_continued(tmp_path, cache):
 
 def test_checkpoint_waits_for_accumulated_gradients(tmp_path, cache):
     """They are in no checkpoint, so it is written after the step of the optimizer."""
-    options = {"accumulate_grad_batches": 2}
+    options = {"accumulate_grad_batches": 2, "precision": "64-true"}
     (tmp_path / "uninterrupted").mkdir()
     train(tmp_path / "uninterrupted", cache, **options)
     with pytest.raises(Interrupted):
@@ -235,6 +236,16 @@ def test_checkpoint_waits_for_accumulated_gradients(tmp_path, cache):
     assert (
         list(differences(outputs(tmp_path / "uninterrupted"), outputs(tmp_path / "stopped"))) == []
     )
+
+
+def test_float64_weights_are_tested_as_they_were_saved(tmp_path, cache):
+    trained = train(tmp_path, cache, precision="64-true", max_epochs=1)
+    module = copy.deepcopy(trained.lightning_module).float()
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    tester = small_trainer(tmp_path / "test", precision="64-true")
+    tester.test(module, ckpt_path=best, datamodule=trained.datamodule, verbose=False)
+    saved = read_checkpoint(best)["state_dict"]
+    assert list(differences(saved, dict(module.state_dict()))) == []
 
 
 @pytest.mark.parametrize(

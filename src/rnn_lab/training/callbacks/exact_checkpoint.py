@@ -154,6 +154,13 @@ class ExactCheckpoint(Checkpoint):
         """Whether a resumed training has not yet restored all of its checkpoint."""
         return self._resume_state is not None
 
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Convert the module to `trainer.precision` before Lightning restores its weights.
+
+        Lightning does so after that, which would round saved float64 weights to float32.
+        """
+        trainer.precision_plugin.convert_module(module)
+
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start to count steps and minutes, and to check for signals."""
         self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
