@@ -37,7 +37,7 @@ def start(cwd: Path, *options: str) -> subprocess.Popen[bytes]:
 def test_without_ray_it_says_what_to_install(tmp_path, mood_run):
     (tmp_path / "a.txt").write_text("lovely\n")
     options = {"run": str(mood_run), "input": str(tmp_path), "output": str(tmp_path / "out")}
-    with pytest.raises(ConfigError, match=r"pip install 'rnn-lab\[ray\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'ray\[data\]"):
         predict({**options, "engine": "ray"})
 
 
