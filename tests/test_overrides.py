@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from rnn_lab import paths
 from rnn_lab.command_line import complete_literally, flags_first, take_text_literally
 from rnn_lab.errors import ConfigError
-from rnn_lab.overrides import quote_override, read_text, shell_command, suggest_quotes
+from rnn_lab.overrides import parse_value, quote_override, shell_command, suggest_quotes
 from rnn_lab.tracking.loggers import _wandb_command
 
 UGLY = [
@@ -73,7 +73,7 @@ def test_printed_options_pass_a_shell_and_hydra(shell):
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
 def test_any_text_is_read_back(text):
     argument = quote_override("name", text)
-    assert read_by_hydra(argument) == read_text(argument.removeprefix("name=")) == text
+    assert read_by_hydra(argument) == parse_value(argument.removeprefix("name=")) == text
 
 
 @pytest.mark.parametrize("text", UGLY)
@@ -216,14 +216,14 @@ def test_the_home_folder_is_expanded_where_hydra_uses_a_path(monkeypatch, comman
 @pytest.mark.parametrize("run", ["a=b", "müller/copy(1)", "a,b", "2024", "'a b'"])
 def test_every_command_reads_run_alike(command, run):
     (argument,) = take_text_literally([f"run={run}"], command)
-    assert read_by_hydra(argument) == read_text(run) == run.strip("'")
+    assert read_by_hydra(argument) == parse_value(run) == run.strip("'")
 
 
 def test_a_reference_of_a_command_without_hydra(monkeypatch):
     monkeypatch.setenv("PLACE", "/data")
-    assert read_text("${oc.env:PLACE}/run") == "/data/run"
+    assert parse_value("${oc.env:PLACE}/run") == "/data/run"
     with pytest.raises(ConfigError, match="NO_SUCH_VARIABLE"):
-        read_text("${oc.env:NO_SUCH_VARIABLE}")
+        parse_value("${oc.env:NO_SUCH_VARIABLE}")
 
 
 def test_what_cannot_be_literal_has_the_quoting_that_works():

@@ -90,7 +90,7 @@ def take_literally(
     return [_take_literally(argument, options, is_sweep) for argument in arguments]
 
 
-def read_text(value: str) -> str:
+def parse_value(value: str) -> str:
     """Return the text of an option for a command without Hydra, as Hydra's commands read it.
 
     Raises:
@@ -123,7 +123,7 @@ def parse_arguments(arguments: Sequence[str], names: Sequence[str]) -> dict[str,
             raise ConfigError(f"{name}=: no value given")
         if name in options:
             raise ConfigError(f"{name}: given twice")
-        options[name] = read_text(value)
+        options[name] = parse_value(value)
     return options
 
 

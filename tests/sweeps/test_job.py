@@ -16,7 +16,7 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.io.locks import acquire, is_locked
 from rnn_lab.paths import conf_dir
 from rnn_lab.reports.run_files import find_job_dirs, job_status
-from rnn_lab.sweeps.job import JobDir, LockOutputDir
+from rnn_lab.sweeps.job import JobDir, LockRunDir
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from rnn_lab.training.config import check_sweep_name
 from tests.cli.runner import PROJECT
@@ -125,7 +125,7 @@ def write_unfinished_run(folder: Path, fingerprint: str) -> None:
 
 
 def test_run_locks_its_folder(tmp_path):
-    config, callback = compose(tmp_path / "run"), LockOutputDir()
+    config, callback = compose(tmp_path / "run"), LockRunDir()
     callback.on_run_start(config)
     assert is_locked(tmp_path / "run" / "job.lock")
     assert config.hydra.output_subdir == ".hydra"
@@ -135,24 +135,24 @@ def test_run_locks_its_folder(tmp_path):
 def test_second_process_is_refused(tmp_path, capsys):
     config = compose(tmp_path)
     with another(HOLD, tmp_path / "job.lock") as process, pytest.raises(SystemExit, match=r"^1$"):
-        LockOutputDir().on_run_start(config)
+        LockRunDir().on_run_start(config)
     assert re.match(
         rf"error: hydra\.run\.dir=\S+: locked by process {process.pid} ", capsys.readouterr().err
     )
-    LockOutputDir().on_run_start(compose(tmp_path))  # the other one was killed
+    LockRunDir().on_run_start(compose(tmp_path))  # the other one was killed
 
 
 def test_finished_run_is_refused(tmp_path, capsys):
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(SystemExit, match=r"^1$"):
-        LockOutputDir().on_run_start(compose(tmp_path))
+        LockRunDir().on_run_start(compose(tmp_path))
     assert "contains a finished run; choose another folder" in capsys.readouterr().err
 
 
 def test_each_line_of_a_refusal_is_an_error(tmp_path, capsys):
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(SystemExit, match=r"^1$"):
-        LockOutputDir().on_run_start(compose(tmp_path, "seed=-1", "model.hidden_size=0"))
+        LockRunDir().on_run_start(compose(tmp_path, "seed=-1", "model.hidden_size=0"))
     lines = sorted(capsys.readouterr().err.splitlines())
     assert [line.partition("=")[0] for line in lines] == ["error: model.hidden_size", "error: seed"]
 
@@ -164,7 +164,7 @@ def test_config_of_an_unfinished_run_is_kept_when_options_differ(tmp_path, overr
     write_unfinished_run(tmp_path, job_fingerprint(resolve_options(compose(tmp_path))))
     other = ("seed=3",) if "resume=never" in overrides else ()
     config = compose(tmp_path, *overrides, *other)
-    LockOutputDir().on_run_start(config)
+    LockRunDir().on_run_start(config)
     assert config.hydra.output_subdir == subdir
 
 
@@ -185,7 +185,7 @@ def test_a_sweep_has_one_folder_that_reports_list(name):
 def test_sweep_name_outside_runs_creates_no_folder(tmp_path, start, capsys):
     config = compose(tmp_path / "run", "sweep=../x")
     with pytest.raises(SystemExit, match=r"^1$"):
-        getattr(LockOutputDir(), start)(config)
+        getattr(LockRunDir(), start)(config)
     error = "error: sweep=../x: give a name for the folder"
     assert capsys.readouterr().err.startswith(error)
     assert list(tmp_path.iterdir()) == []
@@ -195,13 +195,13 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_sweep(tmp_path, c
     (tmp_path / "file").touch()
     config = compose(tmp_path / "run", f"report_dir={tmp_path}/file/reports", "sweep=mine")
     with pytest.raises(SystemExit, match=r"^1$"):
-        LockOutputDir().on_multirun_start(config)
+        LockRunDir().on_multirun_start(config)
     assert re.fullmatch(
         r"error: report_dir=\S+/file/reports: cannot be written: .*choose another folder\n",
         capsys.readouterr().err,
     )
     config = compose(tmp_path / "run", f"report_dir={tmp_path}/new/reports", "sweep=mine")
-    LockOutputDir().on_multirun_start(config)
+    LockRunDir().on_multirun_start(config)
     assert list((tmp_path / "new" / "reports").iterdir()) == []
 
 

@@ -13,7 +13,7 @@ from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.io.timed_dir import claim_timed_dir
 
 
-class LockOutputDir(Callback):
+class LockTestDir(Callback):
     """Hydra callback of conf/eval.yaml. Hydra ignores its exceptions, except SystemExit."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:

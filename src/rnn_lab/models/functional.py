@@ -13,7 +13,7 @@ _FUSED_FROM = 2**14  # elements; with fewer, the compiled form gains nothing
 _FUSED = (torch.bfloat16, torch.float32, torch.float64)
 
 
-def check_arguments(
+def check_layer_inputs(
     layer: Any, inputs: Tensor, lengths: Tensor, initial_state: Any
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return lengths as int64 on the CPU, and the initial state as a tuple of its parts.

@@ -20,7 +20,7 @@ from rnn_lab.models.cells import CELLS, Cell, GRUCell, LSTMCell, RNNCell, State,
 from rnn_lab.models.fast.autocast import autocast_dtype
 from rnn_lab.models.fast.paths import find_fast_path, has_cudnn, run_packed
 from rnn_lab.models.functional import (
-    check_arguments,
+    check_layer_inputs,
     dropout_of_steps,
     reversal_index,
     reverse,
@@ -157,7 +157,7 @@ class RecurrentLayer(nn.Module):
         Raises:
             ValueError: a length below 1 or beyond time, or a wrong shape; names the argument.
         """
-        lengths, state = check_arguments(self, inputs, lengths, initial_state)
+        lengths, state = check_layer_inputs(self, inputs, lengths, initial_state)
         if self._packs(inputs):
             return run_packed(self, inputs, lengths, initial_state)
         outputs, finals = self._run(inputs, lengths, state)
@@ -170,7 +170,7 @@ class RecurrentLayer(nn.Module):
         Arguments and errors are those of `forward`. It is a part of forward's final state, without
         the time to prepare the outputs of every step: [batch, directions * hidden_size].
         """
-        lengths, state = check_arguments(self, inputs, lengths, None)
+        lengths, state = check_layer_inputs(self, inputs, lengths, None)
         if self._packs(inputs):
             _, final_state = run_packed(self, inputs, lengths, None)
             hidden = final_state[0] if len(self.cell.states) > 1 else final_state

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.functional import check_arguments, reversal_index, reverse, zero_padding
+from rnn_lab.models.functional import check_layer_inputs, reversal_index, reverse, zero_padding
 from rnn_lab.models.layers import RecurrentLayer, reference_steps
 
 
@@ -48,7 +48,7 @@ def trace(
     Arguments and errors are those of the layer's `forward`. Returns one trace per layer and
     direction, in torch's order: layer 0 forward, layer 0 backward, layer 1 forward and so on.
     """
-    lengths, state = check_arguments(layer, inputs, lengths, initial_state)
+    lengths, state = check_layer_inputs(layer, inputs, lengths, initial_state)
     lengths = lengths.to(inputs.device)
     order = reversal_index(lengths, inputs.shape[1])
     traces: list[DirectionTrace] = []

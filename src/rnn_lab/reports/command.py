@@ -73,14 +73,14 @@ def report(arguments: Sequence[str], attribute: "Attribute | None" = None) -> No
             _check(output / "summary.csv", options, "the summary of a sweep", _SUMMARY)
             _check(output / SWEEP_PAGE, options, "the page of a sweep", _SWEEP_PAGE)
         with _warning_without(output, "output=<folder>"):
-            report_sweep(find_sweep(options["sweep"]), output=output)
+            report_sweep(find_output_dir(options["sweep"]), output=output)
     elif "run" in options:
         _report_run(options, attribute)
     else:
         _report_long_range(options)
 
 
-def find_sweep(name: str) -> Path:
+def find_output_dir(name: str) -> Path:
     """Return the folder `name`, or runs/<name> where only that exists."""
     folder, named = local_path(name), Path("runs") / name
     return named if not folder.is_dir() and named.is_dir() else folder
@@ -125,7 +125,7 @@ def _report_run(options: dict[str, str], attribute: "Attribute | None") -> None:
     examples = options.get("examples", "10")
     if not examples.isdecimal() or int(examples) > MAX_EXAMPLES:
         raise ConfigError(f"examples={examples}: not a whole number from 0 to {MAX_EXAMPLES}")
-    given = find_sweep(options["run"])
+    given = find_output_dir(options["run"])
     folder = run_folder(given) or given
     check_run_folder(folder)
     path = _output(options) or folder / RUN_PAGE
@@ -152,8 +152,8 @@ def _report_long_range(options: dict[str, str]) -> None:
     from rnn_lab.reports.plot_style import save_png
 
     names = options["long_range"]
-    single = find_sweep(names)  # whose name may contain a comma
-    folders = [single] if single.is_dir() else [find_sweep(name) for name in names.split(",")]
+    single = find_output_dir(names)  # whose name may contain a comma
+    folders = [single] if single.is_dir() else [find_output_dir(name) for name in names.split(",")]
     output = _output(options)
     path = output or folders[0] / "long_range.png"
     if output is not None:

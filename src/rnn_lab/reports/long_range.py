@@ -17,7 +17,7 @@ from rnn_lab.reports.formatting import format_model
 from rnn_lab.reports.plot_style import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
 from rnn_lab.reports.plots import use_flow_scales
 from rnn_lab.reports.run_files import (
-    GradientFlow,
+    GradientFlowCurve,
     find_job_dirs,
     job_status,
     read_gradient_flow,
@@ -225,7 +225,7 @@ def _plot_accuracy(axes: Axes, sweep: LongRangeSweep, styles: LineStyles) -> Non
 
 def _gradient_flows(
     sweep: LongRangeSweep, distance: int | None
-) -> tuple[dict[str, tuple[GradientFlow, GradientFlow]], int | None]:
+) -> tuple[dict[str, tuple[GradientFlowCurve, GradientFlowCurve]], int | None]:
     """Return the first and last gradient flow of each model at one distance, means over seeds."""
     measured = sorted({r.distance for r in sweep.runs.values() if read_gradient_flow(r.folder)})
     if distance is not None and distance not in measured:
@@ -245,14 +245,14 @@ def _gradient_flows(
     return flows, distance
 
 
-def _first_and_last(folder: Path) -> tuple[GradientFlow, GradientFlow] | None:
+def _first_and_last(folder: Path) -> tuple[GradientFlowCurve, GradientFlowCurve] | None:
     """Return the flows of the highest layer's forward direction, None if not measured."""
     flows = [flow for flow in read_gradient_flow(folder) if flow.direction == "forward"]
     highest = [flow for flow in flows if flow.layer == flows[-1].layer]
     return (highest[0], highest[-1]) if highest else None
 
 
-def _geometric_mean(flows: Sequence[GradientFlow]) -> GradientFlow:
+def _geometric_mean(flows: Sequence[GradientFlowCurve]) -> GradientFlowCurve:
     """Average over seeds, whose norms are orders of magnitude apart."""
     with np.errstate(divide="ignore"):
         norms = np.exp(np.mean([np.log(flow.norms) for flow in flows], axis=0))

@@ -29,7 +29,7 @@ from rnn_lab.reports.formatting import (
     plot_label,
 )
 from rnn_lab.reports.run_files import (
-    GradientFlow,
+    GradientFlowCurve,
     Predictions,
     by_epoch,
     by_place,
@@ -149,7 +149,7 @@ def _plot_by_epoch(
     style.add_legend(axes)
 
 
-def plot_gradient_flow(run: str, flows: list[GradientFlow]) -> Figure:
+def plot_gradient_flow(run: str, flows: list[GradientFlowCurve]) -> Figure:
     """Plot the norm of dL/dh_t by distance, axes per layer and direction, a curve per step."""
     places = by_place(flows)
     rows = len({layer for layer, _ in places})
@@ -167,7 +167,7 @@ def plot_gradient_flow(run: str, flows: list[GradientFlow]) -> Figure:
     return figure
 
 
-def _plot_steps(axes: Axes, flows: list[GradientFlow]) -> None:
+def _plot_steps(axes: Axes, flows: list[GradientFlowCurve]) -> None:
     """Plot a curve per step, from yellow at the start to dark blue at the end."""
     last = max(len(flows) - 1, 1)
     named = set(np.linspace(0, last, min(last + 1, MAX_NAMED_STEPS)).round().astype(int))
@@ -183,7 +183,7 @@ def _plot_steps(axes: Axes, flows: list[GradientFlow]) -> None:
     use_flow_scales(axes, flows)
 
 
-def use_flow_scales(axes: Axes, flows: Sequence[GradientFlow]) -> None:
+def use_flow_scales(axes: Axes, flows: Sequence[GradientFlowCurve]) -> None:
     """Scale axes of gradient flows: norms logarithmically, cut off where float32 underflows."""
     style.use_integer_ticks(axes.xaxis)
     axes.set_yscale("log")

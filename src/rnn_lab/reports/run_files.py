@@ -385,7 +385,7 @@ def read_top_losses(run_folder: Path) -> list[TopLoss]:
 
 
 @dataclass(frozen=True)
-class GradientFlow:
+class GradientFlowCurve:
     """The norm of dL/dh_t by distance from the end, measured at one optimizer step."""
 
     step: int  # optimizer steps done
@@ -395,7 +395,7 @@ class GradientFlow:
     norms: np.ndarray  # float64 [distances], means over examples
 
 
-def read_gradient_flow(run_folder: Path) -> list[GradientFlow]:
+def read_gradient_flow(run_folder: Path) -> list[GradientFlowCurve]:
     """Return gradient_flow.csv, the earliest step first; [] if the run did not measure it."""
     path = run_folder / "gradient_flow.csv"
     if not path.exists():
@@ -408,12 +408,12 @@ def read_gradient_flow(run_folder: Path) -> list[GradientFlow]:
     keys = zip(steps.tolist(), layers.tolist(), table.columns["direction"], strict=True)
     for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
-    return [GradientFlow(*key, distances[found], norms[found]) for key, found in rows.items()]
+    return [GradientFlowCurve(*key, distances[found], norms[found]) for key, found in rows.items()]
 
 
-def by_place(flows: Iterable[GradientFlow]) -> dict[tuple[int, str], list[GradientFlow]]:
+def by_place(flows: Iterable[GradientFlowCurve]) -> dict[tuple[int, str], list[GradientFlowCurve]]:
     """Group gradient flows by layer and direction, steps in the order given."""
-    places: dict[tuple[int, str], list[GradientFlow]] = {}
+    places: dict[tuple[int, str], list[GradientFlowCurve]] = {}
     for flow in flows:
         places.setdefault((flow.layer, flow.direction), []).append(flow)
     return places

@@ -168,7 +168,7 @@ class JobDir:
             (self.path / name).unlink(missing_ok=True)
 
 
-class LockOutputDir(Callback):
+class LockRunDir(Callback):
     """Lock a run's folder before Hydra writes into it; called by Hydra first, see conf/train.yaml.
 
     Hydra makes the folder and writes the composed config there before it calls the program. A run

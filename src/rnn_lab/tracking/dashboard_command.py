@@ -15,7 +15,7 @@ from rnn_lab.io.replace import check_replaceable, has_keys
 from rnn_lab.overrides import parse_arguments
 from rnn_lab.paths import local_path, wandb_prefix
 from rnn_lab.plugins import require_extra
-from rnn_lab.reports.command import find_sweep
+from rnn_lab.reports.command import find_output_dir
 from rnn_lab.tracking.config import WandbConfig
 from rnn_lab.tracking.logged_runs import LoggedRun, read_logged_runs
 from rnn_lab.tracking.wandb_environment import (
@@ -69,7 +69,7 @@ def dashboard(arguments: Sequence[str]) -> None:
 
     runs: list[LoggedRun] = []
     if "run" in options:
-        runs = read_logged_runs(find_sweep(options["run"]), f"run={options['run']}")
+        runs = read_logged_runs(find_output_dir(options["run"]), f"run={options['run']}")
     shown, title = _contents(options, runs), options.get("title", "RNN Lab")
     try:
         built = build_dashboard(entity, project, title, shown)

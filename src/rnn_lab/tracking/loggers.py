@@ -26,7 +26,7 @@ from rnn_lab.io.secret_scan import git_remote
 from rnn_lab.overrides import shell_command
 from rnn_lab.paths import wandb_prefix
 from rnn_lab.tracking.config import LoggerConfig, WandbConfig
-from rnn_lab.tracking.metrics_csv import MetricsCsv, read_metrics
+from rnn_lab.tracking.metrics_csv import MetricsCsv, read_metric_rows
 from rnn_lab.tracking.wandb_environment import (
     DEFAULT_PROJECT,
     LONGEST_NAME,
@@ -106,7 +106,7 @@ def _wandb_logger(
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     if offline or (earlier and _is_offline_run(earlier[-1])):
-        _replay_metrics(run, read_metrics(folder / "metrics.csv")[:metrics_rows])
+        _replay_metrics(run, read_metric_rows(folder / "metrics.csv")[:metrics_rows])
         delete_offline_runs(earlier)
     if offline:
         print(

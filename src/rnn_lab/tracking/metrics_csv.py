@@ -38,7 +38,7 @@ class _MetricsFile(ExperimentWriter):
     def __init__(self, log_dir: str, keep: int) -> None:
         super().__init__(log_dir)
         self._path = Path(self.metrics_file_path)
-        kept = read_metrics(self._path)[:keep] if keep else []
+        kept = read_metric_rows(self._path)[:keep] if keep else []
         self.rows = len(kept)
         self.metrics_keys = sorted({name for row in kept for name in row})
         self._rewrite(kept)
@@ -52,7 +52,7 @@ class _MetricsFile(ExperimentWriter):
         new_keys = self._record_new_keys()
         metrics, self.metrics = self.metrics, []  # not written again where writing fails
         if new_keys:  # the header changes
-            self._rewrite(read_metrics(self._path) + metrics)
+            self._rewrite(read_metric_rows(self._path) + metrics)
         else:
             # "r+" and not "a", which would continue a deleted file without its beginning.
             with (
@@ -73,7 +73,7 @@ class _MetricsFile(ExperimentWriter):
             writer.writerows(rows)
 
 
-def read_metrics(path: Path) -> list[dict[str, str]]:
+def read_metric_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of metrics.csv, each with the metrics that it has; none without a file.
 
     A last row that a kill cut off is left out.

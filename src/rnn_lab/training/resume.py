@@ -26,7 +26,7 @@ from rnn_lab.io.safe_load import UnsafeCheckpointError, safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.paths import local_path
 from rnn_lab.reports.run_files import diff_options
-from rnn_lab.tracking.metrics_csv import read_metrics
+from rnn_lab.tracking.metrics_csv import read_metric_rows
 from rnn_lab.training.checkpoint_io import (
     BEST,
     BEST_STATE,
@@ -286,7 +286,7 @@ def _check_files(folder: Path, checkpoint: dict[str, Any]) -> None:
     flow = checkpoint["callbacks"].get("GradientFlow", {"rows": 0})
     written = {"metrics": checkpoint[RESUME]["metrics_rows"], "gradient_flow": flow["rows"]}
     for name, rows in written.items():
-        if len(read_metrics(folder / f"{name}.csv")) < rows:
+        if len(read_metric_rows(folder / f"{name}.csv")) < rows:
             raise CheckpointError(f"{name}.csv does not hold the {rows} rows that were written")
 
 

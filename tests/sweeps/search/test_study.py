@@ -21,7 +21,7 @@ from rnn_lab.sweeps.search.config import (
     SearchOptions,
     search_options,
 )
-from rnn_lab.sweeps.search.optuna_search import default_directions, read_result
+from rnn_lab.sweeps.search.optuna_search import default_directions, trial_outcome
 from rnn_lab.sweeps.search.pruning import Pruning
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import build_sampler, open_storage, open_study
@@ -317,7 +317,7 @@ def test_a_search_of_another_program_needs_a_monitor_or_directions():
 def test_monitored_metric_is_looked_up_in_the_run(tmp_path):
     result = {"val/f1": 0.5, "val/accuracy": 0.75, "monitored_metric": "val/f1"}
     (tmp_path / "result.json").write_text(json.dumps(result))
-    found = read_result(JobDir(tmp_path), ["monitored_metric"])
+    found = trial_outcome(JobDir(tmp_path), ["monitored_metric"])
     assert found == (TrialState.COMPLETE, [0.5], "")
 
     path = tmp_path / "study.journal"

@@ -103,7 +103,7 @@ def record_trial(study: Study, trial: Trial, job: JobReturn, space: Space) -> No
     """Record the result of a trial in the study, and print it."""
     assert job.hydra_cfg is not None
     folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
-    state, values, reason = read_result(JobDir(folder), list(study.user_attrs["directions"]))
+    state, values, reason = trial_outcome(JobDir(folder), list(study.user_attrs["directions"]))
     if state == TrialState.RUNNING and job.status == JobStatus.FAILED:  # that left no file
         # Private: the public property prints to stderr before it raises the error.
         # tests/test_hydra_private.py fails when this changes.
@@ -121,7 +121,7 @@ def record_trial(study: Study, trial: Trial, job: JobReturn, space: Space) -> No
     print_trial(study, trial.number)
 
 
-def read_result(job: JobDir, metrics: list[str]) -> tuple[TrialState, list[float] | None, str]:
+def trial_outcome(job: JobDir, metrics: list[str]) -> tuple[TrialState, list[float] | None, str]:
     """Return the state of a trial, the values of `metrics` of a complete one, and the reason."""
     status = job.status
     if status == "pruned":
