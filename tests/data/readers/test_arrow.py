@@ -144,6 +144,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 def test_without_pyarrow_the_message_has_the_command(tmp_path, monkeypatch):
     path = write(tmp_path / "a.parquet", table(), "parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    message = r"a\.parquet: needs the package pyarrow.*pip install 'rnn-lab\[files\]'"
+    message = r"a\.parquet: needs the package pyarrow.*pip install 'pyarrow"
     with pytest.raises(ConfigError, match=message):
         read(path)

@@ -125,5 +125,5 @@ def test_without_zstandard_the_message_has_the_command(tmp_path, monkeypatch):
     path = tmp_path / "a.csv.zst"
     path.write_bytes(b"")
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(ConfigError, match=r"needs the package zstandard.*rnn-lab\[files\]"):
+    with pytest.raises(ConfigError, match=r"the package zstandard.*pip install .*'zstandard>="):
         list(RecordReader(path, ReadOptions(), labelled=True))
