@@ -141,6 +141,45 @@ def test_ids_that_the_network_does_not_have_are_one_line(tmp_path, name, bad) ->
         encode_corpus(corpus, vocabulary, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("encode_all", "message"),
+    [
+        (lambda texts: [np.array([2])] * (len(texts) - 1), "must return a list of 3 arrays, one"),
+        (lambda texts: (np.array([2]) for _ in texts), "must return a list of 3 arrays, one for"),
+        (lambda texts: [[2]] * len(texts), "must return NumPy arrays of one dimension"),
+        (lambda texts: [np.array([[2]])] * len(texts), "must return NumPy arrays of one dimension"),
+        (lambda texts: [np.array([2.5])] * len(texts), "must return integers, not float64"),
+    ],
+)
+def test_what_is_no_encoding_is_one_line(tmp_path, monkeypatch, encode_all, message) -> None:
+    """A text less would give the ones after it the labels of their neighbours."""
+    monkeypatch.setattr(Hashes, "encode_all", lambda self, texts: encode_all(texts))
+    tokenizer, texts = Hashes({"buckets": 48}), ["a film", "b", "c"]
+    with pytest.raises(ConfigError, match=rf"^data\.tokenizer=hashes: encode_all {message}"):
+        encode_corpus(make_corpus(texts), tokenizer, tmp_path)
+    with pytest.raises(ConfigError, match=rf"^data\.tokenizer=hashes: encode_all {message}"):
+        TextEncoder(tokenizer, 9, "left").encode_all(texts)
+
+
+def test_a_checkpoint_of_another_version_is_refused(monkeypatch) -> None:
+    encoder = TextEncoder(Hashes({"buckets": 48}), 9, "left")
+    saved, fingerprint = encoder.state_dict(), encoder.fingerprint
+    monkeypatch.setattr(Hashes, "version", 2)
+    assert encoder.fingerprint != fingerprint  # of the signature with which a run resumes
+    with pytest.raises(CheckpointError, match=r"of version 1 of the tokenizer hashes, now version"):
+        TextEncoder.from_state_dict(saved)
+    built_in = TextEncoder(WordTokenizer(["<pad>", "<unk>", "a"]), 9, "left")
+    assert "tokenizer_version" not in built_in.state_dict()
+
+
+@pytest.mark.parametrize("buckets", [10**30, -5])
+def test_a_state_of_an_impossible_size_is_one_line(buckets) -> None:
+    saved = TextEncoder(Hashes({"buckets": 3}), 9, "left").state_dict()
+    saved["vocabulary"] = {"buckets": buckets}
+    with pytest.raises(CheckpointError, match=r"^text encoder: hashes vocabulary "):
+        TextEncoder.from_state_dict(saved)
+
+
 @pytest.mark.parametrize("state", [None, {}, {"bucket": 3}, {"buckets": "3"}, []])
 def test_a_state_that_a_plugin_does_not_check_is_one_line(state) -> None:
     @register_tokenizer("unchecked")
@@ -187,9 +226,10 @@ def test_warnings_call_its_tokens_by_their_unit() -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("char", Spaces, "tokenizer char is registered twice, by rnn_lab"),
+        ("char", type("C", (Spaces,), {}), "tokenizer char is registered twice, by rnn_lab"),
         ("auto", Spaces, "tokenizer auto: is the value"),
-        ("two words", Spaces, "'two words': the name of a tokenizer is one word"),
+        ("two words", type("D", (Spaces,), {}), "'two words': the name of a tokenizer is one word"),
+        ("mine", Spaces, "tokenizer mine: Spaces is already tokenizer spaces"),
         ("mine", str, "tokenizer mine: must be a subclass of rnn_lab.data.Tokenizer"),
         ("mine", type("A", (VocabularyTokenizer,), {"unit": "word"}), "does not define tokenize$"),
         ("mine", type("B", (Spaces,), {"unit": "letter"}), r"B\.unit must be one of word, subw"),

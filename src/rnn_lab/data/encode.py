@@ -16,10 +16,10 @@ from rnn_lab.data.progress import progress_bar, with_progress
 from rnn_lab.data.storage import ConcatenatedArrays, RaggedArray, RaggedArrayWriter, chunked
 from rnn_lab.data.text_encoder import tokenizer_from_state
 from rnn_lab.data.tokenize import tokenize_corpus
-from rnn_lab.data.tokenizer_base import Tokenizer, find_tokenizer, names_file
+from rnn_lab.data.tokenizer_base import Tokenizer, encode_texts, find_tokenizer, names_file
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
 from rnn_lab.data.tokenizer_json import JsonTokenizer, read_tokenizer_json
-from rnn_lab.data.vocabulary import PAD_ID, UNK_ID, WordTokenizer, sort_by_frequency
+from rnn_lab.data.vocabulary import UNK_ID, WordTokenizer, sort_by_frequency
 from rnn_lab.errors import ConfigError
 
 _CHUNK = 1_000  # texts per call of a tokenizer library
@@ -197,16 +197,9 @@ def _renumber(split: RaggedArray, id_of_number: np.ndarray) -> Iterator[_Chunk]:
 def _encode_texts(texts: Sequence[str], vocabulary: Tokenizer, title: str) -> Iterator[_Chunk]:
     with progress_bar(title, len(texts)) as advance:
         for chunk in chunked(texts, _CHUNK):
-            encoded = vocabulary.encode_all(chunk)
+            encoded = encode_texts(vocabulary, chunk)
             lengths = np.array([len(text_ids) for text_ids in encoded])
-            ids = np.concatenate(encoded)
-            # Of a plugin. Another number would be read as padding, or fail on the device.
-            if len(ids) and not (ids.min() > PAD_ID and ids.max() < len(vocabulary)):
-                raise ConfigError(
-                    f"data.tokenizer={vocabulary.name}: encodes texts as {ids.min()} to "
-                    f"{ids.max()}; ids must be 1 to {len(vocabulary) - 1}"
-                )
-            yield ids.astype(_id_dtype(vocabulary)), lengths
+            yield np.concatenate(encoded).astype(_id_dtype(vocabulary)), lengths
             advance(len(chunk))
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rnn_lab.data.tokenizer_base import TOKENIZERS, Tokenizer
+from rnn_lab.data.tokenizer_base import TOKENIZERS, Tokenizer, encode_texts
 from rnn_lab.data.vocabulary import UNK, UNK_ID
 from rnn_lab.errors import CheckpointError, sanitize
 
@@ -25,7 +25,9 @@ def tokenizer_from_state(name: str, state: Any) -> Tokenizer:
         )
     kind: type[Tokenizer] = TOKENIZERS[name]
     try:
-        return kind.from_state(state)
+        tokenizer = kind.from_state(state)
+        len(tokenizer)  # an impossible one raises
+        return tokenizer
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} vocabulary {error}") from error
     except (LookupError, AttributeError, ArithmeticError) as error:  # of a plugin, unchecked
@@ -77,7 +79,8 @@ class TextEncoder:
     def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
         """Return the ids of each text. A text without tokens is one <unk>."""
         unknown = np.array([UNK_ID])
-        encoded = (ids if len(ids) else unknown for ids in self.vocabulary.encode_all(texts))
+        found = encode_texts(self.vocabulary, list(texts))
+        encoded = (ids if len(ids) else unknown for ids in found)
         return [ids[self.kept(len(ids))] if len(ids) > self.max_length else ids for ids in encoded]
 
     def words(self, text: str) -> list[tuple[str, np.ndarray]]:
@@ -89,12 +92,13 @@ class TextEncoder:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state in plain types, for `from_state_dict`."""
+        version = self.vocabulary.plugin_version()
         return {
             "tokenizer": self.vocabulary.name,
             "vocabulary": self.vocabulary.state(),
             "max_length": self.max_length,
             "truncation_side": self.truncation_side,
-        }
+        } | ({} if version is None else {"tokenizer_version": version})
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "TextEncoder":
@@ -104,7 +108,7 @@ class TextEncoder:
             CheckpointError: `state` is not the result of `state_dict`.
         """
         fields = {"tokenizer", "vocabulary", "max_length", "truncation_side"}
-        if not isinstance(state, Mapping) or set(state) != fields:
+        if not isinstance(state, Mapping) or set(state) - {"tokenizer_version"} != fields:
             raise CheckpointError(f"text encoder: expected the fields {', '.join(sorted(fields))}")
         max_length, side = state["max_length"], state["truncation_side"]
         if type(max_length) is not int or max_length < 1:
@@ -115,4 +119,10 @@ class TextEncoder:
             vocabulary = tokenizer_from_state(state["tokenizer"], state["vocabulary"])
         except ValueError as error:
             raise CheckpointError(f"text encoder: {error}") from error
+        saved, version = state.get("tokenizer_version"), vocabulary.plugin_version()
+        if saved != version:
+            raise CheckpointError(
+                f"text encoder: of version {reprlib.repr(saved)} of the tokenizer "
+                f"{vocabulary.name}, now version {version}; load the plugin of that version"
+            )
         return cls(vocabulary, max_length, side)

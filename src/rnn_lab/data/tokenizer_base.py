@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import numpy as np
@@ -130,10 +130,16 @@ class Tokenizer(ABC):
         """Return what a cache key has of the tokenizer, beside what it has learned."""
         return [cls.name, cls.version]
 
+    @classmethod
+    def plugin_version(cls) -> int | None:
+        """Return the version of a plugin's tokenizer; None: a tokenizer of this package."""
+        return None if cls.__module__.startswith("rnn_lab.") else cls.version
+
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the mapping from text to ids, but for the version."""
-        content = json.dumps([self.same_ids_as or self.name, self.state()])
+        """sha256 (hex) of the mapping from text to ids, but for the version of this package."""
+        version = [] if self.plugin_version() is None else [self.version]
+        content = json.dumps([self.same_ids_as or self.name, self.state(), *version])
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -169,11 +175,37 @@ def register_tokenizer(name: str) -> Callable[[type[AnyTokenizer]], type[AnyToke
             raise ConfigError(
                 f"tokenizer {name}: {kind.__name__}.unit must be one of {', '.join(get_args(Unit))}"
             )
+        if vars(kind).get("name", name) != name:
+            raise ConfigError(f"tokenizer {name}: {kind.__name__} is already tokenizer {kind.name}")
         TOKENIZERS.add(name, kind, kind)
         kind.name = name
         return kind
 
     return register
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """Return the ids of each text, int64 [0 or more], as `tokenizer.encode_all` does.
+
+    Raises:
+        ConfigError: it returned something else, as a plugin may.
+    """
+    encoded = tokenizer.encode_all(texts)
+    problem = ""
+    if not isinstance(encoded, list) or len(encoded) != len(texts):
+        problem = f"encode_all must return a list of {len(texts)} arrays, one for each text"
+    elif not all(isinstance(ids, np.ndarray) and ids.ndim == 1 for ids in encoded):
+        problem = "encode_all must return NumPy arrays of one dimension"
+    elif encoded and (ids := np.concatenate(encoded)).size:
+        if ids.dtype.kind not in "iu":
+            problem = f"encode_all must return integers, not {ids.dtype}"
+        # Another number would be read as padding, or fail on the device.
+        elif not (ids.min() >= 1 and ids.max() < len(tokenizer)):
+            problem = f"encodes texts as {ids.min()} to {ids.max()}; ids must be 1 to "
+            problem += str(len(tokenizer) - 1)
+    if problem:
+        raise ConfigError(f"data.tokenizer={tokenizer.name}: {problem}")
+    return encoded
 
 
 def names_file(option: str) -> bool:

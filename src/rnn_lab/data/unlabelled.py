@@ -36,7 +36,7 @@ from rnn_lab.data.storage import (
     hash_bytes,
 )
 from rnn_lab.data.tokenize import tokenize_corpus
-from rnn_lab.data.tokenizer_base import Tokenizer
+from rnn_lab.data.tokenizer_base import Tokenizer, encode_texts
 from rnn_lab.errors import DataError
 from rnn_lab.paths import local_path
 
@@ -249,7 +249,7 @@ def _encode(unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folde
             kept = [(text, found) for text, found in hashed if found not in held_out.hashes]
             words.extend(found for _, found in kept)
             excluded += len(chunk) - len(kept)
-            ids = texts.vocabulary.encode_all([text for text, _ in kept])
+            ids = encode_texts(texts.vocabulary, [text for text, _ in kept])
             lengths = np.array([len(one) for one in ids], np.int64)
             file.append(np.concatenate([[], *ids]).astype(np.uint32), lengths)
             advance(len(chunk))
