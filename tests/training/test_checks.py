@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassHammingDistance
 
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier
-from rnn_lab.training.checks import check_before_training
+from rnn_lab.training.checks import check_before_training, check_monitored_mode
+from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import Hardware
 from rnn_lab.training.train import fit
+from rnn_lab.validation import validate
 from tests.training.small_trainer import small_spec, small_trainer
 
 
@@ -107,6 +110,32 @@ def test_a_metric_that_these_texts_leave_undefined_is_refused(data, monitor, sai
         return check(data, monitor=monitor)
     with pytest.raises(ConfigError, match=rf"^trainer\.monitor={monitor}: is nan [^\n]*{said}"):
         check(data, monitor=monitor)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "metric", "mode"),
+    [
+        ("hamming", "auto", MulticlassHammingDistance, "min"),
+        ("own_error", "auto", MulticlassAccuracy, "max"),
+        ("hamming", "max", MulticlassHammingDistance, None),  # as the user says
+        ("hamming_error", "auto", MulticlassHammingDistance, None),
+        ("own", "auto", MulticlassAccuracy, None),
+    ],
+)
+def test_a_metric_whose_name_says_the_opposite_needs_a_mode(tmp_path, name, given, metric, mode):
+    model = TextClassifier(
+        *({"name": "gru", "embedding_dim": 4, "hidden_size": 4}, 10, 2),
+        *({"name": "adamw"}, {"name": "constant"}),
+        metrics={name: metric},
+    )
+    options = small_spec(tmp_path, monitor_mode=given).config.model_dump()
+    options["trainer"]["monitor"] = f"val/{name}"
+    target = f"torchmetrics.classification.{metric.__name__}"
+    config = validate(RunConfig, options | {"metrics": {name: {"_target_": target}}})
+    if mode is None:
+        return check_monitored_mode(config, model)
+    with pytest.raises(ConfigError, match=rf"^trainer\.monitor=val/{name}: .*monitor_mode={mode}$"):
+        check_monitored_mode(config, model)
 
 
 class Scripted(Metric):

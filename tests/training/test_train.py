@@ -143,6 +143,18 @@ def test_rollback_halves_a_learning_rate_that_is_restated(trained, tmp_path, fol
     assert after == pytest.approx([0.0005] * 6)
 
 
+def test_another_weight_decay_keeps_the_rate_of_a_rollback(tmp_path):
+    spoil = f"+callbacks.spoil={{_target_: {USERS}.RollBack, step: 3}}"
+    options = ("scheduler=constant", "scheduler.warmup_ratio=0", "trainer.log_every_n_steps=1")
+    options += ("plots=false", "trainer.on_nonfinite=rollback", "optimizer.lr=0.004")
+    train(tmp_path, "run", *options, "trainer.max_epochs=1", spoil)
+    copied = f"ckpt_path={tmp_path}/run/checkpoints/last.ckpt"
+    train(tmp_path, "more", *options, "trainer.max_epochs=2", "optimizer.weight_decay=0.2", copied)
+    with (tmp_path / "more" / "metrics.csv").open(newline="") as file:
+        rates = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
+    assert rates[-1] == pytest.approx(0.002)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

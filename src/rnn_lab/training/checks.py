@@ -7,8 +7,10 @@ import numpy as np
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.training.config import METRICS_OF_TASK, RunConfig, TrainerConfig, check_monitor
 from rnn_lab.training.hardware import Hardware
+from rnn_lab.validation import AUTO
 
 
 def check_before_training(config: RunConfig, hardware: Hardware, data: TextDataModule) -> None:
@@ -29,6 +31,24 @@ def check_before_training(config: RunConfig, hardware: Hardware, data: TextDataM
             _check_defined(options.monitor, data)
     if config.test:
         _limited(options, "test", data.num_batches("test", processes))
+
+
+def check_monitored_mode(config: RunConfig, model: TextClassifier) -> None:
+    """Raise a ConfigError if the monitored metric itself says the opposite of its name.
+
+    `trainer.monitor_mode=auto` goes by the name, which is all that a search and a report know.
+    """
+    trainer = config.trainer
+    metrics = dict(model.val_metrics.items())
+    higher = getattr(metrics.get(trainer.monitor), "higher_is_better", None)
+    if trainer.monitor_mode != AUTO or higher is None:
+        return
+    if (mode := "max" if higher else "min") != trainer.monitored_mode:
+        better = "larger" if higher else "smaller"
+        raise ConfigError(
+            f"trainer.monitor={trainer.monitor}: a {better} value is better by its "
+            f"higher_is_better, but not by its name; give trainer.monitor_mode={mode}"
+        )
 
 
 def nan_error(monitor: str, data: TextDataModule, when: str = "in every epoch") -> ConfigError:

@@ -24,7 +24,7 @@ from rnn_lab.training.callbacks import build_callbacks
 from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.checkpoint_io import ResumePoint, read_checkpoint
-from rnn_lab.training.checks import check_before_training, nan_error
+from rnn_lab.training.checks import check_before_training, check_monitored_mode, nan_error
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import print_precision, resolve_hardware
 from rnn_lab.training.out_of_memory import after_training, skip_out_of_memory
@@ -122,6 +122,7 @@ def build_model(config: RunConfig, data: TextDataModule, start: Start) -> Recurr
         )
     else:
         model = _build_classifier(config, data)
+        check_monitored_mode(config, model)
     if start.resume_point is None:
         start.weights.copy_into(model)
     return model

@@ -7,6 +7,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim.lr_scheduler import LambdaLR
 
+_RATES = {"name", "lr", "vectors_lr_factor", "layer_lr_decay"}  # of the group `optimizer`
+
 
 class ChangedOptions(Callback):
     """Apply the options of optimizer, schedule and patience that Lightning would restore.
@@ -41,15 +43,18 @@ class ChangedOptions(Callback):
         """Apply the options of optimizer and schedule."""
         if not self._groups & {"optimizer", "scheduler", "trainer"}:
             return
-        if "optimizer" in self._groups:
-            for optimizer, configured in zip(trainer.optimizers, self._configured, strict=True):
-                for group, options in zip(optimizer.param_groups, configured, strict=True):
-                    group.update(options)
+        changed = {name.partition(".")[2] for name in self._names if name.startswith("optimizer.")}
+        has_new_rate = bool(changed & _RATES)
+        # Rollbacks have lowered the rate of the checkpoint: it is replaced only by a new one.
+        keys = changed - {"lr"} | ({"lr", "initial_lr"} if has_new_rate else set())
+        for optimizer, configured in zip(trainer.optimizers, self._configured, strict=True):
+            for group, options in zip(optimizer.param_groups, configured, strict=True):
+                group.update({name: options[name] for name in keys & options.keys()})
         for one in trainer.lr_scheduler_configs:
             schedule = one.scheduler
             assert isinstance(schedule, LambdaLR)
             groups = schedule.optimizer.param_groups
-            if "optimizer" in self._groups:
+            if has_new_rate:
                 schedule.base_lrs = [group["initial_lr"] for group in groups]
             for group, lr, share in zip(
                 groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
