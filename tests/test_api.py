@@ -243,6 +243,8 @@ def test_a_single_string_is_no_list(tmp_path):
     texts, labels = ["a", "b", "c", "d"] * 4, [0, 1] * 8
     with pytest.raises(TypeError, match=r"overrides is a single string; give a .*'model=lstm'"):
         rnn_lab.train(texts, labels, output_dir=tmp_path / "run", overrides="model=lstm")
+    with pytest.raises(TypeError, match="overrides: give a list of strings"):
+        rnn_lab.train(["a", "b"], ["x", "y"], overrides=[3])
     with pytest.raises(TypeError, match="train: texts is a single string"):
         rnn_lab.train("abc", [0, 1, 0])
     with pytest.raises(TypeError, match="test: labels is a single string"):

@@ -195,6 +195,8 @@ def train(
 
     if isinstance(overrides, str):
         raise TypeError(f"overrides is a single string; give a list of strings: [{overrides!r}]")
+    if not all(isinstance(override, str) for override in overrides):
+        raise TypeError("overrides: give a list of strings, such as ['model=lstm']")
     corpus = corpus_from_lists(
         texts,
         labels,

@@ -41,6 +41,8 @@ def composition_error(
         return unknown_choice_message(what, choice, list(error.options))
     if several := re.match(r"Ambiguous value for argument '(.+)'", str(error)):
         return f"{several[1]}: {_SWEEP}; a list is given in brackets"
+    if several := re.match(r"Sweep parameters '(.+)' requires --multirun", str(error)):
+        return f"{several[1]}: {_SWEEP}"
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, HydraException) and unknown:
         key = str(getattr(error.__cause__, "full_key", ""))  # `{direction: ...}` is within it

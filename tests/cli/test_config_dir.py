@@ -157,6 +157,7 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         (("",), "'': has no name"),
         (("plugins=5",), "give a list of module names"),
         (("model=rnn,gru",), "error: model=rnn,gru: several values are a sweep, which needs -m"),
+        (("seed=range(1,3)",), "seed=range(1,3): several values are a sweep, which needs -m"),
         (("seed=1,2",), "seed=1,2: several values are a sweep, which needs -m; a list is given in"),
         (("epochs=3",), "epochs: no such option; there is "),
         (("seed",), "error: seed: options are given as name=value"),

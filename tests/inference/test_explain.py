@@ -50,7 +50,7 @@ def test_two_texts_have_two_folders(tmp_path):
 def test_an_explanation_has_a_folder_of_its_own(tmp_path, mood_run):
     folder = tmp_path / "why"
     options = {"run": str(mood_run), "text": "lovely"}
-    (tmp_path / "notes.txt").write_text("kept")
+    (tmp_path / "explanation.json").write_text('{"notes": "kept"}')
     before = sorted(mood_run.iterdir())
     for other, says in ((mood_run, "is the folder of a run"), (tmp_path, "contains other files")):
         with pytest.raises(UserError, match=rf"^output=.*: {says}"):

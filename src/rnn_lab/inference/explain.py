@@ -1,6 +1,7 @@
 """explain.py: show why a run labels a text as it does, in a page with plots."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,18 @@ def _check_folder(folder: Path, option: str) -> None:
     if is_job_dir(folder) or is_sweep_dir(folder):
         raise ConfigError(f"{option}: is the folder of a run or a sweep; choose another folder")
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    if names and "explanation.json" not in names:
+    if names and not _is_explanation(folder / "explanation.json"):
         raise ConfigError(
             f"{option}: contains other files than an explanation; give a new or empty folder"
         )
+
+
+def _is_explanation(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"words", "class_names"} <= content.keys()
 
 
 def folder_for(checkpoint: Path, text: str, label: str | None = None) -> Path:
