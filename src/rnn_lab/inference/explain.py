@@ -1,7 +1,6 @@
 """explain.py: show why a run labels a text as it does, in a page with plots."""
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from rnn_lab.errors import ConfigError, sanitize
 from rnn_lab.fast_import import fast_imports, gc_disabled
 from rnn_lab.inference.config import ExplainOptions
 from rnn_lab.inference.predict import check_text, print_prediction
+from rnn_lab.io.replace import json_keys
 from rnn_lab.io.run_file import is_sweep_dir, run_folder
 from rnn_lab.paths import local_path
 from rnn_lab.reports.run_files import is_job_dir
@@ -52,18 +52,12 @@ def _check_folder(folder: Path, option: str) -> None:
     if is_job_dir(folder) or is_sweep_dir(folder):
         raise ConfigError(f"{option}: is the folder of a run or a sweep; choose another folder")
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    if names and not _is_explanation(folder / "explanation.json"):
+    about = folder / "explanation.json"
+    is_ours = about.is_file() and {"words", "class_names"} <= json_keys(about)
+    if names and not is_ours:
         raise ConfigError(
             f"{option}: contains other files than an explanation; give a new or empty folder"
         )
-
-
-def _is_explanation(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and {"words", "class_names"} <= content.keys()
 
 
 def folder_for(checkpoint: Path, text: str, label: str | None = None) -> Path:

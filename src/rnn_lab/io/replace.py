@@ -37,10 +37,10 @@ def starts_with_marks(path: Path, marks: Collection[bytes]) -> bool:
     return all(mark in start for mark in marks)
 
 
-def has_keys(path: Path, keys: Collection[str]) -> bool:
-    """Return whether a file is a JSON object of exactly those keys."""
+def json_keys(path: Path) -> set[str]:
+    """Return the keys of a file that is a JSON object; none of any other file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and content.keys() == set(keys)
+        return set()
+    return set(content) if isinstance(content, dict) else set()

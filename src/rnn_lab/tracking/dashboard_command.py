@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 
 from rnn_lab.errors import ConfigError, UserError, sanitize
 from rnn_lab.io.atomic import write_json
-from rnn_lab.io.replace import check_replaceable, has_keys
+from rnn_lab.io.replace import check_replaceable, json_keys
 from rnn_lab.overrides import parse_arguments
 from rnn_lab.paths import local_path, wandb_prefix
 from rnn_lab.plugins import require_extra
@@ -117,7 +116,9 @@ def _output(options: dict[str, str]) -> Path | None:
 
 
 def _check_replaceable(output: Path, options: dict[str, str]) -> None:
-    is_ours = partial(has_keys, keys=("entity", "project", "title", "spec"))
+    def is_ours(path: Path) -> bool:
+        return json_keys(path) == {"entity", "project", "title", "spec"}
+
     for name in ("workspace.json", "report.json"):
         option = f"output={options.get('output', output)}"
         check_replaceable(output / name, option, "the specification of a dashboard", is_ours)
