@@ -246,6 +246,12 @@ def test_arguments_reach_the_optimizers_with_lazy_updates():
     assert build_optimizer(sgd, Model()).param_groups[0]["nesterov"] is True
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "nadam"])
+def test_a_beta_may_be_an_integer(name):
+    config = OptimizerConfig(name=name, betas=[0, 0.98], weight_decay=0.0)
+    assert build_optimizer(config, Model()).defaults["betas"] == (0.0, 0.98)
+
+
 @pytest.mark.parametrize("name", sorted({*optimizer_classes()} - {"muon"}))  # it has no biases
 def test_every_optimizer_makes_a_step(name):
     model = Model()
@@ -266,7 +272,16 @@ def test_every_optimizer_makes_a_step(name):
         ({"_target_": 1}, r"optimizer._target_: AdamW has no such option"),
         ({"_target_": "os.system"}, r"_target_=os.system: give a number"),
         ({"params": 1}, r"optimizer.params: AdamW has no such option"),
-        ({"betas": [0.9, 1.5]}, r"^optimizer: AdamW: Invalid beta parameter at index 1: 1.5"),
+        (
+            {"betas": [0.9, 1.5]},
+            r"^optimizer.betas=\[0.9,1.5\]: give a list of 2 numbers from 0 to ",
+        ),
+        ({"betas": [-0.1, 0.9]}, r"^optimizer.betas=\[-0.1,0.9\]: .* from 0 to below 1$"),
+        ({"betas": [0.9, 1]}, r"^optimizer.betas=\[0.9,1\]: "),
+        ({"betas": [0.9, 0.95, 0.99]}, r"^optimizer.betas=\[0.9,0.95,0.99\]: give a list of 2"),
+        ({"betas": [0.9]}, r"^optimizer.betas=\[0.9\]: give a list of 2 numbers"),
+        ({"name": "nadam", "betas": 0.9}, r"^optimizer.betas=0.9: give a list of 2 numbers"),
+        ({"name": "adafactor", "eps": [1, 2, 3]}, r"^optimizer.eps=\[1,2,3\]: give a .* numbers$"),
         ({"name": "sgd", "momentum": 1.0}, r"optimizer.momentum=1.0: give a number from 0"),
         ({"name": "sgd", "momentum": "0.9"}, r"momentum=0.9: give a number"),
         ({"name": "LBFGS"}, r"^name=LBFGS: it computes the loss several times"),

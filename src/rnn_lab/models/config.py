@@ -175,6 +175,14 @@ class OptimizerConfig(_WithArguments):
     vectors_lr_factor: Annotated[NonNegativeFloat, OrAuto()] = AUTO
     layer_lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the options that are no field here; Adam refuses an integer among its betas."""
+        return {
+            name: tuple(map(float, value)) if isinstance(value, tuple) else value
+            for name, value in super().arguments.items()
+        }
+
     @model_validator(mode="after")
     def _arguments_exist(self) -> Self:
         momentum = self.arguments.get("momentum", 0)

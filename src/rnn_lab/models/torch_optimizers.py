@@ -55,14 +55,29 @@ def check_optimizer(
     `options` are the names of those that every optimizer has.
     """
     optimizer = optimizer_classes()[name]
-    known = list(inspect.signature(optimizer).parameters)
+    known = inspect.signature(optimizer).parameters
     allowed = [one for one in known if one not in {"params", *options}]
     check_arguments("optimizer", optimizer.__name__, arguments, allowed)
     if weight_decay > 0 and "weight_decay" not in known:
         decay = f"optimizer.weight_decay={weight_decay}"
         raise ValueError(f"{decay}: {optimizer.__name__} has none. Give 0")
+    for argument, value in arguments.items():
+        default = known[argument].default
+        if isinstance(default, tuple):
+            _check_numbers(argument, value, len(default))
     try:
         optimizer([nn.Parameter(torch.zeros(1))], lr=lr, **arguments)  # type: ignore[call-arg]
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"optimizer: {optimizer.__name__}: {reason}") from None
+
+
+def _check_numbers(argument: str, value: Any, size: int) -> None:
+    """Raise a ValueError if the value of a list of `size` numbers is another, or impossible."""
+    numbers = value if isinstance(value, tuple) else (value,)
+    is_betas = argument == "betas"
+    if len(numbers) != size or (is_betas and not all(0 <= beta < 1 for beta in numbers)):
+        given = ",".join(f"{number:g}" for number in numbers)
+        given = f"[{given}]" if isinstance(value, tuple) else given
+        limits = " from 0 to below 1" if is_betas else ""
+        raise ValueError(f"optimizer.{argument}={given}: give a list of {size} numbers{limits}")
