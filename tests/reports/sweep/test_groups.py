@@ -117,6 +117,20 @@ def test_a_group_is_labelled_with_what_auto_became(tmp_path: Path) -> None:
     ]
 
 
+def test_auto_that_became_a_value_of_another_group_has_a_label_of_its_own(tmp_path: Path) -> None:
+    for name, pooling, accuracy in (("a", "auto", 0.9), ("b", "max", 0.8), ("c", "mean", 0.7)):
+        became = "max" if pooling == "auto" else pooling
+        result = {"model": {"name": "gru", "pooling": became}}
+        write_job(tmp_path, name, model__pooling=pooling, result=result, accuracy=accuracy)
+    jobs = read_jobs(tmp_path)
+    assert [group.label for group in group_jobs(jobs)] == [
+        "pooling=auto (max)",
+        "pooling=max",
+        "pooling=mean",
+    ]
+    assert [row[3] for row in summary_rows(jobs)[1:]] == ["auto (max)", "max", "mean"]
+
+
 OTHER_EXAMPLES = "different test examples or labels"
 
 

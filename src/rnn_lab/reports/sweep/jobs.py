@@ -20,6 +20,7 @@ from rnn_lab.reports.run_files import (
     is_job_dir,
     job_file,
     job_status,
+    option_key,
     read_job_file,
     read_metrics,
     read_object,
@@ -30,6 +31,7 @@ from rnn_lab.reports.sweep.options import (
     RawConfig,
     chosen_options,
     config_from_result,
+    format_value,
     read_config,
     resolve,
 )
@@ -54,7 +56,9 @@ class JobSummary:
     status: Status
     name: str  # the path below the sweep's folder, in characters any file can hold
     config: RawConfig = field(default_factory=dict)  # the composed options, by dotted name
-    chosen: RawConfig = field(default_factory=dict)  # by a finished run for those that are `auto`
+    # What a finished run chose for those that are `auto`: "max", or "auto (max)" where another job
+    # of the sweep names "max".
+    chosen: RawConfig = field(default_factory=dict)
     monitor: str | None = None  # the metric that chose the best epoch
     mode: MetricMode | None = None  # whether a smaller or a larger monitor is better
     metrics: dict[str, float | None] = field(default_factory=dict)  # val/ and test/
@@ -106,7 +110,7 @@ def read_jobs(sweep: Path) -> list[JobSummary]:
     folders = find_job_dirs(sweep)
     if not folders:
         raise CheckpointError(f"{sweep}: contains no run")
-    return _rank([read_job(folder, sweep) for folder in folders])
+    return _rank(_mark_chosen([read_job(folder, sweep) for folder in folders]))
 
 
 def read_job(folder: Path, sweep: Path) -> JobSummary:
@@ -167,6 +171,19 @@ def _rank(jobs: Sequence[JobSummary]) -> list[JobSummary]:
         replace(job, rank=ranks.get(costs[job.folder]) if job.status == "finished" else None)
         for job in ordered
     ]
+
+
+def _mark_chosen(jobs: Sequence[JobSummary]) -> list[JobSummary]:
+    """Return the jobs with "auto (max)" for a chosen value that another job names."""
+    given = [(job, name, resolve(job.config, name)) for job in jobs for name in job.config]
+    named = {(name, option_key(value)) for _, name, value in given if value != AUTO}
+    marked: dict[Path, RawConfig] = {job.folder: dict(job.chosen) for job in jobs}
+    for job, name, value in given:
+        if value == AUTO and name in job.chosen:
+            chosen = job.chosen[name]
+            if (name, option_key(chosen)) in named:
+                marked[job.folder][name] = f"{AUTO} ({format_value(chosen)})"
+    return [replace(job, chosen=marked[job.folder]) for job in jobs]
 
 
 def _read_job(folder: Path) -> dict[str, Any]:
