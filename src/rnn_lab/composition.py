@@ -39,10 +39,13 @@ def composition_error(
             return f"{group}={choice}: {_SWEEP}"
         what = f"{group}={choice}: no such choice"
         return unknown_choice_message(what, choice, list(error.options))
-    if several := re.match(r"Ambiguous value for argument '(.+)'", str(error)):
-        return f"{several[1]}: {_SWEEP}; a list is given in brackets"
-    if several := re.match(r"Sweep parameters '(.+)' requires --multirun", str(error)):
-        return f"{several[1]}: {_SWEEP}"
+    several = re.match(r"(Ambiguous value for argument|Sweep parameters) '(.+)'", str(error))
+    if several:
+        name = several[2].partition("=")[0]
+        if not _has_option(name, config_name, arguments, folders):
+            return unknown_option(name, config_name, arguments, folders)
+        in_brackets = "; a list is given in brackets" if several[1].startswith("Ambig") else ""
+        return f"{several[2]}: {_SWEEP}{in_brackets}"
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, HydraException) and unknown:
         key = str(getattr(error.__cause__, "full_key", ""))  # `{direction: ...}` is within it
@@ -79,6 +82,22 @@ def check_assignments(arguments: Sequence[str], *, of_paths: str | None = None) 
             is_path = of_paths is not None and local_path(argument).exists()
             example = f": {of_paths}={argument}" if is_path else ""
             raise ConfigError(f"{argument}: options are given as name=value{example}")
+
+
+def _has_option(
+    name: str, config_name: str, arguments: Sequence[str], folders: Sequence[Path]
+) -> bool:
+    """Return whether the config of the arguments has an option; True where that is not known."""
+    groups = config_groups(folders)
+    config = compose_choices(arguments, config_name, groups, folders[1:])
+    if name in groups or config is None or not re.fullmatch(r"[\w.]+", name):
+        return True
+    options: Any = OmegaConf.to_container(config, resolve=False)
+    for part in name.split("."):
+        if not isinstance(options, dict) or part not in options:
+            return False
+        options = options[part]
+    return True
 
 
 def unknown_option(

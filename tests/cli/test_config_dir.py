@@ -159,6 +159,14 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         (("model=rnn,gru",), "error: model=rnn,gru: several values are a sweep, which needs -m"),
         (("seed=range(1,3)",), "seed=range(1,3): several values are a sweep, which needs -m"),
         (("seed=1,2",), "seed=1,2: several values are a sweep, which needs -m; a list is given in"),
+        (("lr=1,2",), "error: lr: no such option; there is optimizer.lr"),
+        (("lr=range(1,3)",), "error: lr: no such option; there is optimizer.lr"),
+        (("modle=gru,lstm",), "modle: no such option. Did you mean model? Choose from: "),
+        (
+            ("optimizer.lr=1,2",),
+            "error: optimizer.lr=1,2: several values are a sweep, which needs ",
+        ),
+        (("hydra/launcher=basic,joblib",), "hydra/launcher=basic,joblib: several values are a sw"),
         (("epochs=3",), "epochs: no such option; there is "),
         (("seed",), "error: seed: options are given as name=value"),
         (("mine",), "error: mine: options are given as name=value"),
@@ -168,6 +176,11 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
 def test_a_mistake_is_one_line(compose, arguments, line):
     said = compose("--config-dir=mine", *arguments)
     assert said.startswith("error: ") and line in said
+
+
+def test_a_run_without_the_group_of_loggers_is_told_the_choice_that_logs_nowhere(compose):
+    with pytest.raises(ConfigError, match=r"^logger: no value given; .* give logger=none$"):
+        parse_run_config(compose("~logger"))
 
 
 def test_an_option_of_a_group_that_is_not_chosen_names_the_choice():

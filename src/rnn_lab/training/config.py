@@ -250,6 +250,13 @@ class RunConfig(StrictConfig):
             )
         return options
 
+    @model_validator(mode="before")
+    @classmethod
+    def _logger_is_chosen(cls, options: Any) -> Any:
+        if isinstance(options, dict) and "logger" not in options:  # ~logger
+            raise ValueError("logger: no value given; to log nowhere, give logger=none")
+        return options
+
     @property
     def is_language_model(self) -> bool:
         """Whether a language model is trained, which reads no labels."""
