@@ -331,6 +331,24 @@ def test_joined_labels_that_are_no_classes_name_the_separator(load):
     assert load(train_path="a.csv", label_separator="semicolon").class_names == tuple(names)
 
 
+@pytest.mark.parametrize("separator", ["semicolon", "comma"])
+def test_an_empty_label_names_the_separator_that_accepts_it(load, separator):
+    joined = "a;b" if separator == "semicolon" else '"a,b"'
+    labels = ["a", "b", joined, joined.replace("b", "c"), "c"] * 4
+    Path("a.csv").write_text(
+        "\n".join(["text,label", *(f"text,{label}" for label in labels), "z,"])
+    )
+    with pytest.raises(DataError) as error:
+        load(train_path="a.csv")
+    assert str(error.value) == (
+        "a.csv:22: empty label (data.on_bad_lines=skip skips such rows; if a text may have any "
+        f"number of labels, data.label_separator={separator} reads an empty cell as none)"
+    )
+    corpus = load(train_path="a.csv", label_separator=separator)
+    none = [not any(labels) for split in (corpus.train, corpus.test) for labels in split.labels]
+    assert (corpus.class_names, sum(none)) == (("a", "b", "c"), 1)
+
+
 def test_a_class_of_one_row_stays_in_training(load):
     write_csv("a.csv", [*rows(20), ("the only one", "rare")])
     corpus = load(train_path="a.csv")

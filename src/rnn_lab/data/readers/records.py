@@ -33,9 +33,10 @@ from rnn_lab.data.readers.reading import (
 )
 from rnn_lab.data.readers.table_records import table_records
 
-EMPTY_TEXT = "empty text"
+EMPTY_TEXT, EMPTY_LABEL = "empty text", "empty label"
 
 __all__ = (
+    "EMPTY_LABEL",
     "EMPTY_TEXT",
     "BadRow",
     "Format",
@@ -183,7 +184,7 @@ def _check(record: Record, encoding: str | None, separator: str | None) -> Recor
         return record
     if isinstance(record.label, str) and separator is None:
         label = canonical_label(record.label)
-        if fault := "empty label" if not label else decoding_error(label, encoding):
+        if fault := EMPTY_LABEL if not label else decoding_error(label, encoding):
             return BadRow(record.line, fault)
         return replace(record, label=label)
     labels = record.label

@@ -27,6 +27,7 @@ from rnn_lab.data.readers.labels import Label, canonical_label, split_labels
 from rnn_lab.data.readers.lines import MAX_CHARACTERS
 from rnn_lab.data.readers.reading import Reading
 from rnn_lab.data.readers.records import (
+    EMPTY_LABEL,
     EMPTY_TEXT,
     BadRow,
     ReadInfo,
@@ -187,7 +188,7 @@ class PairedFiles(FileSet):
         if separator is not None and _is_blank(label):
             return Row(place, name, text.text, ())
         if _is_blank(label) or isinstance(label, BadRow):
-            reason = "empty label" if _is_blank(label) else label.reason
+            reason = EMPTY_LABEL if _is_blank(label) else label.reason
             return Row(place, name, fault=f"{reason} in {self._labels.name}")
         if separator is not None:
             return Row(place, name, text.text, split_labels(label.text, separator))

@@ -25,6 +25,7 @@ from rnn_lab.data.readers.labels import (
     option_label,
 )
 from rnn_lab.data.readers.reading import ReadInfo
+from rnn_lab.data.readers.records import EMPTY_LABEL
 from rnn_lab.data.sources.file_sets import FileSet, Row, find_file_set
 from rnn_lab.data.sources.registry import register_source
 from rnn_lab.data.splits import ONLY_ONE, assign_folds, hold_out_groups, stratified
@@ -270,7 +271,7 @@ def _copy_rows(
         elif config.on_bad_lines == "skip":
             corpus.skip(f"{row.name}: {fault}")
         else:
-            hint = _encoding_hint(texts, row) or "(data.on_bad_lines=skip skips such rows)"
+            hint = _encoding_hint(texts, row) or _bad_row_hint(fault, encoder)
             raise DataError(f"{row.place}: {fault} {hint}")
     if encoder is None or not len(encoder):
         raise DataError(f"{texts.path}: has no usable rows")
@@ -294,6 +295,18 @@ def _not_classes(texts: FileSet, encoder: LabelEncoder | LabelSetEncoder) -> Dat
             f"({joined.num_parts:,} are separated by {joined.character}), or {advice[4:]}"
         )
     return DataError(f"{texts.path}: {what} {encoder.problem}; {advice}")
+
+
+def _bad_row_hint(fault: str, encoder: LabelEncoder | LabelSetEncoder | None) -> str:
+    """Return what to do about a row that cannot be used, after the labels in `encoder`."""
+    hint = "data.on_bad_lines=skip skips such rows"
+    if fault.startswith(EMPTY_LABEL):
+        labels = encoder.labels if isinstance(encoder, LabelEncoder) else ()
+        joined = find_joined_labels(labels)
+        separator = joined.separator if joined else "semicolon"
+        hint += f"; if a text may have any number of labels, data.label_separator={separator} "
+        hint += "reads an empty cell as none"
+    return f"({hint})"
 
 
 def _encoding_hint(texts: FileSet, row: Row) -> str | None:
