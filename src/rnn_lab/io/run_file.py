@@ -30,7 +30,10 @@ def run_folder(path: Path) -> Path | None:
         return path
     if path.name == "result.json":
         return path.parent
-    return path.parent.parent if path.parent.name == CHECKPOINT_DIR else None
+    folder = path.parent
+    if folder.name in ("", ".."):  # a name without its folder
+        folder = folder.resolve()
+    return folder.parent if folder.name == CHECKPOINT_DIR else None
 
 
 def find_checkpoint(run: str | Path, *, or_onnx: bool = False) -> Path:
