@@ -1,4 +1,4 @@
-"""Out-of-memory errors are recognised, and the smaller batch makes the same steps."""
+"""A run is trained again after an error: from its own checkpoint, or with a smaller batch."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from rnn_lab.training.config import RunConfig
 from rnn_lab.training.out_of_memory import is_out_of_memory
 from rnn_lab.training.spec import RunSpec, config_fingerprint
 from rnn_lab.validation import validate
+from tests.cli.forked import run_warm_command
 from tests.test_conf import composed
 
 
@@ -95,3 +96,25 @@ def test_the_options_of_a_sweep_are_refused_for_a_single_run(tmp_path):
         spec = RunSpec(composed("data=demo", option), tmp_path)
         with pytest.raises(ConfigError, match=f"^{option}: .*{says}$"):
             retry_run(spec)
+
+
+@pytest.mark.parametrize("where", ["data", "training"])
+def test_a_retry_resumes_from_a_checkpoint_of_the_run_alone(tmp_path, where):
+    """With resume=never, that of the folder is one of another run until it has been replaced."""
+
+    def train(*options: str, fails: str) -> str:
+        line = (
+            *("experiment=smoke", "data.num_train=100", "data.num_test=20", "plots=false"),
+            *("trainer=cpu", "trainer.max_epochs=2", "baseline=none", "hydra.run.dir=run"),
+            *("trainer.checkpoint_every_n_steps=1", f"data.cache_dir=cache/{fails}"),
+            *("plugins=[tests.sweeps.fails_once]", "data.tokenizer=fails_once"),
+            *("+callbacks.fail._target_=tests.sweeps.fails_once.FailsOnce", *options),
+        )
+        return run_warm_command("train.py", *line, cwd=tmp_path, env={"FAILS": fails}).stderr
+
+    assert "RuntimeError: once, in training" in train(fails="training")
+    assert (tmp_path / "run/checkpoints/last.ckpt").exists()
+    printed = train("resume=never", "max_retries=1", fails=where)
+    assert f"RuntimeError: once, in {where}; retrying, 1 of 1 retries left" in printed
+    assert ("resumes in epoch 1 after " in printed) == (where == "training")
+    assert (tmp_path / "run/result.json").exists()

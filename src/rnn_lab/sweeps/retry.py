@@ -48,7 +48,8 @@ def train_with_retries(options: Mapping[str, Any]) -> None:
 def retry_run(spec: RunSpec) -> None:
     """Train the run of `spec`, and train it again after an error.
 
-    A run that fails is trained again `max_retries` times and resumes from its last checkpoint. On
+    A run that fails is trained again `max_retries` times and resumes from its last checkpoint; with
+    `resume=never` too, unless that is one which the first attempt found and did not remove. On
     out-of-memory it starts over with half the batch size and doubled gradient accumulation, down to
     one example. A complete training is not repeated: its test is, with half the batch size; further
     epochs of it are an error. Errors that the user has to correct are not retried, and neither is
@@ -74,7 +75,7 @@ def retry_run(spec: RunSpec) -> None:
         spec = _with_known_batch(spec)
         for _ in range(halvings):
             spec = spec.with_half_batch()
-    retries = config.max_retries
+    retries, found = config.max_retries, _last_checkpoint_time(spec)
     while True:
         job.update(attempts=spec.attempt, batch_halvings=spec.batch_halvings)
         try:
@@ -94,6 +95,8 @@ def retry_run(spec: RunSpec) -> None:
                 left = f"{retries} of {config.max_retries} retries left"
                 message = f"{error_line(error)}; retrying, {left}"
                 retries -= 1
+                written = _last_checkpoint_time(spec) != found
+                spec = replace(spec, continues_attempt=spec.continues_attempt or written)
             else:
                 raise
             log.info("Attempt %d:\n%s", spec.attempt, traceback.format_exc())
@@ -102,6 +105,12 @@ def retry_run(spec: RunSpec) -> None:
         _free_memory()
     if record is not None:
         _compare(record, job)
+
+
+def _last_checkpoint_time(spec: RunSpec) -> int | None:
+    """Return when last.ckpt was written, in nanoseconds; None: there is none."""
+    path = spec.checkpoint_dir / "last.ckpt"
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _to_test_again(spec: RunSpec, error: Exception) -> tuple[RunSpec, str]:

@@ -41,6 +41,7 @@ class RunSpec:
     sweep: SweepLabel | None = None
     shares_terminal: bool = False  # other runs print to it at the same time
     attempt: int = 1
+    continues_attempt: bool = False  # the checkpoints in the folder are of an earlier attempt
     batch_halvings: int = 0
     rollbacks: tuple[Rollback, ...] = ()  # of this process so far
     fingerprint: str = ""  # of the config as it was composed
@@ -61,8 +62,8 @@ class RunSpec:
 
     @property
     def resume(self) -> Literal["auto", "never"]:
-        """The option `resume`; a run that rolls back to its last checkpoint resumes anyway."""
-        return "auto" if self.rollbacks else self.config.resume
+        """The option `resume`; a run resumes from a checkpoint of this command anyway."""
+        return "auto" if self.rollbacks or self.continues_attempt else self.config.resume
 
     def signature(self, hardware: Hardware, data: TextDataModule) -> dict[str, Any]:
         """Return all that decides the metrics of the run, flat: {"model.hidden_size": 128, ...}.
@@ -114,9 +115,8 @@ class RunSpec:
         if data.eval_batch_size == 1:
             return self
         halved = data.model_copy(update={"eval_batch_size": data.eval_batch_size // 2})
-        # resume=never, which may have been asked for, would discard the training.
-        config = self.config.model_copy(update={"data": halved, "resume": "auto"})
-        return replace(self, config=config)
+        config = self.config.model_copy(update={"data": halved})
+        return replace(self, config=config, continues_attempt=True)
 
     def describe_batch(self) -> str:
         """Return the options of a batch that `with_half_batch` changes, as on the command line."""
