@@ -239,3 +239,48 @@ def test_a_mistake_of_a_class_is_one_line(name, kind, message) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         register_tokenizer(name)(kind)
     assert "\n" not in str(error.value)
+
+
+def refuse(self, state):
+    raise LookupError("buckets")
+
+
+@pytest.mark.parametrize(
+    ("method", "function", "message"),
+    [
+        (
+            "train",
+            classmethod(lambda cls, *_, **options: None),
+            "must return a Wrong, not NoneType",
+        ),
+        ("state", lambda self: {1, 2}, "must return what JSON can contain: .* set is not JSON"),
+        ("from_state", classmethod(refuse), "__init__ refuses what state returned: LookupError"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_saved_is_one_line(tmp_path, method, function, message) -> None:
+    register_tokenizer("wrong")(type("Wrong", (Hashes,), {method: function}))
+    config = FilesConfig(cache_dir=str(tmp_path), tokenizer="wrong", max_vocab_size=50)
+    name = "" if method == "from_state" else f"{method} "
+    with pytest.raises(
+        ConfigError, match=rf"^data\.tokenizer=wrong: Wrong\.{name}{message}"
+    ) as found:
+        fit_vocabulary(make_corpus(["a film"]), np.arange(1), config)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            lambda self, text: [(text, np.array([2]))],
+            "words and encode_all return different ids of",
+        ),
+        (lambda self, text: text.split(), "words must return pairs of a word and its ids"),
+        (lambda self, text: [("a", 2)], "words must return pairs of a word and its ids"),
+    ],
+)
+def test_words_that_are_not_those_of_the_ids_are_one_line(words, message) -> None:
+    wrong = register_tokenizer("wrong")(type("Wrong", (Hashes,), {"words": words}))
+    encoder = TextEncoder(wrong({"buckets": 8}), 100, "right")
+    with pytest.raises(ConfigError, match=rf"^data\.tokenizer=wrong: Wrong\.{message}"):
+        encoder.words("a long film")

@@ -16,7 +16,13 @@ from rnn_lab.data.progress import progress_bar, with_progress
 from rnn_lab.data.storage import ConcatenatedArrays, RaggedArray, RaggedArrayWriter, chunked
 from rnn_lab.data.text_encoder import tokenizer_from_state
 from rnn_lab.data.tokenize import tokenize_corpus
-from rnn_lab.data.tokenizer_base import Tokenizer, encode_texts, find_tokenizer, names_file
+from rnn_lab.data.tokenizer_base import (
+    Tokenizer,
+    check_trained,
+    encode_texts,
+    find_tokenizer,
+    names_file,
+)
 from rnn_lab.data.tokenizer_choice import resolve_tokenizer
 from rnn_lab.data.tokenizer_json import JsonTokenizer, read_tokenizer_json
 from rnn_lab.data.vocabulary import UNK_ID, WordTokenizer, sort_by_frequency
@@ -70,7 +76,7 @@ def fit_vocabulary(
     Raises:
         DataError: the unlabelled texts cannot be read.
         ConfigError: torchtext cannot be loaded for data.tokenizer=torchtext, or the tokenizer.json
-            that data.tokenizer names cannot be used.
+            that data.tokenizer names cannot be used; or a plugin's tokenizer cannot be saved.
         WriteError: the cache cannot be written.
     """
     options = resolve_tokenizer(options, corpus, rows)
@@ -109,6 +115,7 @@ def _fit(
         max_vocab_size=options.max_vocab_size,
         min_freq=options.min_freq,
     )
+    check_trained(kind, vocabulary)
     if counts_cached:
         words = _count_cached_words(corpus, rows, options)
         return words.extended(vocabulary, options.max_vocab_size)

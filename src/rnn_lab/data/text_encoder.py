@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rnn_lab.data.tokenizer_base import TOKENIZERS, Tokenizer, encode_texts
+from rnn_lab.data.tokenizer_base import TOKENIZERS, Tokenizer, encode_texts, words_of_text
 from rnn_lab.data.vocabulary import UNK, UNK_ID
 from rnn_lab.errors import CheckpointError, sanitize
 
@@ -87,8 +87,11 @@ class TextEncoder:
         """Return each word of one text and its ids, int64 [1 or more], without truncation.
 
         Of their ids, concatenated, those at the positions `kept` are those of `encode`.
+
+        Raises:
+            ConfigError: they are not, as of a plugin.
         """
-        return self.vocabulary.words(text) or [(UNK, np.array([UNK_ID]))]
+        return words_of_text(self.vocabulary, text) or [(UNK, np.array([UNK_ID]))]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state in plain types, for `from_state_dict`."""

@@ -208,6 +208,51 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]
     return encoded
 
 
+def words_of_text(tokenizer: Tokenizer, text: str) -> list[tuple[str, np.ndarray]]:
+    """Return each word of `text` and its ids, int64 [1 or more], as `tokenizer.words` does.
+
+    Raises:
+        ConfigError: their ids, concatenated, are not those of `encode_all`, as of a plugin.
+    """
+    words = tokenizer.words(text)
+    if tokenizer.plugin_version() is None:
+        return words
+    try:
+        found = [int(id_) for _, ids in words for id_ in ids]
+    except (TypeError, ValueError):
+        raise _error(tokenizer, "words must return pairs of a word and its ids") from None
+    (expected,) = encode_texts(tokenizer, [text])
+    if found != expected.tolist():
+        raise _error(tokenizer, "words and encode_all return different ids of a text")
+    return words
+
+
+def check_trained(kind: type[Tokenizer], trained: Any) -> None:
+    """Make sure that a cache or checkpoint can hold and restore what a plugin's `train` returned.
+
+    Raises:
+        ConfigError: it cannot; names the class and the method.
+    """
+    if kind.plugin_version() is None:
+        return
+    if not isinstance(trained, kind):
+        raise _error(kind, f"train must return a {kind.__name__}, not {type(trained).__name__}")
+    try:
+        state = json.loads(json.dumps(trained.state()))
+    except (TypeError, ValueError) as error:
+        raise _error(kind, f"state must return what JSON can contain: {error}") from None
+    try:
+        kind.from_state(state)
+    except Exception as error:  # any, of a plugin
+        reason = f"{type(error).__name__}: {error}"
+        raise _error(kind, f"__init__ refuses what state returned: {reason}") from error
+
+
+def _error(tokenizer: Tokenizer | type[Tokenizer], problem: str) -> ConfigError:
+    kind = tokenizer if isinstance(tokenizer, type) else type(tokenizer)
+    return ConfigError(f"data.tokenizer={kind.name}: {kind.__name__}.{problem}")
+
+
 def names_file(option: str) -> bool:
     """Return whether data.tokenizer is the path of a tokenizer.json."""
     return option.endswith(".json")
