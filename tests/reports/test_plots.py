@@ -172,6 +172,10 @@ def test_the_median_is_in_the_bin_of_its_length(lengths: list[int], x: float) ->
     for axes in plots.plot_length_and_accuracy("a run", test).axes:
         (line,) = (line for line in axes.lines if line.get_linestyle() == "--")
         assert list(line.get_xdata()) == pytest.approx([x, x])
+        for count in axes.texts if axes.patches else ():
+            background = count.get_bbox_patch()
+            assert background is not None and background.get_facecolor() == (1, 1, 1, 1)
+            assert count.get_zorder() > line.get_zorder()
 
 
 def test_runs_can_be_plotted_in_parallel_and_over_old_plots(make_run: MakeRun) -> None:

@@ -314,7 +314,9 @@ def plot_length_and_accuracy(run: str, predictions: Predictions) -> Figure:
     upper.set_xticks(x, [])
     bars = lower.bar(x, counts, color=style.SKY, width=0.7)
     labels = [f"{count:,}" for count in counts]
-    lower.bar_label(bars, labels, fontsize=9, color=style.INK, padding=2)
+    # The line of the median may be in the middle of a bar, whose count has to stay readable.
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    lower.bar_label(bars, labels, fontsize=9, color=style.INK, padding=2, bbox=behind)
     lower.set_yticks([])
     lower.margins(y=0.25)
     ends = zip(shortest, longest, strict=True)
