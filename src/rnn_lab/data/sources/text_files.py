@@ -271,7 +271,7 @@ def _copy_rows(
         elif config.on_bad_lines == "skip":
             corpus.skip(f"{row.name}: {fault}")
         else:
-            hint = _encoding_hint(texts, row) or _bad_row_hint(fault, encoder)
+            hint = _encoding_hint(texts, row) or _bad_row_hint(fault or "", encoder)
             raise DataError(f"{row.place}: {fault} {hint}")
     if encoder is None or not len(encoder):
         raise DataError(f"{texts.path}: has no usable rows")
