@@ -13,7 +13,7 @@ CONTRIBUTING = SOURCE.parent / "CONTRIBUTING.md"
 # Modules beside the layers that are below all of them, or part of the last one.
 BASE = {
     *("composition", "errors", "fast_import", "log_handler", "overrides", "paths"),
-    *("plain_options", "plugins", "process", "registry", "validation"),
+    *("plain_options", "plugins", "process", "registry", "reserved_options", "validation"),
 }
 COMMANDS = {"__main__", "api", "cli", "command_line", "commands"}
 

@@ -9,7 +9,8 @@ from lightning.pytorch.callbacks import ModelSummary
 from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.training.config import RESERVED_TRAINER_OPTIONS, RunConfig, TrainerConfig
+from rnn_lab.reserved_options import RESERVED_TRAINER_OPTIONS
+from rnn_lab.training.config import RunConfig, TrainerConfig
 from rnn_lab.training.trainer import _PASSED
 from rnn_lab.validation import validate
 from tests.training.small_trainer import OPTIONS, small_trainer

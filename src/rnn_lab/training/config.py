@@ -29,6 +29,7 @@ from rnn_lab.models.config import (
 )
 from rnn_lab.models.metric_mode import MetricMode, metric_mode
 from rnn_lab.plugins import load_plugins
+from rnn_lab.reserved_options import reserved_option_error
 from rnn_lab.tracking.config import LoggerConfig
 from rnn_lab.validation import (
     AUTO,
@@ -51,20 +52,6 @@ METRICS_OF_TASK = {
     LANGUAGE_MODEL: ("val/loss", "val/perplexity"),
 }
 METRICS = tuple(dict.fromkeys(name for names in METRICS_OF_TASK.values() for name in names))
-
-# Arguments of Lightning's Trainer that the project sets itself, and the option to use instead.
-RESERVED_TRAINER_OPTIONS = {
-    "logger": "logger=<a file of conf/logger>",
-    "callbacks": "callbacks=<a file of conf/callbacks>",
-    "default_root_dir": "hydra.run.dir=<folder>",
-    "enable_checkpointing": "trainer.checkpoint_every_n_steps and trainer.monitor",
-    "use_distributed_sampler": "trainer=ddp, which repeats no example",
-    "plugins": "plugins=[<module>] for modules of your own",
-    "barebones": "debug=profiler",
-    "model_registry": "logger=wandb, which logs the best checkpoint as an artifact",
-    "limit_predict_batches": "predict.py",
-    "enable_autolog_hparams": "logger=none",
-}
 
 
 def _is_count(value: Any) -> bool:
@@ -174,8 +161,8 @@ class TrainerConfig(StrictConfig):
     @classmethod
     def _known(cls, options: Any) -> Any:
         for name in options if isinstance(options, Mapping) else ():
-            if instead := RESERVED_TRAINER_OPTIONS.get(str(name)):
-                raise ValueError(f"trainer.{name}: is set by the project; use {instead}")
+            if error := reserved_option_error(f"trainer.{name}"):
+                raise ValueError(error)
             if name not in cls.model_fields:
                 message = f"trainer.{name}: no such option"
                 raise ValueError(unknown_choice_message(message, str(name), [*cls.model_fields]))
