@@ -201,6 +201,9 @@ def test_a_wheel_trains_predicts_exports_and_has_the_python_interface(installed:
     assert installed("rnn-lab", "--version").stdout == f"rnn-lab {rnn_lab.__version__}\n"
     error = installed("rnn-lab", "prdict", code=1).stderr
     assert error.startswith("error: prdict: no such command. Did you mean predict? Choose from: ")
+    *_, described, _, _, _ = installed("rnn-lab", "train", "--help").stdout.strip().splitlines()
+    (file,) = re.findall(r"\S+/conf/train\.yaml", described)
+    assert Path(file).is_file() and not Path(file).is_relative_to(PROJECT)
     installed("rnn-lab", "train", *SMALL, "hydra.run.dir=run")
     away = Path(installed("python", "-c", "import os; print(os.getcwd())").stdout.strip())
     result = json.loads((away / "run" / "result.json").read_text())

@@ -17,9 +17,12 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.overrides import composition_message, quote_value
 from rnn_lab.paths import conf_dir, local_path
 from rnn_lab.plain_options import load_yaml
+from rnn_lab.reserved_options import reserved_option_error
 from rnn_lab.validation import closest_choice, unknown_choice_message
 
 _SWEEP = "several values are a sweep, which needs -m"
+# Choices of other parts: rnn_lab.train uses the first one, experiment=smoke the second one.
+_UNLISTED = {"data": {"lists", "demo_small"}}
 
 
 def composition_error(
@@ -38,7 +41,8 @@ def composition_error(
         if "," in choice:
             return f"{group}={choice}: {_SWEEP}"
         what = f"{group}={choice}: no such choice"
-        return unknown_choice_message(what, choice, list(error.options))
+        listed = set(error.options) - _UNLISTED.get(group, set())
+        return unknown_choice_message(what, choice, sorted(listed))
     several = re.match(r"(Ambiguous value for argument|Sweep parameters) '(.+)'", str(error))
     if several:
         name = several[2].partition("=")[0]
@@ -108,6 +112,8 @@ def unknown_option(
     name, _, package = name.partition("@")
     if package and name in groups:
         return f"{name}@{package}: there is no such package in the config"
+    if config_name == "train" and (error := reserved_option_error(name)):
+        return error
     config: Any = compose_choices(arguments, config_name, groups, folders[1:])
     own_groups = {group for group in default_groups(config_name) if "/" not in group}
     elsewhere = _options_elsewhere(name, own_groups, folders, config)
@@ -204,6 +210,16 @@ def default_groups(config_name: str) -> dict[str, str | None]:
         for group, choice in entry.items()
         if not group.startswith("override ")
     }
+
+
+def choices_help(config_name: str, folders: Sequence[Path]) -> str:
+    """Return a line for each group of a built-in config, with its choices in the folders."""
+    lines = []
+    for group in sorted(group for group in default_groups(config_name) if "/" not in group):
+        found = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
+        listed = sorted(found - _UNLISTED.get(group, set()))
+        lines.append(f"{group}: {', '.join(listed)}\n")
+    return "".join(lines)
 
 
 def compose_choices(

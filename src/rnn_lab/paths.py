@@ -21,6 +21,11 @@ def conf_dir() -> Path:
     return _PACKAGE / "conf" if root is None else root / "conf"
 
 
+def shown_conf_dir() -> str:
+    """Return how help pages call that folder: `conf` in a clone, else its path."""
+    return "conf" if project_root() is not None else str(conf_dir())
+
+
 def expand_home(path: str) -> str:
     """Return a path with `~` as the home folder; `~name` of nobody is a file of that name."""
     return os.path.expanduser(path)  # noqa: PTH111  Path.expanduser raises for such a name

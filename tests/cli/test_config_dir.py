@@ -97,6 +97,8 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         ),
         (("data=files", "data.num_test=3"), "data.num_test: only data=demo, data=demo_small, "),
         (("metrics={f2:{beta:2}}",), "metrics.f2: no such option; +metrics.f2 adds it"),
+        (("trainer.logger=x",), "trainer.logger: is set by the project; use logger=<a file of "),
+        (("data=imbd",), "Did you mean imdb? Choose from: auto, demo, files, imdb, long_range\n"),
         (("data.max_epochs=3",), "data.max_epochs: no such option; there is trainer.max_epochs"),
         (("experiment=environment",), "Environment variable 'NO_SUCH_VARIABLE' not found"),
         (("seed=[1,2",), "seed=[1,2: not a valid override: "),
@@ -175,7 +177,7 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
 )
 def test_a_mistake_is_one_line(compose, arguments, line):
     said = compose("--config-dir=mine", *arguments)
-    assert said.startswith("error: ") and line in said
+    assert said.startswith("error: ") and line in f"{said}\n"
 
 
 def test_a_run_without_the_group_of_loggers_is_told_the_choice_that_logs_nowhere(compose):

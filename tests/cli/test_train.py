@@ -32,7 +32,7 @@ def test_help_is_written_for_people(tmp_path):
     done = run_warm_command("train.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
     for line in (
-        "data: auto, demo, demo_small, files, imdb, lists, long_range",
+        "data: auto, demo, files, imdb, long_range",
         "model: gru, lstm, mingru, minlstm, peephole_lstm, rnn",
         "logger: csv, none, tensorboard, wandb",
         "trainer: auto, cpu, ddp, ddp_cpu, gpu, mps",
