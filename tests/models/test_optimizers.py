@@ -285,6 +285,8 @@ def test_every_optimizer_makes_a_step(name):
         ({"name": "sgd", "momentum": 1.0}, r"optimizer.momentum=1.0: give a number from 0"),
         ({"name": "sgd", "momentum": "0.9"}, r"momentum=0.9: give a number"),
         ({"name": "LBFGS"}, r"^name=LBFGS: it computes the loss several times"),
+        ({"name": "Muon"}, r"^name=Muon: it takes weight matrices only"),
+        ({"name": "foo"}, r"Choose from: adadelta, (?!.*\b(lbfgs|muon|sparseadam)\b)"),
         ({"name": "sparseadam"}, r"^name=sparseadam: it takes sparse gradients only"),
         ({"name": "rprop"}, r"optimizer.weight_decay=0.01: Rprop has none"),
         ({"sparse_embedding": "rows"}, r"sparse_embedding=rows: impossible.*auto, true, false"),

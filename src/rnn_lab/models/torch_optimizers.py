@@ -12,6 +12,7 @@ from rnn_lab.validation import check_arguments, unknown_choice_message
 
 _REFUSED = {
     "lbfgs": "it computes the loss several times per step, which the training step does not offer",
+    "muon": "it takes weight matrices only, and a network has biases too",
     "sparseadam": "it takes sparse gradients only. See optimizer.sparse_embedding",
 }
 
