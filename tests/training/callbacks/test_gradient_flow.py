@@ -78,6 +78,8 @@ def test_written_norms_are_those_of_the_model_at_that_step(tmp_path, data):
     expected = gradient_norms(
         copy.deepcopy(classifier.classifier).double(), probe.tokens, probe.lengths, probe.labels
     )
+    header = (tmp_path / "gradient_flow.csv").read_text().partition("\n")[0]
+    assert header == "step,layer,direction,distance,norm,examples"
     last = read_gradient_flow(tmp_path)[-2:]
     for one, flow in zip(expected, last, strict=True):
         assert (flow.layer, flow.direction) == (0, "backward" if one.backward else "forward")

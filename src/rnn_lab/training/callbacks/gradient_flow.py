@@ -93,7 +93,7 @@ class GradientFlow(Callback):
             ]
         with atomic_write(self._path, newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("step", "layer", "direction", "distance", "norm", "reviews"))
+            writer.writerow(("step", "layer", "direction", "distance", "norm", "examples"))
             writer.writerows(self._rows)
         for logger in trainer.loggers:
             logger.log_metrics(_metrics(measured), step)
