@@ -171,6 +171,7 @@ def test_the_facts_of_the_server(server: Server, mood_run: Path, run):
     assert one["config"]["model.hidden_size"] == 16
     assert one["explains"] and one["task"] == "multiclass"
     assert about["limits"]["max_texts"] == 1000
+    assert (about["limits"]["max_queue"], about["limits"]["max_connections"]) == (2000, 256)
     assert str(mood_run.parent) not in json.dumps(about)  # nor any other path
 
 

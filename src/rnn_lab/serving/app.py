@@ -31,6 +31,7 @@ from rnn_lab.serving.schemas import (
     ExplainRequest,
     ExplainResponse,
     HealthResponse,
+    Limits,
     PredictRequest,
     PredictResponse,
     RunsResponse,
@@ -122,10 +123,7 @@ def add_api(
 ) -> None:
     """Add the routes of the API; `bearer` and `always` describe the access token, if any."""
     options = service.options
-    limits = {
-        name: getattr(options, name)
-        for name in ("max_body_bytes", "max_texts", "max_text_length", "timeout_s")
-    }
+    limits = {name: getattr(options, name) for name in Limits.model_fields}
 
     @app.get("/health", response_model=HealthResponse)
     async def health(request: Request) -> dict[str, Any]:

@@ -117,11 +117,13 @@ class ExplainResponse(_Answer, Prediction):
 
 
 class Limits(BaseModel):
-    """The limits of a request."""
+    """The limits of a request, options of conf/serve.yaml."""
 
     max_body_bytes: int
     max_texts: int
     max_text_length: int
+    max_queue: int
+    max_connections: int
     timeout_s: float
 
 
