@@ -32,11 +32,12 @@ usage: rnn-lab export run=RUN [output=model.safetensors] [plugins=MODULE,...]
 RUN is a run folder, or a .ckpt or .safetensors file. The file contains the network, its vocabulary
 and its class names.
 
-  .safetensors  predict, eval and explain accept it as run=model.safetensors and give bit-identical
-                predictions
-  .onnx         predict reads it without torch, and ONNX Runtime in other languages. Before it is
-                written, it is compared with the run: on the texts in FILE, else on the test texts
-                in the run's folder. Needs pip install '<clone or wheel>[onnx]'
+  .safetensors  predict, eval, explain and serve accept it as run=model.safetensors and give
+                bit-identical predictions
+  .onnx         predict and serve accept it, predict without torch; ONNX Runtime reads it in other
+                languages. Before it is written, it is compared with the run: on the texts in
+                FILE, else on the test texts in the run's folder. Needs
+                pip install '<clone or wheel>[onnx]'
 
 The model card, model.onnx.md, has the data, metrics, baselines, seeds, versions and limits."""
 
