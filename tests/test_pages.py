@@ -211,5 +211,4 @@ def test_every_option_that_the_recipe_chooses_is_on_the_page() -> None:
     page = (DOCS / "own_texts.md").read_text(encoding="utf-8")
     for group, names in AUTO_OPTIONS.items():
         for name in names:
-            # How many weights n-grams share is left to conf/model.
-            assert f"`{group}.{name}`" in page or name == "ngram_buckets"
+            assert f"`{group}.{name}`" in page
