@@ -60,6 +60,17 @@ def test_stratified_leaves_a_class_of_one_to_training():
     assert stratified(np.array([0, 0, 1, 1]), 0.99, seed=0).sum() == 2
 
 
+def test_stratified_takes_the_fraction_where_classes_are_tiny():
+    labels = np.array([0] * 100 + [*range(1, 201)] * 2)
+    mask = stratified(labels, 0.2, seed=0)
+    assert mask.sum() == 100
+    assert mask[labels == 0].sum() == 20
+    assert np.bincount(labels[mask], minlength=201)[1:].max() == 1
+    # One of each class, as long as that is no more than a third.
+    labels = np.array([*range(50)] * 3)
+    assert np.bincount(labels[stratified(labels, 0.1, seed=0)]).tolist() == [1] * 50
+
+
 @pytest.mark.parametrize("method", ["by_film", "random"])
 def test_the_seed_decides(films, method):
     def cut(seed):

@@ -94,6 +94,11 @@ def test_rare_classes_are_a_warning_with_their_names(tmp_path, caplog):
     )
     assert few == "Classes with fewer than 5 training texts: 'd' (train 1, validation 1, test 1)"
     caplog.clear()
+    pairs = [f"text {i},c{i % 9}" for i in range(18)]
+    warn_rare_classes(set_up(tmp_path, [*GOOD, *pairs], val_split="random", val_fraction=0.4))
+    untrained = caplog.records[0].getMessage()
+    assert untrained.startswith("Classes without a training text: ") and "(train 0, " in untrained
+    caplog.clear()
     warn_rare_classes(set_up(tmp_path, GOOD))
     assert not caplog.records
 

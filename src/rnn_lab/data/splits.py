@@ -11,6 +11,7 @@ from rnn_lab.data.options import TextOptions
 from rnn_lab.errors import DataError
 
 ONLY_ONE = "the only one of its class"
+_MAX_SHARE = 1 / 3  # held out so that each class has a text there; or twice the fraction, if more
 _MOVES = 3  # times that each group may move to another part
 
 
@@ -98,7 +99,8 @@ def _validation_mask(corpus: Corpus, chosen: np.ndarray, config: TextOptions) ->
         if method == "stratified" and labels.ndim == 1:
             raise DataError(
                 f"{corpus.name}: each of the {size} training texts is {ONLY_ONE}, so none is left "
-                "for validation; data.val_path names other texts"
+                "for validation; data.val_path names other texts, and data.val_split=random leaves "
+                "some classes without a training text"
             )
         raise DataError(
             f"{corpus.name}: {size} training texts are too few for a validation split "
@@ -110,16 +112,24 @@ def _validation_mask(corpus: Corpus, chosen: np.ndarray, config: TextOptions) ->
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Return a mask, bool [examples], of `fraction` of each class: at least one, but never all.
 
+    If that is over a third of the examples, as where classes have two each, some of the smallest
+    classes have none in it: it is `fraction` of all examples then.
+
     Of labels [examples, classes], where a text has any number of them, it is about that fraction
     of each label and of the texts without one, and a rare label may have no text in the mask.
     """
     if labels.ndim == 2:
         return _iteratively_stratified(labels, (1 - fraction, fraction), seed) == 1
-    held_out = np.zeros(len(labels), dtype=bool)
+    held_out, rare = np.zeros((2, len(labels)), dtype=bool)
     order = _permutation(len(labels), seed)
     for label in np.unique(labels):
         rows = order[labels[order] == label]
-        held_out[rows[: min(max(1, round(fraction * len(rows))), len(rows) - 1)]] = True
+        share = round(fraction * len(rows))
+        held_out[rows[: min(max(1, share), len(rows) - 1)]] = True
+        rare[rows] = share == 0
+    if held_out.sum() > max(2 * fraction, _MAX_SHARE) * len(labels):
+        rest = max(1, round(fraction * len(labels))) - (held_out & ~rare).sum()
+        held_out[order[(held_out & rare)[order]][max(0, rest) :]] = False
     return held_out
 
 

@@ -222,11 +222,13 @@ def warn_rare_classes(data: TextDataModule) -> None:
     if "train" not in counts:
         return
     total = np.sum(list(counts.values()), axis=0)  # int64 [classes]
-    single, few, absent = [], [], []
+    single, untrained, few, absent = [], [], [], []
     for row, name in enumerate(data.class_names):
         each = ", ".join(f"{split} {count[row]}" for split, count in counts.items())
         if total[row] == 1 and counts["train"][row] == 1:
             single.append(repr(name))
+        elif not counts["train"][row]:
+            untrained.append(f"{name!r} ({each})")
         elif counts["train"][row] < FEW_ROWS:
             few.append(f"{name!r} ({each})")
         elif not all(count[row] for count in counts.values()):
@@ -237,6 +239,8 @@ def warn_rare_classes(data: TextDataModule) -> None:
             "%s",
             _listed(single),
         )
+    if untrained:
+        log.warning("Classes without a training text: %s", _listed(untrained))
     if few:
         log.warning("Classes with fewer than %d training texts: %s", FEW_ROWS, _listed(few))
     if absent:

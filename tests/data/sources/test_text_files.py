@@ -198,9 +198,11 @@ def test_labels_that_are_all_different(load, class_names):
     write_csv("ten.csv", rows(10, labels=[f"c{i}" for i in range(10)]))
     with pytest.raises(DataError, match=r"each of the 10 rows is the only one of its class"):
         load(train_path="ten.csv", class_names=class_names)
-    write_csv("four.csv", rows(4))
-    with pytest.raises(DataError, match="each of the 2 training texts is the only one of its cl"):
-        split_validation(load(train_path="four.csv"), FilesConfig(train_path="four.csv"))
+    write_csv("two.csv", rows(2))
+    config = FilesConfig(train_path="two.csv", test_path="two.csv")
+    message = "each of the 2 training texts is the only one of its class.*data.val_split=random"
+    with pytest.raises(DataError, match=message):
+        split_validation(load(train_path="two.csv", test_path="two.csv"), config)
 
 
 def test_half_of_the_lines_in_another_encoding(load):
