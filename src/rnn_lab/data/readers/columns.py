@@ -208,6 +208,12 @@ class ColumnOptions:
         chosen = (*self.texts, *(self.indicators or (self.label,)), self.group, self.id)
         return {name for name in chosen if isinstance(name, str) and not name.isdecimal()}
 
+    @property
+    def paths(self) -> list[str]:
+        """The columns that may be keys of nested objects: data.text."""
+        names = {*self.chosen_names, *(self.like.read if self.like else ())}
+        return sorted(name for name in names if "." in name)
+
 
 def resolve_columns(
     names: Sequence[str],

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -21,6 +21,7 @@ from rnn_lab.data.readers.json_rows import (
     JsonError,
     JsonObject,
     JsonStream,
+    add_nested,
     parse_object,
     zip_columns,
 )
@@ -28,6 +29,7 @@ from rnn_lab.data.readers.labels import indicated_labels, label_or_labels, label
 from rnn_lab.data.readers.reading import SAMPLE_ROWS, BadRow, Reading, Record, join_text
 from rnn_lab.errors import DataError
 
+_LISTED_KEYS = 5  # of an object, in a message
 _HELD_ROWS = 100  # of a list, from which columns are inferred
 
 
@@ -39,7 +41,8 @@ def json_line_records(reading: Reading) -> Iterator[Record | BadRow]:
     Raises:
         DataError: no column is plainly the text (or the label).
     """
-    options = _options_by_evidence(reading)
+    options, keep = _options_by_evidence(reading), reading.options.all_columns
+    paths = options.paths
     columns: ResolvedColumns | None = None
     unresolved = ""
     with reading.lines() as lines:
@@ -50,6 +53,7 @@ def json_line_records(reading: Reading) -> Iterator[Record | BadRow]:
             if isinstance(row, str):
                 yield BadRow(line, row)
                 continue
+            kept, row = row if keep else None, add_nested(row, paths)
             if columns is None:
                 try:
                     columns = resolve_columns(list(row), options)
@@ -58,7 +62,7 @@ def json_line_records(reading: Reading) -> Iterator[Record | BadRow]:
                     yield BadRow(line, str(error))
                     continue
                 reading.info = replace(reading.info, columns=columns)
-            yield object_record(line, row, columns, keep=reading.options.all_columns)
+            yield object_record(line, row, columns, kept)
     if unresolved and columns is None:
         raise DataError(unresolved)
 
@@ -69,14 +73,13 @@ def _options_by_evidence(reading: Reading) -> ColumnOptions:
     Raises:
         DataError: neither does in a file. A stream may have them in rows that are still to come.
     """
-    options = reading.columns
-    if options.text is not None and (options.label is not None or not reading.labelled):
-        return options
+    options, paths = reading.columns, reading.columns.paths
     stats: dict[str, ColumnStats] = {}
     for _, source in islice(reading.sample(), SAMPLE_ROWS):
         row = parse_object(source, reading.encoding) if source.strip() else ""
         if isinstance(row, str):
             continue
+        row = add_nested(row, paths)
         try:
             resolve_columns(list(row), options)
             return options
@@ -102,21 +105,22 @@ def json_records(reading: Reading) -> Iterator[Record | BadRow]:
     if _has_columns(reading):
         yield from _column_records(reading)
         return
-    keep = reading.options.all_columns
+    keep, paths = reading.options.all_columns, reading.columns.paths
     with _document(reading) as document:
         rows = document.rows()
         first = list(islice(rows, _HELD_ROWS))
         stats: dict[str, ColumnStats] = {}
         for row in first:
             if isinstance(row, JsonObject):
-                add_to_stats(stats, row)
+                add_to_stats(stats, add_nested(row, paths))
         columns = reading.resolve(list(stats), stats=stats) if stats else None
         for number, row in enumerate(_chain(first, rows), start=1):
             if not isinstance(row, JsonObject):
                 yield BadRow(number, f"is not a JSON object: {_describe(row)}")
                 continue
+            kept, row = row if keep else None, add_nested(row, paths)
             columns = columns or reading.resolve(list(row))
-            yield object_record(number, row, columns, keep=keep)
+            yield object_record(number, row, columns, kept)
 
 
 def _has_columns(reading: Reading) -> bool:
@@ -147,8 +151,8 @@ def _column_records(reading: Reading) -> Iterator[Record | BadRow]:
             stack.callback(column.close)
         try:
             for number, row in enumerate(zip_columns(opened), start=1):
-                pairs = list(zip(wanted, row, strict=True))
-                yield object_record(number, JsonObject(pairs), columns, keep=keep)
+                record = JsonObject(list(zip(wanted, row, strict=True)))
+                yield object_record(number, record, columns, record if keep else None)
         except JsonError as error:
             raise DataError(f"{reading.name}: {error}") from None
 
@@ -199,10 +203,12 @@ def add_to_stats(stats: dict[str, ColumnStats], row: dict[str, Any]) -> None:
 
 
 def object_record(
-    line: int, row: JsonObject, columns: ResolvedColumns, *, keep: bool = False
+    line: int,
+    row: JsonObject,
+    columns: ResolvedColumns,
+    kept: Mapping[str, Any] | None = None,
 ) -> Record | BadRow:
-    """Return the record in an object of JSON, or in a row of Arrow; `keep` its columns."""
-    kept = row if keep else None
+    """Return the record in an object of JSON, or in a row of Arrow, with the columns to keep."""
     for key in columns.wanted:
         if key not in row:
             return BadRow(line, f"has no {key!r}", kept)
@@ -215,7 +221,7 @@ def object_record(
         if value is None and len(columns.text) > 1:
             continue
         if not isinstance(value, str):
-            return BadRow(line, f"{key!r} is not a string: {_describe(value)}", kept)
+            return BadRow(line, f"{key!r} is not a string: {_describe(value, key)}", kept)
         parts.append(value)
     text = join_text(parts)
     if columns.indicators:
@@ -233,7 +239,7 @@ def object_record(
         label = label_or_labels(value)
         group = _group_of(row, columns)
     except TypeError:
-        described = _describe(value)
+        described = _describe(value, column)
         return BadRow(line, f"{column!r} is not a name or number, or a list of them: {described}")
     except ValueError as error:
         return BadRow(line, str(error))
@@ -252,7 +258,10 @@ def _group_of(row: JsonObject, columns: ResolvedColumns) -> str | None:
         raise ValueError(what) from None
 
 
-def _describe(value: Any) -> str:
+def _describe(value: Any, key: str = "") -> str:
+    if isinstance(value, JsonObject) and value and key:
+        inner = ", ".join(shorten(f"{key}.{name}") for name in islice(value, _LISTED_KEYS))
+        return f"an object; a column may be a key of it: {inner}"
     if isinstance(value, dict | list):  # may be deeply nested
         return "an object" if isinstance(value, dict) else "a list"
     if isinstance(value, str | int | float | None):

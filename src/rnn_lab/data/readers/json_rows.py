@@ -26,6 +26,25 @@ class JsonObject(dict[str, Any]):
             self.duplicate_keys = {name for name in self if names.count(name) > 1}
 
 
+def add_nested(row: JsonObject, paths: Sequence[str]) -> JsonObject:
+    """Return a row with the values of nested objects that paths such as data.text lead to."""
+    if not (paths := [path for path in paths if path not in row]):
+        return row
+    found = JsonObject(list(row.items()))
+    found.duplicate_keys.update(row.duplicate_keys)
+    for path in paths:
+        value: Any = row
+        for key in path.split("."):
+            if not isinstance(value, JsonObject) or key not in value:
+                break
+            if key in value.duplicate_keys:
+                found.duplicate_keys.add(path)
+            value = value[key]
+        else:
+            found[path] = value
+    return found
+
+
 class JsonError(Exception):
     """A JSON file that cannot be read further."""
 

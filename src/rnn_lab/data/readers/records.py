@@ -160,8 +160,8 @@ def _arrow_records(reading: Reading) -> Iterator[Record | BadRow]:
     if keep:
         reading.info = replace(reading.info, arrow_types=table.types(wanted))
     for number, row in enumerate(table.rows(wanted), start=1):
-        pairs = list(zip(wanted, row, strict=True))
-        yield object_record(number, JsonObject(pairs), columns, keep=keep)
+        record = JsonObject(list(zip(wanted, row, strict=True)))
+        yield object_record(number, record, columns, record if keep else None)
 
 
 _RECORDS: dict[Format, Callable[[Reading], Iterator[Record | BadRow]]] = {
