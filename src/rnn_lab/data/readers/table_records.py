@@ -1,5 +1,6 @@
 """CSV and TSV -> records: dialect, header and columns are inferred from the first rows."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -25,6 +26,8 @@ from rnn_lab.data.readers.tables import (
     table_rows,
 )
 from rnn_lab.errors import DataError
+
+log = logging.getLogger(__name__)
 
 _LISTED_CELLS = 20  # in an error message
 Sample = Callable[[], Iterator[tuple[int, str]]]
@@ -53,11 +56,19 @@ def table_records(reading: Reading) -> Iterator[Record | BadRow]:
         columns = _resolve(reading, first.fields, below)
     except UnknownColumnError as error:
         raise DataError(f"{reading.name}:{first.line}: {error}") from None
-    reading.info = replace(reading.info, dialect=dialect, columns=columns)
+    reading.info = replace(
+        reading.info,
+        dialect=dialect,
+        columns=columns,
+        has_label_lists=(
+            columns.label_position is not None and below[columns.label_position].is_list
+        ),
+    )
     text, label, names = columns.text_positions, columns.label_position, _distinct(columns.names)
     group, id_ = columns.group_position, columns.id_position
     indicators, all_columns = columns.indicator_positions, reading.options.all_columns
     width, what = len(first.fields), "the header" if columns.header else "the first row"
+    num_empty = 0
     with reading.lines(newline) as lines:
         for row in table_rows(islice(lines, skipped, None), dialect):
             line, last_line, fields, fault = row
@@ -65,6 +76,8 @@ def table_records(reading: Reading) -> Iterator[Record | BadRow]:
                 continue
             if fault:
                 yield BadRow(line, fault)
+            elif reading.labelled and _is_empty(fields):
+                num_empty += 1
             elif len(fields) != width:
                 where = f", over lines {line} to {last_line}" if last_line > line else ""
                 yield BadRow(line, f"{len(fields)} columns where {what} has {width}{where}")
@@ -87,6 +100,12 @@ def table_records(reading: Reading) -> Iterator[Record | BadRow]:
                     None if group is None else fields[group],
                     dict(zip(names, fields, strict=True)) if all_columns else None,
                 )
+    if num_empty:
+        log.info("%s: %s rows without any value are left out", reading.name, f"{num_empty:,}")
+
+
+def _is_empty(fields: Sequence[str]) -> bool:
+    return not any(map(str.strip, fields))
 
 
 def _is_again(fields: Sequence[str], header: Sequence[str]) -> bool:
@@ -134,7 +153,7 @@ def _first_rows(
         raise DataError(f"{reading.name}:{first.line}: {reason}, {where}")
     below = [ColumnStats() for _ in first.fields]
     for row in islice(rows, SAMPLE_ROWS):
-        if not row.fault and len(row.fields) == len(below):
+        if not row.fault and len(row.fields) == len(below) and not _is_empty(row.fields):
             for stats, value in zip(below, row.fields, strict=True):
                 stats.add(value)
     return first, below
