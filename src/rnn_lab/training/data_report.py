@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rnn_lab.data.class_balance import count_classes
 from rnn_lab.data.corpus import SPLITS, Corpus
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.readers.labels import find_joined_labels
+from rnn_lab.data.readers.labels import find_joined_labels, fold_case
 from rnn_lab.data.statistics import text_warnings
 from rnn_lab.errors import sanitize
 from rnn_lab.io.atomic import atomic_write
@@ -260,7 +260,7 @@ def warn_unlikely_classes(data: TextDataModule) -> None:
         )
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(" ".join(name.casefold().split()), []).append(repr(name))
+        alike.setdefault(fold_case(name), []).append(repr(name))
     if pairs := [" and ".join(same) for same in alike.values() if len(same) > 1]:
         log.warning("Classes that differ only in case or spaces: %s", _listed(pairs))
 

@@ -187,6 +187,15 @@ class ClassLookup:
         index = self._index.get(label)
         return self._by_form.get(_form(label)) if index is None else index
 
+    def find_alike(self, label: str) -> str | None:
+        """Return the class that differs from a label only in case or spaces."""
+        return next((name for name in self.classes if fold_case(name) == fold_case(label)), None)
+
+
+def fold_case(label: str) -> str:
+    """Return what labels that differ only in case or spaces have in common."""
+    return " ".join(label.casefold().split())
+
 
 def _form(label: str) -> str | Decimal:
     """Return what the spellings of a label in different formats have in common."""
@@ -214,7 +223,10 @@ class _Encoder:
         if label in MISSING_LABELS:
             return f"missing label {label!r} (if it is a class, list all classes in {option})"
         if self._known is not None:
-            return f"unknown label {label!r}; the classes are: {', '.join(self._known.classes)}"
+            alike = self._known.find_alike(label)
+            hint = "" if alike is None else f" (did you mean {alike!r}?)"
+            classes = ", ".join(self._known.classes)
+            return f"unknown label {label!r}{hint}; the classes are: {classes}"
         return None
 
     def _add_label(self, label: str) -> None:
