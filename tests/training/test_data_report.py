@@ -223,3 +223,16 @@ def test_groups_are_counted_and_shared_ones_are_a_warning(tmp_path, capsys, capl
     assert second == "Groups by data.group_column=author: 18 in train, 2 in validation, 2 in test"
     (message,) = (record.getMessage() for record in caplog.records)
     assert message.startswith("data.group_column=author: 1 of 2 groups in test are also in ")
+
+
+def test_lists_of_one_label_are_said_with_the_option_that_keeps_them(tmp_path, capsys):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text": "text {i}", "label": ["{i % 2}"]}}\n' for i in range(20)))
+    data = TextDataModule(FilesConfig(train_path=str(path), cache_dir=str(tmp_path / "cache")))
+    data.setup()
+    print_source_info(data.corpus)
+    assert capsys.readouterr().out == (
+        f"Read {path} with data.format=jsonl data.encoding=utf-8 data.text_column=text "
+        "data.label_column=label; each list has one label, so each text has one class "
+        "(data.label_separator=list: any number)\n"
+    )

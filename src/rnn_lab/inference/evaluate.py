@@ -10,6 +10,7 @@ import torch
 from rnn_lab.data.config import SHARED_OPTIONS, DataOptions, FilesConfig, TextOptions
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.readers.config import read_options
+from rnn_lab.data.readers.labels import LIST
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.data.samplers import Batch
@@ -173,10 +174,7 @@ def _as_trained(config: FilesConfig, info: ReadInfo) -> FilesConfig:
     reader = RecordReader(
         local_path(path), read_options(config, prefix="data."), labelled=True, like=info
     )
-    try:
-        next(iter(reader), None)
-    except DataError:
-        return config  # reported when all of the file is read
+    next(iter(reader), None)
     found, update = reader.info, dict[str, Any]()
     if found.columns is not None and info.columns is not None and info.columns.header:
         if config.text_column is None and found.columns.text == info.columns.text:
@@ -189,11 +187,16 @@ def _as_trained(config: FilesConfig, info: ReadInfo) -> FilesConfig:
 
 
 def _label_options(run: LoadedModel, chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return where a text's labels are: as in the files of the run, unless `chosen` says it."""
+    """Return where a text's labels are: as in the files of the run, unless `chosen` says it.
+
+    Lists are of any number of labels, although each text of a test may have one.
+    """
     names = ("label_column", "label_separator")
     if any(chosen.get(name) is not None for name in names):
         return {}
-    return {name: getattr(run.data_config, name, None) for name in names}
+    found = {name: getattr(run.data_config, name, None) for name in names}
+    is_known = any(value is not None for value in found.values())
+    return found if is_known else {"label_separator": LIST}
 
 
 class _Data(StrictConfig):

@@ -27,6 +27,9 @@ FEW_ROWS = 5  # of a class: fewer are a warning
 FEW_TEXTS = 20  # of validation or test: likewise
 WARNING_SHARE = 0.01  # of the validation or test texts that are training texts too
 _NAMED_CLASSES = 10  # in a warning
+_LISTS_OF_ONE = (
+    "each list has one label, so each text has one class (data.label_separator=list: any number)"
+)
 
 
 def report_data(spec: RunSpec, data: TextDataModule) -> None:
@@ -70,10 +73,12 @@ def _as_options(info: Mapping[str, Any]) -> str:
     options = {name: value for name, value in info.items() if name != "path" and value is not None}
     if options.get("header") is False:
         options = {name: _positions(name, value) for name, value in options.items()}
+    lists = options.pop("lists_of_one", False)
     prefix = "with"
     if " " in options.get("format", ""):
         prefix = f"as {options.pop('format')} with"
-    return " ".join([prefix, *(show_option(f"data.{name}", v) for name, v in options.items())])
+    shown = " ".join([prefix, *(show_option(f"data.{name}", v) for name, v in options.items())])
+    return f"{shown}; {_LISTS_OF_ONE}" if lists else shown
 
 
 def _positions(name: str, value: Any) -> Any:

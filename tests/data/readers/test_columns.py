@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -262,3 +263,94 @@ def test_a_group_is_neither_text_nor_label():
     reader = reader_of(content, group_column="who")
     first = next(iter(reader))
     assert (first.text, first.label, first.group) == (rows[0][1], "a", rows[0][0])
+
+
+def test_joined_labels_may_be_empty():
+    rows = [(text(i), "" if i % 5 == 0 else "a;b" if i % 2 else "b") for i in range(60)]
+    content = table(rows, ("text", "tags"))
+    with pytest.raises(DataError, match=r"set data\.label_column to one of: tags"):
+        read(content)
+    found, info = read(content, label_separator=";")
+    assert info.columns.label == "tags"
+    assert [labels for _, labels in found[:3]] == [(), ("a", "b"), ("b",)]
+
+
+@pytest.mark.parametrize("write", [str, json.dumps])
+def test_cells_with_lists_of_labels(write):
+    labels = [[], ["news", "tech"], ["art, music"], ["tech"]]
+    rows = [(text(i), write(labels[i % 4])) for i in range(60)]
+    found, info = read(table(rows, ("text", "tags")))
+    assert [label for _, label in found[:4]] == [(), ("news", "tech"), ("art, music",), ("tech",)]
+    assert info.as_dict()["label_separator"] == "list"
+    # One that is not in brackets: none is a list.
+    found, info = read(table([*rows, (text(9), "news")], ("text", "label")))
+    assert found[1][1] == write(["news", "tech"])
+    assert "label_separator" not in info.as_dict()
+
+
+def test_a_cell_that_is_not_a_list():
+    reader = reader_of(b"text,label\nx,['a']\ny,b\nz,\n", label_separator="list")
+    first, second, third = reader
+    assert (first.label, third.label) == (("a",), ())
+    assert second.reason.startswith("'b' is not a list of labels such as ['news', 'tech']")
+
+
+def test_a_file_without_the_label_of_the_training_file_says_so():
+    _, like = read(table(LABELLED, ("text", "label")))
+    rows = [(i, text(i)) for i in range(20)]
+    with pytest.raises(DataError) as error:
+        list(reader_of(table(rows, ("id", "text")), like=like))
+    assert str(error.value) == (
+        "<stream>:1: has no column 'label', as the training file has; columns: id, text; "
+        "set data.label_column if one of them is the label; predict.py labels texts without labels"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "header"),
+    [
+        (("อาหารแย่มากและบริการไม่ดี", "อาหารอร่อยมากและบริการดี"), ("ข้อความ", "ป้าย")),
+        (("المنتج سيئ جدا ولا أنصح به", "المنتج رائع جدا وأنصح به"), ("النص", "التصنيف")),
+    ],
+)
+def test_texts_of_almost_equal_length_are_texts(words, header):
+    rows = [(f"{words[i % 2]} {i}", "ab"[i % 2]) for i in range(60)]
+    found, info = read(table(rows, header))
+    assert found == rows
+    assert info.columns.text == header[:1]
+
+
+def test_dates_of_one_length_are_not_texts():
+    rows = [(text(i), f"Mon Apr {i % 30:02} 22:{i:02}:45 2009", "ab"[i % 2]) for i in range(60)]
+    _, info = read(table(rows, ("body of it", "when", "mood")))
+    assert info.columns.text == ("body of it",)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "json"])
+def test_keys_of_nested_objects(format):
+    rows = [
+        {"id": i, "data": {"text": t}, "meta": {"label": a}} for i, (t, a) in enumerate(LABELLED)
+    ]
+    lines = "\n".join(map(json.dumps, rows)) if format == "jsonl" else json.dumps(rows)
+    columns = {"text_column": "data.text", "label_column": "meta.label"}
+    found, like = read(lines.encode(), format, **columns)
+    assert found == LABELLED
+    # As in the training texts, without the options; the kept columns are those of the file.
+    reader = reader_of(lines.encode(), format, labelled=False, like=like, all_columns=True)
+    first = next(iter(reader))
+    assert (first.text, first.columns) == (LABELLED[0][0], rows[0])
+
+
+def test_a_nested_key_that_is_not_there(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"data": {"text": "x"}, "label": "a"}\n')
+    options = ReadOptions(text_column="data.txt", label_column="label", prefix="data.")
+    with pytest.raises(DataError, match=r"a\.jsonl: has no column 'data\.txt'; set data\.text_"):
+        list(RecordReader(path, options, labelled=True))
+    (row,) = RecordReader(path, replace(options, text_column="data"), labelled=True)
+    assert row.reason == (
+        "'data' is not a string: an object; a column may be a key of it: data.text"
+    )
+    path.write_text('{"data": {"text": "x", "text": "y"}, "label": "a"}\n')
+    (row,) = RecordReader(path, replace(options, text_column="data.text"), labelled=True)
+    assert row.reason == "has 'data.text' more than once"

@@ -12,6 +12,7 @@ from rnn_lab.data.readers.labels import (
     LabelEncoder,
     find_joined_labels,
     label_text,
+    parse_list,
     sorted_classes,
 )
 from tests.cli.runner import PROJECT
@@ -153,3 +154,36 @@ def test_ids_are_noticed_before_they_fill_the_memory():
     known = LabelEncoder(["a"])
     known.add("a")
     assert not known.has_many_classes
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("['news', 'tech']", ("news", "tech")),  # as pandas writes a list
+        ('["art, music", "it\'s"]', ("art, music", "it's")),  # as JSON does
+        ("""['a', "it's"]""", ("a", "it's")),
+        ("[1, 2.0, True]", ("1", "2", "true")),
+        (" [] ", ()),
+        ("['a', 'a']", ("a",)),
+        ("[news, tech]", None),
+        ("['a' 'b']", None),  # as NumPy prints an array
+        ("[['a']]", None),
+        ("[a.b]", None),
+        ("['a'] or []", None),
+        ("[__import__('os')]", None),
+        ("[" * 100_000 + "]" * 100_000, None),
+        ("[" + "-" * 100_000 + "1]", None),
+        ("[" + "9" * 100_000 + "]", None),
+        ("['" + "\\\\" * 100_000, None),
+    ],
+)
+def test_cells_that_are_lists(cell, labels):
+    assert parse_list(cell) == labels
+
+
+def test_a_label_in_another_case_names_its_class():
+    fault = LabelEncoder(["very good", "bad"]).fault(" Very  Good")
+    assert fault == (
+        "unknown label ' Very  Good' (did you mean 'very good'?); the classes are: very good, bad"
+    )
+    assert "did you mean" not in LabelEncoder(["very good", "bad"]).fault("fair")

@@ -617,3 +617,52 @@ def test_a_sweep_over_seeds_has_one_test_and_one_validation_split(load):
 def test_options_of_any_number_of_labels_are_checked(options, message):
     with pytest.raises(ConfigError, match=message):
         validate(Data, {"data": {"source": "files", "train_path": "a.csv"} | options})
+
+
+def test_lists_of_one_label_each_are_classes(load):
+    def write(name: str, labels: list[list[str]]) -> None:
+        lines = [
+            json.dumps({"text": f"text {i}", "label": found}) for i, found in enumerate(labels)
+        ]
+        Path(name).write_text("\n".join(lines))
+
+    write("train.jsonl", [["pos"], ["neg"]] * 10)
+    write("test.jsonl", [["neg"], ["pos"]])
+    corpus = load(train_path="train.jsonl", test_path="test.jsonl")
+    assert corpus.task == "multiclass" and corpus.class_names == ("neg", "pos")
+    assert corpus.test.labels.tolist() == [0, 1]
+    assert corpus.source_info["train_path"]["lists_of_one"]
+    corpus = load(train_path="train.jsonl", label_separator="list")
+    assert corpus.task == "multilabel"
+    assert "lists_of_one" not in corpus.source_info["train_path"]
+    for labels, message in {
+        ("neg", "pos"): "has 2 labels, and the texts before it have one each; data.label_sep",
+        (): "has no label, and the texts before it have one each",
+    }.items():
+        write("test.jsonl", [["neg"], [*labels]])
+        with pytest.raises(DataError, match=r"test\.jsonl:2: " + message):
+            load(train_path="train.jsonl", test_path="test.jsonl")
+    write("train.jsonl", [[0], [1]] * 10)
+    assert load(train_path="train.jsonl").class_names == ("0", "1")
+    Path("a.txt").write_text("__label__a x\n__label__b y\n" * 10)
+    assert load(train_path="a.txt", label_column="labels").task == "multilabel"
+
+
+def test_rows_without_any_value_are_no_rows(load, caplog):
+    content = "".join(f"{text},{label},,\n" for text, label in rows(20))
+    Path("a.csv").write_text(f"text,label,,\n{content}" + ",,,\n, ,,\n" * 20)
+    with caplog.at_level("INFO"):
+        corpus = load(train_path="a.csv")
+    assert len(corpus.train) + len(corpus.test) == 20 and not len(corpus.skipped)
+    assert "a.csv: 40 rows without any value are left out" in caplog.text
+    Path("a.csv").write_text(f"text,label,,\n{content},,1,\n")
+    with pytest.raises(DataError, match=r"a\.csv:22: empty text"):
+        load(train_path="a.csv")
+
+
+def test_classes_of_two_texts_each_are_trained_on(load):
+    write_csv("a.csv", rows(200, labels=[f"c{i}" for i in range(100)]))
+    corpus = load(train_path="a.csv")
+    train, validation = split_validation(corpus, FilesConfig(train_path="a.csv"))
+    assert (len(train), len(validation), len(corpus.test)) == (144, 16, 40)
+    assert len(np.unique(corpus.train.labels[train])) == 100

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rnn_lab.data.readers.labels import is_indicator, is_number, label_text
+from rnn_lab.data.readers.labels import is_indicator, is_number, label_text, parse_list
 
 Column = str | int  # its name, or its position from 0
 
@@ -42,7 +42,9 @@ class ColumnStats:
     ascii: int = 0  # values
     numbers: int = 0
     fractions: int = 0
+    lists: int = 0
     longest: int = 0
+    digits: int = 0  # of short values
     nested: bool = False  # lists or objects
     distinct: set[int] = field(default_factory=set)  # hashes
     short_values: set[str] = field(default_factory=set)  # at most _COUNTED_VALUES
@@ -67,14 +69,22 @@ class ColumnStats:
         if is_number(value):
             self.numbers += 1
             self.fractions += "." in label_text(value)
+        self.lists += value[0] == "[" and parse_list(value) is not None
         self.distinct.add(hash(value))
-        if len(value) <= _SHORT and len(self.short_values) < _COUNTED_VALUES:
-            self.short_values.add(value)
+        if len(value) <= _SHORT:
+            self.digits += sum(map(str.isdigit, value))
+            if len(self.short_values) < _COUNTED_VALUES:
+                self.short_values.add(value)
 
     @property
     def is_numeric(self) -> bool:
         """Whether every value is a number."""
         return 0 < self.rows == self.numbers
+
+    @property
+    def is_list(self) -> bool:
+        """Whether every value is a list of labels."""
+        return 0 < self.rows == self.lists
 
     @property
     def mean_length(self) -> float:
@@ -86,27 +96,36 @@ class ColumnStats:
         """Whether the values are texts: long, of different lengths and mostly distinct."""
         has_words = self.words >= _TEXT_WORDS * self.rows or self.ascii < self.rows / 2
         length = _TEXT_LENGTH if self.ascii >= self.rows / 2 else _TEXT_LENGTH / 2
+        may_be_date = self.longest < 1.1 * self.mean_length and 5 * self.digits > self.characters
         return (
             self.rows >= _DECISIVE_ROWS
             and not self.nested
+            and not self.is_list
             and has_words
             and self.mean_length >= length
-            and self.longest >= 1.1 * self.mean_length  # unlike dates
+            and not may_be_date
             and 2 * len(self.distinct) >= self.rows
         )
 
     @property
     def may_be_label(self) -> bool:
-        """Whether the values are short and repeat: classes, or one class of a sorted file."""
+        """Whether the values are short and repeat: classes, or one class of a sorted file.
+
+        Empty ones are another question: they may be texts without a label.
+        """
         return (
             self.rows >= _DECISIVE_ROWS
             and not self.nested
             and not self.fractions
-            and self.rows >= 9 * self.missing
             and self.mean_length <= _LABEL_LENGTH
             and 2 * len(self.distinct) <= self.rows
             and len(self.distinct) < _COUNTED_VALUES
         )
+
+    @property
+    def is_mostly_filled(self) -> bool:
+        """Whether nine of ten rows, or more, have a value."""
+        return self.rows >= 9 * self.missing
 
     @property
     def is_indicator(self) -> bool:
@@ -187,6 +206,7 @@ class ColumnOptions:
     names: Sequence[str] = ()  # of a file without a header
     header: bool | None = None
     labelled: bool = True
+    several_labels: bool = False  # in a cell, which is empty where a text has none
     like: ResolvedColumns | None = None  # of another file, for what evidence does not decide
     prefix: str = ""  # of the options in a message
 
@@ -361,17 +381,27 @@ class _Resolver:
     def _infer_label(self, common: Sequence[str], text: Sequence[str]) -> str | None:
         like = self._options.like
         others = [n for n, s in self._stats.items() if n not in text and not s.is_text]
-        found = [name for name in others if self._stats[name].may_be_label]
+        found = [name for name in others if self._may_be_label(self._stats[name])]
         # In a file sorted by class, the label is constant at first: so may other columns be.
         varies = any(len(self._stats[name].distinct) > 1 for name in found)
         if not common and len(found) == 1 and (varies or len(others) == 1):
             return found[0]
         if like is not None and like.label in self._names:
             return like.label
+        if like is not None and like.header and like.label is not None and not common:
+            raise UnknownColumnError(
+                f"has no column {like.label!r}, as the training file has; columns: "
+                f"{_listed(self._shown)}; set {self._options.prefix}label_column if one of them "
+                "is the label; predict.py labels texts without labels"
+            )
         number = "more than one" if common else "no"
         self._problems["label"] = f"{number} column has a common name for the label"
         self._indicators = [name for name in others if self._stats[name].is_indicator]
         return None
+
+    def _may_be_label(self, stats: ColumnStats) -> bool:
+        may_be_empty = self._options.several_labels or stats.is_list
+        return stats.may_be_label and (may_be_empty or stats.is_mostly_filled)
 
     def _advice(self, text: Sequence[str]) -> str:
         """Return the problems and the options to set; `text` is what was found."""
@@ -417,7 +447,7 @@ def has_header(
     if options.chosen_names & set(names):
         return True
     repeats = any(
-        stats.may_be_label and len(stats.distinct) > 0 and stats.has(name)
+        stats.may_be_label and stats.is_mostly_filled and stats.has(name)
         for name, stats in zip(names, below, strict=False)
     )
     lower = {name.lower() for name in names}

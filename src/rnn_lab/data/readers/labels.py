@@ -1,10 +1,13 @@
 """Labels in one form for all formats, and their order as classes."""
 
+import ast
+import json
 import math
 import re
 import unicodedata
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -28,6 +31,14 @@ _INDICATORS = {"0": False, "false": False, "1": True, "true": True}
 
 # The class of a text; or, where a text has several labels, those that it has, perhaps none.
 Label = str | tuple[str, ...]
+
+LIST = "list"  # the separator of cells that are lists: ['news', 'tech'] or ["news", "tech"]
+_ITEM = (
+    r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|"""
+    r"[-+]?[0-9]++(?:\.[0-9]*+)?(?:[eE][-+]?[0-9]++)?|true|false|null|True|False|None"
+)
+# Flat: a list within a list, which an untrusted file could nest deeply, is not parsed.
+_LIST = re.compile(rf"\[\s*+(?:(?:{_ITEM})\s*+(?:,\s*+(?:{_ITEM})\s*+)*+)?\]")
 
 _SEPARATORS = {"semicolon": ";", "pipe": "|", "comma": ","}  # that usually join labels
 
@@ -92,9 +103,31 @@ def label_or_labels(value: Any) -> Label:
 
 
 def split_labels(cell: str, separator: str) -> tuple[str, ...]:
-    """Return the distinct labels in a cell, in order; none in an empty one."""
+    """Return the distinct labels in a cell, in order; none in an empty one.
+
+    Raises:
+        ValueError: the separator is LIST, and the cell is no list.
+    """
+    if separator == LIST:
+        labels = parse_list(cell) if cell.strip() else ()
+        if labels is None:
+            raise ValueError(
+                f"{cell[:40]!r} is not a list of labels such as ['news', 'tech']; "
+                "data.label_separator names what separates the labels in a cell"
+            )
+        return labels
     parts = map(canonical_label, cell.split(separator))
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def parse_list(cell: str) -> tuple[str, ...] | None:
+    """Return the labels in a cell that is a list in JSON or, as pandas writes it, in Python."""
+    if not _LIST.fullmatch(cell := cell.strip()):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError):
+            return tuple(dict.fromkeys(map(label_text, parse(cell))))
+    return None
 
 
 class JoinedLabels(NamedTuple):
@@ -268,19 +301,35 @@ class _Encoder:
 class LabelEncoder(_Encoder):
     """Turn labels, one a row, into indices of classes."""
 
+    def __init__(self, classes: Sequence[str] | None = None, *, in_lists: bool = False) -> None:
+        """Start without labels; `in_lists`: each is in a list of one."""
+        super().__init__(classes)
+        self.in_lists = in_lists
+
+    def for_next(self, classes: Sequence[str]) -> "LabelEncoder":
+        """Return an encoder of further rows, whose labels have the same form."""
+        return LabelEncoder(classes, in_lists=self.in_lists)
+
     def __len__(self) -> int:
         return len(self._numbers)
 
     def fault(self, label: Label, option: str = "data.class_names") -> str | None:
         """Return why a label cannot be used, or None; `option` names the classes."""
+        if isinstance(label, str) == self.in_lists:
+            return _another_form(label)
         if not isinstance(label, str):
-            return "has a list of labels, and the texts before it have one label each"
+            if len(label) != 1:
+                count = f"{len(label)} labels" if label else "no label"
+                return (
+                    f"has {count}, and the texts before it have one each; "
+                    f"data.label_separator={LIST} reads lists of any number"
+                )
+            (label,) = label
         return self._label_fault(label, option)
 
     def add(self, label: Label) -> None:
         """Append the label of a row, without a fault."""
-        assert isinstance(label, str)
-        self._add_label(label)
+        self._add_label(label if isinstance(label, str) else label[0])
 
     def finish(self) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return the index of each row's class, int64 [rows], and the classes."""
@@ -294,13 +343,26 @@ class LabelSetEncoder(_Encoder):
         super().__init__(classes)
         self._counts = array("I")  # labels of each row
 
+    def for_next(self, classes: Sequence[str]) -> "LabelSetEncoder":
+        """Return an encoder of further rows, whose labels have the same form."""
+        return LabelSetEncoder(classes)
+
+    def one_each(self) -> LabelEncoder | None:
+        """Return the encoder of the same rows if each has one label, which is then its class."""
+        if set(self._counts) != {1}:
+            return None
+        encoder = LabelEncoder(in_lists=True)
+        encoder._known, encoder._numbers = self._known, self._numbers
+        encoder._number_of_label = self._number_of_label
+        return encoder
+
     def __len__(self) -> int:
         return len(self._counts)
 
     def fault(self, labels: Label, option: str = "data.class_names") -> str | None:
         """Return why the labels of a row cannot be used, or None; `option` names the classes."""
         if isinstance(labels, str):
-            return f"has the label {labels!r} and no list of labels, as the texts before it have"
+            return _another_form(labels)
         faults = (self._label_fault(label, option) for label in labels)
         return next(filter(None, faults), None)
 
@@ -325,6 +387,13 @@ class LabelSetEncoder(_Encoder):
         found = np.zeros((len(self), len(classes)), dtype=np.uint8)
         found[np.repeat(np.arange(len(self)), np.asarray(self._counts)), indices] = 1
         return found, classes
+
+
+def _another_form(label: Label) -> str:
+    """Return the fault of a label that is a list where those before it are not, or vice versa."""
+    if isinstance(label, str):
+        return f"has the label {label!r} and no list of labels, as the texts before it have"
+    return "has a list of labels, and the texts before it have one label each"
 
 
 def encoder_for(label: Label) -> type[LabelEncoder | LabelSetEncoder]:

@@ -34,7 +34,7 @@ from rnn_lab.data.readers.formats import (
     infer_labelled_format,
     known_format,
 )
-from rnn_lab.data.readers.labels import Label
+from rnn_lab.data.readers.labels import LIST, Label
 from rnn_lab.data.readers.lines import numbered_lines
 from rnn_lab.data.readers.tables import Dialect
 from rnn_lab.errors import DataError
@@ -62,7 +62,8 @@ def check_quotechar(quotechar: str) -> str:
 def check_separator(separator: str) -> str:
     """Return what separates the labels in a cell. Raises ValueError if it is empty."""
     if not separator:
-        raise ValueError(f"needs one or more characters, or a name: {', '.join(_DELIMITER_NAMES)}")
+        names = ", ".join([*_DELIMITER_NAMES, LIST])
+        raise ValueError(f"needs one or more characters, or a name: {names}")
     return _DELIMITER_NAMES.get(separator, separator)
 
 
@@ -113,7 +114,7 @@ class ReadOptions:
     quotechar: str | None = None  # or its name: double, single, none
     text_column: Column | Sequence[Column] | None = None
     label_column: Column | Sequence[Column] | None = None  # several: of 0 and 1, one a label
-    label_separator: str | None = None  # between the labels in a cell; None: a cell is one label
+    label_separator: str | None = None  # between the labels in a cell, or LIST; None: inferred
     group_column: Column | None = None
     id_column: Column | None = None  # of unlabelled rows; None: the column "id", if there is one
     all_columns: bool = False  # rows have all of their columns
@@ -138,6 +139,7 @@ class ReadInfo:
     encoding: str | None = None
     dialect: Dialect | None = None
     columns: ResolvedColumns | None = None
+    has_label_lists: bool = False  # the labels of a table are in cells such as ['news', 'tech']
     # The pyarrow types of the columns of Parquet and Arrow, with ReadOptions.all_columns.
     arrow_types: Mapping[str, Any] = field(default_factory=dict)
 
@@ -160,6 +162,8 @@ class ReadInfo:
             found["label_column"] = list(self.columns.indicators) or self.columns.label
             if self.columns.group is not None:
                 found["group_column"] = self.columns.group
+            if self.has_label_lists:
+                found["label_separator"] = LIST
         return found
 
     @classmethod
@@ -203,6 +207,7 @@ class Reading:
             names=options.columns,
             header=options.header,
             labelled=labelled,
+            several_labels=options.label_separator is not None,
             like=like.columns if like else None,
             prefix=options.prefix,
         )
@@ -286,6 +291,11 @@ class Reading:
             except READ_ERRORS as error:
                 raise DataError(f"{self.name}: cannot be read: {read_error(error)}") from error
         return self._head
+
+    @property
+    def label_separator(self) -> str | None:
+        """What separates the labels in a cell, or LIST; None: a cell is one label."""
+        return LIST if self.info.has_label_lists else self.options.label_separator
 
     @property
     def encoding(self) -> str:

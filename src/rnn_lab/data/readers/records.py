@@ -108,8 +108,8 @@ class RecordReader:
         encoding = reading.info.encoding
         if reading.info.format in ("jsonl", "json"):
             encoding = None
-        separator = reading.options.label_separator
         for row in _RECORDS[reading.info.format](reading):
+            separator = reading.label_separator
             yield _check(row, encoding, separator) if isinstance(row, Record) else row
 
 
@@ -189,7 +189,10 @@ def _check(record: Record, encoding: str | None, separator: str | None) -> Recor
         return replace(record, label=label)
     labels = record.label
     if isinstance(labels, str):
-        labels = split_labels(labels, separator or "")
+        try:
+            labels = split_labels(labels, separator or "")
+        except ValueError as error:
+            return BadRow(record.line, str(error))
     if fault := next(filter(None, (decoding_error(label, encoding) for label in labels)), None):
         return BadRow(record.line, fault)
     return replace(record, label=labels)

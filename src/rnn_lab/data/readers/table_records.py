@@ -36,6 +36,9 @@ Sample = Callable[[], Iterator[tuple[int, str]]]
 def table_records(reading: Reading) -> Iterator[Record | BadRow]:
     """Yield the rows of a table.
 
+    Labelled rows without any value, which Excel writes below a table, are left out. Unlabelled ones
+    are kept: each row of an input has one in the output of predict.py.
+
     Raises:
         DataError: the header is broken, or no column is plainly the text (or the label).
     """

@@ -191,7 +191,10 @@ class PairedFiles(FileSet):
             reason = EMPTY_LABEL if _is_blank(label) else label.reason
             return Row(place, name, fault=f"{reason} in {self._labels.name}")
         if separator is not None:
-            return Row(place, name, text.text, split_labels(label.text, separator))
+            try:
+                return Row(place, name, text.text, split_labels(label.text, separator))
+            except ValueError as error:
+                return Row(place, name, fault=f"{error} in {self._labels.name}")
         return Row(place, name, text.text, canonical_label(label.text))
 
 

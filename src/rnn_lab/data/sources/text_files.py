@@ -39,6 +39,7 @@ _READING = {
     *("class_names", "encoding", "on_bad_lines", "group_column", "folds", "fold"),
     "label_separator",
 }
+_RULES = 1  # part of the cache key; raise it when the same files are read, or split, differently
 
 
 class FilesConfig(TextOptions, ReadConfig):
@@ -149,7 +150,7 @@ _OPTIONS = {"train": "data.train_path", "validation": "data.val_path", "test": "
 
 
 def _options_key(config: FilesConfig) -> str:
-    return config.model_dump_json(include=_READING)
+    return f"{_RULES} {config.model_dump_json(include=_READING)}"
 
 
 def _write(sets: dict[str, FileSet], config: FilesConfig, folder: Path) -> None:
@@ -158,13 +159,15 @@ def _write(sets: dict[str, FileSet], config: FilesConfig, folder: Path) -> None:
     rows: dict[str, np.ndarray] = {}
     labels: list[np.ndarray] = []
     groups = GroupEncoder()
-    like, kind = None, None
+    like: ReadInfo | None = None
+    encoder: LabelEncoder | LabelSetEncoder | None = None
     with CorpusWriter(folder) as corpus, _naming_skipped_rows(corpus):
         for name, texts in sets.items():
             first = corpus.rows
-            encoder = _copy_rows(texts, corpus, groups, config, like, classes, kind)
+            encoder = _copy_rows(texts, corpus, groups, config, like, classes, encoder)
             labels_of_split, classes = encoder.finish()
-            kind = type(encoder)
+            if isinstance(encoder, LabelEncoder) and encoder.in_lists:
+                texts.info = texts.info | {"label_separator": None, "lists_of_one": True}
             rows[name] = np.arange(first, corpus.rows)
             labels.append(labels_of_split)
             like = like or texts.read_info
@@ -245,13 +248,14 @@ def _copy_rows(
     config: FilesConfig,
     like: ReadInfo | None,
     classes: Sequence[str] | None,
-    kind: type[LabelEncoder | LabelSetEncoder] | None,
+    previous: LabelEncoder | LabelSetEncoder | None,
 ) -> LabelEncoder | LabelSetEncoder:
     """Copy the usable rows of `texts` and their groups; return their labels, encoded.
 
-    `kind` is the encoder of the labels of an earlier file; None: that of the first row's label.
+    `previous` is the encoder of the training labels. They decide whether a text has one label or
+    any number: lists of one label each are one, unless an option says otherwise.
     """
-    encoder = None if kind is None else kind(classes)
+    encoder = None if previous is None or classes is None else previous.for_next(classes)
     for row in texts.rows(like):
         if encoder is None and not row.fault:
             columns = texts.read_info.columns if texts.read_info else None
@@ -275,9 +279,19 @@ def _copy_rows(
             raise DataError(f"{row.place}: {fault} {hint}")
     if encoder is None or not len(encoder):
         raise DataError(f"{texts.path}: has no usable rows")
+    if previous is None and isinstance(encoder, LabelSetEncoder):
+        encoder = encoder if _has_label_sets(texts, config) else encoder.one_each() or encoder
     if encoder.problem:
         raise _not_classes(texts, encoder)
     return encoder
+
+
+def _has_label_sets(texts: FileSet, config: FilesConfig) -> bool:
+    """Return whether the options say that a text may have any number of labels."""
+    info = texts.read_info
+    is_fasttext = info is not None and info.format == "label_text"  # data.label_column=labels
+    several = isinstance(config.label_column, list)
+    return config.label_separator is not None or several or is_fasttext
 
 
 def _not_classes(texts: FileSet, encoder: LabelEncoder | LabelSetEncoder) -> DataError:
