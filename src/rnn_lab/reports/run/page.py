@@ -485,6 +485,7 @@ def _data(result: Mapping[str, Any]) -> dict[str, Any]:
     for info in get_group(data, "source_info").values():
         options = {name: value for name, value in get_group(info).items() if value is not None}
         path = options.pop("path", "")
+        options.pop("lists_of_one", None)  # what was found, and not an option
         listed = [f"data.{name}={_show(value)}" for name, value in options.items()]
         sources.append((str(path), listed))
     return {
