@@ -9,7 +9,7 @@ from rnn_lab.errors import ConfigError, sanitize
 from rnn_lab.fast_import import fast_imports, gc_disabled
 from rnn_lab.inference.config import ExplainOptions
 from rnn_lab.inference.predict import check_text, print_prediction
-from rnn_lab.io.replace import json_keys
+from rnn_lab.io.atomic import read_json
 from rnn_lab.io.run_file import is_sweep_dir, run_folder
 from rnn_lab.paths import local_path
 from rnn_lab.reports.run_files import is_job_dir
@@ -52,8 +52,8 @@ def _check_folder(folder: Path, option: str) -> None:
     if is_job_dir(folder) or is_sweep_dir(folder):
         raise ConfigError(f"{option}: is the folder of a run or a sweep; choose another folder")
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    about = folder / "explanation.json"
-    is_ours = about.is_file() and {"words", "class_names"} <= json_keys(about)
+    about = read_json(folder / "explanation.json") or {}
+    is_ours = {"words", "class_names"} <= about.keys()
     if names and not is_ours:
         raise ConfigError(
             f"{option}: contains other files than an explanation; give a new or empty folder"

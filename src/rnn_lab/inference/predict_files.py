@@ -12,7 +12,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -33,7 +33,7 @@ from rnn_lab.inference.labelling import (
 )
 from rnn_lab.inference.recorded import recorded_read_info
 from rnn_lab.inference.shards import Shard, divide, rows_of_shard
-from rnn_lab.io.atomic import check_writable, read_text, write_json
+from rnn_lab.io.atomic import check_writable, read_json, write_json
 from rnn_lab.io.locks import locked
 from rnn_lab.io.run_file import find_checkpoint
 from rnn_lab.paths import local_path
@@ -95,10 +95,7 @@ class Part:
 
     def read_record(self) -> Mapping[str, Any]:
         """Return the record, {} if there is none or it is damaged."""
-        with suppress(OSError, ValueError, RecursionError):
-            found = json.loads(read_text(self.record))
-            return found if isinstance(found, dict) else {}
-        return {}
+        return read_json(self.record) or {}
 
     def write_record(self, fingerprint: str, counts: Counts) -> None:
         """Record that `output` is complete."""
@@ -381,10 +378,9 @@ def _announce(plan: Plan, shard: Shard) -> None:
 def _shards_of_other_input(plan: Plan, count: int, folder: Path) -> list[Shard]:
     found = []
     for shard in (Shard(index, count) for index in range(count)):
-        with suppress(OSError, ValueError, RecursionError, AttributeError):
-            started = json.loads(read_text(folder / f"{shard.file_name}.json"))
-            if started.get("input") != plan.fingerprint:
-                found.append(shard)
+        started = read_json(folder / f"{shard.file_name}.json")
+        if started is not None and started.get("input") != plan.fingerprint:
+            found.append(shard)
     return found
 
 

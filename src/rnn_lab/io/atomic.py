@@ -184,3 +184,15 @@ def read_text(path: Path) -> str:
         if found.st_size > MAX_TEXT_BYTES:
             raise OSError(errno.EFBIG, "too large for a file of a run", str(path))
         return file.read()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file in a run's or sweep's folder, which is untrusted.
+
+    None: the file is missing, cannot be read as `read_text` does, or contains something else.
+    """
+    try:
+        found = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,6 +1,5 @@
 """Refuse to replace a file of the user's that the project did not write."""
 
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -35,12 +34,3 @@ def starts_with_marks(path: Path, marks: Collection[bytes]) -> bool:
     with path.open("rb") as file:
         start = file.read(_START)
     return all(mark in start for mark in marks)
-
-
-def json_keys(path: Path) -> set[str]:
-    """Return the keys of a file that is a JSON object; none of any other file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        return set()
-    return set(content) if isinstance(content, dict) else set()

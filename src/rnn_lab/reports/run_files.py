@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from rnn_lab.errors import CheckpointError, ConfigError
-from rnn_lab.io.atomic import read_text
+from rnn_lab.io.atomic import read_json, read_text
 from rnn_lab.io.locks import is_locked
 from rnn_lab.io.run_file import CHECKPOINT_DIR, is_sweep_dir
 from rnn_lab.io.schema import SCHEMA_KEY, check_schema
@@ -72,10 +72,7 @@ def _end_status(folder: Path) -> JobStatus | None:
 
 def read_job_file(folder: Path, file: JobFile) -> dict[str, Any]:
     """Return the content of a job's JSON file, {} where it is missing or damaged."""
-    try:
-        return read_object(job_file(folder, file))
-    except CheckpointError:
-        return {}
+    return read_json(job_file(folder, file)) or {}
 
 
 def is_job_dir(folder: Path) -> bool:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rnn_lab.errors import ConfigError, UserError, sanitize
-from rnn_lab.io.atomic import write_json
-from rnn_lab.io.replace import check_replaceable, json_keys
+from rnn_lab.io.atomic import read_json, write_json
+from rnn_lab.io.replace import check_replaceable
 from rnn_lab.overrides import parse_arguments
 from rnn_lab.paths import local_path, wandb_prefix
 from rnn_lab.plugins import require_extra
@@ -117,7 +117,7 @@ def _output(options: dict[str, str]) -> Path | None:
 
 def _check_replaceable(output: Path, options: dict[str, str]) -> None:
     def is_ours(path: Path) -> bool:
-        return json_keys(path) == {"entity", "project", "title", "spec"}
+        return (read_json(path) or {}).keys() == {"entity", "project", "title", "spec"}
 
     for name in ("workspace.json", "report.json"):
         option = f"output={options.get('output', output)}"

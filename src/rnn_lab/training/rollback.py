@@ -1,11 +1,15 @@
 """Rollbacks of a run: returns to its last checkpoint after a non-finite step."""
 
-import json
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rnn_lab.io.atomic import write_json
+from pydantic import TypeAdapter, ValidationError
+
+from rnn_lab.io.atomic import read_json, write_json
+from rnn_lab.process import is_rank_zero
 
 ROLLBACKS = "rollbacks.json"  # in the output folder
 
@@ -19,6 +23,9 @@ class Rollback:
     batches: tuple[int, ...]  # of the epoch, from 0: excluded from now on
     to_step: int  # of the checkpoint; 0: the start
     why: str
+
+
+_ROLLBACKS = TypeAdapter(tuple[Rollback, ...])
 
 
 class RollbackRequestedError(Exception):
@@ -38,12 +45,16 @@ def write_rollbacks(folder: Path, rollbacks: Sequence[Rollback]) -> None:
 
 
 def read_rollbacks(folder: Path) -> tuple[Rollback, ...]:
-    """Return the rollbacks of the unfinished run in `folder`."""
-    try:
-        found = json.loads((folder / ROLLBACKS).read_text(encoding="utf-8"))["rollbacks"]
-    except (OSError, ValueError, KeyError):
+    """Return the rollbacks of the unfinished run in `folder`; of a damaged file none."""
+    path = folder / ROLLBACKS
+    if not os.path.lexists(path):
         return ()
-    return tuple(Rollback(**one | {"batches": tuple(one["batches"])}) for one in found)
+    try:
+        return _ROLLBACKS.validate_python((read_json(path) or {}).get("rollbacks"))
+    except ValidationError:
+        if is_rank_zero():
+            print(f"{path}: damaged; the run continues without its rollbacks", file=sys.stderr)
+        return ()
 
 
 def excluded_batches(rollbacks: Sequence[Rollback]) -> frozenset[tuple[int, int]]:
