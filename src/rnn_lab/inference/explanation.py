@@ -15,6 +15,7 @@ from torch import Tensor
 from rnn_lab.data.vocabulary import PAD_ID, UNK_ID
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.batch_predict import classify
+from rnn_lab.inference.prediction_files import shortest_floats
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.io.run_file import run_folder
 from rnn_lab.models.classifier import RecurrentClassifier
@@ -142,7 +143,7 @@ def explain_text(run: "LoadedModel", text: str, label: str | None = None) -> Exp
             {"word": word.text, "start": word.start, "stop": word.stop, "known": word.known}
             for word in words
         ],
-        "probabilities": [[float(str(p)) for p in row] for row in probabilities],
+        "probabilities": [shortest_floats(row) for row in probabilities],
         "attributions": found.tokens.tolist(),
         "logit_difference": found.difference,
         "baseline_logit_difference": found.baseline,

@@ -22,6 +22,7 @@ from rnn_lab.inference.prediction_files import (
 )
 from rnn_lab.inference.run_loader import load_runs
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
+from rnn_lab.io.replace import check_replaceable
 from rnn_lab.io.streams import printing_results
 from rnn_lab.paths import local_path
 
@@ -123,12 +124,15 @@ def load_predictor(options: PredictOptions) -> "Predictor":
     return loaded
 
 
-def check_replaceable(path: Path, what: str, *, overwrite: bool) -> None:
+def check_output_file(path: Path, option: str, *, overwrite: bool) -> None:
     """Raise a ConfigError if `path` is a file, not one of predictions, and `overwrite` is false."""
-    if not overwrite and path.is_file() and not is_prediction_file(path):
-        raise ConfigError(
-            f"{what}: exists and is not a file of predictions; choose another name, or "
-            "overwrite=true"
+    if not overwrite:
+        check_replaceable(
+            path,
+            option,
+            "a file of predictions",
+            is_prediction_file,
+            advice="choose another name, or overwrite=true",
         )
 
 

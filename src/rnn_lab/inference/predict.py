@@ -12,7 +12,7 @@ from rnn_lab.inference.config import PredictOptions
 from rnn_lab.inference.input_files import names_several
 from rnn_lab.inference.labelling import (
     OUTPUTS,
-    check_replaceable,
+    check_output_file,
     label_rows,
     load_predictor,
     output_lock,
@@ -142,7 +142,7 @@ def _check_output(output: str, source: str, *, overwrite: bool) -> None:
         raise ConfigError(f"output={output}: unknown extension. Choose from: {choices}")
     if OUTPUTS[path.suffix.lower()] is ParquetTable:
         require_extra("files", f"output={output}", needs="pyarrow")
-    check_replaceable(path, f"output={output}", overwrite=overwrite)
+    check_output_file(path, f"output={output}", overwrite=overwrite)
 
 
 @contextmanager

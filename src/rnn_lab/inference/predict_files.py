@@ -26,7 +26,7 @@ from rnn_lab.inference.config import PredictOptions
 from rnn_lab.inference.input_files import InputFile, find_input_files
 from rnn_lab.inference.labelling import (
     Counts,
-    check_replaceable,
+    check_output_file,
     label_rows,
     load_predictor,
     output_lock,
@@ -189,7 +189,7 @@ def predict_files(options: PredictOptions) -> None:
     """
     shard = WHOLE if options.shard is None else Shard.parse(options.shard)
     plan, labeller = Plan.of(options, shard.count), Labeller(options)
-    labeller.fingerprint  # noqa: B018  a missing run is reported before any folder is made
+    labeller.check_run()
     check_writable(plan.folder, "output")
     with locked_shard(plan, options, shard):
         _announce(plan, shard)
@@ -210,7 +210,7 @@ class Labeller:
     """A model that labels parts, loaded at the first that is not finished."""
 
     options: PredictOptions
-    _listed: dict[Path, dict[str, list[str]]] = field(default_factory=dict)
+    _listed: dict[Path, "_Listing"] = field(default_factory=dict)
 
     @cached_property
     def run(self) -> "Predictor":
@@ -232,6 +232,14 @@ class Labeller:
         chosen = self.options.model_dump(mode="json", exclude=_NOT_RECORDED)
         digest.update(json.dumps([__version__, chosen], sort_keys=True).encode())
         return digest.hexdigest()
+
+    def check_run(self) -> None:
+        """Read the files of the models: a missing one is reported before anything is written.
+
+        Raises:
+            UserError: one is missing or cannot be read.
+        """
+        _ = self.fingerprint
 
     def label(self, part: Part) -> PartResult:
         """Write the predictions of a part, unless they are there.
@@ -285,23 +293,22 @@ class Labeller:
         """Remove what a killed process left, and make sure that no row gets a second output."""
         folder, name = part.output.parent, part.output.name
         if folder not in self._listed:
-            self._listed[folder] = _beside(folder)
-        beside = self._listed[folder]
-        for partial in beside.pop(f"{name} partial", ()):
+            self._listed[folder] = _Listing.of(folder)
+        listed = self._listed[folder]
+        for partial in listed.partials.pop(name, ()):
             (folder / partial).unlink(missing_ok=True)
-        stem = Path(part.file.name).name
-        for other in beside.get(f"{stem}{part.ending} rows", ()):
+        whole = f"{Path(part.file.name).name}{part.ending}"
+        for other in listed.rows.get(whole, ()):
             if part.rows == WHOLE or not other.endswith(f"-of-{part.rows.count:05d}{part.ending}"):
                 raise ConfigError(
                     f"{part.output}: {other} has the rows of another number of shards; delete "
                     "those files, or choose another folder"
                 )
-        whole = f"{stem}{part.ending}"
         if part.rows != WHOLE and (folder / whole).exists():
             raise ConfigError(
                 f"{part.output}: {whole} has all rows already; delete it, or choose another folder"
             )
-        check_replaceable(part.output, str(part.output), overwrite=self.options.overwrite)
+        check_output_file(part.output, str(part.output), overwrite=self.options.overwrite)
 
 
 def report(results: Iterable[PartResult]) -> None:
@@ -384,13 +391,20 @@ def _shards_of_other_input(plan: Plan, count: int, folder: Path) -> list[Shard]:
     return found
 
 
-def _beside(folder: Path) -> dict[str, list[str]]:
-    """Return what a folder has of each output: unfinished files, and rows of one of its shards."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for entry in folder.iterdir():
-        name = entry.name
-        if name.startswith(".") and name.endswith(".partial"):
-            found[f"{name[1:].rsplit('.', 2)[0]} partial"].append(name)
-        elif rows := _ROWS.fullmatch(name):
-            found[f"{rows[1]}{rows[2]} rows"].append(name)
-    return found
+class _Listing(NamedTuple):
+    """The names of the files that a folder has of an output, by the name of the output."""
+
+    partials: dict[str, list[str]]  # that a process is writing, or was when it was killed
+    rows: dict[str, list[str]]  # that have the rows of one shard each
+
+    @classmethod
+    def of(cls, folder: Path) -> "_Listing":
+        """List `folder`."""
+        found = cls(defaultdict(list), defaultdict(list))
+        for entry in folder.iterdir():
+            name = entry.name
+            if name.startswith(".") and name.endswith(".partial"):
+                found.partials[name[1:].rsplit(".", 2)[0]].append(name)
+            elif rows := _ROWS.fullmatch(name):
+                found.rows[f"{rows[1]}{rows[2]}"].append(name)
+        return found

@@ -44,7 +44,7 @@ def predict_on_ray(options: PredictOptions) -> None:
     require_extra("ray", "engine=ray")
     options = _with_absolute_paths(options)
     labeller = Labeller(options)
-    labeller.fingerprint  # noqa: B018  a missing run is reported before Ray starts
+    labeller.check_run()
     Plan.of(options, 1)
     check_writable(Path(options.output), "output")
     import ray

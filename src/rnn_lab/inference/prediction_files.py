@@ -104,9 +104,8 @@ class JsonLines:
             ours["id"] = row.id
         last: dict[str, Any] = {"error": row.error}
         if row.probabilities is not None:
-            numbers = {
-                name: float(str(number)) for name, number in self._options.ranked(row.probabilities)
-            }
+            classes, values = zip(*self._options.ranked(row.probabilities), strict=True)
+            numbers = dict(zip(classes, shortest_floats(values), strict=True))
             is_one = self._options.label_separator is None
             labels: Any = row.labels[0] if is_one else row.labels
             last = {self._options.label_name: labels, "probabilities": numbers}
@@ -202,6 +201,11 @@ def _array(values: list[Any], type_: Any, name: str) -> Any:
             f"the column {name!r} has values that are not of {what} ({reason}); an output that "
             "ends in .jsonl has them as they are"
         ) from None
+
+
+def shortest_floats(values: Iterable[np.floating]) -> list[float]:
+    """Return float32 numbers as floats with as few digits: 0.1, not 0.10000000149011612."""
+    return [float(str(value)) for value in values]
 
 
 def free_names(names: Iterable[str], taken: Iterable[str]) -> list[str]:

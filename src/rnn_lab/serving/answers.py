@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.inference.prediction_files import shortest_floats
 from rnn_lab.serving.guard import RequestError
-from rnn_lab.serving.runs import ServedRun, floats, gates
+from rnn_lab.serving.runs import ServedRun, gates
 from rnn_lab.serving.schemas import ExplainRequest
 
 _MAX_EXPLAINED_TOKENS = 1024  # the time grows with the square of the tokens
@@ -35,7 +36,7 @@ def explanation_json(run: ServedRun, asked: ExplainRequest) -> bytes:
         found = run.explain(asked.text, asked.label)
     except ConfigError as error:
         raise RequestError(422, str(error)) from None
-    after = found.prefix_probabilities  # [tokens, classes]
+    after = [shortest_floats(row) for row in found.prefix_probabilities]  # [tokens, classes]
     difference, baseline = found.about["logit_difference"], found.about["baseline_logit_difference"]
     total, expected = float(found.attributions.sum()), difference - baseline
     words = [
@@ -46,7 +47,7 @@ def explanation_json(run: ServedRun, asked: ExplainRequest) -> bytes:
             "start": word.start,
             "stop": word.stop,
             "attribution": word.attribution,
-            "probabilities": floats(after[word.stop - 1]) if word.start < word.stop else None,
+            "probabilities": after[word.stop - 1] if word.start < word.stop else None,
         }
         for word in found.words
     ]
@@ -54,7 +55,7 @@ def explanation_json(run: ServedRun, asked: ExplainRequest) -> bytes:
         "explained": found.explained,
         "words": words,
         "token_attributions": found.attributions.tolist(),
-        "prefix_probabilities": [floats(row) for row in after],
+        "prefix_probabilities": after,
         "completeness": {
             "difference": difference,
             "baseline": baseline,
@@ -63,7 +64,7 @@ def explanation_json(run: ServedRun, asked: ExplainRequest) -> bytes:
         },
         "gates": gates(found, asked.units),
     }
-    return encode(_answer(run) | run.prediction(after[-1]) | answer)
+    return encode(_answer(run) | run.prediction(found.prefix_probabilities[-1]) | answer)
 
 
 def _answer(run: ServedRun) -> dict[str, Any]:

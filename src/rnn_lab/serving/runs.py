@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnn_lab.errors import CheckpointError
+from rnn_lab.inference.prediction_files import shortest_floats
 from rnn_lab.inference.predictor import SingleModel
 from rnn_lab.inference.run_loader import load_run
 from rnn_lab.io.run_file import run_folder
@@ -54,10 +55,11 @@ class ServedRun:
 
     def prediction(self, probabilities: np.ndarray) -> dict[str, Any]:
         """Return the labels of one text and the probability of each class, float32 [classes]."""
+        numbers = shortest_floats(probabilities)
         return {
             "label": self.run.class_names[int(probabilities.argmax())],
             "labels": self.run.predicted(probabilities),
-            "probabilities": dict(zip(self.run.class_names, floats(probabilities), strict=True)),
+            "probabilities": dict(zip(self.run.class_names, numbers, strict=True)),
         }
 
     def queued(self) -> SingleModel:
@@ -159,11 +161,6 @@ def gates(explanation: "Explanation", units: int) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def floats(values: np.ndarray) -> list[float]:
-    """Return float32 numbers as floats with as few digits, as prediction files have them."""
-    return [float(str(value)) for value in values]
 
 
 def _rounded(values: np.ndarray) -> list[float]:
