@@ -147,12 +147,6 @@ class _WithArguments(StrictConfig):
         return found
 
 
-def _auto_or_bool(value: Any) -> Any:
-    if value != "auto" and not isinstance(value, bool):
-        raise ValueError("impossible value. Choose from: auto, true, false")
-    return value
-
-
 # The arguments of the default optimizers are known: no torch is needed to check them.
 _USUAL_ARGUMENTS: dict[str, set[str]] = {"adamw": set(), "adam": set(), "sgd": {"momentum"}}
 
@@ -171,7 +165,7 @@ class OptimizerConfig(_WithArguments):
     name: Annotated[str, AfterValidator(_optimizer_name)] = "adamw"
     lr: PositiveFloat = 4e-3
     weight_decay: NonNegativeFloat = 0.01
-    sparse_embedding: Annotated[bool | Literal["auto"], BeforeValidator(_auto_or_bool)] = "auto"
+    sparse_embedding: Annotated[bool, OrAuto()] = AUTO
     vectors_lr_factor: Annotated[NonNegativeFloat, OrAuto()] = AUTO
     layer_lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 

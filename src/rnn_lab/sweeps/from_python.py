@@ -29,7 +29,7 @@ from rnn_lab.sweeps.naming import job_fingerprint
 from rnn_lab.sweeps.resolvers import register_resolvers
 from rnn_lab.sweeps.retry import retry_run
 from rnn_lab.training.config import RunConfig, parse_run_config
-from rnn_lab.training.extension import check_finished
+from rnn_lab.training.more_epochs import check_finished
 from rnn_lab.training.spec import RunSpec
 
 

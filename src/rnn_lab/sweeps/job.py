@@ -49,7 +49,7 @@ from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from rnn_lab.tracking.wandb_environment import in_wandb_sweep
 from rnn_lab.training.config import check_sweep_name, parse_run_config
-from rnn_lab.training.extension import check_finished
+from rnn_lab.training.more_epochs import check_finished
 from rnn_lab.validation import AUTO
 
 log = logging.getLogger(__name__)

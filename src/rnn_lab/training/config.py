@@ -68,12 +68,6 @@ def _none_share_or_number(value: Any) -> Any:
     return value if value == 0 and value is not False else _share_or_number(value)
 
 
-def _auto_or_number(value: Any) -> Any:
-    if value != "auto" and not _is_count(value):
-        raise ValueError("impossible value. Choose from: auto, 1 and up")
-    return value
-
-
 def _epoch_or_number(value: Any) -> Any:
     if value not in (None, "epoch") and not _is_count(value):
         raise ValueError("impossible value. Choose from: null, epoch, a number of steps")
@@ -100,7 +94,6 @@ def _folder_name(name: str) -> str:
 
 BatchLimit = Annotated[float | int, BeforeValidator(_share_or_number)]
 OverfitBatches = Annotated[float | int, BeforeValidator(_none_share_or_number)]
-Devices = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)]
 MeasureInterval = Annotated[int | Literal["epoch"] | None, BeforeValidator(_epoch_or_number)]
 Duration = Annotated[str | dict[str, int] | None, BeforeValidator(_duration)]
 SweepName = Annotated[Text, AfterValidator(_folder_name)]
@@ -112,7 +105,7 @@ class TrainerConfig(StrictConfig):
     """The options of Lightning's Trainer, and a few more; see conf/trainer/auto.yaml."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    devices: Devices = 1
+    devices: Annotated[PositiveInt, OrAuto()] = 1
     strategy: Literal["auto", "ddp"] = "auto"
     num_nodes: PositiveInt = 1
     precision: Literal["auto", Precision] = "auto"

@@ -36,7 +36,7 @@ from rnn_lab.training.checkpoint_io import (
     read_checkpoint,
     restore_best,
 )
-from rnn_lab.training.extension import (
+from rnn_lab.training.more_epochs import (
     asks_for_more_epochs,
     check_early_stop,
     check_schedule,

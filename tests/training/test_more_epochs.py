@@ -1,11 +1,11 @@
-"""Which finished run gets more epochs, and what an error says otherwise."""
+"""More epochs for a finished run: which run gets them, and what an error says otherwise."""
 
 import json
 
 import pytest
 
 from rnn_lab.errors import OutputDirConflictError
-from rnn_lab.training.extension import (
+from rnn_lab.training.more_epochs import (
     asks_for_more_epochs,
     check_early_stop,
     check_finished,
