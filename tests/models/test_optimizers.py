@@ -289,7 +289,10 @@ def test_every_optimizer_makes_a_step(name):
         ({"name": "foo"}, r"Choose from: adadelta, (?!.*\b(lbfgs|muon|sparseadam)\b)"),
         ({"name": "sparseadam"}, r"^name=sparseadam: it takes sparse gradients only"),
         ({"name": "rprop"}, r"optimizer.weight_decay=0.01: Rprop has none"),
-        ({"sparse_embedding": "rows"}, r"sparse_embedding=rows: input should be a valid boolean, or auto"),
+        (
+            {"sparse_embedding": "rows"},
+            r"sparse_embedding=rows: .*a valid boolean, or auto$",
+        ),
     ],
 )
 def test_impossible_optimizers_are_one_line(options, message):

@@ -13,11 +13,10 @@ from rnn_lab.training.more_epochs import (
     is_exact,
     may_change,
 )
-from rnn_lab.training.resume import find_resume_point
 from rnn_lab.training.spec import config_fingerprint
 from rnn_lab.validation import flatten
 from tests.test_conf import composed
-from tests.training.test_resume import METADATA, interrupt
+from tests.training.test_resume import METADATA, interrupt, resume_point
 
 TRAINED = {
     **{"trainer.max_epochs": 3, "trainer.patience": None, "optimizer.lr": 0.004},
@@ -151,8 +150,8 @@ def test_options_of_a_finished_run_are_compared_as_they_were_given(tmp_path):
 def test_last_checkpoint_of_other_options_or_texts_is_refused(tmp_path, change):
     saved = METADATA["signature"] | TRAINED | {"data.fingerprint": "texts"}
     interrupt(tmp_path, epoch=3, batch_idx=0, training_complete=True, signature=saved)
-    found = find_resume_point(tmp_path, "auto", METADATA | {"signature": more(saved)})
+    found = resume_point(tmp_path, METADATA | {"signature": more(saved)})
     assert found is not None and found.extends and found.changed == ("trainer.max_epochs",)
     name = next(iter(change))
     with pytest.raises(OutputDirConflictError, match=rf"a finished training with .*{name}="):
-        find_resume_point(tmp_path, "auto", METADATA | {"signature": more(saved) | change})
+        resume_point(tmp_path, METADATA | {"signature": more(saved) | change})

@@ -6,14 +6,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.data.samplers import BucketBatchSampler, TokenBatchSampler
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.checkpoint_io import ResumePoint
 from rnn_lab.training.resume import find_resume_point
+from rnn_lab.training.saved_run import SavedRun
+from rnn_lab.training.spec import RunSpec
+from tests.training.small_trainer import small_spec
 
 METADATA = {"signature": {"seed": 1, "model.hidden_size": 16}, "versions": {"torch": "2"}}
+
+
+def resume_point(
+    folder: Path, metadata: dict, resume: str = "auto", ckpt_path: Path | None = None
+) -> ResumePoint | None:
+    options = {"resume": resume, "ckpt_path": None if ckpt_path is None else str(ckpt_path)}
+    spec = RunSpec(small_spec(folder).config.model_copy(update=options), folder)
+    return find_resume_point(spec, metadata, SavedRun.read(spec))
 
 
 def interrupt(folder: Path, *, schema_version: object = 3, **state) -> Path:
@@ -40,14 +52,14 @@ def interrupt(folder: Path, *, schema_version: object = 3, **state) -> Path:
 
 
 def test_empty_folder_has_no_resume_point(tmp_path, capsys):
-    assert find_resume_point(tmp_path, "auto", METADATA) is None
+    assert resume_point(tmp_path, METADATA) is None
     assert capsys.readouterr().err == ""
 
 
 def test_unfinished_run_is_found_and_partial_files_are_removed(tmp_path, capsys):
     interrupt(tmp_path)
     (tmp_path / "checkpoints" / ".last.ckpt.123.partial").write_bytes(b"PK")
-    found = find_resume_point(tmp_path, "auto", METADATA)
+    found = resume_point(tmp_path, METADATA)
     assert isinstance(found, ResumePoint)
     assert (found.path.name, found.global_step, found.state["batch_idx"]) == ("last.ckpt", 8, 2)
     assert capsys.readouterr().err == "resumes in epoch 1 after 2 batches (step 8)\n"
@@ -58,11 +70,11 @@ def test_other_options_are_refused_by_name(tmp_path):
     interrupt(tmp_path)
     other = METADATA | {"signature": {"seed": 2, "model.hidden_size": 32}}
     with pytest.raises(ConfigError) as refused:
-        find_resume_point(tmp_path, "auto", other)
+        resume_point(tmp_path, other)
     (line,) = str(refused.value).splitlines()
     assert "seed=1 (saved), 2 (requested); model.hidden_size=16 (saved), 32 (requested)" in line
     assert "resume=never" in line
-    assert find_resume_point(tmp_path, "never", other) is None
+    assert resume_point(tmp_path, other, "never") is None
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
@@ -70,13 +82,28 @@ def test_the_test_may_change_without_training_again(tmp_path):
     options = {"seed": 1, "trainer.limit_test_batches": 1, "test": False}
     interrupt(tmp_path, signature=options, training_complete=True)
     now = options | {"trainer.limit_test_batches": 1.0, "test": True}
-    assert find_resume_point(tmp_path, "auto", METADATA | {"signature": now}) is not None
+    assert resume_point(tmp_path, METADATA | {"signature": now}) is not None
 
 
 def test_other_versions_are_printed(tmp_path, capsys):
     interrupt(tmp_path)
-    assert find_resume_point(tmp_path, "auto", METADATA | {"versions": {"torch": "3"}}) is not None
+    assert resume_point(tmp_path, METADATA | {"versions": {"torch": "3"}}) is not None
     assert "torch 2 then, 3 now" in capsys.readouterr().err
+
+
+def test_every_process_decides_alike_before_the_first_one_changes_the_folder(tmp_path, monkeypatch):
+    """The processes of trainer=ddp do not wait for each other here; the first one moves files."""
+    last = interrupt(tmp_path / "first") / "checkpoints" / "last.ckpt"
+    for rank in (1, 0):
+        monkeypatch.setattr(rank_zero_only, "rank", rank)
+        found = resume_point(tmp_path / "copy", METADATA, ckpt_path=last)
+        assert found is not None and found.is_copy
+        assert found.path == tmp_path / "copy" / "checkpoints" / "last.ckpt"
+        assert found.path.exists() == (rank == 0)
+    for rank in (1, 0):
+        monkeypatch.setattr(rank_zero_only, "rank", rank)
+        assert resume_point(tmp_path / "first", METADATA, "never") is None
+        assert last.exists() == (rank == 1)
 
 
 class Attack:
@@ -116,7 +143,7 @@ def lose_rows(folder: Path) -> str:
 def test_damaged_files_are_reported_in_one_line_and_the_run_starts_over(tmp_path, capsys, harm):
     interrupt(tmp_path)
     message = harm(tmp_path)
-    assert find_resume_point(tmp_path, "auto", METADATA) is None
+    assert resume_point(tmp_path, METADATA) is None
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line and line.endswith("; the run starts over")
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
@@ -132,7 +159,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, name):
     with pytest.raises(
         CheckpointError, match=r"last\.ckpt: .*would run .*resume=never starts over"
     ):
-        find_resume_point(tmp_path, "auto", METADATA)
+        resume_point(tmp_path, METADATA)
     assert path.exists() and not (tmp_path / "mark").exists()
     torch.load(path, weights_only=False)  # the attack is real
     assert (tmp_path / "mark").exists()
@@ -152,7 +179,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, name):
 def test_impossible_state_is_refused_and_kept(tmp_path, state, message):
     interrupt(tmp_path, **state)
     with pytest.raises(CheckpointError) as refused:
-        find_resume_point(tmp_path, "auto", METADATA)
+        resume_point(tmp_path, METADATA)
     (line,) = str(refused.value).splitlines()
     assert f"last.ckpt: not a last.ckpt of train.py: resume.{message}: " in line
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
@@ -167,13 +194,13 @@ def test_other_schema_version_is_refused_by_name(tmp_path, version, has):
     interrupt(tmp_path, schema_version=version)
     last = tmp_path / "checkpoints" / "last.ckpt"
     with pytest.raises(CheckpointError) as refused:
-        find_resume_point(tmp_path, "auto", METADATA)
+        resume_point(tmp_path, METADATA)
     assert str(refused.value) == (
         f"{last}: has {has}; this version of rnn-lab reads schema_version 3; "
         "resume=never starts over"
     )
     assert last.exists()
-    assert find_resume_point(tmp_path, "never", METADATA) is None and not last.exists()
+    assert resume_point(tmp_path, METADATA, "never") is None and not last.exists()
 
 
 @pytest.mark.parametrize(
@@ -184,6 +211,7 @@ def test_other_schema_version_is_refused_by_name(tmp_path, version, has):
         ({"BestCheckpoint": {"loss": 0.5}}, "callbacks.BestCheckpoint.step: Field required"),
         ({"BestCheckpoint": 1}, "callbacks.BestCheckpoint: Input should be"),
         ({"GradientFlow": 1}, "callbacks.GradientFlow: Input should be a valid dictionary"),
+        ({"GradientFlow": {}}, "callbacks.GradientFlow.rows: Field required"),
         (1, "callbacks: Input should be"),
     ],
 )
@@ -191,7 +219,7 @@ def test_impossible_state_of_callbacks_is_refused_by_name(tmp_path, callbacks, m
     path = interrupt(tmp_path) / "checkpoints" / "last.ckpt"
     torch.save(torch.load(path, weights_only=True) | {"callbacks": callbacks}, path)
     with pytest.raises(CheckpointError, match="resume=never starts over") as refused:
-        find_resume_point(tmp_path, "auto", METADATA)
+        resume_point(tmp_path, METADATA)
     (line,) = str(refused.value).splitlines()
     assert f"not a last.ckpt of train.py: {message}" in line and path.exists()
 

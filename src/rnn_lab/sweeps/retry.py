@@ -128,14 +128,15 @@ def _to_test_again(spec: RunSpec, error: Exception) -> tuple[RunSpec, str]:
 
 def _to_start_over(spec: RunSpec, error: Exception) -> tuple[RunSpec, str]:
     """Return the run whose training ran out of memory with a smaller batch, and a message."""
-    from rnn_lab.training.resume import holds_complete_training
+    from rnn_lab.training.saved_run import SavedRun
 
     spec = _with_known_batch(spec)
     batch = spec.describe_batch()
-    if spec.resume == "auto" and holds_complete_training(spec):
+    last = spec.checkpoint_dir / "last.ckpt"
+    if spec.resume == "auto" and SavedRun.of(last).has_complete_training_of(spec):
         raise OutOfMemoryError(
             f"out of memory with {batch}, after a complete training, which is kept: "
-            f"{error_line(error)}. ckpt_path={spec.checkpoint_dir / 'last.ckpt'} continues it in "
+            f"{error_line(error)}. ckpt_path={last} continues it in "
             "another folder, where the batch may be smaller"
         ) from error
     smaller = spec.with_half_batch()
@@ -199,8 +200,9 @@ def _with_known_batch(spec: RunSpec) -> RunSpec:
         return spec  # no texts are read where memory has just run out
     from rnn_lab.training.hardware import resolve_hardware
     from rnn_lab.training.run_data import build_data
+    from rnn_lab.training.saved_run import SavedRun
 
-    data = build_data(spec, resolve_hardware(spec.config.trainer))
+    data = build_data(spec, resolve_hardware(spec.config.trainer), SavedRun.read(spec))
     data.setup()
     update = {name: getattr(data.config, name) for name in sizes}
     known = spec.config.data.model_copy(update=update)

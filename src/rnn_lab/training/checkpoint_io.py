@@ -65,11 +65,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return the content of a training checkpoint: numbers, names and tensors.
 
+    Tensors stay in the file until they are used.
+
     Raises:
         UnsafeCheckpointError: it would run code.
         CheckpointError: it is damaged, or holds anything else. No message has the path.
     """
-    content = safe_load(path)
+    content = safe_load(path, mmap=True)
     if not isinstance(content, dict):
         raise CheckpointError("not a checkpoint of a training")
     return content

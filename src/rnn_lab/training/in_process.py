@@ -7,7 +7,7 @@ from rnn_lab.data.options import SKIPGRAM
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.plugins import require_extra
 from rnn_lab.process import flush_denormals, is_rank_zero, limit_threads, tune_malloc
-from rnn_lab.training.resume_hint import resume_command
+from rnn_lab.training.resume_hint import resume_command, write_failure
 from rnn_lab.training.rollback import RollbackRequestedError
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import CallbackFactory, RunSpec
@@ -26,7 +26,6 @@ def train_in_process(
     limit_threads()
     with fast_imports():
         from rnn_lab.training.callbacks.nonfinite import NonFiniteError
-        from rnn_lab.training.resume import write_failure
         from rnn_lab.training.train import train
 
     try:

@@ -6,12 +6,12 @@ from rnn_lab.training.data_report import report_data, warn_demo_fallback
 from rnn_lab.training.hardware import Hardware
 from rnn_lab.training.initial_weights import initial_vocabulary
 from rnn_lab.training.reproduce import check_same_data
-from rnn_lab.training.resume import recorded_vocabulary
+from rnn_lab.training.saved_run import SavedRun
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.teacher import load_teacher, warn_of_shared_texts
 
 
-def load_data(spec: RunSpec, hardware: Hardware) -> TextDataModule:
+def load_data(spec: RunSpec, hardware: Hardware, saved: SavedRun | None) -> TextDataModule:
     """Return the data of a run, ready to be read; warn about what a user would want to know.
 
     Raises:
@@ -19,7 +19,7 @@ def load_data(spec: RunSpec, hardware: Hardware) -> TextDataModule:
         CheckpointError: model.init_from or data.teacher is not a run.
     """
     config = spec.config
-    data = build_data(spec, hardware)
+    data = build_data(spec, hardware, saved)
     data.setup()
     if run_identity(config, data)["demo_fallback"]:
         warn_demo_fallback()
@@ -30,8 +30,8 @@ def load_data(spec: RunSpec, hardware: Hardware) -> TextDataModule:
     return data
 
 
-def build_data(spec: RunSpec, hardware: Hardware) -> TextDataModule:
-    """Return the data module of a run, which has not read the texts yet.
+def build_data(spec: RunSpec, hardware: Hardware, saved: SavedRun | None) -> TextDataModule:
+    """Return the data module of a run that resumes the `saved` one; it has not read its texts yet.
 
     Whoever needs to know what `auto` means builds this one: it depends on the vocabulary, and on
     how many texts the teacher labels.
@@ -43,8 +43,7 @@ def build_data(spec: RunSpec, hardware: Hardware) -> TextDataModule:
     vocabulary = None
     origins = (config.model.init_from, config.data.vectors, config.data.unlabelled)
     if any(origin is not None for origin in origins):  # which need not be there any more
-        resume = spec.resume if config.train else "never"
-        vocabulary = recorded_vocabulary(spec.output_dir, resume, config.ckpt_path)
+        vocabulary = None if saved is None else saved.vocabulary
     return TextDataModule(
         config.data,
         seed=config.seed,

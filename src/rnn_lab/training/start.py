@@ -7,8 +7,9 @@ from rnn_lab.training.artifacts import git_commit, versions
 from rnn_lab.training.checkpoint_io import ResumePoint
 from rnn_lab.training.hardware import Hardware
 from rnn_lab.training.initial_weights import InitialWeights, load_initial_weights
-from rnn_lab.training.resume import find_resume_point, recorded_initial_weights
+from rnn_lab.training.resume import find_resume_point
 from rnn_lab.training.rollback import Rollback, excluded_batches, read_rollbacks
+from rnn_lab.training.saved_run import SavedRun
 from rnn_lab.training.spec import RunSpec
 
 
@@ -21,27 +22,29 @@ class Start(NamedTuple):
     rollbacks: tuple[Rollback, ...]  # so far
 
 
-def find_start(spec: RunSpec, hardware: Hardware, data: TextDataModule) -> Start:
-    """Find the checkpoint to resume from; without one, load the initial weights."""
-    recorded = recorded_weights(spec)
+def find_start(
+    spec: RunSpec, hardware: Hardware, data: TextDataModule, saved: SavedRun | None
+) -> Start:
+    """Resume from the `saved` run; without one, load the initial weights."""
+    recorded = recorded_weights(spec, saved)
     weights = recorded or load_initial_weights(spec.config, data)
     metadata = checkpoint_metadata(spec, hardware, data, weights)
-    resumed, rollbacks = prepare_resume(spec, data, metadata)
+    resumed, rollbacks = prepare_resume(spec, data, metadata, saved)
     if resumed is None and recorded is not None:  # of a checkpoint that cannot be resumed from
         weights = load_initial_weights(spec.config, data)
         metadata = checkpoint_metadata(spec, hardware, data, weights)
     return Start(weights, metadata, resumed, rollbacks)
 
 
-def recorded_weights(spec: RunSpec) -> InitialWeights | None:
-    """Return what the run in the folder began with, without the weights; None: there is none."""
+def recorded_weights(spec: RunSpec, saved: SavedRun | None) -> InitialWeights | None:
+    """Return what the `saved` run began with, without the weights; None: not known."""
     config = spec.config
-    if not config.train or config.trainer.fast_dev_run:
+    if saved is None or not config.train or config.trainer.fast_dev_run:
         return None
     origins = (config.model.init_from, config.data.vectors, config.ckpt_path)
     if all(origin is None for origin in origins):
         return None  # nothing would be read
-    about = recorded_initial_weights(spec.output_dir, spec.resume, config.ckpt_path)
+    about = saved.initial_weights
     return None if about is None else InitialWeights(about, is_recorded=True)
 
 
@@ -57,21 +60,21 @@ def checkpoint_metadata(
 
 
 def prepare_resume(
-    spec: RunSpec, data: TextDataModule, metadata: dict[str, Any]
+    spec: RunSpec, data: TextDataModule, metadata: dict[str, Any], saved: SavedRun | None
 ) -> tuple[ResumePoint | None, tuple[Rollback, ...]]:
     """Let the training batches begin where the unfinished run in the folder stopped.
 
     Returns:
         The checkpoint to resume from, None for a run that starts over; and the rollbacks so far.
     """
-    config, folder = spec.config, spec.output_dir
+    config = spec.config
     resume_point, rollbacks = None, spec.rollbacks
     if not config.train:
         return None, ()
     if not config.trainer.fast_dev_run:  # which saves nothing
-        resume_point = find_resume_point(folder, spec.resume, metadata, ckpt_path=config.ckpt_path)
+        resume_point = find_resume_point(spec, metadata, saved)
         if not rollbacks and spec.resume == "auto":
-            rollbacks = read_rollbacks(folder)
+            rollbacks = read_rollbacks(spec.output_dir)
     data.exclude_batches(excluded_batches(rollbacks))
     if resume_point is not None:
         data.resume_at(resume_point.state["epoch"], resume_point.state["batch_idx"])

@@ -31,6 +31,7 @@ from rnn_lab.training.out_of_memory import after_training, skip_out_of_memory
 from rnn_lab.training.recipe import print_recipe, resolve_recipe, warn_unused_options
 from rnn_lab.training.resume import incompatible_checkpoint
 from rnn_lab.training.run_data import load_data
+from rnn_lab.training.saved_run import SavedRun
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import CallbackFactory, RunSpec
 from rnn_lab.training.start import Start, find_start
@@ -59,13 +60,14 @@ def train(spec: RunSpec, shutdown: GracefulShutdown, make_callbacks: CallbackFac
     hardware, folder = resolve_hardware(spec.config.trainer), spec.output_dir
     print_precision(spec.config.trainer, hardware)
     L.seed_everything(spec.config.seed, workers=True, verbose=False)
-    data = load_data(spec, hardware)
+    saved = SavedRun.read(spec)
+    data = load_data(spec, hardware, saved)
     shutdown.raise_received()  # a library may have swallowed what the signal raised
     spec = with_recipe(spec, data)
     config = spec.config
     check_before_training(config, hardware, data)
 
-    start = find_start(spec, hardware, data)
+    start = find_start(spec, hardware, data, saved)
     resumed = start.resume_point
     model = build_model(config, data, start)
     with finishing_wandb(shutdown):
