@@ -28,7 +28,8 @@ from rnn_lab.process import peak_memory_bytes
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
 from rnn_lab.tracking.loggers import FaultTolerantWandbLogger
-from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
+from rnn_lab.training.callbacks.best_checkpoint import BestCheckpoint
+from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
 from rnn_lab.training.callbacks.monitors import PredictionCollector, Throughput
 from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
 from rnn_lab.training.config import RunConfig

@@ -21,7 +21,8 @@ from rnn_lab.tracking.loggers import build_loggers
 from rnn_lab.training.artifacts import run_identity, run_metadata, save_artifacts
 from rnn_lab.training.baseline import fit_baselines, wants_baselines
 from rnn_lab.training.callbacks import build_callbacks
-from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
+from rnn_lab.training.callbacks.best_checkpoint import BestCheckpoint
+from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.checkpoint_io import ResumePoint, read_checkpoint
 from rnn_lab.training.checks import check_before_training, check_monitored_mode, nan_error

@@ -26,7 +26,7 @@ from rnn_lab.sweeps.search.pruning import Pruning
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import build_sampler, open_storage, open_study
 from rnn_lab.sweeps.search.workers import SEEN, Worker
-from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint
+from rnn_lab.training.callbacks.best_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.config import TrialConfig
 from rnn_lab.training.trainer import skips_test

@@ -14,11 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.models.lightning_module import TextClassifier
-from rnn_lab.training.callbacks.exact_checkpoint import (
-    BestCheckpoint,
-    random_state,
-    set_random_state,
-)
+from rnn_lab.training.callbacks.best_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.monitors import Throughput
 from rnn_lab.training.checkpoint_io import (
     AtomicCheckpointIO,
@@ -26,6 +22,7 @@ from rnn_lab.training.checkpoint_io import (
     read_checkpoint,
     restore_best,
 )
+from rnn_lab.training.rng_state import rng_state, set_rng_state
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.trainer import find_callback
 from tests.training.killing import TIMING, differences
@@ -281,9 +278,9 @@ def test_random_number_generators_are_restored():
         )
 
     draw()
-    state = random_state()
+    state = rng_state()
     expected = draw()
-    set_random_state(state)
+    set_rng_state(state)
     assert draw() == expected
 
 

@@ -15,7 +15,7 @@ from rnn_lab.io.atomic import write_json
 from rnn_lab.models.metric_mode import MetricMode
 from rnn_lab.reports.sweep.jobs import MONITORED
 from rnn_lab.sweeps.search.study import build_pruner, open_storage
-from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint
+from rnn_lab.training.callbacks.best_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.config import TrialConfig
 from rnn_lab.training.trainer import find_callback

@@ -6,8 +6,9 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 
+from rnn_lab.training.callbacks.best_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.changed_options import ChangedOptions
-from rnn_lab.training.callbacks.exact_checkpoint import BestCheckpoint, ExactCheckpoint
+from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
 from rnn_lab.training.callbacks.freeze import FreezePretrained
 from rnn_lab.training.callbacks.gradient_flow import GradientFlow
 from rnn_lab.training.callbacks.monitors import (

@@ -1,105 +1,27 @@
-"""best.ckpt, and last.ckpt: all that a training needs to resume exactly.
+"""last.ckpt: all that a training needs to resume exactly.
 
-last.ckpt is written before the first step of an epoch, at intervals before later ones, and at the
-end. Between two steps nothing is in flight: the metrics of the step before are in metrics.csv, no
+It is written before the first step of an epoch, at intervals before later ones, and at the end.
+Between two steps nothing is in flight: the metrics of the step before are in metrics.csv, no
 gradient has been accumulated, and no random number of the next step has been drawn.
 """
 
-import logging
 import math
-import random
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
 
 from rnn_lab.tracking.metrics_csv import MetricsCsv
-from rnn_lab.training.checkpoint_io import BEST_STATE, LAST, RESUME, ResumePoint
+from rnn_lab.training.checkpoint_io import LAST, RESUME, ResumePoint
 from rnn_lab.training.gather import gather
+from rnn_lab.training.rng_state import rng_state, set_rng_state
 from rnn_lab.training.signals import PREEMPTION_SIGNALS, GracefulShutdown
 from rnn_lab.training.spec import RunSpec
-
-log = logging.getLogger(__name__)
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Write best.ckpt, the weights of the epoch with the best `monitor`.
-
-    Of epochs that are equal in it, the best is the one with the lowest val/loss: on few validation
-    texts an accuracy is often reached again by a network that is surer of its labels.
-    """
-
-    state_key = BEST_STATE  # the same for every monitor
-
-    def __init__(self, checkpoint_dir: Path, monitor: str, mode: str) -> None:
-        # Not `save_last`: that keeps the last epoch that was better than those before.
-        super().__init__(
-            checkpoint_dir, "best", monitor=monitor, mode=mode, enable_version_counter=False
-        )
-        self._is_reported = False
-        self._loss = math.inf  # val/loss of the best epoch
-        self._step = 0  # optimizer steps before best.ckpt
-
-    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        """Return whether this epoch is better than the best one so far."""
-        if super().check_monitor_top_k(trainer, current):
-            return True
-        loss = trainer.callback_metrics.get("val/loss")
-        if current is None or loss is None or self.best_model_score is None:
-            return False
-        is_better = bool(current == self.best_model_score) and bool(loss < self._loss)
-        return trainer.strategy.reduce_boolean_decision(is_better)
-
-    def _update_best_and_save(
-        self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]
-    ) -> None:
-        # Private: Lightning calls nothing else exactly when an epoch is the best one so far.
-        # tests/training/callbacks/test_exact_checkpoint.py fails when it no longer calls this.
-        self._step = trainer.global_step
-        super()._update_best_and_save(current, trainer, monitor_candidates)
-        self._loss = float(trainer.callback_metrics.get("val/loss", math.inf))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return Lightning's state, and val/loss and optimizer steps of the best epoch."""
-        return super().state_dict() | {"loss": self._loss, "step": self._step}
-
-    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Save the weights of a better epoch; warn once where the metric is NaN."""
-        super().on_validation_end(trainer, module)
-        if trainer.sanity_checking:
-            return
-        value = trainer.callback_metrics.get(str(self.monitor))
-        if value is not None and value.isnan() and not self._is_reported:
-            self._is_reported = True
-            if not trainer.is_global_zero:
-                return
-            log.warning(
-                "trainer.monitor=%s is nan in epoch %d: an epoch without a number is not selected",
-                *(self.monitor, trainer.current_epoch),
-            )
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state of a resumed training, also where its folder was moved."""
-
-        def moved(path: str) -> str:
-            return str(Path(str(self.dirpath), Path(path).name)) if path else path
-
-        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-        state = state_dict | {name: moved(state_dict[name]) for name in paths}
-        state["dirpath"] = self.dirpath
-        state["best_k_models"] = {moved(k): v for k, v in state["best_k_models"].items()}
-        super().load_state_dict(state)
-        # To test a checkpoint does not need them, and resume.py refuses a last.ckpt without them.
-        self._loss, self._step = state.get("loss", math.inf), state.get("step", 0)
-        self.current_score = state["current_score"]  # which it forgets
 
 
 class ExactCheckpoint(Checkpoint):
@@ -139,7 +61,6 @@ class ExactCheckpoint(Checkpoint):
         self._resume_state = resume_point.state if resume_point else None
         self._shutdown = shutdown
         self._metric_sums: dict[str, Any] = {}
-        self._note: dict[str, Any] | None = None
         self._before_last_step: dict[str, Any] | None = None
         before = self._resume_state["seconds"] if self._resume_state else 0.0
         self._started = time.perf_counter() - before
@@ -177,7 +98,7 @@ class ExactCheckpoint(Checkpoint):
         accumulate = trainer.accumulate_grad_batches
         if self._resume_state is not None:
             mine = self._resume_state["ranks"][trainer.global_rank]
-            set_random_state(mine["rng_state"])
+            set_rng_state(mine["rng_state"])
             if self._resume_state["training_complete"]:
                 # What the data loader drew before this epoch, from a state that is replaced now.
                 torch.empty((), dtype=torch.int64).random_()
@@ -218,18 +139,6 @@ class ExactCheckpoint(Checkpoint):
         if signum is not None and self._before_last_step is not None:
             self._write(trainer, self._before_last_step)
         self._raise(signum)
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Add to last.ckpt what Lightning does not save, and set its counters between two steps."""
-        if self._note is None:
-            return  # best.ckpt
-        checkpoint[RESUME] = self._note
-        if not self._note["training_complete"]:
-            _set_before_step(checkpoint["loops"]["fit_loop"], self._note["batch_idx"])
-        if self._note["batch_idx"] == 0:
-            checkpoint["epoch"] -= 1  # the last one that its weights have seen
 
     def on_load_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
@@ -293,9 +202,9 @@ class ExactCheckpoint(Checkpoint):
         self, trainer: Trainer, batch: int, *, training_complete: bool = False
     ) -> dict[str, Any]:
         """Return the content of last.ckpt before batch number `batch` of the epoch."""
-        mine = {"rng_state": random_state(), "metric_sums": _metric_sums(trainer) if batch else {}}
+        mine = {"rng_state": rng_state(), "metric_sums": _metric_sums(trainer) if batch else {}}
         csv = next((logger for logger in trainer.loggers if isinstance(logger, MetricsCsv)), None)
-        self._note = self._metadata | {
+        about = self._metadata | {
             "epoch": trainer.current_epoch,
             "batch_idx": batch,
             "training_complete": training_complete,
@@ -304,13 +213,16 @@ class ExactCheckpoint(Checkpoint):
             "seconds": self.seconds,
             "ranks": gather(trainer, mine),
         }
-        try:
-            # Private: no public method returns a checkpoint without writing it, and one of several
-            # moments has to be kept in memory (_remember). tests/training/test_lightning_private.py
-            # fails when Lightning changes it.
-            return trainer._checkpoint_connector.dump_checkpoint(False)
-        finally:
-            self._note = None
+        # Private: no public method returns a checkpoint without writing it, and one of several
+        # moments has to be kept in memory (_remember). tests/training/test_lightning_private.py
+        # fails when Lightning changes it.
+        content: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(False)
+        content[RESUME] = about
+        if not training_complete:
+            _set_before_step(content["loops"]["fit_loop"], batch)
+        if batch == 0:
+            content["epoch"] -= 1  # the last one that its weights have seen
+        return content
 
 
 def _epoch_means(trainer: Trainer) -> Any:
@@ -337,33 +249,3 @@ def _set_before_step(loops: dict[str, Any], batch: int) -> None:
         batches[scope]["ready"] = batches[scope]["completed"]
         if batch == 0:
             epochs[scope]["ready"] = epochs[scope]["started"] = epochs[scope]["completed"]
-
-
-def random_state() -> dict[str, Any]:
-    """Return the states of torch's, numpy's and Python's default generators, in plain types."""
-    _, keys, *numpy = np.random.get_state()
-    state: dict[str, Any] = {
-        "torch": torch.get_rng_state(),
-        "numpy": (torch.from_numpy(np.asarray(keys, np.int64)), *numpy),
-        "python": random.getstate(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    if torch.backends.mps.is_available():
-        state["mps"] = torch.mps.get_rng_state()
-    return state
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Set the generators to what `random_state` returned."""
-    torch.set_rng_state(state["torch"])
-    keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state(
-        ("MT19937", keys.numpy().astype(np.uint32), int(position), int(has_gauss), float(gauss))
-    )
-    version, internal, gauss_next = state["python"]
-    random.setstate((version, tuple(internal), gauss_next))
-    if len(state.get("cuda", ())) == torch.cuda.device_count() > 0:
-        torch.cuda.set_rng_state_all(state["cuda"])
-    if "mps" in state and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(state["mps"])
