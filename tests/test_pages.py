@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import pytest
 
 import rnn_lab
-from rnn_lab.training.recipe import AUTO_OPTIONS
 from tests.cli.forked import run_warm_command
 from tests.cli.runner import PROJECT
 from tests.data.made import word_piece
@@ -205,10 +204,3 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "explain.md": check_explain,
     "data.md": check_data,
 }
-
-
-def test_every_option_that_the_recipe_chooses_is_on_the_page() -> None:
-    page = (DOCS / "own_texts.md").read_text(encoding="utf-8")
-    for group, names in AUTO_OPTIONS.items():
-        for name in names:
-            assert f"`{group}.{name}`" in page

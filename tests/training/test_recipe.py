@@ -7,6 +7,7 @@ from rnn_lab.training.config import RunConfig
 from rnn_lab.training.recipe import print_recipe, resolve_recipe, warn_unused_options
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.validation import validate
+from tests.cli.runner import PROJECT
 from tests.training.small_trainer import OPTIONS
 
 AUTO_MODEL = dict.fromkeys(("pooling", "bidirectional", "ngrams", "ngram_buckets"), "auto")
@@ -23,10 +24,13 @@ def own_texts(
     return {"source": "files", "train_path": path, "cache_dir": cache} | options
 
 
-def resolve(data: dict, **trainer) -> tuple[RunConfig, TextDataModule]:
+def as_given(data: dict, **trainer) -> RunConfig:
     model = OPTIONS["model"] | AUTO_MODEL
-    options = OPTIONS | {"data": data, "model": model, "trainer": trainer}
-    config = validate(RunConfig, options)
+    return validate(RunConfig, OPTIONS | {"data": data, "model": model, "trainer": trainer})
+
+
+def resolve(data: dict, **trainer) -> tuple[RunConfig, TextDataModule]:
+    config = as_given(data, **trainer)
     module = TextDataModule(config.data)
     module.setup()
     return resolve_recipe(config, module), module
@@ -83,6 +87,24 @@ def test_what_is_given_is_kept(tmp_path):
     assert (config.trainer.max_epochs, config.trainer.patience) == (2, None)
     config, _ = resolve(own_texts(tmp_path, 150), monitor="val/loss")
     assert config.trainer.monitor == "val/loss"
+
+
+def test_every_option_that_is_chosen_is_printed_and_on_the_page(tmp_path, capsys):
+    texts = own_texts(tmp_path, 150)
+    config, data = resolve(texts)
+    capsys.readouterr()
+    print_recipe(as_given(texts), config, data)
+    _, _, chosen = capsys.readouterr().out.partition(": ")
+    names = [option.partition("=")[0] for option in chosen.split()]
+    assert names == [
+        *("data.tokenizer", "data.max_vocab_size", "data.max_length", "data.truncation_side"),
+        *("data.val_split", "data.batch_size"),
+        *("model.bidirectional", "model.pooling", "model.ngrams", "model.ngram_buckets"),
+        *("trainer.max_epochs", "trainer.monitor", "trainer.patience"),
+    ]
+    page = (PROJECT / "docs" / "own_texts.md").read_text(encoding="utf-8")
+    names.remove("model.ngram_buckets")  # how many weights n-grams share is left to conf/model
+    assert [name for name in names if f"`{name}`" not in page] == []
 
 
 def test_a_language_model_has_no_options_of_a_classifier(tmp_path, capsys, caplog):

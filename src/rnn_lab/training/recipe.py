@@ -27,11 +27,6 @@ IMDB_RECIPE: dict[str, Any] = {
     "trainer.max_epochs": 3,
     "trainer.patience": None,
 }
-AUTO_OPTIONS = {
-    "data": ("tokenizer", "max_vocab_size", "max_length", "truncation_side", "batch_size"),
-    "model": ("pooling", "bidirectional", "ngrams", "ngram_buckets"),
-    "trainer": ("max_epochs", "patience", "monitor"),
-}
 _OF_CLASSIFIER = ("pooling", "ngrams", "ngram_buckets", "ngram_weighting")  # of the group model
 _STEPS = 800  # of the optimizer, at least, within these numbers of epochs
 _FEWEST_EPOCHS, _MOST_EPOCHS = 5, 30
@@ -111,10 +106,10 @@ def print_recipe(config: RunConfig, resolved: RunConfig, data: TextDataModule) -
     for group in ("data", "model", "trainer"):
         before = getattr(config, group)
         after = data.config if group == "data" else getattr(resolved, group)
-        for name in AUTO_OPTIONS[group]:
-            is_unused = config.is_language_model and group == "model" and name in _OF_CLASSIFIER
-            if getattr(before, name) == AUTO and not is_unused:
-                value = getattr(after, name)
+        unused = _OF_CLASSIFIER if config.is_language_model and group == "model" else ()
+        for name, value in after:
+            # A source that was found in place of another may have options of its own.
+            if getattr(before, name, None) == AUTO != value and name not in unused:
                 shown = "null" if value is None else str(value).lower()
                 chosen.append(f"{group}.{name}={shown}")
     if chosen and data.config.fits_size:
