@@ -8,13 +8,16 @@ import pytest
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.samplers import BucketBatchSampler, TokenBatchSampler
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.checkpoint_io import ResumePoint
 from rnn_lab.training.resume import find_resume_point
+from rnn_lab.training.rollback import Rollback, write_rollbacks
 from rnn_lab.training.saved_run import SavedRun
 from rnn_lab.training.spec import RunSpec
+from rnn_lab.training.start import prepare_resume
 from tests.training.small_trainer import small_spec
 
 METADATA = {"signature": {"seed": 1, "model.hidden_size": 16}, "versions": {"torch": "2"}}
@@ -104,6 +107,22 @@ def test_every_process_decides_alike_before_the_first_one_changes_the_folder(tmp
         monkeypatch.setattr(rank_zero_only, "rank", rank)
         assert resume_point(tmp_path / "first", METADATA, "never") is None
         assert last.exists() == (rank == 1)
+
+
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_rollbacks_of_the_copied_run_count_in_every_process(tmp_path, monkeypatch, resume):
+    """Also before the first process has copied their file."""
+    last = interrupt(tmp_path / "first") / "checkpoints" / "last.ckpt"
+    rollbacks = (Rollback(3, 1, (2,), 0, "the loss is not finite"),)
+    write_rollbacks(tmp_path / "first", rollbacks)
+    options = {"resume": resume, "ckpt_path": str(last)}
+    config = small_spec(tmp_path).config.model_copy(update=options)
+    spec = RunSpec(config, tmp_path / "copy")
+    for rank in (1, 0):
+        monkeypatch.setattr(rank_zero_only, "rank", rank)
+        data = TextDataModule(config.data)
+        found = prepare_resume(spec, data, METADATA, SavedRun.read(spec))
+        assert found[0] is not None and found[1] == rollbacks
 
 
 class Attack:

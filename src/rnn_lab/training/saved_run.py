@@ -128,6 +128,11 @@ class SavedRun:
         )
 
     @property
+    def folder(self) -> Path:
+        """The folder of the run."""
+        return self.path.parent.parent
+
+    @property
     def vocabulary(self) -> Tokenizer | None:
         """Its vocabulary, None if it has none.
 
@@ -184,7 +189,7 @@ class SavedRun:
             if not isinstance(best.get("epoch"), int) or _shapes(best) != self.shapes:
                 raise CheckpointError(f"{BEST} beside it: not of the same run")
         for name, rows in self.rows.items():
-            if len(read_metric_rows(self.path.parent.parent / f"{name}.csv")) < rows:
+            if len(read_metric_rows(self.folder / f"{name}.csv")) < rows:
                 raise CheckpointError(f"{name}.csv does not hold the {rows} rows that were written")
 
 

@@ -73,8 +73,10 @@ def prepare_resume(
         return None, ()
     if not config.trainer.fast_dev_run:  # which saves nothing
         resume_point = find_resume_point(spec, metadata, saved)
-        if not rollbacks and spec.resume == "auto":
-            rollbacks = read_rollbacks(spec.output_dir)
+        if resume_point is not None and saved is not None:
+            rollbacks = rollbacks or read_rollbacks(saved.folder)
+        elif spec.resume == "auto":
+            rollbacks = rollbacks or read_rollbacks(spec.output_dir)
     data.exclude_batches(excluded_batches(rollbacks))
     if resume_point is not None:
         data.resume_at(resume_point.state["epoch"], resume_point.state["batch_idx"])
