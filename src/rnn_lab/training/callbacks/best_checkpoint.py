@@ -81,6 +81,6 @@ class BestCheckpoint(ModelCheckpoint):
         state["dirpath"] = self.dirpath
         state["best_k_models"] = {moved(k): v for k, v in state["best_k_models"].items()}
         super().load_state_dict(state)
-        # To test a checkpoint does not need them, and resume.py refuses a last.ckpt without them.
+        # A test does not need them, and saved_run.py refuses a last.ckpt without them.
         self._loss, self._step = state.get("loss", math.inf), state.get("step", 0)
         self.current_score = state["current_score"]  # which it forgets
