@@ -9,6 +9,7 @@ from rnn_lab.data.options import TextOptions
 from rnn_lab.validation import AUTO
 
 IMDB_RECIPE: dict[str, Any] = {"max_length": 400, "truncation_side": "left", "batch_size": 64}
+SIZES = tuple(IMDB_RECIPE)  # the options of data that this module chooses
 # Few texts: small batches, for more steps an epoch, and long texts, since each word counts and time
 # is short. Up to so many training texts: data.batch_size, and the most of data.max_length.
 _SIZES = ((1_000, 16, 1_000), (3_000, 32, 1_000), (10_000, 32, 600))

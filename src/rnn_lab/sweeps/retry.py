@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rnn_lab.data.recipe import SIZES
 from rnn_lab.errors import ConfigError, UserError
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.process import is_rank_zero, is_worker
@@ -195,8 +196,7 @@ def _compare(record: RunRecord, job: JobDir) -> None:
 
 def _with_known_batch(spec: RunSpec) -> RunSpec:
     """Return the run with the batch size and length that `auto` means for its texts."""
-    sizes = ("max_length", "truncation_side", "batch_size")
-    if AUTO not in [getattr(spec.config.data, name) for name in sizes]:
+    if AUTO not in [getattr(spec.config.data, name) for name in SIZES]:
         return spec  # no texts are read where memory has just run out
     from rnn_lab.training.hardware import resolve_hardware
     from rnn_lab.training.run_data import build_data
@@ -204,7 +204,7 @@ def _with_known_batch(spec: RunSpec) -> RunSpec:
 
     data = build_data(spec, resolve_hardware(spec.config.trainer), SavedRun.read(spec))
     data.setup()
-    update = {name: getattr(data.config, name) for name in sizes}
+    update = {name: getattr(data.config, name) for name in SIZES}
     known = spec.config.data.model_copy(update=update)
     return replace(spec, config=spec.config.model_copy(update={"data": known}))
 
