@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from benchmarks.clock import seconds_per_pass
 from benchmarks.peers import CompiledStepClassifier, Reads, TextbookClassifier
 from benchmarks.reviews import MAX_LENGTH, VOCAB_SIZE, Sample, padding_share
-from rnn_lab.data.samplers import Batch
+from rnn_lab.data.batches import Batch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig, OptimizerConfig
 from rnn_lab.models.optimizers import build_optimizer

@@ -24,7 +24,7 @@ from benchmarks.contenders import plain_model
 from benchmarks.machine import describe_machine, prepare_process
 from benchmarks.reviews import load_sample
 from benchmarks.tables import markdown_table, report
-from rnn_lab.data.samplers import Batch
+from rnn_lab.data.batches import Batch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.functional import Dropout, dropout, dropout_by_mask
 from rnn_lab.models.pooling import pool

@@ -26,7 +26,7 @@ from benchmarks.contenders import plain_model
 from benchmarks.machine import describe_machine, has_fast_bf16, prepare_process
 from benchmarks.reviews import Sample, load_sample
 from benchmarks.tables import markdown_table, report
-from rnn_lab.data.samplers import Batch
+from rnn_lab.data.batches import Batch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import OptimizerConfig
 from rnn_lab.models.embedding import Embedding, clip_params

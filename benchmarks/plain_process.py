@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.contenders import Contender, textbook_contender
 from benchmarks.reviews import Sample
-from rnn_lab.data.samplers import Batch
+from rnn_lab.data.batches import Batch
 from rnn_lab.models.config import ModelConfig
 
 

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from benchmarks.contenders import KerasProcess
 from benchmarks.peers import PackedLayer
+from rnn_lab.data.batches import Batch, BatchDataset
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
+from rnn_lab.data.samplers import BucketBatchSampler
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.models.optimizers import build_optimizer, build_scheduler

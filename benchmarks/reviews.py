@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rnn_lab.data.batches import Batch, BatchDataset
 from rnn_lab.data.config import AutoConfig
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.samplers import Batch, BatchDataset, BucketBatchSampler
+from rnn_lab.data.samplers import BucketBatchSampler
 
 VOCAB_SIZE = 30_000
 MAX_LENGTH = 400

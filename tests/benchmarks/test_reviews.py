@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from benchmarks.reviews import choose_batches, padding_share
+from rnn_lab.data.batches import BatchDataset
 from rnn_lab.data.encode import EncodedSplit
-from rnn_lab.data.samplers import BatchDataset
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnn_lab.data.cache import stat_key
 from rnn_lab.data.corpus import (
     Corpus,
     CorpusWriter,
@@ -11,7 +12,6 @@ from rnn_lab.data.corpus import (
     content_fingerprint,
     fingerprint_test_split,
     open_corpus,
-    stat_key,
 )
 from rnn_lab.errors import DataError
 

@@ -10,9 +10,9 @@ import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 
+from rnn_lab.data.batches import Batch
 from rnn_lab.data.config import AutoConfig, DemoConfig, FilesConfig
-from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.samplers import Batch
+from rnn_lab.data.datamodule import RunEncoding, TextDataModule
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.vocabulary import WordTokenizer
 from rnn_lab.errors import CheckpointError, DataError
@@ -210,7 +210,7 @@ def test_a_finished_run_encodes_other_texts_with_its_own_vocabulary_and_classes(
     lines = [f'"a good film","{"grand" if i % 2 else "dull"}"\n' for i in range(40)]
     texts.write_text("text,label\n" + "".join(lines))
     config = FilesConfig(train_path=str(texts), cache_dir=str(tmp_path / "cache"), max_length=100)
-    data = set_up(config, text_encoder=encoder, class_names=["middling", "grand", "dull"])
+    data = set_up(config, encoding=RunEncoding(encoder, ("middling", "grand", "dull")))
     assert data.corpus.class_names == ("dull", "grand")
     assert data.class_names == ("middling", "grand", "dull")
     assert data.vocab_size == 4
@@ -219,7 +219,7 @@ def test_a_finished_run_encodes_other_texts_with_its_own_vocabulary_and_classes(
     names = [data.class_names[label] for label in batch.labels]
     assert names == [data.corpus.class_names[data.corpus.test.labels[i]] for i in batch.indices]
     with pytest.raises(DataError, match=r"unknown label 'grand'; .* run are: dull, fair"):
-        set_up(config, text_encoder=encoder, class_names=["dull", "fair"])
+        set_up(config, encoding=RunEncoding(encoder, ("dull", "fair")))
 
 
 def test_a_missing_split_is_named(tmp_path: Path) -> None:

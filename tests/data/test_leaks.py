@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from rnn_lab.data.batches import Batch
 from rnn_lab.data.config import FilesConfig, TextOptions
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.samplers import Batch
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, WordTokenizer
 from rnn_lab.models.lightning_module import TextClassifier
@@ -60,7 +60,7 @@ def marks_of(data: TextDataModule, config: FilesConfig) -> dict[str, set[str]]:
         split = corpus.splits.get(name)
         if split is not None and name != "train":
             found[name] = {word for text in split.texts for word in text.split() if word[-1] == "x"}
-    train_rows, validation_rows = data._rows
+    train_rows, validation_rows = data._texts.rows
     found["train"] = {words[row] for row in train_rows}
     found.setdefault("validation", {words[row] for row in validation_rows})
     return found

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rnn_lab.data.config import FilesConfig
-from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.datamodule import RunEncoding, TextDataModule
 from rnn_lab.data.encode import EncodedTexts
 from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.data.vocabulary import SPECIALS, WordTokenizer
@@ -180,6 +180,6 @@ def test_without_its_teacher_a_run_is_tested_without_the_unlabelled_texts(load):
     data = load(MORE, None)
     assert data.pseudo_labelled is None and len(data.training_split) == len(data.splits["train"])
     gone = data.config.model_copy(update={"unlabelled": "gone.txt"})
-    tested = TextDataModule(gone, text_encoder=data.text_encoder, class_names=data.class_names)
+    tested = TextDataModule(gone, encoding=RunEncoding(data.text_encoder, data.class_names))
     tested.setup()
     assert len(tested.splits["test"]) == len(data.splits["test"])

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
+from rnn_lab.data.batches import Batch, BatchDataset
 from rnn_lab.data.config import DemoConfig, FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.encode import EncodedSplit
 from rnn_lab.data.samplers import (
-    Batch,
-    BatchDataset,
     BucketBatchSampler,
     DistributedBatchSampler,
     PairedBatchSampler,
     RepeatedBatches,
+    Replica,
     TokenBatchSampler,
 )
 from rnn_lab.errors import DataError
@@ -81,7 +81,7 @@ def test_ranks_share_every_batch_without_loss_or_repeat(
     ranks = [
         batches_of(
             BucketBatchSampler(
-                lengths, batch_size, shuffle=shuffle, rank=rank, num_replicas=num_replicas
+                lengths, batch_size, shuffle=shuffle, replica=Replica(rank, num_replicas)
             ),
             epoch=2,
         )
@@ -101,7 +101,7 @@ def test_one_device_makes_the_global_batches_of_several() -> None:
     alone = batches_of(BucketBatchSampler(lengths, 64, shuffle=True, seed=5), epoch=1)
     shares = [
         batches_of(
-            BucketBatchSampler(lengths, 16, shuffle=True, seed=5, rank=rank, num_replicas=4), 1
+            BucketBatchSampler(lengths, 16, shuffle=True, seed=5, replica=Replica(rank, 4)), 1
         )
         for rank in range(4)
     ]
@@ -161,7 +161,7 @@ def test_padding_of_imdb_is_under_five_per_cent(tokenized_imdb) -> None:
 
 def test_fewer_texts_than_devices_is_an_error() -> None:
     with pytest.raises(DataError, match="too few texts for 4 devices: 3"):
-        BucketBatchSampler(np.ones(3, dtype=int), 2, shuffle=False, num_replicas=4)
+        BucketBatchSampler(np.ones(3, dtype=int), 2, shuffle=False, replica=Replica(world_size=4))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -241,7 +241,7 @@ def test_overfitting_repeats_the_unlabelled_batches_too():
 
 
 def test_replicas_divide_unlabelled_batches():
-    ranks = [paired(rank=rank, num_replicas=2) for rank in range(2)]
+    ranks = [paired(replica=Replica(rank, 2)) for rank in range(2)]
     seen = [pairs_of(ranks[0], epoch) for epoch in range(5)]
     others = [pairs_of(ranks[1], epoch) for epoch in range(5)]
     rows = [row for epochs in (seen, others) for pairs in epochs for _, one in pairs for row in one]
@@ -269,7 +269,7 @@ def test_ranks_share_every_batch_of_tokens_without_loss_or_repeat(
     lengths = np.random.default_rng(size).integers(1, 31, size)
     ranks = [
         batches_of(
-            TokenBatchSampler(lengths, max_tokens_per_batch, rank=rank, num_replicas=replicas), 2
+            TokenBatchSampler(lengths, max_tokens_per_batch, replica=Replica(rank, replicas)), 2
         )
         for rank in range(replicas)
     ]
@@ -308,7 +308,7 @@ def test_the_order_of_batches_of_tokens_is_a_function_of_seed_and_epoch() -> Non
 
 def test_fewer_texts_than_devices_is_an_error_for_batches_of_tokens() -> None:
     with pytest.raises(DataError, match="too few texts for 3 devices: 2"):
-        TokenBatchSampler(np.array([4, 5]), 10, num_replicas=3)
+        TokenBatchSampler(np.array([4, 5]), 10, replica=Replica(world_size=3))
 
 
 def test_the_option_max_tokens_per_batch(tmp_path) -> None:
@@ -375,7 +375,7 @@ def test_balanced_order_is_a_function_of_seed_and_epoch_and_resumes(tokens) -> N
 def test_ranks_share_the_balanced_batches(tokens, replicas, size) -> None:
     lengths, labels = uneven(size, seed=size)
     ranks = [
-        batches_of(balanced(lengths, labels, tokens, rank=rank, num_replicas=replicas), 2)
+        batches_of(balanced(lengths, labels, tokens, replica=Replica(rank, replicas)), 2)
         for rank in range(replicas)
     ]
     assert len({len(batches) for batches in ranks}) == 1

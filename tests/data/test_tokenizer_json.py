@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from rnn_lab.data.config import DemoConfig
-from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.datamodule import RunEncoding, TextDataModule
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenizer_json import JsonTokenizer, read_tokenizer_json
 from rnn_lab.data.vocabulary import PAD_ID, UNK_ID
@@ -215,7 +215,7 @@ def test_a_run_uses_the_file_and_its_checkpoint_no_longer_does(tmp_path: Path) -
     path.unlink()
     again = TextDataModule(
         DemoConfig(**state["config"] | {"cache_dir": str(tmp_path / "cache")}),
-        text_encoder=TextEncoder.from_state_dict(state["text_encoder"]),
+        encoding=RunEncoding(TextEncoder.from_state_dict(state["text_encoder"]), data.class_names),
     )
     again.setup()
     np.testing.assert_array_equal(again.splits["test"].ids, data.splits["test"].ids)

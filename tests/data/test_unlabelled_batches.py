@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnn_lab.data.batches import Batch
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.samplers import Batch
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.training.config import RunConfig
 from rnn_lab.validation import validate

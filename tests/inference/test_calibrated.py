@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from rnn_lab.commands import export
-from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.datamodule import RunEncoding, TextDataModule
 from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.evaluate import evaluate
 from rnn_lab.inference.explanation import explain_text
@@ -71,7 +71,7 @@ def test_the_temperature_is_the_best_one_for_the_validation_split(trained):
     run, result = load_model(trained / "run"), result_of(trained / "run")
     assert run.temperature == result["calibration"]["temperature"] > 1.05
     config = run.data_config.model_copy(update={"train_path": str(trained / "texts.csv")})
-    data = TextDataModule(config, text_encoder=run.text_encoder)
+    data = TextDataModule(config, encoding=RunEncoding(run.text_encoder, run.class_names))
     data.setup()
     logits, labels = [], []
     for batch in data.val_dataloader():

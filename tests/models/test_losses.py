@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from rnn_lab.data.samplers import Batch, MixedBatch, PaddedTexts
+from rnn_lab.data.batches import Batch, MixedBatch, PaddedTexts
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import LossConfig, validate_model
 from rnn_lab.models.fast.paths import run_packed

@@ -1,19 +1,22 @@
-"""Cache folders that are either complete or absent, built once for all runs."""
+"""Cache folders that are either complete or absent, built once for all runs, and their names."""
 
 import ctypes
+import hashlib
 import json
 import os
 import shutil
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 
 from rnn_lab.errors import UserError
 from rnn_lab.io.atomic import find_os_error, write_error
 
+CACHE_FORMAT = 4  # part of every key of texts; raise it when the files of a CorpusWriter change
 _MANIFEST = "manifest.json"
 _SAMPLED_BYTES = 4096
 
@@ -96,3 +99,26 @@ def _signature(path: Path) -> list[int]:
         head = file.read(_SAMPLED_BYTES)
         file.seek(max(size - _SAMPLED_BYTES, 0))
         return [size, zlib.crc32(file.read(), zlib.crc32(head))]
+
+
+def settings_key(settings: Mapping[str, object]) -> str:
+    """Return the name of a cache folder for what these settings, of plain types, decide."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def rows_fingerprint(rows: np.ndarray) -> str:
+    """Return a sha256 (hex) of the positions of examples."""
+    return hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()
+
+
+def stat_key(files: Iterable[Path | os.DirEntry[str]], options: str = "") -> str:
+    """Return a cache key for the content of files, derived from path, size and time alone.
+
+    Give absolute paths in a fixed order, so that the key is the same from every working folder.
+    """
+    digest = hashlib.sha256(f"{CACHE_FORMAT}\n{options}".encode())
+    for path in files:
+        stat = path.stat()
+        line = f"\n{os.fspath(path)} {stat.st_size} {stat.st_mtime_ns}"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]

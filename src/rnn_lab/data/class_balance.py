@@ -5,6 +5,8 @@ from typing import Literal
 
 import numpy as np
 
+from rnn_lab.data.corpus import Task
+from rnn_lab.data.options import TextOptions
 from rnn_lab.errors import ConfigError, sanitize
 
 UNEVEN = 3  # times as many training texts in the largest class as in the smallest one
@@ -60,3 +62,19 @@ def resolve_class_weights(
             f"give one for each class, in this order: {listed}"
         )
     return np.array(option, dtype=np.float64)
+
+
+def check_balance(config: TextOptions, task: Task, *, use_labels: bool) -> None:
+    """Raise a ConfigError if the options balance classes where a text has not one label."""
+    options = {
+        "class_weights": config.class_weights is not None,
+        "weighted_sampling": config.weighted_sampling,
+    }
+    option = next(filter(options.get, options), None)
+    if option is not None and not use_labels:
+        raise ConfigError(f"data.{option}: is for classes, and a language model has none")
+    if option is not None and task == "multilabel":
+        raise ConfigError(
+            f"data.{option}: is for one label a text, and the texts have any number of labels; "
+            "their thresholds fit rare labels"
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ from rnn_lab.data.storage import (
 )
 from rnn_lab.errors import DataError
 
-CACHE_FORMAT = 4  # part of every cache key; raise it when the files of a CorpusWriter change
 SPLITS = ("train", "validation", "test")
 Task = Literal["multiclass", "multilabel"]
 _CHUNK_ROWS = 2**16
@@ -164,6 +162,39 @@ def _chunk_bytes(values: np.ndarray) -> Iterable[bytes]:
         yield values[first : first + _CHUNK_ROWS].tobytes()
 
 
+def check_task(corpus: Corpus, task: Task) -> None:
+    """Raise a DataError if the texts are not of the task of a run."""
+    if corpus.task == task:
+        return
+    if corpus.task == "multilabel":
+        raise DataError(
+            f"{corpus.name}: the texts have any number of labels, and the run predicts one each"
+        )
+    raise DataError(
+        f"{corpus.name}: the texts have one label each, and the run predicts any number; set "
+        "data.label_separator, or data.label_column=[...] for columns of 0 and 1"
+    )
+
+
+def relabel(labels: np.ndarray, names: Sequence[str], known: Sequence[str]) -> np.ndarray:
+    """Return labels by their indices into `known`, not `names`; as in Split, both.
+
+    Raises:
+        DataError: one of `names` is not known.
+    """
+    for name in names:
+        if name not in known:
+            raise DataError(
+                f"unknown label {name!r}; the classes of the run are: {', '.join(known)}"
+            )
+    new_label = np.array([known.index(name) for name in names], dtype=np.int64)  # [names]
+    if labels.ndim == 1:
+        return new_label[labels]
+    found = np.zeros((len(labels), len(known)), dtype=np.uint8)
+    found[:, new_label] = labels
+    return found
+
+
 class CorpusWriter:
     """Write a corpus into a folder as its texts arrive, in one pass; `open_corpus` reads it.
 
@@ -296,20 +327,7 @@ class UnlabelledTexts:
     """Texts without labels, which are read again at each iteration."""
 
     key: str  # of a cache of what is made of them
-    read: Callable[[], Iterator[str]]
+    read: Callable[[], Iterator[tuple[str, str]]]  # where each text is from, and the text
 
     def __iter__(self) -> Iterator[str]:
-        return self.read()
-
-
-def stat_key(files: Iterable[Path | os.DirEntry[str]], options: str = "") -> str:
-    """Return a cache key for the content of files, derived from path, size and time alone.
-
-    Give absolute paths in a fixed order, so that the key is the same from every working folder.
-    """
-    digest = hashlib.sha256(f"{CACHE_FORMAT}\n{options}".encode())
-    for path in files:
-        stat = path.stat()
-        line = f"\n{os.fspath(path)} {stat.st_size} {stat.st_mtime_ns}"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:16]
+        return (text for _, text in self.read())

@@ -1,15 +1,14 @@
 """Fit a vocabulary and encode a corpus as ids, cached on disk and memory-mapped."""
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from rnn_lab.data.cache import build_once
+from rnn_lab.data.cache import build_once, rows_fingerprint, settings_key
 from rnn_lab.data.corpus import Corpus, UnlabelledTexts
 from rnn_lab.data.options import TextOptions
 from rnn_lab.data.progress import progress_bar, with_progress
@@ -216,15 +215,5 @@ def _with_unk_for_empty(ids: np.ndarray, lengths: np.ndarray) -> _Chunk:
     return np.insert(ids, starts[lengths == 0], UNK_ID), np.maximum(lengths, 1)
 
 
-def rows_fingerprint(rows: np.ndarray) -> str:
-    """Return a sha256 (hex) of the positions of examples."""
-    return hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()
-
-
 def _id_dtype(vocabulary: Tokenizer) -> type[np.unsignedinteger]:
     return np.uint16 if len(vocabulary) <= 2**16 else np.uint32
-
-
-def settings_key(settings: Mapping[str, object]) -> str:
-    """Return the name of a cache folder for what these settings, of plain types, decide."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]

@@ -7,16 +7,16 @@ Xie et al. 2020, "Self-training with Noisy Student").
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from rnn_lab.data.cache import build_once
+from rnn_lab.data.cache import build_once, rows_fingerprint, settings_key
 from rnn_lab.data.corpus import UnlabelledTexts
 from rnn_lab.data.duplicates import split_hashes
-from rnn_lab.data.encode import EncodedSplit, EncodedTexts, rows_fingerprint, settings_key
+from rnn_lab.data.encode import EncodedSplit, EncodedTexts
 from rnn_lab.data.storage import ConcatenatedArrays
 from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.data.unlabelled import (
@@ -141,7 +141,7 @@ def _probabilities(
     }
 
     def encode(vocabulary: Tokenizer) -> EncodedTexts:
-        of_teacher = RunTexts(texts.corpus, texts.train, texts.rows, vocabulary)
+        of_teacher = replace(texts, vocabulary=vocabulary)
         return _every_text(encode_unlabelled(unlabelled, of_teacher, cache_dir))
 
     def build(folder: Path) -> None:

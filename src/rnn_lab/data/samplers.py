@@ -1,18 +1,13 @@
-"""Encoded texts -> batches of texts of similar length, with little padding."""
+"""Which texts form a batch: texts of similar length, with little padding."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler, SequentialSampler
+from torch.utils.data import Sampler, SequentialSampler
 
-from rnn_lab.data.encode import EncodedSplit, EncodedTexts
-from rnn_lab.data.text_encoder import head_length
-from rnn_lab.data.vocabulary import PAD_ID
 from rnn_lab.errors import DataError
 
 # How many batches of shuffled examples form a pool that is sorted by length. Large pools have
@@ -20,92 +15,14 @@ from rnn_lab.errors import DataError
 _LARGEST_POOL, _FEWEST_POOLS = 50, 8
 
 
-class PaddedTexts(NamedTuple):
-    """Padded texts without labels. Every field is int64."""
+class Replica(NamedTuple):
+    """One of the processes that divide each batch among them."""
 
-    tokens: Tensor  # [batch, time], padded on the right with <pad>
-    lengths: Tensor  # [batch], each at least 1
-
-
-class Batch(NamedTuple):
-    """Padded texts. Every field is int64."""
-
-    tokens: Tensor  # [batch, time], padded on the right with <pad>
-    lengths: Tensor  # [batch], each at least 1
-    labels: Tensor  # [batch], or [batch, classes]: 1 for each label of a text
-    indices: Tensor  # [batch], the position of each text in its split
+    rank: int = 0
+    world_size: int = 1
 
 
-class MixedBatch(NamedTuple):
-    """The fields of a Batch of labelled texts, and unlabelled texts beside them."""
-
-    tokens: Tensor
-    lengths: Tensor
-    labels: Tensor
-    indices: Tensor
-    unlabelled: PaddedTexts  # with a batch and a time of their own
-
-
-Rows = Sequence[int] | np.ndarray | int
-
-
-class TextDataset(Dataset[PaddedTexts]):
-    """Texts whose items are whole batches, `dataset[rows]`, read from the memory map."""
-
-    def __init__(self, texts: EncodedTexts, *, max_length: int, truncation_side: str) -> None:
-        """Truncate texts to `max_length`, on the "left", in the "middle" or on the "right"."""
-        self.lengths = np.minimum(texts.lengths, max_length)
-        self._cut = texts.lengths - self.lengths
-        self._head = head_length(max_length, truncation_side)
-        self._texts = texts
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, rows: Rows) -> PaddedTexts:
-        rows = np.atleast_1d(rows)  # [batch]
-        lengths = self.lengths[rows]  # [batch]
-        steps = np.arange(lengths.max())  # [time]
-        is_token = steps < lengths[:, None]  # [batch, time]
-        skipped = np.where(steps < self._head, 0, self._cut[rows, None])  # [batch, time]
-        positions = (self._texts.starts[rows, None] + steps + skipped)[is_token]
-        tokens = np.full(is_token.shape, PAD_ID, dtype=np.int64)  # [batch, time]
-        tokens[is_token] = self._texts.ids[positions]
-        return PaddedTexts(torch.from_numpy(tokens), torch.from_numpy(lengths))
-
-
-class BatchDataset(Dataset[Batch]):
-    """A split whose items are whole batches, `dataset[rows]`."""
-
-    def __init__(self, split: EncodedSplit, *, max_length: int, truncation_side: str) -> None:
-        """Truncate texts to `max_length`, on the "left", in the "middle" or on the "right"."""
-        self._texts = TextDataset(split, max_length=max_length, truncation_side=truncation_side)
-        self._labels = split.labels
-        self.lengths = self._texts.lengths
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def __getitem__(self, rows: Rows) -> Batch:
-        rows = np.atleast_1d(rows)  # [batch]
-        return Batch(
-            *self._texts[rows],
-            torch.from_numpy(self._labels[rows].astype(np.int64)),
-            torch.from_numpy(rows.astype(np.int64)),
-        )
-
-
-class PairedDataset(Dataset[MixedBatch]):
-    """Batches of labelled and unlabelled texts: `dataset[rows, unlabelled_rows]`."""
-
-    def __init__(self, labelled: BatchDataset, unlabelled: TextDataset) -> None:
-        self._labelled, self._unlabelled = labelled, unlabelled
-
-    def __len__(self) -> int:
-        return len(self._labelled)
-
-    def __getitem__(self, rows: tuple[Rows, Rows]) -> MixedBatch:
-        return MixedBatch(*self._labelled[rows[0]], self._unlabelled[rows[1]])
+_ALONE = Replica()
 
 
 class BalancedDraw:
@@ -139,6 +56,14 @@ class BalancedDraw:
         return self._ordered[self._first + places // self._units]
 
 
+class SamplerOptions(TypedDict, total=False):
+    """The arguments that every DistributedBatchSampler has."""
+
+    labels: np.ndarray | None
+    seed: int
+    replica: Replica
+
+
 class DistributedBatchSampler(Sampler[np.ndarray], ABC):
     """Batches of rows, each divided among the replicas by stride, in an order set by the epoch."""
 
@@ -146,21 +71,20 @@ class DistributedBatchSampler(Sampler[np.ndarray], ABC):
         self,
         lengths: np.ndarray,
         *,
-        labels: np.ndarray | None,
-        seed: int,
-        rank: int,
-        num_replicas: int,
+        labels: np.ndarray | None = None,
+        seed: int = 0,
+        replica: Replica = _ALONE,
     ) -> None:
         """Sample the rows 0 .. len(lengths) - 1; with their `labels`, by a BalancedDraw.
 
         Raises:
             DataError: there are fewer rows than replicas.
         """
-        if len(lengths) < num_replicas:
-            raise DataError(f"too few texts for {num_replicas} devices: {len(lengths)}")
+        if len(lengths) < replica.world_size:
+            raise DataError(f"too few texts for {replica.world_size} devices: {len(lengths)}")
         self._draw = None if labels is None else BalancedDraw(lengths, labels)
         self._lengths = lengths if self._draw is None else self._draw.lengths
-        self._rank, self._num_replicas = rank, num_replicas
+        self._replica = replica
         self._seed, self._epoch = seed, 0
         self._start = (0, 0)
         self._excluded: frozenset[tuple[int, int]] = frozenset()
@@ -203,7 +127,7 @@ class DistributedBatchSampler(Sampler[np.ndarray], ABC):
         if excluded := {number for epoch, number in self._excluded if epoch == self._epoch}:
             numbers = _replace_excluded(len(batches), excluded)
         for number in islice(numbers, first if self._epoch == epoch else 0, None):
-            share = batches[number][self._rank :: self._num_replicas]
+            share = batches[number][self._replica.rank :: self._replica.world_size]
             yield number, share if drawn is None else drawn[share]
 
     @abstractmethod
@@ -310,9 +234,9 @@ class BucketBatchSampler(DistributedBatchSampler):
     batches, cuts the pools into batches and shuffles the batches. The order is a function of
     (`seed`, epoch) alone. Without `shuffle`, the longest rows come first.
 
-    With several replicas, each global batch of `batch_size * num_replicas` rows is divided by
+    With several replicas, each global batch of `batch_size * replicas` rows is divided by
     stride: no row is repeated or lost, and every rank has the same number of batches, none empty.
-    Fewer than `num_replicas` remaining rows join the batch before, so that the share of a rank
+    Fewer remaining rows than replicas join the batch before, so that the share of a rank
     grows by one.
     """
 
@@ -322,18 +246,11 @@ class BucketBatchSampler(DistributedBatchSampler):
         batch_size: int,
         *,
         shuffle: bool,
-        labels: np.ndarray | None = None,
-        seed: int = 0,
-        rank: int = 0,
-        num_replicas: int = 1,
+        **options: Unpack[SamplerOptions],
     ) -> None:
-        """Sample the rows 0 .. len(lengths) - 1; with their `labels`, by a BalancedDraw.
-
-        Raises:
-            DataError: there are fewer rows than replicas.
-        """
-        super().__init__(lengths, labels=labels, seed=seed, rank=rank, num_replicas=num_replicas)
-        self._global_batch_size = batch_size * num_replicas
+        """Sample `batch_size` rows for each replica, see DistributedBatchSampler."""
+        super().__init__(lengths, **options)
+        self._global_batch_size = batch_size * self._replica.world_size
         self._shuffle = shuffle
 
     def __len__(self) -> int:
@@ -354,7 +271,7 @@ class BucketBatchSampler(DistributedBatchSampler):
         """Return where global batches begin and end, int64 [batches + 1]."""
         size = len(self._lengths)
         bounds = np.arange(0, size, self._global_batch_size)
-        if len(bounds) > 1 and size - bounds[-1] < self._num_replicas:
+        if len(bounds) > 1 and size - bounds[-1] < self._replica.world_size:
             bounds = bounds[:-1]
         return np.append(bounds, size)
 
@@ -369,30 +286,19 @@ class TokenBatchSampler(DistributedBatchSampler):
     (`seed`, epoch) alone.
 
     With several replicas, `max_tokens_per_batch` applies to each of them: batches hold
-    `num_replicas` times as many tokens and are divided by stride, as in BucketBatchSampler.
+    as many times the tokens and are divided by stride, as in BucketBatchSampler.
     """
 
     def __init__(
-        self,
-        lengths: np.ndarray,
-        max_tokens_per_batch: int,
-        *,
-        labels: np.ndarray | None = None,
-        seed: int = 0,
-        rank: int = 0,
-        num_replicas: int = 1,
+        self, lengths: np.ndarray, max_tokens_per_batch: int, **options: Unpack[SamplerOptions]
     ) -> None:
-        """Sample the rows 0 .. len(lengths) - 1; with their `labels`, by a BalancedDraw.
-
-        Raises:
-            DataError: there are fewer rows than replicas.
-        """
-        super().__init__(lengths, labels=labels, seed=seed, rank=rank, num_replicas=num_replicas)
+        """Sample up to so many tokens for each replica, see DistributedBatchSampler."""
+        super().__init__(lengths, **options)
         lengths = self._lengths
         self._max_tokens = max_tokens_per_batch
-        batches = max(1, int(lengths.sum()) // (max_tokens_per_batch * num_replicas))
+        batches = max(1, int(lengths.sum()) // (max_tokens_per_batch * self._replica.world_size))
         pools = batches // batches_in_pool(batches)
-        self._pools = max(1, min(pools, len(lengths) // num_replicas))
+        self._pools = max(1, min(pools, len(lengths) // self._replica.world_size))
         ordered = np.sort(lengths)
         self._cuts = [
             self._cut(ordered[self._longest_neighbours(pool)]) for pool in range(self._pools)
@@ -428,7 +334,7 @@ class TokenBatchSampler(DistributedBatchSampler):
         begin = len(lengths)
         while True:
             fits = self._max_tokens // int(lengths[begin - 1])  # rows of one replica
-            begin -= max(fits, 1) * self._num_replicas
-            if begin < self._num_replicas:
+            begin -= max(fits, 1) * self._replica.world_size
+            if begin < self._replica.world_size:
                 return cuts[::-1]
             cuts.append(begin)

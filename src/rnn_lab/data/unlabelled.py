@@ -3,7 +3,7 @@
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -13,15 +13,10 @@ from typing import Any
 import numpy as np
 
 from rnn_lab.data.basic_english import basic_english
-from rnn_lab.data.cache import build_once
-from rnn_lab.data.corpus import Corpus, UnlabelledTexts, stat_key
+from rnn_lab.data.cache import build_once, rows_fingerprint, settings_key, stat_key
+from rnn_lab.data.corpus import Corpus, UnlabelledTexts
 from rnn_lab.data.duplicates import split_hashes
-from rnn_lab.data.encode import (
-    EncodedSplit,
-    EncodedTexts,
-    rows_fingerprint,
-    settings_key,
-)
+from rnn_lab.data.encode import EncodedSplit, EncodedTexts
 from rnn_lab.data.options import TextOptions
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.readers.config import ReadConfig, read_options
@@ -120,11 +115,11 @@ def find_unlabelled(config: TextOptions) -> UnlabelledTexts | None:
     return UnlabelledTexts(key, lambda: _read(files, options, skips=skips))
 
 
-def _read(files: list[Path], options: ReadOptions, *, skips: bool) -> Iterator[str]:
+def _read(files: list[Path], options: ReadOptions, *, skips: bool) -> Iterator[tuple[str, str]]:
     for file in files:
         for record in RecordReader(file, options, labelled=False):
             if not isinstance(record, BadRow):
-                yield record.text
+                yield f"{file.name}:{record.line}", record.text
             elif record.reason != EMPTY_TEXT and not skips:
                 raise DataError(
                     f"{file}:{record.line}: {record.reason} (data.on_bad_lines=skip skips such "
@@ -208,10 +203,12 @@ def encode_some_unlabelled(
     return found
 
 
-def words_to_count(
+def unlabelled_not_held_out(
     config: TextOptions, corpus: Corpus, rows: tuple[np.ndarray, np.ndarray]
 ) -> UnlabelledTexts | None:
-    """Return the texts of data.unlabelled that a vocabulary may count, those not held out.
+    """Return the texts of data.unlabelled that a run may learn from; None: it names none.
+
+    They are those of `encode_unlabelled`, in its order.
 
     Args:
         config: of the run.
@@ -229,11 +226,25 @@ def words_to_count(
         {"unlabelled": unlabelled.key, "rows": [rows_fingerprint(of_split) for of_split in rows]}
     )
 
-    def read() -> Iterator[str]:
+    def read() -> Iterator[tuple[str, str]]:
         held_out = _HeldOut(corpus, rows, cache_dir)
-        return (text for text in unlabelled if text not in held_out)
+        return ((name, text) for name, text in unlabelled.read() if text not in held_out)
 
     return UnlabelledTexts(key, read)
+
+
+def read_unlabelled(
+    config: TextOptions, texts: RunTexts, places: Collection[int]
+) -> dict[int, tuple[str, str]]:
+    """Return name and text of the unlabelled texts at `places` of those that are not held out.
+
+    Raises:
+        DataError: a file cannot be read, see `find_unlabelled`.
+    """
+    if not places or (found := unlabelled_not_held_out(config, texts.corpus, texts.rows)) is None:
+        return {}
+    named = enumerate(found)
+    return {i: (f"data.unlabelled:{i + 1}", text) for i, text in named if i in places}
 
 
 def _encode(unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folder: Path) -> int:

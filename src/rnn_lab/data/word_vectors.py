@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from rnn_lab.data.cache import build_once
-from rnn_lab.data.corpus import UnlabelledTexts, stat_key
-from rnn_lab.data.encode import EncodedSplit, rows_fingerprint, settings_key
+from rnn_lab.data.cache import build_once, rows_fingerprint, settings_key, stat_key
+from rnn_lab.data.corpus import UnlabelledTexts
+from rnn_lab.data.encode import EncodedSplit
 from rnn_lab.data.options import SKIPGRAM, TextOptions
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.storage import RaggedArray

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from rnn_lab.data.batches import Batch
 from rnn_lab.data.config import SHARED_OPTIONS, DataOptions, FilesConfig, TextOptions
-from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.datamodule import RunEncoding, TextDataModule
 from rnn_lab.data.readers.config import read_options
 from rnn_lab.data.readers.labels import LIST
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.readers.records import RecordReader
-from rnn_lab.data.samplers import Batch
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.config import EvaluateOptions
 from rnn_lab.inference.ensemble import Ensemble, mean_probabilities
@@ -101,9 +101,7 @@ def test_split(run: LoadedModel, options: EvaluateOptions) -> TextDataModule:
     """
     data = TextDataModule(
         data_config(run, options),
-        text_encoder=run.text_encoder,
-        class_names=run.class_names,
-        task=run.task,
+        encoding=RunEncoding(run.text_encoder, run.class_names, run.task),
     )
     data.setup()
     if options.data is None and data.corpus.fingerprint != run.corpus_fingerprint:

@@ -13,7 +13,7 @@ from rnn_lab.models.language_model import RecurrentLanguageModel
 from rnn_lab.models.recurrent_module import RecurrentModule
 
 if TYPE_CHECKING:
-    from rnn_lab.data.samplers import Batch
+    from rnn_lab.data.batches import Batch
 
 
 class Perplexity(MeanMetric):

@@ -30,7 +30,7 @@ from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:
-    from rnn_lab.data.samplers import Batch, MixedBatch
+    from rnn_lab.data.batches import Batch, MixedBatch
 
 
 class TextClassifier(RecurrentModule):

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rnn_lab.data.samplers import Batch, MixedBatch
+from rnn_lab.data.batches import Batch, MixedBatch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import LossConfig
 from rnn_lab.models.fast.autocast import autocast_dtype

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from rnn_lab.data.batches import TextDataset
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.encode import EncodedTexts
 from rnn_lab.data.progress import progress_bar
-from rnn_lab.data.samplers import TextDataset
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.errors import CheckpointError, ConfigError

@@ -128,7 +128,7 @@ def test_a_source_of_ones_own_splits_and_gives_batches(own_source, tmp_path):
     assert data.class_names == ("dry", "wet")
     sizes = {name: len(split) for name, split in data.splits.items()}
     assert sizes == {"train": 63, "validation": 7, "test": 2}
-    weeks = [set(data.corpus.train.groups[rows]) for rows in data._rows]
+    weeks = [set(data.corpus.train.groups[rows]) for rows in data._texts.rows]
     assert not weeks[0] & weeks[1]
     batches = list(data.train_dataloader())
     assert sum(len(batch.labels) for batch in batches) == 63

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from rnn_lab.data.samplers import Batch
+from rnn_lab.data.batches import Batch
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.training.callbacks.freeze import FreezePretrained
 

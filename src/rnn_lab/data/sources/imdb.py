@@ -16,8 +16,8 @@ import numpy as np
 from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 
-from rnn_lab.data.cache import build_once
-from rnn_lab.data.corpus import Corpus, CorpusWriter, UnlabelledTexts, open_corpus, stat_key
+from rnn_lab.data.cache import build_once, stat_key
+from rnn_lab.data.corpus import Corpus, CorpusWriter, UnlabelledTexts, open_corpus
 from rnn_lab.data.options import TextOptions
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.sources.download import download
@@ -141,12 +141,12 @@ def _unlabelled_files(source: Path) -> list[Path | os.DirEntry[str]]:
     return [file for name, file in _walk(source) if name.startswith(UNLABELLED)]
 
 
-def _unlabelled(source: Path) -> Iterator[str]:
-    """Yield the unlabelled reviews of an archive, or of an extracted folder, in its order."""
+def _unlabelled(source: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and text of the unlabelled reviews of an archive or folder, in its order."""
     read = _archive_members if source.is_file() else _folder_members
     for name, content in read(source, unlabelled=True):
         if name.startswith(UNLABELLED):
-            yield _decode(name, content, source)
+            yield name, _decode(name, content, source)
 
 
 def _write(source: Path, folder: Path) -> None:

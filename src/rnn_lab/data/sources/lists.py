@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rnn_lab.data.cache import build_once
-from rnn_lab.data.corpus import CACHE_FORMAT, Corpus, CorpusWriter, Split, open_corpus
+from rnn_lab.data.cache import CACHE_FORMAT, build_once
+from rnn_lab.data.corpus import Corpus, CorpusWriter, Split, open_corpus
 from rnn_lab.data.options import TextOptions
 from rnn_lab.data.readers.labels import (
     LabelEncoder,

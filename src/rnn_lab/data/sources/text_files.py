@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from rnn_lab.data.cache import build_once
-from rnn_lab.data.corpus import Corpus, CorpusWriter, open_corpus, stat_key
+from rnn_lab.data.cache import build_once, stat_key
+from rnn_lab.data.corpus import Corpus, CorpusWriter, open_corpus
 from rnn_lab.data.options import Fraction, TextOptions
 from rnn_lab.data.readers.columns import shorten
 from rnn_lab.data.readers.config import Column, ReadConfig, Separator, read_options

@@ -19,8 +19,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
+from rnn_lab.data.batches import Batch
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.samplers import Batch, replacement_batch
+from rnn_lab.data.samplers import replacement_batch
 from rnn_lab.errors import UserError, WriteError
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
