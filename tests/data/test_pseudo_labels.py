@@ -59,11 +59,10 @@ def load(tmp_path: Path):
             file.write_text(lines)
         config = FilesConfig(
             train_path=str(tmp_path / "mine.csv"),
-            unlabelled=str(file),
             teacher=str(tmp_path / "run"),
             cache_dir=str(tmp_path / "cache"),
             batch_size=8,
-            **options,
+            **{"unlabelled": str(file)} | options,
         )
         data = TextDataModule(config, teacher=teacher)
         data.setup()
@@ -97,13 +96,26 @@ def test_sure_texts_train_beside_the_labelled_ones(load, order):
         label, tokens = seen[labelled + place]
         assert (label, tokens) == (found.split.labels[place], ids.tolist())
     names = data.training_texts([labelled + 2, 0, labelled])
-    assert names[0] == ("data.unlabelled:5", "sure bad c")
-    assert names[1][1].startswith("word") and names[2] == ("data.unlabelled:1", "sure good a")
+    assert names[0] == ("more.jsonl:5", "sure bad c")
+    assert names[1][1].startswith("word") and names[2] == ("more.jsonl:1", "sure good a")
     assert len(data.texts_of("train")[0]) == len(data.texts_of("train")[1]) == labelled
     # Validation and test have none of them.
     for name in ("validation", "test"):
         rows = [row for b in data.dataloader_for(name) for row in b.indices.tolist()]
         assert sorted(rows) == list(range(len(data.splits[name])))
+
+
+def test_a_labelled_text_is_named_by_its_file_and_line(load, tmp_path):
+    """Blank lines, other files and held-out texts before it do not change where it is."""
+    held_out = load(MORE, None).corpus.test.texts[0]
+    (tmp_path / "first.txt").write_text("hardly good x\n\nsure good first\n")
+    (tmp_path / "then.txt").write_text(f"{held_out}\n\n\nsure bad then\n")
+    files = [str(tmp_path / "first.txt"), str(tmp_path / "then.txt")]
+    data = load(MORE, Reader(), unlabelled=files)
+    assert data.pseudo_labelled.unlabelled.num_held_out == 1
+    labelled = len(data.splits["train"])
+    found = data.training_texts([labelled + 1, labelled])
+    assert found == [("then.txt:4", "sure bad then"), ("first.txt:3", "sure good first")]
 
 
 def test_the_threshold_decides_and_classes_are_weighed_with_them(load):

@@ -243,8 +243,7 @@ def read_unlabelled(
     """
     if not places or (found := unlabelled_not_held_out(config, texts.corpus, texts.rows)) is None:
         return {}
-    named = enumerate(found)
-    return {i: (f"data.unlabelled:{i + 1}", text) for i, text in named if i in places}
+    return {place: named for place, named in enumerate(found.read()) if place in places}
 
 
 def _encode(unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folder: Path) -> int:
