@@ -32,7 +32,7 @@ from benchmarks.reviews import load_reviews
 from benchmarks.tables import markdown_table, report
 from benchmarks.training_speed import Key, fastest_keys
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.data.readers.records import BadRow, Record, read_records
+from rnn_lab.data.readers.records import BadRow, ReadOptions, Record, RecordReader
 from rnn_lab.inference.batch_predict import classify, predict_rows
 from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.inference.predictor import BFLOAT16
@@ -133,7 +133,7 @@ def measure(
         def turn(seconds: float) -> float:
             torch.set_num_threads(threads)
             started = time.perf_counter()
-            rows = read_records(path, "jsonl", labelled=False)
+            rows = iter(RecordReader(path, ReadOptions("jsonl", "utf-8"), labelled=False))
             predict = predict_in_order if name == IN_ORDER else predict_rows
             total = sum(1 for _ in predict(contenders[name], rows, BATCH_SIZE))
             return total / (time.perf_counter() - started)

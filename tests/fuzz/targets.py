@@ -23,7 +23,6 @@ from rnn_lab.data.readers.records import (
     ReadOptions,
     Record,
     RecordReader,
-    read_records,
 )
 from rnn_lab.data.sources.imdb import MAX_FILE_BYTES, _archive_members, _is_part
 from rnn_lab.data.vocabulary import PAD_ID, SPECIALS, WordTokenizer
@@ -76,7 +75,9 @@ def read(data: bytes) -> None:
         lines = content.split(b"\n")
         assert [row.line for row in rows] == list(range(1, len(lines) + (lines[-1] != b"")))
         for row, line in zip(rows[1:], lines[1:], strict=False):  # lines are independent
-            _, alone = read_records(io.BytesIO(b"\n" + line + b"\n"), "txt", labelled=False)
+            _, alone = RecordReader(
+                io.BytesIO(b"\n" + line + b"\n"), ReadOptions("txt", "utf-8"), labelled=False
+            )
             assert replace(alone, line=row.line) == row
 
 

@@ -5,13 +5,13 @@ import os
 import pytest
 
 from rnn_lab.data.readers.lines import MAX_CHARACTERS, numbered_lines
-from rnn_lab.data.readers.records import BadRow, Record, read_records
+from rnn_lab.data.readers.records import BadRow, ReadOptions, Record, RecordReader
 from rnn_lab.errors import DataError
 
 
-def read(content: bytes, format: str, **options):
-    options = {"labelled": False, **options}
-    return list(read_records(io.BytesIO(content), format, **options))
+def read(content: bytes, format: str, *, labelled: bool = False, **options):
+    options = ReadOptions(format, **{"encoding": "utf-8"} | options)
+    return list(RecordReader(io.BytesIO(content), options, labelled=labelled))
 
 
 def lines_of(content: bytes, encoding: str = "utf-8", newline: str = "\n") -> list[str]:
@@ -113,14 +113,14 @@ def test_a_stream_that_fails_names_the_line():
         open("/proc/self/mem", "rb") as stream,  # noqa: PTH123
         pytest.raises(DataError, match=r"mem:1: cannot be read: Input/output error"),
     ):
-        list(read_records(stream, "txt", labelled=False))
+        list(RecordReader(stream, ReadOptions("txt", "utf-8"), labelled=False))
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_pipe_is_read_as_it_is_written():
     ours, theirs = os.pipe()
     with os.fdopen(ours, "rb") as stream, os.fdopen(theirs, "wb", buffering=0) as writer:
-        rows = read_records(stream, "txt", labelled=False)
+        rows = iter(RecordReader(stream, ReadOptions("txt", "utf-8"), labelled=False))
         writer.write(b"one\n" * 5_000)
         assert next(rows) == Record(1, "one", None)
     del rows  # after its stream

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnn_lab.data.readers.records import BadRow, Record, infer_format, read_records
+from rnn_lab.data.readers.records import BadRow, ReadOptions, Record, RecordReader, infer_format
 from rnn_lab.errors import DataError
 
 
 def read(content: str | bytes, format: str = "csv", *, labelled: bool = True, **options):
     data = content.encode() if isinstance(content, str) else content
-    return list(read_records(io.BytesIO(data), format, labelled=labelled, **options))
+    options = ReadOptions(format, **{"encoding": "utf-8"} | options)
+    return list(RecordReader(io.BytesIO(data), options, labelled=labelled))
 
 
 def test_csv_rows_carry_the_line_they_start_on():
@@ -140,12 +141,12 @@ def test_files(tmp_path):
     with pytest.raises(DataError, match=r"reviews\.xlsx.*\.csv"):
         infer_format("reviews.xlsx")
     with pytest.raises(DataError, match=r"missing\.csv: cannot be read: No such file"):
-        list(read_records(tmp_path / "missing.csv", "csv", labelled=True))
+        list(RecordReader(tmp_path / "missing.csv", ReadOptions("csv", "utf-8"), labelled=True))
 
 
 def test_a_stream_is_left_open_for_its_owner():
     stream = io.BytesIO(b"one\ntwo\n")
-    list(read_records(stream, "txt", labelled=False))
+    list(RecordReader(stream, ReadOptions("txt", "utf-8"), labelled=False))
     assert not stream.closed
 
 
@@ -157,7 +158,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path, format):
     path.write_text("text\n" * (format in ("csv", "tsv")) + f"{line}\n" * 2_000)
     tracemalloc.start()
     try:
-        count = sum(1 for _ in read_records(path, format, labelled=False))
+        reader = RecordReader(path, ReadOptions(format, "utf-8"), labelled=False)
+        count = sum(1 for _ in reader)
         assert tracemalloc.get_traced_memory()[1] < 100_000 < path.stat().st_size / 5
     finally:
         tracemalloc.stop()

@@ -4,7 +4,7 @@ Memory does not grow with the file. A malformed row is an item of the stream, no
 caller decides whether to stop or to count and skip it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from rnn_lab.data.readers import label_lines
 from rnn_lab.data.readers.arrow import ArrowTable
-from rnn_lab.data.readers.columns import Column, ColumnStats, UnknownColumnError, resolve_columns
+from rnn_lab.data.readers.columns import ColumnStats, UnknownColumnError, resolve_columns
 from rnn_lab.data.readers.formats import Format, infer_format, is_json_lines
 from rnn_lab.data.readers.json_records import (
     add_to_stats,
@@ -45,23 +45,8 @@ __all__ = (
     "Record",
     "RecordReader",
     "infer_format",
-    "read_records",
     "text_error",
 )
-
-
-def read_records(
-    source: str | Path | BinaryIO,
-    format: Format,
-    *,
-    labelled: bool,
-    encoding: str = "utf-8",
-    text_column: Column | Sequence[Column] | None = None,
-    label_column: Column | None = None,
-) -> Iterator[Record | BadRow]:
-    """Yield the rows of a file or an open binary stream in a known encoding; see RecordReader."""
-    options = ReadOptions(format, encoding, text_column=text_column, label_column=label_column)
-    return iter(RecordReader(source, options, labelled=labelled))
 
 
 class RecordReader:
