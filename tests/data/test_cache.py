@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rnn_lab.data.cache import build_once
+from rnn_lab.data.cache import build_once, stat_key
 from rnn_lab.errors import DataError, UserError, WriteError
 from tests.cli.runner import PROJECT
 
@@ -127,3 +128,16 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match=r"file/cache: the cache cannot be filled") as error:
         build_once(tmp_path / "file" / "cache", build_two_files)
     assert "\n" not in str(error.value)
+
+
+def test_the_key_follows_the_files_and_the_options(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("one")
+    key = stat_key([path])
+    assert stat_key([path]) == key
+    assert stat_key([path], "options") != key
+    path.write_text("other")
+    assert stat_key([path]) != key
+    path.write_text("two")  # of the old size
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert stat_key([path]) != key

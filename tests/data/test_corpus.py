@@ -1,10 +1,8 @@
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rnn_lab.data.cache import stat_key
 from rnn_lab.data.corpus import (
     Corpus,
     CorpusWriter,
@@ -114,19 +112,6 @@ def test_the_fingerprint_changes_with_any_content():
     assert content_fingerprint(("b", "a"), {"train": base}) != of(base)
     assert content_fingerprint(("a", "b"), {"train": base, "test": base}) != of(base)
     assert content_fingerprint(("a", "b"), {"test": base}) != of(base)
-
-
-def test_the_key_follows_the_files_and_the_options(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("one")
-    key = stat_key([path])
-    assert stat_key([path]) == key
-    assert stat_key([path], "options") != key
-    path.write_text("other")
-    assert stat_key([path]) != key
-    path.write_text("two")  # of the old size
-    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
-    assert stat_key([path]) != key
 
 
 def of_test(test: Split, classes=("a", "b")) -> str | None:
