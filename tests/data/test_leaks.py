@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rnn_lab.data.batches import Batch
 from rnn_lab.data.config import FilesConfig, TextOptions
-from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.datamodule import RunEncoding, TextDataModule
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, WordTokenizer
 from rnn_lab.models.lightning_module import TextClassifier
@@ -140,9 +140,10 @@ def fit(model: L.LightningModule, data: TextDataModule, folder: Path) -> None:
 @pytest.mark.parametrize("make", [given, cut], ids=["given", "cut"])
 def test_training_receives_no_held_out_text_and_validation_no_other(tmp_path, make):
     config = make(tmp_path)
-    every = {word for marks in marks_of(set_up(config), config).values() for word in marks}
+    first = set_up(config)
+    every = {word for marks in marks_of(first, config).values() for word in marks}
     words = WordTokenizer([*SPECIALS, "the", "film", "was", "fine", *sorted(every)])
-    data = set_up(config, text_encoder=TextEncoder(words, 10, "left"))
+    data = set_up(config, encoding=RunEncoding(TextEncoder(words, 10, "left"), first.class_names))
     recorder = IdRecorder()
     fit(recorder, data, tmp_path)
     for name, marks in marks_of(data, config).items():
