@@ -16,6 +16,7 @@ from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import ConfigError
 from rnn_lab.inference.predictor import Predictor, SingleModel
+from rnn_lab.models.averaging import mean_probabilities
 
 
 class Ensemble(Predictor):
@@ -91,11 +92,6 @@ class Ensemble(Predictor):
     def explain(self, text: str, label: str | None = None) -> NoReturn:
         """Raise a ConfigError, which says what to load to explain."""
         raise ConfigError("an ensemble only predicts; to explain, load one of its runs")
-
-
-def mean_probabilities(found: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the mean of the probabilities of models, each float32 [texts, classes]."""
-    return np.stack(found).mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def _identity(encoder: TextEncoder) -> tuple[str, int, str]:

@@ -16,15 +16,12 @@ from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.config import EvaluateOptions
-from rnn_lab.inference.ensemble import Ensemble, mean_probabilities
+from rnn_lab.inference.ensemble import Ensemble
 from rnn_lab.inference.load import LoadedModel, load_model
 from rnn_lab.inference.lock_callbacks import lock_test_dir
-from rnn_lab.models.metrics import (
-    MetricFactory,
-    build_calibration_metrics,
-    build_metrics,
-    metric_inputs,
-)
+from rnn_lab.models.averaging import mean_probabilities
+from rnn_lab.models.evaluation import CalibratedMetrics, in_split_order, to_numbers
+from rnn_lab.models.metrics import MetricFactory, build_metrics, metric_inputs
 from rnn_lab.models.tasks import TASKS
 from rnn_lab.paths import local_path
 from rnn_lab.reports.plots import draw_plots
@@ -208,31 +205,20 @@ def test(
 
     `metrics` are computed too; see `build_metrics`.
     """
-    device, num_classes = next(run.model.parameters()).device, len(run.class_names)
-    collection = build_metrics(num_classes, "test/", metrics, run.task).to(device)
-    uncalibrated = build_calibration_metrics(num_classes, "test/", run.task).to(device)
-    task = run.model.task
-    indices, probabilities, losses = [], [], []
+    device = next(run.model.parameters()).device
+    scores = CalibratedMetrics(len(run.class_names), run.task, metrics).to(device)
+    results = []
     with torch.inference_mode():
-        for batch in batches:
-            tokens, lengths, labels, _ = (part.to(device) for part in batch)
-            logits = run.model(tokens, lengths)  # [batch, classes]
-            raw = task.probabilities(logits), labels, task.losses(logits, labels)
-            uncalibrated.update(**metric_inputs(*raw))
-            logits = run.model.calibrated(logits)
-            probability = task.probabilities(logits)  # [batch, classes]
-            loss = task.losses(logits, labels)  # [batch]
-            inputs = metric_inputs(probability, labels, loss, run.model.thresholds)
-            collection.update(**inputs)
-            indices.append(batch.indices.numpy())
-            probabilities.append(probability.cpu().numpy())
-            losses.append(loss.cpu().numpy())
-    order = np.argsort(np.concatenate(indices))
+        for on_host in batches:
+            batch = Batch(*(part.to(device) for part in on_host))
+            found = scores.update(run.model, run.model(batch.tokens, batch.lengths), batch)
+            results.append({name: value.cpu().numpy() for name, value in found.items()})
+    texts = in_split_order(results)
     return TestResult(
-        {name: value.item() for name, value in collection.compute().items()},
-        np.concatenate(probabilities)[order],
-        np.concatenate(losses)[order],
-        {name: value.item() for name, value in uncalibrated.compute().items()},
+        to_numbers(scores.calibrated),
+        texts["probabilities"],
+        texts["loss"],
+        to_numbers(scores.uncalibrated),
     )
 
 
@@ -258,7 +244,7 @@ def combine_results(
     collection = build_metrics(len(model.class_names), "test/", metrics, model.task)
     collection.update(**metric_inputs(probabilities, targets, losses, thresholds))
     return TestResult(
-        {name: value.item() for name, value in collection.compute().items()},
+        to_numbers(collection),
         probabilities.numpy(),
         losses.numpy(),
         {},

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
 
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.calibration import ValidationLogits, calibrate
@@ -18,14 +17,9 @@ from rnn_lab.models.config import (
     SchedulerConfig,
     validate_model,
 )
+from rnn_lab.models.evaluation import CalibratedMetrics, to_numbers, update_metrics
 from rnn_lab.models.losses import mixed_loss
-from rnn_lab.models.metrics import (
-    LabelThresholds,
-    MetricFactory,
-    build_calibration_metrics,
-    build_metrics,
-    metric_inputs,
-)
+from rnn_lab.models.metrics import LabelThresholds, MetricFactory, build_metrics
 from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.validation import validate
 
@@ -117,10 +111,9 @@ class TextClassifier(RecurrentModule):
         self.classifier = RecurrentClassifier(model_config, vocab_size, num_classes, task)
         self.task = self.classifier.task
         self.val_metrics = build_metrics(num_classes, "val/", metrics, task)
-        self.test_metrics = build_metrics(num_classes, "test/", metrics, task)
+        self.test_metrics = CalibratedMetrics(num_classes, task, metrics)
         self.val_thresholds = LabelThresholds() if task == "multilabel" else None
         self.val_logits = ValidationLogits() if calibrate else None
-        self.uncalibrated_metrics = build_calibration_metrics(num_classes, "test/", task)
         self.uncalibrated: dict[str, float] = {}  # of the last test: test/loss, ...
 
     @property
@@ -173,7 +166,7 @@ class TextClassifier(RecurrentModule):
     def validation_step(self, batch: "Batch", batch_idx: int) -> None:
         """Add a batch to the val/ metrics."""
         logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
-        found = self._update(self.val_metrics, logits, batch)
+        found = update_metrics(self.val_metrics, self.task, logits, batch)
         if self.val_thresholds is not None:
             self.val_thresholds.update(found["probabilities"], batch.labels)
         if self.val_logits is not None:
@@ -182,9 +175,7 @@ class TextClassifier(RecurrentModule):
     def test_step(self, batch: "Batch", batch_idx: int) -> dict[str, Tensor]:
         """Add a batch to the test/ metrics; return its parts and results, each [batch, ...]."""
         logits = self(batch.tokens, batch.lengths)  # [batch, num_classes]
-        self._update(self.uncalibrated_metrics, logits, batch)
-        calibrated = self.classifier.calibrated(logits)
-        return self._update(self.test_metrics, calibrated, batch, self.classifier.thresholds)
+        return self.test_metrics.update(self.classifier, logits, batch)
 
     def predict_step(self, batch: "Batch", batch_idx: int) -> dict[str, Tensor]:
         """Return indices [batch] and probabilities [batch, num_classes]."""
@@ -207,10 +198,9 @@ class TextClassifier(RecurrentModule):
 
     def on_test_epoch_end(self) -> None:
         """Log the test/ metrics, and keep those of uncalibrated probabilities."""
-        self.log_metrics(self.test_metrics)
-        found = self.uncalibrated_metrics.compute()
-        self.uncalibrated = {name: float(value) for name, value in found.items()}
-        self.uncalibrated_metrics.reset()
+        self.log_metrics(self.test_metrics.calibrated)
+        self.uncalibrated = to_numbers(self.test_metrics.uncalibrated)
+        self.test_metrics.uncalibrated.reset()
 
     def _training_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss over texts, weighted and smoothed."""
@@ -224,19 +214,6 @@ class TextClassifier(RecurrentModule):
         weights = self.class_weights.to(logits.dtype)  # float64 with precision=64-true
         loss = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
         return loss / len(labels)
-
-    def _update(
-        self,
-        metrics: MetricCollection,
-        logits: Tensor,  # [batch, num_classes]
-        batch: "Batch",
-        thresholds: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        probabilities = self.task.probabilities(logits)
-        losses = self.task.losses(logits, batch.labels)  # [batch]
-        metrics.update(**metric_inputs(probabilities, batch.labels, losses, thresholds))
-        of_batch = {"indices": batch.indices, "labels": batch.labels}  # [batch, ...]
-        return of_batch | {"probabilities": probabilities, "loss": losses}
 
 
 class RNNClassifier(TextClassifier):

@@ -17,6 +17,7 @@ from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.io.safetensors_file import digest
+from rnn_lab.models.averaging import mean_probabilities
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.reports.run_files import Runs, list_runs, refuse_unfinished
 from rnn_lab.training.config import RunConfig
@@ -77,8 +78,7 @@ class RunTeacher:
 
     def probabilities(self, encode: Callable[[Tokenizer], EncodedTexts]) -> np.ndarray:
         """Return the mean probabilities, see `rnn_lab.data.pseudo_labels.Teacher`."""
-        found = [self._of_member(member, encode) for member in self._members]
-        return np.stack(found).mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean_probabilities([self._of_member(member, encode) for member in self._members])
 
     def _of_member(
         self, member: _Member, encode: Callable[[Tokenizer], EncodedTexts]

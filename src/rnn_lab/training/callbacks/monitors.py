@@ -8,6 +8,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from rnn_lab.models.evaluation import in_split_order
 from rnn_lab.training.gather import gather
 
 
@@ -156,9 +157,7 @@ class PredictionCollector(Callback):
         batches = [batch for of_rank in gather(trainer, self._batches) for batch in of_rank]
         if not batches:
             return
-        order = np.argsort(np.concatenate([batch["indices"] for batch in batches]))
-        self.indices, self.probabilities, self.losses = (
-            np.concatenate([batch[name] for batch in batches])[order]
-            for name in ("indices", "probabilities", "loss")
-        )
+        found = in_split_order(batches)
+        self.indices, self.losses = found["indices"], found["loss"]
+        self.probabilities = found["probabilities"]
         self.is_complete = True
