@@ -10,15 +10,10 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
 
+import rnn_lab.models
 from rnn_lab.errors import ConfigError
-from rnn_lab.models.config import ModelConfig, OptimizerConfig, SchedulerConfig, validate_model
-from rnn_lab.models.lightning_module import (
-    GRUClassifier,
-    LSTMClassifier,
-    RNNClassifier,
-    TextClassifier,
-    classifier_class,
-)
+from rnn_lab.models.config import OptimizerConfig, SchedulerConfig, validate_model
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.models.optimizers import build_scheduler
 from tests.cli.forked import run_warm_command
 
@@ -68,7 +63,7 @@ def loader(found: list[Batch]) -> DataLoader:
 
 def build(name: str = "gru", num_classes: int = 2, **groups) -> TextClassifier:
     small = {"embedding_dim": 16, "hidden_size": 24, "dropout": 0.1, "pooling": "last"}
-    return classifier_class(name)(
+    return TextClassifier(
         validate_model({"name": name} | small | groups.get("model", {})),
         VOCAB_SIZE,
         num_classes,
@@ -356,15 +351,12 @@ def test_a_resumed_run_gives_its_loader_its_state_and_its_schedule_its_place(
         assert torch.equal(value, first.state_dict()[name]), name
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("rnn", RNNClassifier), ("lstm", LSTMClassifier), ("gru", GRUClassifier)]
-)
-def test_each_name_has_its_class(name, kind):
-    assert type(build(name)) is kind
-    assert kind({}, VOCAB_SIZE, 2, {}, {}).hparams["model"]["name"] == name
-    config = ModelConfig(name="gru" if name != "gru" else "lstm")
-    with pytest.raises(ConfigError, match=f"model.name={config.name}"):
-        kind(config, VOCAB_SIZE, 2, OptimizerConfig(), SchedulerConfig())
+@every_model
+def test_the_name_of_a_cell_is_enough(name, train_batches):
+    model = rnn_lab.models.TextClassifier({"name": name}, VOCAB_SIZE, num_classes=2)
+    assert model.hparams["model"] == validate_model({"name": name}).model_dump()
+    assert model.classifier.recurrent.cell.name == name
+    trainer(fast_dev_run=1).fit(model, loader(train_batches))
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,33 @@
 import torch
 from torch import nn
 
-from rnn_lab.models.classifier import TutorialClassifier
+from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.config import LSTMConfig
 from rnn_lab.models.lightning_module import TextClassifier
 from tests.test_conf import composed
+
+
+class TutorialClassifier(RecurrentClassifier):
+    """Build what experiment=tutorial trains from the arguments of the tutorial's constructor."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int,
+        hidden_dim: int,
+        output_dim: int,  # number of classes, one logit each
+        n_layers: int,
+        dropout: float,  # on embeddings, between layers and before the linear layer
+    ) -> None:
+        config = LSTMConfig(
+            name="lstm",
+            embedding_dim=embedding_dim,
+            hidden_size=hidden_dim,
+            num_layers=n_layers,
+            dropout=dropout,
+            word_dropout=0.0,
+        )
+        super().__init__(config, vocab_size, output_dim)
 
 
 class AsWritten(nn.Module):

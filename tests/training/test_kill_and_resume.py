@@ -123,7 +123,7 @@ def test_signals_at_any_moment_stop_cleanly_and_it_resumes_bit_by_bit(tmp_path):
     term, ctrl_c = {"signal": "SIGTERM"}, {"signal": "SIGINT"}
     kills = [
         aim("rnn_lab.data.storage.RaggedArrayWriter.append", **term),
-        aim("rnn_lab.training.train.classifier_class", **ctrl_c),
+        aim("rnn_lab.training.train._build_classifier", **ctrl_c),
         aim("torch.Tensor.backward", 2, **term),
         aim(f"{MODULE}.validation_step", **ctrl_c),
         aim("os.fsync", file="best.ckpt", **term),

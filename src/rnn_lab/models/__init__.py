@@ -1,9 +1,10 @@
 """Recurrent layers, the networks on top of them, and the LightningModules that train these.
 
 `RNN`, `LSTM` and `GRU` are torch.nn's layers for padded sequences of different lengths, usable in
-any project. `register_cell`, `register_pooling` and `register_schedule` add to what the options
-`model.name`, `model.pooling` and `scheduler.name` can name. Models know nothing of files or
-trainers.
+any project. `TextClassifier` is the LightningModule of a classifier with any cell:
+TextClassifier({"name": "lstm"}, vocab_size, num_classes). `register_cell`, `register_pooling` and
+`register_schedule` add to what the options `model.name`, `model.pooling` and `scheduler.name` can
+name. Models know nothing of files or trainers.
 """
 
 from importlib import import_module
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rnn_lab.models.config import ModelConfig
     from rnn_lab.models.fast.paths import register_fast_path
     from rnn_lab.models.layers import GRU, LSTM, RNN, RecurrentLayer
+    from rnn_lab.models.lightning_module import TextClassifier
     from rnn_lab.models.pooling import register_pooling
     from rnn_lab.models.schedules import register_schedule
 
@@ -24,6 +26,7 @@ __all__ = [
     "Cell",
     "ModelConfig",
     "RecurrentLayer",
+    "TextClassifier",
     "Value",
     "register_cell",
     "register_fast_path",
@@ -35,7 +38,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Lazily, and modules without torch first: a command checks its options before torch is loaded.
     if name in __all__:
-        for part in ("config", "schedules", "cells", "pooling", "fast.paths", "layers"):
+        parts = ("config", "schedules", "cells", "pooling", "fast.paths", "layers")
+        for part in (*parts, "lightning_module"):
             module = import_module(f"{__name__}.{part}")
             if hasattr(module, name):
                 return getattr(module, name)

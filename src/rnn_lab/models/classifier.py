@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from rnn_lab.models.config import LSTMConfig, ModelConfig
+from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import Embedding
 from rnn_lab.models.functional import Dropout, variational_dropout
 from rnn_lab.models.layers import RecurrentLayer
@@ -127,30 +127,3 @@ class RecurrentClassifier(nn.Module):
             self.recurrent.bidirectional,
             use_numba=self.recurrent.use_numba,
         )
-
-
-class TutorialClassifier(RecurrentClassifier):
-    """The tutorial's classifier with its argument names: what experiment=tutorial trains.
-
-    Unlike the tutorial's, `forward` takes lengths [batch] beside tokens [batch, time]: it reads the
-    state of each text's last word, not of the padding after it.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        embedding_dim: int,
-        hidden_dim: int,
-        output_dim: int,  # number of classes, one logit each
-        n_layers: int,
-        dropout: float,  # on embeddings, between layers and before the linear layer
-    ) -> None:
-        config = LSTMConfig(
-            name="lstm",
-            embedding_dim=embedding_dim,
-            hidden_size=hidden_dim,
-            num_layers=n_layers,
-            dropout=dropout,
-            word_dropout=0.0,
-        )
-        super().__init__(config, vocab_size, output_dim)

@@ -1,7 +1,7 @@
 """The classifier as a LightningModule: what a step of training, validation and testing does."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 class TextClassifier(RecurrentModule):
     """A classifier with any registered cell. Hyper-parameters are saved as plain dicts and numbers.
 
+    TextClassifier({"name": "lstm"}, vocab_size, num_classes) has the defaults of LSTMConfig; those
+    of the command are in conf/.
+
     Logs train/loss and train/accuracy (while the weights move) and the val/ and test/ metrics of
     `build_metrics`, each a mean over texts and not over batches. With losses beside the
     cross-entropy, train/loss is their weighted sum, and train/loss_<name> each of them. Where a
@@ -39,8 +42,6 @@ class TextClassifier(RecurrentModule):
     probabilities, test/ metrics those of calibrated ones.
     """
 
-    # Of a subclass for one cell: the cell's name and the options that differ from ModelConfig's.
-    model_defaults: ClassVar[Mapping[str, Any]] = {}
     class_weights: Tensor | None  # float32 [num_classes]
 
     def __init__(
@@ -48,8 +49,8 @@ class TextClassifier(RecurrentModule):
         model: ModelConfig | Mapping[str, Any],
         vocab_size: int,
         num_classes: int,
-        optimizer: OptimizerConfig | Mapping[str, Any],
-        scheduler: SchedulerConfig | Mapping[str, Any],
+        optimizer: OptimizerConfig | Mapping[str, Any] | None = None,
+        scheduler: SchedulerConfig | Mapping[str, Any] | None = None,
         metrics: Mapping[str, MetricFactory] | None = None,
         class_weights: Sequence[float] | None = None,
         task: str = "multiclass",
@@ -63,11 +64,11 @@ class TextClassifier(RecurrentModule):
         validation use: `class_weights`, `calibrate` and `label_smoothing`.
 
         Args:
-            model: options of that group. A class for one cell adds the cell's name and defaults.
+            model: options of that group; `name` is the cell.
             vocab_size: number of token ids, of which 0 is padding.
             num_classes: number of logits of a text.
-            optimizer: options of that group.
-            scheduler: options of that group.
+            optimizer: options of that group. None: the defaults.
+            scheduler: options of that group. None: the defaults.
             metrics: extra val/ and test/ metrics by name, see `build_metrics`.
             class_weights: [num_classes], what the training loss of the texts of each class is
                 multiplied by; not with several labels a text. None: 1 for each.
@@ -78,20 +79,16 @@ class TextClassifier(RecurrentModule):
             loss: options of that group. None: the cross-entropy alone.
 
         Raises:
-            ConfigError: an option is unknown or impossible, `model` names another cell than that
-                of the class, or labels are smoothed where a text has any number of them.
+            ConfigError: an option is unknown or impossible, or labels are smoothed where a text has
+                any number of them.
         """
-        super().__init__(optimizer, scheduler)
-        options = {**self.model_defaults, **dict(model)}
-        cell = self.model_defaults.get("name")
-        if cell is not None and options["name"] != cell:
-            raise ConfigError(f"model.name={options['name']}: {type(self).__name__} is for {cell}")
+        super().__init__(optimizer or {}, scheduler or {})
         if label_smoothing and task == "multilabel":
             raise ConfigError(
                 f"trainer.label_smoothing={label_smoothing}: only where each text has one label; "
                 "give 0"
             )
-        model_config = validate_model(options)
+        model_config = validate_model(model)
         self.loss_config = validate(LossConfig, dict(loss or {}))
         self.save_hyperparameters(
             {
@@ -214,27 +211,3 @@ class TextClassifier(RecurrentModule):
         weights = self.class_weights.to(logits.dtype)  # float64 with precision=64-true
         loss = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
         return loss / len(labels)
-
-
-class RNNClassifier(TextClassifier):
-    """A plain network (Elman 1990), pooled by the mean: its last state has forgotten too much."""
-
-    model_defaults: ClassVar = {"name": "rnn", "pooling": "mean"}
-
-
-class LSTMClassifier(TextClassifier):
-    """An LSTM whose forget gates start at sigmoid(3): 95 % is kept (Tallec and Ollivier 2018)."""
-
-    model_defaults: ClassVar = {"name": "lstm", "forget_bias": 3.0}
-
-
-class GRUClassifier(TextClassifier):
-    """A gated recurrent unit (Cho et al. 2014), its reset gate as in PyTorch and cuDNN."""
-
-    model_defaults: ClassVar = {"name": "gru", "reset_after": True}
-
-
-def classifier_class(cell: str) -> type[TextClassifier]:
-    """Return the class of the classifiers with the cell `model.name=<cell>`."""
-    by_cell = {"rnn": RNNClassifier, "lstm": LSTMClassifier, "gru": GRUClassifier}
-    return by_cell.get(cell, TextClassifier)

@@ -14,7 +14,7 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.models.config import LanguageModelConfig, OptimizerConfig
 from rnn_lab.models.language_module import LanguageModel
-from rnn_lab.models.lightning_module import TextClassifier, classifier_class
+from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.paths import local_path
 from rnn_lab.tracking.loggers import build_loggers
@@ -133,7 +133,7 @@ def build_model(config: RunConfig, data: TextDataModule, start: Start) -> Recurr
 
 def _build_classifier(config: RunConfig, data: TextDataModule) -> TextClassifier:
     weights = data.class_weights
-    return classifier_class(config.model.name)(
+    return TextClassifier(
         config.model,
         data.vocab_size,
         data.num_classes,
