@@ -106,11 +106,11 @@ class RecurrentClassifier(nn.Module):
             embedded = variational_dropout(embedded, self.dropout.p, self.training, time_dim=1)
         else:
             embedded = self.dropout(embedded)
-        if self.pooling == "last":  # layers do not have to write the outputs of every step
-            pooled = self.recurrent.last_hidden(embedded, lengths)  # [batch, features]
-        else:
+        if POOLINGS[self.pooling].needs_outputs:
             outputs, _ = self.recurrent(embedded, lengths)
             pooled = self.pool(outputs, lengths)  # [batch, factor * features]
+        else:  # layers do not have to write the outputs of every step
+            pooled = self.recurrent.last_hidden(embedded, lengths)  # [batch, features]
         return self.linear(self.dropout(pooled))  # [batch, num_classes]
 
     def calibrated(self, logits: Tensor) -> Tensor:

@@ -22,6 +22,12 @@ class Pooling(NamedTuple):
     function: Callable[..., Any]  # or a class of nn.Module
     factor: int
     reads_directions: bool
+    parts: tuple[str, ...] = ()  # of last, max and mean, which it joins; (): another pooling
+
+    @property
+    def needs_outputs(self) -> bool:
+        """Whether it reads the outputs of every step, and not only each direction's final state."""
+        return self.parts != ("last",)
 
     def build_module(self, features: int) -> nn.Module | None:
         """Build the module of a pooling with weights; None: it is a function."""
@@ -49,7 +55,8 @@ def register_pooling(
     def register(function: FunctionOrClass) -> FunctionOrClass:
         if isinstance(function, type) and not issubclass(function, nn.Module):
             raise ConfigError(f"pooling {name}: a class must be a torch.nn.Module")
-        POOLINGS.add(name, Pooling(function, factor, reads_directions), function)
+        pooling = Pooling(function, factor, reads_directions, POOLED_PARTS.get(name, ()))
+        POOLINGS.add(name, pooling, function)
         return function
 
     return register
@@ -66,18 +73,18 @@ def pool(
 ) -> Tensor:
     """Return [batch, factor * features] of outputs [batch, time, features] by the pooling `name`.
 
-    `module` is the pooling itself where it has weights. On a CPU, the functions below that read all
-    steps have a compiled form, which is used unless `use_numba` is false.
+    `module` is the pooling itself where it has weights. On a CPU, a pooling of parts that needs the
+    outputs has a compiled form, which is used unless `use_numba` is false.
 
     Raises:
         ConfigError: the pooling returned another shape.
     """
-    is_compiled = name in POOLED_PARTS and name != "last"
+    pooling = POOLINGS[name]
+    is_compiled = bool(pooling.parts) and pooling.needs_outputs
     if use_numba and is_compiled and outputs.device.type == "cpu":
         from rnn_lab.models.fast.fused_pooling import fused_pool  # takes a second: only if needed
 
-        return fused_pool(POOLED_PARTS[name], outputs, lengths, bidirectional)
-    pooling = POOLINGS[name]
+        return fused_pool(pooling.parts, outputs, lengths, bidirectional)
     directions = (bidirectional,) if pooling.reads_directions else ()
     pooled = (module or pooling.function)(outputs, lengths, *directions)
     expected = [len(outputs), pooling.factor * outputs.shape[2]]
