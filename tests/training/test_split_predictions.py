@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from rnn_lab.reports.class_metrics import class_metrics
-from rnn_lab.reports.run_files import read_predictions
+from rnn_lab.reports.run_files import HighLossExample, read_predictions, read_top_losses
 from rnn_lab.training.split_predictions import SplitPredictions
 
 
@@ -40,6 +40,31 @@ def test_columns_are_named_by_class_and_numbers_read_back_the_same(tmp_path):
         assert np.array_equal(written, probabilities[:, i])
 
 
+def test_the_hundred_highest_losses_come_first_with_their_texts(tmp_path):
+    size = 150
+    positive = np.full(size, 0.9)
+    positive[[3, 140]] = 0.01, 0.4
+    losses = -np.log(positive)
+    SplitPredictions(
+        class_names=["neg", "pos"],
+        names=[f"a.csv:{line}" for line in range(size)],
+        texts=[f'line {line},\nand "another"' for line in range(size)],
+        labels=np.ones(size, np.int64),
+        lengths=np.ones(size, np.int64),
+        losses=losses,
+        probabilities=np.stack([1 - positive, positive], axis=1),
+    ).write(tmp_path)
+    found = read_top_losses(tmp_path)
+    assert len(found) == 100
+    assert [one.example for one in found[:2]] == [
+        HighLossExample("a.csv:3", "pos", "neg", 0.99, losses[3]),
+        HighLossExample("a.csv:140", "pos", "neg", 0.6, losses[140]),
+    ]
+    # Of equal losses, in the order of the split.
+    assert [one.example.name for one in found[2:5]] == ["a.csv:0", "a.csv:1", "a.csv:2"]
+    assert found[0].text == 'line 3,\nand "another"'
+
+
 def test_predictions_of_any_number_of_labels_read_back_the_same(tmp_path):
     rng = np.random.default_rng(0)
     labels = (rng.random((30, 3)) < (0.5, 0.2, 0.0)).astype(np.uint8)
@@ -62,7 +87,7 @@ def test_predictions_of_any_number_of_labels_read_back_the_same(tmp_path):
     assert np.array_equal(found.predicted, probabilities >= thresholds)
     assert np.array_equal(np.float32(found.probabilities), probabilities)
     assert found.correct.mean() == accuracy_score(labels, found.predicted)
-    worst = found.top_losses(1)[0]
+    worst = read_top_losses(tmp_path)[0].example
     row = found.names.index(worst.name)
     assert worst.label == ", ".join(np.array(names)[labels[row] > 0])
     report = class_metrics(labels, found.predicted, names)

@@ -118,13 +118,12 @@ def _warning_without(output: Path | None, option: str) -> Iterator[None]:
 
 
 def _report_run(options: dict[str, str], attribute: "Attribute | None") -> None:
-    from rnn_lab.reports.run.examples import MAX_EXAMPLES
     from rnn_lab.reports.run.page import check_run_folder, write_run_page
-    from rnn_lab.reports.run_files import RUN_PAGE
+    from rnn_lab.reports.run_files import MAX_TOP_LOSSES, RUN_PAGE
 
     examples = options.get("examples", "10")
-    if not examples.isdecimal() or int(examples) > MAX_EXAMPLES:
-        raise ConfigError(f"examples={examples}: not a whole number from 0 to {MAX_EXAMPLES}")
+    if not examples.isdecimal() or int(examples) > MAX_TOP_LOSSES:
+        raise ConfigError(f"examples={examples}: not a whole number from 0 to {MAX_TOP_LOSSES}")
     given = find_output_dir(options["run"])
     folder = run_folder(given) or given
     check_run_folder(folder)

@@ -30,6 +30,7 @@ JobStatus = Literal["finished", "pruned", "failed", "running", "unfinished"]
 JobFile = Literal["job", "result", "pruned", "failure"]
 
 TOP_LOSSES = "top_losses.csv"  # the test examples with the highest loss, and their texts
+MAX_TOP_LOSSES = 100  # in it
 RUN_PAGE, SWEEP_PAGE = "run.html", "sweep.html"  # which link to each other
 CONFIG_DIR = ".hydra"  # of a run folder: the composed config and the overrides
 JOB_LOCK = "job.lock"  # held by the process that runs the job
@@ -305,16 +306,6 @@ class Predictions:
     def format_labels(self, labels: np.ndarray) -> list[str]:
         """Return the names of `labels`, rows of one of the two arrays."""
         return format_labels(labels, self.class_names)
-
-    def top_losses(self, n: int) -> list[HighLossExample]:
-        """Return the `n` examples with the highest loss, or all: where to look for mistakes."""
-        rows = np.argsort(-self.losses, kind="stable")[:n]
-        labels, predicted = self.labels[rows], self.predicted[rows]
-        probabilities, losses = self.probabilities[rows], self.losses[rows]
-        chosen = probability_of(predicted, probabilities)
-        names, shown = [self.names[i] for i in rows], self.format_labels
-        columns = names, shown(labels), shown(predicted), chosen.tolist(), losses.tolist()
-        return [HighLossExample(*example) for example in zip(*columns, strict=True)]
 
 
 def read_predictions(run_folder: Path) -> Predictions:

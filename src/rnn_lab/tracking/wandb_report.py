@@ -6,18 +6,24 @@ from typing import Any
 import numpy as np
 import wandb
 
-from rnn_lab.data.corpus import Split
 from rnn_lab.reports.evaluation_curves import class_curves
-from rnn_lab.reports.run_files import by_place, read_gradient_flow, read_predictions, read_result
+from rnn_lab.reports.run_files import (
+    HighLossExample,
+    by_place,
+    read_gradient_flow,
+    read_predictions,
+    read_result,
+    read_top_losses,
+)
 from rnn_lab.tracking.loggers import add_checkpoint
 
 POINTS = 500  # of a curve: as many as a screen shows
 
 
-def report_to_wandb(run: Any, folder: Path, test: Split | None, checkpoint: Path | None) -> None:
+def report_to_wandb(run: Any, folder: Path, checkpoint: Path | None) -> None:
     """Log to the open W&B `run` what the output folder holds, its test metrics above all.
 
-    `test` is the test split, if any; `checkpoint` is of the best epoch.
+    `checkpoint` is of the best epoch.
     """
     result = read_result(folder)
     run.summary.update({key: value for key, value in result.items() if "/" in key})
@@ -26,8 +32,8 @@ def report_to_wandb(run: Any, folder: Path, test: Split | None, checkpoint: Path
         run.summary.update({f"baseline/{baseline}/{key}": score for key, score in scores.items()})
 
     charts: dict[str, Any] = {}
-    if test is not None and (folder / "predictions.csv").exists():
-        charts |= _test_charts(folder, test)
+    if (folder / "predictions.csv").exists():
+        charts |= _test_charts(folder)
     if per_class := result.get("per_class"):
         columns = ["class", *next(iter(per_class.values()))]
         rows = [[name, *metrics.values()] for name, metrics in per_class.items()]
@@ -53,7 +59,7 @@ def report_to_wandb(run: Any, folder: Path, test: Split | None, checkpoint: Path
     run.log_artifact(artifact, aliases=["best"])
 
 
-def _test_charts(folder: Path, test: Split) -> dict[str, Any]:
+def _test_charts(folder: Path) -> dict[str, Any]:
     predictions = read_predictions(folder)
     charts: dict[str, Any] = {}
     if not predictions.is_multilabel:  # a text of several classes has no one cell
@@ -68,11 +74,9 @@ def _test_charts(folder: Path, test: Split) -> dict[str, Any]:
         charts["test/roc"] = _curves(roc, "false positive rate", "true positive rate")
         precision_recall = [(c.name, c.recall, c.precision) for c in curves]
         charts["test/precision_recall"] = _curves(precision_recall, "recall", "precision")
-    wrong = predictions.top_losses(100)
-    rows = {name: row for row, name in enumerate(test.names)}
     charts["test/top_losses"] = wandb.Table(
-        columns=["text", *wrong[0]._fields] if wrong else ["text"],
-        data=[[test.texts[rows[example.name]], *example] for example in wrong],
+        columns=["text", *HighLossExample._fields],
+        data=[[one.text, *one.example] for one in read_top_losses(folder)],
     )
     return charts
 

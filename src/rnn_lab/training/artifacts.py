@@ -87,7 +87,7 @@ def save_artifacts(
     if plots:
         with skip_out_of_memory("further plots"):
             draw_plots(stage)
-    _report_to_wandb(stage, data, trainer)
+    _report_to_wandb(stage, trainer)
     files = [path for path in stage.rglob("*") if path.is_file() and path.name not in _IN_PLACE]
     for path in sorted(files, key=lambda path: (path.name == "result.json", path)):
         target = folder / path.relative_to(stage)
@@ -103,7 +103,7 @@ def _thresholds(trainer: L.Trainer) -> np.ndarray | None:
     return None if thresholds is None else thresholds.cpu().numpy()
 
 
-def _report_to_wandb(stage: Path, data: TextDataModule, trainer: L.Trainer) -> None:
+def _report_to_wandb(stage: Path, trainer: L.Trainer) -> None:
     loggers = (x for x in trainer.loggers if isinstance(x, FaultTolerantWandbLogger))
     logger = next(loggers, None)
     if logger is None or logger.failed:
@@ -114,7 +114,7 @@ def _report_to_wandb(stage: Path, data: TextDataModule, trainer: L.Trainer) -> N
     checkpoint = Path(best) if best else None
     # The run is complete without its dashboard.
     with skip_out_of_memory("summary in W&B"), logger.tolerate():
-        report_to_wandb(logger.experiment, stage, data.corpus.test, checkpoint)
+        report_to_wandb(logger.experiment, stage, checkpoint)
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.class_metrics import ClassMetrics, class_metrics
 from rnn_lab.reports.run_files import (
+    MAX_TOP_LOSSES,
     TOP_LOSSES,
     HighLossExample,
     format_labels,
@@ -18,7 +19,6 @@ from rnn_lab.reports.run_files import (
 )
 from rnn_lab.training.data_report import warn_never_predicted
 
-_NUM_TOP_LOSSES = 100
 _MOST_CLASSES = 1_000  # with metrics of their own in result.json, which is read whole
 
 
@@ -86,7 +86,7 @@ class SplitPredictions:
 
     def _write_top_losses(self, path: Path) -> None:
         """Write the examples with the highest loss and their texts, the highest first."""
-        rows = np.argsort(-self.losses, kind="stable")[:_NUM_TOP_LOSSES]
+        rows = np.argsort(-self.losses, kind="stable")[:MAX_TOP_LOSSES]
         labels, predicted = self.labels[rows], self.predicted[rows]
         columns = (format_labels(which, self.class_names) for which in (labels, predicted))
         chosen = probability_of(predicted, self.probabilities[rows])

@@ -9,7 +9,6 @@ from rnn_lab.reports.explain.page import Shade, is_right_to_left, shade
 from rnn_lab.reports.formatting import format_count
 from rnn_lab.reports.run_files import HighLossExample, TopLoss
 
-MAX_EXAMPLES = 100  # as many as top_losses.csv has
 MAX_SECONDS = 30.0  # for all attributions; the last one that starts within them is finished
 MAX_WORDS = 1_000  # that are shown of a text
 MAX_TRUNCATED = 40  # of them on either side of those that were read
