@@ -118,12 +118,13 @@ def _warning_without(output: Path | None, option: str) -> Iterator[None]:
 
 
 def _report_run(options: dict[str, str], attribute: "Attribute | None") -> None:
+    from rnn_lab.reports.run.examples import Examples
     from rnn_lab.reports.run.page import check_run_folder, write_run_page
     from rnn_lab.reports.run_files import MAX_TOP_LOSSES, RUN_PAGE
 
-    examples = options.get("examples", "10")
-    if not examples.isdecimal() or int(examples) > MAX_TOP_LOSSES:
-        raise ConfigError(f"examples={examples}: not a whole number from 0 to {MAX_TOP_LOSSES}")
+    most = options.get("examples", "10")
+    if not most.isdecimal() or int(most) > MAX_TOP_LOSSES:
+        raise ConfigError(f"examples={most}: not a whole number from 0 to {MAX_TOP_LOSSES}")
     given = find_output_dir(options["run"])
     folder = run_folder(given) or given
     check_run_folder(folder)
@@ -133,7 +134,7 @@ def _report_run(options: dict[str, str], attribute: "Attribute | None") -> None:
         _check_suffix(path, options, (".html", ".htm"))
         _check(path, options, "the page of a run", _RUN_PAGE)
     try:
-        problems = write_run_page(folder, path, attribute=attribute, examples=int(examples))
+        problems = write_run_page(folder, path, Examples(int(most), attribute))
     except WriteError as error:
         if "output" in options:
             raise

@@ -12,7 +12,7 @@ import pytest
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.reports.run import examples as run_examples
-from rnn_lab.reports.run.examples import AttributedText
+from rnn_lab.reports.run.examples import AttributedText, Examples
 from rnn_lab.reports.run.page import render_run_page, write_run_page
 from rnn_lab.reports.run_files import TopLoss
 from rnn_lab.reports.sweep.jobs import read_jobs
@@ -73,15 +73,18 @@ def attribute(checkpoint: Path, found: Sequence[TopLoss]) -> Iterator[Attributed
         yield AttributedText("pos", 0.9, shown, values)
 
 
+EXAMPLES = Examples(attribute=attribute)
+
+
 def page_of(folder: Path, **options: Any) -> str:
-    return render_run_page(folder, attribute=attribute, **options)[0]
+    return render_run_page(folder, **{"examples": EXAMPLES} | options)[0]
 
 
 # ---- What the page says
 
 
 def test_it_has_every_part_of_a_run(make_run: MakeRun) -> None:
-    page, problems = render_run_page(complete_run(make_run), attribute=attribute)
+    page, problems = render_run_page(complete_run(make_run), examples=EXAMPLES)
     assert problems == []
     for part in PARTS:
         assert f'<h2 id="{part}">' in page and f'<a href="#{part}">' in page
@@ -131,7 +134,7 @@ def test_attributions_stop_after_some_time(
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_number_of_examples_is_chosen(make_run: MakeRun, number: int) -> None:
-    page = page_of(complete_run(make_run), examples=number)
+    page = page_of(complete_run(make_run), examples=Examples(number, attribute))
     assert page.count("<article") == number
     assert ('id="examples"' in page) == (number > 0)
 
@@ -139,7 +142,7 @@ def test_the_number_of_examples_is_chosen(make_run: MakeRun, number: int) -> Non
 def test_without_a_checkpoint_the_texts_have_no_colours(make_run: MakeRun) -> None:
     folder = complete_run(make_run)
     (folder / "checkpoints" / "best.ckpt").unlink()
-    page, problems = render_run_page(folder, attribute=attribute)
+    page, problems = render_run_page(folder, examples=EXAMPLES)
     assert problems == [] and page.count("<article") == 3
     assert "there is no checkpoints/best.ckpt" in page
 
@@ -151,7 +154,7 @@ def test_a_run_without_a_test_split(make_run: MakeRun) -> None:
     (folder / "result.json").write_text(json.dumps(result))
     for name in ("predictions.csv", "top_losses.csv"):
         (folder / name).unlink()
-    page, problems = render_run_page(folder, attribute=attribute)
+    page, problems = render_run_page(folder, examples=EXAMPLES)
     assert problems == []
     assert "The validation metrics chose the epoch" in page
     assert 'id="confusion"' not in page and "validation accuracy" in page
@@ -166,7 +169,7 @@ def test_any_number_of_labels(make_run: MakeRun) -> None:
     rows = [",".join(["name,length,loss", *columns])]
     rows += ["a,3,0.1,1,1,1,0,0.9,0.1", "b,4,0.2,0,0,0,1,0.2,0.7"]
     (folder / "predictions.csv").write_text("\n".join(rows) + "\n")
-    page, problems = render_run_page(folder, attribute=attribute)
+    page, problems = render_run_page(folder, examples=EXAMPLES)
     assert problems == []
     assert "no confusion matrix and no reliability diagram" in page
     assert '<td class="n">40.0 %</td>' in page and "accuracy (exact match)" in page
@@ -186,7 +189,7 @@ def test_the_reliability_diagram_has_the_line_before_calibration(make_run: MakeR
 
 def test_what_is_not_shown_of_very_many_classes_is_said(make_run: MakeRun) -> None:
     classes = tuple(f"class {i}" for i in range(210))
-    page, problems = render_run_page(complete_run(make_run, classes), attribute=attribute)
+    page, problems = render_run_page(complete_run(make_run, classes), examples=EXAMPLES)
     assert problems == []
     assert "Not drawn: 210 classes are too many." in page and 'class="heat"' not in page
     assert "and 10 more in result.json and per_class.csv" in page
@@ -198,7 +201,7 @@ def test_what_is_not_shown_of_very_many_classes_is_said(make_run: MakeRun) -> No
 
 def test_many_classes(make_run: MakeRun) -> None:
     classes = tuple(f"class {i}" for i in range(60))
-    page, problems = render_run_page(complete_run(make_run, classes), attribute=attribute)
+    page, problems = render_run_page(complete_run(make_run, classes), examples=EXAMPLES)
     assert problems == []
     assert page.count('<tr><th scope="row" class="name"><bdi>class ') == 60
     assert 'class="heat"' in page and "Most frequent confusions" in page
@@ -227,7 +230,7 @@ def test_a_damaged_part_is_named_and_the_others_are_there(
     (folder / name).unlink()
     if content is not None:
         (folder / name).write_text(content)
-    page, (problem,) = render_run_page(folder, attribute=attribute)
+    page, (problem,) = render_run_page(folder, examples=EXAMPLES)
     assert problem.startswith(says)
     assert says in page.partition('id="problems"')[2].partition("</ul>")[0]
     assert 'id="reproduce"' in page and page.rstrip().endswith("</html>")
@@ -239,7 +242,7 @@ def test_a_checkpoint_that_cannot_be_used_is_named(make_run: MakeRun) -> None:
         raise CheckpointError(f"{checkpoint}: contains more than plain data")
         yield
 
-    page, (problem,) = render_run_page(complete_run(make_run), attribute=refuse)
+    page, (problem,) = render_run_page(complete_run(make_run), examples=Examples(attribute=refuse))
     assert problem == "attributions of words: checkpoints/best.ckpt: contains more than plain data"
     assert page.count("<article") == 3
 
@@ -335,7 +338,7 @@ def test_it_fits_any_window_in_both_schemes(
     classes = (EVIL, "a class with a very long name of many words", *map(str, range(4)))
     folder = complete_run(make_run, classes)
     page = folder / "run.html"
-    write_run_page(folder, page, attribute=attribute)
+    write_run_page(folder, page, EXAMPLES)
     media = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.call("Emulation.setEmulatedMedia", features=media)
     for width in (320, 390, 1400):
@@ -364,7 +367,7 @@ def test_values_are_finite_however_odd_the_numbers(make_run: MakeRun) -> None:
     (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
     flow = "step,layer,direction,distance,norm\n0,0,forward,0,0\n0,0,forward,1,inf\n"
     (folder / "gradient_flow.csv").write_text(flow)
-    page, problems = render_run_page(folder, attribute=attribute)
+    page, problems = render_run_page(folder, examples=EXAMPLES)
     assert problems == []
     drawn = page.partition('id="learning"')[2].partition('id="confusion"')[0]
     assert "nan" not in drawn.partition("<details")[0] and "M" in drawn

@@ -53,33 +53,41 @@ class ShownExample:
     strongest: list[tuple[str, float]] = field(default_factory=list)
 
 
-def show_examples(
-    found: Sequence[TopLoss], checkpoint: Path, attribute: Attribute, most: int
-) -> tuple[list[ShownExample], str]:
-    """Return the first `most` of the examples, and why some have no colours, or "".
+@dataclass(frozen=True)
+class Examples:
+    """Which of the examples are shown, and how."""
 
-    Raises:
-        CheckpointError: the checkpoint cannot be used.
-    """
-    chosen = found[:most]
-    until = time.monotonic() + MAX_SECONDS
-    shown: list[ShownExample] = []
-    attributed = attribute(checkpoint, chosen)
-    for one in chosen:
-        if time.monotonic() > until:
-            break
-        shown.append(_coloured(one, next(attributed)))
-    late = chosen[len(shown) :]
-    note = ""
-    if late:
-        texts = format_count(len(late), "text")
-        note = f"The last {texts} have no colours: attributions took {MAX_SECONDS:.0f} s."
-    return [*shown, *map(_plain, late)], note
+    most: int = 10
+    attribute: Attribute | None = None  # None: words have no colours
 
+    def plain(self, found: Sequence[TopLoss]) -> list[ShownExample]:
+        """Return the first of the examples, without colours."""
+        return [_plain(one) for one in found[: self.most]]
 
-def plain_examples(found: Sequence[TopLoss], most: int) -> list[ShownExample]:
-    """Return the first `most` of the examples, without colours."""
-    return [_plain(one) for one in found[:most]]
+    def coloured(
+        self, found: Sequence[TopLoss], checkpoint: Path
+    ) -> tuple[list[ShownExample], str]:
+        """Return the first of the examples, and why some have no colours, or "".
+
+        Raises:
+            CheckpointError: the checkpoint cannot be used.
+        """
+        if self.attribute is None:
+            return self.plain(found), ""
+        chosen = found[: self.most]
+        until = time.monotonic() + MAX_SECONDS
+        shown: list[ShownExample] = []
+        attributed = self.attribute(checkpoint, chosen)
+        for one in chosen:
+            if time.monotonic() > until:
+                break
+            shown.append(_coloured(one, next(attributed)))
+        late = chosen[len(shown) :]
+        note = ""
+        if late:
+            texts = format_count(len(late), "text")
+            note = f"The last {texts} have no colours: attributions took {MAX_SECONDS:.0f} s."
+        return [*shown, *map(_plain, late)], note
 
 
 def _plain(one: TopLoss) -> ShownExample:

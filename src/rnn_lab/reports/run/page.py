@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from rnn_lab.data.corpus import SPLITS
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.io.run_file import CHECKPOINT_DIR
@@ -44,13 +45,7 @@ from rnn_lab.reports.formatting import (
 )
 from rnn_lab.reports.rendering import render_template
 from rnn_lab.reports.run import charts
-from rnn_lab.reports.run.examples import (
-    Attribute,
-    level_class,
-    plain_examples,
-    show_examples,
-    word_styles,
-)
+from rnn_lab.reports.run.examples import Examples, level_class, word_styles
 from rnn_lab.reports.run_files import (
     RUN_PAGE,
     SWEEP_PAGE,
@@ -82,10 +77,12 @@ MAX_CONFUSIONS = 15
 MAX_EPOCHS = 100  # in the table of epochs
 MAX_FACTS = 500  # in a list, all far below in the files of a run
 MAX_LENGTH = 2_000  # characters of a value
+DEFAULT_EXAMPLES = Examples()
 _MAX_PARENTS = 4  # between a job and its sweep
 _TILES = ("accuracy", "map", "f1", "f1_micro", "auroc", "loss", "perplexity", "calibration_error")
 
 _T = TypeVar("_T")
+_Default = TypeVar("_Default")
 
 
 @dataclass
@@ -95,8 +92,8 @@ class _Parts:
     folder: Path
     problems: list[str] = field(default_factory=list)
 
-    def read(self, part: str, reader: Callable[[], _T]) -> _T | None:
-        """Return what `reader` returns; None if it raises, and name the part and the reason."""
+    def read(self, part: str, reader: Callable[[], _T], default: _Default) -> _T | _Default:
+        """Return what `reader` returns, or `default` if it raises; then name part and reason."""
         try:
             return reader()
         except Exception as error:  # a damaged file can fail anywhere in the readers
@@ -105,19 +102,16 @@ class _Parts:
                 reason = f"a value of another kind than expected ({reason})"
             reason = reason.replace(f"{self.folder}{os.sep}", "")
             self.problems.append(reason if reason.startswith(part) else f"{part}: {reason}")
-            return None
+            return default
 
 
-def write_run_page(
-    folder: Path, output: Path, *, attribute: Attribute | None = None, examples: int = 10
-) -> list[str]:
+def write_run_page(folder: Path, output: Path, examples: Examples = DEFAULT_EXAMPLES) -> list[str]:
     """Write the page of the run in `folder` to the file `output`, atomically.
 
     Args:
         folder: of a run, or of an evaluation of one.
         output: the file.
-        attribute: attributes predictions to words; None: words have no colours.
-        examples: number of test examples with the highest loss that are shown.
+        examples: the test examples that are shown.
 
     Returns:
         what is wrong with the run's files, a line each.
@@ -126,18 +120,14 @@ def write_run_page(
         CheckpointError: there is no run in the folder.
         WriteError: the page cannot be written.
     """
-    text, problems = render_run_page(folder, output, attribute=attribute, examples=examples)
+    text, problems = render_run_page(folder, output, examples)
     with atomic_write(output) as file:
         file.write(text)
     return problems
 
 
 def render_run_page(
-    folder: Path,
-    output: Path | None = None,
-    *,
-    attribute: Attribute | None = None,
-    examples: int = 10,
+    folder: Path, output: Path | None = None, examples: Examples = DEFAULT_EXAMPLES
 ) -> tuple[str, list[str]]:
     """Return the page as HTML, and what is wrong with the run's files. See `write_run_page`."""
     check_run_folder(folder)
@@ -145,30 +135,30 @@ def render_run_page(
     status = job_status(folder)
     result: dict[str, Any] = {}
     if status == "finished":
-        result = parts.read("result.json", lambda: read_result(folder)) or {}
+        result = parts.read("result.json", lambda: read_result(folder), {})
     is_evaluation = "checkpoint" in result
-    config = parts.read("config", lambda: read_config(folder)) or {}
+    config = parts.read("config", lambda: read_config(folder), {})
     metrics: dict[str, np.ndarray] = {}
     if not is_evaluation and (status == "finished" or (folder / "metrics.csv").exists()):
         metrics = parts.read(
-            "learning curves",
-            lambda: read_metrics(folder, being_written=status != "finished"),
-        ) or {}  # fmt: skip
+            "learning curves", lambda: read_metrics(folder, being_written=status != "finished"), {}
+        )
     predictions = None
     is_tested = any(name.startswith("test/") for name in result) and not is_language_model(result)
     if is_tested or (folder / "predictions.csv").exists():
-        predictions = parts.read("predictions", lambda: read_predictions(folder))
-    flows = parts.read("gradient flow", lambda: read_gradient_flow(folder)) or []
+        predictions = parts.read("predictions", lambda: read_predictions(folder), None)
+    flows = parts.read("gradient flow", lambda: read_gradient_flow(folder), [])
+    # In the order of the page: so are the problems.
     contents = {
-        **_head(parts, result, status),
-        **_metrics(parts, result),
-        **_learning(parts, result, metrics),
-        **_evaluation(parts, result, predictions),
-        "flows": parts.read("gradient flow", lambda: charts.gradient_flow_charts(flows)) or [],
-        **_examples(parts, is_tested, attribute, examples),
-        **(parts.read("data", lambda: _data(result)) or _NO_DATA),
-        **(parts.read("config", lambda: _config(result, config)) or _NO_CONFIG),
-        "environment": parts.read("environment", lambda: _environment(result)) or [],
+        "head": _head(parts, result, status),
+        "metrics": _metrics(parts, result),
+        "learning": _learning(parts, result, metrics),
+        "evaluation": _evaluation(parts, result, predictions),
+        "flows": parts.read("gradient flow", lambda: charts.gradient_flow_charts(flows), []),
+        "examples": _examples(parts, is_tested, examples),
+        "data": parts.read("data", lambda: _data(result), _NO_DATA),
+        "config": parts.read("config", lambda: _config(result, config), _NO_CONFIG),
+        "environment": parts.read("environment", lambda: _environment(result), []),
     }
     page = render_template(
         TEMPLATE,
@@ -187,7 +177,7 @@ def render_run_page(
         is_evaluation=is_evaluation,
         is_tested=is_tested,
         sweep=_sweep_link(folder, output or folder / RUN_PAGE),
-        commands=parts.read("command", lambda: _commands(folder, result)) or [],
+        commands=parts.read("command", lambda: _commands(folder, result), []),
         word_styles=word_styles(),
         problems=parts.problems,
         **contents,
@@ -209,14 +199,16 @@ def check_run_folder(folder: Path) -> None:
 
 
 def _head(parts: _Parts, result: dict[str, Any], status: str) -> dict[str, Any]:
-    title = parts.read("result.json", lambda: format_run(result)) if result else None
+    title = folder = parts.folder.resolve().name
+    if result:
+        title = parts.read("result.json", lambda: format_run(result), folder)
     notes = []
     if result.get("demo_fallback"):
         notes.append("IMDB was not available: these metrics are of synthetic demo reviews.")
     elif result.get("synthetic"):
         notes.append("Synthetic data: these metrics say nothing about real texts.")
     if result:
-        lines = parts.read("baselines", lambda: list(baseline_lines(result))) or []
+        lines = parts.read("baselines", lambda: list(baseline_lines(result)), [])
         notes += [line for line in lines if line.startswith("The network loses")]
     failure = {}
     if status in ("failed", "pruned"):
@@ -227,7 +219,7 @@ def _head(parts: _Parts, result: dict[str, Any], status: str) -> dict[str, Any]:
         notes.append("; ".join([f"The run is {status}", *map(collapse_whitespace, said)]))
     name = result.get("run_name")
     return {
-        "title": title or parts.folder.resolve().name,
+        "title": title,
         "run_name": name if isinstance(name, str) else "",
         "notes": notes,
         "monitor": result.get("monitored_metric"),
@@ -265,9 +257,9 @@ def _metrics(parts: _Parts, result: dict[str, Any]) -> dict[str, Any]:
         other = get_number(get_group(result, "baseline", "tfidf").get(f"{shown}/{metric}"))
         tiles.append((metric, names.get(metric, ALL_METRIC_NAMES.get(metric)), value, other))
     return {
-        "metric_splits": [SPLIT_NAMES[split] for split in splits],
-        "metric_columns": [label for label, _ in columns],
-        "metric_rows": rows,
+        "splits": [SPLIT_NAMES[split] for split in splits],
+        "columns": [label for label, _ in columns],
+        "rows": rows,
         "tiles": tiles[:5],
         "tile_split": SPLIT_NAMES.get(shown, ""),
     }
@@ -291,7 +283,7 @@ def _learning(
     names = {"loss": "loss", "accuracy": "accuracy"}
     if monitored := _monitored(result):
         names.setdefault(monitored, ALL_METRIC_NAMES.get(monitored, monitored))
-    drawn = parts.read("learning curves", lambda: charts.learning_curves(metrics, names, best))
+    drawn = parts.read("learning curves", lambda: charts.learning_curves(metrics, names, best), [])
 
     def table() -> dict[str, Any]:
         of_epochs = [
@@ -311,7 +303,7 @@ def _learning(
         }
 
     empty: dict[str, Any] = {"epoch_columns": [], "epoch_rows": [], "earlier_epochs": 0}
-    return {"learning": drawn or [], "best_epoch": best, **(parts.read("epochs", table) or empty)}
+    return {"charts": drawn, "best_epoch": best} | parts.read("epochs", table, empty)
 
 
 def _evaluation(
@@ -328,18 +320,18 @@ def _evaluation(
     }  # fmt: skip
     if predictions is not None:
         found = predictions
-        curves = parts.read("ROC and precision-recall", lambda: class_curves(found)) or []
-        areas = parts.read("classes", lambda: _areas(found, curves)) or {}
-        contents["curves"] = parts.read("ROC", lambda: charts.curve_charts(curves)) or []
+        curves = parts.read("ROC and precision-recall", lambda: class_curves(found), [])
+        areas = parts.read("classes", lambda: _areas(found, curves), {})
+        contents["curves"] = parts.read("ROC", lambda: charts.curve_charts(curves), [])
         contents["curves_omitted"] = max(0, len(curves) - 1 - charts.MAX_FAINT)
-        contents["lengths"] = parts.read("accuracy by length", lambda: _lengths(found)) or []
+        contents["lengths"] = parts.read("accuracy by length", lambda: _lengths(found), [])
         contents["num_tested"] = len(found.names)
         contents["is_multilabel"] = found.is_multilabel
         if not found.is_multilabel:
-            contents |= parts.read("confusion matrix", lambda: _confusion(found)) or {}
-            contents |= parts.read("calibration", lambda: _calibration(result, found)) or {}
-    listed = parts.read("classes", lambda: _classes(result, areas))
-    return contents | (listed or {"classes": [], "more_classes": 0})
+            contents |= parts.read("confusion matrix", lambda: _confusion(found), {})
+            contents |= parts.read("calibration", lambda: _calibration(result, found), {})
+    empty: dict[str, Any] = {"classes": [], "more_classes": 0}
+    return contents | parts.read("classes", lambda: _classes(result, areas), empty)
 
 
 def _confusion(predictions: Predictions) -> dict[str, Any]:
@@ -431,22 +423,19 @@ def _classes(result: Mapping[str, Any], areas: Mapping[str, Curve]) -> dict[str,
     return {"classes": rows, "more_classes": max(0, len(per_class) - MAX_CLASSES)}
 
 
-def _examples(
-    parts: _Parts, is_tested: bool, attribute: Attribute | None, most: int
-) -> dict[str, Any]:
+def _examples(parts: _Parts, is_tested: bool, examples: Examples) -> dict[str, Any]:
     found: list[TopLoss] = []
-    if most and (is_tested or (parts.folder / TOP_LOSSES).exists()):
-        found = parts.read("highest losses", lambda: read_top_losses(parts.folder)) or []
+    if examples.most and (is_tested or (parts.folder / TOP_LOSSES).exists()):
+        found = parts.read("highest losses", lambda: read_top_losses(parts.folder), [])
     checkpoint = parts.folder / CHECKPOINT_DIR / "best.ckpt"
-    shown, note = None, ""
+    shown, note = examples.plain(found), ""
     if found and not checkpoint.is_file():
         note = "Words have no colours: there is no checkpoints/best.ckpt in the folder."
-    elif found and attribute is not None:
-        shown = parts.read(
-            "attributions of words", lambda: show_examples(found, checkpoint, attribute, most)
+    elif found:
+        shown, note = parts.read(
+            "attributions of words", lambda: examples.coloured(found, checkpoint), (shown, note)
         )
-    examples, late = shown or (plain_examples(found, most), "")
-    return {"examples": examples, "examples_note": note or late, "num_losses": len(found)}
+    return {"shown": shown, "note": note, "num_found": len(found)}
 
 
 def _data(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -454,7 +443,7 @@ def _data(result: Mapping[str, Any]) -> dict[str, Any]:
     texts = get_group(data, "texts")
     counts = get_group(data, "num_examples")
     splits = []
-    for name in dict.fromkeys((*(n for n in ("train", "validation", "test")), *counts, *texts)):
+    for name in dict.fromkeys((*SPLITS, *counts, *texts)):
         if name not in counts and name not in texts:
             continue
         found = get_group(texts, name)
@@ -489,11 +478,11 @@ def _data(result: Mapping[str, Any]) -> dict[str, Any]:
         listed = [f"data.{name}={_show(value)}" for name, value in options.items()]
         sources.append((str(path), listed))
     return {
-        "splits": splits[:MAX_FACTS], "data": _facts(facts), "sources": sources[:MAX_FACTS],
+        "splits": splits[:MAX_FACTS], "facts": _facts(facts), "sources": sources[:MAX_FACTS],
     }  # fmt: skip
 
 
-_NO_DATA: dict[str, Any] = {"splits": [], "data": [], "sources": []}
+_NO_DATA: dict[str, Any] = {"splits": [], "facts": [], "sources": []}
 _NO_CONFIG: dict[str, Any] = {"options": [], "inferred": [], "overrides": []}
 
 
@@ -536,7 +525,7 @@ def _environment(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(result.get("rollbacks"), list) and result["rollbacks"] else None,
         **{name.replace("_", " "): value for name, value in machine.items()},
         "commit": result.get("git_commit"),
-        **{f"{name}": value for name, value in get_group(result, "versions").items()},
+        **get_group(result, "versions"),
         "config fingerprint": result.get("config_fingerprint"),
     }  # fmt: skip
     return _facts(facts)
