@@ -143,10 +143,13 @@ def test_the_callback_logs(run: Run) -> None:
     assert float(logged[0]) > 0
 
 
-def test_pooling_schedule_and_metric_are_used(run: Run) -> None:
-    result = result_of(run("Pooling, schedule and metric") / "runs/parts")
+def test_pooling_schedule_loss_and_metric_are_used(run: Run) -> None:
+    run_dir = run("Pooling, schedule, loss and metric") / "runs/parts"
+    result = result_of(run_dir)
     assert result["model"]["pooling"] == "first_and_mean"
     assert result["scheduler"]["name"] == "staircase"
+    assert result["loss"]["brier"] == 0.5
+    assert "train/loss_brier" in (run_dir / "metrics.csv").read_text(encoding="utf-8")
     assert result["test/error_rate"] == pytest.approx(1 - result["test/accuracy"])
 
 

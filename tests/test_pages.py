@@ -112,6 +112,8 @@ def test_the_commands_of_the_page(
     texts = [f"a {MOODS[label]} film {i}" for i, label in enumerate(["bad", "good"] * 30)]
     names: dict[str, Any] = {"rnn_lab": rnn_lab, "texts": texts, "labels": ["bad", "good"] * 30}
     for block in blocks(page):
+        if block.mark.startswith("file: "):
+            (tmp_path / block.mark.removeprefix("file: ")).write_text(block.text, encoding="utf-8")
         if not block.is_run:
             continue
         if block.language == "python":

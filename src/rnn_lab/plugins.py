@@ -1,8 +1,8 @@
 """Code beyond a plain installation: the user's plugins, and the extras of the package.
 
-A plugin is a Python module that registers cells, poolings, schedules, data sources or tokenizers
-when it is imported. Only configuration files, the command line and installed packages can name one.
-A checkpoint, an exported file or a run folder never can.
+A plugin is a Python module that registers cells, poolings, losses, schedules, data sources or
+tokenizers when it is imported. Only configuration files, the command line and installed packages
+can name one. A checkpoint, an exported file or a run folder never can.
 """
 
 import importlib

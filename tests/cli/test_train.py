@@ -68,11 +68,18 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_options_are_checked_before_torch_is_imported(tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("model.hidden_size=-1",),
+        ("data.unlabelled=more.txt", "loss.entropy=1", "train=false", "test=false"),
+    ],
+)
+def test_options_are_checked_before_torch_is_imported(tmp_path, options):
     """In a process that starts, in which a mistake is one line too."""
     program = (sys.executable, "-c", LOADED, str(PROJECT / "train.py"))
     done = subprocess.run(
-        [*program, "model.hidden_size=-1"],
+        [*program, *options],
         cwd=tmp_path,
         env=command_environment(tmp_path),
         capture_output=True,
@@ -80,7 +87,7 @@ def test_options_are_checked_before_torch_is_imported(tmp_path):
     )
     assert (done.returncode, done.stdout) == (1, "loaded:\n")
     (line,) = done.stderr.splitlines()
-    assert "model.hidden_size=-1" in line
+    assert options[-1] in line
     assert not (tmp_path / "data").exists()
 
 

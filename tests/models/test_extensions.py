@@ -1,4 +1,4 @@
-"""A cell, a pooling, a schedule and a metric of a module outside of the package."""
+"""A cell, a pooling, a schedule, losses and a metric of a module outside of the package."""
 
 import importlib
 import sys
@@ -8,12 +8,16 @@ import pytest
 import torch
 from torchmetrics import Metric
 
+from rnn_lab.data.batches import MixedBatch, PaddedTexts
 from rnn_lab.errors import ConfigError
-from rnn_lab.models.config import CELL_CONFIGS, SchedulerConfig, validate_model
+from rnn_lab.models import register_loss
+from rnn_lab.models.config import CELL_CONFIGS, LossConfig, SchedulerConfig, validate_model
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.lightning_module import TextClassifier
-from rnn_lab.models.registry import CELLS, POOLINGS, SCHEDULES
+from rnn_lab.models.mixed_loss import MixedLoss, mixed_loss
+from rnn_lab.models.registry import CELLS, LOSSES, POOLINGS, SCHEDULES
 from rnn_lab.models.trace import gradient_norms, logits_with_trace, trace
+from rnn_lab.validation import StrictConfig, validate
 from tests.models.by_cells import by_cells
 from tests.models.test_layers import assert_equal, results, unpacked
 from tests.models.test_lightning_module import batches, loader, trainer, which_comes_first
@@ -24,7 +28,7 @@ from torch import nn
 from torchmetrics import Metric
 
 from rnn_lab.models import Cell, ModelConfig, Value
-from rnn_lab.models import register_cell, register_pooling, register_schedule
+from rnn_lab.models import register_cell, register_loss, register_pooling, register_schedule
 
 
 class LeakyConfig(ModelConfig):
@@ -113,6 +117,29 @@ def staircase(progress, warmup_ratio, drops=2):
     return 0.1 ** int(progress * drops)
 
 
+@register_loss("toy_brier")
+def brier(texts, passes, config):
+    labels = nn.functional.one_hot(texts.labels, passes[0].shape[1])
+    return (passes[0].softmax(dim=1) - labels).square().sum(dim=1)
+
+
+@register_loss("toy_agreement", needs_labels=False, passes=2)
+def agreement(texts, passes, config):
+    first, second = (logits.softmax(dim=1) for logits in passes)
+    return config.epsilon * (first - second).square().sum(dim=1)
+
+
+@register_loss("toy_no_pass", needs_labels=False, passes=0)
+def no_pass(texts, passes, config):
+    assert passes == []
+    return texts.logits(torch.zeros_like(texts.vectors)).square().mean(dim=1)
+
+
+@register_loss("toy_mean")
+def mean(texts, passes, config):
+    return passes[0].mean()
+
+
 class ErrorRate(Metric):
     def __init__(self, num_classes):
         super().__init__()
@@ -141,7 +168,7 @@ def toys(tmp_path_factory):
     sys.path.insert(0, str(folder))
     yield importlib.import_module("toys_of_a_user")
     sys.path.remove(str(folder))
-    for registry in (CELLS, POOLINGS, SCHEDULES):
+    for registry in (CELLS, LOSSES, POOLINGS, SCHEDULES):
         for name in [name for name in registry if name.startswith("toy_")]:
             del registry._entries[name]
     del CELL_CONFIGS["toy_leaky"]
@@ -238,6 +265,75 @@ def test_a_pooling_can_tell_the_directions_apart(toys, bidirectional):
     final = build(toys, pooling="toy_final", bidirectional=bidirectional).classifier.eval()
     last = build(toys, pooling="last", bidirectional=bidirectional).classifier.eval()
     torch.testing.assert_close(final(tokens, lengths), last(tokens, lengths))
+
+
+def losses_of(toys: ModuleType, weights: dict[str, float], labels: torch.Tensor) -> MixedLoss:
+    """The losses of three labelled texts and of two unlabelled ones."""
+    torch.manual_seed(0)
+    tokens, lengths = torch.randint(2, 20, (5, 6)), torch.tensor([6, 1, 4, 3, 6])
+    others = PaddedTexts(tokens[3:], lengths[3:])
+    batch = MixedBatch(tokens[:3], lengths[:3], labels, torch.arange(3), others)
+    classifier = build(toys, dropout=0.5).classifier
+    return mixed_loss(classifier, batch, validate(LossConfig, weights), classifier.task.loss)
+
+
+def test_a_loss_has_a_weight_and_reads_what_it_registered(toys):
+    labels = torch.tensor([0, 1, 1])
+    weights = {"toy_brier": 0.5, "toy_agreement": 2.0, "toy_no_pass": 1.0, "adversarial": 1.0}
+    found = losses_of(toys, weights, labels)
+    order = ["cross_entropy", "adversarial", "toy_agreement", "toy_brier", "toy_no_pass"]
+    assert list(found.terms) == order  # that in which they draw random numbers
+    assert [found.terms[name].texts for name in order] == [3, 3, 5, 3, 5]
+    brier = (found.logits.softmax(1) - torch.eye(2)[labels]).square().sum(1).mean()
+    torch.testing.assert_close(found.terms["toy_brier"].mean, brier)
+    assert found.terms["toy_agreement"].mean > 0  # of passes with different dropout
+    total = sum(weights.get(name, 1.0) * term.mean for name, term in found.terms.items())
+    torch.testing.assert_close(found.total, total)
+    found.total.backward()
+
+    written = losses_of(toys, dict(reversed(weights.items())), labels)
+    assert torch.equal(written.total, found.total)
+
+
+def test_a_loss_that_returns_another_shape_is_one_line(toys):
+    with pytest.raises(ConfigError) as error:
+        losses_of(toys, {"toy_mean": 1.0}, torch.tensor([0, 1, 1]))
+    assert str(error.value) == "loss.toy_mean: returned [], expected [3]: [batch]"
+
+
+def test_the_weights_of_losses_are_checked(toys):
+    for name, needs_none in (("toy_brier", False), ("toy_agreement", True), ("toy_no_pass", True)):
+        config = validate(LossConfig, {name: 0.5, "toy_mean": 0})
+        assert config.needs_no_labels is needs_none and not config.is_cross_entropy
+        assert config.weights == {name: 0.5}
+        assert LossConfig(**config.model_dump()) == config
+    choices = {*LossConfig.model_fields, *(name for name in LOSSES if name.startswith("toy_"))}
+    for options, line in (
+        (
+            {"toy_brief": 1},
+            "loss.toy_brief: no such option. Did you mean toy_brier? Choose from: "
+            f"{', '.join(sorted(choices))} (a loss of your own: plugins=[<its module>])",
+        ),
+        ({"toy_brier": -1}, "loss.toy_brier=-1: input should be greater than or equal to 0"),
+        ({"toy_brier": "much"}, "loss.toy_brier=much: input should be a valid number"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            validate(_Losses, {"loss": options})
+        assert str(error.value).partition(", unable")[0] == line
+
+
+class _Losses(StrictConfig):
+    loss: LossConfig
+
+
+def test_a_loss_has_a_name_of_its_own(toys):
+    for name in LossConfig.model_fields:  # options and losses of the package
+        with pytest.raises(ConfigError, match=rf"^loss {name}( is registered twice|: is built in)"):
+            register_loss(name)(toys.brier)
+    with pytest.raises(ConfigError, match=r"^loss cross_entropy: is built in"):
+        register_loss("cross_entropy")
+    with pytest.raises(ConfigError, match=r"^loss toy_brier: passes=-1 must be an integer"):
+        register_loss("toy_brier", passes=-1)
 
 
 def test_its_options_are_checked(toys):

@@ -12,10 +12,10 @@ from rnn_lab.models.config import LossConfig, validate_model
 from rnn_lab.models.fast.paths import run_packed
 from rnn_lab.models.layers import LSTM
 from rnn_lab.models.lightning_module import TextClassifier
-from rnn_lab.models.losses import (
+from rnn_lab.models.mixed_loss import mixed_loss
+from rnn_lab.models.perturbation import (
     EmbeddedTexts,
     adversarial_perturbation,
-    mixed_loss,
     virtual_adversarial_perturbation,
     without_dropout,
 )

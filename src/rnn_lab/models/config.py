@@ -20,8 +20,16 @@ from pydantic import (
     model_validator,
 )
 
-from rnn_lab.models.registry import CELLS, POOLINGS, SCHEDULES
-from rnn_lab.validation import AUTO, FilePath, OrAuto, StrictConfig, check_arguments, validate
+from rnn_lab.models.registry import CELLS, LOSSES, POOLINGS, SCHEDULES
+from rnn_lab.validation import (
+    AUTO,
+    FilePath,
+    OrAuto,
+    StrictConfig,
+    check_arguments,
+    unknown_choice_message,
+    validate,
+)
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 LossWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -197,7 +205,13 @@ class OptimizerConfig(_WithArguments):
 
 
 class LossConfig(StrictConfig):
-    """Weights of training losses beside the cross-entropy; see rnn_lab.models.losses."""
+    """Weights of training losses beside the cross-entropy; see rnn_lab.models.mixed_loss.
+
+    The weight of a loss that a user's module registers is a further option.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, LossWeight]
 
     adversarial: LossWeight = 0.0
     virtual_adversarial: LossWeight = 0.0
@@ -206,14 +220,36 @@ class LossConfig(StrictConfig):
     epsilon: Annotated[PositiveFloat, Field(allow_inf_nan=False)] = 5.0
 
     @property
+    def weights(self) -> dict[str, float]:
+        """Return the weights above 0 by name, in the order in which losses are computed."""
+        own = dict(sorted(self.__pydantic_extra__.items()))  # in any order they are written
+        built_in = self.model_dump(exclude={"epsilon", *own})
+        return {name: weight for name, weight in (built_in | own).items() if weight}
+
+    @property
     def is_cross_entropy(self) -> bool:
         """Return whether there is no other loss."""
-        return not (self.adversarial or self.needs_no_labels)
+        return not self.weights
 
     @property
     def needs_no_labels(self) -> bool:
         """Return whether there is a loss that unlabelled texts have too."""
-        return bool(self.virtual_adversarial or self.entropy or self.r_drop)
+        return not self.weights.keys().isdisjoint(label_free_losses())
+
+    @model_validator(mode="after")
+    def _losses_are_registered(self) -> Self:
+        for name in self.__pydantic_extra__:
+            if name not in LOSSES:
+                choices = {*type(self).model_fields, *LOSSES}
+                message = unknown_choice_message(f"loss.{name}: no such option", name, [*choices])
+                raise ValueError(f"{message} (a loss of your own: plugins=[<its module>])")
+        return self
+
+
+def label_free_losses() -> list[str]:
+    """Return the losses that unlabelled texts have too: this package's first."""
+    names = dict.fromkeys((*LossConfig.model_fields, *LOSSES))
+    return [name for name in names if name in LOSSES and not LOSSES[name].needs_labels]
 
 
 class SchedulerConfig(_WithArguments):

@@ -20,7 +20,7 @@ from rnn_lab.models.metrics import (
 from rnn_lab.models.tasks import TaskFunctions
 
 if TYPE_CHECKING:
-    from rnn_lab.data.samplers import Batch
+    from rnn_lab.data.batches import Batch
 
 
 class CalibratedMetrics(nn.Module):

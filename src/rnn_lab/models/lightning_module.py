@@ -18,8 +18,8 @@ from rnn_lab.models.config import (
     validate_model,
 )
 from rnn_lab.models.evaluation import CalibratedMetrics, to_numbers, update_metrics
-from rnn_lab.models.losses import mixed_loss
 from rnn_lab.models.metrics import LabelThresholds, MetricFactory, build_metrics
+from rnn_lab.models.mixed_loss import mixed_loss
 from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.validation import validate
 

@@ -1,4 +1,4 @@
-"""Names that a user's module can add to: cells, poolings and learning-rate schedules.
+"""Names that a user's module can add to: cells, poolings, losses and learning-rate schedules.
 
 This module and `config.py` import no torch: a command checks its options before torch is loaded.
 """
@@ -10,6 +10,7 @@ from rnn_lab.registry import Registry
 
 if TYPE_CHECKING:
     from rnn_lab.models.cells import Cell
+    from rnn_lab.models.losses import Loss
     from rnn_lab.models.pooling import Pooling
 
 # Of this package's poolings without weights: what they join, in this order.
@@ -27,6 +28,7 @@ CELLS: Registry["type[Cell]"] = Registry(
 POOLINGS: Registry["Pooling"] = Registry(
     "pooling", ("rnn_lab.models.pooling",), (*POOLED_PARTS, "attention")
 )
+LOSSES: Registry["Loss"] = Registry("loss", ("rnn_lab.models.losses",))
 SCHEDULES: Registry[Callable[..., float]] = Registry(
     "schedule", ("rnn_lab.models.schedules",), ("one_cycle", "cosine", "constant")
 )

@@ -26,6 +26,7 @@ from rnn_lab.models.config import (
     ObjectiveConfig,
     OptimizerConfig,
     SchedulerConfig,
+    label_free_losses,
 )
 from rnn_lab.models.metric_mode import MetricMode, metric_mode
 from rnn_lab.plugins import load_plugins
@@ -255,7 +256,8 @@ class RunConfig(StrictConfig):
     def _unlabelled_is_read(self) -> Self:
         if self.data.unlabelled is None or self.loss.needs_no_labels:
             return self
-        losses = "a weight above 0 of loss.virtual_adversarial, loss.entropy or loss.r_drop"
+        *names, last = (f"loss.{name}" for name in label_free_losses())
+        losses = f"a weight above 0 of {', '.join(names)} or {last}"
         has_other_use = self.data.vectors == SKIPGRAM or self.data.teacher is not None
         if not self.is_language_model and not has_other_use:
             raise ValueError(

@@ -26,7 +26,6 @@ from rnn_lab.io.safetensors_file import SUFFIX, read_safetensors
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import (
-    LossConfig,
     ModelConfig,
     ModelOptions,
     OptimizerConfig,
@@ -53,7 +52,7 @@ class _HyperParameters(_Plain, extra="forbid"):
     task: Task = "multiclass"
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
-    loss: LossConfig = LossConfig()
+    loss: dict[str, float] = Field(default_factory=dict)  # of training alone: needs no plugin
 
 
 class _LanguageModelParameters(_Plain, extra="forbid"):
