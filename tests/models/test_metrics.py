@@ -17,6 +17,14 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassMatthewsCorrCoef
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.models.language_module import LanguageModel
+from rnn_lab.models.metric_table import (
+    LANGUAGE_MODEL,
+    MULTICLASS,
+    MULTILABEL,
+    metric_mode,
+    metrics_of,
+)
 from rnn_lab.models.metrics import LabelThresholds, build_metrics, metric_inputs
 from rnn_lab.models.tasks import best_thresholds
 from rnn_lab.validation import metric_factories
@@ -41,6 +49,25 @@ def random_case(num_classes: int, reviews: int = 200) -> tuple[torch.Tensor, tor
     logits = torch.randn(reviews, num_classes, generator=generator)
     logits[torch.arange(reviews), labels] += 0.7
     return logits.softmax(dim=1), labels
+
+
+@pytest.mark.parametrize("task", [MULTICLASS, MULTILABEL, LANGUAGE_MODEL])
+def test_the_table_has_every_built_in_metric_and_which_values_are_better(task):
+    if task == LANGUAGE_MODEL:
+        found = LanguageModel({"name": "gru"}, 10, {}, {}).val_metrics
+    else:
+        found = build_metrics(3, "val/", task=task)
+    assert set(found) == {f"val/{metric.name}" for metric in metrics_of(task)}
+    for name, metric in found.items():
+        if metric.higher_is_better is not None:  # not of a loss
+            assert metric_mode(name) == ("max" if metric.higher_is_better else "min"), name
+
+
+def test_the_mode_of_a_metric_of_ones_own_follows_from_its_name():
+    own = ("val/error_rate", "val/my_loss", "val/my_error", "val/kappa")
+    assert [metric_mode(name) for name in own] == ["max", "min", "min", "max"]
+    assert metric_mode("val/loss") == metric_mode("test/perplexity") == "min"
+    assert metric_mode("val/loss", "max") == "max"
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 7])

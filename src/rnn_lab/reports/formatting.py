@@ -6,27 +6,20 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "f1": "F1 (macro)",
-    "auroc": "AUROC",
-    "loss": "loss",
-    "calibration_error": "calibration error",
-}
-# Where a text has any number of labels, the accuracy is that of exactly the right ones.
-MULTILABEL_METRIC_NAMES = {
-    "accuracy": "accuracy (exact match)",
-    "f1": "F1 (macro)",
-    "f1_micro": "F1 (micro)",
-    "map": "mean average precision",
-    "loss": "loss",
-}
-LANGUAGE_MODEL_METRIC_NAMES = {"loss": "loss", "perplexity": "perplexity"}
-ALL_METRIC_NAMES = (
-    METRIC_NAMES
-    | {name: MULTILABEL_METRIC_NAMES[name] for name in ("f1_micro", "map")}
-    | LANGUAGE_MODEL_METRIC_NAMES
+from rnn_lab.models.metric_table import (
+    LANGUAGE_MODEL,
+    METRICS,
+    MULTICLASS,
+    MULTILABEL,
+    metrics_of,
 )
+
+METRIC_NAMES = {
+    task: {metric.name: metric.titles[task] for metric in metrics_of(task)}
+    for task in (MULTICLASS, MULTILABEL, LANGUAGE_MODEL)
+}
+ALL_METRIC_NAMES = {metric.name: metric.title for metric in METRICS}
+_SHARES = {metric.name for metric in METRICS if metric.is_share}
 SPLIT_NAMES = {"val": "validation", "test": "test"}
 _JOINERS = "\u200c\u200d"  # not printable, and a part of words: Persian, Hindi, emoji
 
@@ -34,16 +27,16 @@ _JOINERS = "\u200c\u200d"  # not printable, and a part of words: Persian, Hindi,
 def is_language_model(result: Mapping[str, Any]) -> bool:
     """Return whether a result.json is that of a language model, which predicts no labels."""
     objective = result.get("objective")
-    return isinstance(objective, Mapping) and objective.get("name") == "language_model"
+    return isinstance(objective, Mapping) and objective.get("name") == LANGUAGE_MODEL
 
 
 def metric_names(result: Mapping[str, Any]) -> dict[str, str]:
     """Return the built-in metrics of a run and what tables call them, from its result.json."""
     if is_language_model(result):
-        return LANGUAGE_MODEL_METRIC_NAMES
+        return METRIC_NAMES[LANGUAGE_MODEL]
     data = result.get("data")
-    is_multilabel = isinstance(data, Mapping) and data.get("task") == "multilabel"
-    return MULTILABEL_METRIC_NAMES if is_multilabel else METRIC_NAMES
+    is_multilabel = isinstance(data, Mapping) and data.get("task") == MULTILABEL
+    return METRIC_NAMES[MULTILABEL if is_multilabel else MULTICLASS]
 
 
 def format_model(result: dict[str, Any]) -> str:
@@ -106,7 +99,7 @@ def format_metric(metric: str, value: float | None) -> str:
 
 def is_share(metric: str) -> bool:
     """Return whether "val/accuracy" ... is shown as a percentage."""
-    return metric.rpartition("/")[2] in ("accuracy", "f1", "f1_micro", "map")
+    return metric.rpartition("/")[2] in _SHARES
 
 
 def format_metric_name(name: str) -> str:
@@ -116,7 +109,7 @@ def format_metric_name(name: str) -> str:
 
 
 def order_metrics(names: Iterable[str]) -> list[str]:
-    """Return the val/ and test/ metrics among `names`: validation first, then as METRIC_NAMES.
+    """Return the val/ and test/ metrics among `names`: validation first, then as METRICS.
 
     Metrics that a user added come after the built-in ones, in their own order.
     """

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rnn_lab.errors import sanitize
+from rnn_lab.models.metric_table import MULTICLASS, MULTILABEL
 from rnn_lab.reports.formatting import (
+    ALL_METRIC_NAMES,
     METRIC_NAMES,
-    MULTILABEL_METRIC_NAMES,
     SPLIT_NAMES,
     format_cell,
     format_count,
@@ -120,7 +121,7 @@ def _metrics(file: ExportedFile, result: _Result | None) -> Iterator[str]:
     if result is None or not names:
         yield "Unknown: there is no `result.json` of a finished run beside the checkpoint."
         return
-    known = METRIC_NAMES if file.thresholds is None else MULTILABEL_METRIC_NAMES
+    known = METRIC_NAMES[MULTICLASS if file.thresholds is None else MULTILABEL]
     baselines = {
         name: get_group(result, "baseline", key)
         for key, name in BASELINE_NAMES.items()
@@ -167,7 +168,7 @@ def _limits(file: ExportedFile, result: _Result | None) -> Iterator[str]:
             yield "- Its training texts are synthetic. It is of no use for real ones."
         lost = [name for name in ("accuracy", "f1") if _loses(result, f"test/{name}")]
         if lost:
-            named = " and ".join(METRIC_NAMES[name] for name in lost)
+            named = " and ".join(ALL_METRIC_NAMES[name] for name in lost)
             yield f"- {BASELINE_NAMES['tfidf']} has a better test {named}: prefer it."
         shared = get_number(
             get_group(result, "data", "duplicates", "exact", "test_in_train").get("examples")

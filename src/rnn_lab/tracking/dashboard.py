@@ -14,13 +14,17 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 from rnn_lab.errors import ConfigError
+from rnn_lab.models.metric_table import MULTICLASS, MULTILABEL, metrics_of
 from rnn_lab.tracking.logged_runs import LoggedRun
 from rnn_lab.validation import flatten, unknown_choice_message
 
 SWEEP_SUMMARY = "sweep-summary"  # the job type of a sweep's own run
 METRICS = {
-    "multiclass": ("loss", "accuracy", "f1", "auroc"),
-    "multilabel": ("loss", "accuracy", "f1", "f1_micro", "map"),
+    task: (
+        "loss",
+        *(one.name for one in metrics_of(task) if one.selects_epoch and one.name != "loss"),
+    )
+    for task in (MULTICLASS, MULTILABEL)
 }
 _TRAIN_METRICS = ("loss", "accuracy")  # measured on the training split too
 _IMPORTANCES = re.compile(r"importances/.*_table")
@@ -39,7 +43,7 @@ class Contents:
     `model` the key of the model's name in W&B's config.
     """
 
-    metrics: Sequence[str] = METRICS["multiclass"]
+    metrics: Sequence[str] = METRICS[MULTICLASS]
     monitor: str = "val/accuracy"
     columns: Sequence[str] = _COLUMNS
     model: str = "model.name"
@@ -90,13 +94,14 @@ def contents_of(runs: Sequence[LoggedRun]) -> Contents:
     if not configs:
         raise ConfigError(f"{runs[0].path}: the summary of a sweep; its folder has the runs")
     options = [_options(config) for config in configs]
-    is_multilabel = any("val/f1_micro" in run.keys for run in runs)
+    of_multilabel = {f"val/{name}" for name in METRICS[MULTILABEL]}
+    is_multilabel = any(of_multilabel <= run.keys for run in runs)
     tables = {key for run in runs for key in run.keys if _IMPORTANCES.fullmatch(key)}
     monitors = {str(found.get("trainer.monitor", "auto")) for found in options} - {"auto"}
     # A W&B sweep that varies `model` has its choice in place of the group.
     is_choice = any(isinstance(config.get("model"), str) for config in configs)
     return Contents(
-        metrics=METRICS["multilabel" if is_multilabel else "multiclass"],
+        metrics=METRICS[MULTILABEL if is_multilabel else MULTICLASS],
         monitor=min(monitors, default=Contents.monitor),
         columns=_columns(configs, {name for found in options for name in found}),
         model="model" if is_choice else "model.name",

@@ -8,6 +8,7 @@ import numpy as np
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier
+from rnn_lab.models.metric_table import MULTILABEL, metrics_of
 from rnn_lab.training.config import METRICS_OF_TASK, RunConfig, TrainerConfig, check_monitor
 from rnn_lab.training.hardware import Hardware
 from rnn_lab.validation import AUTO
@@ -53,10 +54,7 @@ def check_monitored_mode(config: RunConfig, model: TextClassifier) -> None:
 
 def nan_error(monitor: str, data: TextDataModule, when: str = "in every epoch") -> ConfigError:
     """Return the error for a monitored metric that is NaN."""
-    reasons = {
-        "val/auroc": "all validated texts have the same class",
-        "val/map": "no validated text has a label",
-    }
+    reasons = _undefined(data)
     own = f"metrics.{monitor.partition('/')[2]} has no value on the validation texts"
     choices = ", ".join(name for name in METRICS_OF_TASK[data.task] if name not in reasons)
     return ConfigError(
@@ -68,10 +66,14 @@ def nan_error(monitor: str, data: TextDataModule, when: str = "in every epoch") 
 def _check_defined(monitor: str, data: TextDataModule) -> None:
     """Raise a ConfigError if these validation texts leave the monitored metric undefined."""
     labels = data.splits["validation"].labels
-    if (monitor == "val/auroc" and len(np.unique(labels)) == 1) or (
-        monitor == "val/map" and not labels.any()
-    ):
+    is_same = not labels.any() if data.task == MULTILABEL else len(np.unique(labels)) == 1
+    if is_same and monitor in _undefined(data):
         raise nan_error(monitor, data)
+
+
+def _undefined(data: TextDataModule) -> dict[str, str]:
+    """Return the metrics of these texts that can be NaN, and why."""
+    return {f"val/{one.name}": one.undefined for one in metrics_of(data.task) if one.undefined}
 
 
 _LIMITS = {"training": "train", "validation": "val", "test": "test"}  # limit_<name>_batches

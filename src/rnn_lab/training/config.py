@@ -28,7 +28,14 @@ from rnn_lab.models.config import (
     SchedulerConfig,
     label_free_losses,
 )
-from rnn_lab.models.metric_mode import MetricMode, metric_mode
+from rnn_lab.models.metric_table import (
+    LANGUAGE_MODEL,
+    MULTICLASS,
+    MULTILABEL,
+    MetricMode,
+    metric_mode,
+    metrics_of,
+)
 from rnn_lab.plugins import load_plugins
 from rnn_lab.reserved_options import reserved_option_error
 from rnn_lab.tracking.config import LoggerConfig
@@ -44,15 +51,11 @@ from rnn_lab.validation import (
     validate,
 )
 
-LANGUAGE_MODEL = "language_model"  # of objective.name
-# That may select an epoch: of texts with one label, of texts with any number of them, and of
-# language models.
+# That may select an epoch.
 METRICS_OF_TASK = {
-    "multiclass": ("val/accuracy", "val/f1", "val/auroc", "val/loss"),
-    "multilabel": ("val/accuracy", "val/f1", "val/f1_micro", "val/map", "val/loss"),
-    LANGUAGE_MODEL: ("val/loss", "val/perplexity"),
+    task: [f"val/{metric.name}" for metric in metrics_of(task) if metric.selects_epoch]
+    for task in (MULTICLASS, MULTILABEL, LANGUAGE_MODEL)
 }
-METRICS = tuple(dict.fromkeys(name for names in METRICS_OF_TASK.values() for name in names))
 
 
 def _is_count(value: Any) -> bool:
@@ -322,7 +325,8 @@ class RunConfig(StrictConfig):
     @model_validator(mode="after")
     def _monitor_is_logged(self) -> Self:
         monitor = self.trainer.monitor
-        choices = [AUTO, *METRICS, *(f"val/{name}" for name in self.metrics)]
+        built_in = {name for names in METRICS_OF_TASK.values() for name in names}
+        choices = [AUTO, *built_in, *(f"val/{name}" for name in self.metrics)]
         if monitor not in choices:
             message = f"trainer.monitor={monitor}: impossible value"
             raise ValueError(unknown_choice_message(message, monitor, choices))
@@ -345,8 +349,8 @@ def check_monitor(config: RunConfig, task: str) -> None:
     choices = [*METRICS_OF_TASK[task], *(f"val/{name}" for name in config.metrics)]
     if monitor not in choices:
         of = {
-            "multiclass": "texts with one label each",
-            "multilabel": "texts with any number of labels each",
+            MULTICLASS: "texts with one label each",
+            MULTILABEL: "texts with any number of labels each",
             LANGUAGE_MODEL: "a language model",
         }
         message = f"trainer.monitor={monitor}: is no metric of {of[task]}"

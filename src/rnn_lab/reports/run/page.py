@@ -18,7 +18,7 @@ from rnn_lab.data.corpus import SPLITS
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.io.run_file import CHECKPOINT_DIR
-from rnn_lab.models.metric_mode import MetricMode, metric_mode
+from rnn_lab.models.metric_table import MetricMode, metric_mode
 from rnn_lab.overrides import quote_override, shell_command
 from rnn_lab.reports.evaluation_curves import (
     MACRO,
@@ -79,7 +79,6 @@ MAX_FACTS = 500  # in a list, all far below in the files of a run
 MAX_LENGTH = 2_000  # characters of a value
 DEFAULT_EXAMPLES = Examples()
 _MAX_PARENTS = 4  # between a job and its sweep
-_TILES = ("accuracy", "map", "f1", "f1_micro", "auroc", "loss", "perplexity", "calibration_error")
 
 _T = TypeVar("_T")
 _Default = TypeVar("_Default")
@@ -250,12 +249,12 @@ def _metrics(parts: _Parts, result: dict[str, Any]) -> dict[str, Any]:
         rows.append((metric, names.get(metric, metric), cells))
     shown = splits[-1] if splits else ""
     tiles = []
-    for metric in _TILES:
+    for metric, metric_title in names.items():
         value = get_number(result.get(f"{shown}/{metric}"))
-        if value is None or (_is_multilabel(result) and metric == "auroc"):
+        if value is None:
             continue
         other = get_number(get_group(result, "baseline", "tfidf").get(f"{shown}/{metric}"))
-        tiles.append((metric, names.get(metric, ALL_METRIC_NAMES.get(metric)), value, other))
+        tiles.append((metric, metric_title, value, other))
     return {
         "splits": [SPLIT_NAMES[split] for split in splits],
         "columns": [label for label, _ in columns],

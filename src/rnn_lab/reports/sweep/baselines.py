@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_lab.models.metric_mode import MetricMode
+from rnn_lab.models.metric_table import MetricMode
 from rnn_lab.reports.formatting import format_metric, order_metrics, shorten
 from rnn_lab.reports.run_files import option_key
 from rnn_lab.reports.run_summary import BASELINE_NAMES

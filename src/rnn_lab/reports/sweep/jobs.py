@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.models.metric_mode import MetricMode, metric_mode
+from rnn_lab.models.metric_table import MetricMode, metric_mode
 from rnn_lab.reports.formatting import collapse_whitespace, format_count, order_metrics
 from rnn_lab.reports.run_files import (
     JobStatus,

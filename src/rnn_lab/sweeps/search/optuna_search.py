@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
 from rnn_lab.io.run_file import SWEEP_FILE
-from rnn_lab.models.metric_mode import metric_mode
+from rnn_lab.models.metric_table import metric_mode
 from rnn_lab.overrides import in_quotes, own_options, quote_override, shell_words
 from rnn_lab.reports.run_files import job_file, read_object
 from rnn_lab.reports.sweep.jobs import MONITORED
