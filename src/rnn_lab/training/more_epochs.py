@@ -79,7 +79,8 @@ def check_schedule(where: str, trained: Mapping[str, Any], wanted: Mapping[str, 
         fix = "scheduler.warmup_ratio=0" if name == "constant" else "scheduler=constant"
         raise OutputDirConflictError(
             f"{where}: contains a finished run, with which scheduler={name} has come to its end; "
-            f"restate the learning rate of more epochs ({fix}, {_LR}), or choose another folder"
+            f"give more epochs another schedule ({fix}; {_LR} may change too), or choose another "
+            "folder"
         )
 
 
