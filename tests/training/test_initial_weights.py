@@ -1,6 +1,7 @@
 """Vectors and layers that a training starts from; that they are read once, and what is refused."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,29 @@ def test_all_but_the_last_layer_and_the_ngrams_come_from_another_run(load, mood_
     best = mood_run / "checkpoints" / "best.ckpt"
     assert load(f"model.init_from={best}").signature == found.signature
     assert load(f"model.init_from={mood_run}", "train=false", "ckpt_path=x").about == {}
+
+
+def test_texts_that_the_other_run_was_trained_on_are_reported(
+    load, mood_run, tmp_path, caplog, capsys
+):
+    pattern = (
+        r"model\.init_from was trained on (\d+) of the 80 test texts, so that .*: give this run "
+        r"texts of its own \(data\.val_path, data\.test_path\), or both runs the same files "
+    )
+    load(f"model.init_from={mood_run}")
+    assert re.findall(pattern, caplog.text) == ["1"]  # a duplicate
+    caplog.clear()
+    load(f"model.init_from={mood_run}", "data.split_seed=7")
+    (number,) = re.findall(pattern, caplog.text)
+    assert int(number) > 40
+    assert "validation texts, so that" in caplog.text
+    assert "cannot tell" not in capsys.readouterr().out
+    caplog.clear()
+    shutil.copy(mood_run / "checkpoints" / "best.ckpt", tmp_path / "copy.ckpt")
+    load(f"model.init_from={tmp_path}/copy.ckpt", "data.split_seed=7")
+    assert not caplog.text
+    line = "model.init_from: cannot tell which texts it was trained on: no train_hashes.npy"
+    assert capsys.readouterr().out.count(line) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A run that trains a language model, and a classifier that starts from it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,9 @@ def test_the_loss_of_validation_is_that_of_all_words(run):
 
 def test_a_classifier_starts_from_both_directions(run):
     options = ("model.bidirectional=true", f"model.init_from={run}", "optimizer.lr=1e-9")
-    assert "with its 362 tokens\n" in train(run.parent, "child", *options)
+    printed = train(run.parent, "child", *options)
+    assert "with its 362 tokens\n" in printed
+    assert "init_from was trained" not in printed  # the same splits
     theirs = read_network(run).network.state_dict()
     child = load_model(run.parent / "child").model.state_dict()
     copied = [n for n in child if n == "embedding.weight" or n.startswith("recurrent.")]
@@ -104,6 +107,12 @@ def test_a_classifier_starts_from_both_directions(run):
     for name in copied:
         torch.testing.assert_close(child[name], theirs[name], rtol=0, atol=1e-5)
     assert result_of(run.parent / "child")["init_from"]["coverage"] == {"vocabulary": 1.0}
+
+
+def test_validation_texts_of_the_language_model_are_reported(run):
+    options = ("model.bidirectional=true", f"model.init_from={run}", "data.data_seed=5")
+    printed = train(run.parent, "other", *options, "trainer.fast_dev_run=true")
+    assert re.search(r"init_from was trained, without labels, on \d+ of the \d+ valid", printed)
 
 
 def test_pretrained_layers_learn_after_the_first_epochs(run):

@@ -17,6 +17,7 @@ from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.data.vocabulary import UNK, UNK_ID
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
 from rnn_lab.io.safetensors_file import digest
+from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import scale_vectors
 from rnn_lab.models.recurrent_module import RecurrentModule
@@ -25,6 +26,7 @@ from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import describe_left_out
 from rnn_lab.training.reproduce import read_run_record
 from rnn_lab.training.saved_network import SavedNetwork, read_network
+from rnn_lab.training.train_hashes import same_split_options, warn_of_shared_texts
 
 _LAYERS = "recurrent."  # copied from another run in any case
 _POOLING = "pooling_module."  # copied where both runs pool alike
@@ -132,6 +134,7 @@ def _from_run(config: ModelConfig, data: TextDataModule) -> InitialWeights:
         "coverage": {"vocabulary": len(mine) / max(data.vocab_size - UNK_ID, 1)},
     }
     _print_run(str(config.init_from), len(mine) - 1, len(new))
+    _warn_of_its_texts(run, data)
     # Of a word that it does not know, the recurrent layers have learned to read <unk>.
     return InitialWeights(
         {"init_from": about},
@@ -147,6 +150,27 @@ def _print_run(source: str, known: int, new: int) -> None:
     if new:
         line += f"; {new:,} more tokens of these texts start from its <unk>"
     print(line, flush=True)
+
+
+def _warn_of_its_texts(run: SavedNetwork, data: TextDataModule) -> None:
+    is_classifier = isinstance(run.network, RecurrentClassifier)
+    trained_on = "was trained on" if is_classifier else "was trained, without labels, on"
+    advice = (
+        "give this run texts of its own (data.val_path, data.test_path), or both runs the same "
+        f"files and {same_split_options(data)}"
+    )
+    warn_of_shared_texts("model.init_from", [run.path], data, trained_on, advice)
+    if run.data.config.unlabelled:
+        _print_not_compared()
+
+
+@rank_zero_only
+def _print_not_compared() -> None:
+    print(
+        "model.init_from: its data.unlabelled texts are not recorded, and not compared with the "
+        "validation and test texts",
+        flush=True,
+    )
 
 
 def match_tokens(vocabulary: Tokenizer, other: Tokenizer) -> tuple[list[int], list[int]]:

@@ -8,7 +8,7 @@ from rnn_lab.training.initial_weights import initial_vocabulary
 from rnn_lab.training.reproduce import check_same_data
 from rnn_lab.training.saved_run import SavedRun
 from rnn_lab.training.spec import RunSpec
-from rnn_lab.training.teacher import load_teacher, warn_of_shared_texts
+from rnn_lab.training.teacher import load_teacher, warn_of_teacher_texts
 
 
 def load_data(spec: RunSpec, hardware: Hardware, saved: SavedRun | None) -> TextDataModule:
@@ -24,7 +24,7 @@ def load_data(spec: RunSpec, hardware: Hardware, saved: SavedRun | None) -> Text
     if run_identity(config, data)["demo_fallback"]:
         warn_demo_fallback()
     report_data(spec, data)
-    warn_of_shared_texts(data)
+    warn_of_teacher_texts(data)
     if config.reproduce is not None:
         check_same_data(config.reproduce, data)
     return data

@@ -1,13 +1,11 @@
 """The teacher of self-training: finished runs that label the texts of data.unlabelled."""
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.data.batches import TextDataset
 from rnn_lab.data.datamodule import TextDataModule
@@ -21,12 +19,9 @@ from rnn_lab.models.averaging import mean_probabilities
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.reports.run_files import Runs, list_runs, refuse_unfinished
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.data_report import WARNING_SHARE
 from rnn_lab.training.hardware import TORCH_DEVICES, Hardware
 from rnn_lab.training.saved_network import read_network
-from rnn_lab.training.train_hashes import count_trained_on
-
-log = logging.getLogger(__name__)
+from rnn_lab.training.train_hashes import same_split_options, warn_of_shared_texts
 
 _BATCH_SIZE = 256
 
@@ -106,27 +101,11 @@ class RunTeacher:
         return found
 
 
-@rank_zero_only
-def warn_of_shared_texts(data: TextDataModule) -> None:
+def warn_of_teacher_texts(data: TextDataModule) -> None:
     """Warn where the teacher was trained on texts that validate or test the run."""
-    if not isinstance(teacher := data.teacher, RunTeacher):
-        return
-    for split in ("validation", "test"):
-        if split not in data.splits:
-            continue
-        size = len(data.splits[split])
-        shared = count_trained_on(teacher.checkpoints, data.examples_of(split)) or 0
-        if shared >= WARNING_SHARE * size:
-            log.warning(
-                "data.teacher was trained on %s of the %s %s texts, so that the metrics of this "
-                "run may be too good: give both runs %s",
-                f"{shared:,}",
-                f"{size:,}",
-                split,
-                "the same data.split_seed and data.fold"
-                if getattr(data.config, "fold", None) is not None
-                else "the same seed, or the same data.split_seed",
-            )
+    if isinstance(teacher := data.teacher, RunTeacher):
+        advice = f"give both runs {same_split_options(data)}"
+        warn_of_shared_texts("data.teacher", teacher.checkpoints, data, "was trained on", advice)
 
 
 def load_teacher(config: RunConfig, hardware: Hardware) -> RunTeacher | None:

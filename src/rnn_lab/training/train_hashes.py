@@ -1,14 +1,19 @@
 """The hashes of the texts that a run was trained on, by which later ones are recognized."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.data.corpus import Split
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.io.atomic import atomic_write_bytes
 from rnn_lab.io.run_file import run_folder
+from rnn_lab.training.data_report import WARNING_SHARE
+
+log = logging.getLogger(__name__)
 
 TRAIN_HASHES = "train_hashes.npy"
 MAX_HASHED_TEXTS = 2**20  # of the training split: 8 MiB
@@ -49,3 +54,38 @@ def count_trained_on(checkpoints: Iterable[Path], texts: Split) -> int | None:
     """
     found = [hashes for path in checkpoints if (hashes := read_train_hashes(path)) is not None]
     return int(np.isin(texts.text_hashes[:, 0], np.concatenate(found)).sum()) if found else None
+
+
+@rank_zero_only
+def warn_of_shared_texts(
+    option: str, checkpoints: Sequence[Path], data: TextDataModule, trained_on: str, advice: str
+) -> None:
+    """Warn where the runs of `option` were trained on texts that validate or test this one.
+
+    `trained_on` says how, as in "was trained on"; `advice` is how to avoid it. Where no run has the
+    hashes of its texts, a line says that nothing can be told.
+    """
+    for split in ("validation", "test"):
+        if split not in data.splits:
+            continue
+        size = len(data.splits[split])
+        shared = count_trained_on(checkpoints, data.examples_of(split))
+        if shared is None:
+            print(
+                f"{option}: cannot tell which texts it {trained_on}: no {TRAIN_HASHES} in a run "
+                "folder around it",
+                flush=True,
+            )
+            return
+        if shared >= WARNING_SHARE * size:
+            log.warning(
+                "%s %s %s of the %s %s texts, so that the metrics of this run may be too good: %s",
+                *(option, trained_on, f"{shared:,}", f"{size:,}", split, advice),
+            )
+
+
+def same_split_options(data: TextDataModule) -> str:
+    """Return the options that give two runs on the same files the same splits."""
+    if getattr(data.config, "fold", None) is not None:
+        return "the same data.split_seed and data.fold"
+    return "the same seed, or the same data.split_seed"
