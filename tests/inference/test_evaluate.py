@@ -189,6 +189,8 @@ def test_texts_that_were_trained_on_are_counted(tmp_path, mood_run, mood_reviews
     evaluate(options(mood_run, tmp_path / "2", test_path=str(others)))
     result = json.loads((tmp_path / "2" / "tested" / "result.json").read_text())
     assert result["data"]["num_trained_on"] is None
+    line = "Cannot tell whether some of these texts were trained on: no train_hashes.npy in a run "
+    assert line in capsys.readouterr().out
 
 
 def test_the_highest_losses_have_their_texts(tested):

@@ -37,7 +37,7 @@ from rnn_lab.training.artifacts import (
 )
 from rnn_lab.training.data_report import print_source_info, write_skipped_rows
 from rnn_lab.training.split_predictions import SplitPredictions
-from rnn_lab.training.train_hashes import count_trained_on
+from rnn_lab.training.train_hashes import TRAIN_HASHES, count_trained_on
 from rnn_lab.validation import AUTO, StrictConfig, metric_factories, validate
 
 # Options of this machine, which are not taken from a checkpoint: it may be untrusted.
@@ -87,6 +87,11 @@ def evaluate(options: dict[str, Any]) -> None:
         print(
             f"{trained_on:,} of {len(data.splits['test']):,} texts are also among those that the "
             f"{'run was' if len(runs) == 1 else 'runs were'} trained on, word for word"
+        )
+    elif trained_on is None and checked.data is not None:
+        print(
+            "Cannot tell whether some of these texts were trained on: no "
+            f"{TRAIN_HASHES} in a run folder around {runs[0].path}"
         )
 
 
