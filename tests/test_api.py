@@ -20,7 +20,7 @@ from rnn_lab.errors import CheckpointError, ConfigError, DataError, OutputDirCon
 from rnn_lab.inference.batch_predict import WINDOW, classify
 from rnn_lab.inference.evaluate import evaluate
 from rnn_lab.inference.load import load_model
-from rnn_lab.io.safetensors_file import write_safetensors
+from rnn_lab.io.safetensors_file import pack_safetensors
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
 from rnn_lab.reports.explain.page import shade
 from rnn_lab.reports.run_files import read_predictions
@@ -47,7 +47,7 @@ def path(tmp_path_factory):
         },
     }
     file = tmp_path_factory.mktemp("exported") / "model.safetensors"
-    write_safetensors(file, run.model.state_dict(), about)
+    file.write_bytes(pack_safetensors(run.model.state_dict(), about))
     return file
 
 

@@ -21,7 +21,7 @@ from rnn_lab.inference.load import load_model
 from rnn_lab.inference.onnx_export import export_onnx
 from rnn_lab.inference.onnx_model import load_onnx, parse_onnx
 from rnn_lab.inference.predict import predict
-from rnn_lab.io.safetensors_file import write_safetensors
+from rnn_lab.io.safetensors_file import pack_safetensors
 from rnn_lab.reports.evaluation_curves import reliability, without_temperature
 from rnn_lab.reports.run_files import read_predictions
 from rnn_lab.serving.runs import _describe
@@ -190,7 +190,9 @@ def test_a_run_that_is_not_tested_reports_the_temperature_of_its_best_epoch(trai
 def test_a_temperature_that_is_not_positive_is_refused(trained, tmp_path, temperature):
     run = load_model(trained / "run")
     run.model.temperature = torch.tensor(temperature)
-    write_safetensors(tmp_path / "model.safetensors", run.model.state_dict(), run.about)
+    (tmp_path / "model.safetensors").write_bytes(
+        pack_safetensors(run.model.state_dict(), run.about)
+    )
     with pytest.raises(CheckpointError, match="damaged: its temperature is not positive"):
         load_model(tmp_path / "model.safetensors")
     made = untrained_run()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from rnn_lab.commands import export
 from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.load import load_model
-from rnn_lab.io.safetensors_file import digest, write_safetensors
+from rnn_lab.io.safetensors_file import digest, pack_safetensors
 from tests.cli.forked import run_warm_command
 from tests.inference.test_load import refused
 
@@ -71,7 +71,7 @@ def test_predict_gives_the_same_line_to_the_last_digit(mood_run, exported, tmp_p
         (("run=a", "run=b"), "run: given twice"),
         (("run=",), "run=: no value given"),
         (("run=a", "plugins="), "plugins=: no value given"),
-        (("run",), "run: expected name=value. Did you mean run? Choose from: output, plugins,"),
+        (("run",), "run: expected name=value. Did you mean run? Choose from: output, overwrite,"),
         (("run=a", "ouput=b"), "ouput: no such option. Did you mean output? Choose from: output,"),
     ],
 )
@@ -110,6 +110,18 @@ def test_only_an_exported_file_is_replaced(mood_run, capsys, tmp_path, name):
     mine.unlink()
     for _ in range(2):
         export([f"run={mood_run}", f"output={mine}"])
+    written = mine.read_bytes()
+    run = load_model(str(mood_run))
+    weights = run.model.state_dict()
+    weights["linear.bias"] = weights["linear.bias"] + 1
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(pack_safetensors(weights, run.about))
+    with pytest.raises(SystemExit):
+        export([f"run={other}", f"output={mine}"])
+    assert "exists and is the export of another run, or of" in capsys.readouterr().err
+    assert mine.read_bytes() == written
+    export([f"run={other}", f"output={mine}", "overwrite=true"])
+    assert mine.read_bytes() != written
     if mine.suffix == ".safetensors":
         save_file({"w": torch.zeros(3)}, mine)  # of another program
         with pytest.raises(SystemExit):
@@ -165,7 +177,7 @@ def test_weights_without_a_description_and_what_is_no_such_file(exported, tmp_pa
     save_file({"w": torch.zeros(3)}, path, metadata={"rnn-lab": "[" * 100_000})
     assert "cannot be read as safetensors" in refused(path)
     weights = load_file(exported) | {"linear.bias": torch.full((3,), torch.nan)}
-    write_safetensors(path, weights, load_model(str(exported)).about)
+    path.write_bytes(pack_safetensors(weights, load_model(str(exported)).about))
     assert "not finite" in refused(path)
     path.write_bytes((mood_run / "checkpoints" / "best.ckpt").read_bytes())
     assert "cannot be read as safetensors" in refused(path)

@@ -13,7 +13,7 @@ import pytest
 
 from rnn_lab.inference.export import export
 from rnn_lab.inference.load import LoadedModel, load_model
-from rnn_lab.io.safetensors_file import write_safetensors
+from rnn_lab.io.safetensors_file import pack_safetensors
 from tests.inference.untrained import untrained_run
 from tests.reports.chromium import Chromium
 from tests.serving.conftest import Start
@@ -77,7 +77,7 @@ def write_several(run: LoadedModel, path: Path) -> Path:
     model = several.model_config.model_dump()
     saved = {**saved, "model": model, "num_classes": len(LABELS), "task": "multilabel"}
     about = {"hyper_parameters": saved, "TextDataModule": {**data, "class_names": list(LABELS)}}
-    write_safetensors(path, several.model.state_dict(), about)
+    path.write_bytes(pack_safetensors(several.model.state_dict(), about))
     return path
 
 

@@ -108,6 +108,7 @@ class ExportOptions(_OneRunOptions):
 
     output: FilePath = "model.safetensors"
     texts: FilePath | None = None  # a file of texts to compare an .onnx file with the run on
+    overwrite: Annotated[bool, Field(strict=False)] = False  # replace the export of another run
 
 
 class ExplainOptions(_OneRunOptions):

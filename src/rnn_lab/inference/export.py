@@ -14,7 +14,7 @@ from rnn_lab.io import safetensors_file
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
 from rnn_lab.io.replace import check_replaceable
 from rnn_lab.io.run_file import ONNX_SUFFIX, run_folder
-from rnn_lab.io.safetensors_file import SUFFIX, write_safetensors
+from rnn_lab.io.safetensors_file import SUFFIX, pack_safetensors
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import load_plugins, require_extra
 from rnn_lab.reports.model_card import MARK, ExportedFile, model_card
@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # torch takes seconds to import: only once the options are va
 
 USAGE = """Write a trained run as one file, and a model card beside it.
 
-usage: rnn-lab export run=RUN [output=model.safetensors] [plugins=MODULE,...]
-       rnn-lab export run=RUN output=model.onnx [texts=FILE] [plugins=MODULE,...]
+usage: rnn-lab export run=RUN [output=model.safetensors] [overwrite=true] [plugins=MODULE,...]
+       rnn-lab export run=RUN output=model.onnx [texts=FILE] [overwrite=true] [plugins=MODULE,...]
 
 RUN is a run folder, or a .ckpt or .safetensors file. The file contains the network, its vocabulary
 and its class names.
@@ -39,6 +39,7 @@ and its class names.
                 FILE, else on the test texts in the run's folder. Needs
                 pip install '<clone or wheel>[onnx]'
 
+overwrite=true replaces the export of another run.
 The model card, model.onnx.md, has the data, metrics, baselines, seeds, versions and limits."""
 
 SUFFIXES = (SUFFIX, ONNX_SUFFIX)
@@ -58,8 +59,8 @@ def export(arguments: Sequence[str]) -> Exported:
 
     Raises:
         ConfigError: an argument is unknown, repeated or has an invalid value, `output` or the model
-            card would replace a file of the user's, or an .onnx file cannot have the run's cell or
-            pooling.
+            card would replace a file of the user's or the export of another run, or an .onnx file
+            cannot have the run's cell or pooling.
         CheckpointError: the run cannot be read, or an .onnx file does not give its probabilities.
         DataError: `texts` cannot be read.
         WriteError: the file cannot be written.
@@ -80,11 +81,15 @@ def export(arguments: Sequence[str]) -> Exported:
     run = load_model(options.run)
     compared = None
     if output.suffix == ONNX_SUFFIX:
-        compared = _write_onnx(output, run, texts)
+        content, compared = _pack_onnx(run, texts)
     else:
-        write_safetensors(output, run.model.state_dict(), run.about)
-    with atomic_write(card) as file:
-        file.write(model_card(_describe(output, run, compared), _recorded_result(run)))
+        content = pack_safetensors(run.model.state_dict(), run.about)
+    if not options.overwrite:
+        _check_same_model(options, output, content)
+    with atomic_write_bytes(output) as file:
+        file.write(content)
+    with atomic_write(card) as text_file:
+        text_file.write(model_card(_describe(output, run, compared), _recorded_result(run)))
     return Exported(output, card, compared)
 
 
@@ -121,20 +126,29 @@ def _is_ours(path: Path) -> bool:
     return onnx_model.is_ours(path)
 
 
-def _write_onnx(output: Path, run: "LoadedModel", texts: list[str] | None) -> str:
-    """Write an .onnx file that gives the run's probabilities; return how they were compared."""
+def _check_same_model(options: ExportOptions, output: Path, content: bytes) -> None:
+    """Raise a ConfigError if `output` is an export of another run."""
+    if not output.is_file() or not (size := output.stat().st_size):
+        return
+    if size != len(content) or output.read_bytes() != content:
+        raise ConfigError(
+            f"output={options.output}: exists and is the export of another run, or of another "
+            "state of this one; choose another name, or overwrite=true"
+        )
+
+
+def _pack_onnx(run: "LoadedModel", texts: list[str] | None) -> tuple[bytes, str]:
+    """Return an .onnx file that gives the run's probabilities, and how they were compared."""
     from rnn_lab.inference.onnx_export import export_onnx
 
     where = "texts"
     if texts is None:
         where, texts = "test texts", _recorded_texts(run)
     content, compared = export_onnx(run, texts)
-    with atomic_write_bytes(output) as file:
-        file.write(content)
     real = compared.texts - compared.random
     if not real:
         where = "texts, since the run's folder has none (texts=FILE gives some)"
-    return (
+    return content, (
         f"compared with the run on {real:,} {where} and {compared.random} random sequences of "
         f"tokens: probabilities differ by at most {compared.difference:.1e}"
     )

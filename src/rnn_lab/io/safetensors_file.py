@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnn_lab.errors import CheckpointError, sanitize
-from rnn_lab.io.atomic import atomic_write_bytes
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION, schema_mismatch
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the options are valid
@@ -25,27 +24,19 @@ _MAX_HEADER = 100_000_000  # bytes, as the library has it
 _PARTS = {"hyper_parameters", "TextDataModule"}
 
 
-def write_safetensors(
-    path: Path, weights: Mapping[str, "Tensor"], about: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Write a file for `read_safetensors`. The same run gives the same bytes.
+def pack_safetensors(
+    weights: Mapping[str, "Tensor"], about: Mapping[str, Mapping[str, Any]]
+) -> bytes:
+    """Return the content of a file for `read_safetensors`. The same run gives the same bytes.
 
-    Args:
-        path: the file, whole or absent.
-        weights: of a RecurrentClassifier.
-        about: the parts of a checkpoint beside its weights.
-
-    Raises:
-        WriteError: the file cannot be written; says why.
+    `weights` are those of a RecurrentClassifier, and `about` the parts of a checkpoint beside them.
     """
     from safetensors.torch import save
 
     assert set(about) == _PARTS
     described: dict[str, Any] = {SCHEMA_KEY: SCHEMA_VERSION, **about}
     described |= {_DIGEST: digest(weights, described)}
-    content = save(dict(weights), metadata={_KEY: json.dumps(described)})
-    with atomic_write_bytes(path) as file:
-        file.write(content)
+    return save(dict(weights), metadata={_KEY: json.dumps(described)})
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
@@ -75,7 +66,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def is_ours(path: Path) -> bool:
-    """Return whether `write_safetensors` wrote a file, of any version; only its header is read."""
+    """Return whether a file is of `pack_safetensors`, of any version; only its header is read."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = file.read(min(size, _MAX_HEADER))
