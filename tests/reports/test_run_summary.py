@@ -45,6 +45,13 @@ def test_validation_and_test_are_side_by_side(make_run: MakeRun) -> None:
     assert "3 min 7 s" in text
 
 
+def test_a_note_says_that_thresholds_of_the_splits_differ(make_run: MakeRun) -> None:
+    note = "those of test are at the thresholds that validation chose."
+    assert note not in printed(make_run(), width=200)
+    data = {"name": "files", "task": "multilabel"}
+    assert note in printed(make_run(name="several", data=data), width=200)
+
+
 def test_an_evaluation_has_no_validation(make_run: MakeRun) -> None:
     text = printed(make_run(examples=3, checkpoint="best.ckpt", data={"name": "files"}))
     assert "validation" not in text

@@ -39,6 +39,17 @@ def metric_names(result: Mapping[str, Any]) -> dict[str, str]:
     return METRIC_NAMES[MULTILABEL if is_multilabel else MULTICLASS]
 
 
+def threshold_note(result: Mapping[str, Any]) -> str | None:
+    """Say which thresholds the metrics of a run's splits are of; None: they have none."""
+    has_both = all(any(name.startswith(f"{split}/") for name in result) for split in SPLIT_NAMES)
+    if not has_both or metric_names(result) is not METRIC_NAMES[MULTILABEL]:
+        return None
+    return (
+        "Accuracy and F1 of validation are at a threshold of 0.5; those of test are at the "
+        "thresholds that validation chose."
+    )
+
+
 def format_model(result: dict[str, Any]) -> str:
     """Return "GRU", "minLSTM", "bidirectional LSTM" ..., from a run's result.json."""
     name = format_cell(result["model"]["name"])

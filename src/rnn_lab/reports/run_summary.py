@@ -22,6 +22,7 @@ from rnn_lab.reports.formatting import (
     metric_names,
     order_metrics,
     shorten,
+    threshold_note,
 )
 from rnn_lab.reports.rendering import make_table, print_lines
 from rnn_lab.reports.run_files import diff_options, read_result, recorded_options
@@ -66,6 +67,8 @@ def print_run(run_folder: Path, console: Console | None = None) -> None:
         values = (format_metric(metric, result.get(f"{split}/{metric}")) for split in splits)
         table.add_row(Text(names.get(metric, metric)), *values)
     console.print(table)
+    if note := threshold_note(result):
+        print_lines([note], console)
     if _is_multilabel(result) and result.get("per_class"):
         console.print(_label_table(result["per_class"], result["thresholds"]))
     print_lines(_facts(result, run_folder), console)

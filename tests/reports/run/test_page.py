@@ -174,6 +174,8 @@ def test_any_number_of_labels(make_run: MakeRun) -> None:
     assert "no confusion matrix and no reliability diagram" in page
     assert '<td class="n">40.0 %</td>' in page and "accuracy (exact match)" in page
     assert 'id="curves"' in page and 'id="calibration"' not in page
+    assert "those of test are at the thresholds that validation chose" in page
+    assert "thresholds that validation" not in page_of(complete_run(make_run, name="one_label"))
 
 
 def test_the_reliability_diagram_has_the_line_before_calibration(make_run: MakeRun) -> None:

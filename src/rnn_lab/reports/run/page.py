@@ -42,6 +42,7 @@ from rnn_lab.reports.formatting import (
     is_language_model,
     metric_names,
     order_metrics,
+    threshold_note,
 )
 from rnn_lab.reports.rendering import render_template
 from rnn_lab.reports.run import charts
@@ -259,6 +260,7 @@ def _metrics(parts: _Parts, result: dict[str, Any]) -> dict[str, Any]:
         "splits": [SPLIT_NAMES[split] for split in splits],
         "columns": [label for label, _ in columns],
         "rows": rows,
+        "threshold_note": threshold_note(result),
         "tiles": tiles[:5],
         "tile_split": SPLIT_NAMES.get(shown, ""),
     }
