@@ -110,7 +110,7 @@ def test_a_classifier_starts_from_both_directions(run):
 
 
 def test_validation_texts_of_the_language_model_are_reported(run):
-    options = ("model.bidirectional=true", f"model.init_from={run}", "data.data_seed=5")
+    options = ("model.bidirectional=true", f"model.init_from={run}", "data.split_seed=5")
     printed = train(run.parent, "other", *options, "trainer.fast_dev_run=true")
     assert re.search(r"init_from was trained, without labels, on \d+ of the \d+ valid", printed)
 

@@ -65,6 +65,7 @@ class PredictOptions(_RunOptions, ReadConfig):
     shard: Text | None = None
     engine: Literal["local", "ray"] = "local"
     num_workers: PositiveInt | None = None
+    one_text_per: Literal["auto", "line", "file"] = "auto"
     keep_columns: StrictBool = True
     id_column: Column | None = None
     top_k: PositiveInt | None = None
@@ -88,6 +89,8 @@ class PredictOptions(_RunOptions, ReadConfig):
                 raise ValueError(f"shard={self.shard}: engine=ray divides the input itself")
         if self.engine == "ray" and self.input in (None, "-"):
             raise ValueError("engine=ray: needs input=<files, a pattern or a folder>")
+        if self.one_text_per == "file" and self.format not in (None, "txt"):
+            raise ValueError(f"one_text_per=file: reads plain text; leave out format={self.format}")
         if self.num_workers is not None and self.engine != "ray":
             raise ValueError(f"num_workers={self.num_workers}: only engine=ray has workers")
         return self
@@ -97,10 +100,24 @@ class PredictOptions(_RunOptions, ReadConfig):
         """What `input` names, as a list."""
         return [self.input] if isinstance(self.input, str) else list(self.input or ())
 
-    def read_options(self) -> ReadOptions:
-        """Return the options that say how `input` is read."""
+    @property
+    def is_divided(self) -> bool:
+        """Whether each file, or each share of its rows, has an output of its own in a folder."""
+        is_shared = self.shard is not None or self.engine != "local"
+        return is_shared or self.output_format is not None
+
+    @property
+    def any_ending(self) -> bool:
+        """Whether all files of a folder are labelled, and not only those of a known ending."""
+        return self.format is not None or self.one_text_per == "file"
+
+    def read_options(self, *, whole_files: bool) -> ReadOptions:
+        """Return the options that say how `input` is read; of `txt`, perhaps whole files."""
         keeps_all = self.keep_columns and self.id_column is None
-        return replace(read_options(self), all_columns=keeps_all)
+        format = "txt" if self.one_text_per == "file" else self.format
+        return replace(
+            read_options(self), all_columns=keeps_all, format=format, whole_files=whole_files
+        )
 
 
 class ExportOptions(_OneRunOptions):

@@ -3,10 +3,11 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-from rnn_lab.data.readers.records import BadRow, Record, RecordReader
+from rnn_lab.data.readers.records import BadRow, ReadInfo, Record, RecordReader
 from rnn_lab.errors import ConfigError, DataError, sanitize
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import PredictOptions
@@ -17,17 +18,20 @@ from rnn_lab.inference.prediction_files import (
     OutputOptions,
     ParquetTable,
     PredictionFile,
+    RowPrediction,
+    RowReader,
     describe_dropped,
     is_prediction_file,
 )
+from rnn_lab.inference.recorded import recorded_read_info
 from rnn_lab.inference.run_loader import load_runs
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
 from rnn_lab.io.replace import check_replaceable
 from rnn_lab.io.streams import printing_results
 from rnn_lab.paths import local_path
+from rnn_lab.reports.run_files import list_runs
 
 if TYPE_CHECKING:
-    from rnn_lab.inference.prediction_files import RowPrediction
     from rnn_lab.inference.predictor import Predictor
 
 OUTPUTS = {
@@ -39,6 +43,44 @@ OUTPUTS = {
 NAMED_LINES = 10  # bad lines that the summary lists; the output has them all
 
 
+class LazyRun:
+    """The run of `options`, or the ensemble of several, loaded when it is first needed."""
+
+    def __init__(self, options: PredictOptions) -> None:
+        self.options = options
+
+    @cached_property
+    def predictor(self) -> "Predictor":
+        """The model."""
+        return load_predictor(self.options)
+
+    @cached_property
+    def runs(self) -> list[str]:
+        """The run, or those of the ensemble."""
+        return list_runs(self.options.run)
+
+    @cached_property
+    def read_info(self) -> ReadInfo | None:
+        """How the training texts of the first run were read; a result.json has it unloaded."""
+        is_recorded, info = recorded_read_info(self.runs[0])
+        return info if is_recorded else self.predictor.read_info
+
+    @property
+    def reads_whole_files(self) -> bool:
+        """Whether a text file is one text, by option or as those that the run was trained on."""
+        chosen, info = self.options.one_text_per, self.read_info
+        return chosen == "file" or (chosen == "auto" and info is not None and info.whole_files)
+
+    def reader(self, source: str | Path | BinaryIO) -> RecordReader:
+        """Return a reader of an input.
+
+        The columns of the text and the encoding are those of the training texts, where the input
+        has them and no option says otherwise.
+        """
+        options = self.options.read_options(whole_files=self.reads_whole_files)
+        return RecordReader(source, options, labelled=False, like=self.read_info)
+
+
 class Counts(NamedTuple):
     """The rows of one input, and those that could not be used."""
 
@@ -48,7 +90,7 @@ class Counts(NamedTuple):
 
 def label_rows(
     run: "Predictor",
-    reader: RecordReader,
+    reader: RowReader,
     rows: Iterable[Record | BadRow],
     options: PredictOptions,
     source: str,
@@ -73,6 +115,16 @@ def label_rows(
         _check_columns(run, source)
     if options.text_column is None:
         _print_text_columns(reader, source)
+    if reader.info.whole_files and options.one_text_per == "auto" and not prefix:
+        print(
+            f"{source}: a file is one text, as in training; one_text_per=line labels each line",
+            file=sys.stderr,
+        )
+    unit = "file" if reader.info.whole_files else "line"
+
+    def place(row: RowPrediction) -> str:
+        return f"{source}:{row.line}" if unit == "line" else sanitize(str(row.id or source))
+
     total = bad_count = 0
     bad: list[RowPrediction] = []  # the first ones
     separator = run.label_separator if run.task == "multilabel" else None
@@ -84,18 +136,18 @@ def label_rows(
                 bad_count += 1
                 bad = [*bad, prediction][:NAMED_LINES]
     if total and bad_count == total and not all_may_be_bad:
-        raise DataError(f"{source}:{bad[0].line}: {bad[0].error}; no line can be used")
+        raise DataError(f"{place(bad[0])}: {bad[0].error}; no {unit} can be used")
     for prediction in bad:
-        print(f"{source}:{prediction.line}: {prediction.error}", file=sys.stderr)
+        print(f"{place(prediction)}: {prediction.error}", file=sys.stderr)
     if bad_count > len(bad):
-        print(f"... and {bad_count - len(bad):,} more bad lines", file=sys.stderr)
+        print(f"... and {bad_count - len(bad):,} more bad {unit}s", file=sys.stderr)
     if dropped := describe_dropped(output_options):
         print(dropped, file=sys.stderr)
     print(f"{prefix}{total - bad_count:,} of {total:,} texts labelled", file=sys.stderr)
     return Counts(total, bad_count)
 
 
-def _print_text_columns(reader: RecordReader, source: str) -> None:
+def _print_text_columns(reader: RowReader, source: str) -> None:
     """Print which columns of the input were inferred to be the text."""
     if (columns := reader.info.columns) is not None:
         names = " and ".join(map(repr, columns.text) if columns.header else columns.text)

@@ -6,24 +6,24 @@ from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from rnn_lab.data.readers.records import RecordReader, text_error
+from rnn_lab.data.readers.records import text_error
 from rnn_lab.errors import ConfigError, DataError, sanitize
 from rnn_lab.inference.config import PredictOptions
+from rnn_lab.inference.documents import Documents, find_documents
 from rnn_lab.inference.input_files import names_several
 from rnn_lab.inference.labelling import (
     OUTPUTS,
+    LazyRun,
     check_output_file,
     label_rows,
     load_predictor,
     output_lock,
 )
 from rnn_lab.inference.prediction_files import ParquetTable
-from rnn_lab.inference.recorded import recorded_read_info
 from rnn_lab.io.locks import locked
 from rnn_lab.io.streams import printing_results
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
-from rnn_lab.reports.run_files import list_runs
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:
@@ -37,16 +37,20 @@ NO_LABEL = "(no label)"
 def predict(options: dict[str, Any]) -> None:
     """Label one `text`, as a table for people, or every row of `input`, as JSON, CSV or Parquet.
 
-    Of several files, or of a `shard` of them, `output` is a folder.
+    Of several files, or of a `shard` of them, `output` is a folder; of files that are one text
+    each, it may be one table.
 
     Raises:
         UserError: an option, the run or the input cannot be used, or no row of the input can.
     """
     checked = validate(PredictOptions, options)
+    run = LazyRun(checked)
     if checked.input is None:
         predict_text(checked)
     elif isinstance(checked.input, str) and not _has_output_folder(checked, checked.input):
-        predict_stream(checked, checked.input)
+        predict_stream(run, checked.input)
+    elif (documents := find_documents(run)) is not None:
+        predict_documents(run, documents)
     elif checked.engine == "ray":
         from rnn_lab.inference.predict_ray import predict_on_ray
 
@@ -59,8 +63,7 @@ def predict(options: dict[str, Any]) -> None:
 
 def _has_output_folder(options: PredictOptions, source: str) -> bool:
     """Return whether `output` is a folder with one file for each of the input."""
-    is_divided = options.shard is not None or options.engine != "local"
-    return is_divided or options.output_format is not None or names_several(source)
+    return options.is_divided or names_several(source)
 
 
 def predict_text(options: PredictOptions) -> None:
@@ -106,28 +109,30 @@ def print_prediction(
         print(line)
 
 
-def predict_stream(options: PredictOptions, source: str) -> None:
+def predict_stream(run: LazyRun, source: str) -> None:
     """Write what each row of `source` has with its prediction, in order, see prediction_files.
 
-    A row that cannot be used has an `error` in place of its label, and is listed on stderr. The
-    columns of the text and the encoding are those of the run's training texts, where the input has
-    them and no option says otherwise.
+    A row that cannot be used has an `error` in place of its label, and is listed on stderr.
     """
+    options = run.options
     _check_output(options.output, source, overwrite=options.overwrite)
-    run: Predictor | None = None
-    is_recorded, like = recorded_read_info(list_runs(options.run)[0])
-    if not is_recorded:
-        run = load_predictor(options)
-        like = run.read_info
-    stream = sys.stdin.buffer if source == "-" else local_path(source)
-    reader = RecordReader(stream, options.read_options(), labelled=False, like=like)
+    reader = run.reader(sys.stdin.buffer if source == "-" else local_path(source))
     rows = iter(reader)
     first = next(rows, None)  # a missing or unreadable file is reported before the model is loaded
     if first is None:
         raise DataError(f"{source}: contains no text")
-    run = run or load_predictor(options)
+    predictor = run.predictor
     with _locked_output(options.output):
-        label_rows(run, reader, chain([first], rows), options, source, options.output)
+        label_rows(predictor, reader, chain([first], rows), options, source, options.output)
+
+
+def predict_documents(run: LazyRun, documents: Documents) -> None:
+    """Write one row with the name and the prediction of each file."""
+    options = run.options
+    _check_output(options.output, "-", overwrite=options.overwrite)
+    predictor, source = run.predictor, ", ".join(options.inputs)
+    with _locked_output(options.output):
+        label_rows(predictor, documents, documents, options, sanitize(source), options.output)
 
 
 def _check_output(output: str, source: str, *, overwrite: bool) -> None:

@@ -20,25 +20,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rnn_lab import __version__
-from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.errors import ConfigError, DataError, UserError, WriteError, sanitize
 from rnn_lab.inference.config import PredictOptions
 from rnn_lab.inference.input_files import InputFile, find_input_files
 from rnn_lab.inference.labelling import (
     Counts,
+    LazyRun,
     check_output_file,
     label_rows,
-    load_predictor,
     output_lock,
 )
-from rnn_lab.inference.recorded import recorded_read_info
 from rnn_lab.inference.shards import Shard, divide, rows_of_shard
 from rnn_lab.io.atomic import check_writable, read_json, write_json
 from rnn_lab.io.locks import locked
 from rnn_lab.io.run_file import find_checkpoint
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
-from rnn_lab.reports.run_files import list_runs
 
 if TYPE_CHECKING:
     from rnn_lab.inference.predictor import Predictor
@@ -128,7 +125,7 @@ class Plan:
             UserError: an input does not exist, or the output is no folder for its predictions.
         """
         folder = _output_folder(options)
-        found = find_input_files(options.inputs, folder, any_ending=options.format is not None)
+        found = find_input_files(options.inputs, folder, any_ending=options.any_ending)
         ending = f".{options.output_format or ('parquet' if options.engine == 'ray' else 'jsonl')}"
         if ending == ".parquet":
             require_extra("files", f"output_format={ending[1:]}", needs="pyarrow")
@@ -213,19 +210,14 @@ class Labeller:
     _listed: dict[Path, "_Listing"] = field(default_factory=dict)
 
     @cached_property
-    def run(self) -> "Predictor":
-        """The model."""
-        return load_predictor(self.options)
-
-    @cached_property
-    def runs(self) -> list[str]:
-        """The run, or those of the ensemble."""
-        return list_runs(self.options.run)
+    def run(self) -> LazyRun:
+        """The run, or the ensemble of several."""
+        return LazyRun(self.options)
 
     @cached_property
     def fingerprint(self) -> str:
         """The hash of each model's file and of the options that change predictions."""
-        digests = sorted(map(_file_digest, self.runs), key=lambda d: d.digest())
+        digests = sorted(map(_file_digest, self.run.runs), key=lambda d: d.digest())
         digest = digests[0]
         for other in digests[1:]:
             digest.update(other.digest())
@@ -250,7 +242,7 @@ class Labeller:
         fingerprint = self.fingerprint
         if part.is_done(fingerprint):
             return PartResult(part, "finished")
-        run = self.run  # an error of the run is one of all parts
+        predictor = self.run.predictor  # an error of the run is one of all parts
         part.output.parent.mkdir(parents=True, exist_ok=True)
         try:
             with locked(output_lock(part.output), str(part.output)):
@@ -258,7 +250,7 @@ class Labeller:
                     return PartResult(part, "finished")
                 try:
                     self._check_output(part)
-                    counts = self._label(run, part)
+                    counts = self._label(predictor, part)
                 except (DataError, ConfigError) as error:
                     part.write_failure(error)
                     raise
@@ -270,16 +262,14 @@ class Labeller:
             return PartResult(part, "failed", str(error))
         return PartResult(part, "labelled")
 
-    def _label(self, run: "Predictor", part: Part) -> Counts:
+    def _label(self, predictor: "Predictor", part: Part) -> Counts:
         source = part.file.path
-        is_recorded, like = recorded_read_info(self.runs[0])
-        like = like if is_recorded else run.read_info
-        reader = RecordReader(source, self.options.read_options(), labelled=False, like=like)
+        reader = self.run.reader(source)
         rows = iter(reader) if part.rows == WHOLE else rows_of_shard(reader, source, part.rows)
         first = next(rows, None)  # an unreadable file is reported before anything is written
         rows = chain([] if first is None else [first], rows)
         return label_rows(
-            run,
+            predictor,
             reader,
             rows,
             self.options,

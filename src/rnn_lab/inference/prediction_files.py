@@ -17,7 +17,6 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TextIO
 import numpy as np
 
 from rnn_lab.data.readers.reading import ReadInfo
-from rnn_lab.data.readers.records import RecordReader
 from rnn_lab.errors import DataError
 from rnn_lab.plugins import require_extra
 
@@ -40,12 +39,21 @@ class RowPrediction(NamedTuple):
     labels: tuple[str, ...] = ()  # see Predictor.predicted
 
 
+class RowReader(Protocol):
+    """The rows of an input, as a RecordReader."""
+
+    @property
+    def info(self) -> ReadInfo:
+        """How the rows are read, once the first one was requested."""
+        ...
+
+
 @dataclass(frozen=True)
 class OutputOptions:
     """What a file of predictions has in it."""
 
     class_names: Sequence[str]
-    reader: RecordReader  # of the input
+    reader: RowReader  # of the input
     top_k: int | None = None  # classes whose probabilities are written; None: all
     # Where a text has any number of labels: what joins them in a table. None: it has one.
     label_separator: str | None = None

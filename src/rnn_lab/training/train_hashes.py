@@ -63,7 +63,7 @@ def warn_of_shared_texts(
     """Warn where the runs of `option` were trained on texts that validate or test this one.
 
     `trained_on` says how, as in "was trained on"; `advice` is how to avoid it. Where no run has the
-    hashes of its texts, a line says that nothing can be told.
+    hashes of its texts, a line says so.
     """
     for split in ("validation", "test"):
         if split not in data.splits:

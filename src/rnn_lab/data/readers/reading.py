@@ -1,5 +1,6 @@
 """A file or stream that is being read: its options, its lines, and what was inferred of it."""
 
+import codecs
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -43,8 +44,11 @@ from rnn_lab.errors import DataError
 SAMPLE_ROWS = 1000
 SAMPLE_CHARACTERS = 2**20
 
+CLASS_FOLDERS = "class folders"  # the format of a folder a class, with a text a file
+
 _ENDINGS = ".csv, .tsv, .jsonl, .json, .parquet, .arrow"  # in a message
 
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DELIMITER_NAMES = {"comma": ",", "semicolon": ";", "\\t": "\t", "tab": "\t", "pipe": "|"}
 _QUOTE_NAMES = {"double": '"', "single": "'", "none": ""}
 
@@ -118,6 +122,7 @@ class ReadOptions:
     group_column: Column | None = None
     id_column: Column | None = None  # of unlabelled rows; None: the column "id", if there is one
     all_columns: bool = False  # rows have all of their columns
+    whole_files: bool = False  # a file of `txt` is one text, not one a line
     prefix: str = ""  # of these options in messages: "data."
 
     @property
@@ -142,10 +147,12 @@ class ReadInfo:
     has_label_lists: bool = False  # the labels of a table are in cells such as ['news', 'tech']
     # The pyarrow types of the columns of Parquet and Arrow, with ReadOptions.all_columns.
     arrow_types: Mapping[str, Any] = field(default_factory=dict)
+    whole_files: bool = False  # each file is one text
+    has_mark: bool = False  # whether a CSV file begins with a byte order mark
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in the terms of the options, for result.json."""
-        found: dict[str, Any] = {"format": self.format}
+        found: dict[str, Any] = {"format": CLASS_FOLDERS if self.whole_files else self.format}
         if self.encoding is not None:
             found["encoding"] = self.encoding
         if self.dialect is not None:
@@ -168,7 +175,10 @@ class ReadInfo:
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "ReadInfo":
-        """Return the encoding and the columns of `as_dict`; anything else, as damaged, is none."""
+        """Return the encoding and the columns of `as_dict`, and whether files are whole texts.
+
+        Anything else, as damaged, is none.
+        """
         encoding, label = found.get("encoding"), found.get("label_column")
         text = found.get("text_column")
         texts = [text] if isinstance(text, str) else text
@@ -178,7 +188,12 @@ class ReadInfo:
             names = tuple(texts) if label is None else (*texts, label)
             header = found.get("header", True) is not False
             columns = ResolvedColumns(names, tuple(texts), label, header)
-        return cls("txt", encoding if isinstance(encoding, str) else None, columns=columns)
+        return cls(
+            "txt",
+            encoding if isinstance(encoding, str) else None,
+            columns=columns,
+            whole_files=found.get("format") == CLASS_FOLDERS,
+        )
 
 
 class Reading:
@@ -233,7 +248,21 @@ class Reading:
         if format in ("parquet", "arrow"):
             self.info = ReadInfo(format)
         else:
-            self.info = ReadInfo(format, self._infer_encoding(format))
+            self.info = ReadInfo(
+                format,
+                self._infer_encoding(format),
+                whole_files=self.options.whole_files and format == "txt",
+                has_mark=format == "csv" and self._has_mark(),
+            )
+
+    def _has_mark(self) -> bool:
+        if self.path is None:
+            return self.head("csv").startswith(_MARKS)
+        try:
+            with open_binary(self.path) as stream:
+                return stream.read(len(codecs.BOM_UTF8)).startswith(_MARKS)
+        except READ_ERRORS:
+            return False  # reading its rows says why
 
     def _binary_kind(self) -> str | None:
         """Return what a file evidently is, if no text and not what its ending says."""

@@ -4,7 +4,7 @@ Memory does not grow with the file. A malformed row is an item of the stream, no
 caller decides whether to stop or to count and skip it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from rnn_lab.data.readers.json_records import (
 )
 from rnn_lab.data.readers.json_rows import JsonObject
 from rnn_lab.data.readers.labels import canonical_label, split_labels
-from rnn_lab.data.readers.lines import decoding_error
+from rnn_lab.data.readers.lines import MAX_CHARACTERS, decoding_error
 from rnn_lab.data.readers.reading import (
     SAMPLE_ROWS,
     BadRow,
@@ -65,8 +65,8 @@ class RecordReader:
         Args:
             source: a path, decompressed if it ends in .gz or .zst, or a stream, which stays open.
             options: the user's.
-            labelled: whether rows have labels; if not, and in `txt` (one text per line), every
-                label is None.
+            labelled: whether rows have labels; if not, and in `txt` (one text per line, or with
+                ReadOptions.whole_files one per file), every label is None.
             like: of another file, for columns that evidence does not decide.
         """
         self._reading = Reading(source, options, labelled=labelled, like=like)
@@ -100,8 +100,23 @@ class RecordReader:
 
 def _text_records(reading: Reading) -> Iterator[Record]:
     with reading.lines() as lines:
+        if reading.info.whole_files:
+            yield Record(1, _joined(text for _, text in lines), None)
+            return
         for line, text in lines:
             yield Record(line, text.rstrip("\r\n"), None)
+
+
+def _joined(lines: Iterable[str]) -> str:
+    """Return a text, or enough of one that is too long to see that it is."""
+    parts: list[str] = []
+    characters = 0
+    for line in lines:
+        parts.append(line)
+        characters += len(line)
+        if characters > MAX_CHARACTERS:
+            break
+    return "".join(parts)
 
 
 def _label_line_records(reading: Reading) -> Iterator[Record | BadRow]:

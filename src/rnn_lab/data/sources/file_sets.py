@@ -25,7 +25,7 @@ from rnn_lab.data.readers.encoding import choose_encoding, detect_encoding
 from rnn_lab.data.readers.formats import known_format
 from rnn_lab.data.readers.labels import Label, canonical_label, split_labels
 from rnn_lab.data.readers.lines import MAX_CHARACTERS
-from rnn_lab.data.readers.reading import Reading
+from rnn_lab.data.readers.reading import CLASS_FOLDERS, Reading
 from rnn_lab.data.readers.records import (
     EMPTY_LABEL,
     EMPTY_TEXT,
@@ -247,7 +247,7 @@ class ClassFolders(FileSet):
                     yield Row(str(file), name, text, label)
                 else:
                     yield Row(str(file), name, fault=fault)
-        self.info = {"format": "class folders", "encoding": _one_or_all(sorted(encodings))}
+        self.info = {"format": CLASS_FOLDERS, "encoding": _one_or_all(sorted(encodings))}
 
     def _read(self, file: Path) -> tuple[str, str, str | None]:
         """Return the text, its encoding, and why it cannot be used."""
