@@ -16,6 +16,7 @@ from rnn_lab.inference.explanation import explain_text
 from rnn_lab.inference.load import load_model
 from rnn_lab.inference.onnx_export import export_onnx
 from rnn_lab.inference.predict import predict
+from rnn_lab.serving.uploads import labelled_csv
 from tests.inference.untrained import untrained_run
 from tests.serving.conftest import Start
 from tests.serving.server import Answer, Server, head, read_all, read_error, status_of
@@ -157,6 +158,13 @@ def test_files_of_other_formats_are_read(server: Server, path, content, lines):
     rows = list(csv.DictReader(io.StringIO(answer.body.decode())))
     assert [row["label"] for row in rows] == lines
     assert all(bool(row["error"]) == (row["label"] == "") for row in rows)
+
+
+def test_the_table_of_an_upload_has_commas_whatever_the_file_has():
+    content = "\ufefftext;n\na good film;1\n".encode()
+    options = {"text_column": None, "max_text_length": 100, "batch_size": 8}
+    answer = b"".join(labelled_csv(untrained_run(), content, format="csv", **options))
+    assert answer.decode().startswith("line,id,text,n,label,")
 
 
 def test_the_facts_of_the_server(server: Server, mood_run: Path, run):

@@ -128,7 +128,9 @@ def label_rows(
     total = bad_count = 0
     bad: list[RowPrediction] = []  # the first ones
     separator = run.label_separator if run.task == "multilabel" else None
-    output_options = OutputOptions(run.class_names, reader, options.top_k, separator)
+    output_options = OutputOptions(
+        run.class_names, reader, options.top_k, separator, csv_as_read=True
+    )
     with _opened(output, output_options) as file, _progress(output) as show:
         for prediction in file.write_all(predict_rows(run, rows, options.batch_size)):
             show(total := total + 1)

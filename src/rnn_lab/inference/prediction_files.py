@@ -21,6 +21,7 @@ from rnn_lab.errors import DataError
 from rnn_lab.plugins import require_extra
 
 PREFIX = "input_"
+_MARK = "\ufeff"
 _METADATA = {b"rnn_lab": b"predictions"}  # of a Parquet file
 _HEAD_ROWS, _HEAD_CHARACTERS = 1000, 2**22  # that the columns of a table are taken from
 _BATCH_ROWS, _BATCH_CHARACTERS = 4096, 2**24  # of a row group of Parquet
@@ -57,6 +58,8 @@ class OutputOptions:
     top_k: int | None = None  # classes whose probabilities are written; None: all
     # Where a text has any number of labels: what joins them in a table. None: it has one.
     label_separator: str | None = None
+    # CSV has the delimiter and the byte order mark of a CSV input: what opens one opens the other.
+    csv_as_read: bool = False
     dropped: dict[str, int] = field(default_factory=dict)  # columns a table does not have: rows
 
     @property
@@ -127,24 +130,29 @@ class CsvTable:
     """One row of CSV a row: line, id, its own columns, label, probabilities, error."""
 
     def __init__(self, file: TextIO, options: OutputOptions) -> None:
-        self._writer = csv.writer(file, lineterminator="\n")
-        self._options = options
+        self._file, self._options = file, options
 
     def write_all(self, rows: Iterable[RowPrediction]) -> Iterator[RowPrediction]:
         """Write each row; yield it once it was taken."""
         head, kept, rest = _with_columns(rows, without="id")
+        writer = self._begin()
         ours = _result_names(self._options)
         names = free_names(map(self._options.kept_name, kept), {"line", "id", *ours})
-        self._writer.writerow(["line", "id", *names, *ours])
+        writer.writerow(["line", "id", *names, *ours])
         for row in _chain(head, rest):
             columns = row.columns or {}
             _count_dropped(columns, {"id", *kept}, self._options)
             values = [_cell(columns.get(name)) for name in kept]
             id_ = _cell(columns["id"]) if "id" in columns else row.id
-            self._writer.writerow(
-                [row.line, id_, *values, *_results(row, self._options, text=True)]
-            )
+            writer.writerow([row.line, id_, *values, *_results(row, self._options, text=True)])
             yield row
+
+    def _begin(self) -> Any:
+        info, delimiter = self._options.info, ","
+        if self._options.csv_as_read and info.format == "csv":
+            delimiter = info.dialect.delimiter if info.dialect else delimiter
+            self._file.write(_MARK if info.has_mark else "")
+        return csv.writer(self._file, delimiter=delimiter, lineterminator="\n")
 
 
 class ParquetTable:
@@ -237,7 +245,11 @@ def is_prediction_file(path: Path) -> bool:
         with path.open(encoding="utf-8", newline="") as file:
             line = file.readline(_FIRST_LINE)
         if path.suffix.lower() == ".csv":
-            header = next(csv.reader(io.StringIO(line)), [])
+            line = line.removeprefix(_MARK)
+            delimiter = line.removeprefix("line")[:1]
+            if delimiter in ("", "\r", "\n", '"'):
+                return False
+            header = next(csv.reader(io.StringIO(line), delimiter=delimiter), [])
             has_label = "label" in header or "labels" in header
             return header[:2] == ["line", "id"] and header[-1:] == ["error"] and has_label
         row = json.loads(line)

@@ -34,7 +34,8 @@ def labelled_csv(
 ) -> Iterator[bytes]:
     """Yield the table that `rnn-lab predict output=<.csv>` writes for the rows in `content`.
 
-    A row that cannot be used, or whose text is too long, has an `error` in place of its label.
+    It has commas, whatever the content has, and no byte order mark: the page reads it. A row that
+    cannot be used, or whose text is too long, has an `error` in place of its label.
 
     Raises:
         DataError: there is no row, or no column is plainly the text. Raised by the first part.
