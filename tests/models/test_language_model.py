@@ -139,6 +139,18 @@ def test_blocks_give_the_loss_and_the_gradient_of_torchs_cross_entropy(threads, 
     torch.testing.assert_close(*gradients)
 
 
+def test_a_second_derivative_is_refused():
+    """Not returned without what comes from the softmax."""
+    states = torch.randn(3, 4, requires_grad=True)
+    table, targets = torch.randn(5, 4), torch.tensor([0, 1, 2])
+    losses = softmax_losses(
+        states, states.sum(1), targets, torch.arange(5), table, torch.zeros(5), vocab_size=5
+    )
+    (gradient,) = torch.autograd.grad(losses.sum(), states, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"no second derivative here: .*cross_entropy"):
+        gradient.square().sum().backward()
+
+
 def test_a_sample_of_all_words_is_the_full_softmax():
     tokens, lengths = padded(TEXTS)
     exact, sampled = build()(tokens, lengths), build(num_sampled=VOCAB)(tokens, lengths)

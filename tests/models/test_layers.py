@@ -164,6 +164,7 @@ def test_gradcheck(cell, gates):
         return results[: 2 + len(states)]
 
     assert torch.autograd.gradcheck(run, [*arguments, *states])
+    assert torch.autograd.gradgradcheck(run, [*arguments, *states], fast_mode=True)
 
 
 @KINDS
@@ -271,17 +272,69 @@ def test_the_way_taken_on_other_devices(kind):
 
 
 @KINDS
-def test_backward_twice_and_no_second_derivative(kind):
+def test_backward_twice(kind):
     torch.manual_seed(0)
     layer, _ = pair(kind, 3, 4)
     inputs = torch.randn(2, 3, 3, requires_grad=True)
     total = layer(inputs, torch.tensor([3, 1]))[0].square().sum()
     first = torch.autograd.grad(total, [inputs, *layer.parameters()], retain_graph=True)
     again = torch.autograd.grad(total, [inputs, *layer.parameters()], create_graph=True)
-    assert_equal(again, first, 1e-6 if kind == "lstm" else 0)
-    if kind != "lstm":
-        with pytest.raises(RuntimeError, match="once_differentiable"):
-            again[0].sum().backward()
+    assert_equal(again, first, 1e-6)
+
+
+def penalty_gradients(run, layer, inputs, lengths, state):
+    """The gradients of a penalty on the inputs' gradient (Gulrajani et al. 2017)."""
+    inputs = inputs.detach().requires_grad_()
+    outputs, final = run(layer, inputs, lengths, state)
+    total = outputs.sum() + sum(part.sum() for part in as_tuple(final))
+    (gradient,) = torch.autograd.grad(total, inputs, create_graph=True)
+    penalty = 0.1 * outputs.sum() + 10 * (gradient.flatten(1).norm(dim=1) - 1).square().sum()
+    return torch.autograd.grad(penalty, [inputs, *as_tuple(state), *layer.parameters()])
+
+
+@KINDS
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gradient_penalty_is_packed_ones(kind, bidirectional, compiled):
+    torch.manual_seed(0)
+    ours, theirs = pair(kind, 3, 4, 2, bidirectional, torch.float64)
+    ours.use_numba = compiled
+    inputs, lengths = torch.randn(3, 6, 3, dtype=torch.float64), torch.tensor([5, 1, 3])
+    state = random_state(kind, (2 * (1 + bidirectional), 3, 4), torch.float64)
+    for part in as_tuple(state):
+        part.requires_grad_()
+    expected = penalty_gradients(packed, theirs, inputs, lengths, state)
+    assert_equal(penalty_gradients(unpacked, ours, inputs, lengths, state), expected, 1e-10)
+
+
+def test_a_gradient_penalty_under_autocast():
+    torch.manual_seed(0)
+    layer = LSTM(32, 32)
+    inputs, lengths = torch.randn(4, 9, 32), torch.tensor([9, 1, 5, 3])
+    state = tuple(part.requires_grad_() for part in random_state("lstm", (1, 4, 32)))
+    exact = penalty_gradients(unpacked, layer, inputs, lengths, state)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = penalty_gradients(unpacked, layer, inputs, lengths, state)
+    for one, other in zip(rough, exact, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 0.05 * other.norm()
+
+
+@KINDS
+def test_second_derivatives_where_arguments_depend_on_each_other(kind):
+    torch.manual_seed(0)
+    ours, theirs = pair(kind, 4, 4, dtype=torch.float64)
+    lengths = torch.tensor([4, 2])
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(2, 4, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+
+    def gradients(run, layer):
+        h = start.mean(dim=1)[None]
+        _, final = run(layer, start, lengths, (h, h) if kind == "lstm" else h)
+        (first,) = torch.autograd.grad(as_tuple(final)[0].sum(), start, create_graph=True)
+        return [first, *torch.autograd.grad(first.square().sum(), [start, *layer.parameters()])]
+
+    assert_equal(gradients(unpacked, ours), gradients(packed, theirs), 1e-10)
 
 
 @KINDS

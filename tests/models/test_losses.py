@@ -264,6 +264,15 @@ def test_the_adversarial_loss_alone_has_the_gradient_of_both_passes(options, fro
     torch.testing.assert_close(computed, expected)
 
 
+def test_a_second_derivative_of_known_gradients_is_refused():
+    classifier = build("lstm")
+    embedded = EmbeddedTexts.embed(classifier, *texts(LENGTHS))
+    loss, _ = adversarial_perturbation(embedded, embedded.logits().sum(), epsilon=1.0)
+    (gradient,) = torch.autograd.grad(loss, embedded.vectors, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"no second derivative here: .*keep_graph=True"):
+        gradient.square().sum().backward()
+
+
 def test_the_first_pass_has_the_bits_of_the_classifier():
     classifier = build(dropout=0.5, word_dropout=0.3, ngrams=2, ngram_buckets=64)
     given = batch()

@@ -114,10 +114,13 @@ def test_gradients(pooling, bidirectional, use_numba):
     lengths = torch.tensor([3, 1, 5])
     outputs = padded([3, 1, 5], 4, extra=1).requires_grad_()
     real = (torch.arange(6) < lengths[:, None])[:, :, None]
-    # Outputs past the end are constants to the recurrent layers; here they are held at zero.
-    assert torch.autograd.gradcheck(
-        lambda x: pool(x * real, lengths, pooling, bidirectional, use_numba=use_numba), outputs
-    )
+
+    def run(x):
+        # Outputs past the end are constants to the recurrent layers; here they are held at zero.
+        return pool(x * real, lengths, pooling, bidirectional, use_numba=use_numba)
+
+    assert torch.autograd.gradcheck(run, outputs)
+    assert torch.autograd.gradgradcheck(run, outputs)
 
 
 @COMPILED

@@ -265,12 +265,24 @@ def test_linear_scan_gradcheck_and_second_derivative():
     arguments = [argument.double().requires_grad_() for argument in arguments]
     lengths = torch.tensor([7, 1, 4])
 
-    def scan(use_numba):
-        return lambda *given: linear_scan(*given, lengths, use_numba=use_numba)[1]
+    real = (torch.arange(7)[:, None] < lengths)[:, :, None]
 
-    assert torch.autograd.gradcheck(scan(True), arguments)
-    assert torch.autograd.gradcheck(scan(False), arguments)
-    assert torch.autograd.gradgradcheck(scan(False), arguments)
+    def scan(use_numba):
+        def run(*given):
+            outputs, last = linear_scan(*given, lengths, use_numba=use_numba)
+            return outputs * real, last
+
+        return run
+
+    for use_numba in (True, False):
+        assert torch.autograd.gradcheck(scan(use_numba), arguments)
+        assert torch.autograd.gradgradcheck(scan(use_numba), arguments)
+        # The gradient of a sum is a constant, but not independent of the arguments.
+        (first,) = torch.autograd.grad(
+            scan(use_numba)(*arguments)[0].sum(), arguments[:1], create_graph=True
+        )
+        second = torch.autograd.grad(first.square().sum(), arguments)
+        assert all(part.ne(0).any() for part in second)
 
 
 @MINIMAL

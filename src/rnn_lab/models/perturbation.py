@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from rnn_lab.models.classifier import RecurrentClassifier
+from rnn_lab.models.fast.second_derivatives import once_differentiable
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.tasks import Multiclass, TaskFunctions
 
@@ -151,7 +151,7 @@ class _KnownGradients(torch.autograd.Function):
         return loss.clone()
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable("take adversarial_perturbation with keep_graph=True")
     def backward(ctx: Any, d_loss: Tensor) -> Any:
         scaled = (None if one is None else d_loss * one for one in ctx.gradients)
         return None, None, *scaled

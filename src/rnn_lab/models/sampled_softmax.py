@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rnn_lab.data.vocabulary import UNK_ID
 from rnn_lab.models.fast.autocast import autocast_dtype, custom_bwd, custom_fwd
+from rnn_lab.models.fast.second_derivatives import once_differentiable
 
 # Predictions and words whose logits are computed together. On a CPU they stay in a core's cache; a
 # GPU needs large blocks to be busy.
@@ -114,9 +114,9 @@ class _LogSumExpOfOthers(torch.autograd.Function):
         return found[: ctx.sizes[0]]
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable("compute the loss with torch.nn.functional.cross_entropy")
     @custom_bwd
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         states, table, offsets, places, found = ctx.saved_tensors
         gradient = F.pad(gradient, (0, len(states) - len(gradient)))
         of_states = gradient.new_zeros(states.shape)

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from rnn_lab.models.cells import GRUCell
-from rnn_lab.models.fast.fused_rnn import GRU_RESET_BEFORE, FusedRNN
 from rnn_lab.models.functional import zero_padding
 from rnn_lab.models.layers import GRU, run_reference
 from tests.models.test_layers import assert_equal

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from rnn_lab.models.fast import kernels
 from rnn_lab.models.fast.autocast import custom_bwd, custom_fwd
@@ -44,17 +43,42 @@ class _FusedPool(torch.autograd.Function):
         ]
         kernels.run(kernels.pool, batch, lengths, outputs, turn, *begins, pooled, steps)
         ctx.save_for_backward(lengths, steps)
-        ctx.arguments, ctx.shape, ctx.dtype = (turn, *begins), outputs.shape, outputs.dtype
+        ctx.parts, ctx.arguments = parts, (turn, *begins)
+        ctx.shape, ctx.dtype = outputs.shape, outputs.dtype
         return pooled.to(outputs.dtype)
 
     @staticmethod
-    @once_differentiable
     @custom_bwd
-    def backward(ctx: Any, d_pooled: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, d_pooled: Tensor) -> Any:
         lengths, steps = ctx.saved_tensors
         exact = torch.promote_types(ctx.dtype, torch.float32)
+        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+            of_parts = zip(ctx.parts, d_pooled.to(exact).chunk(len(ctx.parts), dim=1), strict=True)
+            gradients = [
+                _part_gradient(part, d_part, lengths, steps, ctx.shape, ctx.arguments[0])
+                for part, d_part in of_parts
+            ]
+            return None, torch.stack(gradients).sum(0).to(ctx.dtype), None, None
         d_outputs = torch.empty(ctx.shape, dtype=ctx.dtype)
         d_pooled = d_pooled.to(exact).contiguous()
         arguments = (lengths, d_outputs, *ctx.arguments, d_pooled, steps)
         kernels.run(kernels.pool_back, len(lengths), *arguments)
         return None, d_outputs, None, None
+
+
+def _part_gradient(
+    part: str,  # last, max or mean
+    d_part: Tensor,  # [batch, features]
+    lengths: Tensor,  # [batch]
+    steps: Tensor,  # [batch, features], of the maxima
+    shape: torch.Size,  # [time, batch, features]
+    turn: int,  # features from this one on end at step 0
+) -> Tensor:
+    """Return the gradient of the outputs [time, batch, features] as tensor operations."""
+    if part == "mean":
+        real = torch.arange(shape[0])[:, None] < lengths  # [time, batch]
+        return (d_part / lengths[:, None]) * real[:, :, None]
+    if part == "last":
+        steps = (lengths - 1)[:, None].repeat(1, shape[2])
+        steps[:, turn:] = 0
+    return d_part.new_zeros(shape).scatter(0, steps[None].long(), d_part[None])

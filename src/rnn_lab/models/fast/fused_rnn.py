@@ -18,7 +18,8 @@
 
 The batch is cut into pieces, each of which one thread takes from the first step to the last: the
 threads wait for one another once a layer, not once a step or a product. Everything runs in the
-compiled kernels of `kernels.py`, all matrix products included.
+compiled kernels of `kernels.py`, all matrix products included. Only where a gradient is to be
+differentiated again, it is that of the reference loop.
 """
 
 from typing import Any, NamedTuple
@@ -26,12 +27,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from rnn_lab.models.cells import Cell, GRUCell, LSTMCell, RNNCell
 from rnn_lab.models.fast import kernels
 from rnn_lab.models.fast.autocast import custom_bwd, custom_fwd
 from rnn_lab.models.fast.kernels import as_array
 from rnn_lab.models.fast.native import Products, batch_pieces, parallel_for, products
+from rnn_lab.models.fast.second_derivatives import gradients_by
+from rnn_lab.models.functional import zero_padding
+from rnn_lab.models.layers import run_reference
 
 # Elements of one block of time steps: 16 MiB in float32. Freed memory of larger ones goes back to
 # the system, and its pages are zeroed again in the next step.
@@ -46,6 +50,7 @@ class FusedCell(NamedTuple):
     `rolled` by one part: the first product multiplies h_{t-1}, the second one s_t.
     """
 
+    reference: Cell
     steps: Any  # a cell of `kernels`
     products: tuple[int, ...]  # parts that each product of the state fills
     rolled: bool = False
@@ -56,10 +61,12 @@ class FusedCell(NamedTuple):
         return rows.roll(by, 0) if self.rolled else rows
 
 
-RNN = FusedCell(kernels.RNN(), (1,))
-LSTM = FusedCell(kernels.LSTM(), (4,), has_extra=True)
-GRU_RESET_AFTER = FusedCell(kernels.GRU(), (3,), rolled=True)
-GRU_RESET_BEFORE = FusedCell(kernels.GRUResetBefore(), (2, 1), has_extra=True)
+RNN = FusedCell(RNNCell(), kernels.RNN(), (1,))
+LSTM = FusedCell(LSTMCell(), kernels.LSTM(), (4,), has_extra=True)
+GRU_RESET_AFTER = FusedCell(GRUCell(), kernels.GRU(), (3,), rolled=True)
+GRU_RESET_BEFORE = FusedCell(
+    GRUCell(reset_after=False), kernels.GRUResetBefore(), (2, 1), has_extra=True
+)
 
 
 class FusedRNN(torch.autograd.Function):
@@ -132,20 +139,23 @@ class FusedRNN(torch.autograd.Function):
         outputs = history[1:].to(inputs.dtype)
         last = outputs[lengths - 1, torch.arange(batch)]
         ctx.cell, ctx.gemms = cell, gemms
-        ctx.save_for_backward(inputs, lengths, weight_ih, weight_hh, history, extra, *rows)
+        arguments_of_reference = inputs, lengths, h, c, weight_ih, weight_hh, bias_ih, bias_hh
+        ctx.save_for_backward(*arguments_of_reference, history, extra, *rows)
         ctx.set_materialize_grads(False)
         return outputs, last, None if c is None else state
 
     @staticmethod
-    @once_differentiable
     @custom_bwd
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None, d_final: Tensor | None
     ) -> Any:
         """Go back through the steps."""
+        if torch.is_grad_enabled():
+            return _differentiable_gradients(ctx, d_outputs, d_last, d_final)
         cell: FusedCell = ctx.cell
         gemms: Products = ctx.gemms
-        inputs, lengths, weight_ih, weight_hh, history, extra, *rows = ctx.saved_tensors
+        inputs, lengths, _, _, weight_ih, weight_hh, _, _, *saved = ctx.saved_tensors
+        history, extra, *rows = saved
         time, batch, features = inputs.shape
         hidden, kept = weight_hh.shape[1], history.dtype
         exact = torch.promote_types(weight_hh.dtype, torch.float32)
@@ -204,6 +214,25 @@ class FusedRNN(torch.autograd.Function):
             *(d_h if is_lstm else d_h + d_state, d_state if is_lstm else None),
             *(*d_weights, None),
         )
+
+
+def _differentiable_gradients(ctx: Any, *d_results: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Return what `FusedRNN.backward` does, with a graph: the gradients of the reference loop."""
+    cell: Cell = ctx.cell.reference
+    inputs, lengths, *others = ctx.saved_tensors[:8]
+    names = cell.weight_shapes(1, 1)
+    parts = len(cell.states)
+
+    def run(inputs: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        weights = dict(zip(names, others[parts:], strict=True))
+        outputs, final = run_reference(cell, inputs, lengths, others[:parts], weights)
+        return zero_padding(outputs, lengths), *final
+
+    arguments = [inputs, *(one for one in others if one is not None)]  # only an LSTM has a C
+    found = gradients_by(run, arguments, d_results[: 1 + parts])
+    if parts == 1:
+        found.insert(2, None)
+    return None, found[0], None, *found[1:], None
 
 
 def _time_blocks(time: int, elements_per_step: int) -> list[tuple[int, int]]:

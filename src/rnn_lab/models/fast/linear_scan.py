@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from rnn_lab.models.fast.autocast import custom_bwd, custom_fwd
 
@@ -26,7 +25,7 @@ def linear_scan(
         exact = torch.promote_types(keep.dtype, torch.float32)
         outputs, last = _CompiledScan.apply(keep.to(exact), add.to(exact), h.to(exact), lengths)
         return outputs, last
-    padding = (torch.arange(len(keep), device=lengths.device)[:, None] >= lengths)[:, :, None]
+    padding = _padding(keep, lengths)
     outputs = _PrefixScan.apply(keep.masked_fill(padding, 1), add.masked_fill(padding, 0), h)
     return outputs, outputs[-1]
 
@@ -40,22 +39,31 @@ class _CompiledScan(torch.autograd.Function):
         from rnn_lab.models.fast import kernels
 
         time, batch, hidden = keep.shape
-        keep, add = keep.contiguous(), add.contiguous()
         history = keep.new_empty(time + 1, batch, hidden)  # h_0 to h_time
         history[0] = h
-        kernels.run(kernels.linear_scan, batch, lengths, keep, add, history)
-        ctx.save_for_backward(keep, lengths, history)
-        ctx.set_materialize_grads(False)
+        kernels.run(
+            kernels.linear_scan, batch, lengths, keep.contiguous(), add.contiguous(), history
+        )
         outputs = history[1:]
+        ctx.save_for_backward(keep, h, lengths, outputs, history)
+        ctx.set_materialize_grads(False)
         return outputs, outputs[lengths - 1, torch.arange(batch)]
 
     @staticmethod
-    @once_differentiable
     @custom_bwd
-    def backward(ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None) -> Any:
         from rnn_lab.models.fast import kernels
 
-        keep, lengths, history = ctx.saved_tensors
+        keep, h, lengths, outputs, history = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+            if d_outputs is None:
+                d_outputs = torch.zeros_like(outputs)
+            d_outputs = d_outputs.masked_fill(_padding(keep, lengths), 0)
+            if d_last is not None:
+                ends = lengths - 1, torch.arange(len(lengths))
+                d_outputs = d_outputs.index_put(ends, d_last, accumulate=True)
+            return *_scan_gradients(keep, h, outputs, d_outputs), None
+        keep = keep.contiguous()
         d_h = torch.zeros_like(history[0])
         if d_last is not None:
             d_h += d_last
@@ -78,11 +86,23 @@ class _PrefixScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         keep, h, outputs = ctx.saved_tensors
-        # dL/dh_t = d_outputs_t + keep_{t+1} * dL/dh_{t+1}
-        above = torch.cat([keep[1:], torch.zeros_like(keep[:1])])
-        d_h = _prefix_scan(above.flip(0), d_outputs.flip(0)).flip(0)
-        below = torch.cat([h[None], outputs[:-1]])
-        return d_h * below, d_h, d_h[0] * keep[0]
+        return _scan_gradients(keep, h, outputs, d_outputs)
+
+
+def _padding(keep: Tensor, lengths: Tensor) -> Tensor:
+    """Return which steps are beyond the end of their sequence: bool [time, batch, 1]."""
+    return (torch.arange(len(keep), device=lengths.device)[:, None] >= lengths)[:, :, None]
+
+
+def _scan_gradients(
+    keep: Tensor, h: Tensor, outputs: Tensor, d_outputs: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of keep, add and h as tensor operations."""
+    # dL/dh_t = d_outputs_t + keep_{t+1} * dL/dh_{t+1}
+    above = torch.cat([keep[1:], torch.zeros_like(keep[:1])])
+    d_h = _prefix_scan(above.flip(0), d_outputs.flip(0)).flip(0)
+    below = torch.cat([h[None], outputs[:-1]])
+    return d_h * below, d_h, d_h[0] * keep[0]
 
 
 def _prefix_scan(keep: Tensor, add: Tensor) -> Tensor:
