@@ -1,5 +1,8 @@
 """The variable-length layers against torch's own on packed sequences, or against their cells."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -28,7 +31,7 @@ TORCH_KINDS = pytest.mark.parametrize("kind", sorted(TORCH_PAIRS))
 def pair(kind, input_size, hidden_size, num_layers=1, bidirectional=False, dtype=torch.float32):
     """Ours, and the one of the same weights for `reference`."""
     ours_class, theirs_class = PAIRS[kind]
-    ours = ours_class(input_size, hidden_size, num_layers, bidirectional).to(dtype)
+    ours = ours_class(input_size, hidden_size, num_layers, bidirectional=bidirectional).to(dtype)
     theirs = theirs_class(
         input_size, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional
     ).to(dtype)
@@ -184,6 +187,22 @@ def test_padding_says_nothing_and_gets_no_gradient(kind):
     assert gradient[real].ne(0).all()
 
 
+@pytest.mark.parametrize("name", [*sorted(PAIRS), "mingru", "minlstm", "peephole_lstm"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_nan_in_the_padding_reaches_no_gradient(name, bidirectional, compiled):
+    torch.manual_seed(0)
+    layer = RecurrentLayer(name, 3, 4, num_layers=2, bidirectional=bidirectional)
+    layer.use_numba = compiled
+    lengths = torch.tensor([2, 5, 1])
+    real = (torch.arange(6) < lengths[:, None])[:, :, None]
+    inputs = torch.randn(3, 6, 3) * real
+    expected = results(unpacked, layer, inputs, lengths)
+    for value in (torch.nan, torch.inf):
+        found = results(unpacked, layer, inputs.masked_fill(~real, value), lengths)
+        assert_equal(found, expected, 0)
+
+
 @KINDS
 def test_dropout_is_between_layers_and_only_in_training(kind):
     torch.manual_seed(0)
@@ -209,7 +228,7 @@ def test_dropout_is_between_layers_and_only_in_training(kind):
 def test_variational_dropout_between_layers_has_one_mask_for_all_steps(kind):
     """The masks are those of ones: each feature of a text is dropped at every step or at none."""
     torch.manual_seed(0)
-    layer = RecurrentLayer(PAIRS[kind][0](3, 4).cell, 3, 4, 2, False, 0.5, True)
+    layer = RecurrentLayer(kind, 3, 4, 2, dropout=0.5, variational_dropout=True)
     below, above = PAIRS[kind][1](3, 4, batch_first=True), PAIRS[kind][1](4, 4, batch_first=True)
     state = layer.state_dict()
     below.load_state_dict({name: state[name] for name in below.state_dict()})
@@ -376,6 +395,9 @@ INPUTS, LENGTHS = torch.zeros(2, 5, 3), torch.tensor([5, 2])
         (INPUTS[:, :, :2], LENGTHS, r"inputs must be \[batch, time, 3\], got \[2, 5, 2\]"),
         (INPUTS[:0], LENGTHS[:0], "inputs must hold at least one sequence"),
         (INPUTS.double(), LENGTHS, "inputs must be torch.float32 .* got torch.float64"),
+        (pack_padded_sequence(INPUTS, [5, 2], batch_first=True), LENGTHS, "got PackedSequence"),
+        (INPUTS, None, r"lengths must be integers \[2\].* got NoneType"),
+        (INPUTS, [5, "2"], r"lengths must be integers \[2\].* got list"),
     ],
 )
 def test_bad_inputs_are_named(kind, inputs, lengths, message):
@@ -396,6 +418,64 @@ def test_bad_initial_states_are_named(kind):
         assert str(list(shape)) in str(found.value)
     with pytest.raises(ValueError, match="initial_state must be"):
         layer(INPUTS, LENGTHS, (torch.zeros(2, 2, 4),) * (3 - parts))
+    with pytest.raises(ValueError, match=r"initial_state must be .* got .*NoneType"):
+        layer(INPUTS, LENGTHS, (torch.zeros(2, 2, 4), None)[-parts:])
+
+
+def test_complex_weights_are_named():
+    layer = LSTM(3, 4).to(torch.complex64)
+    with pytest.raises(ValueError, match=r"weights must be real numbers, got torch\.complex64"):
+        layer(INPUTS.to(torch.complex64), LENGTHS)
+
+
+@KINDS
+def test_lengths_may_be_a_list_or_an_array(kind):
+    layer, inputs = PAIRS[kind][0](3, 4), torch.randn(2, 5, 3)
+    expected = layer(inputs, LENGTHS)[0]
+    for lengths in ([5, 2], LENGTHS.numpy()):
+        assert torch.equal(layer(inputs, lengths)[0], expected)
+
+
+@KINDS
+def test_arguments_of_torchs_layers_are_named(kind):
+    layer = PAIRS[kind][0]
+    for name in ("batch_first", "bias", "proj_size", "device", "dtype", "nonlinearity"):
+        with pytest.raises(TypeError, match=f"^{layer.__name__} has no argument {name}: .*[a-z]"):
+            layer(3, 4, **{name: True})
+    with pytest.raises(TypeError, match="has no argument size: choose from bidirectional, dropout"):
+        layer(3, 4, size=1)
+    with pytest.raises(TypeError, match="positional"):
+        layer(3, 4, 1, True)  # torch.nn's `bias`
+    with pytest.warns(UserWarning, match="dropout=0.5 has no effect"):
+        layer(3, 4, dropout=0.5)
+
+
+@KINDS
+def test_traced_layers_are_refused(kind):
+    with pytest.raises(RuntimeError, match=r"torch\.jit\.trace.* cannot follow the lengths"):
+        torch.jit.trace(PAIRS[kind][0](3, 4), (INPUTS, LENGTHS))
+
+
+def test_torch_compile_leaves_the_layer_as_it_is():
+    """In a new process, which has loaded no compiled code yet."""
+    program = """
+import torch
+from rnn_lab.models import RecurrentLayer
+
+inputs = torch.randn(2, 5, 3)
+for name in ("lstm", "mingru"):
+    layer = RecurrentLayer(name, 3, 4, bidirectional=True)
+    compiled = torch.compile(layer, backend="eager")
+    for lengths in torch.tensor([[5, 2], [3, 4]]):
+        assert torch.equal(compiled(inputs, lengths)[0], layer(inputs, lengths)[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", program],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Graph break" not in done.stderr
 
 
 @given(lengths=st.lists(st.integers(1, 8), min_size=1, max_size=6), extra=st.integers(0, 3))

@@ -49,7 +49,11 @@ class RecurrentClassifier(nn.Module):
         sizes = config.embedding_dim, config.hidden_size, config.num_layers
         self.variational_dropout = config.variational_dropout
         self.recurrent = RecurrentLayer(
-            cell, *sizes, config.bidirectional, config.dropout, config.variational_dropout
+            cell,
+            *sizes,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout,
+            variational_dropout=config.variational_dropout,
         )
         self.dropout = Dropout(config.dropout)
         features = self.recurrent.directions * config.hidden_size

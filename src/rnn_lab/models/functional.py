@@ -1,5 +1,6 @@
 """Tensor functions of the layers: checks of arguments, reversal, zeroed padding and dropout."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,27 +15,41 @@ _FUSED = (torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_layer_inputs(
-    layer: Any, inputs: Tensor, lengths: Tensor, initial_state: Any
+    layer: Any, inputs: Tensor, lengths: Tensor | Sequence[int], initial_state: Any
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return lengths as int64 on the CPU, and the initial state as a tuple of its parts.
 
     Raises:
         ValueError: an argument of the layer's `forward` has a wrong shape, type or value; names it.
+        RuntimeError: torch.jit traces the layer, which would fix the lengths of this batch.
     """
+    if torch.jit.is_tracing():
+        raise RuntimeError(
+            "torch.jit.trace, also by torch.onnx.export, cannot follow the lengths of a batch; "
+            "`rnn-lab export` writes ONNX files"
+        )
     size = layer.input_size
+    if not isinstance(inputs, Tensor):
+        raise ValueError(
+            f"inputs must be a padded tensor [batch, time, {size}], got {type(inputs).__name__}"
+        )
     if inputs.dim() != 3 or inputs.shape[2] != size:
         raise ValueError(f"inputs must be [batch, time, {size}], got {list(inputs.shape)}")
     batch, time, _ = inputs.shape
     if batch == 0:
         raise ValueError("inputs must hold at least one sequence, got none")
     dtype = next(layer.parameters()).dtype
+    if not dtype.is_floating_point:
+        raise ValueError(f"the layer's weights must be real numbers, got {dtype}")
     if inputs.dtype != dtype and autocast_dtype(inputs.device.type) is None:
         raise ValueError(f"inputs must be {dtype} as the weights are, got {inputs.dtype}")
+    wanted = f"lengths must be integers [{batch}], one for each sequence of inputs"
+    try:
+        lengths = torch.as_tensor(lengths)  # a list and an array of NumPy too
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{wanted}, got {type(lengths).__name__}") from None
     if lengths.dtype not in _INTEGERS or list(lengths.shape) != [batch]:
-        raise ValueError(
-            f"lengths must be integers [{batch}], one for each sequence of inputs, "
-            f"got {lengths.dtype} {list(lengths.shape)}"
-        )
+        raise ValueError(f"{wanted}, got {lengths.dtype} {list(lengths.shape)}")
     shortest, longest = (int(bound) for bound in lengths.aminmax())
     if shortest < 1 or longest > time:
         raise ValueError(
@@ -46,12 +61,18 @@ def check_layer_inputs(
     shape = (layer.num_layers * layer.directions, batch, layer.hidden_size)
     if initial_state is None:
         return lengths, (inputs.new_zeros(shape),) * parts
-    state = (initial_state,) if isinstance(initial_state, Tensor) else tuple(initial_state)
-    if len(state) != parts or any(tuple(part.shape) != shape for part in state):
-        wanted = " and ".join([str(list(shape))] * parts)
-        found = " and ".join(str(list(part.shape)) for part in state)
-        raise ValueError(f"initial_state must be {wanted}, got {found}")
+    state = tuple(initial_state) if isinstance(initial_state, (tuple, list)) else (initial_state,)
+    expected, found = [str(list(shape))] * parts, [_describe(part) for part in state]
+    if found != expected:
+        raise ValueError(
+            f"initial_state must be {' and '.join(expected)}, got {' and '.join(found)}"
+        )
     return lengths, state
+
+
+def _describe(value: Any) -> str:
+    """Return the shape of a tensor, or the type of anything else."""
+    return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 def reversal_index(lengths: Tensor, time: int) -> Tensor:

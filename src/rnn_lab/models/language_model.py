@@ -56,7 +56,11 @@ class RecurrentLanguageModel(nn.Module):
         cell = CELLS[config.name](**config.cell_options)
         sizes = config.embedding_dim, config.hidden_size, config.num_layers
         self.recurrent = RecurrentLayer(
-            cell, *sizes, config.bidirectional, config.dropout, config.variational_dropout
+            cell,
+            *sizes,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout,
+            variational_dropout=config.variational_dropout,
         )
         self.dropout = Dropout(config.dropout)
         self.projections = nn.ModuleList(

@@ -9,8 +9,11 @@ same is registered (`rnn_lab.models.fast`), a layer takes it: packed sequences, 
 own layers take lengths, are many times slower on a CPU than one padded block.
 """
 
-from collections.abc import Iterator
-from typing import Any, ClassVar
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +29,8 @@ from rnn_lab.models.functional import (
     reverse,
     zero_padding,
 )
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def reference_steps(
@@ -81,10 +86,36 @@ def run_reference(
     return torch.stack(outputs), state
 
 
+def _has_finite_padding(sequences: Tensor, lengths: Tensor) -> bool:
+    """Return whether padding of [time, batch, features] is sure to be finite.
+
+    Gradients multiply it by zero, and zero times NaN is NaN.
+    """
+    # Real steps among them may be non-finite, and a sum may overflow: both are harmless.
+    return bool(sequences.detach()[int(lengths.min()) :].sum().isfinite())
+
+
+def _eager(method: Method) -> Method:
+    """Decorate a method that torch.compile must not trace, as it would on into compiled code."""
+
+    @functools.wraps(method)
+    def run(*arguments: Any, **options: Any) -> Any:
+        # Not as a decorator: that would import the compiler, which takes a second.
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(method)(*arguments, **options)
+        return method(*arguments, **options)
+
+    return cast("Method", run)
+
+
 class RecurrentLayer(nn.Module):
     """Layers of any registered cell over sequences of different lengths.
 
     Weights are named as torch.nn's: weight_ih_l0, weight_ih_l0_reverse, weight_ih_l1 and so on.
+
+    On a CPU, gradients can be differentiated again (`create_graph=True`), at the speed of the
+    reference loop. torch.jit.trace and torch.func are not supported, and torch.compile leaves the
+    layer as it is. With `use_numba = False` the steps are tensor operations of PyTorch only.
     """
 
     # False: do not load compiled code, which takes a second. For a process that reads one text.
@@ -96,6 +127,7 @@ class RecurrentLayer(nn.Module):
         input_size: int,  # features of the inputs
         hidden_size: int,  # features of the state, per direction
         num_layers: int = 1,  # on top of one another
+        *,
         bidirectional: bool = False,  # whether each layer also reads from the end
         dropout: float = 0.0,  # on the outputs of every layer but the last, in training
         variational_dropout: bool = False,  # with the same mask at every step
@@ -134,10 +166,11 @@ class RecurrentLayer(nn.Module):
         """Return the weights of one direction: layer 0 forward, layer 0 backward, layer 1 ..."""
         return {short: getattr(self, name) for short, name in self._weight_names[index].items()}
 
+    @_eager
     def forward(
         self,
         inputs: Tensor,
-        lengths: Tensor,
+        lengths: Tensor | Sequence[int],
         initial_state: Any = None,
     ) -> tuple[Tensor, Any]:
         """Run over the real steps of every sequence.
@@ -145,17 +178,20 @@ class RecurrentLayer(nn.Module):
         Args:
             inputs: [batch, time, input_size], right-padded. A transposed view of contiguous
                 [time, batch, input_size] is read without a copy.
-            lengths: integers [batch], each from 1 to time.
+            lengths: integers [batch], each from 1 to time. What `inputs` hold beyond is not read.
             initial_state: as torch.nn's, [num_layers * directions, batch, hidden_size], and a tuple
                 of these for a cell with several states (LSTM: h and C); None is zeros.
 
         Returns:
             outputs [batch, time, directions * hidden_size], zero beyond each length, and the final
             state at each last real step, shaped as initial_state: torch's results for the packed
-            sequences. Under autocast both have its type.
+            sequences. Under autocast both have its type. The outputs may be a view of what the
+            gradient needs: change a copy of them, not them in place.
 
         Raises:
-            ValueError: a length below 1 or beyond time, or a wrong shape; names the argument.
+            ValueError: a length below 1 or beyond time, an empty batch, or another wrong shape or
+                type; names the argument.
+            RuntimeError: under torch.jit.trace, also by torch.onnx.export.
         """
         lengths, state = check_layer_inputs(self, inputs, lengths, initial_state)
         if self._packs(inputs):
@@ -164,7 +200,8 @@ class RecurrentLayer(nn.Module):
         parts = tuple(torch.stack(part) for part in zip(*finals, strict=True))
         return outputs.transpose(0, 1), parts if len(parts) > 1 else parts[0]
 
-    def last_hidden(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+    @_eager
+    def last_hidden(self, inputs: Tensor, lengths: Tensor | Sequence[int]) -> Tensor:
         """Return the top layer's hidden state after each of its directions has read everything.
 
         Arguments and errors are those of `forward`. It is a part of forward's final state, without
@@ -202,6 +239,8 @@ class RecurrentLayer(nn.Module):
             dtype = autocast_dtype(inputs.device.type) or dtype
         order = reversal_index(lengths, inputs.shape[1]) if self.bidirectional else lengths
         outputs = inputs.transpose(0, 1).to(dtype)  # [time, batch, input_size]
+        if torch.is_grad_enabled() and not _has_finite_padding(outputs, lengths):
+            outputs = zero_padding(outputs, lengths)
         finals: list[State] = []
         for layer in range(self.num_layers):
             if layer > 0:
@@ -239,8 +278,22 @@ class RecurrentLayer(nn.Module):
         return f"{self.input_size}, {self.hidden_size}, {', '.join(listed)}"
 
 
+# Arguments of torch.nn's layers that the layers here do not have, and why.
+_TORCH_ARGUMENTS = {
+    "batch_first": "inputs are always [batch, time, features]",
+    "bias": "every layer has biases",
+    "device": "move the layer with .to(device)",
+    "dtype": "convert the layer with .to(dtype)",
+    "nonlinearity": "RNN has tanh",
+    "proj_size": "there are no projections",
+}
+
+
 class _TorchLayer(RecurrentLayer):
-    """A layer with the constructor of torch.nn's, and the options of its cell by name."""
+    """A layer with the constructor of torch.nn's, and the options of its cell.
+
+    All arguments after num_layers are given by name: torch.nn's fourth one is another.
+    """
 
     cell_class: ClassVar[type[Cell]]
 
@@ -249,12 +302,28 @@ class _TorchLayer(RecurrentLayer):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
+        *,
         bidirectional: bool = False,
         dropout: float = 0.0,
         **cell_options: Any,
     ) -> None:
-        cell = self.cell_class(**cell_options)
-        super().__init__(cell, input_size, hidden_size, num_layers, bidirectional, dropout)
+        layer, accepted = type(self).__name__, inspect.signature(self.cell_class).parameters
+        for name in cell_options.keys() - accepted:
+            choices = ", ".join(("bidirectional", "dropout", *accepted))
+            reason = _TORCH_ARGUMENTS.get(name, f"choose from {choices}")
+            raise TypeError(f"{layer} has no argument {name}: {reason}")
+        if dropout and num_layers == 1:
+            warnings.warn(
+                f"{layer}: dropout={dropout} has no effect: it is between layers, and "
+                "num_layers is 1",
+                stacklevel=2,
+            )
+        super().__init__(
+            self.cell_class(**cell_options),
+            *(input_size, hidden_size, num_layers),
+            bidirectional=bidirectional,
+            dropout=dropout,
+        )
 
 
 class RNN(_TorchLayer):
@@ -278,10 +347,12 @@ class LSTM(_TorchLayer):
 
 
 class GRU(_TorchLayer):
-    """torch.nn.GRU for padded sequences; its weights fit torch.nn.GRU.
+    """torch.nn.GRU for padded sequences; with `reset_after=True` its weights fit torch.nn.GRU.
 
     `reset_after=True`, the default, is torch.nn.GRU. False are the equations of Chung et al.
-    (2014), with the reset gate before the product; GRUCell compares the two.
+    (2014), with the reset gate before the product; GRUCell compares the two. Both have weights of
+    the same names and shapes: load_state_dict cannot tell those of the other form, which compute
+    something else here.
 
     >>> layer = GRU(input_size=3, hidden_size=4, num_layers=2, reset_after=False)
     >>> layer.last_hidden(torch.zeros(2, 5, 3), lengths=torch.tensor([5, 2])).shape
