@@ -20,7 +20,7 @@ LENGTHS = [2, 5, 1]
 
 def traced(name, num_layers=2, bidirectional=True):
     torch.manual_seed(0)
-    layer = LAYERS[name](3, 4, num_layers, bidirectional).double()
+    layer = LAYERS[name](3, 4, num_layers, bidirectional=bidirectional).double()
     inputs = torch.randn(3, 6, 3, dtype=torch.float64)
     return layer, inputs, trace(layer, inputs, torch.tensor(LENGTHS))
 

@@ -1,8 +1,8 @@
 """One step of each recurrent cell, written to be read beside its equations.
 
 A step is a pure function of tensors, differentiated by plain autograd. It names every intermediate
-value. `layers.py` runs it over sequences. The fast paths of `fast` compute the same, and the tests
-hold them to it.
+value. `reference.py` runs it over sequences. The fast paths of `fast` compute the same, and the
+tests hold them to it.
 
 Weights belong to one direction of one layer. Those of RNN, LSTM and GRU are torch's:
 

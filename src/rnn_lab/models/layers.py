@@ -4,22 +4,21 @@ Sequences are padded on the right. A forward direction over the padded block is 
 step. A backward direction is a forward one over each sequence reversed within its own length. What
 the padding computed is set to zero, and no gradient reaches it.
 
-`reference_steps` is the loop over time that defines every layer. Where a faster way to compute the
-same is registered (`rnn_lab.models.fast`), a layer takes it: packed sequences, which is how torch's
-own layers take lengths, are many times slower on a CPU than one padded block.
+The loop over time of `reference.py` defines every layer. Where a faster way to compute the same is
+registered (`rnn_lab.models.fast`), a layer takes it: packed sequences, which is how torch's own
+layers take lengths, are many times slower on a CPU than one padded block.
 """
 
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from rnn_lab.errors import ConfigError
-from rnn_lab.models.cells import CELLS, Cell, GRUCell, LSTMCell, RNNCell, State, Weights
+from rnn_lab.models.cells import CELLS, Cell, GRUCell, LSTMCell, RNNCell, State
 from rnn_lab.models.fast.autocast import autocast_dtype
 from rnn_lab.models.fast.paths import find_fast_path, has_cudnn, run_packed
 from rnn_lab.models.functional import (
@@ -29,61 +28,9 @@ from rnn_lab.models.functional import (
     reverse,
     zero_padding,
 )
+from rnn_lab.models.reference import run_reference
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def reference_steps(
-    cell: Cell,
-    inputs: Tensor,  # [time, batch, features], in the order in which the direction reads
-    lengths: Tensor,  # [batch], on the device of the inputs
-    state: State,  # the initial state, parts of [batch, hidden]
-    weights: Weights,  # of this direction, by name
-) -> Iterator[dict[str, Tensor]]:
-    """Run one direction of one layer step by step; yield all values of the cell at each step.
-
-    Beyond a sequence's end its state stays as it was, and gradients pass straight through. Each
-    yielded state is the very tensor that the next step reads.
-
-    Raises:
-        ConfigError: the cell returns other values than it describes, or of another shape.
-    """
-    for time, x in enumerate(inputs):
-        values = cell.step(x, state, weights)
-        if time == 0:
-            _check_step(cell, values, list(state[0].shape))
-        real = (time < lengths)[:, None]  # [batch, 1]
-        state = tuple(
-            torch.where(real, values[name], before)
-            for name, before in zip(cell.states, state, strict=True)
-        )
-        yield values | dict(zip(cell.states, state, strict=True))
-
-
-def _check_step(cell: Cell, values: dict[str, Tensor], shape: list[int]) -> None:
-    """Raise a ConfigError unless a step returned the cell's values, each of `shape`."""
-    if values.keys() != cell.values.keys():
-        raise ConfigError(
-            f"model.name={cell.name}: its step returns {', '.join(values)}, but its values are "
-            f"{', '.join(cell.values)}"
-        )
-    for name, value in values.items():
-        if (found := list(value.shape)) != shape:
-            raise ConfigError(
-                f"model.name={cell.name}: its step returned {name} {found}, expected {shape}: "
-                "[batch, hidden]"
-            )
-
-
-def run_reference(
-    cell: Cell, inputs: Tensor, lengths: Tensor, state: State, weights: Weights
-) -> tuple[Tensor, State]:
-    """Return the outputs [time, batch, hidden] of `reference_steps` and the final state."""
-    outputs = []
-    for values in reference_steps(cell, inputs, lengths, state, weights):
-        outputs.append(values["h"])
-        state = tuple(values[name] for name in cell.states)
-    return torch.stack(outputs), state
 
 
 def _has_finite_padding(sequences: Tensor, lengths: Tensor) -> bool:

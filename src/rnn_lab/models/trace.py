@@ -1,7 +1,7 @@
 """Run a layer step by step and keep every value of its cell, and measure gradients over the steps.
 
 Slow, and for looking: which gate opened at which word, how far a gradient reaches back. The loop is
-the one that defines the layers, `rnn_lab.models.layers.reference_steps`.
+the one that defines the layers, `rnn_lab.models.reference.reference_steps`.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.functional import check_layer_inputs, reversal_index, reverse, zero_padding
-from rnn_lab.models.layers import RecurrentLayer, reference_steps
+from rnn_lab.models.layers import RecurrentLayer
+from rnn_lab.models.reference import reference_steps
 
 
 @dataclass(frozen=True)

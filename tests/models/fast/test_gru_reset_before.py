@@ -6,7 +6,8 @@ from torch import nn
 
 from rnn_lab.models.cells import GRUCell
 from rnn_lab.models.functional import zero_padding
-from rnn_lab.models.layers import GRU, run_reference
+from rnn_lab.models.layers import GRU
+from rnn_lab.models.reference import run_reference
 from tests.models.test_layers import assert_equal
 
 

@@ -35,7 +35,7 @@ from rnn_lab.models.fast.kernels import as_array
 from rnn_lab.models.fast.native import Products, batch_pieces, parallel_for, products
 from rnn_lab.models.fast.second_derivatives import gradients_by
 from rnn_lab.models.functional import zero_padding
-from rnn_lab.models.layers import run_reference
+from rnn_lab.models.reference import run_reference
 
 # Elements of one block of time steps: 16 MiB in float32. Freed memory of larger ones goes back to
 # the system, and its pages are zeroed again in the next step.

@@ -25,7 +25,7 @@ def gradients_by(
     For a backward pass under `create_graph=True`: `function` computes the results again, as tensor
     operations. `d_results` are the gradients of its results, None for those not in the loss.
     """
-    # The gradient of an argument must not go on into what another one was computed from.
+    # One argument may be computed from another: views keep their gradients apart.
     arguments = [argument.view_as(argument) for argument in arguments]
     wanted = [argument for argument in arguments if argument.requires_grad]
     pairs = [
