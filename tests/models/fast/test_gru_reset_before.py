@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from rnn_lab.models.cells import GRUCell
+from rnn_lab.models.fast.fused_rnn import GRU_RESET_BEFORE, FusedRNN
 from rnn_lab.models.functional import zero_padding
 from rnn_lab.models.layers import GRU
 from rnn_lab.models.reference import run_reference
