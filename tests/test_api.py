@@ -7,10 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import hydra
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
 import rnn_lab
@@ -49,6 +52,15 @@ def path(tmp_path_factory):
     file = tmp_path_factory.mktemp("exported") / "model.safetensors"
     file.write_bytes(pack_safetensors(run.model.state_dict(), about))
     return file
+
+
+@pytest.fixture
+def tiny_training(tmp_path):
+    """Arguments of rnn_lab.train for a run of a second or two."""
+    plain = ["logger=none", "plots=false", "trainer=cpu", "trainer.enable_progress_bar=false"]
+    small = ["trainer.max_epochs=1", "model.hidden_size=4", "baseline=none"]
+    overrides = [*plain, *small, f"paths.cache_dir={tmp_path}/cache"]
+    return {"output_dir": tmp_path / "run", "overrides": overrides}
 
 
 @pytest.mark.parametrize("module", [api, rnn_lab], ids=["api", "rnn_lab"])
@@ -249,3 +261,63 @@ def test_a_single_string_is_no_list(tmp_path):
         rnn_lab.train("abc", [0, 1, 0])
     with pytest.raises(TypeError, match="test: labels is a single string"):
         rnn_lab.train(texts, labels, test=(["a", "b"], "01"))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "error"),
+    [
+        *((0, ConfigError), (-1, ConfigError)),
+        *((None, TypeError), (1.5, TypeError), ("8", TypeError), (True, TypeError)),
+    ],
+)
+def test_a_batch_size_is_a_positive_integer(path, batch_size, error):
+    model = rnn_lab.load(path)
+    for method in (model.predict, model.stream):
+        with pytest.raises(error, match=rf"^batch_size={batch_size!r}: is not "):
+            method(["a film"], batch_size=batch_size)
+    assert model.predict(["a film"], batch_size=np.int64(1)) == model.predict(["a film"])
+
+
+def test_a_label_to_explain_may_be_of_any_type_of_labels(tiny_training):
+    model = rnn_lab.train(["a good film", "a bad one"] * 8, [1, 0] * 8, **tiny_training)
+    assert model.explain("a good film", label=1).explained == "1"
+    assert model.explain("a good film", label=np.int64(0)).explained == "0"
+    with pytest.raises(ConfigError, match=r"^label=2: is no class of the run\. Choose from: 0, 1"):
+        model.explain("a good film", label=2)
+    with pytest.raises(TypeError, match=r"^label: a label cannot be of the type dict$"):
+        model.explain("a good film", label={})
+
+
+def test_inference_mode_of_the_caller_changes_nothing(path):
+    expected = rnn_lab.load(path).explain("not good at all")
+    with torch.inference_mode():
+        model = rnn_lab.load(path)
+        inside = model.explain("not good at all")
+        model.predict(["a film"])
+    for explanation in (inside, model.explain("not good at all")):
+        np.testing.assert_array_equal(explanation.attributions, expected.attributions)
+
+
+def test_trainings_in_threads_run_one_after_the_other(tmp_path, tiny_training):
+    options = tiny_training | {"device": "cpu"}
+    folders = [tmp_path / name for name in ("one", "other")]
+    texts, labels = ["a good film", "a bad one"] * 8, [1, 0] * 8
+    with ThreadPoolExecutor() as pool:
+        models = pool.map(
+            lambda folder: rnn_lab.train(texts, labels, **options | {"output_dir": folder}),
+            folders,
+        )
+        first, second = (model.predict(["a good film"]) for model in models)
+    assert first == second
+
+
+def test_a_hydra_program_can_train(tmp_path, tiny_training):
+    (tmp_path / "own.yaml").write_text("lr: 0.1\n")
+    with hydra.initialize_config_dir(str(tmp_path), version_base="1.2"):
+        program = GlobalHydra.instance().hydra
+        rnn_lab.train(["a good film", "a bad one"] * 8, [1, 0] * 8, **tiny_training)
+        assert GlobalHydra.instance().hydra is program
+        assert str(hydra.version.getbase()) == "1.2"
+        with pytest.raises(ConfigError, match="no such option"):
+            rnn_lab.train(["a", "b"] * 8, [1, 0] * 8, overrides=["modle=gru"])
+        assert hydra.compose("own").lr == 0.1

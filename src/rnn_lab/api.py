@@ -5,11 +5,13 @@ The examples below use `path`, an exported run with the classes "neg" and "pos".
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
+from rnn_lab.data.readers.labels import label_text
 from rnn_lab.data.readers.records import Record
-from rnn_lab.errors import DataError
+from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.batch_predict import RowPrediction, predict_rows
 from rnn_lab.inference.predictor import Predictor
 from rnn_lab.inference.run_loader import load_runs
@@ -82,8 +84,10 @@ class Model:
             batch_size: texts per batch.
 
         Raises:
-            TypeError: `texts` is a single string, or has an item that is not a string.
+            TypeError: `texts` is a single string, or has an item that is not a string; or
+                `batch_size` is not an integer.
             DataError: a text is not valid Unicode; names its position.
+            ConfigError: `batch_size` is not positive.
         """
         return list(self.stream(texts, batch_size=batch_size))
 
@@ -99,8 +103,12 @@ class Model:
         """
         if isinstance(texts, str | bytes):
             raise TypeError("texts is a single string; give an iterable of strings: [text]")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, SupportsIndex):
+            raise TypeError(f"batch_size={batch_size!r}: is not an integer")
+        if index(batch_size) < 1:
+            raise ConfigError(f"batch_size={batch_size}: is not positive")
         records = (Record(i, _checked(text, i), None) for i, text in enumerate(texts))
-        return map(self._prediction, predict_rows(self._loaded, records, batch_size))
+        return map(self._prediction, predict_rows(self._loaded, records, index(batch_size)))
 
     def _prediction(self, row: RowPrediction) -> Prediction:
         assert row.probabilities is not None  # only a BadRow has none
@@ -108,7 +116,7 @@ class Model:
         label = self.class_names[int(row.probabilities.argmax())]
         return Prediction(label, probabilities, row.labels)
 
-    def explain(self, text: str, *, label: str | None = None) -> "Explanation":
+    def explain(self, text: str, *, label: str | float | None = None) -> "Explanation":
         """Explain the prediction for one text.
 
         >>> explanation = rnn_lab.load(path).explain("not good at all")
@@ -123,22 +131,27 @@ class Model:
 
         Args:
             text: to explain.
-            label: the class to explain, predicted or not; None: the most probable one.
+            label: the class to explain, predicted or not, as `train` takes labels: 1 is "1"; None:
+                the most probable one.
 
         Returns:
             the prediction, the attribution of each word, the probabilities after each token, and
             every gate and state. `save(folder)` writes a page with plots.
 
         Raises:
-            TypeError: `text` is not a string.
-            DataError: it is empty, or not valid Unicode.
+            TypeError: `text` is not a string, or `label` is of a type that no label has.
+            DataError: the text is empty, or not valid Unicode.
             ConfigError: there is no class `label`, or the model only predicts: an .onnx file, or
                 an ensemble.
         """
         text = _checked(text, 0)
         if not text.strip():
             raise DataError("text: is empty")
-        return self._loaded.explain(text, label)
+        try:
+            name = label if label is None or isinstance(label, str) else label_text(label)
+        except TypeError as error:
+            raise TypeError(f"label: {error}") from None
+        return self._loaded.explain(text, name)
 
 
 def train(
@@ -170,7 +183,8 @@ def train(
 
     The folder is that of any run: `load` and the commands accept it. An interrupted run resumes
     when the same call is repeated. The texts are stored in `data.cache_dir`. Training seeds the
-    default random generators of Python, NumPy and torch.
+    default random generators of Python, NumPy and torch, so trainings in several threads run one
+    after the other.
 
     Args:
         texts: strings: a list, a column of pandas or Polars, any iterable.

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import hydra
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
@@ -220,6 +221,19 @@ def choices_help(config_name: str, folders: Sequence[Path]) -> str:
         listed = sorted(found - _UNLISTED.get(group, set()))
         lines.append(f"{group}: {', '.join(listed)}\n")
     return "".join(lines)
+
+
+@contextlib.contextmanager
+def separate_hydra() -> Iterator[None]:
+    """Compose within a program that uses Hydra itself: hide its global state, then restore it."""
+    program, version = GlobalHydra.instance(), VersionBase.instance()
+    composer, base = program.hydra, version.version_base
+    program.clear()
+    try:
+        yield
+    finally:
+        program.hydra, version.version_base = composer, base
+        GlobalHydra.set_instance(program)  # in place of the copy that Hydra restores
 
 
 def compose_choices(

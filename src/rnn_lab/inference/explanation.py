@@ -109,6 +109,7 @@ class Explanation:
             np.savez_compressed(file.buffer, allow_pickle=False, **self.states)
 
 
+@torch.inference_mode(False)  # of a caller: attributions are gradients
 def explain_text(run: "LoadedModel", text: str, label: str | None = None) -> Explanation:
     """Explain the prediction of `run`, whose network is on the CPU, for `text`.
 

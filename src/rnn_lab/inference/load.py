@@ -87,11 +87,13 @@ class LoadedModel(SingleModel):
         is_on_cpu = next(self.model.parameters()).device.type == "cpu"
         return explain_text(self if is_on_cpu else self.explainer(), text, label)
 
+    @torch.inference_mode(False)
     def explainer(self) -> "LoadedModel":
         """Return a copy on the CPU; threads share no network."""
         return replace(self, model=copy.deepcopy(self.model).cpu())
 
 
+@torch.inference_mode(False)  # of a caller: its tensors could never be explained
 def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
     """Load a run folder or file as a float32 network in evaluation mode on `device`.
 

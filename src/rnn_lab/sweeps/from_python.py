@@ -1,5 +1,6 @@
 """Train one run from Python: conf/train.yaml composed in this process, and texts in memory."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rnn_lab.composition import check_assignments, composition_error
+from rnn_lab.composition import check_assignments, composition_error, separate_hydra
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.sources.lists import store_corpus
 from rnn_lab.errors import ConfigError
@@ -32,12 +33,14 @@ from rnn_lab.training.config import RunConfig, parse_run_config
 from rnn_lab.training.more_epochs import check_finished
 from rnn_lab.training.spec import RunSpec
 
+_ONE_AT_A_TIME = threading.RLock()  # random generators, streams and Hydra's state are global
 
-@fault_tolerant_streams()
+
 def train_corpus(corpus: Corpus, output_dir: str | Path | None, overrides: Sequence[str]) -> Path:
     """Train, test and report a run on `corpus`; return its folder.
 
     The texts are stored in `data.cache_dir`, so that the commands can test and resume the run.
+    Trainings in several threads run one after the other.
 
     Args:
         corpus: from `corpus_from_lists`.
@@ -48,6 +51,11 @@ def train_corpus(corpus: Corpus, output_dir: str | Path | None, overrides: Seque
         ConfigError: an override is unknown or impossible, or for the command alone.
         UserError: as of the command.
     """
+    with _ONE_AT_A_TIME, fault_tolerant_streams():
+        return _train(corpus, output_dir, overrides)
+
+
+def _train(corpus: Corpus, output_dir: str | Path | None, overrides: Sequence[str]) -> Path:
     check_assignments(overrides)
     overrides = take_literally(overrides, text_options(RunConfig), is_sweep=lambda: False)
     config, options = _compose(overrides)
@@ -70,8 +78,9 @@ def train_corpus(corpus: Corpus, output_dir: str | Path | None, overrides: Seque
     return folder
 
 
+@separate_hydra()
 def _compose(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
-    """Return the config and its own options, resolved."""
+    """Return the config and its own options, resolved; the caller may be within a Hydra program."""
     given = ["data=lists", *overrides]
     register_resolvers()
     try:
