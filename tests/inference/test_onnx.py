@@ -1,8 +1,10 @@
 """Runs as .onnx files: the probabilities of the network without torch, and no file is trusted."""
 
+import copy
 import functools
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -194,6 +196,9 @@ def test_an_onnx_file_only_predicts(exported, tmp_path, capsys):
     with pytest.raises(SystemExit):
         export([f"run={exported}", f"output={tmp_path}/again.onnx"])
     assert refusal in capsys.readouterr().err
+    for copied in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"\.onnx: a model of an \.onnx file cannot be copied"):
+            copied(rnn_lab.load(exported))
     with pytest.raises(ConfigError, match=r"^device=cuda: an .onnx file runs on the CPU"):
         rnn_lab.load(exported, device="cuda")
     with pytest.raises(ConfigError, match=r"^precision=bf16-mixed: an .onnx file computes in"):

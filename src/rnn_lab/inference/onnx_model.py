@@ -105,6 +105,12 @@ class OnnxModel(SingleModel):
         (found,) = self.session.run([onnx_graph.PROBABILITIES], inputs)
         return found
 
+    def __reduce__(self) -> NoReturn:
+        """Raise a TypeError: a session of ONNX Runtime can be neither copied nor pickled."""
+        raise TypeError(
+            f"{self.path}: a model of an .onnx file cannot be copied or pickled; load it again"
+        )
+
     def explain(self, text: str, label: str | None = None) -> NoReturn:
         """Raise a ConfigError, which says what to load to explain."""
         raise ConfigError(
