@@ -67,7 +67,7 @@ def export(arguments: Sequence[str]) -> Exported:
     """
     from rnn_lab.overrides import parse_arguments  # imports Hydra, which rnn_lab.load does not need
 
-    given = parse_arguments(arguments, [*ExportOptions.model_fields, "plugins"])
+    given = parse_arguments(arguments, [*ExportOptions.model_fields])
     plugins = given.pop("plugins", "").strip("[]")
     options = validate(ExportOptions, given)
     output = local_path(options.output)
