@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import hydra
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
@@ -104,6 +105,13 @@ def test_a_stream_is_read_by_windows(path):
         ("a film", TypeError, "single string"),
         (b"a film", TypeError, "single string"),
         (["a film", None], TypeError, "text 1 is not a string: NoneType"),
+        (None, TypeError, "^texts is not iterable: NoneType$"),
+        ({"text": "a film"}, TypeError, "^texts is a table or mapping, dict; give one column"),
+        (
+            pyarrow.table({"text": ["a film"]}),
+            TypeError,
+            "^texts is a table or mapping, Table; give",
+        ),
         ([b"a film"], TypeError, "text 0 is not a string: bytes"),
         (["a film", "caf\udce9"], DataError, "text 1: is not valid Unicode"),
     ],
@@ -166,6 +174,9 @@ def test_a_notebook_shows_the_words_in_their_colours(mood_run):
 
 
 def test_errors_name_the_file_or_the_device(path, tmp_path):
+    for wrong in (None, 5, b"runs", [path, None]):
+        with pytest.raises(TypeError, match=r"^run_or_file: give a path or a list of paths"):
+            rnn_lab.load(wrong)
     with pytest.raises(CheckpointError, match=r"nowhere: no .*, \.safetensors or \.onnx file"):
         rnn_lab.load("nowhere")
     if not torch.backends.mps.is_available():
@@ -223,7 +234,7 @@ def test_a_model_of_any_number_of_labels_trained_on_lists(tmp_path, capsys):
     one_each = {"source": "demo", "num_train": 20, "num_test": 20}
     with pytest.raises(DataError, match=r"have one label each, and the run predicts any number"):
         evaluate(own | {"output_dir": str(tmp_path / "refused"), "data": one_each})
-    with pytest.raises(OutputDirConflictError, match="contains a finished run"):
+    with pytest.raises(OutputDirConflictError, match=r"a finished run; load it with rnn_lab\.load"):
         rnn_lab.train(texts, rows, output_dir=tmp_path / "run", overrides=options)
 
 
@@ -238,6 +249,7 @@ def test_a_model_of_any_number_of_labels_trained_on_lists(tmp_path, capsys):
         ("experiment=long_range", "needs data.distance: only data=long_range has this option"),
         ("seed", "^seed: options are given as name=value$"),
         ("trainer.monitor=val/none", "impossible value"),
+        ("debug=fast_dev_run", "^trainer.fast_dev_run: saves no model to return"),
     ],
 )
 def test_overrides_of_a_training_are_checked(tmp_path, override, message):
@@ -255,8 +267,9 @@ def test_a_single_string_is_no_list(tmp_path):
     texts, labels = ["a", "b", "c", "d"] * 4, [0, 1] * 8
     with pytest.raises(TypeError, match=r"overrides is a single string; give a .*'model=lstm'"):
         rnn_lab.train(texts, labels, output_dir=tmp_path / "run", overrides="model=lstm")
-    with pytest.raises(TypeError, match="overrides: give a list of strings"):
-        rnn_lab.train(["a", "b"], ["x", "y"], overrides=[3])
+    for overrides in ([3], None, {"model": "lstm"}):
+        with pytest.raises(TypeError, match="overrides: give a list of strings"):
+            rnn_lab.train(["a", "b"], ["x", "y"], overrides=overrides)
     with pytest.raises(TypeError, match="train: texts is a single string"):
         rnn_lab.train("abc", [0, 1, 0])
     with pytest.raises(TypeError, match="test: labels is a single string"):
@@ -288,12 +301,13 @@ def test_a_label_to_explain_may_be_of_any_type_of_labels(tiny_training):
         model.explain("a good film", label={})
 
 
-def test_inference_mode_of_the_caller_changes_nothing(path):
+def test_inference_mode_of_the_caller_changes_nothing(path, tiny_training):
     expected = rnn_lab.load(path).explain("not good at all")
     with torch.inference_mode():
         model = rnn_lab.load(path)
         inside = model.explain("not good at all")
         model.predict(["a film"])
+        rnn_lab.train(["a", "b"] * 8, [0, 1] * 8, **tiny_training).explain("a")
     for explanation in (inside, model.explain("not good at all")):
         np.testing.assert_array_equal(explanation.attributions, expected.attributions)
 
@@ -321,3 +335,37 @@ def test_a_hydra_program_can_train(tmp_path, tiny_training):
         with pytest.raises(ConfigError, match="no such option"):
             rnn_lab.train(["a", "b"] * 8, [1, 0] * 8, overrides=["modle=gru"])
         assert hydra.compose("own").lr == 0.1
+
+
+def test_the_device_is_checked_before_the_training(path, tmp_path, tiny_training):
+    with pytest.raises(ConfigError, match=r"^device=gpu: this machine has none"):
+        rnn_lab.train(["a", "b"] * 8, [0, 1] * 8, device="gpu", **tiny_training)
+    assert not (tmp_path / "run").exists()
+    named, given = (rnn_lab.load(path, device=cpu) for cpu in ("cpu", torch.device("cpu")))
+    assert named.predict(["a film"]) == given.predict(["a film"])
+
+
+def test_overrides_of_a_generator_count(tmp_path, tiny_training):
+    overrides = (override for override in tiny_training["overrides"])
+    rnn_lab.train(["a", "b"] * 8, [0, 1] * 8, output_dir=tmp_path / "run", overrides=overrides)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["model"]["hidden_size"] == 4
+
+
+def test_the_default_dtype_of_the_caller_changes_nothing(tiny_training):
+    model = rnn_lab.Model(untrained_run(name="gru", ngrams=2))
+    expected = model.predict(["a good film"]), model.explain("a good film").about
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = model.predict(["a good film"]), model.explain("a good film").about
+        with pytest.raises(
+            ConfigError, match=r"^torch\.set_default_dtype: is torch\.float64; a run"
+        ):
+            rnn_lab.train(["a", "b"] * 8, [0, 1] * 8, **tiny_training)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found == expected
+
+
+def test_an_ensemble_says_how_many_it_has(path):
+    assert repr(rnn_lab.load([path, path])).startswith("<rnn_lab.Model ensemble of 2 lstm [neg")
+    assert repr(rnn_lab.load(path)).startswith("<rnn_lab.Model lstm [neg")

@@ -3,20 +3,23 @@
 The examples below use `path`, an exported run with the classes "neg" and "pos".
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from rnn_lab.data.readers.labels import label_text
-from rnn_lab.data.readers.records import Record
+from rnn_lab.data.readers.records import Record, check_iterable
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.batch_predict import RowPrediction, predict_rows
+from rnn_lab.inference.ensemble import Ensemble
 from rnn_lab.inference.predictor import Predictor
 from rnn_lab.inference.run_loader import load_runs
 
 if TYPE_CHECKING:
+    import torch
+
     from rnn_lab.inference.explanation import Explanation
 
 
@@ -58,9 +61,10 @@ class Model:
         return self._loaded.class_names
 
     def __repr__(self) -> str:
-        """Return the architecture and where it comes from."""
-        classes = ", ".join(self.class_names)
-        return f"<rnn_lab.Model {self._loaded.cell} [{classes}] {self._loaded.path}>"
+        """Return the architecture, how many an ensemble has, and where it comes from."""
+        loaded, classes = self._loaded, ", ".join(self.class_names)
+        several = f"ensemble of {len(loaded.members)} " if isinstance(loaded, Ensemble) else ""
+        return f"<rnn_lab.Model {several}{loaded.cell} [{classes}] {loaded.path}>"
 
     def predict(self, texts: Iterable[str], *, batch_size: int = 256) -> list[Prediction]:
         """Return the prediction of each text, in order.
@@ -84,8 +88,8 @@ class Model:
             batch_size: texts per batch.
 
         Raises:
-            TypeError: `texts` is a single string, or has an item that is not a string; or
-                `batch_size` is not an integer.
+            TypeError: `texts` is a single string, a table or no iterable, or has an item that is
+                not a string; or `batch_size` is not an integer.
             DataError: a text is not valid Unicode; names its position.
             ConfigError: `batch_size` is not positive.
         """
@@ -101,8 +105,7 @@ class Model:
 
         Args and errors are those of `predict`.
         """
-        if isinstance(texts, str | bytes):
-            raise TypeError("texts is a single string; give an iterable of strings: [text]")
+        check_iterable(texts, "texts")
         if isinstance(batch_size, bool) or not isinstance(batch_size, SupportsIndex):
             raise TypeError(f"batch_size={batch_size!r}: is not an integer")
         if index(batch_size) < 1:
@@ -163,8 +166,8 @@ def train(
     class_names: Sequence[Any] | None = None,
     on_bad_lines: Literal["error", "skip"] = "error",
     output_dir: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    device: str = "auto",
+    overrides: Iterable[str] = (),
+    device: "str | torch.device" = "auto",
 ) -> Model:
     """Train, test and report a run as the command `rnn-lab train` does; return its best model.
 
@@ -182,9 +185,12 @@ def train(
     True
 
     The folder is that of any run: `load` and the commands accept it. An interrupted run resumes
-    when the same call is repeated. The texts are stored in `data.cache_dir`. Training seeds the
-    default random generators of Python, NumPy and torch, so trainings in several threads run one
-    after the other.
+    when the same call is repeated; a finished one is refused, so `load` it. The texts are stored in
+    `data.cache_dir`.
+
+    Training seeds the default random generators of Python, NumPy and torch, so trainings in several
+    threads run one after the other. It leaves environment variables of Lightning and cuBLAS
+    (PL_GLOBAL_SEED, CUBLAS_WORKSPACE_CONFIG) and filters of Lightning's warnings.
 
     Args:
         texts: strings: a list, a column of pandas or Polars, any iterable.
@@ -199,18 +205,29 @@ def train(
         device: of the returned model; `trainer.accelerator` is that of the training.
 
     Raises:
-        TypeError: texts, labels or overrides are a single string.
+        TypeError: texts, labels, class_names or overrides are a single string or no iterable, or
+            `validation` or `test` is not a pair.
         DataError: a row cannot be used, or there are too few rows or classes.
-        ConfigError: an override is unknown or impossible.
+        ConfigError: an override is unknown or impossible, this machine has no such device, or the
+            default dtype of torch is not float32.
+        OutputDirConflictError: `output_dir` has another run, or a finished one.
         UserError: as of the command; says what to do.
     """
+    import torch
+
     from rnn_lab.data.sources.lists import corpus_from_lists
+    from rnn_lab.inference.load import torch_device
     from rnn_lab.sweeps.from_python import train_corpus
 
     if isinstance(overrides, str):
         raise TypeError(f"overrides is a single string; give a list of strings: [{overrides!r}]")
-    if not all(isinstance(override, str) for override in overrides):
+    is_iterable = isinstance(overrides, Iterable) and not isinstance(overrides, Mapping)
+    given: list[Any] = list(overrides) if is_iterable else [overrides]
+    if not all(isinstance(override, str) for override in given):
         raise TypeError("overrides: give a list of strings, such as ['model=lstm']")
+    torch_device(str(device))  # not only once the model is trained
+    if (dtype := torch.get_default_dtype()) != torch.float32:
+        raise ConfigError(f"torch.set_default_dtype: is {dtype}; a run is trained in torch.float32")
     corpus = corpus_from_lists(
         texts,
         labels,
@@ -219,10 +236,14 @@ def train(
         class_names=class_names,
         on_bad_lines=on_bad_lines,
     )
-    return load(train_corpus(corpus, output_dir, overrides), device=device)
+    with torch.inference_mode(False):  # of the caller: training needs gradients
+        folder = train_corpus(corpus, output_dir, given)
+    return load(folder, device=device)
 
 
-def load(run_or_file: str | Path | Sequence[str | Path], *, device: str = "auto") -> Model:
+def load(
+    run_or_file: str | Path | Iterable[str | Path], *, device: "str | torch.device" = "auto"
+) -> Model:
     """Load a trained run. Nothing in its files is run or imported, so they may be untrusted.
 
     Of several runs, or the folder of a sweep, the model is their ensemble: its probabilities are
@@ -240,13 +261,20 @@ def load(run_or_file: str | Path | Sequence[str | Path], *, device: str = "auto"
         run_or_file: a run folder, its result.json, or a .ckpt, .safetensors or .onnx file. The
             last needs the packages onnx and onnxruntime, is read without torch, and only predicts.
             Or a list of them, or the folder of a sweep.
-        device: "auto" (the fastest one available), "cpu", "cuda" or "mps".
+        device: "auto" (the fastest one available), "cpu", "cuda" or "mps", or such a torch.device.
 
     Raises:
+        TypeError: `run_or_file` is neither a path nor a list of them.
         CheckpointError: there is no such run, or it cannot be used; the message says why.
         ConfigError: this machine has no such device, or several runs have different classes.
     """
-    return Model(load_runs(run_or_file, device))
+    given: Any = run_or_file
+    runs = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    if not all(isinstance(run, str | Path) for run in runs):
+        raise TypeError(
+            f"run_or_file: give a path or a list of paths, not a {type(given).__name__}"
+        )
+    return Model(load_runs(runs, str(device)))
 
 
 def _checked(text: object, position: int) -> str:

@@ -192,7 +192,8 @@ def integrated_gradients(
     lengths = torch.tensor([len(tokens)])
     classes = model.linear.out_features
     is_multilabel = model.thresholds is not None
-    contrast = torch.full([classes], 0.0 if is_multilabel else -1 / (classes - 1))
+    others = 0.0 if is_multilabel else -1 / (classes - 1)
+    contrast = torch.full([classes], others, dtype=model.linear.weight.dtype)
     contrast[target] = 1
 
     def difference(embedded: Tensor, lengths: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
         ConfigError: this machine has no such device.
     """
     limit_threads()
-    target = _device(device)
+    target = torch_device(device)
     saved = read_network(run)
     if not isinstance(saved.network, RecurrentClassifier):
         raise CheckpointError(
@@ -123,7 +123,12 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
     )
 
 
-def _device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
+    """Return the device of that name; of "auto", the fastest one.
+
+    Raises:
+        ConfigError: this machine has none.
+    """
     present = available_devices()
     available = [device for kind, device in TORCH_DEVICES.items() if kind in present]
     if name not in ("auto", *available):

@@ -193,7 +193,7 @@ class NgramLinear(nn.Module):
 
     def _values(self, rows: Tensor, buckets: Tensor, times: Tensor, texts: int) -> Tensor:
         """Return the features [m], SCALE long a text, of n-grams that occur `times` [m]."""
-        values = self.importance[buckets] * (1 + times.log())
+        values = self.importance[buckets] * (1 + times.to(self.importance.dtype).log())
         squares = values.new_zeros(texts).index_add_(0, rows, values.square())
         norms = squares.sqrt().clamp(min=torch.finfo(values.dtype).tiny)
         return values / norms[rows] * SCALE

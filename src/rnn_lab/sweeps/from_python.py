@@ -68,7 +68,12 @@ def _train(corpus: Corpus, output_dir: str | Path | None, overrides: Sequence[st
     job = JobDir(folder)
     with job.locked(wait=False):
         if job.status == "finished":
-            check_finished(f"output_dir={folder}", folder, parse_run_config(options))
+            check_finished(
+                f"output_dir={folder}",
+                folder,
+                parse_run_config(options),
+                remedy="load it with rnn_lab.load, choose another folder",
+            )
         with atomic_write(folder / CONFIG_DIR / "config.yaml") as file:
             file.write(OmegaConf.to_yaml(OmegaConf.create(options)))
         with atomic_write(folder / CONFIG_DIR / "overrides.yaml") as file:
@@ -105,6 +110,10 @@ def _refuse(overrides: Sequence[str], run: Any) -> None:
             raise ConfigError(f"{override}: the texts of the run are those that are given")
         if name in ("sweep", "reproduce", "report_dir") or name.startswith("hydra."):
             raise ConfigError(f"{override}: is an option of the command `rnn-lab train`")
+    if run.trainer.fast_dev_run:
+        raise ConfigError(
+            "trainer.fast_dev_run: saves no model to return; use the command `rnn-lab train`"
+        )
     if run.trainer.strategy == "ddp":
         raise ConfigError(
             "trainer.strategy=ddp: starts several processes, which the command `rnn-lab train` does"

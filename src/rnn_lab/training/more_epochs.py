@@ -84,16 +84,18 @@ def check_schedule(where: str, trained: Mapping[str, Any], wanted: Mapping[str, 
         )
 
 
-def check_finished(where: str, folder: Path, config: RunConfig) -> None:
+def check_finished(
+    where: str, folder: Path, config: RunConfig, *, remedy: str = "choose another folder"
+) -> None:
     """Raise an OutputDirConflictError unless `config` asks for more epochs of the run in `folder`.
 
-    `where` is the option that names the folder, for the message. What the texts decide is not
-    known here: last.ckpt has it (`find_resume_point`).
+    For the message, `where` is the option that names the folder, and `remedy` what to do. What the
+    texts decide is not known here: last.ckpt has it (`find_resume_point`).
     """
     result = read_job_file(folder, "result")
     trained, epochs = recorded_options(result), result.get("epochs")
     wanted = flatten(config.model_dump(mode="json"))
-    error = f"{where}: contains a finished run; choose another folder"
+    error = f"{where}: contains a finished run; {remedy}"
     if not isinstance(epochs, int) or not asks_for_more_epochs(trained, wanted, epochs):
         raise OutputDirConflictError(f"{error}, or a larger {_MAX_EPOCHS} to train it further")
     if not _has_equal_others(config, result, trained):

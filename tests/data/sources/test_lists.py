@@ -2,6 +2,7 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.sources.lists import (
@@ -11,7 +12,7 @@ from rnn_lab.data.sources.lists import (
     store_corpus,
 )
 from rnn_lab.data.sources.text_files import load_files
-from rnn_lab.errors import DataError
+from rnn_lab.errors import ConfigError, DataError
 
 TEXTS = [f"text number {i}" for i in range(40)]
 LABELS = [("good", "bad", "so so")[i % 3] for i in range(40)]
@@ -34,10 +35,12 @@ def test_the_same_corpus_as_of_a_file(tmp_path):
         [i % 2 for i in range(40)],
         np.arange(40) % 2,
         (np.arange(40) % 2).astype(np.float32),
+        torch.arange(40) % 2,
+        list(torch.arange(40) % 2),
         [str(i % 2) for i in range(40)],
         (i % 2 for i in range(40)),
     ],
-    ids=["ints", "int array", "float array", "strings", "generator"],
+    ids=["ints", "int array", "float array", "tensor", "tensors", "strings", "generator"],
 )
 def test_any_sequence_of_labels(labels):
     corpus = corpus_from_lists(np.array(TEXTS), labels)
@@ -124,3 +127,29 @@ def test_a_stored_corpus_is_the_same(tmp_path):
         load_lists(ListsConfig(corpus=str(tmp_path / "elsewhere")))
     with pytest.raises(DataError, match=r"call rnn_lab\.train"):
         load_lists(ListsConfig())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"texts": None}, TypeError, "lists, train: texts is not iterable: NoneType$"),
+        (
+            {"texts": {"text": TEXTS}},
+            TypeError,
+            "lists, train: texts is a table or mapping, dict; give",
+        ),
+        ({"labels": 3}, TypeError, "lists, train: labels is not iterable: int$"),
+        ({"validation": TEXTS}, TypeError, r"validation: give a pair of .*: \(texts, labels\)$"),
+        ({"test": (TEXTS, LABELS, 1)}, TypeError, r"test: give a pair of .*: \(texts, labels\)$"),
+        ({"class_names": "np"}, TypeError, "class_names is a single string"),
+        (
+            {"on_bad_lines": "skp"},
+            ConfigError,
+            r"on_bad_lines='skp': no such choice\. Did you mean skip\? Choose from: error, skip$",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_argument_is_named(arguments, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        corpus_from_lists(**{"texts": TEXTS, "labels": LABELS} | arguments)

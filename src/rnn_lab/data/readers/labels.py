@@ -65,7 +65,7 @@ def label_text(value: Any) -> str:
     """
     if isinstance(value, str):
         return canonical_label(value)
-    value = value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
+    value = value.item() if getattr(value, "ndim", None) == 0 else value  # of NumPy or torch
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

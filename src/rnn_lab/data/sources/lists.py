@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -17,14 +17,15 @@ from rnn_lab.data.readers.labels import (
     label_or_labels,
     label_text,
 )
-from rnn_lab.data.readers.records import text_error
+from rnn_lab.data.readers.records import check_iterable, text_error
 from rnn_lab.data.sources.registry import register_source
 from rnn_lab.data.sources.text_files import check_classes, split_test
-from rnn_lab.errors import DataError, MissingDataError
-from rnn_lab.validation import FilePath
+from rnn_lab.errors import ConfigError, DataError, MissingDataError
+from rnn_lab.validation import FilePath, unknown_choice_message
 
 Texts = Iterable[Any]  # a list, a column of pandas or Polars, an array, a generator, ...
 Labelled = tuple[Texts, Iterable[Any]]
+OnBadLines = Literal["error", "skip"]
 
 
 class ListsConfig(TextOptions):
@@ -85,16 +86,16 @@ def corpus_from_lists(
     class_names: Sequence[Any] | None = None,
     test_fraction: float = 0.2,
     split_seed: int = 0,
-    on_bad_lines: Literal["error", "skip"] = "error",
+    on_bad_lines: OnBadLines = "error",
     name: str = "lists",
 ) -> Corpus:
     """Return a corpus of texts and labels, by the rules for files.
 
     Args:
         texts: strings; any iterable of them, such as a column of pandas or Polars.
-        labels: one for each text: strings, numbers or booleans, also those of NumPy. If a text has
-            any number of labels: a list of them for each text; or a data frame with one column of
-            0 and 1 a label; or such an array [texts, classes], with `class_names`.
+        labels: one for each text: strings, numbers or booleans, also those of NumPy and torch. If a
+            text has any number of labels: a list of them for each text; or a data frame with one
+            column of 0 and 1 a label; or such an array [texts, classes], with `class_names`.
         validation: texts and labels to validate on; None: split off training later.
         test: texts and labels to test on; None: a stratified `test_fraction` is split off.
         class_names: the labels in the order of the classes; None: sorted, numbers by value.
@@ -104,10 +105,20 @@ def corpus_from_lists(
         name: of the corpus.
 
     Raises:
-        TypeError: texts or labels are a single string.
+        TypeError: texts, labels or class_names are a single string or no iterable, or `validation`
+            or `test` is not a pair.
+        ConfigError: there is no such choice of `on_bad_lines`.
         DataError: texts and labels differ in number, a row cannot be used, or there are fewer than
             two classes, or as many as rows.
     """
+    if on_bad_lines not in (choices := get_args(OnBadLines)):
+        what = f"on_bad_lines={on_bad_lines!r}: no such choice"
+        raise ConfigError(unknown_choice_message(what, str(on_bad_lines), choices))
+    for option, pair in (("validation", validation), ("test", test)):
+        if pair is not None and not (isinstance(pair, tuple | list) and len(pair) == 2):
+            raise TypeError(f"{option}: give a pair of texts and labels: (texts, labels)")
+    if class_names is not None:
+        check_iterable(class_names, "class_names")
     given = {"train": (texts, labels), "validation": validation, "test": test}
     classes = None if class_names is None else tuple(map(label_text, class_names))
     splits: dict[str, Split] = {}
@@ -144,9 +155,8 @@ def _read(
     skipped: list[str],
 ) -> tuple[Split, tuple[str, ...]]:
     """Return the usable rows, named by their positions from 0, and the classes."""
-    for name, values in zip(("texts", "labels"), pair, strict=True):
-        if isinstance(values, str | bytes):
-            raise TypeError(f"{where}: {name} is a single string; give an iterable of them")
+    check_iterable(pair[0], f"{where}: texts")
+    check_iterable(pair[1], f"{where}: labels", may_be_table=True)
     texts = list(pair[0])
     labels, classes = _label_rows(where, pair[1], classes)
     if len(texts) != len(labels):
