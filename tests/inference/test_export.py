@@ -71,7 +71,7 @@ def test_predict_gives_the_same_line_to_the_last_digit(mood_run, exported, tmp_p
         (("run=a", "run=b"), "run: given twice"),
         (("run=",), "run=: no value given"),
         (("run=a", "plugins="), "plugins=: no value given"),
-        (("run",), "run: expected name=value. Did you mean run? Choose from: output, overwrite, pl"),
+        (("run",), "run: expected name=value. Did you mean run? Choose from: output, overwri"),
         (("run=a", "ouput=b"), "ouput: no such option. Did you mean output? Choose from: output,"),
     ],
 )
