@@ -281,7 +281,10 @@ def test_every_optimizer_makes_a_step(name):
         ({"betas": [0.9, 0.95, 0.99]}, r"^optimizer.betas=\[0.9,0.95,0.99\]: give a list of 2"),
         ({"betas": [0.9]}, r"^optimizer.betas=\[0.9\]: give a list of 2 numbers"),
         ({"name": "nadam", "betas": 0.9}, r"^optimizer.betas=0.9: give a list of 2 numbers"),
-        ({"name": "adafactor", "eps": [1, 2, 3]}, r"^optimizer.eps=\[1,2,3\]: give a .* numbers$"),
+        (
+            {"name": "rprop", "weight_decay": 0, "etas": [1, 2, 3]},
+            r"^optimizer.etas=\[1,2,3\]: give a .* numbers$",
+        ),
         ({"name": "sgd", "momentum": 1.0}, r"optimizer.momentum=1.0: give a number from 0"),
         ({"name": "sgd", "momentum": "0.9"}, r"momentum=0.9: give a number"),
         ({"name": "LBFGS"}, r"^name=LBFGS: it computes the loss several times"),
