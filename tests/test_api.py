@@ -27,7 +27,7 @@ from rnn_lab.inference.load import load_model
 from rnn_lab.io.safetensors_file import pack_safetensors
 from rnn_lab.models.config import OptimizerConfig, SchedulerConfig
 from rnn_lab.reports.explain.page import shade
-from rnn_lab.reports.run_files import read_predictions
+from rnn_lab.runs.predictions import read_predictions
 from tests.inference.untrained import untrained_run
 
 

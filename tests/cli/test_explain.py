@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from rnn_lab.reports.formatting import format_run
-from rnn_lab.reports.run_files import read_result
+from rnn_lab.runs.result_json import read_result
 from tests.cli.forked import run_warm_command
 from tests.cli.runner import PROJECT
 

@@ -23,7 +23,7 @@ from rnn_lab.inference.onnx_model import load_onnx, parse_onnx
 from rnn_lab.inference.predict import predict
 from rnn_lab.io.safetensors_file import pack_safetensors
 from rnn_lab.reports.evaluation_curves import reliability, without_temperature
-from rnn_lab.reports.run_files import read_predictions
+from rnn_lab.runs.predictions import read_predictions
 from rnn_lab.serving.runs import _describe
 from tests.cli.forked import run_warm_command
 from tests.inference.untrained import untrained_run

@@ -15,8 +15,8 @@ from rnn_lab.inference.config import ExplainOptions, ExportOptions
 from rnn_lab.inference.ensemble import Ensemble
 from rnn_lab.inference.evaluate import combine_results, evaluate
 from rnn_lab.inference.load import load_model
-from rnn_lab.io.run_file import find_checkpoint
-from rnn_lab.reports.run_files import list_runs
+from rnn_lab.runs.jobs import list_runs
+from rnn_lab.runs.run_folder import find_checkpoint
 from rnn_lab.validation import validate
 from tests.cli.forked import run_warm_command
 from tests.inference.untrained import WORDS, untrained_run

@@ -12,8 +12,8 @@ from torch.torch_version import TorchVersion
 
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.load import load_model
-from rnn_lab.io.run_file import find_checkpoint
 from rnn_lab.models.lightning_module import TextClassifier
+from rnn_lab.runs.run_folder import find_checkpoint
 from tests.io.test_safe_load import Attack
 
 

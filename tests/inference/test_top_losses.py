@@ -7,7 +7,7 @@ import pytest
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.top_losses import attribute_top_losses, explained_class
-from rnn_lab.reports.run_files import HighLossExample, TopLoss, read_top_losses
+from rnn_lab.runs.predictions import HighLossExample, TopLoss, read_top_losses
 from tests.conftest import MOODS
 
 

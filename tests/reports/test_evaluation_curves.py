@@ -18,7 +18,7 @@ from rnn_lab.reports.evaluation_curves import (
     wilson_interval,
     without_temperature,
 )
-from rnn_lab.reports.run_files import Predictions, read_predictions
+from rnn_lab.runs.predictions import Predictions, read_predictions
 
 MakeRun = Callable[..., Path]
 

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from rnn_lab.errors import CheckpointError
 from rnn_lab.reports.plot_style import save_png
 from rnn_lab.reports.plots import draw_plots, plot_gradient_flow
-from rnn_lab.reports.run_files import read_gradient_flow
+from rnn_lab.runs.gradient_flow import read_gradient_flow
 from tests.reports.conftest import write_gradient_flow
 
 MakeRun = Callable[..., Path]

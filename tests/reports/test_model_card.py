@@ -8,7 +8,7 @@ import pytest
 
 from rnn_lab.commands import export
 from rnn_lab.reports.model_card import MARK, ExportedFile, model_card
-from rnn_lab.reports.run_files import read_result
+from rnn_lab.runs.result_json import read_result
 
 FILE = ExportedFile(
     name="model.onnx",

@@ -13,7 +13,8 @@ from PIL import Image
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.reports import plots
-from rnn_lab.reports.run_files import Predictions, read_metrics, read_predictions
+from rnn_lab.runs.metrics import read_metrics
+from rnn_lab.runs.predictions import Predictions, read_predictions
 
 MakeRun = Callable[..., Path]
 NAMES = [

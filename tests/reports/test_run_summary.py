@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rnn_lab.reports.run_files import diff_options
 from rnn_lab.reports.run_summary import (
     baseline_lines,
     compare_runs,
     print_comparison,
     print_run,
 )
+from rnn_lab.runs.result_json import diff_options
 
 MakeRun = Callable[..., Path]
 

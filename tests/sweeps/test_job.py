@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from rnn_lab.errors import ConfigError
 from rnn_lab.io.locks import acquire, is_locked
 from rnn_lab.paths import conf_dir
-from rnn_lab.reports.run_files import find_job_dirs, job_status
+from rnn_lab.runs.jobs import find_job_dirs, job_status
 from rnn_lab.sweeps.job import JobDir, LockRunDir
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from rnn_lab.training.config import check_sweep_name

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from rnn_lab.reports.class_metrics import class_metrics
-from rnn_lab.reports.run_files import HighLossExample, read_predictions, read_top_losses
+from rnn_lab.runs.predictions import HighLossExample, read_predictions, read_top_losses
 from rnn_lab.training.split_predictions import SplitPredictions
 
 

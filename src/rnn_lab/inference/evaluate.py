@@ -25,8 +25,8 @@ from rnn_lab.models.metrics import MetricFactory, build_metrics, metric_inputs
 from rnn_lab.models.tasks import TASKS
 from rnn_lab.paths import local_path
 from rnn_lab.reports.plots import draw_plots
-from rnn_lab.reports.run_files import list_runs
 from rnn_lab.reports.run_summary import print_run
+from rnn_lab.runs.jobs import list_runs
 from rnn_lab.training.artifacts import (
     describe_calibration,
     describe_data,

@@ -10,9 +10,9 @@ from rnn_lab.fast_import import fast_imports, gc_disabled
 from rnn_lab.inference.config import ExplainOptions
 from rnn_lab.inference.predict import check_text, print_prediction
 from rnn_lab.io.atomic import read_json
-from rnn_lab.io.run_file import is_sweep_dir, run_folder
 from rnn_lab.paths import local_path
-from rnn_lab.reports.run_files import is_job_dir
+from rnn_lab.runs.jobs import is_job_dir
+from rnn_lab.runs.run_folder import is_sweep_dir, run_folder
 from rnn_lab.validation import validate
 
 NAME_LENGTH = 40  # characters of a folder name, without its hash

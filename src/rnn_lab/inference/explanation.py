@@ -17,7 +17,6 @@ from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.batch_predict import classify
 from rnn_lab.inference.prediction_files import shortest_floats
 from rnn_lab.io.atomic import atomic_write
-from rnn_lab.io.run_file import run_folder
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.trace import trace
 from rnn_lab.paths import local_path
@@ -27,7 +26,8 @@ from rnn_lab.reports.formatting import (
     format_percent,
     format_run,
 )
-from rnn_lab.reports.run_files import read_result
+from rnn_lab.runs.result_json import read_result
+from rnn_lab.runs.run_folder import run_folder
 from rnn_lab.validation import unknown_choice_message
 
 if TYPE_CHECKING:

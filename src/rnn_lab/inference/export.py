@@ -13,12 +13,13 @@ from rnn_lab.inference.config import ExportOptions
 from rnn_lab.io import safetensors_file
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
 from rnn_lab.io.replace import check_replaceable
-from rnn_lab.io.run_file import ONNX_SUFFIX, run_folder
 from rnn_lab.io.safetensors_file import SUFFIX, pack_safetensors
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import load_plugins, require_extra
 from rnn_lab.reports.model_card import MARK, ExportedFile, model_card
-from rnn_lab.reports.run_files import TOP_LOSSES, read_result
+from rnn_lab.runs.predictions import TOP_LOSSES
+from rnn_lab.runs.result_json import read_result
+from rnn_lab.runs.run_folder import ONNX_SUFFIX, run_folder
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the options are valid

@@ -29,7 +29,7 @@ from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
 from rnn_lab.io.replace import check_replaceable
 from rnn_lab.io.streams import printing_results
 from rnn_lab.paths import local_path
-from rnn_lab.reports.run_files import list_runs
+from rnn_lab.runs.jobs import list_runs
 
 if TYPE_CHECKING:
     from rnn_lab.inference.predictor import Predictor

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from rnn_lab.errors import UserError, exit_with
 from rnn_lab.io.locks import acquire
-from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.io.timed_dir import claim_timed_dir
+from rnn_lab.runs.run_folder import CHECKPOINT_DIR
 
 
 class LockTestDir(Callback):

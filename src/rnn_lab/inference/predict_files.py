@@ -33,9 +33,9 @@ from rnn_lab.inference.labelling import (
 from rnn_lab.inference.shards import Shard, divide, rows_of_shard
 from rnn_lab.io.atomic import check_writable, read_json, write_json
 from rnn_lab.io.locks import locked
-from rnn_lab.io.run_file import find_checkpoint
 from rnn_lab.paths import local_path
 from rnn_lab.plugins import require_extra
+from rnn_lab.runs.run_folder import find_checkpoint
 
 if TYPE_CHECKING:
     from rnn_lab.inference.predictor import Predictor

@@ -27,7 +27,7 @@ from rnn_lab.inference.predict_files import (
 from rnn_lab.io.atomic import check_writable
 from rnn_lab.paths import local_path, project_root
 from rnn_lab.plugins import load_plugins, require_extra
-from rnn_lab.reports.run_files import list_runs
+from rnn_lab.runs.jobs import list_runs
 
 _PARTS = 4  # shares of the rows of one file, for each worker: the last ones end at about one time
 _BLOCKS = 16  # of files handed out at once, for each worker

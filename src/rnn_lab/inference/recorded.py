@@ -4,9 +4,9 @@ from typing import Any
 
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.errors import CheckpointError
-from rnn_lab.io.run_file import run_folder
 from rnn_lab.paths import local_path
-from rnn_lab.reports.run_files import read_result
+from rnn_lab.runs.result_json import read_result
+from rnn_lab.runs.run_folder import run_folder
 
 TRAINING = "train_path"  # of the sources of a corpus
 

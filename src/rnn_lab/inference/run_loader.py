@@ -9,10 +9,10 @@ from dataclasses import replace
 from rnn_lab.errors import ConfigError
 from rnn_lab.inference.ensemble import Ensemble
 from rnn_lab.inference.predictor import FLOAT32, Predictor, SingleModel
-from rnn_lab.io.run_file import find_checkpoint, is_onnx_file
 from rnn_lab.plugins import load_plugins, require_extra
 from rnn_lab.process import num_threads
-from rnn_lab.reports.run_files import Runs, list_runs
+from rnn_lab.runs.jobs import Runs, list_runs
+from rnn_lab.runs.run_folder import find_checkpoint, is_onnx_file
 
 
 def load_runs(

@@ -10,7 +10,7 @@ from rnn_lab.fast_import import fast_imports
 
 if TYPE_CHECKING:
     from rnn_lab.reports.run.examples import AttributedText
-    from rnn_lab.reports.run_files import TopLoss
+    from rnn_lab.runs.predictions import TopLoss
 
 MAX_STEPS = 256  # of the integration: a page of examples is a first look
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from rnn_lab.errors import ConfigError, WriteError, sanitize
 from rnn_lab.io.replace import check_replaceable, starts_with_marks
-from rnn_lab.io.run_file import run_folder
 from rnn_lab.overrides import parse_arguments
 from rnn_lab.paths import local_path
+from rnn_lab.runs.run_folder import run_folder
 
 if TYPE_CHECKING:
     from rnn_lab.reports.run.examples import Attribute
@@ -65,8 +65,8 @@ def report(arguments: Sequence[str], attribute: "Attribute | None" = None) -> No
     known = next((OPTIONS[name] for name in names if name in OPTIONS), list(OPTIONS))
     options = parse_arguments(arguments, known)
     if "sweep" in options:
-        from rnn_lab.reports.run_files import SWEEP_PAGE
         from rnn_lab.reports.sweep.report import report_sweep
+        from rnn_lab.runs.run_folder import SWEEP_PAGE
 
         output = _output(options)
         if output is not None:
@@ -120,7 +120,8 @@ def _warning_without(output: Path | None, option: str) -> Iterator[None]:
 def _report_run(options: dict[str, str], attribute: "Attribute | None") -> None:
     from rnn_lab.reports.run.examples import Examples
     from rnn_lab.reports.run.page import check_run_folder, write_run_page
-    from rnn_lab.reports.run_files import MAX_TOP_LOSSES, RUN_PAGE
+    from rnn_lab.runs.predictions import MAX_TOP_LOSSES
+    from rnn_lab.runs.run_folder import RUN_PAGE
 
     most = options.get("examples", "10")
     if not most.isdecimal() or int(most) > MAX_TOP_LOSSES:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rnn_lab.reports.run_files import Predictions
+from rnn_lab.runs.predictions import Predictions
 
 MACRO = "macro average"
 # Plots for one label a text: of one row and one column, and of the probability of one class.

@@ -16,13 +16,9 @@ from rnn_lab.reports import plot_style as style
 from rnn_lab.reports.formatting import format_model
 from rnn_lab.reports.plot_style import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
 from rnn_lab.reports.plots import use_flow_scales
-from rnn_lab.reports.run_files import (
-    GradientFlowCurve,
-    find_job_dirs,
-    job_status,
-    read_gradient_flow,
-    read_result,
-)
+from rnn_lab.runs.gradient_flow import GradientFlowCurve, read_gradient_flow
+from rnn_lab.runs.jobs import find_job_dirs, job_status
+from rnn_lab.runs.result_json import read_result
 
 # The order of the lines, and colours for the variants of each cell. Other cells follow.
 CELL_COLOURS = {"rnn": (ORANGE, PINK), "gru": (GREEN, INK), "lstm": (SKY, BLUE, AMBER, PINK, INK)}

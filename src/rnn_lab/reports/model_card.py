@@ -23,7 +23,7 @@ from rnn_lab.reports.formatting import (
     order_metrics,
 )
 from rnn_lab.reports.run_summary import BASELINE_NAMES
-from rnn_lab.reports.untrusted import get_group, get_number
+from rnn_lab.runs.untrusted import get_group, get_number
 
 MARK = "<!-- model card of rnn-lab export -->"  # the first line of a card
 _MAX_CLASSES = 50  # that are listed

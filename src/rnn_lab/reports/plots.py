@@ -28,17 +28,10 @@ from rnn_lab.reports.formatting import (
     is_share,
     plot_label,
 )
-from rnn_lab.reports.run_files import (
-    GradientFlowCurve,
-    Predictions,
-    by_epoch,
-    by_place,
-    by_step,
-    read_gradient_flow,
-    read_metrics,
-    read_predictions,
-    read_result,
-)
+from rnn_lab.runs.gradient_flow import GradientFlowCurve, by_place, read_gradient_flow
+from rnn_lab.runs.metrics import by_epoch, by_step, read_metrics
+from rnn_lab.runs.predictions import Predictions, read_predictions
+from rnn_lab.runs.result_json import read_result
 
 MAX_NAMED_CURVES = len(style.COLOURS)  # with more, colours are too similar
 MAX_LABELLED_CLASSES = 25  # with more, the numbers in a confusion matrix are too small

@@ -25,8 +25,8 @@ from rnn_lab.reports.formatting import (
     threshold_note,
 )
 from rnn_lab.reports.rendering import make_table, print_lines
-from rnn_lab.reports.run_files import diff_options, read_result, recorded_options
-from rnn_lab.reports.untrusted import get_group, get_number
+from rnn_lab.runs.result_json import diff_options, read_result, recorded_options
+from rnn_lab.runs.untrusted import get_group, get_number
 from rnn_lab.validation import FINGERPRINT_EXCLUDED
 
 BASELINE_NAMES = {

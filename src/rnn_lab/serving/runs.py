@@ -9,10 +9,10 @@ from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.prediction_files import shortest_floats
 from rnn_lab.inference.predictor import SingleModel
 from rnn_lab.inference.run_loader import load_run
-from rnn_lab.io.run_file import run_folder
 from rnn_lab.paths import local_path
 from rnn_lab.reports.formatting import format_model, format_run, order_metrics
-from rnn_lab.reports.run_files import read_result, recorded_options
+from rnn_lab.runs.result_json import read_result, recorded_options
+from rnn_lab.runs.run_folder import run_folder
 from rnn_lab.serving.batcher import Batcher
 from rnn_lab.serving.config import ServeOptions
 

@@ -24,7 +24,7 @@ from rnn_lab.overrides import (
     text_options,
 )
 from rnn_lab.paths import conf_dir, local_path
-from rnn_lab.reports.run_files import CONFIG_DIR
+from rnn_lab.runs.run_folder import CONFIG_DIR
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.naming import job_fingerprint
 from rnn_lab.sweeps.resolvers import register_resolvers

@@ -31,21 +31,14 @@ from rnn_lab.errors import (
 )
 from rnn_lab.io.atomic import check_writable, write_json
 from rnn_lab.io.locks import LockHeldError, acquire, lock_owner
-from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.overrides import shell_words
 from rnn_lab.paths import local_path
 from rnn_lab.process import is_rank_zero
-from rnn_lab.reports.run_files import (
-    JOB_LOCK,
-    JobFile,
-    JobStatus,
-    job_file,
-    job_status,
-    read_job_file,
-)
 from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
+from rnn_lab.runs.jobs import JOB_LOCK, JobFile, JobStatus, job_file, job_status, read_job_file
+from rnn_lab.runs.run_folder import CHECKPOINT_DIR
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from rnn_lab.tracking.wandb_environment import in_wandb_sweep
 from rnn_lab.training.config import check_sweep_name, parse_run_config

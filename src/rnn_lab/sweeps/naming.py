@@ -11,8 +11,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.io.run_file import SWEEP_FILE
 from rnn_lab.io.secret_scan import raw_overrides
+from rnn_lab.runs.run_folder import SWEEP_FILE
 from rnn_lab.training.config import parse_run_config
 from rnn_lab.training.spec import SweepLabel, config_fingerprint
 from rnn_lab.validation import flatten

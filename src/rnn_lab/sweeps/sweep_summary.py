@@ -21,7 +21,7 @@ from rnn_lab.io.locks import acquire
 from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.overrides import quote_override, shell_command
 from rnn_lab.paths import command_prefix, local_path
-from rnn_lab.reports.run_files import find_job_dirs
+from rnn_lab.runs.jobs import find_job_dirs
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.validation import validate
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rnn_lab.errors import CheckpointError, UserError
-from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.overrides import shell_quote
 from rnn_lab.paths import wandb_prefix
 from rnn_lab.reports.sweep.jobs import JobSummary, read_importances, read_jobs, sweep_monitor
 from rnn_lab.reports.sweep.report import summary_rows
+from rnn_lab.runs.run_folder import CHECKPOINT_DIR
 from rnn_lab.tracking.config import WandbConfig
 from rnn_lab.tracking.loggers import (
     add_checkpoint,

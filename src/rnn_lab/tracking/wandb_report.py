@@ -7,14 +7,9 @@ import numpy as np
 import wandb
 
 from rnn_lab.reports.evaluation_curves import class_curves
-from rnn_lab.reports.run_files import (
-    HighLossExample,
-    by_place,
-    read_gradient_flow,
-    read_predictions,
-    read_result,
-    read_top_losses,
-)
+from rnn_lab.runs.gradient_flow import by_place, read_gradient_flow
+from rnn_lab.runs.predictions import HighLossExample, read_predictions, read_top_losses
+from rnn_lab.runs.result_json import read_result
 from rnn_lab.tracking.loggers import add_checkpoint
 
 POINTS = 500  # of a curve: as many as a screen shows

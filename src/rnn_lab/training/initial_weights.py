@@ -21,7 +21,7 @@ from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import scale_vectors
 from rnn_lab.models.recurrent_module import RecurrentModule
-from rnn_lab.reports.run_files import refuse_unfinished
+from rnn_lab.runs.jobs import refuse_unfinished
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import describe_left_out
 from rnn_lab.training.reproduce import read_run_record

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from rnn_lab.errors import OutputDirConflictError
 from rnn_lab.models.config import SchedulerConfig
-from rnn_lab.reports.run_files import read_job_file, recorded_options
+from rnn_lab.runs.jobs import read_job_file
+from rnn_lab.runs.result_json import recorded_options
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import config_fingerprint
 from rnn_lab.validation import AUTO, flatten

@@ -20,7 +20,6 @@ from rnn_lab.data.config import DataOptions
 from rnn_lab.data.corpus import Task
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
-from rnn_lab.io.run_file import find_checkpoint, is_onnx_file
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.safetensors_file import SUFFIX, read_safetensors
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
@@ -32,6 +31,7 @@ from rnn_lab.models.config import (
     SchedulerConfig,
 )
 from rnn_lab.models.language_model import RecurrentLanguageModel
+from rnn_lab.runs.run_folder import find_checkpoint, is_onnx_file
 
 DATA = "TextDataModule"  # key of the data's state in a checkpoint
 _PREFIX = r"^(?:classifier|language_model)\."  # of the network's weights in a LightningModule

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rnn_lab.io.run_file import CHECKPOINT_DIR
+from rnn_lab.runs.run_folder import CHECKPOINT_DIR
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.rollback import Rollback
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten

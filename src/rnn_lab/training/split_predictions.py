@@ -10,7 +10,7 @@ import numpy as np
 
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.class_metrics import ClassMetrics, class_metrics
-from rnn_lab.reports.run_files import (
+from rnn_lab.runs.predictions import (
     MAX_TOP_LOSSES,
     TOP_LOSSES,
     HighLossExample,

@@ -17,7 +17,7 @@ from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.io.safetensors_file import digest
 from rnn_lab.models.averaging import mean_probabilities
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.reports.run_files import Runs, list_runs, refuse_unfinished
+from rnn_lab.runs.jobs import Runs, list_runs, refuse_unfinished
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import TORCH_DEVICES, Hardware
 from rnn_lab.training.saved_network import read_network

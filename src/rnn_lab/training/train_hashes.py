@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rnn_lab.data.corpus import Split
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.io.atomic import atomic_write_bytes
-from rnn_lab.io.run_file import run_folder
+from rnn_lab.runs.run_folder import run_folder
 from rnn_lab.training.data_report import WARNING_SHARE
 
 log = logging.getLogger(__name__)

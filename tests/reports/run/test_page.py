@@ -14,9 +14,9 @@ from rnn_lab.errors import CheckpointError
 from rnn_lab.reports.run import examples as run_examples
 from rnn_lab.reports.run.examples import AttributedText, Examples
 from rnn_lab.reports.run.page import render_run_page, write_run_page
-from rnn_lab.reports.run_files import TopLoss
 from rnn_lab.reports.sweep.jobs import read_jobs
 from rnn_lab.reports.sweep.page import render_page, write_page
+from rnn_lab.runs.predictions import TopLoss
 from tests.reports.chromium import Chromium
 from tests.reports.conftest import write_gradient_flow
 from tests.reports.sweep_folders import write_job

@@ -12,7 +12,8 @@ from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.models.trace import gradient_norms
-from rnn_lab.reports.run_files import by_step, read_gradient_flow, read_metrics
+from rnn_lab.runs.gradient_flow import read_gradient_flow
+from rnn_lab.runs.metrics import by_step, read_metrics
 from tests.training.small_trainer import small_trainer
 
 

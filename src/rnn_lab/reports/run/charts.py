@@ -28,7 +28,8 @@ from rnn_lab.reports.evaluation_curves import (
 )
 from rnn_lab.reports.formatting import format_metric, format_percent
 from rnn_lab.reports.plots import FLOAT32_MIN, MAX_NAMED_CURVES
-from rnn_lab.reports.run_files import GradientFlowCurve, by_epoch, by_place, by_step
+from rnn_lab.runs.gradient_flow import GradientFlowCurve, by_place
+from rnn_lab.runs.metrics import by_epoch, by_step
 
 WIDTH, HEIGHT = 440, 290  # pixels; as wide as a phone, so that its labels stay readable there
 PLOT = (62, 12, WIDTH - 14, HEIGHT - 48)  # left, top, right and bottom of the axes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rnn_lab.reports.explain.page import Shade, is_right_to_left, shade
 from rnn_lab.reports.formatting import format_count
-from rnn_lab.reports.run_files import HighLossExample, TopLoss
+from rnn_lab.runs.predictions import HighLossExample, TopLoss
 
 MAX_SECONDS = 30.0  # for all attributions; the last one that starts within them is finished
 MAX_WORDS = 1_000  # that are shown of a text

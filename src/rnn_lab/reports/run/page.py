@@ -17,7 +17,6 @@ import numpy as np
 from rnn_lab.data.corpus import SPLITS
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import atomic_write
-from rnn_lab.io.run_file import CHECKPOINT_DIR
 from rnn_lab.models.metric_table import MetricMode, metric_mode
 from rnn_lab.overrides import quote_override, shell_command
 from rnn_lab.reports.evaluation_curves import (
@@ -47,27 +46,21 @@ from rnn_lab.reports.formatting import (
 from rnn_lab.reports.rendering import render_template
 from rnn_lab.reports.run import charts
 from rnn_lab.reports.run.examples import Examples, level_class, word_styles
-from rnn_lab.reports.run_files import (
-    RUN_PAGE,
-    SWEEP_PAGE,
+from rnn_lab.reports.run_summary import BASELINE_NAMES, baseline_lines
+from rnn_lab.reports.sweep.options import format_value, read_config
+from rnn_lab.runs.gradient_flow import read_gradient_flow
+from rnn_lab.runs.jobs import is_job_dir, job_status, read_job_file
+from rnn_lab.runs.metrics import by_epoch, read_metrics
+from rnn_lab.runs.predictions import (
     TOP_LOSSES,
     Predictions,
     TopLoss,
-    by_epoch,
-    is_job_dir,
-    job_status,
-    read_gradient_flow,
-    read_job_file,
-    read_metrics,
     read_predictions,
-    read_result,
     read_top_losses,
-    recorded_mode,
-    recorded_options,
 )
-from rnn_lab.reports.run_summary import BASELINE_NAMES, baseline_lines
-from rnn_lab.reports.sweep.options import format_value, read_config
-from rnn_lab.reports.untrusted import get_group, get_number
+from rnn_lab.runs.result_json import read_result, recorded_mode, recorded_options
+from rnn_lab.runs.run_folder import CHECKPOINT_DIR, RUN_PAGE, SWEEP_PAGE
+from rnn_lab.runs.untrusted import get_group, get_number
 from rnn_lab.validation import AUTO
 
 TEMPLATE = Path(__file__).parent / "page.html"

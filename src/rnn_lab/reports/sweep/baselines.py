@@ -8,7 +8,6 @@ import numpy as np
 
 from rnn_lab.models.metric_table import MetricMode
 from rnn_lab.reports.formatting import format_metric, order_metrics, shorten
-from rnn_lab.reports.run_files import option_key
 from rnn_lab.reports.run_summary import BASELINE_NAMES
 from rnn_lab.reports.sweep.jobs import (
     DEFAULT_MONITOR,
@@ -19,6 +18,7 @@ from rnn_lab.reports.sweep.jobs import (
 )
 from rnn_lab.reports.sweep.options import format_value, short_names
 from rnn_lab.reports.sweep.texts import SPLIT_SEED, changed_texts, text_options, varied_text_options
+from rnn_lab.runs.result_json import option_key
 
 
 @dataclass(frozen=True)

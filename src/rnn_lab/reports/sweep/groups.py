@@ -15,7 +15,6 @@ from scipy.special import stdtrit
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.reports.formatting import is_share, shorten
-from rnn_lab.reports.run_files import option_key, read_predictions
 from rnn_lab.reports.sweep.jobs import JobSummary, sort_cost, sweep_mode, sweep_monitor
 from rnn_lab.reports.sweep.options import (
     ABSENT,
@@ -26,6 +25,8 @@ from rnn_lab.reports.sweep.options import (
     short_names,
     swept_options,
 )
+from rnn_lab.runs.predictions import read_predictions
+from rnn_lab.runs.result_json import option_key
 
 CONFIDENCE = 0.95
 ALL_RUNS = "all runs"

@@ -13,20 +13,6 @@ from typing import Any, Literal
 from rnn_lab.errors import CheckpointError
 from rnn_lab.models.metric_table import MetricMode, metric_mode
 from rnn_lab.reports.formatting import collapse_whitespace, format_count, order_metrics
-from rnn_lab.reports.run_files import (
-    JobStatus,
-    by_epoch,
-    find_job_dirs,
-    is_job_dir,
-    job_file,
-    job_status,
-    option_key,
-    read_job_file,
-    read_metrics,
-    read_object,
-    read_result,
-    recorded_mode,
-)
 from rnn_lab.reports.sweep.options import (
     RawConfig,
     chosen_options,
@@ -35,6 +21,16 @@ from rnn_lab.reports.sweep.options import (
     read_config,
     resolve,
 )
+from rnn_lab.runs.jobs import (
+    JobStatus,
+    find_job_dirs,
+    is_job_dir,
+    job_file,
+    job_status,
+    read_job_file,
+)
+from rnn_lab.runs.metrics import by_epoch, read_metrics
+from rnn_lab.runs.result_json import option_key, read_object, read_result, recorded_mode
 from rnn_lab.validation import AUTO
 
 Status = JobStatus | Literal["damaged"]

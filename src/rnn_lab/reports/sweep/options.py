@@ -9,7 +9,8 @@ from typing import Any
 from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import read_text
 from rnn_lab.reports.formatting import collapse_whitespace
-from rnn_lab.reports.run_files import CONFIG_DIR, option_key, recorded_options
+from rnn_lab.runs.result_json import option_key, recorded_options
+from rnn_lab.runs.run_folder import CONFIG_DIR
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 
 RawConfig = dict[str, Any]  # dotted name -> a string, number, boolean, null or reference

@@ -19,7 +19,6 @@ from rnn_lab.reports.formatting import (
 )
 from rnn_lab.reports.plot_style import COLOURS
 from rnn_lab.reports.rendering import render_template
-from rnn_lab.reports.run_files import RUN_PAGE, SWEEP_PAGE
 from rnn_lab.reports.sweep import charts, groups
 from rnn_lab.reports.sweep.baselines import summarize_baselines
 from rnn_lab.reports.sweep.jobs import (
@@ -32,6 +31,7 @@ from rnn_lab.reports.sweep.jobs import (
 )
 from rnn_lab.reports.sweep.options import format_value, short_names, swept_options
 from rnn_lab.reports.sweep.texts import text_notes
+from rnn_lab.runs.run_folder import RUN_PAGE, SWEEP_PAGE
 
 TEMPLATES = Path(__file__).parent
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rnn_lab.data.options import TextOptions
-from rnn_lab.reports.run_files import option_key
 from rnn_lab.reports.sweep.jobs import JobSummary
 from rnn_lab.reports.sweep.options import FOLD, RawConfig, resolve
+from rnn_lab.runs.result_json import option_key
 from rnn_lab.validation import FINGERPRINT_EXCLUDED
 
 SPLIT_SEED = "data.split_seed"

@@ -26,11 +26,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
-from rnn_lab.io.run_file import SWEEP_FILE
 from rnn_lab.models.metric_table import metric_mode
 from rnn_lab.overrides import in_quotes, own_options, quote_override, shell_words
-from rnn_lab.reports.run_files import job_file, read_object
 from rnn_lab.reports.sweep.jobs import MONITORED
+from rnn_lab.runs.jobs import job_file
+from rnn_lab.runs.result_json import read_object
+from rnn_lab.runs.run_folder import SWEEP_FILE
 from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.search.config import Direction, search_options
 from rnn_lab.sweeps.search.space import Space, parse_space

@@ -8,6 +8,8 @@ from rnn_lab.paths import local_path
 ONNX_SUFFIX = ".onnx"
 CHECKPOINT_DIR = "checkpoints"  # of a run folder
 SWEEP_FILE = "multirun.yaml"  # a sweeper writes it before the first job
+CONFIG_DIR = ".hydra"  # of a run folder: the composed config and the overrides
+RUN_PAGE, SWEEP_PAGE = "run.html", "sweep.html"  # which link to each other
 
 
 def is_onnx_file(run: str | Path) -> bool:

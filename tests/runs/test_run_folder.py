@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rnn_lab.io.run_file import run_folder
+from rnn_lab.runs.run_folder import run_folder
 
 
 @pytest.mark.parametrize("parent", ["runs", "checkpoints"])
