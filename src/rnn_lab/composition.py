@@ -24,6 +24,8 @@ from rnn_lab.validation import closest_choice, unknown_choice_message
 _SWEEP = "several values are a sweep, which needs -m"
 # Choices of other parts: rnn_lab.train uses the first one, experiment=smoke the second one.
 _UNLISTED = {"data": {"lists", "demo_small"}}
+# Groups that take options which no file of conf has: losses, and arguments of what `name` names.
+_WITH_OWN_OPTIONS = ("loss", "optimizer", "scheduler")
 
 
 def composition_error(
@@ -135,9 +137,12 @@ def unknown_option(
                 what += f"; +{name} adds it"
             if not names:
                 return what
-            alike = [] if name != part or closest_choice(part, names) else _with_word(part, config)
+            is_close = closest_choice(part, names) is not None
+            alike = [] if name != part or is_close else _with_word(part, config)
             if alike:
                 return f"{what}; there is {', '.join(alike)}"
+            if parts[0] in _WITH_OWN_OPTIONS and depth == 1 and not is_close:
+                what += f"; +{name} adds another"
             return unknown_choice_message(what, part, list(names))
         config = OmegaConf.select(config, part)
     return f"{name}: no such option"

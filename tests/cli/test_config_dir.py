@@ -97,6 +97,10 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         ),
         (("data=files", "data.num_test=3"), "data.num_test: only data=demo, data=demo_small, "),
         (("metrics={f2:{beta:2}}",), "metrics.f2: no such option; +metrics.f2 adds it"),
+        (
+            ("loss.brier=2",),
+            "loss.brier: no such option; +loss.brier adds another. Choose from: ad",
+        ),
         (("trainer.logger=x",), "trainer.logger: is set by the project; use logger=<a file of "),
         (("data=imbd",), "Did you mean imdb? Choose from: auto, demo, files, imdb, long_range\n"),
         (("data.max_epochs=3",), "data.max_epochs: no such option; there is trainer.max_epochs"),

@@ -443,15 +443,18 @@ def test_another_file_is_not_overwritten(tmp_path, mood_run):
         predict(options | {"output": str(output), "overwrite": overwrite})
 
 
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_a_csv_output_opens_where_its_input_does(tmp_path, mood_run, mark):
+@pytest.mark.parametrize(
+    ("encoding", "mark"), [("utf-8", ""), ("utf-8-sig", "\ufeff"), ("cp1254", "\ufeff")]
+)
+def test_a_csv_output_opens_where_its_input_does(tmp_path, mood_run, encoding, mark):
     source, output = tmp_path / "excel.csv", tmp_path / "labelled.csv"
-    source.write_text(f"{mark}review;n\nlovely, really;1\nawful;2\n", encoding="utf-8")
+    source.write_text("review;şehir\nlovely, really;1\nawful;2\n", encoding=encoding)
     options = {"run": str(mood_run), "input": str(source), "output": str(output)}
+    options |= {"encoding": encoding.removesuffix("-sig")}
     for _ in range(2):  # it is recognized as a file of predictions
         predict(options)
     header, row, _ = output.read_text(encoding="utf-8").splitlines()
-    assert header.startswith(f"{mark}line;id;review;n;label;")
+    assert header.startswith(f"{mark}line;id;review;şehir;label;")
     assert row.startswith("2;;lovely, really;1;good;")
 
 

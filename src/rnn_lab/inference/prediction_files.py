@@ -58,7 +58,8 @@ class OutputOptions:
     top_k: int | None = None  # classes whose probabilities are written; None: all
     # Where a text has any number of labels: what joins them in a table. None: it has one.
     label_separator: str | None = None
-    # CSV has the delimiter and the byte order mark of a CSV input: what opens one opens the other.
+    # CSV has the delimiter of a CSV input, and a byte order mark where that has one or is not
+    # UTF-8: what opens one opens the other.
     csv_as_read: bool = False
     dropped: dict[str, int] = field(default_factory=dict)  # columns a table does not have: rows
 
@@ -151,7 +152,8 @@ class CsvTable:
         info, delimiter = self._options.info, ","
         if self._options.csv_as_read and info.format == "csv":
             delimiter = info.dialect.delimiter if info.dialect else delimiter
-            self._file.write(_MARK if info.has_mark else "")
+            is_utf8 = (info.encoding or "utf-8").lower().replace("_", "-").startswith("utf-8")
+            self._file.write(_MARK if info.has_mark or not is_utf8 else "")
         return csv.writer(self._file, delimiter=delimiter, lineterminator="\n")
 
 
