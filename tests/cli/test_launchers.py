@@ -90,6 +90,23 @@ def test_killed_submitit_process_is_reported_and_other_jobs_continue(tmp_path):
 
 
 @pytest.mark.slow
+def test_plugins_are_loaded_in_every_process_of_a_run(tmp_path):
+    (tmp_path / "certainty.py").write_text(
+        "from rnn_lab.models import register_loss\n\n\n"
+        '@register_loss("certainty", needs_labels=False)\n'
+        "def certainty(texts, passes, config):\n"
+        "    return 1 - texts.task.probabilities(passes[0]).max(dim=1).values\n"
+    )
+    options = ("trainer=ddp_cpu", "plugins=[certainty]", "+loss.certainty=1", "logger=csv")
+    options += ("sweep=null",)
+    done = run_warm_command(
+        *("train.py", *SMALL, *options, "hydra.run.dir=run"), cwd=tmp_path, warm_children=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "train/loss_certainty" in (tmp_path / "run/metrics.csv").read_text()
+
+
+@pytest.mark.slow
 def test_sweep_of_ddp_jobs_tests_every_text_once_and_continues_past_a_failed_job(tmp_path):
     """Two jobs, each in two processes; the second has one review to validate on."""
     jobs = ("trainer=ddp_cpu", "data.eval_batch_size=8", "logger=wandb")

@@ -73,6 +73,14 @@ def test_each_file_has_one_label_in_shards_and_alone(letters, run, capsys):
     assert capsys.readouterr().out.count("\n") == 3
 
 
+def test_an_ensemble_reads_whole_files_if_all_of_its_runs_did(letters, run, mood_run, capsys):
+    for runs in ([run, mood_run], [mood_run, run]):
+        predict({"run": [*map(str, runs)], "input": "letters/a.txt"})
+        assert capsys.readouterr().out.count("\n") == 3
+    predict({"run": [str(run)] * 2, "input": "letters/a.txt"})
+    assert capsys.readouterr().out.count("\n") == 1
+
+
 def test_the_option_reads_files_of_any_ending(letters, mood_run, capsys):
     (letters / "empty.txt").rename(letters / "c.md")
     (letters / "c.md").write_text("passable")

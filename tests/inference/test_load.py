@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import pickle
 import sys
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.torch_version import TorchVersion
 
+from rnn_lab.data.sources.text_files import FilesConfig
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.inference.load import load_model
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.runs.run_folder import find_checkpoint
+from tests.inference.untrained import untrained_run
 from tests.io.test_safe_load import Attack
 
 
@@ -331,3 +334,10 @@ def test_a_device_that_is_not_here(mood_run):
     if not torch.backends.mps.is_available():
         with pytest.raises(ConfigError, match=r"device=mps.*auto, .*cpu"):
             load_model(str(mood_run), "mps")
+
+
+@pytest.mark.parametrize(("separator", "joins"), [(None, ";"), ("list", ";"), ("pipe", "|")])
+def test_labels_in_one_cell_are_joined_as_in_the_training_texts(separator, joins):
+    options = FilesConfig(source="files", train_path="a.csv", label_separator=separator)
+    run = dataclasses.replace(untrained_run(task="multilabel"), data_config=options)
+    assert run.label_separator == joins

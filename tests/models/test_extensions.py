@@ -140,6 +140,11 @@ def mean(texts, passes, config):
     return passes[0].mean()
 
 
+@register_loss("toy_wrong")
+def wrong(texts, passes, config):
+    return passes[0].argmax(dim=1) != texts.labels
+
+
 class ErrorRate(Metric):
     def __init__(self, num_classes):
         super().__init__()
@@ -295,10 +300,17 @@ def test_a_loss_has_a_weight_and_reads_what_it_registered(toys):
     assert torch.equal(written.total, found.total)
 
 
-def test_a_loss_that_returns_another_shape_is_one_line(toys):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("toy_mean", "returned [], expected [3]: [batch]"),
+        ("toy_wrong", "returned torch.bool, expected real numbers"),
+    ],
+)
+def test_a_loss_that_returns_something_else_is_one_line(toys, name, message):
     with pytest.raises(ConfigError) as error:
-        losses_of(toys, {"toy_mean": 1.0}, torch.tensor([0, 1, 1]))
-    assert str(error.value) == "loss.toy_mean: returned [], expected [3]: [batch]"
+        losses_of(toys, {name: 1.0}, torch.tensor([0, 1, 1]))
+    assert str(error.value) == f"loss.{name}: {message}"
 
 
 def test_the_weights_of_losses_are_checked(toys):

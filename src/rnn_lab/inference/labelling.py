@@ -62,14 +62,19 @@ class LazyRun:
     @cached_property
     def read_info(self) -> ReadInfo | None:
         """How the training texts of the first run were read; a result.json has it unloaded."""
-        is_recorded, info = recorded_read_info(self.runs[0])
+        return self._read_info(self.runs[0])
+
+    def _read_info(self, run: str) -> ReadInfo | None:
+        is_recorded, info = recorded_read_info(run)
         return info if is_recorded else self.predictor.read_info
 
-    @property
+    @cached_property
     def reads_whole_files(self) -> bool:
-        """Whether a text file is one text, by option or as those that the run was trained on."""
-        chosen, info = self.options.one_text_per, self.read_info
-        return chosen == "file" or (chosen == "auto" and info is not None and info.whole_files)
+        """Whether a text file is one text, by option or as those that every run was trained on."""
+        if self.options.one_text_per != "auto":
+            return self.options.one_text_per == "file"
+        infos = map(self._read_info, self.runs)
+        return all(info is not None and info.whole_files for info in infos)
 
     def reader(self, source: str | Path | BinaryIO) -> RecordReader:
         """Return a reader of an input.

@@ -11,6 +11,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from rnn_lab.data.config import TextOptions
+from rnn_lab.data.readers.labels import LIST
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
@@ -62,7 +63,8 @@ class LoadedModel(SingleModel):
     @property
     def label_separator(self) -> str:
         """What joins several labels in one cell of a table."""
-        return getattr(self.data_config, "label_separator", None) or DEFAULT_SEPARATOR
+        separator = getattr(self.data_config, "label_separator", None)
+        return DEFAULT_SEPARATOR if separator in (None, LIST) else separator
 
     def probabilities(self, texts: Sequence[np.ndarray]) -> np.ndarray:
         """Return the probabilities, float32 [texts, classes], of one batch of ids, int64 [length].

@@ -109,4 +109,6 @@ def _compute(name: str, texts: EmbeddedTexts, passes: list[Tensor], config: Loss
     shape = list(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
     if shape != [len(texts)]:
         raise ConfigError(f"loss.{name}: returned {shape}, expected {[len(texts)]}: [batch]")
+    if not found.is_floating_point():
+        raise ConfigError(f"loss.{name}: returned {found.dtype}, expected real numbers")
     return found

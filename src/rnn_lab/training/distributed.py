@@ -29,6 +29,7 @@ from omegaconf import OmegaConf
 from rnn_lab.errors import ConfigError
 from rnn_lab.fast_import import fast_imports
 from rnn_lab.io.streams import fault_tolerant_streams
+from rnn_lab.plugins import load_plugins
 from rnn_lab.process import die_with_parent
 from rnn_lab.training.in_process import train_in_process
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
@@ -143,6 +144,7 @@ def _worker(
         configure_log(*log_config)
     with GracefulShutdown(forwarded=True) as shutdown:
         try:
+            load_plugins(spec.config.plugins)  # the parent has registered them for itself alone
             train_in_process(spec, make_callbacks, shutdown)
         except Interrupted as interrupted:
             gc.freeze()  # as in `launch`

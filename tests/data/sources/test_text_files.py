@@ -619,6 +619,16 @@ def test_options_of_any_number_of_labels_are_checked(options, message):
         validate(Data, {"data": {"source": "files", "train_path": "a.csv"} | options})
 
 
+def test_an_empty_cell_among_lists_is_no_empty_list(load):
+    lines = [f"text {i};\"['{label}']\"" for i, label in enumerate(["pos", "neg"] * 10)]
+    Path("gap.csv").write_text("\n".join(["text;label", *lines, "text 20;"]) + "\n")
+    message = r"gap\.csv:22: empty label .*data\.label_separator=list reads an empty cell as none"
+    with pytest.raises(DataError, match=message):
+        load(train_path="gap.csv")
+    corpus = load(train_path="gap.csv", label_separator="list")
+    assert corpus.task == "multilabel" and corpus.class_names == ("neg", "pos")
+
+
 def test_lists_of_one_label_each_are_classes(load):
     def write(name: str, labels: list[list[str]]) -> None:
         lines = [

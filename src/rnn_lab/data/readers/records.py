@@ -95,7 +95,10 @@ class RecordReader:
             encoding = None
         for row in _RECORDS[reading.info.format](reading):
             separator = reading.label_separator
-            yield _check(row, encoding, separator) if isinstance(row, Record) else row
+            may_be_empty = reading.options.label_separator is not None
+            if isinstance(row, Record):
+                row = _check(row, encoding, separator, may_be_empty)
+            yield row
 
 
 def _text_records(reading: Reading) -> Iterator[Record]:
@@ -176,8 +179,13 @@ _RECORDS: dict[Format, Callable[[Reading], Iterator[Record | BadRow]]] = {
 }
 
 
-def _check(record: Record, encoding: str | None, separator: str | None) -> Record | BadRow:
-    """Return the record with its labels in canonical form, or why it cannot be used."""
+def _check(
+    record: Record, encoding: str | None, separator: str | None, may_be_empty: bool
+) -> Record | BadRow:
+    """Return the record with its labels in canonical form, or why it cannot be used.
+
+    `may_be_empty`: a cell without any of the labels that `separator` separates means none.
+    """
     if fault := text_error(record.text, encoding):
         return BadRow(record.line, fault, record.columns, record.id)
     if record.label is None:
@@ -189,6 +197,8 @@ def _check(record: Record, encoding: str | None, separator: str | None) -> Recor
         return replace(record, label=label)
     labels = record.label
     if isinstance(labels, str):
+        if not labels.strip() and not may_be_empty:
+            return BadRow(record.line, EMPTY_LABEL)
         try:
             labels = split_labels(labels, separator or "")
         except ValueError as error:

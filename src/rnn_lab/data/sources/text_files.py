@@ -17,6 +17,7 @@ from rnn_lab.data.readers.columns import shorten
 from rnn_lab.data.readers.config import Column, ReadConfig, Separator, read_options
 from rnn_lab.data.readers.encoding import encoding_hint, mixed_encoding_hint
 from rnn_lab.data.readers.labels import (
+    LIST,
     LabelEncoder,
     LabelSetEncoder,
     canonical_label,
@@ -275,7 +276,9 @@ def _copy_rows(
         elif config.on_bad_lines == "skip":
             corpus.skip(f"{row.name}: {fault}")
         else:
-            hint = _encoding_hint(texts, row) or _bad_row_hint(fault or "", encoder)
+            hint = _encoding_hint(texts, row) or _bad_row_hint(
+                fault or "", encoder, texts.read_info
+            )
             raise DataError(f"{row.place}: {fault} {hint}")
     if encoder is None or not len(encoder):
         raise DataError(f"{texts.path}: has no usable rows")
@@ -311,13 +314,17 @@ def _not_classes(texts: FileSet, encoder: LabelEncoder | LabelSetEncoder) -> Dat
     return DataError(f"{texts.path}: {what} {encoder.problem}; {advice}")
 
 
-def _bad_row_hint(fault: str, encoder: LabelEncoder | LabelSetEncoder | None) -> str:
+def _bad_row_hint(
+    fault: str, encoder: LabelEncoder | LabelSetEncoder | None, info: ReadInfo | None
+) -> str:
     """Return what to do about a row that cannot be used, after the labels in `encoder`."""
     hint = "data.on_bad_lines=skip skips such rows"
     if fault.startswith(EMPTY_LABEL):
         labels = encoder.labels if isinstance(encoder, LabelEncoder) else ()
         joined = find_joined_labels(labels)
         separator = joined.separator if joined else "semicolon"
+        if info is not None and info.has_label_lists:
+            separator = LIST
         hint += f"; if a text may have any number of labels, data.label_separator={separator} "
         hint += "reads an empty cell as none"
     return f"({hint})"
