@@ -7,6 +7,7 @@ from rnn_lab.paths import local_path
 
 ONNX_SUFFIX = ".onnx"
 CHECKPOINT_DIR = "checkpoints"  # of a run folder
+BEST, LAST = "best.ckpt", "last.ckpt"  # in it
 SWEEP_FILE = "multirun.yaml"  # a sweeper writes it before the first job
 CONFIG_DIR = ".hydra"  # of a run folder: the composed config and the overrides
 RUN_PAGE, SWEEP_PAGE = "run.html", "sweep.html"  # which link to each other
@@ -58,7 +59,7 @@ def find_checkpoint(run: str | Path, *, or_onnx: bool = False) -> Path:
         raise CheckpointError(f"{run}: no such run folder, {kinds} file")
     if not path.is_dir():
         raise CheckpointError(f"{run}: not a regular file")
-    best, last = (path / CHECKPOINT_DIR / name for name in ("best.ckpt", "last.ckpt"))
+    best, last = (path / CHECKPOINT_DIR / name for name in (BEST, LAST))
     for place in (best, last):
         if place.is_file():
             return place

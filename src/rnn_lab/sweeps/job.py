@@ -38,7 +38,7 @@ from rnn_lab.paths import local_path
 from rnn_lab.process import is_rank_zero
 from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
 from rnn_lab.runs.jobs import JOB_LOCK, JobFile, JobStatus, job_file, job_status, read_job_file
-from rnn_lab.runs.run_folder import CHECKPOINT_DIR
+from rnn_lab.runs.run_folder import CHECKPOINT_DIR, LAST
 from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from rnn_lab.tracking.wandb_environment import in_wandb_sweep
 from rnn_lab.training.config import check_sweep_name, parse_run_config
@@ -122,7 +122,7 @@ class JobDir:
 
     def unfinished_fingerprint(self) -> str | None:
         """Return the fingerprint of the run that could be resumed here; None without one."""
-        last = self.path / CHECKPOINT_DIR / "last.ckpt"
+        last = self.path / CHECKPOINT_DIR / LAST
         return self.read("job").get("fingerprint") if last.exists() else None
 
     def start(self, *, fingerprint: str, overrides: list[str], trial: int | None) -> None:

@@ -18,6 +18,7 @@ from rnn_lab.data.recipe import SIZES
 from rnn_lab.errors import ConfigError, UserError
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.process import is_rank_zero, is_worker
+from rnn_lab.runs.run_folder import LAST
 from rnn_lab.sweeps.job import JobDir, error_line
 from rnn_lab.sweeps.naming import sweep_label
 from rnn_lab.training.config import parse_run_config
@@ -110,7 +111,7 @@ def retry_run(spec: RunSpec) -> None:
 
 def _last_checkpoint_time(spec: RunSpec) -> int | None:
     """Return when last.ckpt was written, in nanoseconds; None: there is none."""
-    path = spec.checkpoint_dir / "last.ckpt"
+    path = spec.checkpoint_dir / LAST
     return path.stat().st_mtime_ns if path.exists() else None
 
 
@@ -133,7 +134,7 @@ def _to_start_over(spec: RunSpec, error: Exception) -> tuple[RunSpec, str]:
 
     spec = _with_known_batch(spec)
     batch = spec.describe_batch()
-    last = spec.checkpoint_dir / "last.ckpt"
+    last = spec.checkpoint_dir / LAST
     if spec.resume == "auto" and SavedRun.of(last).has_complete_training_of(spec):
         raise OutOfMemoryError(
             f"out of memory with {batch}, after a complete training, which is kept: "

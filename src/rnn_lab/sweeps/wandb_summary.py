@@ -14,7 +14,7 @@ from rnn_lab.overrides import shell_quote
 from rnn_lab.paths import wandb_prefix
 from rnn_lab.reports.sweep.jobs import JobSummary, read_importances, read_jobs, sweep_monitor
 from rnn_lab.reports.sweep.report import summary_rows
-from rnn_lab.runs.run_folder import CHECKPOINT_DIR
+from rnn_lab.runs.run_folder import BEST, CHECKPOINT_DIR
 from rnn_lab.tracking.config import WandbConfig
 from rnn_lab.tracking.loggers import (
     add_checkpoint,
@@ -62,7 +62,7 @@ def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary], page: Pat
         logged["sweep/report"] = wandb.Html(str(page), inject=False)
     run.log(logged)
     best = next((job for job in jobs if job.rank == 1), None)
-    if best and (checkpoint := best.folder / CHECKPOINT_DIR / "best.ckpt").exists():
+    if best and (checkpoint := best.folder / CHECKPOINT_DIR / BEST).exists():
         about = {"folder": best.name, **best.metrics}
         artifact = wandb.Artifact(f"sweep-{run.id}", type="model", metadata=about)
         add_checkpoint(artifact, checkpoint)

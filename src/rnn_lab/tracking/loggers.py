@@ -25,6 +25,7 @@ from rnn_lab.io.atomic import find_os_error
 from rnn_lab.io.secret_scan import git_remote
 from rnn_lab.overrides import shell_command
 from rnn_lab.paths import wandb_prefix
+from rnn_lab.runs.run_folder import BEST
 from rnn_lab.tracking.config import LoggerConfig, WandbConfig
 from rnn_lab.tracking.metrics_csv import MetricsCsv, read_metric_rows
 from rnn_lab.tracking.wandb_environment import (
@@ -228,7 +229,7 @@ def add_checkpoint(artifact: Any, checkpoint: Path) -> None:
     offline run is never removed, and to its cache after the upload.
     """
     path = str(checkpoint.absolute())  # `wandb sync` may be started in another folder
-    artifact.add_file(path, name="best.ckpt", policy="immutable", skip_cache=True)
+    artifact.add_file(path, name=BEST, policy="immutable", skip_cache=True)
 
 
 def delete_offline_runs(earlier: list[Path]) -> None:

@@ -15,8 +15,8 @@ from rnn_lab.errors import CheckpointError
 from rnn_lab.io.atomic import atomic_write_bytes, translating_os_errors
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION
+from rnn_lab.runs.run_folder import BEST, LAST
 
-BEST, LAST = "best.ckpt", "last.ckpt"
 BEST_STATE = "BestCheckpoint"  # key of a checkpoint for the state of the callback
 RESUME = "resume"  # key of a checkpoint for what Lightning does not save
 

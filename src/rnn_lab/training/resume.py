@@ -11,8 +11,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rnn_lab.errors import CheckpointError, ConfigError, OutputDirConflictError, sanitize
 from rnn_lab.paths import local_path
 from rnn_lab.runs.result_json import diff_options
-from rnn_lab.runs.run_folder import CHECKPOINT_DIR
-from rnn_lab.training.checkpoint_io import BEST, LAST, ResumePoint, restore_best
+from rnn_lab.runs.run_folder import BEST, CHECKPOINT_DIR, LAST
+from rnn_lab.training.checkpoint_io import ResumePoint, restore_best
 from rnn_lab.training.more_epochs import (
     asks_for_more_epochs,
     check_early_stop,

@@ -10,6 +10,7 @@ from rnn_lab.errors import WriteError
 from rnn_lab.io.atomic import find_os_error, write_error
 from rnn_lab.overrides import quote_override, shell_command, shell_quote
 from rnn_lab.paths import command_prefix
+from rnn_lab.runs.run_folder import LAST
 from rnn_lab.training.reproduce import collapse
 from rnn_lab.training.spec import RunSpec
 
@@ -21,7 +22,7 @@ def resume_hint(spec: RunSpec) -> str:
     if spec.sweep is not None:
         folder = shell_quote(quote_override("hydra.sweep.dir", str(spec.sweep.dir)))
         return f"interrupted; resume with: the same command and {folder}"
-    what = "resume" if (spec.checkpoint_dir / "last.ckpt").exists() else "start over"
+    what = "resume" if (spec.checkpoint_dir / LAST).exists() else "start over"
     return f"interrupted; {what} with: {resume_command(spec)}"
 
 

@@ -17,8 +17,9 @@ from rnn_lab.errors import CheckpointError, sanitize
 from rnn_lab.io.safe_load import UnsafeCheckpointError
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.paths import local_path
+from rnn_lab.runs.run_folder import BEST, LAST
 from rnn_lab.tracking.metrics_csv import read_metric_rows
-from rnn_lab.training.checkpoint_io import BEST, BEST_STATE, LAST, RESUME, read_checkpoint
+from rnn_lab.training.checkpoint_io import BEST_STATE, RESUME, read_checkpoint
 from rnn_lab.training.saved_network import DATA
 from rnn_lab.training.spec import RunSpec
 

@@ -16,8 +16,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.apply_func import apply_to_collection
 
+from rnn_lab.runs.run_folder import LAST
 from rnn_lab.tracking.metrics_csv import MetricsCsv
-from rnn_lab.training.checkpoint_io import LAST, RESUME, ResumePoint
+from rnn_lab.training.checkpoint_io import RESUME, ResumePoint
 from rnn_lab.training.gather import gather
 from rnn_lab.training.rng_state import rng_state, set_rng_state
 from rnn_lab.training.signals import PREEMPTION_SIGNALS, GracefulShutdown
@@ -196,7 +197,7 @@ class ExactCheckpoint(Checkpoint):
     def _write(self, trainer: Trainer, content: dict[str, Any]) -> None:
         if not getattr(trainer, "fast_dev_run", False):
             trainer.strategy.save_checkpoint(content, self.path)
-        trainer.strategy.barrier("last.ckpt")
+        trainer.strategy.barrier(LAST)
 
     def _content(
         self, trainer: Trainer, batch: int, *, training_complete: bool = False
