@@ -13,6 +13,7 @@ from rnn_lab.models.metric_table import (
     MULTILABEL,
     metrics_of,
 )
+from rnn_lab.runs.untrusted import get_group
 
 METRIC_NAMES = {
     task: {metric.name: metric.titles[task] for metric in metrics_of(task)}
@@ -26,23 +27,25 @@ _JOINERS = "\u200c\u200d"  # not printable, and a part of words: Persian, Hindi,
 
 def is_language_model(result: Mapping[str, Any]) -> bool:
     """Return whether a result.json is that of a language model, which predicts no labels."""
-    objective = result.get("objective")
-    return isinstance(objective, Mapping) and objective.get("name") == LANGUAGE_MODEL
+    return get_group(result, "objective").get("name") == LANGUAGE_MODEL
+
+
+def is_multilabel(result: Mapping[str, Any]) -> bool:
+    """Return whether a result.json says that a text has any number of labels."""
+    return get_group(result, "data").get("task") == MULTILABEL
 
 
 def metric_names(result: Mapping[str, Any]) -> dict[str, str]:
     """Return the built-in metrics of a run and what tables call them, from its result.json."""
     if is_language_model(result):
         return METRIC_NAMES[LANGUAGE_MODEL]
-    data = result.get("data")
-    is_multilabel = isinstance(data, Mapping) and data.get("task") == MULTILABEL
-    return METRIC_NAMES[MULTILABEL if is_multilabel else MULTICLASS]
+    return METRIC_NAMES[MULTILABEL if is_multilabel(result) else MULTICLASS]
 
 
 def threshold_note(result: Mapping[str, Any]) -> str | None:
     """Say which thresholds the metrics of a run's splits are of; None: they have none."""
     has_both = all(any(name.startswith(f"{split}/") for name in result) for split in SPLIT_NAMES)
-    if not has_both or metric_names(result) is not METRIC_NAMES[MULTILABEL]:
+    if not has_both or is_language_model(result) or not is_multilabel(result):
         return None
     return (
         "Accuracy and F1 of validation are at a threshold of 0.5; those of test are at the "

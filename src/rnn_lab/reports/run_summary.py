@@ -19,6 +19,7 @@ from rnn_lab.reports.formatting import (
     format_metric,
     format_percent,
     format_run,
+    is_multilabel,
     metric_names,
     order_metrics,
     shorten,
@@ -69,13 +70,9 @@ def print_run(run_folder: Path, console: Console | None = None) -> None:
     console.print(table)
     if note := threshold_note(result):
         print_lines([note], console)
-    if _is_multilabel(result) and result.get("per_class"):
+    if is_multilabel(result) and result.get("per_class"):
         console.print(_label_table(result["per_class"], result["thresholds"]))
     print_lines(_facts(result, run_folder), console)
-
-
-def _is_multilabel(result: Mapping[str, Any]) -> bool:
-    return result["data"].get("task") == "multilabel"
 
 
 def _label_table(
@@ -111,7 +108,7 @@ def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
     yield from baseline_lines(result)
     if result.get("demo_fallback"):
         yield "IMDB was not available: these metrics are of synthetic demo reviews, not of IMDB."
-    if result.get("per_class") and _is_multilabel(result):
+    if result.get("per_class") and is_multilabel(result):
         omitted = ", ".join(name.replace("_", " ") for name in NOT_MULTILABEL)
         yield f"Not drawn, since a text has any number of labels: {omitted}"
     if plots := sorted((run_folder / "plots").glob("*.png")):

@@ -39,6 +39,7 @@ from rnn_lab.reports.formatting import (
     format_run,
     format_signed,
     is_language_model,
+    is_multilabel,
     metric_names,
     order_metrics,
     threshold_note,
@@ -59,7 +60,7 @@ from rnn_lab.runs.predictions import (
     read_top_losses,
 )
 from rnn_lab.runs.result_json import read_result, recorded_mode, recorded_options
-from rnn_lab.runs.run_folder import CHECKPOINT_DIR, RUN_PAGE, SWEEP_PAGE
+from rnn_lab.runs.run_folder import BEST, CHECKPOINT_DIR, RUN_PAGE, SWEEP_PAGE
 from rnn_lab.runs.untrusted import get_group, get_number
 from rnn_lab.validation import AUTO
 
@@ -310,7 +311,7 @@ def _evaluation(
         "curves_omitted": 0,
         "calibration_error": None, "uncalibrated_error": None, "temperature": None,
         "lengths": [], "num_tested": 0,
-        "is_multilabel": _is_multilabel(result),
+        "is_multilabel": is_multilabel(result),
     }  # fmt: skip
     if predictions is not None:
         found = predictions
@@ -421,7 +422,7 @@ def _examples(parts: _Parts, is_tested: bool, examples: Examples) -> dict[str, A
     found: list[TopLoss] = []
     if examples.most and (is_tested or (parts.folder / TOP_LOSSES).exists()):
         found = parts.read("highest losses", lambda: read_top_losses(parts.folder), [])
-    checkpoint = parts.folder / CHECKPOINT_DIR / "best.ckpt"
+    checkpoint = parts.folder / CHECKPOINT_DIR / BEST
     shown, note = examples.plain(found), ""
     if found and not checkpoint.is_file():
         note = "Words have no colours: there is no checkpoints/best.ckpt in the folder."
@@ -449,7 +450,7 @@ def _data(result: Mapping[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "source": data.get("name"),
         "classes": len(names) if isinstance(names, list) else None,
-        "labels a text": "any number" if _is_multilabel(result) else "one" if data else None,
+        "labels a text": "any number" if is_multilabel(result) else "one" if data else None,
         "vocabulary": get_number(data.get("vocab_size")),
         "rows skipped": get_number(data.get("num_skipped")),
     }
@@ -568,7 +569,3 @@ def _sweep_link(folder: Path, output: Path) -> tuple[str, str] | None:
             to_page = os.path.relpath(parent / SWEEP_PAGE, output.absolute().parent)
             return parent.name, quote(os.fsencode(to_page))
     return None
-
-
-def _is_multilabel(result: Mapping[str, Any]) -> bool:
-    return get_group(result, "data").get("task") == "multilabel"
