@@ -37,7 +37,7 @@ from rnn_lab.training.artifacts import (
 )
 from rnn_lab.training.data_report import print_source_info, write_skipped_rows
 from rnn_lab.training.split_predictions import SplitPredictions
-from rnn_lab.training.train_hashes import TRAIN_HASHES, count_trained_on
+from rnn_lab.training.train_hashes import TRAIN_HASHES, all_train_hashes, count_trained_on
 from rnn_lab.validation import AUTO, StrictConfig, metric_factories, validate
 
 # Options of this machine, which are not taken from a checkpoint: it may be untrusted.
@@ -79,7 +79,8 @@ def evaluate(options: dict[str, Any]) -> None:
     folder = Path(checked.output_dir)
     lock = lock_test_dir(folder)
     try:
-        trained_on = count_trained_on([run.path for run in runs], data.examples_of("test"))
+        hashes = all_train_hashes([run.path for run in runs])
+        trained_on = None if hashes is None else count_trained_on(hashes, data.examples_of("test"))
         save_test_artifacts(folder, model, data, tested, about, trained_on)
     finally:
         lock.release()

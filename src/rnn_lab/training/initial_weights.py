@@ -152,6 +152,7 @@ def _print_run(source: str, known: int, new: int) -> None:
     print(line, flush=True)
 
 
+@rank_zero_only
 def _warn_of_its_texts(run: SavedNetwork, data: TextDataModule) -> None:
     is_classifier = isinstance(run.network, RecurrentClassifier)
     trained_on = "was trained on" if is_classifier else "was trained, without labels, on"
@@ -161,16 +162,11 @@ def _warn_of_its_texts(run: SavedNetwork, data: TextDataModule) -> None:
     )
     warn_of_shared_texts("model.init_from", [run.path], data, trained_on, advice)
     if run.data.config.unlabelled:
-        _print_not_compared()
-
-
-@rank_zero_only
-def _print_not_compared() -> None:
-    print(
-        "model.init_from: its data.unlabelled texts are not recorded, and not compared with the "
-        "validation and test texts",
-        flush=True,
-    )
+        print(
+            "model.init_from: its data.unlabelled texts are not recorded, and not compared with "
+            "the validation and test texts",
+            flush=True,
+        )
 
 
 def match_tokens(vocabulary: Tokenizer, other: Tokenizer) -> tuple[list[int], list[int]]:

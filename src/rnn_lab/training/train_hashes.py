@@ -47,13 +47,18 @@ def read_train_hashes(checkpoint: Path) -> np.ndarray | None:
     return hashes
 
 
-def count_trained_on(checkpoints: Iterable[Path], texts: Split) -> int | None:
-    """Return how many of `texts` are, word for word, among those that one of the runs trained on.
+def all_train_hashes(checkpoints: Iterable[Path]) -> np.ndarray | None:
+    """Return the hashes of the runs of `checkpoints`, uint64 [texts].
 
-    Runs whose hashes cannot be read are not counted; None: those of no run can.
+    Runs whose hashes cannot be read are left out; None: those of no run can.
     """
     found = [hashes for path in checkpoints if (hashes := read_train_hashes(path)) is not None]
-    return int(np.isin(texts.text_hashes[:, 0], np.concatenate(found)).sum()) if found else None
+    return np.concatenate(found) if found else None
+
+
+def count_trained_on(hashes: np.ndarray, texts: Split) -> int:
+    """Return how many of `texts` are, word for word, among those of `all_train_hashes`."""
+    return int(np.isin(texts.text_hashes[:, 0], hashes).sum())
 
 
 @rank_zero_only
@@ -65,18 +70,19 @@ def warn_of_shared_texts(
     `trained_on` says how, as in "was trained on"; `advice` is how to avoid it. Where no run has the
     hashes of its texts, a line says so.
     """
+    hashes = all_train_hashes(checkpoints)
+    if hashes is None:
+        print(
+            f"{option}: cannot tell which texts it {trained_on}: no {TRAIN_HASHES} in a run "
+            "folder around it",
+            flush=True,
+        )
+        return
     for split in ("validation", "test"):
         if split not in data.splits:
             continue
         size = len(data.splits[split])
-        shared = count_trained_on(checkpoints, data.examples_of(split))
-        if shared is None:
-            print(
-                f"{option}: cannot tell which texts it {trained_on}: no {TRAIN_HASHES} in a run "
-                "folder around it",
-                flush=True,
-            )
-            return
+        shared = count_trained_on(hashes, data.examples_of(split))
         if shared >= WARNING_SHARE * size:
             log.warning(
                 "%s %s %s of the %s %s texts, so that the metrics of this run may be too good: %s",
