@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from rnn_lab.data.readers.labels import label_text
-from rnn_lab.data.readers.records import Record, check_iterable
+from rnn_lab.data.readers.records import Record
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.batch_predict import RowPrediction, predict_rows
 from rnn_lab.inference.ensemble import Ensemble
 from rnn_lab.inference.predictor import Predictor
 from rnn_lab.inference.run_loader import load_runs
+from rnn_lab.validation import check_iterable
 
 if TYPE_CHECKING:
     import torch

@@ -305,3 +305,23 @@ def _schemas_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in get_args(annotation):
         yield from _schemas_in(argument)
+
+
+def check_iterable(values: Any, name: str, *, may_be_table: bool = False) -> None:
+    """Check an argument of texts or labels, before its items are read.
+
+    Raises:
+        TypeError: it is a single string, a mapping or a table, or cannot be iterated over.
+    """
+    kind = type(values).__name__
+    if isinstance(values, str | bytes):
+        raise TypeError(f"{name} is a single string; give an iterable of them")
+    is_table = hasattr(values, "columns")
+    if is_table and may_be_table:
+        return
+    if is_table or isinstance(values, Mapping):
+        raise TypeError(f"{name} is a table or mapping, {kind}; give one column of it")
+    try:
+        iter(values)
+    except TypeError:
+        raise TypeError(f"{name} is not iterable: {kind}") from None

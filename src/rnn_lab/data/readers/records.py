@@ -4,7 +4,7 @@ Memory does not grow with the file. A malformed row is an item of the stream, no
 caller decides whether to stop or to count and skip it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -93,11 +93,10 @@ class RecordReader:
         encoding = reading.info.encoding
         if reading.info.format in ("jsonl", "json"):
             encoding = None
+        may_be_empty = reading.options.label_separator is not None
         for row in _RECORDS[reading.info.format](reading):
-            separator = reading.label_separator
-            may_be_empty = reading.options.label_separator is not None
             if isinstance(row, Record):
-                row = _check(row, encoding, separator, may_be_empty)
+                row = _check(row, encoding, reading.label_separator, may_be_empty)
             yield row
 
 
@@ -206,26 +205,6 @@ def _check(
     if fault := next(filter(None, (decoding_error(label, encoding) for label in labels)), None):
         return BadRow(record.line, fault)
     return replace(record, label=labels)
-
-
-def check_iterable(values: object, name: str, *, may_be_table: bool = False) -> None:
-    """Check an argument of texts or labels, before its items are read.
-
-    Raises:
-        TypeError: it is a single string, a mapping or a table, or cannot be iterated over.
-    """
-    kind = type(values).__name__
-    if isinstance(values, str | bytes):
-        raise TypeError(f"{name} is a single string; give an iterable of them")
-    is_table = hasattr(values, "columns")
-    if is_table and may_be_table:
-        return
-    if is_table or isinstance(values, Mapping):
-        raise TypeError(f"{name} is a table or mapping, {kind}; give one column of it")
-    try:
-        iter(values)  # type: ignore[call-overload]
-    except TypeError:
-        raise TypeError(f"{name} is not iterable: {kind}") from None
 
 
 def text_error(text: str, encoding: str | None) -> str | None:

@@ -17,11 +17,11 @@ from rnn_lab.data.readers.labels import (
     label_or_labels,
     label_text,
 )
-from rnn_lab.data.readers.records import check_iterable, text_error
+from rnn_lab.data.readers.records import text_error
 from rnn_lab.data.sources.registry import register_source
 from rnn_lab.data.sources.text_files import check_classes, split_test
 from rnn_lab.errors import ConfigError, DataError, MissingDataError
-from rnn_lab.validation import FilePath, unknown_choice_message
+from rnn_lab.validation import FilePath, check_iterable, unknown_choice_message
 
 Texts = Iterable[Any]  # a list, a column of pandas or Polars, an array, a generator, ...
 Labelled = tuple[Texts, Iterable[Any]]
