@@ -444,7 +444,8 @@ def test_another_file_is_not_overwritten(tmp_path, mood_run):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "mark"), [("utf-8", ""), ("utf-8-sig", "\ufeff"), ("cp1254", "\ufeff")]
+    ("encoding", "mark"),
+    [("utf-8", ""), ("UTF8", ""), ("utf-8-sig", "\ufeff"), ("cp1254", "\ufeff")],
 )
 def test_a_csv_output_opens_where_its_input_does(tmp_path, mood_run, encoding, mark):
     source, output = tmp_path / "excel.csv", tmp_path / "labelled.csv"

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TextIO
 
 import numpy as np
 
+from rnn_lab.data.readers.encoding import names_utf8
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.errors import DataError
 from rnn_lab.plugins import require_extra
@@ -152,8 +153,8 @@ class CsvTable:
         info, delimiter = self._options.info, ","
         if self._options.csv_as_read and info.format == "csv":
             delimiter = info.dialect.delimiter if info.dialect else delimiter
-            is_utf8 = (info.encoding or "utf-8").lower().replace("_", "-").startswith("utf-8")
-            self._file.write(_MARK if info.has_mark or not is_utf8 else "")
+            has_mark = info.has_mark or not names_utf8(info.encoding or "utf-8")
+            self._file.write(_MARK if has_mark else "")
         return csv.writer(self._file, delimiter=delimiter, lineterminator="\n")
 
 

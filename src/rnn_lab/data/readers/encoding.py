@@ -180,6 +180,12 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
+def names_utf8(encoding: str) -> bool:
+    """Return whether an encoding, by any of its names, is UTF-8."""
+    codec = _lookup(encoding)
+    return codec is not None and codec.name in ("utf-8", "utf-8-sig")
+
+
 def _lookup(name: str) -> codecs.CodecInfo | None:
     try:
         return codecs.lookup(name)
