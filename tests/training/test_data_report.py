@@ -179,6 +179,14 @@ def test_classes_that_join_labels_or_differ_in_case_are_a_warning(tmp_path, capl
     )
     assert alike == "Classes that differ only in case or spaces: 'Login|vip' and 'login|vip'"
     caplog.clear()
+    cells = ["['a' 'b']", "['a']", "['b']", "a, b"]
+    rows = [f'text {i},"{cells[i % 4]}"' for i in range(60)]
+    warn_unlikely_classes(set_up(tmp_path, rows))
+    assert caplog.records[0].getMessage() == (
+        "3 of 4 classes are lists of labels, and 'a, b' is not; if a text may have any number of "
+        "labels: data.label_separator=list"
+    )
+    caplog.clear()
     for rows in (GOOD, [f"text {i},{('a|b', 'c|d', 'a|d')[i % 3]}" for i in range(60)]):
         warn_unlikely_classes(set_up(tmp_path, rows))
     rows = [f"text {i},{names[i % 4]}" for i in range(60)]

@@ -259,9 +259,8 @@ def warn_unlikely_classes(data: TextDataModule) -> None:
     may_split = getattr(data.config, "label_separator", "") is None and data.task == "multiclass"
     if may_split and (joined := find_joined_labels(names)):
         log.warning(
-            "%d of %d classes have %s in their names, which separates %d labels; if a text may "
-            "have any number of labels: data.label_separator=%s",
-            *(joined.num_joined, len(names), joined.character, joined.num_parts, joined.separator),
+            "%s; if a text may have any number of labels: data.label_separator=%s",
+            *(joined.evidence, joined.separator),
         )
     alike: dict[str, list[str]] = {}
     for name in names:

@@ -133,8 +133,16 @@ def test_what_are_no_classes(labels, problem):
 @pytest.mark.parametrize(
     ("labels", "found"),
     [
-        (("a", "b", "a; b", "b;a"), ("semicolon", ";", 2, 2)),
-        (("a,b", "b,c", "a,c", "a,b,c"), ("comma", ",", 4, 3)),
+        (
+            ("a", "b", "a; b", "b;a"),
+            ("semicolon", "2 of 4 classes have ; in their names, which separates 2 labels"),
+        ),
+        (
+            ("a,b", "b,c", "a,c", "a,b,c"),
+            ("comma", "4 of 4 classes have , in their names, which separates 3 labels"),
+        ),
+        (("['a', 'b']", "[]", "c"), ("list", "2 of 3 classes are lists of labels, and 'c' is not")),
+        (("[a]", "[b]"), None),
         (("a|b", "a"), None),  # a single name may have a mark in it
         (("towns, cities", "books, films", "food"), None),
         (("1,0", "1,5", "2,0", "2,5", "3,0", "3,5"), None),  # decimal commas
@@ -166,7 +174,11 @@ def test_ids_are_noticed_before_they_fill_the_memory():
         (" [] ", ()),
         ("['a', 'a']", ("a",)),
         ("[news, tech]", None),
-        ("['a' 'b']", None),  # as NumPy prints an array
+        ("['a' \"it's\"\n 'b']", ("a", "it's", "b")),  # as NumPy prints an array
+        ("[1 2]", ("1", "2")),
+        ("['a''b']", None),
+        ("['a' ... 'b']", None),
+        ("['\\N{}']", None),
         ("[['a']]", None),
         ("[a.b]", None),
         ("['a'] or []", None),

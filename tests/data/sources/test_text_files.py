@@ -327,8 +327,9 @@ def test_joined_labels_that_are_no_classes_name_the_separator(load):
         load(train_path="a.csv")
     assert str(error.value) == (
         "a.csv: the column 'label' has 28 different labels in 28 rows: they are ids or texts; set "
-        "data.label_separator=semicolon if a text may have any number of labels (8 are separated "
-        "by ;), or data.class_names=[...] if they are classes"
+        "data.label_separator=semicolon if a text may have any number of labels (28 of 28 "
+        "classes have ; in their names, which separates 8 labels), or data.class_names=[...] if "
+        "they are classes"
     )
     assert load(train_path="a.csv", label_separator="semicolon").class_names == tuple(names)
 
@@ -627,6 +628,17 @@ def test_an_empty_cell_among_lists_is_no_empty_list(load):
         load(train_path="gap.csv")
     corpus = load(train_path="gap.csv", label_separator="list")
     assert corpus.task == "multilabel" and corpus.class_names == ("neg", "pos")
+
+
+def test_lists_as_numpy_prints_them_are_labels(load):
+    cells = ["['news' 'tech']", "['tech']", "[]"] * 10
+    lines = [f'text {i},"{cell}"' for i, cell in enumerate(cells)]
+    Path("arrays.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    corpus = load(train_path="arrays.csv")
+    assert corpus.task == "multilabel" and corpus.class_names == ("news", "tech")
+    Path("arrays.csv").write_text("\n".join(["text,label", *lines, "text 30,sports"]) + "\n")
+    with pytest.raises(DataError, match=r"arrays\.csv:32: 'sports' is not a list of labels"):
+        load(train_path="arrays.csv", label_separator="list")
 
 
 def test_lists_of_one_label_each_are_classes(load):

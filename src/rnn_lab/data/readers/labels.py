@@ -32,13 +32,14 @@ _INDICATORS = {"0": False, "false": False, "1": True, "true": True}
 # The class of a text; or, where a text has several labels, those that it has, perhaps none.
 Label = str | tuple[str, ...]
 
-LIST = "list"  # the separator of cells that are lists: ['news', 'tech'] or ["news", "tech"]
+# The separator of cells that are lists: ['news', 'tech'], ["news", "tech"] or ['news' 'tech'].
+LIST = "list"
 _ITEM = (
     r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|"""
     r"[-+]?[0-9]++(?:\.[0-9]*+)?(?:[eE][-+]?[0-9]++)?|true|false|null|True|False|None"
 )
 # Flat: a list within a list, which an untrusted file could nest deeply, is not parsed.
-_LIST = re.compile(rf"\[\s*+(?:(?:{_ITEM})\s*+(?:,\s*+(?:{_ITEM})\s*+)*+)?\]")
+_LIST = re.compile(rf"\[\s*+(?:(?:{_ITEM})(?:(?:\s*+,\s*+|\s++)(?:{_ITEM}))*+\s*+)?\]")
 
 _SEPARATORS = {"semicolon": ";", "pipe": "|", "comma": ","}  # that usually join labels
 
@@ -121,22 +122,25 @@ def split_labels(cell: str, separator: str) -> tuple[str, ...]:
 
 
 def parse_list(cell: str) -> tuple[str, ...] | None:
-    """Return the labels in a cell that is a list in JSON or, as pandas writes it, in Python."""
+    """Return the labels in a cell that is a list in JSON, or as Python or NumPy prints it."""
     if not _LIST.fullmatch(cell := cell.strip()):
         return None
-    for parse in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError):
-            return tuple(dict.fromkeys(map(label_text, parse(cell))))
-    return None
+    found = []
+    for item in re.findall(_ITEM, cell):  # one by one: Python joins 'a' 'b' to one text
+        for parse in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError):
+                found.append(label_text(parse(item)))
+                break
+        else:
+            return None
+    return tuple(dict.fromkeys(found))
 
 
 class JoinedLabels(NamedTuple):
     """What evidently joins several labels to one."""
 
     separator: str  # as data.label_separator names it
-    character: str
-    num_joined: int  # labels that have it
-    num_parts: int  # labels that it separates
+    evidence: str  # "3 of 5 classes have ; in their names, which separates 3 labels"
 
 
 def find_joined_labels(labels: Collection[str]) -> JoinedLabels | None:
@@ -146,11 +150,19 @@ def find_joined_labels(labels: Collection[str]) -> JoinedLabels | None:
     """
     if all(is_number(label.replace(",", ".")) for label in labels):
         return None
+    lists = [label for label in labels if label[:1] == "[" and parse_list(label) is not None]
+    if 2 * len(lists) > len(labels):
+        evidence = f"{len(lists):,} of {len(labels):,} classes are lists of labels"
+        other = next((label for label in labels if label not in {*lists}), None)
+        if other is not None:
+            evidence += f", and {other[:40]!r} is not"
+        return JoinedLabels(LIST, evidence)
     for separator, character in _SEPARATORS.items():
         num_joined = sum(character in label for label in labels)
         parts = {part for label in labels for part in split_labels(label, character)}
         if num_joined > 1 and len(parts) < len(labels):
-            return JoinedLabels(separator, character, num_joined, len(parts))
+            evidence = f"{num_joined:,} of {len(labels):,} classes have {character} in their names"
+            return JoinedLabels(separator, f"{evidence}, which separates {len(parts):,} labels")
     return None
 
 

@@ -309,7 +309,7 @@ def _not_classes(texts: FileSet, encoder: LabelEncoder | LabelSetEncoder) -> Dat
     if isinstance(encoder, LabelEncoder) and (joined := find_joined_labels(encoder.labels)):
         advice = (
             f"set data.label_separator={joined.separator} if a text may have any number of labels "
-            f"({joined.num_parts:,} are separated by {joined.character}), or {advice[4:]}"
+            f"({joined.evidence}), or {advice[4:]}"
         )
     return DataError(f"{texts.path}: {what} {encoder.problem}; {advice}")
 
