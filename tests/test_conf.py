@@ -54,6 +54,12 @@ def composed_options(*overrides: str) -> DictConfig:
     return config
 
 
+def composed_with_hydra(*overrides: str) -> DictConfig:
+    """Compose the options of train.py with Hydra's own."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("train", overrides=list(overrides), return_hydra_config=True)
+
+
 @functools.cache
 def composed_by_hydra(*overrides: str) -> DictConfig:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

@@ -218,7 +218,7 @@ def train(
 
     from rnn_lab.data.sources.lists import corpus_from_lists
     from rnn_lab.inference.load import torch_device
-    from rnn_lab.sweeps.from_python import train_corpus
+    from rnn_lab.training.from_python import train_corpus
 
     if isinstance(overrides, str):
         raise TypeError(f"overrides is a single string; give a list of strings: [{overrides!r}]")

@@ -40,7 +40,7 @@ from rnn_lab.overrides import set_folder
 from rnn_lab.paths import conf_dir, expand_home
 from rnn_lab.plugins import load_plugins
 from rnn_lab.process import waiting_passively
-from rnn_lab.sweeps.resolvers import register_resolvers
+from rnn_lab.training.resolvers import register_resolvers
 
 Task = Callable[[dict[str, Any]], None]
 
@@ -156,7 +156,7 @@ class _Command:
                 names = OmegaConf.select(config, "plugins")
                 load_plugins(list(names) if isinstance(names, ListConfig) else names or [])
                 if self.sweepable:
-                    from rnn_lab.sweeps.job import run_job
+                    from rnn_lab.training.job import run_job
 
                     return run_job(call_task, config, traces=show_traces)
                 call_task()

@@ -58,9 +58,9 @@ def hydra_command(config_name: str, **how: Any) -> "Callable[[Task], Callable[[]
 @hydra_command("train", sweepable=True)
 def train(options: dict[str, Any]) -> None:
     """Train, test and report one run."""
-    from rnn_lab.sweeps.retry import train_with_retries
+    from rnn_lab.sweeps.composed_run import train_composed
 
-    train_with_retries(options)
+    train_composed(options)
 
 
 @hydra_command("eval")

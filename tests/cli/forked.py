@@ -34,7 +34,7 @@ IMPORTED = (
     "hydra_plugins.rnn_lab_plugins",
     *("rnn_lab.inference.evaluate", "rnn_lab.inference.explanation"),
     "rnn_lab.reports.explain.page",
-    *("rnn_lab.reports.sweep.report", "rnn_lab.sweeps.retry", "rnn_lab.training.train"),
+    *("rnn_lab.reports.sweep.report", "rnn_lab.training.retry", "rnn_lab.training.train"),
     *("wandb.sdk.data_types._private", "wandb.sdk.launch.inputs.internal"),
     *("jinja2", "sklearn.feature_extraction.text", "sklearn.linear_model"),
 )

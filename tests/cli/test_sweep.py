@@ -13,8 +13,7 @@ import hydra
 import pytest
 
 import rnn_lab.cli  # noqa: F401  it registers ${job_dir:}
-from rnn_lab.sweeps.job import JobDir
-from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
+from rnn_lab.training.job_dir import JobDir, job_fingerprint, resolve_options
 from tests.cli.forked import Started, run_warm_command
 from tests.test_conf import CONF
 

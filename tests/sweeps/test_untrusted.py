@@ -20,7 +20,6 @@ from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.reports.sweep.options import read_config
 from rnn_lab.runs.result_json import read_result
-from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.launchers import _new_folder
 from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions, SearchOptions
 from rnn_lab.sweeps.search.optuna_search import print_search, print_trial
@@ -28,6 +27,7 @@ from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import open_storage, open_study
 from rnn_lab.sweeps.search.workers import SEEN, Worker
 from rnn_lab.training.config import RunConfig
+from rnn_lab.training.job_dir import JobDir
 from rnn_lab.validation import StrictConfig
 from tests.cli.forked import run_warm_command
 from tests.io.test_safe_load import Attack

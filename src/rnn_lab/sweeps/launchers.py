@@ -26,7 +26,7 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.overrides import shell_words
 from rnn_lab.paths import project_root
 from rnn_lab.process import num_cores
-from rnn_lab.sweeps.job import JobDir
+from rnn_lab.training.job_dir import JobDir
 
 JobOverrides = Sequence[Sequence[str]]
 Job = submitit.Job[JobReturn]

@@ -1,4 +1,4 @@
-"""Names in a sweep: the folder of a job, and the label of a run by what the sweep varies."""
+"""The label of a run in a sweep: what the sweep varies."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -6,58 +6,14 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import get_valid_filename
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
-from rnn_lab.errors import ConfigError
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.runs.run_folder import SWEEP_FILE
-from rnn_lab.training.config import parse_run_config
-from rnn_lab.training.spec import SweepLabel, config_fingerprint
+from rnn_lab.training.spec import SweepLabel
 from rnn_lab.validation import flatten
 
-_DIGITS = 8  # of the fingerprint in a folder's name
 _ALWAYS_NAMED = {"model", "data", "seed"}  # in the name of every run
-
-
-def job_dir_name(config: DictConfig) -> str:
-    """Return the name of a job's folder: `gru_seed1_3f9a2b1c`.
-
-    The same composed config has the same folder, whatever command composed it: a sweep that was
-    stopped resumes, and one that grows trains only what is new.
-    """
-    options = resolve_options(config)
-    model = options.get("model")
-    name = model.get("name") if isinstance(model, dict) else model
-    fingerprint = job_fingerprint(options)[:_DIGITS]
-    return get_valid_filename(f"{name}_seed{options.get('seed')}_{fingerprint}")
-
-
-def job_fingerprint(options: Mapping[str, Any]) -> str:
-    """Return the fingerprint of a composed config, also of an impossible one.
-
-    That has a folder too, in which its job fails with the reason.
-    """
-    try:
-        return config_fingerprint(parse_run_config(options))
-    except ConfigError:
-        return config_fingerprint(options)
-
-
-def resolve_options(config: DictConfig) -> dict[str, Any]:
-    """Return the options of `config` without Hydra's; what cannot be resolved, as it is written."""
-    options: dict[str, Any] = {}
-    for key in map(str, config):
-        if key == "hydra":
-            continue
-        try:
-            value = config[key]
-            is_group = isinstance(value, DictConfig | ListConfig)
-            options[key] = OmegaConf.to_container(value, resolve=True) if is_group else value
-        except OmegaConfBaseException:
-            options[key] = str(OmegaConf.to_container(config)[key])  # type: ignore[call-overload, index]
-    return options
 
 
 def sweep_label(sweep: Path, overrides: Iterable[str], options: Mapping[str, Any]) -> SweepLabel:

@@ -22,7 +22,7 @@ from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.overrides import quote_override, shell_command
 from rnn_lab.paths import command_prefix, local_path
 from rnn_lab.runs.jobs import find_job_dirs
-from rnn_lab.sweeps.job import JobDir
+from rnn_lab.training.job_dir import JobDir
 from rnn_lab.validation import validate
 
 _REPORT_LOCK = ".report.lock"  # in the folder of a sweep

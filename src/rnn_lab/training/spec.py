@@ -141,6 +141,11 @@ class RunSpec:
 CallbackFactory = Callable[[RunSpec], "list[Callback]"]
 
 
+def no_callbacks(spec: RunSpec) -> list[Callback]:
+    """Return no callbacks."""
+    return []
+
+
 def options_signature(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that decide a run's metrics, flat, of a composed or checked config."""
     return {

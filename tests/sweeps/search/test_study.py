@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.search.config import (
     PrunerOptions,
     SamplerOptions,
@@ -29,6 +28,7 @@ from rnn_lab.sweeps.search.workers import SEEN, Worker
 from rnn_lab.training.callbacks.best_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.config import TrialConfig
+from rnn_lab.training.job_dir import JobDir
 from rnn_lab.training.trainer import skips_test
 from tests.test_conf import CONF
 

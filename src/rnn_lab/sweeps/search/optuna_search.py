@@ -32,12 +32,12 @@ from rnn_lab.reports.sweep.jobs import MONITORED
 from rnn_lab.runs.jobs import job_file
 from rnn_lab.runs.result_json import read_object
 from rnn_lab.runs.run_folder import SWEEP_FILE
-from rnn_lab.sweeps.job import JobDir
 from rnn_lab.sweeps.search.config import Direction, search_options
 from rnn_lab.sweeps.search.space import Space, parse_space
 from rnn_lab.sweeps.search.study import open_storage, open_study
 from rnn_lab.sweeps.search.workers import CLAIM_LOCK, Worker
 from rnn_lab.training.config import RunConfig, parse_run_config
+from rnn_lab.training.job_dir import JobDir
 
 LONGEST = 1_000  # characters of what an untrusted study says of a trial
 WORDS = {

@@ -4,24 +4,16 @@ import gc
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.data.recipe import SIZES
 from rnn_lab.errors import ConfigError, UserError
-from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.process import is_rank_zero, is_worker
 from rnn_lab.runs.run_folder import LAST
-from rnn_lab.sweeps.job import JobDir, error_line
-from rnn_lab.sweeps.naming import sweep_label
-from rnn_lab.training.config import parse_run_config
+from rnn_lab.training.job import error_line
+from rnn_lab.training.job_dir import JobDir
 from rnn_lab.training.launch import launch
 from rnn_lab.training.out_of_memory import (
     OutOfMemoryAfterTrainingError,
@@ -29,25 +21,13 @@ from rnn_lab.training.out_of_memory import (
     is_out_of_memory,
 )
 from rnn_lab.training.reproduce import RunRecord, read_run_record
-from rnn_lab.training.spec import RunSpec
+from rnn_lab.training.spec import CallbackFactory, RunSpec, no_callbacks
 from rnn_lab.validation import AUTO
-
-if TYPE_CHECKING:
-    from lightning.pytorch.callbacks import Callback
 
 log = logging.getLogger(__name__)
 
 
-def train_with_retries(options: Mapping[str, Any]) -> None:
-    """Train the run of conf/train.yaml, composed into `options`, in the folder Hydra made for it.
-
-    Raises:
-        Exception: see `retry_run`.
-    """
-    retry_run(_run_spec(options))
-
-
-def retry_run(spec: RunSpec) -> None:
+def retry_run(spec: RunSpec, make_callbacks: CallbackFactory = no_callbacks) -> None:
     """Train the run of `spec`, and train it again after an error.
 
     A run that fails is trained again `max_retries` times and resumes from its last checkpoint; with
@@ -64,7 +44,7 @@ def retry_run(spec: RunSpec) -> None:
         Exception: that of the last attempt.
     """
     if not is_rank_zero():
-        return launch(spec, _search_callbacks)
+        return launch(spec, make_callbacks)
     config, job = spec.config, JobDir(spec.output_dir)
     if config.sweep is not None and spec.sweep is None:
         raise ConfigError(f"sweep={config.sweep}: names the folder of a sweep; add -m")
@@ -81,7 +61,7 @@ def retry_run(spec: RunSpec) -> None:
     while True:
         job.update(attempts=spec.attempt, batch_halvings=spec.batch_halvings)
         try:
-            launch(spec, _search_callbacks)
+            launch(spec, make_callbacks)
             break
         except (UserError, OmegaConfBaseException):
             raise
@@ -145,40 +125,6 @@ def _to_start_over(spec: RunSpec, error: Exception) -> tuple[RunSpec, str]:
     if smaller is spec:
         raise OutOfMemoryError(f"out of memory, even with {batch}: {error_line(error)}") from error
     return smaller, f"out of memory with {batch}; starts over with {smaller.describe_batch()}"
-
-
-def _run_spec(options: Mapping[str, Any]) -> RunSpec:
-    hydra = HydraConfig.get()
-    overrides = raw_overrides(hydra)
-    is_multirun = hydra.mode == RunMode.MULTIRUN
-    return RunSpec(
-        config=parse_run_config(options),
-        output_dir=Path(hydra.runtime.output_dir),
-        raw_overrides=tuple(overrides),
-        hydra_arguments=tuple(_hydra_arguments(hydra)),
-        sweep=sweep_label(Path(hydra.sweep.dir), overrides, options) if is_multirun else None,
-        shares_terminal=hydra.runtime.choices.get("hydra/launcher") == "joblib",
-    )
-
-
-def _hydra_arguments(hydra: Any) -> list[str]:
-    """Return the arguments for Hydra itself that the same run in the same folder needs."""
-    dirs = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
-    given: Any = OmegaConf.to_container(hydra.overrides.hydra, resolve=False)
-    dropped = ("hydra.run.dir=", "hydra.mode=")
-    return [
-        *(f"--config-dir={folder}" for folder in dirs),
-        *(str(override) for override in given if not override.startswith(dropped)),
-    ]
-
-
-def _search_callbacks(spec: RunSpec) -> "list[Callback]":
-    """Return the callbacks of a run that is a trial of a search; none for other runs."""
-    if spec.config.trial.number is None:
-        return []
-    from rnn_lab.sweeps.search.pruning import Pruning
-
-    return [Pruning(spec.config.trial, spec.output_dir)]
 
 
 def _compare(record: RunRecord, job: JobDir) -> None:

@@ -38,7 +38,7 @@ def _coalesce(value: object, default: object) -> object:
 
 
 def _job_dir(*, _root_: DictConfig) -> str:
-    from rnn_lab.sweeps.naming import job_dir_name
+    from rnn_lab.training.job_dir import job_dir_name
 
     return job_dir_name(_root_)
 

@@ -25,12 +25,11 @@ from rnn_lab.overrides import (
 )
 from rnn_lab.paths import conf_dir, local_path
 from rnn_lab.runs.run_folder import CONFIG_DIR
-from rnn_lab.sweeps.job import JobDir
-from rnn_lab.sweeps.naming import job_fingerprint
-from rnn_lab.sweeps.resolvers import register_resolvers
-from rnn_lab.sweeps.retry import retry_run
 from rnn_lab.training.config import RunConfig, parse_run_config
+from rnn_lab.training.job_dir import JobDir, job_fingerprint
 from rnn_lab.training.more_epochs import check_finished
+from rnn_lab.training.resolvers import register_resolvers
+from rnn_lab.training.retry import retry_run
 from rnn_lab.training.spec import RunSpec
 
 _ONE_AT_A_TIME = threading.RLock()  # random generators, streams and Hydra's state are global

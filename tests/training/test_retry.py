@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from rnn_lab.errors import ConfigError
-from rnn_lab.sweeps.retry import retry_run
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.out_of_memory import is_out_of_memory
+from rnn_lab.training.retry import retry_run
 from rnn_lab.training.spec import RunSpec, config_fingerprint
 from rnn_lab.validation import validate
 from tests.cli.forked import run_warm_command

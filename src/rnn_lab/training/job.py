@@ -1,18 +1,13 @@
-"""One job of a sweep, whatever sweeper chose it and wherever it is launched: folder and outcome."""
+"""One job of a command: a single run, or one of a sweep, however it was started."""
 
 import contextlib
 import logging
 import math
-import os
-import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
@@ -29,136 +24,18 @@ from rnn_lab.errors import (
     exit_with,
     user_message,
 )
-from rnn_lab.io.atomic import check_writable, write_json
-from rnn_lab.io.locks import LockHeldError, acquire, lock_owner
+from rnn_lab.io.atomic import check_writable
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.overrides import shell_words
 from rnn_lab.paths import local_path
 from rnn_lab.process import is_rank_zero
-from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
-from rnn_lab.runs.jobs import JOB_LOCK, JobFile, JobStatus, job_file, job_status, read_job_file
-from rnn_lab.runs.run_folder import CHECKPOINT_DIR, LAST
-from rnn_lab.sweeps.naming import job_fingerprint, resolve_options
 from rnn_lab.tracking.wandb_environment import in_wandb_sweep
 from rnn_lab.training.config import check_sweep_name, parse_run_config
+from rnn_lab.training.job_dir import JobDir, job_fingerprint, resolve_options
 from rnn_lab.training.more_epochs import check_finished
-from rnn_lab.validation import AUTO
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class JobDir:
-    """The folder of one job of a sweep, or of the one run of a command."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """The name of the job in messages."""
-        return self.path.name
-
-    @property
-    def status(self) -> JobStatus:
-        """The status of the job."""
-        return job_status(self.path)
-
-    @property
-    def failed_at(self) -> int | None:
-        """When failure.json was written, in nanoseconds; None without one."""
-        with contextlib.suppress(OSError):
-            return job_file(self.path, "failure").stat().st_mtime_ns
-        return None
-
-    def read(self, file: JobFile) -> dict[str, Any]:
-        """Return the content of that file; nothing where it is absent or damaged."""
-        return read_job_file(self.path, file)
-
-    def write(self, file: Literal["job", "failure"], content: dict[str, Any]) -> None:
-        """Write that file, completely or not at all."""
-        write_json(job_file(self.path, file), content)
-
-    def monitored_metric(self, monitor: str) -> str:
-        """Return the metric that trainer.monitor=`monitor` names; of `auto`, the run's choice."""
-        if monitor != AUTO:
-            return monitor
-        file: JobFile = "pruned" if self.status == "pruned" else "result"
-        return str(self.read(file).get(MONITORED) or DEFAULT_MONITOR)
-
-    def value(self, monitor: str) -> float:
-        """Return the metric that a sweeper optimizes; NaN where there is none."""
-        status = self.status
-        if status == "finished":
-            found = self.read("result").get(self.monitored_metric(monitor))
-        else:
-            found = self.read("pruned").get("value") if status == "pruned" else None
-        return float(found) if isinstance(found, int | float) else math.nan
-
-    def acquire(self, *, wait: bool = False) -> FileLock:
-        """Lock the job for as long as the lock is kept and not released.
-
-        Raises:
-            LockHeldError: another process has locked it, and `wait` is False.
-        """
-        return acquire(self.path / JOB_LOCK, f"hydra.run.dir={self.path}", wait=wait)
-
-    @contextmanager
-    def locked(self, *, wait: bool = True) -> Iterator[bool]:
-        """Lock the job inside, as `acquire` does; yields whether another process had locked it."""
-        waited = False
-        try:
-            lock = self.acquire()
-        except LockHeldError:
-            if not wait:
-                raise
-            waited, owner = True, lock_owner(self.path / JOB_LOCK)
-            print(f"{self.name}: locked by {owner}; waiting for it to finish", flush=True)
-            lock = self.acquire(wait=True)
-        try:
-            yield waited
-        finally:
-            lock.release()
-
-    def unfinished_fingerprint(self) -> str | None:
-        """Return the fingerprint of the run that could be resumed here; None without one."""
-        last = self.path / CHECKPOINT_DIR / LAST
-        return self.read("job").get("fingerprint") if last.exists() else None
-
-    def start(self, *, fingerprint: str, overrides: list[str], trial: int | None) -> None:
-        """Write job.json and remove an earlier failure.
-
-        A run with a smaller batch that is resumed, or continued with more epochs, keeps its
-        batch_halvings.
-        """
-        resumes = self.status == "finished" or self.unfinished_fingerprint() == fingerprint
-        job = {
-            "fingerprint": fingerprint,
-            "overrides": overrides,
-            "trial": trial,
-            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "attempts": 0,
-            "batch_halvings": self.read("job").get("batch_halvings", 0) if resumes else 0,
-        }
-        self.write("job", job)
-        job_file(self.path, "failure").unlink(missing_ok=True)
-
-    def record_unstarted(self, overrides: Sequence[str]) -> None:
-        """Write job.json of a job whose process ended before it did, so that reports list it."""
-        if not self.read("job"):
-            with contextlib.suppress(WriteError):  # the caller prints what happened
-                self.write("job", {"overrides": [*overrides]})
-
-    def update(self, **values: int) -> None:
-        """Update values in job.json."""
-        self.write("job", self.read("job") | values)
-
-    def discard_checkpoints(self) -> None:
-        """Remove what a run could be resumed from."""
-        for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "rollbacks.json"):
-            (self.path / name).unlink(missing_ok=True)
 
 
 class LockRunDir(Callback):
