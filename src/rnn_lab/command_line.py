@@ -25,6 +25,7 @@ from rnn_lab.composition import (
     config_groups,
     default_groups,
     group_choices,
+    listed_choices,
 )
 from rnn_lab.errors import ConfigError
 from rnn_lab.io.secret_scan import raw_overrides
@@ -79,9 +80,24 @@ def check_flags(arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(f"{' and '.join(given)}: give only one of them{advice}")
     if flags.resolve and flags.cfg is None and not flags.help:
         raise ConfigError("--resolve: resolves what --cfg prints; give --cfg job --resolve")
+    actions = ("install=", "uninstall=", "query=")
+    if flags.shell_completion and not any(one.startswith(actions) for one in flags.overrides):
+        raise ConfigError("--shell-completion: give install=bash, uninstall=bash or query=bash")
     if flags.experimental_rerun and not Path(flags.experimental_rerun).is_file():
         raise ConfigError(f"--experimental-rerun={flags.experimental_rerun}: there is no such file")
     return flags
+
+
+def _check_groups_are_kept(
+    overrides: Sequence[str], config_name: str, folders: Sequence[Path]
+) -> None:
+    """Raise a ConfigError where a group that the config needs is left out: ~model."""
+    groups = default_groups(config_name)
+    for override in overrides:
+        name = override.partition("=")[0].removeprefix("~")
+        if override.startswith("~") and groups.get(name) is not None:
+            choices = ", ".join(listed_choices(name, folders))
+            raise ConfigError(f"~{name}: this group is needed. Choose from: {choices}")
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
@@ -101,7 +117,9 @@ def take_text_literally(arguments: Sequence[str], config_name: str) -> list[str]
             result.json could hold it.
     """
     of_paths = None if config_name == "train" else "run"
-    check_assignments(check_flags(arguments).overrides, of_paths=of_paths)
+    overrides = check_flags(arguments).overrides
+    check_assignments(overrides, of_paths=of_paths)
+    _check_groups_are_kept(overrides, config_name, config_dirs(arguments))
     for argument in arguments:
         if any("\ud800" <= character <= "\udfff" for character in argument):
             raise ConfigError(f"{argument}: has bytes that are not UTF-8; rename the file")

@@ -222,10 +222,14 @@ def choices_help(config_name: str, folders: Sequence[Path]) -> str:
     """Return a line for each group of a built-in config, with its choices in the folders."""
     lines = []
     for group in sorted(group for group in default_groups(config_name) if "/" not in group):
-        found = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
-        listed = sorted(found - _UNLISTED.get(group, set()))
-        lines.append(f"{group}: {', '.join(listed)}\n")
+        lines.append(f"{group}: {', '.join(listed_choices(group, folders))}\n")
     return "".join(lines)
+
+
+def listed_choices(group: str, folders: Sequence[Path]) -> list[str]:
+    """Return the choices of a group in the folders, without those that help pages leave out."""
+    found = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
+    return sorted(found - _UNLISTED.get(group, set()))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 import rnn_lab
 from rnn_lab.cli import hydra_entrypoint
@@ -14,6 +15,7 @@ from rnn_lab.composition import unknown_option
 from rnn_lab.errors import ConfigError
 from rnn_lab.paths import conf_dir
 from rnn_lab.training.config import parse_run_config
+from tests.test_conf import composed_options
 
 FILES = {
     "experiment/mine.yaml": """
@@ -120,6 +122,12 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
         ),
         (("-m", "--cfg", "job"), "--multirun (-m) and --cfg: give only one of them; leave out -m"),
         (("--resolve",), "--resolve: resolves what --cfg prints; give --cfg job --resolve"),
+        (("-sc",), "--shell-completion: give install=bash, uninstall=bash or query=bash"),
+        (("~model",), "~model: this group is needed. Choose from: gru, "),
+        (
+            ("~data", "seed=2"),
+            "~data: this group is needed. Choose from: auto, demo, files, imdb, ",
+        ),
         (("--experimental-rerun=nowhere",), "--experimental-rerun=nowhere: there is no such file"),
         (("model@modle=gru",), "model@modle: there is no such package in the config"),
         (
@@ -184,9 +192,9 @@ def test_a_mistake_is_one_line(compose, arguments, line):
     assert said.startswith("error: ") and line in f"{said}\n"
 
 
-def test_a_run_without_the_group_of_loggers_is_told_the_choice_that_logs_nowhere(compose):
+def test_a_run_without_the_group_of_loggers_is_told_the_choice_that_logs_nowhere():
     with pytest.raises(ConfigError, match=r"^logger: no value given; .* give logger=none$"):
-        parse_run_config(compose("~logger"))
+        parse_run_config(OmegaConf.to_container(composed_options("~logger"), resolve=True))
 
 
 def test_an_option_of_a_group_that_is_not_chosen_names_the_choice():

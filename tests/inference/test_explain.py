@@ -40,7 +40,7 @@ def test_two_texts_have_two_folders(tmp_path):
     texts = ("a lovely film", "A lovely film!", long + "lovely", long + "awful", "日本", "\udc80")
     folders = [folder_for(tmp_path / "checkpoints" / "best.ckpt", text) for text in texts]
     assert len(set(folders)) == len(texts)
-    assert folders[0] == tmp_path / "explain" / "a-lovely-film"
+    assert folders[0] == tmp_path / "explain" / "a-lovely-film" and folders[4].name == "日本"
     for folder in folders:
         assert folder.parent == tmp_path / "explain"
         assert len(folder.name) <= 49 and folder.name.replace("-", "").isalnum()

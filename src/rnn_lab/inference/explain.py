@@ -66,7 +66,7 @@ def folder_for(checkpoint: Path, text: str, label: str | None = None) -> Path:
     Its name is readable, and different for every text and every label that was asked for.
     """
     folder = run_folder(checkpoint) or checkpoint.parent
-    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    name = re.sub(r"[\W_]+", "-", text.lower()).strip("-")
     if name.replace("-", " ") != text or len(name) > NAME_LENGTH or label is not None:
         key = text if label is None else f"{label}\0{text}"
         digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:8]

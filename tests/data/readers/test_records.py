@@ -1,4 +1,5 @@
 import csv
+import gzip
 import io
 import json
 import tracemalloc
@@ -142,6 +143,15 @@ def test_files(tmp_path):
         infer_format("reviews.xlsx")
     with pytest.raises(DataError, match=r"missing\.csv: cannot be read: No such file"):
         list(RecordReader(tmp_path / "missing.csv", ReadOptions("csv", "utf-8"), labelled=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(gzip.compress(b"one"), "compressed by gzip"), (b"%PDF-1.7\n", "a PDF file")],
+)
+def test_a_stream_that_is_no_text_is_named(content, kind):
+    with pytest.raises(DataError, match=f"<stream>: is {kind}; a stream must be text"):
+        list(RecordReader(io.BytesIO(content), ReadOptions(), labelled=False))
 
 
 def test_a_stream_is_left_open_for_its_owner():

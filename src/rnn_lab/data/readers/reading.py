@@ -243,7 +243,7 @@ class Reading:
                 archive, a document of an office program or another file without texts.
         """
         if self.options.format not in ("parquet", "arrow") and (kind := self._binary_kind()):
-            raise DataError(f"{self.path}: is {kind}")
+            raise DataError(f"{self.name}: is {kind}")
         format = self.options.format or self._infer_format()
         if format in ("parquet", "arrow"):
             self.info = ReadInfo(format)
@@ -265,9 +265,12 @@ class Reading:
             return False  # reading its rows says why
 
     def _binary_kind(self) -> str | None:
-        """Return what a file evidently is, if no text and not what its ending says."""
-        is_table = self.path is not None and known_format(self.path) in ("parquet", "arrow")
-        if self.path is None or is_table or not Path(self.path).is_file():
+        """Return what the source evidently is, if no text and not what its ending says."""
+        if self.path is None:
+            kind = describe_binary(self.head(self.options.format or "txt"))
+            return kind and f"{kind.partition(';')[0]}; a stream must be text"
+        is_table = known_format(self.path) in ("parquet", "arrow")
+        if is_table or not Path(self.path).is_file():
             return None
         try:
             with open_binary(self.path) as stream:
