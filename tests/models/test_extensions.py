@@ -145,6 +145,11 @@ def wrong(texts, passes, config):
     return passes[0].argmax(dim=1) != texts.labels
 
 
+@register_loss("toy_constant")
+def constant(texts, passes, config):
+    return (passes[0].argmax(dim=1) != texts.labels).float()
+
+
 class ErrorRate(Metric):
     def __init__(self, num_classes):
         super().__init__()
@@ -305,6 +310,7 @@ def test_a_loss_has_a_weight_and_reads_what_it_registered(toys):
     [
         ("toy_mean", "returned [], expected [3]: [batch]"),
         ("toy_wrong", "returned torch.bool, expected real numbers"),
+        ("toy_constant", "has no gradient; compute it from the logits of `passes`"),
     ],
 )
 def test_a_loss_that_returns_something_else_is_one_line(toys, name, message):

@@ -66,7 +66,7 @@ def mixed_loss(
         supervised: the loss of labelled texts, a mean over them, perhaps weighted and smoothed.
 
     Raises:
-        ConfigError: a loss of a user's module returned another shape than [batch].
+        ConfigError: a loss of a user's module is not real numbers [batch], or has no gradient.
     """
     weights = {"cross_entropy": 1.0} | config.weights
     names = [name for name in weights if name in LOSSES]  # not those of the labels themselves
@@ -111,4 +111,6 @@ def _compute(name: str, texts: EmbeddedTexts, passes: list[Tensor], config: Loss
         raise ConfigError(f"loss.{name}: returned {shape}, expected {[len(texts)]}: [batch]")
     if not found.is_floating_point():
         raise ConfigError(f"loss.{name}: returned {found.dtype}, expected real numbers")
+    if torch.is_grad_enabled() and not found.requires_grad:
+        raise ConfigError(f"loss.{name}: has no gradient; compute it from the logits of `passes`")
     return found
