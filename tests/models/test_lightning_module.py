@@ -428,3 +428,16 @@ def test_label_smoothing_spreads_a_share_of_each_label(held_out, weights):
 def test_label_smoothing_of_any_number_of_labels_is_refused_in_one_line():
     with pytest.raises(ConfigError, match=r"^trainer.label_smoothing=0.1: only where [^\n]*$"):
         build(task="multilabel", label_smoothing=0.1)
+
+
+def test_a_validated_multilabel_model_loads_other_weights(held_out):
+    model = build(task="multilabel")
+    weights = model.state_dict()
+    marked = [
+        Batch(one.tokens, one.lengths, torch.eye(2, dtype=torch.uint8)[one.labels], one.indices)
+        for one in held_out
+    ]
+    trainer().validate(model, loader(marked), verbose=False)
+    assert model.classifier.thresholds is not None
+    assert not model.classifier.thresholds.is_inference()
+    model.load_state_dict(weights)

@@ -150,6 +150,24 @@ def test_a_power_iteration_multiplies_by_the_hessian(dtype):
     assert abs(cosine(r.double(), eigenvector)) > abs(cosine(d, eigenvector))
 
 
+def test_the_direction_for_confident_texts_in_float16():
+    """Their gradients underflow in float16: the loss that gives r is scaled."""
+    classifier = build(num_classes=2, hidden_size=16)
+    with torch.no_grad():
+        classifier.linear.bias.copy_(torch.tensor([10.0, 0.0]))  # sure of the first class
+    labels = torch.zeros(64, dtype=torch.int64)
+    found = EmbeddedTexts.embed(classifier, *texts([9] * 64), labels)
+
+    def direction() -> torch.Tensor:
+        loss = F.cross_entropy(found.logits(), labels)
+        return adversarial_perturbation(found, loss, epsilon=1.0, keep_graph=True)[1]
+
+    exact = direction()
+    with torch.autocast("cpu", torch.float16):
+        rough = direction()
+    assert F.cosine_similarity(rough.flatten(1), exact.flatten(1)).min() > 0.99
+
+
 def test_virtual_adversarial_words_change_predictions_more_than_random_ones():
     classifier = build(num_classes=3, hidden_size=8).double()
     found = EmbeddedTexts.embed(classifier, *texts([9, 6, 8, 7])).detach()

@@ -213,3 +213,11 @@ def test_a_last_text_without_known_words_is_fitted_too():
     layer.fit([(tokens, lengths, labels), (unknown, torch.tensor([2]), torch.tensor([1]))])
     assert layer(unknown, torch.tensor([2])).abs().max() == 0
     assert layer.weight.abs().max() > 0
+
+
+def test_tokens_of_32_bits_are_the_same_ngrams(layer):
+    tokens, lengths = encode(TEXTS)
+    for one, other in zip(
+        layer.occurrences(tokens.int(), lengths), layer.occurrences(tokens, lengths), strict=True
+    ):
+        assert torch.equal(one, other)

@@ -163,6 +163,14 @@ def test_sgd_goes_on_when_frozen_weights_begin_to_learn(options):
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("argument", ["foreach", "differentiable"])
+def test_arguments_that_exclude_the_fused_form_are_accepted(name, argument):
+    config = OptimizerConfig(name=name, **{argument: True})
+    optimizer = build_optimizer(config, nn.Linear(2, 2))
+    assert optimizer.defaults[argument] and not optimizer.defaults["fused"]
+
+
 def test_every_parameter_is_optimized_once():
     model = Model()
     optimizer = build_optimizer(OptimizerConfig(), model)

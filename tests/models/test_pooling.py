@@ -140,6 +140,15 @@ def test_keeps_the_precision_of_its_input(pooling, use_numba):
     torch.testing.assert_close(outputs.grad.double(), exact.grad, rtol=2e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "max", "last_max_mean"])
+def test_half_precision_on_a_cpu(pooling):
+    outputs, lengths = padded([2, 30], 8).half(), torch.tensor([2, 30])
+    found = pool(outputs, lengths, pooling, False)
+    expected = pool(outputs.double(), lengths, pooling, False)
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.double(), expected, rtol=2e-3, atol=1e-3)
+
+
 @COMPILED
 def test_the_first_of_equal_maxima_gets_the_gradient(use_numba):
     outputs = torch.tensor([[[1.0], [3.0], [3.0], [5.0]]], requires_grad=True)

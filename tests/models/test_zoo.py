@@ -302,5 +302,22 @@ def test_bfloat16_under_autocast(name):
             assert (one.float() - other).norm() < 0.03 * other.norm()
 
 
+@MINIMAL
+@pytest.mark.parametrize("use_numba", [True, False])
+def test_bfloat16_does_not_end_a_long_memory(name, use_numba):
+    torch.manual_seed(0)
+    layer = RecurrentLayer(name, 32, 32)
+    layer.use_numba = use_numba
+    inputs, lengths = torch.randn(4, 1000, 32), torch.full([4], 1000)
+    with torch.no_grad():
+        bias = layer.weights(0)["bias_ih"]
+        first = 32 if name == "minlstm" else 0  # the gate of what is new: units that keep 0.999
+        bias[first : first + 32] = -7.0
+        exact = layer.last_hidden(inputs, lengths)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = layer.last_hidden(inputs, lengths)
+    assert (rough.float() - exact).norm() < 0.01 * exact.norm()
+
+
 def test_every_module_of_the_folder_is_a_cell():
     assert zoo.__all__ == ["mingru", "minlstm", "peephole_lstm"]

@@ -190,7 +190,9 @@ class TextClassifier(RecurrentModule):
             logits, labels = self.val_logits.compute()
             temperature, thresholds = calibrate(self.task, logits, labels, thresholds)
             self.val_logits.reset()
-        self.classifier.thresholds = thresholds
+        # In place: Trainer.validate computes them in inference mode, whose tensors stay read-only.
+        if self.classifier.thresholds is not None and thresholds is not None:
+            self.classifier.thresholds.copy_(thresholds)
         self.classifier.temperature.fill_(temperature)
 
     def on_test_epoch_end(self) -> None:

@@ -165,7 +165,7 @@ class NgramLinear(nn.Module):
 
     def occurrences(self, tokens: Tensor, lengths: Tensor) -> Occurrences:
         """Return every n-gram of known words of tokens int64 [batch, time], lengths [batch]."""
-        time = tokens.shape[1]
+        tokens, time = tokens.long(), tokens.shape[1]  # hashes would overflow in int32
         steps = torch.arange(time, device=tokens.device)
         known = (tokens >= FIRST_WORD) & (steps < lengths.to(tokens.device)[:, None])
         hashes, inside = torch.zeros_like(tokens), torch.ones_like(known)

@@ -41,7 +41,8 @@ def build_optimizer(
     ours = config.name in _OURS
     if lazy and not ours:
         raise ValueError(f"optimizer {config.name} has no lazy updates")
-    if ours and torch.__version__ >= "2.4":
+    others = config.arguments.get("foreach") or config.arguments.get("differentiable")
+    if ours and not others and torch.__version__ >= "2.4":
         # One pass over memory: most of a step is the embedding, and torch's default takes ten
         # times as long over it on a CPU. torch 2.3, beside torchtext, has it on GPUs only.
         arguments = {"fused": True} | arguments

@@ -132,7 +132,9 @@ def adversarial_perturbation(
         gradients of the loss are known: its backward pass is not run again.
     """
     if keep_graph:
-        (gradient,) = torch.autograd.grad(loss, texts.vectors, retain_graph=True)
+        # In float16 the gradients of confident texts would underflow; r has no scale.
+        scaled = loss * (len(texts) * 1024)
+        (gradient,) = torch.autograd.grad(scaled, texts.vectors, retain_graph=True)
         return loss, texts.scaled(gradient, epsilon)
     inputs = [texts.vectors, *texts.parameters()]
     gradients = torch.autograd.grad(loss, inputs, allow_unused=True)

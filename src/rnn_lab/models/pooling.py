@@ -80,7 +80,7 @@ def pool(
         ConfigError: the pooling returned another shape.
     """
     pooling = POOLINGS[name]
-    is_compiled = bool(pooling.parts) and pooling.needs_outputs
+    is_compiled = bool(pooling.parts) and pooling.needs_outputs and outputs.dtype != torch.float16
     if use_numba and is_compiled and outputs.device.type == "cpu":
         from rnn_lab.models.fast.fused_pooling import fused_pool  # takes a second: only if needed
 

@@ -32,7 +32,7 @@ def register_schedule(name: str) -> Callable[[Schedule], Schedule]:
 def one_cycle(progress: float, warmup_ratio: float) -> float:
     """Rise from 1/25 to 1 along half a cosine, then fall to 4e-7 along another.
 
-    The end points are those of torch's OneCycleLR (Smith and Topin 2018).
+    As torch's OneCycleLR (Smith and Topin 2018), which ends at 4e-6.
     """
     if progress < warmup_ratio:
         return _half_cosine(1 / 25, 1.0, progress / warmup_ratio)

@@ -20,10 +20,12 @@ def linear_scan(
     """Return all h_t [time, batch, hidden], and each last real one [batch, hidden].
 
     `keep` and `add` are [time, batch, hidden], `h` is h_0 [batch, hidden], and `lengths` [batch].
+    The results are at least float32: a sum over a sequence in bfloat16 would lose most of it.
     """
+    exact = torch.promote_types(keep.dtype, torch.float32)
+    keep, add, h = keep.to(exact), add.to(exact), h.to(exact)
     if use_numba and keep.device.type == "cpu":
-        exact = torch.promote_types(keep.dtype, torch.float32)
-        outputs, last = _CompiledScan.apply(keep.to(exact), add.to(exact), h.to(exact), lengths)
+        outputs, last = _CompiledScan.apply(keep, add, h, lengths)
         return outputs, last
     padding = _padding(keep, lengths)
     outputs = _PrefixScan.apply(keep.masked_fill(padding, 1), add.masked_fill(padding, 0), h)

@@ -52,7 +52,9 @@ def scan(
 ) -> tuple[Tensor, State]:
     """Run a direction as one matrix product for all steps, then a scan."""
     W, b = (weight.to(inputs.dtype) for weight in weights.values())
-    gate, h_tilde = F.linear(inputs, W, b).chunk(2, dim=-1)
+    # Near 1, bfloat16 has steps of 1/256: a unit that keeps 0.999 would keep everything.
+    exact = torch.promote_types(inputs.dtype, torch.float32)
+    gate, h_tilde = F.linear(inputs, W, b).to(exact).chunk(2, dim=-1)
     z = torch.sigmoid(gate)
     outputs, last = linear_scan(1 - z, z * h_tilde, state[0], lengths, use_numba=layer.use_numba)
     return outputs, (last,)

@@ -64,7 +64,9 @@ def scan(
 ) -> tuple[Tensor, State]:
     """Run a direction as one matrix product for all steps, then a scan."""
     W, b = (weight.to(inputs.dtype) for weight in weights.values())
-    forget, enter, h_tilde = F.linear(inputs, W, b).chunk(3, dim=-1)
+    # Near 1, bfloat16 has steps of 1/256: a unit that keeps 0.999 would keep everything.
+    exact = torch.promote_types(inputs.dtype, torch.float32)
+    forget, enter, h_tilde = F.linear(inputs, W, b).to(exact).chunk(3, dim=-1)
     f, i = _shares(forget, enter)
     outputs, last = linear_scan(f, i * h_tilde, state[0], lengths, use_numba=layer.use_numba)
     return outputs, (last,)
