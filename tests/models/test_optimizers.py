@@ -168,7 +168,7 @@ def test_sgd_goes_on_when_frozen_weights_begin_to_learn(options):
 def test_arguments_that_exclude_the_fused_form_are_accepted(name, argument):
     config = OptimizerConfig(name=name, **{argument: True})
     optimizer = build_optimizer(config, nn.Linear(2, 2))
-    assert optimizer.defaults[argument] and not optimizer.defaults["fused"]
+    assert optimizer.defaults[argument] and not optimizer.defaults.get("fused")
 
 
 def test_every_parameter_is_optimized_once():
