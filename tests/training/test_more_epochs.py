@@ -133,6 +133,8 @@ def test_options_of_a_finished_run_are_compared_as_they_were_given(tmp_path):
     }
     assert flat["trainer.max_epochs"] == "auto"
     (tmp_path / "result.json").write_text(json.dumps(result))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
 
     def check(*options: str) -> None:
         check_finished("run", tmp_path, composed("experiment=smoke", *options))
@@ -143,6 +145,10 @@ def test_options_of_a_finished_run_are_compared_as_they_were_given(tmp_path):
         check("scheduler=constant", "trainer.max_epochs=3")
     with pytest.raises(OutputDirConflictError, match="was trained with other options"):
         check("scheduler=constant", "trainer.max_epochs=4", "model.hidden_size=5")
+    (tmp_path / "checkpoints" / "last.ckpt").unlink()
+    check("scheduler=constant", "trainer.max_epochs=4", "resume=never")
+    with pytest.raises(OutputDirConflictError, match=r"without checkpoints/last\.ckpt.*=never"):
+        check("scheduler=constant", "trainer.max_epochs=4")
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(OutputDirConflictError, match="contains a finished run"):
         check("scheduler=constant", "trainer.max_epochs=4")

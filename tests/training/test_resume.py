@@ -15,7 +15,7 @@ from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.checkpoint_io import ResumePoint
 from rnn_lab.training.resume import find_resume_point
 from rnn_lab.training.rollback import Rollback, write_rollbacks
-from rnn_lab.training.saved_run import SavedRun
+from rnn_lab.training.saved_run import IncompatibleCheckpointError, SavedRun
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.start import prepare_resume
 from tests.training.small_trainer import small_spec
@@ -166,6 +166,28 @@ def test_damaged_files_are_reported_in_one_line_and_the_run_starts_over(tmp_path
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line and line.endswith("; the run starts over")
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("harm", [truncate, change_a_byte, lose_the_best, lose_rows])
+def test_damaged_files_of_a_finished_run_are_kept(tmp_path, harm):
+    last = interrupt(tmp_path) / "checkpoints" / "last.ckpt"
+    (tmp_path / "result.json").write_text("{}")
+    message = harm(tmp_path)
+    with pytest.raises(IncompatibleCheckpointError, match=f"{message}.*resume=never starts over"):
+        resume_point(tmp_path, METADATA)
+    assert last.exists() and (tmp_path / "result.json").exists()
+    assert resume_point(tmp_path, METADATA, "never") is None
+    assert not last.exists() and not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize("harm", [truncate, change_a_byte, lose_the_best, lose_rows])
+def test_damaged_ckpt_path_is_an_error(tmp_path, harm):
+    """The command asked to continue that run: other weights would not be its."""
+    last = interrupt(tmp_path / "other") / "checkpoints" / "last.ckpt"
+    message = harm(tmp_path / "other")
+    with pytest.raises(CheckpointError, match=f"^ckpt_path={last}: .*{message}"):
+        resume_point(tmp_path / "run", METADATA, ckpt_path=last)
+    assert last.exists()
 
 
 @pytest.mark.parametrize("name", ["last", "best"])

@@ -11,6 +11,7 @@ from rnn_lab.errors import OutputDirConflictError
 from rnn_lab.models.config import SchedulerConfig
 from rnn_lab.runs.jobs import read_job_file
 from rnn_lab.runs.result_json import recorded_options
+from rnn_lab.runs.run_folder import CHECKPOINT_DIR, LAST
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import config_fingerprint
 from rnn_lab.validation import AUTO, flatten
@@ -106,6 +107,12 @@ def check_finished(
         )
     check_early_stop(where, trained, wanted, epochs)
     check_schedule(where, trained, wanted)
+    last = folder / CHECKPOINT_DIR / LAST
+    if config.resume == "auto" and not last.exists():
+        raise OutputDirConflictError(
+            f"{where}: contains a finished run without {last.relative_to(folder)}, which more epochs "
+            f"continue; {remedy}, or resume=never, which starts over"
+        )
 
 
 def _has_equal_others(

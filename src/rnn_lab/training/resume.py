@@ -36,13 +36,14 @@ def find_resume_point(
     """Return where a run with this metadata resumes from the `saved` one.
 
     A checkpoint that cannot be resumed exactly, because one of its files is damaged or gone, is
-    removed with a message, and the run starts over. `resume=never` only removes it. The files of
-    the run of `ckpt_path` are copied into the folder of this one.
+    removed with a message, and the run starts over; that of a finished run, or of `ckpt_path`, is
+    kept. `resume=never` only removes it, with result.json. The files of the run of `ckpt_path` are
+    copied into the folder of this one.
 
     Raises:
         OutputDirConflictError: the unfinished run has other options; names the first ones.
         CheckpointError: the checkpoint would run code, is not one of this project, or of another
-            version of its format.
+            version of its format; or that of a finished run, or of `ckpt_path`, is damaged.
     """
     checkpoints = spec.checkpoint_dir
     stale = [checkpoints / LAST, checkpoints / BEST, spec.output_dir / ROLLBACKS]
@@ -50,7 +51,7 @@ def find_resume_point(
     _remove([*spec.output_dir.glob(".*.partial"), *checkpoints.glob(".*.partial")])
     restore_best(checkpoints)
     if spec.resume == "never":
-        _remove(stale)
+        _remove([spec.result_path, *stale])
     if saved is None:
         return None
     if spec.config.ckpt_path and saved.path == local_path(spec.config.ckpt_path):
@@ -60,6 +61,10 @@ def find_resume_point(
     except IncompatibleCheckpointError:
         raise
     except CheckpointError as error:
+        if saved.path != checkpoints / LAST:
+            raise CheckpointError(f"ckpt_path={saved.path}: {error}") from error
+        if spec.result_path.exists():
+            raise IncompatibleCheckpointError(saved.path, str(error)) from error
         _print(f"{saved.path}: {error}; the run starts over")
         _remove(stale)
         return None
