@@ -20,6 +20,7 @@ from rnn_lab.data.readers.encoding import names_utf8
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.errors import DataError
 from rnn_lab.plugins import require_extra
+from rnn_lab.runs.csv_table import csv_writer
 
 PREFIX = "input_"
 _MARK = "\ufeff"
@@ -155,7 +156,7 @@ class CsvTable:
             delimiter = info.dialect.delimiter if info.dialect else delimiter
             has_mark = info.has_mark or not names_utf8(info.encoding or "utf-8")
             self._file.write(_MARK if has_mark else "")
-        return csv.writer(self._file, delimiter=delimiter, lineterminator="\n")
+        return csv_writer(self._file, delimiter)
 
 
 class ParquetTable:

@@ -1,9 +1,10 @@
-"""Read a text file and a CSV file of a run folder."""
+"""Read a text file and a CSV file of a run folder, and write CSV."""
 
 import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -23,6 +24,25 @@ def read_run_file(path: Path) -> str:
     if not text.strip():
         raise CheckpointError(f"{path}: empty")
     return text
+
+
+def csv_writer(file: TextIO, delimiter: str = ",") -> Any:
+    """Return a csv.writer whose rows end in a line feed.
+
+    Before Python 3.13, csv quotes line ends only if they are in `lineterminator`, and a lone
+    carriage return that is not quoted ends a row for every reader.
+    """
+    return csv.writer(_LineFeeds(file), delimiter=delimiter, lineterminator="\r\n")
+
+
+class _LineFeeds:
+    """A file for rows that end in CRLF, each of which is one call of `write`."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> int:
+        return self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 class CsvTable:

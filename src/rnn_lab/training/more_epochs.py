@@ -110,8 +110,8 @@ def check_finished(
     last = folder / CHECKPOINT_DIR / LAST
     if config.resume == "auto" and not last.exists():
         raise OutputDirConflictError(
-            f"{where}: contains a finished run without {last.relative_to(folder)}, which more epochs "
-            f"continue; {remedy}, or resume=never, which starts over"
+            f"{where}: contains a finished run without {last.relative_to(folder)}, which more "
+            f"epochs continue; {remedy}, or resume=never, which starts over"
         )
 
 

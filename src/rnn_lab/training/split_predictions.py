@@ -1,6 +1,5 @@
 """The predictions for the examples of a test split, and the files that they are written to."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ import numpy as np
 
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.reports.class_metrics import ClassMetrics, class_metrics
+from rnn_lab.runs.csv_table import csv_writer
 from rnn_lab.runs.predictions import (
     MAX_TOP_LOSSES,
     TOP_LOSSES,
@@ -78,7 +78,7 @@ class SplitPredictions:
             columns[1:3] = [f"{kind}_{name}" for kind in kinds for name in self.class_names]
             cells = np.hstack([self.labels, self.predicted]).astype(int).tolist()
         with atomic_write(path, newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+            writer = csv_writer(file)
             writer.writerow(columns + [f"probability_{name}" for name in self.class_names])
             for i, name in enumerate(self.names):
                 numbers = self.lengths[i], self.losses[i], *self.probabilities[i]
@@ -91,7 +91,7 @@ class SplitPredictions:
         columns = (format_labels(which, self.class_names) for which in (labels, predicted))
         chosen = probability_of(predicted, self.probabilities[rows])
         with atomic_write(path, newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+            writer = csv_writer(file)
             writer.writerow([*HighLossExample._fields, "text"])
             for i, label, prediction, probability in zip(rows, *columns, chosen, strict=True):
                 numbers = str(probability), str(self.losses[i])
@@ -100,6 +100,6 @@ class SplitPredictions:
 
 def _write_class_metrics(path: Path, per_class: dict[str, ClassMetrics]) -> None:
     with atomic_write(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         writer.writerow(["class", *ClassMetrics.__annotations__])
         writer.writerows([name, *metrics.values()] for name, metrics in per_class.items())

@@ -64,16 +64,21 @@ def test_labels_of_every_type_have_one_form(tmp_path):
 
 @pytest.mark.parametrize("format", ["parquet", "stream"])
 def test_named_classes_of_hugging_face(tmp_path, format):
-    features = {"label": {"names": ["World", "Sports", "Business"], "_type": "ClassLabel"}}
+    features = {
+        "tokens": [{"dtype": "string", "_type": "Value"}],  # a list, as older versions write it
+        "label": {"names": ["World", "Sports", "Business"], "_type": "ClassLabel"},
+    }
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     named = table().replace_schema_metadata(metadata)
     path = write(tmp_path / f"a.{'parquet' if format == 'parquet' else 'arrow'}", named, format)
     assert [row.label for row in read(path)[:3]] == ["World", "Sports", "Business"]
 
 
-def test_lists_of_named_classes_of_hugging_face(tmp_path):
-    """As `Sequence(ClassLabel)`, for texts with any number of labels."""
-    kind = {"feature": {"names": ["joy", "fear"], "_type": "ClassLabel"}, "_type": "Sequence"}
+@pytest.mark.parametrize("is_list", [False, True])
+def test_lists_of_named_classes_of_hugging_face(tmp_path, is_list):
+    """As `Sequence(ClassLabel)` or `[ClassLabel]`, for texts with any number of labels."""
+    item = {"names": ["joy", "fear"], "_type": "ClassLabel"}
+    kind = [item] if is_list else {"feature": item, "_type": "Sequence"}
     metadata = {"huggingface": json.dumps({"info": {"features": {"label": kind}}})}
     named = table(pa.array([[0, 1], [], [1]] * 1000)).replace_schema_metadata(metadata)
     path = write(tmp_path / "a.parquet", named, "parquet")

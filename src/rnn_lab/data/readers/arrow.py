@@ -105,9 +105,7 @@ def _class_names(schema: Any) -> dict[str, list[str]]:
     """Return the names of the classes that Hugging Face's metadata has for integer columns."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        # Of a list of classes, the names are those of its items.
-        kinds = {name: kind.get("feature", kind) for name, kind in features.items()}
-        found = {name: kind.get("names") for name, kind in kinds.items()}
+        found = {name: _names_of(feature) for name, feature in features.items()}
     except (KeyError, ValueError, AttributeError, TypeError, RecursionError):
         return {}
     return {
@@ -115,6 +113,15 @@ def _class_names(schema: Any) -> dict[str, list[str]]:
         for name, names in found.items()
         if isinstance(names, list) and all(isinstance(item, str) for item in names)
     }
+
+
+def _names_of(feature: Any) -> Any:
+    """Return the names of a feature of classes; of a list, in either form, those of its items."""
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    elif isinstance(feature, dict):
+        feature = feature.get("feature", feature)
+    return feature.get("names") if isinstance(feature, dict) else None
 
 
 def _class_name(names: Sequence[str], value: Any) -> Any:

@@ -3,7 +3,6 @@
 Everything is read from the folder, so a sweep can be reported at any time, also while it runs.
 """
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from rnn_lab.reports.sweep.jobs import (
 from rnn_lab.reports.sweep.options import ABSENT, format_value, short_names, swept_options
 from rnn_lab.reports.sweep.page import write_page
 from rnn_lab.reports.sweep.texts import text_notes
+from rnn_lab.runs.csv_table import csv_writer
 
 MAX_ROWS = 40  # of a table; summary.csv has all
 _STYLES = {"failed": "bold red", "damaged": "bold red", "unfinished": "yellow", "running": "cyan"}
@@ -72,7 +72,7 @@ def write_summary(folder: Path, jobs: Sequence[JobSummary], output: Path) -> Pat
     """Write summary.csv of the sweep in `folder` to `output`: the rows of `summary_rows`."""
     path = output / "summary.csv"
     with atomic_write(path, newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(summary_rows(jobs))
+        csv_writer(file).writerows(summary_rows(jobs))
     return path
 
 
