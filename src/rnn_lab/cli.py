@@ -87,9 +87,9 @@ def hydra_entrypoint(
         config_name: the primary config.
         raw_args: options whose values are taken from the command line literally. A text contains
             commas, quotes and `${...}`, which Hydra's grammar would interpret.
-        sweepable: whether each call of `task` is a job of rnn_lab.sweeps. A job has a folder of its
-            own, is not repeated once it is finished, and does not end the other jobs when it
-            fails. `reproduce=<result.json>` then stands for the options of that run.
+        sweepable: whether each call of `task` is a job of rnn_lab.training.job. A job has a
+            folder of its own, is not repeated once it is finished, and does not end the others when
+            it fails. `reproduce=<result.json>` then stands for the options of that run.
         prints_result: whether standard output is what the command is for, so that it fails where
             that cannot be written. Otherwise it continues: its results are in files.
         reports_failures: whether a callback of the config lists the failed jobs of a sweep at its

@@ -370,6 +370,17 @@ def test_every_column_is_kept_in_every_format(tmp_path, mood_run):
         assert ours["probability_good"] == pytest.approx(line["probabilities"]["good"], abs=1e-6)
 
 
+def test_probabilities_of_another_run_are_kept_as_they_are(tmp_path, mood_run):
+    pq = pytest.importorskip("pyarrow.parquet")
+    row = {"text": "lovely", "probability_spam": 0.123456789012}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row))
+    options = {"run": str(mood_run), "input": str(tmp_path / "in.jsonl")}
+    predict(options | {"output": str(tmp_path / "out.parquet")})
+    assert pq.read_table(tmp_path / "out.parquet")["probability_spam"].to_pylist() == [
+        0.123456789012
+    ]
+
+
 def test_parquet_keeps_its_types(tmp_path, mood_run):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     given = pa.table(

@@ -12,6 +12,7 @@ from rnn_lab.io.locks import acquire, is_locked
 from rnn_lab.training.config import check_sweep_name
 from rnn_lab.training.job import LockRunDir
 from rnn_lab.training.job_dir import job_fingerprint, resolve_options
+from tests.cli.forked import run_warm_command
 from tests.io.test_locks import HOLD, another
 from tests.test_conf import composed_with_hydra
 
@@ -105,3 +106,11 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_sweep(tmp_path, c
     config = compose(tmp_path / "run", f"report_dir={tmp_path}/new/reports", "sweep=mine")
     LockRunDir().on_multirun_start(config)
     assert list((tmp_path / "new" / "reports").iterdir()) == []
+
+
+def test_an_error_of_a_single_run_is_raised_where_a_pruned_trial_was(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "pruned.json").write_text('{"value": 0.5}')
+    options = ("data=files", "data.train_path=absent.csv", "logger=none", "hydra.run.dir=run")
+    done = run_warm_command("train.py", *options, cwd=tmp_path)
+    assert done.returncode == 1 and "absent.csv" in done.stderr

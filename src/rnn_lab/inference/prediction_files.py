@@ -181,7 +181,8 @@ class ParquetTable:
         names = free_names(map(self._options.kept_name, kept), {*first, *ours})
         every = [*first, *names, *ours]
         types: list[Any] = [self._options.info.arrow_types.get(name) for name in kept]
-        types = [pa.int64(), *[None] * (len(first) - 1), *types, *[None] * len(ours)]
+        of_ours = [pa.float32() if name.startswith("probability_") else None for name in ours]
+        types = [pa.int64(), *[None] * (len(first) - 1), *types, *of_ours]
         writer: Any = None
         batches = _batches(_chain(head, rest)) if head else iter([[]])  # no row: one empty batch
         try:
@@ -209,8 +210,6 @@ def _array(values: list[Any], type_: Any, name: str) -> Any:
     import pyarrow as pa
 
     try:
-        if type_ is None and name.startswith("probability_"):
-            type_ = pa.float32()
         if type_ is None and all(value is None for value in values):
             type_ = pa.string()
         return pa.array(values, type_)

@@ -1,6 +1,6 @@
 """Jobs of a sweep and their status, and the runs that an option `run` stands for.
 
-The sweep commands write these files and decide by them what is left to do; reports show them. Both
+Trainings write these files, sweeps decide by them what is left to do, and reports show them. All
 use these functions, so that they never disagree on a job's status.
 """
 

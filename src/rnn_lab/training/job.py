@@ -133,7 +133,7 @@ def run_job(train: Callable[[], None], config: DictConfig, *, traces: bool = Fal
             if not is_multirun and isinstance(error, OutputDirConflictError):
                 job.write("job", before)
                 raise
-            if job.status != "pruned":  # a pruned run may end in an exception
+            if not is_multirun or job.status != "pruned":  # a pruned trial may end in an exception
                 _record_failure(job, error, traces=traces, is_multirun=is_multirun)
                 if not is_multirun:
                     raise

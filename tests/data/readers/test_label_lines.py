@@ -70,6 +70,13 @@ def test_fasttext_with_any_number_of_labels(tmp_path):
         assert read(path, **options)[0] == Record(1, "a film", ("good",))
 
 
+def test_joined_labels_of_other_lines_are_split(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("a;b some text\nb other text\n" * 10)
+    rows = read(path, format="label_text", label_separator=";")
+    assert [row.label for row in rows[:2]] == [("a", "b"), ("b",)]
+
+
 def test_coarse_labels_are_up_to_the_colon(tmp_path):
     path = tmp_path / "questions.label"
     path.write_text("\n".join(TREC))

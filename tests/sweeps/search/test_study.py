@@ -23,7 +23,7 @@ from rnn_lab.sweeps.search.config import (
 from rnn_lab.sweeps.search.optuna_search import default_directions, trial_outcome
 from rnn_lab.sweeps.search.pruning import Pruning
 from rnn_lab.sweeps.search.space import parse_space
-from rnn_lab.sweeps.search.study import build_sampler, open_storage, open_study
+from rnn_lab.sweeps.search.study import build_pruner, build_sampler, open_storage, open_study
 from rnn_lab.sweeps.search.workers import SEEN, Worker
 from rnn_lab.training.callbacks.best_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
@@ -325,3 +325,13 @@ def test_monitored_metric_is_looked_up_in_the_run(tmp_path):
     study.ask()
     train(tmp_path / "0", [0.5, 0.25], {"study": "s", "storage": str(path), "number": 0})
     assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.25}  # val/loss
+
+
+def test_hyperband_without_a_last_epoch_finds_its_resource():
+    study = optuna.create_study()
+    study.set_user_attr("pruner", PrunerOptions(name="hyperband").model_dump())
+    study.set_user_attr("max_epochs", -1)
+    study.pruner = build_pruner(study)
+    trial = study.ask()
+    trial.report(0.5, 1)
+    assert not trial.should_prune()

@@ -133,7 +133,8 @@ def _label_line_records(reading: Reading) -> Iterator[Record | BadRow]:
     columns = reading.resolve(
         label_lines.COLUMNS, replace(options, text=options.text or "text", label=label)
     )
-    several = columns.label == "labels"
+    # Of other lines than fastText's, label_separator splits the first word as it does a cell.
+    several = columns.label == "labels" and (fasttext or reading.label_separator is None)
     with reading.lines() as lines:
         for line, row in label_lines.label_lines(lines, fasttext=fasttext, several=several):
             if isinstance(row, str):

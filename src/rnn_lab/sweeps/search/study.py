@@ -187,7 +187,7 @@ def build_pruner(study: Study) -> BasePruner:
         max_epochs = study.user_attrs["max_epochs"]
         return HyperbandPruner(
             min_resource=options.n_warmup_epochs,
-            max_resource="auto" if max_epochs is None else max_epochs,
+            max_resource="auto" if max_epochs in (None, -1) else max_epochs,
             reduction_factor=options.reduction_factor,
         )
     return NopPruner()
