@@ -1,7 +1,9 @@
 import codecs
+import io
 
 import pytest
 
+from rnn_lab.data.readers.binary import HEAD_BYTES
 from rnn_lab.data.readers.encoding import (
     MIXED,
     choose_encoding,
@@ -75,6 +77,37 @@ def test_auto_reads_a_file_in_its_encoding(tmp_path):
         reader = RecordReader(path, ReadOptions(), labelled=True)
         assert next(iter(reader)) == Record(2, "Die Größe \u2013 naïve", "1")
         assert reader.info.encoding == detect_file_encoding(path)
+
+
+class Pipe(io.BytesIO):
+    def seekable(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("stream", [Pipe, io.BytesIO])
+@pytest.mark.parametrize("format", ["csv", "txt"])
+def test_the_head_of_a_stream_may_end_in_a_character(stream, format):
+    lines = b"text\n" + b"plain\n" * (HEAD_BYTES // 6 - 1)
+    content = lines + b"x" * (HEAD_BYTES - 1 - len(lines)) + "école\ncafé\n".encode()
+    reader = RecordReader(stream(content), ReadOptions(format), labelled=False)
+    assert [row.text[-5:] for row in reader][-2:] == ["école", "café"]
+
+
+def test_all_of_a_stream_shows_its_encoding_if_it_can_be_read_again():
+    """An upload is read as a file of the same bytes."""
+    content = b"text\n" + b"plain words\n" * HEAD_BYTES + "très drôle\n".encode("cp1252")
+    stream = io.BytesIO(b"before" + content)
+    stream.seek(6)
+    reader = RecordReader(stream, ReadOptions("csv"), labelled=False)
+    rows = list(reader)
+    assert (reader.info.encoding, rows[0].text) == ("cp1252", "plain words")
+    assert rows[-1].text == "très drôle"
+
+
+@pytest.mark.parametrize("stream", [Pipe, io.BytesIO])
+def test_the_last_byte_of_a_short_stream_counts(stream):
+    reader = RecordReader(stream(b"text\ncaf\xe9"), ReadOptions("csv"), labelled=False)
+    assert [row.text for row in reader] == ["café"]
 
 
 def test_damage_in_a_utf_8_file_costs_its_own_rows(tmp_path):

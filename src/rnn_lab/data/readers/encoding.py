@@ -79,12 +79,12 @@ class _Counts:
         return "cp1252" if self.valid < _MIXED_SHARE * self.invalid else MIXED
 
 
-def detect_encoding(chunks: Iterable[bytes]) -> str | None:
+def detect_encoding(chunks: Iterable[bytes], *, is_cut: bool = False) -> str | None:
     """Return the plausible encoding of bytes in one pass, or None.
 
     UTF-16 and UTF-32 by their byte order marks, UTF-16 also by its NUL bytes; else UTF-8 if the
     bytes are valid, or nearly; else cp1252, which contains latin-1's printable characters, if
-    most letters are ASCII, or `MIXED`.
+    most letters are ASCII, or `MIXED`. With `is_cut`, the last character may be incomplete.
     """
     counts = _Counts()
     for number, chunk in enumerate(chunks):
@@ -93,7 +93,7 @@ def detect_encoding(chunks: Iterable[bytes]) -> str | None:
                 if chunk.startswith(mark):
                     return name
         counts.update(chunk)
-    counts.update(b"", final=True)
+    counts.update(b"", final=not is_cut)
     return counts.encoding()
 
 
@@ -103,7 +103,12 @@ def detect_file_encoding(path: str | Path) -> str | None:
     A first part would not do: the first character that is not ASCII may be anywhere.
     """
     with open_binary(path) as stream:
-        return detect_encoding(_chunks(stream))
+        return detect_stream_encoding(stream)
+
+
+def detect_stream_encoding(stream: BinaryIO) -> str | None:
+    """Return the plausible encoding of what is left of a stream, reading all of it; or None."""
+    return detect_encoding(_chunks(stream))
 
 
 def choose_encoding(detected: str | None, like: str | None) -> str:

@@ -28,6 +28,7 @@ from rnn_lab.data.readers.encoding import (
     choose_encoding,
     detect_encoding,
     detect_file_encoding,
+    detect_stream_encoding,
 )
 from rnn_lab.data.readers.formats import (
     Format,
@@ -267,7 +268,10 @@ class Reading:
     def _binary_kind(self) -> str | None:
         """Return what the source evidently is, if no text and not what its ending says."""
         if self.path is None:
-            kind = describe_binary(self.head(self.options.format or "txt"))
+            try:
+                kind = describe_binary(self.head(self.options.format or "txt"))
+            except DataError:
+                return None  # reading its rows says why, and where
             return kind and f"{kind.partition(';')[0]}; a stream must be text"
         is_table = known_format(self.path) in ("parquet", "arrow")
         if is_table or not Path(self.path).is_file():
@@ -303,8 +307,18 @@ class Reading:
         if self.path is not None:
             found = detect_file_encoding(self.path)
         else:
-            found = detect_encoding([self.head(format)])
+            found = self._stream_encoding(format)
         return choose_encoding(found, self._like.encoding if self._like else None)
+
+    def _stream_encoding(self, format: Format) -> str | None:
+        head, stream = self.head(format), cast(BinaryIO, self._source)
+        if not stream.seekable():
+            may_go_on = format in ("txt", "jsonl") or len(head) == HEAD_BYTES
+            return detect_encoding([head], is_cut=may_go_on)
+        start = stream.tell()
+        found = detect_stream_encoding(stream)
+        stream.seek(start)
+        return found
 
     def head(self, format: Format) -> bytes:
         """Return the first bytes of the stream, which is read from its start nevertheless."""
