@@ -215,12 +215,12 @@ class CorpusWriter:
         encoded = text.encode("utf-8")
         self._texts.append(encoded)
         self._hashes.append(hash_bytes(encoded))
-        self._names.append(name)
+        self._names.append(_replaced(name))
         self._rows += 1
 
     def skip(self, line: str) -> None:
         """Record a row that cannot be used, as one line."""
-        self._skipped.append(line)
+        self._skipped.append(_replaced(line))
         self.num_skipped, self.first_skipped = self.num_skipped + 1, self.first_skipped or line
 
     @property
@@ -281,6 +281,11 @@ class CorpusWriter:
     def __exit__(self, *error: object) -> None:
         for writer in (self._texts, self._names, self._hashes, self._skipped):
             writer.__exit__(*error)
+
+
+def _replaced(text: str) -> bytes:
+    """Return text with names of files, which may have any bytes, in UTF-8."""
+    return text.encode("utf-8", "replace")
 
 
 def open_corpus(folder: Path) -> Corpus:

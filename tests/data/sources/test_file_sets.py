@@ -1,6 +1,8 @@
 """Labels that are names of files or folders, or lines of a second file."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -189,3 +191,24 @@ def test_several_files_with_labels_are_read_one_after_the_other(load):
 def test_files_of_any_name(load, name):
     write(name, "text,label\n" + "".join(f"{t},{x}\n" for t, x in PAIRS))
     assert pairs(load(name)) == PAIRS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_not_utf_8(load):
+    odd = os.fsdecode(b"caf\xe9")
+    for label in ("neg", odd):
+        for i in range(10):
+            write(f"folders/{label}/{odd}{i}.txt", f"text {label == odd} {i}")
+        write(f"folders/{label}/{odd}.txt", b"")
+        lines = "".join(f"text {label == odd} {i}\n" for i in range(10))
+        write(f"files/{label}.txt", f"{lines}\0\n")
+    for path in ("folders", "files"):
+        corpus = load(path, on_bad_lines="skip")
+        assert set(corpus.class_names) == {"neg", "caf\\udce9"}
+        assert (len(pairs(corpus)), len(corpus.skipped)) == (20, 2)
+        names = {*corpus.train.names, *corpus.test.names}
+        assert names >= (
+            {"neg/caf?0.txt", "caf?/caf?9.txt"} if path == "folders" else {"caf?.txt:1"}
+        )
+    with pytest.raises(DataError, match=r"caf.*\.txt: empty text"):
+        load("folders")

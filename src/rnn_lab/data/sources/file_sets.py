@@ -238,7 +238,7 @@ class ClassFolders(FileSet):
         """Yield one row per file. Its label is the name of the folder of its class."""
         encodings: set[str] = set()
         for folder in self._folders:
-            label = canonical_label(folder.name)
+            label = _label_of(folder.name)
             for file in files_below(folder):
                 name = file.relative_to(folder.parent).as_posix()
                 text, encoding, fault = self._read(file)
@@ -412,7 +412,12 @@ def class_file_labels(files: Sequence[Path], path: str) -> list[str]:
         parts = [p[2:] for p in parts]
     while len(files) > 1 and min(map(len, parts)) > 2 and len({tuple(p[-2:]) for p in parts}) == 1:
         parts = [p[:-2] for p in parts]
-    return [canonical_label("".join(p)) for p in parts]
+    return [_label_of("".join(p)) for p in parts]
+
+
+def _label_of(name: str) -> str:
+    """Return the label of a file or folder. Bytes that are not UTF-8 are escaped: names differ."""
+    return canonical_label(name.encode("utf-8", "backslashreplace").decode())
 
 
 def files_below(folder: Path) -> Iterator[Path]:
