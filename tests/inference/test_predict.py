@@ -10,6 +10,7 @@ import sys
 import threading
 import tty
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -255,6 +256,18 @@ def test_mistake_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, mood_
         predict({"run": str(mood_run)} | options)
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "good.txt").read_bytes() == b"lovely\n"
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="a pipe has no path")
+def test_the_path_of_a_pipe_is_refused(mood_run):
+    """As a shell gives for input=<(command)."""
+    ours, theirs = os.pipe()
+    os.write(theirs, b"a lovely film\n")
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        with pytest.raises(DataError, match="not a regular file; input=- reads a pipe"):
+            predict({"run": str(mood_run), "input": f"/dev/fd/{ours}", "format": "txt"})
+        assert pipe.read() == b"a lovely film\n"
 
 
 def test_an_output_that_is_a_link_stays_one(tmp_path, mood_run):

@@ -116,7 +116,10 @@ def predict_stream(run: LazyRun, source: str) -> None:
     """
     options = run.options
     _check_output(options.output, source, overwrite=options.overwrite)
-    reader = run.reader(sys.stdin.buffer if source == "-" else local_path(source))
+    path = local_path(source)
+    if source != "-" and path.exists() and not path.is_file():  # it could not be read twice
+        raise DataError(f"{source}: not a regular file; input=- reads a pipe")
+    reader = run.reader(sys.stdin.buffer if source == "-" else path)
     rows = iter(reader)
     first = next(rows, None)  # a missing or unreadable file is reported before the model is loaded
     if first is None:
