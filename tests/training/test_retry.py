@@ -114,6 +114,8 @@ def test_a_retry_resumes_from_a_checkpoint_of_the_run_alone(tmp_path, where):
 
     assert "RuntimeError: once, in training" in train(fails="training")
     assert (tmp_path / "run/checkpoints/last.ckpt").exists()
+    (tmp_path / "run/pruned.json").write_text("{}")  # of an earlier trial: a single run is not it
+    assert "RuntimeError: once, in training" in train("resume=never", fails="training")
     printed = train("resume=never", "max_retries=1", fails=where)
     assert f"RuntimeError: once, in {where}; retrying, 1 of 1 retries left" in printed
     assert ("resumes in epoch 1 after " in printed) == (where == "training")

@@ -66,7 +66,8 @@ def retry_run(spec: RunSpec, make_callbacks: CallbackFactory = no_callbacks) -> 
         except (UserError, OmegaConfBaseException):
             raise
         except Exception as error:
-            if is_worker() or job.status in ("finished", "pruned"):
+            is_pruned = spec.sweep is not None and job.status == "pruned"
+            if is_worker() or is_pruned or job.status == "finished":
                 raise
             if isinstance(error, OutOfMemoryAfterTrainingError):
                 spec, message = _to_test_again(spec, error)
