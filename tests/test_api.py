@@ -337,6 +337,20 @@ def test_a_hydra_program_can_train(tmp_path, tiny_training):
         assert hydra.compose("own").lr == 0.1
 
 
+def test_a_refused_training_leaves_the_records_of_the_unfinished_run(tmp_path, tiny_training):
+    run, texts, labels = tmp_path / "run", ["a good film", "a bad one"] * 8, [1, 0] * 8
+    rnn_lab.train(texts, labels, **tiny_training)
+    (run / "result.json").unlink()  # as if it had been killed in its test
+    paths = (run / "job.json", run / ".hydra/config.yaml", run / ".hydra/overrides.yaml")
+    before = [path.read_bytes() for path in paths]
+    tiny_training["overrides"].append("seed=7")
+    with pytest.raises(OutputDirConflictError, match=r"seed=1 \(saved\), 7 \(requested\)"):
+        rnn_lab.train(texts, labels, **tiny_training)
+    assert [path.read_bytes() for path in paths] == before
+    rnn_lab.train(texts, labels, **tiny_training | {"overrides": tiny_training["overrides"][:-1]})
+    assert (run / "result.json").exists()
+
+
 def test_the_device_is_checked_before_the_training(path, tmp_path, tiny_training):
     with pytest.raises(ConfigError, match=r"^device=gpu: this machine has none"):
         rnn_lab.train(["a", "b"] * 8, [0, 1] * 8, device="gpu", **tiny_training)

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rnn_lab.composition import check_assignments, composition_error, separate_hydra
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.sources.lists import store_corpus
-from rnn_lab.errors import ConfigError
+from rnn_lab.errors import ConfigError, OutputDirConflictError
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.io.secret_scan import find_secret
 from rnn_lab.io.streams import fault_tolerant_streams
@@ -73,13 +73,24 @@ def _train(corpus: Corpus, output_dir: str | Path | None, overrides: Sequence[st
                 parse_run_config(options),
                 remedy="load it with rnn_lab.load, choose another folder",
             )
-        with atomic_write(folder / CONFIG_DIR / "config.yaml") as file:
-            file.write(OmegaConf.to_yaml(OmegaConf.create(options)))
-        with atomic_write(folder / CONFIG_DIR / "overrides.yaml") as file:
-            file.write(OmegaConf.to_yaml(OmegaConf.create(given)))
-        job.start(fingerprint=job_fingerprint(options), overrides=given, trial=None)
-        retry_run(RunSpec(parse_run_config(options), folder, raw_overrides=tuple(given)))
+        fingerprint, before = job_fingerprint(options), job.read("job")
+        other = job.unfinished_fingerprint() not in (None, fingerprint)
+        if not other or run.resume == "never":  # otherwise it will probably be refused
+            _write_config(folder, options, given)
+        try:
+            job.start(fingerprint=fingerprint, overrides=given, trial=None)
+            retry_run(RunSpec(parse_run_config(options), folder, raw_overrides=tuple(given)))
+        except OutputDirConflictError:
+            job.write("job", before)
+            raise
     return folder
+
+
+def _write_config(folder: Path, options: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Write what Hydra writes of a command, which commands that read the run take from there."""
+    for name, content in (("config.yaml", options), ("overrides.yaml", [*overrides])):
+        with atomic_write(folder / CONFIG_DIR / name) as file:
+            file.write(OmegaConf.to_yaml(OmegaConf.create(content)))
 
 
 @separate_hydra()
