@@ -38,3 +38,42 @@ def test_objects_alive_when_wandb_is_imported_are_freed(tmp_path):
         text=True,
     )
     assert done.stdout.splitlines()[-1:] == ["freed"], done.stderr
+
+
+CALLERS_RUN = """
+import pathlib, sys, wandb
+from rnn_lab.errors import ConfigError
+from rnn_lab.tracking.config import WandbConfig
+from rnn_lab.tracking.loggers import build_loggers, finish_wandb
+
+config, folder = WandbConfig(name="wandb", mode="offline"), pathlib.Path(sys.argv[1])
+about = {"name": "run", "tags": [], "group": None, "config": {}}
+own = wandb.init(mode="offline", dir=folder, settings=wandb.Settings(console="off", silent=True))
+finish_wandb(0)
+assert wandb.run is own
+try:
+    build_loggers(config, folder, about)
+except ConfigError as error:
+    print(error)
+own.log({"loss": 1.0})
+own.finish()
+build_loggers(config, folder, about)
+assert wandb.run is not None
+finish_wandb(0)
+assert wandb.run is None
+print("finished")
+"""
+
+
+@pytest.mark.slow
+def test_a_wandb_run_of_the_caller_is_not_finished(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", CALLERS_RUN, str(tmp_path)],
+        cwd=PROJECT,
+        env=command_environment(tmp_path),
+        capture_output=True,
+        text=True,
+    )
+    lines = done.stdout.splitlines()
+    own = "logger=wandb: this process has a W&B run of its own; finish it, or give logger=none"
+    assert lines[:1] == [own] and lines[-1:] == ["finished"], done.stderr

@@ -43,6 +43,7 @@ from rnn_lab.validation import flatten
 log = logging.getLogger(__name__)
 
 _PATIENCE = 5.0  # seconds that W&B may take to finish a run that a signal stops
+_opened: list[Any] = []  # the W&B run that is open; another one is the caller's
 
 
 def build_loggers(
@@ -130,7 +131,8 @@ def open_wandb_run(
         The run, whether it is offline, and the folders of the earlier ones, the latest last.
 
     Raises:
-        ConfigError: W&B does not start in the chosen mode, or refuses one of its settings.
+        ConfigError: W&B does not start in the chosen mode, or refuses one of its settings; or this
+            process has a W&B run of its own.
     """
     with gc_disabled():
         import wandb
@@ -159,10 +161,15 @@ def open_wandb_run(
                 settings=wandb.Settings(init_timeout=20, console="off", silent=True, **git),
                 **described,
             )
+        _opened.append(run)
         _restore_groups(run, described["config"])
         return run
 
     finish_wandb()
+    if wandb.run is not None:
+        raise ConfigError(
+            "logger=wandb: this process has a W&B run of its own; finish it, or give logger=none"
+        )
     runs = (run for run in (folder / "wandb").glob("*run-*-*") if run.is_dir())
     earlier = sorted(runs, key=_started_and_id)
     if earlier and not in_wandb_sweep():
@@ -257,15 +264,17 @@ def _replay_metrics(run: Any, rows: list[dict[str, str]]) -> None:
 
 
 def finish_wandb(exit_code: int = 0, *, stopped: str | None = None) -> None:
-    """Finish this process's W&B run: otherwise the next run would be logged to it.
+    """Finish the W&B run that is open: otherwise the next run would be logged to it.
 
+    One that this package has not opened is its caller's, and is left alone.
     A run that a signal stops has the signal's name as `stopped` in its summary, and is not waited
     for longer than the sender of the signal may wait for this process.
     """
     wandb = sys.modules.get("wandb")
     run = None if wandb is None else wandb.run
-    if run is None:
+    if run is None or all(run is not one for one in _opened):
         return
+    _opened.clear()
     folder = Path(run.dir)
     if stopped is None:
         _finish(run, exit_code)
