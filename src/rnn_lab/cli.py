@@ -23,6 +23,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml.reader import ReaderError
 
 from rnn_lab.command_line import (
     check_flags,
@@ -215,9 +216,24 @@ def _line_of(error: Exception, config_name: str | None = None) -> str | None:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}:{mark.line + 1}: not valid YAML: {error.problem}"
+    if isinstance(error, ReaderError):
+        return f"{error.name}: not valid YAML: it has the character #x{error.character:02x}"
+    if isinstance(error, UnicodeDecodeError) and config_name and (file := _find_no_text()):
+        return f"{file}: not valid YAML: it is not UTF-8"
     if isinstance(error, HydraException | OmegaConfBaseException) and config_name:
         arguments = sys.argv[1:]
         return composition_error(error, config_name, arguments, config_dirs(arguments))
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return resolution_error(error)
     return os_error_line(error, _output_dirs[-1] if _output_dirs else Path.cwd())
+
+
+def _find_no_text() -> Path | None:
+    """Return the first YAML file of the user that is not UTF-8; its error does not name it."""
+    for folder in config_dirs(sys.argv[1:]):
+        for path in sorted(folder.rglob("*.yaml")):
+            try:
+                path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                return path
+    return None

@@ -76,6 +76,17 @@ def test_experiments_and_models_of_the_user_are_composed_with_the_built_in_ones(
 
 
 @pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"name: caf\xe9", "it is not UTF-8"), (b"name: 'a\x01'", "it has the character #x01")],
+)
+def test_a_file_that_is_no_text_is_named(compose, tmp_path, content, says):
+    path = tmp_path / "mine" / "experiment" / "bytes.yaml"
+    path.write_bytes(content)
+    error = compose("--config-dir=mine", "experiment=bytes")
+    assert error == f"error: {path}: not valid YAML: {says}"
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (

@@ -158,7 +158,15 @@ def lose_rows(folder: Path) -> str:
     return "metrics.csv does not hold the 2 rows that were written"
 
 
-@pytest.mark.parametrize("harm", [truncate, change_a_byte, lose_the_best, lose_rows])
+def spoil_rows(folder: Path) -> str:
+    (folder / "metrics.csv").write_bytes(b"step,lr\r\n1,0.5\r\n2,\xff\r\n")
+    return "metrics.csv: damaged"
+
+
+HARMS = [truncate, change_a_byte, lose_the_best, lose_rows, spoil_rows]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_damaged_files_are_reported_in_one_line_and_the_run_starts_over(tmp_path, capsys, harm):
     interrupt(tmp_path)
     message = harm(tmp_path)
@@ -168,7 +176,7 @@ def test_damaged_files_are_reported_in_one_line_and_the_run_starts_over(tmp_path
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
-@pytest.mark.parametrize("harm", [truncate, change_a_byte, lose_the_best, lose_rows])
+@pytest.mark.parametrize("harm", HARMS)
 def test_damaged_files_of_a_finished_run_are_kept(tmp_path, harm):
     last = interrupt(tmp_path) / "checkpoints" / "last.ckpt"
     (tmp_path / "result.json").write_text("{}")
@@ -180,7 +188,7 @@ def test_damaged_files_of_a_finished_run_are_kept(tmp_path, harm):
     assert not last.exists() and not (tmp_path / "result.json").exists()
 
 
-@pytest.mark.parametrize("harm", [truncate, change_a_byte, lose_the_best, lose_rows])
+@pytest.mark.parametrize("harm", HARMS)
 def test_damaged_ckpt_path_is_an_error(tmp_path, harm):
     """The command asked to continue that run: other weights would not be its."""
     last = interrupt(tmp_path / "other") / "checkpoints" / "last.ckpt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -190,7 +191,11 @@ class SavedRun:
             if not isinstance(best.get("epoch"), int) or _shapes(best) != self.shapes:
                 raise CheckpointError(f"{BEST} beside it: not of the same run")
         for name, rows in self.rows.items():
-            if len(read_metric_rows(self.folder / f"{name}.csv")) < rows:
+            try:
+                found = len(read_metric_rows(self.folder / f"{name}.csv"))
+            except (UnicodeDecodeError, csv.Error) as error:
+                raise CheckpointError(f"{name}.csv: damaged: {error}") from None
+            if found < rows:
                 raise CheckpointError(f"{name}.csv does not hold the {rows} rows that were written")
 
 
