@@ -20,7 +20,7 @@ from rnn_lab.sweeps.search.config import (
     SearchOptions,
     search_options,
 )
-from rnn_lab.sweeps.search.optuna_search import default_directions, trial_outcome
+from rnn_lab.sweeps.search.optuna_search import check_metrics, default_directions, trial_outcome
 from rnn_lab.sweeps.search.pruning import Pruning
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import build_pruner, build_sampler, open_storage, open_study
@@ -311,6 +311,31 @@ def test_a_search_of_another_program_needs_a_monitor_or_directions():
         default_directions(another)
     another.trainer = {"monitor": "val/error"}
     assert default_directions(another) == {"val/error": "minimize"}
+
+
+def test_metrics_of_validation_are_checked_before_any_trial():
+    def check(metric: str, *overrides: str) -> None:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            check_metrics(
+                [metric, "timing.wall_time_s"],
+                hydra.compose("train", overrides=list(overrides), return_hydra_config=True),
+            )
+
+    with pytest.raises(ConfigError, match=r"val/acuracy: no such metric\. Did you mean val/acc"):
+        check("val/acuracy")
+    with pytest.raises(ConfigError, match="val/hamming: no such metric"):
+        check("val/hamming")
+    check("val/hamming", *HAMMING)
+    check("val/map", *FILES)
+    check("val/own", "+callbacks.own._target_=a.callback.that.may.log.it")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_metric_that_a_run_does_not_log_is_named(tmp_path):
+    path = tmp_path / "study.journal"
+    study_of(path, directions={"val/map": "maximize"}, name="median").ask()
+    with pytest.raises(ConfigError, match=r"val/map: is not logged .* Choose from: val/loss$"):
+        train(tmp_path / "0", [0.5, 0.25], {"number": 0, "study": "s", "storage": str(path)})
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -9,7 +9,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
-from rnn_lab.models.metric_table import metric_mode
+from rnn_lab.models.metric_table import METRIC_OF_NAME, metric_mode
 from rnn_lab.overrides import in_quotes, own_options, quote_override, shell_words
 from rnn_lab.reports.sweep.jobs import MONITORED
 from rnn_lab.runs.jobs import job_file
@@ -38,6 +38,7 @@ from rnn_lab.sweeps.search.study import open_storage, open_study
 from rnn_lab.sweeps.search.workers import CLAIM_LOCK, Worker
 from rnn_lab.training.config import RunConfig, parse_run_config
 from rnn_lab.training.job_dir import JobDir
+from rnn_lab.validation import unknown_choice_message
 
 LONGEST = 1_000  # characters of what an untrusted study says of a trial
 WORDS = {
@@ -66,6 +67,7 @@ def search(
     space = parse_space([*params, *arguments], OverridesParser.create(config_loader=loader))
     job = check_space(space, config, loader)
     directions = options.directions or default_directions(job)
+    check_metrics(directions, job)
 
     folder = Path(config.hydra.sweep.dir)
     with atomic_write(folder / SWEEP_FILE) as file:
@@ -179,6 +181,21 @@ def default_directions(job: DictConfig) -> dict[str, Direction]:
         raise ConfigError("hydra.sweeper.directions: name the metrics of result.json to optimize")
     mode = metric_mode(metric, OmegaConf.select(job, "trainer.monitor_mode"))
     return {metric: "minimize" if mode == "min" else "maximize"}
+
+
+def check_metrics(metrics: Iterable[str], job: DictConfig) -> None:
+    """Raise a ConfigError if one of `metrics` is of validation, and of no run of any task.
+
+    A callback of one's own may log others.
+    """
+    config = _run_config(job)
+    if config is None or config.callbacks:
+        return
+    known = [f"val/{name}" for name in (*METRIC_OF_NAME, *config.metrics)]
+    for metric in metrics:
+        if metric.startswith("val/") and metric not in known:
+            message = f"hydra.sweeper.directions: {metric}: no such metric"
+            raise ConfigError(unknown_choice_message(message, metric, known))
 
 
 def _run_config(job: DictConfig) -> RunConfig | None:

@@ -68,11 +68,21 @@ class Pruning(Callback):
             self.metric = metric
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Report the epoch before its checkpoint is written, and stop if the pruner decides so."""
+        """Report the epoch before its checkpoint is written, and stop if the pruner decides so.
+
+        Raises:
+            ConfigError: the run does not log the metric of the study.
+        """
         if trainer.sanity_checking:
             return
         stop = False
         if self.metric is not None:
+            if self.metric not in trainer.callback_metrics:
+                logged = ", ".join(n for n in trainer.callback_metrics if n.startswith("val/"))
+                raise ConfigError(
+                    f"hydra.sweeper.directions: {self.metric}: is not logged by this run. Choose "
+                    f"from: {logged}"
+                )
             self.value = float(trainer.callback_metrics[self.metric])
             epochs = trainer.current_epoch + 1
             try:
