@@ -89,13 +89,13 @@ def check_flags(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _check_groups_are_kept(
-    overrides: Sequence[str], config_name: str, folders: Sequence[Path]
+    removed: Sequence[str], config_name: str, folders: Sequence[Path]
 ) -> None:
     """Raise a ConfigError where a group that the config needs is left out: ~model."""
     groups = default_groups(config_name)
-    for override in overrides:
+    for override in removed:
         name = override.partition("=")[0].removeprefix("~")
-        if override.startswith("~") and groups.get(name) is not None:
+        if groups.get(name) is not None:
             choices = ", ".join(listed_choices(name, folders))
             raise ConfigError(f"~{name}: this group is needed. Choose from: {choices}")
 
@@ -119,7 +119,8 @@ def take_text_literally(arguments: Sequence[str], config_name: str) -> list[str]
     of_paths = None if config_name == "train" else "run"
     overrides = check_flags(arguments).overrides
     check_assignments(overrides, of_paths=of_paths)
-    _check_groups_are_kept(overrides, config_name, config_dirs(arguments))
+    if removed := [override for override in overrides if override.startswith("~")]:
+        _check_groups_are_kept(removed, config_name, config_dirs(arguments))
     for argument in arguments:
         if any("\ud800" <= character <= "\udfff" for character in argument):
             raise ConfigError(f"{argument}: has bytes that are not UTF-8; rename the file")
