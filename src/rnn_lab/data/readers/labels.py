@@ -150,10 +150,10 @@ def find_joined_labels(labels: Collection[str]) -> JoinedLabels | None:
     """
     if all(is_number(label.replace(",", ".")) for label in labels):
         return None
-    lists = [label for label in labels if label[:1] == "[" and parse_list(label) is not None]
+    lists = {label for label in labels if label[:1] == "[" and parse_list(label) is not None}
     if 2 * len(lists) > len(labels):
         evidence = f"{len(lists):,} of {len(labels):,} classes are lists of labels"
-        other = next((label for label in labels if label not in {*lists}), None)
+        other = next((label for label in labels if label not in lists), None)
         if other is not None:
             evidence += f", and {other[:40]!r} is not"
         return JoinedLabels(LIST, evidence)
