@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,16 +28,21 @@ print("freed" if weak() is None else "leaked")
 """
 
 
-@pytest.mark.slow
-def test_objects_alive_when_wandb_is_imported_are_freed(tmp_path):
-    """It is imported during the first run of a sweep, and what its import references stays."""
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_RUN, str(tmp_path)],
+def run_code(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own, with `folder` as its argument."""
+    return subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
         cwd=PROJECT,
-        env=command_environment(tmp_path),
+        env=command_environment(folder),
         capture_output=True,
         text=True,
     )
+
+
+@pytest.mark.slow
+def test_objects_alive_when_wandb_is_imported_are_freed(tmp_path):
+    """It is imported during the first run of a sweep, and what its import references stays."""
+    done = run_code(FIRST_RUN, tmp_path)
     assert done.stdout.splitlines()[-1:] == ["freed"], done.stderr
 
 
@@ -67,13 +73,7 @@ print("finished")
 
 @pytest.mark.slow
 def test_a_wandb_run_of_the_caller_is_not_finished(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", CALLERS_RUN, str(tmp_path)],
-        cwd=PROJECT,
-        env=command_environment(tmp_path),
-        capture_output=True,
-        text=True,
-    )
+    done = run_code(CALLERS_RUN, tmp_path)
     lines = done.stdout.splitlines()
     own = "logger=wandb: this process has a W&B run of its own; finish it, or give logger=none"
     assert lines[:1] == [own] and lines[-1:] == ["finished"], done.stderr
