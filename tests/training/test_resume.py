@@ -13,7 +13,7 @@ from rnn_lab.data.samplers import BucketBatchSampler, TokenBatchSampler
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.checkpoint_io import ResumePoint
-from rnn_lab.training.resume import find_resume_point
+from rnn_lab.training.resume import find_resume_point, remove_unresumed
 from rnn_lab.training.rollback import Rollback, write_rollbacks
 from rnn_lab.training.saved_run import IncompatibleCheckpointError, SavedRun
 from rnn_lab.training.spec import RunSpec
@@ -28,7 +28,10 @@ def resume_point(
 ) -> ResumePoint | None:
     options = {"resume": resume, "ckpt_path": None if ckpt_path is None else str(ckpt_path)}
     spec = RunSpec(small_spec(folder).config.model_copy(update=options), folder)
-    return find_resume_point(spec, metadata, SavedRun.read(spec))
+    found = find_resume_point(spec, metadata, SavedRun.read(spec))
+    if found is None:
+        remove_unresumed(spec)
+    return found
 
 
 def interrupt(folder: Path, *, schema_version: object = 3, **state) -> Path:

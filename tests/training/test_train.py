@@ -114,6 +114,24 @@ def test_complete_training_is_extended_from_its_last_checkpoint(trained, longer,
     assert other == {"/result.json/overrides", "/result.json/config_fingerprint"}
 
 
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (("ckpt_path=runs/last.ckpt",), "ckpt_path=runs/last.ckpt: "),
+        (("trainer.fast_dev_run=true",), None),
+    ],
+    ids=["checkpoint", "dry run"],
+)
+def test_run_is_kept_until_resume_never_trains(trained, tmp_path, options, error):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()  # else it would be refused as finished
+    printed = train(tmp_path, "run", *options, "resume=never", fails=error is not None)
+    assert error is None or f"error: {error}" in printed
+    for name in ("best.ckpt", "last.ckpt"):
+        kept = tmp_path / "run" / "checkpoints" / name
+        assert kept.read_bytes() == (trained / "checkpoints" / name).read_bytes()
+
+
 def test_more_epochs_with_a_learning_rate_that_is_restated(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     options = ("trainer.max_epochs=4", "scheduler=constant", "optimizer.lr=0.001", "plots=false")

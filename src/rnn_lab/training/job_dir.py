@@ -21,7 +21,7 @@ from rnn_lab.io.atomic import write_json
 from rnn_lab.io.locks import LockHeldError, acquire, lock_owner
 from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
 from rnn_lab.runs.jobs import JOB_LOCK, JobFile, JobStatus, job_file, job_status, read_job_file
-from rnn_lab.runs.run_folder import BEST, CHECKPOINT_DIR, LAST
+from rnn_lab.runs.run_folder import CHECKPOINT_DIR, LAST
 from rnn_lab.training.config import parse_run_config
 from rnn_lab.training.spec import config_fingerprint
 from rnn_lab.validation import AUTO
@@ -135,12 +135,6 @@ class JobDir:
     def update(self, **values: int) -> None:
         """Update values in job.json."""
         self.write("job", self.read("job") | values)
-
-    def discard_checkpoints(self) -> None:
-        """Remove what a run could be resumed from."""
-        checkpoints = self.path / CHECKPOINT_DIR
-        for path in (checkpoints / LAST, checkpoints / BEST, self.path / "rollbacks.json"):
-            path.unlink(missing_ok=True)
 
 
 def job_dir_name(config: DictConfig) -> str:

@@ -37,8 +37,8 @@ def find_resume_point(
 
     A checkpoint that cannot be resumed exactly, because one of its files is damaged or gone, is
     removed with a message, and the run starts over; that of a finished run, or of `ckpt_path`, is
-    kept. `resume=never` only removes it, with result.json. The files of the run of `ckpt_path` are
-    copied into the folder of this one.
+    kept. The files of the run of `ckpt_path` are copied into the folder of this one, in place of
+    those that `resume=never` does not resume.
 
     Raises:
         OutputDirConflictError: the unfinished run has other options; names the first ones.
@@ -46,12 +46,9 @@ def find_resume_point(
             version of its format; or that of a finished run, or of `ckpt_path`, is damaged.
     """
     checkpoints = spec.checkpoint_dir
-    stale = [checkpoints / LAST, checkpoints / BEST, spec.output_dir / ROLLBACKS]
     # A kill left them.
     _remove([*spec.output_dir.glob(".*.partial"), *checkpoints.glob(".*.partial")])
     restore_best(checkpoints)
-    if spec.resume == "never":
-        _remove([spec.result_path, *stale])
     if saved is None:
         return None
     if spec.config.ckpt_path and saved.path == local_path(spec.config.ckpt_path):
@@ -66,12 +63,31 @@ def find_resume_point(
         if spec.result_path.exists():
             raise IncompatibleCheckpointError(saved.path, str(error)) from error
         _print(f"{saved.path}: {error}; the run starts over")
-        _remove(stale)
+        remove_checkpoints(spec)
         return None
     point = _compare(spec, metadata, saved)
     if saved.path != point.path:
+        remove_unresumed(spec)
         _copy_run(saved.path, spec.output_dir)
     return point
+
+
+def remove_unresumed(spec: RunSpec) -> None:
+    """Remove the run in the folder where `resume=never` starts over: its checkpoints and result."""
+    if spec.resume == "never" and not spec.config.trainer.fast_dev_run:
+        remove_result(spec)
+        remove_checkpoints(spec)
+
+
+def remove_result(spec: RunSpec) -> None:
+    """Let the folder of a finished run be that of an unfinished one, which can be resumed."""
+    _remove([spec.result_path])
+
+
+def remove_checkpoints(spec: RunSpec) -> None:
+    """Remove what a run could be resumed from."""
+    checkpoints = spec.checkpoint_dir
+    _remove([checkpoints / LAST, checkpoints / BEST, spec.output_dir / ROLLBACKS])
 
 
 def _compare(spec: RunSpec, metadata: Mapping[str, Any], saved: SavedRun) -> ResumePoint:

@@ -73,7 +73,6 @@ def retry_run(spec: RunSpec, make_callbacks: CallbackFactory = no_callbacks) -> 
                 spec, message = _to_test_again(spec, error)
             elif is_out_of_memory(error):
                 spec, message = _to_start_over(spec, error)
-                job.discard_checkpoints()
             elif retries > 0:
                 left = f"{retries} of {config.max_retries} retries left"
                 message = f"{error_line(error)}; retrying, {left}"
@@ -110,7 +109,11 @@ def _to_test_again(spec: RunSpec, error: Exception) -> tuple[RunSpec, str]:
 
 
 def _to_start_over(spec: RunSpec, error: Exception) -> tuple[RunSpec, str]:
-    """Return the run whose training ran out of memory with a smaller batch, and a message."""
+    """Return the run whose training ran out of memory with a smaller batch, and a message.
+
+    The checkpoints of the larger batch are removed.
+    """
+    from rnn_lab.training.resume import remove_checkpoints
     from rnn_lab.training.saved_run import SavedRun
 
     spec = _with_known_batch(spec)
@@ -125,6 +128,7 @@ def _to_start_over(spec: RunSpec, error: Exception) -> tuple[RunSpec, str]:
     smaller = spec.with_half_batch()
     if smaller is spec:
         raise OutOfMemoryError(f"out of memory, even with {batch}: {error_line(error)}") from error
+    remove_checkpoints(spec)
     return smaller, f"out of memory with {batch}; starts over with {smaller.describe_batch()}"
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize
@@ -30,7 +29,7 @@ from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import print_precision, resolve_hardware
 from rnn_lab.training.out_of_memory import after_training, skip_out_of_memory
 from rnn_lab.training.recipe import print_recipe, resolve_recipe, warn_unused_options
-from rnn_lab.training.resume import incompatible_checkpoint
+from rnn_lab.training.resume import incompatible_checkpoint, remove_result, remove_unresumed
 from rnn_lab.training.run_data import load_data
 from rnn_lab.training.saved_run import SavedRun
 from rnn_lab.training.signals import GracefulShutdown
@@ -86,7 +85,9 @@ def train(spec: RunSpec, shutdown: GracefulShutdown, make_callbacks: CallbackFac
 
         metrics: dict[str, Any] = {}
         if config.train:
-            if resumed is not None and resumed.extends:
+            if resumed is None:
+                remove_unresumed(spec)
+            elif resumed.extends:
                 remove_result(spec)
             metrics |= fit(trainer, model, data, resumed)
         with after_training():
@@ -154,12 +155,6 @@ def _optimizer_config(config: RunConfig) -> OptimizerConfig:
         return config.optimizer
     # The average needs each row at each step.
     return config.optimizer.model_copy(update={"sparse_embedding": False})
-
-
-@rank_zero_only
-def remove_result(spec: RunSpec) -> None:
-    """Let the folder of a finished run be that of an unfinished one, which can be resumed."""
-    spec.result_path.unlink(missing_ok=True)
 
 
 def fit(
