@@ -113,7 +113,8 @@ def test_a_stream_is_read_by_windows(path):
             "^texts is a table or mapping, Table; give",
         ),
         ([b"a film"], TypeError, "text 0 is not a string: bytes"),
-        (["a film", "caf\udce9"], DataError, "text 1: is not valid Unicode"),
+        (["a film", "caf\udce9"], DataError, "text 1: contains half a surrogate pair"),
+        (["a\0film"], DataError, "text 0: contains a NUL character"),
     ],
 )
 def test_what_is_not_a_text_is_named_by_its_position(path, texts, error, said):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from rnn_lab.data.readers.labels import label_text
+from rnn_lab.data.readers.lines import decoding_error
 from rnn_lab.data.readers.records import Record
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.inference.batch_predict import RowPrediction, predict_rows
@@ -91,7 +92,8 @@ class Model:
         Raises:
             TypeError: `texts` is a single string, a table or no iterable, or has an item that is
                 not a string; or `batch_size` is not an integer.
-            DataError: a text is not valid Unicode; names its position.
+            DataError: a text is not valid Unicode, has a NUL character or is too long; names its
+                position.
             ConfigError: `batch_size` is not positive.
         """
         return list(self.stream(texts, batch_size=batch_size))
@@ -144,7 +146,7 @@ class Model:
 
         Raises:
             TypeError: `text` is not a string, or `label` is of a type that no label has.
-            DataError: the text is empty, or not valid Unicode.
+            DataError: the text is empty, not valid Unicode or too long, or has a NUL character.
             ConfigError: there is no class `label`, or the model only predicts: an .onnx file, or
                 an ensemble.
         """
@@ -281,8 +283,6 @@ def load(
 def _checked(text: object, position: int) -> str:
     if not isinstance(text, str):
         raise TypeError(f"text {position} is not a string: {type(text).__name__}")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"text {position}: is not valid Unicode: {error.reason}") from None
+    if (reason := decoding_error(text, None)) is not None:
+        raise DataError(f"text {position}: {reason}")
     return text

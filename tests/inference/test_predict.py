@@ -183,6 +183,30 @@ def test_the_column_that_was_inferred_is_printed(
     assert header[:2] == ["line", "id"] and row[1] == ""
 
 
+@pytest.mark.parametrize(
+    ("content", "options", "format"),
+    [
+        ('{"text": "lovely"}\n', {}, "jsonl"),
+        ("id,Text\n1,lovely\n", {}, "csv"),
+        ('"text"\tn\n', {}, "tsv"),
+        ("{lovely}\n", {}, None),
+        ("12\n", {}, None),
+        ("Lovely, this text.\n", {}, None),
+        ('{"text": "lovely"}\n', {"format": "txt"}, None),
+    ],
+)
+def test_plain_text_that_looks_like_another_format_is_named(
+    tmp_path, mood_run, capsys, content, options, format
+):
+    """It is labelled anyway: a text may begin with anything."""
+    source = tmp_path / "in.txt"
+    source.write_text(content)
+    predict({"run": str(mood_run), "input": str(source)} | options)
+    *hints, _ = capsys.readouterr().err.splitlines()
+    said = f"{source}: read as plain text, a text a line; it looks like format={format}"
+    assert hints == ([] if format is None else [said])
+
+
 def test_jsonl_in(tmp_path, mood_run):
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text(

@@ -162,6 +162,11 @@ def test_names_are_shown_as_they_are_and_add_no_markup():
     assert r"a\|b\\n# \<img src=x\> \`c\` \[d\](http://e) \*f\*" in card
 
 
+def test_a_class_name_with_a_comma_is_one():
+    card = model_card(replace(FILE, class_names=("late, lost", "good")), RESULT)
+    assert ["classes", "“late, lost”, good"] in rows(card)
+
+
 def test_every_exported_file_has_one_and_no_other_file_is_replaced(mood_run, tmp_path, capsys):
     path = tmp_path / "model.safetensors"
     card = tmp_path / "model.safetensors.md"

@@ -30,6 +30,8 @@ def test_a_run_has_the_name_of_its_folder_or_file(tmp_path, monkeypatch):
         "checkpoints/lstm": "lstm",
     }
     assert {run: unique_name(run, []) for run in names} == names
+    assert unique_name("model.onnx", ["model"]) == "model.onnx"
+    assert unique_name("model.onnx", ["model", "model.onnx"]) == "model-2"
     monkeypatch.chdir("runs/gru")
     assert unique_name(".", ["gru", "gru-2"]) == "gru-3"
 

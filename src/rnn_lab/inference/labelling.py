@@ -4,9 +4,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
+from rnn_lab.data.readers.formats import infer_unlabelled_format
 from rnn_lab.data.readers.records import BadRow, ReadInfo, Record, RecordReader
 from rnn_lab.errors import ConfigError, DataError, sanitize
 from rnn_lab.fast_import import fast_imports
@@ -120,6 +122,11 @@ def label_rows(
         _check_columns(run, source)
     if options.text_column is None:
         _print_text_columns(reader, source)
+    rows = iter(rows)
+    first = next(rows, None)
+    if first is not None:
+        rows = chain([first], rows)
+        _print_plain_text(reader, first, options, source)
     if reader.info.whole_files and options.one_text_per == "auto" and not prefix:
         print(
             f"{source}: a file is one text, as in training; one_text_per=line labels each line",
@@ -160,6 +167,19 @@ def _print_text_columns(reader: RowReader, source: str) -> None:
         names = " and ".join(map(repr, columns.text) if columns.header else columns.text)
         kind = "column" if len(columns.text) == 1 else "columns"
         print(sanitize(f"{source}: the text is the {kind} {names}"), file=sys.stderr)
+
+
+def _print_plain_text(
+    reader: RowReader, first: Record | BadRow, options: PredictOptions, source: str
+) -> None:
+    """Print that an input is read as plain text, where it looks like another format."""
+    if options.format is not None or reader.info.format != "txt" or isinstance(first, BadRow):
+        return
+    if not reader.info.whole_files and (format := infer_unlabelled_format(first.text)):
+        print(
+            f"{source}: read as plain text, a text a line; it looks like format={format}",
+            file=sys.stderr,
+        )
 
 
 def _check_columns(run: Ensemble, source: str) -> None:

@@ -70,7 +70,8 @@ def _head(file: ExportedFile, result: _Result | None) -> Iterator[str]:
     yield ""
     yield "| | |"
     yield "| --- | --- |"
-    yield f"| classes | {_listed(file.class_names)} |"
+    names = [f"“{name}”" if "," in name else name for name in file.class_names]
+    yield f"| classes | {_listed(names)} |"
     options = [f"`{name}={_code(model[name])}`" for name in _OPTIONS if name in model]
     yield f"| model | {_text(format_cell(file.cell))}{': ' if options else ''}{' '.join(options)} |"
     if (parameters := get_number(model.get("parameters"))) is not None:

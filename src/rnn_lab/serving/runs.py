@@ -1,6 +1,7 @@
 """The runs that a server has loaded: their names, facts, predictions and explanations."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,14 +123,15 @@ def load_runs(options: ServeOptions, observe: Callable[[str, int], None]) -> dic
 
 
 def unique_name(run: str, taken: Sequence[str] | dict[str, Any]) -> str:
-    """Return a short name for a run: its folder, or its file without the ending."""
+    """Return a short name for a run: its folder, or its file without the ending.
+
+    Where another run has that name, the file keeps its ending, or a number is added.
+    """
     path = local_path(run).absolute()
     folder = run_folder(path)
-    base = path.stem if folder is None else folder.name
-    name, number = base, 2
-    while name in taken:
-        name, number = f"{base}-{number}", number + 1
-    return name
+    base, other = (path.stem, path.name) if folder is None else (folder.name, folder.name)
+    names = chain([base, other], (f"{base}-{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def gates(explanation: "Explanation", units: int) -> list[dict[str, Any]]:

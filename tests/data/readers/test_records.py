@@ -111,12 +111,21 @@ def test_columns_are_inferred_in_any_case_and_order():
         ("text,review,label", {}, "more than one column has a common name for the text"),
         ("text,beta", {}, "no column has a common name for the label.*one of: beta$"),
         ("text,label", {"text_column": "words"}, "no column 'words'.*text, label"),
-        ("text,text,label", {"text_column": "text"}, "more than one column 'text'"),
+        (
+            "text,text,label",
+            {"text_column": 1},
+            r"more than one column 'text'; .* header=true 'columns=\[text,text_2,label\]'",
+        ),
     ],
 )
 def test_columns_that_are_not_plain_are_listed(header, options, message):
     with pytest.raises(DataError, match=message):
         read(f"{header}\nx,y,z\n", **options)
+
+
+def test_columns_of_one_name_are_told_apart_by_names_of_their_own():
+    options = {"header": True, "columns": ("text", "text_2", "label"), "text_column": "text_2"}
+    assert read("text,text,label\nx,y,z\n", **options) == [Record(2, "y", "z")]
 
 
 def test_chosen_columns_win_over_plain_ones():

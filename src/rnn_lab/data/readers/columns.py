@@ -269,6 +269,17 @@ def _listed(shown: Sequence[str]) -> str:
     return f"{listed} and {more:,} more" if more > 0 else listed
 
 
+def _different(names: Sequence[str]) -> list[str]:
+    """Return the names with a number where they would occur again, of no more than are listed."""
+    found: list[str] = []
+    for name in names[:_LISTED_COLUMNS]:
+        number, other = 2, name
+        while other in found:
+            number, other = number + 1, f"{name}_{number}"
+        found.append(other)
+    return [*found, "..."] if len(names) > _LISTED_COLUMNS else found
+
+
 class _Resolver:
     """Find text and label: by option, by a common name, by evidence, or as in another file."""
 
@@ -353,9 +364,14 @@ class _Resolver:
                 reason = f"has no column {column}; they are numbered from 0 to {last}"
                 raise UnknownColumnError(f"{reason}; {advice}")
             column = names[column]
-        if names.count(column) != 1:
-            number = "no" if column not in names else "more than one"
-            raise UnknownColumnError(f"has {number} column {column!r}; {advice}")
+        if column not in names:
+            raise UnknownColumnError(f"has no column {column!r}; {advice}")
+        if names.count(column) > 1:
+            prefix, different = self._options.prefix, ",".join(_different(names))
+            raise UnknownColumnError(
+                f"has more than one column {column!r}; give each a name of its own, such as "
+                f"{prefix}header=true '{prefix}columns=[{different}]'"
+            )
         return column
 
     def _common(self, known: Sequence[str], others: set[Any]) -> list[str]:

@@ -64,6 +64,23 @@ def infer_labelled_format(lines: Lines) -> Format | None:
     return "label_text" if are_label_lines(first, by_form=False) else None
 
 
+def infer_unlabelled_format(line: str) -> Format | None:
+    """Return the format whose first `line` this evidently is; None: it may be plain text.
+
+    A JSON object, or a header with a common name of a column of texts.
+    """
+    try:
+        if isinstance(json.loads(line), dict):
+            return "jsonl"
+    except (ValueError, RecursionError):
+        pass
+    for delimiter in DELIMITERS:
+        names = [cell.strip(' "').lower() for cell in line.split(delimiter)]
+        if len(names) > 1 and not {*names}.isdisjoint(DEFAULT_TEXT_COLUMNS):
+            return "tsv" if delimiter == "\t" else "csv"
+    return None
+
+
 def is_json_lines(lines: Iterator[str]) -> bool:
     """Return whether each of the first two lines is a JSON object, and not one of columns."""
     found = [line.strip() for line in islice((line for line in lines if line.strip()), 2)]
