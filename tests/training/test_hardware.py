@@ -8,10 +8,12 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.process import is_fast_at_bf16
 from rnn_lab.training.config import Precision, TrainerConfig
 from rnn_lab.training.hardware import (
+    Hardware,
     available_devices,
     choose_accelerator,
     choose_devices,
     choose_precision,
+    keep_precision,
     print_precision,
     resolve_hardware,
 )
@@ -65,6 +67,22 @@ def test_the_precision_of_a_run_is_the_one_that_lightning_computes_in(tmp_path, 
     print_precision(options, hardware)
     said = f"trainer.precision={precision}: not on a CPU; the run uses {hardware.precision}\n"
     assert capsys.readouterr().out == ("" if precision == hardware.precision else said)
+
+
+@pytest.mark.parametrize("began", ["32-true", "bf16-mixed"])
+def test_a_resumed_run_keeps_the_precision_that_auto_meant_where_it_began(began, capsys):
+    options = TrainerConfig(accelerator="cpu")
+    for fastest in ("32-true", "bf16-mixed"):
+        here = Hardware("cpu", 1, fastest)
+        signature = {"trainer.accelerator": "cpu", "trainer.precision": began}
+        assert keep_precision(here, options, signature) == Hardware("cpu", 1, began)
+        said = capsys.readouterr().out
+        assert said.startswith(f"trainer.precision=auto: keeps {began}") == (fastest != began)
+        elsewhere = signature | {"trainer.accelerator": "gpu"}
+        given = TrainerConfig(accelerator="cpu", precision=fastest)
+        for changed in ((options, elsewhere), (given, signature), (options, {})):
+            assert keep_precision(here, *changed) is here
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

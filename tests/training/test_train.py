@@ -114,6 +114,21 @@ def test_complete_training_is_extended_from_its_last_checkpoint(trained, longer,
     assert other == {"/result.json/overrides", "/result.json/config_fingerprint"}
 
 
+def test_a_run_goes_on_in_its_precision_on_a_machine_that_is_faster_in_another(
+    trained, longer, tmp_path
+):
+    options = (
+        "trainer.max_epochs=3",
+        "scheduler=constant",
+        "plots=false",
+        "trainer.precision=auto",
+    )
+    train(tmp_path, "run", *options, f"ckpt_path={trained}/checkpoints/last.ckpt")
+    found, expected = leavings(tmp_path / "run"), longer
+    other = {one.partition(":")[0].rstrip("/0123456789") for one in differences(expected, found)}
+    assert other == {"/result.json/overrides", "/result.json/config_fingerprint"}
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [

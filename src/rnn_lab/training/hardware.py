@@ -2,9 +2,10 @@
 
 import os
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -108,6 +109,29 @@ def choose_precision(options: TrainerConfig, accelerator: Accelerator) -> Precis
     elif accelerator == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # not in torch 2.3
         is_fast = is_fast_at_bf16(torch.cpu.get_capabilities())
     return "bf16-mixed" if is_fast else "32-true"
+
+
+def keep_precision(
+    hardware: Hardware, options: TrainerConfig, signature: Mapping[str, Any]
+) -> Hardware:
+    """Return the hardware with the precision that `auto` meant where the run began.
+
+    A resumed run may be on a machine whose fastest precision is another one, but computes on as it
+    began. `signature` is that of its checkpoint. One that began on another accelerator is not
+    resumed.
+    """
+    began: Any = signature.get("trainer.precision")
+    if began == hardware.precision or began not in get_args(Precision):
+        return hardware
+    if options.precision != "auto" or signature.get("trainer.accelerator") != hardware.accelerator:
+        return hardware
+    if is_rank_zero():
+        print(
+            f"trainer.precision=auto: keeps {began}, in which the run began; this machine is "
+            f"fastest in {hardware.precision}",
+            flush=True,
+        )
+    return replace(hardware, precision=began)
 
 
 def print_precision(options: TrainerConfig, hardware: Hardware) -> None:

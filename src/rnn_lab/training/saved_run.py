@@ -146,6 +146,11 @@ class SavedRun:
             return None
 
     @property
+    def signature(self) -> Mapping[str, Any]:
+        """The signature of its run, see RunSpec; {} if it is damaged."""
+        return self.state["signature"] if self.state else {}
+
+    @property
     def initial_weights(self) -> dict[str, Any] | None:
         """What it says of the weights that its training began with; None if it is damaged.
 
@@ -164,7 +169,7 @@ class SavedRun:
 
     def is_copy_for(self, spec: RunSpec) -> bool:
         """Return whether it is of the run that `ckpt_path` names, which has another one."""
-        return spec.config.ckpt_path not in (None, self.state["signature"].get("ckpt_path"))
+        return spec.config.ckpt_path not in (None, self.signature.get("ckpt_path"))
 
     def check(self) -> None:
         """Raise a CheckpointError if a run cannot be resumed from it and the files beside it.

@@ -26,7 +26,7 @@ from rnn_lab.training.callbacks.monitors import ValidationHistory
 from rnn_lab.training.checkpoint_io import ResumePoint, read_checkpoint
 from rnn_lab.training.checks import check_before_training, check_monitored_mode, nan_error
 from rnn_lab.training.config import RunConfig
-from rnn_lab.training.hardware import print_precision, resolve_hardware
+from rnn_lab.training.hardware import keep_precision, print_precision, resolve_hardware
 from rnn_lab.training.out_of_memory import after_training, skip_out_of_memory
 from rnn_lab.training.recipe import print_recipe, resolve_recipe, warn_unused_options
 from rnn_lab.training.resume import incompatible_checkpoint, remove_result, remove_unresumed
@@ -57,10 +57,13 @@ def train(spec: RunSpec, shutdown: GracefulShutdown, make_callbacks: CallbackFac
         Interrupted: `shutdown` received a signal.
     """
     silence_lightning()
-    hardware, folder = resolve_hardware(spec.config.trainer), spec.output_dir
-    print_precision(spec.config.trainer, hardware)
-    L.seed_everything(spec.config.seed, workers=True, verbose=False)
+    config, folder = spec.config, spec.output_dir
+    hardware = resolve_hardware(config.trainer)
+    print_precision(config.trainer, hardware)
+    L.seed_everything(config.seed, workers=True, verbose=False)
     saved = SavedRun.read(spec)
+    if config.train and saved is not None:
+        hardware = keep_precision(hardware, config.trainer, saved.signature)
     data = load_data(spec, hardware, saved)
     shutdown.raise_received()  # a library may have swallowed what the signal raised
     spec = with_recipe(spec, data)
