@@ -41,6 +41,15 @@ def start(*arguments: str, cwd: Path, warm_children: bool = False) -> Started:
     return Started("train.py", *line, cwd=cwd, out=cwd / "said", warm_children=warm_children)
 
 
+def test_a_time_limit_within_the_signal_delay_is_refused(tmp_path):
+    """Slurm would signal the job as it starts, each time it is put back into the queue."""
+    options = ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=2")
+    done = run_warm_command("train.py", "-m", *SMALL, *options, cwd=tmp_path)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: hydra.launcher.signal_delay_s=120: a job would be signalled")
+    assert "hydra.launcher.timeout_min=2;" in line
+
+
 def test_where_there_is_no_slurm_it_is_one_line(tmp_path):
     launcher = "hydra/launcher=submitit_slurm"
     done = run_warm_command(

@@ -157,7 +157,20 @@ def open_a_study(path, **directions):
     space = parse_space(["x=interval(0,1)"], OverridesParser.create())
     pruner = PrunerOptions(name="none")
     storage = open_storage(str(path))
-    return open_study("s", storage, directions=directions, pruner=pruner, max_epochs=1, space=space)
+    about = {"directions": directions, "pruner": pruner, "max_epochs": 1, "options": {"seed": 1}}
+    return open_study("s", storage, space=space, **about)
+
+
+@pytest.mark.parametrize("options", [3, "x", [1], {"a": {"b": [1]}}, {"seed\x1b[2J": 1}])
+def test_study_with_impossible_options_is_refused_in_one_line_or_begun_anew(tmp_path, options):
+    path = tmp_path / "study.journal"
+    open_a_study(path, **{"val/loss": "minimize"}).set_user_attr("options", options)
+    if not isinstance(options, dict):
+        open_a_study(path, **{"val/loss": "minimize"})
+        return
+    with pytest.raises(ConfigError, match="has other options: ") as refused:
+        open_a_study(path, **{"val/loss": "minimize"})
+    assert str(refused.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -221,6 +234,6 @@ def test_control_characters_of_a_study_do_not_reach_the_terminal(tmp_path, capsy
     study.tell(trial, 0.5)
     study.tell(study.ask(), state=TrialState.FAIL)
     print_trial(study, 0)
-    print_search(study, {})
+    print_search(study, tmp_path, {})
     said = capsys.readouterr().out
     assert "title" in said and all(line.isprintable() for line in said.splitlines())

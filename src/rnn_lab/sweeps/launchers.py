@@ -93,9 +93,16 @@ def launch_slurm(
     """Submit the jobs as one array and wait for them; return them in order.
 
     Raises:
-        ConfigError: there is no Slurm here, or it does not take the jobs.
+        ConfigError: there is no Slurm here, or it does not take the jobs; or a job would be
+            signalled as it starts.
     """
     params = {key: value for key, value in launcher.params.items() if value is not None}
+    minutes, delay = params.get("timeout_min"), params.get("signal_delay_s")
+    if minutes is not None and delay is not None and delay >= 60 * minutes:
+        raise ConfigError(
+            f"hydra.launcher.signal_delay_s={delay}: a job would be signalled as it starts, with "
+            f"hydra.launcher.timeout_min={minutes}; give a longer limit, or a shorter delay"
+        )
     try:
         executor = submitit.AutoExecutor(
             _new_folder(params.pop("submitit_folder")),

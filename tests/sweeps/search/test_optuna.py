@@ -64,6 +64,10 @@ def test_killed_search_resumes_with_the_same_trials(tmp_path, search):
     assert f"whole/bowl/{best.number}\n" in said
     assert " ".join(best.user_attrs["overrides"]) in said
 
+    params = [trial.params for trial in whole.trials]
+    (tmp_path / "whole").rename(tmp_path / "moved")
+    assert f"moved/bowl/{best.number}\n" in search(*wanted, "hydra.sweep.dir=moved/bowl")
+
     folder = tmp_path / "killed" / "bowl"
     killed = start(*wanted, "hydra.sweep.dir=killed/bowl", "seconds=0.2", cwd=tmp_path)
     wait_for(killed, folder, results=7)
@@ -74,7 +78,7 @@ def test_killed_search_resumes_with_the_same_trials(tmp_path, search):
     search(*wanted, "hydra.sweep.dir=killed/bowl")
     resumed = study_in(folder)
     assert [trial.state for trial in resumed.trials] == 12 * [TrialState.COMPLETE]
-    assert [trial.params for trial in resumed.trials] == [trial.params for trial in whole.trials]
+    assert [trial.params for trial in resumed.trials] == params
     # The trial that was running when killed was started twice, the others once.
     started = [len((folder / str(n) / "done_by.txt").read_text().splitlines()) for n in range(12)]
     assert started == 7 * [1] + [2] + 4 * [1]

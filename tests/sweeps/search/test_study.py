@@ -40,7 +40,7 @@ def space_of(*lines: str):
     return parse_space(lines, OverridesParser.create())
 
 
-def study_of(path, space="x=interval(0,1)", directions=LOSS, **pruner):
+def study_of(path, space="x=interval(0,1)", directions=LOSS, options=None, **pruner):
     return open_study(
         "s",
         open_storage(str(path)),
@@ -48,6 +48,7 @@ def study_of(path, space="x=interval(0,1)", directions=LOSS, **pruner):
         pruner=PrunerOptions(**{"name": "none"} | pruner),
         max_epochs=9,
         space=space_of(space),
+        options=options or {},
     )
 
 
@@ -194,6 +195,24 @@ def test_study_keeps_its_objectives_and_choices(tmp_path):
         study_of(path, "x=choice(1,2,3)")
     with pytest.raises(ConfigError, match="study s exists and has other directions"):
         study_of(path, "x=choice(1,2)", directions={"val/f1": "maximize"})
+
+
+def test_study_keeps_the_options_that_it_does_not_search(tmp_path):
+    path = tmp_path / "study.journal"
+    fixed = {"seed": 1, "model.name": "gru", "x": 1, "optimizer.amsgrad": True}
+    study_of(path)  # of an earlier version, without options
+    study_of(path, options=fixed)
+    study_of(path, options=fixed | {"x": 2})  # which is searched
+    study_of(path, "model=choice(lstm,gru)", options=fixed | {"model.name": "lstm"})
+    other = fixed | {"seed": 7}
+    del other["optimizer.amsgrad"]
+    for _ in range(2):  # a refusal changes nothing
+        with pytest.raises(ConfigError) as refused:
+            study_of(path, options=other)
+        assert str(refused.value) == (
+            "study s exists and has other options: seed=1 (saved), 7 (requested); "
+            "optimizer.amsgrad=True (saved), None (requested); take another sweep="
+        )
 
 
 def test_journal_cut_off_by_a_full_disk_is_read_and_extended(tmp_path):

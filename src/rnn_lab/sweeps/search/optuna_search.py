@@ -38,6 +38,7 @@ from rnn_lab.sweeps.search.study import open_storage, open_study
 from rnn_lab.sweeps.search.workers import CLAIM_LOCK, Worker
 from rnn_lab.training.config import RunConfig, parse_run_config
 from rnn_lab.training.job_dir import JobDir
+from rnn_lab.training.spec import options_signature
 from rnn_lab.validation import unknown_choice_message
 
 LONGEST = 1_000  # characters of what an untrusted study says of a trial
@@ -82,6 +83,7 @@ def search(
             pruner=options.pruner,
             max_epochs=OmegaConf.select(job, "trainer.max_epochs"),
             space=space,
+            options=_metric_options(job),
         )
     # A reference to the environment is passed on as written, so that no password is saved.
     raw: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
@@ -98,7 +100,7 @@ def search(
             batches.append(launcher.launch(jobs, initial_job_idx=trials[0].number))
             for trial, returned in zip(trials, batches[-1], strict=True):
                 record_trial(study, trial, returned, space)
-    print_search(study, write_importances(study, folder))
+    print_search(study, folder, write_importances(study, folder))
     return batches
 
 
@@ -203,6 +205,12 @@ def _run_config(job: DictConfig) -> RunConfig | None:
     return parse_run_config(own_options(job)) if job.hydra.job.name == "train" else None
 
 
+def _metric_options(job: DictConfig) -> dict[str, Any]:
+    """Return the options of a composed job that decide its metrics; none of another program's."""
+    config = _run_config(job)
+    return {} if config is None else options_signature(config.model_dump(mode="json"))
+
+
 def _text(value: Any) -> str:
     """Return a plain value of the YAML in override syntax."""
     is_plain = value is None or isinstance(value, bool)
@@ -223,8 +231,11 @@ def print_trial(study: Study, number: int) -> None:
     print(f"trial {number}: {outcome}; {_overrides(trial)}", flush=True)
 
 
-def print_search(study: Study, importances: dict[str, dict[str, float]]) -> None:
-    """Print the number of trials by state, the best ones and their folders, and the importances."""
+def print_search(study: Study, sweep: Path, importances: dict[str, dict[str, float]]) -> None:
+    """Print the number of trials by state, the best ones and their folders, and the importances.
+
+    A folder is looked for in that of the `sweep` where it has been moved with it.
+    """
     trials = study.get_trials(deepcopy=False)
     counted = Counter(trial.state for trial in trials)
     states = ", ".join(f"{counted[s]} {word}" for s, word in WORDS.items() if counted[s])
@@ -235,7 +246,9 @@ def print_search(study: Study, importances: dict[str, dict[str, float]]) -> None
     if several:
         print("best trials: a trial that is better in one metric is worse in another")
     for trial in study.best_trials if several else [study.best_trial]:
-        folder = Path(_noted(trial, "folder"))
+        noted = Path(_noted(trial, "folder"))
+        moved = sweep.absolute() / noted.name
+        folder = moved if moved.is_dir() else noted
         near = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder
         print(f"best trial {trial.number}: {_values(study, trial)}")
         print(f"  {_overrides(trial)}\n  {near}")

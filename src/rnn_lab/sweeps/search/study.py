@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from rnn_lab.errors import ConfigError, sanitize
+from rnn_lab.runs.result_json import diff_options
+from rnn_lab.runs.untrusted import get_group
 from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOptions, SearchOptions
 from rnn_lab.sweeps.search.space import Space
 
 LARGEST_GRID = 100_000
+_SHOWN = 3  # differing options in a message
 
 
 class JournalFile(JournalFileBackend):
@@ -103,13 +107,15 @@ def open_study(
     pruner: PrunerOptions,
     max_epochs: int | None,
     space: Space,
+    options: Mapping[str, Any],
 ) -> Study:
     """Create the study of that name, or load it.
 
-    Its user attributes hold what a job must know: the metrics to optimize, and the pruner.
+    Its user attributes hold what a job must know: the metrics to optimize, and the pruner; and the
+    `options` of its jobs, flat, of which those that are not searched do not change.
 
     Raises:
-        ConfigError: that study has other directions or choices.
+        ConfigError: that study has other directions, choices or options.
     """
     ways = list(directions.values())
     study = optuna.create_study(
@@ -129,12 +135,34 @@ def open_study(
                 raise ConfigError(
                     f"{dim.key}: {other} values: {before}; take another sweep="
                 ) from None
+    began_with = get_group(study.user_attrs, "options") or options
+    _check_options(study, began_with, options, space, other)
     attributes = {"directions": directions, "pruner": pruner.model_dump(), "max_epochs": max_epochs}
+    attributes["options"] = dict(began_with)
     for key, value in attributes.items():
         if study.user_attrs.get(key) != value:
             study.set_user_attr(key, value)
     study.pruner = build_pruner(study)
     return study
+
+
+def _check_options(
+    study: Study, before: Mapping[str, Any], now: Mapping[str, Any], space: Space, other: str
+) -> None:
+    """Raise a ConfigError if jobs had other options than those that are searched, now or before."""
+    searched = {dim.name for dim in space.dimensions}
+    for trial in study.get_trials(deepcopy=False):
+        searched |= trial.params.keys()
+    differing = [
+        f"{name}={saved} (saved), {wanted} (requested)"
+        for name, saved, wanted in diff_options(before, now)
+        if not any(name == one or name.startswith(f"{one}.") for one in searched)
+    ]
+    if differing:
+        hidden = len(differing) - _SHOWN
+        more = f" (and {hidden} more)" if hidden > 0 else ""
+        shown = sanitize("; ".join(differing[:_SHOWN]), 1_000)
+        raise ConfigError(f"{other} options: {shown}{more}; take another sweep=")
 
 
 def enqueue_trials(study: Study, space: Space, options: SearchOptions) -> int:
