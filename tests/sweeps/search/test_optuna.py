@@ -64,10 +64,6 @@ def test_killed_search_resumes_with_the_same_trials(tmp_path, search):
     assert f"whole/bowl/{best.number}\n" in said
     assert " ".join(best.user_attrs["overrides"]) in said
 
-    params = [trial.params for trial in whole.trials]
-    (tmp_path / "whole").rename(tmp_path / "moved")
-    assert f"moved/bowl/{best.number}\n" in search(*wanted, "hydra.sweep.dir=moved/bowl")
-
     folder = tmp_path / "killed" / "bowl"
     killed = start(*wanted, "hydra.sweep.dir=killed/bowl", "seconds=0.2", cwd=tmp_path)
     wait_for(killed, folder, results=7)
@@ -78,7 +74,7 @@ def test_killed_search_resumes_with_the_same_trials(tmp_path, search):
     search(*wanted, "hydra.sweep.dir=killed/bowl")
     resumed = study_in(folder)
     assert [trial.state for trial in resumed.trials] == 12 * [TrialState.COMPLETE]
-    assert [trial.params for trial in resumed.trials] == params
+    assert [trial.params for trial in resumed.trials] == [trial.params for trial in whole.trials]
     # The trial that was running when killed was started twice, the others once.
     started = [len((folder / str(n) / "done_by.txt").read_text().splitlines()) for n in range(12)]
     assert started == 7 * [1] + [2] + 4 * [1]
@@ -117,6 +113,13 @@ def test_two_workers_share_a_database_and_a_failed_job_is_a_failed_trial(
 
     assert "8 trials: 6 complete, 2 failed" in search(*wanted)
     assert len(study_in(tmp_path / "sweep", storage).trials) == 8
+
+
+def test_best_trial_of_a_moved_search_is_named_where_it_is(tmp_path, search):
+    wanted = ("x=choice(1,2)", "hydra.sweeper.n_trials=1")
+    assert "  there/bowl/0\n" in search(*wanted, "hydra.sweep.dir=there/bowl")
+    (tmp_path / "there").rename(tmp_path / "moved")
+    assert "  moved/bowl/0\n" in search(*wanted, "hydra.sweep.dir=moved/bowl")
 
 
 def test_several_objectives_give_the_pareto_front(tmp_path, search):
