@@ -134,6 +134,22 @@ def test_several_objectives_give_the_pareto_front(tmp_path, search):
     assert "val/loss 0, timing.wall_time_s 2" in said
 
 
+def test_search_with_other_options_than_its_study_is_refused_in_one_line(tmp_path):
+    small = ("data.num_train=40", "data.num_test=20", "plots=false", "baseline=none")
+    wanted = ("-m", "experiment=smoke", *small, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1")
+    wanted += ("hydra.sweep.dir=seeds",)
+    done = run_warm_command("train.py", *wanted, "seed=range(1,4)", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # Not named: data.split_seed follows the searched seed, and plots decide no metric.
+    other = ("seed=range(2,6)", "plots=true", "data.num_train=60")
+    done = run_warm_command("train.py", *wanted, *other, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: study seeds exists and has other options: data.num_train=40 (saved), 60 "
+        "(requested); take another sweep="
+    )
+
+
 def test_impossible_search_is_refused_in_one_line_before_any_run(tmp_path):
     search = ("-m", "hydra/sweeper=optuna", "model.dropout=interval(0,2)")
     done = run_warm_command("train.py", *search, cwd=tmp_path)

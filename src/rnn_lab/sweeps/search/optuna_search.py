@@ -30,7 +30,7 @@ from rnn_lab.models.metric_table import METRIC_OF_NAME, metric_mode
 from rnn_lab.overrides import in_quotes, own_options, quote_override, shell_words
 from rnn_lab.reports.sweep.jobs import MONITORED
 from rnn_lab.runs.jobs import job_file
-from rnn_lab.runs.result_json import read_object
+from rnn_lab.runs.result_json import diff_options, read_object
 from rnn_lab.runs.run_folder import SWEEP_FILE
 from rnn_lab.sweeps.search.config import Direction, search_options
 from rnn_lab.sweeps.search.space import Space, parse_space
@@ -66,7 +66,8 @@ def search(
     options = search_options(config.hydra.sweeper)
     params = [f"{option}={_text(value)}" for option, value in options.params.items()]
     space = parse_space([*params, *arguments], OverridesParser.create(config_loader=loader))
-    job = check_space(space, config, loader)
+    jobs_at_bounds = check_space(space, config, loader)
+    job = jobs_at_bounds[0]
     directions = options.directions or default_directions(job)
     check_metrics(directions, job)
 
@@ -84,6 +85,7 @@ def search(
             max_epochs=OmegaConf.select(job, "trainer.max_epochs"),
             space=space,
             options=_metric_options(job),
+            varied=_varied_options(jobs_at_bounds),
         )
     # A reference to the environment is passed on as written, so that no password is saved.
     raw: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
@@ -152,8 +154,8 @@ def trial_outcome(job: JobDir, metrics: list[str]) -> tuple[TrialState, list[flo
     return TrialState.COMPLETE, values, ""
 
 
-def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictConfig:
-    """Compose a job with each choice, and both ends of each interval; return the first.
+def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> list[DictConfig]:
+    """Compose and return a job with each choice, and both ends of each interval.
 
     Raises:
         ConfigError, HydraException: one of them is no config, or holds an impossible value.
@@ -165,7 +167,7 @@ def check_space(space: Space, config: DictConfig, loader: ConfigLoader) -> DictC
         job = loader.load_sweep_config(config, space.overrides(values))
         _run_config(job)
         jobs.append(job)
-    return jobs[0]
+    return jobs
 
 
 def default_directions(job: DictConfig) -> dict[str, Direction]:
@@ -209,6 +211,12 @@ def _metric_options(job: DictConfig) -> dict[str, Any]:
     """Return the options of a composed job that decide its metrics; none of another program's."""
     config = _run_config(job)
     return {} if config is None else options_signature(config.model_dump(mode="json"))
+
+
+def _varied_options(jobs: Sequence[DictConfig]) -> set[str]:
+    """Return the options that differ between jobs: those searched, and those that follow them."""
+    first, *others = map(_metric_options, jobs)
+    return {name for other in others for name, _, _ in diff_options(first, other)}
 
 
 def _text(value: Any) -> str:

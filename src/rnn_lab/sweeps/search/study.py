@@ -5,7 +5,7 @@ import json
 import math
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +108,13 @@ def open_study(
     max_epochs: int | None,
     space: Space,
     options: Mapping[str, Any],
+    varied: Collection[str] = (),
 ) -> Study:
     """Create the study of that name, or load it.
 
     Its user attributes hold what a job must know: the metrics to optimize, and the pruner; and the
-    `options` of its jobs, flat, of which those that are not searched do not change.
+    flat `options` of its jobs. They do not change, but for those searched and those that follow
+    them, which are `varied`.
 
     Raises:
         ConfigError: that study has other directions, choices or options.
@@ -136,7 +138,10 @@ def open_study(
                     f"{dim.key}: {other} values: {before}; take another sweep="
                 ) from None
     began_with = get_group(study.user_attrs, "options") or options
-    _check_options(study, began_with, options, space, other)
+    searched = {dim.name for dim in space.dimensions}
+    for trial in study.get_trials(deepcopy=False):
+        searched |= trial.params.keys()
+    _check_options(began_with, options, searched.union(varied), other)
     attributes = {"directions": directions, "pruner": pruner.model_dump(), "max_epochs": max_epochs}
     attributes["options"] = dict(began_with)
     for key, value in attributes.items():
@@ -147,16 +152,13 @@ def open_study(
 
 
 def _check_options(
-    study: Study, before: Mapping[str, Any], now: Mapping[str, Any], space: Space, other: str
+    before: Mapping[str, Any], now: Mapping[str, Any], varied: Collection[str], other: str
 ) -> None:
-    """Raise a ConfigError if jobs had other options than those that are searched, now or before."""
-    searched = {dim.name for dim in space.dimensions}
-    for trial in study.get_trials(deepcopy=False):
-        searched |= trial.params.keys()
+    """Raise a ConfigError if options differ that are not `varied`, nor in a group that is."""
     differing = [
         f"{name}={saved} (saved), {wanted} (requested)"
         for name, saved, wanted in diff_options(before, now)
-        if not any(name == one or name.startswith(f"{one}.") for one in searched)
+        if not any(name == one or name.startswith(f"{one}.") for one in varied)
     ]
     if differing:
         hidden = len(differing) - _SHOWN
