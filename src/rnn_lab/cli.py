@@ -34,7 +34,14 @@ from rnn_lab.command_line import (
     take_text_literally,
 )
 from rnn_lab.composition import composition_error, resolution_error
-from rnn_lab.errors import UserError, exit_with, exiting_on_errors, print_error, user_message
+from rnn_lab.errors import (
+    UserError,
+    exit_with,
+    exiting_in_callback,
+    exiting_on_errors,
+    print_error,
+    user_message,
+)
 from rnn_lab.io.atomic import os_error_line
 from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.overrides import set_folder
@@ -68,10 +75,8 @@ class RecordOutputDir(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Record the folder of the sweep."""
         self.on_run_start(config, "hydra.sweep.dir")
-        try:
+        with exiting_in_callback():
             check_sweep_options(config)
-        except UserError as error:
-            exit_with(str(error))
 
 
 def hydra_entrypoint(

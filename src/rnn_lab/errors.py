@@ -80,6 +80,18 @@ def exiting_on_errors(line_of: Callable[[Exception], str | None]) -> Iterator[No
         sys.exit(130)
 
 
+@contextmanager
+def exiting_in_callback() -> Iterator[None]:
+    """Exit with the lines of a UserError: Hydra swallows exceptions of a callback, not SystemExit.
+
+    Decorates a method of the callback, too.
+    """
+    try:
+        yield
+    except UserError as error:
+        exit_with(str(error))
+
+
 def exit_with(lines: str) -> NoReturn:
     """Print each line as an error, and exit with status 1."""
     print_error(lines)

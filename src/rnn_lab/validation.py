@@ -163,7 +163,7 @@ def validate(schema: type[Schema], options: Mapping[str, Any]) -> Schema:
         for details in error.errors():
             path, is_member = _option_path(details["loc"], options)
             if is_member:
-                line = f"{'.'.join(path)}={_as_typed(details['input'])}"
+                line = f"{'.'.join(path)}={as_typed(details['input'])}"
                 reasons.setdefault(line, []).append(_reason(details).partition(", unable")[0])
             else:
                 reasons[_line(path, details, schema)] = []
@@ -233,15 +233,16 @@ def _line(path: list[str], details: Any, schema: type[BaseModel]) -> str:
         return f"{name}.{tag}={context['tag']}: impossible value. Choose from: {choices}"
     if kind == "literal_error":
         choices = context["expected"].replace("'", "").replace(" or ", ", ")
-        return f"{name}={_as_typed(value)}: impossible value. Choose from: {choices}"
+        return f"{name}={as_typed(value)}: impossible value. Choose from: {choices}"
     if kind == "secret":  # the value itself is not printed
         return f"{name}: {details['msg']}"
     if isinstance(value, Mapping):  # an error about several options names them itself
         return str(context.get("error", details["msg"]))
-    return f"{name}={_as_typed(value)}: {_reason(details)}"
+    return f"{name}={as_typed(value)}: {_reason(details)}"
 
 
-def _as_typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
+    """Return a value as one types it on the command line: null, true, 0.5."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -32,7 +32,7 @@ def test_a_run_that_is_stopped_during_an_import_prints_how_to_start_over(monkeyp
     config = composed("data=demo", "logger=none")
     spec = RunSpec(config, Path("/data/müller (1)"), ["seed=2", "resume=auto"])
     with pytest.raises(SystemExit) as end:
-        launch.launch(spec, list)
+        launch.launch(spec)
     monkeypatch.undo()
     assert end.value.code == 128 + signal.SIGTERM
     said = capsys.readouterr().err

@@ -30,9 +30,9 @@ def progress_bar(
         yield lambda advance: bar.advance(task, advance)
 
 
-def with_progress(items: Iterable[_T], description: str, total: int | None = None) -> Iterator[_T]:
+def with_progress(items: Iterable[_T], description: str) -> Iterator[_T]:
     """Yield each item, with a progress bar."""
-    with progress_bar(description, total) as advance:
+    with progress_bar(description, None) as advance:
         for item in items:
             yield item
             advance(1)

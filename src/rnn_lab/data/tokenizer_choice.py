@@ -13,7 +13,7 @@ from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.options import TextOptions
 from rnn_lab.data.tokenizer_base import find_tokenizer
 from rnn_lab.errors import ConfigError
-from rnn_lab.validation import AUTO
+from rnn_lab.validation import AUTO, as_typed
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +64,12 @@ def resolve_tokenizer(options: TextOptions, corpus: Corpus, rows: np.ndarray) ->
                 find_tokenizer(tokenizer).check_vocab_size(size)
         except ValueError as error:
             raise ConfigError(
-                f"data.max_vocab_size={'null' if size is None else size}: data.tokenizer=auto is "
+                f"data.max_vocab_size={as_typed(size)}: data.tokenizer=auto is "
                 f"{tokenizer} for these texts, which {error}"
             ) from None
     if size == AUTO:
         size = find_tokenizer(tokenizer).default_vocab_size(characters)
-    shown = "null" if size is None else size
-    log.info("Tokenizer: data.tokenizer=%s data.max_vocab_size=%s", tokenizer, shown)
+    log.info("Tokenizer: data.tokenizer=%s data.max_vocab_size=%s", tokenizer, as_typed(size))
     return options.model_copy(update={"tokenizer": tokenizer, "max_vocab_size": size})
 
 

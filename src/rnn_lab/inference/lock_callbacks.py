@@ -7,29 +7,25 @@ from filelock import FileLock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from rnn_lab.errors import UserError, exit_with
+from rnn_lab.errors import UserError, exiting_in_callback
 from rnn_lab.io.locks import acquire
 from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.runs.run_folder import CHECKPOINT_DIR
 
 
 class LockTestDir(Callback):
-    """Hydra callback of conf/eval.yaml. Hydra ignores its exceptions, except SystemExit."""
+    """Hydra callback of conf/eval.yaml."""
 
+    @exiting_in_callback()
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Lock the folder of the test that starts, or exit with a one-line error."""
-        try:
-            claim_timed_dir(config, "hydra.run.dir")
-            self._lock = lock_test_dir(Path(config.hydra.run.dir).absolute())
-        except UserError as error:
-            exit_with(str(error))
+        claim_timed_dir(config, "hydra.run.dir")
+        self._lock = lock_test_dir(Path(config.hydra.run.dir).absolute())
 
+    @exiting_in_callback()
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Take a folder of its own for several tests that are named by the time."""
-        try:
-            claim_timed_dir(config, "hydra.sweep.dir")
-        except UserError as error:
-            exit_with(str(error))
+        claim_timed_dir(config, "hydra.sweep.dir")
 
 
 def lock_test_dir(folder: Path) -> FileLock:

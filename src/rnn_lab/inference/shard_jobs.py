@@ -7,32 +7,28 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from rnn_lab.errors import ConfigError, UserError, exit_with
+from rnn_lab.errors import ConfigError, exiting_in_callback
 from rnn_lab.overrides import own_options
 
 
 class ShardJobs(Callback):
     """Checks the sweep before its jobs start, and lists the files without an output at its end."""
 
+    @exiting_in_callback()
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Exit with one line where the shards cannot be labelled."""
-        try:
-            self._shards = _shards(config)
-            self._options = own_options(config)
-            _missing(self._options, self._shards)
-        except UserError as error:
-            exit_with(str(error))
+        self._shards = _shards(config)
+        self._options = own_options(config)
+        _missing(self._options, self._shards)
 
+    @exiting_in_callback()
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Exit with status 1 if a file of the shards has no finished output."""
         from rnn_lab.inference.predict_files import raise_failures
 
-        try:
-            failures, total = _missing(self._options, self._shards)
-            print(f"{total - len(failures):,} of {total:,} files are labelled", file=sys.stderr)
-            raise_failures(failures, total)
-        except UserError as error:
-            exit_with(str(error))
+        failures, total = _missing(self._options, self._shards)
+        print(f"{total - len(failures):,} of {total:,} files are labelled", file=sys.stderr)
+        raise_failures(failures, total)
 
 
 def _shards(config: DictConfig) -> list[str]:

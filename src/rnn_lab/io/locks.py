@@ -48,13 +48,13 @@ def acquire(path: Path, what: str, *, wait: bool = False) -> FileLock:
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
+def locked(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock file `path` within the context, and delete it at the end.
 
     Raises:
         UserError: as `acquire`.
     """
-    lock = acquire(path, what)
+    lock = acquire(path, what, wait=wait)
     try:
         yield
     finally:

@@ -26,7 +26,7 @@ def train_composed(options: Mapping[str, Any]) -> None:
     Raises:
         Exception: see `retry_run`.
     """
-    retry_run(_run_spec(options), _search_callbacks)
+    retry_run(_run_spec(options))
 
 
 def _run_spec(options: Mapping[str, Any]) -> RunSpec:
@@ -40,6 +40,7 @@ def _run_spec(options: Mapping[str, Any]) -> RunSpec:
         hydra_arguments=tuple(_hydra_arguments(hydra)),
         sweep=sweep_label(Path(hydra.sweep.dir), overrides, options) if is_multirun else None,
         shares_terminal=hydra.runtime.choices.get("hydra/launcher") == "joblib",
+        make_callbacks=_search_callbacks,
     )
 
 

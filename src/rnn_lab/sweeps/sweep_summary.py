@@ -16,8 +16,8 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from rnn_lab.errors import ConfigError, UserError, WriteError, exit_with
-from rnn_lab.io.locks import acquire
+from rnn_lab.errors import ConfigError, UserError, WriteError, exiting_in_callback
+from rnn_lab.io.locks import locked
 from rnn_lab.io.timed_dir import claim_timed_dir
 from rnn_lab.overrides import quote_override, shell_command
 from rnn_lab.paths import command_prefix, local_path
@@ -40,10 +40,8 @@ class SweepTracker(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Record the folder of the sweep that starts in this process, its own if it has no name."""
-        try:
+        with exiting_in_callback():
             _created.extend(claim_timed_dir(config, "hydra.sweep.dir"))
-        except UserError as error:
-            exit_with(str(error))
         report_dir = OmegaConf.select(config, "report_dir")
         output = None if report_dir is None else local_path(str(report_dir)).absolute()
         _started[Path(config.hydra.sweep.dir).absolute()] = output
@@ -111,16 +109,10 @@ def summarize_on_exit() -> Iterator[None]:
 @contextmanager
 def _reporting(sweep: Path) -> Iterator[None]:
     """Let one process at a time report the sweep, so that the last report is of all jobs."""
-    try:
-        lock = acquire(sweep / _REPORT_LOCK, "report", wait=True)
-    except WriteError:  # a report needs no right to write there
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(WriteError):  # a report needs no right to write there
+            held.enter_context(locked(sweep / _REPORT_LOCK, "report", wait=True))
         yield
-        return
-    try:
-        yield
-    finally:
-        (sweep / _REPORT_LOCK).unlink(missing_ok=True)  # while held, as io.locks.locked does
-        lock.release()
 
 
 def print_summary(sweep: Path, output: Path | None = None) -> list[JobDir]:

@@ -33,7 +33,7 @@ from rnn_lab.plugins import load_plugins
 from rnn_lab.process import die_with_parent
 from rnn_lab.training.in_process import train_in_process
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
-from rnn_lab.training.spec import CallbackFactory, RunSpec
+from rnn_lab.training.spec import RunSpec
 
 # Seconds in which a process may end by itself: after another failed; to save a checkpoint; after
 # another saved it.
@@ -45,7 +45,7 @@ class WorkerError(RuntimeError):
     """One of the processes ended without an error of its own."""
 
 
-def launch_ddp(spec: RunSpec, make_callbacks: CallbackFactory, shutdown: GracefulShutdown) -> None:
+def launch_ddp(spec: RunSpec, shutdown: GracefulShutdown) -> None:
     """Train the run of `spec` in one process per device; wait for their end.
 
     Raises:
@@ -63,7 +63,7 @@ def launch_ddp(spec: RunSpec, make_callbacks: CallbackFactory, shutdown: Gracefu
     job_logging = OmegaConf.create(OmegaConf.to_container(hydra.job_logging, resolve=True))
     context = multiprocessing.get_context("spawn")
     errors = context.SimpleQueue()
-    arguments = ((job_logging, hydra.verbose), spec, make_callbacks, errors)
+    arguments = ((job_logging, hydra.verbose), spec, errors)
     processes = [context.Process(target=_worker, args=(e, *arguments)) for e in environments]
     shutdown.deferred = True
     try:
@@ -132,11 +132,7 @@ def _ctrl_c_only_here() -> Iterator[None]:
 
 @fault_tolerant_streams()
 def _worker(
-    environment: dict[str, str],
-    log_config: tuple[Any, Any],
-    spec: RunSpec,
-    make_callbacks: CallbackFactory,
-    errors: Any,
+    environment: dict[str, str], log_config: tuple[Any, Any], spec: RunSpec, errors: Any
 ) -> None:
     die_with_parent()
     os.environ |= environment
@@ -145,7 +141,7 @@ def _worker(
     with GracefulShutdown(forwarded=True) as shutdown:
         try:
             load_plugins(spec.config.plugins)  # the parent has registered them for itself alone
-            train_in_process(spec, make_callbacks, shutdown)
+            train_in_process(spec, shutdown)
         except Interrupted as interrupted:
             gc.freeze()  # as in `launch`
             sys.exit(128 + interrupted.signum)

@@ -10,12 +10,10 @@ from rnn_lab.process import flush_denormals, is_rank_zero, limit_threads, tune_m
 from rnn_lab.training.resume_hint import resume_command, write_failure
 from rnn_lab.training.rollback import RollbackRequestedError
 from rnn_lab.training.signals import GracefulShutdown
-from rnn_lab.training.spec import CallbackFactory, RunSpec
+from rnn_lab.training.spec import RunSpec
 
 
-def train_in_process(
-    spec: RunSpec, make_callbacks: CallbackFactory, shutdown: GracefulShutdown
-) -> None:
+def train_in_process(spec: RunSpec, shutdown: GracefulShutdown) -> None:
     """Train the run of `spec` in this process, and again after each rollback; see `train`."""
     tune_malloc()
     if spec.config.train and spec.config.data.vectors == SKIPGRAM:
@@ -31,7 +29,7 @@ def train_in_process(
     try:
         while True:
             try:
-                return train(spec, shutdown, make_callbacks)
+                return train(spec, shutdown)
             except RollbackRequestedError as error:
                 spec = replace(spec, rollbacks=error.rollbacks)
                 if is_rank_zero():

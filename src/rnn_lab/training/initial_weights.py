@@ -27,6 +27,7 @@ from rnn_lab.training.data_report import describe_left_out
 from rnn_lab.training.reproduce import read_run_record
 from rnn_lab.training.saved_network import SavedNetwork, read_network
 from rnn_lab.training.train_hashes import same_split_options, warn_of_shared_texts
+from rnn_lab.validation import as_typed
 
 _LAYERS = "recurrent."  # copied from another run in any case
 _POOLING = "pooling_module."  # copied where both runs pool alike
@@ -195,18 +196,12 @@ def _check_fits(
     there, here = (tokenizer.same_ids_as or tokenizer.name for tokenizer in tokenizers)
     found["data.tokenizer"] = there, here
     different = [
-        f"{name}={_shown(first)}, here {_shown(second)}"
+        f"{name}={as_typed(first)}, here {as_typed(second)}"
         for name, (first, second) in found.items()
         if first != second
     ]
     if different:
         raise ConfigError(f"{option}: was trained with other options: {'; '.join(different)}")
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_same(place: str, found: InitialWeights) -> None:

@@ -21,7 +21,7 @@ from rnn_lab.errors import (
     OutputDirConflictError,
     UserError,
     WriteError,
-    exit_with,
+    exiting_in_callback,
     user_message,
 )
 from rnn_lab.io.atomic import check_writable
@@ -42,36 +42,31 @@ class LockRunDir(Callback):
     """Lock a run's folder before Hydra writes into it; called by Hydra first, see conf/train.yaml.
 
     Hydra makes the folder and writes the composed config there before it calls the program. A run
-    that is refused must not have replaced the config in another run's folder by then. Hydra
-    swallows exceptions of a callback, but not SystemExit.
+    that is refused must not have replaced the config in another run's folder by then.
     """
 
+    @exiting_in_callback()
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Lock the folder of a single run, or exit with one line."""
-        try:
-            check_sweep_name(OmegaConf.select(config, "sweep"))
-            if is_rank_zero():
-                claim_timed_dir(config, "hydra.run.dir")
-                self._lock = _lock(JobDir(Path(config.hydra.run.dir).absolute()), config)
-        except UserError as error:
-            exit_with(str(error))
+        check_sweep_name(OmegaConf.select(config, "sweep"))
+        if is_rank_zero():
+            claim_timed_dir(config, "hydra.run.dir")
+            self._lock = _lock(JobDir(Path(config.hydra.run.dir).absolute()), config)
 
+    @exiting_in_callback()
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Exit with one line where the sweep's folder or its report cannot be written.
 
         An agent of a W&B sweep gives its one W&B run to every job, so that is refused too.
         """
-        try:
-            if in_wandb_sweep() and OmegaConf.select(config, "logger.name") == "wandb":
-                raise ConfigError(
-                    "WANDB_SWEEP_ID: in a W&B sweep each command trains one run; remove -m, or "
-                    "unset WANDB_SWEEP_ID"
-                )
-            check_sweep_name(OmegaConf.select(config, "sweep"))
-            if (report_dir := OmegaConf.select(config, "report_dir")) is not None:
-                check_writable(local_path(str(report_dir)), "report_dir")
-        except UserError as error:
-            exit_with(str(error))
+        if in_wandb_sweep() and OmegaConf.select(config, "logger.name") == "wandb":
+            raise ConfigError(
+                "WANDB_SWEEP_ID: in a W&B sweep each command trains one run; remove -m, or "
+                "unset WANDB_SWEEP_ID"
+            )
+        check_sweep_name(OmegaConf.select(config, "sweep"))
+        if (report_dir := OmegaConf.select(config, "report_dir")) is not None:
+            check_writable(local_path(str(report_dir)), "report_dir")
 
 
 def _lock(job: JobDir, config: DictConfig) -> FileLock:

@@ -8,10 +8,10 @@ from rnn_lab.process import is_rank_zero, is_worker
 from rnn_lab.training.in_process import train_in_process
 from rnn_lab.training.resume_hint import resume_hint
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
-from rnn_lab.training.spec import CallbackFactory, RunSpec
+from rnn_lab.training.spec import RunSpec
 
 
-def launch(spec: RunSpec, make_callbacks: CallbackFactory) -> None:
+def launch(spec: RunSpec) -> None:
     """Train and test the run of `spec`, in as many processes as it has devices.
 
     SIGTERM ends it with SystemExit, Ctrl-C with KeyboardInterrupt, both after a line with the
@@ -25,9 +25,9 @@ def launch(spec: RunSpec, make_callbacks: CallbackFactory) -> None:
             if spec.config.trainer.strategy == "ddp" and not is_worker():
                 from rnn_lab.training.distributed import launch_ddp
 
-                launch_ddp(spec, make_callbacks, shutdown)
+                launch_ddp(spec, shutdown)
             else:
-                train_in_process(spec, make_callbacks, shutdown)
+                train_in_process(spec, shutdown)
         except Interrupted as interrupted:
             gc.freeze()  # or Python collects garbage at its exit, for more than a second
             if is_rank_zero():

@@ -15,7 +15,7 @@ from rnn_lab.data.class_balance import is_uneven
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import RunSpec
-from rnn_lab.validation import AUTO
+from rnn_lab.validation import AUTO, as_typed
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +110,7 @@ def print_recipe(config: RunConfig, resolved: RunConfig, data: TextDataModule) -
         for name, value in after:
             # A source that was found in place of another may have options of its own.
             if getattr(before, name, None) == AUTO != value and name not in unused:
-                shown = "null" if value is None else str(value).lower()
-                chosen.append(f"{group}.{name}={shown}")
+                chosen.append(f"{group}.{name}={as_typed(value)}")
     if chosen and data.config.fits_size:
         print(f"Chosen for these texts (give an option to override it): {' '.join(chosen)}")
 

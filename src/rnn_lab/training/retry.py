@@ -21,13 +21,13 @@ from rnn_lab.training.out_of_memory import (
     is_out_of_memory,
 )
 from rnn_lab.training.reproduce import RunRecord, read_run_record
-from rnn_lab.training.spec import CallbackFactory, RunSpec, no_callbacks
+from rnn_lab.training.spec import RunSpec
 from rnn_lab.validation import AUTO
 
 log = logging.getLogger(__name__)
 
 
-def retry_run(spec: RunSpec, make_callbacks: CallbackFactory = no_callbacks) -> None:
+def retry_run(spec: RunSpec) -> None:
     """Train the run of `spec`, and train it again after an error.
 
     A run that fails is trained again `max_retries` times and resumes from its last checkpoint; with
@@ -44,7 +44,7 @@ def retry_run(spec: RunSpec, make_callbacks: CallbackFactory = no_callbacks) -> 
         Exception: that of the last attempt.
     """
     if not is_rank_zero():
-        return launch(spec, make_callbacks)
+        return launch(spec)
     config, job = spec.config, JobDir(spec.output_dir)
     if config.sweep is not None and spec.sweep is None:
         raise ConfigError(f"sweep={config.sweep}: names the folder of a sweep; add -m")
@@ -61,7 +61,7 @@ def retry_run(spec: RunSpec, make_callbacks: CallbackFactory = no_callbacks) -> 
     while True:
         job.update(attempts=spec.attempt, batch_halvings=spec.batch_halvings)
         try:
-            launch(spec, make_callbacks)
+            launch(spec)
             break
         except (UserError, OmegaConfBaseException):
             raise

@@ -30,6 +30,16 @@ class SweepLabel:
     parameters: Mapping[str, Any]  # the swept options and their values in this run
 
 
+# Called in each process that trains, after torch has been imported; a function of a module, since
+# it is sent to these processes.
+CallbackFactory = Callable[["RunSpec"], "list[Callback]"]
+
+
+def no_callbacks(spec: RunSpec) -> list[Callback]:
+    """Return no callbacks."""
+    return []
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """All that is known of a run before it trains."""
@@ -45,6 +55,7 @@ class RunSpec:
     batch_halvings: int = 0
     rollbacks: tuple[Rollback, ...] = ()  # of this process so far
     fingerprint: str = ""  # of the config as it was composed
+    make_callbacks: CallbackFactory = no_callbacks  # those that a caller adds
 
     def __post_init__(self) -> None:
         if not self.fingerprint:
@@ -134,16 +145,6 @@ class RunSpec:
         if data.max_tokens_per_batch is None:
             return "batch_size", data.batch_size, 1
         return "max_tokens_per_batch", data.max_tokens_per_batch, data.max_length  # one text fits
-
-
-# Callbacks that a caller adds to a run. Called in each process that trains, after torch has been
-# imported; a function of a module, since it is sent to these processes.
-CallbackFactory = Callable[[RunSpec], "list[Callback]"]
-
-
-def no_callbacks(spec: RunSpec) -> list[Callback]:
-    """Return no callbacks."""
-    return []
 
 
 def options_signature(options: Mapping[str, Any]) -> dict[str, Any]:

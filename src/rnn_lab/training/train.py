@@ -33,7 +33,7 @@ from rnn_lab.training.resume import incompatible_checkpoint, remove_result, remo
 from rnn_lab.training.run_data import load_data
 from rnn_lab.training.saved_run import SavedRun
 from rnn_lab.training.signals import GracefulShutdown
-from rnn_lab.training.spec import CallbackFactory, RunSpec
+from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.start import Start, find_start
 from rnn_lab.training.trainer import (
     build_trainer,
@@ -45,7 +45,7 @@ from rnn_lab.training.wandb_run import describe_run, finishing_wandb
 from rnn_lab.validation import metric_factories
 
 
-def train(spec: RunSpec, shutdown: GracefulShutdown, make_callbacks: CallbackFactory) -> None:
+def train(spec: RunSpec, shutdown: GracefulShutdown) -> None:
     """Train, test and save the run of `spec`; resume it where its folder holds an unfinished run.
 
     A resumed run ends as it would have ended without the interruption; on a CPU, bit by bit.
@@ -83,7 +83,7 @@ def train(spec: RunSpec, shutdown: GracefulShutdown, make_callbacks: CallbackFac
             resume_point=resumed,
             rollbacks=start.rollbacks,
         )
-        callbacks += make_callbacks(spec)
+        callbacks += spec.make_callbacks(spec)
         trainer = build_trainer(config.trainer, hardware, folder, loggers, callbacks)
 
         metrics: dict[str, Any] = {}

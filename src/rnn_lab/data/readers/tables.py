@@ -45,9 +45,7 @@ def table_rows(lines: Iterator[tuple[int, str]], dialect: Dialect) -> Iterator[T
     return csv_rows(lines, dialect) if dialect.multiline else line_rows(lines, dialect)
 
 
-def csv_rows(
-    lines: Iterator[tuple[int, str]], dialect: Dialect = DEFAULT_DIALECT
-) -> Iterator[TableRow]:
+def csv_rows(lines: Iterator[tuple[int, str]], dialect: Dialect) -> Iterator[TableRow]:
     """Split CSV rows; after a row with broken quotes, continue on the line after its first.
 
     Otherwise a stray quote would swallow every row up to the next quote. If the next quote happens
@@ -102,9 +100,7 @@ def _width(line: str, dialect: Dialect) -> int:
     return 0
 
 
-def line_rows(
-    lines: Iterable[tuple[int, str]], dialect: Dialect = TSV_DIALECT
-) -> Iterator[TableRow]:
+def line_rows(lines: Iterable[tuple[int, str]], dialect: Dialect) -> Iterator[TableRow]:
     """Split rows of one line each: a field contains neither delimiters nor line breaks.
 
     Balanced quotes around a field are removed. Unbalanced ones are plain characters, because many

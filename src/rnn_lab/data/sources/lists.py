@@ -27,6 +27,9 @@ Texts = Iterable[Any]  # a list, a column of pandas or Polars, an array, a gener
 Labelled = tuple[Texts, Iterable[Any]]
 OnBadLines = Literal["error", "skip"]
 
+_NAME = "lists"
+_TEST_FRACTION = 0.2
+
 
 class ListsConfig(TextOptions):
     """The options of lists. conf/data/lists.yaml explains each."""
@@ -84,10 +87,7 @@ def corpus_from_lists(
     validation: Labelled | None = None,
     test: Labelled | None = None,
     class_names: Sequence[Any] | None = None,
-    test_fraction: float = 0.2,
-    split_seed: int = 0,
     on_bad_lines: OnBadLines = "error",
-    name: str = "lists",
 ) -> Corpus:
     """Return a corpus of texts and labels, by the rules for files.
 
@@ -97,12 +97,9 @@ def corpus_from_lists(
             text has any number of labels: a list of them for each text; or a data frame with one
             column of 0 and 1 a label; or such an array [texts, classes], with `class_names`.
         validation: texts and labels to validate on; None: split off training later.
-        test: texts and labels to test on; None: a stratified `test_fraction` is split off.
+        test: texts and labels to test on; None: a stratified fifth is split off.
         class_names: the labels in the order of the classes; None: sorted, numbers by value.
-        test_fraction: share of the texts that is the test split if `test` is None.
-        split_seed: of the test split.
         on_bad_lines: "error", or "skip" for rows that cannot be used: `Corpus.skipped` lists them.
-        name: of the corpus.
 
     Raises:
         TypeError: texts, labels or class_names are a single string or no iterable, or `validation`
@@ -126,18 +123,18 @@ def corpus_from_lists(
     kind = None
     for split, pair in given.items():
         if pair is not None:
-            where = f"{name}, {split}"
+            where = f"{_NAME}, {split}"
             splits[split], classes = _read(where, pair, classes, kind, on_bad_lines, skipped)
             kind = LabelEncoder if splits[split].labels.ndim == 1 else LabelSetEncoder
     assert classes is not None
     train = splits["train"]
-    check_classes(name, train.labels, classes)
+    check_classes(_NAME, train.labels, classes)
     if test is None:
-        held_out = split_test(name, train.labels, test_fraction, split_seed)
+        held_out = split_test(_NAME, train.labels, _TEST_FRACTION, seed=0)
         splits["test"] = train.take(np.flatnonzero(held_out))
         splits["train"] = train.take(np.flatnonzero(~held_out))
     return Corpus(
-        name=name,
+        name=_NAME,
         class_names=classes,
         train=splits["train"],
         validation=splits.get("validation"),

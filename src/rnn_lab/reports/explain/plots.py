@@ -33,6 +33,7 @@ MAX_DOTS = 60  # tokens; with more, dots would hide the curve
 
 PANEL, PANEL_GAP = 190, 52  # pixels: height of the axes of a prediction, and the space between
 MAX_CLASSES = 4  # curves with distinct colours
+LABEL_DISTANCE = 0.1  # between the labels of two curves, of the height of the axes
 
 HEATMAP_GAP = 42  # pixels between two heatmaps, for the title of the lower one
 MIN_HEIGHT, MAX_HEIGHT = 120, 256  # pixels of a heatmap
@@ -175,12 +176,12 @@ def _label_right(
     axes.annotate(text, place, (6, 0), xycoords, textcoords="offset points", **font)
 
 
-def _spread_labels(heights: list[float], distance: float = 0.1) -> list[float]:
-    """Return heights from 0 to 1, moved as little as keeps labels at them `distance` apart."""
+def _spread_labels(heights: list[float]) -> list[float]:
+    """Return heights from 0 to 1, moved as little as keeps labels at them from overlapping."""
     moved = [0.0] * len(heights)
     floor = -1.0
     for index in np.argsort(heights):
-        floor = moved[index] = max(heights[index], floor + distance)
+        floor = moved[index] = max(heights[index], floor + LABEL_DISTANCE)
     excess = max(0.0, floor - 1)
     return [height - excess for height in moved]
 

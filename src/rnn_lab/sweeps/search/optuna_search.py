@@ -4,7 +4,6 @@ Its output is a line per trial, the best trials, and the importances of the opti
 """
 
 import functools
-import json
 import math
 import os
 import warnings
@@ -39,7 +38,7 @@ from rnn_lab.sweeps.search.workers import CLAIM_LOCK, Worker
 from rnn_lab.training.config import RunConfig, parse_run_config
 from rnn_lab.training.job_dir import JobDir
 from rnn_lab.training.spec import options_signature
-from rnn_lab.validation import unknown_choice_message
+from rnn_lab.validation import as_typed, unknown_choice_message
 
 LONGEST = 1_000  # characters of what an untrusted study says of a trial
 WORDS = {
@@ -64,7 +63,7 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)
     options = search_options(config.hydra.sweeper)
-    params = [f"{option}={_text(value)}" for option, value in options.params.items()]
+    params = [f"{option}={as_typed(value)}" for option, value in options.params.items()]
     space = parse_space([*params, *arguments], OverridesParser.create(config_loader=loader))
     jobs_at_bounds = check_space(space, config, loader)
     job = jobs_at_bounds[0]
@@ -217,12 +216,6 @@ def _varied_options(jobs: Sequence[DictConfig]) -> set[str]:
     """Return the options that differ between jobs: those searched, and those that follow them."""
     first, *others = map(_metric_options, jobs)
     return {name for other in others for name, _, _ in diff_options(first, other)}
-
-
-def _text(value: Any) -> str:
-    """Return a plain value of the YAML in override syntax."""
-    is_plain = value is None or isinstance(value, bool)
-    return json.dumps(value) if is_plain else str(value)
 
 
 def print_trial(study: Study, number: int) -> None:
