@@ -23,6 +23,7 @@ from rnn_lab.reports.sweep.groups import (
     seed_stats,
 )
 from rnn_lab.reports.sweep.jobs import read_jobs
+from rnn_lab.reports.sweep.options import ABSENT
 from rnn_lab.reports.sweep.report import summary_rows
 from tests.reports.sweep_folders import write_correctness, write_job
 
@@ -129,6 +130,36 @@ def test_auto_that_became_a_value_of_another_group_has_a_label_of_its_own(tmp_pa
         "pooling=mean",
     ]
     assert [row[3] for row in summary_rows(jobs)[1:]] == ["auto (max)", "max", "mean"]
+
+
+@pytest.mark.parametrize("status", ["finished", "pruned"])
+def test_runs_with_and_without_an_option_are_two_groups(tmp_path: Path, status: str) -> None:
+    for seed in (1, 2):
+        write_job(tmp_path, f"a{seed}", seed=seed, status=status, accuracy=0.9,
+                  optimizer__amsgrad=True, correct=[1, 1, 1, 0])  # fmt: skip
+        write_job(tmp_path, f"b{seed}", seed=seed, status=status, accuracy=0.8,
+                  correct=[1, 0, 0, 0])  # fmt: skip
+    jobs = read_jobs(tmp_path)
+    groups = {group.label: group for group in group_jobs(jobs)}
+    assert {label: [job.name for job in group.jobs] for label, group in groups.items()} == {
+        "amsgrad=true": ["a1", "a2"],
+        f"amsgrad={ABSENT}": ["b1", "b2"],
+    }
+    assert [row[3] for row in summary_rows(jobs)] == ["optimizer.amsgrad", *["true"] * 2, "", ""]
+    if status == "finished":
+        means = [group.validation.mean for group in groups.values()]
+        assert means == pytest.approx([0.9, 0.8])
+        (pair,) = compare_groups(group_jobs(jobs))
+        assert pair.test is not None and pair.test.difference == 0.5
+
+
+def test_a_group_without_an_option_is_labelled_with_the_others(tmp_path: Path) -> None:
+    for i, more in enumerate(({}, {"optimizer__amsgrad": True})):
+        for lr in (0.1, 0.2):
+            write_job(tmp_path, f"{i} {lr}", accuracy=0.9 - lr - i / 3, optimizer__lr=lr, **more)
+    assert [group.label for group in group_jobs(read_jobs(tmp_path))] == [
+        "lr=0.1", "lr=0.2", "lr=0.1, amsgrad=true", "lr=0.2, amsgrad=true",
+    ]  # fmt: skip
 
 
 OTHER_EXAMPLES = "different test examples or labels"

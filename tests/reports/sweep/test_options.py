@@ -58,6 +58,43 @@ def test_numbers_strings_booleans_and_null_are_distinct(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("options", "varied"),
+    [
+        ({"optimizer__amsgrad": True}, ["optimizer.amsgrad"]),
+        ({"train_only": None}, ["train_only"]),
+        # One column stands for the arguments, which all runs with this callback have.
+        (
+            {"callbacks": {"stop": {"_target_": "EarlyStopping", "monitor": "x", "patience": 3}}},
+            ["callbacks.stop._target_"],
+        ),
+        # Neither selector of the group explains the other away.
+        (
+            {"callbacks": {"stop": {"_target_": "EarlyStopping", "name": "x"}}},
+            ["callbacks.stop._target_", "callbacks.stop.name"],
+        ),
+        ({"name": "a", "logger__offline": True}, []),
+    ],
+)
+def test_an_option_that_some_runs_lack_varies(
+    tmp_path: Path, options: dict[str, object], varied: list[str]
+) -> None:
+    found = configs(tmp_path, options, {}, options | {"seed": 2}, {"seed": 2})
+    assert swept_options([*found, {}]) == [*varied, "seed"]  # {}: of a damaged job
+    keys = [group_key(config, varied) for config in found]
+    assert (keys[0], keys[1]) == (keys[2], keys[3])
+    assert (keys[0] == keys[1]) == (not varied)
+
+
+def test_an_option_of_one_model_varies_if_some_runs_of_the_model_lack_it(tmp_path: Path) -> None:
+    lstm, gru = {"model__name": "lstm", "model__forget_bias": 3.0}, {"model__name": "gru"}
+    assert swept_options(configs(tmp_path, lstm, gru)) == ["model.name"]
+    # Another option that differs between the runs explains nothing.
+    older = {"model__name": "lstm", "optimizer__lr": 0.1}
+    found = configs(tmp_path / "more", lstm, gru, older)
+    assert set(swept_options(found)) == {"model.name", "model.forget_bias", "optimizer.lr"}
+
+
 def test_a_split_seed_of_its_own_varies(tmp_path: Path) -> None:
     found = configs(tmp_path, {"seed": 1}, {"seed": 2}, {"seed": 1, "data__split_seed": 7})
     varied = swept_options(found)
@@ -117,3 +154,4 @@ def test_columns_have_short_names_unless_ambiguous() -> None:
         "a.lr": "a.lr",
         "b.lr": "b.lr",
     }
+    assert short_names(["callbacks.stop._target_"]) == {"callbacks.stop._target_": "stop"}

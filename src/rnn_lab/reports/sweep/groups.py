@@ -15,7 +15,12 @@ from scipy.special import stdtrit
 
 from rnn_lab.errors import CheckpointError
 from rnn_lab.reports.formatting import is_share, shorten
-from rnn_lab.reports.sweep.jobs import JobSummary, sort_cost, sweep_mode, sweep_monitor
+from rnn_lab.reports.sweep.jobs import (
+    JobSummary,
+    sort_cost,
+    sweep_mode,
+    sweep_monitor,
+)
 from rnn_lab.reports.sweep.options import (
     ABSENT,
     FOLD,
@@ -107,10 +112,12 @@ def _make_group(jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str)
         return seed_stats([v for v in found if v is not None], shares=is_share(metric))
 
     short = short_names(varied)
+    options = {name: _shared_option(jobs, name) for name in varied if name not in REPEATS}
+    # Absent options are named only where there is nothing else to name.
+    named = {name: value for name, value in options.items() if value != ABSENT} or options
     label = ", ".join(
-        f"{short[name]}={shorten(format_value(_shared_option(jobs, name), exact=False), 40)}"
-        for name in varied
-        if name not in REPEATS and jobs[0].config.get(name, ABSENT) != ABSENT
+        f"{short[name]}={shorten(format_value(value, exact=False), 40)}"
+        for name, value in named.items()
     )
     test = monitor.replace("val/", "test/")
     model = jobs[0].config.get("model.name")
@@ -130,7 +137,7 @@ def _shared_option(jobs: Sequence[JobSummary], name: str) -> Any:
     """Return the value of an option of a group, `auto` if its finished runs chose several."""
     values = [job.option(name) for job in jobs if job.status == "finished"]
     agree = len(set(map(option_key, values))) == 1
-    return values[0] if agree else jobs[0].config[name]
+    return values[0] if agree else jobs[0].config.get(name, ABSENT)
 
 
 def _pool_accuracy(jobs: Sequence[JobSummary]) -> float | None:

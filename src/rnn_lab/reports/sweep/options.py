@@ -18,6 +18,8 @@ RawConfig = dict[str, Any]  # dotted name -> a string, number, boolean, null or 
 ABSENT = "\N{EN DASH}"  # shown where a run does not have an option
 SEED, FOLD = "seed", "data.fold"
 REPEATS = (FOLD, SEED)  # runs that differ in these alone repeat one configuration
+# The options that decide which others their group has, such as model.name and data.source.
+_SELECTORS = ("name", "source", "_target_")
 _MAX_REFERENCES = 8  # followed in a row; a longer chain is a cycle
 # Parts of the trainer's and the model's options in a result.json that the run computed.
 _COMPUTED = ("model.parameters", "trainer.precision", "trainer.accelerator", "trainer.devices")
@@ -94,17 +96,32 @@ def resolve(config: RawConfig, name: str) -> Any:
 
 
 def swept_options(configs: Sequence[RawConfig]) -> list[str]:
-    """Return the options with two values or more, in the order of the config, REPEATS last.
+    """Return the options that vary, in the order of the config, REPEATS last.
 
-    Runs that do not have an option are ignored for it: only an LSTM has a forget bias.
+    They have two values or more, or some runs have them and others do not. Runs of another model or
+    data source are ignored for the latter: only an LSTM has a forget bias.
     """
     values: dict[str, set[tuple[str, Any]]] = {}
     for config in configs:
         for name, value in config.items():
             if _decides_result(name):
                 values.setdefault(name, set()).add(option_key(value))
-    varied = [name for name, found in values.items() if len(found) > 1]
+    known = [config for config in configs if config]
+    varied = [n for n, found in values.items() if len(found) > 1 or _is_partly_absent(n, known)]
     return sorted(varied, key=lambda name: REPEATS.index(name) if name in REPEATS else -1)
+
+
+def _is_partly_absent(name: str, configs: Sequence[RawConfig]) -> bool:
+    """Return whether, of runs with equal selectors, some have the option and others do not."""
+    parts = name.split(".")
+    # A selector is not explained by others of its own group, nor they by it.
+    depth = len(parts) - (parts[-1] in _SELECTORS)
+    groups = [".".join(parts[:i]) for i in range(1, depth)]
+    selectors = [f"{group}.{selector}" for group in groups for selector in _SELECTORS]
+    without = {group_key(config, selectors) for config in configs if name not in config}
+    return bool(without) and any(
+        name in config and group_key(config, selectors) in without for config in configs
+    )
 
 
 def _decides_result(name: str) -> bool:
@@ -120,9 +137,10 @@ def group_key(config: RawConfig, varied: Sequence[str]) -> tuple[Any, ...]:
 def short_names(varied: Sequence[str]) -> dict[str, str]:
     """Return the column name of each option: "lr" for optimizer.lr, "model" for model.name.
 
-    Ambiguous ones keep their full name.
+    A `_target_` has the name of its object. Ambiguous ones keep their full name.
     """
-    short = {name: name.removesuffix(".name").rpartition(".")[2] for name in varied}
+    objects = {name: name.removesuffix(".name").removesuffix("._target_") for name in varied}
+    short = {name: one.rpartition(".")[2] for name, one in objects.items()}
     taken = list(short.values())
     return {name: name if taken.count(one) > 1 else one for name, one in short.items()}
 
