@@ -18,6 +18,7 @@ from rnn_lab.reports.sweep.groups import (
     compare_groups,
     correct_p_values,
     group_jobs,
+    machine_notes,
     paired_bootstrap,
     repeated_over,
     seed_stats,
@@ -25,6 +26,7 @@ from rnn_lab.reports.sweep.groups import (
 from rnn_lab.reports.sweep.jobs import read_jobs
 from rnn_lab.reports.sweep.options import ABSENT
 from rnn_lab.reports.sweep.report import summary_rows
+from tests.reports.sweep.test_report import reported
 from tests.reports.sweep_folders import write_correctness, write_job
 
 
@@ -159,6 +161,34 @@ def test_a_group_without_an_option_is_labelled_with_the_others(tmp_path: Path) -
             write_job(tmp_path, f"{i} {lr}", accuracy=0.9 - lr - i / 3, optimizer__lr=lr, **more)
     assert [group.label for group in group_jobs(read_jobs(tmp_path))] == [
         "lr=0.1", "lr=0.2", "lr=0.1, amsgrad=true", "lr=0.2, amsgrad=true",
+    ]  # fmt: skip
+
+
+def test_runs_of_a_group_on_different_machines_are_named(tmp_path: Path) -> None:
+    def job(name: str, precision: str, became: str, *, devices: int = 1, **more: Any) -> None:
+        trainer = {"precision": became, "accelerator": "gpu", "devices": devices, "patience": name}
+        write_job(tmp_path, name, trainer__precision=precision, result={"trainer": trainer}, **more)
+
+    job("a1", "auto", "bf16-mixed", seed=1)
+    job("a2", "auto", "bf16-mixed", seed=2)
+    job("a3", "auto", "bf16-mixed", seed=3, status="failed")
+    job("b1", "32-true", "32-true", seed=1)
+    write_job(tmp_path, "old", seed=5, trainer__precision="auto")  # recorded no precision
+    assert machine_notes(group_jobs(read_jobs(tmp_path))) == []
+    job("a4", "auto", "32-true", seed=4)
+    jobs = read_jobs(tmp_path)
+    (line,) = machine_notes(group_jobs(jobs))
+    assert line == (
+        "Runs of one group had different machines, and trainer.precision became bf16-mixed "
+        "(a1, a2), 32-true (a4). Give it a value that each machine has"
+    )
+    assert jobs[2].option("trainer.precision") == "auto (32-true)"  # b1 names it
+    assert line in reported(tmp_path)
+    assert f"<bdi>{line}</bdi>" in (tmp_path / "sweep.html").read_text()
+    job("b2", "32-true", "32-true", seed=2, devices=2)
+    notes = machine_notes(group_jobs(read_jobs(tmp_path)))
+    assert [note.partition(" (")[0].rpartition(" and ")[2] for note in notes] == [
+        "trainer.devices became 1", "trainer.precision became bf16-mixed",
     ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from rnn_lab.errors import CheckpointError
 from rnn_lab.reports.formatting import is_share, shorten
 from rnn_lab.reports.sweep.jobs import (
     JobSummary,
+    format_names,
     sort_cost,
     sweep_mode,
     sweep_monitor,
@@ -24,6 +25,7 @@ from rnn_lab.reports.sweep.jobs import (
 from rnn_lab.reports.sweep.options import (
     ABSENT,
     FOLD,
+    MACHINE_OPTIONS,
     REPEATS,
     format_value,
     group_key,
@@ -157,6 +159,28 @@ def repeated_over(groups: Sequence[SeedGroup]) -> str:
         return "seeds"
     several = any(group.validation.n > group.folds for group in folded)
     return "seeds and folds" if several or len(folded) < len(groups) else "folds"
+
+
+def machine_notes(groups: Sequence[SeedGroup]) -> list[str]:
+    """Return a line for each option that the machines resolved differently for runs of one group.
+
+    trainer.precision=auto is bf16-mixed on one node and 32-true on another.
+    """
+    lines = []
+    for option in MACHINE_OPTIONS:
+        mixed: dict[str, list[JobSummary]] = {}  # by value
+        for group in groups:
+            found = [job for job in group.jobs if option in job.chosen]
+            if len({option_key(job.chosen[option]) for job in found}) > 1:
+                for job in found:
+                    mixed.setdefault(format_value(job.chosen[option]), []).append(job)
+        if mixed:
+            values = ", ".join(f"{value} ({format_names(jobs)})" for value, jobs in mixed.items())
+            lines.append(
+                f"Runs of one group had different machines, and {option} became {values}. "
+                "Give it a value that each machine has"
+            )
+    return lines
 
 
 # ---- Comparisons

@@ -40,6 +40,7 @@ STATUSES: tuple[Status, ...] = (
 PROBLEM_STATUSES = ("failed", "damaged", "unfinished")
 DEFAULT_MONITOR = "val/accuracy"
 MONITORED = "monitored_metric"  # objective of a search whose runs resolve trainer.monitor=auto
+_MAX_NAMED = 8  # runs in a line
 
 EpochCurve = tuple[list[int], list[float]]  # epochs, and the value of a metric in each
 
@@ -52,9 +53,9 @@ class JobSummary:
     status: Status
     name: str  # the path below the sweep's folder, in characters any file can hold
     config: RawConfig = field(default_factory=dict)  # the composed options, by dotted name
-    # What a finished run chose for those that are `auto`: "max", or "auto (max)" where another job
-    # of the sweep names "max".
-    chosen: RawConfig = field(default_factory=dict)
+    chosen: RawConfig = field(default_factory=dict)  # a finished run's, with `auto` resolved
+    # Those of `chosen` whose value a job of the sweep names: shown as "auto (max)".
+    named: frozenset[str] = frozenset()
     monitor: str | None = None  # the metric that chose the best epoch
     mode: MetricMode | None = None  # whether a smaller or a larger monitor is better
     metrics: dict[str, float | None] = field(default_factory=dict)  # val/ and test/
@@ -83,7 +84,10 @@ class JobSummary:
         Runs are grouped by `config`: what `auto` means can depend on the split, and so on the seed.
         """
         value = resolve(self.config, name)
-        return self.chosen.get(name, value) if value == AUTO else value
+        if value != AUTO or name not in self.chosen:
+            return value
+        chosen = self.chosen[name]
+        return f"{AUTO} ({format_value(chosen)})" if name in self.named else chosen
 
     @property
     def has_issues(self) -> bool:
@@ -106,7 +110,7 @@ def read_jobs(sweep: Path) -> list[JobSummary]:
     folders = find_job_dirs(sweep)
     if not folders:
         raise CheckpointError(f"{sweep}: contains no run")
-    return _rank(_mark_chosen([read_job(folder, sweep) for folder in folders]))
+    return _rank(_mark_named([read_job(folder, sweep) for folder in folders]))
 
 
 def read_job(folder: Path, sweep: Path) -> JobSummary:
@@ -155,6 +159,12 @@ def format_statuses(jobs: Sequence[JobSummary]) -> str:
     return f"{format_count(len(jobs), 'run')}: {', '.join(parts)}"
 
 
+def format_names(jobs: Sequence[JobSummary]) -> str:
+    """Return "a, b", at most _MAX_NAMED names, and how many more there are."""
+    more = f" and {len(jobs) - _MAX_NAMED} more" if len(jobs) > _MAX_NAMED else ""
+    return ", ".join(job.name for job in jobs[:_MAX_NAMED]) + more
+
+
 def _rank(jobs: Sequence[JobSummary]) -> list[JobSummary]:
     """Rank the finished jobs by the monitored validation metric; equal values share a rank."""
     monitor = sweep_monitor(jobs)
@@ -169,17 +179,16 @@ def _rank(jobs: Sequence[JobSummary]) -> list[JobSummary]:
     ]
 
 
-def _mark_chosen(jobs: Sequence[JobSummary]) -> list[JobSummary]:
-    """Return the jobs with "auto (max)" for a chosen value that another job names."""
-    given = [(job, name, resolve(job.config, name)) for job in jobs for name in job.config]
-    named = {(name, option_key(value)) for _, name, value in given if value != AUTO}
-    marked: dict[Path, RawConfig] = {job.folder: dict(job.chosen) for job in jobs}
-    for job, name, value in given:
-        if value == AUTO and name in job.chosen:
-            chosen = job.chosen[name]
-            if (name, option_key(chosen)) in named:
-                marked[job.folder][name] = f"{AUTO} ({format_value(chosen)})"
-    return [replace(job, chosen=marked[job.folder]) for job in jobs]
+def _mark_named(jobs: Sequence[JobSummary]) -> list[JobSummary]:
+    """Return the jobs with `named` filled in."""
+    given = ((name, resolve(job.config, name)) for job in jobs for name in job.config)
+    named = {(name, option_key(value)) for name, value in given if value != AUTO}
+
+    def named_of(job: JobSummary) -> frozenset[str]:
+        chosen = job.chosen.items()
+        return frozenset(name for name, value in chosen if (name, option_key(value)) in named)
+
+    return [replace(job, named=named_of(job)) for job in jobs]
 
 
 def _read_job(folder: Path) -> dict[str, Any]:

@@ -21,8 +21,9 @@ REPEATS = (FOLD, SEED)  # runs that differ in these alone repeat one configurati
 # The options that decide which others their group has, such as model.name and data.source.
 _SELECTORS = ("name", "source", "_target_")
 _MAX_REFERENCES = 8  # followed in a row; a longer chain is a cycle
-# Parts of the trainer's and the model's options in a result.json that the run computed.
-_COMPUTED = ("model.parameters", "trainer.precision", "trainer.accelerator", "trainer.devices")
+# Options that the machine of a run resolves.
+MACHINE_OPTIONS = ("trainer.accelerator", "trainer.devices", "trainer.precision")
+_COMPUTED = ("model.parameters", *MACHINE_OPTIONS)  # by the run, in a result.json
 
 
 def read_config(folder: Path) -> RawConfig:

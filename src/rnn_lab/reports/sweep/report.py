@@ -21,7 +21,13 @@ from rnn_lab.reports.sweep.baselines import (
     baseline_columns,
     summarize_baselines,
 )
-from rnn_lab.reports.sweep.groups import SeedGroup, SeedStats, group_jobs, repeated_over
+from rnn_lab.reports.sweep.groups import (
+    SeedGroup,
+    SeedStats,
+    group_jobs,
+    machine_notes,
+    repeated_over,
+)
 from rnn_lab.reports.sweep.jobs import (
     PROBLEM_STATUSES,
     JobSummary,
@@ -116,7 +122,8 @@ def _print_sweep(jobs: Sequence[JobSummary], console: Console) -> None:
         "test metrics are not used for selection."
     )
     issues = [line for job in jobs for line in _job_issues(job)]
-    print_lines([*issues, f"{format_statuses(jobs)}.", selection, *text_notes(jobs)], console)
+    notes = [*text_notes(jobs), *machine_notes(groups)]
+    print_lines([*issues, f"{format_statuses(jobs)}.", selection, *notes], console)
 
 
 def _fitting_tables(jobs: Sequence[JobSummary], console: Console) -> Iterator[Table]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rnn_lab.data.options import TextOptions
-from rnn_lab.reports.sweep.jobs import JobSummary
+from rnn_lab.reports.sweep.jobs import JobSummary, format_names
 from rnn_lab.reports.sweep.options import FOLD, RawConfig, resolve
 from rnn_lab.runs.result_json import option_key
 from rnn_lab.validation import FINGERPRINT_EXCLUDED
@@ -15,7 +15,6 @@ _TEST_FRACTION = "data.test_fraction"  # of the sources that may cut the test sp
 _OF_BATCHES = {f"data.{name}" for name in TextOptions.model_fields} - {
     *("data.source", "data.train_size")
 }
-_MAX_NAMED = 8  # runs in a line
 
 
 def text_options(config: RawConfig) -> dict[str, Any]:
@@ -70,9 +69,9 @@ def _versions(jobs: Sequence[JobSummary]) -> list[list[list[JobSummary]]]:
 def _changed_texts(jobs: Sequence[JobSummary]) -> list[str]:
     """Name the runs whose texts differ although their options do not: files were edited."""
     return [
-        f"{_names(other)}: read other texts than {_names(most)}, though the options are the "
-        "same: files have changed. Their metrics are not comparable; start another sweep for "
-        "changed files"
+        f"{format_names(other)}: read other texts than {format_names(most)}, though the options "
+        "are the same: files have changed. Their metrics are not comparable; start another sweep "
+        "for changed files"
         for most, *others in _versions(jobs)
         for other in others
     ]
@@ -97,8 +96,3 @@ def _different_tests(jobs: Sequence[JobSummary]) -> list[str]:
             "are not comparable"
         )
     return lines
-
-
-def _names(jobs: Sequence[JobSummary]) -> str:
-    more = f" and {len(jobs) - _MAX_NAMED} more" if len(jobs) > _MAX_NAMED else ""
-    return ", ".join(job.name for job in jobs[:_MAX_NAMED]) + more
