@@ -76,13 +76,13 @@ def test_a_resumed_run_keeps_the_precision_that_auto_meant_where_it_began(began,
         here = Hardware("cpu", 1, fastest)
         signature = {"trainer.accelerator": "cpu", "trainer.precision": began}
         assert keep_precision(here, options, signature) == Hardware("cpu", 1, began)
-        said = capsys.readouterr().out
+        said = capsys.readouterr().err
         assert said.startswith(f"trainer.precision=auto: keeps {began}") == (fastest != began)
         elsewhere = signature | {"trainer.accelerator": "gpu"}
         given = TrainerConfig(accelerator="cpu", precision=fastest)
         for changed in ((options, elsewhere), (given, signature), (options, {})):
             assert keep_precision(here, *changed) is here
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ import pytest
 from rnn_lab.data.config import FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError
+from rnn_lab.training.config import TrainerConfig
 from rnn_lab.training.data_report import log_duplicates
+from rnn_lab.training.hardware import choose_precision
 from tests.cli.forked import run_warm_command
 from tests.test_conf import composed
 from tests.training.killing import differences, leavings
@@ -114,19 +116,24 @@ def test_complete_training_is_extended_from_its_last_checkpoint(trained, longer,
     assert other == {"/result.json/overrides", "/result.json/config_fingerprint"}
 
 
-def test_a_run_goes_on_in_its_precision_on_a_machine_that_is_faster_in_another(
-    trained, longer, tmp_path
-):
+def test_an_interrupted_run_keeps_its_precision_where_auto_means_another_one(tmp_path):
+    """The whole run and its copy, as of an interruption, which continues with `auto`."""
+    fastest = choose_precision(TrainerConfig(), "cpu")
+    began = "32-true" if fastest == "bf16-mixed" else "bf16-mixed"
     options = (
-        "trainer.max_epochs=3",
-        "scheduler=constant",
-        "plots=false",
-        "trainer.precision=auto",
+        *("trainer.max_epochs=2", "plots=false"),
+        "+callbacks.keep={_target_: tests.training.user_callbacks.KeepFirst}",
     )
-    train(tmp_path, "run", *options, f"ckpt_path={trained}/checkpoints/last.ckpt")
-    found, expected = leavings(tmp_path / "run"), longer
-    other = {one.partition(":")[0].rstrip("/0123456789") for one in differences(expected, found)}
-    assert other == {"/result.json/overrides", "/result.json/config_fingerprint"}
+    train(tmp_path, "run", *options, f"trainer.precision={began}")
+    refused = train(tmp_path, "again", *options, f"trainer.precision={fastest}", fails=True)
+    assert f"trainer.precision={began} (saved), {fastest} (requested)" in refused
+    printed = train(tmp_path, "again", *options, "trainer.precision=auto")
+    assert f"trainer.precision=auto: keeps {began}, in which the run began" in printed
+    assert "resumes in epoch 1" in printed
+    other = differences(leavings(tmp_path / "run"), leavings(tmp_path / "again"))
+    assert {one.partition(":")[0].rstrip("/0123456789") for one in other} <= {
+        *("/result.json/overrides", "/result.json/config_fingerprint")
+    }
 
 
 @pytest.mark.parametrize(

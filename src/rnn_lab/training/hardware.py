@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,6 +130,7 @@ def keep_precision(
         print(
             f"trainer.precision=auto: keeps {began}, in which the run began; this machine is "
             f"fastest in {hardware.precision}",
+            file=sys.stderr,
             flush=True,
         )
     return replace(hardware, precision=began)
