@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 CONTRIBUTING = SOURCE.parent / "CONTRIBUTING.md"
 # Modules beside the layers that are below all of them, or part of the last one.
 BASE = {
-    *("composition", "errors", "fast_import", "log_handler", "overrides", "paths"),
+    *("composition", "errors", "fast_import", "iteration", "log_handler", "overrides", "paths"),
     *("plain_options", "plugins", "process", "registry", "reserved_options", "validation"),
 }
 COMMANDS = {"__main__", "api", "cli", "command_line", "commands"}

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -42,6 +42,13 @@ def sanitize(text: str, longest: int = 300) -> str:
     """Return untrusted text for a terminal: one line, no control characters, at most `longest`."""
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return plain if len(plain) <= longest else f"{plain[:longest]}..."
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return "a, b, c", at most so many names, and how many more there are."""
+    more = len(names) - most
+    shown = ", ".join(names[:most])
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def user_message(error: Exception) -> str:

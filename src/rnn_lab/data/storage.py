@@ -16,6 +16,8 @@ from typing import Any, Self, overload
 
 import numpy as np
 
+from rnn_lab.iteration import batched
+
 HASH_BYTES = 16  # of a text: two numbers of uint64
 
 _CHUNK_VALUES = 2**18  # values of a chunk of a RaggedArray; a longer row is a chunk of its own
@@ -259,13 +261,4 @@ def hash_bytes(content: bytes) -> bytes:
 
 def chunked(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     """Yield lists of `size` texts, or of fewer where the texts are long."""
-    chunk: list[str] = []
-    characters = 0
-    for text in texts:
-        chunk.append(text)
-        characters += len(text)
-        if len(chunk) == size or characters >= _CHUNK_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
+    return batched(texts, size, len, _CHUNK_CHARACTERS)

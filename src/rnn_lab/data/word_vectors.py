@@ -36,7 +36,7 @@ _VERSION = 1  # part of the cache key; raise it when the vectors below change
 _MIN_COUNT = 5  # a token of fewer occurrences has no vector, as in word2vec
 _SEED = 1  # the same vectors for every seed of a run
 _LONGEST = 10_000  # tokens that gensim reads of one text; it drops the rest
-_CHUNK = 1_000  # texts per call of a tokenizer library
+_CHUNK = 1_000  # texts whose ids are read at a time
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from rnn_lab.data.readers.records import BadRow, Record
 from rnn_lab.inference.prediction_files import RowPrediction, kept_characters
 from rnn_lab.inference.predictor import Predictor
+from rnn_lab.iteration import batched
 
 WINDOW = 4096  # rows held at once: enough to batch by length, however long the input is
 WINDOW_TOKENS = 2**22  # tokens of a window, except for its last row: 32 MiB
@@ -60,13 +61,9 @@ def predict_rows(
 
 
 def _windows(rows: Iterable[_Encoded]) -> Iterator[list[_Encoded]]:
-    window: list[_Encoded] = []
-    tokens = 0
-    for row in rows:
-        window.append(row)
-        tokens += len(row.text) + kept_characters(row.columns) // _CHARACTERS_PER_TOKEN
-        if len(window) == WINDOW or tokens >= WINDOW_TOKENS:
-            yield window
-            window, tokens = [], 0
-    if window:
-        yield window
+    return batched(rows, WINDOW, _tokens, WINDOW_TOKENS)
+
+
+def _tokens(row: _Encoded) -> int:
+    """Return the number of tokens with as much memory as the row."""
+    return len(row.text) + kept_characters(row.columns) // _CHARACTERS_PER_TOKEN

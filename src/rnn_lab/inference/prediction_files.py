@@ -18,7 +18,8 @@ import numpy as np
 
 from rnn_lab.data.readers.encoding import names_utf8
 from rnn_lab.data.readers.reading import ReadInfo
-from rnn_lab.errors import DataError
+from rnn_lab.errors import DataError, listed
+from rnn_lab.iteration import batched, chain_released
 from rnn_lab.plugins import require_extra
 from rnn_lab.runs.csv_table import csv_writer
 
@@ -142,7 +143,7 @@ class CsvTable:
         ours = _result_names(self._options)
         names = free_names(map(self._options.kept_name, kept), {"line", "id", *ours})
         writer.writerow(["line", "id", *names, *ours])
-        for row in _chain(head, rest):
+        for row in chain_released(head, rest):
             columns = row.columns or {}
             _count_dropped(columns, {"id", *kept}, self._options)
             values = [_cell(columns.get(name)) for name in kept]
@@ -184,7 +185,10 @@ class ParquetTable:
         of_ours = [pa.float32() if name.startswith("probability_") else None for name in ours]
         types = [pa.int64(), *[None] * (len(first) - 1), *types, *of_ours]
         writer: Any = None
-        batches = _batches(_chain(head, rest)) if head else iter([[]])  # no row: one empty batch
+        batches: Iterator[list[RowPrediction]] = iter([[]])  # of no row, one that is empty
+        if head:
+            rows = chain_released(head, rest)
+            batches = batched(rows, _BATCH_ROWS, _characters, _BATCH_CHARACTERS)
         try:
             for batch in batches:
                 values: list[list[Any]] = [[row.line for row in batch]]
@@ -302,27 +306,6 @@ def _with_columns(
     return head, [name for name in names if name != without], iterator
 
 
-def _chain(head: list[RowPrediction], rest: Iterator[RowPrediction]) -> Iterator[RowPrediction]:
-    """Yield both, without a reference to what was yielded."""
-    head.reverse()
-    while head:
-        yield head.pop()
-    yield from rest
-
-
-def _batches(rows: Iterable[RowPrediction]) -> Iterator[list[RowPrediction]]:
-    batch: list[RowPrediction] = []
-    characters = 0
-    for row in rows:
-        batch.append(row)
-        characters += kept_characters(row.columns)
-        if len(batch) == _BATCH_ROWS or characters > _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
 def _result_names(options: OutputOptions) -> list[str]:
     if options.top_k is None:
         probabilities = [f"probability_{name}" for name in options.class_names]
@@ -366,6 +349,10 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def _characters(row: RowPrediction) -> int:
+    return kept_characters(row.columns)
+
+
 def _count_dropped(columns: Mapping[str, Any], known: set[str], options: OutputOptions) -> None:
     for name in columns.keys() - known:
         options.dropped[name] = options.dropped.get(name, 0) + 1
@@ -375,11 +362,9 @@ def describe_dropped(options: OutputOptions) -> str | None:
     """Return a line about the columns that a table lacks, None if there are none."""
     if not options.dropped:
         return None
-    named = ", ".join(sorted(options.dropped)[:_NAMED_COLUMNS])
-    more = len(options.dropped) - _NAMED_COLUMNS
-    listed = f"{named} and {more} more" if more > 0 else named
+    named = listed(sorted(options.dropped), _NAMED_COLUMNS)
     rows = max(options.dropped.values())
     return (
-        f"{rows:,} rows have columns that the first rows do not have ({listed}), which are left "
+        f"{rows:,} rows have columns that the first rows do not have ({named}), which are left "
         "out; an output that ends in .jsonl has them"
     )

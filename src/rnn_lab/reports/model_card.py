@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rnn_lab.errors import sanitize
+from rnn_lab.errors import listed, sanitize
 from rnn_lab.models.metric_table import MULTICLASS, MULTILABEL
 from rnn_lab.reports.formatting import (
     ALL_METRIC_NAMES,
@@ -70,8 +70,8 @@ def _head(file: ExportedFile, result: _Result | None) -> Iterator[str]:
     yield ""
     yield "| | |"
     yield "| --- | --- |"
-    names = [f"“{name}”" if "," in name else name for name in file.class_names]
-    yield f"| classes | {_listed(names)} |"
+    names = [_text(f"“{name}”" if "," in name else name) for name in file.class_names]
+    yield f"| classes | {listed(names, _MAX_CLASSES)} |"
     options = [f"`{name}={_code(model[name])}`" for name in _OPTIONS if name in model]
     yield f"| model | {_text(format_cell(file.cell))}{': ' if options else ''}{' '.join(options)} |"
     if (parameters := get_number(model.get("parameters"))) is not None:
@@ -281,12 +281,6 @@ def _share(value: Any) -> str:
 def _metric(name: str, value: Any) -> str:
     number = get_number(value)
     return "" if number is None else format_metric(name, number)
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(_text(name) for name in names[:_MAX_CLASSES])
-    more = len(names) - _MAX_CLASSES
-    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def _text(value: Any) -> str:

@@ -235,8 +235,7 @@ def _reasons(recorded: Mapping[str, Any], reproduced: Mapping[str, Any]) -> Iter
 def _causes(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return what the metrics of a run depend on, in groups."""
     versions, machine, timing = (
-        group if isinstance(group := result.get(name), Mapping) else {}
-        for name in ("versions", "machine", "timing")
+        get_group(result, name) for name in ("versions", "machine", "timing")
     )
     options = {
         name: value

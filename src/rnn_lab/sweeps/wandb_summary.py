@@ -22,8 +22,7 @@ from rnn_lab.tracking.loggers import (
     finish_wandb,
     open_wandb_run,
 )
-
-JOB_TYPE = "sweep-summary"
+from rnn_lab.tracking.wandb_environment import SWEEP_SUMMARY
 
 
 def log_sweep_summary(sweep: Path, config: WandbConfig, output: Path | None = None) -> None:
@@ -48,7 +47,7 @@ def _log(sweep: Path, config: WandbConfig, jobs: Sequence[JobSummary], page: Pat
     import wandb
 
     described: dict[str, Any] = {"name": f"{sweep.name} summary", "group": sweep.name}
-    described |= {"tags": ["sweep"], "job_type": JOB_TYPE, "config": {"sweep": sweep.name}}
+    described |= {"tags": ["sweep"], "job_type": SWEEP_SUMMARY, "config": {"sweep": sweep.name}}
     run, offline, earlier = open_wandb_run(config, sweep, described)
     if offline:
         delete_offline_runs(earlier)

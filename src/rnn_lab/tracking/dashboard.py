@@ -16,9 +16,9 @@ import wandb_workspaces.workspaces as ws
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.metric_table import MULTICLASS, MULTILABEL, metrics_of
 from rnn_lab.tracking.logged_runs import LoggedRun
+from rnn_lab.tracking.wandb_environment import SWEEP_SUMMARY
 from rnn_lab.validation import flatten, unknown_choice_message
 
-SWEEP_SUMMARY = "sweep-summary"  # the job type of a sweep's own run
 METRICS = {
     task: (
         "loss",

@@ -14,6 +14,7 @@ from rnn_lab.validation import unknown_choice_message
 Mode = Literal["auto", "online", "offline", "disabled"]
 
 DEFAULT_PROJECT = "rnn-lab"
+SWEEP_SUMMARY = "sweep-summary"  # the job type of a sweep's own run
 LONGEST_NAME = 128  # of a run or group; the server refuses longer ones
 
 _MODES: dict[str, Mode] = {"online": "online", "offline": "offline", "disabled": "disabled"}

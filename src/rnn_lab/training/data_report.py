@@ -15,7 +15,7 @@ from rnn_lab.data.corpus import SPLITS, Corpus
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.readers.labels import find_joined_labels, fold_case
 from rnn_lab.data.statistics import text_warnings
-from rnn_lab.errors import sanitize
+from rnn_lab.errors import listed, sanitize
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.overrides import show_option
 from rnn_lab.training.spec import RunSpec
@@ -315,6 +315,4 @@ def _listed_shares(names: Sequence[str], shares: np.ndarray) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    more = len(names) - _NAMED_CLASSES
-    listed = sanitize(", ".join(names[:_NAMED_CLASSES]), longest=1000)
-    return f"{listed} and {more} more" if more > 0 else listed
+    return sanitize(listed(names, _NAMED_CLASSES), longest=1000)

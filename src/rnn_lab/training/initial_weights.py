@@ -22,6 +22,7 @@ from rnn_lab.models.config import ModelConfig
 from rnn_lab.models.embedding import scale_vectors
 from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.runs.jobs import refuse_unfinished
+from rnn_lab.runs.untrusted import get_group
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.data_report import describe_left_out
 from rnn_lab.training.reproduce import read_run_record
@@ -212,8 +213,7 @@ def _check_same(place: str, found: InitialWeights) -> None:
     """
     recorded = read_run_record(place).result
     for name, about in found.about.items():
-        then = recorded.get(name)
-        fingerprint = then.get("fingerprint") if isinstance(then, dict) else None
+        fingerprint = get_group(recorded, name).get("fingerprint")
         # Learned vectors may differ in their last digits on another processor.
         if fingerprint != about["fingerprint"] and about["source"] != SKIPGRAM:
             option = "model.init_from" if name == "init_from" else "data.vectors"

@@ -22,6 +22,7 @@ from rnn_lab.paths import conf_dir, local_path
 from rnn_lab.plugins import load_named_plugins
 from rnn_lab.reports.sweep.options import read_config
 from rnn_lab.runs.result_json import read_object
+from rnn_lab.runs.untrusted import get_group
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import options_signature
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, validate
@@ -160,15 +161,13 @@ def check_same_data(place: str, data: "TextDataModule") -> None:
         key, name = "unlabelled_fingerprint", "pretraining_texts"
         if data.use_labels:
             key, name = "fingerprint", "unlabelled"
-        before = recorded.get(name)
-        if texts := _difference(before.get(key) if isinstance(before, dict) else None, here):
+        if texts := _difference(get_group(recorded, name).get(key), here):
             raise DataError(
                 f"{record.path}: was trained on other unlabelled texts {texts}; give "
                 "data.unlabelled=<file>"
             )
     if data.pseudo_labelled is not None:
-        before = recorded.get("pseudo_labels")
-        then = before.get("fingerprint") if isinstance(before, dict) else None
+        then = get_group(recorded, "pseudo_labels").get("fingerprint")
         if labels := _difference(then, data.pseudo_labelled.fingerprint):
             raise DataError(
                 f"{record.path}: was trained on other pseudo-labels {labels}; give "

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rnn_lab.data.readers.labels import is_indicator, is_number, label_text, parse_list
+from rnn_lab.errors import listed
 
 Column = str | int  # its name, or its position from 0
 
@@ -263,12 +264,6 @@ def resolve_columns(
     return ResolvedColumns(tuple(names), text, label, header, group, id_, indicators)
 
 
-def _listed(shown: Sequence[str]) -> str:
-    listed = ", ".join(shown[:_LISTED_COLUMNS])
-    more = len(shown) - _LISTED_COLUMNS
-    return f"{listed} and {more:,} more" if more > 0 else listed
-
-
 def _different(names: Sequence[str]) -> list[str]:
     """Return the names with a number where they would occur again, of no more than are listed."""
     found: list[str] = []
@@ -355,7 +350,8 @@ class _Resolver:
     def _chosen(self, column: Column, kind: str) -> str:
         """Return the name of a column that the user chose."""
         names = self._names
-        advice = f"set {self._options.prefix}{kind}_column to one of: {_listed(self._shown)}"
+        columns = listed(self._shown, _LISTED_COLUMNS)
+        advice = f"set {self._options.prefix}{kind}_column to one of: {columns}"
         if isinstance(column, int):
             if column >= len(names) and str(column) in names:  # a year, say
                 return self._chosen(str(column), kind)
@@ -407,8 +403,8 @@ class _Resolver:
         if like is not None and like.header and like.label is not None and not common:
             raise UnknownColumnError(
                 f"has no column {like.label!r}, as the training file has; columns: "
-                f"{_listed(self._shown)}; set {self._options.prefix}label_column if one of them "
-                "is the label; predict.py labels texts without labels"
+                f"{listed(self._shown, _LISTED_COLUMNS)}; set {self._options.prefix}label_column "
+                "if one of them is the label; predict.py labels texts without labels"
             )
         number = "more than one" if common else "no"
         self._problems["label"] = f"{number} column has a common name for the label"
@@ -431,9 +427,10 @@ class _Resolver:
             several += f"; {option} reads columns of 0 and 1, one a label"
         number = "one of" if len(kinds) == 1 else "two of"
         pairs = zip(self._names, self._shown, strict=True)
-        listed = _listed([shown for name, shown in pairs if name not in text] or self._shown)
+        others = [shown for name, shown in pairs if name not in text] or self._shown
         reasons = " and ".join(self._problems.values())
-        return f"{reasons}{several}; set {wanted} to {number}: {listed}"
+        choices = listed(others, _LISTED_COLUMNS)
+        return f"{reasons}{several}; set {wanted} to {number}: {choices}"
 
     def _list_option(self, kind: str, names: Sequence[str]) -> str:
         from rnn_lab.overrides import show_option  # it imports Hydra

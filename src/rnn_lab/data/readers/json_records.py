@@ -28,6 +28,7 @@ from rnn_lab.data.readers.json_rows import (
 from rnn_lab.data.readers.labels import indicated_labels, label_or_labels, label_text
 from rnn_lab.data.readers.reading import SAMPLE_ROWS, BadRow, Reading, Record, join_text
 from rnn_lab.errors import DataError
+from rnn_lab.iteration import chain_released
 
 _LISTED_KEYS = 5  # of an object, in a message
 _HELD_ROWS = 100  # of a list, from which columns are inferred
@@ -114,7 +115,7 @@ def json_records(reading: Reading) -> Iterator[Record | BadRow]:
             if isinstance(row, JsonObject):
                 add_to_stats(stats, add_nested(row, paths))
         columns = reading.resolve(list(stats), stats=stats) if stats else None
-        for number, row in enumerate(_chain(first, rows), start=1):
+        for number, row in enumerate(chain_released(first, rows), start=1):
             if not isinstance(row, JsonObject):
                 yield BadRow(number, f"is not a JSON object: {_describe(row)}")
                 continue
@@ -186,14 +187,6 @@ def _document(reading: Reading) -> Iterator[JsonStream]:
             raise DataError(f"{reading.name}: cannot be read: {read_error(error)}") from error
         finally:
             text.detach()  # the caller closes the stream
-
-
-def _chain(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
-    """Yield both, without a reference to what was yielded."""
-    first.reverse()
-    while first:
-        yield first.pop()
-    yield from rest
 
 
 def add_to_stats(stats: dict[str, ColumnStats], row: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from rnn_lab.data.readers.tables import (
     TableRow,
     table_rows,
 )
-from rnn_lab.errors import DataError
+from rnn_lab.errors import DataError, listed
 
 log = logging.getLogger(__name__)
 
@@ -242,6 +242,4 @@ def _unknown_header(
 
 
 def _listed(cells: Sequence[str]) -> str:
-    listed = ", ".join(shorten(cell) for cell in cells[:_LISTED_CELLS])
-    more = len(cells) - _LISTED_CELLS
-    return f"{listed} and {more:,} more" if more > 0 else listed
+    return listed([shorten(cell) for cell in cells], _LISTED_CELLS)

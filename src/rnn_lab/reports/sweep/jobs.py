@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rnn_lab.errors import CheckpointError
+from rnn_lab.errors import CheckpointError, listed
 from rnn_lab.models.metric_table import MetricMode, metric_mode
 from rnn_lab.reports.formatting import collapse_whitespace, format_count, order_metrics
 from rnn_lab.reports.sweep.options import (
@@ -161,8 +161,7 @@ def format_statuses(jobs: Sequence[JobSummary]) -> str:
 
 def format_names(jobs: Sequence[JobSummary]) -> str:
     """Return "a, b", at most _MAX_NAMED names, and how many more there are."""
-    more = f" and {len(jobs) - _MAX_NAMED} more" if len(jobs) > _MAX_NAMED else ""
-    return ", ".join(job.name for job in jobs[:_MAX_NAMED]) + more
+    return listed([job.name for job in jobs], _MAX_NAMED)
 
 
 def _rank(jobs: Sequence[JobSummary]) -> list[JobSummary]:
