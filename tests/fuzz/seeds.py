@@ -4,6 +4,7 @@ import io
 import tarfile
 
 ROWS = (
+    b"ARROW1\0\n",
     b'text,label,id\n"a ""good"" film",1,7\n"two\nlines",0,\nstray "quote,1,2\n'
     b'"open,1,1\nend,0,3\n',
     b'text\tlabel\n"a ""good"" film"\t1\n" stray\t0\n',

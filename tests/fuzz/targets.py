@@ -18,6 +18,7 @@ import numpy as np
 from rnn_lab.data.basic_english import basic_english, number_tokens
 from rnn_lab.data.bpe import SubwordTokenizer
 from rnn_lab.data.characters import ByteTokenizer, CharacterTokenizer
+from rnn_lab.data.readers.binary import describe_binary
 from rnn_lab.data.readers.records import (
     BadRow,
     ReadOptions,
@@ -53,10 +54,12 @@ def read(data: bytes) -> None:
     column = "text" if kind & 128 else None
     options = ReadOptions(format, encoding, text_column=column)
     rows: list[Record | BadRow] = []
+    refused = False
     try:
         for row in RecordReader(io.BytesIO(content), options, labelled=labelled):
             rows.append(row)
     except DataError as error:
+        refused = True
         assert str(error).isprintable(), repr(error)
     assert all(before.line < after.line for before, after in pairwise(rows))
     for row in rows:
@@ -71,7 +74,11 @@ def read(data: bytes) -> None:
                 assert row.label.strip() == row.label != ""
             else:
                 assert all(label.strip() == label for label in row.label or ())
-    if format == "txt" and encoding == "utf-8" and b"\n" in content:
+    if format != "txt" or encoding != "utf-8":
+        return
+    if refused:
+        assert describe_binary(content)
+    elif b"\n" in content:
         lines = content.split(b"\n")
         assert [row.line for row in rows] == list(range(1, len(lines) + (lines[-1] != b"")))
         for row, line in zip(rows[1:], lines[1:], strict=False):  # lines are independent

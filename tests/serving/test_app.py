@@ -415,22 +415,24 @@ def two(start: Start, mood_run: Path, tmp_path_factory) -> Server:
 
 def test_two_runs_are_served_under_their_names(two: Server):
     runs = two.get("/runs").json["runs"]
-    assert [run["name"] for run in runs] == ["run", "run-2"]
+    assert [run["name"] for run in runs] == ["run", "run.onnx"]
     assert [run["explains"] for run in runs] == [True, False]
     answers = [
         two.post("/predict", {"text": "a lovely film", "run": name}).json
-        for name in ("run", "run-2")
+        for name in ("run", "run.onnx")
     ]
-    assert [answer["run"] for answer in answers] == ["run", "run-2"]
+    assert [answer["run"] for answer in answers] == ["run", "run.onnx"]
     first, second = (answer["predictions"][0]["probabilities"] for answer in answers)
     assert first == pytest.approx(second, abs=1e-5)
 
 
 def test_an_onnx_file_predicts_and_does_not_explain(two: Server):
-    answer = two.post("/explain", {"text": "a lovely film", "run": "run-2"})
+    answer = two.post("/explain", {"text": "a lovely film", "run": "run.onnx"})
     assert answer.status == 422
-    assert answer.error == "run: run-2 is an .onnx file, which only predicts; serve the run folder"
-    path = "/predict_file?run=run-2"
+    assert (
+        answer.error == "run: run.onnx is an .onnx file, which only predicts; serve the run folder"
+    )
+    path = "/predict_file?run=run.onnx"
     labelled = two.ask("POST", path, b"text\nan awful film\n", CSV)
     assert labelled.body.decode().splitlines()[1].split(",")[3] == "bad"
 
