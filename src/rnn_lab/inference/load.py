@@ -75,11 +75,10 @@ class LoadedModel(SingleModel):
         lengths = torch.tensor([len(text) for text in texts])
         rows = [torch.from_numpy(text) for text in texts]
         tokens = pad_sequence(rows, batch_first=True)  # [batch, time]
-        rough = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == BFLOAT16)
         with torch.inference_mode():
-            with rough:
-                logits = self.model(tokens.to(device), lengths.to(device))  # [batch, classes]
-            found = self.model.task.probabilities(self.model.calibrated(logits.float()))
+            found = self.model.probabilities(
+                tokens.to(device), lengths.to(device), bfloat16=self.precision == BFLOAT16
+            )
             return found.cpu().numpy()
 
     def explain(self, text: str, label: str | None = None) -> "Explanation":

@@ -121,6 +121,19 @@ class RecurrentClassifier(nn.Module):
         """Return the logits [batch, num_classes] of calibrated probabilities."""
         return logits / self.temperature
 
+    def probabilities(self, tokens: Tensor, lengths: Tensor, *, bfloat16: bool = False) -> Tensor:
+        """Return calibrated probabilities, float32 [batch, num_classes].
+
+        With `bfloat16`, matrix products are in that; the softmax is in float32 anyway.
+
+        Args:
+            tokens: int64 [batch, time].
+            lengths: int64 [batch].
+        """
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bfloat16):
+            logits = self(tokens, lengths)
+        return self.task.probabilities(self.calibrated(logits.float()))
+
     def pool(self, outputs: Tensor, lengths: Tensor) -> Tensor:
         """Return [batch, factor * features] of outputs [batch, time, features]."""
         return pool(

@@ -88,15 +88,12 @@ class RunTeacher:
         # The longest first: what does not fit into memory fails at once.
         rows = np.argsort(-texts.lengths, kind="stable")
         rows = rows[: np.count_nonzero(texts.lengths)]
-        autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_bf16)
         with progress_bar("Labelling texts", len(rows)) as advance, torch.inference_mode():
             for first in range(0, len(rows), _BATCH_SIZE):
                 batch = rows[first : first + _BATCH_SIZE]
                 tokens, lengths = (part.to(self._device) for part in dataset[batch])
-                with autocast:
-                    logits = network(tokens, lengths)  # [batch, classes]
-                logits = network.calibrated(logits.float())
-                found[batch] = network.task.probabilities(logits).cpu().numpy()
+                probabilities = network.probabilities(tokens, lengths, bfloat16=self._is_bf16)
+                found[batch] = probabilities.cpu().numpy()
                 advance(len(batch))
         return found
 
