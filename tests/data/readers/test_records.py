@@ -5,7 +5,7 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from rnn_lab.data.readers.binary import describe_binary
@@ -194,6 +194,7 @@ LABEL = st.sampled_from(["0", "1", "so so"])
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(PRINTABLE, LABEL), max_size=8))
+@example([("'", "0"), ("'", "0")])
 def test_what_the_csv_module_writes_is_read_back(rows):
     file = io.StringIO(newline="")
     csv.writer(file).writerows([("text", "label"), *rows])

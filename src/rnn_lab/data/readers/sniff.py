@@ -134,10 +134,14 @@ def _sniff_quotes(lines: Lines, delimiter: str, quotes: Sequence[str]) -> Dialec
 
 
 def _pairs(lines: Lines, measured: _Measured) -> int:
-    """Return how often a quote opens a field and closes one: an apostrophe seldom does both."""
-    quote, delimiter = re.escape(measured.dialect.quotechar or ""), measured.dialect.delimiter
-    opens = re.compile(f"(?:^|{re.escape(delimiter)}){quote}")
-    closes = re.compile(f"{quote}(?:{re.escape(delimiter)}|\r?\n?$)")
+    """Return how often a quote opens a field and closes one: an apostrophe seldom does both.
+
+    A field that is one quote alone does neither.
+    """
+    quote = re.escape(measured.dialect.quotechar or "")
+    delimiter = re.escape(measured.dialect.delimiter)
+    opens = re.compile(f"(?:^|{delimiter}){quote}(?!{delimiter}|\r?\n?$)")
+    closes = re.compile(f"(?<=[^{delimiter}]){quote}(?:{delimiter}|\r?\n?$)")
     opened = closed = 0
     for _, line in islice(lines(), _ROWS):
         opened += len(opens.findall(line))
