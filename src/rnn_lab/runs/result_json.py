@@ -1,7 +1,7 @@
 """result.json: the metrics, options, data and timings of a run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +92,13 @@ def diff_options(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, 
         for name in dict.fromkeys([*first, *second])
         if option_key(first.get(name)) != option_key(second.get(name))
     ]
+
+
+def format_differences(differing: Sequence[tuple[str, Any, Any]], most: int | None = None) -> str:
+    """Return "seed=1 (saved), 2 (requested); ..." of what `diff_options` found, in one line.
+
+    With `most`, at most so many, and how many more there are.
+    """
+    shown = [f"{name}={saved} (saved), {now} (requested)" for name, saved, now in differing[:most]]
+    hidden = len(differing) - len(shown)
+    return "; ".join(shown) + (f" (and {hidden} more)" if hidden else "")

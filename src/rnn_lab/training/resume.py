@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.errors import CheckpointError, ConfigError, OutputDirConflictError, sanitize
 from rnn_lab.paths import local_path
-from rnn_lab.runs.result_json import diff_options
+from rnn_lab.runs.result_json import diff_options, format_differences
 from rnn_lab.runs.run_folder import BEST, CHECKPOINT_DIR, LAST
 from rnn_lab.training.checkpoint_io import ResumePoint, restore_best
 from rnn_lab.training.more_epochs import (
@@ -24,7 +24,6 @@ from rnn_lab.training.rollback import ROLLBACKS
 from rnn_lab.training.saved_run import IncompatibleCheckpointError, SavedRun
 from rnn_lab.training.spec import RunSpec
 
-_SHOWN = 3  # differing options in a message
 _OF_TEST = {"test", "trainer.limit_test_batches"}  # may change: no trained weight depends on them
 _OF_VALIDATION_AND_TEST = {"data.eval_batch_size"}  # may change when nothing is validated any more
 _FILES = ("metrics.csv", "gradient_flow.csv", ROLLBACKS)
@@ -149,23 +148,20 @@ def _check_signature(
         if one[0] not in free and (ckpt_path is None or one[0] != "ckpt_path")
     ]
     names = [name for name, _, _ in found]
-    differences = [f"{name}={old} (saved), {new} (requested)" for name, old, new in found]
     where = f"hydra.run.dir={folder}" if ckpt_path is None else f"ckpt_path={ckpt_path}"
     if extends:
         check_early_stop(where, saved, wanted, state["epoch"])
-    if ckpt_path is None and differences and not (extends and all(map(may_change, names))):
-        hidden = len(differences) - _SHOWN
-        more = f" (and {hidden} more)" if hidden > 0 else ""
+    if ckpt_path is None and found and not (extends and all(map(may_change, names))):
         kind = "a finished training" if state["training_complete"] else "an unfinished run"
         raise OutputDirConflictError(
             f"{where}: contains {kind} with different options: "
-            f"{'; '.join(differences[:_SHOWN])}{more}. Choose another folder, or resume=never to "
-            "start over in this one"
+            f"{format_differences(found, most=3)}. Choose another folder, or resume=never to start "
+            "over in this one"
         )
     if ckpt_path is None and extends:
         check_schedule(where, saved, wanted)
-    if differences and not (extends and is_exact(names, saved, wanted)):
-        _print(f"{ckpt_path or folder}: resumed with other options: {'; '.join(differences)}")
+    if found and not (extends and is_exact(names, saved, wanted)):
+        _print(f"{ckpt_path or folder}: resumed with other options: {format_differences(found)}")
     _print_versions(state, metadata)
     return names
 

@@ -22,13 +22,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from rnn_lab.errors import ConfigError, sanitize
-from rnn_lab.runs.result_json import diff_options
+from rnn_lab.runs.result_json import diff_options, format_differences
 from rnn_lab.runs.untrusted import get_group
 from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOptions, SearchOptions
 from rnn_lab.sweeps.search.space import Space
 
 LARGEST_GRID = 100_000
-_SHOWN = 3  # differing options in a message
 
 
 class JournalFile(JournalFileBackend):
@@ -156,15 +155,13 @@ def _check_options(
 ) -> None:
     """Raise a ConfigError if options differ that are not `varied`, nor in a group that is."""
     differing = [
-        f"{name}={saved} (saved), {wanted} (requested)"
-        for name, saved, wanted in diff_options(before, now)
-        if not any(name == one or name.startswith(f"{one}.") for one in varied)
+        found
+        for found in diff_options(before, now)
+        if not any(found[0] == one or found[0].startswith(f"{one}.") for one in varied)
     ]
     if differing:
-        hidden = len(differing) - _SHOWN
-        more = f" (and {hidden} more)" if hidden > 0 else ""
-        shown = sanitize("; ".join(differing[:_SHOWN]), 1_000)
-        raise ConfigError(f"{other} options: {shown}{more}; take another sweep=")
+        shown = sanitize(format_differences(differing, most=3), 1_000)
+        raise ConfigError(f"{other} options: {shown}; take another sweep=")
 
 
 def enqueue_trials(study: Study, space: Space, options: SearchOptions) -> int:
