@@ -1,6 +1,7 @@
 """Unlabelled texts that a teacher labels: which of them train, and as what."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def test_a_training_text_keeps_its_own_label_alone(load):
         load([labelled], Reader(), teacher_threshold=0.5)
 
 
-def test_probabilities_are_kept_and_the_fingerprint_is_of_texts_and_labels(load):
+def test_probabilities_are_kept_and_the_fingerprint_is_of_texts_and_labels(load, tmp_path):
     teacher = Reader()
     first = load(MORE, teacher).pseudo_labelled.fingerprint
     assert load(MORE, teacher).pseudo_labelled.fingerprint == first
@@ -165,6 +166,9 @@ def test_probabilities_are_kept_and_the_fingerprint_is_of_texts_and_labels(load)
     assert teacher.asked == 1
     assert load([*MORE, "hardly good"], teacher).pseudo_labelled.fingerprint != first
     assert teacher.asked == 2
+    shutil.copy(tmp_path / "more.jsonl", tmp_path / "moved.jsonl")
+    load([*MORE, "hardly good"], teacher, unlabelled=str(tmp_path / "moved.jsonl"))
+    assert teacher.asked == 2  # of the same texts in another place
 
 
 def test_a_teacher_of_other_classes_is_refused(load):

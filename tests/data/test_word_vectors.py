@@ -1,5 +1,6 @@
 """Skip-gram from the texts of a run and from unlabelled ones, and vectors of a file; the cache."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,9 @@ def test_unlabelled_texts_are_read_but_for_those_held_out(load, tmp_path, monkey
     np.testing.assert_array_equal(learned(again).vectors, found.vectors)
     monkeypatch.setattr("rnn_lab.data.word_vectors.learn_skipgram", None)  # the cache has them
     assert learned(data).about == found.about
+    moved = [shutil.copy(file, tmp_path / f"moved_{Path(file).name}") for file in files]
+    data = load(vectors="skipgram", vectors_epochs=1, unlabelled=[str(file) for file in moved])
+    assert learned(data).about == found.about  # also of the same texts in another place
 
 
 def test_the_test_split_teaches_nothing(tmp_path):

@@ -106,7 +106,8 @@ def pseudo_label(
             f"{', '.join(class_names)}"
         )
     encoded = encode_some_unlabelled(unlabelled, texts, cache_dir)
-    found = _probabilities(teacher, unlabelled, texts, cache_dir)  # [texts, teacher's classes]
+    # [texts, teacher's classes]
+    found = _probabilities(teacher, unlabelled, encoded.texts_fingerprint, texts, cache_dir)
     lengths = np.diff(encoded.ids.offsets)
     labelled = split_hashes(texts.corpus, cache_dir, *texts.rows)["train"]
     is_labelled = np.isin(encoded.words, labelled.words)
@@ -130,14 +131,18 @@ def pseudo_label(
 
 
 def _probabilities(
-    teacher: Teacher, unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path
+    teacher: Teacher,
+    unlabelled: UnlabelledTexts,
+    texts_fingerprint: str,
+    texts: RunTexts,
+    cache_dir: Path,
 ) -> np.ndarray:
     settings = {
         "version": _VERSION,
         "teacher": teacher.key,
         "corpus": texts.corpus.fingerprint,
         "rows": [rows_fingerprint(rows) for rows in texts.rows],
-        "unlabelled": unlabelled.key,
+        "unlabelled": texts_fingerprint,
     }
 
     def encode(vocabulary: Tokenizer) -> EncodedTexts:

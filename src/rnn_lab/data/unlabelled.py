@@ -37,7 +37,7 @@ from rnn_lab.paths import local_path
 
 # The options of data=files that say how a file is read. Not its format: the ending says it.
 _READING = ("encoding", "header", "columns", "delimiter", "quotechar", "text_column")
-_VERSION = 2  # part of the cache key; raise it when the ids or hashes below change
+_VERSION = 3  # part of the cache key; raise it when what is kept below changes
 _CHUNK = 1_000  # texts per call of a tokenizer library
 
 
@@ -58,6 +58,7 @@ class EncodedUnlabelled:
     ids: RaggedArray  # uint32, memory-mapped
     words: np.ndarray  # uint64 [texts], as TextHashes.words; 0 with a word that the corpus lacks
     num_held_out: int  # texts left out, since they are also in validation or test
+    texts_fingerprint: str  # sha256 (hex) of the texts themselves, whatever vocabulary they have
 
     @cached_property
     def fingerprint(self) -> str:
@@ -179,13 +180,13 @@ def encode_unlabelled(
     }
 
     def build(folder: Path) -> None:
-        held_out = _encode(unlabelled, texts, cache_dir, folder)
-        (folder / "about.json").write_text(json.dumps({"held_out": held_out}))
+        about = _encode(unlabelled, texts, cache_dir, folder)
+        (folder / "about.json").write_text(json.dumps(about))
 
     folder = build_once(cache_dir / "unlabelled" / settings_key(settings), build)
-    held_out = json.loads((folder / "about.json").read_text())["held_out"]
+    about = json.loads((folder / "about.json").read_text())
     words = np.load(folder / "words.npy")
-    return EncodedUnlabelled(RaggedArray.load(folder, "unlabelled"), words, held_out)
+    return EncodedUnlabelled(RaggedArray.load(folder, "unlabelled"), words, **about)
 
 
 def encode_some_unlabelled(
@@ -246,10 +247,12 @@ def read_unlabelled(
     return {place: named for place, named in enumerate(found.read()) if place in places}
 
 
-def _encode(unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folder: Path) -> int:
-    """Write the ids and hashes of the texts that are not held out; return how many are."""
+def _encode(
+    unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folder: Path
+) -> dict[str, Any]:
+    """Write the ids and hashes of the texts that are not held out; return what describes them."""
     held_out = _HeldOut(texts.corpus, texts.rows, cache_dir)
-    excluded, words = 0, array("Q")
+    num_held_out, words, digest = 0, array("Q"), hashlib.sha256()
     with (
         RaggedArrayWriter(folder, "unlabelled", np.uint32) as file,
         progress_bar("Reading unlabelled texts", None) as advance,
@@ -258,13 +261,15 @@ def _encode(unlabelled: UnlabelledTexts, texts: RunTexts, cache_dir: Path, folde
             hashed = [(text, held_out.hash_words(text)) for text in chunk]
             kept = [(text, found) for text, found in hashed if found not in held_out.hashes]
             words.extend(found for _, found in kept)
-            excluded += len(chunk) - len(kept)
+            num_held_out += len(chunk) - len(kept)
+            for text, _ in kept:
+                digest.update(hash_bytes(text.encode("utf-8", "surrogatepass")))
             ids = encode_texts(texts.vocabulary, [text for text, _ in kept])
             lengths = np.array([len(one) for one in ids], np.int64)
             file.append(np.concatenate([[], *ids]).astype(np.uint32), lengths)
             advance(len(chunk))
     np.save(folder / "words.npy", np.array(words, np.uint64))
-    return excluded
+    return {"num_held_out": num_held_out, "texts_fingerprint": digest.hexdigest()}
 
 
 class _HeldOut:

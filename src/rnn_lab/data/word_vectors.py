@@ -19,13 +19,17 @@ from typing import Any
 import numpy as np
 
 from rnn_lab.data.cache import build_once, rows_fingerprint, settings_key, stat_key
-from rnn_lab.data.corpus import UnlabelledTexts
 from rnn_lab.data.encode import EncodedSplit
 from rnn_lab.data.options import SKIPGRAM, TextOptions
 from rnn_lab.data.progress import progress_bar
 from rnn_lab.data.storage import RaggedArray
 from rnn_lab.data.tokenizer_base import Tokenizer
-from rnn_lab.data.unlabelled import RunTexts, encode_unlabelled, find_unlabelled
+from rnn_lab.data.unlabelled import (
+    EncodedUnlabelled,
+    RunTexts,
+    encode_unlabelled,
+    find_unlabelled,
+)
 from rnn_lab.data.vector_files import read_vectors, read_words
 from rnn_lab.data.vocabulary import SPECIALS, UNK_ID, VocabularyTokenizer
 from rnn_lab.errors import ConfigError, DataError
@@ -149,11 +153,12 @@ def _from_file(path: str, vocabulary: Tokenizer, dim: int) -> _Build:
 
 def _skipgram(config: TextOptions, texts: RunTexts, dim: int) -> _Build:
     require_extra("vectors", f"data.vectors={SKIPGRAM}")
-    unlabelled = find_unlabelled(config)
+    named = find_unlabelled(config)
+    unlabelled = encode_unlabelled(named, texts, Path(config.cache_dir)) if named else None
     settings = {
         "corpus": texts.corpus.fingerprint,
         "rows": [rows_fingerprint(rows) for rows in texts.rows],
-        "unlabelled": unlabelled.key if unlabelled else None,
+        "unlabelled": unlabelled.texts_fingerprint if unlabelled else None,
         "epochs": config.vectors_epochs,
         "window": config.vectors_window,
         "gensim": version("gensim"),
@@ -164,16 +169,15 @@ def _skipgram(config: TextOptions, texts: RunTexts, dim: int) -> _Build:
 def _learn_into(
     config: TextOptions,
     texts: RunTexts,
-    unlabelled: UnlabelledTexts | None,
+    unlabelled: EncodedUnlabelled | None,
     dim: int,
     folder: Path,
 ) -> None:
     sequences: list[EncodedSplit | RaggedArray] = [texts.train]
     counts = {"training": len(texts.train)}
     if unlabelled is not None:
-        encoded = encode_unlabelled(unlabelled, texts, Path(config.cache_dir))
-        sequences.append(encoded.ids)
-        counts |= {"unlabelled": len(encoded.ids), "held_out": encoded.num_held_out}
+        sequences.append(unlabelled.ids)
+        counts |= {"unlabelled": len(unlabelled.ids), "held_out": unlabelled.num_held_out}
     ids, vectors = learn_skipgram(
         lambda: chain.from_iterable(map(_rows, sequences)),
         dim,
