@@ -20,7 +20,12 @@ from rnn_lab.sweeps.search.config import (
     SearchOptions,
     search_options,
 )
-from rnn_lab.sweeps.search.optuna_search import check_metrics, default_directions, trial_outcome
+from rnn_lab.sweeps.search.optuna_search import (
+    check_metrics,
+    default_directions,
+    print_trial,
+    trial_outcome,
+)
 from rnn_lab.sweeps.search.pruning import Pruning
 from rnn_lab.sweeps.search.space import parse_space
 from rnn_lab.sweeps.search.study import build_pruner, build_sampler, open_storage, open_study
@@ -271,7 +276,7 @@ def train(folder, losses, trial, *, resume=None):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_bad_run_is_pruned_and_an_interrupted_one_reports_each_epoch_once(tmp_path):
+def test_bad_run_is_pruned_and_an_interrupted_one_stays_so(tmp_path):
     path = tmp_path / "study.journal"
     study = study_of(path, name="median", n_startup_trials=1)
     where = {"study": "s", "storage": str(path)}
@@ -289,7 +294,7 @@ def test_bad_run_is_pruned_and_an_interrupted_one_reports_each_epoch_once(tmp_pa
         **{"value": 0.5, "best_epoch": 0, "val/loss": 0.375},
     }
     # Interrupted before the checkpoint of its last epoch, it repeats the epochs it has reported.
-    again = train(tmp_path / "1", [9.0, 9.0, 9.0, 0.0], {"number": 1, **where})
+    again = train(tmp_path / "1", [0.375, 0.625, 0.5, 0.0], {"number": 1, **where})
     assert again and study.trials[1].intermediate_values == reported
 
     study.ask()
@@ -299,6 +304,31 @@ def test_bad_run_is_pruned_and_an_interrupted_one_reports_each_epoch_once(tmp_pa
     assert not train(third, losses, {"number": 2, **where}, resume=third / "last.ckpt")
     assert path.read_text().count('"step":') == steps + 2
     assert study.trials[2].intermediate_values == {1: 0.125, 2: 0.125, 3: 0.875, 4: 0.875}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_that_starts_over_reports_and_is_judged_by_its_new_metrics(tmp_path, capsys):
+    """As with half the batch size, once memory ran out."""
+    path = tmp_path / "study.journal"
+    study = study_of(path, name="median", n_startup_trials=1)
+    where = {"study": "s", "storage": str(path)}
+    study.ask()
+    train(tmp_path / "0", [0.5, 0.375, 0.25, 0.125], {"number": 0, **where})
+    study.tell(0, 0.125)
+
+    study.ask()
+    train(tmp_path / "1", [0.125, 0.0, 0.0], {"number": 1, **where})
+    assert not train(tmp_path / "1", [0.375, 0.625, 0.0, 0.0], {"number": 1, **where})
+    assert study.trials[1].intermediate_values == {1: 0.375, 2: 0.625, 3: 0.0, 4: 0.0}
+
+    study.ask()
+    train(tmp_path / "2", [0.125, 0.0, 0.0], {"number": 2, **where})
+    # Worse than the first run after two epochs. The third one is of the attempt before.
+    assert train(tmp_path / "2", [0.5, 0.625, 0.75, 0.0], {"number": 2, **where})
+    assert study.trials[2].intermediate_values == {1: 0.5, 2: 0.625, 3: 0.0}
+    study.tell(2, state=TrialState.PRUNED)
+    print_trial(study, 2)
+    assert "trial 2: pruned after epoch 1;" in capsys.readouterr().out
 
 
 FILES = ("data=files", "data.train_path=mine.csv")

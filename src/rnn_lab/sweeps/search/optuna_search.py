@@ -224,9 +224,8 @@ def print_trial(study: Study, number: int) -> None:
     if trial.state == TrialState.COMPLETE:
         outcome = f"complete, {_values(study, trial)}"
     elif trial.state == TrialState.PRUNED:
-        # A step is a number of epochs. Without one, the same job was pruned as an earlier trial.
-        epochs = trial.last_step
-        outcome = f"pruned after epoch {epochs - 1}" if epochs else "pruned before"
+        epochs = trial.user_attrs.get("stop_after")  # None: as the same job of an earlier trial
+        outcome = f"pruned after epoch {epochs - 1}" if isinstance(epochs, int) else "pruned before"
     else:
         outcome = f"{WORDS[trial.state]}: {_noted(trial, 'reason')}"
     print(f"trial {number}: {outcome}; {_overrides(trial)}", flush=True)

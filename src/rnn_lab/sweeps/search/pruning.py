@@ -1,5 +1,6 @@
 """Pruning: a run that is a trial of a search reports its metric, and may be stopped early."""
 
+import copy
 import math
 import sys
 from pathlib import Path
@@ -24,8 +25,9 @@ from rnn_lab.training.trainer import find_callback
 class Pruning(Callback):
     """Report a metric of each epoch to the study; stop the run when the study's pruner decides so.
 
-    A step of the study is a number of epochs, from 1. What was reported before an interruption is
-    not reported again, and a decision once made holds. A study that cannot be reached stops no run.
+    A step of the study is a number of epochs, from 1. A run that repeats epochs, as with half the
+    batch size once memory ran out, reports them again. A decision to stop, once made, holds also
+    when the run is interrupted before it stops. A study that cannot be reached stops no run.
     Only the first of several processes talks to the study. A pruned run is not tested and leaves
     pruned.json in its folder.
     """
@@ -131,11 +133,13 @@ class Pruning(Callback):
         trial = self.storage.get_trial(self.trial_id)
         if trial.state.is_finished():
             return False
-        if epochs not in trial.intermediate_values:
-            self.storage.set_trial_intermediate_value(self.trial_id, epochs, self.value)
-            trial = self.storage.get_trial(self.trial_id)
-        if epochs < (trial.last_step or 0) or "stop_after" in trial.user_attrs:
-            return trial.user_attrs.get("stop_after") == epochs  # decided before an interruption
+        self.storage.set_trial_intermediate_value(self.trial_id, epochs, self.value)
+        if "stop_after" in trial.user_attrs:
+            return trial.user_attrs["stop_after"] == epochs
+        trial = copy.copy(self.storage.get_trial(self.trial_id))
+        # Optuna cannot remove the later epochs of an attempt before this one.
+        reported = trial.intermediate_values.items()
+        trial.intermediate_values = {step: value for step, value in reported if step <= epochs}
         stop = self.pruner.prune(self.study, trial)
         if stop:
             self.storage.set_trial_user_attr(self.trial_id, "stop_after", epochs)
