@@ -378,12 +378,24 @@ def test_folds_are_one_group_with_the_accuracy_of_all_examples(tmp_path: Path) -
         sorted(group.test.values, key=group.test.values.index), shares=True
     )
     assert group.test.mean == pytest.approx((2 / 3 + 1 / 3 + 1) / 3)
-    assert group.pooled_accuracy == pytest.approx(7 / 10)
+    assert (group.pooled_accuracy, group.pooled_from) == (pytest.approx(7 / 10), "")
     assert repeated_over(groups) == "folds"
     write_fold(tmp_path, 0, [0, 0, 0], seed=2)
     (group,) = groups = group_jobs(read_jobs(tmp_path))
     assert (group.folds, group.validation.n, repeated_over(groups)) == (3, 4, "seeds and folds")
     assert group.pooled_accuracy == pytest.approx(7 / 13)
+    assert group.pooled_from == "4 of 6 runs, 13 examples"
+
+
+def test_an_incomplete_cross_validation_says_of_how_many_folds_it_is(tmp_path: Path) -> None:
+    write_fold(tmp_path, 0, [1, 1, 0])
+    write_fold(tmp_path, 2, [1, 1, 1, 1])  # fold 1 has not run
+    said, page = reported(tmp_path), (tmp_path / "sweep.html").read_text()
+    assert "85.71 % (2 of 3 folds, 7 examples)" in said
+    assert "85.71 % (2 of 3 folds, 7 examples)" in page
+    write_fold(tmp_path, 1, [1, 1, 1], status="failed")
+    (group,) = group_jobs(read_jobs(tmp_path))
+    assert group.pooled_from == "2 of 3 folds, 7 examples"
 
 
 def test_cross_validations_are_compared_on_all_examples(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ from rnn_lab.reports.sweep.jobs import (
 from rnn_lab.reports.sweep.options import (
     ABSENT,
     FOLD,
+    FOLDS,
     MACHINE_OPTIONS,
     REPEATS,
+    SEED,
     format_value,
     group_key,
     short_names,
@@ -71,8 +73,9 @@ class SeedGroup:
     test: SeedStats  # the same metric on the test split
     model: Any  # model.name, None where the config has none
     folds: int = 0  # whose runs are finished; 0 without cross-validation
-    # The share of correct test examples of all folds, each counted once for each seed.
+    # The share of correct test examples of all finished folds, each counted once for each seed.
     pooled_accuracy: float | None = None
+    pooled_from: str = ""  # "2 of 3 folds, 200 examples" where not all are finished
 
 
 def seed_stats(values: Sequence[float], *, shares: bool = False) -> SeedStats:
@@ -131,7 +134,7 @@ def _make_group(jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str)
         stats(test),
         model,
         len(folds),
-        _pool_accuracy(jobs) if folds else None,
+        *(_pool_accuracy(jobs) if folds else ()),
     )
 
 
@@ -142,14 +145,22 @@ def _shared_option(jobs: Sequence[JobSummary], name: str) -> Any:
     return values[0] if agree else jobs[0].config.get(name, ABSENT)
 
 
-def _pool_accuracy(jobs: Sequence[JobSummary]) -> float | None:
-    """Return the test accuracy of all examples of finished jobs; None if one has no metric."""
+def _pool_accuracy(jobs: Sequence[JobSummary]) -> tuple[float | None, str]:
+    """Return the test accuracy of all examples of finished jobs, and how many of how many they are.
+
+    None if one has no metric, and "" if each seed has all of its folds.
+    """
     finished = [job for job in jobs if job.status == "finished"]
     pairs = [(job.metrics.get("test/accuracy"), job.test_examples) for job in finished]
     if not pairs or any(accuracy is None or not size for accuracy, size in pairs):
-        return None
+        return None, ""
     accuracies, sizes = zip(*pairs, strict=True)
-    return float(np.average(accuracies, weights=sizes))
+    folds, num_seeds = jobs[0].config.get(FOLDS), len({job.config.get(SEED) for job in jobs})
+    wanted = num_seeds * folds if isinstance(folds, int) else 0
+    runs = "folds" if num_seeds == 1 else "runs"
+    is_part = len(finished) < wanted
+    pooled_from = f"{len(finished)} of {wanted} {runs}, {sum(sizes):,} examples" if is_part else ""
+    return float(np.average(accuracies, weights=sizes)), pooled_from
 
 
 def repeated_over(groups: Sequence[SeedGroup]) -> str:

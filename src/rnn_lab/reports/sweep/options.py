@@ -16,7 +16,7 @@ from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 RawConfig = dict[str, Any]  # dotted name -> a string, number, boolean, null or reference
 
 ABSENT = "\N{EN DASH}"  # shown where a run does not have an option
-SEED, FOLD = "seed", "data.fold"
+SEED, FOLD, FOLDS = "seed", "data.fold", "data.folds"
 REPEATS = (FOLD, SEED)  # runs that differ in these alone repeat one configuration
 # The options that decide which others their group has, such as model.name and data.source.
 _SELECTORS = ("name", "source", "_target_")

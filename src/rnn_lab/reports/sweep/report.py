@@ -190,11 +190,13 @@ def _groups_table(groups: Sequence[SeedGroup], monitor: str) -> Table:
     for name in (monitor, test):
         table.add_column(format_metric_name(name), justify="right", overflow="fold")
     if has_folds:
-        table.add_column("accuracy of all test examples", justify="right", overflow="fold")
+        table.add_column("pooled test accuracy", justify="right", overflow="fold")
     for group in [group for group in groups if group.validation.n][:MAX_ROWS]:
         metrics = _format_stats(monitor, group.validation), _format_stats(test, group.test)
-        pooled = [format_metric("test/accuracy", group.pooled_accuracy)] if has_folds else []
-        table.add_row(Text(group.label), str(group.validation.n), *metrics, *pooled)
+        pooled = format_metric("test/accuracy", group.pooled_accuracy)
+        pooled += f" ({group.pooled_from})" if group.pooled_from else ""
+        row = Text(group.label), str(group.validation.n), *metrics
+        table.add_row(*row, *([pooled] if has_folds else []))
     return table
 
 
