@@ -114,3 +114,28 @@ def test_an_error_of_a_single_run_is_raised_where_a_pruned_trial_was(tmp_path):
     options = ("data=files", "data.train_path=absent.csv", "logger=none", "hydra.run.dir=run")
     done = run_warm_command("train.py", *options, cwd=tmp_path)
     assert done.returncode == 1 and "absent.csv" in done.stderr
+
+
+def records(folder: Path) -> dict[str, bytes]:
+    """Return the files of a run but its log and lock, by their names."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.name: path.read_bytes() for path in files if path.suffix not in (".log", ".lock")}
+
+
+def test_the_records_of_a_run_change_when_resume_never_replaces_it_and_not_before(tmp_path):
+    def train(*overrides: str) -> str:
+        smoke = ("experiment=smoke", "plots=false", "baseline=none", "hydra.run.dir=run")
+        return run_warm_command("train.py", *smoke, *overrides, cwd=tmp_path).stderr
+
+    train()
+    (tmp_path / "run" / "result.json").unlink()  # as if it had been killed in its test
+    before = records(tmp_path / "run")
+    assert "absent.csv" in train("resume=never", "data=files", "data.train_path=absent.csv")
+    assert records(tmp_path / "run") == before
+
+    # Refused after the training began.
+    assert "trainer.max_time" in train("resume=never", "seed=7", "trainer.max_time=00:00:00:00")
+    after = records(tmp_path / "run")
+    assert "seed=7" in json.loads(after["failure.json"])["overrides"]
+    assert "seed=7" in json.loads(after["job.json"])["overrides"]
+    assert b"seed: 7" in after["config.yaml"]

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rnn_lab.composition import check_assignments, composition_error, separate_hydra
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.sources.lists import store_corpus
-from rnn_lab.errors import ConfigError, OutputDirConflictError
+from rnn_lab.errors import ConfigError
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.io.secret_scan import find_secret
 from rnn_lab.io.streams import fault_tolerant_streams
@@ -73,16 +73,12 @@ def _train(corpus: Corpus, output_dir: str | Path | None, overrides: Sequence[st
                 parse_run_config(options),
                 remedy="load it with rnn_lab.load, choose another folder",
             )
-        fingerprint, before = job_fingerprint(options), job.read("job")
+        fingerprint, before = job_fingerprint(options), job.records()
         other = job.unfinished_fingerprint() not in (None, fingerprint)
         if not other or run.resume == "never":  # otherwise it will probably be refused
             _write_config(folder, options, given)
-        try:
-            job.start(fingerprint=fingerprint, overrides=given, trial=None)
+        with job.started(before, fingerprint=fingerprint, overrides=given, trial=None):
             retry_run(RunSpec(parse_run_config(options), folder, raw_overrides=tuple(given)))
-        except OutputDirConflictError:
-            job.write("job", before)
-            raise
     return folder
 
 

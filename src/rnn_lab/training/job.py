@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import (
     ConfigError,
-    OutputDirConflictError,
     UserError,
     WriteError,
     exiting_in_callback,
@@ -32,10 +31,11 @@ from rnn_lab.paths import local_path
 from rnn_lab.process import is_rank_zero
 from rnn_lab.tracking.wandb_environment import in_wandb_sweep
 from rnn_lab.training.config import check_sweep_name, parse_run_config
-from rnn_lab.training.job_dir import JobDir, job_fingerprint, resolve_options
+from rnn_lab.training.job_dir import JobDir, Records, job_fingerprint, resolve_options
 from rnn_lab.training.more_epochs import check_finished
 
 log = logging.getLogger(__name__)
+_before_hydra: dict[Path, Records] = {}  # by the folder of a single run
 
 
 class LockRunDir(Callback):
@@ -51,7 +51,9 @@ class LockRunDir(Callback):
         check_sweep_name(OmegaConf.select(config, "sweep"))
         if is_rank_zero():
             claim_timed_dir(config, "hydra.run.dir")
-            self._lock = _lock(JobDir(Path(config.hydra.run.dir).absolute()), config)
+            job = JobDir(Path(config.hydra.run.dir).absolute())
+            self._lock = _lock(job, config)
+            _before_hydra[job.path] = job.records()
 
     @exiting_in_callback()
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -116,18 +118,15 @@ def run_job(train: Callable[[], None], config: DictConfig, *, traces: bool = Fal
         if is_multirun and waited and job.failed_at != failed_at and job.status == "failed":
             print(f"{job.name}: failed in that process", flush=True)
             return math.nan
-        before = job.read("job")
+        before = _before_hydra.pop(job.path, None) or job.records()
+        trial = OmegaConf.select(config, "trial.number", default=None)
+        overrides = raw_overrides(hydra)
         try:
-            job.start(
-                fingerprint=fingerprint,
-                overrides=raw_overrides(hydra),
-                trial=OmegaConf.select(config, "trial.number", default=None),
-            )
-            train()
+            with job.started(before, fingerprint=fingerprint, overrides=overrides, trial=trial):
+                train()
         except Exception as error:
-            if not is_multirun and isinstance(error, OutputDirConflictError):
-                job.write("job", before)
-                raise
+            if not is_multirun and job.records() == before:
+                raise  # the folder has another run, which has not failed
             if not is_multirun or job.status != "pruned":  # a pruned trial may end in an exception
                 _record_failure(job, error, traces=traces, is_multirun=is_multirun)
                 if not is_multirun:

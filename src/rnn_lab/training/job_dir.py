@@ -16,17 +16,20 @@ from hydra.core.utils import get_valid_filename
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rnn_lab.errors import ConfigError, WriteError
-from rnn_lab.io.atomic import write_json
+from rnn_lab.errors import ConfigError, OutputDirConflictError, WriteError
+from rnn_lab.io.atomic import atomic_write, read_text, write_json
 from rnn_lab.io.locks import LockHeldError, acquire, lock_owner
 from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
 from rnn_lab.runs.jobs import JOB_LOCK, JobFile, JobStatus, job_file, job_status, read_job_file
-from rnn_lab.runs.run_folder import CHECKPOINT_DIR, LAST
+from rnn_lab.runs.run_folder import CHECKPOINT_DIR, CONFIG_DIR, LAST
 from rnn_lab.training.config import parse_run_config
 from rnn_lab.training.spec import config_fingerprint
 from rnn_lab.validation import AUTO
 
+Records = Mapping[Path, str | None]  # the text of files; None: absent
+
 _DIGITS = 8  # of the fingerprint in a folder's name
+_HYDRA_FILES = tuple(f"{CONFIG_DIR}/{name}.yaml" for name in ("config", "hydra", "overrides"))
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,16 @@ class JobDir:
     @property
     def failed_at(self) -> int | None:
         """When failure.json was written, in nanoseconds; None without one."""
-        with contextlib.suppress(OSError):
-            return job_file(self.path, "failure").stat().st_mtime_ns
-        return None
+        return _written_at(job_file(self.path, "failure"))
+
+    def records(self) -> Records:
+        """Return the files that say which run the folder has: job.json, failure.json, .hydra."""
+        found: dict[Path, str | None] = {}
+        for name in ("job.json", "failure.json", *_HYDRA_FILES):
+            path = self.path / name
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                found[path] = read_text(path) if os.path.lexists(path) else None
+        return found
 
     def read(self, file: JobFile) -> dict[str, Any]:
         """Return the content of that file; nothing where it is absent or damaged."""
@@ -126,6 +136,29 @@ class JobDir:
         self.write("job", job)
         job_file(self.path, "failure").unlink(missing_ok=True)
 
+    @contextmanager
+    def started(
+        self, before: Records, *, fingerprint: str, overrides: list[str], trial: int | None
+    ) -> Iterator[None]:
+        """Start the job inside, as `start` does.
+
+        An error that leaves the checkpoint and the result of a run with other options as they were
+        restores the records of that run, which are those `before`.
+        """
+        other, written = self.read("job").get("fingerprint") != fingerprint, self._run_written_at()
+        try:
+            self.start(fingerprint=fingerprint, overrides=overrides, trial=trial)
+            yield
+        except BaseException as error:
+            is_kept = any(written) and written == self._run_written_at()
+            if isinstance(error, OutputDirConflictError) or (other and is_kept):
+                _restore(before)
+            raise
+
+    def _run_written_at(self) -> tuple[int | None, ...]:
+        files = (job_file(self.path, "result"), self.path / CHECKPOINT_DIR / LAST)
+        return tuple(map(_written_at, files))
+
     def record_unstarted(self, overrides: Sequence[str]) -> None:
         """Write job.json of a job whose process ended before it did, so that reports list it."""
         if not self.read("job"):
@@ -135,6 +168,23 @@ class JobDir:
     def update(self, **values: int) -> None:
         """Update values in job.json."""
         self.write("job", self.read("job") | values)
+
+
+def _written_at(path: Path) -> int | None:
+    """Return when a file was written, in nanoseconds; None: there is none."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime_ns
+    return None
+
+
+def _restore(records: Records) -> None:
+    for path, text in records.items():
+        with contextlib.suppress(OSError, WriteError):  # the caller raises what happened
+            if text is None:
+                path.unlink(missing_ok=True)
+                continue
+            with atomic_write(path, newline="") as file:
+                file.write(text)
 
 
 def job_dir_name(config: DictConfig) -> str:
