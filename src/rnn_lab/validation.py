@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from rnn_lab.errors import ConfigError, join_lines
+from rnn_lab.errors import ConfigError, join_lines, sanitize
 from rnn_lab.paths import expand_home
 
 # Names, places and speed: no metric of a run depends on them. Every other option of train.py is
@@ -170,6 +170,13 @@ def validate(schema: type[Schema], options: Mapping[str, Any]) -> Schema:
         raise ConfigError(
             "\n".join(f"{k}: {' or '.join(v)}" if v else k for k, v in reasons.items())
         ) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first problem of untrusted content: "model.name=gru2: Input should be ..."."""
+    first = error.errors()[0]
+    given = f"={sanitize(first['input'], 50)}" if isinstance(first["input"], str) else ""
+    return sanitize(f"{'.'.join(map(str, first['loc']))}{given}: {first['msg']}")
 
 
 def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -221,7 +221,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, name):
     ("state", "message"),
     [
         ({"epoch": -1}, "epoch"),
-        ({"batch_idx": "2"}, "batch_idx"),
+        ({"batch_idx": "2"}, "batch_idx=2"),
         ({"metrics_rows": None}, "metrics_rows"),
         ({"ranks": [{"rng_state": 1, "metric_sums": {}}]}, "ranks.0.rng_state"),
         ({"signature": []}, "signature"),

@@ -30,6 +30,7 @@ from rnn_lab.inference.onnx_graph import METADATA_KEY, GraphOptions, build_model
 from rnn_lab.inference.predictor import SingleModel
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.paths import local_path
+from rnn_lab.validation import first_problem
 
 MAX_BYTES = 2**31 - 1  # of a protobuf message
 _DIGEST = "sha256"
@@ -279,13 +280,8 @@ def _describe(model: onnx.ModelProto) -> tuple[Description, Any]:
     try:
         return Description.model_validate(found), digest
     except (ValidationError, RecursionError) as error:
-        reason = "nested too deeply"
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise CheckpointError(
-            f"its description of the run is damaged: {sanitize(reason)}"
-        ) from None
+        reason = first_problem(error) if isinstance(error, ValidationError) else "nested too deeply"
+        raise CheckpointError(f"its description of the run is damaged: {reason}") from None
 
 
 def _take_weights(model: onnx.ModelProto, options: GraphOptions) -> dict[str, np.ndarray]:

@@ -32,6 +32,7 @@ from rnn_lab.models.config import (
 )
 from rnn_lab.models.language_model import RecurrentLanguageModel
 from rnn_lab.runs.run_folder import find_checkpoint, is_onnx_file
+from rnn_lab.validation import first_problem
 
 DATA = "TextDataModule"  # key of the data's state in a checkpoint
 _PREFIX = r"^(?:classifier|language_model)\."  # of the network's weights in a LightningModule
@@ -193,10 +194,7 @@ def _validated(path: Path, content: Any, kind: type[_SavedType]) -> tuple[_Saved
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        given = f"={sanitize(first['input'], 50)}" if isinstance(first["input"], str) else ""
-        reason = sanitize(f"{where}{given}: {first['msg']}") + _plugin_hint(first)
+        reason = first_problem(error) + _plugin_hint(error.errors()[0])
         raise CheckpointError(f"{path}: not a complete checkpoint of train.py: {reason}") from None
 
 

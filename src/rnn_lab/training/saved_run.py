@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenizer_base import Tokenizer
-from rnn_lab.errors import CheckpointError, sanitize
+from rnn_lab.errors import CheckpointError
 from rnn_lab.io.safe_load import UnsafeCheckpointError
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.paths import local_path
@@ -23,6 +23,7 @@ from rnn_lab.tracking.metrics_csv import read_metric_rows
 from rnn_lab.training.checkpoint_io import BEST_STATE, RESUME, read_checkpoint
 from rnn_lab.training.saved_network import DATA
 from rnn_lab.training.spec import RunSpec
+from rnn_lab.validation import first_problem
 
 
 class IncompatibleCheckpointError(CheckpointError):
@@ -222,9 +223,8 @@ def _check_content(path: Path, checkpoint: dict[str, Any]) -> None:
     try:
         _Checkpoint.model_validate(checkpoint)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = sanitize(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-        raise IncompatibleCheckpointError(path, f"not a last.ckpt of train.py: {where}") from None
+        problem = f"not a last.ckpt of train.py: {first_problem(error)}"
+        raise IncompatibleCheckpointError(path, problem) from None
 
 
 def _shapes(checkpoint: dict[str, Any]) -> Any:
