@@ -1,7 +1,9 @@
-"""Iterate over items that are large or without end: in batches, and freeing each after its use."""
+"""Iterate over many items: in batches, over evenly spaced ones, and freeing each after its use."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
+
+import numpy as np
 
 T = TypeVar("T")
 
@@ -20,6 +22,11 @@ def batched(
             batch, weighs = [], 0
     if batch:
         yield batch
+
+
+def pick_evenly(length: int, most: int) -> np.ndarray:
+    """Return at most `most` of the rows 0 to length - 1, evenly spaced, with both ends: int64."""
+    return np.linspace(0, length - 1, min(most, length)).round().astype(np.int64)
 
 
 def chain_released(first: list[T], rest: Iterator[T]) -> Iterator[T]:

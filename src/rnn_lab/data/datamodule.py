@@ -47,6 +47,7 @@ from rnn_lab.data.unlabelled import (
 )
 from rnn_lab.data.word_vectors import WordVectors, extend_by_file, load_word_vectors
 from rnn_lab.errors import CheckpointError, ConfigError, DataError
+from rnn_lab.iteration import pick_evenly
 from rnn_lab.validation import AUTO
 
 
@@ -429,8 +430,7 @@ class TextDataModule(L.LightningDataModule):
             DataError: there is no such split.
         """
         dataset = self._dataset(split)
-        rows = np.linspace(0, len(dataset) - 1, min(count, len(dataset)))
-        return dataset[rows.round().astype(np.int64)]
+        return dataset[pick_evenly(len(dataset), count)]
 
     def _dataset(self, name: str) -> BatchDataset:
         if name not in self.splits:

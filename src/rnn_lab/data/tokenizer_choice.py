@@ -13,6 +13,7 @@ from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.options import TextOptions
 from rnn_lab.data.tokenizer_base import find_tokenizer
 from rnn_lab.errors import ConfigError
+from rnn_lab.iteration import pick_evenly
 from rnn_lab.validation import AUTO, as_typed
 
 log = logging.getLogger(__name__)
@@ -117,8 +118,7 @@ def measure_spacing(texts: Sequence[str]) -> Spacing:
 
 def _sample(corpus: Corpus, rows: np.ndarray) -> tuple[list[str], float]:
     """Return the beginnings of some texts, and the characters of all, estimated from these."""
-    places = np.linspace(0, len(rows) - 1, min(SAMPLE_TEXTS, len(rows))).round().astype(np.int64)
-    texts = corpus.train.take(rows[places]).texts
+    texts = corpus.train.take(rows[pick_evenly(len(rows), SAMPLE_TEXTS)]).texts
     # A few at a time: texts on disk release their memory after each slice.
     beginnings, characters = [], 0
     for start in range(0, len(texts), 25):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rnn_lab.iteration import pick_evenly
 from rnn_lab.runs.predictions import Predictions
 
 MACRO = "macro average"
@@ -33,8 +34,7 @@ class Curve:
         """Return the curve with at most `max_points` points, both ends included."""
 
         def pick(points: np.ndarray) -> np.ndarray:
-            keep = np.linspace(0, len(points) - 1, min(max_points, len(points)))
-            return points[keep.round().astype(int)]
+            return points[pick_evenly(len(points), max_points)]
 
         rates = pick(self.false_positive_rate), pick(self.true_positive_rate)
         areas = self.auroc, self.average_precision, self.base_rate

@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rnn_lab.iteration import pick_evenly
 from rnn_lab.reports import plot_style as style
 from rnn_lab.reports.evaluation_curves import (
     MACRO,
@@ -163,7 +164,7 @@ def plot_gradient_flow(run: str, flows: list[GradientFlowCurve]) -> Figure:
 def _plot_steps(axes: Axes, flows: list[GradientFlowCurve]) -> None:
     """Plot a curve per step, from yellow at the start to dark blue at the end."""
     last = max(len(flows) - 1, 1)
-    named = set(np.linspace(0, last, min(last + 1, MAX_NAMED_STEPS)).round().astype(int))
+    named = set(pick_evenly(len(flows), MAX_NAMED_STEPS))
     for i, flow in enumerate(flows):
         axes.plot(
             flow.distances,

@@ -10,6 +10,7 @@ from rnn_lab.errors import CheckpointError
 from rnn_lab.inference.prediction_files import shortest_floats
 from rnn_lab.inference.predictor import SingleModel
 from rnn_lab.inference.run_loader import load_run
+from rnn_lab.iteration import pick_evenly
 from rnn_lab.paths import local_path
 from rnn_lab.reports.formatting import format_model, format_run, order_metrics
 from rnn_lab.runs.result_json import read_result, recorded_options
@@ -144,8 +145,7 @@ def gates(explanation: "Explanation", units: int) -> list[dict[str, Any]]:
     for key, states in explanation.states.items():  # float32 [time, hidden]
         layer, direction, gate = key.split("_", 2)
         low, high = np.percentile(states, _PERCENTILES, axis=1)
-        hidden = states.shape[1]
-        chosen = np.unique(np.linspace(0, hidden - 1, min(units, hidden)).round().astype(int))
+        chosen = pick_evenly(states.shape[1], units)
         title: str = values[gate]["title"]
         found.append(
             {

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rnn_lab.iteration import pick_evenly
 from rnn_lab.reports.axes import (
     Axis,
     epoch_axis,
@@ -61,8 +62,7 @@ class Line:
         """Return the line with its finite points only, and at most `points` of them."""
         xs, ys = np.asarray(self.xs, float), np.asarray(self.ys, float)
         finite = np.flatnonzero(np.isfinite(xs) & np.isfinite(ys))
-        keep = np.linspace(0, len(finite) - 1, min(points, len(finite))).round().astype(int)
-        rows = finite[keep]
+        rows = finite[pick_evenly(len(finite), points)]
         ends = None if self.ends is None else tuple(np.asarray(end)[rows] for end in self.ends)
         return replace(self, xs=xs[rows], ys=ys[rows], ends=ends)
 
@@ -166,8 +166,7 @@ def _table(
 
 
 def _some(values: list[Any], most: int) -> list[Any]:
-    keep = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
-    return [values[i] for i in keep]
+    return [values[i] for i in pick_evenly(len(values), most)]
 
 
 def _finite(lines: Sequence[Line]) -> tuple[list[float], list[float]]:
