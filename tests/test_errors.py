@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnn_lab.errors import ConfigError, UserError, exiting_on_errors
+from rnn_lab.errors import ConfigError, UserError, exiting_on_errors, first_line, whole_message
 
 
 def end(error: BaseException) -> int:
@@ -35,3 +35,11 @@ def test_a_fault_of_the_program_keeps_its_trace(capsys):
 def test_ctrl_c_ends_in_one_line(capsys, interrupt, printed):
     assert end(interrupt) == 130
     assert capsys.readouterr().err == printed
+
+
+@pytest.mark.parametrize(
+    ("message", "first", "whole"),
+    [("\n one  line\n two\n", "one  line", "one line two"), (" \n", "OSError", "OSError")],
+)
+def test_an_error_is_one_line_also_without_a_message(message, first, whole):
+    assert (first_line(OSError(message)), whole_message(OSError(message))) == (first, whole)

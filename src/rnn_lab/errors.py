@@ -60,13 +60,31 @@ def user_message(error: Exception) -> str:
     if missing:
         return f"{missing[1]}: no value given; add {missing[1]}=... to the command"
     if option := getattr(error, "full_key", None):  # an error of OmegaConf
-        return f"{option}: {join_lines(_OMEGACONF_DETAILS.sub('', text))}"
-    return join_lines(text)
+        return f"{option}: {collapse_whitespace(_OMEGACONF_DETAILS.sub('', text))}"
+    return collapse_whitespace(text)
 
 
-def join_lines(text: str) -> str:
-    """Return a text with its lines joined by spaces."""
-    return re.sub(r"\s*\n\s*", " ", text.strip())
+def collapse_whitespace(text: object) -> str:
+    """Return `text` with each run of white space as one space: in one line."""
+    return " ".join(str(text).split())
+
+
+def whole_message(error: object) -> str:
+    """Return an error's message in one line, or the name of its class if it has none."""
+    return collapse_whitespace(error) or type(error).__name__
+
+
+def first_line(error: object) -> str:
+    """Return the first line of an error's message, or the name of its class if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def error_line(error: Exception) -> str:
+    """Return an error in one line; one that is not a UserError with its class."""
+    if isinstance(error, UserError) or hasattr(error, "full_key"):  # an error of OmegaConf
+        return "; ".join(user_message(error).splitlines())
+    line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {line}".rstrip(": ")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rnn_lab.errors import ConfigError, sanitize
+from rnn_lab.errors import ConfigError, collapse_whitespace, sanitize
 from rnn_lab.paths import project_root
 
 GROUP = "rnn_lab.plugins"  # of entry points
@@ -131,7 +131,7 @@ def _import(load: Callable[[], Any], what: str) -> None:
     except ConfigError as error:
         raise error if str(error).startswith(what) else ConfigError(f"{what}: {error}") from error
     except Exception as error:  # a plugin can fail in any way
-        reason = sanitize(" ".join(str(error).split())) or "no message"
+        reason = sanitize(collapse_whitespace(error)) or "no message"
         raise ConfigError(
             f"{what}: cannot be imported: {type(error).__name__}: {reason}"
         ) from error

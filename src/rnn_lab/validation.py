@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from rnn_lab.errors import ConfigError, join_lines, sanitize
+from rnn_lab.errors import ConfigError, sanitize, whole_message
 from rnn_lab.paths import expand_home
 
 # Names, places and speed: no metric of a run depends on them. Every other option of train.py is
@@ -128,8 +128,7 @@ def build_object(target: Target, option: str, kind: type, **arguments: Any) -> A
         # Hydra's own lines surround the error of the import or of the class.
         while isinstance(cause, HydraException | ImportError) and cause.__cause__:
             cause = cause.__cause__
-        reason = join_lines(str(cause)) or type(cause).__name__
-        raise ConfigError(f"{option}: {name} cannot be built: {reason}") from error
+        raise ConfigError(f"{option}: {name} cannot be built: {whole_message(cause)}") from error
     if not isinstance(built, kind):
         expected = f"{kind.__module__.partition('.')[0]} {kind.__name__}"
         raise ConfigError(f"{option}: {name} is a {type(built).__name__}, not a {expected}")

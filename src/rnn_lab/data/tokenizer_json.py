@@ -19,7 +19,7 @@ import numpy as np
 from rnn_lab.data.characters import visible
 from rnn_lab.data.tokenizer_base import FROM_FILE, Tokenizer, names_file, register_tokenizer
 from rnn_lab.data.vocabulary import PAD, SPECIALS, UNK, UNK_ID
-from rnn_lab.errors import ConfigError, sanitize
+from rnn_lab.errors import ConfigError, sanitize, whole_message
 from rnn_lab.paths import local_path
 
 _PADS = (PAD, "[PAD]", "<PAD>", "<|pad|>")
@@ -94,7 +94,7 @@ class JsonTokenizer(Tokenizer):
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # the library raises bare Exceptions, and its panics none
-            reason = sanitize(" ".join(str(error).split()) or type(error).__name__, 300)
+            reason = sanitize(whole_message(error))
             raise ValueError(f"is not a tokenizer: {reason}") from error
         # The word "<pad>" in a text must not be taken for padding.
         self._tokenizer.encode_special_tokens = True

@@ -18,7 +18,7 @@ import numpy as np
 
 from rnn_lab.data.readers.encoding import names_utf8
 from rnn_lab.data.readers.reading import ReadInfo
-from rnn_lab.errors import DataError, listed
+from rnn_lab.errors import DataError, first_line, listed
 from rnn_lab.iteration import batched, chain_released
 from rnn_lab.plugins import require_extra
 from rnn_lab.runs.csv_table import csv_writer
@@ -219,7 +219,7 @@ def _array(values: list[Any], type_: Any, name: str) -> Any:
         return pa.array(values, type_)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         what = "one type" if type_ is None else f"the type {type_}"
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise DataError(
             f"the column {name!r} has values that are not of {what} ({reason}); an output that "
             "ends in .jsonl has them as they are"

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnn_lab.errors import CheckpointError, sanitize
+from rnn_lab.errors import CheckpointError, first_line, sanitize
 
 _NAMES = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_tensor_v2"
@@ -64,7 +64,7 @@ def safe_load(path: Path, *, mmap: bool = False) -> Any:
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}") from None
     except Exception as error:  # a damaged file can fail anywhere in the reader
-        reason = sanitize(str(error).partition("\n")[0]) or type(error).__name__
+        reason = sanitize(first_line(error))
         raise CheckpointError(f"cannot be read as a checkpoint: {reason}") from None
     return content
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnn_lab.errors import CheckpointError, sanitize
+from rnn_lab.errors import CheckpointError, first_line, sanitize
 from rnn_lab.io.schema import SCHEMA_KEY, SCHEMA_VERSION, schema_mismatch
 
 if TYPE_CHECKING:  # torch takes seconds to import: only once the options are valid
@@ -53,7 +53,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
             about = json.loads((file.metadata() or {}).get(_KEY, "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # a damaged file can fail anywhere in the reader
-        reason = sanitize(str(error).partition("\n")[0]) or type(error).__name__
+        reason = sanitize(first_line(error))
         raise CheckpointError(f"cannot be read as safetensors: {reason}") from None
     is_ours = isinstance(about, dict) and (SCHEMA_KEY in about or set(about) > _PARTS)
     if is_ours and (mismatch := schema_mismatch(about.get(SCHEMA_KEY))):

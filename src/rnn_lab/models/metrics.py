@@ -18,7 +18,7 @@ from torchmetrics.classification import (
 )
 from torchmetrics.utilities.data import dim_zero_cat
 
-from rnn_lab.errors import ConfigError, join_lines
+from rnn_lab.errors import ConfigError, whole_message
 from rnn_lab.models.tasks import DEFAULT_THRESHOLD, best_thresholds
 
 MetricFactory = Callable[[int], Any]  # from the number of classes to a torchmetrics.Metric
@@ -189,8 +189,8 @@ def build_metrics(
         except ConfigError:  # names the option already
             raise
         except Exception as error:  # the code of the user's module, or arguments it does not take
-            reason = join_lines(str(error))
-            raise ConfigError(f"metrics.{name}: cannot be built: {reason}") from error
+            message = f"metrics.{name}: cannot be built: {whole_message(error)}"
+            raise ConfigError(message) from error
         if not isinstance(metrics[name], Metric):
             raise ConfigError(f"metrics.{name}: is not a torchmetrics.Metric")
     return MetricCollection(metrics, prefix=prefix)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rnn_lab.errors import first_line
 from rnn_lab.validation import check_arguments, unknown_choice_message
 
 _REFUSED = {
@@ -69,8 +70,7 @@ def check_optimizer(
     try:
         optimizer([nn.Parameter(torch.zeros(1))], lr=lr, **arguments)  # type: ignore[call-arg]
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"optimizer: {optimizer.__name__}: {reason}") from None
+        raise ValueError(f"optimizer: {optimizer.__name__}: {first_line(error)}") from None
 
 
 def _check_numbers(argument: str, value: Any, size: int) -> None:

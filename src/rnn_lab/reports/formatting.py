@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rnn_lab.errors import collapse_whitespace
 from rnn_lab.models.metric_table import (
     LANGUAGE_MODEL,
     METRICS,
@@ -148,11 +149,6 @@ def format_duration(seconds: float) -> str:
 def format_count(count: int, noun: str) -> str:
     """Return "1 run" or "1,200 runs"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def collapse_whitespace(text: Any) -> str:
-    """Return `text` with each run of white space as one space."""
-    return " ".join(str(text).split())
 
 
 def shorten(text: str, max_length: int = 24) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from rnn_lab.errors import ConfigError, UserError, sanitize
+from rnn_lab.errors import ConfigError, UserError, sanitize, whole_message
 from rnn_lab.io.atomic import read_json, write_json
 from rnn_lab.io.replace import check_replaceable
 from rnn_lab.overrides import parse_arguments
@@ -179,7 +179,7 @@ def _save(built: "Dashboard") -> None:
     except UserError:
         raise
     except Exception as error:  # W&B's client raises classes without a common one
-        reason = sanitize(" ".join(str(error).split())) or type(error).__name__
+        reason = sanitize(whole_message(error))
         host = wandb.setup().settings.base_url
         raise ConfigError(f"{entity}/{project}: W&B at {host} failed: {reason}{saved}") from error
 

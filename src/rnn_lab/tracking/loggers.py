@@ -19,7 +19,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from rnn_lab.errors import ConfigError
+from rnn_lab.errors import ConfigError, first_line
 from rnn_lab.fast_import import gc_disabled
 from rnn_lab.io.atomic import find_os_error
 from rnn_lab.io.secret_scan import git_remote
@@ -92,7 +92,7 @@ class FaultTolerantWandbLogger(WandbLogger):
             if not _is_from_wandb(error):
                 raise
             self.failed = True
-            _report(str(error).partition("\n")[0] or type(error).__name__, error)
+            _report(first_line(error), error)
 
 
 def _wandb_logger(
@@ -180,7 +180,7 @@ def open_wandb_run(
     except ValidationError as error:
         raise settings_error(error) from error
     except (wandb.errors.Error, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         mode, origin = requested_mode(config)
         if offline or mode == "online":
             raise ConfigError(f"{origin}: W&B does not start: {reason}") from error

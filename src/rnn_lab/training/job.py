@@ -14,14 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.errors import (
     ConfigError,
-    UserError,
     WriteError,
+    error_line,
     exiting_in_callback,
-    user_message,
 )
 from rnn_lab.io.atomic import check_writable
 from rnn_lab.io.secret_scan import raw_overrides
@@ -174,11 +172,3 @@ def _record_failure(job: JobDir, error: Exception, *, traces: bool, is_multirun:
         lines = [f"error: {job.name} {what} {line}", f"       overrides: {shell_words(overrides)}"]
         lines += [f"       log: {log_file}", *([trace] if traces else [])]
         print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-def error_line(error: Exception) -> str:
-    """Return an error in one line; one that is not a UserError with its class."""
-    if isinstance(error, UserError | OmegaConfBaseException):
-        return "; ".join(user_message(error).splitlines())
-    first = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {first}".rstrip(": ")

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rnn_lab.errors import UserError
+from rnn_lab.errors import UserError, error_line
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,7 @@ def after_training() -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        first = str(error).strip().partition("\n")[0]
-        raise OutOfMemoryAfterTrainingError(f"{type(error).__name__}: {first}") from error
+        raise OutOfMemoryAfterTrainingError(error_line(error)) from error
 
 
 @contextmanager

@@ -8,7 +8,13 @@ from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from rnn_lab.errors import CheckpointError, ConfigError, OutputDirConflictError, sanitize
+from rnn_lab.errors import (
+    CheckpointError,
+    ConfigError,
+    OutputDirConflictError,
+    collapse_whitespace,
+    sanitize,
+)
 from rnn_lab.paths import local_path
 from rnn_lab.runs.result_json import diff_options, format_differences
 from rnn_lab.runs.run_folder import BEST, CHECKPOINT_DIR, LAST
@@ -126,7 +132,7 @@ def incompatible_checkpoint(path: Path, error: Exception) -> IncompatibleCheckpo
     kinds = (AttributeError, IndexError, KeyError, TypeError, ValueError, CheckpointError)
     if not isinstance(error, kinds) and "loading state_dict" not in str(error):
         return None
-    reason = f"{type(error).__name__}: {sanitize(' '.join(str(error).split()))}"
+    reason = f"{type(error).__name__}: {sanitize(collapse_whitespace(error))}"
     return IncompatibleCheckpointError(path, f"cannot be resumed from: {reason}")
 
 

@@ -9,10 +9,9 @@ from dataclasses import replace
 from omegaconf.errors import OmegaConfBaseException
 
 from rnn_lab.data.recipe import SIZES
-from rnn_lab.errors import ConfigError, UserError
+from rnn_lab.errors import ConfigError, UserError, error_line
 from rnn_lab.process import is_rank_zero, is_worker
 from rnn_lab.runs.run_folder import LAST
-from rnn_lab.training.job import error_line
 from rnn_lab.training.job_dir import JobDir
 from rnn_lab.training.launch import launch
 from rnn_lab.training.out_of_memory import (

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from rnn_lab.data.config import DataOptions
 from rnn_lab.data.corpus import Task
 from rnn_lab.data.text_encoder import TextEncoder
-from rnn_lab.errors import CheckpointError, ConfigError, sanitize
+from rnn_lab.errors import CheckpointError, ConfigError, sanitize, whole_message
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.safetensors_file import SUFFIX, read_safetensors
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
@@ -243,7 +243,7 @@ def _build(
             model = build()
         model.load_state_dict(mine, strict=True, assign=True)
     except (RuntimeError, ValueError, TypeError, OverflowError, ConfigError) as error:
-        reason = sanitize(re.sub(r"\s+", " ", str(error)).strip())
+        reason = sanitize(whole_message(error))
         raise CheckpointError(f"{path}: its weights do not fit its network: {reason}") from None
     # In parts: the file is memory-mapped, and its weights need not all be in memory at once.
     parts = (part for tensor in mine.values() for part in tensor.view(-1).split(2**20))

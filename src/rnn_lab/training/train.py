@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.errors import CheckpointError, ConfigError, sanitize
+from rnn_lab.errors import CheckpointError, ConfigError, sanitize, whole_message
 from rnn_lab.models.config import LanguageModelConfig, OptimizerConfig
 from rnn_lab.models.language_module import LanguageModel
 from rnn_lab.models.lightning_module import TextClassifier
@@ -181,7 +181,7 @@ def fit(
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:  # options that do not go together
-        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"trainer: {whole_message(error)}") from error
     except Exception as error:
         reported = None
         if checkpoint is not None and find_callback(trainer, ExactCheckpoint).is_restoring:
@@ -249,7 +249,7 @@ def test(
             raise
         raise CheckpointError(
             f"ckpt_path={checkpoint}: its weights do not fit the network of these options: "
-            f"{sanitize(' '.join(str(error).split()))}; eval.py run={checkpoint} takes the options "
+            f"{sanitize(whole_message(error))}; eval.py run={checkpoint} takes the options "
             "from the checkpoint"
         ) from error
     return epochs | dict(tested[0])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from rnn_lab.data.readers.binary import open_binary
-from rnn_lab.errors import DataError
+from rnn_lab.errors import DataError, whole_message
 from rnn_lab.plugins import require_extra
 
 _BATCH_ROWS = 1024
@@ -96,8 +96,8 @@ class _Reading(ExitStack):
 
         super().__exit__(*error)
         if isinstance(error[1], pa.ArrowException | OSError | EOFError | UnicodeDecodeError):
-            reason = " ".join(str(error[1]).split())
-            raise DataError(f"{self._name}: cannot be read: {reason}") from error[1]
+            message = f"{self._name}: cannot be read: {whole_message(error[1])}"
+            raise DataError(message) from error[1]
         return None
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from rnn_lab.errors import CheckpointError
+from rnn_lab.errors import CheckpointError, first_line
 from rnn_lab.io.atomic import read_text
 from rnn_lab.reports.formatting import format_cell
 
@@ -178,8 +178,8 @@ def read_explanation(folder: Path) -> Explanation:
         hint = "is this the output folder of an explanation?"
         raise CheckpointError(f"{path}: no such file; {hint}") from None
     except Exception as error:  # a damaged file can fail anywhere in the readers
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: not a valid explanation: {reason}") from None
+        message = f"{path}: not a valid explanation: {first_line(error)}"
+        raise CheckpointError(message) from None
 
 
 def parse_explanation(about: Mapping[str, Any], states: Mapping[str, np.ndarray]) -> Explanation:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from rnn_lab.data.corpus import SPLITS
-from rnn_lab.errors import CheckpointError
+from rnn_lab.errors import CheckpointError, collapse_whitespace, whole_message
 from rnn_lab.io.atomic import atomic_write
 from rnn_lab.models.metric_table import MetricMode, metric_mode
 from rnn_lab.overrides import quote_override, shell_command
@@ -32,7 +32,6 @@ from rnn_lab.reports.evaluation_curves import (
 from rnn_lab.reports.formatting import (
     ALL_METRIC_NAMES,
     SPLIT_NAMES,
-    collapse_whitespace,
     format_duration,
     format_metric,
     format_metric_name,
@@ -91,7 +90,7 @@ class _Parts:
         try:
             return reader()
         except Exception as error:  # a damaged file can fail anywhere in the readers
-            reason = collapse_whitespace(error) or type(error).__name__
+            reason = whole_message(error)
             if not isinstance(error, CheckpointError):
                 reason = f"a value of another kind than expected ({reason})"
             reason = reason.replace(f"{self.folder}{os.sep}", "")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rnn_lab.errors import CheckpointError, listed
+from rnn_lab.errors import CheckpointError, collapse_whitespace, listed, whole_message
 from rnn_lab.models.metric_table import MetricMode, metric_mode
-from rnn_lab.reports.formatting import collapse_whitespace, format_count, order_metrics
+from rnn_lab.reports.formatting import format_count, order_metrics
 from rnn_lab.reports.sweep.options import (
     RawConfig,
     chosen_options,
@@ -120,8 +120,7 @@ def read_job(folder: Path, sweep: Path) -> JobSummary:
     try:
         return JobSummary(folder, name=name, **_read_job(folder))
     except Exception as error:  # a damaged file can fail anywhere in the readers
-        reason = collapse_whitespace(error) or type(error).__name__
-        return JobSummary(folder, "damaged", name, error=reason)
+        return JobSummary(folder, "damaged", name, error=whole_message(error))
 
 
 def sweep_monitor(jobs: Sequence[JobSummary]) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnn_lab.errors import CheckpointError
+from rnn_lab.errors import CheckpointError, whole_message
 from rnn_lab.io.atomic import read_text
-from rnn_lab.reports.formatting import collapse_whitespace
 from rnn_lab.runs.result_json import option_key, recorded_options
 from rnn_lab.runs.run_folder import CONFIG_DIR
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
@@ -41,7 +40,7 @@ def read_config(folder: Path) -> RawConfig:
     try:
         config = _load_yaml(path)
     except Exception as error:  # YAML and OmegaConf have no common error
-        raise CheckpointError(f"{path}: cannot be read ({collapse_whitespace(error)})") from None
+        raise CheckpointError(f"{path}: cannot be read ({whole_message(error)})") from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: contains no options")
     return _flat(config)

@@ -23,7 +23,7 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from rnn_lab.errors import CheckpointError, ConfigError, sanitize
+from rnn_lab.errors import CheckpointError, ConfigError, first_line, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
 from rnn_lab.models.metric_table import METRIC_OF_NAME, metric_mode
 from rnn_lab.overrides import in_quotes, own_options, quote_override, shell_words
@@ -113,7 +113,7 @@ def record_trial(study: Study, trial: Trial, job: JobReturn, space: Space) -> No
     if state == TrialState.RUNNING and job.status == JobStatus.FAILED:  # that left no file
         # Private: the public property prints to stderr before it raises the error.
         # tests/test_hydra_private.py fails when this changes.
-        state, reason = TrialState.FAIL, str(job._return_value).partition("\n")[0]
+        state, reason = TrialState.FAIL, first_line(job._return_value)
         JobDir(folder).record_unstarted(job.overrides or [])
     try:
         trial.set_user_attr("folder", str(folder))

@@ -21,7 +21,7 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from rnn_lab.errors import ConfigError, sanitize
+from rnn_lab.errors import ConfigError, first_line, sanitize
 from rnn_lab.runs.result_json import diff_options, format_differences
 from rnn_lab.runs.untrusted import get_group
 from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOptions, SearchOptions
@@ -79,7 +79,7 @@ def open_storage(storage: str) -> BaseStorage:
     try:
         return RDBStorage(storage, engine_kwargs={"connect_args": waits})
     except Exception as error:  # whatever the driver of that database raises
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(f"hydra.sweeper.storage={shown}: cannot be opened: {reason}") from None
 
 
