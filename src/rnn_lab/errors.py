@@ -60,8 +60,13 @@ def user_message(error: Exception) -> str:
     if missing:
         return f"{missing[1]}: no value given; add {missing[1]}=... to the command"
     if option := getattr(error, "full_key", None):  # an error of OmegaConf
-        return f"{option}: {collapse_whitespace(_OMEGACONF_DETAILS.sub('', text))}"
-    return collapse_whitespace(text)
+        return f"{option}: {join_lines(_OMEGACONF_DETAILS.sub('', text))}"
+    return join_lines(text)
+
+
+def join_lines(text: str) -> str:
+    """Return a text with its lines joined by spaces; what it quotes keeps its own spaces."""
+    return re.sub(r"\s*\n\s*", " ", text.strip())
 
 
 def collapse_whitespace(text: object) -> str:

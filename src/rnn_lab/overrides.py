@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
-from rnn_lab.errors import ConfigError, collapse_whitespace, user_message
+from rnn_lab.errors import ConfigError, join_lines, user_message
 from rnn_lab.paths import expand_home
 from rnn_lab.plain_options import PLAIN
 from rnn_lab.validation import OptionsOf, Verbatim, unknown_choice_message
@@ -199,7 +199,7 @@ def composition_message(error: Exception) -> str:
     """
     if (override := getattr(error, "override", None)) is None:
         return user_message(error)
-    reason = collapse_whitespace(error).partition(" See https://")[0]
+    reason = join_lines(str(error)).partition(" See https://")[0]
     reason = reason.removeprefix(f"Error parsing override '{override}' ")
     if reason.startswith("LexerNoViableAltException"):
         reason = "has a character that needs quotes"

@@ -124,6 +124,10 @@ def test_a_file_that_is_no_text_is_named(compose, tmp_path, content, says):
             "model.name=a:b=c, d: not a valid override: mismatched input '=' expecting <EOF>; to "
             "give it as text: \"model.name='a:b=c, d'\"",
         ),
+        (
+            ("seed=choice(  )",),  # its own spaces are kept
+            "seed=choice(  ): not a valid override: ValueError while evaluating 'choice(  )': empt",
+        ),
         (("data.train_path=caf\udce9",), r"caf\udce9: has bytes that are not UTF-8; rename the f"),
         (("--foo", "seed=1"), "unrecognized arguments: --foo; options are given as name=value"),
         (("model.name=größe",), "; to give it as text: \"model.name='größe'\""),
