@@ -29,6 +29,7 @@ from rnn_lab.data.storage import (
     RaggedArrayWriter,
     chunked,
     hash_bytes,
+    hash_texts,
 )
 from rnn_lab.data.tokenize import tokenize_corpus
 from rnn_lab.data.tokenizer_base import Tokenizer, encode_texts
@@ -262,9 +263,9 @@ def _encode(
             kept = [(text, found) for text, found in hashed if found not in held_out.hashes]
             words.extend(found for _, found in kept)
             num_held_out += len(chunk) - len(kept)
-            for text, _ in kept:
-                digest.update(hash_bytes(text.encode("utf-8", "surrogatepass")))
-            ids = encode_texts(texts.vocabulary, [text for text, _ in kept])
+            kept_texts = [text for text, _ in kept]
+            digest.update(hash_texts(kept_texts).tobytes())
+            ids = encode_texts(texts.vocabulary, kept_texts)
             lengths = np.array([len(one) for one in ids], np.int64)
             file.append(np.concatenate([[], *ids]).astype(np.uint32), lengths)
             advance(len(chunk))

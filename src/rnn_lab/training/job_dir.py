@@ -29,7 +29,7 @@ from rnn_lab.validation import AUTO
 Records = Mapping[Path, str | None]  # the text of files; None: absent
 
 _DIGITS = 8  # of the fingerprint in a folder's name
-_HYDRA_FILES = tuple(f"{CONFIG_DIR}/{name}.yaml" for name in ("config", "hydra", "overrides"))
+_HYDRA_FILES = ("config.yaml", "hydra.yaml", "overrides.yaml")
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class JobDir:
 
     def records(self) -> Records:
         """Return the files that say which run the folder has: job.json, failure.json, .hydra."""
+        own = job_file(self.path, "job"), job_file(self.path, "failure")
         found: dict[Path, str | None] = {}
-        for name in ("job.json", "failure.json", *_HYDRA_FILES):
-            path = self.path / name
+        for path in (*own, *(self.path / CONFIG_DIR / name for name in _HYDRA_FILES)):
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 found[path] = read_text(path) if os.path.lexists(path) else None
         return found
