@@ -22,7 +22,7 @@ from rnn_lab.reports.formatting import (
     format_percent,
     order_metrics,
 )
-from rnn_lab.reports.run_summary import BASELINE_NAMES
+from rnn_lab.reports.run_summary import BASELINE_NAMES, baseline_metrics
 from rnn_lab.runs.untrusted import get_group, get_number
 
 MARK = "<!-- model card of rnn-lab export -->"  # the first line of a card
@@ -123,11 +123,7 @@ def _metrics(file: ExportedFile, result: _Result | None) -> Iterator[str]:
         yield "Unknown: there is no `result.json` of a finished run beside the checkpoint."
         return
     known = METRIC_NAMES[MULTICLASS if file.thresholds is None else MULTILABEL]
-    baselines = {
-        name: get_group(result, "baseline", key)
-        for key, name in BASELINE_NAMES.items()
-        if get_group(result, "baseline", key)
-    }
+    baselines = baseline_metrics(result)
     columns = ["this model", *baselines]
     yield f"| split | metric | {' | '.join(columns)} |"
     yield f"| --- | --- |{' ---: |' * len(columns)}"

@@ -139,15 +139,19 @@ def _calibration_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"Probabilities are calibrated: temperature {temperature:.2f}{of_test}"
 
 
+def baseline_metrics(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the metrics of each baseline that a run has, by its name in BASELINE_NAMES."""
+    found = {name: get_group(result, "baseline", key) for key, name in BASELINE_NAMES.items()}
+    return {name: metrics for name, metrics in found.items() if metrics}
+
+
 def baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Compare the network with the baselines of a run, and name what may help where it loses."""
-    baselines = result.get("baseline") or {}
     names = metric_names(result)
-    split = "test" if f"test/{_COMPARED[0]}" in baselines.get("tfidf", {}) else "val"
+    tfidf = get_group(result, "baseline", "tfidf")
+    split = "test" if f"test/{_COMPARED[0]}" in tfidf else "val"
     lost = []
-    for baseline, name in BASELINE_NAMES.items():
-        if not (scores := baselines.get(baseline)):
-            continue
+    for name, scores in baseline_metrics(result).items():
         shown = []
         for metric in _COMPARED:
             score, own = scores.get(f"{split}/{metric}"), result.get(f"{split}/{metric}")

@@ -46,7 +46,7 @@ from rnn_lab.reports.formatting import (
 from rnn_lab.reports.rendering import render_template
 from rnn_lab.reports.run import charts
 from rnn_lab.reports.run.examples import Examples, level_class, word_styles
-from rnn_lab.reports.run_summary import BASELINE_NAMES, baseline_lines
+from rnn_lab.reports.run_summary import baseline_lines, baseline_metrics
 from rnn_lab.reports.sweep.options import format_value, read_config
 from rnn_lab.runs.gradient_flow import read_gradient_flow
 from rnn_lab.runs.jobs import is_job_dir, job_status, read_job_file
@@ -220,11 +220,7 @@ def _head(parts: _Parts, result: dict[str, Any], status: str) -> dict[str, Any]:
 
 
 def _metrics(parts: _Parts, result: dict[str, Any]) -> dict[str, Any]:
-    baselines = {
-        label: get_group(result, "baseline", key)
-        for key, label in BASELINE_NAMES.items()
-        if get_group(result, "baseline", key)
-    }
+    baselines = baseline_metrics(result)
     measured = [name for name in order_metrics(result) if get_number(result[name]) is not None]
     for name in order_metrics(result):
         if result[name] is not None and name not in measured:
