@@ -66,8 +66,8 @@ class Direction:
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """One explained prediction. `time` is the number of tokens read, in the order of the text."""
+class ExplanationData:
+    """What the files of an explanation contain. `time` is the tokens read, in the text's order."""
 
     run: str
     model: dict[str, Any]
@@ -160,7 +160,7 @@ class Explanation:
         return gap / abs(difference) if difference else float("inf")
 
 
-def read_explanation(folder: Path) -> Explanation:
+def read_explanation(folder: Path) -> ExplanationData:
     """Read explanation.json and states.npz in `folder`.
 
     Raises:
@@ -182,7 +182,9 @@ def read_explanation(folder: Path) -> Explanation:
         raise CheckpointError(message) from None
 
 
-def parse_explanation(about: Mapping[str, Any], states: Mapping[str, np.ndarray]) -> Explanation:
+def parse_explanation(
+    about: Mapping[str, Any], states: Mapping[str, np.ndarray]
+) -> ExplanationData:
     """Return the explanation that `about`, as in explanation.json, and `states` describe.
 
     Raises:
@@ -194,7 +196,7 @@ def parse_explanation(about: Mapping[str, Any], states: Mapping[str, np.ndarray]
     content |= {"words": words, "class_names": tuple(content["class_names"]), "values": values}
     for name in ("probabilities", "attributions"):
         content[name] = np.array(content[name], dtype=np.float64)
-    return Explanation(**content, directions=_read_directions(states, values))
+    return ExplanationData(**content, directions=_read_directions(states, values))
 
 
 def _read_directions(

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 
 from rnn_lab.io.atomic import atomic_write
-from rnn_lab.reports.explain.explanation_data import Explanation, Word, read_explanation
+from rnn_lab.reports.explain.explanation_data import ExplanationData, Word, read_explanation
 from rnn_lab.reports.explain.plots import make_plots
 from rnn_lab.reports.formatting import format_signed
 from rnn_lab.reports.plot_style import BLUE, ORANGE, mix_colours, save_png
@@ -61,7 +61,7 @@ def draw_explanation(folder: Path) -> Path:
     return path
 
 
-def render_page(explanation: Explanation, plots: dict[str, Path]) -> str:
+def render_page(explanation: ExplanationData, plots: dict[str, Path]) -> str:
     """Return the page as HTML, with `plots`, PNG files by name, embedded."""
     words = _shown_words(explanation)
     scale = max(abs(word.attribution) for word in words)
@@ -85,7 +85,7 @@ def render_page(explanation: Explanation, plots: dict[str, Path]) -> str:
     )
 
 
-def render_words(explanation: Explanation) -> str:
+def render_words(explanation: ExplanationData) -> str:
     """Return the prediction and the coloured words as HTML to embed: styles inline, no plots."""
     return render_template(
         WORDS_TEMPLATE,
@@ -108,7 +108,7 @@ def is_right_to_left(text: str) -> bool:
     return directions["R"] + directions["AL"] > directions["L"]
 
 
-def _shown_words(explanation: Explanation) -> list[ShownWord]:
+def _shown_words(explanation: ExplanationData) -> list[ShownWord]:
     """Return the words read, with deeper colours for greater attributions."""
     attributions = explanation.word_attributions.tolist()
     most = max(map(abs, attributions)) or 1.0
@@ -120,7 +120,7 @@ def _shown_words(explanation: Explanation) -> list[ShownWord]:
     return shown
 
 
-def _truncated_words(explanation: Explanation) -> dict[str, Any]:
+def _truncated_words(explanation: ExplanationData) -> dict[str, Any]:
     """Return the words truncated before, between and after those read; of very many, the nearest.
 
     Those between are after the number `gap` of the words read.

@@ -16,7 +16,7 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.patheffects import withStroke
 
 from rnn_lab.reports import plot_style as style
-from rnn_lab.reports.explain.explanation_data import CellValue, Direction, Explanation, Word
+from rnn_lab.reports.explain.explanation_data import CellValue, Direction, ExplanationData, Word
 from rnn_lab.reports.fonts import font_families, fonts_with_glyphs
 from rnn_lab.reports.formatting import escape_math, format_percent, plot_label
 from rnn_lab.reports.plot_style import BLUE, GREY, HEADLINE_HEIGHT, INK, ORANGE, PINK
@@ -47,7 +47,7 @@ MAX_LABELS = 60  # words that may be labelled in the plane
 LABEL_OFFSETS = ((7, 0), (-7, 0), (0, 8), (0, -8), (6, 7), (-6, 7), (6, -7), (-6, -7))  # points
 
 
-def make_plots(explanation: Explanation) -> dict[str, Figure]:
+def make_plots(explanation: ExplanationData) -> dict[str, Figure]:
     """Return every plot of an explanation by name."""
     columns = make_columns(explanation)
     plots = {"prediction": plot_prediction(explanation, columns)}
@@ -83,7 +83,7 @@ class Columns:
         return max(LEFT + self.width + RIGHT, MIN_FIGURE_WIDTH)
 
 
-def make_columns(explanation: Explanation) -> Columns:
+def make_columns(explanation: ExplanationData) -> Columns:
     """Lay out a column per token and choose the words to label.
 
     Of words too close to each other, the one with the greater attribution is labelled.
@@ -129,7 +129,7 @@ def _make_curve_axes(
 # ---- The prediction
 
 
-def plot_prediction(explanation: Explanation, columns: Columns) -> Figure:
+def plot_prediction(explanation: ExplanationData, columns: Columns) -> Figure:
     """Plot the probability after each token; below it, the attribution of each word."""
     name = plot_label(explanation.explained_name)
     kind = "Prediction" if explanation.is_predicted else "Explained label"
@@ -145,7 +145,7 @@ def plot_prediction(explanation: Explanation, columns: Columns) -> Figure:
     return figure
 
 
-def _plot_probabilities(axes: Axes, explanation: Explanation) -> None:
+def _plot_probabilities(axes: Axes, explanation: ExplanationData) -> None:
     tokens, classes = explanation.probabilities.shape
     order = np.argsort(-explanation.probabilities[-1], kind="stable")
     is_binary = classes == 2 and explanation.thresholds is None
@@ -186,7 +186,7 @@ def _spread_labels(heights: list[float]) -> list[float]:
     return [height - excess for height in moved]
 
 
-def _plot_attributions(axes: Axes, explanation: Explanation, column_width: float) -> None:
+def _plot_attributions(axes: Axes, explanation: ExplanationData, column_width: float) -> None:
     words, attributions = explanation.words_read, explanation.word_attributions
     widths = [(word.stop - word.start) * (0.7 if column_width > 6 else 1) for word in words]
     colours = [BLUE if value >= 0 else ORANGE for value in attributions]
@@ -202,7 +202,7 @@ def _plot_attributions(axes: Axes, explanation: Explanation, column_width: float
 # ---- Gates and states as heatmaps, tokens across and units down
 
 
-def plot_gates(explanation: Explanation, columns: Columns, direction: Direction) -> Figure:
+def plot_gates(explanation: ExplanationData, columns: Columns, direction: Direction) -> Figure:
     """Plot every value of a direction; a unit has the same row in each heatmap."""
     order = unit_order(direction.values[explanation.memory])
     height = min(-(-MIN_HEIGHT // len(order)) * len(order), MAX_HEIGHT)
@@ -295,7 +295,7 @@ def _add_colour_bar(
 # ---- The path of a state: its norm and principal components
 
 
-def plot_state_path(explanation: Explanation, columns: Columns, direction: Direction) -> Figure:
+def plot_state_path(explanation: ExplanationData, columns: Columns, direction: Direction) -> Figure:
     """Plot the norm of the states after each token, and the path of the memory in a plane.
 
     The plane is that of the first two principal components.
@@ -339,7 +339,10 @@ def principal_path(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _plot_plane(
-    plane: Axes, bar_box: tuple[int, int, int, int], explanation: Explanation, direction: Direction
+    plane: Axes,
+    bar_box: tuple[int, int, int, int],
+    explanation: ExplanationData,
+    direction: Direction,
 ) -> None:
     states = direction.values[explanation.memory]
     states = states[::-1] if direction.backward else states  # in reading order
@@ -364,7 +367,9 @@ def _plot_plane(
     _label_points(plane, explanation, path[1:], direction.backward)
 
 
-def _label_points(plane: Axes, explanation: Explanation, path: np.ndarray, backward: bool) -> None:
+def _label_points(
+    plane: Axes, explanation: ExplanationData, path: np.ndarray, backward: bool
+) -> None:
     """Label points with their words where labels fit, the greatest attributions first."""
     figure = plane.get_figure(root=True)
     assert figure is not None
