@@ -8,8 +8,6 @@ sees it.
 
 import hashlib
 import json
-import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +26,7 @@ from rnn_lab.errors import CheckpointError, ConfigError, sanitize
 from rnn_lab.inference import onnx_graph
 from rnn_lab.inference.onnx_graph import METADATA_KEY, GraphOptions, build_model, weight_shapes
 from rnn_lab.inference.predictor import SingleModel
+from rnn_lab.io.atomic import open_untrusted
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.paths import local_path
 from rnn_lab.validation import first_problem
@@ -214,13 +213,7 @@ def describe(description: Description, weights: Mapping[str, np.ndarray]) -> str
 
 def _read(path: Path) -> bytes:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe must not block
-        with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise CheckpointError("not a regular file")
-            if found.st_size > MAX_BYTES:
-                raise CheckpointError("not an ONNX file: it is larger than 2 GiB")
+        with open_untrusted(path, MAX_BYTES) as file:
             return file.read()
     except FileNotFoundError:
         raise CheckpointError("no such file") from None

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import json
 import math
 import os
@@ -168,22 +169,33 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         file.write("\n")
 
 
+@contextmanager
+def open_untrusted(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
+    """Open an untrusted file for reading.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file (reading a pipe would block, and a device
+            has no end), or is larger than `max_bytes`.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe must not block
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if found.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"larger than {max_bytes / 2**30:g} GiB", str(path))
+        yield file
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file in a run's or sweep's folder, which is untrusted.
 
     Raises:
-        OSError: it cannot be read, is not a regular file (reading a pipe would block, and a device
-            has no end), or is larger than MAX_TEXT_BYTES.
+        OSError: see `open_untrusted`.
         UnicodeDecodeError: it is not UTF-8.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe must not block
-    with os.fdopen(handle, encoding="utf-8") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if found.st_size > MAX_TEXT_BYTES:
-            raise OSError(errno.EFBIG, "too large for a file of a run", str(path))
-        return file.read()
+    with open_untrusted(path, MAX_TEXT_BYTES) as file, io.TextIOWrapper(file, "utf-8") as text:
+        return text.read()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
