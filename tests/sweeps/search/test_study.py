@@ -1,6 +1,7 @@
 """The parts of a search, on real studies of Optuna and with a real Trainer."""
 
 import json
+import threading
 import time
 
 import hydra
@@ -218,6 +219,27 @@ def test_study_keeps_the_options_that_it_does_not_search(tmp_path):
             "study s exists and has other options: seed=1 (saved), 7 (requested); "
             "optimizer.amsgrad=True (saved), None (requested); take another sweep="
         )
+
+
+@pytest.mark.parametrize("storage", ["study.journal", "sqlite:///{}/study.db"])
+def test_workers_that_start_a_study_at_once_have_the_options_of_the_one_that_creates_it(
+    tmp_path, storage
+):
+    path = storage.format(tmp_path) if "://" in storage else tmp_path / storage
+    created = optuna.create_study(study_name="s", storage=open_storage(str(path)))
+    creator = threading.Timer(0.5, created.set_user_attr, ("options", {"seed": 1}))
+    creator.start()
+    with pytest.raises(ConfigError, match=r"seed=1 \(saved\), 2 \(requested\)"):
+        study_of(path, options={"seed": 2})
+    assert study_of(path, options={"seed": 1}).user_attrs["options"] == {"seed": 1}
+    creator.join()
+
+
+def test_a_worker_writes_what_a_dead_creator_of_a_study_has_not(tmp_path, monkeypatch):
+    path = tmp_path / "study.journal"
+    optuna.create_study(study_name="s", storage=open_storage(str(path)))
+    monkeypatch.setattr("rnn_lab.sweeps.search.study._CREATION_S", 0.0)
+    assert study_of(path, options={"seed": 2}).user_attrs["options"] == {"seed": 2}
 
 
 def test_journal_cut_off_by_a_full_disk_is_read_and_extended(tmp_path):

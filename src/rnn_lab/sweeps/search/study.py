@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import check_distribution_compatibility
+from optuna.exceptions import DuplicatedStudyError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -28,6 +30,7 @@ from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOption
 from rnn_lab.sweeps.search.space import Space
 
 LARGEST_GRID = 100_000
+_CREATION_S = 10.0  # within which the worker that creates a study writes its attributes
 
 
 class JournalFile(JournalFileBackend):
@@ -119,9 +122,7 @@ def open_study(
         ConfigError: that study has other directions, choices or options.
     """
     ways = list(directions.values())
-    study = optuna.create_study(
-        study_name=name, storage=storage, directions=ways, load_if_exists=True
-    )
+    study = _create_or_load(name, storage, ways)
     other = f"study {name} exists and has other"
     its_own = study.user_attrs.get("directions", directions)
     its_ways = [direction.name.lower() for direction in study.directions]
@@ -142,11 +143,28 @@ def open_study(
         searched |= trial.params.keys()
     _check_options(began_with, options, searched.union(varied), other)
     attributes = {"directions": directions, "pruner": pruner.model_dump(), "max_epochs": max_epochs}
-    attributes["options"] = dict(began_with)
+    attributes["options"] = dict(began_with)  # the last one: see _create_or_load
     for key, value in attributes.items():
         if study.user_attrs.get(key) != value:
             study.set_user_attr(key, value)
     study.pruner = build_pruner(study)
+    return study
+
+
+def _create_or_load(name: str, storage: BaseStorage, ways: list[Direction]) -> Study:
+    """Create a study, or load it once its creator has written its attributes.
+
+    A storage has no write that fails where an attribute exists, but of several workers exactly one
+    creates a study. Attributes that it does not write in time are the caller's to write: it died,
+    or was of an earlier version.
+    """
+    try:
+        return optuna.create_study(study_name=name, storage=storage, directions=ways)
+    except DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, storage=storage)
+    end = time.monotonic() + _CREATION_S
+    while "options" not in study.user_attrs and time.monotonic() < end:
+        time.sleep(0.05)
     return study
 
 
