@@ -30,7 +30,7 @@ from rnn_lab.sweeps.search.config import Direction, PrunerOptions, SamplerOption
 from rnn_lab.sweeps.search.space import Space
 
 LARGEST_GRID = 100_000
-_CREATION_S = 10.0  # within which the worker that creates a study writes its attributes
+_CREATION_S = 10.0  # time for the worker that creates a study to write its attributes
 
 
 class JournalFile(JournalFileBackend):
