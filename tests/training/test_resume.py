@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,17 @@ from rnn_lab.data.samplers import BucketBatchSampler, TokenBatchSampler
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.tracking.metrics_csv import MetricsCsv
 from rnn_lab.training.checkpoint_io import ResumePoint
+from rnn_lab.training.config import RunConfig
+from rnn_lab.training.hardware import Hardware
 from rnn_lab.training.resume import find_resume_point, remove_unresumed
 from rnn_lab.training.rollback import Rollback, write_rollbacks
 from rnn_lab.training.saved_run import IncompatibleCheckpointError, SavedRun
 from rnn_lab.training.spec import RunSpec
 from rnn_lab.training.start import prepare_resume
-from tests.training.small_trainer import small_spec
+from rnn_lab.validation import validate
+from tests.training.small_trainer import OPTIONS, small_spec
 
+MIXED = {"adversarial": 1, "entropy": 1, "virtual_adversarial": 1}
 METADATA = {"signature": {"seed": 1, "model.hidden_size": 16}, "versions": {"torch": "2"}}
 
 
@@ -89,6 +94,38 @@ def test_the_test_may_change_without_training_again(tmp_path):
     interrupt(tmp_path, signature=options, training_complete=True)
     now = options | {"trainer.limit_test_batches": 1.0, "test": True}
     assert resume_point(tmp_path, METADATA | {"signature": now}) is not None
+
+
+def test_run_resumes_with_its_texts_at_another_place(tmp_path, mood_reviews):
+    """A job copies its texts to a disk of its node, which has another name in every job."""
+
+    def signature(place: str, train: str, unlabelled: str) -> dict[str, Any]:
+        folder = tmp_path / place
+        folder.mkdir()
+        (folder / "reviews.csv").write_text(train, encoding="utf-8")
+        (folder / "more.txt").write_text(unlabelled, encoding="utf-8")
+        data = {
+            **{"source": "files", "train_path": str(folder / "reviews.csv")},
+            **{"unlabelled": str(folder / "more.txt"), "cache_dir": str(folder / "cache")},
+        }
+        spec = RunSpec(validate(RunConfig, OPTIONS | {"data": data, "loss": MIXED}), folder)
+        texts = TextDataModule(spec.config.data, train_unlabelled=True)
+        texts.setup("fit")
+        return spec.signature(Hardware("cpu", 1, "32-true"), texts)
+
+    labelled = mood_reviews.read_text(encoding="utf-8")
+    unlabelled = "a scene that nobody has labelled\n" * 3
+    saved = signature("job1", labelled, unlabelled)
+    interrupt(tmp_path / "run", signature=saved)
+    there = signature("job2", labelled, unlabelled)
+    assert there["data.train_path"] != saved["data.train_path"]
+    assert resume_point(tmp_path / "run", METADATA | {"signature": there}) is not None
+    for number, texts in enumerate(
+        [(labelled + "music,sad\n", unlabelled), (labelled, unlabelled + "another scene\n")]
+    ):
+        others = signature(f"other{number}", *texts)
+        with pytest.raises(ConfigError, match=r"data\.\w*fingerprint="):
+            resume_point(tmp_path / "run", METADATA | {"signature": others})
 
 
 def test_other_versions_are_printed(tmp_path, capsys):

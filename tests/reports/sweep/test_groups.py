@@ -18,7 +18,7 @@ from rnn_lab.reports.sweep.groups import (
     compare_groups,
     correct_p_values,
     group_jobs,
-    machine_notes,
+    group_notes,
     paired_bootstrap,
     repeated_over,
     seed_stats,
@@ -164,6 +164,15 @@ def test_a_group_without_an_option_is_labelled_with_the_others(tmp_path: Path) -
     ]  # fmt: skip
 
 
+def test_runs_that_repeat_a_seed_are_named(tmp_path: Path) -> None:
+    """Their texts were copied to another folder, which `${oc.env:TMPDIR}` named in each job."""
+    for name, seed in (("a1", 1), ("a2", 2), ("again", 1)):
+        write_job(tmp_path, name, seed=seed, data__train_path="${oc.env:TMPDIR}/reviews.csv")
+    write_job(tmp_path, "failed", seed=2, status="failed")
+    (line,) = group_notes(group_jobs(read_jobs(tmp_path)))
+    assert line.startswith("a1, again: the same configuration and seed")
+
+
 def test_runs_of_a_group_on_different_machines_are_named(tmp_path: Path) -> None:
     def job(name: str, precision: str, became: str, *, devices: int = 1, **more: Any) -> None:
         trainer = {"precision": became, "accelerator": "gpu", "devices": devices, "patience": name}
@@ -174,10 +183,10 @@ def test_runs_of_a_group_on_different_machines_are_named(tmp_path: Path) -> None
     job("a3", "auto", "bf16-mixed", seed=3, status="failed")
     job("b1", "32-true", "32-true", seed=1)
     write_job(tmp_path, "old", seed=5, trainer__precision="auto")  # recorded no precision
-    assert machine_notes(group_jobs(read_jobs(tmp_path))) == []
+    assert group_notes(group_jobs(read_jobs(tmp_path))) == []
     job("a4", "auto", "32-true", seed=4)
     jobs = read_jobs(tmp_path)
-    (line,) = machine_notes(group_jobs(jobs))
+    (line,) = group_notes(group_jobs(jobs))
     assert line == (
         "Runs of one group had different machines, and trainer.precision became bf16-mixed "
         "(a1, a2), 32-true (a4). Give it a value that each machine has"
@@ -186,7 +195,7 @@ def test_runs_of_a_group_on_different_machines_are_named(tmp_path: Path) -> None
     assert line in reported(tmp_path)
     assert f"<bdi>{line}</bdi>" in (tmp_path / "sweep.html").read_text()
     job("b2", "32-true", "32-true", seed=2, devices=2)
-    notes = machine_notes(group_jobs(read_jobs(tmp_path)))
+    notes = group_notes(group_jobs(read_jobs(tmp_path)))
     assert [note.partition(" (")[0].rpartition(" and ")[2] for note in notes] == [
         "trainer.devices became 1", "trainer.precision became bf16-mixed",
     ]  # fmt: skip

@@ -31,6 +31,7 @@ from rnn_lab.reports.sweep.options import (
     SEED,
     format_value,
     group_key,
+    resolve,
     short_names,
     swept_options,
 )
@@ -172,7 +173,30 @@ def repeated_over(groups: Sequence[SeedGroup]) -> str:
     return "seeds and folds" if several or len(folded) < len(groups) else "folds"
 
 
-def machine_notes(groups: Sequence[SeedGroup]) -> list[str]:
+def group_notes(groups: Sequence[SeedGroup]) -> list[str]:
+    """Return a line for each reason for which the metrics of a group say less than they seem to."""
+    return [*_repeat_notes(groups), *_machine_notes(groups)]
+
+
+def _repeat_notes(groups: Sequence[SeedGroup]) -> list[str]:
+    """Name the runs of a group that have the same seed and fold."""
+    lines = []
+    for group in groups:
+        same: dict[Any, list[JobSummary]] = {}
+        for job in group.jobs:
+            if job.status == "finished":
+                key = tuple(option_key(resolve(job.config, name)) for name in REPEATS)
+                same.setdefault(key, []).append(job)
+        lines += [
+            f"{format_names(jobs)}: the same configuration and seed, each counted in the mean of "
+            "its group. Move all but one out of the sweep's folder"
+            for jobs in same.values()
+            if len(jobs) > 1
+        ]
+    return lines
+
+
+def _machine_notes(groups: Sequence[SeedGroup]) -> list[str]:
     """Return a line for each option that the machines resolved differently for runs of one group.
 
     trainer.precision=auto is bf16-mixed on one node and 32-true on another.

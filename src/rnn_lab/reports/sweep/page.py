@@ -99,7 +99,7 @@ def render_page(folder: Path, jobs: Sequence[JobSummary], output: Path | None = 
         comparisons=groups.compare_groups(found),
         baselines=(baselines := summarize_baselines(jobs)),
         baseline_metrics=order_metrics(name for one in baselines for name in one.metrics),
-        notes=[*text_notes(jobs), *groups.machine_notes(found)],
+        notes=[*text_notes(jobs), *groups.group_notes(found)],
         max_groups=groups.MAX_GROUPS,
         resamples=groups.RESAMPLES,
         bootstrap_seed=groups.BOOTSTRAP_SEED,

@@ -25,7 +25,7 @@ from rnn_lab.reports.sweep.groups import (
     SeedGroup,
     SeedStats,
     group_jobs,
-    machine_notes,
+    group_notes,
     repeated_over,
 )
 from rnn_lab.reports.sweep.jobs import (
@@ -122,7 +122,7 @@ def _print_sweep(jobs: Sequence[JobSummary], console: Console) -> None:
         "test metrics are not used for selection."
     )
     issues = [line for job in jobs for line in _job_issues(job)]
-    notes = [*text_notes(jobs), *machine_notes(groups)]
+    notes = [*text_notes(jobs), *group_notes(groups)]
     print_lines([*issues, f"{format_statuses(jobs)}.", selection, *notes], console)
 
 
