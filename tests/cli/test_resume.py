@@ -43,8 +43,12 @@ def offline_run(cwd: Path) -> tuple[dict, list[dict]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "status", "trainer", "steps"),
-    [(signal.SIGINT, 130, "trainer=cpu", 6), (signal.SIGTERM, 143, "trainer=ddp_cpu", 3)],
-    ids=["ctrl_c", "sigterm_of_two_processes"],
+    [
+        (signal.SIGINT, 130, "trainer=cpu", 6),
+        (signal.SIGTERM, 143, "trainer=ddp_cpu", 3),
+        (signal.SIGUSR1, 138, "trainer=cpu", 6),
+    ],
+    ids=["ctrl_c", "sigterm_of_two_processes", "preemption"],
 )
 def test_stopped_run_resumes_by_the_command_it_prints(tmp_path, signum, status, trainer, steps):
     """In a folder whose name needs quotes for Hydra and for the shell."""

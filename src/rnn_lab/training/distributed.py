@@ -32,13 +32,14 @@ from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.plugins import load_plugins
 from rnn_lab.process import die_with_parent
 from rnn_lab.training.in_process import train_in_process
-from rnn_lab.training.signals import GracefulShutdown, Interrupted
+from rnn_lab.training.signals import PREEMPTION_SIGNALS, GracefulShutdown, Interrupted
 from rnn_lab.training.spec import RunSpec
 
 # Seconds in which a process may end by itself: after another failed; to save a checkpoint; after
 # another saved it.
 _GRACE, _SAVING, _CLOSING = 3.0, 60.0, 7.0
-_TERMINATED = 128 + signal.SIGTERM  # exit status of a run that SIGTERM stopped cleanly
+# Exit statuses of a run that a signal stopped cleanly.
+_STOPPED = {128 + signum: signum for signum in (signal.SIGTERM, *PREEMPTION_SIGNALS)}
 
 
 class WorkerError(RuntimeError):
@@ -77,9 +78,8 @@ def launch_ddp(spec: RunSpec, shutdown: GracefulShutdown) -> None:
                 process.kill()
             if process.pid is not None:
                 process.join()
-    if any(process.exitcode == _TERMINATED for process in processes):
-        # A signal to one of the processes stops the run.
-        shutdown.received = shutdown.received or signal.SIGTERM
+    for process in processes:  # a signal to one of them stops the run
+        shutdown.received = shutdown.received or _STOPPED.get(process.exitcode)
     shutdown.raise_received()
     if not errors.empty():
         raise pickle.loads(errors.get())
@@ -105,7 +105,7 @@ def _wait(processes: list[SpawnProcess], shutdown: GracefulShutdown) -> int | No
         if failed is None:
             failed = _first_failed(processes)
             if failed is not None:
-                saved = processes[failed].exitcode == _TERMINATED
+                saved = processes[failed].exitcode in _STOPPED
                 deadline = time.monotonic() + (_CLOSING if saved else _GRACE)
         if time.monotonic() > deadline:
             break

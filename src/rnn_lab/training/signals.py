@@ -9,7 +9,8 @@ import time
 from types import FrameType
 from typing import Any, Self
 
-# By which a cluster preempts a job; submitit then puts the job back into the queue.
+# By which a cluster preempts a job, or warns it of its time limit (`sbatch --signal=USR1@60`);
+# submitit then puts the job back into the queue.
 PREEMPTION_SIGNALS = [
     getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 ]
@@ -27,7 +28,7 @@ class Interrupted(BaseException):
 
 
 class GracefulShutdown:
-    """While entered, SIGTERM and SIGINT stop the run cleanly.
+    """While entered, SIGTERM, SIGINT and preemption signals stop the run cleanly.
 
     A signal raises Interrupted at once, unless `deferred`: then the training checks `received`
     between steps, saves a checkpoint and calls `raise_received`. A second signal, a second later,
@@ -36,7 +37,7 @@ class GracefulShutdown:
     """
 
     def __init__(self, *, forwarded: bool = False) -> None:
-        """Handle signals; where the parent process forwards them, SIGTERM alone, silently."""
+        """Handle signals; where the parent process forwards them, not SIGINT, and silently."""
         self.received: int | None = None
         self.deferred = False
         self._forwarded = forwarded
@@ -49,7 +50,7 @@ class GracefulShutdown:
             for signum in (signal.SIGTERM, *(() if self._forwarded else (signal.SIGINT,))):
                 self._previous[signum] = signal.signal(signum, self._handle)
             for signum in PREEMPTION_SIGNALS:
-                if callable(signal.getsignal(signum)):
+                if signal.getsignal(signum) not in (signal.SIG_IGN, None):
                     self._previous[signum] = signal.signal(signum, self._handle)
         return self
 
@@ -64,9 +65,9 @@ class GracefulShutdown:
 
     def _raise(self, signum: int) -> None:
         """Call the handler of a preemption signal, which ends in SystemExit; else raise."""
-        if signum in PREEMPTION_SIGNALS and signum in self._previous:
+        if signum in PREEMPTION_SIGNALS and callable(handler := self._previous.get(signum)):
             self._is_preempting = True
-            self._previous[signum](signum, None)
+            handler(signum, None)
             self._is_preempting = False
             if not self.deferred:
                 return
