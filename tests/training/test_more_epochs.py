@@ -118,6 +118,24 @@ def test_what_ended_a_run_is_named(options, epochs, reason):
         check_early_stop("run", TRAINED | options, more(TRAINED | options), epochs)
 
 
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({}, r", or a larger trainer\.max_epochs to train it further$"),
+        ({"trainer.patience": 1}, r", or a larger trainer\.patience .* 2 of 3 .*patience=1$"),
+        ({"trainer.max_time": "00:00:00:01"}, r"; choose another folder\. It ended after 2 of 3 .*"),
+    ],
+)
+def test_repeated_command_says_what_would_continue_its_run(tmp_path, options, advice):
+    flat = TRAINED | options
+    epochs = 2 if options else 3
+    result = {"epochs": epochs, "trainer": {n.partition(".")[2]: v for n, v in flat.items()}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    same = [f"{name}={json.dumps(value)}" for name, value in options.items()]
+    with pytest.raises(OutputDirConflictError, match=advice):
+        check_finished("run", tmp_path, composed("experiment=smoke", "trainer.max_epochs=3", *same))
+
+
 def test_options_of_a_finished_run_are_compared_as_they_were_given(tmp_path):
     """With `auto` before, which its result.json no longer has."""
     small = ("experiment=smoke", "trainer.max_epochs=auto")

@@ -49,29 +49,38 @@ def is_exact(changed: Iterable[str], trained: Mapping[str, Any], wanted: Mapping
     return {*changed} <= {_MAX_EPOCHS, _PATIENCE} and is_patient and not _needs_end(wanted)
 
 
+def describe_early_end(trained: Mapping[str, Any], epochs: int) -> str:
+    """Return "ended after 3 of 10 epochs because of trainer.patience=3"; "" if it did not.
+
+    `trained` are the options of the run, flat. Where several may have ended it, all are named.
+    """
+    planned, patience = trained.get(_MAX_EPOCHS), trained.get(_PATIENCE)
+    if not isinstance(planned, int) or epochs >= planned > 0:
+        return ""
+    ends = {name: trained.get(name) for name in ("trainer.max_steps", "trainer.max_time")}
+    # The first validation is the best so far; so many after it have to be no better.
+    is_once_an_epoch = trained.get("trainer.val_check_interval", 1.0) == 1.0
+    if patience is not None and (epochs > patience or not is_once_an_epoch):
+        ends = {_PATIENCE: patience} | ends
+    reasons = [f"{name}={value}" for name, value in ends.items() if value not in (None, -1)]
+    because = " or ".join(reasons) or "a callback"
+    return f"ended after {epochs} of {planned} epochs because of {because}"
+
+
 def check_early_stop(
     where: str, trained: Mapping[str, Any], wanted: Mapping[str, Any], epochs: int
 ) -> None:
     """Raise an OutputDirConflictError if it was not trainer.max_epochs that ended the run."""
-    planned, patience = trained.get(_MAX_EPOCHS), trained.get(_PATIENCE)
-    if not isinstance(planned, int) or epochs >= planned > 0:
+    if not (ended := describe_early_end(trained, epochs)):
         return
-    limits = {name: trained.get(name) for name in ("trainer.max_steps", "trainer.max_time")}
-    reasons = [f"{name}={value}" for name, value in limits.items() if value not in (None, -1)]
-    # The first validation is the best so far; so many after it have to be no better.
-    is_once_an_epoch = trained.get("trainer.val_check_interval", 1.0) == 1.0
-    if patience is not None and (epochs > patience or not is_once_an_epoch):
-        reasons.insert(0, f"{_PATIENCE}={patience}")
-        more = wanted.get(_PATIENCE)
+    if _PATIENCE in ended:
+        patience, more = trained[_PATIENCE], wanted.get(_PATIENCE)
         if more is None or (isinstance(more, int) and more > patience):
             return
         advice = "; more epochs need a larger one, or null"
     else:
         advice = f", so that a larger {_MAX_EPOCHS} does not continue it"
-    raise OutputDirConflictError(
-        f"{where}: contains a run that ended after {epochs} of {planned} epochs because of "
-        f"{' or '.join(reasons) or 'a callback'}{advice}"
-    )
+    raise OutputDirConflictError(f"{where}: contains a run that {ended}{advice}")
 
 
 def check_schedule(where: str, trained: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -99,7 +108,11 @@ def check_finished(
     wanted = flatten(config.model_dump(mode="json"))
     error = f"{where}: contains a finished run; {remedy}"
     if not isinstance(epochs, int) or not asks_for_more_epochs(trained, wanted, epochs):
-        raise OutputDirConflictError(f"{error}, or a larger {_MAX_EPOCHS} to train it further")
+        ended = describe_early_end(trained, epochs) if isinstance(epochs, int) else ""
+        larger = _PATIENCE if _PATIENCE in ended else _MAX_EPOCHS
+        if not ended or larger == _PATIENCE:
+            error += f", or a larger {larger} to train it further"
+        raise OutputDirConflictError(f"{error}. It {ended}" if ended else error)
     if not _has_equal_others(config, result, trained):
         raise OutputDirConflictError(
             f"{error}. It was trained with other options (`overrides` in its result.json), so that "

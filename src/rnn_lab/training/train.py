@@ -1,6 +1,7 @@
 """Train, validate and test one run."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize, whole_message
@@ -27,6 +29,7 @@ from rnn_lab.training.checkpoint_io import ResumePoint, read_checkpoint
 from rnn_lab.training.checks import check_before_training, check_monitored_mode, nan_error
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import keep_precision, print_precision, resolve_hardware
+from rnn_lab.training.more_epochs import describe_early_end
 from rnn_lab.training.out_of_memory import after_training, skip_out_of_memory
 from rnn_lab.training.recipe import print_recipe, resolve_recipe, warn_unused_options
 from rnn_lab.training.resume import incompatible_checkpoint, remove_result, remove_unresumed
@@ -93,6 +96,8 @@ def train(spec: RunSpec, shutdown: GracefulShutdown) -> None:
             elif resumed.extends:
                 remove_result(spec)
             metrics |= fit(trainer, model, data, resumed)
+            if not config.trainer.fast_dev_run:
+                print_early_end(start.metadata["signature"], trainer.current_epoch)
         with after_training():
             if config.test and not skips_test(trainer):
                 metrics |= test(trainer, model, data, None if config.train else config.ckpt_path)
@@ -190,6 +195,13 @@ def fit(
             raise
         raise reported from error
     return _selected_epoch(trainer, data)
+
+
+@rank_zero_only
+def print_early_end(options: Mapping[str, Any], epochs: int) -> None:
+    """Say which of the run's options, flat, ended the training before trainer.max_epochs."""
+    if ended := describe_early_end(options, epochs):
+        print(f"Training {ended}", flush=True)
 
 
 def weigh_ngrams(model: RecurrentModule, data: TextDataModule) -> None:
