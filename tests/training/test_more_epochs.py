@@ -123,7 +123,10 @@ def test_what_ended_a_run_is_named(options, epochs, reason):
     [
         ({}, r", or a larger trainer\.max_epochs to train it further$"),
         ({"trainer.patience": 1}, r", or a larger trainer\.patience .* 2 of 3 .*patience=1$"),
-        ({"trainer.max_time": "00:00:00:01"}, r"; choose another folder\. It ended after 2 of 3 .*"),
+        (
+            {"trainer.max_time": "00:00:00:01"},
+            r"; choose another folder\. It ended after 2 of 3 .*",
+        ),
     ],
 )
 def test_repeated_command_says_what_would_continue_its_run(tmp_path, options, advice):

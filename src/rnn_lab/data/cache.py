@@ -48,7 +48,9 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         raise
     except Exception as error:  # a full disk, a folder without permission
         if refused := find_os_error(error) or (error if isinstance(error, OSError) else None):
-            raise write_error(refused, folder, what="the cache cannot be filled") from error
+            raise write_error(
+                refused, folder, what="the cache (cache_dir) cannot be filled"
+            ) from error
         raise
     return folder
 
