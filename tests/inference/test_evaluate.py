@@ -160,7 +160,8 @@ def test_columns_are_those_of_the_training_texts_and_some_classes_keep_their_num
         "text,review,label,target\nawful,lovely,good,bad\nlovely,passable,so so,good\n"
         "awful,so lovely,good,bad\n"
     )
-    evaluate(options(mood_run, tmp_path, test_path=str(path)))
+    evaluate(options(mood_run, tmp_path, test_path=str(path)) | {"plots": False})
+    assert not (tmp_path / "tested" / "plots").exists()
     result = json.loads((tmp_path / "tested" / "result.json").read_text())
     assert result["test/accuracy"] == 1
     assert result["data"]["options"]["text_column"] == ["review"]

@@ -51,6 +51,7 @@ class EvaluateOptions(_RunOptions):
     data: Annotated[dict[str, Any] | None, OptionsOf(TextOptions)] = None
     batch_size: PositiveInt | None = None  # None: as in the run
     cache_dir: FilePath = "data/cache"
+    plots: bool = True
     metrics: Targets = Field(default_factory=dict)
 
 

@@ -81,7 +81,7 @@ def evaluate(options: dict[str, Any]) -> None:
     try:
         hashes = all_train_hashes([run.path for run in runs])
         trained_on = None if hashes is None else count_trained_on(hashes, data.examples_of("test"))
-        save_test_artifacts(folder, model, data, tested, about, trained_on)
+        save_test_artifacts(folder, model, data, tested, about, trained_on, plots=checked.plots)
     finally:
         lock.release()
     if trained_on:
@@ -296,8 +296,10 @@ def save_test_artifacts(
     tested: TestResult,
     about: Mapping[str, Any],
     num_trained_on: int | None = None,
+    *,
+    plots: bool = True,
 ) -> None:
-    """Write all outputs of a test, and print its table.
+    """Write all outputs of a test, with or without plots, and print its table.
 
     `about` is that of `describe_run` or `describe_ensemble`.
     """
@@ -326,5 +328,6 @@ def save_test_artifacts(
         "per_class": per_class,
     }
     write_result(folder, result)
-    draw_plots(folder)
+    if plots:
+        draw_plots(folder)
     print_run(folder)
