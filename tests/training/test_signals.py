@@ -4,7 +4,11 @@ import os
 import signal
 
 import pytest
+from submitit.core.job_environment import SignalHandler
+from submitit.core.utils import DelayedSubmission, JobPaths
+from submitit.local.local import LocalJobEnvironment
 
+from rnn_lab.errors import UserError
 from rnn_lab.training.signals import PREEMPTION_SIGNALS, GracefulShutdown, Interrupted
 
 
@@ -19,6 +23,19 @@ def test_signal_interrupts_at_once_and_waits_for_the_checkpoint_of_a_step(signum
         assert shutdown.received is not None
         shutdown.raise_received()
     assert signal.getsignal(signum) == before
+
+
+def test_job_that_is_out_of_time_too_often_says_which_option_allows_more(tmp_path):
+    job = DelayedSubmission(print)
+    job.set_timeout(timeout_min=1, max_num_timeout=0)  # of a minute, submitit keeps all in reserve
+    handler = SignalHandler(LocalJobEnvironment(), JobPaths(tmp_path, "1"), job)
+    before = signal.signal(signal.SIGUSR2, handler.checkpoint_and_try_requeue)
+    try:
+        too_often = pytest.raises(UserError, match=r"SIGUSR2: .*timed-out too.*max_num_timeout")
+        with too_often, GracefulShutdown():
+            os.kill(os.getpid(), signal.SIGUSR2)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 @pytest.mark.parametrize("signum", PREEMPTION_SIGNALS)

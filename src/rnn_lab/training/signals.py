@@ -9,6 +9,8 @@ import time
 from types import FrameType
 from typing import Any, Self
 
+from rnn_lab.errors import UserError, whole_message
+
 # By which a cluster preempts a job, or warns it of its time limit (`sbatch --signal=USR1@60`);
 # submitit then puts the job back into the queue.
 PREEMPTION_SIGNALS = [
@@ -25,6 +27,17 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
+
+
+class NotRequeuedError(UserError):
+    """The cluster's queue does not take back a job that it preempted or that ran out of time."""
+
+    def __init__(self, signum: int, error: Exception) -> None:
+        super().__init__(
+            f"{signal.Signals(signum).name}: {whole_message(error)} The same command resumes the "
+            "run; for one that needs more time, give a larger hydra.launcher.timeout_min or "
+            "hydra.launcher.max_num_timeout"
+        )
 
 
 class GracefulShutdown:
@@ -67,7 +80,10 @@ class GracefulShutdown:
         """Call the handler of a preemption signal, which ends in SystemExit; else raise."""
         if signum in PREEMPTION_SIGNALS and callable(handler := self._previous.get(signum)):
             self._is_preempting = True
-            handler(signum, None)
+            try:
+                handler(signum, None)
+            except Exception as error:
+                raise NotRequeuedError(signum, error) from error
             self._is_preempting = False
             if not self.deferred:
                 return
