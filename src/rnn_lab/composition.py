@@ -25,7 +25,8 @@ _SWEEP = "several values are a sweep, which needs -m"
 # Choices of other parts: rnn_lab.train uses the first one, experiment=smoke the second one.
 _UNLISTED = {"data": {"lists", "demo_small"}}
 # Groups that take options which no file of conf has: losses, and arguments of what `name` names.
-_WITH_OWN_OPTIONS = ("loss", "optimizer", "scheduler")
+_WITH_OWN_OPTIONS = {"loss", "optimizer", "scheduler"}
+_OF_PLUGINS = {"data", "model"}  # with `plugins`, these too: a cell or a source may have its own
 
 
 def composition_error(
@@ -118,6 +119,9 @@ def unknown_option(
     if config_name == "train" and (error := reserved_option_error(name)):
         return error
     config: Any = compose_choices(arguments, config_name, groups, folders[1:])
+    has_plugins = bool(config and config.get("plugins"))  # of a file, such as an experiment's
+    has_plugins = has_plugins or any(given.startswith("plugins=") for given in arguments)
+    with_own_options = _WITH_OWN_OPTIONS | (_OF_PLUGINS if has_plugins else set())
     own_groups = {group for group in default_groups(config_name) if "/" not in group}
     elsewhere = _options_elsewhere(name, own_groups, folders, config)
     *_, last = parts = name.replace("/", ".").split(".")
@@ -141,7 +145,7 @@ def unknown_option(
             alike = [] if name != part or is_close else _with_word(part, config)
             if alike:
                 return f"{what}; there is {', '.join(alike)}"
-            if parts[0] in _WITH_OWN_OPTIONS and depth == 1 and not is_close:
+            if parts[0] in with_own_options and depth == 1 and not is_close:
                 what += f"; +{name} adds another"
             return unknown_choice_message(what, part, list(names))
         config = OmegaConf.select(config, part)

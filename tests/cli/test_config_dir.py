@@ -114,6 +114,10 @@ def test_a_file_that_is_no_text_is_named(compose, tmp_path, content, says):
             ("loss.brier=2",),
             "loss.brier: no such option; +loss.brier adds another. Choose from: ad",
         ),
+        (
+            ("plugins=[json]", "model.alpha=3"),
+            "model.alpha: no such option; +model.alpha adds another. Choose from: bid",
+        ),
         (("trainer.logger=x",), "trainer.logger: is set by the project; use logger=<a file of "),
         (("data=imbd",), "Did you mean imdb? Choose from: auto, demo, files, imdb, long_range\n"),
         (("data.max_epochs=3",), "data.max_epochs: no such option; there is trainer.max_epochs"),
