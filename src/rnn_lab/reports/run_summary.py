@@ -108,10 +108,10 @@ def _facts(result: dict[str, Any], run_folder: Path) -> Iterator[str]:
     yield from baseline_lines(result)
     if result.get("demo_fallback"):
         yield "IMDB was not available: these metrics are of synthetic demo reviews, not of IMDB."
-    if result.get("per_class") and is_multilabel(result):
-        omitted = ", ".join(name.replace("_", " ") for name in NOT_MULTILABEL)
-        yield f"Not drawn, since a text has any number of labels: {omitted}"
     if plots := sorted((run_folder / "plots").glob("*.png")):
+        if result.get("per_class") and is_multilabel(result):
+            omitted = ", ".join(name.replace("_", " ") for name in NOT_MULTILABEL)
+            yield f"Not drawn, since a text has any number of labels: {omitted}"
         yield f"Plots in plots/: {', '.join(plot.stem.replace('_', ' ') for plot in plots)}"
     yield f"Run folder: {run_folder}"
 
