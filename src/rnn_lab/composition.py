@@ -18,6 +18,8 @@ from rnn_lab.errors import ConfigError
 from rnn_lab.overrides import composition_message, quote_value
 from rnn_lab.paths import conf_dir, local_path
 from rnn_lab.plain_options import load_yaml
+from rnn_lab.plugins import load_named_plugins, load_plugins
+from rnn_lab.registry import REGISTERED_OPTIONS
 from rnn_lab.reserved_options import reserved_option_error
 from rnn_lab.validation import closest_choice, unknown_choice_message
 
@@ -25,8 +27,7 @@ _SWEEP = "several values are a sweep, which needs -m"
 # Choices of other parts: rnn_lab.train uses the first one, experiment=smoke the second one.
 _UNLISTED = {"data": {"lists", "demo_small"}}
 # Groups that take options which no file of conf has: losses, and arguments of what `name` names.
-_WITH_OWN_OPTIONS = {"loss", "optimizer", "scheduler"}
-_OF_PLUGINS = {"data", "model"}  # with `plugins`, these too: a cell or a source may have its own
+_WITH_OWN_OPTIONS = ("loss", "optimizer", "scheduler")
 
 
 def composition_error(
@@ -119,11 +120,13 @@ def unknown_option(
     if config_name == "train" and (error := reserved_option_error(name)):
         return error
     config: Any = compose_choices(arguments, config_name, groups, folders[1:])
-    has_plugins = bool(config and config.get("plugins"))  # of a file, such as an experiment's
-    has_plugins = has_plugins or any(given.startswith("plugins=") for given in arguments)
-    with_own_options = _WITH_OWN_OPTIONS | (_OF_PLUGINS if has_plugins else set())
+    try:
+        load_plugins((config and config.get("plugins")) or [])  # of a file, as an experiment's
+        load_named_plugins(arguments)
+    except ConfigError as plugin_error:
+        return str(plugin_error)
     own_groups = {group for group in default_groups(config_name) if "/" not in group}
-    elsewhere = _options_elsewhere(name, own_groups, folders, config)
+    elsewhere = _options_elsewhere(name, own_groups, folders, config, arguments)
     *_, last = parts = name.replace("/", ".").split(".")
     for depth, part in enumerate(parts):
         if not isinstance(config, DictConfig):
@@ -145,7 +148,7 @@ def unknown_option(
             alike = [] if name != part or is_close else _with_word(part, config)
             if alike:
                 return f"{what}; there is {', '.join(alike)}"
-            if parts[0] in with_own_options and depth == 1 and not is_close:
+            if parts[0] in _WITH_OWN_OPTIONS and depth == 1 and not is_close:
                 what += f"; +{name} adds another"
             return unknown_choice_message(what, part, list(names))
         config = OmegaConf.select(config, part)
@@ -153,14 +156,24 @@ def unknown_option(
 
 
 def _options_elsewhere(
-    name: str, groups: Collection[str], folders: Sequence[Path], config: DictConfig | None
+    name: str,
+    groups: Collection[str],
+    folders: Sequence[Path],
+    config: DictConfig | None,
+    arguments: Sequence[str],
 ) -> str | None:
-    """Return where an option is that a group lacks: in other choices of it, or in another group."""
+    """Return where an option is that a group lacks.
+
+    It is in other choices of the group, in the class of a cell or data source, or in another group.
+    """
     group, _, option = name.rpartition(".")
     if group.startswith("hydra"):
         return None
     if group in groups and (found := choices_with(group, option, folders)):
         return f"only {', '.join(found)} has this option"
+    if group in groups and name in REGISTERED_OPTIONS:
+        given = (argument for argument in arguments if argument.partition("=")[0] == name)
+        return f"no YAML file has this option; write +{next(given, name)}"
     others = [other for other in _options_of_groups(config) if other.rpartition(".")[2] == option]
     return f"no such option; there is {', '.join(others)}" if others else None
 

@@ -13,6 +13,10 @@ from rnn_lab.validation import unknown_choice_message
 
 Entry = TypeVar("Entry")
 
+# Those of the cells and data sources that are registered: "model.forget_bias". No file of conf has
+# a plugin's, unless the user writes one.
+REGISTERED_OPTIONS: set[str] = set()
+
 
 class Registry(Generic[Entry]):
     """Entries of one kind by name."""

@@ -15,6 +15,7 @@ from rnn_lab.composition import unknown_option
 from rnn_lab.errors import ConfigError
 from rnn_lab.paths import conf_dir
 from rnn_lab.training.config import parse_run_config
+from tests.cli.forked import run_warm_command
 from tests.test_conf import composed_options
 
 FILES = {
@@ -37,6 +38,28 @@ FILES = {
     "experiment/reference.yaml": "# @package _global_\nname: ${nope}\n",
     "experiment/environment.yaml": "# @package _global_\nname: ${oc.env:NO_SUCH_VARIABLE}\n",
 }
+
+PLUGIN = """
+from rnn_lab.data import TextOptions, register_source
+from rnn_lab.models import register_cell
+from rnn_lab.models.cells import RNNCell
+from rnn_lab.models.config import ModelConfig
+
+class LeakyConfig(ModelConfig):
+    leak: float = 0.5
+    epsilon: float = 0.0  # a loss has an option of this name
+
+@register_cell("leaky", LeakyConfig)
+class LeakyCell(RNNCell):
+    pass
+
+class SumsOptions(TextOptions):
+    num_sums: int = 100
+
+@register_source("sums", SumsOptions)
+def load_sums(options):
+    raise NotImplementedError
+"""
 
 
 @pytest.fixture
@@ -114,10 +137,7 @@ def test_a_file_that_is_no_text_is_named(compose, tmp_path, content, says):
             ("loss.brier=2",),
             "loss.brier: no such option; +loss.brier adds another. Choose from: ad",
         ),
-        (
-            ("plugins=[json]", "model.alpha=3"),
-            "model.alpha: no such option; +model.alpha adds another. Choose from: bid",
-        ),
+        (("plugins=[json]", "model.alpha=3"), "model.alpha: no such option. Choose from: bid"),
         (("trainer.logger=x",), "trainer.logger: is set by the project; use logger=<a file of "),
         (("data=imbd",), "Did you mean imdb? Choose from: auto, demo, files, imdb, long_range\n"),
         (("data.max_epochs=3",), "data.max_epochs: no such option; there is trainer.max_epochs"),
@@ -301,6 +321,33 @@ def test_a_plugin_is_imported_before_anything_is_validated(compose, tmp_path):
     (tmp_path / "my_plugin_of_the_cli.py").write_text("import sys; sys.plugin_was_here = True")
     compose("plugins=[my_plugin_of_the_cli]", "hydra.run.dir=${job_dir:}")
     assert sys.plugin_was_here  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ("plugins=[parts]", "model.name=leaky", "model.leak=0.9"),
+            "error: model.leak: no YAML file has this option; write +model.leak=0.9",
+        ),
+        (
+            ("--config-dir=conf", "experiment=sums", "-m", "data.num_sums=3,4"),
+            "error: data.num_sums: no YAML file has this option; write +data.num_sums=3,4",
+        ),
+        (("plugins=[parts]", "model.epsilon=1"), "error: model.epsilon: no YAML file has this op"),
+        (("plugins=[parts]", "model.leek=1"), "error: model.leek: no such option. Choose from: "),
+        (("plugins=[broken]", "model.leak=1"), "error: plugins=broken: cannot be imported: "),
+    ],
+)
+def test_an_option_of_a_plugin_is_written_with_a_plus(tmp_path, arguments, line):
+    (tmp_path / "parts.py").write_text(PLUGIN)
+    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    experiment = "# @package _global_\nplugins: [parts]\ndata: {source: sums}\n"
+    (tmp_path / "conf" / "experiment" / "sums.yaml").write_text(experiment)
+    done = run_warm_command("train.py", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
 
 
 def test_a_group_that_is_absent_by_default_may_be_left_out_by_name(compose):

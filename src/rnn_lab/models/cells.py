@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.config import CELL_CONFIGS, GRUConfig, LSTMConfig, ModelConfig
 from rnn_lab.models.registry import CELLS
+from rnn_lab.registry import REGISTERED_OPTIONS
 
 State = tuple[Tensor, ...]
 Weights = Mapping[str, Tensor]
@@ -91,6 +92,7 @@ def register_cell(
             )
         CELLS.add(name, cell, cell)
         CELL_CONFIGS[name] = config
+        REGISTERED_OPTIONS.update(f"model.{option}" for option in config.model_fields)
         cell.name = name
         return cell
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rnn_lab.data.options import TextOptions
 from rnn_lab.errors import ConfigError, DataError, MissingDataError
-from rnn_lab.registry import Registry
+from rnn_lab.registry import REGISTERED_OPTIONS, Registry
 
 if TYPE_CHECKING:
     from rnn_lab.data.corpus import Corpus
@@ -44,6 +44,7 @@ def register_source(name: str, config: type[TextOptions]) -> Callable[[Load], Lo
 
     def register(load: Load) -> Load:
         SOURCES.add(name, Source(config, load), load)
+        REGISTERED_OPTIONS.update(f"data.{option}" for option in config.model_fields)
         return load
 
     return register
