@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -141,6 +142,24 @@ def test_a_wrong_encoding(load):
         corpus = load(train_path="a.csv", encoding=encoding)
         assert "Café" in {*corpus.train.texts, *corpus.test.texts}
         assert corpus.source_info["train_path"]["encoding"] == used
+
+
+def test_a_column_whose_name_may_be_misread(load):
+    rows = "".join(f"an ordinary text number {i},{i % 2}\n" for i in range(20))
+    Path("a.csv").write_bytes(f"treść,etykieta\n{rows}".encode("cp1250"))
+    Path("b.csv").write_bytes(f"text,mark\n{rows}café,1\n".encode("cp1252"))
+    Path("c.csv").write_text(f"treść,etykieta\n{rows}", encoding="utf-8")
+    columns = {"text_column": "treść", "label_column": "etykieta"}
+    message = (
+        "a.csv:1: has no column 'treść'; set data.text_column to one of: treœæ, etykieta "
+        "(the file was read as cp1252; set data.encoding if it has another encoding)"
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        load(train_path="a.csv", **columns)
+    assert len(load(train_path="a.csv", encoding="cp1250", **columns).train) == 16
+    for name, listed in (("b.csv", "text, mark"), ("c.csv", "treść, etykieta")):  # certain names
+        with pytest.raises(DataError, match=f"has no column 'x'; .* to one of: {listed}$"):
+            load(train_path=name, label_column="x")
 
 
 def test_a_file_in_an_encoding_that_is_not_plausible(load):

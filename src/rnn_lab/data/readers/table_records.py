@@ -13,7 +13,7 @@ from rnn_lab.data.readers.columns import (
     resolve_columns,
     shorten,
 )
-from rnn_lab.data.readers.encoding import encoding_hint
+from rnn_lab.data.readers.encoding import encoding_hint, names_utf8
 from rnn_lab.data.readers.labels import Label, indicated_labels
 from rnn_lab.data.readers.lines import decoding_error
 from rnn_lab.data.readers.reading import SAMPLE_ROWS, BadRow, Reading, Record, join_text
@@ -58,7 +58,9 @@ def table_records(reading: Reading) -> Iterator[Record | BadRow]:
     try:
         columns = _resolve(reading, first.fields, below)
     except UnknownColumnError as error:
-        raise DataError(f"{reading.name}:{first.line}: {error}") from None
+        raise DataError(
+            f"{reading.name}:{first.line}: {error}{_encoding_note(reading, first.fields)}"
+        ) from None
     reading.info = replace(
         reading.info,
         dialect=dialect,
@@ -195,6 +197,14 @@ def _resolve(
         raise UnknownColumnError(_unknown_header(reading, cells, numbers, evidence))
     shown = [f"{number} ({shorten(cell)})" for number, cell in zip(numbers, cells, strict=True)]
     return resolve_columns(numbers, options, evidence, header=False, shown=shown)
+
+
+def _encoding_note(reading: Reading, cells: Sequence[str]) -> str:
+    """Return that the cells of a message may be misread, as those of UTF-8 and ASCII are not."""
+    if names_utf8(reading.encoding) or "".join(cells).isascii():
+        return ""
+    option = f"{reading.options.prefix}encoding"
+    return f" (the file was read as {reading.encoding}; set {option} if it has another encoding)"
 
 
 def _check_width(names: Sequence[str], cells: Sequence[str], prefix: str) -> None:
