@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnn_lab.data.readers.records import BadRow, Record
+from rnn_lab.data.readers.records import BadRow, ReadOptions, Record, RecordReader
 from rnn_lab.errors import DataError, UserError
 from rnn_lab.inference.batch_predict import (
     WINDOW,
@@ -29,6 +30,7 @@ from rnn_lab.inference.batch_predict import (
 )
 from rnn_lab.inference.load import load_model
 from rnn_lab.inference.predict import predict
+from rnn_lab.inference.prediction_files import CsvTable, OutputOptions, ParquetTable, RowPrediction
 from tests.fuzz import targets
 from tests.fuzz.seeds import SEEDS
 from tests.fuzz.test_targets import EXAMPLES, nearly
@@ -518,3 +520,30 @@ def test_columns_are_those_of_the_training_texts(tmp_path, mood_run):
     options = {"run": str(mood_run), "input": str(tmp_path / "in.csv"), "output": str(output)}
     predict(options | {"text_column": "text"})
     assert [row["label"] for row in json_lines(output)] == ["bad", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("names", "cells", "separator"),
+    [
+        (("a, b", "c"), ["a, b;c", "c", ""], ";"),
+        (("a;b", "c"), ['["a;b", "c"]', '["c"]', "[]"], None),  # inferred
+    ],
+)
+def test_several_labels_in_a_cell_are_read_back(names, cells, separator):
+    reader = RecordReader(
+        io.BytesIO(b"text\nx\ny\nz\n"), ReadOptions("csv", all_columns=True), labelled=False
+    )
+    rows = [
+        RowPrediction(record.line, None, np.ones(2, np.float32), None, record.columns, labels)
+        for record, labels in zip(reader, (names, names[1:], ()), strict=True)
+    ]
+    csv_file, parquet_file = io.StringIO(), io.BytesIO()
+    options = OutputOptions(names, reader, label_separator=";")
+    assert list(CsvTable(csv_file, options).write_all(rows)) == rows
+    assert list(ParquetTable(parquet_file, options).write_all(rows)) == rows
+    assert pq.read_table(parquet_file)["labels"].to_pylist() == cells
+    columns = ReadOptions(
+        "csv", text_column="text", label_column="labels", label_separator=separator
+    )
+    written = RecordReader(io.BytesIO(csv_file.getvalue().encode()), columns, labelled=True)
+    assert [record.label for record in written] == [row.labels for row in rows]

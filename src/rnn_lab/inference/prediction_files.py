@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, TextIO
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TextIO
 import numpy as np
 
 from rnn_lab.data.readers.encoding import names_utf8
+from rnn_lab.data.readers.labels import join_labels, joining_separator
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.errors import DataError, first_line, listed
 from rnn_lab.iteration import batched, chain_released
@@ -70,6 +72,13 @@ class OutputOptions:
     def info(self) -> ReadInfo:
         """How the input is read; complete once its first row was."""
         return self.reader.info
+
+    @cached_property
+    def cell_separator(self) -> str | None:
+        """What joins the labels in a cell, such that they are read back; None: there is one."""
+        if self.label_separator is None:
+            return None
+        return joining_separator(self.class_names, self.label_separator)
 
     @property
     def label_name(self) -> str:
@@ -325,7 +334,9 @@ def _results(row: RowPrediction, options: OutputOptions, *, text: bool) -> list[
     for name, number in ranked:
         values += [name] if options.top_k is not None else []
         values.append(str(number) if text else number)
-    return [(options.label_separator or "").join(row.labels), *values, row.error]
+    separator = options.cell_separator
+    label = row.labels[0] if separator is None else join_labels(row.labels, separator)
+    return [label, *values, row.error]
 
 
 def _cell(value: Any) -> Any:

@@ -5,15 +5,22 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rnn_lab.data.readers.labels import (
+    LIST,
     MISSING_LABELS,
     ClassLookup,
     LabelEncoder,
+    canonical_label,
     find_joined_labels,
+    join_labels,
+    joining_separator,
     label_text,
     parse_list,
     sorted_classes,
+    split_labels,
 )
 from tests.cli.runner import PROJECT
 
@@ -199,3 +206,30 @@ def test_a_label_in_another_case_names_its_class():
         "unknown label ' Very  Good' (did you mean 'very good'?); the classes are: very good, bad"
     )
     assert "did you mean" not in LabelEncoder(["very good", "bad"]).fault("fair")
+
+
+@given(
+    st.lists(
+        st.one_of(st.text(";-, a", min_size=1), st.text(min_size=1)), unique_by=canonical_label
+    ),
+    st.sampled_from([";", "--", ", ", "-;-"]),
+)
+def test_joined_labels_are_read_back(labels, separator):
+    labels = tuple(filter(None, map(canonical_label, labels)))
+    joins = joining_separator(labels, separator)
+    assert split_labels(join_labels(labels, joins), joins) == labels
+    assert joins == LIST or all(separator not in label for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "separator", "cell"),
+    [
+        (("a", "b"), ";", "a;b"),
+        (("a, b", "c"), ";", "a, b;c"),
+        (("a;b", 'ü"'), ";", '["a;b", "ü\\""]'),
+        (("a-", "b"), "--", '["a-", "b"]'),
+        (("a", "-b"), "--", "a---b"),
+    ],
+)
+def test_labels_are_a_list_where_one_contains_the_separator(labels, separator, cell):
+    assert join_labels(labels, joining_separator(labels, separator)) == cell

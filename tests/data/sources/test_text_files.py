@@ -573,6 +573,24 @@ def test_faults_of_any_number_of_labels(load, content, options, message):
         load(train_path="a.csv", **options)
 
 
+def test_a_label_that_contains_the_separator(load):
+    rows = [{"text": f"song {i}", "label": found} for i, found in enumerate([["a;b"], ["a", "b"]])]
+    Path("lists.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 10))
+    Path("cells.csv").write_text("text,label\nx,a;b\n")
+    message = (
+        "data.label_separator=';': the label 'a;b' contains it, and would be read as several; "
+        "choose another separator, or data.label_separator=list for cells with lists"
+    )
+    names = ["a", "b", "a;b"]
+    for options in (
+        {"train_path": "lists.jsonl", "test_path": "cells.csv"},
+        {"test_path": "cells.csv", "class_names": names},
+    ):
+        with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+            load(label_separator="semicolon", **options)
+    assert load(train_path="lists.jsonl", label_separator="list").class_names == ("a", "a;b", "b")
+
+
 def test_one_label_and_several_do_not_mix(load):
     one, several = '{"text": "x", "label": "a"}\n', '{"text": "y", "label": ["a", "b"]}\n'
     Path("a.jsonl").write_text(one + several)

@@ -121,6 +121,22 @@ def split_labels(cell: str, separator: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
+def join_labels(labels: Sequence[str], separator: str) -> str:
+    """Return labels as one cell, from which `split_labels` reads them."""
+    if separator == LIST:
+        return json.dumps(labels, ensure_ascii=False)
+    return separator.join(labels)
+
+
+def joining_separator(labels: Iterable[str], separator: str) -> str:
+    """Return what any of the labels can be joined with: `separator`, or LIST if one contains it.
+
+    So does the label "a-" with the separator "--": "a---b" has two places to split.
+    """
+    is_clear = all((label + separator).find(separator) == len(label) for label in labels)
+    return separator if is_clear else LIST
+
+
 def parse_list(cell: str) -> tuple[str, ...] | None:
     """Return the labels in a cell that is a list in JSON, or as Python or NumPy prints it."""
     if not _LIST.fullmatch(cell := cell.strip()):

@@ -40,7 +40,7 @@ _READING = {
     *("class_names", "encoding", "on_bad_lines", "group_column", "folds", "fold"),
     "label_separator",
 }
-_RULES = 1  # part of the cache key; raise it when the same files are read, or split, differently
+_RULES = 2  # part of the cache key; raise it when the same files are read, or split, differently
 
 
 class FilesConfig(TextOptions, ReadConfig):
@@ -173,6 +173,7 @@ def _write(sets: dict[str, FileSet], config: FilesConfig, folder: Path) -> None:
             labels.append(labels_of_split)
             like = like or texts.read_info
         assert classes is not None
+        _check_separator(config.label_separator, classes)
         every_label = np.concatenate(labels)
         if "train" not in rows:
             rows["train"] = np.arange(0)
@@ -192,6 +193,24 @@ def _write(sets: dict[str, FileSet], config: FilesConfig, folder: Path) -> None:
             labels=every_label,
             groups=None if config.group_column is None else groups.finish(),
             source_info=info,
+        )
+
+
+def _check_separator(separator: str | None, classes: Sequence[str]) -> None:
+    """Make sure that no class contains what separates the labels in a cell.
+
+    Classes may be named by an option, or by lists in another file.
+
+    Raises:
+        DataError: one does: such a cell would be read as other labels.
+    """
+    if separator in (None, LIST):
+        return
+    if (name := next((name for name in classes if separator in name), None)) is not None:
+        raise DataError(
+            f"data.label_separator={separator!r}: the label {name!r} contains it, and would be "
+            f"read as several; choose another separator, or data.label_separator={LIST} for cells "
+            "with lists"
         )
 
 
