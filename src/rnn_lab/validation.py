@@ -135,7 +135,9 @@ def build_object(target: Target, option: str, kind: type, **arguments: Any) -> A
     return built
 
 
-def metric_factories(targets: Targets, task: str = "multiclass") -> dict[str, Callable[[int], Any]]:
+def metric_factories(
+    targets: Targets, *, is_multilabel: bool = False
+) -> dict[str, Callable[[int], Any]]:
     """Return for each entry of `metrics` a function of the number of classes that builds it.
 
     As torchmetrics names it, that is `num_labels` where a text has any number of labels.
@@ -143,7 +145,7 @@ def metric_factories(targets: Targets, task: str = "multiclass") -> dict[str, Ca
     from torchmetrics import Metric
 
     def build(target: Target, name: str, num_classes: int) -> Metric:
-        size = {"num_labels" if task == "multilabel" else "num_classes": num_classes}
+        size = {"num_labels" if is_multilabel else "num_classes": num_classes}
         return build_object(target, f"metrics.{name}", Metric, **size)
 
     return {name: partial(build, target, name) for name, target in targets.items() if target}

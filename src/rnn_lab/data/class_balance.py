@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from rnn_lab.data.corpus import Task
+from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.options import TextOptions
 from rnn_lab.errors import ConfigError, sanitize
 
@@ -64,7 +64,7 @@ def resolve_class_weights(
     return np.array(option, dtype=np.float64)
 
 
-def check_balance(config: TextOptions, task: Task, *, use_labels: bool) -> None:
+def check_balance(config: TextOptions, corpus: Corpus, *, use_labels: bool) -> None:
     """Raise a ConfigError if the options balance classes where a text has not one label."""
     options = {
         "class_weights": config.class_weights is not None,
@@ -73,7 +73,7 @@ def check_balance(config: TextOptions, task: Task, *, use_labels: bool) -> None:
     option = next(filter(options.get, options), None)
     if option is not None and not use_labels:
         raise ConfigError(f"data.{option}: is for classes, and a language model has none")
-    if option is not None and task == "multilabel":
+    if option is not None and corpus.is_multilabel:
         raise ConfigError(
             f"data.{option}: is for one label a text, and the texts have any number of labels; "
             "their thresholds fit rare labels"

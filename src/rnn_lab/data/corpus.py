@@ -93,9 +93,14 @@ class Corpus:
             object.__setattr__(self, "fingerprint", fingerprint)
 
     @property
+    def is_multilabel(self) -> bool:
+        """Whether a text has any number of labels, not one."""
+        return self.train.labels.ndim == 2
+
+    @property
     def task(self) -> Task:
-        """Whether a text has one label or any number of them, by the shape of the labels."""
-        return "multilabel" if self.train.labels.ndim == 2 else "multiclass"
+        """The name of the task: whether a text has one label or any number of them."""
+        return "multilabel" if self.is_multilabel else "multiclass"
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -166,7 +171,7 @@ def check_task(corpus: Corpus, task: Task) -> None:
     """Raise a DataError if the texts are not of the task of a run."""
     if corpus.task == task:
         return
-    if corpus.task == "multilabel":
+    if corpus.is_multilabel:
         raise DataError(
             f"{corpus.name}: the texts have any number of labels, and the run predicts one each"
         )

@@ -155,7 +155,7 @@ class TextDataModule(L.LightningDataModule):
         corpus = load_corpus(self.config, allow_fallback=self._allow_fallback)
         if self._encoding is not None and self._encoding.task is not None:
             check_task(corpus, self._encoding.task)
-        check_balance(self.config, corpus.task, use_labels=self.use_labels)
+        check_balance(self.config, corpus, use_labels=self.use_labels)
         self.config = self.config.resolve(corpus)
         return corpus
 
@@ -202,7 +202,7 @@ class TextDataModule(L.LightningDataModule):
         """Return the texts of data.unlabelled that the teacher has labelled; None: no teacher."""
         if self.teacher is None or (unlabelled := find_unlabelled(self.config)) is None:
             return None
-        if self.task != "multiclass":
+        if self.is_multilabel:
             raise ConfigError("data.teacher: only where each text has one label")
         return pseudo_label(
             self.teacher,
@@ -255,6 +255,11 @@ class TextDataModule(L.LightningDataModule):
         """The name of each label."""
         assert self._encoding is not None, "call setup first"
         return self._encoding.class_names
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether a text has any number of labels, not one."""
+        return self.corpus.is_multilabel
 
     @property
     def task(self) -> Task:

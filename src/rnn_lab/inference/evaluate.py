@@ -67,7 +67,7 @@ def evaluate(options: dict[str, Any]) -> None:
     for run, other in zip(runs[1:], splits[1:], strict=True):
         _check_same_texts(runs[0], data, run, other, checked)
     print_source_info(data.corpus)
-    metrics = metric_factories(checked.metrics, model.task)
+    metrics = metric_factories(checked.metrics, is_multilabel=model.is_multilabel)
     results = [
         test(run, split.test_dataloader(), metrics) for run, split in zip(runs, splits, strict=True)
     ]
@@ -150,7 +150,7 @@ def data_config(run: LoadedModel, options: EvaluateOptions) -> TextOptions:
     chosen = run.data_config.model_dump(exclude=LOCAL_OPTIONS) | {"cache_dir": options.cache_dir}
     if options.data is not None:
         chosen = {name: chosen[name] for name in chosen if name in SHARED_OPTIONS} | options.data
-        if chosen["source"] == "files" and run.task == "multilabel":
+        if chosen["source"] == "files" and run.is_multilabel:
             chosen |= _label_options(run, chosen)
     if options.batch_size is not None:
         chosen["eval_batch_size"] = options.batch_size

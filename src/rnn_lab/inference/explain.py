@@ -40,7 +40,7 @@ def explain(options: dict[str, Any]) -> None:
     explanation = explain_text(run, text, checked.label)
     page = explanation.save(folder)
     print_prediction(run, explanation.prefix_probabilities[-1])
-    if checked.label is not None or run.task == "multilabel":
+    if checked.label is not None or run.is_multilabel:
         print(f"explained: {sanitize(explanation.explained)}")
     print(f"explanation: {page}")
 

@@ -191,8 +191,7 @@ def integrated_gradients(
     text = torch.from_numpy(tokens)[None]  # [1, time]
     lengths = torch.tensor([len(tokens)])
     classes = model.linear.out_features
-    is_multilabel = model.thresholds is not None
-    others = 0.0 if is_multilabel else -1 / (classes - 1)
+    others = 0.0 if model.task.is_multilabel else -1 / (classes - 1)
     contrast = torch.full([classes], others, dtype=model.linear.weight.dtype)
     contrast[target] = 1
 

@@ -139,7 +139,7 @@ def label_rows(
 
     total = bad_count = 0
     bad: list[RowPrediction] = []  # the first ones
-    separator = run.label_separator if run.task == "multilabel" else None
+    separator = run.label_separator if run.is_multilabel else None
     output_options = OutputOptions(
         run.class_names, reader, options.top_k, separator, csv_as_read=True
     )

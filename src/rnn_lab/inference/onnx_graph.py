@@ -69,6 +69,11 @@ class GraphOptions(BaseModel):
         return self
 
     @property
+    def is_multilabel(self) -> bool:
+        """Whether a text has any number of labels, not one."""
+        return self.task == "multilabel"
+
+    @property
     def directions(self) -> int:
         """1, or 2 if each layer also reads from the end."""
         return 1 + self.bidirectional
@@ -239,7 +244,7 @@ class _Network(_Nodes):
         if options.ngrams:
             logits = self.add("Add", [logits, self._ngram_logits()], "logits")
         logits = self.add("Div", [logits, "temperature"], "calibrated_logits")
-        if options.task == "multilabel":
+        if options.is_multilabel:
             self.add("Sigmoid", [logits], PROBABILITIES)
         else:
             self.add("Softmax", [logits], PROBABILITIES, axis=1)

@@ -165,7 +165,7 @@ def parse_onnx(content: bytes, path: Path, threads: int = 1) -> OnnxModel:
             f"damaged: a network of {sizes[1]} classes and {sizes[0]} tokens with "
             f"{len(set(names))} class names and {encoder.vocab_size} tokens"
         )
-    if (thresholds is not None) != (graph.task == "multilabel") or (
+    if (thresholds is not None) != graph.is_multilabel or (
         thresholds is not None
         and (
             len(thresholds) != len(names) or not np.isfinite(np.array(thresholds, np.float32)).all()

@@ -67,9 +67,14 @@ class Predictor(ABC):
         raise ConfigError(f"{self.path}: only predicts")
 
     @property
+    def is_multilabel(self) -> bool:
+        """Whether it predicts any number of labels a text, not one."""
+        return self.thresholds is not None
+
+    @property
     def task(self) -> Task:
-        """Whether it predicts one label a text or any number of them."""
-        return "multiclass" if self.thresholds is None else "multilabel"
+        """The name of its task: whether it predicts one label a text or any number of them."""
+        return "multilabel" if self.is_multilabel else "multiclass"
 
     def predicted(self, probabilities: np.ndarray) -> tuple[str, ...]:
         """Return the labels that it predicts with these probabilities [classes], in their order.

@@ -38,7 +38,7 @@ class RecurrentClassifier(nn.Module):
         super().__init__()
         self.task: TaskFunctions = TASKS[task]
         thresholds = None
-        if task == "multilabel":
+        if self.task.is_multilabel:
             thresholds = torch.full([num_classes], DEFAULT_THRESHOLD)
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("thresholds", thresholds)

@@ -21,6 +21,7 @@ from rnn_lab.models.evaluation import CalibratedMetrics, to_numbers, update_metr
 from rnn_lab.models.metrics import LabelThresholds, MetricFactory, build_metrics
 from rnn_lab.models.mixed_loss import mixed_loss
 from rnn_lab.models.recurrent_module import RecurrentModule
+from rnn_lab.models.tasks import TASKS
 from rnn_lab.validation import validate
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class TextClassifier(RecurrentModule):
                 any number of them.
         """
         super().__init__(optimizer or {}, scheduler or {})
-        if label_smoothing and task == "multilabel":
+        if label_smoothing and TASKS[task].is_multilabel:
             raise ConfigError(
                 f"trainer.label_smoothing={label_smoothing}: only where each text has one label; "
                 "give 0"
@@ -109,7 +110,7 @@ class TextClassifier(RecurrentModule):
         self.task = self.classifier.task
         self.val_metrics = build_metrics(num_classes, "val/", metrics, task)
         self.test_metrics = CalibratedMetrics(num_classes, task, metrics)
-        self.val_thresholds = LabelThresholds() if task == "multilabel" else None
+        self.val_thresholds = LabelThresholds() if self.task.is_multilabel else None
         self.val_logits = ValidationLogits() if calibrate else None
         self.uncalibrated: dict[str, float] = {}  # of the last test: test/loss, ...
 

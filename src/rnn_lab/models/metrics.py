@@ -19,7 +19,7 @@ from torchmetrics.classification import (
 from torchmetrics.utilities.data import dim_zero_cat
 
 from rnn_lab.errors import ConfigError, whole_message
-from rnn_lab.models.tasks import DEFAULT_THRESHOLD, best_thresholds
+from rnn_lab.models.tasks import DEFAULT_THRESHOLD, TASKS, best_thresholds
 
 MetricFactory = Callable[[int], Any]  # from the number of classes to a torchmetrics.Metric
 
@@ -129,7 +129,7 @@ def metric_inputs(
 def _metrics_of(task: str, num_classes: int) -> dict[str, Metric | MetricCollection]:
     # By default NaN is left out of the mean: it would hide non-finite losses.
     loss = MeanMetric(nan_strategy="disable")
-    if task == "multilabel":
+    if TASKS[task].is_multilabel:
         return {
             "accuracy": ExactMatch(num_classes, validate_args=False),
             "f1": LabelF1(num_classes, average="macro", validate_args=False),

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from rnn_lab.models.classifier import RecurrentClassifier
 from rnn_lab.models.fast.second_derivatives import once_differentiable
 from rnn_lab.models.layers import RecurrentLayer
-from rnn_lab.models.tasks import Multiclass, TaskFunctions
+from rnn_lab.models.tasks import TaskFunctions
 
 # Norm of the step of finite differences, in the units of epsilon: that of the authors' code.
 FINITE_DIFFERENCE = 0.1
@@ -182,7 +182,7 @@ def virtual_adversarial_perturbation(texts: EmbeddedTexts, epsilon: float) -> tu
     """
     fixed = texts.detach()
     with without_dropout(texts.classifier), _frozen(texts.classifier):
-        if isinstance(texts.task, Multiclass) and texts.classifier.linear.out_features == 2:
+        if not texts.task.is_multilabel and texts.classifier.linear.out_features == 2:
             vectors = fixed.vectors.requires_grad_()
             target = fixed.logits()
             log_odds = target[:, 1] - target[:, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ DEFAULT_THRESHOLD = 0.5
 
 class TaskFunctions(Protocol):
     """What a network of one of the tasks computes from its logits [batch, classes]."""
+
+    is_multilabel: ClassVar[bool]  # whether a text has any number of labels, not one
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probability of each class, [batch, classes]."""
@@ -38,6 +40,8 @@ class TaskFunctions(Protocol):
 
 class Multiclass:
     """One label a text: softmax and cross-entropy. Labels are int64 [batch]."""
+
+    is_multilabel: ClassVar[bool] = False
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the softmax; each row sums to 1."""
@@ -76,6 +80,8 @@ class Multilabel:
     The loss of a text is the mean over labels of the binary cross-entropy of their sigmoids. So are
     entropy and divergence means over labels, of Bernoulli distributions.
     """
+
+    is_multilabel: ClassVar[bool] = True
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the sigmoid of each logit."""

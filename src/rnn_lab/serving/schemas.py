@@ -4,6 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
 
+from rnn_lab.data.corpus import Task
+
 MAX_UNITS = 512
 
 RUN_NAME = "name of a run of `GET /runs`; by default the first one"
@@ -58,7 +60,7 @@ class Prediction(BaseModel):
 
 class _Answer(BaseModel):
     run: str
-    task: Literal["multiclass", "multilabel"]
+    task: Task
     classes: list[str]
 
 
@@ -132,7 +134,7 @@ class RunInfo(BaseModel):
 
     name: str
     cell: str
-    task: Literal["multiclass", "multilabel"]
+    task: Task
     classes: list[str]
     temperature: float = Field(description="that calibrates the probabilities; 1: uncalibrated")
     thresholds: list[float] | None = Field(description="of each label, for a multi-label run")

@@ -49,7 +49,7 @@ def labelled_csv(
     first = next(rows, None)
     if first is None:
         raise DataError(f"{_Upload.name}: contains no text")
-    separator = run.label_separator if run.task == "multilabel" else None
+    separator = run.label_separator if run.is_multilabel else None
     output = OutputOptions(run.class_names, reader, label_separator=separator)
     buffer = io.StringIO()
     predictions = predict_rows(run, chain([first], rows), batch_size)

@@ -11,6 +11,7 @@ import torch
 
 from rnn_lab.data.tokenizer_base import Tokenizer
 from rnn_lab.data.vocabulary import VocabularyTokenizer
+from rnn_lab.models.metric_table import MULTILABEL
 from rnn_lab.models.metrics import build_metrics, metric_inputs
 from rnn_lab.models.tasks import best_thresholds
 from rnn_lab.validation import AUTO
@@ -49,7 +50,7 @@ def fit_baselines(
     """
     texts, labels = data.texts_of("train")
     vectorizer = _counts(data.text_encoder.vocabulary, len(labels))
-    models = {"tfidf": _tfidf_classifier(data.task)}
+    models = {"tfidf": _tfidf_classifier(data.is_multilabel)}
     if nbsvm:
         from rnn_lab.training.naive_bayes_svm import nb_svm
 
@@ -79,7 +80,7 @@ class _Baseline:
 
     def __init__(self, model: Any, data: TextDataModule) -> None:
         self._model = model
-        self._is_multilabel = data.task == "multilabel"
+        self._is_multilabel = data.is_multilabel
         self._thresholds: torch.Tensor | None = None  # 0.5
         self.clock = _Stopwatch()
 
@@ -125,7 +126,7 @@ def _label_scores(
     prefix: str, labels: np.ndarray, probabilities: np.ndarray, thresholds: torch.Tensor | None
 ) -> dict[str, float]:
     """Return the metrics of labels and probabilities [texts, classes], by those of the network."""
-    metrics = build_metrics(labels.shape[1], prefix, task="multilabel")
+    metrics = build_metrics(labels.shape[1], prefix, task=MULTILABEL)
     losses = torch.zeros(len(labels))  # which the baselines do not have
     given = _tensor(probabilities), _tensor(labels)
     metrics.update(**metric_inputs(*given, losses, thresholds))
@@ -150,14 +151,14 @@ def _counts(tokenizer: Tokenizer, examples: int) -> Any:
     return CountVectorizer(min_df=min_df, dtype=np.float32, **analyzer)
 
 
-def _tfidf_classifier(task: str) -> Any:
+def _tfidf_classifier(is_multilabel: bool) -> Any:
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
 
     classifier: Any = LogisticRegression(C=_REGULARIZATION, max_iter=300)
-    if task == "multilabel":
+    if is_multilabel:
         classifier = OneVsRestClassifier(classifier)
     return make_pipeline(TfidfTransformer(sublinear_tf=True), classifier)
 

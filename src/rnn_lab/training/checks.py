@@ -8,7 +8,7 @@ import numpy as np
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError
 from rnn_lab.models.lightning_module import TextClassifier
-from rnn_lab.models.metric_table import MULTILABEL, metrics_of
+from rnn_lab.models.metric_table import metrics_of
 from rnn_lab.training.config import METRICS_OF_TASK, RunConfig, TrainerConfig, check_monitor
 from rnn_lab.training.hardware import Hardware
 from rnn_lab.validation import AUTO
@@ -66,7 +66,7 @@ def nan_error(monitor: str, data: TextDataModule, when: str = "in every epoch") 
 def _check_defined(monitor: str, data: TextDataModule) -> None:
     """Raise a ConfigError if these validation texts leave the monitored metric undefined."""
     labels = data.splits["validation"].labels
-    is_same = not labels.any() if data.task == MULTILABEL else len(np.unique(labels)) == 1
+    is_same = not labels.any() if data.is_multilabel else len(np.unique(labels)) == 1
     if is_same and monitor in _undefined(data):
         raise nan_error(monitor, data)
 

@@ -256,7 +256,7 @@ def warn_rare_classes(data: TextDataModule) -> None:
 def warn_unlikely_classes(data: TextDataModule) -> None:
     """Warn about classes that seem to be several labels in a cell, or one label spelled twice."""
     names = data.class_names
-    may_split = getattr(data.config, "label_separator", "") is None and data.task == "multiclass"
+    may_split = getattr(data.config, "label_separator", "") is None and not data.is_multilabel
     if may_split and (joined := find_joined_labels(names)):
         log.warning(
             "%s; if a text may have any number of labels: data.label_separator=%s",

@@ -80,7 +80,7 @@ def _fitting(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
 
 
 def _monitor(data: TextDataModule) -> str:
-    if data.task == "multilabel":
+    if data.is_multilabel:
         return "val/map"  # the others depend on thresholds, which are chosen after the epoch
     # Of uneven classes accuracy is best where the rare ones are never predicted.
     return "val/f1" if is_uneven(data.class_counts) else "val/accuracy"

@@ -148,7 +148,7 @@ def _build_classifier(config: RunConfig, data: TextDataModule) -> TextClassifier
         data.num_classes,
         _optimizer_config(config),
         config.scheduler,
-        metric_factories(config.metrics, data.task),
+        metric_factories(config.metrics, is_multilabel=data.is_multilabel),
         class_weights=None if weights is None else weights.tolist(),
         task=data.task,
         calibrate=config.trainer.calibrate,
