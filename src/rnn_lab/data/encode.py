@@ -16,6 +16,7 @@ from rnn_lab.data.storage import ConcatenatedArrays, RaggedArray, RaggedArrayWri
 from rnn_lab.data.text_encoder import tokenizer_from_state
 from rnn_lab.data.tokenize import tokenize_corpus
 from rnn_lab.data.tokenizer_base import (
+    TEXTS_PER_CALL,
     Tokenizer,
     check_trained,
     encode_texts,
@@ -26,8 +27,6 @@ from rnn_lab.data.tokenizer_choice import resolve_tokenizer
 from rnn_lab.data.tokenizer_json import JsonTokenizer, read_tokenizer_json
 from rnn_lab.data.vocabulary import UNK_ID, WordTokenizer, sort_by_frequency
 from rnn_lab.errors import ConfigError
-
-_CHUNK = 1_000  # texts per call of a tokenizer library
 
 _Chunk = tuple[np.ndarray, np.ndarray]  # concatenated ids; length of each text
 
@@ -202,7 +201,7 @@ def _renumber(split: RaggedArray, id_of_number: np.ndarray) -> Iterator[_Chunk]:
 
 def _encode_texts(texts: Sequence[str], vocabulary: Tokenizer, title: str) -> Iterator[_Chunk]:
     with progress_bar(title, len(texts)) as advance:
-        for chunk in chunked(texts, _CHUNK):
+        for chunk in chunked(texts, TEXTS_PER_CALL):
             encoded = encode_texts(vocabulary, chunk)
             lengths = np.array([len(text_ids) for text_ids in encoded])
             yield np.concatenate(encoded).astype(_id_dtype(vocabulary)), lengths

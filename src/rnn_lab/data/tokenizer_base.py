@@ -21,6 +21,7 @@ from rnn_lab.registry import Registry
 from rnn_lab.validation import unknown_choice_message
 
 WORDS_SIZE = 30_000  # ids of words
+TEXTS_PER_CALL = 1_000  # of `encode_texts`, where there are many
 Unit = Literal["word", "subword", "character"]
 
 

@@ -32,14 +32,13 @@ from rnn_lab.data.storage import (
     hash_texts,
 )
 from rnn_lab.data.tokenize import tokenize_corpus
-from rnn_lab.data.tokenizer_base import Tokenizer, encode_texts
+from rnn_lab.data.tokenizer_base import TEXTS_PER_CALL, Tokenizer, encode_texts
 from rnn_lab.errors import DataError
 from rnn_lab.paths import local_path
 
 # The options of data=files that say how a file is read. Not its format: the ending says it.
 _READING = ("encoding", "header", "columns", "delimiter", "quotechar", "text_column")
 _VERSION = 3  # part of the cache key; raise it when what is kept below changes
-_CHUNK = 1_000  # texts per call of a tokenizer library
 
 
 @dataclass(frozen=True)
@@ -258,7 +257,7 @@ def _encode(
         RaggedArrayWriter(folder, "unlabelled", np.uint32) as file,
         progress_bar("Reading unlabelled texts", None) as advance,
     ):
-        for chunk in chunked(unlabelled, _CHUNK):
+        for chunk in chunked(unlabelled, TEXTS_PER_CALL):
             hashed = [(text, held_out.hash_words(text)) for text in chunk]
             kept = [(text, found) for text, found in hashed if found not in held_out.hashes]
             words.extend(found for _, found in kept)
