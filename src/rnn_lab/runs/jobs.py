@@ -27,7 +27,7 @@ _STATUS: dict[JobFile, JobStatus] = {"result": "finished", "pruned": "pruned", "
 _JOB_FILES = (
     "job.json", "result.json", "pruned.json", "failure.json", "metrics.csv", CHECKPOINT_DIR,
 )  # fmt: skip
-_MAX_DEPTH = 4  # of job folders below the sweep
+MAX_DEPTH = 4  # of job folders below the sweep
 
 
 def job_file(folder: Path, file: JobFile) -> Path:
@@ -73,7 +73,7 @@ def refuse_unfinished(run: str) -> None:
         )
 
 
-def find_job_dirs(sweep: Path, depth: int = _MAX_DEPTH) -> list[Path]:
+def find_job_dirs(sweep: Path, depth: int = MAX_DEPTH) -> list[Path]:
     """Return the job folders below `sweep`, sorted by path; [] if it does not exist.
 
     Links are not followed. A slash in an override nests a job folder: `data.train_path=a/b.csv`.
