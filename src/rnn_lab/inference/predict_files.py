@@ -1,17 +1,11 @@
-"""Label many files, or a shard of them: one output a file, and none twice after a restart.
-
-The output folder has a hidden folder beside the predictions: a record of each output, which says
-what it was made from, the locks of the shards, and the logs of their jobs. A shard needs nothing
-else of the others, so that any of them may run at any time on any machine that sees both folders.
-"""
+"""Label many files, or a shard of them: one output a file, and none twice after a restart."""
 
 import hashlib
 import json
-import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from rnn_lab import __version__
 from rnn_lab.errors import ConfigError, DataError, UserError, WriteError, sanitize
 from rnn_lab.inference.config import PredictOptions
-from rnn_lab.inference.input_files import InputFile, find_input_files
 from rnn_lab.inference.labelling import (
     Counts,
     LazyRun,
@@ -30,141 +23,22 @@ from rnn_lab.inference.labelling import (
     label_rows,
     output_lock,
 )
-from rnn_lab.inference.shards import Shard, divide, rows_of_shard
+from rnn_lab.inference.predict_plan import RECORDS, WHOLE, Part, Plan
+from rnn_lab.inference.shards import Shard, rows_of_shard
 from rnn_lab.io.atomic import check_writable, read_json, write_json
 from rnn_lab.io.locks import locked
-from rnn_lab.paths import local_path
-from rnn_lab.plugins import require_extra
 from rnn_lab.runs.run_folder import find_checkpoint
 
 if TYPE_CHECKING:
     from rnn_lab.inference.predictor import Predictor
 
-RECORDS = ".predict"  # in the output folder
-WHOLE = Shard(0, 1)
 LISTED = 20  # files that a message names
-_UNEVEN = 2  # times the mean, from which the bytes of a shard are worth a hint
 _ROWS = re.compile(r"(.*)-[0-9]{5,}-of-[0-9]{5,}(\.[a-z]+)")
 # Options on which no prediction depends.
 _NOT_RECORDED = {
     *("run", "input", "output", "shard", "engine", "num_workers", "overwrite", "device"),
     "batch_size",
 }
-
-
-@dataclass(frozen=True)
-class Part:
-    """A file, or a shard of its rows, and where its predictions are written."""
-
-    file: InputFile
-    rows: Shard
-    folder: Path  # of all outputs
-    ending: str
-
-    @property
-    def name(self) -> str:
-        """The path of the output within the output folder."""
-        rows = "" if self.rows == WHOLE else f"-{self.rows.file_name}"
-        return f"{self.file.name}{rows}{self.ending}"
-
-    @property
-    def output(self) -> Path:
-        """The file of its predictions."""
-        return self.folder / self.name
-
-    @property
-    def record(self) -> Path:
-        """The file that says what `output` was made from, or why it is not there."""
-        return self.folder / RECORDS / "files" / f"{self.name}.json"
-
-    def __str__(self) -> str:
-        rows = "" if self.rows == WHOLE else f" ({self.rows})"
-        return f"{sanitize(str(self.file.path))}{rows}"
-
-    def is_done(self, fingerprint: str) -> bool:
-        """Return whether `output` has the predictions of the file as it is now."""
-        record = self.read_record()
-        try:
-            size = self.output.stat().st_size
-        except OSError:
-            return False
-        return record.items() >= self._state(fingerprint).items() and record.get("bytes") == size
-
-    def read_record(self) -> Mapping[str, Any]:
-        """Return the record, {} if there is none or it is damaged."""
-        return read_json(self.record) or {}
-
-    def write_record(self, fingerprint: str, counts: Counts) -> None:
-        """Record that `output` is complete."""
-        size = self.output.stat().st_size
-        write_json(self.record, self._state(fingerprint) | counts._asdict() | {"bytes": size})
-
-    def write_failure(self, error: UserError) -> None:
-        """Record why there is no output."""
-        write_json(self.record, {"error": str(error)})
-
-    def _state(self, fingerprint: str) -> dict[str, Any]:
-        file = self.file
-        state = {"input": str(file.path), "input_bytes": file.size, "mtime_ns": file.mtime_ns}
-        return state | {"fingerprint": fingerprint}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All parts of the input, and which of them each shard has."""
-
-    folder: Path
-    parts: Sequence[Part]
-    shares: Sequence[Sequence[int]]
-
-    @classmethod
-    def of(cls, options: PredictOptions, count: int) -> "Plan":
-        """Divide the input of `options` in `count` shards: the rows of one file, or whole files.
-
-        Raises:
-            UserError: an input does not exist, or the output is no folder for its predictions.
-        """
-        folder = _output_folder(options)
-        found = find_input_files(options.inputs, folder, any_ending=options.any_ending)
-        ending = f".{options.output_format or ('parquet' if options.engine == 'ray' else 'jsonl')}"
-        if ending == ".parquet":
-            require_extra("files", f"output_format={ending[1:]}", needs="pyarrow")
-        if len(found) == 1:
-            rows = [Shard(index, count) for index in range(count)]
-            parts = [Part(found[0], shard, folder, ending) for shard in rows]
-            shares = [[index] for index in range(count)]
-        else:
-            parts = [Part(file, WHOLE, folder, ending) for file in found]
-            shares = divide([file.size for file in found], count)
-        inputs = {part.file.path for part in parts}
-        for part in parts:
-            if part.output in inputs:
-                raise ConfigError(
-                    f"output={folder}: {part.name} is an input; choose another folder"
-                )
-        return cls(folder, parts, shares)
-
-    @property
-    def fingerprint(self) -> str:
-        """Of all that the shards depend on."""
-        files = [(str(part.file.path), part.file.size, part.file.mtime_ns) for part in self.parts]
-        return hashlib.sha256(repr(files).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-    def parts_of(self, shard: Shard) -> list[Part]:
-        """Return the parts of a shard."""
-        return [self.parts[position] for position in self.shares[shard.index]]
-
-    def describe_uneven(self) -> str | None:
-        """Return a hint where one file makes a shard much longer than the others."""
-        sizes = [part.file.size for part in self.parts]
-        if len(self.parts) < 2 or max(sizes) * len(self.shares) <= _UNEVEN * sum(sizes):
-            return None
-        largest = max(self.parts, key=lambda part: part.file.size)
-        share = max(sizes) / sum(sizes)
-        return (
-            f"{largest} has {share:.0%} of the bytes, and one shard gets all of it; if it is the "
-            "only input, its rows are divided among the shards"
-        )
 
 
 class PartResult(NamedTuple):
@@ -329,17 +203,6 @@ def raise_failures(failures: Sequence[tuple[Part, str]], total: int) -> None:
     if len(failures) > LISTED:
         lines.append(f"  and {len(failures) - LISTED:,} more")
     raise DataError("\n".join(lines))
-
-
-def _output_folder(options: PredictOptions) -> Path:
-    folder = Path(os.path.abspath(local_path(options.output)))  # noqa: PTH100  without `..`
-    if options.output == "-" or (folder.exists() and not folder.is_dir()):
-        what = "stdout" if options.output == "-" else "a file"
-        raise ConfigError(
-            f"output={options.output}: is {what}; several files, and shards, need a folder: "
-            "output=<folder>"
-        )
-    return folder
 
 
 @contextmanager

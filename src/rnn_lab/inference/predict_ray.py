@@ -15,15 +15,8 @@ from typing import Any
 
 from rnn_lab.errors import ConfigError, UserError
 from rnn_lab.inference.config import PredictOptions
-from rnn_lab.inference.predict_files import (
-    WHOLE,
-    Labeller,
-    Part,
-    PartResult,
-    Plan,
-    locked_shard,
-    report,
-)
+from rnn_lab.inference.predict_files import Labeller, PartResult, locked_shard, report
+from rnn_lab.inference.predict_plan import WHOLE, Part, Plan
 from rnn_lab.io.atomic import check_writable
 from rnn_lab.paths import local_path, project_root
 from rnn_lab.plugins import load_plugins, require_extra

@@ -56,7 +56,9 @@ def _missing(options: dict[str, Any], shards: list[str]) -> tuple[list[Any], int
         UserError: the options, the run or the input cannot be used.
     """
     from rnn_lab.inference.config import PredictOptions
-    from rnn_lab.inference.predict_files import Labeller, Plan, Shard
+    from rnn_lab.inference.predict_files import Labeller
+    from rnn_lab.inference.predict_plan import Plan
+    from rnn_lab.inference.shards import Shard
     from rnn_lab.validation import validate
 
     checked = [validate(PredictOptions, options | {"shard": shard}) for shard in shards]
