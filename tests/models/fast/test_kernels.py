@@ -153,7 +153,7 @@ def test_a_product_of_gradients_is_that_of_float64(rows, kind):
     left, right = (torch.randn(rows, n).bfloat16() for n in (96, 32))
     out = torch.randn(96, 32)
     expected = out.double() + left.double().T @ right.double()
-    add_gradient(np.array(chosen), as_array(left), as_array(right), as_array(out))
+    add_gradient(chosen, as_array(left), as_array(right), as_array(out))
     torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-4)
 
 

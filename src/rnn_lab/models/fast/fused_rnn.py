@@ -22,9 +22,9 @@ compiled kernels of `kernels.py`, all matrix products included. Only where a gra
 differentiated again, it is that of the reference loop.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,21 +119,15 @@ class FusedRNN(torch.autograd.Function):
         extra = x.new_empty(steps if cell.has_extra else 1, batch, hidden * cell.has_extra)
         if c is not None:
             extra[0] = c
-        input_array = right_factor(input_map, gemms.block, gemms.panel)
-        state_arrays = tuple(right_factor(one, gemms.step, gemms.panel) for one in state_maps)
-        arguments = [
-            [
-                *(as_array(lengths - start), as_array(x[start:stop]), input_array),
-                *(state_arrays, as_array(bias), as_array(block)),
-                *(as_array(history[start : stop + 1]), as_array(_steps(extra, start, stop))),
-            ]
-            for (start, stop), block in zip(spans, rows, strict=True)
-        ]
-        addresses, carried, pieces = np.array(gemms), as_array(state), batch_pieces(batch)
+        weights = _right_factors(input_map, state_maps, gemms)
+        blocks = _blocks(spans, lengths, x, rows, history, extra)
+        bias_array, carried, pieces = as_array(bias), as_array(state), batch_pieces(batch)
 
         def run(piece: int) -> None:
-            for argument in arguments:
-                kernels.forward(cell.steps, *pieces[piece], addresses, *argument, carried)
+            for block in blocks:
+                kernels.forward(
+                    cell.steps, *pieces[piece], gemms, weights, bias_array, block, carried
+                )
 
         parallel_for(len(pieces), run)
         outputs = history[1:].to(inputs.dtype)
@@ -179,25 +173,25 @@ class FusedRNN(torch.autograd.Function):
         if d_outputs is not None:
             d_outputs = d_outputs.to(kept).contiguous()
         spans = _time_blocks(time, batch * width)
-        input_array = right_factor(input_map, gemms.block, gemms.panel)
-        state_arrays = tuple(right_factor(one, gemms.step, gemms.panel) for one in state_maps)
-        arguments = [
-            [
-                *(as_array(lengths - start), as_array(x[start:stop]), input_array),
-                *(state_arrays, as_array(block)),
-                *(as_array(history[start : stop + 1]), as_array(_steps(extra, start, stop))),
-                as_array(history[:0] if d_outputs is None else d_outputs[start:stop]),
-                *(as_array(d_end), as_array(d_h), as_array(d_state)),
-                as_array(d_inputs[start:stop]),
-            ]
-            for (start, stop), block in reversed(list(zip(spans, rows, strict=True)))
+        weights = _right_factors(input_map, state_maps, gemms)
+        blocks = _blocks(spans, lengths, x, rows, history, extra)
+        d_blocks = [
+            kernels.BlockGradients(
+                outputs=as_array(history[:0] if d_outputs is None else d_outputs[start:stop]),
+                last=as_array(d_end),
+                h=as_array(d_h),
+                state=as_array(d_state),
+                inputs=as_array(d_inputs[start:stop]),
+            )
+            for start, stop in spans
         ]
-        addresses = np.array(gemms)
-        maps = [as_array(part) for part in (d_input_map, d_state_map, d_bias)]
+        d_maps = kernels.WeightGradients(*map(as_array, (d_input_map, d_state_map, d_bias)))
 
         def run(piece: int) -> None:
-            for argument in arguments:
-                kernels.backward(cell.steps, *pieces[piece], piece, addresses, *argument, *maps)
+            for block, d_block in zip(reversed(blocks), reversed(d_blocks), strict=True):
+                kernels.backward(
+                    cell.steps, *pieces[piece], piece, gemms, weights, block, d_block, d_maps
+                )
 
         parallel_for(len(pieces), run)
         d_weights: tuple[Tensor | None, ...] = (None,) * 4
@@ -241,9 +235,25 @@ def _time_blocks(time: int, elements_per_step: int) -> list[tuple[int, int]]:
     return [(start, min(start + steps, time)) for start in range(0, time, steps)]
 
 
-def _steps(extra: Tensor, start: int, stop: int) -> Tensor:
-    """Return the part of `extra` of the steps `start` to `stop`, if it has more than one."""
-    return extra[start : stop + 1] if len(extra) > 1 else extra
+def _blocks(
+    spans: list[tuple[int, int]],  # of the blocks, see `_time_blocks`
+    lengths: Tensor,
+    inputs: Tensor,
+    rows: list[Tensor],
+    history: Tensor,
+    extra: Tensor,
+) -> list[kernels.Block]:
+    """Return the blocks of a direction, over the memory of these tensors."""
+    return [
+        kernels.Block(
+            real=as_array(lengths - start),
+            inputs=as_array(inputs[start:stop]),
+            rows=as_array(of_block),
+            history=as_array(history[start : stop + 1]),
+            extra=as_array(extra[start : stop + 1] if len(extra) > 1 else extra),
+        )
+        for (start, stop), of_block in zip(spans, rows, strict=True)
+    ]
 
 
 def _products(
@@ -258,6 +268,13 @@ def _products(
     found = products(exact, features, hidden)
     assert found is not None
     return exact, found
+
+
+def _right_factors(
+    input_map: Tensor, state_maps: Sequence[Tensor], gemms: Products
+) -> kernels.Weights:
+    state_factors = tuple(right_factor(one, gemms.step, gemms.panel) for one in state_maps)
+    return kernels.Weights(right_factor(input_map, gemms.block, gemms.panel), state_factors)
 
 
 def right_factor(matrix: Tensor, brgemm: int, panel: int) -> Any:

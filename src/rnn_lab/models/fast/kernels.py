@@ -33,7 +33,6 @@ from rnn_lab.models.fast.native import batch_pieces, parallel_for
 # Sums of products may be fused. Nothing is assumed of infinities and NaN, which must be seen.
 _OPTIONS: Any = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 _float, _int, _unsigned = np.float32, np.int32, np.uintp
-_STEP, _BLOCK, _GEMM, _RELEASE, _PANEL = range(5)  # of native.Products
 
 # LLVM may decide once for all sequences whether two parts of a row overlap in memory. In these
 # interleaved rows it then assumes that they do, and a step is five times as slow.
@@ -216,39 +215,72 @@ def _reset_back(row, h, d_extra, d_state, d_row):
 # ----------------------------------------------------------------------------------------- steps
 
 
+class Weights(NamedTuple):
+    """The right factors of products, see `native.Products`; `backward` takes the transposes."""
+
+    input_map: Any  # [input, parts], for the last parts of a row
+    # [hidden, parts], for the first parts; a second one multiplies s for the last.
+    state_maps: tuple[Any, ...]
+
+
+class Block(NamedTuple):
+    """A block of steps, of which `forward` writes rows, history and extra, and `backward` none."""
+
+    real: Any  # int64 [batch]
+    inputs: Any  # [steps, batch, input]
+    rows: Any  # [steps, batch, parts]; of one step if `backward` will not be called
+    history: Any  # [steps + 1, batch, hidden], the h of each step; the first is given
+    # [steps + 1, batch, hidden], of which the first is not read; of one step if `backward` will not
+    # be called; [1, batch, 0] for a cell without it.
+    extra: Any
+
+
+class BlockGradients(NamedTuple):
+    """The gradients of what a block has read and written."""
+
+    outputs: Any  # [steps, batch, hidden], or of no steps where the loss did not use the outputs
+    last: Any  # [batch, hidden], dL/dh of each last real step beside that
+    # [batch, hidden], dL/dh through the products of the step above; and the rest of it, or dL/dC.
+    # Both are replaced by those of the first step.
+    h: Any
+    state: Any
+    inputs: Any  # [steps, batch, input], written; or of no steps
+
+
+class WeightGradients(NamedTuple):
+    """Sums of gradients, [pieces, *shape of the weights], added to; or of no pieces."""
+
+    input_map: Any
+    state_map: Any
+    bias: Any
+
+
 @_compiled
-def forward(
-    cell, first, last, gemms, real, inputs, input_map, state_maps, bias, rows, history, extra, state
-):
+def forward(cell, first, last, gemms, weights, bias, block, state):
     """Run sequences first to last through a block of steps.
 
     Args:
         cell: one of the above.
-        gemms: int64 [5], see `native.Products`.
-        real: int64 [batch].
-        inputs: [steps, batch, input].
-        input_map: [input, parts], for the last parts of a row.
-        state_maps: [hidden, parts], for the first parts; a second one multiplies s for the last.
+        gemms: `native.Products`.
+        weights: `Weights`.
         bias: [parts].
-        rows: [steps, batch, parts], written for `backward`; of one step if it will not be called.
-        history: [steps + 1, batch, hidden], the h of each step; the first is given.
-        extra: [steps + 1, batch, hidden], of which the first is not read; of one step if `backward`
-            will not be called; [1, batch, 0] for a cell without it.
+        block: `Block`.
         state: [batch, hidden], h or C in the type of the sums; replaced by the last one.
     """
-    inputs, rows, history, extra = _lend(inputs), _lend(rows), _lend(history), _lend(extra)
-    state, real, bias = _lend(state), _lend(real), _lend(bias)
+    input_map, state_maps = weights
+    inputs, rows, history = _lend(block.inputs), _lend(block.rows), _lend(block.history)
+    extra, state, real, bias = _lend(block.extra), _lend(state), _lend(block.real), _lend(bias)
     n, most = last - first, _steps_at_once(last - first, inputs)
-    block = np.empty((most * n, inputs.shape[2]), inputs.dtype)
+    copied = np.empty((most * n, inputs.shape[2]), inputs.dtype)
     sums = np.empty((most * n, len(bias)), bias.dtype)
     at = len(bias) - input_map.shape[1]
-    step_gemms = gemms[_STEP], gemms[_GEMM], gemms[_PANEL]
-    block_gemms = gemms[_BLOCK], gemms[_GEMM], gemms[_PANEL]
+    step_gemms = gemms.step, gemms.gemm, gemms.panel
+    block_gemms = gemms.block, gemms.gemm, gemms.panel
     for start in range(0, len(inputs), most):
         stop = min(start + most, len(inputs))
-        m = _gather(inputs, start, stop, first, last, block)
+        m = _gather(inputs, start, stop, first, last, copied)
         sums[:, :at] = 0
-        multiply(*block_gemms, block[:m], input_map, sums[:m, at:], 0)
+        multiply(*block_gemms, copied[:m], input_map, sums[:m, at:], 0)
         for t in range(start, stop):
             of = sums[(t - start) * n : (t - start + 1) * n]
             row_at, extra_at = min(t, len(rows) - 1), min(t + 1, len(extra) - 1)
@@ -270,56 +302,33 @@ def forward(
 
 
 @_compiled
-def backward(
-    cell,
-    first,
-    last,
-    piece,
-    gemms,
-    real,
-    inputs,
-    input_map,
-    state_maps,
-    rows,
-    history,
-    extra,
-    d_outputs,
-    d_last,
-    d_h,
-    d_state,
-    d_inputs,
-    d_input_map,
-    d_state_map,
-    d_bias,
-):
+def backward(cell, first, last, piece, gemms, weights, block, d_block, d_weights):
     """Run sequences first to last back through a block of steps.
 
     Args: as `forward` left them, but
         piece: the index of this call's sums of gradients: other calls run at the same time.
-        input_map, state_maps: the transposes.
-        d_outputs: [steps, batch, hidden], or of no steps where the loss did not use the outputs.
-        d_last: [batch, hidden], dL/dh of each last real step beside that.
-        d_h: [batch, hidden], dL/dh through the products of the step above.
-        d_state: [batch, hidden], the rest of dL/dh, or dL/dC. Both are replaced by those of the
-            first step.
-        d_inputs: [steps, batch, input], written; or of no steps.
-        d_input_map, d_state_map, d_bias: [pieces, *shape of the weights], added to; or of no
-            pieces.
+        weights: the transposes.
+        d_block: `BlockGradients`.
+        d_weights: `WeightGradients`.
     """
-    inputs, rows, history, extra = _lend(inputs), _lend(rows), _lend(history), _lend(extra)
-    d_outputs, d_last, d_h, real = _lend(d_outputs), _lend(d_last), _lend(d_h), _lend(real)
-    d_state, d_inputs, d_bias = _lend(d_state), _lend(d_inputs), _lend(d_bias)
+    input_map, state_maps = weights
+    inputs, rows, history = _lend(block.inputs), _lend(block.rows), _lend(block.history)
+    extra, real = _lend(block.extra), _lend(block.real)
+    d_outputs, d_last, d_h = _lend(d_block.outputs), _lend(d_block.last), _lend(d_block.h)
+    d_state, d_inputs = _lend(d_block.state), _lend(d_block.inputs)
+    d_input_map, d_state_map, d_bias = d_weights
+    d_bias = _lend(d_bias)
     n, most = last - first, _steps_at_once(last - first, inputs)
     features, hidden, parts = inputs.shape[2], history.shape[2], rows.shape[2]
-    block = np.empty((most * n, max(features, hidden)), inputs.dtype)
+    copied = np.empty((most * n, max(features, hidden)), inputs.dtype)
     d_rows = np.empty((most * n, parts), rows.dtype)
-    d_block = np.empty((most * n, features), d_h.dtype)
+    d_copied = np.empty((most * n, features), d_h.dtype)
     d_extra = np.empty((n, hidden), d_h.dtype)
     at, of_h = parts - len(input_map), len(state_maps[0])
-    step_gemms = gemms[_STEP], gemms[_GEMM], gemms[_PANEL]
-    block_gemms = gemms[_BLOCK], gemms[_GEMM], gemms[_PANEL]
+    step_gemms = gemms.step, gemms.gemm, gemms.panel
+    block_gemms = gemms.block, gemms.gemm, gemms.panel
     # Where the product of gradients needs a transposed left factor and a packed right one.
-    most_rows = 0 if gemms[_GEMM] else _padded(most * n)
+    most_rows = 0 if gemms.gemm else _padded(most * n)
     across = np.empty((parts, most_rows), rows.dtype)
     pairs = np.empty((most_rows, max(features, hidden)), rows.dtype)
     for stop in range(len(inputs), 0, -most):
@@ -350,32 +359,32 @@ def backward(
         end_brgemm(gemms)
         m = (stop - start) * n
         if len(d_bias):
-            if not gemms[_GEMM]:
+            if not gemms.gemm:
                 _transpose(d_rows[:m], across)
-            _gather(history, start, stop, first, last, block)
+            _gather(history, start, stop, first, last, copied)
             _add_gradient(
-                *(gemms, d_rows[:m, :of_h], across[:of_h], block[:m, :hidden], pairs),
+                *(gemms, d_rows[:m, :of_h], across[:of_h], copied[:m, :hidden], pairs),
                 d_state_map[piece, :of_h],
             )
             if len(state_maps) > 1:
-                _gather(extra, start + 1, stop + 1, first, last, block)
+                _gather(extra, start + 1, stop + 1, first, last, copied)
                 _add_gradient(
-                    *(gemms, d_rows[:m, of_h:], across[of_h:], block[:m, :hidden], pairs),
+                    *(gemms, d_rows[:m, of_h:], across[of_h:], copied[:m, :hidden], pairs),
                     d_state_map[piece, of_h:],
                 )
-            _gather(inputs, start, stop, first, last, block)
+            _gather(inputs, start, stop, first, last, copied)
             _add_gradient(
-                *(gemms, d_rows[:m, at:], across[at:], block[:m, :features], pairs),
+                *(gemms, d_rows[:m, at:], across[at:], copied[:m, :features], pairs),
                 d_input_map[piece],
             )
             for i in range(m):
                 _add(d_bias[piece], d_rows[i])
         if len(d_inputs):
-            multiply(*block_gemms, d_rows[:m, at:], input_map, d_block[:m], 0)
+            multiply(*block_gemms, d_rows[:m, at:], input_map, d_copied[:m], 0)
             for i in range(m):
                 d_input = d_inputs[start + i // n, first + i % n]
                 for j in range(_unsigned(features)):
-                    _put(d_input, j, d_block[i, j])
+                    _put(d_input, j, d_copied[i, j])
             end_brgemm(gemms)
 
 
@@ -855,9 +864,9 @@ def _add_gradient(gemms, left, across, right, pairs, out):
     Without a gemm, `across` is left.T, padded with zeros, and `right` is packed into `pairs`.
     """
     one = out.dtype.type(1)
-    if gemms[_GEMM]:
+    if gemms.gemm:
         _call_gemm(
-            *(gemms[_GEMM], True, one, one, left.shape[1], right.shape[1], len(right)),
+            *(gemms.gemm, True, one, one, left.shape[1], right.shape[1], len(right)),
             *(left.ctypes.data, _row(left), right.ctypes.data, _row(right)),
             *(out.ctypes.data, _row(out)),
         )
@@ -865,7 +874,7 @@ def _add_gradient(gemms, left, across, right, pairs, out):
         k, n = _padded(len(right)), right.shape[1]
         _pack(right, pairs)
         _call_brgemm(
-            *(gemms[_BLOCK], len(across), n, k, _row(across), n, _row(out), 1),
+            *(gemms.block, len(across), n, k, _row(across), n, _row(out), 1),
             *(across.ctypes.data, pairs.ctypes.data, out.ctypes.data, True),
         )
 
@@ -911,8 +920,8 @@ def _pack(numbers, pairs):
 @numba.njit(**_OPTIONS)
 def end_brgemm(gemms):
     """Free the processor's tiles, which any other product sets up for itself."""
-    if gemms[_RELEASE]:
-        _call_release(gemms[_RELEASE])
+    if gemms.release:
+        _call_release(gemms.release)
 
 
 @numba.njit(**_OPTIONS)

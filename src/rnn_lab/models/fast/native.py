@@ -40,6 +40,9 @@ class Products(NamedTuple):
     0: there is none, or another one is faster. Of bfloat16, the right factor of a brgemm is packed:
     of two successive rows, numbers of one column are neighbours. Of float32, it may be in panels:
     matrices of `panel` columns, the last one of what is left, each contiguous.
+
+    Kernels read the fields by position: who changes them changes `kernels.py` too, so that Numba
+    compiles cached kernels again.
     """
 
     step: int  # the brgemm for the products of a time step; 0: `gemm`
