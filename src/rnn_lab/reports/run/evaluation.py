@@ -17,7 +17,7 @@ from rnn_lab.reports.evaluation_curves import (
 )
 from rnn_lab.reports.formatting import is_multilabel
 from rnn_lab.reports.run import charts
-from rnn_lab.reports.run.parts import Parts
+from rnn_lab.reports.run.part_reader import PartReader
 from rnn_lab.runs.predictions import Predictions
 from rnn_lab.runs.untrusted import get_group, get_number
 
@@ -28,7 +28,7 @@ MAX_CONFUSIONS = 15
 
 
 def describe_evaluation(
-    parts: Parts, result: dict[str, Any], predictions: Predictions | None
+    parts: PartReader, result: dict[str, Any], predictions: Predictions | None
 ) -> dict[str, Any]:
     """Return what is drawn and listed of the test split."""
     areas: dict[str, Curve] = {}

@@ -40,7 +40,7 @@ from rnn_lab.reports.run.facts import (
     describe_data,
     describe_environment,
 )
-from rnn_lab.reports.run.parts import Parts
+from rnn_lab.reports.run.part_reader import PartReader
 from rnn_lab.reports.run_summary import baseline_lines, baseline_metrics
 from rnn_lab.reports.sweep.options import read_config
 from rnn_lab.runs.gradient_flow import read_gradient_flow
@@ -83,7 +83,7 @@ def render_run_page(
 ) -> tuple[str, list[str]]:
     """Return the page as HTML, and what is wrong with the run's files. See `write_run_page`."""
     check_run_folder(folder)
-    parts = Parts(folder)
+    parts = PartReader(folder)
     status = job_status(folder)
     result: dict[str, Any] = {}
     if status == "finished":
@@ -150,7 +150,7 @@ def check_run_folder(folder: Path) -> None:
 # ---- The parts of the page
 
 
-def _head(parts: Parts, result: dict[str, Any], status: str) -> dict[str, Any]:
+def _head(parts: PartReader, result: dict[str, Any], status: str) -> dict[str, Any]:
     title = folder = parts.folder.resolve().name
     if result:
         title = parts.read("result.json", lambda: format_run(result), folder)
@@ -178,7 +178,7 @@ def _head(parts: Parts, result: dict[str, Any], status: str) -> dict[str, Any]:
     }
 
 
-def _metrics(parts: Parts, result: dict[str, Any]) -> dict[str, Any]:
+def _metrics(parts: PartReader, result: dict[str, Any]) -> dict[str, Any]:
     baselines = baseline_metrics(result)
     measured = [name for name in order_metrics(result) if get_number(result[name]) is not None]
     for name in order_metrics(result):
@@ -226,7 +226,7 @@ def _is_best(mode: MetricMode, value: float | None, among: Sequence[float | None
 
 
 def _learning(
-    parts: Parts, result: dict[str, Any], metrics: dict[str, np.ndarray]
+    parts: PartReader, result: dict[str, Any], metrics: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     best = get_number(result.get("best_epoch"))
     names = {"loss": "loss", "accuracy": "accuracy"}
@@ -255,7 +255,7 @@ def _learning(
     return {"charts": drawn, "best_epoch": best} | parts.read("epochs", table, empty)
 
 
-def _examples(parts: Parts, is_tested: bool, examples: Examples) -> dict[str, Any]:
+def _examples(parts: PartReader, is_tested: bool, examples: Examples) -> dict[str, Any]:
     found: list[TopLoss] = []
     if examples.most and (is_tested or (parts.folder / TOP_LOSSES).exists()):
         found = parts.read("highest losses", lambda: read_top_losses(parts.folder), [])

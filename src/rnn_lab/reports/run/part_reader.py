@@ -13,7 +13,7 @@ _Default = TypeVar("_Default")
 
 
 @dataclass
-class Parts:
+class PartReader:
     """Reads the parts of a run, and keeps what is wrong with them."""
 
     folder: Path
