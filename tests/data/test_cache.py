@@ -83,7 +83,8 @@ def test_a_killed_build_leaves_nothing_and_does_not_block_others(tmp_path: Path)
     assert waiting.wait(timeout=60) == 0
     assert builds(folder) == 2
     assert (folder / "second").read_text() == "two"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "cache.lock", "cache.log"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"CACHEDIR.TAG", "cache", "cache.lock", "cache.log"}
 
 
 @pytest.mark.parametrize("full_disk", [False, True])
@@ -98,7 +99,7 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path, full_disk: bool) -> None:
         UserError, match=r"cannot be filled: No space left" if full_disk else "no label"
     ):
         build_once(tmp_path / "cache", fail)
-    assert [path.name for path in tmp_path.iterdir()] == ["cache.lock"]
+    assert {path.name for path in tmp_path.iterdir()} == {"CACHEDIR.TAG", "cache.lock"}
 
 
 @pytest.mark.parametrize("name", ["first", "deeper/second", "manifest.json"])

@@ -18,6 +18,7 @@ from rnn_lab.io.atomic import find_os_error, write_error
 
 CACHE_FORMAT = 4  # part of every key of texts; raise it when the files of a CorpusWriter change
 _MANIFEST = "manifest.json"
+_TAG = "CACHEDIR.TAG"
 _SAMPLED_BYTES = 4096
 
 
@@ -37,6 +38,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _tag(folder.parent)
         with lock:
             if not _is_complete(folder):
                 for leftover in (partial, folder):
@@ -53,6 +55,21 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
             ) from error
         raise
     return folder
+
+
+def is_cache(folder: Path) -> bool:
+    """Return whether a folder is a cache, of this program or of another one that tags its own.
+
+    https://bford.info/cachedir
+    """
+    return (folder / _TAG).is_file()
+
+
+def _tag(folder: Path) -> None:
+    """Mark a folder as a cache, which is no class where it is among folders of texts."""
+    tag = folder / _TAG
+    if not tag.exists():
+        tag.write_text("Signature: 8a477f597d28d172789f06886806bc55\n# A cache of RNN Lab.\n")
 
 
 def _trim_heap() -> None:

@@ -33,13 +33,13 @@ from rnn_lab.training.spec import RunSpec
 _OF_TEST = {"test", "trainer.limit_test_batches"}  # may change: no trained weight depends on them
 _OF_VALIDATION_AND_TEST = {"data.eval_batch_size"}  # may change when nothing is validated any more
 # Where texts are, which may change, and the part of the signature that says which texts they are.
-_FINGERPRINT_OF = {
-    "data.train_path": "data.fingerprint",
-    "data.val_path": "data.fingerprint",
-    "data.test_path": "data.fingerprint",
-    "data.corpus": "data.fingerprint",
-    "data.unlabelled": "data.unlabelled_fingerprint",
-    "data.teacher": "data.pseudo_labels_fingerprint",
+_FINGERPRINTS_OF = {
+    "data.train_path": {"data.fingerprint"},
+    "data.val_path": {"data.fingerprint"},
+    "data.test_path": {"data.fingerprint"},
+    "data.corpus": {"data.fingerprint"},
+    "data.unlabelled": {"data.unlabelled_fingerprint", "data.pseudo_labels_fingerprint"},
+    "data.teacher": {"data.pseudo_labels_fingerprint"},
 }
 _FILES = ("metrics.csv", "gradient_flow.csv", ROLLBACKS)
 
@@ -157,7 +157,7 @@ def _check_signature(
     saved, wanted = state["signature"], metadata["signature"]
     only_tests = state["training_complete"] and not extends
     known = saved.keys() & wanted.keys()
-    free = _OF_TEST | {place for place, of_texts in _FINGERPRINT_OF.items() if of_texts in known}
+    free = _OF_TEST | {place for place, texts in _FINGERPRINTS_OF.items() if texts & known}
     free |= _OF_VALIDATION_AND_TEST if only_tests else set()
     found = [
         one

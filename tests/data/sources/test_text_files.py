@@ -9,6 +9,7 @@ import pytest
 from rnn_lab.data.config import DataOptions, FilesConfig
 from rnn_lab.data.corpus import Corpus
 from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.sources.file_sets import files_below
 from rnn_lab.data.sources.text_files import load_files
 from rnn_lab.data.splits import split_validation
 from rnn_lab.errors import ConfigError, DataError
@@ -725,3 +726,17 @@ def test_classes_of_two_texts_each_are_trained_on(load):
     train, validation = split_validation(corpus, FilesConfig(train_path="a.csv"))
     assert (len(train), len(validation), len(corpus.test)) == (144, 16, 40)
     assert len(np.unique(corpus.train.labels[train])) == 100
+
+
+def test_a_cache_in_the_folder_of_the_classes_is_no_class(tmp_path):
+    """As data/cache is, by default, if the classes are folders of `data`."""
+    for label in ("good", "bad"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(20):
+            (tmp_path / "data" / label / f"{i}.txt").write_text(f"{label} film {i}")
+    options = {"train_path": str(tmp_path / "data"), "cache_dir": str(tmp_path / "data" / "cache")}
+    first = load_files(FilesConfig(source="files", **options))
+    (tmp_path / "data" / "good" / "more.txt").write_text("good film")  # so that files are read
+    second = load_files(FilesConfig(source="files", **options))
+    assert first.class_names == second.class_names == ("bad", "good")
+    assert not [file for file in files_below(tmp_path / "data") if "cache" in file.parts]

@@ -13,6 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from rnn_lab.data.cache import is_cache
 from rnn_lab.data.readers.arrow import is_saved_dataset, saved_dataset_files
 from rnn_lab.data.readers.binary import (
     READ_ERRORS,
@@ -300,7 +301,8 @@ def _folder_set(folder: Path, options: ReadOptions, option: str) -> FileSet:
     if is_saved_dataset(folder):
         arrow = replace(options, format="arrow")
         return RecordFiles(str(folder), arrow, saved_dataset_files(folder, option))
-    entries = sorted(path for path in folder.iterdir() if not _IGNORED.fullmatch(path.name))
+    listed = (path for path in folder.iterdir() if not _IGNORED.fullmatch(path.name))
+    entries = sorted(path for path in listed if not is_cache(path))
     folders = [path for path in entries if path.is_dir()]
     files = [path for path in entries if path.is_file() and not _NOT_TEXTS.fullmatch(path.name)]
     if len(folders) >= 2:
@@ -421,14 +423,15 @@ def _label_of(name: str) -> str:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder at any depth, sorted by name, without those of the system."""
+    """Yield the files of a folder at any depth, sorted by name, without the system's and caches."""
     walked = {*map(str, folder.resolve().parents)}  # where a link would lead around in a circle
     for root, folders, names in os.walk(folder, followlinks=True):
         if (place := os.path.realpath(root)) in walked:
             folders.clear()
             continue
         walked.add(place)
-        folders[:] = sorted(name for name in folders if not _IGNORED.fullmatch(name))
+        texts = (name for name in folders if not _IGNORED.fullmatch(name))
+        folders[:] = sorted(name for name in texts if not is_cache(Path(root) / name))
         # Names, not Paths: there may be hundreds of thousands, and a Path is ten times larger.
         for name in sorted(names):
             if not _IGNORED.fullmatch(name):
