@@ -248,6 +248,7 @@ JSON = {"Content-Type": "application/json"}
         ),
         ("POST", "/predict_file?text_column=z", b"a,b\nx,y\n", CSV, 422, "'z'"),
         ("POST", "/predict_file?format=parquet", b"PAR1", CSV, 422, "format: "),
+        ("POST", "/predict_file?runs=no", b"text\na\n", CSV, 422, "runs: no such field. Did you"),
         ("POST", "/predict_file?run=no", b"text\na\n", CSV, 422, "there is no run 'no'"),
         ("POST", "/predict_file", b"text\na\n", JSON, 415, "text/csv"),
         ("POST", "/predict", b'{"text": "a"}', {"Content-Type": "text/plain"}, 415, "json"),

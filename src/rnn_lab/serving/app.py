@@ -26,18 +26,18 @@ from rnn_lab.serving.guard import Guard, RequestError, error_body
 from rnn_lab.serving.metrics import CONTENT_TYPE, Metrics
 from rnn_lab.serving.runs import ServedRun
 from rnn_lab.serving.schemas import (
-    RUN_NAME,
     ErrorResponse,
     ExplainRequest,
     ExplainResponse,
     HealthResponse,
     Limits,
+    PredictFileQuery,
     PredictRequest,
     PredictResponse,
     RunsResponse,
 )
 from rnn_lab.serving.service import MAX_FILES, STOPS, Service, busy, describe_errors
-from rnn_lab.serving.uploads import UploadFormat, labelled_csv
+from rnn_lab.serving.uploads import labelled_csv
 
 STATIC = Path(__file__).parent / "static"
 
@@ -205,14 +205,10 @@ def add_api(
     )
     async def predict_file(
         request: Request,
-        run: Annotated[str | None, Query(description=RUN_NAME)] = None,
-        text_column: Annotated[
-            str | None, Query(description="name of the column with the text, or its number from 0")
-        ] = None,
-        format: Annotated[UploadFormat, Query(description="of the body")] = "csv",
+        query: Annotated[PredictFileQuery, Query()],
     ) -> Response:
         """Label each row of a file; the answer is CSV with the columns of the file."""
-        served = service.run(run)
+        served = service.run(query.run)
         if not service.file_slots:
             raise busy(f"{MAX_FILES} files are being labelled")
         service.file_slots -= 1
@@ -220,8 +216,8 @@ def add_api(
             parts = labelled_csv(
                 served.queued(),
                 await service.read(request, _TEXT_FORMATS),
-                format=format,
-                text_column=column_of(text_column),
+                format=query.format,
+                text_column=column_of(query.text_column),
                 max_text_length=options.max_text_length,
                 batch_size=options.max_batch_size,
             )
@@ -279,7 +275,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid_query(request: Request, error: RequestValidationError) -> Response:
-        return json_response(error_body(describe_errors(error.errors())), 422)
+        return json_response(error_body(describe_errors(error.errors(), PredictFileQuery)), 422)
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:

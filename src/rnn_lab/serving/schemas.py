@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
 
 from rnn_lab.data.corpus import Task
+from rnn_lab.serving.uploads import UploadFormat
 
 MAX_UNITS = 512
 
@@ -33,6 +34,16 @@ class PredictRequest(_Request):
     def all_texts(self) -> list[str]:
         """The texts to predict."""
         return [self.text] if self.texts is None and self.text is not None else self.texts or []
+
+
+class PredictFileQuery(_Request):
+    """How to read the file in the body, and the run that labels it."""
+
+    run: str | None = Field(None, description=RUN_NAME)
+    text_column: str | None = Field(
+        None, description="name of the column with the text, or its number from 0"
+    )
+    format: UploadFormat = Field("csv", description="of the body")
 
 
 class ExplainRequest(_Request):

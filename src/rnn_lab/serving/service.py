@@ -139,16 +139,16 @@ def invalid(error: ValidationError, schema: type[BaseModel]) -> RequestError:
     if details[0]["type"] == "json_invalid":
         reason = str(details[0].get("ctx", {}).get("error", ""))
         return RequestError(400, f"the body is not valid JSON: {sanitize(reason)}")
-    if details[0]["type"] == "extra_forbidden":
-        name = str(details[0]["loc"][-1])
-        what = f"{sanitize(name, 100)}: no such field"
-        return RequestError(422, unknown_choice_message(what, name, list(schema.model_fields)))
-    return RequestError(422, describe_errors(details))
+    return RequestError(422, describe_errors(details, schema))
 
 
-def describe_errors(details: Any) -> str:
-    """Return the first of pydantic's errors as one sentence."""
+def describe_errors(details: Any, schema: type[BaseModel]) -> str:
+    """Return the first of pydantic's errors with a body or query of `schema` as one sentence."""
     first = details[0]
+    if first["type"] == "extra_forbidden":
+        name = str(first["loc"][-1])
+        what = f"{sanitize(name, 100)}: no such field"
+        return unknown_choice_message(what, name, list(schema.model_fields))
     place = [part for part in first["loc"] if part not in ("body", "query")]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     reason = str(first.get("ctx", {}).get("error", first["msg"]))
