@@ -58,7 +58,7 @@ class SumsOptions(TextOptions):
 
 @register_source("sums", SumsOptions)
 def load_sums(options):
-    raise NotImplementedError
+    raise AssertionError("options are refused before any text is read")
 """
 
 
