@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -49,38 +49,44 @@ def is_exact(changed: Iterable[str], trained: Mapping[str, Any], wanted: Mapping
     return {*changed} <= {_MAX_EPOCHS, _PATIENCE} and is_patient and not _needs_end(wanted)
 
 
-def describe_early_end(trained: Mapping[str, Any], epochs: int) -> str:
-    """Return "ended after 3 of 10 epochs because of trainer.patience=3"; "" if it did not.
+class EarlyEnd(NamedTuple):
+    """That a run ended before its last epoch, and why."""
 
-    `trained` are the options of the run, flat. Where several may have ended it, all are named.
-    """
+    description: str  # "ended after 3 of 10 epochs because of trainer.patience=3"
+    was_patience: bool  # or may have been, where several options could end it
+
+
+def find_early_end(trained: Mapping[str, Any], epochs: int) -> EarlyEnd | None:
+    """Return why a run with the options `trained`, flat, ended early; None if it did not."""
     planned, patience = trained.get(_MAX_EPOCHS), trained.get(_PATIENCE)
     if not isinstance(planned, int) or epochs >= planned > 0:
-        return ""
+        return None
     ends = {name: trained.get(name) for name in ("trainer.max_steps", "trainer.max_time")}
     # The first validation is the best so far; so many after it have to be no better.
     is_once_an_epoch = trained.get("trainer.val_check_interval", 1.0) == 1.0
-    if patience is not None and (epochs > patience or not is_once_an_epoch):
+    was_patience = patience is not None and (epochs > patience or not is_once_an_epoch)
+    if was_patience:
         ends = {_PATIENCE: patience} | ends
     reasons = [f"{name}={value}" for name, value in ends.items() if value not in (None, -1)]
     because = " or ".join(reasons) or "a callback"
-    return f"ended after {epochs} of {planned} epochs because of {because}"
+    description = f"ended after {epochs} of {planned} epochs because of {because}"
+    return EarlyEnd(description, was_patience)
 
 
 def check_early_stop(
     where: str, trained: Mapping[str, Any], wanted: Mapping[str, Any], epochs: int
 ) -> None:
     """Raise an OutputDirConflictError if it was not trainer.max_epochs that ended the run."""
-    if not (ended := describe_early_end(trained, epochs)):
+    if (ended := find_early_end(trained, epochs)) is None:
         return
-    if _PATIENCE in ended:
+    if ended.was_patience:
         patience, more = trained[_PATIENCE], wanted.get(_PATIENCE)
         if more is None or (isinstance(more, int) and more > patience):
             return
         advice = "; more epochs need a larger one, or null"
     else:
         advice = f", so that a larger {_MAX_EPOCHS} does not continue it"
-    raise OutputDirConflictError(f"{where}: contains a run that {ended}{advice}")
+    raise OutputDirConflictError(f"{where}: contains a run that {ended.description}{advice}")
 
 
 def check_schedule(where: str, trained: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -108,11 +114,11 @@ def check_finished(
     wanted = flatten(config.model_dump(mode="json"))
     error = f"{where}: contains a finished run; {remedy}"
     if not isinstance(epochs, int) or not asks_for_more_epochs(trained, wanted, epochs):
-        ended = describe_early_end(trained, epochs) if isinstance(epochs, int) else ""
-        larger = _PATIENCE if _PATIENCE in ended else _MAX_EPOCHS
-        if not ended or larger == _PATIENCE:
+        ended = find_early_end(trained, epochs) if isinstance(epochs, int) else None
+        if ended is None or ended.was_patience:
+            larger = _MAX_EPOCHS if ended is None else _PATIENCE
             error += f", or a larger {larger} to train it further"
-        raise OutputDirConflictError(f"{error}. It {ended}" if ended else error)
+        raise OutputDirConflictError(error if ended is None else f"{error}. It {ended.description}")
     if not _has_equal_others(config, result, trained):
         raise OutputDirConflictError(
             f"{error}. It was trained with other options (`overrides` in its result.json), so that "

@@ -29,7 +29,7 @@ from rnn_lab.training.checkpoint_io import ResumePoint, read_checkpoint
 from rnn_lab.training.checks import check_before_training, check_monitored_mode, nan_error
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import keep_precision, print_precision, resolve_hardware
-from rnn_lab.training.more_epochs import describe_early_end
+from rnn_lab.training.more_epochs import find_early_end
 from rnn_lab.training.out_of_memory import after_training, skip_out_of_memory
 from rnn_lab.training.recipe import print_recipe, resolve_recipe, warn_unused_options
 from rnn_lab.training.resume import incompatible_checkpoint, remove_result, remove_unresumed
@@ -200,8 +200,8 @@ def fit(
 @rank_zero_only
 def print_early_end(options: Mapping[str, Any], epochs: int) -> None:
     """Say which of the run's options, flat, ended the training before trainer.max_epochs."""
-    if ended := describe_early_end(options, epochs):
-        print(f"Training {ended}", flush=True)
+    if ended := find_early_end(options, epochs):
+        print(f"Training {ended.description}", flush=True)
 
 
 def weigh_ngrams(model: RecurrentModule, data: TextDataModule) -> None:
