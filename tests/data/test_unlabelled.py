@@ -7,6 +7,7 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.sources.text_files import FilesConfig
 from rnn_lab.data.storage import ConcatenatedArrays
 from rnn_lab.errors import ConfigError, DataError
+from rnn_lab.validation import validate
 
 
 @pytest.fixture
@@ -97,3 +98,26 @@ def test_subwords_are_learned_from_unlabelled_texts_too(load, tmp_path):
     plain = load(**options).text_encoder.encode("zyzzyva")
     more = load(unlabelled=str(tmp_path / "more.txt"), **options).text_encoder.encode("zyzzyva")
     assert len(more) < len(plain)
+
+
+def test_unlabelled_files_may_have_another_column_of_texts(load, tmp_path):
+    plain = {"text_column": "text", "label_column": "label", "columns": None}
+    more = tmp_path / "more.csv"
+    rows = [f"{row},a film of {row} hours,with actors" for row in range(5)]
+    more.write_text("\n".join(["number,title,body", *rows]))
+    with pytest.raises(
+        DataError, match=r"no column 'text'; set data\.unlabelled_text_column to one"
+    ):
+        _ = load(unlabelled=str(more), **plain).pretraining_texts
+    for column, words in (
+        ("body", "with actors"),
+        (["title", "body"], "a film of 4 hours with actors"),
+    ):
+        data = load(unlabelled=str(more), unlabelled_text_column=column, **plain)
+        assert data.pretraining_texts.about["unlabelled"] == 5
+        (ids,) = data.text_encoder.vocabulary.encode_all([words])
+        assert data.pretraining_texts.split[-1].tolist() == list(ids)
+    with pytest.raises(ConfigError, match=r"column of the files of data\.unlabelled, which has"):
+        validate(FilesConfig, {"source": "files", "unlabelled_text_column": "body"})
+    with pytest.raises(DataError, match="is a folder; give a file or a list of files"):
+        _ = load(unlabelled=str(tmp_path)).pretraining_texts

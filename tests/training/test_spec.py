@@ -42,7 +42,12 @@ COVERED = {
     *(f"data.{name}" for name in ("group_column", "folds", "fold")),
     *(f"data.{name}" for name in ("text_column", "format", "header", "columns", "delimiter")),
     "data.quotechar",
-    *("data.label_separator", "data.corpus", "data.unlabelled_batch_size"),
+    *(
+        "data.label_separator",
+        "data.corpus",
+        "data.unlabelled_batch_size",
+        "data.unlabelled_text_column",
+    ),
     *("data.teacher", "data.teacher_threshold"),
     *(f"loss.{name}" for name in ("adversarial", "virtual_adversarial", "entropy", "r_drop")),
     "loss.epsilon",

@@ -13,6 +13,7 @@ from pydantic import (
     field_validator,
 )
 
+from rnn_lab.data.readers.config import Column
 from rnn_lab.data.tokenizer_base import find_tokenizer
 from rnn_lab.data.vector_files import is_vector_file
 from rnn_lab.validation import AUTO, FilePath, OrAuto, StrictConfig
@@ -73,6 +74,7 @@ class TextOptions(StrictConfig):
     vectors_epochs: PositiveInt = 4
     vectors_window: PositiveInt = 8
     unlabelled: StrictBool | FilePath | list[FilePath] | None = None
+    unlabelled_text_column: Column | list[Column] | None = None
     unlabelled_batch_size: PositiveInt | None = None
     teacher: FilePath | list[FilePath] | None = None
     teacher_threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
@@ -125,6 +127,13 @@ class TextOptions(StrictConfig):
             raise ValueError("give a file or a list of files")
         return unlabelled
 
+    @field_validator("unlabelled_text_column")
+    @classmethod
+    def _has_unlabelled_files(cls, column: Any, options: ValidationInfo) -> Any:
+        if column is not None and options.data.get("unlabelled", "") in (None, True):
+            raise ValueError("is a column of the files of data.unlabelled, which has none")
+        return column
+
     @field_validator("unlabelled_batch_size")
     @classmethod
     def _has_unlabelled_texts(cls, size: int | None, options: ValidationInfo) -> int | None:
@@ -158,6 +167,6 @@ class TextOptions(StrictConfig):
 # so has `unlabelled`, with the size of its batches and what labels its texts; `train_size` is a
 # number of texts of one of them.
 SHARED_OPTIONS = frozenset(TextOptions.model_fields) - {
-    *("source", "val_split", "unlabelled", "unlabelled_batch_size", "train_size"),
-    *("teacher", "teacher_threshold"),
+    *("source", "val_split", "unlabelled", "unlabelled_text_column", "unlabelled_batch_size"),
+    *("train_size", "teacher", "teacher_threshold"),
 }

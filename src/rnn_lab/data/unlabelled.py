@@ -37,7 +37,15 @@ from rnn_lab.errors import DataError
 from rnn_lab.paths import local_path
 
 # The options of data=files that say how a file is read. Not its format: the ending says it.
-_READING = ("encoding", "header", "columns", "delimiter", "quotechar", "text_column")
+_READING = (
+    "encoding",
+    "header",
+    "columns",
+    "delimiter",
+    "quotechar",
+    "text_column",
+    "unlabelled_text_column",
+)
 _VERSION = 3  # part of the cache key; raise it when what is kept below changes
 
 
@@ -88,8 +96,9 @@ def find_unlabelled(config: TextOptions) -> UnlabelledTexts | None:
     """Return the texts of `data.unlabelled`.
 
     Files are read as those of predict.py: the format is that of the ending, and the column of the
-    texts is data.text_column or inferred. The other options of data=files that describe a table
-    hold for them too. Blank lines are skipped.
+    texts is data.unlabelled_text_column, else data.text_column, else inferred. The other options of
+    data=files that describe a table hold for them too, but for data.columns where the former is
+    given. Blank lines are skipped.
 
     Raises:
         DataError: a file is missing. When the texts are read: a file is malformed, or a row is and
@@ -104,12 +113,19 @@ def find_unlabelled(config: TextOptions) -> UnlabelledTexts | None:
     files = [local_path(path) for path in ([named] if isinstance(named, str) else named)]
     for file in files:
         if not file.is_file():
-            raise DataError(f"data.unlabelled={file}: no such file")
+            problem = (
+                "is a folder; give a file or a list of files" if file.is_dir() else "no such file"
+            )
+            raise DataError(f"data.unlabelled={file}: {problem}")
         if known_format(file) is None:
             raise DataError(f"data.unlabelled={file}: unknown file ending")
     options = ReadOptions(prefix="data.")
     if isinstance(config, ReadConfig):
         options = replace(read_options(config, prefix="data."), format=None, label_column=None)
+    options = replace(options, text_option="unlabelled_text_column")
+    if (column := config.unlabelled_text_column) is not None:
+        text_column = tuple(column) if isinstance(column, list) else column
+        options = replace(options, text_column=text_column, columns=())
     skips = getattr(config, "on_bad_lines", "error") == "skip"
     settings: dict[str, Any] = {name: getattr(config, name, None) for name in _READING}
     key = stat_key([file.absolute() for file in files], f"{sorted(settings.items())} {skips}")

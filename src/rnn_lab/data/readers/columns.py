@@ -210,6 +210,11 @@ class ColumnOptions:
     several_labels: bool = False  # in a cell, which is empty where a text has none
     like: ResolvedColumns | None = None  # of another file, for what evidence does not decide
     prefix: str = ""  # of the options in a message
+    text_option: str = "text_column"  # its name there
+
+    def option(self, kind: str) -> str:
+        """Return the option that names the column of a kind: "text", "label", "group" or "id"."""
+        return self.prefix + (self.text_option if kind == "text" else f"{kind}_column")
 
     @property
     def texts(self) -> tuple[Column, ...]:
@@ -351,7 +356,7 @@ class _Resolver:
         """Return the name of a column that the user chose."""
         names = self._names
         columns = listed(self._shown, _LISTED_COLUMNS)
-        advice = f"set {self._options.prefix}{kind}_column to one of: {columns}"
+        advice = f"set {self._options.option(kind)} to one of: {columns}"
         if isinstance(column, int):
             if column >= len(names) and str(column) in names:  # a year, say
                 return self._chosen(str(column), kind)
@@ -403,7 +408,7 @@ class _Resolver:
         if like is not None and like.header and like.label is not None and not common:
             raise UnknownColumnError(
                 f"has no column {like.label!r}, as the training file has; columns: "
-                f"{listed(self._shown, _LISTED_COLUMNS)}; set {self._options.prefix}label_column "
+                f"{listed(self._shown, _LISTED_COLUMNS)}; set {self._options.option('label')} "
                 "if one of them is the label; predict.py labels texts without labels"
             )
         number = "more than one" if common else "no"
@@ -417,8 +422,8 @@ class _Resolver:
 
     def _advice(self, text: Sequence[str]) -> str:
         """Return the problems and the options to set; `text` is what was found."""
-        prefix, kinds = self._options.prefix, list(self._problems)
-        wanted = " and ".join(f"{prefix}{kind}_column" for kind in kinds)
+        kinds = list(self._problems)
+        wanted = " and ".join(map(self._options.option, kinds))
         several = ""
         if len(self._texts) > 1:
             several += f"; {self._list_option('text', self._texts)} joins them"
@@ -436,7 +441,7 @@ class _Resolver:
         from rnn_lab.overrides import show_option  # it imports Hydra
 
         typed = [int(name) if name.isdecimal() else name for name in names]
-        return show_option(f"{self._options.prefix}{kind}_column", typed)
+        return show_option(self._options.option(kind), typed)
 
 
 def unique(names: Iterable[str]) -> list[str]:

@@ -125,6 +125,7 @@ class ReadOptions:
     all_columns: bool = False  # rows have all of their columns
     whole_files: bool = False  # a file of `txt` is one text, not one a line
     prefix: str = ""  # of these options in messages: "data."
+    text_option: str = "text_column"  # its name in messages
 
     @property
     def delimiter_character(self) -> str | None:
@@ -226,6 +227,7 @@ class Reading:
             several_labels=options.label_separator is not None,
             like=like.columns if like else None,
             prefix=options.prefix,
+            text_option=options.text_option,
         )
         self._like = like
         self._source = source

@@ -218,9 +218,10 @@ def _check_width(names: Sequence[str], cells: Sequence[str], prefix: str) -> Non
 def _one_column(reading: Reading, cells: Sequence[str]) -> str:
     """Return the message for a table whose delimiter is not the one it was split by."""
     prefix, delimiter = reading.options.prefix, reading.options.delimiter
+    text, label = map(reading.columns.option, ("text", "label"))
     split_by = "" if delimiter is None else f" with {prefix}delimiter={delimiter}"
     return (
-        f"has one column{split_by}, and {prefix}text_column and {prefix}label_column are two: set "
+        f"has one column{split_by}, and {text} and {label} are two: set "
         f"{prefix}delimiter to the character between them (comma, semicolon, tab, pipe or "
         f"another): {_listed(cells)}"
     )
@@ -234,7 +235,7 @@ def _unknown_header(
 ) -> str:
     """Return a message that works when followed, whatever the first row is."""
     prefix, labelled = reading.options.prefix, reading.labelled
-    kinds = [f"{prefix}text_column", *([f"{prefix}label_column"] if labelled else [])]
+    kinds = [reading.columns.option(kind) for kind in ("text", "label")[: 1 + labelled]]
     try:
         guess = resolve_columns(numbers, reading.columns, evidence, header=False)
     except UnknownColumnError:
