@@ -78,12 +78,17 @@ def test_all_but_the_last_layer_and_the_ngrams_come_from_another_run(load, mood_
 def test_texts_that_the_other_run_was_trained_on_are_reported(
     load, mood_run, tmp_path, caplog, capsys
 ):
+    start = r"model\.init_from was trained on (\d+) of the 80 test texts, so that .*: "
     pattern = (
-        r"model\.init_from was trained on (\d+) of the 80 test texts, so that .*: give this run "
-        r"texts of its own \(data\.val_path, data\.test_path\), or both runs the same files "
+        start + r"give this run texts of its own \(data\.val_path, data\.test_path\), or both runs "
+        "the same files and the same seed, or the same data.split_seed"
     )
     load(f"model.init_from={mood_run}")
-    assert re.findall(pattern, caplog.text) == ["1"]  # a duplicate
+    duplicate = start + "they are duplicates, .*; give both runs data.drop_duplicates=true"
+    assert re.findall(duplicate, caplog.text) == ["1"]
+    caplog.clear()
+    load(f"model.init_from={mood_run}", "data.drop_duplicates=true")
+    assert re.findall(f"{pattern}, and data.drop_duplicates=true", caplog.text) == ["1"]
     caplog.clear()
     load(f"model.init_from={mood_run}", "data.split_seed=7")
     (number,) = re.findall(pattern, caplog.text)

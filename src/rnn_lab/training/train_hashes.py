@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 TRAIN_HASHES = "train_hashes.npy"
 MAX_HASHED_TEXTS = 2**20  # of the training split: 8 MiB
 _NPY_HEADER_BYTES = 4096
+_OF_DUPLICATES = (
+    "they are duplicates, which this run is trained on too; give both runs "
+    "data.drop_duplicates=true"
+)
 
 
 def write_train_hashes(path: Path, data: TextDataModule) -> None:
@@ -67,8 +71,8 @@ def warn_of_shared_texts(
 ) -> None:
     """Warn where the runs of `option` were trained on texts that validate or test this one.
 
-    `trained_on` says how, as in "was trained on"; `advice` is how to avoid it. Where no run has the
-    hashes of its texts, a line says so.
+    `trained_on` says how, as in "was trained on"; `advice` is how to avoid it, but for duplicates:
+    texts that this run is trained on too. Where no run has the hashes of its texts, a line says so.
     """
     hashes = all_train_hashes(checkpoints)
     if hashes is None:
@@ -78,20 +82,24 @@ def warn_of_shared_texts(
             flush=True,
         )
         return
+    own = np.unique(data.examples_of("train").text_hashes[:, 0])
     for split in ("validation", "test"):
         if split not in data.splits:
             continue
-        size = len(data.splits[split])
-        shared = count_trained_on(hashes, data.examples_of(split))
-        if shared >= WARNING_SHARE * size:
+        texts = data.examples_of(split)
+        shared = count_trained_on(hashes, texts)
+        if shared >= WARNING_SHARE * len(texts):
+            duplicates = count_trained_on(np.intersect1d(hashes, own), texts)
             log.warning(
                 "%s %s %s of the %s %s texts, so that the metrics of this run may be too good: %s",
-                *(option, trained_on, f"{shared:,}", f"{size:,}", split, advice),
+                *(option, trained_on, f"{shared:,}", f"{len(texts):,}", split),
+                _OF_DUPLICATES if duplicates == shared else advice,
             )
 
 
 def same_split_options(data: TextDataModule) -> str:
     """Return the options that give two runs on the same files the same splits."""
+    same = "the same seed, or the same data.split_seed"
     if getattr(data.config, "fold", None) is not None:
-        return "the same data.split_seed and data.fold"
-    return "the same seed, or the same data.split_seed"
+        same = "the same data.split_seed and data.fold"
+    return f"{same}, and data.drop_duplicates=true" if data.config.drop_duplicates else same
