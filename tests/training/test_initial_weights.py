@@ -165,7 +165,9 @@ def test_a_resumed_run_needs_neither_the_run_nor_its_words(mood_run, mood_review
     )
     printed = train(tmp_path, "run", *options)
     assert "1 more tokens of these texts start from its <unk>" in printed
-    shutil.rmtree(tmp_path / "first")
+    shutil.copytree(tmp_path / "again", tmp_path / "moved")
+    shutil.copytree(tmp_path / "again", tmp_path / "refused")
+    (tmp_path / "first").rename(tmp_path / "elsewhere")
     shutil.rmtree(tmp_path / "data")
     train(tmp_path, "again", *options)
     expected, found = (
@@ -174,6 +176,13 @@ def test_a_resumed_run_needs_neither_the_run_nor_its_words(mood_run, mood_review
     )
     for weight, value in expected["state_dict"].items():
         assert torch.equal(value, found["state_dict"][weight]), weight
+    # At another place, it is compared.
+    train(tmp_path, "moved", *options, "model.init_from=elsewhere")
+    moved = torch.load(tmp_path / "moved" / "checkpoints" / "last.ckpt", weights_only=True)
+    for weight, value in expected["state_dict"].items():
+        assert torch.equal(value, moved["state_dict"][weight]), weight
+    refusal = train(tmp_path, "refused", *options, "model.init_from=run", status=1)
+    assert "with different options: model.init_from_fingerprint=" in refusal
     # So does a test of a checkpoint.
     best = "ckpt_path=run/checkpoints/best.ckpt"
     train(tmp_path, "tested", *options, "train=false", best, "test=true", "data.test_path=few.csv")
@@ -205,12 +214,12 @@ def test_the_share_of_the_learning_rate_is_that_of_vectors(mood_reviews, tmp_pat
     assert factor("data.vectors=skipgram", "optimizer.vectors_lr_factor=0") == 0
 
 
-def train(cwd: Path, name: str, *arguments: str) -> str:
+def train(cwd: Path, name: str, *arguments: str, status: int = 0) -> str:
     small = (*SIZES, "data=files", "logger=none", "trainer=cpu", "baseline=none", "test=false")
     small += ("plots=false",)
     done = run_warm_command("train.py", *small, *arguments, f"hydra.run.dir={name}", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == status, done.stderr
+    return done.stdout if status == 0 else done.stderr
 
 
 def test_a_resumed_run_does_not_read_the_vectors_again_and_ends_with_the_same_bits(
@@ -228,9 +237,16 @@ def test_a_resumed_run_does_not_read_the_vectors_again_and_ends_with_the_same_bi
     printed = train(tmp_path, "run", *options)
     assert "and 400 unlabelled ones (0 more" in printed
     assert "optimizer.vectors_lr_factor=0.25" in printed
-    (tmp_path / "more.txt").unlink()
+    shutil.copytree(tmp_path / "again", tmp_path / "moved")
+    (tmp_path / "more.txt").rename(tmp_path / "elsewhere.txt")
     shutil.rmtree(tmp_path / "data")
     train(tmp_path, "again", *options)
+    more = (tmp_path / "elsewhere.txt").read_text()
+    (tmp_path / "elsewhere.txt").write_text(f"{more}\nanother scene with music")
+    other = train(tmp_path, "moved", *options, "data.unlabelled=elsewhere.txt", status=1)
+    assert "with different options: data.vectors_fingerprint=" in other
+    (tmp_path / "elsewhere.txt").write_text(more)
+    train(tmp_path, "moved", *options, "data.unlabelled=elsewhere.txt")
     once, again = (json.loads((tmp_path / n / "result.json").read_text()) for n in ("run", "again"))
     assert once["vectors"]["texts"]["unlabelled"] == 400
     assert once["vectors"]["coverage"]["training_tokens"] > 0.99

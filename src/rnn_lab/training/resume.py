@@ -32,14 +32,20 @@ from rnn_lab.training.spec import RunSpec
 
 _OF_TEST = {"test", "trainer.limit_test_batches"}  # may change: no trained weight depends on them
 _OF_VALIDATION_AND_TEST = {"data.eval_batch_size"}  # may change when nothing is validated any more
-# Where texts are, which may change, and the part of the signature that says which texts they are.
+# Where texts and weights are, which may change, and the part of the signature that says which they
+# are.
 _FINGERPRINTS_OF = {
     "data.train_path": {"data.fingerprint"},
     "data.val_path": {"data.fingerprint"},
     "data.test_path": {"data.fingerprint"},
     "data.corpus": {"data.fingerprint"},
-    "data.unlabelled": {"data.unlabelled_fingerprint", "data.pseudo_labels_fingerprint"},
+    "data.unlabelled": {
+        *("data.unlabelled_fingerprint", "data.pseudo_labels_fingerprint"),
+        "data.vectors_fingerprint",
+    },
     "data.teacher": {"data.pseudo_labels_fingerprint"},
+    "data.vectors": {"data.vectors_fingerprint"},
+    "model.init_from": {"model.init_from_fingerprint"},
 }
 _FILES = ("metrics.csv", "gradient_flow.csv", ROLLBACKS)
 

@@ -3,14 +3,16 @@
 from typing import Any, NamedTuple
 
 from rnn_lab.data.datamodule import TextDataModule
+from rnn_lab.data.options import SKIPGRAM
 from rnn_lab.training.artifacts import git_commit, versions
 from rnn_lab.training.checkpoint_io import ResumePoint
+from rnn_lab.training.config import RunConfig
 from rnn_lab.training.hardware import Hardware
 from rnn_lab.training.initial_weights import InitialWeights, load_initial_weights
 from rnn_lab.training.resume import find_resume_point
 from rnn_lab.training.rollback import Rollback, excluded_batches, read_rollbacks
 from rnn_lab.training.saved_run import SavedRun
-from rnn_lab.training.spec import RunSpec
+from rnn_lab.training.spec import RunSpec, options_signature
 
 
 class Start(NamedTuple):
@@ -37,15 +39,28 @@ def find_start(
 
 
 def recorded_weights(spec: RunSpec, saved: SavedRun | None) -> InitialWeights | None:
-    """Return what the `saved` run began with, without the weights; None: not known."""
+    """Return what the `saved` run began with, without the weights.
+
+    None: not known, or the options name another place, whose weights are read and compared.
+    """
     config = spec.config
     if saved is None or not config.train or config.trainer.fast_dev_run:
         return None
     origins = (config.model.init_from, config.data.vectors, config.ckpt_path)
     if all(origin is None for origin in origins):
         return None  # nothing would be read
+    if not saved.is_copy_for(spec) and _have_moved(config, saved):
+        return None
     about = saved.initial_weights
     return None if about is None else InitialWeights(about, is_recorded=True)
+
+
+def _have_moved(config: RunConfig, saved: SavedRun) -> bool:
+    names = ["model.init_from", "data.vectors"]
+    if config.data.vectors == SKIPGRAM:
+        names.append("data.unlabelled")
+    options = options_signature(config.model_dump(mode="json"))
+    return any(options[name] != saved.signature.get(name) for name in names)
 
 
 def checkpoint_metadata(
