@@ -203,7 +203,10 @@ class TextDataModule(L.LightningDataModule):
         if self.teacher is None or (unlabelled := find_unlabelled(self.config)) is None:
             return None
         if self.is_multilabel:
-            raise ConfigError("data.teacher: only where each text has one label")
+            raise ConfigError(
+                "data.teacher: these texts have any number of labels each; a teacher predicts one "
+                "label a text"
+            )
         return pseudo_label(
             self.teacher,
             unlabelled,

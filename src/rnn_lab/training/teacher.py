@@ -124,8 +124,8 @@ def _read(run: str) -> _Member:
         raise CheckpointError(f"{saved.path}: of a language model, which predicts no labels")
     if network.thresholds is not None:
         raise ConfigError(
-            f"data.teacher: {saved.path}: predicts any number of labels a text; only where each "
-            "text has one label"
+            f"data.teacher: {saved.path}: predicts any number of labels a text; a teacher predicts "
+            "one label a text"
         )
     fingerprint = digest(network.state_dict(), saved.about)
     names = tuple(saved.data.class_names)
