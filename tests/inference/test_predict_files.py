@@ -260,6 +260,7 @@ MISTAKES = [
     ({"input": "-", "shard": "0/2"}, "shard=0/2: needs input="),
     ({"output": "-"}, "output=-: is stdout; several files, and shards, need a folder"),
     ({"output": "texts/a.csv"}, "output=texts/a.csv: is a file"),
+    ({"output": "out.csv"}, "output=out.csv: is a file; several files, and shards, need a folder"),
     ({"output": "texts"}, "is the input folder"),
     ({"input": "none/*.csv"}, "input=none/*.csv: matches no file"),
     ({"input": ["texts/a.csv", "gone.csv"]}, "input=gone.csv: no such file or folder"),

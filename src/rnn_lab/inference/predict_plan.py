@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rnn_lab.data.readers.formats import known_format
 from rnn_lab.errors import ConfigError, UserError, sanitize
 from rnn_lab.inference.config import PredictOptions
 from rnn_lab.inference.input_files import InputFile, find_input_files
@@ -143,7 +144,8 @@ class Plan:
 
 def _output_folder(options: PredictOptions) -> Path:
     folder = Path(os.path.abspath(local_path(options.output)))  # noqa: PTH100  without `..`
-    if options.output == "-" or (folder.exists() and not folder.is_dir()):
+    is_file = not folder.is_dir() and (folder.exists() or known_format(folder) is not None)
+    if options.output == "-" or is_file:
         what = "stdout" if options.output == "-" else "a file"
         raise ConfigError(
             f"output={options.output}: is {what}; several files, and shards, need a folder: "
