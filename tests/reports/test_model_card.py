@@ -110,7 +110,9 @@ def test_it_has_the_calibration_error_with_and_without_the_temperature():
 
 def test_of_several_labels_it_has_the_thresholds():
     file = replace(FILE, thresholds=(0.25, 0.5), truncation_side="right")
-    card = model_card(file, RESULT | {"thresholds": {"bad": 0.25, "good": 0.5}})
+    data = RESULT["data"] | {"task": "multilabel"}
+    card = model_card(file, RESULT | {"thresholds": {"bad": 0.25, "good": 0.5}, "data": data})
+    assert "of validation are at a threshold of 0.5; those of test are at the thresholds" in card
     assert ["bad", "25.0 %", "10.0 %", "20.0 %", "30.0 %", "40"] in rows(card)
     assert "any number of 2 labels" in card and "the end is cut off" in card
     assert "the middle is cut off" in model_card(replace(FILE, truncation_side="middle"), RESULT)

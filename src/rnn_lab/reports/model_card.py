@@ -21,6 +21,7 @@ from rnn_lab.reports.formatting import (
     format_metric,
     format_percent,
     order_metrics,
+    threshold_note,
 )
 from rnn_lab.reports.run_summary import BASELINE_NAMES, baseline_metrics
 from rnn_lab.runs.untrusted import get_group, get_number
@@ -132,6 +133,9 @@ def _metrics(file: ExportedFile, result: _Result | None) -> Iterator[str]:
         values = (_metric(name, found.get(name)) for found in (result, *baselines.values()))
         label = _text(known.get(metric, metric))
         yield f"| {SPLIT_NAMES[split]} | {label} | {' | '.join(values)} |"
+    if note := threshold_note(result):
+        yield ""
+        yield note
     per_class = get_group(result, "per_class")
     if per_class and len(per_class) <= _MAX_CLASSES:
         yield ""
