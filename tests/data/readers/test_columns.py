@@ -341,6 +341,15 @@ def test_keys_of_nested_objects(format):
     assert (first.text, first.columns) == (LABELLED[0][0], rows[0])
 
 
+@pytest.mark.parametrize("format", ["jsonl", "json"])
+def test_keys_of_nested_objects_are_listed(tmp_path, format):
+    rows = [{"data": {"text": t, "at": {"day": 1}}, "meta": {"label": a}} for t, a in LABELLED]
+    lines = "\n".join(map(json.dumps, rows)) if format == "jsonl" else json.dumps(rows)
+    (tmp_path / f"a.{format}").write_text(lines)
+    with pytest.raises(DataError, match=r"to two of: data\.text, data\.at\.day, meta\.label$"):
+        list(RecordReader(tmp_path / f"a.{format}", ReadOptions(), labelled=True))
+
+
 def test_a_nested_key_that_is_not_there(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"data": {"text": "x"}, "label": "a"}\n')

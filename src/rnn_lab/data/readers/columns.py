@@ -22,6 +22,7 @@ DEFAULT_LABEL_COLUMNS = (
     *("label", "labels", "sentiment", "class", "category", "target", "polarity", "topic"),
 )
 _LISTED_COLUMNS = 20  # in an error message
+_LISTED_PATHS = 10  # of one object, in it
 
 _COUNTED_VALUES = 200  # distinct short values of a column
 _SHORT = 60  # characters of a value that may be a label or the name of a column
@@ -47,6 +48,7 @@ class ColumnStats:
     longest: int = 0
     digits: int = 0  # of short values
     nested: bool = False  # lists or objects
+    paths: dict[str, None] = field(default_factory=dict)  # of the values in objects: data.text
     distinct: set[int] = field(default_factory=set)  # hashes
     short_values: set[str] = field(default_factory=set)  # at most _COUNTED_VALUES
 
@@ -256,13 +258,18 @@ def resolve_columns(
         options: what the user says of them.
         stats: the evidence; None: names alone decide.
         header: of the result.
-        shown: how a message lists the columns; default: by their names.
+        shown: how a message lists the columns; default: by their names, and objects by the paths
+            of the values in them.
 
     Raises:
         UnknownColumnError: a column that the user names is not there, or no single column is the
             text or the label.
     """
-    resolver = _Resolver(names, options, stats or {}, shown or list(map(shorten, names)))
+    stats = stats or {}
+    if shown is None:
+        paths = {name: list(map(shorten, found.paths)) for name, found in stats.items()}
+        shown = [listed(paths.get(name, []), _LISTED_PATHS) or shorten(name) for name in names]
+    resolver = _Resolver(names, options, stats, shown)
     group, id_ = resolver.group(), resolver.id()
     others = {group, id_ if options.id is not None else None}
     text, label, indicators = resolver.resolve(others)

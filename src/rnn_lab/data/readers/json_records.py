@@ -192,7 +192,19 @@ def _document(reading: Reading) -> Iterator[JsonStream]:
 def add_to_stats(stats: dict[str, ColumnStats], row: dict[str, Any]) -> None:
     """Count the values of a row."""
     for name, value in row.items():
-        stats.setdefault(name, ColumnStats()).add(value)
+        found = stats.setdefault(name, ColumnStats())
+        found.add(value)
+        if isinstance(value, JsonObject):
+            found.paths.update(dict.fromkeys(_paths(name, value)))
+
+
+def _paths(name: str, value: Any) -> Iterator[str]:
+    """Yield the path of each value in an object, as options name it."""
+    if not isinstance(value, JsonObject):
+        yield name
+        return
+    for key, below in value.items():
+        yield from _paths(f"{name}.{key}", below)
 
 
 def object_record(
