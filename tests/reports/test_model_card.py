@@ -108,6 +108,15 @@ def test_it_has_the_calibration_error_with_and_without_the_temperature():
     assert "without calibration" not in card and "temperature" not in card
 
 
+def test_the_best_of_the_baselines_that_are_better_is_named():
+    scores = {"test/accuracy": 0.9, "test/f1": 0.4}
+    card = model_card(FILE, RESULT | {"baseline": RESULT["baseline"] | {"majority": scores}})
+    assert "most frequent class has a better test accuracy: prefer it" in card
+    assert "TF-IDF with logistic regression has a better test F1 (macro): prefer it" in card
+    equal = {"test/accuracy": 0.81250001, "test/f1": 0.5}
+    assert "prefer it" not in model_card(FILE, RESULT | {"baseline": {"nbsvm": equal}})
+
+
 def test_of_several_labels_it_has_the_thresholds():
     file = replace(FILE, thresholds=(0.25, 0.5), truncation_side="right")
     data = RESULT["data"] | {"task": "multilabel"}

@@ -99,6 +99,9 @@ def test_a_run_that_loses_is_told_what_may_help() -> None:
     assert "Most likely to help: more epochs with trainer.max_epochs, model.ngrams=2" in line
     (line,) = baseline_lines(result | {"test/accuracy": 0.95})
     assert "loses" not in line
+    rounded = {"test/accuracy": 0.8999999, "test/f1": 0.9}
+    (line,) = baseline_lines(result | rounded)  # equal, but in float32
+    assert "loses" not in line
     scores = result["baseline"] | {"nbsvm": {"test/accuracy": 0.86, "test/f1": 0.8}}
     _, line, loses = baseline_lines(result | {"baseline": scores})
     assert line == "NB-SVM, test: accuracy 86.00 %, F1 (macro) 80.00 %"

@@ -23,7 +23,7 @@ from rnn_lab.reports.formatting import (
     order_metrics,
     threshold_note,
 )
-from rnn_lab.reports.run_summary import BASELINE_NAMES, baseline_metrics
+from rnn_lab.reports.run_summary import baseline_metrics, is_worse
 from rnn_lab.runs.untrusted import get_group, get_number
 
 MARK = "<!-- model card of rnn-lab export -->"  # the first line of a card
@@ -167,10 +167,8 @@ def _limits(file: ExportedFile, result: _Result | None) -> Iterator[str]:
             )
         if result.get("synthetic"):
             yield "- Its training texts are synthetic. It is of no use for real ones."
-        lost = [name for name in ("accuracy", "f1") if _loses(result, f"test/{name}")]
-        if lost:
-            named = " and ".join(ALL_METRIC_NAMES[name] for name in lost)
-            yield f"- {BASELINE_NAMES['tfidf']} has a better test {named}: prefer it."
+        for baseline, metrics in _better_baselines(result).items():
+            yield f"- {baseline} has a better test {' and '.join(metrics)}: prefer it."
         shared = get_number(
             get_group(result, "data", "duplicates", "exact", "test_in_train").get("examples")
         )
@@ -256,12 +254,20 @@ def _origin(file: ExportedFile, result: _Result | None) -> Iterator[str]:
             yield f"| {_text(name)} | `{_code(value)}` |"
 
 
-def _loses(result: _Result, name: str) -> bool:
-    own, other = (
-        get_number(result.get(name)),
-        get_number(get_group(result, "baseline", "tfidf").get(name)),
-    )
-    return own is not None and other is not None and own < other
+def _better_baselines(result: _Result) -> dict[str, list[str]]:
+    """Return the names of the metrics of which a baseline has the best, by the baseline's."""
+    found: dict[str, list[str]] = {}
+    for metric in ("accuracy", "f1"):
+        own = get_number(result.get(f"test/{metric}"))
+        scores = {
+            name: score
+            for name, metrics in baseline_metrics(result).items()
+            if (score := get_number(metrics.get(f"test/{metric}"))) is not None
+        }
+        best = max(scores, key=scores.__getitem__, default="")
+        if own is not None and scores and is_worse(own, scores[best]):
+            found.setdefault(best, []).append(ALL_METRIC_NAMES[metric])
+    return found
 
 
 def _get_any(result: _Result | None, name: str) -> Any:

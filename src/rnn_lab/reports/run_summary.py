@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rnn_lab.errors import sanitize
+from rnn_lab.models.metric_table import MetricMode
 from rnn_lab.reports.evaluation_curves import NOT_MULTILABEL
 from rnn_lab.reports.formatting import (
     ALL_METRIC_NAMES,
@@ -36,6 +37,7 @@ BASELINE_NAMES = {
     "majority": "most frequent class",
 }
 _COMPARED = ("accuracy", "f1")
+_ROUNDING = 1e-6  # of metrics: torchmetrics' are float32, scikit-learn's float64
 # Of a run that loses to a baseline: an option, its values that are good, and what to try.
 _ADVICE: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("model.ngrams", (2, 3, 4, 5), "model.ngrams=2"),
@@ -145,6 +147,11 @@ def baseline_metrics(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: metrics for name, metrics in found.items() if metrics}
 
 
+def is_worse(own: float, other: float, mode: MetricMode = "max") -> bool:
+    """Return whether a network's metric is worse than a baseline's; equal ones may be rounded."""
+    return (other - own if mode == "max" else own - other) > _ROUNDING
+
+
 def baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Compare the network with the baselines of a run, and name what may help where it loses."""
     names = metric_names(result)
@@ -156,7 +163,7 @@ def baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
         for metric in _COMPARED:
             score, own = scores.get(f"{split}/{metric}"), result.get(f"{split}/{metric}")
             shown.append(f"{names[metric]} {format_metric(metric, score)}")
-            if score is not None and own is not None and own < score:
+            if score is not None and own is not None and is_worse(own, score):
                 gap = format_metric(metric, score - own).removesuffix(" %")
                 lost.append(f"{names[metric]} by {gap} points to {name}")
         yield f"{name}, {SPLIT_NAMES[split]}: {', '.join(shown)}"

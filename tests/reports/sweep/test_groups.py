@@ -1,8 +1,10 @@
 """Means over seeds, their confidence intervals, and comparisons of groups on the same examples.
 
-The paired bootstrap equals the enumeration of all resamples and SciPy's bootstrap.
+The interval equals the enumeration of all resamples and SciPy's bootstrap, the p value that of all
+permutations and SciPy's tests.
 """
 
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ from rnn_lab.reports.sweep.groups import (
     MAX_GROUPS,
     choose_groups,
     compare_groups,
+    compare_paired,
     correct_p_values,
     group_jobs,
     group_notes,
-    paired_bootstrap,
     repeated_over,
     seed_stats,
 )
@@ -51,6 +53,16 @@ def test_the_interval_of_accuracies_has_no_impossible_value() -> None:
     found = seed_stats([0.9375, 1.0], shares=True)  # 57 % to 137 % without
     assert found.low == pytest.approx(0.5717, abs=1e-3) and found.high == 1.0
     assert seed_stats([0.0, 0.1], shares=True).low == 0.0
+
+
+def test_seeds_of_one_fold_count_by_their_mean() -> None:
+    values, folds = [0.9, 0.7, 0.6, 0.8, 0.8], [0, 1, 1, 0, 2]
+    found, means = seed_stats(values, folds=folds), seed_stats([0.85, 0.65, 0.8])
+    assert found.n == 5
+    assert (found.mean, found.deviation, found.low, found.high) == pytest.approx(
+        (means.mean, means.deviation, means.low, means.high)
+    )
+    assert seed_stats([0.9, 0.8], folds=[1, 1]) == seed_stats([0.9, 0.8])  # one part, two seeds
 
 
 def test_one_run_has_no_interval_and_none_has_no_mean() -> None:
@@ -204,16 +216,17 @@ def test_runs_of_a_group_on_different_machines_are_named(tmp_path: Path) -> None
 OTHER_EXAMPLES = "different test examples or labels"
 
 
-def test_equals_the_enumeration_of_all_resamples() -> None:
+def test_equals_the_enumeration_of_all_resamples_and_permutations() -> None:
     first = np.array([1, 1, 0.5, 1, 0, 1.0])
     second = np.array([0, 1, 1, 0.5, 0, 0.5])
     differences = first - second
     every = np.array([np.mean(drawn) for drawn in product(differences, repeat=6)])  # 46,656
     observed = differences.mean()
-    found = paired_bootstrap(first, second, resamples=200_000, seed=1)
+    found = compare_paired(first, second, resamples=200_000, seed=1)
     assert found.difference == pytest.approx(observed)
     assert (found.low, found.high) == pytest.approx(np.quantile(every, [0.025, 0.975]), abs=0.021)
-    exact_p = np.mean(np.abs(every - observed) >= abs(observed) - 1e-12)
+    permuted = np.array(list(product([-1, 1], repeat=6))) @ differences / 6
+    exact_p = np.mean(np.abs(permuted) >= abs(observed) - 1e-12)
     assert found.p_value == pytest.approx(exact_p, abs=0.005)
 
 
@@ -221,7 +234,7 @@ def test_equals_scipys_on_many_examples() -> None:
     random = np.random.default_rng(0)
     first = (random.random(800) < 0.85).astype(float)
     second = np.where(random.random(800) < 0.8, first, random.random(800) < 0.7)
-    found = paired_bootstrap(first, second)
+    found = compare_paired(first, second)
     reference = stats.bootstrap(
         (first, second),
         lambda a, b, axis: np.mean(a - b, axis=axis),
@@ -229,31 +242,41 @@ def test_equals_scipys_on_many_examples() -> None:
     )  # fmt: skip
     interval = reference.confidence_interval
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.0015)
-    far = np.abs(reference.bootstrap_distribution - found.difference) >= abs(found.difference)
-    assert found.p_value == pytest.approx(far.mean(), abs=0.01)
-    # For one seed, McNemar's exact test is nearly the same test.
-    wins, losses = np.sum(first > second), np.sum(first < second)
-    mcnemar = stats.binomtest(int(wins), int(wins + losses)).pvalue
-    assert found.p_value == pytest.approx(mcnemar, abs=0.03)
+    shares = (first + second + (random.random((2, 800)) < 0.8)) / 4  # of four seeds
+    permuted = stats.permutation_test(
+        tuple(shares),
+        lambda a, b, axis: np.mean(a - b, axis=axis),
+        permutation_type="samples", vectorized=True, batch=1000, n_resamples=50_000, rng=1,
+    )  # fmt: skip
+    assert compare_paired(*shares).p_value == pytest.approx(permuted.pvalue, abs=0.02)
 
 
-def test_p_values_of_equal_models_are_uniform() -> None:
+@pytest.mark.parametrize(("wins", "losses"), [(0, 1), (4, 0), (1, 5), (30, 14)])
+def test_the_p_value_of_one_seed_is_that_of_mcnemars_exact_test(wins: int, losses: int) -> None:
+    first, second = np.ones(100), np.ones(100)
+    first[:losses] = 0
+    second[losses : losses + wins] = 0
+    exact = stats.binomtest(wins, wins + losses).pvalue
+    assert compare_paired(first, second).p_value == pytest.approx(exact, abs=0.01)
+
+
+def test_p_values_of_equal_models_are_uniform_but_for_ties() -> None:
     random = np.random.default_rng(5)
     found = [
-        paired_bootstrap(*(random.random((2, 500)) < 0.8).astype(float), resamples=1000).p_value
+        compare_paired(*(random.random((2, 500)) < 0.8).astype(float), resamples=1000).p_value
         for _ in range(300)
     ]
-    assert np.mean(np.array(found) < 0.05) == pytest.approx(0.05, abs=0.035)
-    assert np.mean(found) == pytest.approx(0.5, abs=0.06)
+    assert np.mean(np.array(found) < 0.05) == pytest.approx(0.04, abs=0.035)
+    assert 0.47 < np.mean(found) < 0.6
 
 
 def test_equal_and_opposite_models() -> None:
     same = np.array([1.0, 0, 1])
-    found = paired_bootstrap(same, same)
+    found = compare_paired(same, same)
     assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
-    far = paired_bootstrap(np.ones(100), np.zeros(100), resamples=99)
+    far = compare_paired(np.ones(100), np.zeros(100), resamples=99)
     assert (far.difference, far.p_value) == (1, 0.01)  # never zero
-    assert paired_bootstrap(same, 1 - same) == paired_bootstrap(same, 1 - same)  # the seed is fixed
+    assert compare_paired(same, 1 - same) == compare_paired(same, 1 - same)  # the seed is fixed
 
 
 def test_holms_correction_by_hand() -> None:
@@ -274,7 +297,7 @@ def test_examples_are_matched_by_name(tmp_path: Path) -> None:
     write_correctness(tmp_path / "gru", [1, 1, 0, 0], names)
     (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
     first, second = np.array([1, 1, 1, 0.0]), np.array([0, 0, 1, 1.0])
-    assert pair.test == paired_bootstrap(first, second)
+    assert pair.test == compare_paired(first, second)
     assert pair.examples == 4
     assert pair.corrected_p == pair.test.p_value
 
@@ -283,7 +306,7 @@ def test_seeds_are_averaged_per_example(tmp_path: Path) -> None:
     two_models(tmp_path, seed=1)
     write_job(tmp_path, "2", accuracy=0.9, correct=[0, 1, 0, 0], model__name="lstm", seed=2)
     (pair,) = compare_groups(group_jobs(read_jobs(tmp_path)))
-    assert pair.test == paired_bootstrap(np.array([0.5, 1, 0.5, 0]), np.array([1, 0, 0, 0.0]))
+    assert pair.test == compare_paired(np.array([0.5, 1, 0.5, 0]), np.array([1, 0, 0, 0.0]))
     assert pair.test.first == 0.5
 
 
@@ -394,6 +417,7 @@ def test_folds_are_one_group_with_the_accuracy_of_all_examples(tmp_path: Path) -
     assert (group.folds, group.validation.n, repeated_over(groups)) == (3, 4, "seeds and folds")
     assert group.pooled_accuracy == pytest.approx(7 / 13)
     assert group.pooled_from == "4 of 6 runs, 13 examples"
+    assert group.test.mean == pytest.approx((1 / 3 + 1 / 3 + 1) / 3)
 
 
 def test_an_incomplete_cross_validation_says_of_how_many_folds_it_is(tmp_path: Path) -> None:
@@ -405,6 +429,9 @@ def test_an_incomplete_cross_validation_says_of_how_many_folds_it_is(tmp_path: P
     write_fold(tmp_path, 1, [1, 1, 1], status="failed")
     (group,) = group_jobs(read_jobs(tmp_path))
     assert group.pooled_from == "2 of 3 folds, 7 examples"
+    shutil.copytree(tmp_path / "gru_0_1", tmp_path / "copy")
+    (group,) = group_jobs(read_jobs(tmp_path))
+    assert group.pooled_from == "2 of 3 folds, 10 examples"
 
 
 def test_cross_validations_are_compared_on_all_examples(tmp_path: Path) -> None:

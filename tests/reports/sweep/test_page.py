@@ -67,7 +67,7 @@ def test_twelve_runs(browser: Chromium, tmp_path: Path) -> None:
     assert len(browser.texts("#curves .line")) == len(browser.texts("#parallel .line")) == 12
     words = browser.value("document.body.innerText")
     assert "Selection uses validation only." in words
-    assert "10,000 resamples of the examples, seed 0" in words
+    assert "10,000 resamples each, seed 0" in words
 
     groups = browser.texts("#groups tbody tr td:nth-child(1)")
     assert groups == [f"model={m}, lr={lr}" for lr in ("0.004", "1e-05") for m in ("gru", "lstm")]

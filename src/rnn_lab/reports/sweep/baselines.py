@@ -8,11 +8,10 @@ import numpy as np
 
 from rnn_lab.models.metric_table import MetricMode
 from rnn_lab.reports.formatting import format_metric, order_metrics, shorten
-from rnn_lab.reports.run_summary import BASELINE_NAMES
+from rnn_lab.reports.run_summary import BASELINE_NAMES, is_worse
 from rnn_lab.reports.sweep.jobs import (
     DEFAULT_MONITOR,
     JobSummary,
-    sort_cost,
     sweep_mode,
     sweep_monitor,
 )
@@ -102,7 +101,7 @@ def _summarize(
 
 def _loses(job: JobSummary, baseline: str, metric: str, mode: MetricMode) -> bool:
     score, own = job.baselines[baseline].get(metric), job.metrics.get(metric)
-    return score is not None and sort_cost(mode, own) > sort_cost(mode, score)
+    return score is not None and (own is None or is_worse(own, score, mode))
 
 
 def _ordered(names: dict[str, Any]) -> list[str]:

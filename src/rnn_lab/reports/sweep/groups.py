@@ -1,7 +1,7 @@
 """Group the runs of a sweep by everything but their seed and fold, and compare the groups.
 
 A group's metrics are summarised over its seeds and folds. Pairs of groups are compared on the same
-test examples, with a paired bootstrap.
+test examples, with a paired bootstrap and permutation test.
 """
 
 import math
@@ -41,7 +41,7 @@ from rnn_lab.runs.result_json import option_key
 CONFIDENCE = 0.95
 ALL_RUNS = "all runs"
 RESAMPLES = 10_000
-BOOTSTRAP_SEED = 0
+RESAMPLING_SEED = 0
 MAX_GROUPS = 6  # compared with one another: 15 pairs
 
 
@@ -79,16 +79,25 @@ class SeedGroup:
     pooled_from: str = ""  # "2 of 3 folds, 200 examples" where not all are finished
 
 
-def seed_stats(values: Sequence[float], *, shares: bool = False) -> SeedStats:
+def seed_stats(
+    values: Sequence[float], *, folds: Sequence[Any] = (), shares: bool = False
+) -> SeedStats:
     """Return mean, standard deviation and Student's confidence interval of `values` [n].
 
     "Student", "The Probable Error of a Mean", 1908: mean ± t(n - 1) s / sqrt(n). Of `shares`, such
-    as accuracies, it is cut at 0 and 1, beyond which no mean can be.
+    as accuracies, it is cut at 0 and 1, beyond which no mean can be. Where the values are of
+    several `folds` [n], those of a fold count by their mean: its seeds share the test examples.
     """
-    n = len(values)
+    independent = list(values)
+    if len(set(folds)) > 1:
+        independent = [
+            float(np.mean([v for v, of in zip(values, folds, strict=True) if of == fold]))
+            for fold in dict.fromkeys(folds)
+        ]
+    n = len(independent)
     if n < 2:
-        return SeedStats(tuple(values), values[0] if n else None)
-    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+        return SeedStats(tuple(values), independent[0] if n else None)
+    mean, deviation = float(np.mean(independent)), float(np.std(independent, ddof=1))
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * deviation / math.sqrt(n)
     low, high = mean - half, mean + half
     if shares:
@@ -114,8 +123,13 @@ def group_jobs(jobs: Sequence[JobSummary]) -> list[SeedGroup]:
 
 def _make_group(jobs: Sequence[JobSummary], varied: Sequence[str], monitor: str) -> SeedGroup:
     def stats(metric: str) -> SeedStats:
-        found = (job.metrics.get(metric) for job in jobs if job.status == "finished")
-        return seed_stats([v for v in found if v is not None], shares=is_share(metric))
+        found = [
+            (value, job.config.get(FOLD))
+            for job in jobs
+            if job.status == "finished" and (value := job.metrics.get(metric)) is not None
+        ]
+        values, folds = [value for value, _ in found], [fold for _, fold in found]
+        return seed_stats(values, folds=folds, shares=is_share(metric))
 
     short = short_names(varied)
     options = {name: _shared_option(jobs, name) for name in varied if name not in REPEATS}
@@ -159,8 +173,8 @@ def _pool_accuracy(jobs: Sequence[JobSummary]) -> tuple[float | None, str]:
     folds, num_seeds = jobs[0].config.get(FOLDS), len({job.config.get(SEED) for job in jobs})
     wanted = num_seeds * folds if isinstance(folds, int) else 0
     runs = "folds" if num_seeds == 1 else "runs"
-    is_part = len(finished) < wanted
-    pooled_from = f"{len(finished)} of {wanted} {runs}, {sum(sizes):,} examples" if is_part else ""
+    there = len({(job.config.get(SEED), job.config.get(FOLD)) for job in finished})
+    pooled_from = f"{there} of {wanted} {runs}, {sum(sizes):,} examples" if there < wanted else ""
     return float(np.average(accuracies, weights=sizes)), pooled_from
 
 
@@ -255,28 +269,33 @@ class _Correctness:
     data: str  # fingerprint of the test examples: other files have other texts of the same names
 
 
-def paired_bootstrap(
-    first: np.ndarray, second: np.ndarray, resamples: int = RESAMPLES, seed: int = BOOTSTRAP_SEED
+def compare_paired(
+    first: np.ndarray, second: np.ndarray, resamples: int = RESAMPLES, seed: int = RESAMPLING_SEED
 ) -> PairedTest:
     """Compare `first` and `second` float64 [examples], the correctness of each example, 0 to 1.
 
-    Examples are resampled with replacement, the same ones for both (Efron and Tibshirani, "An
-    Introduction to the Bootstrap", 1993). The interval holds the middle 95 % of the differences.
-    The p value is two-sided: the share of resamples whose difference is as far from the observed
-    one as that is from zero (their section 16.4; Berg-Kirkpatrick et al. 2012), with the observed
-    one counted among them, so that it is never zero.
+    The interval holds the middle 95 % of the differences of a bootstrap: examples are resampled
+    with replacement, the same ones for both (Efron and Tibshirani, "An Introduction to the
+    Bootstrap", 1993). The p value is that of a permutation test: the two change places in examples
+    at random, which changes nothing if they are equally good (Noreen 1989; Yeh, "More Accurate
+    Tests for the Statistical Significance of Result Differences", 2000). It is two-sided, the share
+    of differences at least as far from zero as the observed one, which counts among them. For one
+    seed that is McNemar's exact test. Differences of a bootstrap would not do: where few examples
+    differ, and all in favour of one, they say nothing of chance.
 
-    Only the count of each distinct difference in a resample matters. Those counts are multinomial,
-    so they are drawn instead of the examples: the same distribution in a thousandth of the time.
+    Only the count of each distinct difference in a resample matters. Those counts are multinomial
+    and binomial, so they are drawn instead of the examples: the same distribution in a thousandth
+    of the time.
     """
     values, counts = np.unique(np.round(first - second, 12), return_counts=True)
-    examples = len(first)
-    draws = np.random.default_rng(seed).multinomial(examples, counts / examples, size=resamples)
+    examples, random = len(first), np.random.default_rng(seed)
     observed = float(values @ counts / examples)
-    resampled = draws @ values / examples
-    low, high = np.quantile(resampled, [0.025, 0.975]).tolist()
+    draws = random.multinomial(examples, counts / examples, size=resamples)
+    low, high = np.quantile(draws @ values / examples, [0.025, 0.975]).tolist()
+    kept = random.binomial(counts, 0.5, size=(resamples, len(counts)))
+    permuted = (2 * kept - counts) @ values / examples
     rounding = 1e-12
-    as_far = np.abs(resampled - observed) >= abs(observed) - rounding
+    as_far = np.abs(permuted) >= abs(observed) - rounding
     p_value = (1 + int(as_far.sum())) / (1 + resamples)
     return PairedTest(float(first.mean()), float(second.mean()), observed, low, high, p_value)
 
@@ -320,7 +339,7 @@ def _compare(
         return GroupComparison(first, second, reason=one if isinstance(one, str) else str(other))
     if reason := _mismatch(one, other):
         return GroupComparison(first, second, reason=reason)
-    test = paired_bootstrap(one.shares, other.shares)
+    test = compare_paired(one.shares, other.shares)
     return GroupComparison(first, second, len(one.names), test)
 
 

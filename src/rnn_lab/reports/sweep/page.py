@@ -102,7 +102,7 @@ def render_page(folder: Path, jobs: Sequence[JobSummary], output: Path | None = 
         notes=[*text_notes(jobs), *groups.group_notes(found)],
         max_groups=groups.MAX_GROUPS,
         resamples=groups.RESAMPLES,
-        bootstrap_seed=groups.BOOTSTRAP_SEED,
+        resampling_seed=groups.RESAMPLING_SEED,
     )
 
 
