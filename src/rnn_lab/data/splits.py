@@ -47,7 +47,7 @@ def split_validation(corpus: Corpus, config: TextOptions) -> tuple[np.ndarray, n
 def draw_training(corpus: Corpus, number: int, seed: int) -> np.ndarray:
     """Return `number` rows of `corpus.train`, int64 [number], ascending.
 
-    Each class has its share of them, at least one text, or one more. Where a text has any number
+    Each class has about its share of them, at least one text. Where a text has any number
     of labels, the rows are drawn without regard to them. With the same seed, the rows of a smaller
     number are among those of a larger one.
 

@@ -273,7 +273,7 @@ def warn_unlikely_classes(data: TextDataModule) -> None:
 def log_duplicates(data: TextDataModule) -> None:
     """Log how many examples are duplicates; as a warning where splits share too many."""
     exact, by_token = data.duplicates["exact"], data.duplicates["by_token"]
-    found, is_leaking = [], False
+    found, conflicts, is_leaking = [], 0, False
     for name in ("train", "validation", "test"):
         where = name if name == "train" else f"{name}_in_train"
         if where not in by_token:
@@ -281,13 +281,15 @@ def log_duplicates(data: TextDataModule) -> None:
         size, shared = len(data.splits.get(name, ())), by_token[where]["examples"]
         of = "within training" if name == "train" else f"of {size:,} {name} examples"
         found.append(f"{shared:,} {of} ({exact[where]['examples']:,} exactly)")
+        conflicts += by_token[where]["label_conflicts"]
         is_leaking |= name != "train" and shared > 0 and shared >= WARNING_SHARE * size
     log.log(
         logging.WARNING if is_leaking else logging.INFO,
         "Duplicates of training examples, word by word: %s; %s have another label. "
-        "result.json has all counts; data.drop_duplicates=true removes them from training",
+        "result.json has all counts; data.drop_duplicates=true removes from training those of "
+        "validation and test",
         ", ".join(found),
-        f"{sum(counts['label_conflicts'] for counts in by_token.values()):,}",
+        f"{conflicts:,}",
     )
 
 
