@@ -125,6 +125,30 @@ def test_a_group_of_a_registry_has_the_same_messages(group, line):
     assert str(caught.value) == line
 
 
+@pytest.mark.parametrize(
+    ("group", "value", "line"),
+    [
+        ("logger", {"mode": "offline"}, "logger.name: no value given"),
+        ("data", {"max_length": 5}, "data.source: no value given"),
+        (
+            "optimizer",
+            {"name": "adamw", "amsgrad": "maybe"},
+            "optimizer.amsgrad=maybe: give a number, true, false or a list of numbers",
+        ),
+        ("metrics", {"own": "parts.Own"}, "metrics.own: needs a _target_, the class to build"),
+        (
+            "model",
+            {"name": "lstm", "reset_after": True},
+            "model.reset_after: only model=gru has this option, not lstm; choose a cell by",
+        ),
+    ],
+)
+def test_a_problem_of_a_group_is_named_with_the_group(group, value, line):
+    with pytest.raises(ConfigError) as caught:
+        validate(RunConfig, GOOD | {group: value})
+    assert str(caught.value).startswith(line)
+
+
 def test_the_name_that_was_meant_is_offered():
     assert "Did you mean max_length?" in unknown_choice_message(
         "x", "data.max_lenght", ["max_length", "min_freq"]

@@ -1,5 +1,6 @@
 """Strict configuration schemas, the objects that options name, and one line per invalid option."""
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -235,6 +236,9 @@ def _line(path: list[str], details: Any, schema: type[BaseModel]) -> str:
         return f"{name}: no such option{'.' if meant else ''}{meant}"
     if kind == "missing":
         return f"{name}: no value given"
+    if kind == "union_tag_not_found":
+        tag = context["discriminator"].strip("'")
+        return f"{name}.{tag}: no value given"
     if kind == "union_tag_invalid":
         choices = context["expected_tags"].replace("'", "")
         tag = context["discriminator"].strip("'")
@@ -245,7 +249,9 @@ def _line(path: list[str], details: Any, schema: type[BaseModel]) -> str:
     if kind == "secret":  # the value itself is not printed
         return f"{name}: {details['msg']}"
     if isinstance(value, Mapping):  # an error about several options names them itself
-        return str(context.get("error", details["msg"]))
+        message = str(context.get("error", details["msg"]))
+        lacks_group = name and re.match(r"\w+[=:]", message)
+        return f"{name}.{message}" if lacks_group else message
     return f"{name}={as_typed(value)}: {_reason(details)}"
 
 

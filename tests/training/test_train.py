@@ -266,7 +266,7 @@ def test_impossible_target_is_refused_in_one_line(tmp_path, option, message):
 
 @pytest.mark.parametrize("option", ["+callbacks.x={patience: 3}", "+metrics.x={beta: 2.0}"])
 def test_an_entry_without_a_target_is_refused(option):
-    with pytest.raises(ConfigError, match=r"^x: needs a _target_, the class to build"):
+    with pytest.raises(ConfigError, match=r"\.x: needs a _target_, the class to build"):
         composed("data=demo", option)
 
 

@@ -33,10 +33,14 @@ def _validate(options: Any) -> Any:
         return options
     if not isinstance(options, Mapping):
         raise ValueError("expected the options of a source, such as data=demo")
-    name = options.get("source")
+    if (name := options.get("source")) is None:
+        raise ValueError("data.source: no value given")
     config = find_source(name).config
     if problems := list(_options_of_others(options, str(name), config)):
-        raise ValueError("\n".join(problems))
+        advice = (
+            f"; choose a source by its file, data={name}, or leave its options out: ~data.<name>"
+        )
+        raise ValueError("\n".join(problems) + advice)
     # Pydantic puts errors of this call under the name of the field: data.max_length.
     return config.model_validate(dict(options))
 

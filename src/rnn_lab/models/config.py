@@ -96,7 +96,10 @@ def _as_config_of_cell(options: Any) -> Any:
         cells = [cell for cell, other in CELL_CONFIGS.items() if option in other.model_fields]
         if cells:
             cells_text = ", ".join(f"model={cell}" for cell in sorted(cells))
-            raise ValueError(f"model.{option}: only {cells_text} has this option, not {name}")
+            raise ValueError(
+                f"model.{option}: only {cells_text} has this option, not {name}; choose a cell by "
+                f"its file, model={name}, or leave the option out: ~model.{option}"
+            )
     # An experiment may set an option of one cell to null, and is composed with every cell.
     known = {key: value for key, value in options.items() if key in config_class.model_fields}
     unknown = {key: value for key, value in options.items() if not _is_unset(key, value)}
