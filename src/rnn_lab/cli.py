@@ -79,17 +79,12 @@ class RecordOutputDir(Callback):
             check_sweep_options(config)
 
 
-def hydra_entrypoint(
-    config_name: str,
-    *,
-    raw_args: Sequence[str] = (),
-    sweepable: bool = False,
-    prints_result: bool = False,
-    reports_failures: bool = False,
-) -> Callable[[Task], Callable[[], None]]:
-    """Turn `task` into a command; its argument is conf/`config_name`.yaml, composed and resolved.
+@dataclass(frozen=True)
+class HydraCommand:
+    """A command that calls `task` with conf/`config_name`.yaml, composed and resolved.
 
     Args:
+        task: what the command does.
         config_name: the primary config.
         raw_args: options whose values are taken from the command line literally. A text contains
             commas, quotes and `${...}`, which Hydra's grammar would interpret.
@@ -100,25 +95,14 @@ def hydra_entrypoint(
             that cannot be written. Otherwise it continues: its results are in files.
         reports_failures: whether a callback of the config lists the failed jobs of a sweep at its
             end, so that Hydra need not raise the first one's error.
-
-    Returns:
-        a decorator. The command has no arguments and reads sys.argv.
     """
-
-    how = raw_args, sweepable, prints_result, reports_failures
-    return lambda task: _Command(task, config_name, *how).main
-
-
-@dataclass(frozen=True)
-class _Command:
-    """A task with the arguments of `hydra_entrypoint`."""
 
     task: Task
     config_name: str
-    raw_args: Sequence[str]
-    sweepable: bool
-    prints_result: bool
-    reports_failures: bool
+    raw_args: Sequence[str] = ()
+    sweepable: bool = False
+    prints_result: bool = False
+    reports_failures: bool = False
 
     def main(self) -> None:
         """Run the job of sys.argv, or those of its sweep."""

@@ -41,14 +41,14 @@ usage: {program} COMMAND [OPTION=VALUE ...]
 
 
 def hydra_command(config_name: str, **how: Any) -> "Callable[[Task], Callable[[], None]]":
-    """Turn a task into a command, as rnn_lab.cli.hydra_entrypoint does, which imports Hydra."""
+    """Turn a task into a command without arguments, see rnn_lab.cli.HydraCommand."""
 
     def decorate(task: "Task") -> Callable[[], None]:
         @functools.wraps(task)
         def program() -> None:
-            from rnn_lab.cli import hydra_entrypoint
+            from rnn_lab.cli import HydraCommand  # it imports Hydra
 
-            hydra_entrypoint(config_name, **how)(task)()
+            HydraCommand(task, config_name, **how).main()
 
         return program
 
@@ -58,9 +58,10 @@ def hydra_command(config_name: str, **how: Any) -> "Callable[[Task], Callable[[]
 @hydra_command("train", sweepable=True)
 def train(options: dict[str, Any]) -> None:
     """Train, test and report one run."""
-    from rnn_lab.sweeps.composed_run import train_composed
+    from rnn_lab.sweeps.composed_run import composed_run
+    from rnn_lab.training.retry import retry_run
 
-    train_composed(options)
+    retry_run(composed_run(options))
 
 
 @hydra_command("eval")

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import rnn_lab
-from rnn_lab.cli import hydra_entrypoint
+from rnn_lab.cli import HydraCommand
 from rnn_lab.command_line import take_text_literally
 from rnn_lab.composition import unknown_option
 from rnn_lab.errors import ConfigError
@@ -77,7 +77,7 @@ def compose(tmp_path, monkeypatch, capsys):
         composed: list[dict[str, Any]] = []
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
         try:
-            hydra_entrypoint("train")(composed.append)()
+            HydraCommand(composed.append, "train").main()
         except SystemExit as end:
             said = capsys.readouterr()
             assert end.code == (0 if said.out else 1)
@@ -310,7 +310,7 @@ def test_the_output_folder_of_a_test_is_named_by_either_option(monkeypatch, tmp_
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["eval.py", "run=somewhere", option])
     folders = []
-    hydra_entrypoint("eval")(lambda options: folders.append(HydraConfig.get().runtime.output_dir))()
+    HydraCommand(lambda _: folders.append(HydraConfig.get().runtime.output_dir), "eval").main()
     assert folders == [str(tmp_path / "tested")]
     assert {path.name for path in tmp_path.iterdir()} == {"tested"}
     assert (tmp_path / "tested" / ".hydra" / "config.yaml").exists()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rnn_lab.cli import hydra_entrypoint
+from rnn_lab.cli import HydraCommand
 from rnn_lab.inference.batch_predict import classify
 from rnn_lab.inference.load import load_model
 from tests.cli.forked import Started, run_warm_command
@@ -61,7 +61,7 @@ def test_any_text_arrives_to_the_letter(text):
     arrived, environment = [], dict(os.environ)
     argv, sys.argv = sys.argv, ["predict.py", "run=somewhere", f"text={text}", "batch_size=7"]
     try:
-        hydra_entrypoint("predict", raw_args=("text",))(arrived.append)()
+        HydraCommand(arrived.append, "predict", raw_args=("text",)).main()
     finally:
         sys.argv = argv
     assert dict(os.environ) == environment  # of the processes that are started next

@@ -78,9 +78,8 @@ def logits_with_trace(
     top = traces[-classifier.recurrent.directions :]
     outputs = torch.cat([direction.values("h") for direction in top], dim=2)
     logits = classifier.linear(classifier.pool(outputs, lengths))  # [batch, num_classes]
-    if classifier.ngrams is not None:
-        logits = logits + classifier.ngrams(tokens, lengths)
-    return logits, traces
+    wide = classifier.ngram_logits(tokens, lengths)
+    return logits if wide is None else logits + wide, traces
 
 
 class GradientNorms(NamedTuple):

@@ -13,23 +13,18 @@ from omegaconf import OmegaConf
 from rnn_lab.io.secret_scan import raw_overrides
 from rnn_lab.sweeps.naming import sweep_label
 from rnn_lab.training.config import parse_run_config
-from rnn_lab.training.retry import retry_run
 from rnn_lab.training.spec import RunSpec
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
 
-def train_composed(options: Mapping[str, Any]) -> None:
-    """Train the run of conf/train.yaml, composed into `options`, in the folder Hydra made for it.
+def composed_run(options: Mapping[str, Any]) -> RunSpec:
+    """Return the run of conf/train.yaml, composed into `options`, in the folder Hydra made for it.
 
     Raises:
-        Exception: see `retry_run`.
+        ConfigError: an option is unknown or impossible.
     """
-    retry_run(_run_spec(options))
-
-
-def _run_spec(options: Mapping[str, Any]) -> RunSpec:
     hydra = HydraConfig.get()
     overrides = raw_overrides(hydra)
     is_multirun = hydra.mode == RunMode.MULTIRUN

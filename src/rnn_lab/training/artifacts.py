@@ -122,10 +122,14 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     write_json(folder / "result.json", {SCHEMA_KEY: SCHEMA_VERSION} | dict(result))
 
 
+def is_demo_fallback(config: RunConfig, data: TextDataModule) -> bool:
+    """Return whether synthetic texts take the place of IMDB, which was not found."""
+    return config.data.source == "auto" and data.corpus.synthetic
+
+
 def run_identity(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
     """Return the name and tags of a run, in which synthetic texts never pass for IMDB."""
-    corpus = data.corpus
-    fallback = config.data.source == "auto" and corpus.synthetic
+    corpus, fallback = data.corpus, is_demo_fallback(config, data)
     marks = {"synthetic": corpus.synthetic, "fallback-to-demo": fallback}
     name = config.name or f"{config.model.name}-{corpus.name}-seed{config.seed}"
     if fallback and "demo" not in name:

@@ -1,7 +1,7 @@
 """The texts of a run: built from its options, read and reported."""
 
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.training.artifacts import run_identity
+from rnn_lab.training.artifacts import is_demo_fallback
 from rnn_lab.training.data_report import report_data, warn_demo_fallback
 from rnn_lab.training.hardware import Hardware
 from rnn_lab.training.initial_weights import initial_vocabulary
@@ -21,7 +21,7 @@ def load_data(spec: RunSpec, hardware: Hardware, saved: SavedRun | None) -> Text
     config = spec.config
     data = build_data(spec, hardware, saved)
     data.setup()
-    if run_identity(config, data)["demo_fallback"]:
+    if is_demo_fallback(config, data):
         warn_demo_fallback()
     report_data(spec, data)
     warn_of_teacher_texts(data)
