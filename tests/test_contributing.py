@@ -187,14 +187,24 @@ def test_the_tokenizer_resumes(run: Run) -> None:
     assert after["data"]["vocabulary_fingerprint"] == before["data"]["vocabulary_fingerprint"]
 
 
-@pytest.mark.parametrize("model", ["runs/stems", "stems.safetensors", "stems.onnx"])
-def test_without_the_tokenizer_a_run_is_one_line(run: Run, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "end"),
+    [
+        (
+            "runs/stems",
+            "the plugin that defines data.tokenizer=stems; load it with plugins=[stems]",
+        ),
+        ("stems.safetensors", "data.tokenizer=stems; load it with plugins=[<its module>]"),
+        ("stems.onnx", "if a plugin defines it, load that: plugins=[<module>]"),
+    ],
+)
+def test_without_the_tokenizer_a_run_is_one_line(run: Run, model: str, end: str) -> None:
     done = run_one(["rnn-lab", "predict", f"run={model}", "text=good"], run("Tokenizer"))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: {model}")
     assert "tokenizer=stems" in line or "tokenizer is 'stems'" in line
-    assert line.endswith("if a plugin defines it, load that: plugins=[<module>]")
+    assert line.endswith(end)
 
 
 def test_a_mistyped_tokenizer_names_those_of_plugins(run: Run) -> None:

@@ -252,8 +252,9 @@ def load(
     Of several runs, or the folder of a sweep, the model is their ensemble: its probabilities are
     the mean of theirs. It predicts, and does not explain.
 
-    A run with a cell or pooling of a plugin needs that plugin: import it first. Plugins that are
-    installed packages are imported here.
+    A run with a cell, pooling or tokenizer of a plugin needs that plugin: import it first. A data
+    source, loss or schedule is used in training alone. Plugins that are installed packages are
+    imported here.
 
     >>> import rnn_lab
     >>> model = rnn_lab.load(path)

@@ -150,7 +150,10 @@ CASES = {
     "classes": (set_(*DATA, "class_names", value=["a"]), "class names"),
     "vocabulary": (set_(*DATA, "text_encoder", "vocabulary", value=3), "vocabulary"),
     "plugins": (set_(*MODEL, "plugins", value=["os"]), "not permitted"),
-    "cell": (set_(*MODEL, "name", value="planted"), "if a plugin defines it, load that: plugins=["),
+    "cell": (
+        set_(*MODEL, "name", value="planted"),
+        "needs the plugin that defines model.name=plan",
+    ),
     "old": (set_("about", "schema_version", value=1), "has schema_version 1; this version of"),
     "new": (set_("about", "schema_version", value=4), "reads schema_version 3"),
     "unversioned": (lambda header, about: about.pop("schema_version"), "has no schema_version; "),

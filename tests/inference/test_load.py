@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import os
 import pickle
 import sys
 import zipfile
@@ -175,7 +176,7 @@ def change(*keys):
         (
             change("hyper_parameters", "model", "name"),
             "transformer",
-            "no such cell. Choose from: gru",
+            "needs the plugin that defines model.name=transformer; load it with plugins=[<its mod",
         ),
         (change("hyper_parameters", "vocab_size"), -5, "vocab_size"),
         (change("hyper_parameters", "vocab_size"), 10**6, "tokens with 3 class names"),
@@ -192,7 +193,12 @@ def change(*keys):
         (change("TextDataModule", "class_names"), ["bad", "good", "good"], "2 class names"),
         (change("TextDataModule", "class_names"), 5, "not a complete"),
         (change("TextDataModule", "text_encoder"), {"vocabulary": 3}, "text encoder"),
-        (change("TextDataModule", "config", "source"), "ftp", "source"),
+        (change("TextDataModule", "config", "source"), 5, "source"),
+        (change("TextDataModule", "config"), {"source": "ftp", "batch_size": -1}, "batch_size"),
+        (change("TextDataModule", "config"), {"source": "ftp", "label_separator": 1}, "separator"),
+        (change("TextDataModule", "config"), {"source": "ftp", "size": torch.ones(2)}, "size"),
+        (change("hyper_parameters", "scheduler"), None, "scheduler"),
+        (change("hyper_parameters", "optimizer"), {"lr": torch.ones(2)}, "optimizer.lr"),
         (change("TextDataModule"), None, "not a complete checkpoint of train.py"),
     ],
 )
@@ -253,30 +259,96 @@ def test_a_checkpoint_of_another_schema_version_is_refused_by_its_number(
     assert f"{said}this version of rnn-lab reads schema_version 3" in refused(path)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        change("hyper_parameters", "model", "name"),
-        change("hyper_parameters", "model", "pooling"),
-        change("TextDataModule", "config", "source"),
-        change("TextDataModule", "config", "tokenizer"),
-        change("TextDataModule", "text_encoder", "tokenizer"),
-    ],
-    ids=["cell", "pooling", "source", "tokenizer", "vocabulary"],
-)
-def test_an_unknown_name_is_not_imported_and_a_plugin_is_suggested(
-    tmp_path, monkeypatch, state, spoil
-):
-    """The name of a module that would register it, were it imported."""
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """A module that nothing may import; its name."""
     (tmp_path / "planted_plugin.py").write_text("raise SystemExit('imported')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    spoil(state, "planted_plugin")
+    yield "planted_plugin"
+    assert "planted_plugin" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (change("hyper_parameters", "model", "name"), "model.name=planted_plugin; load it with"),
+        (change("hyper_parameters", "model", "pooling"), "model.pooling=planted_plugin; load it"),
+        (change("TextDataModule", "config", "tokenizer"), "a tokenizer of your own also needs"),
+        (change("TextDataModule", "text_encoder", "tokenizer"), "data.tokenizer=planted_plugin; "),
+    ],
+    ids=["cell", "pooling", "tokenizer", "vocabulary"],
+)
+def test_an_unknown_name_is_not_imported_and_a_plugin_is_suggested(
+    tmp_path, state, planted, spoil, said
+):
+    """The name of a module that would register it, were it imported."""
+    spoil(state, planted)
     path = tmp_path / "unknown.ckpt"
     torch.save(state, path)
     message = refused(path)
-    assert message.endswith("; if a plugin defines it, load that: plugins=[<module>]")
-    assert "planted_plugin" not in sys.modules
+    assert said in message
+    assert "plugins=[<its module>]" in message
+    assert message.count("plugins=") == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "modules"),
+    [
+        (
+            "seed: 1\nplugins:\n- planted_plugin\n- my.parts\nmetrics: {}\n",
+            "planted_plugin,my.parts",
+        ),
+        ("plugins: []\n", None),
+        ("plugins: planted_plugin\n", None),
+        ("model:\n  plugins:\n  - planted_plugin\n", None),
+        ("plugins:\n- '\x1b[31m'\n- ../x\n", None),
+        ("plugins: !!python/object/apply:os.mkdir [ran]\n", None),
+        ("plugins:\n- !!python/object/apply:os.mkdir [ran]\n", None),
+        ("a: &a [1]\nb: &b [*a, *a]\nplugins: [*b, *b]\n", None),
+        ("[" * 100_000, None),
+        (b"plugins:\n- \xff\n", None),
+        ("", None),
+        (None, None),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_the_config_beside_a_checkpoint_names_the_modules(
+    tmp_path, state, planted, config, modules
+):
+    checkpoint, file = (tmp_path / name for name in ("checkpoints/best.ckpt", ".hydra/config.yaml"))
+    for path in (checkpoint, file):
+        path.parent.mkdir()
+    state["hyper_parameters"]["model"] |= {"name": "leaky", "pooling": "ends"}
+    torch.save(state, checkpoint)
+    if config is None:
+        os.mkfifo(file)
+    else:
+        file.write_bytes(config if isinstance(config, bytes) else config.encode())
+    assert refused(checkpoint) == (
+        f"{checkpoint}: needs the plugin that defines model.name=leaky and model.pooling=ends; "
+        f"load it with plugins=[{modules or '<its module>'}]"
+    )
+    assert not Path("ran").exists()
+
+
+def test_an_unknown_source_is_not_imported_and_its_options_are_kept(
+    tmp_path, mood_run, state, planted
+):
+    state["TextDataModule"]["config"] |= {
+        **{"source": planted, "val_split": "by_author", "unlabelled": True},
+        **{"label_separator": "|", "_target_": "tests.inference.planted.instantiate"},
+    }
+    state["hyper_parameters"]["scheduler"] = {"name": planted, "drops": 3}
+    state["hyper_parameters"]["optimizer"] = {"name": planted, "betas": (0.9, 0.95)}
+    torch.save(state, tmp_path / "unknown.ckpt")
+    found, other = load_model(tmp_path / "unknown.ckpt"), load_model(mood_run)
+    tokens, lengths = torch.tensor([[2, 3]]), torch.tensor([2])
+    assert torch.equal(found.model(tokens, lengths), other.model(tokens, lengths))
+    assert found.data_config.source == planted
+    assert found.data_config.batch_size == other.data_config.batch_size
+    assert found.label_separator == "|"
+    assert not [name for name in sys.modules if "planted" in name]
 
 
 @pytest.mark.parametrize(
@@ -284,21 +356,17 @@ def test_an_unknown_name_is_not_imported_and_a_plugin_is_suggested(
     [(), ("hyper_parameters",), ("hyper_parameters", "model"), ("TextDataModule", "config")],
     ids=str,
 )
-def test_the_plugins_that_a_file_names_are_not_imported(tmp_path, monkeypatch, state, place):
-    (tmp_path / "planted_plugin.py").write_text("raise SystemExit('imported')")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+def test_the_plugins_that_a_file_names_are_not_imported(tmp_path, state, planted, place):
     part = state
     for key in place:
         part = part[key]
-    part["plugins"] = ["planted_plugin"]
+    part["plugins"] = [planted]
     path = tmp_path / "planted.ckpt"
     torch.save(state, path)
     if place:
         assert "not permitted" in refused(path)
     else:  # a part of the checkpoint that nothing reads
         load_model(str(path))
-    assert "planted_plugin" not in sys.modules
 
 
 @pytest.mark.parametrize("content", [{"state_dict": {}}, {"epoch": 3}, [1, 2], torch.zeros(3)])

@@ -14,7 +14,8 @@ from rnn_lab.data.readers.config import read_options
 from rnn_lab.data.readers.labels import LIST
 from rnn_lab.data.readers.reading import ReadInfo
 from rnn_lab.data.readers.records import RecordReader
-from rnn_lab.errors import ConfigError, DataError
+from rnn_lab.data.sources.registry import SOURCES
+from rnn_lab.errors import CheckpointError, ConfigError, DataError, sanitize
 from rnn_lab.inference.config import EvaluateOptions
 from rnn_lab.inference.ensemble import Ensemble
 from rnn_lab.inference.load import LoadedModel, load_model
@@ -36,6 +37,7 @@ from rnn_lab.training.artifacts import (
     write_result,
 )
 from rnn_lab.training.data_report import print_source_info, write_skipped_rows
+from rnn_lab.training.saved_network import needs_plugin
 from rnn_lab.training.split_predictions import SplitPredictions
 from rnn_lab.training.train_hashes import TRAIN_HASHES, all_train_hashes, count_trained_on
 from rnn_lab.validation import AUTO, StrictConfig, metric_factories, validate
@@ -145,8 +147,16 @@ def data_config(run: LoadedModel, options: EvaluateOptions) -> TextOptions:
     """Return the options of the run's own texts, or of `options.data`, batched as in the run.
 
     Raises:
+        CheckpointError: the run's own texts need a plugin that is not loaded.
         ConfigError: an option of `options.data` is unknown or has an invalid value.
     """
+    source = run.data_config.source
+    if options.data is None and source not in SOURCES:
+        plugin = needs_plugin(run.path, f"data.source={sanitize(source, 50)}")
+        raise CheckpointError(
+            f"{run.path}: its test split {plugin}, or name the texts to test: data=files "
+            "data.test_path=<path>"
+        )
     chosen = run.data_config.model_dump(exclude=LOCAL_OPTIONS) | {"cache_dir": options.cache_dir}
     if options.data is not None:
         chosen = {name: chosen[name] for name in chosen if name in SHARED_OPTIONS} | options.data

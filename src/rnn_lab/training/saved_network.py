@@ -9,35 +9,40 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from rnn_lab.data.config import DataOptions
+from rnn_lab.data.config import DataOptions, TextOptions
 from rnn_lab.data.corpus import Task
+from rnn_lab.data.sources.registry import SOURCES
 from rnn_lab.data.text_encoder import TextEncoder
+from rnn_lab.data.tokenizer_base import TOKENIZERS
 from rnn_lab.errors import CheckpointError, ConfigError, sanitize, whole_message
+from rnn_lab.io.atomic import read_text
 from rnn_lab.io.safe_load import safe_load
 from rnn_lab.io.safetensors_file import SUFFIX, read_safetensors
 from rnn_lab.io.schema import SCHEMA_KEY, schema_mismatch
 from rnn_lab.models.classifier import RecurrentClassifier
-from rnn_lab.models.config import (
-    ModelConfig,
-    ModelOptions,
-    OptimizerConfig,
-    SchedulerConfig,
-)
+from rnn_lab.models.config import ModelConfig, ModelOptions
 from rnn_lab.models.language_model import RecurrentLanguageModel
-from rnn_lab.runs.run_folder import find_checkpoint, is_onnx_file
+from rnn_lab.models.registry import CELLS, POOLINGS
+from rnn_lab.runs.run_folder import CONFIG_DIR, find_checkpoint, is_onnx_file, run_folder
+from rnn_lab.runs.untrusted import get_group
 from rnn_lab.validation import first_problem
 
 DATA = "TextDataModule"  # key of the data's state in a checkpoint
 _PREFIX = r"^(?:classifier|language_model)\."  # of the network's weights in a LightningModule
+# In a config.yaml as Hydra writes it. Only its text is read: the file may be untrusted.
+_PLUGINS = re.compile(r"^plugins:\n((?:- [\w.]+\n)+)", re.MULTILINE)
 _SavedType = TypeVar("_SavedType", bound="_Saved")
 _Network = TypeVar("_Network", bound=nn.Module)
+# Of training alone: no plugin is needed to read it.
+_Value = str | bool | int | float | None
+_TrainingOption = _Value | list[_Value] | tuple[_Value, ...]
 
 
 class _Plain(BaseModel):
@@ -51,9 +56,9 @@ class _HyperParameters(_Plain, extra="forbid"):
     vocab_size: int = Field(gt=0)
     num_classes: int = Field(ge=2)
     task: Task = "multiclass"
-    optimizer: OptimizerConfig
-    scheduler: SchedulerConfig
-    loss: dict[str, float] = Field(default_factory=dict)  # of training alone: needs no plugin
+    optimizer: dict[str, _TrainingOption]
+    scheduler: dict[str, _TrainingOption]
+    loss: dict[str, float] = Field(default_factory=dict)
 
 
 class _LanguageModelParameters(_Plain, extra="forbid"):
@@ -62,14 +67,30 @@ class _LanguageModelParameters(_Plain, extra="forbid"):
     objective: Literal["language_model"]
     model: ModelOptions
     vocab_size: int = Field(gt=0)
-    optimizer: OptimizerConfig
-    scheduler: SchedulerConfig
+    optimizer: dict[str, _TrainingOption]
+    scheduler: dict[str, _TrainingOption]
+
+
+class _OtherSource(TextOptions, extra="allow"):
+    """The options of a source that no loaded module registers; only its texts need the module."""
+
+    __pydantic_extra__: dict[str, JsonValue]
+
+    has_unlabelled: ClassVar[bool] = True
+    val_split: str = ""  # type: ignore[assignment]  # each source has choices of its own
+    label_separator: str | None = None
+
+
+def _of_any_source(options: Any) -> Any:
+    source = get_group(options).get("source")
+    is_unknown = isinstance(source, str) and source not in SOURCES
+    return _OtherSource.model_validate(dict(options)) if is_unknown else options
 
 
 class SavedData(_Plain):
     """The state of a rnn_lab.data.datamodule.TextDataModule."""
 
-    config: DataOptions
+    config: Annotated[DataOptions, BeforeValidator(_of_any_source)]
     class_names: list[str]
     corpus_fingerprint: str
     source_info: dict[str, Any] = Field(default_factory=dict)  # of a Corpus
@@ -116,8 +137,8 @@ def read_network(run: str | Path) -> SavedNetwork:
 
     Raises:
         CheckpointError: there is no checkpoint; or it is damaged, not of this project, of another
-            schema version, inconsistent, or contains anything but plain data; or torch is too old
-            to read one safely.
+            schema version, inconsistent, or contains anything but plain data; or its cell, pooling
+            or tokenizer is of a plugin that is not loaded; or torch is too old to read one safely.
     """
     if is_onnx_file(run):
         raise CheckpointError(
@@ -126,6 +147,7 @@ def read_network(run: str | Path) -> SavedNetwork:
         )
     path = find_checkpoint(run)
     content = _read_ours(path)
+    _check_plugins(path, content)
     if _is_language_model(content):
         return _language_model(path, content)
     return _classifier(path, content)
@@ -194,18 +216,40 @@ def _validated(path: Path, content: Any, kind: type[_SavedType]) -> tuple[_Saved
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except ValidationError as error:
-        reason = first_problem(error) + _plugin_hint(error.errors()[0])
+        reason = first_problem(error)
         raise CheckpointError(f"{path}: not a complete checkpoint of train.py: {reason}") from None
 
 
-def _plugin_hint(details: Any) -> str:
-    """Return the advice for a name that this process has nothing registered under."""
-    unknown_name = details["type"] != "missing" and (
-        details["loc"][-1:] in (("name",), ("pooling",), ("source",), ("tokenizer",))
-        or details["type"] == "union_tag_invalid"
-        or re.search(r"\b(name|pooling|source)=", details["msg"])
+def _check_plugins(path: Path, content: Any) -> None:
+    """Refuse a network with a cell, a pooling or a tokenizer that no loaded module registers."""
+    model = get_group(content, "hyper_parameters", "model")
+    names = (
+        ("model.name", CELLS, model.get("name")),
+        ("model.pooling", POOLINGS, model.get("pooling")),
+        ("data.tokenizer", TOKENIZERS, get_group(content, DATA, "text_encoder").get("tokenizer")),
     )
-    return "; if a plugin defines it, load that: plugins=[<module>]" if unknown_name else ""
+    unknown = [
+        f"{option}={sanitize(name, 50)}"
+        for option, registry, name in names
+        if isinstance(name, str) and name not in registry
+    ]
+    if unknown:
+        raise CheckpointError(f"{path}: {needs_plugin(path, ' and '.join(unknown))}")
+
+
+def needs_plugin(path: Path, options: str) -> str:
+    """Return "needs the plugin that defines `options`; load it with plugins=[...]".
+
+    The modules are those of the config in the folder of the run; nothing imports them.
+    """
+    folder = run_folder(path)
+    try:
+        config = "" if folder is None else read_text(folder / CONFIG_DIR / "config.yaml")
+    except (OSError, UnicodeDecodeError):
+        config = ""
+    found = _PLUGINS.search(config)
+    modules = sanitize(",".join(re.findall(r"[\w.]+", found[1]))) if found else "<its module>"
+    return f"needs the plugin that defines {options}; load it with plugins=[{modules}]"
 
 
 def _read(path: Path) -> Any:
