@@ -8,7 +8,8 @@ from rnn_lab.data.readers.formats import known_format
 from rnn_lab.data.readers.records import BadRow, ReadInfo, Record
 from rnn_lab.errors import DataError
 from rnn_lab.inference.input_files import InputFile, find_input_files
-from rnn_lab.inference.labelling import OUTPUTS, LazyRun
+from rnn_lab.inference.labelling import OUTPUTS
+from rnn_lab.inference.run_loader import LazyRun
 from rnn_lab.paths import local_path
 
 

@@ -3,15 +3,13 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rnn_lab.data.readers.formats import infer_unlabelled_format
-from rnn_lab.data.readers.records import BadRow, ReadInfo, Record, RecordReader
+from rnn_lab.data.readers.records import BadRow, Record
 from rnn_lab.errors import ConfigError, DataError, sanitize
-from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.config import PredictOptions
 from rnn_lab.inference.ensemble import Ensemble
 from rnn_lab.inference.prediction_files import (
@@ -25,13 +23,10 @@ from rnn_lab.inference.prediction_files import (
     describe_dropped,
     is_prediction_file,
 )
-from rnn_lab.inference.recorded import recorded_read_info
-from rnn_lab.inference.run_loader import load_runs
 from rnn_lab.io.atomic import atomic_write, atomic_write_bytes
 from rnn_lab.io.replace import check_replaceable
 from rnn_lab.io.streams import printing_results
 from rnn_lab.paths import local_path
-from rnn_lab.runs.jobs import list_runs
 
 if TYPE_CHECKING:
     from rnn_lab.inference.predictor import Predictor
@@ -43,49 +38,6 @@ OUTPUTS = {
     ".parquet": ParquetTable,
 }
 NAMED_LINES = 10  # bad lines that the summary lists; the output has them all
-
-
-class LazyRun:
-    """The run of `options`, or the ensemble of several, loaded when it is first needed."""
-
-    def __init__(self, options: PredictOptions) -> None:
-        self.options = options
-
-    @cached_property
-    def predictor(self) -> "Predictor":
-        """The model."""
-        return load_predictor(self.options)
-
-    @cached_property
-    def runs(self) -> list[str]:
-        """The run, or those of the ensemble."""
-        return list_runs(self.options.run)
-
-    @cached_property
-    def read_info(self) -> ReadInfo | None:
-        """How the training texts of the first run were read; a result.json has it unloaded."""
-        return self._read_info(self.runs[0])
-
-    def _read_info(self, run: str) -> ReadInfo | None:
-        is_recorded, info = recorded_read_info(run)
-        return info if is_recorded else self.predictor.read_info
-
-    @cached_property
-    def reads_whole_files(self) -> bool:
-        """Whether a text file is one text, by option or as those that every run was trained on."""
-        if self.options.one_text_per != "auto":
-            return self.options.one_text_per == "file"
-        infos = map(self._read_info, self.runs)
-        return all(info is not None and info.whole_files for info in infos)
-
-    def reader(self, source: str | Path | BinaryIO) -> RecordReader:
-        """Return a reader of an input.
-
-        The columns of the text and the encoding are those of the training texts, where the input
-        has them and no option says otherwise.
-        """
-        options = self.options.read_options(whole_files=self.reads_whole_files)
-        return RecordReader(source, options, labelled=False, like=self.read_info)
 
 
 class Counts(NamedTuple):
@@ -189,18 +141,6 @@ def _check_columns(run: Ensemble, source: str) -> None:
             f"{source}: the runs were trained on texts of different columns, {columns}; give "
             "text_column=<name>"
         )
-
-
-def load_predictor(options: PredictOptions) -> "Predictor":
-    """Load the run, or the ensemble of several, whose number is printed."""
-    is_one_text = options.input is None
-    with fast_imports():
-        loaded = load_runs(
-            options.run, options.device, precision=options.precision, for_one_text=is_one_text
-        )
-    if isinstance(loaded, Ensemble):
-        print(f"The mean of {len(loaded.members)} runs", file=sys.stderr)
-    return loaded
 
 
 def check_output_file(path: Path, option: str, *, overwrite: bool) -> None:

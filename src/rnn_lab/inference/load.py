@@ -95,8 +95,12 @@ class LoadedModel(SingleModel):
 
 
 @torch.inference_mode(False)  # of a caller: its tensors could never be explained
-def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
+def load_model(
+    run: str | Path, device: str = "cpu", *, precision: str = FLOAT32, use_numba: bool = True
+) -> LoadedModel:
     """Load a run folder or file as a float32 network in evaluation mode on `device`.
+
+    `precision` is that of the matrix products; `use_numba` is of the recurrent layers.
 
     Raises:
         CheckpointError: it is of a language model, or as of `read_network`.
@@ -110,6 +114,7 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
             f"{saved.path}: of a language model, which predicts no labels; a classifier starts "
             f"from it with train.py model.init_from={saved.path}"
         )
+    saved.network.recurrent.use_numba = use_numba
     data = saved.data
     return LoadedModel(
         model=saved.network.to(target),
@@ -121,6 +126,7 @@ def load_model(run: str | Path, device: str = "cpu") -> LoadedModel:
         path=saved.path,
         read_info=training_read_info(data.source_info),
         about=saved.about,
+        precision=precision,
     )
 
 

@@ -11,15 +11,9 @@ from rnn_lab.errors import ConfigError, DataError, sanitize
 from rnn_lab.inference.config import PredictOptions
 from rnn_lab.inference.documents import Documents, find_documents
 from rnn_lab.inference.input_files import names_several
-from rnn_lab.inference.labelling import (
-    OUTPUTS,
-    LazyRun,
-    check_output_file,
-    label_rows,
-    load_predictor,
-    output_lock,
-)
+from rnn_lab.inference.labelling import OUTPUTS, check_output_file, label_rows, output_lock
 from rnn_lab.inference.prediction_files import ParquetTable
+from rnn_lab.inference.run_loader import LazyRun
 from rnn_lab.io.locks import locked
 from rnn_lab.io.streams import printing_results
 from rnn_lab.paths import local_path
@@ -46,7 +40,7 @@ def predict(options: dict[str, Any]) -> None:
     checked = validate(PredictOptions, options)
     run = LazyRun(checked)
     if checked.input is None:
-        predict_text(checked)
+        predict_text(run)
     elif isinstance(checked.input, str) and not _has_output_folder(checked, checked.input):
         predict_stream(run, checked.input)
     elif (documents := find_documents(run)) is not None:
@@ -58,7 +52,7 @@ def predict(options: dict[str, Any]) -> None:
     else:
         from rnn_lab.inference.predict_files import predict_files
 
-        predict_files(checked)
+        predict_files(run)
 
 
 def _has_output_folder(options: PredictOptions, source: str) -> bool:
@@ -66,13 +60,13 @@ def _has_output_folder(options: PredictOptions, source: str) -> bool:
     return options.is_divided or names_several(source)
 
 
-def predict_text(options: PredictOptions) -> None:
-    """Print the label or labels of `options.text`, then the probability of every class."""
-    text = check_text(options.text)
-    run = load_predictor(options)
-    (probabilities,) = run.probabilities([run.encode(text)])
+def predict_text(run: LazyRun) -> None:
+    """Print the label or labels of the option `text`, then the probability of every class."""
+    text = check_text(run.options.text)
+    predictor = run.predictor
+    (probabilities,) = predictor.probabilities([predictor.encode(text)])
     with printing_results():
-        print_prediction(run, probabilities, options.top_k)
+        print_prediction(predictor, probabilities, run.options.top_k)
 
 
 def check_text(text: str | None) -> str:

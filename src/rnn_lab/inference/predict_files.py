@@ -16,14 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from rnn_lab import __version__
 from rnn_lab.errors import ConfigError, DataError, UserError, WriteError, sanitize
 from rnn_lab.inference.config import PredictOptions
-from rnn_lab.inference.labelling import (
-    Counts,
-    LazyRun,
-    check_output_file,
-    label_rows,
-    output_lock,
-)
+from rnn_lab.inference.labelling import Counts, check_output_file, label_rows, output_lock
 from rnn_lab.inference.predict_plan import RECORDS, WHOLE, Part, Plan
+from rnn_lab.inference.run_loader import LazyRun
 from rnn_lab.inference.shards import Shard, rows_of_shard
 from rnn_lab.io.atomic import check_writable, read_json, write_json
 from rnn_lab.io.locks import locked
@@ -49,8 +44,8 @@ class PartResult(NamedTuple):
     error: str = ""
 
 
-def predict_files(options: PredictOptions) -> None:
-    """Label the files of `options.input`, or those of its shard, one after the other.
+def predict_files(run: LazyRun) -> None:
+    """Label the files of the option `input`, or those of its shard, one after the other.
 
     Finished outputs are skipped. A file that cannot be read is reported at once, and again at the
     end; the others are labelled.
@@ -58,8 +53,9 @@ def predict_files(options: PredictOptions) -> None:
     Raises:
         UserError: the options, the run or the output folder cannot be used, or a file failed.
     """
+    options = run.options
     shard = WHOLE if options.shard is None else Shard.parse(options.shard)
-    plan, labeller = Plan.of(options, shard.count), Labeller(options)
+    plan, labeller = Plan.of(options, shard.count), Labeller(run)
     labeller.check_run()
     check_writable(plan.folder, "output")
     with locked_shard(plan, options, shard):
@@ -80,13 +76,8 @@ def _file_digest(run: str) -> Any:
 class Labeller:
     """A model that labels parts, loaded at the first that is not finished."""
 
-    options: PredictOptions
+    run: LazyRun
     _listed: dict[Path, "_Listing"] = field(default_factory=dict)
-
-    @cached_property
-    def run(self) -> LazyRun:
-        """The run, or the ensemble of several."""
-        return LazyRun(self.options)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -95,7 +86,7 @@ class Labeller:
         digest = digests[0]
         for other in digests[1:]:
             digest.update(other.digest())
-        chosen = self.options.model_dump(mode="json", exclude=_NOT_RECORDED)
+        chosen = self.run.options.model_dump(mode="json", exclude=_NOT_RECORDED)
         digest.update(json.dumps([__version__, chosen], sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -146,7 +137,7 @@ class Labeller:
             predictor,
             reader,
             rows,
-            self.options,
+            self.run.options,
             sanitize(str(source)),
             str(part.output),
             prefix=f"{part}: ",
@@ -172,7 +163,7 @@ class Labeller:
             raise ConfigError(
                 f"{part.output}: {whole} has all rows already; delete it, or choose another folder"
             )
-        check_output_file(part.output, str(part.output), overwrite=self.options.overwrite)
+        check_output_file(part.output, str(part.output), overwrite=self.run.options.overwrite)
 
 
 def report(results: Iterable[PartResult]) -> None:

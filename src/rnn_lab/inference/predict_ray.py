@@ -17,6 +17,7 @@ from rnn_lab.errors import ConfigError, UserError
 from rnn_lab.inference.config import PredictOptions
 from rnn_lab.inference.predict_files import Labeller, PartResult, locked_shard, report
 from rnn_lab.inference.predict_plan import WHOLE, Part, Plan
+from rnn_lab.inference.run_loader import LazyRun
 from rnn_lab.io.atomic import check_writable
 from rnn_lab.paths import local_path, project_root
 from rnn_lab.plugins import load_plugins, require_extra
@@ -36,8 +37,7 @@ def predict_on_ray(options: PredictOptions) -> None:
     """
     require_extra("ray", "engine=ray")
     options = _with_absolute_paths(options)
-    labeller = Labeller(options)
-    labeller.check_run()
+    Labeller(LazyRun(options)).check_run()
     Plan.of(options, 1)
     check_writable(Path(options.output), "output")
     import ray
@@ -85,7 +85,7 @@ class RayLabeller:
     def __init__(self, options: dict[str, Any], parts: list[Part]) -> None:
         """Store what to label; the model is loaded at the first part that is not finished."""
         load_plugins(list(options["plugins"]))
-        self._labeller = Labeller(PredictOptions.model_validate(options))
+        self._labeller = Labeller(LazyRun(PredictOptions.model_validate(options)))
         self._parts = parts
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:

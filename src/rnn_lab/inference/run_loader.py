@@ -4,15 +4,77 @@ torch takes seconds to import: that is left to the first run that needs it. A pr
 with it calls these functions within `fast_imports`.
 """
 
-from dataclasses import replace
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
+from rnn_lab.data.readers.records import ReadInfo, RecordReader
 from rnn_lab.errors import ConfigError
+from rnn_lab.fast_import import fast_imports
 from rnn_lab.inference.ensemble import Ensemble
 from rnn_lab.inference.predictor import FLOAT32, Predictor, SingleModel
+from rnn_lab.inference.recorded import recorded_read_info
 from rnn_lab.plugins import load_plugins, require_extra
 from rnn_lab.process import num_threads
 from rnn_lab.runs.jobs import Runs, list_runs
 from rnn_lab.runs.run_folder import find_checkpoint, is_onnx_file
+
+if TYPE_CHECKING:
+    from rnn_lab.inference.config import PredictOptions
+
+
+class LazyRun:
+    """The run of `options`, or the ensemble of several, loaded when it is first needed."""
+
+    def __init__(self, options: "PredictOptions") -> None:
+        self.options = options
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The model; the number of members of an ensemble is printed."""
+        options = self.options
+        with fast_imports():
+            loaded = load_runs(
+                options.run,
+                options.device,
+                precision=options.precision,
+                for_one_text=options.input is None,
+            )
+        if isinstance(loaded, Ensemble):
+            print(f"The mean of {len(loaded.members)} runs", file=sys.stderr)
+        return loaded
+
+    @cached_property
+    def runs(self) -> list[str]:
+        """The run, or those of the ensemble."""
+        return list_runs(self.options.run)
+
+    @cached_property
+    def read_info(self) -> ReadInfo | None:
+        """How the training texts of the first run were read; a result.json has it unloaded."""
+        return self._read_info(self.runs[0])
+
+    def _read_info(self, run: str) -> ReadInfo | None:
+        is_recorded, info = recorded_read_info(run)
+        return info if is_recorded else self.predictor.read_info
+
+    @cached_property
+    def reads_whole_files(self) -> bool:
+        """Whether a text file is one text, by option or as those that every run was trained on."""
+        if self.options.one_text_per != "auto":
+            return self.options.one_text_per == "file"
+        infos = map(self._read_info, self.runs)
+        return all(info is not None and info.whole_files for info in infos)
+
+    def reader(self, source: str | Path | BinaryIO) -> RecordReader:
+        """Return a reader of an input.
+
+        The columns of the text and the encoding are those of the training texts, where the input
+        has them and no option says otherwise.
+        """
+        options = self.options.read_options(whole_files=self.reads_whole_files)
+        return RecordReader(source, options, labelled=False, like=self.read_info)
 
 
 def load_runs(
@@ -60,7 +122,5 @@ def load_run(
     from rnn_lab.inference.load import load_model
 
     load_plugins(())  # those of installed packages: a run may have a cell of theirs
-    loaded = replace(load_model(run, device), precision=precision)
     # numba takes a second to import: too long for one text.
-    loaded.model.recurrent.use_numba = not for_one_text
-    return loaded
+    return load_model(run, device, precision=precision, use_numba=not for_one_text)

@@ -58,6 +58,7 @@ def _missing(options: dict[str, Any], shards: list[str]) -> tuple[list[Any], int
     from rnn_lab.inference.config import PredictOptions
     from rnn_lab.inference.predict_files import Labeller
     from rnn_lab.inference.predict_plan import Plan
+    from rnn_lab.inference.run_loader import LazyRun
     from rnn_lab.inference.shards import Shard
     from rnn_lab.validation import validate
 
@@ -65,7 +66,7 @@ def _missing(options: dict[str, Any], shards: list[str]) -> tuple[list[Any], int
     chosen = [Shard.parse(shard) for shard in shards]
     plans = {shard.count: Plan.of(checked[0], shard.count) for shard in chosen}
     parts = [part for shard in chosen for part in plans[shard.count].parts_of(shard)]
-    fingerprint = Labeller(checked[0]).fingerprint
+    fingerprint = Labeller(LazyRun(checked[0])).fingerprint
     failures = []
     for part in parts:
         if not part.is_done(fingerprint):
