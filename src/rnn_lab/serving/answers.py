@@ -23,7 +23,7 @@ def predictions_json(run: ServedRun, parts: list[np.ndarray]) -> bytes:
 
 def explanation_json(run: ServedRun, asked: ExplainRequest) -> bytes:
     """Explain a text, and return the response."""
-    count = len(run.run.encode(asked.text))
+    count = len(run.predictor.encode(asked.text))
     if count > _MAX_EXPLAINED_TOKENS:
         raise RequestError(
             422,
@@ -68,7 +68,8 @@ def explanation_json(run: ServedRun, asked: ExplainRequest) -> bytes:
 
 
 def _answer(run: ServedRun) -> dict[str, Any]:
-    return {"run": run.name, "task": run.run.task, "classes": run.run.class_names}
+    predictor = run.predictor
+    return {"run": run.name, "task": predictor.task, "classes": predictor.class_names}
 
 
 def encode(answer: dict[str, Any]) -> bytes:

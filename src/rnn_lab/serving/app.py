@@ -129,7 +129,8 @@ def add_api(
     async def health(request: Request) -> dict[str, Any]:
         """Return whether the server accepts requests, and the runs that it has."""
         runs = [
-            {"name": name, "classes": run.run.class_names} for name, run in service.runs.items()
+            {"name": name, "classes": run.predictor.class_names}
+            for name, run in service.runs.items()
         ]
         return {"status": "ready", "runs": runs if request.scope["authorized"] else None}
 
@@ -177,7 +178,7 @@ def add_api(
         """Explain the prediction for one text: words, gates, and the prediction word by word."""
         asked = await service.read_json(request, ExplainRequest)
         run = service.run(asked.run)
-        if not run.run.can_explain:
+        if not run.predictor.can_explain:
             raise RequestError(
                 422, f"run: {run.name} is an .onnx file, which only predicts; serve the run folder"
             )

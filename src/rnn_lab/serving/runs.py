@@ -34,14 +34,14 @@ _PERCENTILES = (10, 90)  # of the units, around their mean
 class ServedRun:
     """A loaded run: its batcher predicts, and in another thread its explainer explains."""
 
-    def __init__(self, name: str, run: SingleModel, batcher: Batcher) -> None:
+    def __init__(self, name: str, predictor: SingleModel, batcher: Batcher) -> None:
         self.name = name
-        self.run = run
+        self.predictor = predictor
         self.batcher = batcher
-        self._explainer = run.explainer()
-        warm_up = self.explain(_WARM_UP, None).states if run.can_explain else {}
+        self._explainer = predictor.explainer()
+        warm_up = self.explain(_WARM_UP, None).states if predictor.can_explain else {}
         self._hidden_sizes = [states.shape[1] for states in warm_up.values()]  # of each gate
-        self.about = _describe(name, run)
+        self.about = _describe(name, predictor)
 
     def explain(self, text: str, label: str | None) -> "Explanation":
         """Explain the prediction for one text.
@@ -59,14 +59,14 @@ class ServedRun:
         """Return the labels of one text and the probability of each class, float32 [classes]."""
         numbers = shortest_floats(probabilities)
         return {
-            "label": self.run.class_names[int(probabilities.argmax())],
-            "labels": self.run.predicted(probabilities),
-            "probabilities": dict(zip(self.run.class_names, numbers, strict=True)),
+            "label": self.predictor.class_names[int(probabilities.argmax())],
+            "labels": self.predictor.predicted(probabilities),
+            "probabilities": dict(zip(self.predictor.class_names, numbers, strict=True)),
         }
 
     def queued(self) -> SingleModel:
-        """Return the run as a SingleModel whose batches go through the queue of the batcher."""
-        return _Queued(self.run, self.batcher)
+        """Return the predictor as one whose batches go through the queue of the batcher."""
+        return _Queued(self.predictor, self.batcher)
 
 
 class _Queued(SingleModel):
@@ -98,7 +98,9 @@ class _Queued(SingleModel):
         return np.concatenate([part.result() for part in parts])
 
 
-def load_runs(options: ServeOptions, observe: Callable[[str, int], None]) -> dict[str, ServedRun]:
+def load_served_runs(
+    options: ServeOptions, observe: Callable[[str, int], None]
+) -> dict[str, ServedRun]:
     """Load the runs of `options` by their names, the first of which is the default.
 
     `observe` is called with the name of a run and the number of texts of each batch.

@@ -24,12 +24,12 @@ def serve(options: dict[str, Any]) -> None:
     with fast_imports():
         from rnn_lab.serving.app import create_app
         from rnn_lab.serving.metrics import Metrics
-        from rnn_lab.serving.runs import load_runs
+        from rnn_lab.serving.runs import load_served_runs
         from rnn_lab.serving.server import run_server
         from rnn_lab.serving.service import Service
 
         metrics = Metrics()
-        runs = load_runs(checked, metrics.observe_batch)  # which imports torch
+        runs = load_served_runs(checked, metrics.observe_batch)  # which imports torch
     token, generated = checked.token, False
     if token == AUTO or (token is None and not checked.is_local):
         token, generated = secrets.token_urlsafe(24), True
