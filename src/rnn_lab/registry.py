@@ -33,14 +33,25 @@ class Registry(Generic[Entry]):
         self._entries: dict[str, Entry] = {}
         self._origins: dict[str, str] = {}  # the class or function that defines each entry
 
+    def check_name(self, name: object) -> None:
+        """Make sure that `register_...` is called with a name, and does not decorate by itself.
+
+        Raises:
+            ConfigError: the name is not a word.
+        """
+        if callable(name):
+            decorator = f"@register_{self.kind.rpartition(' ')[2]}"  # of "data source": source
+            raise ConfigError(f'{decorator}: needs a name: {decorator}("name")')
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w-]*", name):
+            raise ConfigError(f"{name!r}: the name of a {self.kind} is one word")
+
     def add(self, name: str, entry: Entry, definition: Callable[..., Any]) -> None:
         """Add `entry`, which the class or function `definition` defines, under `name`.
 
         Raises:
             ConfigError: the name is not a word, or belongs to another definition.
         """
-        if not isinstance(name, str) or not re.fullmatch(r"\w[\w-]*", name):
-            raise ConfigError(f"{name!r}: the name of a {self.kind} is one word")
+        self.check_name(name)
         if not definition.__module__.startswith("rnn_lab."):
             list(self)  # the entries of this package come first: their names are taken
         origin = f"{definition.__module__}.{definition.__qualname__}"

@@ -51,7 +51,8 @@ class LeakyConfig(ModelConfig):
 
 @register_cell("leaky", LeakyConfig)
 class LeakyCell(RNNCell):
-    pass
+    def __init__(self, leak, epsilon):
+        pass
 
 class SumsOptions(TextOptions):
     num_sums: int = 100

@@ -3,14 +3,25 @@
 import importlib
 import sys
 from types import ModuleType
+from typing import ClassVar
 
 import pytest
 import torch
 from torchmetrics import Metric
 
+from rnn_lab.data import register_source, register_tokenizer
 from rnn_lab.data.batches import MixedBatch, PaddedTexts
 from rnn_lab.errors import ConfigError
-from rnn_lab.models import register_loss
+from rnn_lab.models import (
+    Cell,
+    ModelConfig,
+    Value,
+    register_cell,
+    register_fast_path,
+    register_loss,
+    register_pooling,
+    register_schedule,
+)
 from rnn_lab.models.config import CELL_CONFIGS, LossConfig, SchedulerConfig, validate_model
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.lightning_module import TextClassifier
@@ -115,6 +126,26 @@ def pair(outputs, lengths):
 @register_schedule("toy_staircase")
 def staircase(progress, warmup_ratio, drops=2):
     return 0.1 ** int(progress * drops)
+
+
+@register_schedule("toy_nothing")
+def nothing(progress, warmup_ratio):
+    pass
+
+
+@register_schedule("toy_text")
+def text(progress, warmup_ratio):
+    return "half"
+
+
+@register_schedule("toy_vector")
+def vector(progress, warmup_ratio):
+    return torch.ones(2)
+
+
+@register_schedule("toy_tensor")
+def tensor(progress, warmup_ratio):
+    return torch.tensor(progress)
 
 
 @register_loss("toy_brier")
@@ -371,6 +402,109 @@ def test_its_options_are_checked(toys):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("nothing", "NoneType"), ("text", "str"), ("vector", "Tensor")]
+)
+def test_a_schedule_returns_a_number(toys, name, kind):
+    assert SchedulerConfig(name="toy_tensor").factor(0.5) == 0.5
+    with pytest.raises(ConfigError) as error:
+        SchedulerConfig(name=f"toy_{name}").factor(0.5)
+    assert str(error.value) == f"scheduler.name=toy_{name}: returned {kind}, expected a number"
+
+
+class LeakConfig(ModelConfig):
+    leak: float = 0.5
+
+
+class NoStep(Cell):
+    gates = 1
+    values: ClassVar = {"h": Value("state", "state $h$")}
+
+
+class NoGates(Cell):
+    values = NoStep.values
+
+    def step(self, x, state, weights):
+        return {"h": weights["scale"] * state[0]}
+
+
+class NoArgument(NoGates):
+    gates = 1
+
+
+class NoDefault(NoArgument):
+    def __init__(self, decay):
+        self.decay = decay
+
+
+class OwnShapes(NoGates):
+    def weight_shapes(self, input_size, hidden_size):
+        return {"scale": (hidden_size,)}
+
+
+@pytest.mark.parametrize(
+    ("cell", "config", "line"),
+    [
+        (NoStep, ModelConfig, "NoStep does not define step"),
+        (NoGates, ModelConfig, "NoGates does not define gates"),
+        (
+            NoArgument,
+            LeakConfig,
+            "the constructor of NoArgument does not fit the options of LeakConfig: got an "
+            "unexpected keyword argument 'leak'",
+        ),
+        (
+            NoDefault,
+            ModelConfig,
+            "the constructor of NoDefault does not fit the options of ModelConfig: missing a "
+            "required argument: 'decay'",
+        ),
+        (LeakConfig, ModelConfig, "must be a subclass of rnn_lab.models.Cell"),
+        (NoArgument, dict, "<class 'dict'> is not a subclass of ModelConfig"),
+    ],
+)
+def test_an_incomplete_cell_is_not_registered(cell, config, line):
+    with pytest.raises(ConfigError) as error:
+        register_cell("incomplete", config)(cell)
+    assert str(error.value) == f"cell incomplete: {line}"
+    assert "incomplete" not in CELLS
+
+
+def test_a_cell_with_weights_of_its_own_needs_no_gates(monkeypatch):
+    monkeypatch.setattr(CELLS, "_entries", dict(CELLS._entries))
+    monkeypatch.delitem(CELL_CONFIGS, "own_shapes", raising=False)
+    register_cell("own_shapes")(OwnShapes)
+    layer = RecurrentLayer("own_shapes", 3, 4)
+    assert {name: tuple(weight.shape) for name, weight in layer.named_parameters()} == {
+        "scale_l0": (4,)
+    }
+
+
+@pytest.mark.parametrize(
+    ("register", "form"),
+    [
+        (register_cell, '@register_cell: needs a name: @register_cell("name")'),
+        (register_pooling, '@register_pooling: needs a name: @register_pooling("name")'),
+        (register_loss, '@register_loss: needs a name: @register_loss("name")'),
+        (register_schedule, '@register_schedule: needs a name: @register_schedule("name")'),
+        (register_source, '@register_source: needs a name: @register_source("name")'),
+        (register_tokenizer, '@register_tokenizer: needs a name: @register_tokenizer("name")'),
+        (
+            register_fast_path,
+            "@register_fast_path: needs a class of cells: @register_fast_path(MyCell)",
+        ),
+    ],
+)
+def test_a_decorator_that_is_not_called_is_one_line(register, form):
+    with pytest.raises(ConfigError) as error:
+
+        @register
+        def part(*arguments):
+            pass
+
+    assert str(error.value) == form
+
+
 def test_a_step_returns_the_values_that_are_described(toys):
     class Forgetful(toys.LeakyCell):
         def step(self, x, state, weights):
@@ -396,8 +530,6 @@ def test_a_step_returns_values_of_the_shape_of_the_state(toys):
 
 
 def test_a_name_belongs_to_one_thing(toys):
-    from rnn_lab.models import Cell, register_cell, register_pooling
-
     assert CELLS["toy_leaky"] is toys.LeakyCell
     register_cell("toy_leaky", toys.LeakyConfig)(toys.LeakyCell)  # imported twice
     with pytest.raises(ConfigError, match=r"cell gru is registered twice, by rnn_lab.models.cells"):
@@ -407,7 +539,7 @@ def test_a_name_belongs_to_one_thing(toys):
     with pytest.raises(ConfigError, match="pooling toy_none: factor=0 must be a positive integer"):
         register_pooling("toy_none", factor=0)
     with pytest.raises(ConfigError, match="cell toy_none: `states` must begin with h"):
-        register_cell("toy_none")(type("Nothing", (Cell,), {}))
+        register_cell("toy_none")(type("Nothing", (OwnShapes,), {"values": {}}))
     with pytest.raises(ConfigError, match="one word"):
         register_cell("toy/leaky")(toys.LeakyCell)
 

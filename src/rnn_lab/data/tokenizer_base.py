@@ -163,6 +163,7 @@ def register_tokenizer(name: str) -> Callable[[type[AnyTokenizer]], type[AnyToke
     Raises:
         ConfigError: another tokenizer has that name, or the class is incomplete.
     """
+    TOKENIZERS.check_name(name)
     if name == "auto":
         raise ConfigError("tokenizer auto: is the value that chooses one; give another name")
 

@@ -15,6 +15,7 @@ per gate. That is the same: W' [h, x] + b' = W x + b + U h + c. A batch holds on
 so that W x is `x @ W.T` here.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, NamedTuple, TypeVar
@@ -80,16 +81,12 @@ def register_cell(
     """Register a class as the cell `model.name=<name>`, with `config` for the cell's own options.
 
     Raises:
-        ConfigError: another cell has that name, or the class is incomplete.
+        ConfigError: another cell has that name, or the class or `config` does not fit.
     """
+    CELLS.check_name(name)
 
     def register(cell: type[AnyCell]) -> type[AnyCell]:
-        states, values = getattr(cell, "states", ()), getattr(cell, "values", {})
-        if states[:1] != ("h",) or not set(states) <= set(values):
-            raise ConfigError(
-                f"cell {name}: `states` must begin with h, the output, and `values` must describe "
-                "each of them"
-            )
+        _check_complete(name, cell, config)
         CELLS.add(name, cell, cell)
         CELL_CONFIGS[name] = config
         REGISTERED_OPTIONS.update(f"model.{option}" for option in config.model_fields)
@@ -97,6 +94,33 @@ def register_cell(
         return cell
 
     return register
+
+
+def _check_complete(name: str, cell: type[Cell], config: type[ModelConfig]) -> None:
+    """Report the mistakes of a class that would be errors far from their cause later."""
+    if not (isinstance(cell, type) and issubclass(cell, Cell)):
+        raise ConfigError(f"cell {name}: must be a subclass of rnn_lab.models.Cell")
+    if not (isinstance(config, type) and issubclass(config, ModelConfig)):
+        raise ConfigError(f"cell {name}: {config!r} is not a subclass of ModelConfig")
+    missing = sorted(cell.__abstractmethods__)
+    if cell.weight_shapes is Cell.weight_shapes and not hasattr(cell, "gates"):
+        missing.append("gates")
+    if missing:
+        raise ConfigError(f"cell {name}: {cell.__name__} does not define {', '.join(missing)}")
+    values = getattr(cell, "values", {})
+    if cell.states[:1] != ("h",) or not set(cell.states) <= set(values):
+        raise ConfigError(
+            f"cell {name}: `states` must begin with h, the output, and `values` must describe "
+            "each of them"
+        )
+    options = config.model_fields.keys() - ModelConfig.model_fields.keys()
+    try:
+        inspect.signature(cell).bind(**dict.fromkeys(sorted(options)))
+    except TypeError as error:
+        raise ConfigError(
+            f"cell {name}: the constructor of {cell.__name__} does not fit the options of "
+            f"{config.__name__}: {error}"
+        ) from None
 
 
 @register_cell("rnn")

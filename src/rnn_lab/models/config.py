@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from rnn_lab.errors import ConfigError
 from rnn_lab.models.registry import CELLS, LOSSES, POOLINGS, SCHEDULES
 from rnn_lab.validation import (
     AUTO,
@@ -262,8 +263,18 @@ class SchedulerConfig(_WithArguments):
     warmup_ratio: Probability = 0.1
 
     def factor(self, progress: float) -> float:
-        """Return the share of the optimizer's learning rate at `progress`, 0 to 1, of the run."""
-        return SCHEDULES[self.name](progress, self.warmup_ratio, **self.arguments)
+        """Return the share of the optimizer's learning rate at `progress`, 0 to 1, of the run.
+
+        Raises:
+            ConfigError: the schedule, as of a plugin, returned something else.
+        """
+        share = SCHEDULES[self.name](progress, self.warmup_ratio, **self.arguments)
+        try:
+            return float(share)
+        except (TypeError, ValueError, RuntimeError):  # the last is of a tensor of several numbers
+            raise ConfigError(
+                f"scheduler.name={self.name}: returned {type(share).__name__}, expected a number"
+            ) from None
 
     @model_validator(mode="after")
     def _arguments_exist(self) -> Self:

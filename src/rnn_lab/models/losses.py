@@ -54,6 +54,7 @@ def register_loss(
     Raises:
         ConfigError: another loss or an option has that name, or `passes` is not a number from 0 up.
     """
+    LOSSES.check_name(name)
     if name in _TAKEN:
         raise ConfigError(f"loss {name}: is built in; choose another name")
     if not isinstance(passes, int) or passes < 0:

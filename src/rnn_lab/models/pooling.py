@@ -49,6 +49,7 @@ def register_pooling(
         ConfigError: another pooling has that name, it is neither function nor nn.Module, or the
             factor is not a positive integer.
     """
+    POOLINGS.check_name(name)
     if not isinstance(factor, int) or factor < 1:
         raise ConfigError(f"pooling {name}: factor={factor} must be a positive integer")
 

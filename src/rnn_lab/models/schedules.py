@@ -20,6 +20,7 @@ def register_schedule(name: str) -> Callable[[Schedule], Schedule]:
     Raises:
         ConfigError: another schedule has that name.
     """
+    SCHEDULES.check_name(name)
 
     def register(schedule: Schedule) -> Schedule:
         SCHEDULES.add(name, schedule, schedule)

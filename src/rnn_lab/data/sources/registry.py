@@ -28,17 +28,18 @@ class Source(NamedTuple):
 SOURCES: Registry[Source] = Registry("data source")
 
 
-def register_source(name: str, config: type[TextOptions]) -> Callable[[Load], Load]:
+def register_source(name: str, config: type[TextOptions] = TextOptions) -> Callable[[Load], Load]:
     """Register the decorated function as the data source `name`.
 
     The function takes a `config` object and returns a Corpus. A YAML file with `source: <name>` in
     a folder conf/data makes `data=<file>` select it. `config` is a subclass of TextOptions that
-    declares the options which the source adds.
+    declares the options which the source adds; leave it out where it adds none.
 
     Raises:
         ConfigError: the name is not a word, or another function has it.
         TypeError: `config` is not a subclass of TextOptions.
     """
+    SOURCES.check_name(name)
     if not (isinstance(config, type) and issubclass(config, TextOptions)):
         raise TypeError(f"data source {name}: {config!r} is not a subclass of TextOptions")
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from rnn_lab.errors import ConfigError
 from rnn_lab.models.cells import Cell, GRUCell, LSTMCell, RNNCell, State, Weights
 
 if TYPE_CHECKING:
@@ -48,7 +49,14 @@ def register_fast_path(
 
     `fits` returns whether this path can run a layer on these inputs; paths are asked in the order
     of their registration. `zeroes_padding`: outputs are zero beyond each length.
+
+    Raises:
+        ConfigError: `cell` is not a class of cells, as where the decorator is not called.
     """
+    if not (isinstance(cell, type) and issubclass(cell, Cell)):
+        raise ConfigError(
+            "@register_fast_path: needs a class of cells: @register_fast_path(MyCell)"
+        )
 
     def register(run: Run) -> Run:
         _PATHS.setdefault(cell, []).append(FastPath(run, fits, zeroes_padding))
