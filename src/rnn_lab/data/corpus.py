@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rnn_lab.data.storage import (
     ArrayWriter,
@@ -41,10 +42,9 @@ class Split:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # the dataclass is frozen
-        dtype = np.uint8 if np.ndim(self.labels) == 2 else np.int64
-        set_field(self, "labels", np.asarray(self.labels, dtype=dtype))
+        set_field(self, "labels", _as_integers(self.labels))
         if self.groups is not None:
-            set_field(self, "groups", np.asarray(self.groups, dtype=np.int64))
+            set_field(self, "groups", _as_integers(self.groups))
         if not len(self.names):
             set_field(self, "names", [str(row) for row in range(len(self.labels))])
         if self.hashes is None:
@@ -107,6 +107,20 @@ class Corpus:
         """The splits that exist, by name, in the order train, validation, test."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
+
+
+def _as_integers(values: ArrayLike) -> np.ndarray:
+    """Return values as int64, or uint8 where they have two dimensions.
+
+    Where that would change one, as 0.5 or text, return them as they are: load_corpus refuses them.
+    """
+    try:
+        given = np.atleast_1d(np.asarray(values))
+        with np.errstate(invalid="ignore"):  # NaN
+            integers = given.astype(np.uint8 if given.ndim == 2 else np.int64, copy=False)
+    except (TypeError, ValueError, OverflowError):
+        return np.array(values, dtype=object, ndmin=1)
+    return integers if np.array_equal(integers, given) else given
 
 
 def _take(texts: Sequence[str], rows: np.ndarray) -> Sequence[str]:

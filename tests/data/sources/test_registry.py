@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -19,6 +20,7 @@ from rnn_lab.data.config import (
     LongRangeConfig,
     TextOptions,
 )
+from rnn_lab.data.corpus import Corpus, Split
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.sources import registry
 from rnn_lab.data.sources.registry import load_corpus, register_source
@@ -207,10 +209,20 @@ def test_two_sources_of_one_name(own_source):
     ("old", "new", "line"),
     [
         ("labels = [i % 2", "labels = [i % 3", "labels of train are 0 to 2; with 2 classes"),
+        ("labels = [i % 2", "labels = [i % 2 / 2", "labels of train must be integers, indices"),
+        ("labels = [i % 2", "labels = ['xy'[i % 2]", "labels of train must be integers, indices"),
+        ("labels = [i % 2", "labels = [[1] * (1 + i % 2)", "labels of train must be integers"),
+        ("labels = [i % 2", "labels = [[0.5, 1]", "labels of train must be 0 or 1, with 2 col"),
+        ("labels = [i % 2", "labels = [[256, 1]", "labels of train must be 0 or 1, with 2 col"),
+        ("i // 7 for", "i / 7 for", "groups of train must be integers"),
+        ("[0, 1]),", "[0, float('nan')]),", "labels of test must be integers, indices into class"),
         ("[0, 1]),", "[0]),", "test has 2 texts and 1 labels"),
         ('("dry", "wet"),\n            train', '("dry",),\n            train', "1 class; two"),
     ],
-    ids=["labels", "lengths", "classes"],
+    ids=[
+        *("labels", "fractions", "names", "ragged", "shares", "bytes", "groups", "missing"),
+        *("lengths", "classes"),
+    ],
 )
 def test_a_wrong_corpus_is_one_line(own_source, tmp_path, old, new, line):
     source = dedent(OWN_SOURCE)
@@ -223,6 +235,35 @@ def test_a_wrong_corpus_is_one_line(own_source, tmp_path, old, new, line):
     with pytest.raises(DataError, match=line) as caught:
         load_corpus(config)
     assert str(caught.value).startswith("data=wrong: ")
+
+
+@pytest.mark.parametrize(
+    ("labels", "stored"),
+    [
+        ([True, False], [1, 0]),
+        ([1.0, 0.0], [1, 0]),
+        (np.array([1, 0], dtype=object), [1, 0]),
+        ([[True, False], [False, False]], [[1, 0], [0, 0]]),
+        (np.eye(2), [[1, 0], [0, 1]]),
+    ],
+    ids=["booleans", "whole numbers", "objects", "rows of booleans", "rows of 0.0 and 1.0"],
+)
+def test_labels_of_equal_value_are_converted(labels, stored):
+    found = Split(["a", "b"], labels).labels
+    assert found.tolist() == stored
+    assert found.dtype == (np.uint8 if found.ndim == 2 else np.int64)
+
+
+def test_a_source_without_options_of_its_own_needs_no_class(monkeypatch):
+    monkeypatch.setattr(registry.SOURCES, "_entries", dict(registry.SOURCES._entries))
+
+    @register_source("pairs")
+    def load(options: TextOptions) -> Corpus:
+        return Corpus("pairs", ("a", "b"), Split(["x", "y"], [0, 1]))
+
+    config = validate(WithData, {"data": {"source": "pairs", "batch_size": 4}}).data
+    assert (type(config), config.batch_size) == (TextOptions, 4)
+    assert load_corpus(config).name == "pairs"
 
 
 def test_the_package_is_light_to_import():

@@ -102,10 +102,17 @@ def _check(corpus: Corpus, source: str) -> None:
                 raise DataError(
                     f"data={source}: {name} has {len(values)} {field} and {len(split)} labels"
                 )
+        if split.groups is not None and split.groups.dtype.name != "int64":
+            raise DataError(f"data={source}: groups of {name} must be integers")
+        if split.labels.ndim == 1 and split.labels.dtype.name != "int64":
+            raise DataError(
+                f"data={source}: labels of {name} must be integers, indices into class_names"
+            )
         if split.labels.ndim != corpus.train.labels.ndim:
             raise DataError(f"data={source}: the texts of {name} have no labels as those of train")
         if split.labels.ndim == 2:
-            if split.labels.shape[1] != classes or (len(split) and split.labels.max() > 1):
+            is_binary = split.labels.dtype.name == "uint8" and split.labels.max(initial=0) <= 1
+            if not is_binary or split.labels.shape[1] != classes:
                 raise DataError(
                     f"data={source}: the labels of {name} must be 0 or 1, with {classes} columns"
                 )
