@@ -366,6 +366,14 @@ def test_the_name_of_a_cell_is_enough(name, train_batches):
         ({"model": {"hidden_size": -1}}, "hidden_size=-1"),
         ({"optimizer": {"lr": 0}}, "lr=0"),
         ({"scheduler": {"warm_up": 0.1}}, "warm_up"),
+        ({"model": {"pooling": "auto"}}, r"^model.pooling=auto: only `rnn-lab train` chooses"),
+        ({"model": {"bidirectional": "auto"}}, "^model.bidirectional=auto: only `rnn-lab train`"),
+        ({"task": "multi"}, "^task=multi: impossible value. .* Choose from: multiclass, multil"),
+        ({"class_weights": [1, 2, 3]}, "^class_weights: 3 numbers for num_classes=2; give one"),
+        (
+            {"class_weights": [1, 2], "task": "multilabel"},
+            "^class_weights: only where each text has one label; give None",
+        ),
     ],
 )
 def test_impossible_options_are_one_clear_line(groups, message):

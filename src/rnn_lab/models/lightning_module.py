@@ -22,7 +22,7 @@ from rnn_lab.models.metrics import LabelThresholds, MetricFactory, build_metrics
 from rnn_lab.models.mixed_loss import mixed_loss
 from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.models.tasks import TASKS
-from rnn_lab.validation import validate
+from rnn_lab.validation import AUTO, unknown_choice_message, validate
 
 if TYPE_CHECKING:
     from rnn_lab.data.batches import Batch, MixedBatch
@@ -80,16 +80,18 @@ class TextClassifier(RecurrentModule):
             loss: options of that group. None: the cross-entropy alone.
 
         Raises:
-            ConfigError: an option is unknown or impossible, or labels are smoothed where a text has
-                any number of them.
+            ConfigError: an option is unknown, impossible or `auto`, which only the command chooses;
+                there is no such task; there are not `num_classes` class weights; or labels are
+                weighted or smoothed where a text has any number of them.
         """
         super().__init__(optimizer or {}, scheduler or {})
-        if label_smoothing and TASKS[task].is_multilabel:
-            raise ConfigError(
-                f"trainer.label_smoothing={label_smoothing}: only where each text has one label; "
-                "give 0"
-            )
+        _check_task(task, num_classes, class_weights, label_smoothing)
         model_config = validate_model(model)
+        for option in ModelConfig.model_fields:
+            if getattr(model_config, option) == AUTO:
+                raise ConfigError(
+                    f"model.{option}={AUTO}: only `rnn-lab train` chooses; give a value"
+                )
         self.loss_config = validate(LossConfig, dict(loss or {}))
         self.save_hyperparameters(
             {
@@ -214,3 +216,23 @@ class TextClassifier(RecurrentModule):
         weights = self.class_weights.to(logits.dtype)  # float64 with precision=64-true
         loss = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
         return loss / len(labels)
+
+
+def _check_task(
+    task: str, num_classes: int, class_weights: Sequence[float] | None, label_smoothing: float
+) -> None:
+    if task not in TASKS:
+        raise ConfigError(unknown_choice_message(f"task={task}: impossible value", task, [*TASKS]))
+    if label_smoothing and TASKS[task].is_multilabel:
+        raise ConfigError(
+            f"trainer.label_smoothing={label_smoothing}: only where each text has one label; give 0"
+        )
+    if class_weights is None:
+        return
+    if TASKS[task].is_multilabel:
+        raise ConfigError("class_weights: only where each text has one label; give None")
+    if len(class_weights) != num_classes:
+        raise ConfigError(
+            f"class_weights: {len(class_weights)} numbers for num_classes={num_classes}; give one "
+            "for each class"
+        )
