@@ -5,6 +5,7 @@ import pytest
 from rnn_lab.reports.formatting import (
     format_cell,
     format_count,
+    format_data,
     format_duration,
     format_metric,
     format_metric_name,
@@ -28,6 +29,19 @@ from rnn_lab.reports.formatting import (
 )
 def test_cells_are_named_as_in_papers(name: str, shown: str) -> None:
     assert format_cell(name) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "synthetic", "shown"),
+    [
+        ("imdb", False, "IMDB reviews"),
+        ("demo", True, "synthetic demo reviews"),
+        ("sums", True, "synthetic sums"),
+        ("files", False, "files"),
+    ],
+)
+def test_generated_data_is_called_synthetic(name: str, synthetic: bool, shown: str) -> None:
+    assert format_data({"data": {"name": name}, "synthetic": synthetic}) == shown
 
 
 def test_metrics_have_a_name_and_a_unit() -> None:

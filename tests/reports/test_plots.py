@@ -66,7 +66,8 @@ def test_every_plot_is_drawn(make_run: MakeRun, options: dict[str, Any]) -> None
 
 def test_plots_name_their_run(make_run: MakeRun) -> None:
     model = {"name": "lstm", "bidirectional": True}
-    demo = make_run("demo", examples=50, synthetic=True, model=model)
+    data = {"source": "demo", "name": "demo"}
+    demo = make_run("demo", examples=50, synthetic=True, model=model, data=data)
     for run, title in (
         (make_run(examples=50), "GRU on IMDB reviews, seed 1"),
         (demo, "bidirectional LSTM on synthetic demo reviews, seed 1"),

@@ -71,7 +71,7 @@ def format_data(result: dict[str, Any]) -> str:
     if name == "long_range":
         return f"synthetic long-range texts, distance {result['data']['options']['distance']:,}"
     if result["synthetic"]:
-        return "synthetic demo reviews"
+        return "synthetic demo reviews" if name == "demo" else f"synthetic {name}"
     return "IMDB reviews" if name == "imdb" else name
 
 
