@@ -52,7 +52,8 @@ def test_without_names_the_current_folder_is_not_on_the_path(here):
     [
         (None, ["no_such_plugin"], "plugins=no_such_plugin: no such module in .* or among the"),
         (None, ["no_such_package.cells"], "plugins=no_such_package.cells: no such module in "),
-        (None, "my_plugin_bad", r"plugins=my_plugin_bad: give a list of module names: plugins=\["),
+        (None, "mine", r"^plugins=mine: give a list of module names: plugins=\[mine\]$"),
+        (None, "my plugin", r"^plugins=my plugin: give a list .*: plugins=\[my_module\]$"),
         (None, ["my plugin"], r"plugins=\['my plugin'\]: give a list of module names"),
         (None, [5], "give a list of module names"),
         ("import nowhere_at_all", ["my_plugin_bad"], "ModuleNotFoundError: .*nowhere_at_all"),

@@ -53,7 +53,8 @@ def load_plugins(names: Sequence[str]) -> None:
         _imported_entry_points = True
     is_list = isinstance(names, Sequence) and not isinstance(names, str)
     if not is_list or not all(_is_module_name(name) for name in names):
-        raise ConfigError(f"plugins={names}: give a list of module names: plugins=[my_module]")
+        example = names if _is_module_name(names) else "my_module"
+        raise ConfigError(f"plugins={names}: give a list of module names: plugins=[{example}]")
     if names and (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # last: no file there takes the place of an installed module
         importlib.invalidate_caches()

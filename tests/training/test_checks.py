@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassHammingDis
 
 from rnn_lab.data.config import DemoConfig
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.errors import ConfigError
+from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.training.checks import check_before_training, check_monitored_mode
 from rnn_lab.training.config import RunConfig
@@ -92,6 +92,16 @@ def test_options_that_lightning_accepts_are_accepted(data, options, tmp_path):
     )
     found = fit(trainer, model, data, None)
     assert options.get("fast_dev_run") or "val/accuracy" in found
+
+
+def test_a_training_without_a_test_split_says_how(data):
+    del data.splits["test"]
+    with pytest.raises(DataError) as error:
+        check(data)
+    assert str(error.value) == "demo: has no test split; test=false trains without a test"
+    check(data, fields={"test": False})
+    with pytest.raises(DataError, match="demo: has no split test; choose from: train, validation"):
+        check(data, fields={"train": False})
 
 
 def test_what_is_not_done_is_not_checked(data):

@@ -6,7 +6,7 @@ Lightning finds these mistakes when it needs the batches: those of the test afte
 import numpy as np
 
 from rnn_lab.data.datamodule import TextDataModule
-from rnn_lab.errors import ConfigError
+from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.models.metric_table import metrics_of
 from rnn_lab.training.config import METRICS_OF_TASK, RunConfig, TrainerConfig, check_monitor
@@ -31,6 +31,10 @@ def check_before_training(config: RunConfig, hardware: Hardware, data: TextDataM
             _check_validated(options, batches)
             _check_defined(options.monitor, data)
     if config.test:
+        if config.train and "test" not in data.splits:
+            raise DataError(
+                f"{data.corpus.name}: has no test split; test=false trains without a test"
+            )
         _limited(options, "test", data.num_batches("test", processes))
 
 
