@@ -178,7 +178,8 @@ def first_problem(error: ValidationError) -> str:
     """Return the first problem of untrusted content: "model.name=gru2: Input should be ..."."""
     first = error.errors()[0]
     given = f"={sanitize(first['input'], 50)}" if isinstance(first["input"], str) else ""
-    return sanitize(f"{'.'.join(map(str, first['loc']))}{given}: {first['msg']}")
+    reason = first.get("ctx", {}).get("error", first["msg"])
+    return sanitize(f"{'.'.join(map(str, first['loc']))}{given}: {reason}")
 
 
 def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
