@@ -87,8 +87,9 @@ class TextClassifier(RecurrentModule):
         super().__init__(optimizer or {}, scheduler or {})
         _check_task(task, num_classes, class_weights, label_smoothing)
         model_config = validate_model(model)
+        unused = () if model_config.ngrams else ("ngram_buckets",)
         for option in ModelConfig.model_fields:
-            if getattr(model_config, option) == AUTO:
+            if option not in unused and getattr(model_config, option) == AUTO:
                 raise ConfigError(
                     f"model.{option}={AUTO}: only `rnn-lab train` chooses; give a value"
                 )

@@ -179,7 +179,6 @@ def test_an_option_keeps_its_place_in_a_dump_of_the_whole(own_source):
             "auto, demo, files, imdb, lists, long_range",
         ),
         (3, "data.source=3: no such data source. Choose from: "),
-        (None, "data.source=None: no such data source. Choose from: "),
     ],
 )
 def test_an_unknown_source_is_one_line(own_source, name, line):
