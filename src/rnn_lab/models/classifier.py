@@ -75,7 +75,10 @@ class RecurrentClassifier(nn.Module):
             ValueError: one of the lengths [batch] is not from 1 to time.
         """
         embedded = self.embed(self.hide_words(tokens))
-        logits = self.forward_embedded(embedded, lengths)  # [batch, num_classes]
+        return self.add_ngrams(self.forward_embedded(embedded, lengths), tokens, lengths)
+
+    def add_ngrams(self, logits: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return logits [batch, num_classes] of the recurrent layers plus those of n-grams."""
         of_ngrams = self.ngram_logits(tokens, lengths)
         return logits if of_ngrams is None else logits + of_ngrams
 

@@ -72,14 +72,14 @@ def logits_with_trace(
 ) -> tuple[Tensor, list[DirectionTrace]]:
     """Return the logits [batch, num_classes] of a classifier, and the traces they come from.
 
-    Arguments are those of its `forward`. It runs without dropout, whatever its mode.
+    Arguments are those of its `forward`. It runs without dropout, whatever its mode; which logits
+    of n-grams are added depends on the mode, as there.
     """
     traces = trace(classifier.recurrent, classifier.embed(tokens), lengths)
     top = traces[-classifier.recurrent.directions :]
     outputs = torch.cat([direction.values("h") for direction in top], dim=2)
     logits = classifier.linear(classifier.pool(outputs, lengths))  # [batch, num_classes]
-    wide = classifier.ngram_logits(tokens, lengths)
-    return logits if wide is None else logits + wide, traces
+    return classifier.add_ngrams(logits, tokens, lengths), traces
 
 
 class GradientNorms(NamedTuple):
