@@ -173,7 +173,7 @@ def _pool_accuracy(jobs: Sequence[JobSummary]) -> tuple[float | None, str]:
     folds, num_seeds = jobs[0].config.get(FOLDS), len({job.config.get(SEED) for job in jobs})
     wanted = num_seeds * folds if isinstance(folds, int) else 0
     runs = "folds" if num_seeds == 1 else "runs"
-    there = len({(job.config.get(SEED), job.config.get(FOLD)) for job in finished})
+    there = len(set(map(_repeat_key, finished)))
     pooled_from = f"{there} of {wanted} {runs}, {sum(sizes):,} examples" if there < wanted else ""
     return float(np.average(accuracies, weights=sizes)), pooled_from
 
@@ -199,8 +199,7 @@ def _repeat_notes(groups: Sequence[SeedGroup]) -> list[str]:
         same: dict[Any, list[JobSummary]] = {}
         for job in group.jobs:
             if job.status == "finished":
-                key = tuple(option_key(resolve(job.config, name)) for name in REPEATS)
-                same.setdefault(key, []).append(job)
+                same.setdefault(_repeat_key(job), []).append(job)
         lines += [
             f"{format_names(jobs)}: the same configuration and seed, each counted in the mean of "
             "its group. Move all but one out of the sweep's folder"
@@ -208,6 +207,11 @@ def _repeat_notes(groups: Sequence[SeedGroup]) -> list[str]:
             if len(jobs) > 1
         ]
     return lines
+
+
+def _repeat_key(job: JobSummary) -> tuple[Any, ...]:
+    """Return what sets the runs of a group apart: seed and fold."""
+    return tuple(option_key(resolve(job.config, name)) for name in REPEATS)
 
 
 def _machine_notes(groups: Sequence[SeedGroup]) -> list[str]:
