@@ -117,11 +117,13 @@ def multiply(brgemm, gemm, panel, left, right, out, add):
 
 @numba.njit
 def add_gradient(gemms, left, right, out):
-    rows = kernels._padded(len(left)) + 64
-    across = np.empty((left.shape[1], rows), left.dtype)
-    pairs = np.empty((rows, right.shape[1] + 8), left.dtype)
+    rows = kernels._padded(len(left))
+    padded = np.zeros((rows, left.shape[1]), left.dtype)
+    padded[: len(left)] = left
+    across = np.empty((left.shape[1], rows + 64), left.dtype)
+    pairs = np.empty((rows + 64, right.shape[1] + 8), left.dtype)
     across[:], pairs[:] = 0x7FC0, 0x7FC0  # NaN in bfloat16
-    kernels._transpose(left, across)
+    kernels._transpose(padded, across)
     kernels._add_gradient(gemms, left, across, right, pairs, out)
 
 

@@ -321,7 +321,7 @@ def backward(cell, first, last, piece, gemms, weights, block, d_block, d_weights
     n, most = last - first, _steps_at_once(last - first, inputs)
     features, hidden, parts = inputs.shape[2], history.shape[2], rows.shape[2]
     copied = np.empty((most * n, max(features, hidden)), inputs.dtype)
-    d_rows = np.empty((most * n, parts), rows.dtype)
+    d_rows = np.empty((_padded(most * n), parts), rows.dtype)
     d_copied = np.empty((most * n, features), d_h.dtype)
     d_extra = np.empty((n, hidden), d_h.dtype)
     at, of_h = parts - len(input_map), len(state_maps[0])
@@ -360,7 +360,8 @@ def backward(cell, first, last, piece, gemms, weights, block, d_block, d_weights
         m = (stop - start) * n
         if len(d_bias):
             if not gemms.gemm:
-                _transpose(d_rows[:m], across)
+                d_rows[m : _padded(m)] = 0
+                _transpose(d_rows[: _padded(m)], across)
             _gather(history, start, stop, first, last, copied)
             _add_gradient(
                 *(gemms, d_rows[:m, :of_h], across[:of_h], copied[:m, :hidden], pairs),
@@ -887,15 +888,16 @@ def _padded(rows):
 
 @numba.njit(**_OPTIONS)
 def _transpose(numbers, across):
-    """Copy numbers [m, n] to across [n, _padded(m)], with zeros behind."""
-    m, n = numbers.shape
-    tile = 16  # rows that are read, and columns that are written, while they are in the cache
-    across[:, m : _padded(m)] = 0
-    for i_from in range(0, m, tile):
-        for j in range(n):
-            to = across[j]
-            for i in range(i_from, min(i_from + tile, m)):
-                to[i] = numbers[i, j]
+    """Copy numbers [m, n] of two bytes to across [n, at least m]; m is divisible by 4."""
+    number = np.uint64
+    fours = across.view(number)  # four at once take a quarter of the time
+    for i in range(0, len(numbers), 4):
+        first, second, third, fourth = numbers[i], numbers[i + 1], numbers[i + 2], numbers[i + 3]
+        at = _unsigned(i // 4)
+        for j in range(_unsigned(numbers.shape[1])):
+            low = number(first[j]) | (number(second[j]) << number(16))
+            high = number(third[j]) | (number(fourth[j]) << number(16))
+            fours[j, at] = low | (high << number(32))
 
 
 @numba.njit(**_OPTIONS)
