@@ -3,6 +3,8 @@
 Importing this module does not import torch: a command checks its options before torch is loaded.
 """
 
+import contextlib
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -61,6 +63,27 @@ class Registry(Generic[Entry]):
                 "rename one"
             )
         self._entries[name], self._origins[name] = entry, origin
+
+    def check_call(
+        self, name: str, function: Callable[..., Any], *parameters: str, has_options: bool = False
+    ) -> None:
+        """Make sure that `function`, to be registered as `name`, can be called as it will be.
+
+        It is called with values for the `parameters` by position, and, if it `has_options`, with
+        others by name.
+
+        Raises:
+            ConfigError: it takes fewer, or needs more.
+        """
+        with contextlib.suppress(ValueError):  # a function of C may have no signature
+            signature = inspect.signature(function)
+            try:
+                (signature.bind_partial if has_options else signature.bind)(*parameters)
+            except TypeError as error:
+                raise ConfigError(
+                    f"{self.kind} {name}: {function.__name__}{signature} is called with "
+                    f"({', '.join(parameters)}): {error}"
+                ) from None
 
     def check(self, name: str) -> str:
         """Return `name`, or raise a ValueError that suggests one if no entry has it."""

@@ -128,6 +128,11 @@ def staircase(progress, warmup_ratio, drops=2):
     return 0.1 ** int(progress * drops)
 
 
+@register_schedule("toy_halving")
+def halving(progress, warmup_ratio, halvings):
+    return 0.5 ** int(progress * halvings)
+
+
 @register_schedule("toy_nothing")
 def nothing(progress, warmup_ratio):
     pass
@@ -503,6 +508,57 @@ def test_a_decorator_that_is_not_called_is_one_line(register, form):
             pass
 
     assert str(error.value) == form
+
+
+class NoFeatures(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("register", "function", "message"),
+    [
+        (
+            register_schedule,
+            lambda progress: 1.0,
+            "schedule wrong: <lambda>(progress) is called with (progress, warmup_ratio): too many "
+            "positional arguments",
+        ),
+        (
+            register_loss,
+            lambda texts, passes: passes[0],
+            "loss wrong: <lambda>(texts, passes) is called with (texts, passes, config): too many "
+            "positional arguments",
+        ),
+        (
+            register_pooling,
+            lambda outputs, lengths, bidirectional: outputs[:, 0],
+            "pooling wrong: <lambda>(outputs, lengths, bidirectional) is called with (outputs, "
+            "lengths): missing a required argument: 'bidirectional'",
+        ),
+        (
+            register_pooling,
+            NoFeatures,
+            "pooling wrong: NoFeatures() is called with (features): too many positional arguments",
+        ),
+        (
+            register_source,
+            lambda: None,
+            "data source wrong: <lambda>() is called with (config): too many positional arguments",
+        ),
+    ],
+)
+def test_what_is_registered_takes_what_it_is_called_with(register, function, message):
+    with pytest.raises(ConfigError) as error:
+        register("wrong")(function)
+    assert str(error.value) == message
+
+
+def test_a_schedule_may_need_an_option(toys):
+    assert SchedulerConfig(name="toy_halving", halvings=2).factor(1.0) == 0.25
+    with pytest.raises(ConfigError) as error:
+        validate(SchedulerConfig, {"name": "toy_halving"})
+    assert str(error.value) == "scheduler.halvings: toy_halving needs a value of this option"
 
 
 def test_a_step_returns_the_values_that_are_described(toys):

@@ -278,9 +278,12 @@ class SchedulerConfig(_WithArguments):
 
     @model_validator(mode="after")
     def _arguments_exist(self) -> Self:
-        if self.arguments:
-            known = list(inspect.signature(SCHEDULES[self.name]).parameters)[2:]
-            check_arguments("scheduler", self.name, self.arguments, known)
+        parameters = inspect.signature(SCHEDULES[self.name]).parameters
+        options = dict(list(parameters.items())[2:])  # after progress and warmup_ratio
+        check_arguments("scheduler", self.name, self.arguments, list(options))
+        for name, option in options.items():
+            if option.default is option.empty and name not in self.arguments:
+                raise ValueError(f"scheduler.{name}: {self.name} needs a value of this option")
         return self
 
 

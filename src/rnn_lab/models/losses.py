@@ -52,7 +52,8 @@ def register_loss(
             cross-entropy.
 
     Raises:
-        ConfigError: another loss or an option has that name, or `passes` is not a number from 0 up.
+        ConfigError: another loss or an option has that name, `passes` is not a number from 0 up,
+            or the function does not take three arguments.
     """
     LOSSES.check_name(name)
     if name in _TAKEN:
@@ -61,6 +62,7 @@ def register_loss(
         raise ConfigError(f"loss {name}: passes={passes} must be an integer from 0 up")
 
     def register(function: LossFunction) -> LossFunction:
+        LOSSES.check_call(name, function, "texts", "passes", "config")
         LOSSES.add(name, Loss(function, needs_labels, passes), function)
         return function
 

@@ -46,16 +46,21 @@ def register_pooling(
     backward direction, whose last state is at step 0.
 
     Raises:
-        ConfigError: another pooling has that name, it is neither function nor nn.Module, or the
-            factor is not a positive integer.
+        ConfigError: another pooling has that name, it is neither function nor nn.Module, it does
+            not take these arguments, or the factor is not a positive integer.
     """
     POOLINGS.check_name(name)
     if not isinstance(factor, int) or factor < 1:
         raise ConfigError(f"pooling {name}: factor={factor} must be a positive integer")
 
     def register(function: FunctionOrClass) -> FunctionOrClass:
-        if isinstance(function, type) and not issubclass(function, nn.Module):
-            raise ConfigError(f"pooling {name}: a class must be a torch.nn.Module")
+        if isinstance(function, type):
+            if not issubclass(function, nn.Module):
+                raise ConfigError(f"pooling {name}: a class must be a torch.nn.Module")
+            POOLINGS.check_call(name, function, "features")
+        else:
+            side = ("bidirectional",) if reads_directions else ()
+            POOLINGS.check_call(name, function, "outputs", "lengths", *side)
         pooling = Pooling(function, factor, reads_directions, POOLED_PARTS.get(name, ()))
         POOLINGS.add(name, pooling, function)
         return function

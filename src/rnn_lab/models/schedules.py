@@ -18,11 +18,12 @@ def register_schedule(name: str) -> Callable[[Schedule], Schedule]:
     """Register the decorated function as the schedule `scheduler.name=<name>`.
 
     Raises:
-        ConfigError: another schedule has that name.
+        ConfigError: another schedule has that name, or it does not take progress and warmup_ratio.
     """
     SCHEDULES.check_name(name)
 
     def register(schedule: Schedule) -> Schedule:
+        SCHEDULES.check_call(name, schedule, "progress", "warmup_ratio", has_options=True)
         SCHEDULES.add(name, schedule, schedule)
         return schedule
 

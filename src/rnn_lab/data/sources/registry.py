@@ -36,7 +36,8 @@ def register_source(name: str, config: type[TextOptions] = TextOptions) -> Calla
     declares the options which the source adds; leave it out where it adds none.
 
     Raises:
-        ConfigError: the name is not a word, or another function has it.
+        ConfigError: the name is not a word, another function has it, or this one does not take a
+            config.
         TypeError: `config` is not a subclass of TextOptions.
     """
     SOURCES.check_name(name)
@@ -44,6 +45,7 @@ def register_source(name: str, config: type[TextOptions] = TextOptions) -> Calla
         raise TypeError(f"data source {name}: {config!r} is not a subclass of TextOptions")
 
     def register(load: Load) -> Load:
+        SOURCES.check_call(name, load, "config")
         SOURCES.add(name, Source(config, load), load)
         REGISTERED_OPTIONS.update(f"data.{option}" for option in config.model_fields)
         return load
