@@ -51,11 +51,12 @@ def test_a_checkpoint_with_code_is_refused(tmp_path):
     ("label", "prediction", "explained"),
     [
         ("a", "b, c", "b, c"),  # one label a text: the prediction, whose name may have a comma
-        ("a, d", "a", "d"),  # missed
-        ("", "a, b, c", "a"),  # of two wrong ones the one with the greater error
+        ('["a", "d"]', '["a"]', "d"),  # missed
+        ("[]", '["a", "b, c"]', "a"),  # of two wrong ones the one with the greater error
         ("a", "a", "a"),
-        ("", "", "a"),  # nothing is wrong: the greatest error
+        ("[]", "[]", "a"),  # nothing is wrong: the greatest error
         ("e", "f", "a"),  # names that the checkpoint does not have
+        ('["e"', "7", "a"),
     ],
 )
 def test_of_several_labels_the_one_with_the_greatest_error(label, prediction, explained):
@@ -63,3 +64,11 @@ def test_of_several_labels_the_one_with_the_greatest_error(label, prediction, ex
     probabilities = np.array([0.9, 0.6, 0.2])
     target = explained_class(example(label, prediction), names, probabilities)
     assert names[target] == explained
+
+
+@pytest.mark.parametrize(
+    ("label", "prediction", "explained"), [("a, d", "a", "d"), ("", "a, b", "a"), ("b", "", "b")]
+)
+def test_several_labels_without_commas_in_their_names(label, prediction, explained):
+    target = explained_class(example(label, prediction), ["a", "b", "d"], np.array([0.9, 0.6, 0.2]))
+    assert "abd"[target] == explained

@@ -1,11 +1,17 @@
 import csv
+import json
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from rnn_lab.reports.class_metrics import class_metrics
-from rnn_lab.runs.predictions import HighLossExample, read_predictions, read_top_losses
+from rnn_lab.runs.predictions import (
+    HighLossExample,
+    parse_labels,
+    read_predictions,
+    read_top_losses,
+)
 from rnn_lab.training.split_predictions import SplitPredictions
 
 
@@ -89,7 +95,9 @@ def test_predictions_of_any_number_of_labels_read_back_the_same(tmp_path):
     assert found.correct.mean() == accuracy_score(labels, found.predicted)
     worst = read_top_losses(tmp_path)[0].example
     row = found.names.index(worst.name)
-    assert worst.label == ", ".join(np.array(names)[labels[row] > 0])
+    assert json.loads(worst.label) == list(np.array(names)[labels[row] > 0])
+    assert np.array_equal(parse_labels(worst.label, names), labels[row] > 0)
+    assert np.array_equal(parse_labels(worst.prediction, names), found.predicted[row])
     report = class_metrics(labels, found.predicted, names)
     scores = precision_recall_fscore_support(labels, found.predicted, zero_division=0)
     for i, expected in enumerate(zip(*scores, strict=True)):

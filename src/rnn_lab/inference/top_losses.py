@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rnn_lab.fast_import import fast_imports
+from rnn_lab.runs.predictions import parse_labels
 
 if TYPE_CHECKING:
     from rnn_lab.reports.run.examples import AttributedText
@@ -53,10 +54,8 @@ def explained_class(one: "TopLoss", class_names: Sequence[str], probabilities: n
     example = one.example
     if example.prediction in class_names and example.label in class_names:
         return class_names.index(example.prediction)
-    labels, predicted = (
-        np.array([f", {name}, " in f", {cell}, " for name in class_names])
-        for cell in (example.label, example.prediction)
-    )
+    labels = parse_labels(example.label, class_names)
+    predicted = parse_labels(example.prediction, class_names)
     errors = np.abs(probabilities - labels)
     wrong = labels != predicted
     return int(np.where(wrong, errors, -1).argmax() if wrong.any() else errors.argmax())

@@ -1,6 +1,8 @@
 """predictions.csv and top_losses.csv: the examples of the test split."""
 
+import contextlib
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +22,37 @@ class HighLossExample(NamedTuple):
     """One example of the test split."""
 
     name: str  # where it came from: file and line
-    label: str  # or several, joined with ", "
+    label: str  # or several, joined by `format_labels`
     prediction: str  # likewise
     probability: float  # of the prediction; see `probability_of`
     loss: float  # cross-entropy in nats
 
 
 def format_labels(labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
-    """Return the name of each label, an index [examples]; several, [examples, classes], joined."""
+    """Return the name of each label, an index [examples]; several, [examples, classes], joined.
+
+    They are joined with ", ", or are JSON lists where the name of a class has a comma.
+    """
     if labels.ndim == 1:
         return [class_names[label] for label in labels]
-    return [", ".join(itertools.compress(class_names, row)) for row in labels]
+    found = [list(itertools.compress(class_names, row)) for row in labels]
+    if _are_lists(class_names):
+        return [json.dumps(names, ensure_ascii=False) for names in found]
+    return [", ".join(names) for names in found]
+
+
+def parse_labels(text: str, class_names: Sequence[str]) -> np.ndarray:
+    """Return whether `text`, which `format_labels` returned, names each class: bool [classes]."""
+    names: object = text.split(", ")
+    if _are_lists(class_names):
+        with contextlib.suppress(ValueError, RecursionError):  # a file that anyone may have edited
+            names = json.loads(text)
+    known = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return np.isin(class_names, known)
+
+
+def _are_lists(class_names: Sequence[str]) -> bool:
+    return any("," in name for name in class_names)
 
 
 def probability_of(predicted: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
