@@ -37,7 +37,7 @@ RESULT = {
     "data": {
         "name": "films",
         "num_examples": {"train": 1000, "test": 100},
-        "texts": {"train": {"median_length": 9.0, "max_length": 70, "unknown": 0.01}},
+        "texts": {"train": {"median_length": 9.5, "max_length": 70, "unknown": 0.01}},
         "duplicates": {"exact": {"test_in_train": {"examples": 3}}},
         "options": {"split_seed": 7},
         "num_skipped": 2,
@@ -71,7 +71,7 @@ def test_it_has_the_data_metrics_baseline_seeds_versions_and_limits():
         ["parameters", "12,345"],
         ["file", f"1,234 bytes, SHA-256 `{'ab' * 32}`"],
         ["checked", "compared with the run on 3 texts"],
-        ["train", "1,000", "9", "70", "1.0 %", ""],
+        ["train", "1,000", "9.5", "70", "1.0 %", ""],
         ["split", "metric", "this model", "TF-IDF with logistic regression"],
         ["validation", "accuracy", "75.00 %", ""],
         ["test", "accuracy", "81.25 %", "80.00 %"],

@@ -148,7 +148,7 @@ def test_accuracy_by_length_counts_every_review_once(make_run: MakeRun) -> None:
     shortest = test.correct[test.lengths <= np.quantile(test.lengths, 0.1)].mean()
     assert accuracy[0] == pytest.approx(shortest)
     assert accuracy[0] > accuracy[-1] + 0.05
-    assert f"median: {np.median(test.lengths):,.0f} tokens" in words(upper.figure)
+    assert f"median: {np.median(test.lengths):,.10g} tokens" in words(upper.figure)
 
 
 @pytest.mark.parametrize(

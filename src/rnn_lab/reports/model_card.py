@@ -276,7 +276,7 @@ def _get_any(result: _Result | None, name: str) -> Any:
 
 def _count(value: Any) -> str:
     number = get_number(value)
-    return "" if number is None else f"{number:,.0f}"
+    return "" if number is None else f"{number:,.10g}"
 
 
 def _share(value: Any) -> str:

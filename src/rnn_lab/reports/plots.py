@@ -320,7 +320,7 @@ def plot_length_and_accuracy(run: str, predictions: Predictions) -> Figure:
         axes.set_xlim(-0.6, len(x) - 0.4)
         axes.axvline(median_x, color=style.AMBER, linestyle="--", linewidth=1.4, zorder=0)
     at_top, at_right = upper.get_xaxis_transform(), upper.get_yaxis_transform()
-    label = f"median: {median:,.0f} tokens"
+    label = f"median: {median:,.10g} tokens"
     upper.text(median_x, 1.01, label, transform=at_top, ha="center", va="bottom", color=style.INK)
     upper.text(1.005, overall, "all", transform=at_right, va="center", color=style.INK)
     return figure

@@ -131,7 +131,7 @@ def print_data_summary(data: TextDataModule) -> None:
     train = statistics["train"]
     held_out = statistics.get("validation", train)
     print(
-        f"Tokens of a training text: median {train['median_length']:,.0f}, longest "
+        f"Tokens of a training text: median {train['median_length']:,.10g}, longest "
         f"{train['max_length']:,}; data.max_length={data.config.max_length} cuts "
         f"{train['truncated']:.1%} of them; {held_out['unknown']:.1%} of the validation tokens "
         "are unknown",
