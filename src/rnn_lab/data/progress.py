@@ -1,20 +1,62 @@
-"""A progress bar on a terminal, nothing elsewhere."""
+"""A progress bar on a terminal, and now and then a line elsewhere."""
 
+import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 _T = TypeVar("_T")
 
+_LONGEST_WAIT = 600  # seconds
+
+
+class ProgressLines:
+    """Lines of progress on stderr: after 1, 3, 7 and 15 minutes, then every ten."""
+
+    def __init__(
+        self, description: str, total: float | None, *, done: int = 0, first_wait: float = 60
+    ) -> None:
+        """Start the clock.
+
+        Args:
+            description: what each line begins with.
+            total: of what there is to do; None or infinity: unknown.
+            done: what was done before.
+            first_wait: seconds until the first line; each wait is twice the one before.
+        """
+        self._description, self._total, self._done = description, total, done
+        self._start, self._wait, self._next = time.monotonic(), first_wait, first_wait
+
+    def advance(self, count: int) -> None:
+        """Add to what is done."""
+        self.update(self._done + count)
+
+    def update(self, done: int) -> None:
+        """Print a line about what is done, if it is time for one."""
+        self._done = done
+        seconds = time.monotonic() - self._start
+        if seconds < self._next:
+            return
+        self._wait = min(2 * self._wait, _LONGEST_WAIT)
+        self._next = seconds + self._wait
+        total = self._total or math.inf
+        done = f"{self._done:,}" if total == math.inf else f"{self._done / total:.0%}"
+        after = f"{seconds / 60:.0f} min"
+        print(f"{self._description}: {done} after {after}", file=sys.stderr, flush=True)
+
 
 @contextmanager
 def progress_bar(
     description: str, total: int | None, *, done: int = 0, in_bytes: bool = False
 ) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar; the caller passes each advance to the function that this yields."""
+    """Show a progress bar, or `ProgressLines` where stderr is no terminal.
+
+    The caller passes each advance to the function that this yields.
+    """
     if not sys.stderr.isatty():
-        yield lambda advance: None
+        yield ProgressLines(description, total, done=done).advance
         return
     from rich import progress
     from rich.console import Console

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from rnn_lab.data.progress import ProgressLines
 from rnn_lab.data.readers.formats import infer_unlabelled_format
 from rnn_lab.data.readers.records import BadRow, Record
 from rnn_lab.errors import ConfigError, DataError, sanitize
@@ -97,7 +98,8 @@ def label_rows(
     )
     with _opened(output, output_options) as file, _progress(output) as show:
         for prediction in file.write_all(predict_rows(run, rows, options.batch_size)):
-            show(total := total + 1)
+            total += 1
+            show(1)
             if prediction.error is not None:
                 bad_count += 1
                 bad = [*bad, prediction][:NAMED_LINES]
@@ -179,8 +181,11 @@ def _opened(output: str, options: OutputOptions) -> Iterator[PredictionFile]:
 
 @contextmanager
 def _progress(output: str) -> Iterator[Callable[[int], None]]:
-    """Count texts on stderr if it is a terminal and the predictions go elsewhere."""
-    if not sys.stderr.isatty() or (output == "-" and sys.stdout.isatty()):
+    """Count texts on stderr, unless the predictions go to the same terminal."""
+    if not sys.stderr.isatty():
+        yield ProgressLines("Labelling texts", None).advance
+        return
+    if output == "-" and sys.stdout.isatty():
         yield lambda count: None
         return
     from rich.console import Console
@@ -189,4 +194,4 @@ def _progress(output: str) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("{task.completed:,.0f} texts"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None)
-        yield lambda count: progress.update(task, completed=count)
+        yield lambda count: progress.advance(task, count)

@@ -1,6 +1,7 @@
 """The callbacks in a real Trainer."""
 
 import csv
+from functools import partial
 
 import lightning as L
 import pytest
@@ -8,7 +9,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from rnn_lab.data.batches import Batch
+from rnn_lab.data.progress import ProgressLines
 from rnn_lab.models.lightning_module import TextClassifier
+from rnn_lab.training.callbacks import monitors
 from rnn_lab.training.callbacks.monitors import (
     PredictionCollector,
     Throughput,
@@ -100,6 +103,22 @@ def test_predictions_are_in_the_order_of_the_split(trainer, model):
     with torch.no_grad():
         expected = model(tokens, torch.full((12,), 6)).softmax(dim=1)
     assert torch.allclose(torch.from_numpy(predictions.probabilities), expected, atol=1e-6)
+
+
+def test_without_a_terminal_a_long_epoch_says_how_far_it_is(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(monitors, "ProgressLines", partial(ProgressLines, first_wait=0))
+    trainer = small_trainer(tmp_path, max_epochs=2)
+    trainer.fit(model, batches(4))
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        f"epoch {epoch} (last 1): {done}% after 0 min"
+        for epoch in (0, 1)
+        for done in (25, 50, 75, 100)
+    ]
+    assert [line.partition(": train/loss")[0] for line in said.out.splitlines()[-2:]] == [
+        "epoch 0 (last 1)",
+        "epoch 1 (last 1)",
+    ]
 
 
 def test_patience_stops_a_run(tmp_path, model):

@@ -8,6 +8,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from rnn_lab.data.progress import ProgressLines
 from rnn_lab.models.evaluation import in_split_order
 from rnn_lab.training.gather import gather
 
@@ -109,7 +110,10 @@ class ValidationHistory(Callback):
 
 
 class EpochPrinter(Callback):
-    """Print a line per epoch, where there is no terminal for a progress bar."""
+    """Print a line per epoch, where there is no terminal for a progress bar.
+
+    In an epoch of minutes, a line now and then says how much of it is done.
+    """
 
     def __init__(self, prefix: str = "", monitor: str = "val/accuracy") -> None:
         """Begin each line with `prefix`, where several runs print at the same time.
@@ -118,6 +122,21 @@ class EpochPrinter(Callback):
         """
         self._prefix, self._monitor = prefix, monitor
 
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Start the clock in an epoch that has begun."""
+        self.on_train_epoch_start(trainer, module)
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Start the clock of the lines within the epoch."""
+        self._lines = ProgressLines(self._epoch(trainer), trainer.num_training_batches)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Print how much of the epoch is done, if it is time for a line."""
+        if trainer.is_global_zero:
+            self._lines.update(batch_idx + 1)
+
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Print the metrics of the epoch."""
         if trainer.is_global_zero:
@@ -125,9 +144,12 @@ class EpochPrinter(Callback):
             names = dict.fromkeys((*usual, self._monitor))
             known = {n: trainer.callback_metrics[n] for n in names if n in trainer.callback_metrics}
             metrics = ", ".join(f"{name} {value:.4f}" for name, value in known.items())
-            endless = trainer.max_epochs in (None, -1)
-            last = "" if endless else f" (last {trainer.max_epochs - 1})"  # type: ignore[operator]
-            print(f"{self._prefix}epoch {trainer.current_epoch}{last}: {metrics}", flush=True)
+            print(f"{self._epoch(trainer)}: {metrics}", flush=True)
+
+    def _epoch(self, trainer: Trainer) -> str:
+        endless = trainer.max_epochs in (None, -1)
+        last = "" if endless else f" (last {trainer.max_epochs - 1})"  # type: ignore[operator]
+        return f"{self._prefix}epoch {trainer.current_epoch}{last}"
 
 
 class PredictionCollector(Callback):
