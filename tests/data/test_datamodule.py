@@ -268,3 +268,11 @@ def test_half_a_surrogate_pair_is_no_error(tmp_path: Path) -> None:
         train_path=str(path), cache_dir=str(tmp_path / "cache"), on_bad_lines="skip"
     )
     assert sum(map(len, set_up(config).splits.values())) >= 39
+
+
+@pytest.mark.parametrize("argument", ["vocabulary", "base_vocabulary"])
+def test_auto_is_the_tokenizer_of_the_run_that_is_resumed_or_started_from(demo, argument) -> None:
+    known = set_up(demo(tokenizer="char")).text_encoder.vocabulary
+    found = set_up(demo(tokenizer="auto"), **{argument: known})
+    assert found.config.tokenizer == "char"
+    assert found.text_encoder.vocabulary.tokens == known.tokens

@@ -177,9 +177,9 @@ class TextDataModule(L.LightningDataModule):
         """Return the vocabulary of an earlier run, or a new one; resolve data.tokenizer."""
         if self._encoding is not None:
             return self._encoding.text_encoder.vocabulary
-        base, config = self._base_vocabulary, self.config
-        if config.tokenizer == AUTO and base is not None and not isinstance(base, JsonTokenizer):
-            config = config.model_copy(update={"tokenizer": base.name})
+        known, config = self._vocabulary or self._base_vocabulary, self.config
+        if config.tokenizer == AUTO and known is not None and not isinstance(known, JsonTokenizer):
+            config = config.model_copy(update={"tokenizer": known.name})
         self.config = resolve_tokenizer(config, corpus, rows[0])
         return self._vocabulary or self._new_vocabulary(corpus, rows)
 

@@ -42,9 +42,9 @@ class ProgressLines:
         self._wait = min(2 * self._wait, _LONGEST_WAIT)
         self._next = seconds + self._wait
         total = self._total or math.inf
-        done = f"{self._done:,}" if total == math.inf else f"{self._done / total:.0%}"
-        after = f"{seconds / 60:.0f} min"
-        print(f"{self._description}: {done} after {after}", file=sys.stderr, flush=True)
+        share = f"{done:,}" if total == math.inf else f"{done / total:.0%}"
+        line = f"{self._description}: {share} after {seconds / 60:.0f} min"
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
