@@ -216,6 +216,9 @@ def test_every_run_has_a_wandb_run_of_its_own_that_reads_back(sweep):
             "hidden_size",
         ):
             assert f'"{key}' in summary, key
+        options = json.loads(summary)["config"]["trainer"]
+        for name in ("accelerator", "devices", "precision"):
+            assert options[name] == result["trainer"][name] != "auto"
         records = [json.loads(line) for line in inspect_wandb(offline).splitlines()]
         artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
         (model,) = [artifact for artifact in artifacts if artifact["type"] == "model"]

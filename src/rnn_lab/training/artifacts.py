@@ -144,9 +144,17 @@ def run_identity(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
 
 
 def run_metadata(
-    spec: RunSpec, data: TextDataModule, trainer: L.Trainer, hardware: Hardware
+    spec: RunSpec,
+    data: TextDataModule,
+    trainer: L.Trainer,
+    hardware: Hardware,
+    code: Mapping[str, str | None],
 ) -> dict[str, Any]:
-    """Return what a run was made of. All that differs between two equal runs is under `timing`."""
+    """Return what a run was made of. All that differs between two equal runs is under `timing`.
+
+    `code` are the `versions` and the commit with which it started: a commit during a long training
+    is not what trained.
+    """
     config, model = spec.config, trainer.lightning_module
     assert isinstance(model, RecurrentModule)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -169,8 +177,8 @@ def run_metadata(
         "trainer": config.trainer.model_dump() | asdict(hardware),
         "callbacks": {n: str(t["_target_"]) for n, t in config.callbacks.items() if t},
         "metrics": {n: str(t["_target_"]) for n, t in config.metrics.items() if t},
-        "versions": versions(),
-        "git_commit": git_commit(),
+        "versions": {name: version for name, version in code.items() if name != "commit"},
+        "git_commit": code["commit"],
         "machine": describe_hardware(hardware.accelerator),
         "overrides": collapse(spec.raw_overrides),
         "rollbacks": [asdict(rollback) for rollback in rollbacks],

@@ -76,15 +76,20 @@ class RunSpec:
         """The option `resume`; a run resumes from a checkpoint of this command anyway."""
         return "auto" if self.rollbacks or self.continues_attempt else self.config.resume
 
-    def signature(self, hardware: Hardware, data: TextDataModule) -> dict[str, Any]:
-        """Return all that decides the metrics of the run, flat: {"model.hidden_size": 128, ...}.
-
-        Every `auto` is replaced by what it means on this machine and for these texts. Where the
-        texts were found decides nothing; their fingerprint says whether they are the same.
-        """
+    def resolved_options(self, hardware: Hardware, data: TextDataModule) -> dict[str, Any]:
+        """Return the options, with what `auto` means on this machine and for these texts."""
         options = self.config.model_dump(mode="json")
         options["data"] = data.config.model_dump(mode="json")
         options["trainer"] |= asdict(hardware)
+        return options
+
+    def signature(self, hardware: Hardware, data: TextDataModule) -> dict[str, Any]:
+        """Return all that decides the metrics of the run, flat: {"model.hidden_size": 128, ...}.
+
+        Where the texts were found decides nothing; their fingerprint says whether they are the
+        same.
+        """
+        options = self.resolved_options(hardware, data)
         fingerprints = {
             "data.fingerprint": data.corpus.fingerprint,
             "data.vocabulary_fingerprint": data.text_encoder.fingerprint,

@@ -78,7 +78,8 @@ def train(spec: RunSpec, shutdown: GracefulShutdown) -> None:
     model = build_model(config, data, start)
     with finishing_wandb(shutdown):
         rows, step = (resumed.metrics_rows, resumed.global_step) if resumed else (0, None)
-        loggers = build_loggers(config.logger, folder, describe_run(spec, data), rows, step)
+        described = describe_run(spec, hardware, data)
+        loggers = build_loggers(config.logger, folder, described, rows, step)
         callbacks = build_callbacks(
             spec,
             shutdown,
@@ -106,13 +107,15 @@ def train(spec: RunSpec, shutdown: GracefulShutdown) -> None:
             if config.trainer.fast_dev_run:
                 print("fast_dev_run: every part of the run worked; nothing is saved", flush=True)
             elif trainer.is_global_zero and not skips_test(trainer):
-                about = run_metadata(spec, data, trainer, hardware) | dict(start.weights.about)
+                code = start.metadata["versions"]
+                about = run_metadata(spec, data, trainer, hardware, code)
+                about |= start.weights.about
                 result = run_identity(config, data) | metrics | about | baselines(config, data)
                 save_artifacts(folder, result, data, trainer, plots=config.plots)
 
 
 def with_recipe(spec: RunSpec, data: TextDataModule) -> RunSpec:
-    """Return the run with a value for each `auto`, and print what was chosen."""
+    """Return the run with a value for each `auto` of model and trainer, and print all values."""
     config = resolve_recipe(spec.config, data)
     print_recipe(spec.config, config, data)
     warn_unused_options(spec)

@@ -10,20 +10,21 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.tracking.loggers import finish_wandb
 from rnn_lab.tracking.wandb_environment import environment_tags, in_wandb_sweep
 from rnn_lab.training.artifacts import run_identity
+from rnn_lab.training.hardware import Hardware
 from rnn_lab.training.signals import GracefulShutdown, Interrupted
 from rnn_lab.training.spec import RunSpec
 
 
-def describe_run(spec: RunSpec, data: TextDataModule) -> dict[str, Any]:
-    """Return what W&B shows of a run; never the storage of a study, which may be secret.
+def describe_run(spec: RunSpec, hardware: Hardware, data: TextDataModule) -> dict[str, Any]:
+    """Return what W&B shows of a run: its options, with what `auto` means.
 
-    Where the run has no name or tags of its own, WANDB_NAME and WANDB_TAGS have them. In a W&B
-    sweep, W&B names its runs.
+    The storage of a study, which may be secret, is left out. Where the run has no name or tags of
+    its own, WANDB_NAME and WANDB_TAGS have them. In a W&B sweep, W&B names its runs.
     """
     name = spec.config.name or os.environ.get("WANDB_NAME") or None
     named = {"name": name, "tags": spec.config.tags or environment_tags()}
     identity = run_identity(spec.config.model_copy(update=named), data)
-    options = spec.config.model_dump(mode="json")
+    options = spec.resolved_options(hardware, data)
     options["trial"].pop("storage")
     about = {"name": identity["run_name"], "tags": identity["tags"], "group": None}
     if name is None and in_wandb_sweep():
