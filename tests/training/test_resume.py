@@ -56,7 +56,7 @@ def interrupt(folder: Path, *, schema_version: object = 3, **state) -> Path:
     }
     resume |= state
     path = "/elsewhere/checkpoints/best.ckpt"
-    best = {"BestCheckpoint": {"best_model_path": path, "loss": 0.5, "step": 4}}
+    best = {"BestCheckpoint": {"best_model_path": path, "epoch": 0, "loss": 0.5, "step": 4}}
     last = {"schema_version": schema_version, "global_step": 8}
     torch.save(last | {"callbacks": best, "resume": resume}, checkpoints / "last.ckpt")
     return folder
@@ -296,8 +296,18 @@ def test_other_schema_version_is_refused_by_name(tmp_path, version, has):
     ("callbacks", "message"),
     [
         # Checkpoints of development versions lack them.
-        ({"BestCheckpoint": {"step": 4}}, "callbacks.BestCheckpoint.loss: Field required"),
-        ({"BestCheckpoint": {"loss": 0.5}}, "callbacks.BestCheckpoint.step: Field required"),
+        (
+            {"BestCheckpoint": {"epoch": 0, "step": 4}},
+            "callbacks.BestCheckpoint.loss: Field required",
+        ),
+        (
+            {"BestCheckpoint": {"epoch": 0, "loss": 0.5}},
+            "callbacks.BestCheckpoint.step: Field required",
+        ),
+        (
+            {"BestCheckpoint": {"loss": 0.5, "step": 4}},
+            "callbacks.BestCheckpoint.epoch: Field required",
+        ),
         ({"BestCheckpoint": 1}, "callbacks.BestCheckpoint: Input should be"),
         ({"GradientFlow": 1}, "callbacks.GradientFlow: Input should be a valid dictionary"),
         ({"GradientFlow": {}}, "callbacks.GradientFlow.rows: Field required"),

@@ -56,6 +56,7 @@ class _ResumeState(_Strict):
 
 
 class _BestState(_Strict):
+    epoch: NonNegativeInt
     loss: float
     step: NonNegativeInt
 

@@ -237,9 +237,8 @@ def _selected_epoch(trainer: L.Trainer, data: TextDataModule) -> dict[str, Any]:
     monitor = str(checkpoint.monitor)
     if all(math.isnan(metrics[monitor]) for metrics in history.values()):
         raise nan_error(monitor, data, f"in every validation ({len(history)})")
-    saved = torch.load(checkpoint.best_model_path, weights_only=True, mmap=True)
-    epochs = {"best_epoch": saved["epoch"], "epochs": trainer.current_epoch}
-    return epochs | history[saved["global_step"]]
+    epochs = {"best_epoch": checkpoint.epoch, "epochs": trainer.current_epoch}
+    return epochs | history[checkpoint.step]
 
 
 def test(

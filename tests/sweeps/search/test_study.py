@@ -261,11 +261,12 @@ def test_error_of_a_storage_does_not_show_its_password():
 
 
 class ScriptedLosses(L.LightningModule):
-    """A module that learns nothing and logs a given val/loss in each epoch."""
+    """A module that learns nothing and logs a given val/loss and accuracy in each epoch."""
 
-    def __init__(self, losses):
+    def __init__(self, losses, accuracies=None):
         super().__init__()
         self.losses, self.layer = losses, torch.nn.Linear(1, 1)
+        self.accuracies = accuracies or [0.5] * len(losses)
 
     def training_step(self, batch, batch_idx):
         return self.layer(batch[0]).sum()
@@ -273,16 +274,17 @@ class ScriptedLosses(L.LightningModule):
     def validation_step(self, batch, batch_idx):
         # The sanity check's loss is none of an epoch.
         loss = 9.0 if self.trainer.sanity_checking else self.losses[self.current_epoch]
-        self.log("val/loss", loss)
+        self.log_dict({"val/loss": loss, "val/accuracy": self.accuracies[self.current_epoch]})
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
-def train(folder, losses, trial, *, resume=None):
+def train(folder, losses, trial, *, accuracies=None, resume=None):
     """Train as train.py does and return whether the search stopped it."""
     batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(2, 1)))
-    best = BestCheckpoint(folder, "val/loss", "min")
+    monitor = ("val/loss", "min") if accuracies is None else ("val/accuracy", "max")
+    best = BestCheckpoint(folder, *monitor)
     last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
     trainer = L.Trainer(
         max_epochs=len(losses),
@@ -293,7 +295,7 @@ def train(folder, losses, trial, *, resume=None):
         enable_model_summary=False,
         logger=False,
     )
-    trainer.fit(ScriptedLosses(losses), batches, batches, ckpt_path=resume)
+    trainer.fit(ScriptedLosses(losses, accuracies), batches, batches, ckpt_path=resume)
     return skips_test(trainer)
 
 
@@ -313,7 +315,7 @@ def test_bad_run_is_pruned_and_an_interrupted_one_stays_so(tmp_path):
     assert stopped and reported == {1: 0.375, 2: 0.625, 3: 0.5}
     assert json.loads((tmp_path / "1" / "pruned.json").read_text()) == {
         **{"epoch": 2, "epochs": 3, "monitored_metric": "val/loss", "monitored_mode": "min"},
-        **{"value": 0.5, "best_epoch": 0, "val/loss": 0.375},
+        **{"value": 0.5, "best_epoch": 0, "val/loss": 0.375, "val/accuracy": 0.5},
     }
     # Interrupted before the checkpoint of its last epoch, it repeats the epochs it has reported.
     again = train(tmp_path / "1", [0.375, 0.625, 0.5, 0.0], {"number": 1, **where})
@@ -326,6 +328,25 @@ def test_bad_run_is_pruned_and_an_interrupted_one_stays_so(tmp_path):
     assert not train(third, losses, {"number": 2, **where}, resume=third / "last.ckpt")
     assert path.read_text().count('"step":') == steps + 2
     assert study.trials[2].intermediate_values == {1: 0.125, 2: 0.125, 3: 0.875, 4: 0.875}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pruned_run_has_the_metrics_of_the_epoch_of_best_ckpt(tmp_path):
+    """Of epochs that are equal in the metric, it is the one with the lowest loss."""
+    path = tmp_path / "study.journal"
+    study = study_of(path, name="median", n_startup_trials=1)
+    runs = ([0.5, 0.375, 0.25, 0.125], [0.5] * 4), ([0.45, 0.375, 0.5, 0.0], [0.5, 0.5, 0.4, 0.9])
+    for number, (losses, accuracies) in enumerate(runs):
+        study.ask()
+        trial = {"number": number, "study": "s", "storage": str(path)}
+        stopped = train(tmp_path / str(number), losses, trial, accuracies=accuracies)
+        if number == 0:
+            study.tell(0, 0.125)
+    assert stopped
+    pruned = json.loads((tmp_path / "1" / "pruned.json").read_text())
+    best = torch.load(tmp_path / "1" / "best.ckpt", weights_only=True)
+    assert pruned["best_epoch"] == best["epoch"] == 1
+    assert (pruned["val/accuracy"], pruned["val/loss"]) == (0.5, 0.375)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -405,7 +426,7 @@ def test_metrics_of_validation_are_checked_before_any_trial():
 def test_a_metric_that_a_run_does_not_log_is_named(tmp_path):
     path = tmp_path / "study.journal"
     study_of(path, directions={"val/map": "maximize"}, name="median").ask()
-    with pytest.raises(ConfigError, match=r"val/map: is not logged .* Choose from: val/loss$"):
+    with pytest.raises(ConfigError, match=r"val/map: is not logged .* Choose from: val/loss, val/accuracy$"):
         train(tmp_path / "0", [0.5, 0.25], {"number": 0, "study": "s", "storage": str(path)})
 
 

@@ -46,18 +46,17 @@ def trainer(tmp_path):
 def test_metrics_of_every_epoch_are_kept_and_saved(trainer, model, tmp_path):
     trainer.fit(model, batches(4), batches(2))
     history = find_callback(trainer, ValidationHistory)
-    kept = history.by_epoch
-    assert sorted(kept) == [0, 1, 2]
+    kept = history.by_step
+    assert sorted(kept) == [4, 8, 12]
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["val/accuracy"]]
     assert [float(row["val/loss"]) for row in rows] == pytest.approx(
-        [kept[epoch]["val/loss"] for epoch in range(3)]
+        [kept[step]["val/loss"] for step in (4, 8, 12)]
     )
     checkpoint = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
     fresh = ValidationHistory()
     fresh.load_state_dict(checkpoint["callbacks"]["ValidationHistory"])
-    assert fresh.by_epoch == kept
-    assert fresh.by_step == history.by_step == {4 * (n + 1): kept[n] for n in range(3)}
+    assert fresh.by_step == kept
 
 
 def test_learning_rate_and_gradient_norm_are_logged_every_n_steps(trainer, model, tmp_path):

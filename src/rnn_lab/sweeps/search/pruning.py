@@ -103,22 +103,19 @@ class Pruning(Callback):
         """
         if not self.skip_test or not trainer.is_global_zero:
             return
-        history = find_callback(trainer, ValidationHistory).by_epoch
-        best = find_callback(trainer, BestCheckpoint)
-        better = max if best.mode == "max" else min
-        scores = {epoch: metrics[str(best.monitor)] for epoch, metrics in history.items()}
-        numbers = {epoch: score for epoch, score in scores.items() if not math.isnan(score)}
-        best_epoch = better(numbers or scores, key=scores.__getitem__)
-        last = max(history)
+        history = find_callback(trainer, ValidationHistory).by_step
+        best, epochs = find_callback(trainer, BestCheckpoint), trainer.current_epoch
+        # An epoch with NaN as the monitored metric is not selected, and perhaps none is a number.
+        found = (best.epoch, best.step) if best.best_model_path else (epochs - 1, max(history))
         pruned = {
-            "epoch": last,
-            "epochs": last + 1,
+            "epoch": epochs - 1,
+            "epochs": epochs,
             "monitored_metric": self.metric,
             "monitored_mode": self.mode,
             "value": self.value,
-            "best_epoch": best_epoch,
+            "best_epoch": found[0],
         }
-        write_json(self.folder / "pruned.json", pruned | history[best_epoch])
+        write_json(self.folder / "pruned.json", pruned | history[found[1]])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what last.ckpt holds: a pruned run that is killed is not tested when resumed."""

@@ -30,7 +30,7 @@ class BestCheckpoint(ModelCheckpoint):
         )
         self._is_reported = False
         self._loss = math.inf  # val/loss of the best epoch
-        self._step = 0  # optimizer steps before best.ckpt
+        self.epoch = self.step = 0  # of best.ckpt: its epoch, and the optimizer steps before it
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Return whether this epoch is better than the best one so far."""
@@ -47,13 +47,14 @@ class BestCheckpoint(ModelCheckpoint):
     ) -> None:
         # Private: Lightning calls nothing else exactly when an epoch is the best one so far.
         # tests/training/callbacks/test_exact_checkpoint.py fails when it no longer calls this.
-        self._step = trainer.global_step
+        self.epoch, self.step = trainer.current_epoch, trainer.global_step
         super()._update_best_and_save(current, trainer, monitor_candidates)
         self._loss = float(trainer.callback_metrics.get("val/loss", math.inf))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return Lightning's state, and val/loss and optimizer steps of the best epoch."""
-        return super().state_dict() | {"loss": self._loss, "step": self._step}
+        """Return Lightning's state, and of the best epoch its number, steps and val/loss."""
+        found = {"epoch": self.epoch, "step": self.step, "loss": self._loss}
+        return super().state_dict() | found
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save the weights of a better epoch; warn once where the metric is NaN."""
@@ -82,5 +83,6 @@ class BestCheckpoint(ModelCheckpoint):
         state["best_k_models"] = {moved(k): v for k, v in state["best_k_models"].items()}
         super().load_state_dict(state)
         # A test does not need them, and saved_run.py refuses a last.ckpt without them.
-        self._loss, self._step = state.get("loss", math.inf), state.get("step", 0)
+        self.epoch, self.step = state.get("epoch", 0), state.get("step", 0)
+        self._loss = state.get("loss", math.inf)
         self.current_score = state["current_score"]  # which it forgets

@@ -81,15 +81,13 @@ class Throughput(Callback):
 class ValidationHistory(Callback):
     """Keep the val/ metrics of each validation, so that those of the best one are known.
 
-    `by_step` has them by the optimizer steps before the validation, `by_epoch` the last ones of
-    each epoch.
+    `by_step` has them by the optimizer steps before the validation.
     """
 
     state_key = "ValidationHistory"
 
     def __init__(self) -> None:
         self.by_step: dict[int, dict[str, float]] = {}
-        self.by_epoch: dict[int, dict[str, float]] = {}
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Keep the metrics of one validation."""
@@ -98,15 +96,14 @@ class ValidationHistory(Callback):
         found = trainer.callback_metrics.items()
         metrics = {name: float(value) for name, value in found if name.startswith("val/")}
         self.by_step[trainer.global_step] = metrics
-        self.by_epoch[trainer.current_epoch] = metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds: the best epoch may be one before the interruption."""
-        return {"by_step": self.by_step, "by_epoch": self.by_epoch}
+        return {"by_step": self.by_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the metrics of a resumed training."""
-        self.by_step, self.by_epoch = state_dict["by_step"], state_dict["by_epoch"]
+        self.by_step = state_dict["by_step"]
 
 
 class EpochPrinter(Callback):
