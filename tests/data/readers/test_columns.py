@@ -295,13 +295,15 @@ def test_a_cell_that_is_not_a_list():
     assert second.reason.startswith("'b' is not a list of labels such as ['news', 'tech']")
 
 
-def test_a_file_without_the_label_of_the_training_file_says_so():
+@pytest.mark.parametrize("column", ["id", "guess"])  # a guess could be a label
+def test_a_file_without_the_label_of_the_training_file_says_so(column):
     _, like = read(table(LABELLED, ("text", "label")))
-    rows = [(i, text(i)) for i in range(20)]
+    rows = [(i if column == "id" else "ab"[i % 2], text(i)) for i in range(20)]
+    assert column == "id" or read(table(rows, (column, "text")))[1].columns.label == column
     with pytest.raises(DataError) as error:
-        list(reader_of(table(rows, ("id", "text")), like=like))
+        list(reader_of(table(rows, (column, "text")), like=like))
     assert str(error.value) == (
-        "<stream>:1: has no column 'label', as the training file has; columns: id, text; "
+        f"<stream>:1: has no column 'label', as the training file has; columns: {column}, text; "
         "set data.label_column if one of them is the label; predict.py labels texts without labels"
     )
 

@@ -269,7 +269,7 @@ def resolve_columns(
     if shown is None:
         paths = {name: list(map(shorten, found.paths)) for name, found in stats.items()}
         shown = [listed(paths.get(name, []), _LISTED_PATHS) or shorten(name) for name in names]
-    resolver = _Resolver(names, options, stats, shown)
+    resolver = _Resolver(names, options, stats, shown, header=header)
     group, id_ = resolver.group(), resolver.id()
     others = {group, id_ if options.id is not None else None}
     text, label, indicators = resolver.resolve(others)
@@ -296,8 +296,11 @@ class _Resolver:
         options: ColumnOptions,
         stats: Mapping[str, ColumnStats],
         shown: Sequence[str],
+        *,
+        header: bool,
     ) -> None:
         self._names = names
+        self._header = header  # whether the names are of the file, and not numbers
         self._options = options
         self._stats = {name: stats[name] for name in unique(names) if name in stats}
         self._shown = shown  # the columns, for a message
@@ -404,6 +407,14 @@ class _Resolver:
 
     def _infer_label(self, common: Sequence[str], text: Sequence[str]) -> str | None:
         like = self._options.like
+        named = like.label if like is not None and like.header and self._header else None
+        if named is not None and named not in self._names and not common:
+            # Whatever it looks like: it may be a note, or what another model predicted.
+            raise UnknownColumnError(
+                f"has no column {named!r}, as the training file has; columns: "
+                f"{listed(self._shown, _LISTED_COLUMNS)}; set {self._options.option('label')} "
+                "if one of them is the label; predict.py labels texts without labels"
+            )
         others = [n for n, s in self._stats.items() if n not in text and not s.is_text]
         found = [name for name in others if self._may_be_label(self._stats[name])]
         # In a file sorted by class, the label is constant at first: so may other columns be.
@@ -412,12 +423,6 @@ class _Resolver:
             return found[0]
         if like is not None and like.label in self._names:
             return like.label
-        if like is not None and like.header and like.label is not None and not common:
-            raise UnknownColumnError(
-                f"has no column {like.label!r}, as the training file has; columns: "
-                f"{listed(self._shown, _LISTED_COLUMNS)}; set {self._options.option('label')} "
-                "if one of them is the label; predict.py labels texts without labels"
-            )
         number = "more than one" if common else "no"
         self._problems["label"] = f"{number} column has a common name for the label"
         self._indicators = [name for name in others if self._stats[name].is_indicator]
