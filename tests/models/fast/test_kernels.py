@@ -238,6 +238,25 @@ def test_pieces_run_at_once_and_each_is_run_once(set_threads):
     assert sorted(done) == list(range(7))
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_pieces_have_the_modes_of_the_thread_that_starts_them(mode, set_threads):
+    set_threads(2)
+    modes, both_here = [], threading.Barrier(2, timeout=60)
+    with mode():
+        expected = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        written = torch.zeros(2)
+
+        def work(piece):
+            both_here.wait()
+            written[piece] += 1
+            modes.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+        parallel_for(2, work)
+        assert written.tolist() == [1, 1]
+    assert modes == [expected, expected]
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
 def test_what_a_piece_raises_is_raised(set_threads):
     set_threads(2)
 

@@ -135,13 +135,16 @@ def parallel_for(count: int, work: Callable[[int], None]) -> None:
     """
     left = iter(range(count))
     raised: list[BaseException] = []
+    # Modes of the calling thread alone: without them, another may not write into its tensors.
+    inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
     @_Region
     def share(_: Any) -> None:
         former = _set_mkl_threads(1)
         try:
-            for index in left:
-                work(index)
+            with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+                for index in left:
+                    work(index)
         except BaseException as error:
             raised.append(error)
         finally:
