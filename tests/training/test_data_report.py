@@ -42,6 +42,20 @@ def test_files_that_were_read_alike_are_one_line(tmp_path, capsys):
     assert line.startswith(f"Read {tmp_path}/a.csv and {tmp_path}/b.csv with data.format=csv ")
 
 
+def test_files_of_a_list_that_were_read_in_another_way_are_a_line_each(tmp_path, capsys):
+    (tmp_path / "b.csv").write_text("\n".join(["text,label", *GOOD[:9]]))
+    rows = (f'{{"text": "more {i}", "label": "{"ab"[i % 2]}"}}' for i in range(9))
+    (tmp_path / "c.jsonl").write_text("\n".join(rows))
+    paths = [f"{tmp_path}/{name}" for name in ("a.csv", "b.csv", "c.jsonl")]
+    print_source_info(set_up(tmp_path, GOOD, train_path=paths).corpus)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"Read {paths[0]}, {paths[1]} with data.format=csv ")
+    assert second == (
+        f"Read {paths[2]} with data.format=jsonl data.encoding=utf-8 data.text_column=text "
+        "data.label_column=label"
+    )
+
+
 def test_a_file_of_several_splits_is_named_once(tmp_path, capsys):
     path = str(tmp_path / "a.csv")
     print_source_info(set_up(tmp_path, GOOD, val_path=path, test_path=path).corpus)

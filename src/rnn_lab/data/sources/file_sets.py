@@ -7,7 +7,7 @@ file beside the texts.
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -71,6 +71,7 @@ class FileSet:
         self.path = path
         self.options = options
         self.info: dict[str, Any] = {}
+        self.others: list[dict[str, Any]] = []  # how files were read that differ from the first
         self.read_info: ReadInfo | None = None  # of files with labels in them
 
     def files(self) -> Iterator[Path]:
@@ -95,6 +96,7 @@ class RecordFiles(FileSet):
 
     def rows(self, like: ReadInfo | None) -> Iterator[Row]:
         """Yield the rows of the files; later files are read like the first."""
+        read: dict[Path, ReadInfo] = {}
         for file in self._files:
             reader = RecordReader(file, self.options, labelled=True, like=like)
             for record in reader:
@@ -108,8 +110,20 @@ class RecordFiles(FileSet):
                     yield Row(place, name, record.text, record.label, group=record.group)
             like = like or reader.info
             self.read_info = self.read_info or reader.info
+            read[file] = reader.info
         if self.read_info is not None:
-            self.info = self.read_info.as_dict()
+            self._describe(self.read_info, read)
+
+    def _describe(self, first: ReadInfo, read: Mapping[Path, ReadInfo]) -> None:
+        self.info = first.as_dict()
+        same: list[str] = []
+        for file, info in read.items():
+            if (described := info.as_dict()) == self.info:
+                same.append(str(file))
+            else:
+                self.others.append({"path": str(file)} | described)
+        if self.others:
+            self.info["path"] = ", ".join(same)
 
 
 class ClassFiles(FileSet):

@@ -182,10 +182,11 @@ def _write(sets: dict[str, FileSet], config: FilesConfig, folder: Path) -> None:
         if "test" not in rows:
             held_out = _split_test(sets["train"].path, every_label, groups, rows["train"], config)
             rows["test"], rows["train"] = rows["train"][held_out], rows["train"][~held_out]
-        info = {
-            _OPTIONS[name].removeprefix("data."): {"path": texts.path} | texts.info
-            for name, texts in sets.items()
-        }
+        info = {}
+        for name, texts in sets.items():
+            option = _OPTIONS[name].removeprefix("data.")
+            info[option] = {"path": texts.path} | texts.info
+            info |= {f"{option}[{i}]": other for i, other in enumerate(texts.others, 1)}
         corpus.finish(
             "files",
             classes,
