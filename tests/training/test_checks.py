@@ -10,7 +10,7 @@ import torch
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassHammingDistance
 
-from rnn_lab.data.config import DemoConfig
+from rnn_lab.data.config import DemoConfig, FilesConfig
 from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.errors import ConfigError, DataError
 from rnn_lab.models.lightning_module import TextClassifier
@@ -20,6 +20,30 @@ from rnn_lab.training.hardware import Hardware
 from rnn_lab.training.train import fit
 from rnn_lab.validation import validate
 from tests.training.small_trainer import small_spec, small_trainer
+
+
+def test_training_texts_of_one_class_are_refused(tmp_path):
+    """Groups are whole: those of a class may all be in other splits."""
+    authors = ("a0", "a1", "b0", "b1")
+    rows = [f"text number {i},{'ab'[i % 4 > 1]},{authors[i % 4]}" for i in range(160)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label,author", *rows]))
+    paths = {"train_path": str(tmp_path / "a.csv"), "cache_dir": str(tmp_path / "cache")}
+    options = {"group_column": "author", "batch_size": 16, "eval_batch_size": 16}
+    said = set()
+    for seed in range(8):
+        data = TextDataModule(FilesConfig(**paths, **options, split_seed=seed))
+        data.setup()
+        classes = np.unique(data.splits["train"].labels)
+        try:
+            check(data)
+            assert len(classes) == 2
+        except DataError as error:
+            assert len(classes) == 1
+            said.add(str(error).replace("'b'", "'a'"))
+    assert said == {
+        "files: every training text is of the class 'a': the groups of data.group_column are few; "
+        "try another data.split_seed"
+    }
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,13 @@ def check_before_training(config: RunConfig, hardware: Hardware, data: TextDataM
     Raises:
         ConfigError: a limit leaves no batch, the training ends before a validation, or the metric
             that selects an epoch does not exist for these texts or is NaN.
-        DataError: there is no such split, or it has fewer texts than there are devices.
+        DataError: there is no such split, it has fewer texts than there are devices, or all
+            training texts have the same class.
     """
     check_monitor(config, data.task)
     options, processes = config.trainer, hardware.devices * config.trainer.num_nodes
     if config.train:
+        _check_classes(data)
         batches = _limited(options, "training", data.num_batches("train", processes))
         _limited(options, "validation", data.num_batches("validation", processes))
         if not options.fast_dev_run:
@@ -36,6 +38,19 @@ def check_before_training(config: RunConfig, hardware: Hardware, data: TextDataM
                 f"{data.corpus.name}: has no test split; test=false trains without a test"
             )
         _limited(options, "test", data.num_batches("test", processes))
+
+
+def _check_classes(data: TextDataModule) -> None:
+    labels = data.splits["train"].labels
+    if not data.use_labels or labels.ndim == 2 or len(found := np.unique(labels)) > 1:
+        return
+    cause = "data.train_size is too small" if data.config.train_size else "choose other splits"
+    if getattr(data.config, "group_column", None) is not None:
+        cause = "the groups of data.group_column are few; try another data.split_seed"
+    raise DataError(
+        f"{data.corpus.name}: every training text is of the class "
+        f"{data.class_names[found[0]]!r}: {cause}"
+    )
 
 
 def check_monitored_mode(config: RunConfig, model: TextClassifier) -> None:
