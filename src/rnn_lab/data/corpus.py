@@ -30,7 +30,11 @@ _CHUNK_ROWS = 2**16
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled texts. Every field has one entry per example."""
+    """Labelled texts. Every field has one entry per example.
+
+    Raises:
+        DataError: `texts` are no sequence of str.
+    """
 
     texts: Sequence[str]
     # int64, indices into Corpus.class_names; or, where a text has any number of labels, uint8
@@ -42,6 +46,7 @@ class Split:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # the dataclass is frozen
+        _check_texts(self.texts)
         set_field(self, "labels", _as_integers(self.labels))
         if self.groups is not None:
             set_field(self, "groups", _as_integers(self.groups))
@@ -107,6 +112,18 @@ class Corpus:
         """The splits that exist, by name, in the order train, validation, test."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
+
+
+def _check_texts(texts: Any) -> None:
+    """Raise a DataError for the texts of a user's source that are no sequence of str."""
+    if isinstance(texts, str) or not hasattr(texts, "__len__"):
+        kind = type(texts).__name__
+        raise DataError(f"Split: texts is a {kind}, expected a list of texts")
+    if isinstance(texts, list | tuple):
+        wrong = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
+        if wrong is not None:
+            kind = type(texts[wrong]).__name__
+            raise DataError(f"Split: texts[{wrong}] is a {kind}, expected str")
 
 
 def _as_integers(values: ArrayLike) -> np.ndarray:

@@ -153,6 +153,8 @@ class TextDataModule(L.LightningDataModule):
         if self._encoding is None and (option := self.config.tokenizer) != AUTO:
             find_tokenizer(option).check_usable(option)
         corpus = load_corpus(self.config, allow_fallback=self._allow_fallback)
+        if self._encoding is None and not len(corpus.train):
+            raise DataError(f"{corpus.name}: has no training texts")
         if self._encoding is not None and self._encoding.task is not None:
             check_task(corpus, self._encoding.task)
         check_balance(self.config, corpus, use_labels=self.use_labels)

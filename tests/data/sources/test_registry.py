@@ -147,6 +147,13 @@ def test_a_source_of_ones_own_splits_and_gives_batches(own_source, tmp_path):
     assert "my_weather" not in str(data.state_dict())
 
 
+def test_a_source_without_training_texts_is_one_line(own_source, tmp_path):
+    options = own_source | {"cache_dir": str(tmp_path), "num_days": 0}
+    data = TextDataModule(validate(WithData, {"data": options}).data)
+    with pytest.raises(DataError, match="^weather: has no training texts$"):
+        data.setup()
+
+
 def test_options_of_a_source_of_ones_own_are_checked(own_source):
     for option, line in {
         "num_days": "data.num_days=x: input should be a valid integer",
@@ -217,10 +224,14 @@ def test_two_sources_of_one_name(own_source):
         ("[0, 1]),", "[0, float('nan')]),", "labels of test must be integers, indices into class"),
         ("[0, 1]),", "[0]),", "test has 2 texts and 1 labels"),
         ('("dry", "wet"),\n            train', '("dry",),\n            train', "1 class; two"),
+        ('("dry", "wet"),\n', '("wet", "wet"),\n', "must be different texts; found 'wet'"),
+        ('("dry", "wet"),\n', "(0, 1),\n", "must be different texts; found 0"),
+        ("return Corpus(", "return dict(", "returned dict, expected a Corpus"),
+        ("weeks = ", "weeks = open('none.csv') and ", "none.csv: no such file"),
     ],
     ids=[
         *("labels", "fractions", "names", "ragged", "shares", "bytes", "groups", "missing"),
-        *("lengths", "classes"),
+        *("lengths", "classes", "same class", "numbers", "type", "file"),
     ],
 )
 def test_a_wrong_corpus_is_one_line(own_source, tmp_path, old, new, line):
@@ -234,6 +245,21 @@ def test_a_wrong_corpus_is_one_line(own_source, tmp_path, old, new, line):
     with pytest.raises(DataError, match=line) as caught:
         load_corpus(config)
     assert str(caught.value).startswith("data=wrong: ")
+
+
+@pytest.mark.parametrize(
+    ("texts", "line"),
+    [
+        ("ab", "texts is a str, expected a list of texts"),
+        (iter(["a", "b"]), "texts is a list_iterator, expected a list of texts"),
+        (["a", None], r"texts\[1\] is a NoneType, expected str"),
+        ((b"a", "b"), r"texts\[0\] is a bytes, expected str"),
+    ],
+    ids=["text", "iterator", "missing", "bytes"],
+)
+def test_texts_that_are_no_texts_are_one_line(texts, line):
+    with pytest.raises(DataError, match=f"^Split: {line}$"):
+        Split(texts, [0, 1])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -80,6 +81,8 @@ def load_corpus(config: TextOptions, *, allow_fallback: bool = False) -> Corpus:
         raise ConfigError(str(error)) from None
     try:
         corpus = source.load(config)
+    except FileNotFoundError as error:  # of a user's function
+        raise DataError(f"data={config.source}: {error.filename}: no such file") from error
     except MissingDataError as error:
         fallback = config.fallback()
         if fallback is None or not allow_fallback:
@@ -92,11 +95,18 @@ def load_corpus(config: TextOptions, *, allow_fallback: bool = False) -> Corpus:
     return corpus
 
 
-def _check(corpus: Corpus, source: str) -> None:
+def _check(corpus: Any, source: str) -> None:
     """Report the mistakes of a source that would be errors far from their cause later."""
+    from rnn_lab.data.corpus import Corpus
+
+    if not isinstance(corpus, Corpus):
+        raise DataError(f"data={source}: returned {type(corpus).__name__}, expected a Corpus")
     classes = len(corpus.class_names)
     if classes < 2:
         raise DataError(f"data={source}: {classes} class; two or more are needed")
+    for name, count in Counter(corpus.class_names).items():
+        if not isinstance(name, str) or count > 1:
+            raise DataError(f"data={source}: class_names must be different texts; found {name!r}")
     for name, split in corpus.splits.items():
         for field in ("texts", "names", "groups", "hashes"):
             values = getattr(split, field)
