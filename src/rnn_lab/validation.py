@@ -1,6 +1,7 @@
 """Strict configuration schemas, the objects that options name, and one line per invalid option."""
 
 import re
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -129,11 +130,24 @@ def build_object(target: Target, option: str, kind: type, **arguments: Any) -> A
         # Hydra's own lines surround the error of the import or of the class.
         while isinstance(cause, HydraException | ImportError) and cause.__cause__:
             cause = cause.__cause__
-        raise ConfigError(f"{option}: {name} cannot be built: {whole_message(cause)}") from error
+        reason = _missing_attribute(str(name)) or whole_message(cause)
+        raise ConfigError(f"{option}: {name} cannot be built: {reason}") from error
     if not isinstance(built, kind):
         expected = f"{kind.__module__.partition('.')[0]} {kind.__name__}"
         raise ConfigError(f"{option}: {name} is a {type(built).__name__}, not a {expected}")
     return built
+
+
+def _missing_attribute(target: str) -> str | None:
+    """Return that an imported module has no such class; None: it has, or was not imported.
+
+    Hydra then tries to import the class as a module, and its error says that there is no such one.
+    """
+    module, _, name = target.rpartition(".")
+    if module not in sys.modules or hasattr(sys.modules[module], name):
+        return None
+    public = [one for one in dir(sys.modules[module]) if not one.startswith("_")]
+    return f"{module} has no {name}.{_suggestion(name, public)}"
 
 
 def metric_factories(

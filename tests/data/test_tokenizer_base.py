@@ -10,7 +10,7 @@ from rnn_lab.data.encode import encode_corpus, fit_vocabulary
 from rnn_lab.data.statistics import text_warnings
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.data.tokenizer_base import TOKENIZERS, find_tokenizer
-from rnn_lab.data.vocabulary import WordTokenizer
+from rnn_lab.data.vocabulary import SPECIALS, WordTokenizer
 from rnn_lab.errors import CheckpointError, ConfigError
 from rnn_lab.validation import validate
 from tests.data.made import make_corpus
@@ -232,6 +232,11 @@ def test_warnings_call_its_tokens_by_their_unit() -> None:
         ("mine", Spaces, "tokenizer mine: Spaces is already tokenizer spaces"),
         ("mine", str, "tokenizer mine: must be a subclass of rnn_lab.data.Tokenizer"),
         ("mine", type("A", (VocabularyTokenizer,), {"unit": "word"}), "does not define tokenize$"),
+        (
+            "mine",
+            type("C", (Spaces,), {"tokenize": lambda self, text: []}),
+            r"tokenizer mine: <lambda>\(self, text\) is called with \(text\): missing a required",
+        ),
         ("mine", type("B", (Spaces,), {"unit": "letter"}), r"B\.unit must be one of word, subw"),
     ],
 )
@@ -284,3 +289,20 @@ def test_words_that_are_not_those_of_the_ids_are_one_line(words, message) -> Non
     encoder = TextEncoder(wrong({"buckets": 8}), 100, "right")
     with pytest.raises(ConfigError, match=rf"^data\.tokenizer=wrong: Wrong\.{message}"):
         encoder.words("a long film")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "line"),
+    [
+        ("a b", "tokenize returned str, expected a list of str"),
+        (None, "tokenize returned NoneType, expected a list of str"),
+        ([1, 2], "tokenize returned 1 in a list, expected str"),
+    ],
+)
+def test_what_tokenize_returns_is_checked(tokens, line):
+    wrong = type("Wrong", (Spaces,), {"tokenize": staticmethod(lambda text: tokens), "name": "odd"})
+    with pytest.raises(ConfigError, match=f"^data.tokenizer=odd: {line}$"):
+        wrong.train(["a b"], max_vocab_size=None, min_freq=1)
+    if not isinstance(tokens, list):
+        with pytest.raises(ConfigError, match=f"^data.tokenizer=odd: {line}$"):
+            wrong(SPECIALS).encode_all(["a b"])

@@ -140,7 +140,22 @@ def nothing(progress, warmup_ratio):
 
 @register_schedule("toy_text")
 def text(progress, warmup_ratio):
-    return "half"
+    return "1"
+
+
+@register_schedule("toy_below")
+def below(progress, warmup_ratio):
+    return -progress
+
+
+@register_schedule("toy_endless")
+def endless(progress, warmup_ratio):
+    return float("inf")
+
+
+@register_schedule("toy_nan")
+def nan(progress, warmup_ratio):
+    return float("nan")
 
 
 @register_schedule("toy_vector")
@@ -408,13 +423,20 @@ def test_its_options_are_checked(toys):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("nothing", "NoneType"), ("text", "str"), ("vector", "Tensor")]
+    ("name", "kind"),
+    [
+        *(("nothing", "NoneType"), ("text", "str"), ("vector", "Tensor"), ("below", "-0.5")),
+        *(("endless", "inf"), ("nan", "nan")),
+    ],
 )
 def test_a_schedule_returns_a_number(toys, name, kind):
     assert SchedulerConfig(name="toy_tensor").factor(0.5) == 0.5
     with pytest.raises(ConfigError) as error:
         SchedulerConfig(name=f"toy_{name}").factor(0.5)
-    assert str(error.value) == f"scheduler.name=toy_{name}: returned {kind}, expected a number"
+    assert (
+        str(error.value)
+        == f"scheduler.name=toy_{name}: returned {kind}, expected a number from 0 up"
+    )
 
 
 class LeakConfig(ModelConfig):
@@ -572,6 +594,15 @@ def test_a_step_returns_the_values_that_are_described(toys):
         layer(torch.zeros(2, 5, 3), torch.tensor([5, 2]))
 
 
+def test_a_step_returns_a_dict(toys):
+    class Alone(toys.LeakyCell):
+        def step(self, x, state, weights):
+            return super().step(x, state, weights)["h"]
+
+    with pytest.raises(ConfigError, match="its step returned Tensor, expected a dict of g, m, h"):
+        RecurrentLayer(Alone(), 3, 4)(torch.zeros(2, 5, 3), torch.tensor([5, 2]))
+
+
 def test_a_step_returns_values_of_the_shape_of_the_state(toys):
     class Narrow(toys.LeakyCell):
         def step(self, x, state, weights):
@@ -596,6 +627,11 @@ def test_a_name_belongs_to_one_thing(toys):
         register_pooling("toy_none", factor=0)
     with pytest.raises(ConfigError, match="cell toy_none: `states` must begin with h"):
         register_cell("toy_none")(type("Nothing", (OwnShapes,), {"values": {}}))
+    for value in ("state", Value("output", "h")):
+        with pytest.raises(ConfigError, match=r"values\['h'\] is .*kind gate, candidate, state$"):
+            register_cell("toy_none")(type("Wrong", (OwnShapes,), {"values": {"h": value}}))
+    with pytest.raises(ConfigError, match=r"cell toy_none: .*\(self, x, h\) is called with"):
+        register_cell("toy_none")(type("Short", (OwnShapes,), {"step": lambda self, x, h: None}))
     with pytest.raises(ConfigError, match="one word"):
         register_cell("toy/leaky")(toys.LeakyCell)
 

@@ -174,8 +174,9 @@ def test_impossible_extra_metrics_are_one_line():
         ),
         ({"my-own": broken}, "^metrics.my-own: a name has only letters, digits and _$"),
         (
-            metric_factories({"own": {"_target_": "torchmetrics.Nope"}}),
-            "^metrics.own: torchmetrics.Nope cannot be built: No module named 'torchmetrics.Nope'$",
+            metric_factories({"own": {"_target_": "torchmetrics.MeanMetrik"}}),
+            "^metrics.own: torchmetrics.MeanMetrik cannot be built: torchmetrics has no MeanMetrik"
+            r"\. Did you mean MeanMetric\?$",
         ),
         (
             metric_factories({"own": {"_target_": "my_nowhere.Nope"}}),

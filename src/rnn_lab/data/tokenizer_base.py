@@ -179,6 +179,8 @@ def register_tokenizer(name: str) -> Callable[[type[AnyTokenizer]], type[AnyToke
             )
         if vars(kind).get("name", name) != name:
             raise ConfigError(f"tokenizer {name}: {kind.__name__} is already tokenizer {kind.name}")
+        if (tokenize := getattr(kind, "tokenize", None)) is not None:
+            TOKENIZERS.check_call(name, tokenize, "text")
         TOKENIZERS.add(name, kind, kind)
         kind.name = name
         return kind

@@ -9,6 +9,7 @@ import numpy as np
 
 from rnn_lab.data.basic_english import BASIC_ENGLISH_VERSION, basic_english
 from rnn_lab.data.tokenizer_base import Tokenizer, register_tokenizer
+from rnn_lab.errors import ConfigError
 
 PAD, UNK = "<pad>", "<unk>"
 PAD_ID, UNK_ID = 0, 1
@@ -86,9 +87,28 @@ class VocabularyTokenizer(Tokenizer):
     def _count(cls, texts: Iterable[str], max_vocab_size: int | None, min_freq: int) -> Self:
         counts: Counter[str] = Counter()
         for text in texts:
-            counts.update(cls.tokenize(text))
+            counts.update(cls._tokens(text))
+        if (wrong := next((t for t in counts if not isinstance(t, str)), None)) is not None:
+            raise ConfigError(
+                f"data.tokenizer={cls.name}: tokenize returned {wrong!r} in a list, expected str"
+            )
         tokens, numbers = list(counts), list(counts.values())
         return cls(sort_by_frequency(tokens, numbers, min_freq=min_freq, max_tokens=max_vocab_size))
+
+    @classmethod
+    def _tokens(cls, text: str) -> list[str]:
+        """Return `tokenize(text)`.
+
+        Raises:
+            ConfigError: it is no list, as of a plugin; a text would be cut into its letters.
+        """
+        tokens = cls.tokenize(text)
+        if not isinstance(tokens, list | tuple):
+            raise ConfigError(
+                f"data.tokenizer={cls.name}: tokenize returned {type(tokens).__name__}, expected a "
+                "list of str"
+            )
+        return tokens
 
     def extended(self, other: Tokenizer, max_vocab_size: int | None = None) -> Self:
         """Return these tokens, with their ids, then those that only `other` lists."""
@@ -108,12 +128,11 @@ class VocabularyTokenizer(Tokenizer):
 
     def encode_all(self, texts: Iterable[str]) -> list[np.ndarray]:
         """Return the ids of each text, int64 [its tokens]."""
-        tokenize = self.tokenize
-        return [self.ids(tokenize(text)) for text in texts]
+        return [self.ids(self._tokens(text)) for text in texts]
 
     def words(self, text: str) -> list[tuple[str, np.ndarray]]:
         """Return each token of `text` and its id, int64 [1], as in `encode_all`."""
-        tokens = self.tokenize(text)
+        tokens = self._tokens(text)
         return list(zip(tokens, self.ids(tokens)[:, None], strict=True))
 
     def token_ids(self) -> dict[str, int]:

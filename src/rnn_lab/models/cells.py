@@ -18,7 +18,7 @@ so that W x is `x @ W.T` here.
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal, NamedTuple, TypeVar
+from typing import ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,14 @@ State = tuple[Tensor, ...]
 Weights = Mapping[str, Tensor]
 
 
+ValueKind = Literal["gate", "candidate", "state"]
+VALUE_KINDS: tuple[str, ...] = get_args(ValueKind)
+
+
 class Value(NamedTuple):
     """How `explain.py` presents a value of a cell."""
 
-    kind: Literal["gate", "candidate", "state"]  # a gate is from 0 to 1
+    kind: ValueKind  # a gate is from 0 to 1
     title: str  # "forget gate $f$: how much of its old value a cell keeps", the symbol in TeX
     ends: tuple[str, str] = ("closed", "open")  # what a gate does at 0 and at 1
 
@@ -113,6 +117,13 @@ def _check_complete(name: str, cell: type[Cell], config: type[ModelConfig]) -> N
             f"cell {name}: `states` must begin with h, the output, and `values` must describe "
             "each of them"
         )
+    for key, value in values.items():
+        if not isinstance(value, Value) or value.kind not in VALUE_KINDS:
+            raise ConfigError(
+                f"cell {name}: values[{key!r}] is {value!r}, expected Value(kind, title) with the "
+                f"kind {', '.join(VALUE_KINDS)}"
+            )
+    CELLS.check_call(name, cell.step, "self", "x", "state", "weights")
     options = config.model_fields.keys() - ModelConfig.model_fields.keys()
     try:
         inspect.signature(cell).bind(**dict.fromkeys(sorted(options)))

@@ -4,7 +4,9 @@ Options that only one cell, optimizer or schedule has are flat, beside the other
 model.forget_bias=3, optimizer.betas=[0.9,0.95]. Importing this module does not import torch.
 """
 
+import contextlib
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -269,12 +271,15 @@ class SchedulerConfig(_WithArguments):
             ConfigError: the schedule, as of a plugin, returned something else.
         """
         share = SCHEDULES[self.name](progress, self.warmup_ratio, **self.arguments)
-        try:
-            return float(share)
-        except (TypeError, ValueError, RuntimeError):  # the last is of a tensor of several numbers
+        found = None
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):  # the last is of a tensor
+            found = None if isinstance(share, str) else float(share)
+        if found is None or not 0 <= found < math.inf:
+            kind = type(share).__name__ if found is None else found
             raise ConfigError(
-                f"scheduler.name={self.name}: returned {type(share).__name__}, expected a number"
-            ) from None
+                f"scheduler.name={self.name}: returned {kind}, expected a number from 0 up"
+            )
+        return found
 
     @model_validator(mode="after")
     def _arguments_exist(self) -> Self:

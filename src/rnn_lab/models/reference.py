@@ -5,6 +5,7 @@ value, and the fast paths for the derivative of a gradient.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,8 +41,13 @@ def reference_steps(
         yield values | dict(zip(cell.states, state, strict=True))
 
 
-def _check_step(cell: Cell, values: dict[str, Tensor], shape: list[int]) -> None:
+def _check_step(cell: Cell, values: Any, shape: list[int]) -> None:
     """Raise a ConfigError unless a step returned the cell's values, each of `shape`."""
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"model.name={cell.name}: its step returned {type(values).__name__}, expected a dict "
+            f"of {', '.join(cell.values)}"
+        )
     if values.keys() != cell.values.keys():
         raise ConfigError(
             f"model.name={cell.name}: its step returns {', '.join(values)}, but its values are "

@@ -150,7 +150,7 @@ def test_a_source_of_ones_own_splits_and_gives_batches(own_source, tmp_path):
 def test_a_source_without_training_texts_is_one_line(own_source, tmp_path):
     options = own_source | {"cache_dir": str(tmp_path), "num_days": 0}
     data = TextDataModule(validate(WithData, {"data": options}).data)
-    with pytest.raises(DataError, match="^weather: has no training texts$"):
+    with pytest.raises(DataError, match=r"^weather: has no training texts$"):
         data.setup()
 
 
