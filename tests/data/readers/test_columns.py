@@ -295,6 +295,16 @@ def test_a_cell_that_is_not_a_list():
     assert second.reason.startswith("'b' is not a list of labels such as ['news', 'tech']")
 
 
+@pytest.mark.parametrize("is_known", [False, True], ids=["training", "prediction"])
+@pytest.mark.parametrize("repeated", ["text", "label"])
+def test_a_column_with_a_common_name_that_occurs_twice_is_refused(repeated, is_known):
+    _, like = read(table(LABELLED, ("text", "label")))
+    rows = [(text(i), "ab"[i % 2], text(i + 1) if repeated == "text" else "a") for i in range(20)]
+    content = table(rows, ("text", "label", repeated))
+    with pytest.raises(DataError, match=f"has more than one column '{repeated}'; give each a name"):
+        list(reader_of(content, like=like if is_known else None))
+
+
 @pytest.mark.parametrize("column", ["id", "guess"])  # a guess could be a label
 def test_a_file_without_the_label_of_the_training_file_says_so(column):
     _, like = read(table(LABELLED, ("text", "label")))
