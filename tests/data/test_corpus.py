@@ -35,7 +35,6 @@ def write(folder: Path) -> None:
             rows=rows,
             labels=position_of_row % 2,
             groups=np.array([3, 3, 5, 9])[position_of_row],
-            synthetic=True,
         )
 
 
@@ -52,7 +51,7 @@ def test_a_corpus_is_opened_as_it_was_written(tmp_path):
     assert list(opened.test.texts) == []
     assert opened.validation is None
     assert list(opened.skipped) == ["x.csv:3: empty text"]
-    assert (opened.name, opened.class_names, opened.synthetic) == ("files", ("a", "b"), True)
+    assert (opened.name, opened.class_names, opened.synthetic) == ("files", ("a", "b"), False)
     with pytest.raises(IndexError):
         opened.train.texts[4]
     with pytest.raises(ValueError, match="read-only"):

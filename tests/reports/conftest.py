@@ -49,7 +49,7 @@ def write_run(
 def _write_metrics(folder: Path, epochs: int, random: np.random.Generator) -> None:
     """Write metrics.csv as Lightning's CSVLogger does: a row per call, other columns empty."""
     columns = [
-        "epoch", "grad_norm", "lr-AdamW", "step", "test/accuracy", "test/loss",
+        "epoch", "grad_norm", "lr", "step", "test/accuracy", "test/loss",
         "train/accuracy", "train/loss", "val/accuracy", "val/loss",
     ]  # fmt: skip
     steps = 40
@@ -60,7 +60,7 @@ def _write_metrics(folder: Path, epochs: int, random: np.random.Generator) -> No
             for step in range(epoch * steps + 4, (epoch + 1) * steps, 5):
                 done = step / (epochs * steps)
                 rate = 2e-3 * (done / 0.3 if done < 0.3 else (1 - done) / 0.7)
-                writer.writerow({"step": step, "lr-AdamW": rate})
+                writer.writerow({"step": step, "lr": rate})
                 writer.writerow({"step": step, "epoch": epoch, "grad_norm": random.gamma(4, 0.2)})
             step = (epoch + 1) * steps - 1
             loss = 0.3 + 0.4 * 0.5**epoch + 0.02 * max(0, epoch - 2)

@@ -98,7 +98,7 @@ def test_learning_curves_need_no_learning_rate_or_gradient_norm(make_run: MakeRu
     metrics = read_metrics(make_run(examples=3))
     del metrics["grad_norm"]
     assert len(plots.plot_learning_curves("a run", metrics, 1).axes) == 3
-    del metrics["lr-AdamW"]
+    del metrics["lr"]
     assert len(plots.plot_learning_curves("a run", metrics, 1).axes) == 2
 
 

@@ -17,7 +17,7 @@ MakeRun = Callable[..., Path]
 
 def test_sparse_rows_become_columns(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text(
-        "epoch,lr-AdamW,step,train/loss,val/loss\n"
+        "epoch,lr,step,train/loss,val/loss\n"
         ",0.001,9,,\n"
         "0,,9,,0.6\n"
         "0,,9,0.7,\n"
@@ -27,11 +27,11 @@ def test_sparse_rows_become_columns(tmp_path: Path) -> None:
         "1,,19,0.2,\n"
     )
     metrics = read_metrics(tmp_path)
-    assert list(metrics) == ["epoch", "lr-AdamW", "step", "train/loss", "val/loss"]
-    np.testing.assert_array_equal(metrics["lr-AdamW"][:2], [0.001, np.nan])
+    assert list(metrics) == ["epoch", "lr", "step", "train/loss", "val/loss"]
+    np.testing.assert_array_equal(metrics["lr"][:2], [0.001, np.nan])
     np.testing.assert_allclose(by_epoch(metrics, "train/loss"), ([0, 1], [0.7, 0.3]))
     np.testing.assert_allclose(by_epoch(metrics, "val/loss"), ([0, 1], [0.6, 0.5]))
-    np.testing.assert_allclose(by_step(metrics, "lr-AdamW"), ([9, 19], [0.001, 0.002]))
+    np.testing.assert_allclose(by_step(metrics, "lr"), ([9, 19], [0.001, 0.002]))
     assert [len(values) for values in by_epoch(metrics, "val/accuracy")] == [0, 0]
 
 
@@ -39,7 +39,7 @@ def test_reads_what_lightning_writes(tmp_path: Path) -> None:
     from lightning.pytorch.loggers import CSVLogger
 
     logger = CSVLogger(tmp_path, name="", version="")
-    logger.log_metrics({"lr-AdamW": 1e-3}, step=3)
+    logger.log_metrics({"lr": 1e-3}, step=3)
     logger.log_metrics({"val/loss": 0.5, "epoch": 0}, step=3)
     logger.save()
     logger.log_metrics({"test/loss": 0.4, "epoch": 1}, step=4)

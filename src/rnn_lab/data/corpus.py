@@ -272,7 +272,6 @@ class CorpusWriter:
         rows: Mapping[str, np.ndarray],
         labels: np.ndarray,
         groups: np.ndarray | None = None,
-        synthetic: bool = False,
         source_info: Mapping[str, Any] | None = None,
     ) -> None:
         """Complete the folder.
@@ -283,7 +282,6 @@ class CorpusWriter:
             rows: of each split, int64, by its name: "train" and perhaps "validation", "test".
             labels: of all rows, int64 [rows] or uint8 [rows, classes], see Split.
             groups: of all rows, int64 [rows], where known.
-            synthetic: as in Corpus.
             source_info: as in Corpus.
         """
         self.__exit__()
@@ -298,7 +296,6 @@ class CorpusWriter:
         meta = {
             "name": name,
             "class_names": list(class_names),
-            "synthetic": synthetic,
             "splits": names,
             "source_info": dict(source_info or {}),
             "fingerprint": content_fingerprint(class_names, splits),
@@ -340,7 +337,6 @@ def open_corpus(folder: Path) -> Corpus:
             validation=splits.get("validation"),
             test=splits.get("test"),
             fingerprint=meta["fingerprint"],
-            synthetic=meta["synthetic"],
             skipped=MemmapTexts.open(folder, "skipped"),
             source_info=meta["source_info"],
         )

@@ -30,7 +30,7 @@ from rnn_lab.reports.formatting import (
     plot_label,
 )
 from rnn_lab.runs.gradient_flow import GradientFlowCurve, by_place, read_gradient_flow
-from rnn_lab.runs.metrics import by_epoch, by_step, read_metrics
+from rnn_lab.runs.metrics import GRAD_NORM, LEARNING_RATE, by_epoch, by_step, read_metrics
 from rnn_lab.runs.predictions import Predictions, read_predictions
 from rnn_lab.runs.result_json import read_result
 
@@ -97,10 +97,11 @@ def plot_learning_curves(
 
     The headline has the last of the curves at the best epoch.
     """
-    rates = [name for name in metrics if name.startswith("lr")]
-    norms = [name for name in metrics if "grad" in name and "norm" in name]
-    lower = [("Learning rate", rates[0], style.GREEN)] if rates else []
-    lower += [("Gradient norm", norms[0], style.PINK)] if norms else []
+    columns = (
+        ("Learning rate", LEARNING_RATE, style.GREEN),
+        ("Gradient norm", GRAD_NORM, style.PINK),
+    )
+    lower = [column for column in columns if column[1] in metrics]
 
     headline = "Learning curves"
     epochs, values = by_epoch(metrics, f"val/{curves[-1]}")

@@ -6,6 +6,8 @@ import numpy as np
 
 from rnn_lab.runs.csv_table import CsvTable
 
+LEARNING_RATE, GRAD_NORM = "lr", "grad_norm"  # by step
+
 
 def read_metrics(run_folder: Path, *, being_written: bool = False) -> dict[str, np.ndarray]:
     """Return each column of metrics.csv as float64 [rows], NaN where a cell is empty.

@@ -25,7 +25,7 @@ def is_sweep_dir(folder: Path) -> bool:
 
 
 def run_folder(path: Path) -> Path | None:
-    """Return the run folder that `path` stands for: a folder itself, of files see above.
+    """Return the run folder of `path`: itself, or that of its result.json or checkpoint.
 
     None for any other file, such as a copy of a checkpoint.
     """

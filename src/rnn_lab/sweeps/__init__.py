@@ -1,1 +1,1 @@
-"""Jobs of a sweep: their folders and names, retries, launchers, and searches."""
+"""Sweeps: the names, launchers, searches and summaries of their jobs."""

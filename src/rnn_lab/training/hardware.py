@@ -58,7 +58,7 @@ def choose_accelerator(options: TrainerConfig) -> Accelerator:
     """
     available = available_devices()
     if options.accelerator == "auto":
-        return "gpu" if "gpu" in available else "mps" if "mps" in available else "cpu"
+        return next(kind for kind in TORCH_DEVICES if kind in available)
     if options.accelerator not in available:
         raise ConfigError(
             f"trainer.accelerator={options.accelerator}: this machine has none. "

@@ -364,7 +364,7 @@ def test_it_fits_any_window_in_both_schemes(
 
 def test_values_are_finite_however_odd_the_numbers(make_run: MakeRun) -> None:
     folder = complete_run(make_run)
-    rows = ["epoch,step,train/loss,val/loss,val/accuracy,lr-AdamW"]
+    rows = ["epoch,step,train/loss,val/loss,val/accuracy,lr"]
     rows += ["0,9,inf,nan,,1e-300", "1,19,3,-inf,0.5,1e30", "2,29,1e30,-1e30,0.5,nan"]
     (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
     flow = "step,layer,direction,distance,norm\n0,0,forward,0,0\n0,0,forward,1,inf\n"

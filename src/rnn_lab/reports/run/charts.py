@@ -30,7 +30,7 @@ from rnn_lab.reports.evaluation_curves import (
 from rnn_lab.reports.formatting import format_metric, format_percent
 from rnn_lab.reports.plots import FLOAT32_MIN, MAX_NAMED_CURVES
 from rnn_lab.runs.gradient_flow import GradientFlowCurve, by_place
-from rnn_lab.runs.metrics import by_epoch, by_step
+from rnn_lab.runs.metrics import GRAD_NORM, LEARNING_RATE, by_epoch, by_step
 
 WIDTH, HEIGHT = 440, 290  # pixels; as wide as a phone, so that its labels stay readable there
 PLOT = (62, 12, WIDTH - 14, HEIGHT - 48)  # left, top, right and bottom of the axes
@@ -224,13 +224,10 @@ def _epoch_axis(last: float, start: float, end: float) -> Axis:
 
 
 def _by_step(metrics: Mapping[str, np.ndarray]) -> list[Chart]:
-    found = {
-        "learning rate": (next((n for n in metrics if n.startswith("lr")), None), "c2"),
-        "gradient norm": (next((n for n in metrics if "grad" in n and "norm" in n), None), "c3"),
-    }
+    columns = ("learning rate", LEARNING_RATE, "c2"), ("gradient norm", GRAD_NORM, "c3")
     charts = []
-    for title, (column, colour) in found.items():
-        if column is None or "step" not in metrics:
+    for title, column, colour in columns:
+        if column not in metrics or "step" not in metrics:
             continue
         line = Line(title, *by_step(dict(metrics), column), colour)
         xs, ys = _finite([line])

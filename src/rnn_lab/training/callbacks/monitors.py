@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from rnn_lab.data.progress import ProgressLines
 from rnn_lab.models.evaluation import in_split_order
+from rnn_lab.runs.metrics import GRAD_NORM, LEARNING_RATE
 from rnn_lab.training.gather import gather
 
 
@@ -23,7 +24,7 @@ class GradNormMonitor(Callback):
         if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             norms = [p.grad.norm() for p in module.parameters() if p.grad is not None]
             lr = optimizer.param_groups[0]["lr"]
-            metrics = {"lr": lr, "grad_norm": torch.stack(norms).norm()}
+            metrics = {LEARNING_RATE: lr, GRAD_NORM: torch.stack(norms).norm()}
             module.log_dict(metrics, on_step=True, on_epoch=False)
 
 
