@@ -135,6 +135,11 @@ def test_a_group_of_a_registry_has_the_same_messages(group, line):
             {"name": "adamw", "amsgrad": "maybe"},
             "optimizer.amsgrad=maybe: give a number, true, false or a list of numbers",
         ),
+        (
+            "data",
+            {"source": "demo", "class_weights": {"a": 1}},
+            "data.class_weights={'a': 1}: give balanced, or a list of positive numbers",
+        ),
         ("metrics", {"own": "parts.Own"}, "metrics.own: needs a _target_, the class to build"),
         (
             "model",

@@ -265,8 +265,10 @@ def _line(path: list[str], details: Any, schema: type[BaseModel]) -> str:
         return f"{name}: {details['msg']}"
     if isinstance(value, Mapping):  # an error about several options names them itself
         message = str(context.get("error", details["msg"]))
-        lacks_group = name and re.match(r"\w+[=:]", message)
-        return f"{name}.{message}" if lacks_group else message
+        if name and re.match(r"\w+[=:]", message):
+            return f"{name}.{message}"
+        if _groups_at(schema, path):  # and not one option that was given a mapping
+            return message
     return f"{name}={as_typed(value)}: {_reason(details)}"
 
 

@@ -41,14 +41,16 @@ def test_listed_weights_are_in_the_order_of_the_classes() -> None:
     ("options", "message"),
     [
         ({"class_weights": "even"}, "balanced"),
-        ({"class_weights": [1, 0]}, "greater than 0"),
-        ({"class_weights": [1, float("inf")]}, "finite number"),
+        ({"class_weights": [1, 0]}, "a list of positive numbers"),
+        ({"class_weights": [1, float("inf")]}, "a list of positive numbers"),
+        ({"class_weights": {"a": 1, "b": 2}}, "a list of positive numbers, one for each class"),
         ({"class_weights": "balanced", "weighted_sampling": True}, "choose one of the two"),
     ],
 )
 def test_impossible_options_are_refused(options, message) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(ValidationError, match=message) as refused:
         DemoConfig(**options)
+    assert len(refused.value.errors()) == 1
 
 
 @pytest.mark.parametrize(

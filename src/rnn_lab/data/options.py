@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     PositiveInt,
     StrictBool,
@@ -22,9 +24,24 @@ if TYPE_CHECKING:
     from rnn_lab.data.corpus import Corpus, UnlabelledTexts
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 SKIPGRAM = "skipgram"  # data.vectors: learned from the texts of the run
+
+
+def _check_class_weights(weights: Any) -> Any:
+    is_list = isinstance(weights, list | tuple)
+    if weights is None or weights == "balanced" or (is_list and all(map(_is_positive, weights))):
+        return weights
+    raise ValueError("give balanced, or a list of positive numbers, one for each class in order")
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+ClassWeights = Annotated[
+    Literal["balanced"] | tuple[float, ...] | None, BeforeValidator(_check_class_weights)
+]
 
 
 def _check_tokenizer(tokenizer: str) -> str:
@@ -64,7 +81,7 @@ class TextOptions(StrictConfig):
     val_fraction: Fraction = 0.1
     split_seed: int = 0
     drop_duplicates: bool = False
-    class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None
+    class_weights: ClassWeights = None
     weighted_sampling: bool = False
     batch_size: Annotated[PositiveInt, OrAuto()] = AUTO
     max_tokens_per_batch: PositiveInt | None = None
