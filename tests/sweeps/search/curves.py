@@ -58,7 +58,7 @@ def val_losses(*overrides: str, folder: Path) -> list[float]:
     hardware = resolve_hardware(config.trainer)
     trainer = build_trainer(config.trainer, hardware, folder, [], build_callbacks(spec))
     trainer.fit(model, datamodule=data)
-    history = find_callback(trainer, ValidationHistory).by_epoch
+    history = find_callback(trainer, ValidationHistory).by_step
     return [metrics["val/loss"] for _, metrics in sorted(history.items())]
 
 

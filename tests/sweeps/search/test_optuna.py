@@ -46,7 +46,8 @@ def wait_for(process: Started, folder: Path, results: int) -> None:
     """Wait until a search has so many results and works on the next trial."""
     for _ in range(3000):
         done = len(list(folder.glob("*/result.json")))
-        if done >= results and len(list(folder.glob("*/done_by.txt"))) > done:
+        begun = [file for file in folder.glob("*/done_by.txt") if file.stat().st_size]
+        if done >= results and len(begun) > done:
             return
         assert process.poll() is None, process.printed()
         time.sleep(0.01)
