@@ -1,5 +1,6 @@
 """The compiled steps: their functions, their threads, and the products that they call."""
 
+import importlib
 import threading
 
 import numba
@@ -302,3 +303,23 @@ def test_a_value_that_is_no_number_is_seen(ours, theirs, options):
     assert outputs[1, 2:4].isnan().all()
     for part in as_tuple(final):
         assert part[0, 1].isnan().all()
+
+
+def test_compiled_code_is_a_file_for_each_signature(tmp_path, monkeypatch):
+    """An index of numbered files, as Numba's, would mix up what two processes compile at once."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "doubled.py").write_text("def double(x):\n    return 2 * x\n")
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "cache"))
+    double = importlib.import_module("doubled").double
+    first, second, third = (kernels._compiled(double) for _ in range(3))
+    assert (first(3), second(1.5)) == (6, 3.0)
+    files = sorted((tmp_path / "cache").rglob("*.nbc"))
+    assert len(files) == 2 and not list((tmp_path / "cache").rglob("*.nbi"))
+    assert (third(3), third(1.5)) == (6, 3.0)
+    assert sum(third.stats.cache_hits.values()) == 2
+    # Neither the code of another signature nor a file that was cut off is called.
+    files[0].write_bytes(files[1].read_bytes())
+    files[1].write_bytes(files[1].read_bytes()[:100])
+    fourth = kernels._compiled(double)
+    assert (fourth(3), fourth(1.5)) == (6, 3.0)
+    assert sum(fourth.stats.cache_hits.values()) == 0

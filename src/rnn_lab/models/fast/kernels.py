@@ -15,6 +15,7 @@ All compiled code is in one file, since Numba compiles a cached function again o
 has changed.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.caching import IndexDataCacheFile
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
@@ -39,12 +41,42 @@ _float, _int, _unsigned = np.float32, np.int32, np.uintp
 llvm.set_option("", "--hoist-runtime-checks=false")
 
 
+class KernelCache(IndexDataCacheFile):
+    """The compiled code of one function on disk, a file for each signature.
+
+    Numba numbers the files, and keeps the numbers in an index. Of two processes that compile at the
+    same time, as the first jobs of a sweep, both may give one number to different signatures: every
+    later process then calls the code of one with the arguments of the other (numba #9348, #10128).
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        """Write the code of the signature `key`."""
+        self._save_data(self._file_name(key), (self._source_stamp, key, data))
+
+    def load(self, key: Any) -> Any:
+        """Return the code of the signature `key`; None: there is none, or it is damaged."""
+        try:
+            stamp, found, data = self._load_data(self._file_name(key))
+        except Exception:  # also what a truncated pickle raises; it is compiled again
+            return None
+        return data if (stamp, found) == (self._source_stamp, key) else None
+
+    def _file_name(self, key: Any) -> str:
+        digest = hashlib.sha256(repr((self._version, key)).encode()).hexdigest()[:16]
+        return f"{self._index_name.removesuffix('.nbi')}.{digest}.nbc"
+
+
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` when it is first called; cache the result on disk if possible."""
     try:
-        made: Callable[..., Any] = numba.njit(cache=True, **_OPTIONS)(function)
+        made: Any = numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no folder for the cache can be written
         made = numba.njit(**_OPTIONS)(function)
+    else:
+        # Private: tests/models/fast/test_kernels.py fails when Numba calls it in another way.
+        cache = made._cache
+        stamp = cache._cache_file._source_stamp
+        cache._cache_file = KernelCache(cache.cache_path, cache._impl.filename_base, stamp)
     return made
 
 
