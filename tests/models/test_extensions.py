@@ -128,9 +128,9 @@ def staircase(progress, warmup_ratio, drops=2):
     return 0.1 ** int(progress * drops)
 
 
-@register_schedule("toy_halving")
-def halving(progress, warmup_ratio, halvings):
-    return 0.5 ** int(progress * halvings)
+@register_schedule("toy_steps")
+def steps(progress, warmup_ratio, steps):
+    return 0.5 ** int(progress * steps)
 
 
 @register_schedule("toy_nothing")
@@ -577,10 +577,10 @@ def test_what_is_registered_takes_what_it_is_called_with(register, function, mes
 
 
 def test_a_schedule_may_need_an_option(toys):
-    assert SchedulerConfig(name="toy_halving", halvings=2).factor(1.0) == 0.25
+    assert SchedulerConfig(name="toy_steps", steps=2).factor(1.0) == 0.25
     with pytest.raises(ConfigError) as error:
-        validate(SchedulerConfig, {"name": "toy_halving"})
-    assert str(error.value) == "scheduler.halvings: toy_halving needs a value of this option"
+        validate(SchedulerConfig, {"name": "toy_steps"})
+    assert str(error.value) == "scheduler.steps: toy_steps needs a value of this option"
 
 
 def test_a_step_returns_the_values_that_are_described(toys):
