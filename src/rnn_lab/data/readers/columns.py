@@ -380,13 +380,14 @@ class _Resolver:
         self._check_unique(column)
         return column
 
-    def _check_unique(self, column: str) -> None:
-        if self._names.count(column) > 1:
-            prefix, different = self._options.prefix, ",".join(_different(self._names))
-            raise UnknownColumnError(
-                f"has more than one column {column!r}; give each a name of its own, such as "
-                f"{prefix}header=true '{prefix}columns=[{different}]'"
-            )
+    def _check_unique(self, *columns: str) -> None:
+        for column in columns:
+            if self._names.count(column) > 1:
+                prefix, different = self._options.prefix, ",".join(_different(self._names))
+                raise UnknownColumnError(
+                    f"has more than one column {column!r}; give each a name of its own, such as "
+                    f"{prefix}header=true '{prefix}columns=[{different}]'"
+                )
 
     def _common(self, known: Sequence[str], others: set[Any]) -> list[str]:
         """Return the columns with a common name."""
@@ -397,8 +398,7 @@ class _Resolver:
         found = [n for n, stats in self._stats.items() if n not in labels and stats.is_text]
         if not common and len(found) == 1:
             return tuple(found)
-        for name in common:
-            self._check_unique(name)
+        self._check_unique(*common)
         if like is not None and set(like.text) <= set(self._names) - labels:
             return like.text
         if common:
@@ -411,8 +411,7 @@ class _Resolver:
         return ()
 
     def _infer_label(self, common: Sequence[str], text: Sequence[str]) -> str | None:
-        for name in common:
-            self._check_unique(name)
+        self._check_unique(*common)
         like = self._options.like
         named = like.label if like is not None and like.header and self._header else None
         if named is not None and named not in self._names and not common:

@@ -145,8 +145,8 @@ class EpochPrinter(Callback):
             print(f"{self._epoch(trainer)}: {metrics}", flush=True)
 
     def _epoch(self, trainer: Trainer) -> str:
-        endless = trainer.max_epochs in (None, -1)
-        last = "" if endless else f" (last {trainer.max_epochs - 1})"  # type: ignore[operator]
+        epochs = trainer.max_epochs
+        last = "" if epochs is None or epochs == -1 else f" (last {epochs - 1})"
         return f"{self._prefix}epoch {trainer.current_epoch}{last}"
 
 
