@@ -2,10 +2,9 @@
 
 import contextlib
 import logging
-import math
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ class LockRunDir(Callback):
 def _lock(job: JobDir, config: DictConfig) -> FileLock:
     lock = job.acquire()
     if job.status == "finished":
-        _check_finished(job, resolve_options(config))
+        _check_further_training(job, config)
         return lock
     other = job.unfinished_fingerprint() not in (None, job_fingerprint(resolve_options(config)))
     if other and config.get("resume") != "never":
@@ -81,8 +80,11 @@ def _lock(job: JobDir, config: DictConfig) -> FileLock:
     return lock
 
 
-def _check_finished(job: JobDir, options: Mapping[str, Any]) -> None:
-    check_finished(f"hydra.run.dir={job.path}", job.path, parse_run_config(options))
+def _check_further_training(job: JobDir, config: DictConfig) -> None:
+    """Raise an OutputDirConflictError if the run is finished and gets no further epochs."""
+    if job.status == "finished":
+        options = parse_run_config(resolve_options(config))
+        check_finished(f"hydra.run.dir={job.path}", job.path, options)
 
 
 def run_job(train: Callable[[], None], config: DictConfig, *, traces: bool = False) -> float:
@@ -98,77 +100,114 @@ def run_job(train: Callable[[], None], config: DictConfig, *, traces: bool = Fal
     """
     hydra = HydraConfig.get()
     job = JobDir(Path(hydra.runtime.output_dir))
-    is_multirun = hydra.mode == RunMode.MULTIRUN
-    monitor = str(OmegaConf.select(config, "trainer.monitor", default=None))
+    if hydra.mode == RunMode.MULTIRUN:
+        _run_in_sweep(train, job, config, traces=traces)
+    else:
+        _run_alone(train, job, config)
+    return job.value(_monitor(config))
+
+
+def _run_alone(train: Callable[[], None], job: JobDir, config: DictConfig) -> None:
     if not is_rank_zero():  # the first of the processes that train together keeps the records
-        if job.status == "finished" and not is_multirun:
-            _check_finished(job, resolve_options(config))
-        if job.status != "finished" or not is_multirun:
-            train()
-        return job.value(monitor)
-    fingerprint = job_fingerprint(resolve_options(config))
-    failed_at = job.failed_at
-    with job.locked(wait=is_multirun) as waited:
-        if job.status == "finished" and not is_multirun:
-            _check_finished(job, resolve_options(config))
-        elif is_multirun and _is_done(job, fingerprint, monitor):
-            return job.value(monitor)
-        if is_multirun and waited and job.failed_at != failed_at and job.status == "failed":
-            print(f"{job.name}: failed in that process", flush=True)
-            return math.nan
+        _check_further_training(job, config)
+        train()
+        return
+    with job.locked(wait=False):
+        _check_further_training(job, config)
         before = _before_hydra.pop(job.path, None) or job.records()
-        trial = OmegaConf.select(config, "trial.number", default=None)
-        overrides = raw_overrides(hydra)
         try:
-            with job.started(before, fingerprint=fingerprint, overrides=overrides, trial=trial):
+            with _started(job, config, before):
                 train()
         except Exception as error:
-            if not is_multirun and job.records() == before:
-                raise  # the folder has another run, which has not failed
-            if not is_multirun or job.status != "pruned":  # a pruned trial may end in an exception
-                _record_failure(job, error, traces=traces, is_multirun=is_multirun)
-                if not is_multirun:
-                    raise
-        return job.value(monitor)
+            if job.records() != before:  # else the folder has another run, which has not failed
+                _record_failure(job, error)
+            raise
 
 
-def _is_done(job: JobDir, fingerprint: str, monitor: str) -> bool:
+def _run_in_sweep(
+    train: Callable[[], None], job: JobDir, config: DictConfig, *, traces: bool
+) -> None:
+    if not is_rank_zero():
+        if job.status != "finished":
+            train()
+        return
+    failed_at = job.failed_at
+    with job.locked() as waited:
+        if _is_done(job, config):
+            return
+        if waited and job.status == "failed" and job.failed_at != failed_at:
+            print(f"{job.name}: failed in that process", flush=True)
+            return
+        try:
+            with _started(job, config, job.records()):
+                train()
+        except Exception as error:
+            if job.status != "pruned":  # a pruned trial may end in an exception
+                _record_failure(job, error)
+                _print_failure(job, error, traces=traces)
+
+
+def _started(
+    job: JobDir, config: DictConfig, before: Records
+) -> contextlib.AbstractContextManager[None]:
+    return job.started(
+        before,
+        fingerprint=job_fingerprint(resolve_options(config)),
+        overrides=raw_overrides(HydraConfig.get()),
+        trial=OmegaConf.select(config, "trial.number", default=None),
+    )
+
+
+def _monitor(config: DictConfig) -> str:
+    return str(OmegaConf.select(config, "trainer.monitor", default=None))
+
+
+def _is_done(job: JobDir, config: DictConfig) -> bool:
     status = job.status
     if status == "finished":
-        if job.read("result").get("config_fingerprint") != fingerprint:
+        if job.read("result").get("config_fingerprint") != job_fingerprint(resolve_options(config)):
             raise ConfigError(
                 f"hydra.sweep.subdir={job.path}: contains the finished run of another config; "
                 "each config needs its own folder, as ${job_dir:} names it"
             )
     elif status != "pruned":
         return False
-    metric, value = job.monitored_metric(monitor), job.value(monitor)
+    metric, value = job.monitored_metric(_monitor(config)), job.value(_monitor(config))
     print(f"{job.name}: already {status}, {metric} {value:.4f}", flush=True)
     return True
 
 
-def _record_failure(job: JobDir, error: Exception, *, traces: bool, is_multirun: bool) -> None:
-    """Report what went wrong: on stderr, in train.log, in failure.json."""
+def _record_failure(job: JobDir, error: Exception) -> None:
+    """Write what went wrong to train.log and failure.json."""
     hydra = HydraConfig.get()
-    line, log_file = error_line(error), job.path / f"{hydra.job.name}.log"
     trace = "".join(traceback.format_exception(error))
     log.info("%s failed:\n%s", job.name, trace)  # the terminal shows warnings and errors only
-    overrides = raw_overrides(hydra)
-    finished = job.status == "finished"  # the failure came later: a plot, the dashboard
-    if not finished:
-        started = job.read("job")
-        failure = {
-            "error": line,
-            "type": type(error).__name__,
-            "attempts": started.get("attempts", 0),
-            "batch_halvings": started.get("batch_halvings", 0),
-            "overrides": overrides,
-            "log": str(log_file),
-        }
-        with contextlib.suppress(WriteError):  # the failure is printed anyway
-            job.write("failure", failure)
-    if is_multirun:
-        what = "finished, but" if finished else "failed:"
-        lines = [f"error: {job.name} {what} {line}", f"       overrides: {shell_words(overrides)}"]
-        lines += [f"       log: {log_file}", *([trace] if traces else [])]
-        print("\n".join(lines), file=sys.stderr, flush=True)
+    if job.status == "finished":  # the failure came later: a plot, the dashboard
+        return
+    started = job.read("job")
+    failure = {
+        "error": error_line(error),
+        "type": type(error).__name__,
+        "attempts": started.get("attempts", 0),
+        "batch_halvings": started.get("batch_halvings", 0),
+        "overrides": raw_overrides(hydra),
+        "log": str(_log_file(job)),
+    }
+    with contextlib.suppress(WriteError):  # the caller prints the failure or raises it
+        job.write("failure", failure)
+
+
+def _print_failure(job: JobDir, error: Exception, *, traces: bool) -> None:
+    what = "finished, but" if job.status == "finished" else "failed:"
+    lines = [
+        f"error: {job.name} {what} {error_line(error)}",
+        f"       overrides: {shell_words(raw_overrides(HydraConfig.get()))}",
+        f"       log: {_log_file(job)}",
+    ]
+    if traces:
+        lines.append("".join(traceback.format_exception(error)))
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _log_file(job: JobDir) -> Path:
+    return job.path / f"{HydraConfig.get().job.name}.log"
