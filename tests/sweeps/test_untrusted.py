@@ -18,8 +18,8 @@ from rnn_lab.data.bpe import SubwordTokenizer
 from rnn_lab.data.storage import open_array
 from rnn_lab.data.text_encoder import TextEncoder
 from rnn_lab.errors import CheckpointError, ConfigError
-from rnn_lab.reports.sweep.options import read_config
 from rnn_lab.runs.result_json import read_result
+from rnn_lab.runs.run_config import read_config
 from rnn_lab.sweeps.launchers import _new_folder
 from rnn_lab.sweeps.search.config import PrunerOptions, SamplerOptions, SearchOptions
 from rnn_lab.sweeps.search.optuna_search import print_search, print_trial

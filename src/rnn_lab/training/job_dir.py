@@ -19,8 +19,16 @@ from omegaconf.errors import OmegaConfBaseException
 from rnn_lab.errors import ConfigError, OutputDirConflictError, WriteError
 from rnn_lab.io.atomic import atomic_write, read_text, write_json
 from rnn_lab.io.locks import LockHeldError, acquire, lock_owner
-from rnn_lab.reports.sweep.jobs import DEFAULT_MONITOR, MONITORED
-from rnn_lab.runs.jobs import JOB_LOCK, JobFile, JobStatus, job_file, job_status, read_job_file
+from rnn_lab.runs.jobs import (
+    DEFAULT_MONITOR,
+    JOB_LOCK,
+    MONITORED,
+    JobFile,
+    JobStatus,
+    job_file,
+    job_status,
+    read_job_file,
+)
 from rnn_lab.runs.run_folder import CHECKPOINT_DIR, CONFIG_DIR, LAST
 from rnn_lab.training.config import parse_run_config
 from rnn_lab.training.spec import config_fingerprint

@@ -20,8 +20,8 @@ from rnn_lab.io.schema import SCHEMA_KEY, check_schema
 from rnn_lab.overrides import in_quotes, quote_override
 from rnn_lab.paths import conf_dir, local_path
 from rnn_lab.plugins import load_named_plugins
-from rnn_lab.reports.sweep.options import read_config
 from rnn_lab.runs.result_json import read_object
+from rnn_lab.runs.run_config import read_config
 from rnn_lab.runs.untrusted import get_group
 from rnn_lab.training.config import RunConfig
 from rnn_lab.training.spec import options_signature

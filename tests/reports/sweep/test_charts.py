@@ -7,7 +7,7 @@ import pytest
 
 from rnn_lab.reports.axes import MIN_TICK_SPACING, epoch_axis, metric_axis
 from rnn_lab.reports.sweep.charts import option_axis
-from rnn_lab.reports.sweep.options import ABSENT
+from rnn_lab.runs.run_config import ABSENT
 
 
 @pytest.mark.parametrize(

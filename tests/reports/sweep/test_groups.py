@@ -26,8 +26,8 @@ from rnn_lab.reports.sweep.groups import (
     seed_stats,
 )
 from rnn_lab.reports.sweep.jobs import read_jobs
-from rnn_lab.reports.sweep.options import ABSENT
 from rnn_lab.reports.sweep.report import summary_rows
+from rnn_lab.runs.run_config import ABSENT
 from tests.reports.sweep.test_report import reported
 from tests.reports.sweep_folders import write_correctness, write_job
 

@@ -5,16 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rnn_lab.reports.sweep.options import (
-    ABSENT,
-    config_from_result,
-    format_value,
-    group_key,
-    read_config,
-    resolve,
-    short_names,
-    swept_options,
-)
+from rnn_lab.reports.sweep.options import format_value, group_key, short_names, swept_options
+from rnn_lab.runs.run_config import ABSENT, config_from_result, read_config, resolve
 from tests.reports.sweep_folders import composed, write_job
 
 

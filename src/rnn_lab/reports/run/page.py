@@ -42,12 +42,12 @@ from rnn_lab.reports.run.facts import (
 )
 from rnn_lab.reports.run.part_reader import PartReader
 from rnn_lab.reports.run_summary import baseline_lines, baseline_metrics
-from rnn_lab.reports.sweep.options import read_config
 from rnn_lab.runs.gradient_flow import read_gradient_flow
 from rnn_lab.runs.jobs import MAX_DEPTH, is_job_dir, job_status, read_job_file
 from rnn_lab.runs.metrics import by_epoch, read_metrics
 from rnn_lab.runs.predictions import TOP_LOSSES, TopLoss, read_predictions, read_top_losses
 from rnn_lab.runs.result_json import read_result, recorded_mode
+from rnn_lab.runs.run_config import read_config
 from rnn_lab.runs.run_folder import BEST, CHECKPOINT_DIR, RUN_PAGE, SWEEP_PAGE
 from rnn_lab.runs.untrusted import get_group, get_number
 from rnn_lab.validation import AUTO

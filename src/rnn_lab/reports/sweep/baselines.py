@@ -9,14 +9,10 @@ import numpy as np
 from rnn_lab.models.metric_table import MetricMode
 from rnn_lab.reports.formatting import format_metric, order_metrics, shorten
 from rnn_lab.reports.run_summary import BASELINE_NAMES, is_worse
-from rnn_lab.reports.sweep.jobs import (
-    DEFAULT_MONITOR,
-    JobSummary,
-    sweep_mode,
-    sweep_monitor,
-)
+from rnn_lab.reports.sweep.jobs import JobSummary, sweep_mode, sweep_monitor
 from rnn_lab.reports.sweep.options import format_value, short_names
 from rnn_lab.reports.sweep.texts import SPLIT_SEED, changed_texts, text_options, varied_text_options
+from rnn_lab.runs.jobs import DEFAULT_MONITOR
 from rnn_lab.runs.result_json import option_key
 
 

@@ -29,7 +29,8 @@ from rnn_lab.reports.formatting import (
 from rnn_lab.reports.plot_style import COLOURS, GREY, ORANGE, mix_colours
 from rnn_lab.reports.sweep.groups import SeedGroup, SeedStats
 from rnn_lab.reports.sweep.jobs import JobSummary, sweep_mode
-from rnn_lab.reports.sweep.options import ABSENT, REPEATS, format_value, short_names
+from rnn_lab.reports.sweep.options import REPEATS, format_value, short_names
+from rnn_lab.runs.run_config import ABSENT
 
 WIDTH = 1120  # pixels
 AXIS_SPACING = 150  # pixels between parallel axes, at least

@@ -23,20 +23,17 @@ from rnn_lab.reports.sweep.jobs import (
     sweep_monitor,
 )
 from rnn_lab.reports.sweep.options import (
-    ABSENT,
     FOLD,
     FOLDS,
-    MACHINE_OPTIONS,
     REPEATS,
-    SEED,
     format_value,
     group_key,
-    resolve,
     short_names,
     swept_options,
 )
 from rnn_lab.runs.predictions import read_predictions
 from rnn_lab.runs.result_json import option_key
+from rnn_lab.runs.run_config import ABSENT, MACHINE_OPTIONS, SEED, resolve
 
 CONFIDENCE = 0.95
 ALL_RUNS = "all runs"

@@ -13,15 +13,10 @@ from typing import Any, Literal
 from rnn_lab.errors import CheckpointError, collapse_whitespace, listed, whole_message
 from rnn_lab.models.metric_table import MetricMode, metric_mode
 from rnn_lab.reports.formatting import format_count, order_metrics
-from rnn_lab.reports.sweep.options import (
-    RawConfig,
-    chosen_options,
-    config_from_result,
-    format_value,
-    read_config,
-    resolve,
-)
+from rnn_lab.reports.sweep.options import format_value
 from rnn_lab.runs.jobs import (
+    DEFAULT_MONITOR,
+    MONITORED,
     JobStatus,
     find_job_dirs,
     is_job_dir,
@@ -31,6 +26,13 @@ from rnn_lab.runs.jobs import (
 )
 from rnn_lab.runs.metrics import by_epoch, read_metrics
 from rnn_lab.runs.result_json import option_key, read_object, read_result, recorded_mode
+from rnn_lab.runs.run_config import (
+    RawConfig,
+    chosen_options,
+    config_from_result,
+    read_config,
+    resolve,
+)
 from rnn_lab.validation import AUTO
 
 Status = JobStatus | Literal["damaged"]
@@ -38,8 +40,6 @@ STATUSES: tuple[Status, ...] = (
     "finished", "pruned", "running", "unfinished", "failed", "damaged",
 )  # fmt: skip
 PROBLEM_STATUSES = ("failed", "damaged", "unfinished")
-DEFAULT_MONITOR = "val/accuracy"
-MONITORED = "monitored_metric"  # objective of a search whose runs resolve trainer.monitor=auto
 _MAX_NAMED = 8  # runs in a line
 
 EpochCurve = tuple[list[int], list[float]]  # epochs, and the value of a metric in each

@@ -37,10 +37,11 @@ from rnn_lab.reports.sweep.jobs import (
     sweep_mode,
     sweep_monitor,
 )
-from rnn_lab.reports.sweep.options import ABSENT, format_value, short_names, swept_options
+from rnn_lab.reports.sweep.options import format_value, short_names, swept_options
 from rnn_lab.reports.sweep.page import write_page
 from rnn_lab.reports.sweep.texts import text_notes
 from rnn_lab.runs.csv_table import csv_writer
+from rnn_lab.runs.run_config import ABSENT
 
 MAX_ROWS = 40  # of a table; summary.csv has all
 _STYLES = {"failed": "bold red", "damaged": "bold red", "unfinished": "yellow", "running": "cyan"}

@@ -5,8 +5,9 @@ from typing import Any
 
 from rnn_lab.data.options import TextOptions
 from rnn_lab.reports.sweep.jobs import JobSummary, format_names
-from rnn_lab.reports.sweep.options import FOLD, RawConfig, resolve
+from rnn_lab.reports.sweep.options import FOLD
 from rnn_lab.runs.result_json import option_key
+from rnn_lab.runs.run_config import RawConfig, resolve
 from rnn_lab.validation import FINGERPRINT_EXCLUDED
 
 SPLIT_SEED = "data.split_seed"

@@ -27,8 +27,7 @@ from rnn_lab.errors import CheckpointError, ConfigError, first_line, sanitize
 from rnn_lab.io.atomic import atomic_write, write_json
 from rnn_lab.models.metric_table import METRIC_OF_NAME, metric_mode
 from rnn_lab.overrides import in_quotes, own_options, quote_override, shell_words
-from rnn_lab.reports.sweep.jobs import MONITORED
-from rnn_lab.runs.jobs import job_file
+from rnn_lab.runs.jobs import MONITORED, job_file
 from rnn_lab.runs.result_json import diff_options, read_object
 from rnn_lab.runs.run_folder import SWEEP_FILE
 from rnn_lab.sweeps.search.config import Direction, search_options

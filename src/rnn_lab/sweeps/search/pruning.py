@@ -14,7 +14,7 @@ from optuna.exceptions import OptunaError
 from rnn_lab.errors import ConfigError
 from rnn_lab.io.atomic import write_json
 from rnn_lab.models.metric_table import MetricMode
-from rnn_lab.reports.sweep.jobs import MONITORED
+from rnn_lab.runs.jobs import MONITORED
 from rnn_lab.sweeps.search.study import build_pruner, open_storage
 from rnn_lab.training.callbacks.best_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.monitors import ValidationHistory
