@@ -1,13 +1,12 @@
 """The varied options of a sweep are found in its composed configs."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from rnn_lab.reports.sweep.options import format_value, group_key, short_names, swept_options
-from rnn_lab.runs.run_config import ABSENT, config_from_result, read_config, resolve
-from tests.reports.sweep_folders import composed, write_job
+from rnn_lab.runs.run_config import ABSENT, read_config, resolve
+from tests.reports.sweep_folders import write_job
 
 
 def configs(tmp_path: Path, *options: dict[str, object]) -> list[dict[str, object]]:
@@ -93,46 +92,6 @@ def test_a_split_seed_of_its_own_varies(tmp_path: Path) -> None:
     assert varied == ["data.split_seed", "seed"]
     one, two, other = (group_key(config, varied) for config in found)
     assert one == two != other
-
-
-def test_references_to_the_environment_and_cycles_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SECRET", "tell nobody")
-    (config,) = configs(tmp_path, {"name": "${oc.env:SECRET}", "seed": "${data.split_seed}"})
-    assert config["name"] == "${oc.env:SECRET}" == resolve(config, "name")
-    assert str(resolve(config, "seed")).startswith("${")
-
-
-def test_a_run_without_a_config_uses_its_result(tmp_path: Path) -> None:
-    result = {
-        "model": {"name": "gru", "parameters": 9},
-        "optimizer": {"lr": 0.1},
-        "trainer": {"max_epochs": 3, "precision": "32-true"},
-        "data": {"name": "imdb", "options": {"batch_size": 64, "split_seed": 5}},
-        "seed": 5,
-    }
-    config = config_from_result(json.loads(json.dumps(result)))
-    assert config == {
-        "model.name": "gru",
-        "optimizer.lr": 0.1,
-        "trainer.max_epochs": 3,
-        "data.batch_size": 64,
-        "data.split_seed": "${seed}",
-        "seed": 5,
-    }
-    assert read_config(tmp_path) == {}
-
-
-def test_lists_and_hydras_own_yaml_are_read(tmp_path: Path) -> None:
-    from omegaconf import OmegaConf
-
-    (tmp_path / ".hydra").mkdir()
-    config = OmegaConf.create(composed(optimizer__lr=1e-5, data__class_names=["no", "yes"]))
-    OmegaConf.save(config, tmp_path / ".hydra" / "config.yaml")
-    found = read_config(tmp_path)
-    assert found["optimizer.lr"] == 1e-5
-    assert found["data.class_names"] == '["no", "yes"]'
 
 
 def test_columns_have_short_names_unless_ambiguous() -> None:
