@@ -115,11 +115,16 @@ def explain(options: dict[str, Any]) -> None:
     explain(options)
 
 
-def _shows_help(arguments: Sequence[str], usage: str) -> bool:
-    """Print `usage` if the arguments of a command without Hydra ask for it; return whether."""
-    if asked := "--help" in arguments or "-h" in arguments:
+def _run_plain(
+    command: Callable[[Sequence[str]], None], usage: str, arguments: Sequence[str] | None
+) -> None:
+    """Run a command without Hydra, or print its usage; `arguments` None are those of sys.argv."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if "--help" in given or "-h" in given:
         print(usage)
-    return asked
+        return
+    with exiting_on_errors(_line_of):
+        command(given)
 
 
 @fault_tolerant_streams()
@@ -127,15 +132,14 @@ def export(arguments: Sequence[str] | None = None) -> None:
     """Write a trained run as one file, .safetensors or .onnx."""
     from rnn_lab.inference.export import USAGE, export
 
-    given = sys.argv[1:] if arguments is None else arguments
-    if _shows_help(given, USAGE):
-        return
-    with exiting_on_errors(_line_of):
+    def export_and_print(given: Sequence[str]) -> None:
         exported = export(given)
-    print(f"exported to {exported.path}")
-    if exported.compared is not None:
-        print(exported.compared)
-    print(f"model card: {exported.card}")
+        print(f"exported to {exported.path}")
+        if exported.compared is not None:
+            print(exported.compared)
+        print(f"model card: {exported.card}")
+
+    _run_plain(export_and_print, USAGE, arguments)
 
 
 @fault_tolerant_streams()
@@ -144,11 +148,7 @@ def report(arguments: Sequence[str] | None = None) -> None:
     from rnn_lab.inference.top_losses import attribute_top_losses
     from rnn_lab.reports.command import USAGE, report
 
-    given = sys.argv[1:] if arguments is None else arguments
-    if _shows_help(given, USAGE):
-        return
-    with exiting_on_errors(_line_of):
-        report(given, attribute_top_losses)
+    _run_plain(lambda given: report(given, attribute_top_losses), USAGE, arguments)
 
 
 @fault_tolerant_streams()
@@ -156,11 +156,7 @@ def dashboard(arguments: Sequence[str] | None = None) -> None:
     """Save a W&B workspace and report, or write their specifications."""
     from rnn_lab.tracking.dashboard_command import USAGE, dashboard
 
-    given = sys.argv[1:] if arguments is None else arguments
-    if _shows_help(given, USAGE):
-        return
-    with exiting_on_errors(_line_of):
-        dashboard(given)
+    _run_plain(dashboard, USAGE, arguments)
 
 
 @hydra_command("serve")
