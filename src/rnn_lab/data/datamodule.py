@@ -218,84 +218,6 @@ class TextDataModule(L.LightningDataModule):
             cache_dir=Path(self.config.cache_dir),
         )
 
-    @cached_property
-    def duplicates(self) -> dict[str, dict[str, DuplicateCounts]]:
-        """The number of duplicates, see `count_duplicates`."""
-        cache_dir = Path(self.config.cache_dir)
-        return count_duplicates(split_hashes(self.corpus, cache_dir, *self._texts.rows))
-
-    @cached_property
-    def unlabelled(self) -> EncodedUnlabelled | None:
-        """The unlabelled texts of the training batches; None: they have none.
-
-        Raises:
-            DataError: the texts of data.unlabelled cannot be read, or all are held out.
-        """
-        named = find_unlabelled(self.config) if self._train_unlabelled else None
-        if named is None:
-            return None
-        return encode_some_unlabelled(named, self._texts, Path(self.config.cache_dir))
-
-    @property
-    def unlabelled_fingerprint(self) -> str | None:
-        """That of the unlabelled texts which the training batches have; None: they have none."""
-        if not self.use_labels:
-            return self.pretraining_texts.about.get("unlabelled_fingerprint")
-        return None if self.unlabelled is None else self.unlabelled.fingerprint
-
-    @cached_property
-    def text_statistics(self) -> dict[str, TextStatistics]:
-        """Lengths, unknown tokens and truncation of each split, see `TextStatistics`."""
-        longest = self.text_encoder.max_length
-        return {name: text_statistics(split, longest) for name, split in self.splits.items()}
-
-    @property
-    def text_encoder(self) -> TextEncoder:
-        """The tokenizer and vocabulary that turn a text into ids."""
-        assert self._encoding is not None, "call setup first"
-        return self._encoding.text_encoder
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The name of each label."""
-        assert self._encoding is not None, "call setup first"
-        return self._encoding.class_names
-
-    @property
-    def is_multilabel(self) -> bool:
-        """Whether a text has any number of labels, not one."""
-        return self.corpus.is_multilabel
-
-    @property
-    def task(self) -> Task:
-        """Whether a text has one label or any number of them."""
-        return self.corpus.task
-
-    @property
-    def num_classes(self) -> int:
-        """Number of labels."""
-        return len(self.class_names)
-
-    @property
-    def class_counts(self) -> np.ndarray:
-        """Number of training texts of each class, int64 [classes]."""
-        return count_classes(self.splits["train"].labels, self.num_classes)
-
-    @property
-    def class_weights(self) -> np.ndarray | None:
-        """What data.class_weights is for the training texts, see `resolve_class_weights`.
-
-        Raises:
-            ConfigError: it has not one weight for each class.
-        """
-        labels = self.training_split.labels
-        return resolve_class_weights(self.config.class_weights, labels, self.class_names)
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids."""
-        return self.text_encoder.vocab_size
-
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of texts of similar length, in another order in each epoch.
 
@@ -314,6 +236,23 @@ class TextDataModule(L.LightningDataModule):
         )
         return self._dataloader(PairedDataset(dataset, others), paired)
 
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation texts, the longest first."""
+        return self.dataloader_for("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the test texts, the longest first."""
+        return self.dataloader_for("test")
+
+    def dataloader_for(self, split: str) -> DataLoader[Batch]:
+        """Return every text of a split once, the longest first.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        dataset = self._dataset(split)
+        return self._dataloader(dataset, self._longest_first(dataset, self._replica))
+
     def num_batches(self, split: str, num_replicas: int = 1) -> int:
         """Return how many batches each of `num_replicas` processes has of a split in an epoch.
 
@@ -324,6 +263,23 @@ class TextDataModule(L.LightningDataModule):
         if split == "train":
             return len(self._training_sampler(dataset, replica))
         return len(self._longest_first(dataset, replica))
+
+    def sample_evenly(self, split: str, count: int) -> Batch:
+        """Return `count` texts of a split (or all, if there are fewer), always the same ones.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        dataset = self._dataset(split)
+        return dataset[pick_evenly(len(dataset), count)]
+
+    def resume_at(self, epoch: int, batch: int) -> None:
+        """Start the training batches within an epoch, to resume an interrupted run."""
+        self._start = (epoch, batch)
+
+    def exclude_batches(self, batches: frozenset[tuple[int, int]]) -> None:
+        """Skip these training batches, each an epoch and a number: see DistributedBatchSampler."""
+        self._excluded = batches
 
     def _training_sampler(self, dataset: BatchDataset, replica: Replica) -> DistributedBatchSampler:
         labels = self.training_split.labels if self.config.weighted_sampling else None
@@ -348,29 +304,144 @@ class TextDataModule(L.LightningDataModule):
         size = self.config.eval_batch_size
         return BucketBatchSampler(dataset.lengths, size, shuffle=False, replica=replica)
 
-    def resume_at(self, epoch: int, batch: int) -> None:
-        """Start the training batches within an epoch, to resume an interrupted run."""
-        self._start = (epoch, batch)
+    def _dataloader(
+        self,
+        dataset: BatchDataset | PairedDataset,
+        sampler: DistributedBatchSampler | PairedBatchSampler,
+    ) -> DataLoader[Any]:
+        # As `sampler`, not `batch_sampler`: the dataset returns a whole batch, and Lightning calls
+        # `set_epoch` of a `sampler` only.
+        overfits = self.trainer is not None and self.trainer.overfit_batches  # type: ignore[attr-defined]
+        workers = self.config.num_workers
+        return ReproducibleLoader(
+            dataset,
+            batch_size=None,
+            sampler=RepeatedBatches(sampler) if overfits else sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            generator=torch.Generator() if workers else None,
+        )
 
-    def exclude_batches(self, batches: frozenset[tuple[int, int]]) -> None:
-        """Skip these training batches, each an epoch and a number: see DistributedBatchSampler."""
-        self._excluded = batches
+    def _dataset(self, name: str) -> BatchDataset:
+        if name not in self.splits:
+            raise DataError(
+                f"{self.corpus.name}: has no split {name}; choose from: {', '.join(self.splits)}"
+            )
+        split = self.training_split if name == "train" else self.splits[name]
+        return BatchDataset(split, **self._truncation())
 
-    def training_texts(self, rows: Sequence[int]) -> list[tuple[str, str]]:
-        """Return name and text of examples of `training_split`, by their positions in it."""
-        train, texts = self.corpus.train, self._texts
-        labelled = len(texts.train)
-        found: dict[int, tuple[str, str]] = {}
-        for row in rows:
-            if row < labelled:
-                place = int(texts.rows[0][row])
-                found[row] = train.names[place], train.texts[place]
-        if self.pseudo_labelled is not None:
-            places = self.pseudo_labelled.rows
-            wanted = {row: int(places[row - labelled]) for row in rows if row >= labelled}
-            unlabelled = read_unlabelled(self.config, texts, set(wanted.values()))
-            found |= {row: unlabelled[place] for row, place in wanted.items()}
-        return [found[row] for row in rows]
+    def _truncation(self) -> dict[str, Any]:
+        encoder = self.text_encoder
+        return {"max_length": encoder.max_length, "truncation_side": encoder.truncation_side}
+
+    @property
+    def _replica(self) -> Replica:
+        """This process among those that share each batch."""
+        if self.trainer is None:
+            return Replica()
+        return Replica(self.trainer.global_rank, self.trainer.world_size)
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The tokenizer and vocabulary that turn a text into ids."""
+        assert self._encoding is not None, "call setup first"
+        return self._encoding.text_encoder
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each label."""
+        assert self._encoding is not None, "call setup first"
+        return self._encoding.class_names
+
+    @property
+    def task(self) -> Task:
+        """Whether a text has one label or any number of them."""
+        return self.corpus.task
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether a text has any number of labels, not one."""
+        return self.corpus.is_multilabel
+
+    @property
+    def num_classes(self) -> int:
+        """Number of labels."""
+        return len(self.class_names)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return self.text_encoder.vocab_size
+
+    @property
+    def training_split(self) -> EncodedSplit:
+        """The texts of the training batches: the training split, and others that a run reads."""
+        return self._labelled if self.use_labels else self.pretraining_texts.split
+
+    @property
+    def _labelled(self) -> EncodedSplit:
+        """The training split, and after it the texts that the teacher has labelled."""
+        train = self._texts.train
+        return train if self.pseudo_labelled is None else self.pseudo_labelled.after(train)
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """Number of training texts of each class, int64 [classes]."""
+        return count_classes(self.splits["train"].labels, self.num_classes)
+
+    @property
+    def class_weights(self) -> np.ndarray | None:
+        """What data.class_weights is for the training texts, see `resolve_class_weights`.
+
+        Raises:
+            ConfigError: it has not one weight for each class.
+        """
+        labels = self.training_split.labels
+        return resolve_class_weights(self.config.class_weights, labels, self.class_names)
+
+    @cached_property
+    def unlabelled(self) -> EncodedUnlabelled | None:
+        """The unlabelled texts of the training batches; None: they have none.
+
+        Raises:
+            DataError: the texts of data.unlabelled cannot be read, or all are held out.
+        """
+        named = find_unlabelled(self.config) if self._train_unlabelled else None
+        if named is None:
+            return None
+        return encode_some_unlabelled(named, self._texts, Path(self.config.cache_dir))
+
+    @property
+    def unlabelled_fingerprint(self) -> str | None:
+        """That of the unlabelled texts which the training batches have; None: they have none."""
+        if not self.use_labels:
+            return self.pretraining_texts.about.get("unlabelled_fingerprint")
+        return None if self.unlabelled is None else self.unlabelled.fingerprint
+
+    @cached_property
+    def pretraining_texts(self) -> PretrainingTexts:
+        """The training texts and those of data.unlabelled, see `pretraining_texts`."""
+        return pretraining_texts(self.config, self._texts)
+
+    def word_vectors(self, dim: int) -> WordVectors:
+        """Return the vectors of data.vectors for the vocabulary, of size `dim`.
+
+        Raises:
+            ConfigError, DataError: they cannot be learned or read, see `load_word_vectors`.
+        """
+        return load_word_vectors(self.config, self._texts, dim)
+
+    @cached_property
+    def duplicates(self) -> dict[str, dict[str, DuplicateCounts]]:
+        """The number of duplicates, see `count_duplicates`."""
+        cache_dir = Path(self.config.cache_dir)
+        return count_duplicates(split_hashes(self.corpus, cache_dir, *self._texts.rows))
+
+    @cached_property
+    def text_statistics(self) -> dict[str, TextStatistics]:
+        """Lengths, unknown tokens and truncation of each split, see `TextStatistics`."""
+        longest = self.text_encoder.max_length
+        return {name: text_statistics(split, longest) for name, split in self.splits.items()}
 
     def texts_of(self, split: str) -> tuple[Sequence[str], np.ndarray]:
         """Return the texts of a split and their labels, as in EncodedSplit.
@@ -392,92 +463,21 @@ class TextDataModule(L.LightningDataModule):
             source = self.corpus.train.take(self._texts.rows[0 if split == "train" else 1])
         return source
 
-    def word_vectors(self, dim: int) -> WordVectors:
-        """Return the vectors of data.vectors for the vocabulary, of size `dim`.
-
-        Raises:
-            ConfigError, DataError: they cannot be learned or read, see `load_word_vectors`.
-        """
-        return load_word_vectors(self.config, self._texts, dim)
-
-    @cached_property
-    def pretraining_texts(self) -> PretrainingTexts:
-        """The training texts and those of data.unlabelled, see `pretraining_texts`."""
-        return pretraining_texts(self.config, self._texts)
-
-    @property
-    def training_split(self) -> EncodedSplit:
-        """The texts of the training batches: the training split, and others that a run reads."""
-        return self._labelled if self.use_labels else self.pretraining_texts.split
-
-    @property
-    def _labelled(self) -> EncodedSplit:
-        """The training split, and after it the texts that the teacher has labelled."""
-        train = self._texts.train
-        return train if self.pseudo_labelled is None else self.pseudo_labelled.after(train)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return the validation texts, the longest first."""
-        return self.dataloader_for("validation")
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return the test texts, the longest first."""
-        return self.dataloader_for("test")
-
-    def dataloader_for(self, split: str) -> DataLoader[Batch]:
-        """Return every text of a split once, the longest first.
-
-        Raises:
-            DataError: there is no such split.
-        """
-        dataset = self._dataset(split)
-        return self._dataloader(dataset, self._longest_first(dataset, self._replica))
-
-    def sample_evenly(self, split: str, count: int) -> Batch:
-        """Return `count` texts of a split (or all, if there are fewer), always the same ones.
-
-        Raises:
-            DataError: there is no such split.
-        """
-        dataset = self._dataset(split)
-        return dataset[pick_evenly(len(dataset), count)]
-
-    def _dataset(self, name: str) -> BatchDataset:
-        if name not in self.splits:
-            raise DataError(
-                f"{self.corpus.name}: has no split {name}; choose from: {', '.join(self.splits)}"
-            )
-        split = self.training_split if name == "train" else self.splits[name]
-        return BatchDataset(split, **self._truncation())
-
-    def _truncation(self) -> dict[str, Any]:
-        encoder = self.text_encoder
-        return {"max_length": encoder.max_length, "truncation_side": encoder.truncation_side}
-
-    @property
-    def _replica(self) -> Replica:
-        """This process among those that share each batch."""
-        if self.trainer is None:
-            return Replica()
-        return Replica(self.trainer.global_rank, self.trainer.world_size)
-
-    def _dataloader(
-        self,
-        dataset: BatchDataset | PairedDataset,
-        sampler: DistributedBatchSampler | PairedBatchSampler,
-    ) -> DataLoader[Any]:
-        # As `sampler`, not `batch_sampler`: the dataset returns a whole batch, and Lightning calls
-        # `set_epoch` of a `sampler` only.
-        overfits = self.trainer is not None and self.trainer.overfit_batches  # type: ignore[attr-defined]
-        workers = self.config.num_workers
-        return ReproducibleLoader(
-            dataset,
-            batch_size=None,
-            sampler=RepeatedBatches(sampler) if overfits else sampler,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            generator=torch.Generator() if workers else None,
-        )
+    def training_texts(self, rows: Sequence[int]) -> list[tuple[str, str]]:
+        """Return name and text of examples of `training_split`, by their positions in it."""
+        train, texts = self.corpus.train, self._texts
+        labelled = len(texts.train)
+        found: dict[int, tuple[str, str]] = {}
+        for row in rows:
+            if row < labelled:
+                place = int(texts.rows[0][row])
+                found[row] = train.names[place], train.texts[place]
+        if self.pseudo_labelled is not None:
+            places = self.pseudo_labelled.rows
+            wanted = {row: int(places[row - labelled]) for row in rows if row >= labelled}
+            unlabelled = read_unlabelled(self.config, texts, set(wanted.values()))
+            found |= {row: unlabelled[place] for row, place in wanted.items()}
+        return [found[row] for row in rows]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what prediction and testing need, in plain types; checkpoints contain it."""
