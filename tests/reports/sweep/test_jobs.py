@@ -9,6 +9,7 @@ from filelock import FileLock
 from rnn_lab.errors import CheckpointError
 from rnn_lab.reports.sweep.groups import group_jobs
 from rnn_lab.reports.sweep.jobs import (
+    monitor_notes,
     read_importances,
     read_job,
     read_jobs,
@@ -225,3 +226,24 @@ def test_predictions_are_not_read(tmp_path: Path) -> None:
     folder = write_job(tmp_path, "a")
     write_correctness(folder, [])
     assert statuses(tmp_path) == {"a": "finished"}
+
+
+def test_jobs_that_monitor_two_metrics_equally_often_are_ranked_by_one(tmp_path: Path) -> None:
+    values = {"a": (0.2, 0.6), "b": (0.9, 0.5)}
+    for name, (loss, f1) in values.items():
+        chosen = {"monitored_metric": "val/loss" if name == "a" else "val/f1"}
+        write_job(tmp_path, name, result={"val/loss": loss, "val/f1": f1} | chosen)
+    jobs = read_jobs(tmp_path)
+    assert sweep_monitor(jobs) == sweep_monitor(jobs[::-1]) == "val/f1"
+    assert [job.name for job in jobs] == ["a", "b"]
+    (note,) = monitor_notes(jobs)
+    assert "validation loss" in note and "validation F1" in note
+
+
+def test_a_job_that_failed_by_its_monitor_ranks_no_other(tmp_path: Path) -> None:
+    write_job(tmp_path, "0", status="failed", trainer__monitor="val/nope")
+    write_job(tmp_path, "1", status="failed", trainer__monitor="val/nope")
+    write_job(tmp_path, "2", result={"val/f1": 0.3, "monitored_metric": "val/f1"})
+    jobs = read_jobs(tmp_path)
+    assert sweep_monitor(jobs) == "val/f1" and jobs[0].rank == 1
+    assert monitor_notes(jobs) == []

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from rnn_lab.errors import CheckpointError, collapse_whitespace, listed, whole_message
 from rnn_lab.models.metric_table import MetricMode, metric_mode
-from rnn_lab.reports.formatting import format_count, order_metrics
+from rnn_lab.reports.formatting import format_count, format_metric_name, order_metrics
 from rnn_lab.reports.sweep.options import format_value
 from rnn_lab.runs.jobs import (
     DEFAULT_MONITOR,
@@ -124,9 +124,26 @@ def read_job(folder: Path, sweep: Path) -> JobSummary:
 
 
 def sweep_monitor(jobs: Sequence[JobSummary]) -> str:
-    """Return the metric that ranks the jobs: the one that most of them monitor."""
-    monitors = Counter(job.monitor for job in jobs if job.monitor)
-    return monitors.most_common(1)[0][0] if monitors else DEFAULT_MONITOR
+    """Return the metric that ranks the jobs: the one that most of those with metrics monitor.
+
+    Of several, it is the first by name, whatever the order of `jobs`.
+    """
+    measured = [job for job in jobs if job.monitor in job.metrics]
+    monitors = Counter(job.monitor for job in measured or jobs if job.monitor)
+    return max(sorted(monitors), key=monitors.__getitem__, default=DEFAULT_MONITOR)
+
+
+def monitor_notes(jobs: Sequence[JobSummary]) -> list[str]:
+    """Return a line if some finished jobs chose their best epoch by a metric that ranks no job."""
+    monitor = sweep_monitor(jobs)
+    others = {job.monitor for job in jobs if job.status == "finished" and job.monitor} - {monitor}
+    if not others:
+        return []
+    chosen, ranking = (
+        ", ".join(map(format_metric_name, sorted(others))),
+        format_metric_name(monitor),
+    )
+    return [f"Some runs chose their best epoch by {chosen}; they are ranked by {ranking} too"]
 
 
 def sweep_mode(jobs: Sequence[JobSummary], metric: str) -> MetricMode:
@@ -136,7 +153,8 @@ def sweep_mode(jobs: Sequence[JobSummary], metric: str) -> MetricMode:
     """
     name = metric.partition("/")[2]
     own = [job.mode for job in jobs if job.monitor and job.monitor.partition("/")[2] == name]
-    return metric_mode(metric, Counter(own).most_common(1)[0][0] if own else AUTO)
+    counts = Counter(mode for mode in own if mode)
+    return metric_mode(metric, max(sorted(counts), key=counts.__getitem__, default=AUTO))
 
 
 def sort_cost(mode: MetricMode, value: float | None) -> float:

@@ -32,6 +32,7 @@ from rnn_lab.reports.sweep.jobs import (
     PROBLEM_STATUSES,
     JobSummary,
     format_statuses,
+    monitor_notes,
     read_jobs,
     sweep_metrics,
     sweep_mode,
@@ -123,7 +124,7 @@ def _print_sweep(jobs: Sequence[JobSummary], console: Console) -> None:
         "test metrics are not used for selection."
     )
     issues = [line for job in jobs for line in _job_issues(job)]
-    notes = [*text_notes(jobs), *group_notes(groups)]
+    notes = [*monitor_notes(jobs), *text_notes(jobs), *group_notes(groups)]
     print_lines([*issues, f"{format_statuses(jobs)}.", selection, *notes], console)
 
 
