@@ -126,18 +126,18 @@ class JsonTokenizer(Tokenizer):
 
         text = encodable(text)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        word_of = encoding.word_ids if self._has_words else range(len(encoding.ids))
+        # Each access of an attribute makes the whole list.
+        ids, tokens, spans = encoding.ids, encoding.tokens, encoding.offsets
+        word_of = encoding.word_ids if self._has_words else range(len(ids))
         words = []
-        for _, group in groupby(range(len(encoding.ids)), word_of.__getitem__):
+        for _, group in groupby(range(len(ids)), word_of.__getitem__):
             positions = list(group)
+            first, end = positions[0], positions[-1] + 1
             if self._decodes_bytes:
-                letters = ByteLevel().decode([encoding.tokens[i] for i in positions])
+                letters = ByteLevel().decode(tokens[first:end])
             else:
-                spans = [encoding.offsets[i] for i in positions]
-                letters = text[spans[0][0] : spans[-1][1]]
-            words.append(
-                (visible(letters.strip()), self._ids([encoding.ids[i] for i in positions]))
-            )
+                letters = text[spans[first][0] : spans[end - 1][1]]
+            words.append((visible(letters.strip()), self._ids(ids[first:end])))
         return words
 
     def token_ids(self) -> dict[str, int]:
