@@ -261,7 +261,10 @@ def test_error_of_a_storage_does_not_show_its_password():
 
 
 class ScriptedLosses(L.LightningModule):
-    """A module that learns nothing and logs a given val/loss and accuracy in each epoch."""
+    """A module that learns nothing and logs a given val/loss and accuracy in each epoch.
+
+    A list is the losses after each batch of the epoch.
+    """
 
     def __init__(self, losses, accuracies=None):
         super().__init__()
@@ -274,15 +277,17 @@ class ScriptedLosses(L.LightningModule):
     def validation_step(self, batch, batch_idx):
         # The sanity check's loss is none of an epoch.
         loss = 9.0 if self.trainer.sanity_checking else self.losses[self.current_epoch]
+        if isinstance(loss, list):
+            loss = loss[self.trainer.fit_loop.epoch_loop.batch_idx]
         self.log_dict({"val/loss": loss, "val/accuracy": self.accuracies[self.current_epoch]})
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
-def train(folder, losses, trial, *, accuracies=None, resume=None):
+def train(folder, losses, trial, *, accuracies=None, resume=None, batches=2, interval=1.0):
     """Train as train.py does and return whether the search stopped it."""
-    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(2, 1)))
+    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(batches, 1)))
     monitor = ("val/loss", "min") if accuracies is None else ("val/accuracy", "max")
     best = BestCheckpoint(folder, *monitor)
     last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
@@ -290,6 +295,7 @@ def train(folder, losses, trial, *, accuracies=None, resume=None):
         max_epochs=len(losses),
         callbacks=[best, last, ValidationHistory(), Pruning(TrialConfig(**trial), folder)],
         accelerator="cpu",
+        val_check_interval=interval,
         num_sanity_val_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -297,6 +303,24 @@ def train(folder, losses, trial, *, accuracies=None, resume=None):
     )
     trainer.fit(ScriptedLosses(losses, accuracies), batches, batches, ckpt_path=resume)
     return skips_test(trainer)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("interval", "last"), [(0.25, 3), (3, 2)])
+def test_the_last_validation_of_an_epoch_is_the_one_that_counts(tmp_path, interval, last):
+    path = tmp_path / "study.journal"
+    study = study_of(path, name="median", n_startup_trials=1)
+    where = {"study": "s", "storage": str(path), "number": 0}
+    study.ask()
+    losses = [[0.875, 0.75, 0.625, 0.5], [0.5, 0.375, 0.25, 0.125]]
+    assert not train(tmp_path / "0", losses, where, batches=4, interval=interval)
+    reported = {epoch + 1: losses[epoch][last] for epoch in range(2)}
+    assert study.trials[0].intermediate_values == reported
+    study.tell(0, 0.125)
+    # No worse than the first after an epoch, though its first validation is.
+    study.ask()
+    losses = [[1.5, 1.0, 0.5, 0.5], [1.5, 1.0, 0.125, 0.125]]
+    assert not train(tmp_path / "1", losses, where | {"number": 1}, batches=4, interval=interval)
 
 
 @pytest.mark.filterwarnings("ignore")

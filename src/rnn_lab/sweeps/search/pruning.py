@@ -25,11 +25,12 @@ from rnn_lab.training.trainer import find_callback
 class Pruning(Callback):
     """Report a metric of each epoch to the study; stop the run when the study's pruner decides so.
 
-    A step of the study is a number of epochs, from 1. A run that repeats epochs, as with half the
-    batch size once memory ran out, reports them again. A decision to stop, once made, holds also
-    when the run is interrupted before it stops. A study that cannot be reached stops no run.
-    Only the first of several processes talks to the study. A pruned run is not tested and leaves
-    pruned.json in its folder.
+    A step of the study is a number of epochs, from 1, and its metric that of the epoch's last
+    validation: earlier ones are not comparable with other runs. A run that repeats epochs, as with
+    half the batch size once memory ran out, reports them again. A decision to stop, once made,
+    holds also when the run is interrupted before it stops. A study that cannot be reached stops no
+    run. Only the first of several processes talks to the study. A pruned run is not tested and
+    leaves pruned.json in its folder.
     """
 
     state_key = "Pruning"
@@ -87,10 +88,11 @@ class Pruning(Callback):
                 )
             self.value = float(trainer.callback_metrics[self.metric])
             epochs = trainer.current_epoch + 1
-            try:
-                stop = self._report(epochs)
-            except (OptunaError, OSError) as error:
-                print(f"study {self.trial.study}: {error}", file=sys.stderr)
+            if _ends_epoch(trainer):
+                try:
+                    stop = self._report(epochs)
+                except (OptunaError, OSError) as error:
+                    print(f"study {self.trial.study}: {error}", file=sys.stderr)
             # The last epoch ends the run anyway, and so does early stopping.
             stop = stop and not trainer.should_stop and epochs != trainer.max_epochs
         if trainer.strategy.broadcast(stop):
@@ -141,3 +143,10 @@ class Pruning(Callback):
         if stop:
             self.storage.set_trial_user_attr(self.trial_id, "stop_after", epochs)
         return stop
+
+
+def _ends_epoch(trainer: L.Trainer) -> bool:
+    """Return whether no validation of the epoch follows this one."""
+    assert trainer.val_check_batch is not None  # None without trainer.check_val_every_n_epoch
+    done = trainer.fit_loop.epoch_loop.batch_idx + 1
+    return done + trainer.val_check_batch > trainer.num_training_batches
