@@ -285,6 +285,40 @@ def test_the_schedule_spans_the_run(options, steps, train_batches):
     assert keep.rates == pytest.approx(expected)
 
 
+class KeepGradientNorms(Callback):
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step > len(self.norms):
+            self.norms.append(float(pl_module.gradient_norm))
+
+
+@pytest.mark.parametrize(("batches", "accumulated"), [(3, 2), (5, 4), (2, 4), (4, 2)])
+def test_a_step_has_the_mean_gradient_of_its_batches(batches, accumulated, train_batches):
+    def module() -> TextClassifier:
+        torch.manual_seed(0)
+        return build(
+            model={"dropout": 0.0, "word_dropout": 0.0},
+            optimizer={"lr": 1e-9},
+            scheduler={"name": "constant", "warmup_ratio": 0.0},
+        )
+
+    keep, found = KeepGradientNorms(), train_batches[:batches]
+    options = {"max_epochs": 1, "accumulate_grad_batches": accumulated, "precision": "64-true"}
+    trainer(callbacks=[keep], **options).fit(module(), loader(found))
+    expected = []
+    for start in range(0, batches, accumulated):
+        one, of_step = module().double().train(), found[start : start + accumulated]
+        losses = [
+            torch.nn.functional.cross_entropy(one(b.tokens, b.lengths), b.labels) for b in of_step
+        ]
+        torch.stack(losses).mean().backward()
+        gradients = [p.grad for p in one.parameters() if p.grad is not None]
+        expected.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+    assert keep.norms == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_run_without_end_needs_a_constant_learning_rate(train_batches):
     with pytest.raises(ConfigError, match="max_epochs=-1"):
         trainer(max_epochs=-1).fit(build(), loader(train_batches[:2]))

@@ -99,6 +99,16 @@ class RecurrentModule(L.LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradient of a batch, each batch of a step with the same weight.
+
+        Lightning divides every loss by `accumulate_grad_batches`, although the last step of an
+        epoch may have fewer batches.
+        """
+        most, batch = self.trainer.accumulate_grad_batches, self.trainer.fit_loop.batch_idx
+        left = self.trainer.num_training_batches - (batch - batch % most)
+        super().backward(loss * (most / left) if left < most else loss, *args, **kwargs)
+
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
