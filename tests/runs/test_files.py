@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from rnn_lab.errors import CheckpointError
-from rnn_lab.runs.metrics import by_epoch, by_step, read_metrics
+from rnn_lab.runs.metrics import best_validations, by_epoch, by_step, read_metrics
 from rnn_lab.runs.predictions import read_predictions
 from rnn_lab.runs.result_json import read_result
 
@@ -33,6 +34,35 @@ def test_sparse_rows_become_columns(tmp_path: Path) -> None:
     np.testing.assert_allclose(by_epoch(metrics, "val/loss"), ([0, 1], [0.6, 0.5]))
     np.testing.assert_allclose(by_step(metrics, "lr"), ([9, 19], [0.001, 0.002]))
     assert [len(values) for values in by_epoch(metrics, "val/accuracy")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "losses", "f1"),
+    [
+        # Of the equal F1 in epoch 0, the one with the lower loss.
+        ("val/f1", "max", [0.5, 0.8], [0.7, 0.6]),
+        ("val/loss", "min", [0.4, 0.2], [0.5, 0.5]),
+        ("val/auroc", "max", [0.6, 0.2], [0.7, 0.5]),  # not logged: the last
+    ],
+)
+def test_an_epoch_has_the_metrics_of_its_best_validation(
+    tmp_path: Path, monitor: str, mode: Literal["min", "max"], losses: list[float], f1: list[float]
+) -> None:
+    (tmp_path / "metrics.csv").write_text(
+        "epoch,step,train/loss,val/f1,val/loss\n"
+        "0,3,,0.5,0.4\n"
+        "0,6,,0.7,0.5\n"
+        "0,9,,0.7,0.6\n"
+        "0,9,0.9,,\n"
+        "1,12,,0.6,0.8\n"
+        "1,15,,,nan\n"
+        "1,18,,0.5,0.2\n"
+        "1,19,0.8,,\n"
+    )
+    metrics = best_validations(read_metrics(tmp_path), monitor, mode)
+    np.testing.assert_allclose(by_epoch(metrics, "val/loss"), ([0, 1], losses))
+    np.testing.assert_allclose(by_epoch(metrics, "val/f1"), ([0, 1], f1))
+    np.testing.assert_allclose(by_epoch(metrics, "train/loss"), ([0, 1], [0.9, 0.8]))
 
 
 def test_reads_what_lightning_writes(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnn_lab.iteration import pick_evenly
+from rnn_lab.models.metric_table import metric_mode
 from rnn_lab.reports import plot_style as style
 from rnn_lab.reports.evaluation_curves import (
     MACRO,
@@ -30,9 +31,17 @@ from rnn_lab.reports.formatting import (
     plot_label,
 )
 from rnn_lab.runs.gradient_flow import GradientFlowCurve, by_place, read_gradient_flow
-from rnn_lab.runs.metrics import GRAD_NORM, LEARNING_RATE, by_epoch, by_step, read_metrics
+from rnn_lab.runs.jobs import MONITORED
+from rnn_lab.runs.metrics import (
+    GRAD_NORM,
+    LEARNING_RATE,
+    best_validations,
+    by_epoch,
+    by_step,
+    read_metrics,
+)
 from rnn_lab.runs.predictions import Predictions, read_predictions
-from rnn_lab.runs.result_json import read_result
+from rnn_lab.runs.result_json import read_result, recorded_mode
 
 MAX_NAMED_CURVES = len(style.COLOURS)  # with more, colours are too similar
 MAX_LABELLED_CLASSES = 25  # with more, the numbers in a confusion matrix are too small
@@ -65,7 +74,9 @@ def make_plots(run_folder: Path) -> dict[str, Figure]:
     run = format_run(result)
     plots = {}
     if "checkpoint" not in result:
-        metrics = read_metrics(run_folder)
+        monitor = str(result.get(MONITORED))
+        mode = metric_mode(monitor, recorded_mode(result))
+        metrics = best_validations(read_metrics(run_folder), monitor, mode)
         curves = ("loss", "perplexity" if is_language_model(result) else "accuracy")
         plots["learning_curves"] = plot_learning_curves(
             run, metrics, result["best_epoch"], curves=curves

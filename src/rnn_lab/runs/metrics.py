@@ -1,6 +1,7 @@
 """metrics.csv: what a run logged, by epoch and by step."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,34 @@ def read_metrics(run_folder: Path, *, being_written: bool = False) -> dict[str, 
     """
     table = CsvTable(run_folder / "metrics.csv", ("step",), being_written=being_written)
     return {name: table.numbers(name, empty="nan") for name in table.columns}
+
+
+def best_validations(
+    metrics: dict[str, np.ndarray], monitor: str | None, mode: Literal["min", "max"]
+) -> dict[str, np.ndarray]:
+    """Return the metrics with one validation of each epoch, where there are several.
+
+    It is the one that would be best.ckpt of that epoch alone: with the best `monitor`, of equal
+    ones with the lowest val/loss. Where `monitor` was not logged, it is the last one.
+    """
+    names = [name for name in metrics if name.startswith("val/")]
+    if not names or "epoch" not in metrics:
+        return metrics
+    logged = np.any([~np.isnan(metrics[name]) for name in names], axis=0)
+    dropped = np.zeros(len(metrics["epoch"]), dtype=np.bool_)
+    for epoch in np.unique(metrics["epoch"][logged]):
+        rows = np.flatnonzero(logged & (metrics["epoch"] == epoch))
+        kept = rows[-1]
+        if monitor in metrics:
+            costs = [
+                np.nan_to_num(sign * metrics[name][rows], nan=np.inf)
+                for name, sign in ((monitor, 1 if mode == "min" else -1), ("val/loss", 1))
+                if name in metrics
+            ]
+            kept = rows[np.lexsort(costs[::-1])[0]]
+        dropped[rows[rows != kept]] = True
+    of_validation = {name: np.where(dropped, np.nan, metrics[name]) for name in names}
+    return metrics | of_validation
 
 
 def by_epoch(metrics: dict[str, np.ndarray], column: str) -> tuple[np.ndarray, np.ndarray]:

@@ -43,8 +43,8 @@ from rnn_lab.reports.run.facts import (
 from rnn_lab.reports.run.part_reader import PartReader
 from rnn_lab.reports.run_summary import baseline_lines, baseline_metrics
 from rnn_lab.runs.gradient_flow import read_gradient_flow
-from rnn_lab.runs.jobs import MAX_DEPTH, is_job_dir, job_status, read_job_file
-from rnn_lab.runs.metrics import by_epoch, read_metrics
+from rnn_lab.runs.jobs import MAX_DEPTH, MONITORED, is_job_dir, job_status, read_job_file
+from rnn_lab.runs.metrics import best_validations, by_epoch, read_metrics
 from rnn_lab.runs.predictions import TOP_LOSSES, TopLoss, read_predictions, read_top_losses
 from rnn_lab.runs.result_json import read_result, recorded_mode
 from rnn_lab.runs.run_config import read_config
@@ -229,6 +229,8 @@ def _learning(
     parts: PartReader, result: dict[str, Any], metrics: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     best = get_number(result.get("best_epoch"))
+    monitor = str(result.get(MONITORED))
+    metrics = best_validations(metrics, monitor, metric_mode(monitor, recorded_mode(result)))
     names = {"loss": "loss", "accuracy": "accuracy"}
     if monitored := _monitored(result):
         names.setdefault(monitored, ALL_METRIC_NAMES.get(monitored, monitored))

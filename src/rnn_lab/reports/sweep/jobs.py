@@ -24,7 +24,7 @@ from rnn_lab.runs.jobs import (
     job_status,
     read_job_file,
 )
-from rnn_lab.runs.metrics import by_epoch, read_metrics
+from rnn_lab.runs.metrics import best_validations, by_epoch, read_metrics
 from rnn_lab.runs.result_json import option_key, read_object, read_result, recorded_mode
 from rnn_lab.runs.run_config import (
     RawConfig,
@@ -212,26 +212,26 @@ def _read_job(folder: Path) -> dict[str, Any]:
     started, status = read_job_file(folder, "job"), job_status(folder)
     result = read_result(folder) if status == "finished" else None
     config, config_error = _read_config(folder, result)
-    curves, curve_error = _read_curves(folder, finished=result is not None)
-    fields = {
+    chosen_mode = config.get("trainer.monitor_mode")
+    fields: dict[str, Any] = {
         "status": status,
         "config": config,
-        "curves": curves,
-        "epochs": max((len(epochs) for epochs, _ in curves.values()), default=None),
         "trial": _if_type(int, started.get("trial")),
-        "error": "; ".join(filter(None, (config_error, curve_error))),
         "overrides": _strings(started.get("overrides")),
-    }
-    chosen_mode = config.get("trainer.monitor_mode")
-    fields |= _monitored(config.get("trainer.monitor"), chosen_mode)
+    } | _monitored(config.get("trainer.monitor"), chosen_mode)
     if result is not None:
-        chosen = chosen_options(result)
-        return fields | {"chosen": chosen} | _read_finished(result, job_file(folder, "result"))
-    if status == "pruned":
-        return fields | _read_pruned(job_file(folder, "pruned"), chosen_mode)
-    if status == "failed":
-        return fields | _read_failure(job_file(folder, "failure"))
-    return fields
+        fields["chosen"] = chosen_options(result)
+        fields |= _read_finished(result, job_file(folder, "result"))
+    elif status == "pruned":
+        fields |= _read_pruned(job_file(folder, "pruned"), chosen_mode)
+    elif status == "failed":
+        fields |= _read_failure(job_file(folder, "failure"))
+    monitor = fields.get("monitor", DEFAULT_MONITOR)
+    mode = metric_mode(monitor, fields.get("mode"))
+    curves, curve_error = _read_curves(folder, monitor, mode, finished=result is not None)
+    epochs = max((len(epochs) for epochs, _ in curves.values()), default=None)
+    error = "; ".join(filter(None, (config_error, curve_error)))
+    return {"epochs": epochs, "error": error} | fields | {"curves": curves}
 
 
 def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -315,13 +315,16 @@ def _read_config(folder: Path, result: Mapping[str, Any] | None) -> tuple[RawCon
         return recorded, str(error)
 
 
-def _read_curves(folder: Path, *, finished: bool) -> tuple[dict[str, EpochCurve], str]:
+def _read_curves(
+    folder: Path, monitor: str, mode: MetricMode, *, finished: bool
+) -> tuple[dict[str, EpochCurve], str]:
     """Return the curve of each val/ metric, and an error or ""."""
     path = folder / "metrics.csv"
     if not finished and not (path.exists() and path.stat().st_size):
         return {}, ""
     try:
-        metrics = read_metrics(folder, being_written=not finished)
+        found = read_metrics(folder, being_written=not finished)
+        metrics = best_validations(found, monitor, mode)
     except CheckpointError as error:
         return {}, str(error) if finished else ""
     curves = {}
