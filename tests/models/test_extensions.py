@@ -26,6 +26,7 @@ from rnn_lab.models.config import CELL_CONFIGS, LossConfig, SchedulerConfig, val
 from rnn_lab.models.layers import RecurrentLayer
 from rnn_lab.models.lightning_module import TextClassifier
 from rnn_lab.models.mixed_loss import MixedLoss, mixed_loss
+from rnn_lab.models.pooling import check_padding
 from rnn_lab.models.registry import CELLS, LOSSES, POOLINGS, SCHEDULES
 from rnn_lab.models.trace import gradient_norms, logits_with_trace, trace
 from rnn_lab.validation import StrictConfig, validate
@@ -310,6 +311,31 @@ def test_a_pooling_that_returns_another_shape_is_one_line(toys, pooling, line):
     assert str(error.value) == f"model.pooling={pooling}: {line}"
 
 
+POOLINGS_THAT_READ_PADDING = {
+    "mean": lambda outputs, lengths: outputs.mean(1),
+    "maximum": lambda outputs, lengths: outputs.amax(1),
+    "last": lambda outputs, lengths: outputs[:, -1],
+}
+
+
+@pytest.mark.parametrize("name", POOLINGS_THAT_READ_PADDING)
+def test_a_pooling_that_reads_padding_is_refused(toys, name):
+    register_pooling(f"toy_padded_{name}")(POOLINGS_THAT_READ_PADDING[name])
+    with pytest.raises(ConfigError, match=f"model.pooling=toy_padded_{name}: depends on the padd"):
+        check_padding(f"toy_padded_{name}", None, 4, False)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_other_poolings_are_not_refused(toys, bidirectional):
+    others = {"toy_none", "toy_half", "toy_pair", *(name for name in POOLINGS if "padded" in name)}
+    for name in set(POOLINGS) - others:
+        module = POOLINGS[name].build_module(4)
+        state = torch.get_rng_state()
+        check_padding(name, module, 4, bidirectional)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert module is None or module.training
+
+
 def test_a_pooling_does_not_read_padding(toys):
     classifier = build(toys).classifier.eval()
     tokens = torch.randint(2, 20, (1, 6))
@@ -464,6 +490,14 @@ class NoDefault(NoArgument):
         self.decay = decay
 
 
+class FloatGates(NoGates):
+    gates = 2.0
+
+
+class ZeroGates(NoGates):
+    gates = 0
+
+
 class OwnShapes(NoGates):
     def weight_shapes(self, input_size, hidden_size):
         return {"scale": (hidden_size,)}
@@ -474,6 +508,8 @@ class OwnShapes(NoGates):
     [
         (NoStep, ModelConfig, "NoStep does not define step"),
         (NoGates, ModelConfig, "NoGates does not define gates"),
+        (FloatGates, ModelConfig, "gates=2.0 must be a positive integer"),
+        (ZeroGates, ModelConfig, "gates=0 must be a positive integer"),
         (
             NoArgument,
             LeakConfig,
@@ -614,6 +650,32 @@ def test_a_step_returns_values_of_the_shape_of_the_state(toys):
     assert str(error.value) == (
         "model.name=toy_leaky: its step returned g [2, 1], expected [2, 4]: [batch, hidden]"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda h: h.tolist(), "its step returned h as list, expected a tensor"),
+        (
+            lambda h: h.double(),
+            "its step returned h in torch.float64, expected the type of its arguments",
+        ),
+    ],
+)
+def test_a_step_returns_tensors_of_the_type_of_the_state(toys, change, line):
+    class Changed(toys.LeakyCell):
+        def step(self, x, state, weights):
+            values = super().step(x, state, weights)
+            return values | {"h": change(values["h"])}
+
+    layer = RecurrentLayer(Changed(), 3, 4)
+    for precision in (torch.float32, torch.bfloat16):
+        with (
+            torch.autocast("cpu", precision, enabled=precision == torch.bfloat16),
+            pytest.raises(ConfigError) as error,
+        ):
+            layer(torch.zeros(2, 5, 3), torch.tensor([5, 2]))
+        assert str(error.value) == f"model.name=toy_leaky: {line}"
 
 
 def test_a_name_belongs_to_one_thing(toys):

@@ -111,6 +111,9 @@ def _check_complete(name: str, cell: type[Cell], config: type[ModelConfig]) -> N
         missing.append("gates")
     if missing:
         raise ConfigError(f"cell {name}: {cell.__name__} does not define {', '.join(missing)}")
+    gates = getattr(cell, "gates", 1)
+    if cell.weight_shapes is Cell.weight_shapes and not (isinstance(gates, int) and gates > 0):
+        raise ConfigError(f"cell {name}: gates={gates!r} must be a positive integer")
     values = getattr(cell, "values", {})
     if cell.states[:1] != ("h",) or not set(cell.states) <= set(values):
         raise ConfigError(

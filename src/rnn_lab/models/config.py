@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -69,7 +70,7 @@ class ModelConfig(StrictConfig):
 class LSTMConfig(ModelConfig):
     """Options of model=lstm."""
 
-    forget_bias: float | None = None
+    forget_bias: FiniteFloat | None = None
 
 
 class GRUConfig(ModelConfig):

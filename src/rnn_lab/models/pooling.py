@@ -103,6 +103,32 @@ def pool(
     return pooled
 
 
+def check_padding(name: str, module: nn.Module | None, features: int, bidirectional: bool) -> None:
+    """Raise a ConfigError if the pooling `name` of two texts depends on what is beyond their ends.
+
+    The prediction for a text would depend on the texts beside it.
+    """
+    values = torch.linspace(0.1, 1, 3 * features).view(1, 3, features)
+    outputs = torch.cat([values, -values])  # of a maximum, zeros beyond show in one of them
+    lengths = torch.tensor([3, 3])
+    was_training = module is not None and module.training
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        if module is not None:
+            module.eval()
+        pooled, of_padded = (
+            pool(name, module, one, lengths, bidirectional, use_numba=False)
+            for one in (outputs, nn.functional.pad(outputs, (0, 0, 0, 2)))
+        )
+        if module is not None:
+            module.train(was_training)
+    if not torch.allclose(pooled, of_padded, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise ConfigError(
+            f"model.pooling={name}: depends on the padding, outputs of zero beyond `lengths`, so "
+            "that a text's prediction depends on the texts beside it. A mean is "
+            "outputs.sum(1) / lengths[:, None]"
+        )
+
+
 @register_pooling("last", reads_directions=True)
 def last(outputs: Tensor, lengths: Tensor, bidirectional: bool = False) -> Tensor:
     """Return the final state of each direction, which has read everything.

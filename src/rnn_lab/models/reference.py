@@ -32,7 +32,7 @@ def reference_steps(
     for time, x in enumerate(inputs):
         values = cell.step(x, state, weights)
         if time == 0:
-            _check_step(cell, values, list(state[0].shape))
+            _check_step(cell, values, state[0])
         real = (time < lengths)[:, None]  # [batch, 1]
         state = tuple(
             torch.where(real, values[name], before)
@@ -41,8 +41,9 @@ def reference_steps(
         yield values | dict(zip(cell.states, state, strict=True))
 
 
-def _check_step(cell: Cell, values: Any, shape: list[int]) -> None:
-    """Raise a ConfigError unless a step returned the cell's values, each of `shape`."""
+def _check_step(cell: Cell, values: Any, before: Tensor) -> None:
+    """Raise a ConfigError unless a step returned the cell's values, each as the state `before`."""
+    shape, exact = list(before.shape), torch.promote_types(before.dtype, torch.float32)
     if not isinstance(values, dict):
         raise ConfigError(
             f"model.name={cell.name}: its step returned {type(values).__name__}, expected a dict "
@@ -54,6 +55,17 @@ def _check_step(cell: Cell, values: Any, shape: list[int]) -> None:
             f"{', '.join(cell.values)}"
         )
     for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"model.name={cell.name}: its step returned {name} as {type(value).__name__}, "
+                "expected a tensor"
+            )
+        # Autocast multiplies in fewer bits, and adds a bias in float32.
+        if torch.promote_types(value.dtype, torch.float32) != exact:
+            raise ConfigError(
+                f"model.name={cell.name}: its step returned {name} in {value.dtype}, expected the "
+                "type of its arguments"
+            )
         if (found := list(value.shape)) != shape:
             raise ConfigError(
                 f"model.name={cell.name}: its step returned {name} {found}, expected {shape}: "

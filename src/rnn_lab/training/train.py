@@ -16,6 +16,7 @@ from rnn_lab.errors import CheckpointError, ConfigError, sanitize, whole_message
 from rnn_lab.models.config import LanguageModelConfig, OptimizerConfig
 from rnn_lab.models.language_module import LanguageModel
 from rnn_lab.models.lightning_module import TextClassifier
+from rnn_lab.models.pooling import check_padding
 from rnn_lab.models.recurrent_module import RecurrentModule
 from rnn_lab.paths import local_path
 from rnn_lab.tracking.loggers import build_loggers
@@ -138,6 +139,10 @@ def build_model(config: RunConfig, data: TextDataModule, start: Start) -> Recurr
     else:
         model = _build_classifier(config, data)
         check_monitored_mode(config, model)
+        network = model.classifier
+        directions = network.recurrent.directions
+        features = directions * config.model.hidden_size
+        check_padding(network.pooling, network.pooling_module, features, directions == 2)
     if start.resume_point is None:
         start.weights.copy_into(model)
     return model

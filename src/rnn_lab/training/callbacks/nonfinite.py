@@ -172,6 +172,11 @@ class NonFiniteGuard(Callback):
         why = f"{what} is not finite at step {step} (epoch {epoch}{where})"
         if batches:
             why += f"; its examples: {self._save_examples(trainer, step, epoch, batches)}"
+        if not self._may_roll_back and step == 0 and what == "the loss":
+            raise NonFiniteError(
+                f"{why}. The weights are still those of the start: look for the cause in the "
+                "options of model, loss and data.vectors, or in a plugin"
+            )
         if not self._may_roll_back:
             raise NonFiniteError(
                 f"{why}. Lower optimizer.lr, or clip by trainer.gradient_clip_val; or set "
