@@ -15,6 +15,7 @@ from rnn_lab.inference.explanation import (
     integrated_gradients,
 )
 from rnn_lab.reports.explain.explanation_data import read_explanation
+from rnn_lab.reports.explain.page import render_page
 from tests.data.made import word_piece
 from tests.inference.untrained import untrained_run
 
@@ -153,6 +154,19 @@ def test_the_shares_sum_to_the_logit_difference(network, class_names):
     assert abs(difference - baseline) > 0.001
     assert found.tokens.sum() == pytest.approx(difference - baseline, rel=0.01)
     assert MIN_STEPS <= found.steps <= MAX_STEPS
+
+
+def test_the_page_relates_calibrated_probabilities_to_logits(tmp_path):
+    run = untrained_run(class_names=("neg", "pos"), name="gru")
+    run.model.temperature.fill_(0.5)
+    (plot := tmp_path / "prediction.png").write_bytes(b"")
+    plots = {"prediction": plot}
+    found = explained(tmp_path, run, TEXT)
+    calibrated = 1 / (1 + np.exp(-found.logit_difference / found.temperature))
+    assert found.explained_probability == pytest.approx(calibrated, rel=1e-5)
+    assert "logits divided by the temperature, 0.50" in " ".join(render_page(found, plots).split())
+    run.model.temperature.fill_(1)
+    assert "temperature" not in render_page(explained(tmp_path, run, TEXT), plots)
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)

@@ -137,6 +137,7 @@ def explain_text(run: "LoadedModel", text: str, label: str | None = None) -> Exp
         "class_names": run.class_names,
         "target": target,
         "thresholds": None if thresholds is None else thresholds.tolist(),
+        "temperature": run.model.temperature.item(),
         "vocab_size": run.text_encoder.vocab_size,
         "max_length": run.text_encoder.max_length,
         "text": text,

@@ -86,6 +86,7 @@ class ExplanationData:
     directions: tuple[Direction, ...]
     target: int | None = None  # the index of the explained class; None: the most probable one
     thresholds: Sequence[float] | None = None  # of the labels, if a text has any number of them
+    temperature: float = 1.0  # by which logits are divided before they become probabilities
 
     @property
     def explained(self) -> int:
