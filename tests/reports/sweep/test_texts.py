@@ -87,6 +87,25 @@ def test_another_training_file_is_told_where_it_was_tested_on_other_texts(tmp_pa
     assert line.startswith("Runs that differ in data.train_path were tested on other texts")
 
 
+@pytest.mark.parametrize("option", ["train_size", "val_fraction"])
+def test_runs_that_were_validated_on_other_texts_are_told(tmp_path: Path, option: str) -> None:
+    for value, examples in ((100, 10), (200, 20)):
+        recorded = {"name": "imdb", "fingerprint": "a", "num_examples": {"validation": examples}}
+        data = {"source": "imdb", option: value}
+        write_job(tmp_path, f"{value}", data=data, result={"data": recorded})
+    (line,) = text_notes(read_jobs(tmp_path))
+    assert line.startswith(f"Runs that differ in data.{option} were validated on other texts")
+    assert line in reported(tmp_path)
+
+
+def test_the_same_validation_file_needs_no_word(tmp_path: Path) -> None:
+    for size in (100, 200):
+        recorded = {"name": "files", "fingerprint": "a", "num_examples": {"validation": 50}}
+        data = {"source": "files", "train_size": size, "val_path": "val.csv"}
+        write_job(tmp_path, f"{size}", data=data, result={"data": recorded})
+    assert text_notes(read_jobs(tmp_path)) == []
+
+
 def test_the_folds_of_a_cross_validation_are_no_other_texts(tmp_path: Path) -> None:
     for fold in range(3):
         write(tmp_path, f"{fold}", f"fold {fold}", folds=3, fold=fold)

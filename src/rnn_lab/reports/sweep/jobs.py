@@ -73,6 +73,7 @@ class JobSummary:
     # By baseline its val/ and test/ metrics on the examples of the run.
     baselines: dict[str, dict[str, float | None]] = field(default_factory=dict)
     test_examples: int | None = None
+    validation_examples: int | None = None
     synthetic: bool = False  # whether no one wrote the texts
     batch_halvings: int = 0  # how often the batch size was halved after running out of memory
     class_f1: dict[str, float] = field(default_factory=dict)  # of the test split
@@ -239,6 +240,7 @@ def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
     epoch, epochs = result["best_epoch"], result.get("epochs")
     rate, per_class = timing.get("train_examples_per_s"), result.get("per_class") or {}
     data, baselines = result["data"], result.get("baseline") or {}
+    examples = data.get("num_examples") or {}
     monitor = result.get("monitored_metric") or trainer.get("monitor")
     return {
         **_monitored(monitor, recorded_mode(result)),
@@ -252,7 +254,8 @@ def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
         # A run of an earlier version has the fingerprint of all splits only.
         "test_data": str(data.get("test_fingerprint") or data.get("fingerprint", "")),
         "baselines": {str(name): _read_metric_values(path, m) for name, m in baselines.items()},
-        "test_examples": _if_type(int, (data.get("num_examples") or {}).get("test")),
+        "test_examples": _if_type(int, examples.get("test")),
+        "validation_examples": _if_type(int, examples.get("validation")),
         "synthetic": bool(result["synthetic"]),
     }
 

@@ -12,6 +12,8 @@ from rnn_lab.validation import FINGERPRINT_EXCLUDED
 
 SPLIT_SEED = "data.split_seed"
 _TEST_FRACTION = "data.test_fraction"  # of the sources that may cut the test split themselves
+# They decide which texts validate; the first of them only those that are split off.
+_OF_VALIDATION = ("data.train_size", "data.val_fraction", "data.val_path", "data.val_split")
 # They decide how texts become batches, not which texts there are.
 _OF_BATCHES = {f"data.{name}" for name in TextOptions.model_fields} - {
     *("data.source", "data.train_size")
@@ -52,7 +54,7 @@ def changed_texts(jobs: Sequence[JobSummary]) -> dict[str, int]:
 def text_notes(jobs: Sequence[JobSummary]) -> list[str]:
     """Return a line for each reason for which finished runs read or tested on other texts."""
     known = [job for job in jobs if job.status == "finished" and job.data and job.config]
-    return [*_changed_texts(known), *_different_tests(known)]
+    return [*_changed_texts(known), *_different_tests(known), *_different_validations(known)]
 
 
 def _versions(jobs: Sequence[JobSummary]) -> list[list[list[JobSummary]]]:
@@ -97,3 +99,19 @@ def _different_tests(jobs: Sequence[JobSummary]) -> list[str]:
             "are not comparable"
         )
     return lines
+
+
+def _different_validations(jobs: Sequence[JobSummary]) -> list[str]:
+    """Name the options by which runs on one source were validated, and ranked, on other texts."""
+    varied = [
+        name
+        for name in ("data.source", *_OF_VALIDATION)
+        if len({option_key(resolve(job.config, name)) for job in jobs}) > 1
+    ]
+    has_one_size = len({job.validation_examples for job in jobs}) == 1
+    if not varied or varied[0] == "data.source" or (varied == ["data.train_size"] and has_one_size):
+        return []
+    return [
+        f"Runs that differ in {', '.join(varied)} were validated on other texts: do not compare "
+        "their ranks. data.val_path of data=files names the same texts for all"
+    ]
