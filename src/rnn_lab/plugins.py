@@ -53,8 +53,12 @@ def load_plugins(names: Sequence[str]) -> None:
         _imported_entry_points = True
     is_list = isinstance(names, Sequence) and not isinstance(names, str)
     if not is_list or not all(_is_module_name(name) for name in names):
+        given = f"[{','.join(map(str, names))}]" if is_list else names
         example = names if _is_module_name(names) else "my_module"
-        raise ConfigError(f"plugins={names}: give a list of module names: plugins=[{example}]")
+        raise ConfigError(f"plugins={given}: give a list of module names: plugins=[{example}]")
+    if files := [name for name in names if name.endswith(".py")]:
+        module = files[0].removesuffix(".py")
+        raise ConfigError(f"plugins={files[0]}: give the name of the module: plugins=[{module}]")
     if names and (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # last: no file there takes the place of an installed module
         importlib.invalidate_caches()
@@ -71,7 +75,12 @@ def load_named_plugins(arguments: Sequence[str]) -> None:
     options = {"plugins": TextOption(is_list=True)}
     for argument in take_literally(arguments, options, lambda: False):
         if argument.lstrip("+").startswith("plugins="):
-            names: Any = OverridesParser.create().parse_override(argument).value()
+            override = OverridesParser.create().parse_override(argument)
+            if override.is_sweep_override():
+                raise ConfigError(
+                    f"{argument}: cannot be swept; give a list of module names: plugins=[my_module]"
+                )
+            names: Any = override.value()
             load_plugins([str(name) for name in (names if isinstance(names, list) else [names])])
 
 

@@ -210,6 +210,7 @@ def test_a_file_that_is_no_text_is_named(compose, tmp_path, content, says):
         (("+=3",), "'+=3': has no name"),
         (("",), "'': has no name"),
         (("plugins=5",), "give a list of module names"),
+        (("-m", "plugins=choice([a],[b])"), "cannot be swept; give a list of module names"),
         (("model=rnn,gru",), "error: model=rnn,gru: several values are a sweep, which needs -m"),
         (("seed=range(1,3)",), "seed=range(1,3): several values are a sweep, which needs -m"),
         (("seed=1,2",), "seed=1,2: several values are a sweep, which needs -m; a list is given in"),
