@@ -259,6 +259,19 @@ def _is_shown_text(artist) -> bool:
     return isinstance(artist, Text) and artist.get_visible()
 
 
+def test_the_path_of_a_direction_begins_where_it_reads_first(tmp_path):
+    both = ("forward", "backward")
+    folder = write_explanation(tmp_path, ("one", "two", "three"), name="gru", directions=both)
+    found = {}
+    for title, figure in make_plots(read_explanation(folder)).items():
+        texts = {text.get_text() for text in figure.findobj(match=_is_shown_text)}
+        found |= {title: texts} if any("before the" in text for text in texts) else {}
+    assert len(found) == 2
+    for title, texts in found.items():
+        ends = ("last", "first") if "backward" in title else ("first", "last")
+        assert {f"before the {ends[0]} word", f"after the {ends[1]} word"} <= texts
+
+
 def test_a_unit_has_the_same_row_in_every_heatmap(tmp_path):
     explanation = read_explanation(write_explanation(tmp_path, ("a", "b", "c")))
     (direction,) = explanation.directions

@@ -310,7 +310,8 @@ def plot_state_path(explanation: ExplanationData, columns: Columns, direction: D
     for key, colour in zip(explanation.states, style.COLOURS, strict=False):
         norms = np.linalg.norm(direction.values[key], axis=1)
         label = plot_label(explanation.values[key].name, 12)
-        upper.plot(norms, color=colour, linewidth=1.6, label=label)
+        marker = "o" if len(norms) == 1 else None  # of a single point no line is drawn
+        upper.plot(norms, color=colour, linewidth=1.6, marker=marker, label=label)
     upper.set_ylim(bottom=0)
     style.add_legend(upper, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
     plane_box = (LEFT, plane_top, plane_width, plane_height)
@@ -357,13 +358,15 @@ def _plot_plane(
     if time <= MAX_DOTS:
         plane.scatter(path[1:, 0], path[1:, 1], c=steps, cmap="viridis", s=22, zorder=3)
     ends: dict[str, Any] = {"ms": 10, "markeredgewidth": 1.8, "zorder": 4, "color": INK}
-    plane.plot(*path[0], "o", fillstyle="none", label="before the first word", **ends)
-    plane.plot(*path[-1], "s", fillstyle="none", label="after the last word", **ends)
+    # The backward direction begins with the last word of the text.
+    first, last = ("last word", "first word") if direction.backward else ("first word", "last word")
+    plane.plot(*path[0], "o", fillstyle="none", label=f"before the {first}", **ends)
+    plane.plot(*path[-1], "s", fillstyle="none", label=f"after the {last}", **ends)
     plane.margins(0.12)
     plane.set_xlabel(f"first principal component ({format_percent(shares[0], 0)} of the variance)")
     plane.set_ylabel(f"second ({format_percent(shares[1], 0)})")
     style.add_legend(plane, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderpad=0)
-    _add_colour_bar(line, bar_box, [max(time, 2), 1], ["last word", "first word"]).invert_yaxis()
+    _add_colour_bar(line, bar_box, [max(time, 2), 1], [last, first]).invert_yaxis()
     _label_points(plane, explanation, path[1:], direction.backward)
 
 

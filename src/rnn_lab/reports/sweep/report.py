@@ -186,7 +186,9 @@ def _groups_table(groups: Sequence[SeedGroup], monitor: str) -> Table:
     """Return a row per seed group with a finished run, at most MAX_ROWS."""
     test = monitor.replace("val/", "test/")
     over, has_folds = repeated_over(groups), any(group.folds for group in groups)
-    table = make_table(f"Over {over}: mean ± standard deviation [95 % interval of the mean]")
+    # Seeds of one fold have the same test examples: see `seed_stats`.
+    of = " of the means of folds" if over == "seeds and folds" else ""
+    table = make_table(f"Over {over}: mean ± standard deviation{of} [95 % interval of the mean]")
     table.add_column("options", overflow="fold")
     table.add_column("n", justify="right")
     for name in (monitor, test):
