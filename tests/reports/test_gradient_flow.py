@@ -34,6 +34,18 @@ def test_curves_are_read_in_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(last.norms, [2.5, np.nan])
 
 
+def test_a_curve_ends_where_few_texts_are_so_long(tmp_path: Path) -> None:
+    (tmp_path / "gradient_flow.csv").write_text(
+        "step,layer,direction,distance,norm,examples\n"
+        "0,0,forward,0,0.5,32\n0,0,forward,1,0.25,8\n0,0,forward,2,0.9,7\n"
+        "9,0,forward,0,0.5,3\n9,0,forward,1,0.25,1\n9,0,forward,2,0.2,1\n"
+    )
+    first, last = read_gradient_flow(tmp_path)
+    np.testing.assert_array_equal(first.distances, [0, 1])
+    np.testing.assert_array_equal(first.norms, [0.5, 0.25])
+    np.testing.assert_array_equal(last.distances, [0, 1, 2])
+
+
 def test_a_run_that_measured_none_has_none(tmp_path: Path) -> None:
     assert read_gradient_flow(tmp_path) == []
 
@@ -73,8 +85,8 @@ def test_axes_per_layer_and_direction(tmp_path: Path) -> None:
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == [f"Layer {n}, {way}" for n in (1, 2) for way in ("forward", "backward")]
     assert [axes.get_xlabel() for axes in figure.axes[:2]] == [
-        "tokens to the last token",
-        "tokens to the first token",
+        "tokens to the last token, of a quarter of the texts or more",
+        "tokens to the first token, of a quarter of the texts or more",
     ]
 
 

@@ -166,7 +166,8 @@ def plot_gradient_flow(run: str, flows: list[GradientFlowCurve]) -> Figure:
     for i, ((layer, direction), curves) in enumerate(places.items()):
         title = f"Layer {layer + 1}, {direction}" if len(places) > 1 else ""
         end = "last token" if direction == "forward" else "first token"
-        axes = style.make_axes(figure, grid[i], title, f"tokens to the {end}", "norm of dL/dh")
+        label = f"tokens to the {end}, of a quarter of the texts or more"
+        axes = style.make_axes(figure, grid[i], title, label, "norm of dL/dh")
         _plot_steps(axes, curves)
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02)}
     style.add_legend(figure.axes[columns - 1], title="optimizer steps", **place)

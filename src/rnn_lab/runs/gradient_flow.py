@@ -8,6 +8,8 @@ import numpy as np
 
 from rnn_lab.runs.csv_table import CsvTable
 
+LEAST_SHARE = 0.25  # of the examples of a curve
+
 
 @dataclass(frozen=True)
 class GradientFlowCurve:
@@ -21,7 +23,10 @@ class GradientFlowCurve:
 
 
 def read_gradient_flow(run_folder: Path) -> list[GradientFlowCurve]:
-    """Return gradient_flow.csv, the earliest step first; [] if the run did not measure it."""
+    """Return gradient_flow.csv, the earliest step first; [] if the run did not measure it.
+
+    Each curve ends where fewer than LEAST_SHARE of the examples are so long: means over few jump.
+    """
     path = run_folder / "gradient_flow.csv"
     if not path.exists():
         return []
@@ -33,7 +38,12 @@ def read_gradient_flow(run_folder: Path) -> list[GradientFlowCurve]:
     keys = zip(steps.tolist(), layers.tolist(), table.columns["direction"], strict=True)
     for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
-    return [GradientFlowCurve(*key, distances[found], norms[found]) for key, found in rows.items()]
+    examples = table.numbers("examples") if "examples" in table.columns else np.ones(len(norms))
+    curves = []
+    for key, found in rows.items():
+        kept = np.array(found)[examples[found] >= LEAST_SHARE * examples[found].max()]
+        curves.append(GradientFlowCurve(*key, distances[kept], norms[kept]))
+    return curves
 
 
 def by_place(flows: Iterable[GradientFlowCurve]) -> dict[tuple[int, str], list[GradientFlowCurve]]:

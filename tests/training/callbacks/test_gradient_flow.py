@@ -84,8 +84,9 @@ def test_written_norms_are_those_of_the_model_at_that_step(tmp_path, data):
     last = read_gradient_flow(tmp_path)[-2:]
     for one, flow in zip(expected, last, strict=True):
         assert (flow.layer, flow.direction) == (0, "backward" if one.backward else "forward")
-        assert flow.distances.tolist() == list(range(int(probe.lengths.max())))
-        np.testing.assert_allclose(flow.norms, one.norms, rtol=1e-12)
+        shown = int(probe.lengths.sort().values[-8])  # the longest that a quarter of the texts has
+        assert flow.distances.tolist() == list(range(shown))
+        np.testing.assert_allclose(flow.norms, one.norms[:shown], rtol=1e-12)
     first = read_gradient_flow(tmp_path)[0]
     assert not np.allclose(first.norms, last[0].norms, rtol=0.01)
     steps, norms = by_step(read_metrics(tmp_path), "gradient_flow/layer0/distance_10")

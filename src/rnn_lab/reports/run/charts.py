@@ -367,7 +367,8 @@ def gradient_flow_charts(flows: Sequence[GradientFlowCurve]) -> list[Chart]:
         end = "last token" if direction == "forward" else "first token"
         title = f"Layer {layer + 1}, {direction}"
         charts.append(
-            draw(title, (f"tokens to the {end}", "norm of dL/dh (log scale)"), lines, (x, y),
+            draw(title, (f"tokens to the {end}, of a quarter of the texts or more",
+                         "norm of dL/dh (log scale)"), lines, (x, y),
                  formats=(lambda distance: f"{distance:,.0f}", lambda norm: f"{norm:.3g}"))
         )  # fmt: skip
     return charts
