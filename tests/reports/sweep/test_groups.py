@@ -185,6 +185,27 @@ def test_runs_that_repeat_a_seed_are_named(tmp_path: Path) -> None:
     assert line.startswith("a1, again: the same configuration and seed")
 
 
+def test_runs_of_a_group_with_different_versions_are_named(tmp_path: Path) -> None:
+    def job(name: str, torch: str, commit: str | None, **more: Any) -> None:
+        trained = {"versions": {"python": "3.11", "torch": torch}, "git_commit": commit}
+        write_job(tmp_path, name, result=trained, **more)
+
+    job("a1", "2.13.0", "abc", seed=1)
+    job("b1", "2.3.0", "def", seed=1, model__name="lstm")  # another group
+    write_job(tmp_path, "old", seed=9)  # recorded none
+    assert group_notes(group_jobs(read_jobs(tmp_path))) == []
+    job("a2", "2.3.0", "abc", seed=2)
+    jobs = read_jobs(tmp_path)
+    (line,) = group_notes(group_jobs(jobs))
+    assert line == (
+        "Runs of one group were trained with different versions, of torch 2.13.0 (a1), 2.3.0 (a2): "
+        "they may differ for that reason too"
+    )
+    assert line in reported(tmp_path)
+    job("a3", "2.13.0", "abc-dirty", seed=3)
+    assert len(group_notes(group_jobs(read_jobs(tmp_path)))) == 2
+
+
 def test_runs_of_a_group_on_different_machines_are_named(tmp_path: Path) -> None:
     def job(name: str, precision: str, became: str, *, devices: int = 1, **more: Any) -> None:
         trainer = {"precision": became, "accelerator": "gpu", "devices": devices, "patience": name}

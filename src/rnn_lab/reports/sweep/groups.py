@@ -5,7 +5,7 @@ test examples, with a paired bootstrap and permutation test.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -186,7 +186,7 @@ def repeated_over(groups: Sequence[SeedGroup]) -> str:
 
 def group_notes(groups: Sequence[SeedGroup]) -> list[str]:
     """Return a line for each reason for which the metrics of a group say less than they seem to."""
-    return [*_repeat_notes(groups), *_machine_notes(groups)]
+    return [*_repeat_notes(groups), *_machine_notes(groups), *_version_notes(groups)]
 
 
 def _repeat_notes(groups: Sequence[SeedGroup]) -> list[str]:
@@ -216,21 +216,36 @@ def _machine_notes(groups: Sequence[SeedGroup]) -> list[str]:
 
     trainer.precision=auto is bf16-mixed on one node and 32-true on another.
     """
-    lines = []
-    for option in MACHINE_OPTIONS:
-        mixed: dict[str, list[JobSummary]] = {}  # by value
-        for group in groups:
-            found = [job for job in group.jobs if option in job.chosen]
-            if len({option_key(job.chosen[option]) for job in found}) > 1:
-                for job in found:
-                    mixed.setdefault(format_value(job.chosen[option]), []).append(job)
-        if mixed:
-            values = ", ".join(f"{value} ({format_names(jobs)})" for value, jobs in mixed.items())
-            lines.append(
-                f"Runs of one group had different machines, and {option} became {values}. "
-                "Give it a value that each machine has"
-            )
-    return lines
+    return [
+        f"Runs of one group had different machines, and {option} became {values}. "
+        "Give it a value that each machine has"
+        for option in MACHINE_OPTIONS
+        if (values := _mixed_values(groups, lambda job: job.chosen, option))
+    ]
+
+
+def _version_notes(groups: Sequence[SeedGroup]) -> list[str]:
+    """Return a line for each package, and the commit, of which runs of one group had several."""
+    names = dict.fromkeys(name for group in groups for job in group.jobs for name in job.versions)
+    return [
+        f"Runs of one group were trained with different versions, of {name} {values}: they may "
+        "differ for that reason too"
+        for name in names
+        if (values := _mixed_values(groups, lambda job: job.versions, name))
+    ]
+
+
+def _mixed_values(
+    groups: Sequence[SeedGroup], values_of: Callable[[JobSummary], Mapping[str, Any]], name: str
+) -> str:
+    """Return "a (run1, run2), b (run3)" of the groups whose runs have several values; "": none."""
+    mixed: dict[str, list[JobSummary]] = {}  # by value
+    for group in groups:
+        found = [(values_of(job)[name], job) for job in group.jobs if name in values_of(job)]
+        if len({option_key(value) for value, _ in found}) > 1:
+            for value, job in found:
+                mixed.setdefault(format_value(value), []).append(job)
+    return ", ".join(f"{value} ({format_names(jobs)})" for value, jobs in mixed.items())
 
 
 # ---- Comparisons

@@ -33,6 +33,7 @@ from rnn_lab.runs.run_config import (
     read_config,
     resolve,
 )
+from rnn_lab.runs.untrusted import get_group
 from rnn_lab.validation import AUTO
 
 Status = JobStatus | Literal["damaged"]
@@ -74,6 +75,7 @@ class JobSummary:
     baselines: dict[str, dict[str, float | None]] = field(default_factory=dict)
     test_examples: int | None = None
     validation_examples: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)  # of what trained it: torch, commit, ...
     synthetic: bool = False  # whether no one wrote the texts
     batch_halvings: int = 0  # how often the batch size was halved after running out of memory
     class_f1: dict[str, float] = field(default_factory=dict)  # of the test split
@@ -241,6 +243,7 @@ def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
     rate, per_class = timing.get("train_examples_per_s"), result.get("per_class") or {}
     data, baselines = result["data"], result.get("baseline") or {}
     examples = data.get("num_examples") or {}
+    versions = {**get_group(result, "versions"), "commit": result.get("git_commit")}
     monitor = result.get("monitored_metric") or trainer.get("monitor")
     return {
         **_monitored(monitor, recorded_mode(result)),
@@ -256,6 +259,7 @@ def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "baselines": {str(name): _read_metric_values(path, m) for name, m in baselines.items()},
         "test_examples": _if_type(int, examples.get("test")),
         "validation_examples": _if_type(int, examples.get("validation")),
+        "versions": {name: version for name, version in versions.items() if version},
         "synthetic": bool(result["synthetic"]),
     }
 
