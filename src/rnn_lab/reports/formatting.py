@@ -117,6 +117,12 @@ def is_share(metric: str) -> bool:
     return metric.rpartition("/")[2] in _SHARES
 
 
+def distance_label(direction: str) -> str:
+    """Return the label of the axis of distances of a gradient flow, see `read_gradient_flow`."""
+    end = "last token" if direction == "forward" else "first token"
+    return f"tokens to the {end}, of a quarter of the texts or more"
+
+
 def format_metric_name(name: str) -> str:
     """Return "validation accuracy" for "val/accuracy"."""
     split, _, metric = name.partition("/")

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnn_lab.iteration import pick_evenly
-from rnn_lab.models.metric_table import metric_mode
 from rnn_lab.reports import plot_style as style
 from rnn_lab.reports.evaluation_curves import (
     MACRO,
@@ -22,6 +21,7 @@ from rnn_lab.reports.evaluation_curves import (
     wilson_interval,
 )
 from rnn_lab.reports.formatting import (
+    distance_label,
     format_count,
     format_metric,
     format_percent,
@@ -30,15 +30,14 @@ from rnn_lab.reports.formatting import (
     is_share,
     plot_label,
 )
+from rnn_lab.reports.learning_curves import read_learning_curves
 from rnn_lab.runs.gradient_flow import GradientFlowCurve, by_place, read_gradient_flow
 from rnn_lab.runs.jobs import MONITORED
 from rnn_lab.runs.metrics import (
     GRAD_NORM,
     LEARNING_RATE,
-    best_validations,
     by_epoch,
     by_step,
-    read_metrics,
 )
 from rnn_lab.runs.predictions import Predictions, read_predictions
 from rnn_lab.runs.result_json import read_result, recorded_mode
@@ -75,8 +74,7 @@ def make_plots(run_folder: Path) -> dict[str, Figure]:
     plots = {}
     if "checkpoint" not in result:
         monitor = str(result.get(MONITORED))
-        mode = metric_mode(monitor, recorded_mode(result))
-        metrics = best_validations(read_metrics(run_folder), monitor, mode)
+        metrics = read_learning_curves(run_folder, monitor, recorded_mode(result))
         curves = ("loss", "perplexity" if is_language_model(result) else "accuracy")
         plots["learning_curves"] = plot_learning_curves(
             run, metrics, result["best_epoch"], curves=curves
@@ -165,9 +163,7 @@ def plot_gradient_flow(run: str, flows: list[GradientFlowCurve]) -> Figure:
     grid = figure.add_gridspec(rows, columns)
     for i, ((layer, direction), curves) in enumerate(places.items()):
         title = f"Layer {layer + 1}, {direction}" if len(places) > 1 else ""
-        end = "last token" if direction == "forward" else "first token"
-        label = f"tokens to the {end}, of a quarter of the texts or more"
-        axes = style.make_axes(figure, grid[i], title, label, "norm of dL/dh")
+        axes = style.make_axes(figure, grid[i], title, distance_label(direction), "norm of dL/dh")
         _plot_steps(axes, curves)
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02)}
     style.add_legend(figure.axes[columns - 1], title="optimizer steps", **place)

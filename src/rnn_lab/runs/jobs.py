@@ -20,7 +20,9 @@ JobStatus = Literal["finished", "pruned", "failed", "running", "unfinished"]
 JobFile = Literal["job", "result", "pruned", "failure"]
 
 DEFAULT_MONITOR = "val/accuracy"
-MONITORED = "monitored_metric"  # objective of a search whose runs resolve trainer.monitor=auto
+# The metric that selects the epoch: in result.json and pruned.json, and the objective of a search
+# whose runs resolve trainer.monitor=auto.
+MONITORED = "monitored_metric"
 JOB_LOCK = "job.lock"  # held by the process that runs the job
 # The first of them that exists decides: an earlier attempt can have left the others.
 _STATUS: dict[JobFile, JobStatus] = {"result": "finished", "pruned": "pruned", "failure": "failed"}

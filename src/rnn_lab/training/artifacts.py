@@ -27,6 +27,7 @@ from rnn_lab.paths import project_root
 from rnn_lab.process import peak_memory_bytes
 from rnn_lab.reports.plots import draw_plots
 from rnn_lab.reports.run_summary import print_run
+from rnn_lab.runs.jobs import MONITORED
 from rnn_lab.tracking.loggers import FaultTolerantWandbLogger
 from rnn_lab.training.callbacks.best_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
@@ -183,7 +184,7 @@ def run_metadata(
         "overrides": collapse(spec.raw_overrides),
         "rollbacks": [asdict(rollback) for rollback in rollbacks],
         "config_fingerprint": spec.fingerprint,
-        "monitored_metric": config.trainer.monitor,
+        MONITORED: config.trainer.monitor,
         "monitored_mode": config.trainer.monitored_mode,
         "batch_halvings": spec.batch_halvings,
         "timing": {

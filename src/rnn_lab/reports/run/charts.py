@@ -27,7 +27,7 @@ from rnn_lab.reports.evaluation_curves import (
     Reliability,
     wilson_interval,
 )
-from rnn_lab.reports.formatting import format_metric, format_percent
+from rnn_lab.reports.formatting import distance_label, format_metric, format_percent
 from rnn_lab.reports.plots import FLOAT32_MIN, MAX_NAMED_CURVES
 from rnn_lab.runs.gradient_flow import GradientFlowCurve, by_place
 from rnn_lab.runs.metrics import GRAD_NORM, LEARNING_RATE, by_epoch, by_step
@@ -364,11 +364,9 @@ def gradient_flow_charts(flows: Sequence[GradientFlowCurve]) -> list[Chart]:
             ends = [ends[0] / 10, ends[0] * 10]
         position, marks = logarithmic_scale(ends, bottom - 4, top + 8)
         y = Axis(position, thin_out(make_ticks(position, marks, lambda norm: f"{norm:.2g}")), True)
-        end = "last token" if direction == "forward" else "first token"
         title = f"Layer {layer + 1}, {direction}"
         charts.append(
-            draw(title, (f"tokens to the {end}, of a quarter of the texts or more",
-                         "norm of dL/dh (log scale)"), lines, (x, y),
+            draw(title, (distance_label(direction), "norm of dL/dh (log scale)"), lines, (x, y),
                  formats=(lambda distance: f"{distance:,.0f}", lambda norm: f"{norm:.3g}"))
         )  # fmt: skip
     return charts

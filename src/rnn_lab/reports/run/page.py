@@ -29,6 +29,7 @@ from rnn_lab.reports.formatting import (
     order_metrics,
     threshold_note,
 )
+from rnn_lab.reports.learning_curves import read_learning_curves
 from rnn_lab.reports.rendering import render_template
 from rnn_lab.reports.run import charts
 from rnn_lab.reports.run.evaluation import describe_evaluation
@@ -44,7 +45,7 @@ from rnn_lab.reports.run.part_reader import PartReader
 from rnn_lab.reports.run_summary import baseline_lines, baseline_metrics
 from rnn_lab.runs.gradient_flow import read_gradient_flow
 from rnn_lab.runs.jobs import MAX_DEPTH, MONITORED, is_job_dir, job_status, read_job_file
-from rnn_lab.runs.metrics import best_validations, by_epoch, read_metrics
+from rnn_lab.runs.metrics import by_epoch
 from rnn_lab.runs.predictions import TOP_LOSSES, TopLoss, read_predictions, read_top_losses
 from rnn_lab.runs.result_json import read_result, recorded_mode
 from rnn_lab.runs.run_config import read_config
@@ -93,7 +94,14 @@ def render_run_page(
     metrics: dict[str, np.ndarray] = {}
     if not is_evaluation and (status == "finished" or (folder / "metrics.csv").exists()):
         metrics = parts.read(
-            "learning curves", lambda: read_metrics(folder, being_written=status != "finished"), {}
+            "learning curves",
+            lambda: read_learning_curves(
+                folder,
+                str(result.get(MONITORED)),
+                recorded_mode(result),
+                being_written=status != "finished",
+            ),
+            {},
         )
     predictions = None
     is_tested = any(name.startswith("test/") for name in result) and not is_language_model(result)
@@ -166,7 +174,7 @@ def _head(parts: PartReader, result: dict[str, Any], status: str) -> dict[str, A
     if status in ("failed", "pruned"):
         failure = read_job_file(parts.folder, "failure" if status == "failed" else "pruned")
     if status != "finished":
-        expected = {"failed": ["error", "log"], "pruned": ["monitored_metric", "value", "epoch"]}
+        expected = {"failed": ["error", "log"], "pruned": [MONITORED, "value", "epoch"]}
         said = [f"{name}: {failure[name]}" for name in expected.get(status, ()) if name in failure]
         notes.append("; ".join([f"The run is {status}", *map(collapse_whitespace, said)]))
     name = result.get("run_name")
@@ -174,7 +182,7 @@ def _head(parts: PartReader, result: dict[str, Any], status: str) -> dict[str, A
         "title": title,
         "run_name": name if isinstance(name, str) else "",
         "notes": notes,
-        "monitor": result.get("monitored_metric"),
+        "monitor": result.get(MONITORED),
     }
 
 
@@ -216,7 +224,7 @@ def _metrics(parts: PartReader, result: dict[str, Any]) -> dict[str, Any]:
 
 def _monitored(result: Mapping[str, Any]) -> str:
     """Return the metric that selected the epoch, without its split; "" where none is recorded."""
-    return str(result.get("monitored_metric") or "").partition("/")[2]
+    return str(result.get(MONITORED) or "").partition("/")[2]
 
 
 def _is_best(mode: MetricMode, value: float | None, among: Sequence[float | None]) -> bool:
@@ -229,8 +237,6 @@ def _learning(
     parts: PartReader, result: dict[str, Any], metrics: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     best = get_number(result.get("best_epoch"))
-    monitor = str(result.get(MONITORED))
-    metrics = best_validations(metrics, monitor, metric_mode(monitor, recorded_mode(result)))
     names = {"loss": "loss", "accuracy": "accuracy"}
     if monitored := _monitored(result):
         names.setdefault(monitored, ALL_METRIC_NAMES.get(monitored, monitored))

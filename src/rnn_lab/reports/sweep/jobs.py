@@ -13,6 +13,7 @@ from typing import Any, Literal
 from rnn_lab.errors import CheckpointError, collapse_whitespace, listed, whole_message
 from rnn_lab.models.metric_table import MetricMode, metric_mode
 from rnn_lab.reports.formatting import format_count, format_metric_name, order_metrics
+from rnn_lab.reports.learning_curves import read_learning_curves
 from rnn_lab.reports.sweep.options import format_value
 from rnn_lab.runs.jobs import (
     DEFAULT_MONITOR,
@@ -24,7 +25,7 @@ from rnn_lab.runs.jobs import (
     job_status,
     read_job_file,
 )
-from rnn_lab.runs.metrics import best_validations, by_epoch, read_metrics
+from rnn_lab.runs.metrics import by_epoch
 from rnn_lab.runs.result_json import option_key, read_object, read_result, recorded_mode
 from rnn_lab.runs.run_config import (
     RawConfig,
@@ -132,8 +133,7 @@ def sweep_monitor(jobs: Sequence[JobSummary]) -> str:
     Of several, it is the first by name, whatever the order of `jobs`.
     """
     measured = [job for job in jobs if job.monitor in job.metrics]
-    monitors = Counter(job.monitor for job in measured or jobs if job.monitor)
-    return max(sorted(monitors), key=monitors.__getitem__, default=DEFAULT_MONITOR)
+    return _most_frequent([job.monitor for job in measured or jobs]) or DEFAULT_MONITOR
 
 
 def monitor_notes(jobs: Sequence[JobSummary]) -> list[str]:
@@ -142,10 +142,8 @@ def monitor_notes(jobs: Sequence[JobSummary]) -> list[str]:
     others = {job.monitor for job in jobs if job.status == "finished" and job.monitor} - {monitor}
     if not others:
         return []
-    chosen, ranking = (
-        ", ".join(map(format_metric_name, sorted(others))),
-        format_metric_name(monitor),
-    )
+    chosen = ", ".join(map(format_metric_name, sorted(others)))
+    ranking = format_metric_name(monitor)
     return [f"Some runs chose their best epoch by {chosen}; they are ranked by {ranking} too"]
 
 
@@ -156,8 +154,13 @@ def sweep_mode(jobs: Sequence[JobSummary], metric: str) -> MetricMode:
     """
     name = metric.partition("/")[2]
     own = [job.mode for job in jobs if job.monitor and job.monitor.partition("/")[2] == name]
-    counts = Counter(mode for mode in own if mode)
-    return metric_mode(metric, max(sorted(counts), key=counts.__getitem__, default=AUTO))
+    return metric_mode(metric, _most_frequent(own))
+
+
+def _most_frequent(names: Sequence[str | None]) -> str | None:
+    """Return the most frequent name, of several the first in the alphabet; None: there is none."""
+    counts = Counter(name for name in names if name)
+    return max(sorted(counts), key=counts.__getitem__, default=None)
 
 
 def sort_cost(mode: MetricMode, value: float | None) -> float:
@@ -230,8 +233,8 @@ def _read_job(folder: Path) -> dict[str, Any]:
     elif status == "failed":
         fields |= _read_failure(job_file(folder, "failure"))
     monitor = fields.get("monitor", DEFAULT_MONITOR)
-    mode = metric_mode(monitor, fields.get("mode"))
-    curves, curve_error = _read_curves(folder, monitor, mode, finished=result is not None)
+    finished = result is not None
+    curves, curve_error = _read_curves(folder, monitor, fields.get("mode"), finished=finished)
     epochs = max((len(epochs) for epochs, _ in curves.values()), default=None)
     error = "; ".join(filter(None, (config_error, curve_error)))
     return {"epochs": epochs, "error": error} | fields | {"curves": curves}
@@ -244,7 +247,7 @@ def _read_finished(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
     data, baselines = result["data"], result.get("baseline") or {}
     examples = data.get("num_examples") or {}
     versions = {**get_group(result, "versions"), "commit": result.get("git_commit")}
-    monitor = result.get("monitored_metric") or trainer.get("monitor")
+    monitor = result.get(MONITORED) or trainer.get("monitor")
     return {
         **_monitored(monitor, recorded_mode(result)),
         "metrics": _read_metric_values(path, result),
@@ -268,7 +271,7 @@ def _read_pruned(path: Path, chosen_mode: Any) -> dict[str, Any]:
     pruned = read_object(path)
     mode = pruned.get("monitored_mode") or chosen_mode  # an earlier version did not record it
     metrics, best = _read_metric_values(path, pruned), _if_type(int, pruned.get("best_epoch"))
-    monitored = _monitored(pruned.get("monitored_metric"), mode)
+    monitored = _monitored(pruned.get(MONITORED), mode)
     return {"metrics": metrics, "best_epoch": best} | monitored
 
 
@@ -323,15 +326,14 @@ def _read_config(folder: Path, result: Mapping[str, Any] | None) -> tuple[RawCon
 
 
 def _read_curves(
-    folder: Path, monitor: str, mode: MetricMode, *, finished: bool
+    folder: Path, monitor: str, mode: MetricMode | None, *, finished: bool
 ) -> tuple[dict[str, EpochCurve], str]:
     """Return the curve of each val/ metric, and an error or ""."""
     path = folder / "metrics.csv"
     if not finished and not (path.exists() and path.stat().st_size):
         return {}, ""
     try:
-        found = read_metrics(folder, being_written=not finished)
-        metrics = best_validations(found, monitor, mode)
+        metrics = read_learning_curves(folder, monitor, mode, being_written=not finished)
     except CheckpointError as error:
         return {}, str(error) if finished else ""
     curves = {}

@@ -112,7 +112,7 @@ class Pruning(Callback):
         pruned = {
             "epoch": epochs - 1,
             "epochs": epochs,
-            "monitored_metric": self.metric,
+            MONITORED: self.metric,
             "monitored_mode": self.mode,
             "value": self.value,
             "best_epoch": found[0],
