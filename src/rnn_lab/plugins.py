@@ -56,9 +56,6 @@ def load_plugins(names: Sequence[str]) -> None:
         given = f"[{','.join(map(str, names))}]" if is_list else names
         example = names if _is_module_name(names) else "my_module"
         raise ConfigError(f"plugins={given}: give a list of module names: plugins=[{example}]")
-    if files := [name for name in names if name.endswith(".py")]:
-        module = files[0].removesuffix(".py")
-        raise ConfigError(f"plugins={files[0]}: give the name of the module: plugins=[{module}]")
     if names and (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # last: no file there takes the place of an installed module
         importlib.invalidate_caches()
@@ -130,6 +127,10 @@ def _import_module(name: str) -> None:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the plugin is there, and what it imports is not
+        if name.endswith(".py"):
+            raise ConfigError(
+                f"plugins={name}: give the name of the module: plugins=[{name.removesuffix('.py')}]"
+            ) from None
         raise ConfigError(
             f"plugins={name}: no such module in {Path.cwd()} or among the installed packages"
         ) from None

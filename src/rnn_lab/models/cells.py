@@ -107,13 +107,13 @@ def _check_complete(name: str, cell: type[Cell], config: type[ModelConfig]) -> N
     if not (isinstance(config, type) and issubclass(config, ModelConfig)):
         raise ConfigError(f"cell {name}: {config!r} is not a subclass of ModelConfig")
     missing = sorted(cell.__abstractmethods__)
-    if cell.weight_shapes is Cell.weight_shapes and not hasattr(cell, "gates"):
+    reads_gates = cell.weight_shapes is Cell.weight_shapes
+    if reads_gates and not hasattr(cell, "gates"):
         missing.append("gates")
     if missing:
         raise ConfigError(f"cell {name}: {cell.__name__} does not define {', '.join(missing)}")
-    gates = getattr(cell, "gates", 1)
-    if cell.weight_shapes is Cell.weight_shapes and not (isinstance(gates, int) and gates > 0):
-        raise ConfigError(f"cell {name}: gates={gates!r} must be a positive integer")
+    if reads_gates and not (isinstance(cell.gates, int) and cell.gates > 0):
+        raise ConfigError(f"cell {name}: gates={cell.gates!r} must be a positive integer")
     values = getattr(cell, "values", {})
     if cell.states[:1] != ("h",) or not set(cell.states) <= set(values):
         raise ConfigError(

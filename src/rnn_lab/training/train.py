@@ -139,10 +139,9 @@ def build_model(config: RunConfig, data: TextDataModule, start: Start) -> Recurr
     else:
         model = _build_classifier(config, data)
         check_monitored_mode(config, model)
-        network = model.classifier
-        directions = network.recurrent.directions
-        features = directions * config.model.hidden_size
-        check_padding(network.pooling, network.pooling_module, features, directions == 2)
+        network, recurrent = model.classifier, model.classifier.recurrent
+        features = recurrent.directions * config.model.hidden_size
+        check_padding(network.pooling, network.pooling_module, features, recurrent.bidirectional)
     if start.resume_point is None:
         start.weights.copy_into(model)
     return model
