@@ -1,9 +1,11 @@
 """torch's packed loop in a process with torch's default settings, as in a textbook.
 
-Denormal numbers are kept and freed memory returns to the system, unlike in train.py.
+Unlike in train.py, denormal numbers are kept, freed memory returns to the system, and pages are
+small.
 """
 
 import multiprocessing
+import os
 from collections.abc import Sequence
 from functools import partial
 from multiprocessing.connection import Connection
@@ -24,7 +26,10 @@ class PlainProcess:
         context = multiprocessing.get_context("spawn")  # inherits none of our settings
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        ours = os.environ["THP_MEM_ALLOC_ENABLE"]
+        os.environ["THP_MEM_ALLOC_ENABLE"] = "0"  # importing this package would set it to 1
         self._process.start()
+        os.environ["THP_MEM_ALLOC_ENABLE"] = ours
         theirs.close()
 
     def packed(self, config: ModelConfig, sample: Sample, threads: Sequence[int]) -> Contender:

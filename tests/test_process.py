@@ -3,11 +3,12 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from rnn_lab.process import cpu_quota, tune_malloc, waiting_passively
+from rnn_lab.process import cpu_quota, tune_malloc, tuned_torch
 from tests.cli.forked import run_warm_command
 from tests.cli.runner import PROJECT
 
@@ -96,15 +97,33 @@ def test_threads_sleep_while_they_wait_unless_told_otherwise(given, policy, monk
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     before = dict(os.environ)
-    with waiting_passively():
+    with tuned_torch():
         assert os.environ.get("OMP_WAIT_POLICY") == policy
     assert dict(os.environ) == before
 
 
+def test_large_tensors_have_huge_pages():
+    choice = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not choice.exists() or "[never]" in choice.read_text():
+        pytest.skip("this system gives no huge pages")
+    program = """
+from rnn_lab.process import tuned_torch
+with tuned_torch():
+    import torch, lightning
+large = torch.ones(25_000_000)
+print(open("/proc/self/smaps_rollup").read().split("AnonHugePages:")[1].split()[0])
+"""
+    environment = os.environ.copy()
+    environment.pop("THP_MEM_ALLOC_ENABLE", None)
+    command = [sys.executable, "-c", program]
+    kib = int(subprocess.check_output(command, cwd=PROJECT, env=environment))
+    assert kib > 50_000  # of 97,656; the kernel gives none where memory is in pieces
+
+
 def test_a_thread_that_has_no_work_takes_no_time():
     program = """
-from rnn_lab.process import waiting_passively
-with waiting_passively():
+from rnn_lab.process import tuned_torch
+with tuned_torch():
     import time, torch
 torch.set_num_threads(2)
 torch.ones(100_000).exp()

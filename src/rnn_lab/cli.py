@@ -47,7 +47,7 @@ from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.overrides import set_folder
 from rnn_lab.paths import conf_dir, expand_home
 from rnn_lab.plugins import load_plugins
-from rnn_lab.process import waiting_passively
+from rnn_lab.process import tuned_torch
 from rnn_lab.training.resolvers import register_resolvers
 
 Task = Callable[[dict[str, Any]], None]
@@ -111,7 +111,7 @@ class HydraCommand:
         def line_of(error: Exception) -> str | None:
             return None if show_traces else _line_of(error, self.config_name)
 
-        with self._streams(), waiting_passively(), exiting_on_errors(line_of):
+        with self._streams(), tuned_torch(), exiting_on_errors(line_of):
             raw_values = _take_raw_args(sys.argv, self.raw_args)
             run_job = functools.partial(self._run_job, raw_values, show_traces)
             decorate = hydra.main(

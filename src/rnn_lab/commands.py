@@ -18,7 +18,7 @@ from rnn_lab.fast_import import fast_imports
 from rnn_lab.io.atomic import os_error_line
 from rnn_lab.io.streams import fault_tolerant_streams
 from rnn_lab.plain_options import plain_options
-from rnn_lab.process import waiting_passively
+from rnn_lab.process import tuned_torch
 from rnn_lab.validation import unknown_choice_message
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _predict_with_hydra(options: dict[str, Any]) -> None:
 
 
 @fault_tolerant_streams(prints_result=True)
-@waiting_passively()
+@tuned_torch()
 def _predict_plain(options: dict[str, Any]) -> None:
     from rnn_lab.inference.predict import predict
 
