@@ -116,6 +116,23 @@ def test_plugins_are_loaded_in_every_process_of_a_run(tmp_path):
 
 
 @pytest.mark.slow
+def test_baselines_of_any_number_of_labels_are_of_one_process(tmp_path):
+    rows = [f"{word} film,{labels}" for word, labels in (("good", "a;b"), ("bad", "b"), ("so", ""))]
+    (tmp_path / "moods.csv").write_text("\n".join(["text,label", *rows * 30]))
+    moods = ("data=files", "data.train_path=moods.csv", "data.label_separator=';'", "plots=false")
+    moods += ("model.hidden_size=4", "model.embedding_dim=4", "trainer.max_epochs=1", "logger=none")
+    found = []
+    for trainer in ("cpu", "ddp_cpu"):
+        line = (*moods, f"trainer={trainer}", f"hydra.run.dir={trainer}")
+        done = run_warm_command("train.py", *line, cwd=tmp_path, warm_children=True)
+        assert done.returncode == 0, done.stderr
+        baseline = json.loads((tmp_path / trainer / "result.json").read_text())["baseline"]
+        baseline["tfidf"].pop("wall_time_s")
+        found.append(baseline)
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
 def test_sweep_of_ddp_jobs_tests_every_text_once_and_continues_past_a_failed_job(tmp_path):
     """Two jobs, each in two processes; the second has one review to validate on."""
     jobs = ("trainer=ddp_cpu", "data.eval_batch_size=8", "logger=wandb")

@@ -127,6 +127,9 @@ def _label_scores(
 ) -> dict[str, float]:
     """Return the metrics of labels and probabilities [texts, classes], by those of the network."""
     metrics = build_metrics(labels.shape[1], prefix, task=MULTILABEL)
+    for metric in metrics.values():
+        # Of several processes that train together, one is here; it would wait for the others.
+        metric.distributed_available_fn = lambda: False
     losses = torch.zeros(len(labels))  # which the baselines do not have
     given = _tensor(probabilities), _tensor(labels)
     metrics.update(**metric_inputs(*given, losses, thresholds))
