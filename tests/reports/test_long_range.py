@@ -117,6 +117,12 @@ def test_missing_and_failed_runs_are_reported(
     assert len(rnn.get_xdata()) == 2
 
 
+def test_a_run_without_a_test_is_named(tmp_path: Path) -> None:
+    folder = write_one(tmp_path, "gru", 10, 1, **{"test/accuracy": None})
+    with pytest.raises(CheckpointError, match=r"a run without a test \(test=false\)$"):
+        read_long_range([folder.parent])
+
+
 def test_two_sweeps_make_one_plot(sweep: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

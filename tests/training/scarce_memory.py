@@ -1,12 +1,14 @@
 """A plugin: memory runs out in the calls that the variable SCARCE names.
 
 It is JSON, {"training_step": 8, "test_step": 4, "baselines": 0, "plots": 0}: the most texts of a
-batch. "after" is the number of training steps that have as much memory as they need.
+batch. "after" is the number of training steps that have as much memory as they need, and "stop"
+that of those after which the run gets SIGTERM.
 """
 
 import itertools
 import json
 import os
+import signal
 from typing import Any
 
 import torch
@@ -36,7 +38,21 @@ def limit(owner: Any, name: str, texts: int, after: int) -> None:
     setattr(owner, name, limited)
 
 
+def stop_after(steps: int) -> None:
+    """Send this process SIGTERM in a training step after that many."""
+    call, number = TextClassifier.training_step, itertools.count()
+
+    def stopping(self: Any, *arguments: Any, **options: Any) -> Any:
+        if next(number) == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return call(self, *arguments, **options)
+
+    TextClassifier.training_step = stopping  # type: ignore[method-assign]
+
+
 limits = json.loads(os.environ["SCARCE"])
 steps = limits.pop("after", 0)
+if stop := limits.pop("stop", 0):
+    stop_after(stop)
 for one, most in limits.items():
     limit(*CALLS[one], most, steps if one == "training_step" else 0)

@@ -8,6 +8,8 @@ from rnn_lab.data.datamodule import TextDataModule
 from rnn_lab.data.sources.lists import ListsConfig, corpus_from_lists, store_corpus
 from rnn_lab.data.sources.text_files import FilesConfig
 from rnn_lab.training.baseline import fit_baselines, wants_baselines
+from rnn_lab.training.train import baselines
+from tests.test_conf import composed
 
 WORDS = ("good", "fine", "bad", "poor", "dull", "film", "plot", "it", "was", "not")
 
@@ -95,3 +97,20 @@ def test_any_number_of_labels_has_one_regression_each(tmp_path):
     assert tfidf["val/map"] == pytest.approx(average_precision_score(labels, scores))
     assert tfidf["test/f1_micro"] > 0.9
     assert found["majority"]["val/f1"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        ("limit_test_batches=1", "limit_test_batches=1"),
+        ("limit_val_batches=0.5", "limit_val_batches=0.5"),
+        ("overfit_batches=1", "overfit_batches=1"),
+    ],
+)
+def test_texts_that_the_run_leaves_out_are_not_compared(data, capsys, given, limit):
+    config = composed("data=demo", "baseline=tfidf", f"trainer.{given}")
+    assert baselines(config, data) == {}
+    said = f"no baselines: they would read texts that trainer.{limit} leaves out\n"
+    assert capsys.readouterr().out == said
+    untested = composed("data=demo", "baseline=tfidf", "trainer.limit_test_batches=1", "test=false")
+    assert "test/accuracy" not in baselines(untested, data)["baseline"]["tfidf"]

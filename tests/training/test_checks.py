@@ -84,6 +84,8 @@ def check(data: TextDataModule, processes: int = 1, *, fields=(), **options) -> 
         (1, {"max_steps": 9}, "max_steps=9: training ends before the first validation, at step 10"),
         (1, {"max_steps": 19, "check_val_every_n_epoch": 2}, "at step 20"),
         (1, {"max_steps": 1, "accumulate_grad_batches": 4, "val_check_interval": 5}, "at step 2"),
+        (1, {"accumulate_grad_batches": 4, "val_check_interval": 3}, "=3: .* give 4 or more"),
+        (1, {"accumulate_grad_batches": 4, "val_check_interval": 0.3}, "=0.3: .* give 4 or more"),
     ],
 )
 def test_options_that_cannot_work_are_refused_by_name(data, processes, options, said):
@@ -102,6 +104,7 @@ def test_options_that_cannot_work_are_refused_by_name(data, processes, options, 
         {"max_steps": 1, "val_check_interval": 0.1},
         {"max_steps": 1, "accumulate_grad_batches": 4, "val_check_interval": 4},
         {"max_steps": 2, "accumulate_grad_batches": 4, "val_check_interval": 5},
+        {"accumulate_grad_batches": 20},
         {"max_epochs": -1, "check_val_every_n_epoch": 9},
     ],
 )

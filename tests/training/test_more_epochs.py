@@ -10,6 +10,7 @@ from rnn_lab.training.more_epochs import (
     check_early_stop,
     check_finished,
     check_schedule,
+    find_early_end,
     is_exact,
     may_change,
 )
@@ -96,6 +97,12 @@ def test_run_that_ended_early_needs_more_than_epochs():
     check(patient, 5, trainer__patience=5)
     check(patient, 5, trainer__patience=None)
     check(patient, 9)
+
+
+def test_a_run_without_a_last_epoch_has_ended_after_those_that_it_has():
+    options = TRAINED | {"trainer.max_epochs": -1, "trainer.max_steps": 3}
+    ended = find_early_end(options, 2)
+    assert ended.description == "ended after 2 epochs because of trainer.max_steps=3"
 
 
 @pytest.mark.parametrize(

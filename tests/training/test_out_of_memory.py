@@ -56,6 +56,17 @@ def test_only_the_test_is_repeated(tmp_path, finished, resume):
     assert "continues after 1 epoch up to trainer.max_epochs=2" in train(tmp_path, TWO)
 
 
+def test_a_smaller_batch_is_that_of_the_interrupted_run_alone(tmp_path):
+    """What starts over has the batch that it is given."""
+    train(tmp_path, ONE, training_step=8, stop=3, fails=True)
+    printed = train(tmp_path, ONE, "resume=never", training_step=16)
+    assert "ran out of memory before" not in printed
+    assert result(tmp_path / "run")["data"]["options"]["batch_size"] == 16
+    train(tmp_path, ONE, name="other", training_step=8, stop=3, fails=True)
+    printed = train(tmp_path, ONE, name="other", training_step=16)
+    assert "other: a larger batch ran out of memory before: data.batch_size=8 " in printed
+
+
 def test_training_is_kept_where_no_test_is_small_enough(tmp_path):
     printed = train(tmp_path, ONE, "data.eval_batch_size=2", test_step=0, fails=True)
     error = printed.splitlines()[-1]

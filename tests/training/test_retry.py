@@ -84,6 +84,23 @@ def test_half_the_batch_makes_the_same_step():
     ]
 
 
+def test_limits_in_batches_keep_their_texts():
+    limits = {"limit_train_batches": 6, "limit_val_batches": 3, "val_check_interval": 2}
+    given = [f"trainer.{name}={value}" for name, value in limits.items()]
+    config = composed(
+        "data=demo",
+        "data.batch_size=8",
+        "data.eval_batch_size=2",
+        "trainer.limit_test_batches=0.5",
+        *given,
+    )
+    seen = [spec.config.trainer for spec in halved(config)][:3]
+    assert [trainer.limit_train_batches for trainer in seen] == [6, 12, 24]
+    assert [trainer.val_check_interval for trainer in seen] == [2, 4, 8]
+    assert [trainer.limit_val_batches for trainer in seen] == [3, 6, 6]  # of one text
+    assert [trainer.limit_test_batches for trainer in seen] == [0.5] * 3
+
+
 def test_batch_of_tokens_still_holds_the_longest_text():
     tokens = ("data.max_length=300", "data.max_tokens_per_batch=1000", "data.eval_batch_size=1")
     config = composed("data=demo", *tokens, "trainer.accumulate_grad_batches=3")

@@ -256,12 +256,24 @@ def test_callback_of_the_user_runs_and_is_resumed(tmp_path):
             "callbacks.x: collections.OrderedDict",
         ),
         ("+callbacks.x={_target_: lightning.NoSuchThing}", "callbacks.x: lightning.NoSuchThing"),
+        (
+            "+callbacks.x={_target_: lightning.pytorch.callbacks.StochasticWeightAveraging, "
+            "swa_lrs: 0.01}",
+            "callbacks.x: best.ckpt would keep weights that are not averaged",
+        ),
     ],
 )
-def test_impossible_target_is_refused_in_one_line(tmp_path, option, message):
+def test_impossible_callback_is_refused_in_one_line(tmp_path, option, message):
     (line,) = train(tmp_path, "run", option, fails=True).splitlines()
     assert line.startswith("error: ") and message in line
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_early_stopping_beside_that_of_patience_is_refused(tmp_path):
+    options = ("callbacks=early_stopping", "trainer.monitor=val/loss", "trainer.patience=3")
+    (line,) = train(tmp_path, "run", *options, fails=True).splitlines()
+    assert line.startswith("error: callbacks.early_stopping: trainer.patience=3 watches val/loss")
+    train(tmp_path, "run", *options, "trainer.patience=null", "trainer.max_epochs=1", "plots=false")
 
 
 @pytest.mark.parametrize("option", ["+callbacks.x={patience: 3}", "+metrics.x={beta: 2.0}"])

@@ -115,6 +115,7 @@ def test_reserved_option_is_refused_with_the_one_to_use(name):
             ("limit_val_batches", True),
             ("max_time", 3),
             ("max_time", {"days": "x"}),
+            ("max_time", {"hour": 2}),
             ("deterministic", "maybe"),
         ),
     ],

@@ -125,7 +125,8 @@ def _read_run(folder: Path) -> LongRangeRun:
     if model.get("reset_after") is False:
         label += ", reset before"
     distance, chance = data["options"]["distance"], 1 / len(data["class_names"])
-    accuracy = result["test/accuracy"]
+    if (accuracy := result.get("test/accuracy")) is None:
+        raise CheckpointError(f"{folder}: a run without a test (test=false)")
     return LongRangeRun(folder, label, model["name"], distance, result["seed"], accuracy, chance)
 
 

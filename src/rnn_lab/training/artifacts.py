@@ -190,7 +190,7 @@ def run_metadata(
         "timing": {
             "wall_time_s": round(find_callback(trainer, ExactCheckpoint).seconds, 1),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "train_examples_per_s": round(find_callback(trainer, Throughput).examples_per_s, 1),
+            "train_examples_per_s": find_callback(trainer, Throughput).examples_per_s,
             "peak_memory_bytes": peak_memory_bytes(),
             "threads": torch.get_num_threads(),  # of each process
         },

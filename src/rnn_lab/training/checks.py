@@ -131,6 +131,11 @@ def _check_validated(options: TrainerConfig, batches: int) -> None:
         )
     first = interval if isinstance(interval, int) else max(1, int(batches * interval))
     accumulate = options.accumulate_grad_batches
+    if first < min(accumulate, batches):
+        raise ConfigError(
+            f"trainer.val_check_interval={interval}: would validate weights twice, since a step "
+            f"takes trainer.accumulate_grad_batches={accumulate} batches; give {accumulate} or more"
+        )
     before = (every - 1) * -(-batches // accumulate) + (first - 1) // accumulate
     if options.max_steps != -1 and options.max_steps <= before:
         raise ConfigError(

@@ -80,6 +80,10 @@ def _epoch_or_number(value: Any) -> Any:
 
 def _duration(value: Any) -> Any:
     if isinstance(value, dict) and value and all(isinstance(n, int) for n in value.values()):
+        units = ["days", "hours", "minutes", "seconds"]
+        if unknown := value.keys() - units:
+            name = min(unknown)
+            raise ValueError(unknown_choice_message(f"{name}: is no unit of time", name, units))
         return value
     if value is None or (isinstance(value, str) and re.fullmatch(r"\d+(:\d\d){3}", value)):
         return value

@@ -69,7 +69,8 @@ def find_early_end(trained: Mapping[str, Any], epochs: int) -> EarlyEnd | None:
         ends = {_PATIENCE: patience} | ends
     reasons = [f"{name}={value}" for name, value in ends.items() if value not in (None, -1)]
     because = " or ".join(reasons) or "a callback"
-    description = f"ended after {epochs} of {planned} epochs because of {because}"
+    epochs_of = f"{epochs}" if planned == -1 else f"{epochs} of {planned}"
+    description = f"ended after {epochs_of} epochs because of {because}"
     return EarlyEnd(description, was_patience)
 
 

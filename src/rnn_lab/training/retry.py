@@ -52,10 +52,13 @@ def retry_run(spec: RunSpec) -> None:
     if config.reproduce is not None and spec.sweep is not None:
         raise ConfigError(f"reproduce={config.reproduce}: is one run; leave out -m")
     record = None if config.reproduce is None else read_run_record(config.reproduce)
-    if halvings := job.read("job").get("batch_halvings", 0):
+    halvings = job.read("job").get("batch_halvings", 0) if config.resume == "auto" else 0
+    if halvings:
         spec = _with_known_batch(spec)
         for _ in range(halvings):
             spec = spec.with_half_batch()
+        batch = spec.describe_batch()
+        print(f"{job.name}: a larger batch ran out of memory before: {batch}", file=sys.stderr)
     retries, found = config.max_retries, _last_checkpoint_time(spec)
     while True:
         job.update(attempts=spec.attempt, batch_halvings=spec.batch_halvings)

@@ -46,6 +46,7 @@ class _ResumeState(_Strict):
     epoch: NonNegativeInt
     batch_idx: NonNegativeInt
     training_complete: bool
+    should_stop: bool = False
     extends: bool = False  # further epochs of a training that was complete
     metrics_rows: NonNegativeInt
     seconds: float

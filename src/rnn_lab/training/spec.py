@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rnn_lab.runs.run_folder import CHECKPOINT_DIR
-from rnn_lab.training.config import RunConfig
+from rnn_lab.training.config import RunConfig, TrainerConfig
 from rnn_lab.training.rollback import Rollback
 from rnn_lab.validation import FINGERPRINT_EXCLUDED, flatten
 
@@ -115,9 +115,13 @@ class RunSpec:
         sizes: dict[str, int] = {name: half, "eval_batch_size": half_eval}
         if shrinks and data.unlabelled_batch_size is not None:
             sizes["unlabelled_batch_size"] = max(1, data.unlabelled_batch_size // 2)
+        numbers = ("limit_train_batches", "val_check_interval", "overfit_batches")
+        twice = _doubled(trainer, numbers) if shrinks else {}
+        if half_eval < data.eval_batch_size:
+            twice |= _doubled(trainer, ("limit_val_batches", "limit_test_batches"))
         update = {
             "data": data.model_copy(update=sizes),
-            "trainer": trainer.model_copy(update={"accumulate_grad_batches": batches}),
+            "trainer": trainer.model_copy(update={"accumulate_grad_batches": batches} | twice),
         }
         config = self.config.model_copy(update=update)
         return replace(self, config=config, batch_halvings=self.batch_halvings + 1)
@@ -131,7 +135,9 @@ class RunSpec:
         if data.eval_batch_size == 1:
             return self
         halved = data.model_copy(update={"eval_batch_size": data.eval_batch_size // 2})
-        config = self.config.model_copy(update={"data": halved})
+        twice = _doubled(self.config.trainer, ("limit_val_batches", "limit_test_batches"))
+        trainer = self.config.trainer.model_copy(update=twice)
+        config = self.config.model_copy(update={"data": halved, "trainer": trainer})
         return replace(self, config=config, continues_attempt=True)
 
     def describe_batch(self) -> str:
@@ -150,6 +156,12 @@ class RunSpec:
         if data.max_tokens_per_batch is None:
             return "batch_size", data.batch_size, 1
         return "max_tokens_per_batch", data.max_tokens_per_batch, data.max_length  # one text fits
+
+
+def _doubled(trainer: TrainerConfig, names: Sequence[str]) -> dict[str, int]:
+    """Return twice the options `names` that are numbers of batches; shares of them stay."""
+    values = {name: getattr(trainer, name) for name in names}
+    return {name: 2 * value for name, value in values.items() if isinstance(value, int)}
 
 
 def options_signature(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -184,7 +184,8 @@ def fit(
         The validation metrics of the epoch that validation selected.
 
     Raises:
-        ConfigError: Lightning refuses the options of the trainer; or see `_selected_epoch`.
+        ConfigError: Lightning refuses the options of the trainer, or a callback watches a metric
+            that there is not; or see `_selected_epoch`.
         IncompatibleCheckpointError: the parts of the checkpoint do not fit this run.
     """
     checkpoint = resume_point.path if resume_point else None
@@ -198,6 +199,8 @@ def fit(
         reported = None
         if checkpoint is not None and find_callback(trainer, ExactCheckpoint).is_restoring:
             reported = incompatible_checkpoint(checkpoint, error)
+        if str(error).startswith("Early stopping conditioned on metric"):
+            raise ConfigError(f"callbacks: {whole_message(error)}") from error
         if reported is None:
             raise
         raise reported from error
@@ -279,9 +282,22 @@ def load_selected(trainer: L.Trainer, model: RecurrentModule) -> None:
     model.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
 
 
+def _limit(config: RunConfig) -> str | None:
+    """Return the option that leaves out texts of validation or test, with its value."""
+    trainer = config.trainer
+    names = ["limit_val_batches", *(["limit_test_batches"] if config.test else [])]
+    for name in names:
+        if isinstance(value := getattr(trainer, name), int) or value < 1:
+            return f"trainer.{name}={value}"
+    return f"trainer.overfit_batches={trainer.overfit_batches}" if trainer.overfit_batches else None
+
+
 def baselines(config: RunConfig, data: TextDataModule) -> dict[str, Any]:
     """Return what result.json says of the linear classifiers that a run is compared with."""
     if not data.use_labels or not wants_baselines(config.baseline, data):
+        return {}
+    if limit := _limit(config):
+        print(f"no baselines: they would read texts that {limit} leaves out", flush=True)
         return {}
     with skip_out_of_memory("baselines"):
         fitted = fit_baselines(data, test=config.test, nbsvm=config.baseline == "nbsvm")

@@ -18,7 +18,9 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from rnn_lab.errors import ConfigError, whole_message
 from rnn_lab.process import started_by_srun
 from rnn_lab.training.checkpoint_io import AtomicCheckpointIO
 from rnn_lab.training.config import TrainerConfig
@@ -43,7 +45,11 @@ def build_trainer(
     loggers: list[Logger],
     callbacks: list[Callback],
 ) -> L.Trainer:
-    """Return the Trainer of the run in `folder`."""
+    """Return the Trainer of the run in `folder`.
+
+    Raises:
+        ConfigError: Lightning refuses the options or the callbacks.
+    """
     # cuBLAS repeats its results only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     options = config.model_dump(include=set(_PASSED))
@@ -51,18 +57,21 @@ def build_trainer(
         options["deterministic"] = "warn"
     if isinstance(config.profiler, dict):
         options["profiler"] = build_object(config.profiler, "trainer.profiler", Profiler)
-    trainer = L.Trainer(
-        **options,
-        accelerator=hardware.accelerator,
-        devices=hardware.devices,
-        precision=hardware.precision,
-        enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
-        use_distributed_sampler=False,  # it would test some examples twice to even the ranks out
-        default_root_dir=folder,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO(), _environment(config)],
-        logger=loggers,
-    )
+    try:
+        trainer = L.Trainer(
+            **options,
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            precision=hardware.precision,
+            enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
+            use_distributed_sampler=False,  # it would test some examples twice to even ranks out
+            default_root_dir=folder,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO(), _environment(config)],
+            logger=loggers,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(f"trainer: {whole_message(error)}") from error
     # Private: Lightning has no option to leave signals alone. tests/training/
     # test_lightning_private.py fails when this changes.
     trainer._signal_connector = _NoSignals(trainer)

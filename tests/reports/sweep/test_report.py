@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from rnn_lab.commands import report
+from rnn_lab.reports.sweep.baselines import summarize_baselines
+from rnn_lab.reports.sweep.jobs import read_jobs
 from rnn_lab.reports.sweep.report import report_sweep
 from rnn_lab.sweeps.sweep_summary import print_summary
 from tests.cli.forked import run_warm_command
@@ -219,6 +221,16 @@ def test_baselines_stand_beside_the_runs(tmp_path: Path) -> None:
     table = page[page.index('id="baselines"') :].partition("</table>")[0]
     assert "TF-IDF with logistic regression" in table and ">88.05 %<" in table
     assert ">1 of 3<" in table and ">45.00 %<" in table and "wall" not in table
+
+
+def test_a_run_that_was_only_tested_is_not_counted_as_below_a_baseline(tmp_path: Path) -> None:
+    write_job(tmp_path, "trained", accuracy=0.9, result={"baseline": BASELINES})
+    write_job(tmp_path, "tested", seed=2, result={"baseline": BASELINES})
+    path = tmp_path / "tested" / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in result.items() if not k.startswith("val/")}))
+    baselines = summarize_baselines(read_jobs(tmp_path))
+    assert {(one.losing, one.runs) for one in baselines} == {(0, 1)}
 
 
 def test_baselines_of_other_texts_have_rows_of_their_own(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import copy
 import csv
 import random
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -60,6 +62,17 @@ class Kill(StopAfter):
             raise Interrupted(9)
 
 
+class ScriptedAccuracy(L.Callback):
+    """Let val/accuracy have these values, one an epoch."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self._values = values
+
+    def on_validation_end(self, trainer, module) -> None:
+        value = self._values[trainer.current_epoch]
+        trainer.callback_metrics["val/accuracy"] = torch.tensor(float(value))
+
+
 def train(
     folder: Path,
     cache: Path,
@@ -67,9 +80,13 @@ def train(
     stop_after: int | None = None,
     stop: type[StopAfter] = StopAfter,
     weighted_sampling: bool = False,
+    watched: Sequence[float] = (),
     **options,
 ) -> L.Trainer:
-    """Train on demo reviews for two epochs, or resume from the last.ckpt in `folder`."""
+    """Train on demo reviews for two epochs, or resume from the last.ckpt in `folder`.
+
+    `watched` are the values of the monitored metric, one an epoch.
+    """
     L.seed_everything(0, verbose=False)
     random.seed(0)
     small = {"num_train": 200, "num_test": 40, "batch_size": 32, "max_length": 60}
@@ -90,6 +107,8 @@ def train(
     trainer = small_trainer(folder, resume_point=resume_point, shutdown=shutdown, **options)
     if stop_after is not None:
         trainer.callbacks.insert(0, stop(shutdown, stop_after))
+    if watched:
+        trainer.callbacks.insert(0, ScriptedAccuracy(watched))
     path = resume_point.path if resume_point else None
     trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
     return trainer
@@ -205,6 +224,31 @@ def test_interrupted_validation_loses_one_step_at_most(tmp_path, cache, accumula
         assert last["global_step"] == (epoch + 1) * steps - 1
     train(tmp_path, cache, **options)
     assert list(differences(outputs(tmp_path / "uninterrupted"), outputs(tmp_path))) == []
+
+
+def test_a_validation_within_an_epoch_can_be_interrupted_too(tmp_path, cache):
+    options = {"val_check_interval": 4, "accumulate_grad_batches": 2}
+    (tmp_path / "uninterrupted").mkdir()
+    train(tmp_path / "uninterrupted", cache, **options)
+    with pytest.raises(Interrupted):
+        train(tmp_path, cache, stop=StopInValidation, stop_after=2, **options)
+    last = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    assert (last["resume"]["batch_idx"], last["global_step"]) == (2, 1)
+    train(tmp_path, cache, **options)
+    assert list(differences(outputs(tmp_path / "uninterrupted"), outputs(tmp_path))) == []
+
+
+def test_an_early_stop_that_waits_for_min_epochs_is_not_forgotten(tmp_path, cache):
+    """Also where the metric becomes better again meanwhile."""
+    options = {"patience": 1, "min_epochs": 5, "max_epochs": 9, "limit_train_batches": 1}
+    stopping = partial(train, cache=cache, watched=[3, 2, 4, 5, 6, 7, 8, 9, 10], **options)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for folder in (whole, stopped):
+        folder.mkdir()
+    assert stopping(whole).current_epoch == 5
+    with pytest.raises(Interrupted):
+        stopping(stopped, stop_after=4)
+    assert stopping(stopped).current_epoch == 5
 
 
 def test_complete_training_is_not_continued(tmp_path, cache):

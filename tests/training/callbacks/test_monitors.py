@@ -1,6 +1,7 @@
 """The callbacks in a real Trainer."""
 
 import csv
+import time
 from functools import partial
 
 import lightning as L
@@ -89,7 +90,31 @@ def test_throughput_counts_every_training_example(trainer, model):
     trainer.fit(model, batches(4), batches(2))
     throughput = find_callback(trainer, Throughput)
     assert throughput.examples == 3 * 4 * 4
-    assert throughput.examples_per_s == pytest.approx(throughput.examples / throughput.seconds)
+    assert throughput.examples_per_s == round(throughput.examples / throughput.seconds, 1)
+
+
+class SlowValidation(L.Callback):
+    """Wait in each validation batch."""
+
+    def on_validation_batch_start(self, *_) -> None:
+        time.sleep(0.1)
+
+
+def test_the_time_of_validations_within_an_epoch_is_not_that_of_training(model, tmp_path):
+    trainer = small_trainer(tmp_path, SlowValidation(), max_epochs=1, val_check_interval=0.25)
+    trainer.fit(model, batches(8), batches(2))  # 4 validations of 0.2 s
+    assert find_callback(trainer, Throughput).seconds < 0.5
+
+
+def test_nothing_trained_has_no_speed():
+    assert Throughput().examples_per_s is None
+
+
+def test_an_epoch_without_a_validation_prints_no_metrics_of_an_earlier_one(model, tmp_path, capsys):
+    trainer = small_trainer(tmp_path, max_epochs=3, check_val_every_n_epoch=2)
+    trainer.fit(model, batches(4), batches(2))
+    printed = capsys.readouterr().out.splitlines()[-3:]
+    assert ["val/" in line for line in printed] == [False, True, False]
 
 
 def test_predictions_are_in_the_order_of_the_split(trainer, model):

@@ -24,7 +24,7 @@ class BaselineSummary:
     texts: str  # how the texts differ from those of other runs; "": all have the same
     metrics: dict[str, float]  # val/ and test/, means over the runs
     compared: str  # the validation metric by which runs are counted as below it
-    runs: int
+    runs: int  # that have it
     losing: int  # runs below it
 
     def format(self, metric: str) -> str:
@@ -32,8 +32,8 @@ class BaselineSummary:
         return format_metric(metric, self.metrics.get(metric))
 
     def format_losing(self) -> str:
-        """Return "2 of 6"."""
-        return f"{self.losing} of {self.runs}"
+        """Return "2 of 6"; "" where no run was validated."""
+        return f"{self.losing} of {self.runs}" if self.runs else ""
 
 
 def baseline_columns(jobs: Sequence[JobSummary]) -> list[tuple[str, str]]:
@@ -76,7 +76,8 @@ def _summarize(
                 values.setdefault(metric, []).append(value)
     compared = monitor if monitor in values else DEFAULT_MONITOR
     mode = sweep_mode(jobs, compared)
-    losing = [job for job in jobs if _loses(job, name, compared, mode)]
+    validated = [job for job in jobs if compared in job.metrics]  # not where nothing was trained
+    losing = [job for job in validated if _loses(job, name, compared, mode)]
     short, options = short_names(varied), text_options(jobs[0].config)
     texts = [
         f"{short[option]}={shorten(format_value(options[option]), 40)}"
@@ -90,7 +91,7 @@ def _summarize(
         texts=", ".join(texts),
         metrics={metric: float(np.mean(values[metric])) for metric in order_metrics(values)},
         compared=compared,
-        runs=len(jobs),
+        runs=len(validated),
         losing=len(losing),
     )
 

@@ -4,8 +4,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    StochasticWeightAveraging,
+    TQDMProgressBar,
+)
 
+from rnn_lab.errors import ConfigError
 from rnn_lab.training.callbacks.best_checkpoint import BestCheckpoint
 from rnn_lab.training.callbacks.changed_options import ChangedOptions
 from rnn_lab.training.callbacks.exact_checkpoint import ExactCheckpoint
@@ -21,6 +27,7 @@ from rnn_lab.training.callbacks.monitors import (
 from rnn_lab.training.callbacks.nonfinite import NonFiniteGuard
 from rnn_lab.training.callbacks.weight_average import WeightAverage
 from rnn_lab.training.checkpoint_io import ResumePoint
+from rnn_lab.training.config import TrainerConfig
 from rnn_lab.training.rollback import Rollback
 from rnn_lab.training.signals import GracefulShutdown
 from rnn_lab.training.spec import RunSpec
@@ -45,9 +52,10 @@ def build_callbacks(
     if epochs := config.freeze_pretrained_epochs:
         with_layers = spec.config.model.init_from is not None
         freezing.append(FreezePretrained(epochs, recurrent=with_layers))
+    stopping = _early_stopping(config)
     changed: list[Callback] = []
     if resume_point is not None and resume_point.changed:
-        changed.append(ChangedOptions(resume_point.changed, config.patience))
+        changed.append(ChangedOptions(resume_point.changed, stopping))
     callbacks: list[Callback] = [
         *changed,  # a rollback multiplies the changed learning rate
         NonFiniteGuard(config, folder, rollbacks),  # no callback below sees a non-finite number
@@ -60,15 +68,8 @@ def build_callbacks(
         ValidationHistory(),
         PredictionCollector(),
     ]
-    if (patience := config.patience) is not None:
-        callbacks.append(
-            EarlyStopping(
-                config.monitor,
-                mode=config.monitored_mode,
-                patience=patience,
-                check_finite=False,  # NaN is no better metric; it would end the training in silence
-            )
-        )
+    if stopping is not None:
+        callbacks.append(stopping)
     if config.gradient_flow is not None:
         callbacks.append(GradientFlow(config.gradient_flow, folder / "gradient_flow.csv"))
     if config.enable_progress_bar:
@@ -78,11 +79,45 @@ def build_callbacks(
         callbacks.append(bar if has_terminal else EpochPrinter(prefix, config.monitor))
     for name, target in spec.config.callbacks.items():
         if target is not None:
-            callbacks.append(build_object(target, f"callbacks.{name}", Callback))
+            callbacks.append(_build(name, target, stopping))
     for callback in callbacks:
         if isinstance(callback, EarlyStopping):
             _check_after_validation(callback)
     return callbacks
+
+
+def _early_stopping(config: TrainerConfig) -> EarlyStopping | None:
+    """Return the callback of `trainer.patience`; None without one."""
+    if config.patience is None:
+        return None
+    return EarlyStopping(
+        config.monitor,
+        mode=config.monitored_mode,
+        patience=config.patience,
+        check_finite=False,  # NaN is no better metric; it would end the training in silence
+    )
+
+
+def _build(name: str, target: dict[str, Any], stopping: EarlyStopping | None) -> Callback:
+    """Return the callback that the user named `name`.
+
+    Raises:
+        ConfigError: it cannot be built, or is of no use beside the built-in ones, of which
+            `stopping` is one.
+    """
+    option = f"callbacks.{name}"
+    callback: Callback = build_object(target, option, Callback)
+    if isinstance(callback, StochasticWeightAveraging):
+        raise ConfigError(
+            f"{option}: best.ckpt would keep weights that are not averaged, since Lightning "
+            "averages them after the last validation; give trainer.ema_decay instead"
+        )
+    if stopping is not None and callback.state_key == stopping.state_key:
+        raise ConfigError(
+            f"{option}: trainer.patience={stopping.patience} watches {stopping.monitor} too; "
+            f"give trainer.patience=null, or leave out {option}"
+        )
+    return callback
 
 
 def _check_after_validation(stopping: EarlyStopping) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -16,21 +17,21 @@ class ChangedOptions(Callback):
     It comes before the callbacks that start from the learning rate, such as NonFiniteGuard.
     """
 
-    def __init__(self, names: Iterable[str], patience: int | None) -> None:
-        """Apply the options `names`; `patience` is `trainer.patience` of the run."""
+    def __init__(self, names: Iterable[str], stopping: EarlyStopping | None) -> None:
+        """Apply the options `names`; `stopping` is the callback of `trainer.patience`."""
         self._names = set(names)
         self._groups = {name.partition(".")[0] for name in self._names}
-        self._patience = patience
+        self._stopping = stopping
         self._configured: list[list[dict[str, Any]]] = []  # of each optimizer, by its groups
 
     def on_load_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Replace the patience, which is in the state of early stopping."""
-        if trainer.state.fn == TrainerFn.FITTING and "trainer.patience" in self._names:
-            for name, state in checkpoint["callbacks"].items():
-                if name.startswith("EarlyStopping"):
-                    state["patience"] = self._patience
+        if self._stopping is None or trainer.state.fn != TrainerFn.FITTING:
+            return
+        if state := checkpoint["callbacks"].get(self._stopping.state_key):
+            state["patience"] = self._stopping.patience
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Remember the optimizer's options, which those of the checkpoint are about to replace."""

@@ -29,7 +29,8 @@ class ExactCheckpoint(Checkpoint):
     """Write last.ckpt, and restore in a resumed training what Lightning does not.
 
     That is: the random number generators, the metrics that are means over an unfinished epoch, the
-    number of logged steps, and that an early stop was the end.
+    number of logged steps, and that a callback has asked for the end, now or after
+    `trainer.min_epochs`.
     """
 
     def __init__(
@@ -52,7 +53,10 @@ class ExactCheckpoint(Checkpoint):
         self.saved_step = 0  # optimizer steps before the saved last.ckpt; 0: none, or the start
         self._every_n_steps = config.checkpoint_every_n_steps
         self._every_seconds = (config.checkpoint_every_n_minutes or math.inf) * 60
-        self._extends = resume_point is not None and resume_point.extends
+        # A longer patience may have no need of the end that a shorter one has asked for.
+        self._ignores_stop = resume_point is not None and (
+            resume_point.extends or "trainer.patience" in resume_point.changed
+        )
         # Also where the further epochs were interrupted. A copy is not all that is left of its run.
         self._is_extension = resume_point is not None and (
             (resume_point.extends and not resume_point.is_copy)
@@ -62,7 +66,7 @@ class ExactCheckpoint(Checkpoint):
         self._resume_state = resume_point.state if resume_point else None
         self._shutdown = shutdown
         self._metric_sums: dict[str, Any] = {}
-        self._before_last_step: dict[str, Any] | None = None
+        self._before_validation: dict[str, Any] | None = None
         before = self._resume_state["seconds"] if self._resume_state else 0.0
         self._started = time.perf_counter() - before
 
@@ -108,13 +112,13 @@ class ExactCheckpoint(Checkpoint):
             # after a validation. tests/training/test_lightning_private.py fails when this changes.
             trainer.fit_loop.epoch_loop._batches_that_stepped = self._logged_steps
         elif batch_idx % accumulate == 0:
-            self._before_last_step = None
+            self._before_validation = None
             if trainer.global_step:
                 signum, late = self._agree(trainer)
                 if self._is_due(trainer, batch_idx, at_once=late or signum is not None):
                     self._save(trainer, batch_idx)
                 self._raise(signum)
-            if batch_idx + accumulate >= trainer.num_training_batches:
+            if _is_validated_after(trainer, batch_idx):
                 self._remember(trainer, batch_idx)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
@@ -133,12 +137,12 @@ class ExactCheckpoint(Checkpoint):
         self._raise(signum)
 
     def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Stop in validation too, which may take long: the run resumes before its last step."""
+        """Stop in validation too, which may take long: the run resumes before the last step."""
         if trainer.sanity_checking:
             return  # a signal is not deferred yet
         signum = self._agree(trainer)[0]
-        if signum is not None and self._before_last_step is not None:
-            self._write(trainer, self._before_last_step)
+        if signum is not None and self._before_validation is not None:
+            self._write(trainer, self._before_validation)
         self._raise(signum)
 
     def on_load_checkpoint(
@@ -148,7 +152,9 @@ class ExactCheckpoint(Checkpoint):
         if trainer.state.fn == TrainerFn.FITTING:
             state = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]
             self._logged_steps = state["_batches_that_stepped"]
-            trainer.should_stop = checkpoint[RESUME]["training_complete"] and not self._extends
+            state = checkpoint[RESUME]
+            stopped = state["training_complete"] or state.get("should_stop", False)
+            trainer.should_stop = stopped and not self._ignores_stop
 
     def _is_due(self, trainer: Trainer, batch_idx: int, *, at_once: bool) -> bool:
         step = trainer.global_step
@@ -180,13 +186,13 @@ class ExactCheckpoint(Checkpoint):
             self._shutdown.raise_received()
 
     def _remember(self, trainer: Trainer, batch: int) -> None:
-        """Keep a copy of the checkpoint before the epoch's last step.
+        """Keep a copy of the checkpoint before a step after which Lightning validates.
 
-        After that step Lightning validates before it calls this callback again. Where last.ckpt
-        already is of that step, there is nothing to copy.
+        It does so before it calls this callback again. Where last.ckpt already is of that step,
+        there is nothing to copy.
         """
         if trainer.global_step != self.saved_step:
-            self._before_last_step = apply_to_collection(
+            self._before_validation = apply_to_collection(
                 self._content(trainer, batch), torch.Tensor, lambda one: one.to("cpu", copy=True)
             )
 
@@ -209,6 +215,7 @@ class ExactCheckpoint(Checkpoint):
             "epoch": trainer.current_epoch,
             "batch_idx": batch,
             "training_complete": training_complete,
+            "should_stop": trainer.should_stop,
             "extends": self._is_extension,
             "metrics_rows": csv.rows if csv and trainer.is_global_zero else 0,
             "seconds": self.seconds,
@@ -224,6 +231,15 @@ class ExactCheckpoint(Checkpoint):
         if batch == 0:
             content["epoch"] -= 1  # the last one that its weights have seen
         return content
+
+
+def _is_validated_after(trainer: Trainer, batch: int) -> bool:
+    """Return whether the epoch ends or is validated in the step that begins with batch `batch`."""
+    stop = batch + trainer.accumulate_grad_batches
+    if stop >= trainer.num_training_batches:
+        return True
+    every = trainer.val_check_batch  # infinite without validation batches
+    return every is not None and stop // every > batch // every
 
 
 def _epoch_means(trainer: Trainer) -> Any:

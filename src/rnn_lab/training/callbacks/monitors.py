@@ -38,9 +38,9 @@ class Throughput(Callback):
         self.epoch_examples, self.epoch_seconds = 0, 0.0
 
     @property
-    def examples_per_s(self) -> float:
-        """The mean over all epochs, without validation."""
-        return self.examples / self.seconds if self.seconds else 0.0
+    def examples_per_s(self) -> float | None:
+        """The mean over all epochs, without validation; None where nothing was trained."""
+        return round(self.examples / self.seconds, 1) if self.seconds else None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Restart the clock in an epoch that has begun."""
@@ -57,6 +57,11 @@ class Throughput(Callback):
         """Stop the clock after each batch, since validation follows the last one."""
         self.epoch_examples += len(batch.labels) * trainer.world_size
         self.epoch_seconds = time.perf_counter() - self._start
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Start the clock again after a validation within the epoch."""
+        if not trainer.sanity_checking:
+            self._start = time.perf_counter() - self.epoch_seconds
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Add the epoch to the totals and log its throughput."""
@@ -126,6 +131,7 @@ class EpochPrinter(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock of the lines within the epoch."""
+        self._is_validated = False
         self._lines = ProgressLines(self._epoch(trainer), trainer.num_training_batches)
 
     def on_train_batch_end(
@@ -135,11 +141,17 @@ class EpochPrinter(Callback):
         if trainer.is_global_zero:
             self._lines.update(batch_idx + 1)
 
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Know that there are metrics of this epoch."""
+        self._is_validated = not trainer.sanity_checking
+
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Print the metrics of the epoch."""
+        """Print the metrics of the epoch; where it was not validated, those of training alone."""
         if trainer.is_global_zero:
             usual = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/perplexity")
             names = dict.fromkeys((*usual, self._monitor))
+            if not self._is_validated:
+                names = {name: None for name in names if not name.startswith("val/")}
             known = {n: trainer.callback_metrics[n] for n in names if n in trainer.callback_metrics}
             metrics = ", ".join(f"{name} {value:.4f}" for name, value in known.items())
             print(f"{self._epoch(trainer)}: {metrics}", flush=True)
