@@ -146,6 +146,17 @@ def test_both_forms_of_the_gru_have_a_line(sweep: Path) -> None:
     ]
 
 
+def test_each_value_of_a_swept_option_has_a_line(tmp_path: Path) -> None:
+    for cell in ("gru", "rnn"):
+        for size in (8, 16) if cell == "gru" else (32,):
+            folder = write_one(tmp_path / f"{size}", cell, 10, 1)
+            result = json.loads((folder / "result.json").read_text())
+            result["model"]["hidden_size"] = size
+            (folder / "result.json").write_text(json.dumps(result))
+    sweep = read_long_range([tmp_path / f"{size}" for size in (16, 8, 32)])
+    assert sweep.models == ["RNN", "GRU, hidden_size 8", "GRU, hidden_size 16"]
+
+
 def test_other_cells_have_lines_after_the_built_in_ones(sweep: Path) -> None:
     for cell in ("minlstm", "peephole_lstm"):
         folder = write_one(sweep, "rnn", 10, 4).rename(sweep / cell)

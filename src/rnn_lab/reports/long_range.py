@@ -16,14 +16,18 @@ from rnn_lab.reports import plot_style as style
 from rnn_lab.reports.formatting import format_model
 from rnn_lab.reports.plot_style import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
 from rnn_lab.reports.plots import use_flow_scales
+from rnn_lab.reports.sweep.options import format_value, short_names, swept_options
 from rnn_lab.runs.gradient_flow import GradientFlowCurve, read_gradient_flow
 from rnn_lab.runs.jobs import find_job_dirs, job_status
 from rnn_lab.runs.result_json import read_result
+from rnn_lab.runs.run_config import SEED, RawConfig, config_from_result, read_config, resolve
 
 # The order of the lines, and colours for the variants of each cell. Other cells follow.
 CELL_COLOURS = {"rnn": (ORANGE, PINK), "gru": (GREEN, INK), "lstm": (SKY, BLUE, AMBER, PINK, INK)}
 OTHER_COLOURS = (PINK, AMBER, INK, ORANGE, SKY, BLUE, GREEN)
 MARKERS = "os^Dvp*"
+
+_AXES = ("data.distance", SEED)  # what a line is drawn over
 
 LineStyles = dict[str, dict[str, Any]]  # of each model: options of Axes.plot
 
@@ -33,12 +37,13 @@ class LongRangeRun:
     """One finished run of the sweep."""
 
     folder: Path
-    model: str  # the label of its line: cell and variant
+    model: str  # the label of its line: cell, variant and swept options
     cell: str  # rnn, lstm, gru ...
     distance: int
     seed: int
     accuracy: float  # of the test split
     chance: float  # accuracy of random guesses
+    options: RawConfig
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ def read_long_range(folders: Sequence[Path]) -> LongRangeSweep:
             raise CheckpointError(f"{sweep}: no such folder; give the folder of a sweep")
     jobs = {folder: job_status(folder) for sweep in folders for folder in find_job_dirs(sweep)}
     runs: dict[tuple[str, int, int], LongRangeRun] = {}
-    for run in [_read_run(folder) for folder, status in jobs.items() if status == "finished"]:
+    finished = [folder for folder, status in jobs.items() if status == "finished"]
+    for run in _name_swept([_read_run(folder) for folder in finished]):
         earlier = runs.setdefault((run.model, run.distance, run.seed), run)
         if earlier is not run:
             raise CheckpointError(
@@ -127,7 +133,31 @@ def _read_run(folder: Path) -> LongRangeRun:
     distance, chance = data["options"]["distance"], 1 / len(data["class_names"])
     if (accuracy := result.get("test/accuracy")) is None:
         raise CheckpointError(f"{folder}: a run without a test (test=false)")
-    return LongRangeRun(folder, label, model["name"], distance, result["seed"], accuracy, chance)
+    options = read_config(folder) or config_from_result(result)
+    seed = result["seed"]
+    return LongRangeRun(folder, label, model["name"], distance, seed, accuracy, chance, options)
+
+
+def _name_swept(runs: Sequence[LongRangeRun]) -> list[LongRangeRun]:
+    """Return the runs with a line of their own for each value of the other swept options.
+
+    That is, of those in which the runs of one line differ: "GRU, hidden_size 8".
+    """
+    lines: dict[str, list[LongRangeRun]] = {}
+    for run in runs:
+        lines.setdefault(run.model, []).append(run)
+    named = []
+    for line in lines.values():
+        varied = [
+            name for name in swept_options([run.options for run in line]) if name not in _AXES
+        ]
+        short = short_names(varied)
+        for run in line:
+            values = [
+                f"{short[name]} {format_value(resolve(run.options, name))}" for name in varied
+            ]
+            named.append(replace(run, model=", ".join([run.model, *values])))
+    return named
 
 
 def format_markdown(sweep: LongRangeSweep) -> str:
